@@ -1,0 +1,1 @@
+"""Many comics: fan-out, results in order of completion, pictures on disk."""

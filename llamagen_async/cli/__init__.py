@@ -1,0 +1,1 @@
+"""The `llamagen-async` command."""

@@ -1,0 +1,236 @@
+"""Everything that can go wrong, as one tree.
+
+```
+LlamaGenError
+├── InvalidRequestError (also a ValueError)   nothing was sent
+├── APIError                                  the server answered, and not with success
+│   ├── BadRequestError            400, 422
+│   ├── AuthenticationError        401
+│   ├── InsufficientCreditsError   402, and the 429 that means it
+│   ├── PermissionDeniedError      403
+│   ├── NotFoundError              404
+│   ├── RateLimitError             429
+│   ├── ServerError                5xx
+│   └── InvalidResponseError       an answer that is not what the API speaks
+├── APIConnectionError                        no answer
+│   └── APITimeoutError
+├── QuotaExhaustedError                       refused before waiting: nothing was sent
+├── SubmissionUncertainError                  sent, and nobody knows whether it was accepted
+├── GenerationFailedError                     the generation ended without a comic
+├── WaitTimeoutError                          the generation goes on, the waiting does not
+├── ClientClosedError                         the client is not open
+└── WebhookSignatureError                     the event is not from the vendor
+```
+
+Each message answers three questions: what happened, was anything spent, what can be done now.
+No error holds the API key, nor the headers in which it travels.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from llamagen_async.models import Animation, ComicGeneration
+    from llamagen_async.plans import RateLimit
+    from llamagen_async.requests import ComicRequest
+
+__all__ = [
+    "APIConnectionError",
+    "APIError",
+    "APITimeoutError",
+    "AuthenticationError",
+    "BadRequestError",
+    "ClientClosedError",
+    "GenerationFailedError",
+    "InsufficientCreditsError",
+    "InvalidRequestError",
+    "InvalidResponseError",
+    "LlamaGenError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "QuotaExhaustedError",
+    "RateLimitError",
+    "ServerError",
+    "SubmissionUncertainError",
+    "WaitTimeoutError",
+    "WebhookSignatureError",
+]
+
+_SHOWN = 80
+"""How many characters of a given value a message repeats."""
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+class LlamaGenError(Exception):
+    """The root of the tree: catches everything this package raises on purpose."""
+
+
+@attrs.define(auto_exc=True, slots=False, eq=False)
+class InvalidRequestError(LlamaGenError, ValueError):
+    """An argument is not allowed. Nothing was sent and nothing was spent."""
+
+    field: str
+    """The name of the argument."""
+    value: object
+    """What was given."""
+    allowed: str
+    """What is allowed, in words."""
+
+    def __str__(self) -> str:
+        return f"{self.field}: got {_shown(self.value)}, allowed is {self.allowed}"
+
+
+@attrs.define(auto_exc=True, slots=False, eq=False)
+class APIError(LlamaGenError):
+    """The server answered with something other than success."""
+
+    status: int
+    """The HTTP status."""
+    code: str | None
+    """The vendor's word for the error, when the body has one."""
+    message: str
+    """What the server says, or what is wrong with its answer."""
+    body: object = None
+    """The decoded body, or the beginning of its text when it is not JSON."""
+
+    def __str__(self) -> str:
+        code = f" {self.code}" if self.code else ""
+        return f"HTTP {self.status}{code}: {self.message}"
+
+
+class BadRequestError(APIError):
+    """400 or 422: the server does not accept the request's content. Change it."""
+
+
+class AuthenticationError(APIError):
+    """401: the key is not valid. Check `LLAMAGEN_API_KEY`."""
+
+
+class InsufficientCreditsError(APIError):
+    """402, or a 429 whose body speaks of credits: waiting does not help, credits do."""
+
+
+class PermissionDeniedError(APIError):
+    """403: the key may not do this."""
+
+
+class NotFoundError(APIError):
+    """404: no such generation for this key."""
+
+
+@attrs.define(auto_exc=True, slots=False, eq=False)
+class RateLimitError(APIError):
+    """429: the server counts more requests than the limiter does."""
+
+    retry_after: float | None = None
+    """Seconds that the server asks to wait, when it says so."""
+
+
+class ServerError(APIError):
+    """5xx: the server failed. A status check is retried; a billed request never is."""
+
+
+class InvalidResponseError(APIError):
+    """The answer is not what the API speaks: not JSON, too large, a redirect, no id."""
+
+
+@attrs.define(auto_exc=True, slots=False, eq=False)
+class APIConnectionError(LlamaGenError):
+    """No answer came. Whether the request arrived is what `request_sent` tells."""
+
+    message: str
+    """What went wrong, with the host and without the key."""
+    request_sent: bool = True
+    """`False` only if no connection was made, so that the request provably did not arrive."""
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class APITimeoutError(APIConnectionError):
+    """No answer came in the time allowed for one request."""
+
+
+@attrs.define(auto_exc=True, slots=False, eq=False)
+class QuotaExhaustedError(LlamaGenError):
+    """The wait for a free slot would be too long. Nothing was sent."""
+
+    limit: RateLimit
+    """The window that is full."""
+    wait: float
+    """Seconds until a slot is free for this request."""
+    resets_at: datetime
+    """When that is, in UTC."""
+
+    def __str__(self) -> str:
+        when = self.resets_at.strftime("%Y-%m-%d %H:%M:%S UTC")
+        return (
+            f"the limit of {self.limit} is used up; nothing was sent. The next free slot for this "
+            f"request is at {when} (in {self.wait:.0f} s): try again then, pass "
+            "wait_for_quota=True to wait, or use a plan with a higher limit"
+        )
+
+
+@attrs.define(auto_exc=True, slots=False, eq=False)
+class SubmissionUncertainError(LlamaGenError):
+    """A billed request went out and its answer was lost: it may have been accepted and charged.
+
+    It is not sent again, because the API has no way to look a lost one up.
+    """
+
+    request: ComicRequest | None
+    """What was submitted."""
+    reason: str
+    """How the answer was lost."""
+
+    def __str__(self) -> str:
+        return (
+            f"the answer to a billed request was lost ({self.reason}); it may have been accepted "
+            "and charged, so it is not sent again. Compare the usage page before resending it"
+        )
+
+
+@attrs.define(auto_exc=True, slots=False, eq=False)
+class GenerationFailedError(LlamaGenError):
+    """The generation ended as failed or cancelled."""
+
+    generation: ComicGeneration | Animation
+    """The generation as the server returned it."""
+
+    def __str__(self) -> str:
+        reason = self.generation.failure_reason
+        return f"generation {self.generation.id} ended as {self.generation.status.value}" + (
+            f": {reason}" if reason else ""
+        )
+
+
+@attrs.define(auto_exc=True, slots=False, eq=False)
+class WaitTimeoutError(LlamaGenError):
+    """The time allowed for waiting is up. The generation goes on: wait for its id again."""
+
+    id: str
+    """The generation's id."""
+    waited: float
+    """How many seconds were allowed."""
+
+    def __str__(self) -> str:
+        return (
+            f"generation {self.id} was not done after {self.waited:g} s; it goes on and is not "
+            f"lost: call wait_for_completion({self.id!r}) again"
+        )
+
+
+class ClientClosedError(LlamaGenError):
+    """The client is not open, was closed meanwhile, or belongs to another event loop."""
+
+
+class WebhookSignatureError(LlamaGenError):
+    """The event's signature or timestamp does not hold: do not trust its content."""

@@ -1,0 +1,170 @@
+"""Plans: what a key may send, as numbers.
+
+A plan says how many requests fit into which windows and which kinds of request are counted.
+It holds no state and does no I/O; the limiter (`llamagen_async.ratelimit`) keeps the count.
+
+The two plans the vendor documents are `Plan.DEMO` (4 requests a minute and 15 a day) and
+`Plan.PAID` (10 requests a minute). Whether status checks count is not documented; the plans
+assume that they do. Whoever learns otherwise makes a plan with another `metered`.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterable
+from typing import ClassVar, Final
+
+import attrs
+
+from llamagen_async.errors import InvalidRequestError
+
+__all__ = ["DAY", "MINUTE", "Plan", "RateLimit", "RequestKind"]
+
+MINUTE: Final = 60.0
+"""Seconds in a minute: the window of the vendor's per-minute limits."""
+
+DAY: Final = 86_400.0
+"""Seconds in a day: the window of the demo plan's daily limit."""
+
+
+class RequestKind(enum.StrEnum):
+    """What a request does, as far as limits and safety are concerned."""
+
+    CREATE = "create"
+    """Starts a generation. Billed, so never sent twice."""
+    CONTINUE = "continue"
+    """Extends a story. Billed, so never sent twice."""
+    UPDATE = "update"
+    """Redraws a panel. Billed, so never sent twice."""
+    STATUS = "status"
+    """Reads one generation."""
+    USAGE = "usage"
+    """Reads what the key has used."""
+    UPLOAD = "upload"
+    """Stores a reference file."""
+
+    @property
+    def is_billed(self) -> bool:
+        """Whether sending it a second time would be paid for a second time."""
+        return self in _BILLED
+
+
+_BILLED: Final = frozenset({RequestKind.CREATE, RequestKind.CONTINUE, RequestKind.UPDATE})
+
+
+def _positive_int(_instance: object, attribute: attrs.Attribute[int], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidRequestError(attribute.name, value, "a whole number of at least 1")
+
+
+def _positive_seconds(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or value <= 0
+    ):
+        raise InvalidRequestError(attribute.name, value, "a number of seconds greater than 0")
+
+
+@attrs.frozen
+class RateLimit:
+    """At most `limit` requests in any `per` seconds.
+
+    Raises:
+        InvalidRequestError: `limit` is not a whole number of at least 1, or `per` is not a
+            positive number of seconds.
+    """
+
+    limit: int = attrs.field(validator=_positive_int)
+    """How many requests fit into one window."""
+    per: float = attrs.field(validator=_positive_seconds)
+    """The length of the window in seconds."""
+
+    @property
+    def interval(self) -> float:
+        """Seconds between requests if they were evenly spaced."""
+        return self.per / self.limit
+
+    def __str__(self) -> str:
+        names = {1.0: "second", MINUTE: "minute", 3600.0: "hour", DAY: "day"}
+        return f"{self.limit} per {names.get(self.per) or f'{self.per:g} seconds'}"
+
+
+def _limits(value: RateLimit | Iterable[RateLimit]) -> tuple[RateLimit, ...]:
+    limits = (value,) if isinstance(value, RateLimit) else tuple(value)
+    if not limits or not all(isinstance(limit, RateLimit) for limit in limits):
+        raise InvalidRequestError("limits", value, "at least one RateLimit")
+    return limits
+
+
+def _kinds(value: Iterable[RequestKind | str]) -> frozenset[RequestKind]:
+    allowed = ", ".join(kind.value for kind in RequestKind)
+    if isinstance(value, str):
+        raise InvalidRequestError("metered", value, f"a set of {allowed}")
+    kinds: set[RequestKind] = set()
+    for kind in value:
+        try:
+            kinds.add(RequestKind(kind))
+        except ValueError:
+            raise InvalidRequestError("metered", kind, f"a set of {allowed}") from None
+    return frozenset(kinds)
+
+
+@attrs.frozen
+class Plan:
+    """A name and the limits that a key has.
+
+    Example:
+        `Plan("studio", limits=(RateLimit(60, per=60),), metered={"create", "continue"})`
+
+    Raises:
+        InvalidRequestError: There is no limit, or a kind in `metered` or `burst` is not allowed.
+    """
+
+    DEMO: ClassVar[Plan]
+    """4 requests a minute and 15 a day; results are watermarked (vendor's documentation)."""
+    PAID: ClassVar[Plan]
+    """10 requests a minute (vendor's documentation)."""
+
+    name: str
+    """What logs and tables call it."""
+    limits: tuple[RateLimit, ...] = attrs.field(kw_only=True, converter=_limits)
+    """The windows, all of which a request must fit."""
+    metered: frozenset[RequestKind] = attrs.field(
+        kw_only=True, default=frozenset(RequestKind), converter=_kinds
+    )
+    """The kinds of request that count; the others are sent without asking."""
+    burst: int | None = attrs.field(
+        kw_only=True, default=None, validator=attrs.validators.optional(_positive_int)
+    )
+    """How many requests may leave back to back; `None` is as many as the tightest window holds."""
+
+    @staticmethod
+    def parse(value: Plan | str) -> Plan:
+        """Return the plan that `value` is or names (`"demo"`, `"paid"`).
+
+        Raises:
+            InvalidRequestError: No plan has that name.
+        """
+        if isinstance(value, Plan):
+            return value
+        known = {plan.name: plan for plan in (Plan.DEMO, Plan.PAID)}
+        plan = known.get(value.strip().lower()) if isinstance(value, str) else None
+        if plan is None:
+            raise InvalidRequestError("plan", value, "'demo', 'paid' or a Plan")
+        return plan
+
+    def meters(self, kind: RequestKind) -> bool:
+        """Whether a request of this kind counts."""
+        return kind in self.metered
+
+    @property
+    def rate(self) -> RateLimit:
+        """The window that bounds the sustained rate of the near future: the shortest one."""
+        return min(self.limits, key=lambda limit: limit.per)
+
+
+Plan.DEMO = Plan("demo", limits=(RateLimit(4, per=MINUTE), RateLimit(15, per=DAY)))
+Plan.PAID = Plan("paid", limits=(RateLimit(10, per=MINUTE),))

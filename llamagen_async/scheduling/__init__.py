@@ -1,0 +1,1 @@
+"""What is sent when a slot is free, and when a generation is looked at again."""
