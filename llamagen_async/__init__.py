@@ -1,1 +1,84 @@
-"""An async client for the LlamaGen Comic API."""
+"""An async client for the LlamaGen Comic API that stays inside its limits and never pays twice."""
+
+from llamagen_async._version import __version__
+from llamagen_async.batch import Batch, BatchProgress
+from llamagen_async.client import ClientStats, LlamaGenClient
+from llamagen_async.errors import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    AuthenticationError,
+    BadRequestError,
+    ClientClosedError,
+    GenerationFailedError,
+    InsufficientCreditsError,
+    InvalidRequestError,
+    InvalidResponseError,
+    LlamaGenError,
+    NotFoundError,
+    PermissionDeniedError,
+    QuotaExhaustedError,
+    RateLimitError,
+    ServerError,
+    SubmissionUncertainError,
+    WaitTimeoutError,
+    WebhookSignatureError,
+)
+from llamagen_async.models import (
+    Animation,
+    BatchItem,
+    BatchState,
+    ComicGeneration,
+    GenerationStatus,
+    GenerationUsage,
+    Page,
+    Panel,
+    Usage,
+)
+from llamagen_async.plans import Plan, RateLimit, RequestKind
+from llamagen_async.ratelimit import LimitsSnapshot, LimitState
+from llamagen_async.requests import SIZES, ComicRequest, Pagination
+
+__all__ = [
+    "SIZES",
+    "APIConnectionError",
+    "APIError",
+    "APITimeoutError",
+    "Animation",
+    "AuthenticationError",
+    "BadRequestError",
+    "Batch",
+    "BatchItem",
+    "BatchProgress",
+    "BatchState",
+    "ClientClosedError",
+    "ClientStats",
+    "ComicGeneration",
+    "ComicRequest",
+    "GenerationFailedError",
+    "GenerationStatus",
+    "GenerationUsage",
+    "InsufficientCreditsError",
+    "InvalidRequestError",
+    "InvalidResponseError",
+    "LimitState",
+    "LimitsSnapshot",
+    "LlamaGenClient",
+    "LlamaGenError",
+    "NotFoundError",
+    "Page",
+    "Pagination",
+    "Panel",
+    "PermissionDeniedError",
+    "Plan",
+    "QuotaExhaustedError",
+    "RateLimit",
+    "RateLimitError",
+    "RequestKind",
+    "ServerError",
+    "SubmissionUncertainError",
+    "Usage",
+    "WaitTimeoutError",
+    "WebhookSignatureError",
+    "__version__",
+]

@@ -19,10 +19,13 @@ import attrs
 
 from llamagen_async.errors import InvalidRequestError
 
-__all__ = ["DAY", "MINUTE", "Plan", "RateLimit", "RequestKind"]
+__all__ = ["DAY", "HOUR", "MINUTE", "Plan", "RateLimit", "RequestKind"]
 
 MINUTE: Final = 60.0
 """Seconds in a minute: the window of the vendor's per-minute limits."""
+
+HOUR: Final = 3_600.0
+"""Seconds in an hour."""
 
 DAY: Final = 86_400.0
 """Seconds in a day: the window of the demo plan's daily limit."""
@@ -88,7 +91,7 @@ class RateLimit:
         return self.per / self.limit
 
     def __str__(self) -> str:
-        names = {1.0: "second", MINUTE: "minute", 3600.0: "hour", DAY: "day"}
+        names = {1.0: "second", MINUTE: "minute", HOUR: "hour", DAY: "day"}
         return f"{self.limit} per {names.get(self.per) or f'{self.per:g} seconds'}"
 
 
@@ -159,6 +162,11 @@ class Plan:
     def meters(self, kind: RequestKind) -> bool:
         """Whether a request of this kind counts."""
         return kind in self.metered
+
+    @property
+    def quotas(self) -> tuple[RateLimit, ...]:
+        """The windows so long that their slots have to be budgeted: an hour and more."""
+        return tuple(limit for limit in self.limits if limit.per >= HOUR)
 
     @property
     def rate(self) -> RateLimit:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, TypedDict, cast
 
 import attrs
 
 from llamagen_async.errors import InvalidRequestError
 
-__all__ = ["SIZES", "ComicRequest", "Pagination"]
+__all__ = ["SIZES", "ComicFields", "ComicRequest", "Pagination"]
 
 SIZES: Final = (
     "1024x1024",
@@ -255,3 +255,22 @@ def _snake_fields(
             )
         fields[name] = value
     return fields
+
+
+class ComicFields(TypedDict, total=False):
+    """The keyword arguments of `create` and `create_and_wait`: the fields of `ComicRequest`."""
+
+    prompt_url: str | None
+    model: str | None
+    preset: str | None
+    size: str | None
+    fix_panel_num: int | None
+    pagination: Pagination | Mapping[str, Any] | None
+    style: str | None
+    language: str | None
+    upscale: bool | str | None
+    images: Iterable[str]
+    comic_roles: Iterable[Mapping[str, Any]]
+    comic_locations: Iterable[Mapping[str, Any]]
+    attachments: Iterable[Mapping[str, Any]]
+    extra: Mapping[str, Any]

@@ -1,1 +1,33 @@
-"""A stand-in for the LlamaGen Comic API that enforces its limits: no key, no credits."""
+"""A stand-in for the LlamaGen Comic API that enforces its limits: no key, no credits.
+
+`SandboxService` is the API without sockets and without a clock, for tests and for simulations in
+virtual time. `SandboxServer` puts it on a socket of this machine. It knows nothing of the client,
+so that neither can hide a mistake of the other.
+"""
+
+from llamagen_async.sandbox.accounts import DEMO_KEY, EMPTY_KEY, PAID_KEY, SANDBOX_KEYS
+from llamagen_async.sandbox.algorithms import ALGORITHMS, Algorithm
+from llamagen_async.sandbox.clairvoyant import Bound, best_possible
+from llamagen_async.sandbox.server import SandboxServer
+from llamagen_async.sandbox.service import SandboxService
+from llamagen_async.sandbox.settings import Dialect, Durations, Faults, RetryAfter
+from llamagen_async.sandbox.wire import Call, Reply
+
+__all__ = [
+    "ALGORITHMS",
+    "DEMO_KEY",
+    "EMPTY_KEY",
+    "PAID_KEY",
+    "SANDBOX_KEYS",
+    "Algorithm",
+    "Bound",
+    "Call",
+    "Dialect",
+    "Durations",
+    "Faults",
+    "Reply",
+    "RetryAfter",
+    "SandboxServer",
+    "SandboxService",
+    "best_possible",
+]

@@ -1,1 +1,37 @@
-"""One request out, one decoded answer in."""
+"""One request out, one decoded answer in.
+
+It never waits for a rate limit, never decides when to send, never sends a request twice.
+`message` and `decoding` do no I/O, `http` is the thin aiohttp edge, `retries` says what may be
+tried again.
+"""
+
+from __future__ import annotations
+
+from llamagen_async.transport.decoding import decode, error_for, parse_retry_after
+from llamagen_async.transport.http import HTTPTransport, normalize_base_url
+from llamagen_async.transport.message import (
+    APIRequest,
+    APIResponse,
+    AssetSource,
+    AssetStream,
+    FormFile,
+    Transport,
+)
+from llamagen_async.transport.retries import as_uncertain, is_retriable, retrying
+
+__all__ = [
+    "APIRequest",
+    "APIResponse",
+    "AssetSource",
+    "AssetStream",
+    "FormFile",
+    "HTTPTransport",
+    "Transport",
+    "as_uncertain",
+    "decode",
+    "error_for",
+    "is_retriable",
+    "normalize_base_url",
+    "parse_retry_after",
+    "retrying",
+]

@@ -1,0 +1,200 @@
+"""`LlamaGenClient`: wires the rooms and owns their life."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+import attrs
+
+from llamagen_async.clock import Clock
+from llamagen_async.comics import Comics
+from llamagen_async.errors import ClientClosedError, InvalidRequestError
+from llamagen_async.operations import Operations
+from llamagen_async.plans import Plan
+from llamagen_async.ratelimit import LimitsSnapshot, shared_limiter
+from llamagen_async.transport import HTTPTransport, normalize_base_url
+
+__all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient"]
+
+DEFAULT_BASE_URL: Final = "https://api.llamagen.ai/v1"
+"""Where the API is (vendor's documentation)."""
+
+_LONGEST_TIMEOUT: Final = 600.0
+"""Seconds that one request may take at most: a held slot's lease must outlast it."""
+_GRACE: Final = 1.0
+"""Real seconds that creates on their way are given when the client closes."""
+
+
+@attrs.frozen
+class ClientStats:
+    """What one client has sent so far."""
+
+    requests: dict[str, int]
+    """Requests by kind, repeated ones included."""
+    refused: int
+    """How many were answered with 429."""
+    retries: int
+    """How many were sent again, after a refusal or a failure."""
+    finished: int
+    """Generations that were seen to end."""
+
+    @property
+    def total(self) -> int:
+        """Requests of all kinds."""
+        return sum(self.requests.values())
+
+    @property
+    def requests_per_finished(self) -> float | None:
+        """Requests per generation that ended; `None` before the first one."""
+        return self.total / self.finished if self.finished else None
+
+
+class LlamaGenClient:
+    """An async client of the LlamaGen Comic API.
+
+    Use it as `async with LlamaGenClient() as client`, or call `aclose` when done. It binds to
+    the event loop in which it is used first and refuses any other.
+
+    Args:
+        api_key: The key; `$LLAMAGEN_API_KEY` if not given. It appears in no repr, log or error.
+        plan: `Plan.DEMO`, `Plan.PAID`, `"demo"`, `"paid"` or a plan of your own;
+            `$LLAMAGEN_PLAN` or demo if not given.
+        base_url: Where the API is, with or without `/v1`; `$LLAMAGEN_API_URL`,
+            `$LLAMAGEN_BASE_URL` or the vendor's if not given. Plain http only to loopback.
+        timeout: Seconds that one request may take, at most 600.
+        max_retries: How often a request that failed is repeated, where repeating is safe.
+        session: An aiohttp session of yours to use; it is not closed.
+        speed: How many times faster than real time the server's clock runs: 1 for the real API,
+            the sandbox's speed otherwise. Scales windows and polling alike.
+
+    Raises:
+        InvalidRequestError: An argument is not allowed, or there is no key.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        plan: Plan | str | None = None,
+        base_url: str | None = None,
+        timeout: float = 30.0,
+        max_retries: int = 4,
+        session: aiohttp.ClientSession | None = None,
+        speed: float = 1.0,
+    ) -> None:
+        self._api_key = _checked_key(api_key or os.environ.get("LLAMAGEN_API_KEY"))
+        self._plan = Plan.parse(plan or os.environ.get("LLAMAGEN_PLAN") or Plan.DEMO)
+        self._base_url = normalize_base_url(
+            base_url
+            or os.environ.get("LLAMAGEN_API_URL")
+            or os.environ.get("LLAMAGEN_BASE_URL")
+            or DEFAULT_BASE_URL
+        )
+        self._timeout = _checked_timeout(timeout)
+        self._max_retries = _checked_retries(max_retries)
+        self._session = session
+        self._clock = Clock(speed)
+        self._operations: Operations | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+        self.comics = self.comic = Comics(self._open)
+
+    def __repr__(self) -> str:
+        return f"LlamaGenClient(plan={self._plan.name!r}, base_url={self._base_url!r})"
+
+    @property
+    def plan(self) -> Plan:
+        """The plan whose limits are kept."""
+        return self._plan
+
+    async def __aenter__(self) -> Self:
+        """Open the client in the running event loop."""
+        self._open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the client."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Send nothing more, let creates on their way return for a moment, and close.
+
+        What still waits gets a `ClientClosedError`. Closing twice is fine.
+        """
+        self._closed = True
+        if self._operations is not None:
+            await self._operations.aclose(_GRACE)
+
+    async def limits(self) -> LimitsSnapshot:
+        """Return what the key may still send: used, free, next free slot, pause."""
+        return await self._open().limiter.snapshot()
+
+    def stats(self) -> ClientStats:
+        """Return what this client has sent: requests by kind, 429s, retries, per finished comic."""
+        if self._operations is None:
+            return ClientStats(requests={}, refused=0, retries=0, finished=0)
+        poller = self._operations.poller
+        sent = poller.dispatcher.stats
+        return ClientStats(
+            requests={kind.value: number for kind, number in sent.sent.items() if number},
+            refused=sent.refused,
+            retries=sent.retries,
+            finished=poller.finished,
+        )
+
+    def _open(self) -> Operations:
+        """Return what the rooms below offer, made in the first loop that asks."""
+        if self._closed:
+            raise ClientClosedError("the client is closed: make a new one")
+        loop = asyncio.get_running_loop()
+        if self._operations is None:
+            self._loop = loop
+            transport = HTTPTransport(
+                self._base_url, self._api_key, timeout=self._timeout, session=self._session
+            )
+            self._operations = Operations(
+                transport,
+                shared_limiter(self._api_key, self._base_url, self._plan, self._clock),
+                self._clock,
+                assets=transport,
+                max_retries=self._max_retries,
+            )
+        elif self._loop is not loop:
+            raise ClientClosedError(
+                "the client belongs to another event loop: make one client in each loop "
+                "(clients of the same key share their limits)"
+            )
+        return self._operations
+
+
+def _checked_key(key: str | None) -> str:
+    if not key:
+        raise InvalidRequestError("api_key", None, "a key, as an argument or in LLAMAGEN_API_KEY")
+    return key
+
+
+def _checked_timeout(timeout: object) -> float:
+    if (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, int | float)
+        or not 0 < timeout <= _LONGEST_TIMEOUT
+    ):
+        raise InvalidRequestError(
+            "timeout", timeout, f"seconds for one request, up to {_LONGEST_TIMEOUT:g}"
+        )
+    return float(timeout)
+
+
+def _checked_retries(number: object) -> int:
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise InvalidRequestError("max_retries", number, "a whole number of at least 0")
+    return number

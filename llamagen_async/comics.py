@@ -1,0 +1,250 @@
+"""`client.comics`: validate, build, submit, wait."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Unpack
+from urllib.parse import quote
+
+from llamagen_async.batch import Batch
+from llamagen_async.batch.download import asset_names, download_assets
+from llamagen_async.errors import InvalidRequestError
+from llamagen_async.models import ComicGeneration
+from llamagen_async.operations import Operations
+from llamagen_async.plans import RequestKind
+from llamagen_async.requests import ComicFields, ComicRequest
+from llamagen_async.transport import APIRequest
+
+__all__ = ["DEFAULT_TIMEOUT", "Comics"]
+
+DEFAULT_TIMEOUT: Final = 1800.0
+"""Seconds that a generation is waited for, unless the caller says otherwise."""
+
+_PATH: Final = "/comics/generations"
+
+
+class Comics:
+    """Comics: create them, look at them, wait for them, fetch their pictures.
+
+    Made by `LlamaGenClient`; use it as `client.comics`.
+    """
+
+    def __init__(self, operations: Callable[[], Operations]) -> None:
+        self._operations = operations
+
+    async def create(
+        self,
+        prompt: str | ComicRequest | None = None,
+        *,
+        wait_for_quota: bool = False,
+        **fields: Unpack[ComicFields],
+    ) -> ComicGeneration:
+        """Start a comic. This is billed, and never sent twice.
+
+        Args:
+            prompt: The story, or a whole request.
+            wait_for_quota: Wait for tomorrow's quota instead of raising.
+            **fields: The fields of `ComicRequest`.
+
+        Returns:
+            The accepted generation, usually not done yet.
+
+        Raises:
+            InvalidRequestError: A field is not allowed; nothing was sent.
+            QuotaExhaustedError: The plan's long windows have no room; nothing was sent.
+            SubmissionUncertainError: The answer was lost; it may have been accepted and charged.
+            APIError: The server refused it.
+        """
+        request = _request(prompt, fields)
+        return await self._create(request, urgent=True, wait_for_quota=wait_for_quota)
+
+    async def get(
+        self,
+        id: str,
+        *,
+        page: int | None = None,
+        panel: int | None = None,  # the API's word
+    ) -> ComicGeneration:
+        """Return a comic as it stands now, for one request.
+
+        Args:
+            id: The generation's id.
+            page: Only this page, from 0 (vendor's clients).
+            panel: Only this panel of the page, from 0 (vendor's clients).
+
+        Raises:
+            NotFoundError: There is no such comic.
+        """
+        picked = {"page": page, "panel": panel}
+        params = {
+            name: str(_index(name, value)) for name, value in picked.items() if value is not None
+        }
+        request = _status_request(id, params)
+        shared = id if not params else f"{id}?{params}"
+        return await self._operations().read(shared, request, ComicGeneration.parse)
+
+    async def wait_for_completion(
+        self,
+        id: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,  # the API's word
+    ) -> ComicGeneration:
+        """Return the finished comic, looking at it no more often than useful.
+
+        Args:
+            id: The generation's id.
+            timeout: Seconds to wait at most, by the server's clock.
+
+        Raises:
+            GenerationFailedError: It ended without a comic; the error carries the generation.
+            WaitTimeoutError: Time is up; the generation goes on, the error carries the id.
+        """
+        _check_timeout(timeout)
+        request = _status_request(id)
+        return await self._operations().wait(id, request, ComicGeneration.parse, timeout=timeout)
+
+    async def create_and_wait(
+        self,
+        prompt: str | ComicRequest | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        wait_for_quota: bool = False,
+        **fields: Unpack[ComicFields],
+    ) -> ComicGeneration:
+        """Start a comic and return it finished: `create`, then `wait_for_completion`.
+
+        Args:
+            prompt: The story, or a whole request.
+            timeout: Seconds to wait for the end, once it was accepted.
+            wait_for_quota: Wait for tomorrow's quota instead of raising.
+            **fields: The fields of `ComicRequest`.
+
+        Raises:
+            LlamaGenError: As `create` and `wait_for_completion`.
+        """
+        _check_timeout(timeout)
+        comic = await self.create(prompt, wait_for_quota=wait_for_quota, **fields)
+        return (
+            comic if comic.succeeded else await self.wait_for_completion(comic.id, timeout=timeout)
+        )
+
+    def batch(
+        self,
+        requests: Iterable[str | ComicRequest | Mapping[str, Any]]
+        | AsyncIterable[str | ComicRequest | Mapping[str, Any]],
+        *,
+        out: str | os.PathLike[str] | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        wait_for_quota: bool = False,
+    ) -> Batch:
+        """Generate many comics at once; iterate over the result to run it.
+
+        Items come in order of completion. What one comic fails of is that item's `error`; an
+        error that concerns all (401, 402, 403) stops new creates, and what was started is still
+        collected.
+
+        Args:
+            requests: Prompts, requests or mappings of fields; read only as far as needed.
+            out: A folder for the pictures; `None` fetches none.
+            timeout: Seconds to wait for each comic's end, once it was accepted.
+            wait_for_quota: Wait for tomorrow's quota instead of giving the rest back unsent.
+        """
+        _check_timeout(timeout)
+
+        async def create(
+            request: ComicRequest,
+            sending: Callable[[], None],
+            accepted: Callable[[ComicGeneration], None],
+        ) -> ComicGeneration:
+            return await self._create(
+                request,
+                urgent=False,
+                wait_for_quota=wait_for_quota,
+                sending=sending,
+                accepted=accepted,
+            )
+
+        async def wait(comic: ComicGeneration) -> ComicGeneration:
+            return await self.wait_for_completion(comic.id, timeout=timeout)
+
+        async def save(comic: ComicGeneration) -> list[Path]:
+            return [] if out is None else await self.download(comic, out)
+
+        return Batch(requests, create=create, wait=wait, save=save)
+
+    async def download(self, comic: ComicGeneration, folder: str | os.PathLike[str]) -> list[Path]:
+        """Fetch all pictures of a finished comic into `folder` and return their paths.
+
+        Files appear whole or not at all, and the key goes to no other host.
+
+        Raises:
+            InvalidRequestError: The comic has not succeeded, so there is nothing to fetch.
+            APIError: A picture can't be had.
+            OSError: The folder can't be written to.
+        """
+        if not comic.succeeded:
+            raise InvalidRequestError("comic", comic.status.value, "a comic that has succeeded")
+        operations = self._operations()
+        if operations.assets is None:
+            raise InvalidRequestError("transport", None, "one that can open assets")
+        return await download_assets(
+            asset_names(comic),
+            Path(folder),
+            source=operations.assets,
+            max_retries=operations.max_retries,
+        )
+
+    async def _create(
+        self,
+        request: ComicRequest,
+        *,
+        urgent: bool,
+        wait_for_quota: bool,
+        sending: Callable[[], None] | None = None,
+        accepted: Callable[[ComicGeneration], None] | None = None,
+    ) -> ComicGeneration:
+        operations = self._operations()
+
+        def remember(comic: ComicGeneration) -> None:
+            operations.poller.accepted(comic.id)
+            if accepted is not None:
+                accepted(comic)
+
+        return await operations.send(
+            APIRequest(RequestKind.CREATE, "POST", _PATH, json=request.to_payload()),
+            ComicGeneration.parse,
+            submitted=request,
+            urgent=urgent,
+            wait_for_quota=wait_for_quota,
+            sending=sending,
+            accepted=remember,
+        )
+
+
+def _request(prompt: str | ComicRequest | None, fields: Mapping[str, Any]) -> ComicRequest:
+    if isinstance(prompt, ComicRequest):
+        if fields:
+            name, value = next(iter(fields.items()))
+            raise InvalidRequestError(name, value, "nothing beside a whole ComicRequest")
+        return prompt
+    return ComicRequest.parse({"prompt": prompt, **fields})
+
+
+def _status_request(id_: object, params: Mapping[str, str] | None = None) -> APIRequest:
+    if not isinstance(id_, str) or not id_.strip() or id_ in (".", ".."):
+        raise InvalidRequestError("id", id_, "the id of a generation")
+    path = f"{_PATH}/{quote(id_, safe='')}"
+    return APIRequest(RequestKind.STATUS, "GET", path, params=params or None)
+
+
+def _index(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidRequestError(name, value, "a whole number of at least 0")
+    return value
+
+
+def _check_timeout(timeout: object) -> None:
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        raise InvalidRequestError("timeout", timeout, "a number of seconds greater than 0")

@@ -1,0 +1,158 @@
+"""What the sandbox refuses in the content of a request, as the real API would: with a 400.
+
+Written apart from the client's own checks on purpose, so that a mistake in one of them shows.
+Fields that are not known are accepted: the real API knows more of them than its documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, cast
+
+from llamagen_async.requests import SIZES
+from llamagen_async.sandbox.wire import Refusal
+
+__all__ = [
+    "change_action",
+    "check_animation",
+    "check_continue",
+    "check_create",
+    "panel_choice",
+    "picture_size",
+    "query_index",
+]
+
+_MOST: Final = 20
+_PANEL_NAMES: Final = ("panel", "panelIndex", "panel_index")
+_REDRAW_FIELDS: Final = ("panelPrompt", "prompt", "images", "caption")
+
+
+def check_create(payload: Mapping[str, Any]) -> str:
+    """Return the story of a create request.
+
+    Raises:
+        Refusal: The API would not accept the request (400).
+    """
+    _check_counts(payload)
+    picture_size(payload)
+    if payload.get("prompt") is not None:
+        return _text(payload, "prompt")
+    if payload.get("promptUrl") is not None:
+        return f"The story at {_text(payload, 'promptUrl')}"
+    raise _invalid("prompt or promptUrl is required")
+
+
+def check_continue(payload: Mapping[str, Any]) -> str:
+    """Return the story of a continueWrite request.
+
+    Raises:
+        Refusal: The API would not accept the request (400).
+    """
+    _check_counts(payload)
+    return _text(payload, "prompt")
+
+
+def check_animation(payload: Mapping[str, Any]) -> str:
+    """Return the story of an animation request.
+
+    Raises:
+        Refusal: The API would not accept the request (400).
+    """
+    options = payload.get("videoOptions")
+    if options is not None and not isinstance(options, dict):
+        raise _invalid("videoOptions must be an object")
+    return _text(payload, "prompt")
+
+
+def change_action(payload: Mapping[str, Any]) -> Literal["continueWrite", "regeneratePanel"]:
+    """Return what a PATCH request wants.
+
+    Raises:
+        Refusal: It is neither of the two known actions (400).
+    """
+    action = payload.get("action")
+    if action == "continueWrite":
+        return "continueWrite"
+    if action == "regeneratePanel":
+        return "regeneratePanel"
+    raise _invalid("action must be continueWrite or regeneratePanel")
+
+
+def panel_choice(payload: Mapping[str, Any]) -> tuple[int, int, str | None]:
+    """Return page, panel (both from 0) and the new caption of a regeneratePanel request.
+
+    Raises:
+        Refusal: The API would not accept the request (400).
+    """
+    name = next((name for name in _PANEL_NAMES if payload.get(name) is not None), None)
+    if name is None:
+        raise _invalid("panel is required")
+    if not any(payload.get(field) for field in _REDRAW_FIELDS):
+        raise _invalid(f"one of {', '.join(_REDRAW_FIELDS)} is required")
+    page = payload.get("page")
+    texts = (payload.get(field) for field in ("caption", "panelPrompt", "prompt"))
+    caption = next((text for text in texts if isinstance(text, str) and text.strip()), None)
+    return _index("page", 0 if page is None else page), _index(name, payload[name]), caption
+
+
+def picture_size(payload: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the width and height of the pictures in pixels.
+
+    Raises:
+        Refusal: The size is not one that the API offers (400).
+    """
+    size = payload.get("size")
+    if size is None:
+        return 1024, 1024
+    if size not in SIZES:
+        raise _invalid(f"size must be one of {', '.join(SIZES)}")
+    width, height = str(size).split("x")
+    return int(width), int(height)
+
+
+def query_index(query: Mapping[str, str], name: str) -> int | None:
+    """Return the number, from 0, that a query parameter holds; `None` if it is not there.
+
+    Raises:
+        Refusal: It holds something else (400).
+    """
+    text = query.get(name)
+    if text is None:
+        return None
+    return _index(name, int(text) if text.isascii() and text.isdigit() else None)
+
+
+def _check_counts(payload: Mapping[str, Any]) -> None:
+    panels: object = payload.get("fixPanelNum")
+    pagination: object = payload.get("pagination")
+    if panels is not None and pagination is not None:
+        raise _invalid("fixPanelNum and pagination exclude each other")
+    if panels is not None:
+        _check_count("fixPanelNum", panels)
+    if pagination is not None:
+        if not isinstance(pagination, dict):
+            raise _invalid("pagination must be an object")
+        for name in ("totalPages", "panelsPerPage"):
+            _check_count(f"pagination.{name}", cast("dict[str, object]", pagination).get(name))
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
+        raise _invalid(f"{name} must be a whole number from 1 to {_MOST}")
+
+
+def _index(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise _invalid(f"{name} must be a whole number of at least 0")
+    return value
+
+
+def _text(payload: Mapping[str, Any], name: str) -> str:
+    value: object = payload.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise _invalid(f"{name} must be text that is not empty")
+    return value
+
+
+def _invalid(message: str) -> Refusal:
+    return Refusal(400, "invalid_request", message)

@@ -1,0 +1,164 @@
+"""The poller: waits for generations without asking more often than useful.
+
+Whoever waits for a generation gets a future; all who wait for the same one share its checks.
+When to check is the dispatcher's choice, at the free slot; what the answer means is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import backoff
+
+from llamagen_async.clock import Clock
+from llamagen_async.errors import RateLimitError, WaitTimeoutError
+from llamagen_async.plans import RequestKind
+from llamagen_async.ratelimit import Limiter
+from llamagen_async.scheduling.dispatcher import Dispatcher
+from llamagen_async.scheduling.forecast import DurationForecast
+from llamagen_async.scheduling.watches import Generation, Watch, Watches
+from llamagen_async.transport import is_retriable
+
+__all__ = ["Poller"]
+
+_logger = logging.getLogger(__name__)
+
+_LONGEST_BACKOFF: Final = 30.0
+"""Seconds between two checks of which the first brought no answer, at most."""
+_MOST_REMEMBERED: Final = 10_000
+"""How many acceptances are remembered for generations that nobody waits for yet."""
+
+
+class Poller:
+    """Waits for the generations of one client.
+
+    Args:
+        limiter: Hands out the slots.
+        clock: The server's clock.
+        max_retries: How many checks in a row may fail before whoever waits is told.
+    """
+
+    def __init__(self, limiter: Limiter, clock: Clock, *, max_retries: int) -> None:
+        self.finished = 0
+        """How many generations were seen to end."""
+        self._clock = clock
+        self._max_retries = max_retries
+        self._watches = Watches(DurationForecast())
+        self._waiters: dict[str, list[asyncio.Future[Generation]]] = {}
+        self._accepted: dict[str, float] = {}
+        self._reads: dict[str, asyncio.Task[Any]] = {}
+        self.dispatcher = Dispatcher(limiter, self._watches, clock, self._checked)
+
+    def accepted(self, id_: str) -> None:
+        """Remember when the server accepted a generation: now."""
+        self._accepted[id_] = self._clock.now()
+        while len(self._accepted) > _MOST_REMEMBERED:
+            del self._accepted[next(iter(self._accepted))]
+
+    async def wait(
+        self, id_: str, fetch: Callable[[], Awaitable[Generation]], *, timeout: float
+    ) -> Generation:
+        """Return the generation when it has ended, well or not.
+
+        Args:
+            id_: Its id.
+            fetch: Sends one status check for it.
+            timeout: Seconds of the server's clock to wait at most.
+
+        Raises:
+            WaitTimeoutError: It has not ended in time; it goes on.
+            LlamaGenError: Its status can't be had.
+        """
+        future: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(id_, []).append(future)
+        if self._watches.get(id_) is None:
+            self._watches.add(Watch(id_, fetch, self._accepted_at(id_)))
+        self.dispatcher.wake()
+        try:
+            async with asyncio.timeout(self._clock.real(timeout)):
+                return await future
+        except TimeoutError:
+            raise WaitTimeoutError(id_, timeout) from None
+        finally:
+            self._leave(id_, future)
+
+    async def read(self, id_: str, fetch: Callable[[], Awaitable[Generation]]) -> Generation:
+        """Return a generation as it stands now; those who ask at the same time share the answer."""
+        task = self._reads.get(id_)
+        if task is None:
+            task = asyncio.create_task(self._read(id_, fetch))
+            self._reads[id_] = task
+        return await asyncio.shield(task)
+
+    def deliver(self, generation: Generation) -> None:
+        """Hand a generation that was learned of otherwise to whoever waits for it."""
+        watch = self._watches.get(generation.id)
+        if watch is not None:
+            self._learn(watch, generation, looked_at=self._clock.now())
+
+    async def aclose(self, grace: float) -> None:
+        """Stop; give billed requests on their way `grace` real seconds to return."""
+        for task in self._reads.values():
+            task.cancel()
+        await asyncio.gather(*self._reads.values(), return_exceptions=True)
+        await self.dispatcher.aclose(grace)
+
+    async def _read(self, id_: str, fetch: Callable[[], Awaitable[Generation]]) -> Generation:
+        try:
+            generation: Generation = await self.dispatcher.submit(RequestKind.STATUS, fetch)
+        finally:
+            del self._reads[id_]
+        self.deliver(generation)
+        return generation
+
+    def _accepted_at(self, id_: str) -> float:
+        """Return when it was accepted; if nobody knows, it is taken to be half way through."""
+        known = self._accepted.pop(id_, None)
+        if known is not None:
+            return known
+        return self._clock.now() - self._watches.forecast.quantile(0.5)
+
+    def _leave(self, id_: str, future: asyncio.Future[Generation]) -> None:
+        waiters = self._waiters.get(id_, [])
+        if future in waiters:
+            waiters.remove(future)
+        if not waiters:
+            self._waiters.pop(id_, None)
+            watch = self._watches.get(id_)
+            if watch is not None:
+                self._accepted[id_] = watch.accepted_at
+                self._watches.remove(id_)
+
+    def _checked(self, watch: Watch, sent_at: float, future: asyncio.Future[Generation]) -> None:
+        watch.in_flight = False
+        error = None if future.cancelled() else future.exception()
+        if error is None and not future.cancelled():
+            self._learn(watch, future.result(), looked_at=sent_at)
+        elif error is not None and not isinstance(error, RateLimitError):
+            watch.failures += 1
+            if is_retriable(error, RequestKind.STATUS) and watch.failures <= self._max_retries:
+                delay = backoff.full_jitter(min(_LONGEST_BACKOFF, 2.0**watch.failures))
+                watch.not_before = self._clock.now() + delay
+            else:
+                self._settle(watch.id, error)
+        self.dispatcher.wake()
+
+    def _learn(self, watch: Watch, generation: Generation, *, looked_at: float) -> None:
+        now = self._clock.now()
+        self._watches.seen(watch, done=generation.is_done, looked_at=looked_at, now=now)
+        if generation.is_done:
+            self.finished += 1
+            self._settle(watch.id, generation)
+
+    def _settle(self, id_: str, outcome: Generation | BaseException) -> None:
+        self._watches.remove(id_)
+        for future in self._waiters.pop(id_, []):
+            if future.done():
+                continue
+            if isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)

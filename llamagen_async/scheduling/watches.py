@@ -1,0 +1,124 @@
+"""The generations that are waited for, and which of them is likeliest to be done.
+
+Told the time; sends nothing and wakes nobody.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
+
+import attrs
+
+from llamagen_async.models import Animation, ComicGeneration
+from llamagen_async.scheduling.forecast import DurationForecast
+from llamagen_async.scheduling.policy import ALMOST_CERTAIN
+
+__all__ = ["Generation", "Watch", "Watches"]
+
+Generation = ComicGeneration | Animation
+
+_OVERDUE_AFTER: Final = 60.0
+"""Seconds past the time when it was almost certain, after which a check goes before all."""
+_LONGEST_INTERVAL: Final = 120.0
+"""Seconds after which a generation is looked at again, however long it may still take."""
+_LEAST_INTERVAL: Final = 1.0
+"""Seconds between two looks at the same generation, at least."""
+
+
+@attrs.define(eq=False)
+class Watch:
+    """One generation that somebody waits for."""
+
+    id: str
+    """The generation's id."""
+    fetch: Callable[[], Awaitable[Generation]]
+    """Sends one status check."""
+    accepted_at: float
+    """When the server accepted it, in seconds of the server's clock."""
+    not_done_at: float = 0.0
+    """Its age in seconds when it was last seen not done."""
+    not_before: float = -math.inf
+    """A check makes no sense before this time."""
+    in_flight: bool = False
+    """Whether a check is on its way."""
+    failures: int = 0
+    """Checks in a row that brought no answer."""
+
+    def age(self, now: float) -> float:
+        """Return the seconds since it was accepted."""
+        return now - self.accepted_at
+
+
+class Watches:
+    """All generations of one client that are waited for."""
+
+    def __init__(self, forecast: DurationForecast) -> None:
+        self.forecast = forecast
+        self._watches: dict[str, Watch] = {}
+
+    def __len__(self) -> int:
+        return len(self._watches)
+
+    def __iter__(self) -> Iterator[Watch]:
+        return iter(self._watches.values())
+
+    def get(self, id_: str) -> Watch | None:
+        """Return the watch of a generation, if it is waited for."""
+        return self._watches.get(id_)
+
+    def add(self, watch: Watch) -> None:
+        """Wait for a generation from now on."""
+        self._watches[watch.id] = watch
+
+    def remove(self, id_: str) -> None:
+        """Wait for it no longer."""
+        self._watches.pop(id_, None)
+
+    def seen(self, watch: Watch, *, done: bool, looked_at: float, now: float) -> None:
+        """Learn from a look at a generation.
+
+        Args:
+            watch: What was looked at.
+            done: Whether it has ended.
+            looked_at: When the check was sent: what it saw is not older.
+            now: When the answer came: what it saw is not newer.
+        """
+        watch.failures = 0
+        if done:
+            self.forecast.observe(watch.not_done_at, max(watch.age(now), watch.not_done_at))
+        else:
+            watch.not_done_at = max(watch.not_done_at, watch.age(looked_at))
+            watch.not_before = looked_at + _LEAST_INTERVAL
+
+    def chance(self, watch: Watch, now: float) -> float:
+        """Return the chance that a check sent now finds it done; 0 if none may be sent."""
+        if watch.in_flight or now < watch.not_before:
+            return 0.0
+        if now >= watch.accepted_at + watch.not_done_at + _LONGEST_INTERVAL:
+            return 1.0
+        return self.forecast.chance_done(watch.age(now), not_done_at=watch.not_done_at)
+
+    def likeliest(self, now: float) -> tuple[Watch, float] | None:
+        """Return the watch whose check is likeliest to find it done, and that chance."""
+        best: tuple[Watch, float] | None = None
+        for watch in self._watches.values():
+            chance = self.chance(watch, now)
+            if chance > 0 and (best is None or chance > best[1]):
+                best = (watch, chance)
+        return best
+
+    def is_overdue(self, watch: Watch, now: float) -> bool:
+        """Whether its check should have been sent long ago."""
+        return now >= self._when(watch, ALMOST_CERTAIN) + _OVERDUE_AFTER
+
+    def next_at(self, threshold: float) -> float:
+        """Return when the first check reaches that chance; infinite if there is none."""
+        times = (self._when(watch, threshold) for watch in self if not watch.in_flight)
+        return min(times, default=math.inf)
+
+    def _when(self, watch: Watch, threshold: float) -> float:
+        age = self.forecast.age_when(threshold, not_done_at=watch.not_done_at)
+        latest = watch.not_done_at + _LONGEST_INTERVAL
+        return max(watch.not_before, watch.accepted_at + min(age, latest))

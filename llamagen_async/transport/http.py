@@ -1,0 +1,293 @@
+"""The aiohttp edge: carries one request out and one answer in, and tells failures apart.
+
+The key travels in a header of each request, never on the session, and appears in no message, repr
+or chained exception: aiohttp's own errors hold the request's headers, so they stay in here.
+A request is never sent twice; when and whether to send is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import ipaddress
+import json
+import math
+import re
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import aiohttp
+from yarl import URL
+
+from llamagen_async._version import __version__
+from llamagen_async.errors import (
+    APIError,
+    ClientClosedError,
+    InvalidRequestError,
+    InvalidResponseError,
+)
+from llamagen_async.transport.assets import open_asset
+from llamagen_async.transport.decoding import clean_text, decode
+from llamagen_async.transport.failures import OneAttempt, connection_error
+from llamagen_async.transport.message import APIRequest, APIResponse, AssetStream
+
+__all__ = ["HTTPTransport", "normalize_base_url"]
+
+_LARGEST: Final = 20_000_000
+"""Bytes of the largest answer that is read."""
+_KEEPALIVE: Final = 2.0
+"""Seconds for which an idle connection is used again. Servers close idle ones after 5 s and more;
+staying well below keeps a billed request from going out on a connection that is just closing."""
+_STREAMED: Final = 1 << 20
+"""Bytes from which aiohttp wants a body as a file."""
+_TELLING: Final = 8
+"""Characters from which a key is told from a word of the server's."""
+_AGENT: Final = f"llamagen-async/{__version__}"
+_ALLOWED_URL: Final = "https://host, or http:// on a loopback host, without user, query or fragment"
+
+
+class HTTPTransport:
+    """Sends requests with aiohttp.
+
+    The session is made on first use inside the running event loop. A session that is passed in is
+    used and never closed; its own middlewares do not apply, because the guard against silent
+    re-sending takes their place.
+
+    Args:
+        base_url: The API's URL, with or without `/v1`.
+        api_key: The key, sent as `Authorization: Bearer`.
+        timeout: Seconds for one whole request; half of it is for getting a connection, so that a
+            request that was never sent is told from one that was.
+        session: An `aiohttp.ClientSession` to use instead of an own one.
+
+    Raises:
+        InvalidRequestError: The URL, the key or the timeout is not allowed.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        *,
+        timeout: float = 30.0,
+        session: aiohttp.ClientSession | None = None,
+    ) -> None:
+        self._base_url = normalize_base_url(base_url)
+        self._host = URL(self._base_url).authority
+        _check_key(api_key)
+        if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+            raise InvalidRequestError("timeout", timeout, "a number of seconds greater than 0")
+        self._key = api_key.encode()
+        self._headers = {
+            "Authorization": f"Bearer {api_key}",
+            "Accept": "application/json",
+            "User-Agent": _AGENT,
+        }
+        self._json_headers = {**self._headers, "Content-Type": "application/json"}
+        self._timeout = aiohttp.ClientTimeout(total=timeout, connect=timeout / 2)
+        self._session = session
+        self._owned = session is None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._base_url!r})"
+
+    @property
+    def base_url(self) -> str:
+        """The API's URL, with `/v1` and without a trailing slash."""
+        return self._base_url
+
+    async def send(self, request: APIRequest) -> APIResponse:
+        """Send `request` once and return the decoded answer.
+
+        Raises:
+            APIError: The server answered with something other than success; its subclasses say
+                with what. `InvalidResponseError` if it is not JSON, a redirect, or over 20 MB.
+            APIConnectionError: No answer came; `request_sent` is `False` only if no connection
+                was made. `APITimeoutError` if time was up.
+            InvalidRequestError: The body cannot be written as JSON; nothing was sent.
+            ClientClosedError: The transport is closed or belongs to another event loop.
+        """
+        session = self._open_session()
+        guard = OneAttempt()
+        data = _body(request)
+        try:
+            # `encoded`: the path was percent-encoded by whoever made it, and stays so.
+            async with session.request(
+                request.method,
+                URL(self._base_url + request.path, encoded=True),
+                params=request.params,
+                data=data,
+                headers=self._headers if request.json is None else self._json_headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+                raise_for_status=False,
+                auto_decompress=True,
+                middlewares=(guard,),
+            ) as response:
+                status, headers = response.status, response.headers
+                content = await self._read(response)
+        except (aiohttp.ClientError, OSError) as error:
+            failure = connection_error(error, self._host)
+        else:
+            return self._decode(status, headers, content)
+        # Raised out here, so that it does not carry aiohttp's error and with it the headers.
+        raise failure
+
+    def open_asset(
+        self, url: str, *, headers: Mapping[str, str] | None = None, inactivity: float = 60.0
+    ) -> AbstractAsyncContextManager[AssetStream]:
+        """Open a picture or a video on the same session, without the key.
+
+        Args:
+            url: An http or https URL; at most five redirects are followed.
+            headers: Further headers, such as `Range`.
+            inactivity: Seconds without a byte after which it is given up.
+
+        Raises:
+            InvalidRequestError: It is not an http or https URL.
+            APIConnectionError: No answer came.
+            InvalidResponseError: The redirects lead nowhere.
+            ClientClosedError: The transport is closed or belongs to another event loop.
+        """
+        return open_asset(
+            self._open_session(),
+            url,
+            headers={"User-Agent": _AGENT, **(headers or {})},
+            inactivity=inactivity,
+        )
+
+    async def aclose(self) -> None:
+        """Close the session if it is an own one. Nothing can be sent afterwards."""
+        self._closed = True
+        session, self._session = self._session, None
+        if session is not None and self._owned:
+            await session.close()
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise ClientClosedError("the client is closed; nothing was sent")
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise ClientClosedError(
+                "the client was first used in another event loop and belongs to it; nothing was "
+                "sent. Make one client for each loop"
+            )
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # No limit of its own: how much is sent is decided elsewhere, and waiting here
+                # for a connection would eat into the request's time.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        if self._session.closed:
+            raise ClientClosedError("the aiohttp session that was passed in is closed")
+        return self._session
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        """Read the body, and refuse one that is too large before or while it is read."""
+        size = response.content_length or 0
+        chunks: list[bytes] = []
+        if size <= _LARGEST:
+            size = 0
+            while chunk := await response.content.readany():
+                size += len(chunk)
+                if size > _LARGEST:
+                    break
+                chunks.append(chunk)
+            else:
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        response.close()
+        raise InvalidResponseError(
+            response.status, None, f"the answer is larger than {_LARGEST // 1_000_000} MB"
+        )
+
+    def _decode(self, status: int, headers: Mapping[str, str], content: bytes) -> APIResponse:
+        try:
+            return decode(status, headers, content, now=_utcnow)
+        except APIError:
+            # Some servers repeat the key that they refuse. Short ones could be any word.
+            if len(self._key) < _TELLING or self._key not in content:
+                raise
+        return decode(status, headers, content.replace(self._key, b"[key]"), now=_utcnow)
+
+
+def normalize_base_url(text: str) -> str:
+    """Return the API's URL with `/v1` and without a trailing slash.
+
+    `http://` is allowed only for loopback hosts (`localhost`, 127.0.0.0/8, `::1`), since the key
+    would be readable on the way.
+
+    Raises:
+        InvalidRequestError: It is not a URL to which the key may be sent.
+    """
+    given = text.strip() if isinstance(text, str) else ""
+    url = _parsed(given)
+    host = url.host or ""
+    if not host or not (url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))):
+        shown = _without_secrets(given) if isinstance(text, str) else type(text).__name__
+        raise InvalidRequestError("base_url", shown, _ALLOWED_URL)
+    path = url.raw_path.rstrip("/")
+    return f"{url.scheme}://{url.authority}{path if path.endswith('/v1') else f'{path}/v1'}"
+
+
+def _parsed(text: str) -> URL:
+    """Parse with what aiohttp will connect with, so that no two parsers can disagree."""
+    if not text.isprintable() or re.search(r"[\s\\@?#]", text):
+        return URL()
+    try:
+        url = URL(text)
+        return url if url.port else URL()
+    except ValueError:
+        return URL()
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _without_secrets(text: str) -> str:
+    text = re.sub(r"^([^/]*//)?[^/]*@", r"\1***@", text)
+    return clean_text(re.sub(r"[?#].*", "?...", text, flags=re.DOTALL), 80)
+
+
+def _check_key(key: object) -> None:
+    # What a bearer token may hold; a space or a line break in it is a mistake of copying.
+    if not isinstance(key, str) or not re.fullmatch(r"[\x21-\x7e]+", key):
+        raise InvalidRequestError(
+            "api_key", "(not shown)", "the key from the vendor's site, without spaces around it"
+        )
+
+
+def _body(request: APIRequest) -> Any:
+    if request.form is not None:
+        form = aiohttp.FormData()
+        form.add_field(
+            request.form.field,
+            io.BytesIO(request.form.content),
+            filename=request.form.filename,
+            content_type=request.form.content_type,
+        )
+        return form
+    if request.json is None:
+        return None
+    try:
+        content = json.dumps(request.json, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = clean_text(str(error), 80)
+        raise InvalidRequestError("json", request.path, f"what JSON can hold ({reason})") from None
+    return io.BytesIO(content) if len(content) > _STREAMED else content
+
+
+def _utcnow() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,326 @@
+"""Every answer becomes a decoded answer or the right error, whatever the server writes."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from llamagen_async.errors import (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    InsufficientCreditsError,
+    InvalidResponseError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+)
+from llamagen_async.transport import APIResponse, decode, error_for, parse_retry_after
+from llamagen_async.transport.decoding import clean_text
+
+NOW = datetime(2025, 1, 1, tzinfo=UTC)
+JSON = {"Content-Type": "application/json"}
+
+
+def failed(status: int, body: object, headers: dict[str, str] | None = None) -> APIError:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with pytest.raises(APIError) as caught:
+        decode(status, headers or JSON, content, now=NOW)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+    return caught.value
+
+
+def test_a_successful_answer_is_decoded() -> None:
+    answer = decode(201, JSON, b'\xef\xbb\xbf{"id": "c\xc3\xa9"}', now=NOW)
+    assert answer == APIResponse(201, JSON, {"id": "cé"})
+    assert "Content-Type" not in repr(answer)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, BadRequestError),
+        (401, AuthenticationError),
+        (402, InsufficientCreditsError),
+        (403, PermissionDeniedError),
+        (404, NotFoundError),
+        (409, APIError),
+        (422, BadRequestError),
+        (429, RateLimitError),
+        (500, ServerError),
+        (503, ServerError),
+        (599, ServerError),
+        (600, InvalidResponseError),
+        (101, InvalidResponseError),
+        (304, InvalidResponseError),
+    ],
+)
+@pytest.mark.parametrize("body", [b'{"error": "x"}', b"", b"<html>", b"\xff\xfe", b"null", b"[1]"])
+def test_each_status_has_its_error_whatever_the_body(
+    status: int, error: type[APIError], body: bytes
+) -> None:
+    assert type(failed(status, body)) is error
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        ({"error": "no such style"}, None, "no such style"),
+        ({"error": "bad_style"}, "bad_style", "bad_style"),
+        ({"error": "bad_style", "message": "no such style"}, "bad_style", "no such style"),
+        ({"error": "Too Many Requests", "message": "wait"}, None, "wait"),
+        ({"code": "E1", "msg": "m"}, "E1", "m"),
+        ({"errorCode": 4001, "detail": "d"}, "4001", "d"),
+        ({"error_code": "E3", "message": "m"}, "E3", "m"),
+        ({"code": True, "message": "m"}, None, "m"),
+        ({"error": {"code": "E4", "message": "inner"}}, "E4", "inner"),
+        ({"error": {"errorCode": "E5", "msg": "inner"}, "message": "outer"}, "E5", "outer"),
+        ({"error": {"error": "deep"}}, "deep", "deep"),
+        ({"message": {"message": "m", "code": 7}}, "7", "m"),
+        ({"message": ["a", "b", 3]}, None, "a; b"),
+        (
+            {"detail": [{"loc": ["body", "size"], "msg": "too big"}, {"msg": "odd"}, {}]},
+            None,
+            "body.size: too big; odd",
+        ),
+        ("just text", None, "just text"),
+        ({}, None, "no reason given"),
+        ([], None, "no reason given"),
+        (None, None, "no reason given"),
+        (b"Bad gateway", None, "Bad gateway"),
+        (b"<html>Bad gateway</html>", None, "no reason given (application/json)"),
+        (b"", None, "no reason given (empty)"),
+    ],
+)
+def test_code_and_message_are_found_in_all_spellings(
+    body: object, code: str | None, message: str
+) -> None:
+    error = failed(400, body)
+    assert (error.code, error.message) == (code, message)
+
+
+def test_the_decoded_body_is_kept() -> None:
+    assert failed(400, {"a": [1]}).body == {"a": [1]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<!doctype html><title>Welcome</title>",
+        b'{"id": "c1", "sta',
+        b"\xff\xfe{}",
+        b'{"a": NaN}',
+        b"[" * 200_000,
+        b"1" * 10_000,
+    ],
+)
+def test_a_success_that_is_not_json_is_an_invalid_response(content: bytes) -> None:
+    error = failed(200, content, {"content-type": "text/html; charset=utf-8"})
+    assert type(error) is InvalidResponseError
+    assert isinstance(error.body, str)
+    assert len(error.body) <= 200
+    assert content.decode("utf-8", "replace").startswith(error.body)
+    assert ("text/html" in error.message) is bool(content)
+
+
+def test_an_error_shows_no_more_than_200_characters_of_text() -> None:
+    error = failed(200, ("ä" * 1000).encode(), {})
+    assert error.body == "ä" * 200
+    assert "of no content type" in error.message
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("https://user:pw@other.example/v1/secret?key=secret", "https://other.example,"),
+        ("/v1/secret", "another path"),
+        (None, "got a redirect, which"),
+    ],
+)
+def test_a_redirect_names_only_where_it_leads(location: str | None, shown: str) -> None:
+    headers = {} if location is None else {"Location": location}
+    error = failed(302, b"", headers)
+    assert shown in error.message
+    assert "secret" not in str(error)
+    assert "pw" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "insufficient credits"},
+        {"code": "INSUFFICIENT_CREDITS"},
+        {"errorCode": "insufficientCredits", "message": "Too many requests"},
+        {"error": {"code": "not_enough_credits"}},
+        {"error": "Too Many Requests", "message": "Insufficient account balance"},
+        {"message": "You are out of credits."},
+        {"message": "You have run out of credits, please top up"},
+        {"msg": "You do not have enough credits"},
+        {"msg": "You don’t have enough credits"},
+        {"detail": "Your credit balance is too low"},
+        {"detail": "You have 0 credits left"},
+        {"detail": "No credits remaining"},
+        {"detail": "Credits remaining: 0"},
+        {"message": "You have used all of your credits"},
+        {"message": "All credits have been used up"},
+        {"message": "insufficient funds"},
+        {"message": "Payment required"},
+        b"Insufficient credits",
+    ],
+)
+def test_a_429_that_lacks_credits_is_final(body: object) -> None:
+    assert type(failed(429, body)) is InsufficientCreditsError
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "rate limit exceeded"},
+        {"message": "Rate limit exceeded, upgrade for more credits per minute"},
+        {"message": "Insufficient credits per minute"},
+        {"message": "You have used all 10 credits/min"},
+        {"message": "Too many requests. Buy more credits for a higher limit."},
+        {"message": "Too many requests. If you are out of credits, top up."},
+        {"message": "Rate limit exceeded. No credits were charged."},
+        {"message": "Rate limit exceeded; 0 credits used"},
+        {"message": "Slow down: 100 credits left, 4 requests per minute"},
+        {"message": "Slow down: 1.0 credits left"},
+        {"message": "You exceeded your current quota"},
+        {"code": "RATE_LIMITED"},
+        {"credits": 0},
+        {},
+        b"",
+    ],
+)
+def test_a_429_that_merely_speaks_of_credits_is_a_rate_limit(body: object) -> None:
+    assert type(failed(429, body)) is RateLimitError
+
+
+def test_a_403_that_speaks_of_credits_stays_what_its_status_says() -> None:
+    assert type(failed(403, {"error": "insufficient credits"})) is PermissionDeniedError
+
+
+def test_the_rate_limit_error_carries_the_wait() -> None:
+    error = error_for(429, {"retry-AFTER": "7"}, b"", now=NOW)
+    assert isinstance(error, RateLimitError)
+    assert error.retry_after == 7.0
+
+
+def test_a_retry_after_date_is_measured_by_the_servers_own_clock() -> None:
+    server = NOW + timedelta(hours=5)
+    headers = CIMultiDict(
+        {
+            "Date": format_datetime(server, usegmt=True),
+            "Retry-After": format_datetime(server + timedelta(seconds=30), usegmt=True),
+        }
+    )
+    error = error_for(429, headers, b"", now=NOW)
+    assert isinstance(error, RateLimitError)
+    assert error.retry_after == 30.0
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("0", 0.0),
+        ("12", 12.0),
+        (" 1.5 ", 1.5),
+        (".5", 0.5),
+        ("2.", 2.0),
+        ("Wed, 01 Jan 2025 00:01:00 GMT", 60.0),
+        ("Wed Jan  1 00:01:00 2025", 60.0),
+        ("Wednesday, 01-Jan-25 00:01:00 GMT", 60.0),
+        ("Tue, 31 Dec 2024 23:59:00 GMT", 0.0),
+        ("-5", None),
+        ("1e3", None),
+        ("inf", None),
+        ("9" * 400, None),
+        ("soon", None),
+        ("Wed, 99 Jan 2025 00:01:00 GMT", None),
+        ("Wed, 01 Jan 99999 00:01:00 GMT", None),
+        ("Mon, " + "1" * 100, None),
+        ("", None),
+        (None, None),
+        ("\u0663", None),
+    ],
+)
+def test_retry_after_is_read_in_all_its_forms(value: str | None, seconds: float | None) -> None:
+    assert parse_retry_after(value, NOW) == seconds
+
+
+def test_the_clock_is_asked_only_for_a_date() -> None:
+    asked: list[datetime] = []
+
+    def now() -> datetime:
+        asked.append(NOW)
+        return NOW
+
+    assert parse_retry_after("3", now) == 3.0
+    assert not asked
+    assert parse_retry_after("Wed, 01 Jan 2025 00:01:00 GMT", now) == 60.0
+    assert asked
+
+
+@given(st.text() | st.from_regex(r"(Mon|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d \S{1,5}"))
+def test_retry_after_is_never_negative_and_never_raises(value: str) -> None:
+    seconds = parse_retry_after(value, NOW)
+    assert seconds is None or 0 <= seconds < float("inf")
+
+
+@given(st.datetimes(timezones=st.just(UTC)).map(lambda t: t.replace(microsecond=0)))
+def test_retry_after_reads_any_http_date(instant: datetime) -> None:
+    seconds = parse_retry_after(format_datetime(instant, usegmt=True), NOW)
+    assert seconds == max(0.0, (instant - NOW).total_seconds())
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(
+            st.sampled_from(["error", "message", "msg", "detail", "code", "errors", "loc", "x"]),
+            inner,
+        )
+    ),
+)
+
+
+@given(
+    status=st.integers(0, 999),
+    headers=st.dictionaries(
+        st.sampled_from(["Retry-After", "date", "Content-Type", "LOCATION"]), st.text()
+    ),
+    content=st.binary() | _json.map(lambda value: json.dumps(value).encode()),
+)
+def test_decoding_ends_in_an_answer_or_an_api_error_and_nothing_else(
+    status: int, headers: dict[str, str], content: bytes
+) -> None:
+    try:
+        answer = decode(status, headers, content, now=NOW)
+    except APIError as error:
+        assert error.status == status
+        assert str(error).isprintable()
+        assert len(error.message) <= 500
+        assert error.code is None or error.code.isprintable()
+    else:
+        assert 200 <= answer.status < 300
+
+
+@given(st.text(), st.integers(1, 50))
+def test_foreign_text_becomes_one_short_printable_line(text: str, limit: int) -> None:
+    cleaned = clean_text(text, limit)
+    assert cleaned.isprintable()
+    assert len(cleaned) <= limit
+
+
+def test_control_characters_are_shown_escaped() -> None:
+    assert clean_text("a\x1b[31m\nb\u202e\ud800") == "a\\x1b[31m b\\u202e\\ud800"
