@@ -16,7 +16,7 @@ from llamagen_async.errors import ClientClosedError, InvalidRequestError
 from llamagen_async.operations import Operations
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit import LimitsSnapshot, shared_limiter
-from llamagen_async.transport import HTTPTransport, normalize_base_url
+from llamagen_async.transport import HTTPTransport, Transport, normalize_base_url
 
 __all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient"]
 
@@ -70,6 +70,7 @@ class LlamaGenClient:
         session: An aiohttp session of yours to use; it is not closed.
         speed: How many times faster than real time the server's clock runs: 1 for the real API,
             the sandbox's speed otherwise. Scales windows and polling alike.
+        transport: Carries the requests instead of aiohttp, for tests and simulations.
 
     Raises:
         InvalidRequestError: An argument is not allowed, or there is no key.
@@ -85,6 +86,7 @@ class LlamaGenClient:
         max_retries: int = 4,
         session: aiohttp.ClientSession | None = None,
         speed: float = 1.0,
+        transport: Transport | None = None,
     ) -> None:
         self._api_key = _checked_key(api_key or os.environ.get("LLAMAGEN_API_KEY"))
         self._plan = Plan.parse(plan or os.environ.get("LLAMAGEN_PLAN") or Plan.DEMO)
@@ -97,6 +99,7 @@ class LlamaGenClient:
         self._timeout = _checked_timeout(timeout)
         self._max_retries = _checked_retries(max_retries)
         self._session = session
+        self._transport = transport
         self._clock = Clock(speed)
         self._operations: Operations | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -158,14 +161,14 @@ class LlamaGenClient:
         loop = asyncio.get_running_loop()
         if self._operations is None:
             self._loop = loop
-            transport = HTTPTransport(
+            http = HTTPTransport(
                 self._base_url, self._api_key, timeout=self._timeout, session=self._session
             )
             self._operations = Operations(
-                transport,
+                self._transport or http,
                 shared_limiter(self._api_key, self._base_url, self._plan, self._clock),
                 self._clock,
-                assets=transport,
+                assets=http,
                 max_retries=self._max_retries,
             )
         elif self._loop is not loop:

@@ -42,6 +42,13 @@ class Clock:
         """Return how many seconds of the event loop `seconds` of the server are."""
         return seconds / self.speed
 
+    async def sleep(self, seconds: float) -> None:
+        """Return when that many seconds have passed, never a moment before."""
+        until = self.now() + seconds
+        # A loop may run a timer early by as much as its clock's resolution.
+        while (left := until - self.now()) > 0:  # noqa: ASYNC110  # there is no event
+            await asyncio.sleep(self.real(left))
+
     async def wait(self, event: asyncio.Event, seconds: float) -> None:
         """Return when `event` is set or `seconds` (which may be infinite) have passed."""
         if event.is_set():

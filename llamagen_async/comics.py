@@ -187,13 +187,12 @@ class Comics:
         if not comic.succeeded:
             raise InvalidRequestError("comic", comic.status.value, "a comic that has succeeded")
         operations = self._operations()
-        if operations.assets is None:
-            raise InvalidRequestError("transport", None, "one that can open assets")
         return await download_assets(
             asset_names(comic),
             Path(folder),
             source=operations.assets,
             max_retries=operations.max_retries,
+            speed=operations.clock.speed,
         )
 
     async def _create(

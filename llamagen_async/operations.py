@@ -14,7 +14,7 @@ from llamagen_async.clock import Clock
 from llamagen_async.errors import GenerationFailedError, InvalidResponseError, LlamaGenError
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.plans import RequestKind
-from llamagen_async.ratelimit import Limiter
+from llamagen_async.ratelimit import Limiter, Slot
 from llamagen_async.requests import ComicRequest
 from llamagen_async.scheduling import Poller
 from llamagen_async.transport import (
@@ -49,7 +49,7 @@ class Operations:
         limiter: Limiter,
         clock: Clock,
         *,
-        assets: AssetSource | None = None,
+        assets: AssetSource,
         max_retries: int,
     ) -> None:
         self.transport = transport
@@ -90,10 +90,10 @@ class Operations:
         dispatcher = self.poller.dispatcher
         kind = request.kind
 
-        async def once() -> _T:
+        async def once(slot: Slot) -> _T:
             if sending is not None:
                 sending()
-            answer = await self._parsed(request, parse)
+            answer = await self._parsed(request, parse, slot)
             if accepted is not None:
                 accepted(answer)
             return answer
@@ -126,8 +126,8 @@ class Operations:
     async def read(self, id_: str, request: APIRequest, parse: Callable[[object], _G]) -> _G:
         """Return a generation as it stands now; failures are retried."""
 
-        async def fetch() -> _G:
-            return await self._parsed(request, parse)
+        async def fetch(slot: Slot) -> _G:
+            return await self._parsed(request, parse, slot)
 
         async def read() -> Any:
             return await self.poller.read(id_, fetch)
@@ -148,8 +148,8 @@ class Operations:
             WaitTimeoutError: It has not ended within `timeout` seconds.
         """
 
-        async def fetch() -> _G:
-            return await self._parsed(request, parse)
+        async def fetch(slot: Slot) -> _G:
+            return await self._parsed(request, parse, slot)
 
         generation: Any = await self.poller.wait(id_, fetch, timeout=timeout)
         if not generation.succeeded:
@@ -161,9 +161,11 @@ class Operations:
         """Stop; give billed requests on their way `grace` real seconds to return."""
         await self.poller.aclose(grace)
         await self.transport.aclose()
+        await self.assets.aclose()  # often the same object: closing twice is fine
 
-    async def _parsed(self, request: APIRequest, parse: Callable[[object], _T]) -> _T:
+    async def _parsed(self, request: APIRequest, parse: Callable[[object], _T], slot: Slot) -> _T:
         response = await self.transport.send(request)
+        slot.observe(response.headers)
         try:
             return parse(response.body)
         except ValueError as error:

@@ -84,6 +84,10 @@ class RateLimit:
     """How many requests fit into one window."""
     per: float = attrs.field(validator=_positive_seconds)
     """The length of the window in seconds."""
+    aligned: bool = attrs.field(default=False, kw_only=True)
+    """Whether the server's windows begin at multiples of `per` of unix time, as a day that
+    begins at midnight UTC. Slots then come back at the next beginning. Only for what is known to
+    be so: the client's clock has to agree with the server's."""
 
     @property
     def interval(self) -> float:

@@ -1,28 +1,33 @@
 """How many requests a key may still send, and when the next slot is free."""
 
+from llamagen_async.ratelimit.account import Account, Admission, Wait, WindowState
 from llamagen_async.ratelimit.ledger import (
     Grant,
     Ledger,
     LimitsSnapshot,
     LimitState,
-    MemoryLedger,
+    Outcome,
     Refusal,
+    StoreError,
 )
 from llamagen_async.ratelimit.limiter import Limiter, Slot
+from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.registry import fingerprint, shared_limiter
-from llamagen_async.ratelimit.windows import Account, Verdict, WindowState
 
 __all__ = [
     "Account",
+    "Admission",
     "Grant",
     "Ledger",
     "LimitState",
     "Limiter",
     "LimitsSnapshot",
     "MemoryLedger",
+    "Outcome",
     "Refusal",
     "Slot",
-    "Verdict",
+    "StoreError",
+    "Wait",
     "WindowState",
     "fingerprint",
     "shared_limiter",

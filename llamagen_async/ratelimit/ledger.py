@@ -1,22 +1,36 @@
 """Ledgers: where spent requests are remembered, behind one small protocol.
 
-A ledger owns the count of one key at one server and the time by which it is kept. Callers see
-durations only, so that a ledger may keep its time by the event loop, by the machine or by a
-store's server. A ledger never waits for a slot; the limiter does.
+A ledger owns the count of one key at one server, and the time by which it is kept. Callers see
+durations only, in seconds of the server's clock, so that a ledger may keep its time by the event
+loop, by the machine or by a store's server. A ledger never waits for a slot; the limiter does.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Protocol
 
 import attrs
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.windows import Account
+from llamagen_async.ratelimit.account import Account, Wait
 
-__all__ = ["Grant", "Ledger", "LimitState", "LimitsSnapshot", "MemoryLedger", "Refusal"]
+__all__ = [
+    "Grant",
+    "Ledger",
+    "LimitState",
+    "LimitsSnapshot",
+    "Outcome",
+    "Refusal",
+    "StoreError",
+    "apply",
+    "settle",
+    "summarize",
+]
+
+
+class StoreError(Exception):
+    """The store behind a ledger does not answer, or not with what was stored."""
 
 
 @attrs.frozen
@@ -27,18 +41,36 @@ class Grant:
     """The ledger's number for it."""
     granted_at: float
     """When, on the ledger's clock."""
+    delay: float
+    """Seconds until it may be used; a store gives a slot a moment before it is back."""
+    took_last: bool
+    """Whether it was the last slot of the shortest window."""
     quota_left: int | None
     """How many more slots the plan's long windows have; `None` if it has no long window."""
 
 
 @attrs.frozen
 class Refusal:
-    """No slot is free."""
+    """No slot is free; the caller's ticket has a place in the line."""
 
     delay: float
-    """Seconds after which asking again makes sense, if nothing changes before."""
+    """Seconds after which to ask again."""
     limit: RateLimit | None
     """The window that is full; `None` during a pause."""
+
+
+@attrs.frozen
+class Outcome:
+    """What became of the request that held a slot."""
+
+    refused: bool = False
+    """The answer was 429."""
+    retry_after: float | None = None
+    """Seconds that a 429 asked to wait."""
+    server_limit: int | None = None
+    """The limit that the answer's headers speak of."""
+    server_left: int | None = None
+    """How many requests are left of it, as those headers have it."""
 
 
 @attrs.frozen
@@ -57,7 +89,7 @@ class LimitState:
 
 @attrs.frozen
 class LimitsSnapshot:
-    """What a key may still send, as far as this ledger knows."""
+    """What a key may still send, as far as its ledger knows."""
 
     plan: str
     """The plan's name."""
@@ -77,21 +109,36 @@ class LimitsSnapshot:
 
 
 class Ledger(Protocol):
-    """What every store of spent requests can do."""
+    """What every store of spent requests can do.
 
-    async def reserve(self) -> Grant | Refusal:
-        """Hold a slot if one is free now."""
+    Every method but `subscribe` costs a store one round trip, and raises `StoreError` when the
+    store is away.
+    """
+
+    async def reserve(self, ticket: str) -> Grant | Refusal:
+        """Hold a slot if one is free, else keep a place in the line for `ticket`.
+
+        A ticket that does not ask again a few seconds after the time it was told loses its place.
+        """
         ...
 
-    async def commit(self, grant: Grant, *, refused: bool, retry_after: float | None) -> None:
+    async def leave(self, ticket: str) -> None:
+        """Give up the place in the line."""
+        ...
+
+    async def commit(self, grant: Grant, outcome: Outcome) -> None:
         """Report the response, or that the request was given up: the slot is spent from now on.
 
-        A refusal (429) pauses everyone on the key, for `retry_after` seconds if it says so.
+        A refusal (429) pauses everyone on the key, for its `retry_after` seconds in full.
         """
         ...
 
     async def give_back(self, grant: Grant) -> None:
         """Report that the request never left: the slot is free again."""
+        ...
+
+    async def record(self, number: int) -> None:
+        """Count requests that were spent without a slot of this ledger."""
         ...
 
     async def projected(self, position: int) -> Refusal:
@@ -110,94 +157,47 @@ class Ledger(Protocol):
         """
         ...
 
+    async def aclose(self) -> None:
+        """Let go of the store. What was counted stays counted."""
+        ...
 
-class MemoryLedger:
-    """Remembers in this process, for all its threads and event loops.
 
-    Args:
-        plan: Which windows to count.
-        now: The time in seconds; the same for all threads.
-        lease: Seconds after which a slot that nobody reported on counts as spent.
-    """
+def apply(account: Account, ticket: str, now: float) -> Grant | Refusal:
+    """Reserve a slot of `account` and say it in durations."""
+    answer = account.reserve(ticket, now)
+    if isinstance(answer, Wait):
+        return Refusal(max(0.0, answer.ask_at - now), answer.limit)
+    return Grant(
+        answer.slot,
+        answer.granted_at,
+        max(0.0, answer.granted_at - now),
+        answer.took_last,
+        account.quota_left(now),
+    )
 
-    def __init__(self, plan: Plan, now: Callable[[], float], *, lease: float) -> None:
-        self._plan = plan
-        self._now = now
-        self._lease = lease
-        self._account = Account(plan)
-        self._lock = threading.Lock()
-        self._listeners: list[Callable[[], None]] = []
 
-    def __repr__(self) -> str:
-        return f"MemoryLedger({self._plan.name})"
+def settle(account: Account, plan: Plan, grant: Grant, outcome: Outcome, now: float) -> None:
+    """Spend a slot of `account` and take over what the answer says about the limits."""
+    account.spend(grant.slot, now)
+    if outcome.refused:
+        account.refuse(grant.granted_at, now, outcome.retry_after, took_last=grant.took_last)
+    else:
+        account.accept(grant.granted_at)
+    if outcome.server_left is not None:
+        limit = next((one for one in plan.limits if one.limit == outcome.server_limit), None)
+        if limit is not None:
+            account.correct(limit, outcome.server_left, now)
 
-    def change_plan(self, plan: Plan) -> None:
-        """Count the windows of another plan from now on, with what was spent so far."""
-        with self._lock:
-            self._plan = plan
-            self._account = self._account.with_plan(plan)
 
-    async def reserve(self) -> Grant | Refusal:
-        """Hold a slot if one is free now."""
-        with self._lock:
-            now = self._now()
-            account = self._account
-            verdict = account.ask(now)
-            if not verdict.admitted:
-                return Refusal(verdict.ask_at - now, verdict.limit)
-            return Grant(account.hold(now, self._lease), now, account.quota_left(now))
-
-    async def commit(self, grant: Grant, *, refused: bool, retry_after: float | None) -> None:
-        """Spend the slot; pause everyone if the server refused the request."""
-        with self._lock:
-            now = self._now()
-            self._account.spend(grant.slot, now)
-            if refused:
-                self._account.refuse(grant.granted_at, now, retry_after)
-            else:
-                self._account.accept(grant.granted_at)
-        self._notify()
-
-    async def give_back(self, grant: Grant) -> None:
-        """Free the slot of a request that never left."""
-        with self._lock:
-            self._account.give_back(grant.slot)
-        self._notify()
-
-    async def projected(self, position: int) -> Refusal:
-        """Say how long a request with `position` others before it waits at least."""
-        with self._lock:
-            now = self._now()
-            verdict = self._account.projected(now, position)
-            return Refusal(max(0.0, verdict.ask_at - now), verdict.limit)
-
-    async def snapshot(self) -> LimitsSnapshot:
-        """Return what is known now."""
-        with self._lock:
-            now = self._now()
-            account = self._account
-            return LimitsSnapshot(
-                plan=self._plan.name,
-                windows=tuple(
-                    LimitState(state.limit, state.used, state.free, state.next_free_at - now)
-                    for state in account.states(now)
-                ),
-                paused_for=max(0.0, account.paused_until - now),
-                burst=account.burst,
-                in_flight=account.held,
-            )
-
-    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed` whenever a slot was spent or given back."""
-        with self._lock:
-            self._listeners = [*self._listeners, changed]
-
-        def unsubscribe() -> None:
-            with self._lock:
-                self._listeners = [kept for kept in self._listeners if kept is not changed]
-
-        return unsubscribe
-
-    def _notify(self) -> None:
-        for changed in self._listeners:
-            changed()
+def summarize(account: Account, plan: Plan, now: float) -> LimitsSnapshot:
+    """Say how `account` stands, in durations."""
+    return LimitsSnapshot(
+        plan=plan.name,
+        windows=tuple(
+            LimitState(state.limit, state.used, state.free, max(0.0, state.next_free_at - now))
+            for state in account.states(now)
+        ),
+        paused_for=max(0.0, account.paused_until - now),
+        burst=account.burst,
+        in_flight=account.held,
+    )

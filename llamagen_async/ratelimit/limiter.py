@@ -11,28 +11,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import uuid
+from collections.abc import Mapping
 from typing import Final
 
 from aiolimiter import AsyncLimiter
 
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan, RequestKind
-from llamagen_async.ratelimit.ledger import Grant, Ledger, LimitsSnapshot, Refusal
+from llamagen_async.ratelimit.headers import rate_limit_headers
+from llamagen_async.ratelimit.ledger import Grant, Ledger, LimitsSnapshot, Outcome, Refusal
 
 __all__ = ["Limiter", "Slot"]
 
 _logger = logging.getLogger(__name__)
-_UNMETERED: Final = Grant(slot=0, granted_at=0.0, quota_left=None)
+_UNMETERED: Final = Grant(slot=0, granted_at=0.0, delay=0.0, took_last=False, quota_left=None)
 
 
 class Slot:
     """The right to send one request. Report exactly once what became of it."""
 
-    __slots__ = ("_limiter", "grant")
+    __slots__ = ("_limiter", "_server_left", "_server_limit", "grant")
 
     def __init__(self, limiter: Limiter, grant: Grant) -> None:
         self._limiter: Limiter | None = limiter
+        self._server_limit: int | None = None
+        self._server_left: int | None = None
         self.grant = grant
+
+    def observe(self, headers: Mapping[str, str]) -> None:
+        """Take note of what an answer's headers say about the limits."""
+        self._server_limit, self._server_left = rate_limit_headers(headers)
 
     async def commit(self, *, refused: bool = False, retry_after: float | None = None) -> None:
         """Report the response, or that the request was given up; later reports do nothing.
@@ -43,7 +52,8 @@ class Slot:
         """
         limiter, self._limiter = self._limiter, None
         if limiter is not None and self.grant is not _UNMETERED:
-            await limiter.ledger.commit(self.grant, refused=refused, retry_after=retry_after)
+            outcome = Outcome(refused, retry_after, self._server_limit, self._server_left)
+            await limiter.ledger.commit(self.grant, outcome)
 
     async def give_back(self) -> None:
         """Report that the request never left; later reports do nothing."""
@@ -71,6 +81,8 @@ class Limiter:
         self._line = asyncio.Lock()
         self._changed = asyncio.Event()
         self._has_waited = False
+        self._ticket = uuid.uuid4().hex
+        """One is enough: only the first in this limiter's line asks the ledger."""
 
     async def acquire(self, kind: RequestKind) -> Slot:
         """Wait for a slot, first come first served, and hold it.
@@ -80,8 +92,7 @@ class Limiter:
         if not self.plan.meters(kind):
             return Slot(self, _UNMETERED)
         async with self._line:
-            grant = await self._granted()
-            slot = Slot(self, grant)
+            slot = Slot(self, await self._granted())
             try:
                 await self._bucket.acquire()
             except BaseException:
@@ -94,30 +105,37 @@ class Limiter:
         return await self.ledger.snapshot()
 
     async def _granted(self) -> Grant:
-        answer = await self.ledger.reserve()
-        if isinstance(answer, Grant):
+        answer = await self.ledger.reserve(self._ticket)
+        if isinstance(answer, Grant) and not answer.delay:
             return answer
-        self._say_once(answer)
-
-        def wake() -> None:
-            # From another thread whose loop outlives this one, too.
-            with contextlib.suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(self._changed.set)
-
-        unsubscribe = self.ledger.subscribe(wake)
+        unsubscribe = self.ledger.subscribe(self._wake)
         try:
             while isinstance(answer, Refusal):
+                self._say_once(answer)
+                await self._clock.wait(self._changed, answer.delay)
                 self._changed.clear()
-                answer = await self.ledger.reserve()
-                if isinstance(answer, Refusal):
-                    await self._clock.wait(self._changed, answer.delay)
-            return answer
+                answer = await self.ledger.reserve(self._ticket)
+            await self._clock.sleep(answer.delay)
+        except BaseException:
+            if isinstance(answer, Grant):
+                await self.ledger.give_back(answer)
+            else:
+                await self.ledger.leave(self._ticket)
+            raise
         finally:
             unsubscribe()
+        return answer
+
+    def _wake(self) -> None:
+        # From another thread whose loop outlives this one, too.
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(self._changed.set)
 
     def _say_once(self, refusal: Refusal) -> None:
         if self._has_waited:
             return
         self._has_waited = True
-        why = f"the limit of {refusal.limit} is used" if refusal.limit else "the server refused"
-        _logger.info("waiting %.1f s for the next request: %s", refusal.delay, why)
+        if refusal.limit is None:
+            _logger.info("the server refused a request: all wait for %.1f s", refusal.delay)
+        else:
+            _logger.info("the limit of %s is used: waiting %.1f s", refusal.limit, refusal.delay)

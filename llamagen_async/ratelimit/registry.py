@@ -15,8 +15,8 @@ from typing import Final
 from llamagen_async.clock import Clock
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit.ledger import MemoryLedger
 from llamagen_async.ratelimit.limiter import Limiter
+from llamagen_async.ratelimit.memory import MemoryLedger
 
 __all__ = ["LEASE", "fingerprint", "shared_limiter"]
 

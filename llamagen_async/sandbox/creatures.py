@@ -5,14 +5,50 @@ The same rules as in `figures`: about 100 units high, feet at the pen's origin, 
 
 from __future__ import annotations
 
-from typing import Final
-
-from llamagen_async.sandbox.figures import Look
+from llamagen_async.sandbox.figures import WHITE, Look, draw_arms, draw_cape, draw_eyes
 from llamagen_async.sandbox.pen import INK, Pen, mixed
 
-__all__ = ["bird", "car", "fish", "ghost", "monster", "octopus", "rocket", "ship", "snowman"]
+__all__ = [
+    "bird",
+    "car",
+    "fish",
+    "ghost",
+    "monster",
+    "octopus",
+    "robot",
+    "rocket",
+    "ship",
+    "snowman",
+]
 
-_WHITE: Final = "#ffffff"
+
+def robot(pen: Pen, look: Look) -> None:
+    """Draw a robot."""
+    own = look.own("robot")
+    metal = own.choice(("#9fc5d1", "#b8c4cc", "#8fd3b6", "#f4b860", "#c7b8ea"))
+    dark, glow = mixed(metal, INK, 0.3), own.choice(("#ffe066", "#7df9ff", "#ff8fab"))
+    if look.is_hero:
+        draw_cape(pen, look)
+    for side in (-1, 1):
+        pen.limb([(side * 10, 20), (side * 11, 7)], 7, dark)
+        pen.polygon([(side * 3, 0), (side * 3, 7), (side * 20, 7), (side * 20, 0)], dark)
+    draw_arms(pen, look, 7, dark, shoulder=(20, 42), skin=metal)
+    pen.polygon([(-20, 18), (-22, 48), (22, 48), (20, 18)], metal)
+    pen.polygon([(-13, 24), (-13, 42), (13, 42), (13, 24)], mixed(metal, WHITE, 0.5))
+    for x, colour in ((-7, "#ef476f"), (0, "#ffd166"), (7, "#06d6a0")):
+        pen.disc(x, 37, 2.6, colour)
+    pen.line([(-9, 29), (-4, 29), (-1, 33), (2, 26), (5, 29), (9, 29)])
+    pen.line([(0, 88), (0, 98)], width=3)
+    pen.disc(0, 100, 4.5, glow)
+    for side in (-1, 1):
+        pen.oval(side * 28, 69, 4, 8, dark)
+    pen.blob([(-27, 52), (-28, 86), (0, 91), (28, 86), (27, 52), (0, 49)], metal)
+    pen.blob([(-20, 59), (-20, 80), (0, 82), (20, 80), (20, 59), (0, 57)], "#2b2d42")
+    draw_eyes(pen, look.mood, 72, 10, iris=glow)
+    if look.mood == "surprised":
+        pen.oval(0, 62, 3.4, 2.6, glow, outline=False)
+    else:
+        pen.curve([(-7, 64), (0, 60.5), (7, 64)], fill=glow, width=1.8)
 
 
 def ghost(pen: Pen, look: Look) -> None:
@@ -41,14 +77,14 @@ def monster(pen: Pen, look: Look) -> None:
     for x, y, r in ((-20, 22, 4), (20, 30, 5), (12, 14, 3), (-24, 40, 3)):
         pen.disc(x, y, r, mixed(skin, INK, 0.25), outline=False)
     if own.random() < 0.5:  # noqa: PLR2004 - one eye or two
-        pen.disc(2, 64, 15, _WHITE)
+        pen.disc(2, 64, 15, WHITE)
         pen.disc(5, 63, 7, INK, outline=False)
-        pen.disc(8, 66, 2.4, _WHITE, outline=False)
+        pen.disc(8, 66, 2.4, WHITE, outline=False)
     else:
         _big_eyes(pen, 64, 11)
     pen.blob([(-16, 42), (2, 38), (20, 42), (14, 28), (2, 24), (-10, 28)], "#5a2338")
     for x in (-8, 10):
-        pen.polygon([(x - 4, 40), (x, 33), (x + 4, 40)], _WHITE)
+        pen.polygon([(x - 4, 40), (x, 33), (x + 4, 40)], WHITE)
 
 
 def bird(pen: Pen, look: Look) -> None:
@@ -60,7 +96,7 @@ def bird(pen: Pen, look: Look) -> None:
         pen.line([(x - 5, 1), (x + 8, 1)], fill="#f4a259", width=3.4)
     pen.polygon([(-20, 30), (-48, 22), (-44, 36), (-24, 44)], mixed(feathers, INK, 0.25))
     pen.blob([(-28, 34), (-22, 66), (0, 92), (26, 80), (28, 44), (12, 14), (-14, 14)], feathers)
-    pen.oval(7, 34, 14, 18, mixed(feathers, _WHITE, 0.65), outline=False)
+    pen.oval(7, 34, 14, 18, mixed(feathers, WHITE, 0.65), outline=False)
     wing = [(-16, 50), (2, 48), (-6, 26), (-26, 20)]
     if look.pose % 2:
         wing = [(-12, 48), (0, 56), (-22, 88), (-44, 84)]
@@ -76,7 +112,7 @@ def fish(pen: Pen, look: Look) -> None:
     skin = look.own("fish").choice(("#4895ef", "#ff9f1c", "#2ec4b6", "#577590"))
     pen.polygon([(-34, 52), (-62, 78), (-56, 52), (-62, 26)], mixed(skin, INK, 0.15))
     pen.blob([(-40, 52), (-14, 76), (22, 76), (46, 54), (24, 28), (-14, 30)], skin)
-    pen.blob([(-22, 38), (12, 40), (42, 48), (22, 29), (-10, 31)], mixed(skin, _WHITE, 0.7))
+    pen.blob([(-22, 38), (12, 40), (42, 48), (22, 29), (-10, 31)], mixed(skin, WHITE, 0.7))
     pen.blob([(-8, 74), (2, 92), (16, 75)], mixed(skin, INK, 0.15))
     pen.blob([(-6, 46), (-18, 30), (6, 38)], mixed(skin, INK, 0.15))
     _big_eyes(pen, 60, 7, x=24)
@@ -93,7 +129,7 @@ def octopus(pen: Pen, look: Look) -> None:
         pen.limb([(x * 0.45, 34), (x * 0.9, 16), (x, lift), (x * 1.15, lift + 6)], 9, skin)
     pen.blob([(-28, 40), (-34, 70), (-16, 94), (16, 94), (34, 70), (28, 40), (0, 30)], skin)
     for x, y in ((-20, 80), (-12, 87), (20, 82)):
-        pen.disc(x, y, 3, mixed(skin, _WHITE, 0.4), outline=False)
+        pen.disc(x, y, 3, mixed(skin, WHITE, 0.4), outline=False)
     _big_eyes(pen, 62, 12)
     pen.curve([(-6, 46), (3, 41), (12, 46)])
 
@@ -126,7 +162,7 @@ def rocket(pen: Pen, look: Look) -> None:
     pen.blob([(-13, 84), (0, 104), (13, 84), (0, 80)], trim)
     pen.disc(0, 58, 12, mixed(body, INK, 0.35))
     pen.disc(0, 58, 8.5, "#8ee3ff")
-    pen.disc(-3, 61, 2.4, _WHITE, outline=False)
+    pen.disc(-3, 61, 2.4, WHITE, outline=False)
     pen.line([(-17, 32), (17, 32)], fill=trim, width=4)
 
 
@@ -165,6 +201,6 @@ def snowman(pen: Pen, look: Look) -> None:
 
 def _big_eyes(pen: Pen, y: float, gap: float, *, x: float = 2.0) -> None:
     for side in (-1, 1):
-        pen.oval(x + side * gap, y, 7, 8.5, _WHITE)
+        pen.oval(x + side * gap, y, 7, 8.5, WHITE)
         pen.oval(x + side * gap + 2, y - 0.5, 3.6, 4.8, INK, outline=False)
-        pen.disc(x + side * gap + 3.4, y + 2, 1.5, _WHITE, outline=False)
+        pen.disc(x + side * gap + 3.4, y + 2, 1.5, WHITE, outline=False)

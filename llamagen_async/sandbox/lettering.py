@@ -6,6 +6,7 @@ turns other scripts into letters that it has. Nothing here knows about figures o
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -17,7 +18,17 @@ from PIL import Image, ImageDraw, ImageFont
 
 from llamagen_async.sandbox.pen import INK, Pen, smooth_outline
 
-__all__ = ["Block", "box_size", "bubble_size", "caption_block", "draw_box", "draw_bubble", "draw_number", "legible", "mark"]
+__all__ = [
+    "Block",
+    "box_size",
+    "bubble_size",
+    "caption_block",
+    "draw_box",
+    "draw_bubble",
+    "draw_number",
+    "legible",
+    "mark",
+]
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -26,34 +37,26 @@ _UNKNOWN_AT_MOST: Final = 0.25
 """The share of letters without a spelling above which a text says nothing."""
 _LINE_HEIGHT: Final = 1.22
 _SMALLEST: Final = 9
+_LONGEST_WORD: Final = 16
+_SOFT: Final = "\u00ad"
+"""Where a word may be cut: a hyphen at the end of a line, nothing within one."""
 _MARK_STRENGTH: Final = 84
 """Of 255: how much of the picture the watermark covers."""
 
-_CYRILLIC: Final = dict(
-    zip(
-        "абвгдеёжзийклмнопрстуфхцчшщъыьэюяіїєґ",
-        "a b v g d e yo zh z i y k l m n o p r s t u f kh ts ch sh shch - y - e yu ya i yi ye g"
-        .split(),
-        strict=True,
-    )
-)
-_GREEK: Final = dict(
-    zip(
-        "αβγδεζηθικλμνξοπρσςτυφχψω",
-        "a v g d e z i th i k l m n x o p r s s t y f ch ps o".split(),
-        strict=True,
-    )
-)
+_OTHERS: Final = """
+а a б b в v г g д d е e ё yo ж zh з z и i й y к k л l м m н n о o п p р r с s т t у u ф f х kh
+ц ts ч ch ш sh щ shch ъ - ы y ь - э e ю yu я ya і i ї yi є ye ґ g
+α a β v γ g δ d ε e ζ z η i θ th ι i κ k λ l μ m ν n ξ x ο o π p ρ r σ s ς s τ t υ y φ f χ ch
+ψ ps ω o ß ss æ ae œ oe ø o đ d ð d þ th ł l ı i € EUR × x
+‘ ' ’ ' “ " ” " „ " « " » " … ... 。 . 、 , 「 " 」 " ¿ - ¡ -
+"""  # noqa: RUF001 - that is what it is for
+"""Letters and how they are spelled with those of the font, in pairs; `-` leaves one out."""
+
 _SPELLED: Final = {
-    **{letter: latin.replace("-", "") for letter, latin in (_CYRILLIC | _GREEK).items()},
-    **{"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "ł": "l"},
-    **{"ı": "i", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "„": '"'},
-    **{"€": "EUR", "¿": "", "¡": "", "×": "x", "·": "-"},
-    **{"«": '"', "»": '"', "…": "...", "。": ". ", "、": ", ", "「": '"', "」": '"'},
+    letter: latin.replace("-", "")
+    for letter, latin in zip(_OTHERS.split()[::2], _OTHERS.split()[1::2], strict=True)
 }
-_NAMED: Final = re.compile(
-    r"(?:HIRAGANA|KATAKANA|HANGUL)(?: LETTER| SYLLABLE)(?: SMALL)? ([A-Z]+)"
-)
+_NAMED: Final = re.compile(r"(?:HIRAGANA|KATAKANA|HANGUL)(?: LETTER| SYLLABLE)(?: SMALL)? ([A-Z]+)")
 """Unicode's names of letters say how they sound."""
 
 
@@ -82,7 +85,9 @@ def legible(text: str) -> str:
     return re.sub(r"(?:\s*\u0000\s*)+", " ... ", spelled).strip() or "..."
 
 
-def caption_block(text: str, *, width: float, height: float, largest: float) -> Block:
+def caption_block(
+    text: str, *, width: float, height: float, largest: float, smallest: float
+) -> Block:
     """Return `text` in capitals, broken into lines, as large as fits.
 
     Args:
@@ -90,17 +95,19 @@ def caption_block(text: str, *, width: float, height: float, largest: float) -> 
         width: The most pixels a line may have.
         height: The most pixels all lines may have.
         largest: The largest font size in pixels.
+        smallest: The smallest one: what does not fit in it is cut.
     """
-    words = legible(text).upper().split()
-    size = max(_SMALLEST, round(largest))
+    words = [part for word in legible(text).upper().split() for part in _hyphenated(word)]
+    least = max(_SMALLEST, round(smallest))
+    size = max(least, round(largest))
     while True:
         lines = _wrapped(words, size, width)
         block = Block(tuple(lines), size, max(_width(line, size) for line in lines))
         if block.height <= height and block.width <= width:
             return block
-        if size <= _SMALLEST:
+        if size <= least:
             return _cut(block, width, height)
-        size = max(_SMALLEST, min(size - 1, round(size * 0.92)))
+        size = max(least, min(size - 1, round(size * 0.92)))
 
 
 def draw_box(
@@ -131,12 +138,11 @@ def draw_bubble(
     pen = Pen(draw, (x, y), 1.0, ink=ink)
     # A rounded box rather than an ellipse: text fills it, whatever its shape.
     a, b = half_width, half_height
-    outline = smooth_outline(
-        [(-a, 0), (-a * 0.93, b * 0.72), (-a * 0.5, b), (a * 0.5, b), (a * 0.93, b * 0.72)]
-        + [(a, 0), (a * 0.93, -b * 0.72), (a * 0.5, -b), (-a * 0.5, -b), (-a * 0.93, -b * 0.72)]
-    )
+    right = [(a, 0), (a * 0.93, b * 0.72), (a * 0.5, b)]
+    upper = [*right, *((-px, py) for px, py in reversed(right))]
+    outline = smooth_outline([*upper, *((px, -py) for px, py in upper[-2:0:-1])])
     tip_x, tip_y = target[0] - x, y - target[1]
-    root = min(max(tip_x * 0.5, -a * 0.5), a * 0.5)
+    root = min(max(tip_x * 0.6, -a * 0.5), a * 0.5)
     tail_width = block.font_size * 0.5
     tail = [(root - tail_width, -b * 0.86), (tip_x, tip_y), (root + tail_width, -b * 0.86)]
     pen.polygon(tail, "#ffffff")
@@ -222,15 +228,25 @@ def _letters(
         )
 
 
+def _hyphenated(word: str) -> list[str]:
+    """Cut a word that no line could hold in letters of a good size."""
+    if len(word) <= _LONGEST_WORD:
+        return [word]
+    step = math.ceil(len(word) / math.ceil(len(word) / _LONGEST_WORD))
+    parts = [word[n : n + step] for n in range(0, len(word), step)]
+    return [*(part + _SOFT for part in parts[:-1]), parts[-1]]
+
+
 def _wrapped(words: Sequence[str], size: int, width: float) -> list[str]:
     lines: list[str] = []
     for word in words:
-        joined = f"{lines[-1]} {word}" if lines else word
+        last = lines[-1] if lines else ""
+        joined = last[:-1] + word if last.endswith(_SOFT) else f"{last} {word}"
         if lines and _width(joined, size) <= width:
             lines[-1] = joined
         else:
             lines.append(word)
-    return lines
+    return [line.replace(_SOFT, "-") for line in lines]
 
 
 def _cut(block: Block, width: float, height: float) -> Block:
@@ -270,6 +286,8 @@ def _spelled(letter: str) -> str:
         return letter
     if unicodedata.category(letter) in ("Mn", "Cf", "Cc"):
         return ""
+    if unicodedata.category(letter) == "Pd":
+        return "-"
     if letter.lower() in _SPELLED:
         spelled = _SPELLED[letter.lower()]
         return spelled.upper() if letter.isupper() else spelled

@@ -77,18 +77,28 @@ class Pen:
 
     def polygon(self, points: Sequence[Point], fill: str, *, outline: bool = True) -> None:
         """Draw a closed shape with corners."""
-        pixels = [self.at(*point) for point in points]
-        self._draw.polygon(pixels, fill=fill)
-        if outline:
-            self._draw.line([*pixels, *pixels[:2]], fill=INK, width=self._ink, joint="curve")
+        self._closed(points, fill, outline=outline, joint="curve")
+
+    def box(
+        self,
+        left: float,
+        bottom: float,
+        right: float,
+        top: float,
+        fill: str,
+        *,
+        outline: bool = True,
+    ) -> None:
+        """Draw a rectangle between two corners."""
+        corners = [(left, bottom), (left, top), (right, top), (right, bottom)]
+        self.polygon(corners, fill, outline=outline)
 
     def blob(self, points: Sequence[Point], fill: str, *, outline: bool = True) -> None:
         """Draw a closed shape without corners through the points."""
-        self.polygon(smooth_outline(points), fill, outline=outline)
+        # Its pieces meet at such flat angles that drawn joints would cost time and not be seen.
+        self._closed(smooth_outline(points), fill, outline=outline, joint=None)
 
-    def line(
-        self, points: Sequence[Point], *, fill: str = INK, width: float | None = None
-    ) -> None:
+    def line(self, points: Sequence[Point], *, fill: str = INK, width: float | None = None) -> None:
         """Draw an open line with round ends; `width` in local units, else the outline's."""
         pixels = [self.at(*point) for point in points]
         thick = self._ink if width is None else max(1.0, width * self._scale)
@@ -103,13 +113,25 @@ class Pen:
     def limb(self, points: Sequence[Point], width: float, fill: str) -> None:
         """Draw an outlined thick curve with round ends: an arm, a leg, a tail."""
         pixels = [self.at(*point) for point in smooth_outline(points, is_closed=False)]
-        thick = width * self._scale
-        self._stroke(pixels, INK, thick + 2 * self._ink)
-        self._stroke(pixels, fill, thick)
+        thick = max(1, round(width * self._scale))
+        for diameter, colour in ((thick + 2 * self._ink, INK), (thick, fill)):
+            self._draw.line(pixels, fill=colour, width=diameter)
+            # A disc at every bend: Pillow's own joints leave specks where a limb is thick.
+            for x, y in pixels:
+                half = diameter / 2
+                self._draw.ellipse((x - half, y - half, x + half, y + half), fill=colour)
 
     def star(self, x: float, y: float, r: float, fill: str, *, points: int = 5) -> None:
         """Draw an outlined star around (x, y)."""
         self.polygon(burst_outline(x, y, r, r * 0.45, points), fill)
+
+    def _closed(
+        self, points: Sequence[Point], fill: str, *, outline: bool, joint: str | None
+    ) -> None:
+        pixels = [self.at(*point) for point in points]
+        self._draw.polygon(pixels, fill=fill)
+        if outline:
+            self._draw.line([*pixels, *pixels[:2]], fill=INK, width=self._ink, joint=joint)
 
     def _stroke(self, pixels: Sequence[Point], fill: str, thick: float) -> None:
         self._draw.line(list(pixels), fill=fill, width=max(1, round(thick)), joint="curve")
@@ -130,8 +152,7 @@ def smooth_outline(points: Sequence[Point], *, is_closed: bool = True) -> list[P
         knots = [points[0], *points, points[-1]]
     outline: list[Point] = []
     for a, b, c, d in zip(knots, knots[1:], knots[2:], knots[3:], strict=False):
-        for step in range(_STEPS):
-            outline.append(_between(a, b, c, d, step / _STEPS))
+        outline += [_between(a, b, c, d, step / _STEPS) for step in range(_STEPS)]
     if not is_closed:
         outline.append(points[-1])
     return outline

@@ -64,7 +64,7 @@ class _Job:
     """One request that somebody waits for."""
 
     kind: RequestKind
-    call: Callable[[], Awaitable[Any]]
+    call: Callable[[Slot], Awaitable[Any]]
     future: asyncio.Future[Any]
     urgent: bool = True
     wait_for_quota: bool = False
@@ -149,7 +149,7 @@ class Dispatcher:
     async def submit(
         self,
         kind: RequestKind,
-        call: Callable[[], Awaitable[Any]],
+        call: Callable[[Slot], Awaitable[Any]],
         *,
         urgent: bool = True,
         wait_for_quota: bool = False,
@@ -161,7 +161,7 @@ class Dispatcher:
 
         Args:
             kind: What the request does.
-            call: Sends it once.
+            call: Sends it once, in the slot it is given.
             urgent: Whether somebody waits for it interactively.
             wait_for_quota: Wait for tomorrow's quota instead of raising.
             orphaned: Told the result if the caller was cancelled while it was on its way.
@@ -308,7 +308,7 @@ class Dispatcher:
             return
         self.stats.sent[job.kind] += 1
         try:
-            result = await job.call()
+            result = await job.call(slot)
         except RateLimitError as error:
             self.stats.refused += 1
             await slot.commit(refused=True, retry_after=error.retry_after)

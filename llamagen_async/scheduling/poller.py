@@ -16,7 +16,7 @@ import backoff
 from llamagen_async.clock import Clock
 from llamagen_async.errors import RateLimitError, WaitTimeoutError
 from llamagen_async.plans import RequestKind
-from llamagen_async.ratelimit import Limiter
+from llamagen_async.ratelimit import Limiter, Slot
 from llamagen_async.scheduling.dispatcher import Dispatcher
 from llamagen_async.scheduling.forecast import DurationForecast
 from llamagen_async.scheduling.watches import Generation, Watch, Watches
@@ -59,7 +59,7 @@ class Poller:
             del self._accepted[next(iter(self._accepted))]
 
     async def wait(
-        self, id_: str, fetch: Callable[[], Awaitable[Generation]], *, timeout: float
+        self, id_: str, fetch: Callable[[Slot], Awaitable[Generation]], *, timeout: float
     ) -> Generation:
         """Return the generation when it has ended, well or not.
 
@@ -85,11 +85,12 @@ class Poller:
         finally:
             self._leave(id_, future)
 
-    async def read(self, id_: str, fetch: Callable[[], Awaitable[Generation]]) -> Generation:
+    async def read(self, id_: str, fetch: Callable[[Slot], Awaitable[Generation]]) -> Generation:
         """Return a generation as it stands now; those who ask at the same time share the answer."""
         task = self._reads.get(id_)
         if task is None:
             task = asyncio.create_task(self._read(id_, fetch))
+            task.add_done_callback(_forget)
             self._reads[id_] = task
         return await asyncio.shield(task)
 
@@ -106,7 +107,7 @@ class Poller:
         await asyncio.gather(*self._reads.values(), return_exceptions=True)
         await self.dispatcher.aclose(grace)
 
-    async def _read(self, id_: str, fetch: Callable[[], Awaitable[Generation]]) -> Generation:
+    async def _read(self, id_: str, fetch: Callable[[Slot], Awaitable[Generation]]) -> Generation:
         try:
             generation: Generation = await self.dispatcher.submit(RequestKind.STATUS, fetch)
         finally:
@@ -162,3 +163,9 @@ class Poller:
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
+
+
+def _forget(task: asyncio.Task[Any]) -> None:
+    """Take note of a failure that every caller was cancelled before hearing of."""
+    if not task.cancelled():
+        task.exception()

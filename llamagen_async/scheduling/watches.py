@@ -12,6 +12,7 @@ from typing import Final
 import attrs
 
 from llamagen_async.models import Animation, ComicGeneration
+from llamagen_async.ratelimit import Slot
 from llamagen_async.scheduling.forecast import DurationForecast
 from llamagen_async.scheduling.policy import ALMOST_CERTAIN
 
@@ -33,8 +34,8 @@ class Watch:
 
     id: str
     """The generation's id."""
-    fetch: Callable[[], Awaitable[Generation]]
-    """Sends one status check."""
+    fetch: Callable[[Slot], Awaitable[Generation]]
+    """Sends one status check in the slot it is given."""
     accepted_at: float
     """When the server accepted it, in seconds of the server's clock."""
     not_done_at: float = 0.0

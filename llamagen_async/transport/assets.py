@@ -129,8 +129,6 @@ class _Opening:
             failure = self._lost(error.status, f"more than {_MAX_REDIRECTS} redirects")
         except aiohttp.RedirectClientError:
             failure = self._lost(302, "a redirect to something other than http or https")
-        except aiohttp.InvalidURL:
-            failure = InvalidRequestError("url", self._place, "an http or https URL")
         except (aiohttp.ClientError, OSError) as error:
             failure = connection_error(error, self._place)
         else:

@@ -75,7 +75,7 @@ class HTTPTransport:
         session: aiohttp.ClientSession | None = None,
     ) -> None:
         self._base_url = normalize_base_url(base_url)
-        self._host = URL(self._base_url).authority
+        self._host = URL(self._base_url).host_port_subcomponent or ""
         _check_key(api_key)
         if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise InvalidRequestError("timeout", timeout, "a number of seconds greater than 0")
@@ -232,8 +232,8 @@ def normalize_base_url(text: str) -> str:
     if not host or not (url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))):
         shown = _without_secrets(given) if isinstance(text, str) else type(text).__name__
         raise InvalidRequestError("base_url", shown, _ALLOWED_URL)
-    path = url.raw_path.rstrip("/")
-    return f"{url.scheme}://{url.authority}{path if path.endswith('/v1') else f'{path}/v1'}"
+    base = f"{url.scheme}://{url.host_port_subcomponent}{url.raw_path}".rstrip("/")
+    return base if base.endswith("/v1") else f"{base}/v1"
 
 
 def _parsed(text: str) -> URL:
@@ -271,11 +271,12 @@ def _check_key(key: object) -> None:
 
 def _body(request: APIRequest) -> Any:
     if request.form is not None:
-        form = aiohttp.FormData()
+        # Names as they are, not percent-encoded; what could end the header is taken out.
+        form = aiohttp.FormData(quote_fields=False)
         form.add_field(
             request.form.field,
             io.BytesIO(request.form.content),
-            filename=request.form.filename,
+            filename=re.sub(r"[\x00-\x1f\x7f]", "_", request.form.filename).replace('"', "'"),
             content_type=request.form.content_type,
         )
         return form

@@ -152,3 +152,7 @@ class AssetSource(Protocol):
             InvalidResponseError: Its redirects do not lead to an asset.
         """
         ...
+
+    async def aclose(self) -> None:
+        """Give back what is held. Nothing can be opened afterwards."""
+        ...

@@ -104,7 +104,7 @@ async def raw_server(handler: Handler) -> AsyncIterator[RawServer]:
             open_connections.discard(task)
             writer.close()
 
-    listening = await asyncio.start_server(connected, "127.0.0.1", 0)
+    listening = await asyncio.start_server(connected, "127.0.0.1", 0, backlog=512)
     host, port = listening.sockets[0].getsockname()[:2]
     server = RawServer(host, port)
     try:

@@ -32,7 +32,7 @@ JSON = {"Content-Type": "application/json"}
 def failed(status: int, body: object, headers: dict[str, str] | None = None) -> APIError:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     with pytest.raises(APIError) as caught:
-        decode(status, headers or JSON, content, now=NOW)
+        decode(status, JSON if headers is None else headers, content, now=NOW)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
     return caught.value
@@ -165,7 +165,7 @@ def test_a_redirect_names_only_where_it_leads(location: str | None, shown: str) 
         {"message": "You are out of credits."},
         {"message": "You have run out of credits, please top up"},
         {"msg": "You do not have enough credits"},
-        {"msg": "You don’t have enough credits"},
+        {"msg": "You don\u2019t have enough credits"},
         {"detail": "Your credit balance is too low"},
         {"detail": "You have 0 credits left"},
         {"detail": "No credits remaining"},
@@ -276,7 +276,7 @@ def test_retry_after_is_never_negative_and_never_raises(value: str) -> None:
     assert seconds is None or 0 <= seconds < float("inf")
 
 
-@given(st.datetimes(timezones=st.just(UTC)).map(lambda t: t.replace(microsecond=0)))
+@given(st.integers(0, 10**11).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)))
 def test_retry_after_reads_any_http_date(instant: datetime) -> None:
     seconds = parse_retry_after(format_datetime(instant, usegmt=True), NOW)
     assert seconds == max(0.0, (instant - NOW).total_seconds())
@@ -304,15 +304,17 @@ _json = st.recursive(
 def test_decoding_ends_in_an_answer_or_an_api_error_and_nothing_else(
     status: int, headers: dict[str, str], content: bytes
 ) -> None:
+    outcome: APIResponse | APIError
     try:
-        answer = decode(status, headers, content, now=NOW)
+        outcome = decode(status, headers, content, now=NOW)
     except APIError as error:
-        assert error.status == status
-        assert str(error).isprintable()
-        assert len(error.message) <= 500
-        assert error.code is None or error.code.isprintable()
+        outcome = error
+    assert outcome.status == status
+    if isinstance(outcome, APIResponse):
+        assert 200 <= status < 300
     else:
-        assert 200 <= answer.status < 300
+        assert str(outcome).isprintable()
+        assert len(outcome.message) <= 500
 
 
 @given(st.text(), st.integers(1, 50))

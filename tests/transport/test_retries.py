@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -107,7 +107,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return waited
 
 
-def failing(*errors: Exception) -> tuple[Callable[[str], object], list[str]]:
+def failing(*errors: Exception) -> tuple[Callable[[str], Awaitable[str]], list[str]]:
     calls: list[str] = []
 
     async def send(request: str) -> str:
@@ -124,7 +124,7 @@ async def test_waits_double_up_to_a_bound_and_scale_with_speed(
     waits: list[float], speed: float
 ) -> None:
     send, calls = failing(*[LOST] * 7)
-    wrapped = retrying(send, kind=RequestKind.STATUS, max_retries=7, speed=speed)  # type: ignore[arg-type,var-annotated]
+    wrapped = retrying(send, kind=RequestKind.STATUS, max_retries=7, speed=speed)
     assert await wrapped("x") == "X"
     assert len(calls) == 8
     assert waits == pytest.approx([s / speed for s in (1, 2, 4, 8, 16, 30, 30)])
@@ -137,7 +137,7 @@ async def test_the_last_error_is_raised_when_the_retries_are_used_up(
     errors = [APIConnectionError(str(n)) for n in range(5)]
     send, calls = failing(*errors)
     with pytest.raises(APIConnectionError, match=str(retries)):
-        await retrying(send, kind=RequestKind.STATUS, max_retries=retries)("x")  # type: ignore[arg-type]
+        await retrying(send, kind=RequestKind.STATUS, max_retries=retries)("x")
     assert len(calls) == retries + 1
     assert len(waits) == retries
 
@@ -156,7 +156,7 @@ async def test_what_is_not_retriable_is_raised_at_once(
 ) -> None:
     send, calls = failing(error)
     with pytest.raises(type(error)) as caught:
-        await retrying(send, kind=kind, max_retries=4)("x")  # type: ignore[arg-type]
+        await retrying(send, kind=kind, max_retries=4)("x")
     assert caught.value is error
     assert len(calls) == 1
     assert waits == []

@@ -1,0 +1,128 @@
+"""What went wrong, as one line for a person and an exit status. Prints nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from llamagen_async.cli.text import lasting, one_line
+from llamagen_async.errors import (
+    APIConnectionError,
+    AuthenticationError,
+    InsufficientCreditsError,
+    InvalidRequestError,
+    LlamaGenError,
+    NotFoundError,
+    PermissionDeniedError,
+    QuotaExhaustedError,
+    SubmissionUncertainError,
+    WaitTimeoutError,
+)
+
+__all__ = [
+    "ALL_DONE",
+    "FAILED",
+    "INTERRUPTED",
+    "WRONG_USAGE",
+    "CommandError",
+    "exit_status",
+    "sentence",
+]
+
+ALL_DONE: Final = 0
+"""Everything that was asked for is done."""
+FAILED: Final = 1
+"""Something failed."""
+WRONG_USAGE: Final = 2
+"""What was typed cannot be meant; nothing was sent."""
+INTERRUPTED: Final = 130
+"""Ctrl-C."""
+
+_OPTIONS: Final[Mapping[str, str]] = {
+    "base_url": "--base-url (or LLAMAGEN_API_URL)",
+    "plan": "--plan (or LLAMAGEN_PLAN)",
+    "speed": "--speed",
+    "timeout": "--timeout",
+    "latency": "--latency",
+    "failure_rate": "--failure-rate",
+    "prompt": "PROMPT",
+    "size": "--size",
+    "style": "--style",
+    "language": "--language",
+    "model": "--model",
+    "preset": "--preset",
+    "fix_panel_num": "--panels",
+    "pagination.total_pages": "--pages",
+    "pagination.panels_per_page": "--panels-per-page",
+    "id": "ID",
+}
+
+
+class CommandError(Exception):
+    """A command ends here, with one line on stderr.
+
+    Args:
+        message: The line, without the program's name.
+        status: The exit status.
+    """
+
+    def __init__(self, message: str, status: int = WRONG_USAGE) -> None:
+        super().__init__(message)
+        self.status: Final = status
+
+
+def sentence(error: Exception) -> str:
+    """Return one line that says what happened and what can be done now."""
+    return one_line(_said(error))
+
+
+def exit_status(error: Exception) -> int:
+    """Return the exit status that `error` means."""
+    if isinstance(error, CommandError):
+        return error.status
+    return WRONG_USAGE if isinstance(error, InvalidRequestError) else FAILED
+
+
+def _said(error: Exception) -> str:  # noqa: C901 - one line for each kind
+    if isinstance(error, InvalidRequestError):
+        return _usage(error)
+    if isinstance(error, AuthenticationError):
+        return f"the API key is not accepted ({error}): check LLAMAGEN_API_KEY"
+    if isinstance(error, InsufficientCreditsError):
+        return f"there are not enough credits ({error}): buy some, then send the rest"
+    if isinstance(error, PermissionDeniedError):
+        return f"the API key may not do this ({error})"
+    if isinstance(error, NotFoundError):
+        return f"the server does not know it ({error})"
+    if isinstance(error, QuotaExhaustedError):
+        when = error.resets_at.astimezone().strftime("%Y-%m-%d %H:%M")
+        return f"not sent: the limit of {error.limit} is used up until {when}"
+    if isinstance(error, SubmissionUncertainError):
+        return (
+            f"the answer was lost ({error.reason}): it may have been accepted and charged, so it "
+            "is not sent again"
+        )
+    if isinstance(error, WaitTimeoutError):
+        return (
+            f"{error.id} was not done after {lasting(error.waited)}; it goes on: look with "
+            f"llamagen-async status {error.id}"
+        )
+    if isinstance(error, APIConnectionError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    known = isinstance(error, LlamaGenError | CommandError | OSError)
+    return str(error) if known else f"{type(error).__name__}: {error}"
+
+
+def _usage(error: InvalidRequestError) -> str:
+    if error.field == "api_key" and error.value is None:
+        return (
+            "there is no API key: set LLAMAGEN_API_KEY "
+            "(llamagen-async demo and sandbox need no real one)"
+        )
+    if error.field == "plan":
+        return f"{_OPTIONS['plan']}: got {error.value!r}, allowed is demo or paid"
+    text = str(error)
+    option = _OPTIONS.get(error.field)
+    return option + text.removeprefix(error.field) if option else text

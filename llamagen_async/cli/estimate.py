@@ -1,0 +1,92 @@
+"""How long it will take, honestly: from the plan's limits and from what was measured so far.
+
+Pure functions; all times are seconds of the server's clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from llamagen_async.client import ClientStats
+from llamagen_async.plans import HOUR, Plan, RequestKind
+from llamagen_async.ratelimit import LimitsSnapshot
+
+__all__ = ["Outlook", "affordable", "requests_each", "time_left"]
+
+TYPICAL: Final = 60.0
+"""Seconds that a comic takes, before one was seen to end."""
+_USUAL_REQUESTS: Final = 2.3
+"""Requests per comic, before some were seen to end: the create, and a bit more than one check."""
+_ENOUGH: Final = 3
+"""Finished comics from which on the measured requests are believed."""
+_SLOWEST: Final = 1.5
+"""How much longer than a typical comic the last one of several takes."""
+_SOON: Final = 5.0
+"""Seconds that are left for a comic that should have been done already."""
+
+
+@attrs.frozen
+class Outlook:
+    """What is still to do."""
+
+    queued: int
+    """Comics that are not sent yet."""
+    ages: Sequence[float] = ()
+    """How long each running comic has been running."""
+    typical: float = TYPICAL
+    """How long a comic takes."""
+    each: float = _USUAL_REQUESTS
+    """Requests that a comic takes, its create included."""
+
+
+def requests_each(plan: Plan, stats: ClientStats | None = None, *, running: int = 0) -> float:
+    """Return how many metered requests a comic takes: measured, or what is usual."""
+    if not plan.meters(RequestKind.STATUS):
+        return 1.0
+    if stats is None or stats.finished < _ENOUGH:
+        return _USUAL_REQUESTS
+    return min(4.0, max(2.0, (stats.total - running) / stats.finished))
+
+
+def time_left(outlook: Outlook, snapshot: LimitsSnapshot, *, quotas: bool = False) -> float:
+    """Return about how many seconds are left.
+
+    Args:
+        outlook: What is still to do.
+        snapshot: What may be sent.
+        quotas: Whether long windows (a day) are waited for, too.
+    """
+    checks = max(0.0, outlook.each - 1.0)
+    requests = outlook.queued * outlook.each + len(outlook.ages) * checks
+    left = [_time_for(math.ceil(requests), snapshot, quotas=quotas)]
+    if outlook.queued:
+        last_create = _time_for(outlook.queued, snapshot, quotas=quotas)
+        left.append(last_create + _SLOWEST * outlook.typical)
+    if outlook.ages:
+        longest = outlook.typical * (_SLOWEST if len(outlook.ages) > 1 else 1.0)
+        left.append(max(_SOON, longest - min(outlook.ages)))
+    return max(left)
+
+
+def affordable(plan: Plan, snapshot: LimitsSnapshot) -> int | None:
+    """Return how many new comics the long windows have room for now; `None` if there is no such.
+
+    It is what is likely: a comic takes its create and at least one check.
+    """
+    left = [window.free for window in snapshot.windows if window.limit.per >= HOUR]
+    return math.floor(min(left) / requests_each(plan)) if left else None
+
+
+def _time_for(requests: int, snapshot: LimitsSnapshot, *, quotas: bool) -> float:
+    """Return when the last of so many requests can be sent, if all windows are kept full."""
+    longest = snapshot.paused_for
+    for window in snapshot.windows:
+        missing = requests - window.free
+        if missing <= 0 or (window.limit.per >= HOUR and not quotas):
+            continue
+        longest = max(longest, window.next_free_in + (missing - 1) * window.limit.interval)
+    return longest

@@ -1,0 +1,243 @@
+"""What a batch looks like while it runs: live on a terminal, lines otherwise.
+
+It only looks: at `Batch.progress`, at the client's limits, and at the clock. It never sends
+anything, and nothing waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+import click
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from llamagen_async.batch import Batch
+from llamagen_async.cli.estimate import Outlook, requests_each, time_left
+from llamagen_async.cli.output import Output
+from llamagen_async.cli.records import Record
+from llamagen_async.cli.text import clock_time, counted, lasting, one_line, shortened
+from llamagen_async.cli.tracking import Tracker
+from llamagen_async.client import LlamaGenClient
+from llamagen_async.models import BatchState
+from llamagen_async.ratelimit import LimitsSnapshot
+
+__all__ = ["STATE_WORDS", "Display", "record_line"]
+
+STATE_WORDS: Final = {
+    BatchState.QUEUED: "not sent",
+    BatchState.SENDING: "sending",
+    BatchState.RUNNING: "running",
+    BatchState.SUCCEEDED: "done",
+    BatchState.FAILED: "failed",
+    BatchState.UNCERTAIN: "uncertain",
+}
+"""What people read for a state at the end of a run."""
+
+_COLOURS: Final = {"done": "green", "failed": "red", "uncertain": "red", "running": "yellow"}
+_TICK: Final = 0.05
+"""Real seconds between two looks: how exactly the comics' times are known."""
+_REFRESH: Final = 2
+"""Looks per redraw of the live display."""
+_SILENCE: Final = 30.0
+"""Real seconds without a line after which plain output says where things stand."""
+_ROWS: Final = 6
+"""Running comics that are listed one by one."""
+
+
+class Display:
+    """Shows a batch for as long as it is entered.
+
+    Args:
+        output: Where lines go.
+        client: Whose limits are shown.
+        batch: What is shown.
+        tracker: What was seen of its comics; told more with every look.
+        title_of: Returns what the story with that place in the batch is called.
+        speed: How many times faster than real time the server's clock runs.
+        quotas: Whether the batch waits for tomorrow's quota.
+    """
+
+    def __init__(
+        self,
+        output: Output,
+        client: LlamaGenClient,
+        batch: Batch,
+        tracker: Tracker,
+        title_of: Callable[[int], str],
+        *,
+        speed: float,
+        quotas: bool,
+    ) -> None:
+        self._output = output
+        self._client = client
+        self._batch = batch
+        self._tracker = tracker
+        self._title_of = title_of
+        self._speed = speed
+        self._quotas = quotas
+        self._live: Live | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._began = self._spoke = self.now()
+
+    def now(self) -> float:
+        """Return the seconds of the server's clock; the origin means nothing."""
+        return asyncio.get_running_loop().time() * self._speed
+
+    async def __aenter__(self) -> Self:
+        if self._output.terminal is not None:
+            self._live = Live(
+                console=self._output.terminal,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=sys.stdout.isatty(),
+            )
+            self._live.start()
+        self._ticker = asyncio.create_task(self._tick())
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.gather(self._ticker, return_exceptions=True)
+        if self._live is not None:
+            self._live.stop()
+
+    def ended(self, record: Record) -> None:
+        """Say what became of a story."""
+        progress = self._batch.progress
+        known = sum(progress.counts.values())
+        total = progress.total if progress.total is not None else f"{known}+"
+        waiting = sum(progress.counts.get(state, 0) for state in _WAITING)
+        number = known - waiting - len(progress.running)
+        colour = sys.stdout.isatty() or self._output.as_json
+        self._output.say(f"{number:>4}/{total}  {record_line(record, colour=colour)}")
+        self._spoke = self.now()
+
+    async def _tick(self) -> None:
+        looks = 0
+        while True:
+            self._tracker.look(self._batch.progress, self.now())
+            if self._live is not None:
+                if looks % _REFRESH == 0:
+                    self._live.update(self._picture(await self._client.limits()), refresh=True)
+            elif self.now() - self._spoke > _SILENCE * self._speed:
+                self._spoke = self.now()
+                self._output.say(self._status_line(await self._client.limits()))
+            looks += 1
+            await asyncio.sleep(_TICK)
+
+    def _left(self, limits: LimitsSnapshot) -> float:
+        progress, now = self._batch.progress, self.now()
+        ages = [self._tracker.age(index, now) for index, _ in progress.running]
+        unread = (progress.total or 0) - sum(progress.counts.values())
+        queued = progress.counts.get(BatchState.QUEUED, 0) + max(0, unread)
+        each = requests_each(self._client.plan, self._client.stats(), running=len(ages))
+        outlook = Outlook(queued, ages, self._tracker.typical, each)
+        return time_left(outlook, limits, quotas=self._quotas)
+
+    def _status_line(self, limits: LimitsSnapshot) -> str:
+        counts = self._batch.progress.counts
+        parts = [
+            f"{counts.get(state, 0)} {word}"
+            for state, word in _LIVE_WORDS.items()
+            if counts.get(state, 0)
+        ]
+        return f"  ...  {', '.join(parts)}; {_next_slot(limits)}; {self._left_words(limits)}"
+
+    def _left_words(self, limits: LimitsSnapshot) -> str:
+        left = self._left(limits)
+        more = " or more" if self._batch.progress.total is None else ""
+        return f"about {lasting(left)}{more} left"
+
+    def _picture(self, limits: LimitsSnapshot) -> RenderableType:
+        progress, now = self._batch.progress, self.now()
+        total = progress.total or sum(progress.counts.values())
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            ProgressBar(total=max(1, total), completed=progress.done, width=32),
+            Text(f"{progress.done} of {total if progress.total else f'{total}+'}", "bold"),
+            Text(f"{clock_time(now - self._began)}, {self._left_words(limits)}", "dim"),
+        )
+        rows: list[RenderableType] = [Text(), bar, self._counts(), self._slots(limits)]
+        if progress.running:
+            rows.append(self._running(progress.running, now))
+        return Group(*rows)
+
+    def _counts(self) -> Text:
+        counts = self._batch.progress.counts
+        text = Text()
+        for state, word in _LIVE_WORDS.items():
+            number = counts.get(state, 0)
+            if number or state in _ALWAYS:
+                style = _COLOURS.get(word, "") if number else "dim"
+                text.append(f"{number} {word}", style)
+                text.append("   ")
+        return text
+
+    def _slots(self, limits: LimitsSnapshot) -> Text:
+        text = Text(_next_slot(limits), "yellow" if limits.paused_for else "")
+        for window in limits.windows:
+            text.append(f"   {window.used} of {window.limit} used", "dim")
+        stats = self._client.stats()
+        text.append(f"   {counted(stats.total, 'request')}, {stats.refused} refused", "dim")
+        return text
+
+    def _running(self, running: tuple[tuple[int, str], ...], now: float) -> RenderableType:
+        table = Table.grid(padding=(0, 1))
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for index, id_ in running[:_ROWS]:
+            age = self._tracker.age(index, now)
+            title = shortened(self._title_of(index), 60)
+            table.add_row(Text(lasting(age), "yellow"), Text(one_line(id_), "dim"), Text(title))
+        if len(running) > _ROWS:
+            table.add_row("", "", Text(f"and {len(running) - _ROWS} more", "dim"))
+        return table
+
+
+_WAITING: Final = (BatchState.QUEUED, BatchState.SENDING)
+_ALWAYS: Final = (
+    BatchState.QUEUED,
+    BatchState.RUNNING,
+    BatchState.SUCCEEDED,
+    BatchState.FAILED,
+)
+_LIVE_WORDS: Final = {**STATE_WORDS, BatchState.QUEUED: "queued"}
+
+
+def record_line(record: Record, *, colour: bool = False) -> str:
+    """Return a line about what became of a story."""
+    word = STATE_WORDS[record.state]
+    details: list[str] = []
+    if record.error is not None:
+        details.append(record.error)
+    else:
+        if record.files:
+            details.append(counted(len(record.files), "picture"))
+        if record.seconds is not None and record.state is BatchState.SUCCEEDED:
+            details.append(lasting(record.seconds))
+        details.append(shortened(record.prompt, 48))
+    shown = click.style(f"{word:<9}", fg=_COLOURS.get(word)) if colour else f"{word:<9}"
+    place = f"{record.place}  " if record.place else ""
+    return f"{shown} {place}{one_line(record.id or '-')}  {', '.join(details)}"
+
+
+def _next_slot(limits: LimitsSnapshot) -> str:
+    if limits.paused_for > 0:
+        return f"paused by the server, {lasting(limits.paused_for)} more"
+    wait = limits.next_free_in
+    return "a slot is free" if wait <= 0 else f"next free slot in {lasting(wait)}"

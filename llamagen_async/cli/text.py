@@ -1,0 +1,54 @@
+"""Words for people: short, on one line, and harmless to a terminal. Pure functions, no I/O."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["clock_time", "counted", "lasting", "one_line", "shortened"]
+
+_MINUTE: Final = 60.0
+_HOUR: Final = 3600.0
+_ROUGH: Final = 90.0
+"""Seconds from which on a duration is told in minutes."""
+
+
+def one_line(text: str) -> str:
+    """Return `text` on one line, without what could steer a terminal.
+
+    Prompts, captions and messages of servers come from elsewhere: an escape sequence in them must
+    not reach the screen, nor may they forge a second line.
+    """
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return re.sub(r"\s+", " ", printable).strip()
+
+
+def shortened(text: str, length: int) -> str:
+    """Return `text` on one line of at most `length` characters."""
+    line = one_line(text)
+    return line if len(line) <= length else f"{line[: length - 1].rstrip()}…"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 comic`, `2 comics`, `3 stories`."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
+
+
+def lasting(seconds: float) -> str:
+    """Return a duration as one would say it: `45 s`, `9 min`, `2 h 10 min`."""
+    if seconds < _ROUGH:
+        return f"{max(0.0, seconds):.0f} s"
+    minutes = round(seconds / _MINUTE)
+    if seconds < _HOUR:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if rest else f"{hours} h"
+
+
+def clock_time(seconds: float) -> str:
+    """Return a running time: `0:07`, `12:30`, `1:02:03`."""
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

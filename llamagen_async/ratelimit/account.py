@@ -1,0 +1,347 @@
+"""The count itself: which slots are held, which are spent, who is next, when a slot is free.
+
+Theory. A server may count arrivals in a sliding window, in windows aligned to its clock, or
+with a token bucket; nobody outside knows which. All three admit a client that never has more
+than `limit` requests arrive in any `per` seconds. The client does not see arrivals, only its
+own grant before and the response after. So a slot is *held* from the grant, when it counts
+with no end, until the response, and *spent* from then on, for `per` seconds. The arrival lies
+between the two, hence the server's window has moved past it before the slot is free again,
+whatever the latency was. Counting from the grant instead would let an arrival that was slow on
+its way meet ten that were fast.
+
+Who finds no slot gets a place in the line and is told when to ask again: that is the time at
+which the slot for that place is back, so that a wait costs one question more and no polling.
+If all slots are on their way nobody knows it yet; but none can be back sooner than `per` seconds
+from now, so that is when asking again makes sense.
+
+Nothing here reads a clock, waits or does I/O: every call is told `now`, in seconds. The memory
+and SQLite ledgers use this class; the Redis ledger's script does the same on the server.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self
+
+import attrs
+
+from llamagen_async.plans import Plan, RateLimit
+
+__all__ = ["Account", "Admission", "Wait", "WindowState"]
+
+LONGEST_PAUSE: Final = 60.0
+"""The longest pause in seconds that is guessed when the server names none."""
+PATIENCE: Final = 5
+"""How many windows' worth of answers without a refusal let the burst grow by one."""
+MOST_PATIENCE: Final = 160
+"""What that number is doubled up to, each time that growing was a mistake."""
+
+
+@attrs.frozen
+class Admission:
+    """A slot is held for the caller."""
+
+    slot: int
+    """Its number."""
+    granted_at: float
+    """When it may be used; up to `ahead` seconds after the question."""
+    took_last: bool
+    """Whether it was the last slot of the shortest window."""
+
+
+@attrs.frozen
+class Wait:
+    """No slot is free for the caller, who has a place in the line now."""
+
+    ask_at: float
+    """When to ask again."""
+    limit: RateLimit | None
+    """The window that is full; `None` during a pause."""
+
+
+@attrs.frozen
+class WindowState:
+    """One window as it stands."""
+
+    limit: RateLimit
+    """The window."""
+    used: int
+    """Slots held or spent."""
+    next_free_at: float
+    """When a slot is free: the time asked for if one is free then."""
+
+    @property
+    def free(self) -> int:
+        """Slots that are free."""
+        return max(0, self.limit.limit - self.used)
+
+
+class Account:
+    """The slots of one key: a sliding log for all windows of a plan, the line, the pause.
+
+    Args:
+        plan: The windows.
+        lease: Seconds after which a slot counts as spent if nothing was ever reported.
+        ahead: How many seconds before a slot is back it is already given to who is next.
+        grace: Seconds that a place in the line is kept for somebody who should have asked.
+    """
+
+    def __init__(self, plan: Plan, *, lease: float, ahead: float = 0.0, grace: float = 5.0) -> None:
+        self.limits = plan.limits
+        self.lease = lease
+        self.ahead = ahead
+        self.grace = grace
+        self.wall_offset = 0.0
+        """Unix time minus `now`, for windows that are aligned to the clock."""
+        self.paused_until = -math.inf
+        self.burst = plan.rate.limit
+        """How many requests may leave back to back, as learned from refusals."""
+        self._rate = plan.rate
+        self._quotas = plan.quotas
+        self._longest = max(limit.per for limit in plan.limits)
+        self._held: dict[int, float] = {}
+        """Slot -> when it counts as spent even if no response is ever reported."""
+        self._spent: deque[float] = deque()
+        """When each response came, oldest first."""
+        self._line: dict[str, float] = {}
+        """Ticket -> when its place is lost; first come first."""
+        self._last_slot = 0
+        self._pause_set_at = -math.inf
+        self._pauses = 0
+        self._accepted = 0
+        self._patience = PATIENCE * self._rate.limit
+
+    @property
+    def held(self) -> int:
+        """How many slots are held by requests without a response."""
+        return len(self._held)
+
+    def reserve(self, ticket: str, now: float) -> Admission | Wait:
+        """Hold a slot for `ticket`, or give it a place in the line."""
+        if self._held or self._spent or self._line:
+            self._settle(now)
+        ahead_of_it = self._place(ticket) if self._line else 0
+        at, limit, known = self._earliest(now, ahead_of_it)
+        if known and at <= now + self.ahead:
+            self._line.pop(ticket, None)
+            self._last_slot += 1
+            self._held[self._last_slot] = at + self.lease
+            return Admission(self._last_slot, at, self._used(self._rate, now) >= self._rate.limit)
+        self._line[ticket] = at + self.grace
+        return Wait(at, limit)
+
+    def leave(self, ticket: str) -> None:
+        """Give up a place in the line."""
+        self._line.pop(ticket, None)
+
+    def spend(self, slot: int, now: float) -> None:
+        """Report the response to the request that held `slot`, or that it was given up."""
+        if self._held.pop(slot, None) is not None:
+            self._record(now)
+
+    def give_back(self, slot: int) -> None:
+        """Report that the request never left: the slot is free at once."""
+        self._held.pop(slot, None)
+
+    def spend_unasked(self, number: int, now: float) -> None:
+        """Count requests that were sent without a slot, or by somebody else."""
+        self._settle(now)
+        for _ in range(number):
+            self._record(now)
+
+    def refuse(
+        self, granted_at: float, now: float, retry_after: float | None, *, took_last: bool
+    ) -> None:
+        """Report a 429 to a request that was granted at `granted_at`.
+
+        Everyone pauses for `retry_after` seconds in full; without it for twice as long as the
+        last time. The burst is halved, unless the request took the window's last slot: a server
+        whose clock differs a little explains that.
+        """
+        if granted_at >= self._pause_set_at:
+            self._pauses += 1
+            self._pause_set_at = now
+        if retry_after is None:
+            doublings = min(self._pauses - 1, 32)
+            retry_after = min(LONGEST_PAUSE, self._rate.interval * 2.0**doublings)
+        self.paused_until = max(self.paused_until, now + retry_after)
+        self._accepted = 0
+        if took_last:
+            return
+        if self.burst == 1 or self._patience > PATIENCE * self._rate.limit:
+            self._patience = min(2 * self._patience, MOST_PATIENCE * self._rate.limit)
+        self.burst = max(1, self.burst // 2)
+
+    def accept(self, granted_at: float) -> None:
+        """Report an answer other than 429.
+
+        The next pause starts small again, and after several windows' worth of answers without
+        a refusal the burst grows by one.
+        """
+        if granted_at < self._pause_set_at:
+            return
+        self._pauses = 0
+        if self.burst < self._rate.limit:
+            self._accepted += 1
+            if self._accepted >= self._patience:
+                self._accepted = 0
+                self.burst += 1
+
+    def correct(self, limit: RateLimit, left: int, now: float) -> None:
+        """Take over what the server says is left of a window, if that is less than counted."""
+        self._settle(now)
+        excess = limit.limit - max(0, left) - self._used(limit, now)
+        for _ in range(excess):
+            self._record(now)
+
+    def quota_left(self, now: float) -> int | None:
+        """Return how many slots the plan's long windows have left; `None` if it has none."""
+        if not self._quotas:
+            return None
+        return min(max(0, limit.limit - self._used(limit, now)) for limit in self._quotas)
+
+    def states(self, now: float) -> tuple[WindowState, ...]:
+        """Return every window of the plan as it stands at `now`."""
+        self._settle(now)
+        return tuple(
+            WindowState(limit, self._used(limit, now), self._free_at(limit, now, 0)[0])
+            for limit in self.limits
+        )
+
+    def projected(self, now: float, position: int) -> Wait:
+        """Say when a request with `position` others before it can leave at the earliest."""
+        self._settle(now)
+        at, limit, _ = self._earliest(now, position)
+        return Wait(at, limit)
+
+    def with_plan(self, plan: Plan) -> Account:
+        """Return an account for another plan that remembers the same requests and pause."""
+        account = Account(plan, lease=self.lease, ahead=self.ahead, grace=self.grace)
+        account.paused_until = self.paused_until
+        account._held.update(self._held)
+        account._spent.extend(self._spent)
+        account._last_slot = self._last_slot
+        return account
+
+    def dump(self) -> dict[str, Any]:
+        """Return all that changes, as JSON can hold it."""
+        return {
+            "held": list(self._held.items()),
+            "spent": list(self._spent),
+            "line": list(self._line.items()),
+            "last_slot": self._last_slot,
+            "paused_until": _finite(self.paused_until),
+            "pause_set_at": _finite(self._pause_set_at),
+            "pauses": self._pauses,
+            "burst": self.burst,
+            "accepted": self._accepted,
+            "patience": self._patience,
+        }
+
+    @classmethod
+    def load(
+        cls,
+        plan: Plan,
+        state: Mapping[str, Any],
+        *,
+        lease: float,
+        ahead: float = 0.0,
+        grace: float = 5.0,
+    ) -> Self:
+        """Return an account with what `dump` returned."""
+        account = cls(plan, lease=lease, ahead=ahead, grace=grace)
+        account._held.update((int(slot), until) for slot, until in state["held"])
+        account._spent.extend(state["spent"])
+        account._line.update((ticket, until) for ticket, until in state["line"])
+        account._last_slot = state["last_slot"]
+        account.paused_until = _infinite(state["paused_until"])
+        account._pause_set_at = _infinite(state["pause_set_at"])
+        account._pauses = state["pauses"]
+        account.burst = min(state["burst"], plan.rate.limit)
+        account._accepted = state["accepted"]
+        account._patience = state["patience"]
+        return account
+
+    def _place(self, ticket: str) -> int:
+        for place, other in enumerate(self._line):
+            if other == ticket:
+                return place
+        return len(self._line)
+
+    def _earliest(self, now: float, position: int) -> tuple[float, RateLimit | None, bool]:
+        """Return when a slot is back for somebody with `position` others before them.
+
+        Also which window is the last to have one, and whether the time is exact; if it is not,
+        it can only be later.
+        """
+        at, blocking, exact = now, None, True
+        if self.paused_until > now:
+            at = self.paused_until
+        for limit in self._windows():
+            free_at, known = self._free_at(limit, now, position)
+            exact = exact and known
+            if free_at > at:
+                at, blocking = free_at, limit
+        return at, blocking, exact
+
+    def _free_at(self, limit: RateLimit, now: float, position: int) -> tuple[float, bool]:
+        """Return when `limit` has room after `position` others, and whether that is exact."""
+        spent = self._spent
+        turn = len(spent) + len(self._held) + position - limit.limit
+        if turn < 0:
+            return now, True
+        if turn < len(spent):
+            return max(now, self._back_at(limit, spent[turn])), True
+        # It depends on responses that are still to come: none of them comes before now.
+        turn -= len(spent)
+        cycles, turn = divmod(max(0, turn - len(self._held)), limit.limit)
+        return self._back_at(limit, now) + cycles * limit.per, False
+
+    def _back_at(self, limit: RateLimit, response: float) -> float:
+        """Return when a slot whose response came at `response` is back."""
+        if not limit.aligned:
+            return response + limit.per
+        # The window that the server's clock was in at that time ends at a multiple of `per`.
+        window = math.floor((response + self.wall_offset) / limit.per) + 1
+        return window * limit.per - self.wall_offset
+
+    def _windows(self) -> Sequence[RateLimit]:
+        if self.burst >= self._rate.limit:
+            return self.limits
+        # Towards strict spacing: `burst` requests in the time that `burst` requests take.
+        return (*self.limits, RateLimit(self.burst, per=self.burst * self._rate.interval))
+
+    def _used(self, limit: RateLimit, now: float) -> int:
+        gone = bisect.bisect_right(
+            self._spent, now, key=lambda response: self._back_at(limit, response)
+        )
+        return len(self._spent) - gone + len(self._held)
+
+    def _record(self, at: float) -> None:
+        spent = self._spent
+        if not spent or at >= spent[-1]:
+            spent.append(at)
+        else:
+            spent.insert(bisect.bisect_right(spent, at), at)
+
+    def _settle(self, now: float) -> None:
+        """Forget what counts no more: old responses, lost places; spend what was lost."""
+        held, spent, line = self._held, self._spent, self._line
+        while held and (until := next(iter(held.values()))) <= now:
+            del held[next(iter(held))]
+            self._record(until)
+        while spent and spent[0] + self._longest <= now:
+            spent.popleft()
+        for ticket in [ticket for ticket, until in line.items() if until <= now]:
+            del line[ticket]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _infinite(value: float | None) -> float:
+    return -math.inf if value is None else value

@@ -1,0 +1,118 @@
+"""The ledger of one process: all its threads and event loops share it, nothing is kept."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from llamagen_async.plans import Plan
+from llamagen_async.ratelimit.account import Account
+from llamagen_async.ratelimit.ledger import (
+    Grant,
+    LimitsSnapshot,
+    Outcome,
+    Refusal,
+    apply,
+    settle,
+    summarize,
+)
+
+__all__ = ["MemoryLedger"]
+
+
+class MemoryLedger:
+    """Remembers in this process.
+
+    Args:
+        plan: Which windows to count.
+        now: The time in seconds; the same for all threads.
+        lease: Seconds after which a slot that nobody reported on counts as spent.
+        wall: The unix time in seconds, for windows that are aligned to the clock.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        now: Callable[[], float],
+        *,
+        lease: float,
+        wall: Callable[[], float] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._now = now
+        self._wall = wall if any(limit.aligned for limit in plan.limits) else None
+        self._account = Account(plan, lease=lease)
+        self._lock = threading.Lock()
+        self._listeners: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"MemoryLedger({self._plan.name})"
+
+    def change_plan(self, plan: Plan) -> None:
+        """Count the windows of another plan from now on, with what was spent so far."""
+        with self._lock:
+            self._plan = plan
+            self._account = self._account.with_plan(plan)
+
+    async def reserve(self, ticket: str) -> Grant | Refusal:
+        """Hold a slot if one is free, else keep a place in the line for `ticket`."""
+        with self._lock:
+            return apply(self._account, ticket, self._tick())
+
+    async def leave(self, ticket: str) -> None:
+        """Give up the place in the line."""
+        with self._lock:
+            self._account.leave(ticket)
+        self._notify()
+
+    async def commit(self, grant: Grant, outcome: Outcome) -> None:
+        """Spend the slot; pause everyone if the server refused the request."""
+        with self._lock:
+            settle(self._account, self._plan, grant, outcome, self._tick())
+
+    async def give_back(self, grant: Grant) -> None:
+        """Free the slot of a request that never left."""
+        with self._lock:
+            self._account.give_back(grant.slot)
+        self._notify()
+
+    async def record(self, number: int) -> None:
+        """Count requests that were spent without a slot of this ledger."""
+        with self._lock:
+            self._account.spend_unasked(number, self._tick())
+
+    async def projected(self, position: int) -> Refusal:
+        """Say how long a request with `position` others before it waits at least."""
+        with self._lock:
+            now = self._tick()
+            wait = self._account.projected(now, position)
+            return Refusal(max(0.0, wait.ask_at - now), wait.limit)
+
+    async def snapshot(self) -> LimitsSnapshot:
+        """Return what is known now."""
+        with self._lock:
+            return summarize(self._account, self._plan, self._tick())
+
+    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` when a slot was given back or somebody left the line."""
+        with self._lock:
+            self._listeners = [*self._listeners, changed]
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._listeners = [kept for kept in self._listeners if kept is not changed]
+
+        return unsubscribe
+
+    async def aclose(self) -> None:
+        """Do nothing: the count outlives its users."""
+
+    def _tick(self) -> float:
+        now = self._now()
+        if self._wall is not None:
+            self._account.wall_offset = self._wall() - now
+        return now
+
+    def _notify(self) -> None:
+        for changed in self._listeners:
+            changed()

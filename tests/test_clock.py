@@ -1,0 +1,96 @@
+"""Seconds of the server, on the event loop's clock."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import attrs
+import pytest
+
+from llamagen_async.clock import Clock
+from llamagen_async.errors import InvalidRequestError
+from llamagen_async.simulation import run
+
+
+@pytest.mark.parametrize("speed", [0, -1, True, "2", None, float("inf"), float("nan")])
+def test_speed_is_a_number_greater_than_0(speed: Any) -> None:
+    """Nothing but a finite number above 0 is a speed."""
+    with pytest.raises(InvalidRequestError, match=r"^speed: got"):
+        Clock(speed)
+
+
+def test_a_clock_can_not_be_changed() -> None:
+    """All rooms agree on the speed for as long as they live."""
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        Clock().speed = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("speed", [1.0, 60, 0.5])
+def test_time_runs_as_fast_as_it_is_told(speed: float) -> None:
+    """A real second is `speed` seconds of the server, and back."""
+
+    async def main() -> None:
+        clock = Clock(speed)
+        before = clock.now()
+        await asyncio.sleep(2)
+        assert clock.now() - before == pytest.approx(2 * speed)
+        assert clock.real(clock.now()) == pytest.approx(asyncio.get_running_loop().time())
+
+    run(main())
+
+
+@pytest.mark.parametrize("speed", [1.0, 60.0])
+def test_a_wait_ends_with_its_time(speed: float) -> None:
+    """Nobody sets the event: the wait is over when its seconds are."""
+
+    async def main() -> None:
+        clock = Clock(speed)
+        await clock.wait(asyncio.Event(), 30)
+        assert clock.now() == pytest.approx(30)
+
+    run(main())
+
+
+@pytest.mark.parametrize("seconds", [30.0, math.inf])
+def test_a_wait_ends_with_its_event(seconds: float) -> None:
+    """The event ends a wait early, also one that has no end of its own."""
+
+    async def main() -> None:
+        event = asyncio.Event()
+        asyncio.get_running_loop().call_later(5, event.set)
+        await Clock().wait(event, seconds)
+        assert event.is_set()
+        assert Clock().now() == pytest.approx(5)
+
+    run(main())
+
+
+def test_an_event_that_is_set_is_not_waited_for() -> None:
+    """Such a wait does not even let others run."""
+
+    async def main() -> None:
+        event = asyncio.Event()
+        event.set()
+        ran: list[int] = []
+        asyncio.get_running_loop().call_soon(ran.append, 1)
+        await Clock().wait(event, 30)
+        assert not ran
+        assert Clock().now() == 0
+
+    run(main())
+
+
+def test_a_wait_can_be_cancelled() -> None:
+    """A cancelled wait says so; it does not look like the time being up."""
+
+    async def main() -> None:
+        task = asyncio.create_task(Clock().wait(asyncio.Event(), 30))
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert Clock().now() == pytest.approx(1)
+
+    run(main())

@@ -1,0 +1,95 @@
+"""What is exported is real, sorted, and what the code says it is."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.resources
+import pkgutil
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import llamagen_async
+
+
+def modules() -> list[str]:
+    found = pkgutil.walk_packages(llamagen_async.__path__, f"{llamagen_async.__name__}.")
+    return ["llamagen_async", *(module.name for module in found)]
+
+
+def imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("llamagen_async"):
+            raise
+        pytest.skip(f"the extra with {error.name} is not installed")
+
+
+def isort_key(name: str) -> tuple[int, str]:
+    """Constants, then classes, then the rest: the order that the linter keeps."""
+    if name.isupper() and len(name) > 1:
+        return 0, name
+    return (1 if name[:1].isupper() else 2), name
+
+
+@pytest.mark.parametrize("name", modules())
+def test_every_export_is_real_and_sorted(name: str) -> None:
+    """`__all__` names what exists, each once, in order."""
+    module = imported(name)
+    exported = getattr(module, "__all__", None)
+    if exported is None:
+        public = [
+            key
+            for key, value in vars(module).items()
+            if not key.startswith("_") and getattr(value, "__module__", None) == name
+        ]
+        assert not public, f"{name} has public names and no __all__"
+        return
+    assert len(set(exported)) == len(exported)
+    assert exported == sorted(exported, key=isort_key)
+    for export in exported:
+        assert hasattr(module, export), f"{name}.{export}"
+
+
+def test_the_top_level_exports_what_it_imports() -> None:
+    """A name that is importable from the package is also in its `__all__`."""
+    names = {
+        name
+        for name, value in vars(llamagen_async).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert names | {"__version__"} == set(llamagen_async.__all__)
+
+
+def test_every_export_has_a_docstring() -> None:
+    """`help()` has an answer for each public class and function."""
+    for name in llamagen_async.__all__:
+        value = getattr(llamagen_async, name)
+        if isinstance(value, type):
+            assert (value.__doc__ or "").strip(), name
+
+
+def test_the_package_is_typed_and_has_a_version() -> None:
+    """Type checkers find `py.typed`, and the version has numbers."""
+    (folder,) = llamagen_async.__path__
+    finder = importlib.resources.files("llamagen_async")
+    assert finder.joinpath("py.typed").is_file(), folder
+    assert llamagen_async.__version__[0].isdigit()
+
+
+def test_importing_needs_no_extra() -> None:
+    """The package comes up where none of the extras is installed, and starts nothing."""
+    code = (
+        "import sys\n"
+        "for extra in ('PIL', 'rich', 'click', 'redis', 'starlette', 'platformdirs'):\n"
+        "    sys.modules[extra] = None\n"
+        "import llamagen_async, threading\n"
+        "assert threading.active_count() == 1\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,257 @@
+"""What is asked for is checked before it costs anything, and sent as it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llamagen_async.errors import InvalidRequestError
+from llamagen_async.requests import SIZES, ComicFields, ComicRequest, Pagination
+
+FULL: dict[str, Any] = {
+    "prompt": "a story",
+    "prompt_url": "https://stories/1",
+    "model": "m",
+    "preset": "render",
+    "size": "1024x1024",
+    "fix_panel_num": 4,
+    "style": "ink",
+    "language": "en",
+    "upscale": "2K",
+    "images": ["https://i/1.png"],
+    "comic_roles": [{"name": "Cat", "age": "3"}],
+    "comic_locations": [{"name": "City"}],
+    "attachments": [{"url": "https://a/1.pdf", "type": "document"}],
+}
+PAYLOAD: dict[str, Any] = {
+    "prompt": "a story",
+    "promptUrl": "https://stories/1",
+    "model": "m",
+    "preset": "render",
+    "size": "1024x1024",
+    "fixPanelNum": 4,
+    "style": "ink",
+    "language": "en",
+    "upscale": "2K",
+    "images": ["https://i/1.png"],
+    "comicRoles": [{"name": "Cat", "age": "3"}],
+    "comicLocations": [{"name": "City"}],
+    "attachments": [{"url": "https://a/1.pdf", "type": "document"}],
+}
+COUNTS = (0, 21, -1, 1.5, "4", True, float("nan"))
+TEXT = "text that is not empty"
+URL = "https://"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named", "allowed"),
+    [
+        *(("prompt", value, "prompt", TEXT) for value in ("", "  ", 5, ["x"])),
+        *((name, "", name, TEXT) for name in ("model", "preset", "style", "language")),
+        *((name, 7, name, TEXT) for name in ("model", "preset", "style", "language")),
+        *(("fix_panel_num", value, "fix_panel_num", "1 to 20") for value in COUNTS),
+        *(("size", value, "size", SIZES[0]) for value in ("1x1", "1024X1024", 1024, [])),
+        *(("upscale", value, "upscale", "'2K'") for value in ("2k", 2, "8K", [])),
+        *(("prompt_url", value, "prompt_url", URL) for value in ("story.txt", "ftp://x", 3, "")),
+        ("images", ["https://ok", "no"], "images[1]", URL),
+        ("images", [None], "images[0]", URL),
+        ("images", "here.png", "images[0]", URL),
+        ("comic_roles", [{"name": "A"}, {}], "comic_roles[1].name", TEXT),
+        ("comic_roles", ["Cat"], "comic_roles[0].name", TEXT),
+        ("comic_roles", {"name": " "}, "comic_roles[0].name", TEXT),
+        ("comic_locations", [{"name": 3}], "comic_locations[0].name", TEXT),
+        ("attachments", ["https://a"], "attachments[0]", "a mapping with a url"),
+        ("attachments", [{}], "attachments[0].url", URL),
+        ("attachments", {"url": "https://a", "type": "audio"}, "attachments[0].type", "video"),
+        ("pagination", 4, "pagination", "a mapping"),
+        ("pagination", {"total_pages": 2}, "pagination.panels_per_page", "1 to 20"),
+        ("pagination", {"totalPages": 0, "panelsPerPage": 2}, "total_pages", "1 to 20"),
+        ("pagination", {"pages": 2}, "pagination.pages", "no such field"),
+        ("extra", [1], "extra", "a mapping"),
+        ("images", 5, "images", URL),
+        ("comic_roles", 5, "comic_roles", "mapping"),
+        ("comic_locations", 5, "comic_locations", "mapping"),
+        ("attachments", 5, "attachments", "mapping"),
+    ],
+)
+def test_what_is_not_allowed_is_refused_by_name(
+    field: str, value: object, named: str, allowed: str
+) -> None:
+    """A refusal names the field, repeats what was given and says what is allowed."""
+    fields: dict[str, Any] = {"prompt": "x", field: value}
+    with pytest.raises(InvalidRequestError) as caught:
+        ComicRequest.parse(fields)
+    assert caught.value.field == named
+    assert allowed in caught.value.allowed
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("value", [0, 21, "3", True, None])
+@pytest.mark.parametrize("field", ["total_pages", "panels_per_page"])
+def test_pagination_counts_from_1_to_20(field: str, value: Any) -> None:
+    """Both numbers of a pagination are checked."""
+    numbers: dict[str, Any] = {"total_pages": 1, "panels_per_page": 20, field: value}
+    with pytest.raises(InvalidRequestError) as caught:
+        Pagination(**numbers)
+    assert caught.value.field == field
+    assert caught.value.value is value
+
+
+@pytest.mark.parametrize("fields", [{}, {"prompt": None}, {"style": "ink"}])
+def test_a_story_is_required(fields: dict[str, Any]) -> None:
+    """A request needs a prompt or the URL of one."""
+    with pytest.raises(InvalidRequestError, match="prompt: got None") as caught:
+        ComicRequest(**fields)
+    assert "prompt_url" in caught.value.allowed
+
+
+def test_a_prompt_url_is_enough() -> None:
+    """A story may be somewhere else."""
+    assert ComicRequest(prompt_url="https://s/1").to_payload() == {"promptUrl": "https://s/1"}
+
+
+def test_panels_are_counted_one_way_only() -> None:
+    """`fix_panel_num` and `pagination` exclude each other."""
+    with pytest.raises(InvalidRequestError, match="when pagination is given"):
+        ComicRequest("x", fix_panel_num=4, pagination=Pagination(1, 4))
+
+
+def test_nothing_that_was_not_given_is_sent() -> None:
+    """The server's defaults stay the server's."""
+    assert ComicRequest("a story").to_payload() == {"prompt": "a story"}
+    empty: list[Any] = []
+    assert ComicRequest("a", images=empty, comic_roles=empty, upscale=None).to_payload() == {
+        "prompt": "a"
+    }
+
+
+def test_false_is_something_that_was_given() -> None:
+    """An explicit `False` is sent."""
+    assert ComicRequest("a", upscale=False).to_payload() == {"prompt": "a", "upscale": False}
+
+
+def test_the_payload_is_spelled_as_the_api_does() -> None:
+    """Snake case is for Python; the API gets its own names."""
+    assert ComicRequest(**FULL).to_payload() == PAYLOAD
+
+
+def test_both_spellings_are_read() -> None:
+    """A mapping in the API's spelling is the same request as one in Python's."""
+    assert ComicRequest.parse(PAYLOAD) == ComicRequest.parse(FULL) == ComicRequest(**FULL)
+
+
+@pytest.mark.parametrize(
+    "given_as",
+    [
+        Pagination(2, 3),
+        {"total_pages": 2, "panels_per_page": 3},
+        {"totalPages": 2, "panelsPerPage": 3},
+    ],
+)
+def test_pagination_is_given_as_a_mapping_or_as_itself(given_as: Any) -> None:
+    """All three forms are sent alike."""
+    request = ComicRequest("x", pagination=given_as)
+    assert request.pagination == Pagination(2, 3)
+    assert request.to_payload()["pagination"] == {"totalPages": 2, "panelsPerPage": 3}
+
+
+def test_one_item_need_not_be_a_list() -> None:
+    """A single URL or mapping is a list of one."""
+    request = ComicRequest(
+        "x", images="https://i", comic_roles={"name": "A"}, attachments={"url": "data:x"}
+    )
+    assert request.to_payload() == {
+        "prompt": "x",
+        "images": ["https://i"],
+        "comicRoles": [{"name": "A"}],
+        "attachments": [{"url": "data:x"}],
+    }
+
+
+def test_extra_wins_and_passes_anything_on() -> None:
+    """What a newer API understands is sent as it is, even over a known field."""
+    request = ComicRequest("x", size="512x768", extra={"size": "4096x4096", "mood": {"dark": True}})
+    assert request.to_payload() == {"prompt": "x", "size": "4096x4096", "mood": {"dark": True}}
+
+
+@pytest.mark.parametrize(
+    ("given_name", "meant"),
+    [
+        ("promt", "prompt"),
+        ("fixPanelNumber", "fixPanelNum"),
+        ("fix_panels_num", "fix_panel_num"),
+        ("comicRole", "comicRoles"),
+    ],
+)
+def test_a_misspelled_field_is_told_its_name(given_name: str, meant: str) -> None:
+    """An unknown field is refused with the name that was probably meant."""
+    with pytest.raises(InvalidRequestError, match=f"did you mean {meant!r}") as caught:
+        ComicRequest.parse({"prompt": "x", given_name: 4})
+    assert caught.value.field == given_name
+
+
+def test_a_field_like_no_other_gets_no_hint() -> None:
+    """There is no suggestion where nothing is near; `extra` is pointed to."""
+    with pytest.raises(InvalidRequestError) as caught:
+        ComicRequest.parse({"prompt": "x", "zzzzzz": 1})
+    assert "did you mean" not in str(caught.value)
+    assert "extra" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, 3, ["a"], b"a"])
+def test_a_request_is_text_a_mapping_or_itself(value: Any) -> None:
+    """Anything else is refused."""
+    with pytest.raises(InvalidRequestError, match=r"^request: got"):
+        ComicRequest.parse(value)
+
+
+def test_parsing_a_request_or_a_prompt() -> None:
+    """A request is returned as it is, and text becomes one."""
+    request = ComicRequest("x")
+    assert ComicRequest.parse(request) is request
+    assert ComicRequest.parse("x") == request
+    assert Pagination.parse(pagination := Pagination(1, 1)) is pagination
+
+
+def test_a_long_value_is_not_repeated_whole() -> None:
+    """A message stays readable whatever was given."""
+    with pytest.raises(InvalidRequestError) as caught:
+        ComicRequest("x", size="9" * 5000)
+    assert len(str(caught.value)) < 400
+    assert caught.value.value == "9" * 5000
+
+
+def test_the_keyword_arguments_are_the_fields() -> None:
+    """`create(**fields)` has the type of every field but the prompt."""
+    fields = {field.name for field in attrs.fields(ComicRequest)}
+    assert set(ComicFields.__annotations__) == fields - {"prompt"}
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*FULL, "pagination", "extra"]) | st.text(max_size=8),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text(max_size=5)
+        | st.lists(st.text(max_size=5) | st.dictionaries(st.text(max_size=4), st.text()))
+        | st.dictionaries(st.sampled_from(["name", "url", "totalPages"]), st.integers()),
+    )
+)
+def test_bad_input_is_always_an_invalid_request(fields: Mapping[str, Any]) -> None:
+    """Whatever is given is accepted or refused by name; no other error comes out."""
+    payload: dict[str, Any] = {}
+    refusals: list[InvalidRequestError] = []
+    try:
+        payload = ComicRequest.parse(fields).to_payload()
+    except InvalidRequestError as error:
+        refusals.append(error)
+    assert all(refusal.field and refusal.allowed for refusal in refusals)
+    extra = fields.get("extra") or {}
+    assert all(value is not None for name, value in payload.items() if name not in extra)

@@ -1,0 +1,636 @@
+"""The aiohttp edge, against real sockets that misbehave in every way a server can."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import threading
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from llamagen_async.errors import (
+    APIConnectionError,
+    APIError,
+    APITimeoutError,
+    AuthenticationError,
+    ClientClosedError,
+    InvalidRequestError,
+    InvalidResponseError,
+    LlamaGenError,
+    RateLimitError,
+)
+from llamagen_async.plans import RequestKind
+from llamagen_async.transport import APIRequest, FormFile, HTTPTransport, normalize_base_url
+from transport.rawserver import Handler, Received, answer, raw_server, unused_port
+
+KEY = "lg_sk_0123456789abcdef"
+STATUS = APIRequest(RequestKind.STATUS, "GET", "/comics/generations/c1")
+CREATE = APIRequest(RequestKind.CREATE, "POST", "/comics/generations", json={"prompt": "é"})
+
+
+async def reply_ok(received: Received) -> None:
+    await received.reply(answer())
+
+
+def assert_secret(error: BaseException) -> None:
+    """Walk everything that hangs on an error, and look for the key."""
+    seen: set[int] = set()
+    todo: list[BaseException] = [error]
+    while todo:
+        current = todo.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        shown = [repr(current), str(current), repr(current.args), repr(vars(current))]
+        shown += [repr(getattr(value, "__dict__", value)) for value in vars(current).values()]
+        assert KEY not in "".join(shown)
+        assert not isinstance(current, aiohttp.ClientError)
+        todo += [e for e in (current.__cause__, current.__context__) if e is not None]
+
+
+async def failure(
+    handler: Handler, request: APIRequest = STATUS, *, timeout: float = 5.0
+) -> tuple[LlamaGenError, int]:
+    """Send one request to a server of this kind; return the error and how many requests came."""
+    async with raw_server(handler) as server:
+        transport = HTTPTransport(server.url, KEY, timeout=timeout)
+        try:
+            with pytest.raises(LlamaGenError) as caught:
+                await transport.send(request)
+        finally:
+            await transport.aclose()
+        assert_secret(caught.value)
+        return caught.value, len(server.received)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_left_behind() -> Iterator[None]:
+    """Have everything collected while a warning about an open socket still fails a test."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+async def loopback() -> AsyncIterator[HTTPTransport]:
+    async with raw_server(reply_ok) as server:
+        transport = HTTPTransport(server.url, KEY)
+        yield transport
+        await transport.aclose()
+
+
+# What is sent and what comes back.
+
+
+async def test_a_request_carries_the_key_the_query_and_the_body() -> None:
+    async with raw_server(reply_ok) as server:
+        transport = HTTPTransport(server.url, KEY)
+        response = await transport.send(
+            APIRequest(RequestKind.STATUS, "GET", "/comics/generations/a%2Fb", params={"page": "0"})
+        )
+        assert response.status == 200
+        assert response.body == {"id": "c1"}
+        assert response.headers["content-TYPE"] == "application/json"
+        await transport.send(CREATE)
+        await transport.aclose()
+    status, create = server.received
+    assert status.head.startswith("GET /v1/comics/generations/a%2Fb?page=0 HTTP/1.1\r\n")
+    assert status.header("Authorization") == f"Bearer {KEY}"
+    assert status.header(
+        "User-Agent",
+    ).startswith("llamagen-async/")  # type: ignore[union-attr]
+    assert status.header("Content-Type") is None
+    assert create.head.startswith("POST /v1/comics/generations HTTP/1.1\r\n")
+    assert create.header("Content-Type") == "application/json"
+    assert json.loads(create.body) == {"prompt": "é"}
+    assert server.connections == 1
+
+
+async def test_a_body_over_a_megabyte_is_sent_whole_and_without_a_warning() -> None:
+    async with raw_server(reply_ok) as server:
+        transport = HTTPTransport(server.url, KEY)
+        prompt = "x" * 3_000_000
+        await transport.send(
+            APIRequest(RequestKind.CREATE, "POST", "/comics/generations", json={"prompt": prompt})
+        )
+        await transport.aclose()
+    assert json.loads(server.received[0].body) == {"prompt": prompt}
+
+
+async def test_a_file_is_uploaded_as_multipart() -> None:
+    got: dict[str, Any] = {}
+
+    async def upload(request: web.Request) -> web.Response:
+        form = await request.post()
+        field = form["file"]
+        assert isinstance(field, web.FileField)
+        got.update(name=field.filename, type=field.content_type, content=field.file.read())
+        field.file.close()
+        return web.json_response({"fileUrl": "u"})
+
+    app = web.Application(client_max_size=4 << 20)
+    app.router.add_post("/v1/comics/upload", upload)
+    async with TestServer(app) as server:
+        transport = HTTPTransport(str(server.make_url("/")), KEY)
+        file = FormFile('a "b"\r\nX: é.png', b"\x89PNG" * 500_000, "image/png")
+        response = await transport.send(
+            APIRequest(RequestKind.UPLOAD, "POST", "/comics/upload", form=file)
+        )
+        await transport.aclose()
+    assert response.body == {"fileUrl": "u"}
+    assert got == {"name": "a 'b'__X: é.png", "type": "image/png", "content": file.content}
+
+
+@pytest.mark.parametrize("body", [{"a": {1, 2}}, {"a": float("nan")}, {"a": object()}])
+async def test_a_body_that_json_cannot_hold_costs_nothing(
+    loopback: HTTPTransport, body: object
+) -> None:
+    with pytest.raises(InvalidRequestError, match="json"):
+        await loopback.send(APIRequest(RequestKind.CREATE, "POST", "/a", json=body))
+
+
+async def test_an_answer_in_pieces_is_put_together() -> None:
+    async def slow(received: Received) -> None:
+        data = answer(b'{"id": "c1", "x": "' + b"y" * 100_000 + b'"}')
+        for start in range(0, len(data), 7000):
+            await received.reply(data[start : start + 7000])
+            await asyncio.sleep(0)
+
+    async with raw_server(slow) as server:
+        transport = HTTPTransport(server.url, KEY)
+        response = await transport.send(STATUS)
+        await transport.aclose()
+    assert response.body == {"id": "c1", "x": "y" * 100_000}
+
+
+async def test_requests_at_the_same_time_do_not_wait_for_each_other() -> None:
+    everybody = asyncio.Barrier(150)
+
+    async def together(received: Received) -> None:
+        await everybody.wait()
+        await received.reply(answer())
+
+    async with raw_server(together) as server:
+        transport = HTTPTransport(server.url, KEY)
+        await asyncio.gather(*(transport.send(STATUS) for _ in range(150)))
+        await transport.aclose()
+
+
+# Answers that are errors.
+
+
+async def test_an_error_status_becomes_its_error() -> None:
+    async def limited(received: Received) -> None:
+        await received.reply(
+            answer(
+                b'{"message": "slow down"}',
+                status="429 Too Many Requests",
+                headers={"Retry-After": "3"},
+            )
+        )
+
+    error, count = await failure(limited, CREATE)
+    assert isinstance(error, RateLimitError)
+    assert (error.retry_after, error.message, count) == (3.0, "slow down", 1)
+
+
+async def test_a_retry_after_date_without_a_date_is_measured_by_our_own_clock() -> None:
+    async def limited(received: Received) -> None:
+        date = {"Retry-After": "Wed, 01 Jan 2020 00:00:00 GMT"}
+        await received.reply(answer(b"", status="429 Too Many Requests", headers=date))
+
+    error, _ = await failure(limited)
+    assert isinstance(error, RateLimitError)
+    assert error.retry_after == 0.0
+
+
+async def test_a_key_that_the_server_repeats_is_taken_out() -> None:
+    async def echo(received: Received) -> None:
+        body = json.dumps({"message": received.header("Authorization")}).encode()
+        await received.reply(answer(body, status="401 Unauthorized"))
+
+    error, _ = await failure(echo)
+    assert isinstance(error, AuthenticationError)
+    assert error.message == "Bearer [key]"
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
+@pytest.mark.parametrize("request_", [STATUS, CREATE])
+async def test_a_redirect_is_never_followed(status: str, request_: APIRequest) -> None:
+    async with raw_server(reply_ok) as elsewhere:
+
+        async def away(received: Received) -> None:
+            await received.reply(
+                answer(b"", status=status, headers={"Location": f"{elsewhere.url}/{KEY}"})
+            )
+
+        error, count = await failure(away, request_)
+    assert isinstance(error, InvalidResponseError)
+    assert count == 1
+    assert elsewhere.received == []
+
+
+async def test_a_page_of_html_is_an_invalid_response() -> None:
+    async def page(received: Received) -> None:
+        await received.reply(answer(b"<html>hi</html>", content_type="text/html"))
+
+    error, _ = await failure(page)
+    assert isinstance(error, InvalidResponseError)
+    assert error.body == "<html>hi</html>"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_an_answer_over_20_mb_is_refused_and_the_connection_closed(chunked: bool) -> None:
+    sent = 0
+
+    async def giant(received: Received) -> None:
+        nonlocal sent
+        chunks = {"Transfer-Encoding": "chunked"}
+        await received.reply(
+            answer(b"", length=None, headers=chunks) if chunked else answer(b"", length=10**10)
+        )
+        piece = b"x" * 100_000
+        for _ in range(10_000):
+            await received.reply(b"186a0\r\n" + piece + b"\r\n" if chunked else piece)
+            sent += len(piece)
+
+    error, _ = await failure(giant)
+    assert isinstance(error, InvalidResponseError)
+    assert "larger than 20 MB" in error.message
+    assert error.body is None
+    assert sent < 60_000_000
+
+
+async def test_a_small_answer_that_unpacks_to_a_giant_one_is_refused() -> None:
+    packed = zlib.compress(b"x" * 30_000_000)
+
+    async def bomb(received: Received) -> None:
+        await received.reply(answer(packed, headers={"Content-Encoding": "deflate"}))
+
+    error, _ = await failure(bomb)
+    assert isinstance(error, InvalidResponseError)
+    assert "larger than 20 MB" in error.message
+
+
+# No answer.
+
+
+@pytest.mark.parametrize("request_", [STATUS, CREATE])
+async def test_a_refused_connection_was_provably_not_sent(request_: APIRequest) -> None:
+    port = await unused_port()
+    transport = HTTPTransport(f"http://127.0.0.1:{port}", KEY)
+    with pytest.raises(APIConnectionError) as caught:
+        await transport.send(request_)
+    await transport.aclose()
+    assert not caught.value.request_sent
+    assert f"127.0.0.1:{port}" in str(caught.value)
+    assert_secret(caught.value)
+
+
+class Nowhere(aiohttp.abc.AbstractResolver):
+    """Names nobody knows, or never an answer."""
+
+    def __init__(self, *, hang: bool) -> None:
+        self.hang = hang
+
+    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> Any:
+        if self.hang:
+            await asyncio.Event().wait()
+        raise OSError(None, "no such name")
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("hang", [False, True])
+async def test_a_name_that_is_not_found_was_provably_not_sent(hang: bool) -> None:
+    connector = aiohttp.TCPConnector(resolver=Nowhere(hang=hang))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        transport = HTTPTransport("https://api.example", KEY, timeout=0.05, session=session)
+        with pytest.raises(APIConnectionError) as caught:
+            await transport.send(CREATE)
+        await transport.aclose()
+        assert not session.closed
+    assert not caught.value.request_sent
+    assert isinstance(caught.value, APITimeoutError) is hang
+    assert "api.example" in str(caught.value)
+    assert_secret(caught.value)
+
+
+async def test_a_server_that_speaks_no_tls_was_not_sent_anything() -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    listening = await asyncio.start_server(plain, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    transport = HTTPTransport(f"https://127.0.0.1:{port}", KEY)
+    with pytest.raises(APIConnectionError) as caught:
+        await transport.send(CREATE)
+    await transport.aclose()
+    listening.close()
+    assert not caught.value.request_sent
+    assert_secret(caught.value)
+
+
+async def test_a_proxy_that_refuses_to_connect_did_not_send_anything() -> None:
+    async def refuse(received: Received) -> None:
+        await received.reply(answer(b"", status="403 Forbidden"))
+
+    async with raw_server(refuse) as proxy, aiohttp.ClientSession(proxy=proxy.url) as session:
+        transport = HTTPTransport("https://api.example", KEY, session=session)
+        with pytest.raises(APIConnectionError, match="proxy") as caught:
+            await transport.send(CREATE)
+        assert KEY not in proxy.received[0].head
+    assert not caught.value.request_sent
+    assert_secret(caught.value)
+
+
+async def drop(received: Received) -> None:
+    received.drop()
+
+
+async def reset(received: Received) -> None:
+    received.reset()
+
+
+async def break_off(received: Received) -> None:
+    await received.reply(answer(b'{"id":', length=100))
+    received.drop()
+
+
+async def break_off_a_chunk(received: Received) -> None:
+    await received.reply(answer(b"9\r\n{", length=None, headers={"Transfer-Encoding": "chunked"}))
+    received.drop()
+
+
+async def garbage(received: Received) -> None:
+    await received.reply(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+    received.drop()
+
+
+async def endless_header(received: Received) -> None:
+    await received.reply(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n")
+    received.drop()
+
+
+async def bad_compression(received: Received) -> None:
+    await received.reply(answer(b"not gzip at all", headers={"Content-Encoding": "gzip"}))
+
+
+@pytest.mark.parametrize("request_", [STATUS, CREATE])
+@pytest.mark.parametrize(
+    "handler",
+    [drop, reset, break_off, break_off_a_chunk, garbage, endless_header, bad_compression],
+)
+async def test_an_exchange_that_breaks_off_may_have_arrived_and_is_not_repeated(
+    handler: Handler, request_: APIRequest
+) -> None:
+    error, count = await failure(handler, request_)
+    assert isinstance(error, APIConnectionError)
+    assert not isinstance(error, APITimeoutError)
+    assert error.request_sent
+    assert "127.0.0.1" in str(error)
+    assert count == 1
+
+
+async def hang(received: Received) -> None:
+    await asyncio.Event().wait()
+
+
+async def hang_in_the_body(received: Received) -> None:
+    await received.reply(answer(b'{"id":', length=100))
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("handler", [hang, hang_in_the_body])
+async def test_an_answer_that_does_not_come_in_time_may_have_arrived(handler: Handler) -> None:
+    error, count = await failure(handler, timeout=0.05)
+    assert isinstance(error, APITimeoutError)
+    assert error.request_sent
+    assert count == 1
+
+
+@pytest.mark.parametrize("own_session", [True, False])
+async def test_a_dropped_kept_alive_connection_is_not_tried_a_second_time(
+    own_session: bool,
+) -> None:
+    async def once(received: Received) -> None:
+        if received.number == 1:
+            await received.reply(answer())
+        else:
+            received.reset()
+
+    async with raw_server(once) as server, aiohttp.ClientSession() as session:
+        transport = HTTPTransport(server.url, KEY, session=None if own_session else session)
+        await transport.send(STATUS)
+        with pytest.raises(APIConnectionError) as caught:
+            await transport.send(STATUS)
+        await transport.aclose()
+    assert [r.connection for r in server.received] == [1, 1]
+    assert caught.value.request_sent
+    assert_secret(caught.value)
+
+
+async def test_bare_aiohttp_would_try_it_a_second_time() -> None:
+    """Shows that the test above has something to prove."""
+
+    async def once(received: Received) -> None:
+        if received.number == 2:
+            received.reset()
+        else:
+            await received.reply(answer())
+
+    async with raw_server(once) as server, aiohttp.ClientSession() as session:
+        for _ in range(2):
+            async with session.get(server.url) as response:
+                await response.read()
+    assert len(server.received) == 3
+
+
+# Cancelling and closing.
+
+
+@pytest.mark.parametrize("handler", [hang, hang_in_the_body])
+async def test_cancelling_passes_through_and_gives_the_connection_back(handler: Handler) -> None:
+    arrived = asyncio.Event()
+
+    async def first_hangs(received: Received) -> None:
+        if received.number == 1:
+            arrived.set()
+            await handler(received)
+        await received.reply(answer())
+
+    connector = aiohttp.TCPConnector(limit=1)
+    async with (
+        raw_server(first_hangs) as server,
+        aiohttp.ClientSession(connector=connector) as session,
+    ):
+        transport = HTTPTransport(server.url, KEY, session=session)
+        task = asyncio.create_task(transport.send(STATUS))
+        await arrived.wait()
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        # With a single connection allowed, this would hang if the first one were still held.
+        response = await asyncio.wait_for(transport.send(STATUS), 5)
+        assert response.status == 200
+    assert server.connections == 2
+
+
+async def test_closing_ends_what_is_under_way_and_refuses_the_rest() -> None:
+    arrived = asyncio.Event()
+
+    async def wait(received: Received) -> None:
+        arrived.set()
+        await hang(received)
+
+    async with raw_server(wait) as server:
+        transport = HTTPTransport(server.url, KEY)
+        task = asyncio.create_task(transport.send(CREATE))
+        await arrived.wait()
+        await transport.aclose()
+        await transport.aclose()
+        with pytest.raises(APIConnectionError) as caught:
+            await task
+        with pytest.raises(ClientClosedError):
+            await transport.send(CREATE)
+        with pytest.raises(ClientClosedError):
+            transport.open_asset("https://a.example/")
+    assert caught.value.request_sent
+    assert_secret(caught.value)
+
+
+async def test_a_transport_that_was_never_used_closes_quietly() -> None:
+    await HTTPTransport("https://api.example", KEY).aclose()
+
+
+async def test_a_session_that_is_passed_in_and_closed_is_named() -> None:
+    session = aiohttp.ClientSession()
+    await session.close()
+    transport = HTTPTransport("https://api.example", KEY, session=session)
+    with pytest.raises(ClientClosedError, match="session"):
+        await transport.send(STATUS)
+
+
+async def test_settings_of_a_session_that_is_passed_in_do_not_change_what_errors_are() -> None:
+    async def refused(received: Received) -> None:
+        await received.reply(answer(b"{}", status="404 Not Found"))
+
+    async with (
+        raw_server(refused) as server,
+        aiohttp.ClientSession(raise_for_status=True) as session,
+    ):
+        transport = HTTPTransport(server.url, KEY, session=session)
+        with pytest.raises(APIError) as caught:
+            await transport.send(STATUS)
+        assert KEY not in repr(session.headers)
+    assert caught.value.status == 404
+    assert_secret(caught.value)
+
+
+async def test_another_event_loop_is_refused(loopback: HTTPTransport) -> None:
+    await loopback.send(STATUS)
+    caught: list[BaseException] = []
+
+    def elsewhere() -> None:
+        try:
+            asyncio.run(loopback.send(STATUS))
+        except ClientClosedError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    await asyncio.to_thread(thread.join)
+    assert "another event loop" in str(caught[0])
+
+
+def test_a_transport_can_be_made_outside_of_an_event_loop() -> None:
+    assert HTTPTransport("https://api.example", KEY).base_url == "https://api.example/v1"
+
+
+# Settings.
+
+
+def test_repr_shows_neither_key_nor_headers() -> None:
+    shown = repr(HTTPTransport("https://api.example", KEY))
+    assert shown == "HTTPTransport('https://api.example/v1')"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", " ", KEY + "\n", "\r\n" + KEY, KEY + "é", KEY + "\u4e2d", f"{KEY} {KEY}", "\0", None, 5],
+)
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="api_key") as caught:
+        HTTPTransport("https://api.example", key)
+    assert_secret(caught.value)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), "5"])
+def test_a_timeout_must_be_a_positive_number(timeout: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="timeout"):
+        HTTPTransport("https://api.example", KEY, timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://api.llamagen.ai", "https://api.llamagen.ai/v1"),
+        ("https://api.llamagen.ai/", "https://api.llamagen.ai/v1"),
+        ("https://api.llamagen.ai/v1", "https://api.llamagen.ai/v1"),
+        (" HTTPS://API.llamagen.ai/v1/// ", "https://api.llamagen.ai/v1"),
+        ("https://gateway.example:8443/llamagen", "https://gateway.example:8443/llamagen/v1"),
+        ("http://localhost:8080", "http://localhost:8080/v1"),
+        ("http://127.0.0.1/v1", "http://127.0.0.1/v1"),
+        ("http://127.1.2.3:80", "http://127.1.2.3/v1"),
+        ("http://[::1]:8080/", "http://[::1]:8080/v1"),
+        ("https://192.0.2.1", "https://192.0.2.1/v1"),
+    ],
+)
+def test_a_base_url_is_brought_to_one_form(text: str, url: str) -> None:
+    assert normalize_base_url(text) == url
+    assert normalize_base_url(url) == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "api.llamagen.ai",
+        "ftp://api.llamagen.ai",
+        "http://api.llamagen.ai",
+        "http://localhost.example",
+        "http://127.0.0.1.example",
+        "http://127.1",
+        "http://0.0.0.0",
+        "http://[::2]",
+        "https://",
+        "https:///v1",
+        "https://api.llamagen.ai:port",
+        "https://api.llamagen.ai:99999",
+        "https://api .llamagen.ai",
+        "https://api.llama\ngen.ai",
+        "https://api.llamagen.ai\\@evil.example",
+        "https://user:secret@api.llamagen.ai",
+        "http://localhost@evil.example",
+        "secret@api.llamagen.ai",
+        "https://api.llamagen.ai?key=secret",
+        "https://api.llamagen.ai#secret",
+        "https://[::1",
+        None,
+    ],
+)
+def test_a_base_url_that_the_key_may_not_go_to_is_refused(text: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="base_url") as caught:
+        normalize_base_url(text)
+    assert "secret" not in str(caught.value)
+    assert "secret" not in repr(caught.value)
+    assert caught.value.__context__ is None
