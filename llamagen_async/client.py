@@ -68,8 +68,9 @@ class LlamaGenClient:
         timeout: Seconds that one request may take, at most 600.
         max_retries: How often a request that failed is repeated, where repeating is safe.
         session: An aiohttp session of yours to use; it is not closed.
-        speed: How many times faster than real time the server's clock runs: 1 for the real API,
-            the sandbox's speed otherwise. Scales windows and polling alike.
+        speed: How many times faster than real time the server's clock runs: the sandbox's speed,
+            and 1 for the real API; `$LLAMAGEN_SPEED` or 1 if not given. Scales windows and
+            polling alike.
         transport: Carries the requests instead of aiohttp, for tests and simulations.
 
     Raises:
@@ -85,7 +86,7 @@ class LlamaGenClient:
         timeout: float = 30.0,
         max_retries: int = 4,
         session: aiohttp.ClientSession | None = None,
-        speed: float = 1.0,
+        speed: float | None = None,
         transport: Transport | None = None,
     ) -> None:
         self._api_key = _checked_key(api_key or os.environ.get("LLAMAGEN_API_KEY"))
@@ -100,7 +101,7 @@ class LlamaGenClient:
         self._max_retries = _checked_retries(max_retries)
         self._session = session
         self._transport = transport
-        self._clock = Clock(speed)
+        self._clock = Clock(_speed_from_environment() if speed is None else speed)
         self._operations: Operations | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -177,6 +178,14 @@ class LlamaGenClient:
                 "(clients of the same key share their limits)"
             )
         return self._operations
+
+
+def _speed_from_environment() -> float:
+    text = os.environ.get("LLAMAGEN_SPEED") or "1"
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidRequestError("LLAMAGEN_SPEED", text, "a number greater than 0") from None
 
 
 def _checked_key(key: str | None) -> str:

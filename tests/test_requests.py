@@ -43,7 +43,9 @@ PAYLOAD: dict[str, Any] = {
     "comicLocations": [{"name": "City"}],
     "attachments": [{"url": "https://a/1.pdf", "type": "document"}],
 }
-COUNTS = (0, 21, -1, 1.5, "4", True, float("nan"))
+SIZES_NOT_THERE: tuple[object, ...] = ("1x1", "1024X1024", 1024, [])
+UPSCALES_NOT_THERE: tuple[object, ...] = ("2k", 2, "8K", [])
+COUNTS: tuple[object, ...] = (0, 21, -1, 1.5, "4", True, float("nan"))
 TEXT = "text that is not empty"
 URL = "https://"
 
@@ -55,8 +57,8 @@ URL = "https://"
         *((name, "", name, TEXT) for name in ("model", "preset", "style", "language")),
         *((name, 7, name, TEXT) for name in ("model", "preset", "style", "language")),
         *(("fix_panel_num", value, "fix_panel_num", "1 to 20") for value in COUNTS),
-        *(("size", value, "size", SIZES[0]) for value in ("1x1", "1024X1024", 1024, [])),
-        *(("upscale", value, "upscale", "'2K'") for value in ("2k", 2, "8K", [])),
+        *(("size", value, "size", SIZES[0]) for value in SIZES_NOT_THERE),
+        *(("upscale", value, "upscale", "'2K'") for value in UPSCALES_NOT_THERE),
         *(("prompt_url", value, "prompt_url", URL) for value in ("story.txt", "ftp://x", 3, "")),
         ("images", ["https://ok", "no"], "images[1]", URL),
         ("images", [None], "images[0]", URL),
@@ -162,9 +164,8 @@ def test_pagination_is_given_as_a_mapping_or_as_itself(given_as: Any) -> None:
 
 def test_one_item_need_not_be_a_list() -> None:
     """A single URL or mapping is a list of one."""
-    request = ComicRequest(
-        "x", images="https://i", comic_roles={"name": "A"}, attachments={"url": "data:x"}
-    )
+    single: dict[str, Any] = {"comic_roles": {"name": "A"}, "attachments": {"url": "data:x"}}
+    request = ComicRequest("x", images="https://i", **single)
     assert request.to_payload() == {
         "prompt": "x",
         "images": ["https://i"],

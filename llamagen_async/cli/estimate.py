@@ -88,5 +88,7 @@ def _time_for(requests: int, snapshot: LimitsSnapshot, *, quotas: bool) -> float
         missing = requests - window.free
         if missing <= 0 or (window.limit.per >= HOUR and not quotas):
             continue
-        longest = max(longest, window.next_free_in + (missing - 1) * window.limit.interval)
+        # What leaves now in one go comes back in one go, a whole window later.
+        first = window.limit.per if window.free else window.next_free_in
+        longest = max(longest, first + (missing - 1) * window.limit.interval)
     return longest

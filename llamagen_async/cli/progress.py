@@ -86,6 +86,8 @@ class Display:
         self._live: Live | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._began = self._spoke = self.now()
+        self._said = 0
+        self._unsent = 0
 
     def now(self) -> float:
         """Return the seconds of the server's clock; the origin means nothing."""
@@ -118,12 +120,11 @@ class Display:
     def ended(self, record: Record) -> None:
         """Say what became of a story."""
         progress = self._batch.progress
-        known = sum(progress.counts.values())
-        total = progress.total if progress.total is not None else f"{known}+"
-        waiting = sum(progress.counts.get(state, 0) for state in _WAITING)
-        number = known - waiting - len(progress.running)
-        colour = sys.stdout.isatty() or self._output.as_json
-        self._output.say(f"{number:>4}/{total}  {record_line(record, colour=colour)}")
+        self._said += 1
+        self._unsent += record.state is BatchState.QUEUED
+        total = progress.total or "?"
+        colour = self._output.as_json or sys.stdout.isatty()
+        self._output.say(f"{self._said:>4}/{total}  {record_line(record, colour=colour)}")
         self._spoke = self.now()
 
     async def _tick(self) -> None:
@@ -143,19 +144,23 @@ class Display:
         progress, now = self._batch.progress, self.now()
         ages = [self._tracker.age(index, now) for index, _ in progress.running]
         unread = (progress.total or 0) - sum(progress.counts.values())
-        queued = progress.counts.get(BatchState.QUEUED, 0) + max(0, unread)
+        queued = self._counted(BatchState.QUEUED) + max(0, unread)
         each = requests_each(self._client.plan, self._client.stats(), running=len(ages))
         outlook = Outlook(queued, ages, self._tracker.typical, each)
         return time_left(outlook, limits, quotas=self._quotas)
 
     def _status_line(self, limits: LimitsSnapshot) -> str:
-        counts = self._batch.progress.counts
         parts = [
-            f"{counts.get(state, 0)} {word}"
+            f"{self._counted(state)} {word}"
             for state, word in _LIVE_WORDS.items()
-            if counts.get(state, 0)
+            if self._counted(state)
         ]
         return f"  ...  {', '.join(parts)}; {_next_slot(limits)}; {self._left_words(limits)}"
+
+    def _counted(self, state: BatchState) -> int:
+        """Return how many are in a state now; what was given back unsent waits no more."""
+        number = self._batch.progress.counts.get(state, 0)
+        return number - self._unsent if state is BatchState.QUEUED else number
 
     def _left_words(self, limits: LimitsSnapshot) -> str:
         left = self._left(limits)
@@ -177,14 +182,15 @@ class Display:
         return Group(*rows)
 
     def _counts(self) -> Text:
-        counts = self._batch.progress.counts
         text = Text()
         for state, word in _LIVE_WORDS.items():
-            number = counts.get(state, 0)
+            number = self._counted(state)
             if number or state in _ALWAYS:
                 style = _COLOURS.get(word, "") if number else "dim"
                 text.append(f"{number} {word}", style)
                 text.append("   ")
+        if self._unsent:
+            text.append(f"{self._unsent} not sent", "yellow")
         return text
 
     def _slots(self, limits: LimitsSnapshot) -> Text:
@@ -209,7 +215,6 @@ class Display:
         return table
 
 
-_WAITING: Final = (BatchState.QUEUED, BatchState.SENDING)
 _ALWAYS: Final = (
     BatchState.QUEUED,
     BatchState.RUNNING,

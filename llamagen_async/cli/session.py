@@ -24,7 +24,7 @@ from llamagen_async.cli.stories import Stories, Story, read_stories
 from llamagen_async.cli.tracking import Tracker
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import DEFAULT_TIMEOUT
-from llamagen_async.models import BatchItem, BatchState
+from llamagen_async.models import BatchItem, BatchState, ComicGeneration
 from llamagen_async.requests import ComicRequest
 
 __all__ = ["Session"]
@@ -56,6 +56,8 @@ class Session:
     ) -> None:
         self.errors: Final[dict[int, Exception]] = {}
         """What each story failed of, by number."""
+        self.comics: Final[dict[int, ComicGeneration]] = {}
+        """Each story's comic as far as it came, by number."""
         self.interrupted = False
         """Whether it was stopped before its end."""
         self._client = client
@@ -84,7 +86,12 @@ class Session:
             wait_for_quota=self._wait_for_quota,
         )
         display = Display(
-            self._output, self._client, batch, self._tracker, self._titles, speed=self._speed,
+            self._output,
+            self._client,
+            batch,
+            self._tracker,
+            self._titles,
+            speed=self._speed,
             quotas=self._wait_for_quota,
         )
         try:
@@ -127,6 +134,8 @@ class Session:
         record = Record.of_item(item, folder=self._folder, seconds=self._tracker.took(item.index))
         if item.error is not None:
             self.errors[story.number] = item.error
+        if item.generation is not None:
+            self.comics[story.number] = item.generation
         self._keep(story, record, item.error)
         kept = self._records[story.number]
         self._output.emit(kept.to_json())

@@ -137,8 +137,7 @@ def _decoded(text: str) -> str | dict[str, Any]:
         raise ValueError("the line is not JSON that can be read: it is nested too deep") from None
     if isinstance(value, str | dict):
         return cast("str | dict[str, Any]", value)
-    kind = {list: "a list", type(None): "null", bool: "true or false"}.get(type(value), "a number")
-    raise ValueError(f"the line holds {kind}, allowed is an object of request fields")
+    raise ValueError(f"the line holds {_excerpt(text)}, allowed is an object of request fields")
 
 
 def _no_constant(name: str) -> object:
@@ -146,12 +145,12 @@ def _no_constant(name: str) -> object:
 
 
 def _excerpt(text: str, length: int = 40) -> str:
-    return repr(text if len(text) <= length else f"{text[: length - 1]}…")
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _stdin() -> BinaryIO:
     """Return stdin without Python's own buffer, which a reader in a thread would keep locked."""
     try:
-        return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: PTH123, SIM115
+        return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
     except (AttributeError, OSError, ValueError):
         raise CommandError("stdin is not open") from None

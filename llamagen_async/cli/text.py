@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final
 
-__all__ = ["clock_time", "counted", "lasting", "one_line", "shortened"]
+from llamagen_async.plans import RateLimit
+
+__all__ = ["clock_time", "counted", "lasting", "one_line", "rule", "shortened"]
 
 _MINUTE: Final = 60.0
 _HOUR: Final = 3600.0
@@ -40,11 +43,16 @@ def lasting(seconds: float) -> str:
     """Return a duration as one would say it: `45 s`, `9 min`, `2 h 10 min`."""
     if seconds < _ROUGH:
         return f"{max(0.0, seconds):.0f} s"
-    minutes = round(seconds / _MINUTE)
+    minutes = math.floor(seconds / _MINUTE + 0.5)  # half a minute is never rounded down
     if seconds < _HOUR:
         return f"{minutes} min"
     hours, rest = divmod(minutes, 60)
     return f"{hours} h {rest} min" if rest else f"{hours} h"
+
+
+def rule(limit: RateLimit) -> str:
+    """Return a limit as one would say it: `10 requests per minute`."""
+    return str(limit).replace(" per ", " requests per ", 1)
 
 
 def clock_time(seconds: float) -> str:

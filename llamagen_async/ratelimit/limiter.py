@@ -1,9 +1,10 @@
 """The limiter: who waits for a slot waits here, first come first served.
 
-The ledger is the authority on the count. In front of it stands one `aiolimiter` token bucket
-per plan, which shapes bursts: a plan with `burst=3` lets three requests leave back to back and
-spaces the rest, however many slots the window still has. With the default burst, which is the
-whole window, the bucket is wider than the ledger and never the one that waits.
+The ledger is the authority on the count. In front of it stands an `aiolimiter` token bucket that
+shapes bursts: a plan with `burst=3` lets three requests leave back to back and spaces the rest,
+however many slots the window still has. A plan without `burst` has none: a bucket as wide as the
+window never waits where the ledger would not, except wrongly, for a token that a slot which was
+given back has used up.
 """
 
 from __future__ import annotations
@@ -76,8 +77,11 @@ class Limiter:
         self.ledger = ledger
         self._clock = clock
         self.loop = asyncio.get_running_loop()
-        burst = plan.burst or plan.rate.limit
-        self._bucket = AsyncLimiter(burst, clock.real(burst * plan.rate.interval))
+        self._bucket = (
+            AsyncLimiter(plan.burst, clock.real(plan.burst * plan.rate.interval))
+            if plan.burst
+            else None
+        )
         self._line = asyncio.Lock()
         self._changed = asyncio.Event()
         self._has_waited = False
@@ -93,11 +97,12 @@ class Limiter:
             return Slot(self, _UNMETERED)
         async with self._line:
             slot = Slot(self, await self._granted())
-            try:
-                await self._bucket.acquire()
-            except BaseException:
-                await slot.give_back()
-                raise
+            if self._bucket is not None:
+                try:
+                    await self._bucket.acquire()
+                except BaseException:
+                    await slot.give_back()
+                    raise
             return slot
 
     async def snapshot(self) -> LimitsSnapshot:

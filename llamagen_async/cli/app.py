@@ -1,0 +1,109 @@
+"""The `llamagen-async` command group, and how its errors become one line and an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from llamagen_async._version import __version__
+from llamagen_async.cli.batch import batch
+from llamagen_async.cli.demo import demo
+from llamagen_async.cli.errors import (
+    ALL_DONE,
+    FAILED,
+    INTERRUPTED,
+    WRONG_USAGE,
+    CommandError,
+    exit_status,
+    sentence,
+)
+from llamagen_async.cli.sandbox import sandbox
+from llamagen_async.cli.single import generate, status
+from llamagen_async.cli.text import one_line
+from llamagen_async.errors import LlamaGenError
+
+__all__ = ["cli", "run"]
+
+_NAME: Final = "llamagen-async"
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s")
+def cli() -> None:
+    """Generate comics with the LlamaGen API, inside its rate limits and never paid twice.
+
+    Start with `llamagen-async demo`: it needs no key and costs nothing.
+    """
+
+
+for _command in (demo, generate, batch, status, sandbox):
+    cli.add_command(_command)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command line and return its exit status. Raises nothing but real bugs."""
+    _prepare_streams()
+    _prepare_logging()
+    try:
+        result: object = cli.main(args=list(argv), prog_name=_NAME, standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return WRONG_USAGE
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        name = context.command_path if context else _NAME
+        hint = f" ({name} --help shows the usage)"
+        return _failed(name, f"{error.format_message().rstrip('.')}{hint}", error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return FAILED  # whoever left does not want to hear about it
+    except (CommandError, LlamaGenError, OSError) as error:
+        return _failed(_called(argv), sentence(error), exit_status(error))
+    return result if isinstance(result, int) else ALL_DONE
+
+
+def _called(argv: Sequence[str]) -> str:
+    command = next((word for word in argv if word in cli.commands), "")
+    return f"{_NAME} {command}".strip()
+
+
+def _failed(name: str, message: str, exit_code: int) -> int:
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{name}: {one_line(message)}\n")
+    return exit_code
+
+
+def _prepare_streams() -> None:
+    """Let no story be refused because the terminal can't show a letter of it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _prepare_logging() -> None:
+    """Show the package's warnings as lines like all others, without anybody's markup."""
+    logger = logging.getLogger("llamagen_async")
+    if not logger.handlers:
+        handler = _Lines()
+        handler.setLevel(logging.WARNING)
+        logger.addHandler(handler)
+        logger.propagate = False
+
+
+class _Lines(logging.Handler):
+    """Writes one line for each record."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"{_NAME}: {one_line(record.getMessage())}\n")

@@ -1,0 +1,136 @@
+"""The last words of a run: files on disk, a summary, and what to do about the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from llamagen_async.cli.errors import (
+    ALL_DONE,
+    FAILED,
+    INTERRUPTED,
+    sentence,
+)
+from llamagen_async.cli.gallery import INDEX, render
+from llamagen_async.cli.output import Output
+from llamagen_async.cli.progress import STATE_WORDS
+from llamagen_async.cli.records import (
+    RESULTS,
+    UNSENT,
+    Record,
+    load_records,
+    merged,
+    write_atomic,
+    write_records,
+)
+from llamagen_async.cli.session import Session
+from llamagen_async.cli.text import counted
+from llamagen_async.client import ClientStats
+from llamagen_async.errors import QuotaExhaustedError
+from llamagen_async.models import BatchState
+
+__all__ = ["close", "save"]
+
+_LISTED: Final = 20
+"""Running comics that are named one by one."""
+
+
+def save(
+    folder: Path,
+    records: Sequence[Record],
+    *,
+    title: str,
+    facts: Sequence[tuple[str, str]] = (),
+    keep_earlier: bool = True,
+) -> int:
+    """Write `results.jsonl`, `unsent.jsonl` and `index.html`.
+
+    Returns:
+        How many stories wait in `unsent.jsonl`.
+
+    Raises:
+        OSError: They can't be written.
+    """
+    everything = merged(load_records(folder), records) if keep_earlier else list(records)
+    unsent = write_records(folder, everything)
+    page = render(everything, title=title, facts=facts)
+    write_atomic(folder / INDEX, page.encode("utf-8", errors="xmlcharrefreplace"))
+    return unsent
+
+
+def close(
+    output: Output, session: Session, stats: ClientStats, *, folder: Path | None, unsent: int
+) -> int:
+    """Say how a run ended and return its exit status."""
+    records = session.records
+    done = [record for record in records if record.is_done]
+    output.say(_summary(records, stats))
+    if folder is not None:
+        output.say(f"Look at {folder / INDEX}; details are in {folder / RESULTS}.")
+    if session.interrupted:
+        _tell_interrupted(output, session)
+    if len(done) < len(records):
+        _tell_missing(output, session, folder)
+    if unsent and folder is not None:
+        again = f"llamagen-async batch {folder / UNSENT} --out {folder}"
+        output.say(f"{counted(unsent, 'story')} not sent yet: {again}")
+    if session.interrupted:
+        return FAILED if output.broken else INTERRUPTED
+    return ALL_DONE if len(done) == len(records) else FAILED
+
+
+def _summary(records: Sequence[Record], stats: ClientStats) -> str:
+    counts = Counter(record.state for record in records)
+    rest = "".join(
+        f", {counts[state]} {word}"
+        for state, word in STATE_WORDS.items()
+        if counts[state] and state is not BatchState.SUCCEEDED
+    )
+    each = stats.requests_per_finished
+    per_comic = f" ({each:.2f} per comic)" if each is not None else ""
+    return (
+        f"{counts[BatchState.SUCCEEDED]} of {counted(len(records), 'comic')} done{rest}; "
+        f"{counted(stats.total, 'request')}{per_comic}, {stats.refused} refused."
+    )
+
+
+def _tell_interrupted(output: Output, session: Session) -> None:
+    """Say on stderr what the interrupt left behind: an id that is lost is money that is lost."""
+    if output.broken:
+        return
+    records = session.records
+    counts = Counter(record.state for record in records)
+    words = ", ".join(
+        f"{counts[state]} {word}" for state, word in STATE_WORDS.items() if counts[state]
+    )
+    output.complain(f"interrupted: {words or 'nothing was sent'}")
+    running = [record for record in records if record.state is BatchState.RUNNING]
+    for record in running[:_LISTED]:
+        output.complain(f"still being drawn: look with llamagen-async status {record.id}")
+    if len(running) > _LISTED:
+        output.complain(f"and {len(running) - _LISTED} more, see {RESULTS}")
+    if counts[BatchState.UNCERTAIN]:
+        output.complain(
+            f"{counts[BatchState.UNCERTAIN]} left without an answer: they may have been accepted"
+        )
+
+
+def _tell_missing(output: Output, session: Session, folder: Path | None) -> None:
+    """Say on stderr, in one line, why comics are missing."""
+    errors = list(session.errors.values())
+    if session.interrupted and not errors:
+        return
+    reasons = Counter(sentence(error) for error in errors)
+    if len(reasons) == 1:
+        reason, number = reasons.popitem()
+        more = f" ({number} of {counted(len(session.records), 'story')})" if number > 1 else ""
+        output.complain(f"{reason}{more}")
+    elif reasons:
+        latest = max(
+            (one.resets_at for one in errors if isinstance(one, QuotaExhaustedError)), default=None
+        )
+        until = f"; there is room again at {latest.astimezone():%Y-%m-%d %H:%M}" if latest else ""
+        where = f"; {folder / RESULTS} says why" if folder is not None else ""
+        output.complain(f"{len(errors)} of {len(session.records)} comics are missing{until}{where}")

@@ -1,0 +1,215 @@
+"""`index.html`: a page to look at a folder of comics with.
+
+A pure function from records to text. The page stands alone: no script, no network, only relative
+links to the pictures beside it. All text in it is escaped, wherever it came from. The style is in
+`gallery_style`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, Final, cast
+from urllib.parse import quote
+
+from llamagen_async._version import __version__
+from llamagen_async.cli.gallery_style import STYLE
+from llamagen_async.cli.progress import STATE_WORDS
+from llamagen_async.cli.records import Picture, Record
+from llamagen_async.cli.text import counted, lasting
+from llamagen_async.models import BatchState
+
+__all__ = ["INDEX", "is_foreign", "render"]
+
+INDEX: Final = "index.html"
+"""The page's file name."""
+_MARK: Final = '<meta name="generator" content="llamagen-async'
+"""By this a page of ours is known."""
+_LANGUAGE: Final = re.compile(r"[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*")
+_WIDE: Final = 1.4
+"""From this width to height on, a panel is wide."""
+
+
+def render(records: Sequence[Record], *, title: str, facts: Sequence[tuple[str, str]] = ()) -> str:
+    """Return the page.
+
+    Args:
+        records: What to show, in this order.
+        title: The page's heading.
+        facts: Numbers to show at the top: what, and how much.
+    """
+    counts = {state: sum(record.state is state for record in records) for state in BatchState}
+    states = [
+        f"{number} {STATE_WORDS[state]}"
+        for state in _ORDER
+        if (number := counts[state]) or state is BatchState.SUCCEEDED
+    ]
+    tiles = "".join(
+        f"<div><dd>{escape(value)}</dd><dt>{escape(name)}</dt></div>" for name, value in facts
+    )
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="color-scheme" content="light dark">',
+            '<meta name="robots" content="noindex">',
+            '<link rel="icon" href="data:,">',
+            f'{_MARK} {__version__}">',
+            f"<title>{escape(title)}</title>",
+            f"<style>{STYLE}</style>",
+            "</head>",
+            "<body>",
+            f"<header><h1>{escape(title)}</h1>",
+            f'<p class="lead">{counted(len(records), "story")}: {", ".join(states)}</p>',
+            f"<dl>{tiles}</dl>" if tiles else "",
+            "</header>",
+            "<main>",
+            *(_card(record, number) for number, record in enumerate(records, 1)),
+            "</main>",
+            "<footer>Made with llamagen-async. Click a picture to see it alone.</footer>",
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
+
+
+def is_foreign(folder: Path) -> bool:
+    """Return whether there is an `index.html` in the folder that was not made here."""
+    path = folder / INDEX
+    return path.exists() and _MARK not in path.read_text("utf-8", errors="replace")
+
+
+_ORDER: Final = (
+    BatchState.SUCCEEDED,
+    BatchState.FAILED,
+    BatchState.UNCERTAIN,
+    BatchState.RUNNING,
+    BatchState.SENDING,
+    BatchState.QUEUED,
+)
+
+
+def _card(record: Record, number: int) -> str:
+    language = record.request.get("language")
+    lang = (
+        f' lang="{language}"' if isinstance(language, str) and _LANGUAGE.fullmatch(language) else ""
+    )
+    prompt = record.prompt or record.place or "(no story)"
+    wide = " wide" if _weight(record) > _HEAVY else ""
+    return "\n".join(
+        part
+        for part in (
+            f'<article class="{record.state.value}{wide}" id="story-{number}">',
+            f'<h2{lang} dir="auto"><span class="number">{number}</span>{escape(prompt)}</h2>',
+            f'<ul class="facts">{_facts(record)}</ul>',
+            _trouble(record),
+            f'<div class="pages"{lang}>{_pages(record)}</div>' if record.files else "",
+            "</article>",
+        )
+        if part
+    )
+
+
+_HEAVY: Final = 4
+"""Panels above which a comic gets the whole width."""
+
+
+def _weight(record: Record) -> int:
+    return max(sum(map(len, record.pages)), 0)
+
+
+def _facts(record: Record) -> str:
+    request = record.request
+    panels = sum(map(len, record.pages))
+    facts: list[tuple[str, str]] = [(f"state {record.state.value}", STATE_WORDS[record.state])]
+    if isinstance(size := request.get("size"), str):
+        facts.append(("", size.replace("x", " × ", 1)))  # noqa: RUF001 - it is a product
+    if panels:
+        pages = f" on {counted(len(record.pages), 'page')}" if len(record.pages) > 1 else ""
+        facts.append(("", f"{counted(panels, 'panel')}{pages}"))
+    if isinstance(style := request.get("style"), str):
+        facts.append(("", style))
+    if isinstance(language := request.get("language"), str):
+        facts.append(("", language))
+    if record.seconds is not None and record.state is BatchState.SUCCEEDED:
+        facts.append(("", f"took {lasting(record.seconds)}"))
+    if record.id:
+        facts.append(("id", record.id))
+    return "".join(
+        f'<li class="{kind}">{escape(text)}</li>' if kind else f"<li>{escape(text)}</li>"
+        for kind, text in facts
+    )
+
+
+def _trouble(record: Record) -> str:
+    text = record.error
+    if text is None and record.state is BatchState.RUNNING:
+        text = (
+            "It was still being drawn when the run ended: look with "
+            f"llamagen-async status {record.id}"
+        )
+    elif text is None and record.state is BatchState.UNCERTAIN:
+        text = "The run ended before the answer came: it may have been accepted and charged."
+    elif text is None and record.state is BatchState.QUEUED:
+        text = "The run ended before it was sent."
+    return f'<p class="trouble">{escape(text)}</p>' if text else ""
+
+
+def _pages(record: Record) -> str:
+    ratio = _ratio(record)
+    pages = [[panel for panel in page if panel.file] for page in record.pages]
+    if not any(pages):
+        pages = [[Picture(file) for file in record.files]]
+    shown: list[str] = []
+    for number, panels in enumerate(pages, 1):
+        if not panels:
+            continue
+        heading = f"Page {number} of {len(pages)}" if len(pages) > 1 else ""
+        label = f"<figcaption>{heading}</figcaption>" if heading else ""
+        pictures = "".join(
+            _picture(panel, f"{heading}, panel {n}".lstrip(", ").capitalize(), record)
+            for n, panel in enumerate(panels, 1)
+        )
+        columns = _columns(len(panels), ratio)
+        shown.append(f'<figure class="c{columns}"><div>{pictures}</div>{label}</figure>')
+    return "".join(shown)
+
+
+def _picture(panel: Picture, place: str, record: Record) -> str:
+    text = panel.caption or record.prompt
+    alt = escape(f"{place}: {text}" if text else place)
+    href = escape(quote(panel.file))
+    width, height = _size(record) or (0, 0)
+    size = f' width="{width}" height="{height}"' if width else ""
+    return (
+        f'<a href="{href}" title="{escape(panel.caption)}">'
+        f'<img src="{href}" alt="{alt}" loading="lazy"{size}></a>'
+    )
+
+
+def _columns(panels: int, ratio: float) -> int:
+    """Return how many panels stand side by side, so that a page looks like one."""
+    if panels == 1:
+        return 1
+    if ratio >= _WIDE and panels <= 3:  # noqa: PLR2004 - a strip of wide panels, one above another
+        return 1
+    return 3 if panels > 4 or (panels == 3 and ratio < 1) else 2  # noqa: PLR2004 - rows of a page
+
+
+def _ratio(record: Record) -> float:
+    size = _size(record)
+    return size[0] / size[1] if size else 1.0
+
+
+def _size(record: Record) -> tuple[int, int] | None:
+    size = cast("Any", record.request.get("size"))
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", size) if isinstance(size, str) else None
+    if match is None or not int(match[1]) or not int(match[2]):
+        return None
+    return int(match[1]), int(match[2])

@@ -1,0 +1,91 @@
+"""How the gallery looks: one style sheet, for wide screens, phones and the dark. Text only."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["STYLE"]
+
+STYLE: Final = """
+:root {
+  color-scheme: light dark;
+  --paper: #f6f3ee; --card: #ffffff; --ink: #23202b; --soft: #6b6577; --line: #e2dcd2;
+  --sheet: #fbfaf8; --accent: #c2410c; --good: #13713d; --good-back: #dcf3e4;
+  --bad: #a61b1b; --bad-back: #fde4e1; --wait: #85560a; --wait-back: #fcefcf;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --paper: #16141b; --card: #211e28; --ink: #efeaf4; --soft: #a79fb4; --line: #37323f;
+    --sheet: #191720; --accent: #fb923c; --good: #86e0aa; --good-back: #173a27;
+    --bad: #ffa8a0; --bad-back: #45191a; --wait: #f4cd7c; --wait-back: #3d2e10;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0 auto; max-width: 84rem; padding: clamp(1rem, 3vw, 2.5rem);
+  background: var(--paper); color: var(--ink);
+  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
+}
+h1 { margin: 0; font-size: clamp(1.6rem, 4vw, 2.4rem); line-height: 1.15; letter-spacing: -.02em; }
+.lead { margin: .4rem 0 0; color: var(--soft); }
+header dl { display: flex; flex-wrap: wrap; gap: .6rem 2.2rem; margin: 1.2rem 0 0; }
+header dl div { display: flex; flex-direction: column; }
+header dd {
+  margin: 0; font-size: 1.35rem; font-weight: 650; font-variant-numeric: tabular-nums;
+}
+header dt { color: var(--soft); font-size: .85rem; }
+main {
+  display: grid; gap: clamp(1rem, 2vw, 1.6rem); margin-top: 1.8rem; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr));
+  grid-auto-flow: dense;
+}
+article {
+  display: flex; flex-direction: column; gap: .7rem; padding: 1.1rem; min-width: 0;
+  background: var(--card); border: 1px solid var(--line); border-radius: .9rem;
+}
+article.wide { grid-column: span 2; }
+h2 {
+  margin: 0; font-size: 1.05rem; line-height: 1.4; font-weight: 600; overflow-wrap: anywhere;
+}
+.number { margin-inline-end: .5em; color: var(--accent); font-variant-numeric: tabular-nums; }
+.facts {
+  display: flex; flex-wrap: wrap; gap: .25rem .9rem; margin: 0; padding: 0; list-style: none;
+  color: var(--soft); font-size: .85rem;
+}
+.facts li { overflow-wrap: anywhere; }
+.facts .state {
+  padding: 0 .6em; border-radius: 1em; background: var(--wait-back); color: var(--wait);
+  font-weight: 600;
+}
+.facts .succeeded { background: var(--good-back); color: var(--good); }
+.facts .failed, .facts .uncertain { background: var(--bad-back); color: var(--bad); }
+.facts .id { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .78rem; }
+.trouble {
+  margin: 0; padding: .6rem .8rem; border-radius: .5rem; overflow-wrap: anywhere;
+  background: var(--wait-back); color: var(--wait); font-size: .92rem;
+}
+.failed .trouble, .uncertain .trouble { background: var(--bad-back); color: var(--bad); }
+.pages {
+  display: grid; gap: .9rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr));
+}
+figure {
+  margin: 0; padding: .5rem; background: var(--sheet);
+  border: 1px solid var(--line); border-radius: .4rem;
+}
+figure > div { display: grid; gap: .5rem; }
+figure.c2 > div { grid-template-columns: 1fr 1fr; }
+figure.c3 > div { grid-template-columns: 1fr 1fr 1fr; }
+figcaption { margin-top: .4rem; color: var(--soft); font-size: .8rem; text-align: center; }
+figure a { display: block; border-radius: .2rem; overflow: hidden; }
+figure a:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
+img { display: block; width: 100%; height: auto; background: var(--line); }
+footer { margin-top: 2rem; color: var(--soft); font-size: .85rem; }
+@media (max-width: 52rem) { article.wide { grid-column: auto; } }
+@media (max-width: 34rem) {
+  article { padding: .8rem; }
+  figure.c3 > div { grid-template-columns: 1fr 1fr; }
+}
+@media print { article { break-inside: avoid; } }
+"""
+"""The content of the page's `style` element."""

@@ -1,0 +1,108 @@
+"""What all commands that call the API have in common: the connection's options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import click
+
+from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.gallery import INDEX, is_foreign
+from llamagen_async.client import LlamaGenClient
+
+__all__ = ["Connection", "connection_options", "json_option", "prepared_folder"]
+
+PLANS: Final = ("demo", "paid")
+
+
+@attrs.frozen
+class Connection:
+    """How the API is reached, as far as it was said on the command line."""
+
+    api_key: str | None = attrs.field(default=None, repr=False)
+    base_url: str | None = None
+    plan: str | None = None
+    speed: float = 1.0
+
+    def client(self) -> LlamaGenClient:
+        """Return a client; what was not said comes from the environment.
+
+        Raises:
+            InvalidRequestError: Something is not allowed, or there is no key.
+        """
+        return LlamaGenClient(
+            self.api_key, plan=self.plan, base_url=self.base_url, speed=self.speed
+        )
+
+
+def connection_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add --api-key, --base-url, --plan and --speed; the command gets `connection=Connection`."""
+
+    @click.option(
+        "--api-key",
+        metavar="KEY",
+        help="The API key. LLAMAGEN_API_KEY is safer: others on this machine can read command "
+        "lines.  [env var: LLAMAGEN_API_KEY]",
+    )
+    @click.option(
+        "--base-url",
+        metavar="URL",
+        help="Where the API is.  [env var: LLAMAGEN_API_URL, LLAMAGEN_BASE_URL; default: the "
+        "vendor's]",
+    )
+    @click.option(
+        "--plan",
+        type=click.Choice(PLANS, case_sensitive=False),
+        help="Whose limits are kept: demo has 4 requests a minute and 15 a day, paid has 10 a "
+        "minute.  [env var: LLAMAGEN_PLAN; default: demo]",
+    )
+    @click.option(
+        "--speed",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="How many times faster than real time the server's clock runs: the sandbox's "
+        "--speed, 1 for the real API.  [default: 1]",
+    )
+    @wraps(command)
+    def with_connection(
+        *,
+        api_key: str | None,
+        base_url: str | None,
+        plan: str | None,
+        speed: float,
+        **others: Any,
+    ) -> int:
+        return command(connection=Connection(api_key, base_url, plan, speed), **others)
+
+    return with_connection
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --json."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON on stdout, one object a line."
+    )(command)
+
+
+def prepared_folder(given: str) -> Path:
+    """Make a folder for pictures, before anything is sent.
+
+    Raises:
+        CommandError: It can't be made, or holds a page that is not ours to replace.
+    """
+    folder = Path(given)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        foreign = is_foreign(folder)
+    except OSError as error:
+        raise CommandError(f"--out {given}: {error.strerror or error}") from None
+    if foreign:
+        raise CommandError(
+            f"--out {given}: its {INDEX} was not made by llamagen-async; choose another folder"
+        )
+    return folder

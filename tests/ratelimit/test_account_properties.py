@@ -1,0 +1,128 @@
+"""What must never happen to the count, whatever the order of events.
+
+A state machine plays one account against three servers that count differently. Requests arrive
+at any time between grant and response, are lost, given back or never reported; processes crash
+and load what was stored; the server refuses and pauses. Whatever happens, no server ever sees more
+than its limit allows.
+"""
+
+from __future__ import annotations
+
+import json
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+)
+
+from llamagen_async.plans import Plan, RateLimit
+from llamagen_async.ratelimit import Account, Admission, Wait
+from llamagen_async.sandbox.algorithms import Algorithm, Meter
+
+LEASE = 30.0
+PLANS = (
+    Plan("one", limits=RateLimit(1, per=10)),
+    Plan("few", limits=RateLimit(3, per=20)),
+    Plan("two windows", limits=(RateLimit(2, per=10), RateLimit(5, per=120))),
+)
+SERVERS: tuple[Algorithm, ...] = ("sliding", "fixed", "bucket")
+moments = st.sampled_from([0.0, 0.1, 1.0, 4.9, 5.0, 9.9, 10.0, 10.1, 20.0, 31.0]) | st.floats(0, 40)
+
+
+class AnyInterleaving(RuleBasedStateMachine):
+    """One account, several askers, three servers."""
+
+    granted = Bundle("granted")
+    sent = Bundle("sent")
+
+    @initialize(plan=st.sampled_from(PLANS), offset=st.floats(0, 120))
+    def start(self, plan: Plan, offset: float) -> None:
+        self.plan = plan
+        self.now = 1000.0
+        self.account = Account(plan, lease=LEASE)
+        self.servers = [Meter(plan.limits, algorithm=name, offset=offset) for name in SERVERS]
+        self.line: list[str] = []
+        self.open: dict[int, float] = {}
+
+    @rule(seconds=moments)
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(target=granted, asker=st.sampled_from("ab"), patiently=st.booleans())
+    def ask(self, asker: str, patiently: bool) -> object:
+        """Ask once; a patient asker waits as told and asks again, until there is a slot."""
+        answer = self.account.reserve(asker, self.now)
+        while patiently and isinstance(answer, Wait):
+            assert answer.ask_at > self.now, "asking again at once would be busy waiting"
+            self.now = answer.ask_at
+            answer = self.account.reserve(asker, self.now)
+        if isinstance(answer, Wait):
+            return multiple()
+        assert answer.granted_at <= self.now
+        self.open[answer.slot] = self.now
+        return answer
+
+    @rule(asker=st.sampled_from("ab"))
+    def leave(self, asker: str) -> None:
+        self.account.leave(asker)
+
+    @rule(target=sent, grant=consumes(granted))
+    def arrive(self, grant: Admission) -> object:
+        """The request reaches the server, later than it left and before its lease is over."""
+        if self.now >= self.open[grant.slot] + LEASE:
+            return multiple()
+        for server in self.servers:
+            assert server.admit(self.now) is None, f"refused at {self.now}"
+        return grant
+
+    @rule(grant=consumes(sent))
+    def respond(self, grant: Admission) -> None:
+        self.account.spend(grant.slot, self.now)
+        self.account.accept(grant.granted_at)
+
+    @rule(grant=consumes(sent), after=st.none() | st.floats(0, 30))
+    def is_refused(self, grant: Admission, after: float | None) -> None:
+        """Another program used the key."""
+        before = self.account.paused_until
+        self.account.spend(grant.slot, self.now)
+        self.account.refuse(grant.granted_at, self.now, after, took_last=grant.took_last)
+        assert self.account.paused_until >= before, "a pause is only ever lengthened"
+        assert after is None or self.account.paused_until >= self.now + after
+
+    @rule(grant=consumes(granted), back=st.booleans())
+    def is_not_sent(self, grant: Admission, back: bool) -> None:
+        """Given back, or given up with the process that was to send it."""
+        if back:
+            self.account.give_back(grant.slot)
+
+    @rule(grant=consumes(sent))
+    def is_never_reported(self, grant: Admission) -> None:
+        """Its process was killed: only the lease is left."""
+
+    @rule()
+    def restart(self) -> None:
+        """All processes die, and what was stored is loaded."""
+        state = json.loads(json.dumps(self.account.dump()))
+        self.account = Account.load(self.plan, state, lease=LEASE)
+
+    @invariant()
+    def no_slot_is_lost_for_good(self) -> None:
+        """Asked late enough, with nothing reported ever again, every slot is free."""
+        if not hasattr(self, "account"):
+            return
+        state = json.loads(json.dumps(self.account.dump()))
+        twin = Account.load(self.plan, state, lease=LEASE)
+        late = max(self.now + LEASE + 121, twin.paused_until)
+        assert all(window.used == 0 for window in twin.states(late))
+        assert isinstance(twin.reserve("somebody", late), Admission)
+
+
+TestAnyInterleaving = AnyInterleaving.TestCase
+TestAnyInterleaving.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)

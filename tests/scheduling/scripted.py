@@ -1,0 +1,166 @@
+"""A client whose network can be told what to do, in virtual time: for all tests that wait."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from llamagen_async import LlamaGenClient, Plan, RequestKind
+from llamagen_async.sandbox import PAID_KEY, Durations, SandboxService
+from llamagen_async.sandbox.accounts import label_of
+from llamagen_async.simulation import SimulatedTransport
+from llamagen_async.transport import APIRequest, APIResponse
+
+__all__ = ["Network", "Sent", "left_over", "minute", "now"]
+
+Hook = Callable[["Sent"], Exception | None]
+
+_numbers = itertools.count()
+
+
+@attrs.frozen
+class Sent:
+    """One request that left the client."""
+
+    kind: RequestKind
+    n: int
+    """Its number among those of its kind, from 0."""
+    target: str
+    """The last part of its path: the id, for a status check."""
+    prompt: str
+    """The story, for a create."""
+    at: float
+    """When it left, in virtual seconds."""
+
+    def __str__(self) -> str:
+        return f"{self.kind.value} {self.prompt or self.target}"
+
+
+class Network:
+    """A transport that notes every request and may fail it before or after it arrives.
+
+    Args:
+        service: Who answers; one whose comics take 60 s if not given.
+        key: The key to send.
+        latency: Seconds of each exchange.
+        before: Returns the error that a request meets before the service sees it.
+        after: Returns the error that takes the place of its answer.
+        body: Changes the answer's body.
+    """
+
+    def __init__(
+        self,
+        service: SandboxService | None = None,
+        *,
+        key: str = PAID_KEY,
+        latency: float | tuple[float, float] = 0.0,
+        before: Hook | None = None,
+        after: Hook | None = None,
+        body: Callable[[Sent, Any], Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.service = service or SandboxService(durations=Durations.constant(60))
+        self.key = key
+        self.sent: list[Sent] = []
+        self.closed = 0
+        self._before = before
+        self._after = after
+        self._body = body
+        spread = latency if isinstance(latency, tuple) else (latency, latency)
+        self._inner = SimulatedTransport(self.service, key, latency=spread, seed=seed)
+        self._counts: Counter[RequestKind] = Counter()
+
+    def client(
+        self, plan: Plan | str = Plan.PAID, *, max_retries: int = 4, base_url: str | None = None
+    ) -> LlamaGenClient:
+        """Return a client that has a count of its own and sends through here."""
+        return LlamaGenClient(
+            self.key,
+            plan=plan,
+            base_url=base_url or f"https://scripted-{next(_numbers)}.invalid",
+            transport=self,
+            max_retries=max_retries,
+        )
+
+    async def send(self, request: APIRequest) -> APIResponse:
+        """Carry a request."""
+        payload = request.json if isinstance(request.json, dict) else {}
+        sent = Sent(
+            request.kind,
+            self._counts[request.kind],
+            request.path.rpartition("/")[2],
+            str(payload.get("prompt", "")),
+            now(),
+        )
+        self._counts[request.kind] += 1
+        self.sent.append(sent)
+        if self._before is not None and (error := self._before(sent)):
+            raise error
+        response = await self._inner.send(request)
+        if self._after is not None and (error := self._after(sent)):
+            raise error
+        if self._body is None:
+            return response
+        return attrs.evolve(response, body=self._body(sent, response.body))
+
+    async def aclose(self) -> None:
+        """Note that the client has closed it."""
+        self.closed += 1
+
+    @property
+    def order(self) -> list[str]:
+        """What was sent, in order: "create a story", "status c1"."""
+        return [str(sent) for sent in self.sent]
+
+    def of(self, kind: RequestKind) -> list[Sent]:
+        """Return the requests of one kind."""
+        return [sent for sent in self.sent if sent.kind is kind]
+
+    @property
+    def creates(self) -> list[Sent]:
+        """The creates that left."""
+        return self.of(RequestKind.CREATE)
+
+    @property
+    def checks(self) -> list[Sent]:
+        """The status checks that left."""
+        return self.of(RequestKind.STATUS)
+
+    @property
+    def refused(self) -> int:
+        """How many requests the service refused with 429."""
+        return self._seen("refused")
+
+    @property
+    def accepted(self) -> int:
+        """How many creates the service accepted, and would bill."""
+        return self._seen("creates_accepted")
+
+    @property
+    def stories(self) -> Counter[str]:
+        """How often each story was accepted."""
+        return Counter(one["prompt"] for one in self.service.stats(0.0)["generations"])
+
+    def _seen(self, name: str) -> int:
+        number: int = self.service.stats(0.0)["keys"][label_of(self.key)][name]
+        return number
+
+
+def minute(seconds: float = 60.0, **settings: Any) -> SandboxService:
+    """Return a service whose comics take so many seconds each."""
+    return SandboxService(durations=Durations.constant(seconds), **settings)
+
+
+def now() -> float:
+    """Return the virtual time."""
+    return asyncio.get_running_loop().time()
+
+
+def left_over() -> set[asyncio.Task[Any]]:
+    """Return the tasks that run beside this one."""
+    return asyncio.all_tasks() - {asyncio.current_task()}

@@ -1,0 +1,151 @@
+"""The forecast is a distribution, learns from brackets, and follows a service that changes."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llamagen_async.scheduling import DurationForecast
+
+LONG = 7_200.0
+seconds = st.floats(0, 20_000) | st.sampled_from([0.0, 0.5, 1.0, 60.0, LONG, LONG + 1])
+chances = st.floats(0, 1)
+brackets = st.lists(st.tuples(seconds, seconds), max_size=12)
+any_number = seconds | st.floats(allow_nan=False) | st.sampled_from([math.inf, -math.inf, -1.0])
+
+
+def learned(pairs: list[tuple[float, float]]) -> DurationForecast:
+    forecast = DurationForecast()
+    for pair in pairs:
+        forecast.observe(min(pair), max(pair))
+    return forecast
+
+
+def looked_at(forecast: DurationForecast, duration: float, every: float) -> None:
+    """Tell the forecast what somebody who looks `every` so many seconds sees."""
+    before = duration // every * every
+    forecast.observe(before, before + every)
+
+
+def test_before_anything_was_seen_it_says_about_a_minute() -> None:
+    """The prior's middle is a minute, and half of all comics lie between 30 s and 2 minutes."""
+    forecast = DurationForecast()
+    assert forecast.quantile(0.5) == pytest.approx(60, rel=0.1)
+    assert forecast.cdf(120) - forecast.cdf(30) > 0.5
+    assert forecast.cdf(600) < 1
+
+
+@given(brackets, seconds, seconds)
+@settings(max_examples=60)
+def test_the_distribution_rises_from_0_to_1(
+    pairs: list[tuple[float, float]], one: float, other: float
+) -> None:
+    """More time never means a smaller chance, whatever was seen before."""
+    forecast = learned(pairs)
+    low, high = sorted((one, other))
+    assert 0 <= forecast.cdf(low) <= forecast.cdf(high) <= 1
+    assert forecast.cdf(0) == 0
+    assert forecast.cdf(LONG * 1.05) == 1
+
+
+@given(brackets, chances)
+@settings(max_examples=60)
+def test_quantile_and_cdf_undo_each_other(pairs: list[tuple[float, float]], chance: float) -> None:
+    """The seconds within which it is done with a chance have that chance."""
+    forecast = learned(pairs)
+    assert forecast.cdf(forecast.quantile(chance)) == pytest.approx(chance, abs=1e-9)
+
+
+@given(brackets, seconds, seconds, chances)
+@settings(max_examples=60)
+def test_a_chance_is_between_0_and_1_and_reached_when_it_says(
+    pairs: list[tuple[float, float]], age: float, not_done_at: float, chance: float
+) -> None:
+    """`age_when` is the age at which `chance_done` has become the chance that was asked for."""
+    forecast = learned(pairs)
+    assert 0 <= forecast.chance_done(age, not_done_at=not_done_at) <= 1
+    when = forecast.age_when(chance, not_done_at=not_done_at)
+    assert when >= not_done_at
+    if forecast.cdf(not_done_at) < 0.999 and when > not_done_at:
+        assert forecast.chance_done(when, not_done_at=not_done_at) == pytest.approx(
+            chance, abs=1e-6
+        )
+
+
+@given(st.lists(st.tuples(any_number, any_number), max_size=8), any_number, any_number)
+@settings(max_examples=100)
+def test_no_bracket_breaks_it(
+    pairs: list[tuple[float, float]], age: float, not_done_at: float
+) -> None:
+    """Empty, reversed, negative and endless brackets leave a distribution behind, never NaN."""
+    forecast = DurationForecast()
+    for longer_than, at_most in pairs:
+        forecast.observe(longer_than, at_most)
+    for chance in (0.0, 0.2, 0.5, 0.95, 1.0):
+        assert 0 <= forecast.quantile(chance) < math.inf
+    assert 0 <= forecast.cdf(age) <= 1
+    assert 0 <= forecast.chance_done(age, not_done_at=not_done_at) <= 1
+    assert not math.isnan(forecast.age_when(0.5, not_done_at=not_done_at))
+
+
+@pytest.mark.parametrize("every", [0.001, 5.0, 20.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_it_learns_a_lognormal(every: float, seed: int) -> None:
+    """After 300 comics its quantiles are near the true ones, however coarse the looks were."""
+    rng = Random(seed)
+    forecast = DurationForecast()
+    for _ in range(300):
+        looked_at(forecast, rng.lognormvariate(math.log(60), 0.4), every)
+    for chance, deviation in ((0.1, -1.2816), (0.5, 0.0), (0.9, 1.2816)):
+        truth = 60 * math.exp(0.4 * deviation)
+        assert forecast.quantile(chance) == pytest.approx(truth, rel=0.25)
+
+
+def test_it_learns_a_constant() -> None:
+    """Where every comic takes a minute, a check after a little more than that is almost certain."""
+    forecast = DurationForecast()
+    for _ in range(60):
+        forecast.observe(58.0, 61.0)
+    assert forecast.quantile(0.2) > 55
+    assert forecast.quantile(0.9) < 63
+    assert forecast.chance_done(63.0, not_done_at=0) > 0.9
+    assert forecast.chance_done(50.0, not_done_at=0) < 0.05
+
+
+def test_it_learns_more_from_a_few_than_the_prior_says() -> None:
+    """Ten comics of four minutes outweigh the prior."""
+    forecast = DurationForecast()
+    for _ in range(10):
+        forecast.observe(230.0, 250.0)
+    assert forecast.quantile(0.5) > 200
+
+
+@pytest.mark.parametrize("factor", [3.0, 1 / 3])
+def test_it_follows_a_service_that_changes(factor: float) -> None:
+    """A service that becomes three times slower or faster is believed after 100 comics."""
+    rng = Random(1)
+    forecast = DurationForecast()
+    for scale, number in ((60.0, 300), (60.0 * factor, 100)):
+        for _ in range(number):
+            looked_at(forecast, scale * rng.lognormvariate(0, 0.2), 5.0)
+    assert forecast.quantile(0.5) == pytest.approx(60 * factor, rel=0.25)
+
+
+def test_a_comic_longer_than_all_bins_is_remembered_in_the_last() -> None:
+    """What takes longer than the longest bin does not vanish."""
+    forecast = DurationForecast()
+    for _ in range(20):
+        forecast.observe(8_000.0, 9_000.0)
+    assert forecast.quantile(0.5) > 5_000
+
+
+def test_a_comic_older_than_all_bins_is_taken_to_be_done() -> None:
+    """Beyond the longest bin nothing is known, so a look is always worth it."""
+    forecast = DurationForecast()
+    assert forecast.chance_done(10_000, not_done_at=9_000) == 1
+    assert forecast.age_when(0.5, not_done_at=9_000) == 9_000
+    assert forecast.chance_done(9_000, not_done_at=9_000) == 0
