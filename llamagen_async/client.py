@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,7 +16,15 @@ from llamagen_async.comics import Comics
 from llamagen_async.errors import ClientClosedError, InvalidRequestError
 from llamagen_async.operations import Operations
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit import LimitsSnapshot, shared_limiter
+from llamagen_async.ratelimit import (
+    Identity,
+    LimitsSnapshot,
+    OnStoreFailure,
+    check_quota,
+    close_limiter,
+    open_limiter,
+)
+from llamagen_async.scheduling import RequestReport
 from llamagen_async.transport import HTTPTransport, Transport, normalize_base_url
 
 __all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient"]
@@ -61,16 +70,21 @@ class LlamaGenClient:
 
     Args:
         api_key: The key; `$LLAMAGEN_API_KEY` if not given. It appears in no repr, log or error.
-        plan: `Plan.DEMO`, `Plan.PAID`, `"demo"`, `"paid"` or a plan of your own;
-            `$LLAMAGEN_PLAN` or demo if not given.
+        plan: `Plan.DEMO`, `Plan.PAID`, `"demo"`, `"paid"`, a plan of your own, or `"auto"`: ask the
+            server once, and take over what it says was used. `$LLAMAGEN_PLAN` or demo if not given.
         base_url: Where the API is, with or without `/v1`; `$LLAMAGEN_API_URL`,
             `$LLAMAGEN_BASE_URL` or the vendor's if not given. Plain http only to loopback.
+        quota: Where spent requests are remembered: `None` is this process,
+            `"sqlite:///path"` this machine, `"redis://host:6379/0"` any number of hosts.
+        on_store_failure: What to do while that store is away: `"local"` goes on at an eighth of the
+            plan's limits, `"raise"` raises `QuotaStoreError` instead of sending.
         timeout: Seconds that one request may take, at most 600.
         max_retries: How often a request that failed is repeated, where repeating is safe.
         session: An aiohttp session of yours to use; it is not closed.
         speed: How many times faster than real time the server's clock runs: the sandbox's speed,
             and 1 for the real API; `$LLAMAGEN_SPEED` or 1 if not given. Scales windows and
             polling alike.
+        on_request: Called after each request with what became of it, for metrics. Keep it short.
         transport: Carries the requests instead of aiohttp, for tests and simulations.
 
     Raises:
@@ -83,14 +97,20 @@ class LlamaGenClient:
         *,
         plan: Plan | str | None = None,
         base_url: str | None = None,
+        quota: str | None = None,
+        on_store_failure: OnStoreFailure = "local",
         timeout: float = 30.0,
         max_retries: int = 4,
         session: aiohttp.ClientSession | None = None,
         speed: float | None = None,
+        on_request: Callable[[RequestReport], None] | None = None,
         transport: Transport | None = None,
     ) -> None:
         self._api_key = _checked_key(api_key or os.environ.get("LLAMAGEN_API_KEY"))
-        self._plan = Plan.parse(plan or os.environ.get("LLAMAGEN_PLAN") or Plan.DEMO)
+        named = plan or os.environ.get("LLAMAGEN_PLAN") or Plan.DEMO
+        self._detect_plan = isinstance(named, str) and named.strip().lower() == "auto"
+        # Until the server has said which plan it is, the stricter one holds.
+        self._plan = Plan.DEMO if self._detect_plan else Plan.parse(named)
         self._base_url = normalize_base_url(
             base_url
             or os.environ.get("LLAMAGEN_API_URL")
@@ -100,8 +120,13 @@ class LlamaGenClient:
         self._timeout = _checked_timeout(timeout)
         self._max_retries = _checked_retries(max_retries)
         self._session = session
+        self._on_request = on_request
+        self._on_store_failure = _checked_choice(on_store_failure)
         self._transport = transport
         self._clock = Clock(_speed_from_environment() if speed is None else speed)
+        self._identity = Identity.of(
+            self._api_key, self._base_url, self._clock.speed, check_quota(quota)
+        )
         self._operations: Operations | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -112,8 +137,8 @@ class LlamaGenClient:
 
     @property
     def plan(self) -> Plan:
-        """The plan whose limits are kept."""
-        return self._plan
+        """The plan whose limits are kept; with `"auto"`, demo until the server has been asked."""
+        return self._plan if self._operations is None else self._operations.limiter.plan
 
     async def __aenter__(self) -> Self:
         """Open the client in the running event loop."""
@@ -134,13 +159,14 @@ class LlamaGenClient:
 
         What still waits gets a `ClientClosedError`. Closing twice is fine.
         """
-        self._closed = True
-        if self._operations is not None:
+        closed, self._closed = self._closed, True
+        if self._operations is not None and not closed:
             await self._operations.aclose(_GRACE)
+            await close_limiter(self._identity, self._operations.limiter)
 
     async def limits(self) -> LimitsSnapshot:
         """Return what the key may still send: used, free, next free slot, pause."""
-        return await self._open().limiter.snapshot()
+        return await self._open().limits()
 
     def stats(self) -> ClientStats:
         """Return what this client has sent: requests by kind, 429s, retries, per finished comic."""
@@ -167,10 +193,17 @@ class LlamaGenClient:
             )
             self._operations = Operations(
                 self._transport or http,
-                shared_limiter(self._api_key, self._base_url, self._plan, self._clock),
+                open_limiter(
+                    self._identity,
+                    self._plan,
+                    timeout=self._timeout,
+                    on_store_failure=self._on_store_failure,
+                ),
                 self._clock,
                 assets=http,
                 max_retries=self._max_retries,
+                detect_plan=self._detect_plan,
+                on_request=self._on_request,
             )
         elif self._loop is not loop:
             raise ClientClosedError(
@@ -204,6 +237,12 @@ def _checked_timeout(timeout: object) -> float:
             "timeout", timeout, f"seconds for one request, up to {_LONGEST_TIMEOUT:g}"
         )
     return float(timeout)
+
+
+def _checked_choice(choice: OnStoreFailure) -> OnStoreFailure:
+    if choice not in ("local", "raise"):
+        raise InvalidRequestError("on_store_failure", choice, "'local' or 'raise'")
+    return choice
 
 
 def _checked_retries(number: object) -> int:

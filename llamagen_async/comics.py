@@ -11,7 +11,7 @@ from urllib.parse import quote
 from llamagen_async.batch import Batch
 from llamagen_async.batch.download import asset_names, download_assets
 from llamagen_async.errors import InvalidRequestError
-from llamagen_async.models import ComicGeneration
+from llamagen_async.models import ComicGeneration, Usage
 from llamagen_async.operations import Operations
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
@@ -38,6 +38,7 @@ class Comics:
         self,
         prompt: str | ComicRequest | None = None,
         *,
+        max_wait: float | None = None,
         wait_for_quota: bool = False,
         **fields: Unpack[ComicFields],
     ) -> ComicGeneration:
@@ -45,6 +46,8 @@ class Comics:
 
         Args:
             prompt: The story, or a whole request.
+            max_wait: Seconds that it may wait for a free slot; if that is known to take longer, it
+                raises at once. `None` waits for any minute, but not for tomorrow.
             wait_for_quota: Wait for tomorrow's quota instead of raising.
             **fields: The fields of `ComicRequest`.
 
@@ -53,12 +56,14 @@ class Comics:
 
         Raises:
             InvalidRequestError: A field is not allowed; nothing was sent.
-            QuotaExhaustedError: The plan's long windows have no room; nothing was sent.
+            QuotaExhaustedError: It would wait too long for a slot; nothing was sent.
             SubmissionUncertainError: The answer was lost; it may have been accepted and charged.
             APIError: The server refused it.
         """
         request = _request(prompt, fields)
-        return await self._create(request, urgent=True, wait_for_quota=wait_for_quota)
+        return await self._create(
+            request, urgent=True, max_wait=max_wait, wait_for_quota=wait_for_quota
+        )
 
     async def get(
         self,
@@ -117,7 +122,7 @@ class Comics:
 
         Args:
             prompt: The story, or a whole request.
-            timeout: Seconds to wait for the end, once it was accepted.
+            timeout: Seconds that it may wait for a free slot, and then for its end.
             wait_for_quota: Wait for tomorrow's quota instead of raising.
             **fields: The fields of `ComicRequest`.
 
@@ -125,7 +130,10 @@ class Comics:
             LlamaGenError: As `create` and `wait_for_completion`.
         """
         _check_timeout(timeout)
-        comic = await self.create(prompt, wait_for_quota=wait_for_quota, **fields)
+        max_wait = None if wait_for_quota else timeout
+        comic = await self.create(
+            prompt, max_wait=max_wait, wait_for_quota=wait_for_quota, **fields
+        )
         return (
             comic if comic.succeeded else await self.wait_for_completion(comic.id, timeout=timeout)
         )
@@ -195,12 +203,17 @@ class Comics:
             speed=operations.clock.speed,
         )
 
+    async def usage(self) -> Usage:
+        """Return what the key has used, as the server counts; this is a request, too."""
+        return await self._operations().usage()
+
     async def _create(
         self,
         request: ComicRequest,
         *,
         urgent: bool,
         wait_for_quota: bool,
+        max_wait: float | None = None,
         sending: Callable[[], None] | None = None,
         accepted: Callable[[ComicGeneration], None] | None = None,
     ) -> ComicGeneration:
@@ -216,6 +229,7 @@ class Comics:
             ComicGeneration.parse,
             submitted=request,
             urgent=urgent,
+            max_wait=max_wait,
             wait_for_quota=wait_for_quota,
             sending=sending,
             accepted=remember,

@@ -15,6 +15,7 @@ LlamaGenError
 ├── APIConnectionError                        no answer
 │   └── APITimeoutError
 ├── QuotaExhaustedError                       refused before waiting: nothing was sent
+├── QuotaStoreError                           the store of spent requests is away: nothing was sent
 ├── SubmissionUncertainError                  sent, and nobody knows whether it was accepted
 ├── GenerationFailedError                     the generation ended without a comic
 ├── WaitTimeoutError                          the generation goes on, the waiting does not
@@ -53,6 +54,7 @@ __all__ = [
     "NotFoundError",
     "PermissionDeniedError",
     "QuotaExhaustedError",
+    "QuotaStoreError",
     "RateLimitError",
     "ServerError",
     "SubmissionUncertainError",
@@ -177,6 +179,10 @@ class QuotaExhaustedError(LlamaGenError):
             f"request is at {when} (in {self.wait:.0f} s): try again then, pass "
             "wait_for_quota=True to wait, or use a plan with a higher limit"
         )
+
+
+class QuotaStoreError(LlamaGenError):
+    """The store of spent requests is away, so that the limits can't be kept: nothing was sent."""
 
 
 @attrs.define(auto_exc=True, slots=False, eq=False)

@@ -6,17 +6,18 @@ other loss of its answer is a `SubmissionUncertainError`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import GenerationFailedError, InvalidResponseError, LlamaGenError
-from llamagen_async.models import Animation, ComicGeneration
-from llamagen_async.plans import RequestKind
-from llamagen_async.ratelimit import Limiter, Slot
+from llamagen_async.models import Animation, ComicGeneration, Usage
+from llamagen_async.plans import DAY, Plan, RateLimit, RequestKind
+from llamagen_async.ratelimit import Limiter, LimitsSnapshot, Slot
 from llamagen_async.requests import ComicRequest
-from llamagen_async.scheduling import Poller
+from llamagen_async.scheduling import Poller, RequestReport
 from llamagen_async.transport import (
     APIRequest,
     AssetSource,
@@ -25,9 +26,10 @@ from llamagen_async.transport import (
     retrying,
 )
 
-__all__ = ["Operations"]
+__all__ = ["Operations", "plan_for"]
 
 _logger = logging.getLogger(__name__)
+_USAGE: Final = APIRequest(RequestKind.USAGE, "GET", "/comics/usage")
 _T = TypeVar("_T")
 _G = TypeVar("_G", ComicGeneration, Animation)
 
@@ -41,6 +43,8 @@ class Operations:
         limiter: Hands out the slots.
         clock: The server's clock.
         max_retries: How often a failed request is repeated, where that is safe.
+        detect_plan: Ask the server for the plan before anything else is sent.
+        on_request: Told of each request once it has ended.
     """
 
     def __init__(
@@ -51,13 +55,17 @@ class Operations:
         *,
         assets: AssetSource,
         max_retries: int,
+        detect_plan: bool = False,
+        on_request: Callable[[RequestReport], None] | None = None,
     ) -> None:
         self.transport = transport
         self.assets = assets
         self.limiter = limiter
         self.clock = clock
         self.max_retries = max_retries
-        self.poller = Poller(limiter, clock, max_retries=max_retries)
+        self.poller = Poller(limiter, clock, max_retries=max_retries, on_request=on_request)
+        self._detection: asyncio.Task[None] | None = None
+        self._plan_known = not detect_plan
 
     async def send(
         self,
@@ -66,6 +74,7 @@ class Operations:
         *,
         submitted: ComicRequest | None = None,
         urgent: bool = True,
+        max_wait: float | None = None,
         wait_for_quota: bool = False,
         sending: Callable[[], None] | None = None,
         accepted: Callable[[_T], None] | None = None,
@@ -77,6 +86,8 @@ class Operations:
             parse: Reads the decoded body.
             submitted: What an uncertain submission is reported with.
             urgent: Whether somebody waits for it interactively.
+            max_wait: Seconds that it may wait for a slot; `None` is any time within the short
+                windows.
             wait_for_quota: Wait for tomorrow's quota instead of raising.
             sending: Told right before the request leaves.
             accepted: Told the parsed answer before anything else happens with it, even if the
@@ -87,6 +98,7 @@ class Operations:
             QuotaExhaustedError: A long window has no room for it; nothing was sent.
             LlamaGenError: It failed for good.
         """
+        await self._know_plan()
         dispatcher = self.poller.dispatcher
         kind = request.kind
 
@@ -110,7 +122,12 @@ class Operations:
             dispatcher.stats.retries += attempts > 0
             attempts += 1
             answer: _T = await dispatcher.submit(
-                kind, once, urgent=urgent, wait_for_quota=wait_for_quota, orphaned=orphaned
+                kind,
+                once,
+                urgent=urgent,
+                max_wait=max_wait,
+                wait_for_quota=wait_for_quota,
+                orphaned=orphaned,
             )
             return answer
 
@@ -125,6 +142,7 @@ class Operations:
 
     async def read(self, id_: str, request: APIRequest, parse: Callable[[object], _G]) -> _G:
         """Return a generation as it stands now; failures are retried."""
+        await self._know_plan()
 
         async def fetch(slot: Slot) -> _G:
             return await self._parsed(request, parse, slot)
@@ -146,7 +164,9 @@ class Operations:
         Raises:
             GenerationFailedError: It ended otherwise; the error carries it.
             WaitTimeoutError: It has not ended within `timeout` seconds.
+            QuotaExhaustedError: No check can be sent within `timeout` seconds; it goes on.
         """
+        await self._know_plan()
 
         async def fetch(slot: Slot) -> _G:
             return await self._parsed(request, parse, slot)
@@ -157,11 +177,42 @@ class Operations:
         result: _G = generation
         return result
 
+    async def usage(self) -> Usage:
+        """Ask the server what the key has used; this is a request like any other."""
+        return await self.send(_USAGE, Usage.parse)
+
+    async def limits(self) -> LimitsSnapshot:
+        """Return what the key may still send."""
+        await self._know_plan()
+        return await self.limiter.snapshot()
+
     async def aclose(self, grace: float) -> None:
         """Stop; give billed requests on their way `grace` real seconds to return."""
+        if self._detection is not None:
+            self._detection.cancel()
         await self.poller.aclose(grace)
         await self.transport.aclose()
         await self.assets.aclose()  # often the same object: closing twice is fine
+
+    async def _know_plan(self) -> None:
+        """Detect the plan if that was asked for: once, whoever asks first; again if it failed."""
+        if self._plan_known or asyncio.current_task() is self._detection:
+            return
+        if self._detection is None or self._detection.done():
+            self._detection = asyncio.create_task(self._detect_plan())
+        await asyncio.shield(self._detection)
+
+    async def _detect_plan(self) -> None:
+        usage = await self.usage()
+        plan = plan_for(usage)
+        self.limiter.change_plan(plan)
+        self._plan_known = True
+        _logger.info("the plan is %s", plan.name)
+        if plan.quotas and usage.api_usage_count is not None:
+            windows = (await self.limiter.snapshot()).windows
+            known = min(window.used for window in windows if window.limit in plan.quotas)
+            # The server counts what other programs have sent, too.
+            await self.limiter.ledger.record(max(0, usage.api_usage_count - known))
 
     async def _parsed(self, request: APIRequest, parse: Callable[[object], _T], slot: Slot) -> _T:
         response = await self.transport.send(request)
@@ -171,3 +222,18 @@ class Operations:
         except ValueError as error:
             message = f"the answer is not what was asked for: {error}"
             raise InvalidResponseError(response.status, None, message, response.body) from None
+
+
+def plan_for(usage: Usage) -> Plan:
+    """Return the plan of a key from what the usage endpoint says.
+
+    Only `isPaidPlan: true` is the paid plan: taking a demo key for a paid one would be refused.
+    Where the server names another daily limit than the documented one, the smaller one holds.
+    """
+    if usage.is_paid_plan:
+        return Plan.PAID
+    daily = usage.api_max_usage
+    short, day = Plan.DEMO.limits
+    if daily is None or not 0 < daily < day.limit:
+        return Plan.DEMO
+    return Plan("demo", limits=(short, RateLimit(daily, per=DAY)))

@@ -72,8 +72,8 @@ def batch(
     Ctrl-C stops the batch and says which comics are still being drawn. Stories that were not
     sent are in DIR/unsent.jsonl, ready to be given to this command.
     """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
-    client = connection.client()
     source = open_stories(stories)
+    client = connection.client()
     folder = prepared_folder(out)
     output = Output(as_json=as_json, command="batch")
     session = Session(
@@ -87,11 +87,15 @@ def batch(
     )
 
     async def work() -> int:
-        await announce(
-            output, client, source, speed=connection.speed, wait_for_quota=wait_for_quota
-        )
-        await session.run()
-        unsent = save(folder, session.records, title=f"Comics from {source.name}")
+        async with client:
+            await announce(
+                output, client, source, speed=connection.speed, wait_for_quota=wait_for_quota
+            )
+            try:
+                await session.run()
+            finally:
+                # Whatever happened: an id that is not written down is money that is lost.
+                unsent = save(folder, session.records, title=f"Comics from {source.name}")
         return close(output, session, client.stats(), folder=folder, unsent=unsent)
 
     return run_async(work)
@@ -111,6 +115,7 @@ async def announce(
     rules = " and ".join(map(rule, plan.limits))
     if stories.checked is None:
         output.say(f"Comics from {stories.name}; the limit is {rules}.")
+        here = ""
     else:
         wanted = number = len(stories.checked)
         room = affordable(plan, limits)
@@ -121,7 +126,8 @@ async def announce(
                 f"{wanted - room} of the {counted(wanted, 'story')} will probably not be sent."
             )
         outlook = Outlook(number, each=requests_each(plan))
-        left = lasting(time_left(outlook, limits, quotas=wait_for_quota))
-        output.say(f"{counted(number, 'comic')}, about {left}; the limit is {rules}.")
+        left = time_left(outlook, limits, quotas=wait_for_quota)
+        output.say(f"{counted(number, 'comic')}, about {lasting(left)}; the limit is {rules}.")
+        here = f", so that is about {lasting(max(1.0, left / speed))} here"
     if speed != 1:
-        output.say(f"Times are the server's: its clock runs {speed:g} times as fast.")
+        output.say(f"Times are the server's: its clock runs {speed:g} times as fast{here}.")

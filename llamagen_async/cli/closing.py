@@ -7,12 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from llamagen_async.cli.errors import (
-    ALL_DONE,
-    FAILED,
-    INTERRUPTED,
-    sentence,
-)
+from llamagen_async.cli.errors import ALL_DONE, FAILED, INTERRUPTED
 from llamagen_async.cli.gallery import INDEX, render
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.progress import STATE_WORDS
@@ -26,12 +21,12 @@ from llamagen_async.cli.records import (
     write_records,
 )
 from llamagen_async.cli.session import Session
-from llamagen_async.cli.text import counted
+from llamagen_async.cli.text import counted, rule
 from llamagen_async.client import ClientStats
 from llamagen_async.errors import QuotaExhaustedError
 from llamagen_async.models import BatchState
 
-__all__ = ["close", "save"]
+__all__ = ["close", "counts_of", "save"]
 
 _LISTED: Final = 20
 """Running comics that are named one by one."""
@@ -61,17 +56,25 @@ def save(
 
 
 def close(
-    output: Output, session: Session, stats: ClientStats, *, folder: Path | None, unsent: int
+    output: Output, session: Session, stats: ClientStats, *, folder: Path | None, unsent: int = 0
 ) -> int:
-    """Say how a run ended and return its exit status."""
+    """Say how a run ended and return its exit status.
+
+    Args:
+        output: Where to.
+        session: What ran.
+        stats: What was sent.
+        folder: Where its files are; `None` if there are none, and then no summary is made either.
+        unsent: How many stories wait in `unsent.jsonl`.
+    """
     records = session.records
     done = [record for record in records if record.is_done]
-    output.say(_summary(records, stats))
     if folder is not None:
+        output.say(_summary(records, stats))
         output.say(f"Look at {folder / INDEX}; details are in {folder / RESULTS}.")
     if session.interrupted:
-        _tell_interrupted(output, session)
-    if len(done) < len(records):
+        _tell_interrupted(output, session, folder)
+    if session.errors:
         _tell_missing(output, session, folder)
     if unsent and folder is not None:
         again = f"llamagen-async batch {folder / UNSENT} --out {folder}"
@@ -88,7 +91,8 @@ def _summary(records: Sequence[Record], stats: ClientStats) -> str:
         for state, word in STATE_WORDS.items()
         if counts[state] and state is not BatchState.SUCCEEDED
     )
-    each = stats.requests_per_finished
+    # While some still run, requests were spent on them too: the ratio would mean nothing.
+    each = None if counts[BatchState.RUNNING] else stats.requests_per_finished
     per_comic = f" ({each:.2f} per comic)" if each is not None else ""
     return (
         f"{counts[BatchState.SUCCEEDED]} of {counted(len(records), 'comic')} done{rest}; "
@@ -96,19 +100,24 @@ def _summary(records: Sequence[Record], stats: ClientStats) -> str:
     )
 
 
-def _tell_interrupted(output: Output, session: Session) -> None:
+def counts_of(records: Sequence[Record]) -> str:
+    """Return how many records there are of each state, in words."""
+    counts = Counter(record.state for record in records)
+    words = (f"{counts[state]} {word}" for state, word in STATE_WORDS.items() if counts[state])
+    return ", ".join(words) or "nothing was sent"
+
+
+def _tell_interrupted(output: Output, session: Session, folder: Path | None) -> None:
     """Say on stderr what the interrupt left behind: an id that is lost is money that is lost."""
     if output.broken:
         return
     records = session.records
     counts = Counter(record.state for record in records)
-    words = ", ".join(
-        f"{counts[state]} {word}" for state, word in STATE_WORDS.items() if counts[state]
-    )
-    output.complain(f"interrupted: {words or 'nothing was sent'}")
+    output.complain(f"interrupted: {counts_of(records)}")
     running = [record for record in records if record.state is BatchState.RUNNING]
+    fetch = f" --out {folder}" if folder is not None else ""
     for record in running[:_LISTED]:
-        output.complain(f"still being drawn: look with llamagen-async status {record.id}")
+        output.complain(f"goes on at the server: llamagen-async status {record.id}{fetch}")
     if len(running) > _LISTED:
         output.complain(f"and {len(running) - _LISTED} more, see {RESULTS}")
     if counts[BatchState.UNCERTAIN]:
@@ -118,19 +127,25 @@ def _tell_interrupted(output: Output, session: Session) -> None:
 
 
 def _tell_missing(output: Output, session: Session, folder: Path | None) -> None:
-    """Say on stderr, in one line, why comics are missing."""
-    errors = list(session.errors.values())
-    if session.interrupted and not errors:
-        return
-    reasons = Counter(sentence(error) for error in errors)
+    """Say on stderr why comics are missing: in one line, and one for those of tomorrow."""
+    number = counted(len(session.records), "story")
+    quota = [one for one in session.errors.values() if isinstance(one, QuotaExhaustedError)]
+    if quota:
+        times = sorted(f"{one.resets_at.astimezone():%Y-%m-%d %H:%M}" for one in quota)
+        until = f", for all of them from {times[-1]}" if times[-1] != times[0] else ""
+        output.complain(
+            f"{len(quota)} of {number} not sent: the limit of {rule(quota[0].limit)} is used up; "
+            f"there is room from {times[0]}{until}"
+        )
+    reasons = Counter(
+        record.error
+        for record in session.records
+        if record.error is not None and record.error_type != QuotaExhaustedError.__name__
+    )
     if len(reasons) == 1:
-        reason, number = reasons.popitem()
-        more = f" ({number} of {counted(len(session.records), 'story')})" if number > 1 else ""
+        reason, times_met = reasons.popitem()
+        more = f" ({times_met} of {number})" if times_met > 1 else ""
         output.complain(f"{reason}{more}")
     elif reasons:
-        latest = max(
-            (one.resets_at for one in errors if isinstance(one, QuotaExhaustedError)), default=None
-        )
-        until = f"; there is room again at {latest.astimezone():%Y-%m-%d %H:%M}" if latest else ""
         where = f"; {folder / RESULTS} says why" if folder is not None else ""
-        output.complain(f"{len(errors)} of {len(session.records)} comics are missing{until}{where}")
+        output.complain(f"{reasons.total()} of {number} failed{where}")

@@ -17,9 +17,9 @@ from rich import box
 from rich.table import Table
 
 from llamagen_async.cli.batch import announce
-from llamagen_async.cli.closing import close, save
+from llamagen_async.cli.closing import counts_of, save
 from llamagen_async.cli.demo_stories import DEMO_STORIES
-from llamagen_async.cli.errors import ALL_DONE, FAILED, CommandError
+from llamagen_async.cli.errors import ALL_DONE, FAILED, INTERRUPTED, CommandError
 from llamagen_async.cli.gallery import INDEX
 from llamagen_async.cli.options import json_option, prepared_folder
 from llamagen_async.cli.output import Output
@@ -28,7 +28,6 @@ from llamagen_async.cli.running import run_async
 from llamagen_async.cli.sandbox import ALGORITHM_HELP
 from llamagen_async.cli.session import Session
 from llamagen_async.cli.stories import Stories, Story
-from llamagen_async.cli.text import lasting
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import QuotaExhaustedError
 from llamagen_async.models import BatchState
@@ -104,14 +103,16 @@ async def _run(server: SandboxServer, plan: Plan, folder: Path, output: Output) 
         client = LlamaGenClient(key, plan=plan, base_url=server.url, speed=server.speed)
         session = Session(client, stories, output, speed=server.speed, folder=folder)
         output.say(f"A sandbox of the LlamaGen Comic API runs at {server.url}, plan {plan.name}.")
-        await announce(output, client, stories, speed=server.speed)
-        began = server.now()
-        await session.run()
+        async with client:
+            await announce(output, client, stories, speed=server.speed)
+            began = server.now()
+            await session.run()
         score = _Score.count(server, key, plan, began, session)
     records = score.timed(session.records)
-    unsent = save(folder, records, title="A dozen comics", facts=score.facts(), keep_earlier=False)
+    save(folder, records, title="A dozen comics", facts=score.facts(), keep_earlier=False)
     if session.interrupted:
-        return close(output, session, client.stats(), folder=folder, unsent=unsent)
+        output.complain(f"interrupted: {counts_of(records)}")
+        return INTERRUPTED
     output.emit(
         attrs.asdict(score, filter=lambda field, _value: field.name != "durations")
         | {"index": str(folder / INDEX)}
@@ -208,8 +209,8 @@ class _Score:
             ("requests", str(self.requests)),
             ("requests per comic", f"{self.each:.2f}"),
             ("refused with 429", str(self.refused)),
-            ("last one done after", lasting(self.last)),
-            ("on average after", lasting(self.mean)),
+            ("last one done after", f"{self.last:.0f} s"),
+            ("done on average after", f"{self.mean:.0f} s"),
         ]
 
     def table(self) -> Table:

@@ -29,8 +29,8 @@ DEMO_STORIES: Final[tuple[dict[str, Any], ...]] = (
         "style": "storybook",
     },
     {
-        "prompt": "Un petit bateau part en mer sous un grand soleil. La tempête se lève ! Une "
-        "pieuvre géante le porte jusqu'au port.",
+        "prompt": "Un robot rencontre un dragon dans un village. Le dragon a froid ! Le robot lui "
+        "offre une soupe bien chaude.",
         "size": "1024x576",
         "fix_panel_num": 3,
         "language": "fr",
@@ -50,8 +50,8 @@ DEMO_STORIES: Final[tuple[dict[str, Any], ...]] = (
         "style": "storybook",
     },
     {
-        "prompt": "Ein Kind baut im Winter einen Schneemann. In der Nacht wacht der Schneemann "
-        "auf. Zusammen fahren sie Schlitten bis zum Morgen.",
+        "prompt": "Ein Tiger friert im Winter. Ein Hamster bringt ihm Tee und eine warme Decke. "
+        "Jetzt schnurrt der Tiger!",
         "size": "768x512",
         "fix_panel_num": 3,
         "language": "de",
@@ -64,14 +64,14 @@ DEMO_STORIES: Final[tuple[dict[str, Any], ...]] = (
         "style": "adventure",
     },
     {
-        "prompt": "Una niña y su perro entran en una cueva del bosque. ¡Dentro vive un monstruo "
-        "que tiene miedo de la oscuridad! Le regalan una linterna.",
+        "prompt": "Un panda llega tarde a la escuela. ¡El panda toma un taxi! El taxi vuela sobre "
+        "la ciudad.",
         "size": "576x1024",
         "fix_panel_num": 3,
         "language": "es",
     },
     {
-        "prompt": "An astronaut plants a tree on a red planet. An alien waters it in secret.",
+        "prompt": "An astronaut on a red planet plants a flower. An alien waters it in secret.",
         "size": "512x1024",
         "fix_panel_num": 2,
         "style": "science fiction",
@@ -84,8 +84,9 @@ DEMO_STORIES: Final[tuple[dict[str, Any], ...]] = (
         "style": "cartoon",
     },
     {
-        "prompt": "A queen asks for the moon. A knight brings her a fish bowl on a clear night: "
-        "the moon swims in it. Let us keep it until morning, says the queen.",
+        "prompt": "A queen in a castle asks for the moon. A knight brings her a fish bowl on a "
+        "clear night: the moon swims in it. Let us keep it until morning, says the "
+        "queen.",
         "size": "1024x1024",
         "fix_panel_num": 3,
         "style": "ink",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from llamagen_async.cli.text import lasting, one_line
+from llamagen_async.cli.text import lasting, one_line, rule
 from llamagen_async.errors import (
     APIConnectionError,
     AuthenticationError,
@@ -96,7 +96,7 @@ def _said(error: Exception) -> str:  # noqa: C901 - one line for each kind
         return f"the server does not know it ({error})"
     if isinstance(error, QuotaExhaustedError):
         when = error.resets_at.astimezone().strftime("%Y-%m-%d %H:%M")
-        return f"not sent: the limit of {error.limit} is used up until {when}"
+        return f"not sent: the limit of {rule(error.limit)} is used up until {when}"
     if isinstance(error, SubmissionUncertainError):
         return (
             f"the answer was lost ({error.reason}): it may have been accepted and charged, so it "

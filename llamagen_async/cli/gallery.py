@@ -101,27 +101,19 @@ def _card(record: Record, number: int) -> str:
         f' lang="{language}"' if isinstance(language, str) and _LANGUAGE.fullmatch(language) else ""
     )
     prompt = record.prompt or record.place or "(no story)"
-    wide = " wide" if _weight(record) > _HEAVY else ""
     return "\n".join(
         part
         for part in (
-            f'<article class="{record.state.value}{wide}" id="story-{number}">',
-            f'<h2{lang} dir="auto"><span class="number">{number}</span>{escape(prompt)}</h2>',
+            f'<article class="{record.state.value}" id="story-{number}">',
+            f'<div class="about"><p class="number">{number}</p>',
+            f'<h2{lang} dir="auto">{escape(prompt)}</h2>',
             f'<ul class="facts">{_facts(record)}</ul>',
-            _trouble(record),
+            f"{_trouble(record)}</div>",
             f'<div class="pages"{lang}>{_pages(record)}</div>' if record.files else "",
             "</article>",
         )
         if part
     )
-
-
-_HEAVY: Final = 4
-"""Panels above which a comic gets the whole width."""
-
-
-def _weight(record: Record) -> int:
-    return max(sum(map(len, record.pages)), 0)
 
 
 def _facts(record: Record) -> str:
@@ -151,7 +143,7 @@ def _trouble(record: Record) -> str:
     text = record.error
     if text is None and record.state is BatchState.RUNNING:
         text = (
-            "It was still being drawn when the run ended: look with "
+            "It went on at the server when the run ended: look with "
             f"llamagen-async status {record.id}"
         )
     elif text is None and record.state is BatchState.UNCERTAIN:
@@ -197,9 +189,9 @@ def _columns(panels: int, ratio: float) -> int:
     """Return how many panels stand side by side, so that a page looks like one."""
     if panels == 1:
         return 1
-    if ratio >= _WIDE and panels <= 3:  # noqa: PLR2004 - a strip of wide panels, one above another
-        return 1
-    return 3 if panels > 4 or (panels == 3 and ratio < 1) else 2  # noqa: PLR2004 - rows of a page
+    if ratio >= _WIDE:  # wide panels stand one above another, or in pairs
+        return 1 if panels <= 3 else 2  # noqa: PLR2004
+    return 3 if panels == 3 or panels > 4 else 2  # noqa: PLR2004
 
 
 def _ratio(record: Record) -> float:

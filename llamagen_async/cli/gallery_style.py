@@ -22,7 +22,7 @@ STYLE: Final = """
 }
 * { box-sizing: border-box; }
 body {
-  margin: 0 auto; max-width: 84rem; padding: clamp(1rem, 3vw, 2.5rem);
+  margin: 0 auto; max-width: 74rem; padding: clamp(1rem, 3vw, 2.5rem);
   background: var(--paper); color: var(--ink);
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
 }
@@ -34,22 +34,22 @@ header dd {
   margin: 0; font-size: 1.35rem; font-weight: 650; font-variant-numeric: tabular-nums;
 }
 header dt { color: var(--soft); font-size: .85rem; }
-main {
-  display: grid; gap: clamp(1rem, 2vw, 1.6rem); margin-top: 1.8rem; align-items: start;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr));
-  grid-auto-flow: dense;
-}
+main { display: grid; gap: clamp(.9rem, 2vw, 1.4rem); margin-top: 1.8rem; }
 article {
-  display: flex; flex-direction: column; gap: .7rem; padding: 1.1rem; min-width: 0;
+  display: grid; grid-template-columns: minmax(14rem, 19rem) minmax(0, 1fr);
+  gap: clamp(1rem, 2.5vw, 2rem); align-items: start; padding: clamp(.9rem, 2vw, 1.5rem);
   background: var(--card); border: 1px solid var(--line); border-radius: .9rem;
 }
-article.wide { grid-column: span 2; }
-h2 {
-  margin: 0; font-size: 1.05rem; line-height: 1.4; font-weight: 600; overflow-wrap: anywhere;
+.about { position: sticky; top: 1rem; display: grid; gap: .6rem; min-width: 0; }
+.number {
+  margin: 0; color: var(--accent); font-size: .9rem; font-weight: 700;
+  font-variant-numeric: tabular-nums;
 }
-.number { margin-inline-end: .5em; color: var(--accent); font-variant-numeric: tabular-nums; }
+h2 {
+  margin: 0; font-size: 1.05rem; line-height: 1.5; font-weight: 500; overflow-wrap: anywhere;
+}
 .facts {
-  display: flex; flex-wrap: wrap; gap: .25rem .9rem; margin: 0; padding: 0; list-style: none;
+  display: flex; flex-wrap: wrap; gap: .3rem .9rem; margin: 0; padding: 0; list-style: none;
   color: var(--soft); font-size: .85rem;
 }
 .facts li { overflow-wrap: anywhere; }
@@ -65,15 +65,14 @@ h2 {
   background: var(--wait-back); color: var(--wait); font-size: .92rem;
 }
 .failed .trouble, .uncertain .trouble { background: var(--bad-back); color: var(--bad); }
-.pages {
-  display: grid; gap: .9rem; align-items: start;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr));
-}
+.pages { display: flex; flex-wrap: wrap; gap: .9rem; align-items: start; min-width: 0; }
 figure {
-  margin: 0; padding: .5rem; background: var(--sheet);
+  flex: 0 1 24rem; min-width: min(100%, 15rem); margin: 0; padding: .5rem; background: var(--sheet);
   border: 1px solid var(--line); border-radius: .4rem;
 }
 figure > div { display: grid; gap: .5rem; }
+figure.c2 { flex-basis: 29rem; }
+figure.c3 { flex-basis: 44rem; }
 figure.c2 > div { grid-template-columns: 1fr 1fr; }
 figure.c3 > div { grid-template-columns: 1fr 1fr 1fr; }
 figcaption { margin-top: .4rem; color: var(--soft); font-size: .8rem; text-align: center; }
@@ -81,10 +80,16 @@ figure a { display: block; border-radius: .2rem; overflow: hidden; }
 figure a:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 img { display: block; width: 100%; height: auto; background: var(--line); }
 footer { margin-top: 2rem; color: var(--soft); font-size: .85rem; }
-@media (max-width: 52rem) { article.wide { grid-column: auto; } }
+@media (max-width: 46rem) {
+  article { grid-template-columns: minmax(0, 1fr); }
+  .about { position: static; }
+  figure, figure.c2, figure.c3 { flex: 1 1 100%; }
+}
 @media (max-width: 34rem) {
-  article { padding: .8rem; }
+  figure { padding: .35rem; }
+  figure > div { gap: .35rem; }
   figure.c3 > div { grid-template-columns: 1fr 1fr; }
+  figure.c3 a:last-child:nth-child(odd) { grid-column: span 2; }
 }
 @media print { article { break-inside: avoid; } }
 """

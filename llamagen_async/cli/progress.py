@@ -7,6 +7,7 @@ anything, and nothing waits for it.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -124,7 +125,9 @@ class Display:
         self._unsent += record.state is BatchState.QUEUED
         total = progress.total or "?"
         colour = self._output.as_json or sys.stdout.isatty()
-        self._output.say(f"{self._said:>4}/{total}  {record_line(record, colour=colour)}")
+        width = shutil.get_terminal_size().columns if colour else None
+        line = record_line(record, number=f"{self._said:>4}/{total}", width=width)
+        self._output.say(line)
         self._spoke = self.now()
 
     async def _tick(self) -> None:
@@ -224,21 +227,36 @@ _ALWAYS: Final = (
 _LIVE_WORDS: Final = {**STATE_WORDS, BatchState.QUEUED: "queued"}
 
 
-def record_line(record: Record, *, colour: bool = False) -> str:
-    """Return a line about what became of a story."""
+def record_line(record: Record, *, number: str, width: int | None = None) -> str:
+    """Return a line about what became of a story.
+
+    Args:
+        record: What became of it.
+        number: What the line begins with.
+        width: The columns of the terminal that it is for; `None` if it is for none.
+    """
     word = STATE_WORDS[record.state]
-    details: list[str] = []
+    facts = [record.place, record.id or "", "" if record.error else _effort(record)]
+    begin = f"{number}  {word:<9} "
+    middle = "".join(f"{one_line(fact)}  " for fact in facts if fact)
     if record.error is not None:
-        details.append(record.error)
+        end = record.error  # never cut: it says what to do
     else:
-        if record.files:
-            details.append(counted(len(record.files), "picture"))
-        if record.seconds is not None and record.state is BatchState.SUCCEEDED:
-            details.append(lasting(record.seconds))
-        details.append(shortened(record.prompt, 48))
-    shown = click.style(f"{word:<9}", fg=_COLOURS.get(word)) if colour else f"{word:<9}"
-    place = f"{record.place}  " if record.place else ""
-    return f"{shown} {place}{one_line(record.id or '-')}  {', '.join(details)}"
+        room = _TITLE if width is None else width - len(begin) - len(middle) - 1
+        end = shortened(record.prompt, max(8, room))
+    if width is not None:
+        begin = begin.replace(word, click.style(word, fg=_COLOURS.get(word)), 1)
+    return f"{begin}{middle}{end}"
+
+
+_TITLE: Final = 48
+"""Characters of a story's title in a line that is for no terminal."""
+
+
+def _effort(record: Record) -> str:
+    took = record.seconds if record.state is BatchState.SUCCEEDED else None
+    pictures = counted(len(record.files), "picture") if record.files else ""
+    return ", ".join(filter(None, (pictures, "" if took is None else lasting(took))))
 
 
 def _next_slot(limits: LimitsSnapshot) -> str:

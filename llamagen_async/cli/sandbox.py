@@ -138,7 +138,7 @@ def _introduce(server: SandboxServer, output: Output) -> None:
     for key, plan in plans.items():
         limits = " and ".join(map(rule, plan.limits))
         funds = ", no credits" if key == EMPTY_KEY else ""
-        output.say(f"  key {key:<14} {limits} {funds}")
+        output.say(f"  key {key:<14} {limits}{funds}")
     if importlib.util.find_spec("PIL") is None:
         output.say("  no pictures: they need pip install 'llamagen-async[sandbox]'")
     faster = "" if speed == 1 else f" --speed {speed:g}"

@@ -14,7 +14,6 @@ from typing import Final
 
 import attrs
 
-from llamagen_async.batch import Batch
 from llamagen_async.cli.arriving import in_thread, lines_of
 from llamagen_async.cli.errors import sentence
 from llamagen_async.cli.output import Output
@@ -24,6 +23,14 @@ from llamagen_async.cli.stories import Stories, Story, read_stories
 from llamagen_async.cli.tracking import Tracker
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import DEFAULT_TIMEOUT
+from llamagen_async.errors import (
+    APIConnectionError,
+    AuthenticationError,
+    ClientClosedError,
+    InsufficientCreditsError,
+    PermissionDeniedError,
+    RateLimitError,
+)
 from llamagen_async.models import BatchItem, BatchState, ComicGeneration
 from llamagen_async.requests import ComicRequest
 
@@ -41,6 +48,7 @@ class Session:
         folder: Where pictures go; `None` fetches none.
         timeout: Seconds to wait for each comic.
         wait_for_quota: Whether tomorrow's quota is waited for.
+        quiet: Whether nothing is printed for each story.
     """
 
     def __init__(
@@ -53,6 +61,7 @@ class Session:
         folder: Path | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         wait_for_quota: bool = False,
+        quiet: bool = False,
     ) -> None:
         self.errors: Final[dict[int, Exception]] = {}
         """What each story failed of, by number."""
@@ -61,16 +70,22 @@ class Session:
         self.interrupted = False
         """Whether it was stopped before its end."""
         self._client = client
+        self._quiet = quiet
         self._stories = stories
         self._output = output
         self._speed = speed
         self._folder = folder
-        self._timeout = timeout
         self._wait_for_quota = wait_for_quota
         self._tracker = Tracker()
         self._given: list[Story] = []
         self._records: dict[int, Record] = {}
         self._run = datetime.now(UTC).isoformat(timespec="seconds")
+        self._batch = client.comics.batch(
+            self._checked() if stories.checked is not None else self._arriving(),
+            out=folder,
+            timeout=timeout,
+            wait_for_quota=wait_for_quota,
+        )
 
     @property
     def records(self) -> list[Record]:
@@ -79,12 +94,7 @@ class Session:
 
     async def run(self) -> None:
         """Run it to its end. Cancelling it is an interrupt: it ends early and says so."""
-        batch = self._client.comics.batch(
-            self._checked() if self._stories.checked is not None else self._arriving(),
-            out=self._folder,
-            timeout=self._timeout,
-            wait_for_quota=self._wait_for_quota,
-        )
+        batch = self._batch
         display = Display(
             self._output,
             self._client,
@@ -108,7 +118,7 @@ class Session:
             await batch.aclose()
             await self._client.aclose()
             self._tracker.look(batch.progress, display.now())
-            self._fill(batch)
+            self._fill()
 
     def _checked(self) -> list[ComicRequest]:
         self._given = list(self._stories.checked or ())
@@ -132,14 +142,17 @@ class Session:
     def _ended(self, item: BatchItem, display: Display) -> None:
         story = self._given[item.index]
         record = Record.of_item(item, folder=self._folder, seconds=self._tracker.took(item.index))
+        if item.generation is None and _is_unspent(item.error):
+            record = attrs.evolve(record, state=BatchState.QUEUED)
         if item.error is not None:
             self.errors[story.number] = item.error
         if item.generation is not None:
             self.comics[story.number] = item.generation
         self._keep(story, record, item.error)
         kept = self._records[story.number]
-        self._output.emit(kept.to_json())
-        display.ended(kept)
+        if not self._quiet:
+            self._output.emit(kept.to_json())
+            display.ended(kept)
 
     def _keep_wrong(self, story: Story) -> None:
         error = ValueError(f"{story.place}: {story.problem}")
@@ -150,17 +163,22 @@ class Session:
         self._output.complain(str(error))
 
     def _keep(self, story: Story, record: Record, error: Exception | None) -> None:
+        reason = sentence(error) if error else None
+        if reason and record.state is BatchState.SUCCEEDED:
+            again = f"llamagen-async status {record.id} --out {self._folder} fetches them"
+            reason = f"the comic is done, its pictures are not here ({reason}): {again}"
         self._records[story.number] = attrs.evolve(
             record,
             index=story.number,
             place=story.place,
             run=self._run,
-            error=sentence(error) if error else None,
+            error=reason,
             error_type=type(error).__name__ if error else None,
         )
 
-    def _fill(self, batch: Batch) -> None:
+    def _fill(self) -> None:
         """Record the stories that the batch did not come to tell about."""
+        batch = self._batch
         # What is on its way is the oldest of what has no id: creates leave in their order.
         sending = batch.progress.counts.get(BatchState.SENDING, 0)
         for index, story in enumerate(self._given):
@@ -181,4 +199,21 @@ class Session:
                 request=fields_of(story.request),
             )
             self._keep(story, record, None)
-            self._output.emit(self._records[story.number].to_json())
+            if not self._quiet:
+                self._output.emit(self._records[story.number].to_json())
+
+
+def _is_unspent(error: Exception | None) -> bool:
+    """Return whether a story provably was not accepted, through no fault of its own."""
+    if isinstance(error, APIConnectionError):
+        return not error.request_sent
+    return isinstance(error, _UNSPENT)
+
+
+_UNSPENT: Final = (
+    AuthenticationError,
+    ClientClosedError,
+    InsufficientCreditsError,
+    PermissionDeniedError,
+    RateLimitError,
+)

@@ -74,27 +74,24 @@ def generate(
     output = Output(as_json=as_json, command="generate")
     if no_wait:
         return run_async(lambda: _start(client, request, output))
-    story = Story(0, "", request)
     session = Session(
         client,
-        Stories("the command line", checked=(story,)),
+        Stories("the command line", checked=(Story(0, "", request),)),
         output,
         speed=connection.speed,
         folder=folder,
         timeout=timeout,
+        quiet=True,
     )
 
     async def work() -> int:
         await session.run()
         comic = session.comics.get(0)
-        if comic is not None and comic.succeeded and not session.errors:
-            _show(
-                comic,
-                output,
-                [folder / name for name in session.records[0].files] if folder else [],
-            )
-            return ALL_DONE
-        return close(output, session, client.stats(), folder=None, unsent=0)
+        if comic is None or session.errors or session.interrupted:
+            return close(output, session, client.stats(), folder=None)
+        files = session.records[0].files
+        _show(comic, output, [folder / name for name in files] if folder else [])
+        return ALL_DONE
 
     return run_async(work)
 

@@ -1,6 +1,7 @@
 """How many requests a key may still send, and when the next slot is free."""
 
 from llamagen_async.ratelimit.account import Account, Admission, Wait, WindowState
+from llamagen_async.ratelimit.failover import OnStoreFailure
 from llamagen_async.ratelimit.ledger import (
     Grant,
     Ledger,
@@ -12,23 +13,27 @@ from llamagen_async.ratelimit.ledger import (
 )
 from llamagen_async.ratelimit.limiter import Limiter, Slot
 from llamagen_async.ratelimit.memory import MemoryLedger
-from llamagen_async.ratelimit.registry import fingerprint, shared_limiter
+from llamagen_async.ratelimit.registry import Identity, close_limiter, open_limiter
+from llamagen_async.ratelimit.stores import check_quota
 
 __all__ = [
     "Account",
     "Admission",
     "Grant",
+    "Identity",
     "Ledger",
     "LimitState",
     "Limiter",
     "LimitsSnapshot",
     "MemoryLedger",
+    "OnStoreFailure",
     "Outcome",
     "Refusal",
     "Slot",
     "StoreError",
     "Wait",
     "WindowState",
-    "fingerprint",
-    "shared_limiter",
+    "check_quota",
+    "close_limiter",
+    "open_limiter",
 ]

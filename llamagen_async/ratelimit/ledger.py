@@ -111,7 +111,7 @@ class LimitsSnapshot:
 class Ledger(Protocol):
     """What every store of spent requests can do.
 
-    Every method but `subscribe` costs a store one round trip, and raises `StoreError` when the
+    Every coroutine costs a store one round trip, and raises `StoreError` when the
     store is away.
     """
 
@@ -147,6 +147,10 @@ class Ledger(Protocol):
 
     async def snapshot(self) -> LimitsSnapshot:
         """Return what is known now."""
+        ...
+
+    def change_plan(self, plan: Plan) -> None:
+        """Count the windows of another plan from now on, with what was spent so far."""
         ...
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:

@@ -13,13 +13,13 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from aiolimiter import AsyncLimiter
 
 from llamagen_async.clock import Clock
-from llamagen_async.plans import Plan, RequestKind
+from llamagen_async.plans import Plan, RateLimit, RequestKind
 from llamagen_async.ratelimit.headers import rate_limit_headers
 from llamagen_async.ratelimit.ledger import Grant, Ledger, LimitsSnapshot, Outcome, Refusal
 
@@ -77,26 +77,44 @@ class Limiter:
         self.ledger = ledger
         self._clock = clock
         self.loop = asyncio.get_running_loop()
-        self._bucket = (
-            AsyncLimiter(plan.burst, clock.real(plan.burst * plan.rate.interval))
-            if plan.burst
-            else None
-        )
+        self._bucket = _bucket(plan, clock)
         self._line = asyncio.Lock()
         self._changed = asyncio.Event()
+        self.blocked_until: float | None = None
+        """When the first in line may leave, in seconds of the clock; `None` if nobody waits."""
+        self.blocked_by: RateLimit | None = None
+        """The window that makes them wait; `None` during a pause."""
+        self._quota_left: int | None = None
         self._has_waited = False
         self._ticket = uuid.uuid4().hex
         """One is enough: only the first in this limiter's line asks the ledger."""
 
-    async def acquire(self, kind: RequestKind) -> Slot:
+    def change_plan(self, plan: Plan) -> None:
+        """Keep the limits of another plan from now on, with what was spent so far."""
+        self.plan = plan
+        self._bucket = _bucket(plan, self._clock)
+        self.ledger.change_plan(plan)
+
+    @property
+    def quota_left(self) -> int | None:
+        """Free slots in the plan's long windows when last heard of; `None` if it has none."""
+        return self._quota_left if self.plan.quotas else None
+
+    async def acquire(
+        self, kind: RequestKind, *, blocked: Callable[[], None] | None = None
+    ) -> Slot:
         """Wait for a slot, first come first served, and hold it.
 
         A cancelled wait leaves nothing behind. A kind that the plan does not meter never waits.
+
+        Args:
+            kind: What the slot is for.
+            blocked: Called when it is known how long the wait will be: `blocked_until` tells.
         """
         if not self.plan.meters(kind):
             return Slot(self, _UNMETERED)
         async with self._line:
-            slot = Slot(self, await self._granted())
+            slot = Slot(self, await self._granted(blocked))
             if self._bucket is not None:
                 try:
                     await self._bucket.acquire()
@@ -109,14 +127,30 @@ class Limiter:
         """Return what the ledger knows now."""
         return await self.ledger.snapshot()
 
-    async def _granted(self) -> Grant:
+    async def fresh_quota_left(self) -> int:
+        """Ask the ledger how many slots the plan's long windows have left."""
+        windows = (await self.snapshot()).windows
+        quotas = (window.free for window in windows if window.limit in self.plan.quotas)
+        self._quota_left = min(quotas)
+        return self._quota_left
+
+    async def projected(self, position: int) -> Refusal:
+        """Say how long a request with `position` others before it waits at least, and for what."""
+        return await self.ledger.projected(position)
+
+    async def _granted(self, blocked: Callable[[], None] | None) -> Grant:
         answer = await self.ledger.reserve(self._ticket)
         if isinstance(answer, Grant) and not answer.delay:
+            self._quota_left = answer.quota_left
             return answer
         unsubscribe = self.ledger.subscribe(self._wake)
         try:
             while isinstance(answer, Refusal):
                 self._say_once(answer)
+                self.blocked_until = self._clock.now() + answer.delay
+                self.blocked_by = answer.limit
+                if blocked is not None:
+                    blocked()
                 await self._clock.wait(self._changed, answer.delay)
                 self._changed.clear()
                 answer = await self.ledger.reserve(self._ticket)
@@ -128,7 +162,9 @@ class Limiter:
                 await self.ledger.leave(self._ticket)
             raise
         finally:
+            self.blocked_until = self.blocked_by = None
             unsubscribe()
+        self._quota_left = answer.quota_left
         return answer
 
     def _wake(self) -> None:
@@ -144,3 +180,9 @@ class Limiter:
             _logger.info("the server refused a request: all wait for %.1f s", refusal.delay)
         else:
             _logger.info("the limit of %s is used: waiting %.1f s", refusal.limit, refusal.delay)
+
+
+def _bucket(plan: Plan, clock: Clock) -> AsyncLimiter | None:
+    if plan.burst is None:
+        return None
+    return AsyncLimiter(plan.burst, clock.real(plan.burst * plan.rate.interval))

@@ -1,7 +1,7 @@
 """One count per key and server in a process, without anyone having to pass it around.
 
-The count outlives the clients: who opens a second client after the first was closed is bound by
-what the first one spent. Keys are named by a hash; the key itself is never kept here.
+In memory the count outlives the clients: who opens a second client after the first was closed is
+bound by what the first one spent. Keys are named by a hash; the key itself is never kept here.
 """
 
 from __future__ import annotations
@@ -9,61 +9,119 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-import weakref
+import time
+from collections import Counter
 from typing import Final
+
+import attrs
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
+from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
+from llamagen_async.ratelimit.ledger import Ledger
 from llamagen_async.ratelimit.limiter import Limiter
 from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.stores import open_store
 
-__all__ = ["LEASE", "fingerprint", "shared_limiter"]
+__all__ = ["Identity", "close_limiter", "open_limiter"]
 
-LEASE: Final = 900.0
-"""Real seconds after which a slot that nobody reported on counts as spent.
+_LEASE: Final = 900.0
+"""Real seconds after which a slot in memory that nobody reported on counts as spent.
 
-Longer than any request may take, so that only a slot whose owner is gone is ever spent by it.
+Longer than any request may take: only a slot whose owner is gone is ever spent by it.
 """
+_MARGIN: Final = 5.0
+"""Real seconds by which a store's lease outlasts the longest request of the client."""
 
-_Name = tuple[str, str, float]
+
+@attrs.frozen
+class Identity:
+    """Whose requests are counted together, and where."""
+
+    name: str
+    """A hash of the key and the server: it tells neither."""
+    speed: float
+    """How many times faster than real time the server's clock runs."""
+    quota: str | None
+    """The store's URL; `None` is this process."""
+
+    @classmethod
+    def of(cls, api_key: str, base_url: str, speed: float, quota: str | None) -> Identity:
+        """Name the count of a key at a server without telling the key."""
+        text = "\x1f".join(("llamagen_async", api_key, base_url, f"{speed:g}"))
+        return cls(hashlib.sha256(text.encode()).hexdigest()[:32], speed, quota)
+
 
 _lock: Final = threading.Lock()
-_ledgers: Final[dict[_Name, MemoryLedger]] = {}
-_plans: Final[dict[_Name, Plan]] = {}
-_limiters: Final[weakref.WeakValueDictionary[tuple[_Name, int], Limiter]] = (
-    weakref.WeakValueDictionary()
-)
+_memory: Final[dict[Identity, MemoryLedger]] = {}
+_plans: Final[dict[Identity, Plan]] = {}
+_limiters: Final[dict[tuple[Identity, int], Limiter]] = {}
+_users: Final[Counter[tuple[Identity, int]]] = Counter()
 
 
-def fingerprint(api_key: str) -> str:
-    """Return a name for a key that does not tell the key."""
-    return hashlib.sha256(f"llamagen_async:{api_key}".encode()).hexdigest()[:16]
+def open_limiter(
+    identity: Identity,
+    plan: Plan,
+    *,
+    timeout: float,
+    on_store_failure: OnStoreFailure = "local",
+) -> Limiter:
+    """Return the limiter of this key and server in the running event loop; close it when done.
 
-
-def shared_limiter(api_key: str, base_url: str, plan: Plan, clock: Clock) -> Limiter:
-    """Return the limiter of this key and server in the running event loop.
-
-    All loops and threads of the process share one ledger for it.
+    Args:
+        identity: Whose requests are counted together.
+        plan: What is counted.
+        timeout: Real seconds that one request may take.
+        on_store_failure: What to do when the store is away.
 
     Raises:
-        InvalidRequestError: A client of the same key that is still open has another plan.
+        InvalidRequestError: A client of the same key that is still open has another plan, or the
+            store's URL is not understood.
     """
-    name = (fingerprint(api_key), base_url, clock.speed)
-    place = (name, id(asyncio.get_running_loop()))
+    clock = Clock(identity.speed)
+    place = (identity, id(asyncio.get_running_loop()))
     with _lock:
-        known = _plans.setdefault(name, plan)
-        ledger = _ledgers.get(name)
-        if ledger is None:
-            ledger = _ledgers[name] = MemoryLedger(plan, clock.now, lease=LEASE * clock.speed)
-        if known != plan:
-            if any(used == name for used, _ in list(_limiters)):
-                raise InvalidRequestError(
-                    "plan", plan.name, f"{known.name!r}, as for the open client of the same key"
-                )
-            ledger.change_plan(plan)
-            _plans[name] = plan
+        used = any(users and known == identity for (known, _), users in _users.items())
+        if used and _plans[identity] != plan:
+            raise InvalidRequestError(
+                "plan",
+                plan.name,
+                f"{_plans[identity].name!r}, as for the open client of the same key",
+            )
         limiter = _limiters.get(place)
         if limiter is None:
+            ledger = _ledger(identity, plan, clock, timeout, on_store_failure)
             limiter = _limiters[place] = Limiter(plan, ledger, clock)
+        _plans[identity] = plan
+        _users[place] += 1
         return limiter
+
+
+async def close_limiter(identity: Identity, limiter: Limiter) -> None:
+    """Give a limiter back; the last one to do so in a loop lets go of the store."""
+    place = (identity, id(limiter.loop))
+    with _lock:
+        _users[place] -= 1
+        if _users[place] > 0:
+            return
+        del _users[place]
+        _limiters.pop(place, None)
+    await limiter.ledger.aclose()
+
+
+def _ledger(
+    identity: Identity, plan: Plan, clock: Clock, timeout: float, on_store_failure: OnStoreFailure
+) -> Ledger:
+    if identity.quota is not None:
+        lease = (timeout + _MARGIN) * clock.speed
+        store = open_store(identity.quota, identity.name, plan, speed=clock.speed, lease=lease)
+        return FailoverLedger(store, plan, clock, lease=lease, on_failure=on_store_failure)
+    ledger = _memory.get(identity)
+    if ledger is None:
+        ledger = _memory[identity] = MemoryLedger(
+            plan, clock.now, lease=_LEASE * clock.speed, wall=time.time
+        )
+    elif _plans[identity] != plan:
+        ledger.change_plan(plan)
+    return ledger

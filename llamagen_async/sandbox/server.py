@@ -43,7 +43,8 @@ class SandboxServer:
         ```
 
     Args:
-        service: What answers. Its `public_url` and `epoch` are set on entering.
+        service: What answers, and for this server alone: time must not go back for it. Its
+            `public_url` and `epoch` are set on entering.
         port: The port to listen on; 0 takes a free one.
         speed: How many times faster than real time the API's clock runs.
         latency: The least and the most seconds of the API's clock that a round trip takes. Half
@@ -72,6 +73,7 @@ class SandboxServer:
         self._latency_stream: Final = Random(f"{service.seed}/latency")
         self._gallery: Final = Gallery(lambda name: service.finished(name, self.now()))
         self._started = 0.0
+        self._ran = 0.0
         self._closing = asyncio.Event()
         self._runner: web.AppRunner | None = None
 
@@ -81,8 +83,9 @@ class SandboxServer:
         return f"http://{HOST}:{self._port}/v1"
 
     def now(self) -> float:
-        """Return the seconds of the API's clock since the server was entered."""
-        return (asyncio.get_running_loop().time() - self._started) * self.speed
+        """Return the seconds that the API's clock has run: while the server was entered."""
+        running = asyncio.get_running_loop().time() - self._started if self._runner else 0.0
+        return self._ran + running * self.speed
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=MAX_BODY)
@@ -90,7 +93,6 @@ class SandboxServer:
         app.router.add_route("*", "/{path:.*}", self._serve_call)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN)
         await runner.setup()
-        self._runner = runner
         try:
             listening = socket.create_server((HOST, self._port))
             self._port = listening.getsockname()[1]
@@ -98,9 +100,10 @@ class SandboxServer:
         except BaseException:
             await runner.cleanup()
             raise
+        self._runner = runner
         self._closing.clear()
         self._started = asyncio.get_running_loop().time()
-        self.service.epoch = time.time()
+        self.service.epoch = time.time() - self._ran
         self.service.public_url = f"http://{HOST}:{self._port}"
         return self
 
@@ -113,7 +116,8 @@ class SandboxServer:
         self._closing.set()
         if self._runner is not None:
             await self._runner.cleanup()
-            self._runner = None
+            # What was counted stays counted: if it is entered again, its clock goes on.
+            self._ran, self._runner = self.now(), None
 
     async def _serve_call(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -166,13 +170,13 @@ def _ranged(request: web.Request, content: bytes, content_type: str) -> web.Resp
     """Return the whole content, or the part of it that `Range` asks for."""
     total = len(content)
     headers = {"Content-Type": content_type, "Accept-Ranges": "bytes"}
+    if not request.headers.get("Range", "").startswith("bytes="):
+        return web.Response(body=content, headers=headers)
     try:
         asked = request.http_range
     except ValueError:
         headers["Content-Range"] = f"bytes */{total}"
         return web.Response(status=416, headers=headers)
-    if asked.start is None and asked.stop is None:
-        return web.Response(body=content, headers=headers)
     start, stop, _ = asked.indices(total)
     if start >= stop:
         headers["Content-Range"] = f"bytes */{total}"

@@ -1,6 +1,6 @@
 """What is sent when a slot is free, and when a generation is looked at again."""
 
-from llamagen_async.scheduling.dispatcher import Dispatcher, DispatchStats
+from llamagen_async.scheduling.dispatcher import Dispatcher, DispatchStats, RequestReport
 from llamagen_async.scheduling.forecast import DurationForecast
 from llamagen_async.scheduling.policy import Action, Situation, choose
 from llamagen_async.scheduling.poller import Poller
@@ -13,6 +13,7 @@ __all__ = [
     "DurationForecast",
     "Generation",
     "Poller",
+    "RequestReport",
     "Situation",
     "Watch",
     "Watches",

@@ -8,13 +8,12 @@ task that decides lives only while there is something to decide.
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 
@@ -22,12 +21,14 @@ from llamagen_async.clock import Clock
 from llamagen_async.errors import (
     APIConnectionError,
     ClientClosedError,
+    LlamaGenError,
     QuotaExhaustedError,
     RateLimitError,
     SubmissionUncertainError,
 )
-from llamagen_async.plans import HOUR, RequestKind
+from llamagen_async.plans import RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter, Slot
+from llamagen_async.scheduling.jobs import Job, JobQueue
 from llamagen_async.scheduling.policy import (
     Action,
     Situation,
@@ -37,7 +38,9 @@ from llamagen_async.scheduling.policy import (
 )
 from llamagen_async.scheduling.watches import Watch, Watches
 
-__all__ = ["DispatchStats", "Dispatcher"]
+__all__ = ["CheckListener", "DispatchStats", "Dispatcher", "RequestReport"]
+
+_logger = logging.getLogger(__name__)
 
 _LEAST_WAIT: Final = 0.01
 """Seconds between two decisions that find nothing to send, at least."""
@@ -59,36 +62,34 @@ class DispatchStats:
     """Requests that were sent again, after a refusal or a failure."""
 
 
-@attrs.define(eq=False)
-class _Job:
-    """One request that somebody waits for."""
+@attrs.frozen
+class RequestReport:
+    """What became of one request, for metrics."""
 
     kind: RequestKind
-    call: Callable[[Slot], Awaitable[Any]]
-    future: asyncio.Future[Any]
-    urgent: bool = True
-    wait_for_quota: bool = False
-    orphaned: Callable[[Any], None] | None = None
-    rank: tuple[bool, bool, int] = (False, False, 0)
-    """Interactive before batch, billed before reads, first come first served."""
-    requeue: bool = True
-    """Whether a refusal puts it back into the queue; a check is chosen anew instead."""
-    launched: bool = False
-    """Whether it is on its way, or has been."""
-    refusals: int = 0
-    """How often the server refused it with a 429."""
+    """What it did."""
+    outcome: str
+    """`answered`, `refused` (429), `failed`, or `not sent` (no connection was made)."""
+    waited: float
+    """Seconds from being asked for to being sent, by the server's clock."""
+    took: float
+    """Seconds from being sent to its end, by the server's clock."""
 
-    def succeed(self, result: Any) -> None:
-        """Hand the result to the caller, or to `orphaned` if the caller is gone."""
-        if not self.future.done():
-            self.future.set_result(result)
-        elif self.orphaned is not None:
-            self.orphaned(result)
 
-    def fail(self, error: Exception) -> None:
-        """Hand the error to the caller, if there still is one."""
-        if not self.future.done():
-            self.future.set_exception(error)
+class CheckListener(Protocol):
+    """Who has to know what became of status checks: the poller."""
+
+    def checked(self, watch: Watch, sent_at: float, future: asyncio.Future[Any]) -> None:
+        """Take the outcome of a check that was sent at `sent_at`."""
+        ...
+
+    def blocked(self, until: float, error: QuotaExhaustedError) -> None:
+        """Take note that no check can be sent before `until`."""
+        ...
+
+    def broken(self, error: Exception) -> None:
+        """Take note that no check can be sent, and why."""
+        ...
 
 
 @attrs.define(eq=False)
@@ -108,7 +109,7 @@ class _Wait:
     seconds: float
 
 
-_Choice = _Job | Watch | _Wait
+_Choice = Job | Watch | _Wait
 """What a free slot is used for."""
 
 
@@ -119,7 +120,8 @@ class Dispatcher:
         limiter: Hands out the slots.
         watches: The status checks to choose from.
         clock: The server's clock.
-        checked: Told the outcome of each status check: the watch, when it was sent, the future.
+        listener: Told what became of checks, and when waiting takes long or can't go on.
+        on_request: Told of each request once it has ended.
     """
 
     def __init__(
@@ -127,16 +129,17 @@ class Dispatcher:
         limiter: Limiter,
         watches: Watches,
         clock: Clock,
-        checked: Callable[[Watch, float, asyncio.Future[Any]], None],
+        listener: CheckListener,
+        on_request: Callable[[RequestReport], None] | None = None,
     ) -> None:
         self.stats = DispatchStats()
         self._limiter = limiter
         self._watches = watches
         self._clock = clock
-        self._checked = checked
-        self._queue: list[tuple[tuple[bool, bool, int], _Job]] = []
-        self._numbers = itertools.count()
-        self._sending: dict[asyncio.Task[None], _Job] = {}
+        self._listener = listener
+        self._on_request = on_request
+        self._queue = JobQueue()
+        self._sending: dict[asyncio.Task[None], tuple[Job, Slot]] = {}
         self._closed = False
         # Checks that are not metered must not stand behind creates that wait for a slot.
         together = limiter.plan.meters(RequestKind.STATUS)
@@ -152,39 +155,46 @@ class Dispatcher:
         call: Callable[[Slot], Awaitable[Any]],
         *,
         urgent: bool = True,
+        max_wait: float | None = None,
         wait_for_quota: bool = False,
         orphaned: Callable[[Any], None] | None = None,
     ) -> Any:
         """Send a request when its turn has come, and return what `call` returns.
 
-        A request that a rate limit refused goes back to the head of the queue.
+        A request that a rate limit refused goes back to its place in the queue.
 
         Args:
             kind: What the request does.
             call: Sends it once, in the slot it is given.
             urgent: Whether somebody waits for it interactively.
+            max_wait: Seconds that it may wait for a slot; `None` is any time within the short
+                windows.
             wait_for_quota: Wait for tomorrow's quota instead of raising.
             orphaned: Told the result if the caller was cancelled while it was on its way.
 
         Raises:
-            QuotaExhaustedError: A long window has no room for it; nothing was sent.
+            QuotaExhaustedError: It would wait too long; nothing was sent.
+            QuotaStoreError: The store of spent requests is away; nothing was sent.
             ClientClosedError: The client was closed before it was sent.
         """
         if self._closed:
             raise ClientClosedError("the client is closed; nothing was sent")
         if not wait_for_quota and (error := await self._quota_error(kind)):
             raise error
-        job = _Job(
+        job = Job(
             kind=kind,
             call=call,
             future=asyncio.get_running_loop().create_future(),
+            since=self._clock.now(),
             urgent=urgent,
+            max_wait=max_wait,
             wait_for_quota=wait_for_quota,
             orphaned=orphaned,
-            rank=(not urgent, not kind.is_billed, next(self._numbers)),
         )
         if self._limiter.plan.meters(kind):
-            heapq.heappush(self._queue, (job.rank, job))
+            self._queue.push(job)
+            job.future.add_done_callback(lambda _: self.wake())
+            self._tell_impatient()
             self.wake()
         else:
             self._launch(job, await self._limiter.acquire(kind))
@@ -194,56 +204,70 @@ class Dispatcher:
         """Decide anew: something was added or has changed."""
         for lane in self._lanes:
             lane.wake.set()
-            if lane.task is None and not self._closed and self._has_work(lane):
+            work = self._has_work(lane)
+            if lane.task is None and work and not self._closed:
                 lane.task = asyncio.create_task(self._run(lane))
+            elif lane.task is not None and not work:
+                lane.task.cancel()  # it may wait for a slot that nobody needs any more
 
     async def aclose(self, grace: float) -> None:
         """Send nothing more; give billed requests on their way `grace` real seconds to return."""
         self._closed = True
-        for _, job in self._queue:
+        for job in self._queue:
             job.fail(ClientClosedError("the client was closed before the request was sent"))
-        self._queue.clear()
-        for task, job in self._sending.items():
+        for task, (job, _) in self._sending.items():
             if not job.kind.is_billed:
                 task.cancel()
         if self._sending:
             await asyncio.wait(self._sending, timeout=grace)
+        left = list(self._sending.values())
         tasks = [*self._sending, *(lane.task for lane in self._lanes if lane.task)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    @property
-    def queued(self) -> int:
-        """Requests that wait for a slot."""
-        return sum(not job.future.done() for _, job in self._queue)
+        for job, slot in left:
+            # Only those that were cancelled before their first step: the others have reported.
+            job.fail(ClientClosedError("the client was closed before the request was sent"))
+            await slot.give_back()
 
     def _has_work(self, lane: _Lane) -> bool:
-        return (lane.queue and bool(self._queue)) or (lane.checks and len(self._watches) > 0)
+        return (lane.queue and self._queue.head() is not None) or (
+            lane.checks and len(self._watches) > 0
+        )
 
     async def _run(self, lane: _Lane) -> None:
         try:
             while self._has_work(lane):
                 lane.wake.clear()
-                quota_left = await self._quota_left()
-                await self._tell_unaffordable(quota_left)
-                choice = self._choose(lane, quota_left)
+                await self._tell_unaffordable()
+                choice = self._choose(lane, self._limiter.quota_left)
                 if isinstance(choice, _Wait):
                     await self._clock.wait(lane.wake, choice.seconds)
                     continue
-                kind = choice.kind if isinstance(choice, _Job) else RequestKind.STATUS
-                slot = await self._limiter.acquire(kind)
+                kind = choice.kind if isinstance(choice, Job) else RequestKind.STATUS
+                slot = await self._limiter.acquire(kind, blocked=self._blocked)
                 # The wait may have been long: choose again what the slot is worth most for.
                 left = slot.grant.quota_left
                 choice = self._choose(lane, None if left is None else left + 1)
                 if isinstance(choice, _Wait):
                     await slot.give_back()
-                elif isinstance(choice, _Job):
+                elif isinstance(choice, Job):
                     self._launch(choice, slot)
                 else:
                     self._check(choice, slot)
+        except Exception as error:  # noqa: BLE001  # nobody may wait for ever for what broke
+            self._fail_all(error)
         finally:
             lane.task = None
+            self.wake()  # work that came while this task was being cancelled
+
+    def _fail_all(self, error: Exception) -> None:
+        """Tell everyone who waits that the limits can't be kept, so that nothing is sent."""
+        if not isinstance(error, LlamaGenError):
+            _logger.error("the dispatcher failed", exc_info=error)
+        for job in self._queue:
+            job.fail(error)
+        self._listener.broken(error)
 
     def _choose(self, lane: _Lane, quota_left: int | None) -> _Choice:
         now = self._clock.now()
@@ -267,23 +291,17 @@ class Dispatcher:
         wait = self._watches.next_at(check_threshold(situation)) - now
         return _Wait(max(_LEAST_WAIT, min(wait, _LONGEST_WAIT)))
 
-    def _head(self, quota_left: int | None) -> _Job | None:
+    def _head(self, quota_left: int | None) -> Job | None:
         """Return the request whose turn it is, if the plan's long windows have room for it."""
-        queue = self._queue
-        while queue and (queue[0][1].launched or queue[0][1].future.done()):
-            heapq.heappop(queue)
-        if not queue or quota_left is None or self._can_afford(queue[0][1], quota_left, ahead=0):
-            return queue[0][1] if queue else None
-        for _, job in sorted(queue):
-            waiting = not (job.launched or job.future.done())
-            if waiting and self._can_afford(job, quota_left, ahead=0):
-                return job
-        return None
+        head = self._queue.head()
+        if head is None or quota_left is None or self._affords(head.kind, quota_left):
+            return head
+        return next((job for job in self._queue if self._affords(job.kind, quota_left)), None)
 
-    def _launch(self, job: _Job, slot: Slot) -> None:
+    def _launch(self, job: Job, slot: Slot) -> None:
         job.launched = True
         task = asyncio.create_task(self._send(job, slot))
-        self._sending[task] = job
+        self._sending[task] = (job, slot)
         task.add_done_callback(self._sent)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
@@ -292,62 +310,126 @@ class Dispatcher:
 
     def _check(self, watch: Watch, slot: Slot) -> None:
         watch.in_flight = True
-        job = _Job(
-            kind=RequestKind.STATUS,
-            call=watch.fetch,
-            future=asyncio.get_running_loop().create_future(),
-            requeue=False,
-        )
-        job.future.add_done_callback(partial(self._checked, watch, self._clock.now()))
+        now = self._clock.now()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        job = Job(RequestKind.STATUS, watch.fetch, future, since=now, requeue=False)
+        job.future.add_done_callback(partial(self._listener.checked, watch, now))
         self._launch(job, slot)
 
-    async def _send(self, job: _Job, slot: Slot) -> None:
+    async def _send(self, job: Job, slot: Slot) -> None:
         """Send one request in its slot, and report what became of both."""
         if job.future.done():  # cancelled since it was chosen
             await slot.give_back()
             return
         self.stats.sent[job.kind] += 1
+        sent_at = self._clock.now()
+        outcome = "failed"
         try:
             result = await job.call(slot)
         except RateLimitError as error:
+            outcome = "refused"
             self.stats.refused += 1
             await slot.commit(refused=True, retry_after=error.retry_after)
             self._refused(job, error)
         except APIConnectionError as error:
+            job.fail(error)
             if error.request_sent:
                 await slot.commit()
             else:
                 self.stats.sent[job.kind] -= 1
+                outcome = "not sent"
                 await slot.give_back()
-            job.fail(error)
         except asyncio.CancelledError:
             job.fail(_interrupted(job))
             await slot.commit()
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
-            await slot.commit()
             job.fail(error)
+            await slot.commit()
         else:
+            outcome = "answered"
             job.succeed(result)
             await slot.commit()
+        finally:
+            self._report(job, outcome, sent_at)
 
-    def _refused(self, job: _Job, error: RateLimitError) -> None:
+    def _report(self, job: Job, outcome: str, sent_at: float) -> None:
+        if self._on_request is None:
+            return
+        now = self._clock.now()
+        report = RequestReport(job.kind, outcome, sent_at - job.since, now - sent_at)
+        try:
+            self._on_request(report)
+        except Exception:
+            _logger.exception("on_request raised")
+
+    def _refused(self, job: Job, error: RateLimitError) -> None:
         job.refusals += 1
         if not job.requeue or job.refusals > _MOST_REFUSALS or self._closed:
             job.fail(error)
         elif not job.future.done():
             self.stats.retries += 1
-            job.launched = False
-            heapq.heappush(self._queue, (job.rank, job))
+            self._queue.push(job)
 
-    async def _quota_left(self) -> int | None:
-        if not self._limiter.plan.quotas:
+    # What would wait too long is told so at once, in three places: when it is asked for, when the
+    # limiter learns how long the wait is, and when checks have used up what was left of a quota.
+
+    async def _quota_error(self, kind: RequestKind) -> QuotaExhaustedError | None:
+        """Return the error for a new request that the plan's long windows have no room for."""
+        plan = self._limiter.plan
+        if not plan.quotas or not plan.meters(kind):
             return None
-        windows = (await self._limiter.snapshot()).windows
-        return min(window.free for window in windows if window.limit.per >= HOUR)
+        quota_left = await self._limiter.fresh_quota_left()
+        if not kind.is_billed:
+            return None if quota_left > 0 else await self._exhausted(position=0)
+        ahead = sum(job.kind.is_billed for job in self._queue)
+        if self._affords(kind, quota_left, ahead=ahead):
+            return None
+        return await self._exhausted(position=self._running + self._slots_each * (ahead + 1) - 1)
 
-    def _can_afford(self, job: _Job, quota_left: int, *, ahead: int) -> bool:
-        if not job.kind.is_billed:
+    async def _tell_unaffordable(self) -> None:
+        if self._limiter.quota_left is None:
+            return
+        patient = (job for job in self._queue if job.wait_for_quota)
+        doomed = [job for job in self._queue if not self._affords(job.kind, 0)]
+        if not doomed or next(patient, None) is doomed[0]:
+            return
+        quota_left = self._limiter.quota_left
+        if all(self._affords(job.kind, quota_left) for job in doomed):
+            return
+        quota_left = await self._limiter.fresh_quota_left()
+        for job in doomed:
+            if job.waiting and not job.wait_for_quota and not self._affords(job.kind, quota_left):
+                job.fail(await self._exhausted(position=self._running + self._slots_each - 1))
+
+    def _blocked(self) -> None:
+        """Tell those who would wait longer than they may, now that the wait is known."""
+        self._tell_impatient()
+        until, limit = self._limiter.blocked_until, self._limiter.blocked_by
+        if until is not None and limit is not None:
+            self._listener.blocked(until, self._error(limit, until - self._clock.now()))
+
+    def _tell_impatient(self) -> None:
+        until, limit = self._limiter.blocked_until, self._limiter.blocked_by
+        if until is None or all(job.max_wait is None for job in self._queue):
+            return
+        rate = self._limiter.plan.rate
+        for place, job in enumerate(self._queue):
+            # A lower bound: no more than `rate.limit` slots come back in one window.
+            wait = until + place // rate.limit * rate.per - job.since
+            if job.max_wait is not None and wait > job.max_wait:
+                job.fail(self._error(limit or rate, wait + job.since - self._clock.now()))
+
+    async def _exhausted(self, *, position: int) -> QuotaExhaustedError:
+        projected = await self._limiter.projected(position)
+        return self._error(projected.limit or self._limiter.plan.quotas[0], projected.delay)
+
+    def _error(self, limit: RateLimit, delay: float) -> QuotaExhaustedError:
+        wait = self._clock.real(max(0.0, delay))
+        return QuotaExhaustedError(limit, wait, datetime.now(UTC) + timedelta(seconds=wait))
+
+    def _affords(self, kind: RequestKind, quota_left: int, *, ahead: int = 0) -> bool:
+        if not kind.is_billed:
             return True
         return can_afford(
             quota_left, running=self._running, ahead=ahead, slots_each=self._slots_each
@@ -355,43 +437,15 @@ class Dispatcher:
 
     @property
     def _running(self) -> int:
-        billed = sum(job.kind.is_billed for job in self._sending.values())
+        billed = sum(job.kind.is_billed for job, _ in self._sending.values())
         return len(self._watches) + billed
 
     @property
     def _slots_each(self) -> int:
         return 1 + self._limiter.plan.meters(RequestKind.STATUS)
 
-    async def _quota_error(self, kind: RequestKind) -> QuotaExhaustedError | None:
-        """Return the error for a new request that the plan's long windows have no room for."""
-        quota_left = await self._quota_left()
-        if quota_left is None or not self._limiter.plan.meters(kind):
-            return None
-        if not kind.is_billed:
-            return None if quota_left > 0 else await self._exhausted(position=0)
-        ahead = sum(not job.future.done() and job.kind.is_billed for _, job in self._queue)
-        if can_afford(quota_left, running=self._running, ahead=ahead, slots_each=self._slots_each):
-            return None
-        return await self._exhausted(position=self._running + self._slots_each * (ahead + 1) - 1)
 
-    async def _tell_unaffordable(self, quota_left: int | None) -> None:
-        """Tell those in the queue who would wait for a quota that checks have used up since."""
-        if quota_left is None:
-            return
-        for _, job in self._queue:
-            waiting = not (job.launched or job.future.done() or job.wait_for_quota)
-            if waiting and not self._can_afford(job, quota_left, ahead=0):
-                position = self._running + self._slots_each - 1
-                job.fail(await self._exhausted(position=position))
-
-    async def _exhausted(self, *, position: int) -> QuotaExhaustedError:
-        projected = await self._limiter.ledger.projected(position)
-        wait = self._clock.real(projected.delay)
-        limit = projected.limit or self._limiter.plan.quotas[0]
-        return QuotaExhaustedError(limit, wait, datetime.now(UTC) + timedelta(seconds=wait))
-
-
-def _interrupted(job: _Job) -> Exception:
+def _interrupted(job: Job) -> Exception:
     if job.kind.is_billed:
         return SubmissionUncertainError(None, "the client was closed before the answer came")
     return ClientClosedError("the client was closed before the answer came")

@@ -11,13 +11,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import attrs
 import backoff
 
 from llamagen_async.clock import Clock
-from llamagen_async.errors import RateLimitError, WaitTimeoutError
+from llamagen_async.errors import QuotaExhaustedError, RateLimitError, WaitTimeoutError
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, Slot
-from llamagen_async.scheduling.dispatcher import Dispatcher
+from llamagen_async.scheduling.dispatcher import Dispatcher, RequestReport
 from llamagen_async.scheduling.forecast import DurationForecast
 from llamagen_async.scheduling.watches import Generation, Watch, Watches
 from llamagen_async.transport import is_retriable
@@ -32,6 +33,14 @@ _MOST_REMEMBERED: Final = 10_000
 """How many acceptances are remembered for generations that nobody waits for yet."""
 
 
+@attrs.frozen(eq=False)
+class _Waiter:
+    """Somebody who waits for a generation."""
+
+    future: asyncio.Future[Generation]
+    deadline: float
+
+
 class Poller:
     """Waits for the generations of one client.
 
@@ -39,18 +48,26 @@ class Poller:
         limiter: Hands out the slots.
         clock: The server's clock.
         max_retries: How many checks in a row may fail before whoever waits is told.
+        on_request: Told of each request once it has ended.
     """
 
-    def __init__(self, limiter: Limiter, clock: Clock, *, max_retries: int) -> None:
+    def __init__(
+        self,
+        limiter: Limiter,
+        clock: Clock,
+        *,
+        max_retries: int,
+        on_request: Callable[[RequestReport], None] | None = None,
+    ) -> None:
         self.finished = 0
         """How many generations were seen to end."""
         self._clock = clock
         self._max_retries = max_retries
         self._watches = Watches(DurationForecast())
-        self._waiters: dict[str, list[asyncio.Future[Generation]]] = {}
+        self._waiters: dict[str, list[_Waiter]] = {}
         self._accepted: dict[str, float] = {}
         self._reads: dict[str, asyncio.Task[Any]] = {}
-        self.dispatcher = Dispatcher(limiter, self._watches, clock, self._checked)
+        self.dispatcher = Dispatcher(limiter, self._watches, clock, self, on_request)
 
     def accepted(self, id_: str) -> None:
         """Remember when the server accepted a generation: now."""
@@ -70,10 +87,12 @@ class Poller:
 
         Raises:
             WaitTimeoutError: It has not ended in time; it goes on.
+            QuotaExhaustedError: No check can be sent before time is up; it goes on.
             LlamaGenError: Its status can't be had.
         """
         future: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(id_, []).append(future)
+        waiter = _Waiter(future, self._clock.now() + timeout)
+        self._waiters.setdefault(id_, []).append(waiter)
         if self._watches.get(id_) is None:
             self._watches.add(Watch(id_, fetch, self._accepted_at(id_)))
         self.dispatcher.wake()
@@ -83,7 +102,7 @@ class Poller:
         except TimeoutError:
             raise WaitTimeoutError(id_, timeout) from None
         finally:
-            self._leave(id_, future)
+            self._leave(id_, waiter)
 
     async def read(self, id_: str, fetch: Callable[[Slot], Awaitable[Generation]]) -> Generation:
         """Return a generation as it stands now; those who ask at the same time share the answer."""
@@ -99,6 +118,32 @@ class Poller:
         watch = self._watches.get(generation.id)
         if watch is not None:
             self._learn(watch, generation, looked_at=self._clock.now())
+
+    def checked(self, watch: Watch, sent_at: float, future: asyncio.Future[Generation]) -> None:
+        """Learn from the outcome of a check."""
+        watch.in_flight = False
+        error = None if future.cancelled() else future.exception()
+        if error is None and not future.cancelled():
+            self._learn(watch, future.result(), looked_at=sent_at)
+        elif error is not None and not isinstance(error, RateLimitError):
+            watch.failures += 1
+            if is_retriable(error, RequestKind.STATUS) and watch.failures <= self._max_retries:
+                delay = backoff.full_jitter(min(_LONGEST_BACKOFF, 2.0**watch.failures))
+                watch.not_before = self._clock.now() + delay
+            else:
+                self._settle(watch.id, error)
+        self.dispatcher.wake()
+
+    def blocked(self, until: float, error: QuotaExhaustedError) -> None:
+        """Tell those whose time will be up before any check can be sent."""
+        for waiter in [one for waiters in self._waiters.values() for one in waiters]:
+            if waiter.deadline < until and not waiter.future.done():
+                waiter.future.set_exception(error)
+
+    def broken(self, error: Exception) -> None:
+        """Tell all who wait that no check can be sent."""
+        for id_ in list(self._waiters):
+            self._settle(id_, error)
 
     async def aclose(self, grace: float) -> None:
         """Stop; give billed requests on their way `grace` real seconds to return."""
@@ -122,30 +167,17 @@ class Poller:
             return known
         return self._clock.now() - self._watches.forecast.quantile(0.5)
 
-    def _leave(self, id_: str, future: asyncio.Future[Generation]) -> None:
+    def _leave(self, id_: str, waiter: _Waiter) -> None:
         waiters = self._waiters.get(id_, [])
-        if future in waiters:
-            waiters.remove(future)
+        if waiter in waiters:
+            waiters.remove(waiter)
         if not waiters:
             self._waiters.pop(id_, None)
             watch = self._watches.get(id_)
             if watch is not None:
                 self._accepted[id_] = watch.accepted_at
                 self._watches.remove(id_)
-
-    def _checked(self, watch: Watch, sent_at: float, future: asyncio.Future[Generation]) -> None:
-        watch.in_flight = False
-        error = None if future.cancelled() else future.exception()
-        if error is None and not future.cancelled():
-            self._learn(watch, future.result(), looked_at=sent_at)
-        elif error is not None and not isinstance(error, RateLimitError):
-            watch.failures += 1
-            if is_retriable(error, RequestKind.STATUS) and watch.failures <= self._max_retries:
-                delay = backoff.full_jitter(min(_LONGEST_BACKOFF, 2.0**watch.failures))
-                watch.not_before = self._clock.now() + delay
-            else:
-                self._settle(watch.id, error)
-        self.dispatcher.wake()
+                self.dispatcher.wake()
 
     def _learn(self, watch: Watch, generation: Generation, *, looked_at: float) -> None:
         now = self._clock.now()
@@ -156,13 +188,13 @@ class Poller:
 
     def _settle(self, id_: str, outcome: Generation | BaseException) -> None:
         self._watches.remove(id_)
-        for future in self._waiters.pop(id_, []):
-            if future.done():
+        for waiter in self._waiters.pop(id_, []):
+            if waiter.future.done():
                 continue
             if isinstance(outcome, BaseException):
-                future.set_exception(outcome)
+                waiter.future.set_exception(outcome)
             else:
-                future.set_result(outcome)
+                waiter.future.set_result(outcome)
 
 
 def _forget(task: asyncio.Task[Any]) -> None:

@@ -13,7 +13,14 @@ import pytest
 
 from llamagen_async import InvalidRequestError, LlamaGenClient, Plan, RateLimit, RequestKind
 from llamagen_async.clock import Clock
-from llamagen_async.ratelimit import Limiter, MemoryLedger, Slot, shared_limiter
+from llamagen_async.ratelimit import (
+    Identity,
+    Limiter,
+    MemoryLedger,
+    Slot,
+    close_limiter,
+    open_limiter,
+)
 from llamagen_async.simulation import run
 
 PLAN = Plan("test", limits=RateLimit(10, per=60))
@@ -302,8 +309,7 @@ def test_clients_of_one_key_share_one_limiter_in_a_loop() -> None:
         url, used = "https://shared.invalid/v1", []
         for _ in range(3):
             async with LlamaGenClient("same", plan=PLAN, base_url=url) as client:
-                limiter = shared_limiter("same", url, PLAN, Clock())
-                await (await limiter.acquire(STATUS)).commit()
+                await spend_one("same", url, PLAN)
                 used.append((await client.limits()).windows[0].used)
         return used
 
@@ -315,14 +321,11 @@ def test_two_open_clients_of_one_key_cannot_have_different_plans() -> None:
 
     async def main() -> int:
         url = "https://plans.invalid/v1"
-        async with LlamaGenClient("same", plan="demo", base_url=url) as client:
-            limiter = shared_limiter("same", url, Plan.DEMO, Clock())
-            await (await limiter.acquire(STATUS)).commit()
+        async with LlamaGenClient("same", plan="demo", base_url=url):
+            await spend_one("same", url, Plan.DEMO)
             other = LlamaGenClient("same", plan="paid", base_url=url)
             with pytest.raises(InvalidRequestError, match="plan: got 'paid', allowed is 'demo'"):
                 await other.limits()
-        del client, limiter, other
-        gc.collect()
         async with LlamaGenClient("same", plan="paid", base_url=url) as client:
             return (await client.limits()).windows[0].used
 
@@ -331,14 +334,13 @@ def test_two_open_clients_of_one_key_cannot_have_different_plans() -> None:
 
 def test_loops_in_two_threads_keep_one_limit_together() -> None:
     """Two clients with one key, each in a thread of its own: never more than the plan allows."""
-    speed = 600.0
+    identity = Identity.of("threads", "https://threads.invalid/v1", 600.0, None)
     plan = Plan("threads", limits=RateLimit(5, per=60))
-    ledger_log: list[tuple[float, float]] = []
-    lock = threading.Lock()
+    log: list[tuple[float, float]] = []
 
     async def work() -> None:
-        clock = Clock(speed)
-        limiter = shared_limiter("threads", "https://threads.invalid/v1", plan, clock)
+        clock = Clock(identity.speed)
+        limiter = open_limiter(identity, plan, timeout=30)
 
         async def one() -> None:
             slot = await limiter.acquire(STATUS)
@@ -346,20 +348,28 @@ def test_loops_in_two_threads_keep_one_limit_together() -> None:
             await asyncio.sleep(0.001)
             answered = clock.now()
             await slot.commit()
-            with lock:
-                ledger_log.append((sent, answered))
+            log.append((sent, answered))
 
         await asyncio.gather(*(one() for _ in range(15)))
+        await close_limiter(identity, limiter)
 
     threads = [threading.Thread(target=asyncio.run, args=(work(),)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(ledger_log) == 30
-    log = sorted(ledger_log)
+    assert len(log) == 30
+    log.sort()
     for earlier, later in zip(log, log[5:], strict=False):
         assert later[0] >= earlier[1] + 60, "the sixth left within a window after the first"
+
+
+async def spend_one(api_key: str, url: str, plan: Plan) -> None:
+    """Use one slot of the limiter that the clients of a key share."""
+    identity = Identity.of(api_key, url, 1.0, None)
+    limiter = open_limiter(identity, plan, timeout=30)
+    await (await limiter.acquire(STATUS)).commit()
+    await close_limiter(identity, limiter)
 
 
 def run_with(use: Callable[[Limiter], Awaitable[list[float]]], plan: Plan = PLAN) -> list[float]:
@@ -375,8 +385,10 @@ def test_a_slot_says_nothing_of_the_key() -> None:
     """Neither does the ledger."""
 
     async def main() -> str:
-        limiter = shared_limiter("very-secret", "https://repr.invalid/v1", PLAN, Clock())
+        identity = Identity.of("very-secret", "https://repr.invalid/v1", 1.0, None)
+        limiter = open_limiter(identity, PLAN, timeout=30)
         slot: Slot = await limiter.acquire(STATUS)
-        return f"{limiter!r} {slot!r} {limiter.ledger!r}"
+        await close_limiter(identity, limiter)
+        return f"{identity!r} {limiter!r} {slot!r} {limiter.ledger!r}"
 
     assert "very-secret" not in run(main())

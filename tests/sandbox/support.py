@@ -56,3 +56,21 @@ def multipart(name: str = "file", content: bytes = b"\x89PNG\r\n\x00") -> tuple[
         + b"\r\n--edge--\r\n"
     )
     return "multipart/form-data; boundary=edge", body
+
+
+def finished_comic(service: SandboxService, **fields: Any) -> str:
+    """Create a comic at 0 that is done at 60; return its id."""
+    reply = create(service, 0.0, **fields)
+    assert reply.status == 200
+    return str(reply.json()["id"])
+
+
+def change(service: SandboxService, name: str, now: float, **fields: Any) -> Reply:
+    """Send a change of a comic."""
+    return call(service, "PATCH", f"{GENERATIONS}/{name}", fields, now=now)
+
+
+def upload(service: SandboxService, content_type: str, body: bytes) -> Reply:
+    """Send an upload."""
+    headers = {"authorization": f"Bearer {PAID_KEY}", "content-type": content_type}
+    return service.handle(Call("POST", "/v1/comics/upload", headers, body=body), 0.0)

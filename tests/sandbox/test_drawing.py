@@ -67,7 +67,8 @@ def test_a_style_with_colours_is_drawn_in_colour() -> None:
 
 
 @pytest.mark.parametrize(
-    "caption", ["", "!", LONG, "W" * 300, '"Hello there," said the cat.', "日本の猫", "🐱🚀", "\x00\n"]
+    "caption",
+    ["", "!", LONG, "W" * 300, '"Hello there," said the cat.', "日本の猫", "🐱🚀", "\x00\n"],
 )
 @pytest.mark.parametrize("size", [SMALL, (64, 200), (300, 40), (16, 16)])
 def test_any_caption_can_be_drawn_at_any_size(caption: str, size: tuple[int, int]) -> None:
@@ -84,10 +85,18 @@ def test_no_caption_and_no_seed_breaks_the_drawing(caption: str, seed: int) -> N
 def test_every_figure_can_be_drawn_in_every_mood(figure: str) -> None:
     captions = (f"{figure}", f"{figure}!", f"superhero {figure} fights", f"{figure} and a cat")
     pictures = {
-        draw_panel(caption, size=SMALL, seed=seed)
-        for seed, caption in enumerate(captions * 3)
+        draw_panel(caption, size=SMALL, seed=seed) for seed, caption in enumerate(captions * 3)
     }
     assert len(pictures) == len(captions) * 3
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["beach", "castle", "city", "desert", "forest", "hill", "house", "moon", "sea", "nowhere"],
+)
+def test_every_place_can_be_drawn_in_every_light(word: str) -> None:
+    pictures = {draw_panel(f"A cat and a {word}", size=SMALL, seed=seed) for seed in range(12)}
+    assert len(pictures) == 12
 
 
 # Pages and animations.
@@ -121,7 +130,7 @@ def test_an_animation_is_a_gif_that_moves() -> None:
     ("text", "spelled"),
     [
         ("Café über Łódź", "Cafe uber Lodz"),
-        ("Straße – “ja” …", 'Strasse - "ja" ...'),
+        ("Straße \u2013 “ja” …", 'Strasse - "ja" ...'),
         ("Привет, Мир!", "Privet, Mir!"),
         ("ひらがな 한국", "hiragana hangug"),
         ("¿Qué?", "Que?"),
@@ -191,9 +200,7 @@ def test_colours_are_mixed_by_share() -> None:
         ("🐱 on the 🌊", ("cat",), "beach"),
     ],
 )
-def test_the_words_decide_who_is_where(
-    story: str, figures: tuple[str, ...], place: str
-) -> None:
+def test_the_words_decide_who_is_where(story: str, figures: tuple[str, ...], place: str) -> None:
     scene = cast_scene(story, story, "0")
     assert (scene.figures, scene.place) == (figures, place)
 

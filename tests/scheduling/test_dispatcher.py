@@ -214,6 +214,22 @@ def test_cancelled_reads_leave_nothing_behind() -> None:
     run(main())
 
 
+def test_a_queue_of_cancelled_callers_is_not_waited_for() -> None:
+    """When the last caller has gone away, nothing is left that waits for a slot on its behalf."""
+    network = network_of(ONE)
+
+    async def main() -> None:
+        async with network.client(ONE) as client:
+            await fill(client, 1)
+            gone = asyncio.create_task(client.comics.create("gone"))
+            await asyncio.sleep(1)
+            gone.cancel()
+            await asyncio.sleep(0.1)
+            assert not left_over()
+
+    run(main())
+
+
 # --- refused ------------------------------------------------------------------------------------
 
 

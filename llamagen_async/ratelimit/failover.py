@@ -1,0 +1,220 @@
+"""What to do when the store of spent requests is away: keep to less, or send nothing.
+
+With `"local"` this process goes on by itself. It cannot know what the others send, so it allows
+itself an eighth of each short window (at least one request), and begins with these windows full,
+as if the others had just used them up. What it sends meanwhile is reported to the store as soon as
+it is back. With `"raise"` a request that needs a slot raises `QuotaStoreError`.
+
+The store is asked again every few seconds, by whoever needs a slot; nobody waits for it longer
+than one operation may take.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, TypeVar
+
+import attrs
+
+from llamagen_async.clock import Clock
+from llamagen_async.errors import QuotaStoreError
+from llamagen_async.plans import Plan, RateLimit
+from llamagen_async.ratelimit.ledger import (
+    Grant,
+    Ledger,
+    LimitsSnapshot,
+    Outcome,
+    Refusal,
+    StoreError,
+)
+from llamagen_async.ratelimit.memory import MemoryLedger
+
+__all__ = ["FailoverLedger", "OnStoreFailure", "modest"]
+
+OnStoreFailure = Literal["local", "raise"]
+"""What to do when the store is away."""
+
+_logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+_SHARE: Final = 8
+"""A process that is on its own keeps to the plan's limits divided by this."""
+_ASK_AGAIN: Final = 3.0
+"""Real seconds between two attempts to reach the store."""
+
+
+@attrs.frozen
+class _LocalGrant(Grant):
+    """A slot that the store does not know of."""
+
+
+def modest(plan: Plan) -> Plan:
+    """Return what one process may send on its own, when the others' count is not known."""
+    quotas = set(plan.quotas)
+    # A long window has to hold what fills the short ones at the beginning, see `_leave_store`.
+    begin = max((_part(limit) for limit in plan.limits if limit not in quotas), default=0)
+    limits = [
+        RateLimit(_part(limit) + (begin if limit in quotas else 0), per=limit.per)
+        for limit in plan.limits
+    ]
+    return attrs.evolve(plan, limits=tuple(limits))
+
+
+def _part(limit: RateLimit) -> int:
+    return max(1, limit.limit // _SHARE)
+
+
+class FailoverLedger:
+    """A ledger over a store that may go away.
+
+    Args:
+        store: The store's ledger.
+        plan: What is counted.
+        clock: The server's clock.
+        lease: Seconds after which a slot that nobody reported on counts as spent.
+        on_failure: `"local"` or `"raise"`.
+    """
+
+    def __init__(
+        self,
+        store: Ledger,
+        plan: Plan,
+        clock: Clock,
+        *,
+        lease: float,
+        on_failure: OnStoreFailure = "local",
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._clock = clock
+        self._lease = lease
+        self._raises = on_failure == "raise"
+        self._local: MemoryLedger | None = None
+        """Counts while the store is away; `None` while it is there."""
+        self._ask_store_at = 0.0
+        self._unreported = 0
+        self._said = False
+
+    def __repr__(self) -> str:
+        return f"FailoverLedger({self._store!r})"
+
+    def change_plan(self, plan: Plan) -> None:
+        """Count the windows of another plan from now on."""
+        self._plan = plan
+        self._store.change_plan(plan)
+        if self._local is not None:
+            self._local.change_plan(modest(plan))
+
+    async def reserve(self, ticket: str) -> Grant | Refusal:
+        """Hold a slot, of the store's or of this process's own."""
+        return await self._either(
+            lambda: self._store.reserve(ticket), lambda local: self._reserve_locally(local, ticket)
+        )
+
+    async def leave(self, ticket: str) -> None:
+        """Give up the place in the line."""
+        await self._either(lambda: self._store.leave(ticket), lambda local: local.leave(ticket))
+
+    async def commit(self, grant: Grant, outcome: Outcome) -> None:
+        """Spend the slot where it was granted; a store that is away learns of it by the lease."""
+        if isinstance(grant, _LocalGrant):
+            self._unreported += 1
+            if self._local is not None:
+                await self._local.commit(grant, outcome)
+            return
+        try:
+            await self._store.commit(grant, outcome)
+        except StoreError as error:
+            local = await self._leave_store(error)
+            if outcome.refused:
+                await local.commit(grant, outcome)
+
+    async def give_back(self, grant: Grant) -> None:
+        """Free the slot of a request that never left."""
+        if isinstance(grant, _LocalGrant):
+            if self._local is not None:
+                await self._local.give_back(grant)
+            return
+        try:
+            await self._store.give_back(grant)
+        except StoreError as error:
+            await self._leave_store(error)
+
+    async def record(self, number: int) -> None:
+        """Count requests that were spent without a slot of this ledger."""
+        await self._either(lambda: self._store.record(number), lambda local: local.record(number))
+
+    async def projected(self, position: int) -> Refusal:
+        """Say how long a request with `position` others before it waits at least."""
+        return await self._either(
+            lambda: self._store.projected(position), lambda local: local.projected(position)
+        )
+
+    async def snapshot(self) -> LimitsSnapshot:
+        """Return what is known now."""
+        return await self._either(self._store.snapshot, lambda local: local.snapshot())
+
+    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` when a slot may be free earlier than was said."""
+        return self._store.subscribe(changed)
+
+    async def aclose(self) -> None:
+        """Let go of the store."""
+        await self._store.aclose()
+
+    async def _either(
+        self, use: Callable[[], Awaitable[_T]], instead: Callable[[MemoryLedger], Awaitable[_T]]
+    ) -> _T:
+        local = self._local
+        if local is not None and self._clock.now() < self._ask_store_at:
+            return await self._on_its_own(local, instead)
+        try:
+            if self._unreported:
+                number, self._unreported = self._unreported, 0
+                try:
+                    await self._store.record(number)
+                except BaseException:
+                    self._unreported += number
+                    raise
+            result = await use()
+        except StoreError as error:
+            return await self._on_its_own(await self._leave_store(error), instead)
+        if local is not None:
+            self._local = None
+            self._said = False
+            _logger.warning("the store of spent requests is back")
+        return result
+
+    async def _on_its_own(
+        self, local: MemoryLedger, instead: Callable[[MemoryLedger], Awaitable[_T]]
+    ) -> _T:
+        if self._raises:
+            raise QuotaStoreError(
+                "the store of spent requests is away; nothing was sent. Try again when it is back, "
+                "or use on_store_failure='local' to go on more slowly without it"
+            )
+        return await instead(local)
+
+    async def _leave_store(self, error: StoreError) -> MemoryLedger:
+        self._ask_store_at = self._clock.now() + _ASK_AGAIN * self._clock.speed
+        if not self._said:
+            self._said = True
+            then = "requests that need it fail" if self._raises else "going on at a modest rate"
+            _logger.warning("the store of spent requests is away (%s): %s", error, then)
+        if self._local is None:
+            plan = modest(self._plan)
+            self._local = MemoryLedger(plan, self._clock.now, lease=self._lease)
+            short = [limit.limit for limit in plan.limits if limit not in plan.quotas]
+            await self._local.record(max(short, default=0))
+        return self._local
+
+    async def _reserve_locally(self, local: MemoryLedger, ticket: str) -> Grant | Refusal:
+        answer = await local.reserve(ticket)
+        if isinstance(answer, Refusal):
+            # Nobody should sleep through the store's return.
+            again = max(0.0, self._ask_store_at - self._clock.now())
+            return Refusal(min(answer.delay, again), answer.limit)
+        return _LocalGrant(
+            answer.slot, answer.granted_at, answer.delay, answer.took_last, answer.quota_left
+        )

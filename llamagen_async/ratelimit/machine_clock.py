@@ -1,0 +1,95 @@
+"""A clock on which all processes of a machine agree, and which outlives them and the machine.
+
+A stored count needs a time that means the same to the next process, tomorrow, after a reboot. The
+wall clock does, but anybody may set it; the monotonic clock can't be set, but it begins anew with
+each boot and is not the same on two machines. So the time is carried on: stored with the count is
+an *anchor*, which is the ledger's time and what both clocks showed then. Whoever comes next adds
+what has passed since.
+
+- Same boot: what passed on the monotonic clock, which NTP can't step. On Linux that is
+  `CLOCK_BOOTTIME`, which counts suspend, too.
+- Another boot: what passed on the wall clock, for that is all that is left.
+- Unknown (a system that has no boot id): the smaller of both. A monotonic clock that shows less
+  than it did means a boot in between.
+
+Time that passes too slowly only delays requests; time that passes too fast breaks the limit. So
+the doubt always goes to "less", and never below zero: the ledger's time does not go back.
+
+What can't be detected: the wall clock set forward, or wrong at one end and right at the other,
+between the last use before a reboot and the first one after it. Time then runs ahead by that much,
+once. A clock that is set while the machine runs does nothing of the kind.
+
+`advance` does no I/O; `read_machine_clock` does nothing else. Seconds are real ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+__all__ = ["Anchor", "Reading", "advance", "read_machine_clock"]
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+"""Where Linux tells one boot from another, see `random(4)`."""
+
+
+@attrs.frozen
+class Reading:
+    """What a machine's clocks show at one moment."""
+
+    wall: float
+    """Unix time in seconds; may be set at any time."""
+    monotonic: float
+    """Seconds since an origin that is the same for all processes until the next boot."""
+    boot_id: str | None
+    """Which boot that is; `None` if the system does not say."""
+
+
+@attrs.frozen
+class Anchor:
+    """A moment on the ledger's clock, and what the machine's clocks showed then."""
+
+    now: float
+    """The ledger's time in real seconds; the first anchor of all is at 0."""
+    reading: Reading
+    """What was read at that time."""
+
+
+def advance(anchor: Anchor | None, reading: Reading) -> Anchor:
+    """Return the present moment, given the last one that was stored (`None`: there is none)."""
+    if anchor is None:
+        return Anchor(0.0, reading)
+    then = anchor.reading
+    wall = reading.wall - then.wall
+    monotonic = reading.monotonic - then.monotonic
+    if then.boot_id is not None and then.boot_id == reading.boot_id:
+        # A reading that is older than the anchor must not replace it: what lies between the
+        # two would be counted a second time.
+        return anchor if monotonic <= 0 else Anchor(anchor.now + monotonic, reading)
+    rebooted = None not in (then.boot_id, reading.boot_id) or monotonic < 0
+    elapsed = wall if rebooted else min(wall, monotonic)
+    return Anchor(anchor.now + max(0.0, elapsed), reading)
+
+
+def read_machine_clock() -> Reading:
+    """Read the clocks of this machine."""
+    return Reading(time.time(), _monotonic(), _boot_id())
+
+
+def _monotonic() -> float:
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+@functools.cache
+def _boot_id() -> str | None:
+    try:
+        return _BOOT_ID.read_text("ascii").strip() or None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,48 @@
+"""Where a quota URL leads: `sqlite:///path` is this machine, `redis://host` is many."""
+
+from __future__ import annotations
+
+from llamagen_async.errors import InvalidRequestError
+from llamagen_async.plans import Plan
+from llamagen_async.ratelimit.ledger import Ledger
+
+__all__ = ["check_quota", "open_store"]
+
+_ALLOWED = "'sqlite:///PATH', 'redis://HOST:PORT/DB', 'rediss://HOST:PORT/DB' or None"
+
+
+def check_quota(quota: object) -> str | None:
+    """Return the URL of a store, or `None` for this process's memory.
+
+    Raises:
+        InvalidRequestError: It names no store. What was given is not repeated beyond its scheme,
+            because a password may be in it.
+    """
+    if quota is None:
+        return None
+    scheme, separator, rest = quota.partition("://") if isinstance(quota, str) else ("", "", "")
+    if not separator or not rest.strip("/") or scheme not in ("sqlite", "redis", "rediss", "unix"):
+        shown = f"{scheme}://..." if separator else type(quota).__name__
+        raise InvalidRequestError("quota", shown, _ALLOWED)
+    return str(quota)
+
+
+def open_store(quota: str, name: str, plan: Plan, *, speed: float, lease: float) -> Ledger:
+    """Return the ledger that a quota URL names; nothing is opened before it is used.
+
+    Args:
+        quota: A URL that `check_quota` has let pass.
+        name: Whose count it is, as a hash.
+        plan: What is counted.
+        speed: How many times faster than real time the server's clock runs.
+        lease: Seconds of the server's clock after which a held slot counts as spent.
+    """
+    # Imported when needed: most programs need neither.
+    if quota.startswith("sqlite:///"):
+        from llamagen_async.ratelimit.sqlite import SQLiteLedger  # noqa: PLC0415
+
+        path = quota.removeprefix("sqlite:///")
+        return SQLiteLedger(path, name=name, plan=plan, speed=speed, lease=lease)
+    from llamagen_async.ratelimit.redis import RedisLedger  # noqa: PLC0415
+
+    return RedisLedger(quota, name=name, plan=plan, speed=speed, lease=lease)

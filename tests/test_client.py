@@ -1,0 +1,309 @@
+"""`LlamaGenClient`: its arguments, its life, and the whole way over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from scheduling.scripted import Network, minute
+
+from llamagen_async import (
+    APIConnectionError,
+    AuthenticationError,
+    BatchState,
+    ClientClosedError,
+    ClientStats,
+    InsufficientCreditsError,
+    InvalidRequestError,
+    LlamaGenClient,
+    Plan,
+    RateLimit,
+)
+from llamagen_async.sandbox import EMPTY_KEY, Durations, SandboxServer, SandboxService
+from llamagen_async.simulation import run
+
+KEY = "sk-very-secret-1234567890"
+ROOMY = Plan("roomy", limits=RateLimit(1_000, per=60))
+SPEED = 300.0
+ENVIRONMENT = ("LLAMAGEN_API_KEY", "LLAMAGEN_PLAN", "LLAMAGEN_API_URL", "LLAMAGEN_BASE_URL")
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+
+
+# --- arguments ----------------------------------------------------------------------------------
+
+
+def test_there_must_be_a_key() -> None:
+    """Without a key it says where one is looked for."""
+    with pytest.raises(InvalidRequestError, match="LLAMAGEN_API_KEY"):
+        LlamaGenClient()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("plan", "free"),
+        ("plan", 3),
+        ("base_url", "http://api.llamagen.ai"),
+        ("base_url", "nowhere"),
+        ("timeout", 0),
+        ("timeout", 601),
+        ("timeout", True),
+        ("timeout", "30"),
+        ("max_retries", -1),
+        ("max_retries", True),
+        ("max_retries", 1.5),
+        ("speed", 0),
+        ("speed", float("inf")),
+    ],
+)
+def test_arguments_are_checked_by_name(name: str, value: Any) -> None:
+    """A bad setting is refused when the client is made."""
+    arguments: dict[str, Any] = {name: value}
+    with pytest.raises(InvalidRequestError, match=f"^{name}: got"):
+        LlamaGenClient(KEY, **arguments)
+
+
+def test_the_environment_fills_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What users of the vendor's clients have set already is understood."""
+    monkeypatch.setenv("LLAMAGEN_API_KEY", KEY)
+    monkeypatch.setenv("LLAMAGEN_PLAN", "paid")
+    monkeypatch.setenv("LLAMAGEN_BASE_URL", "https://old.example/v1/")
+    client = LlamaGenClient()
+    assert client.plan is Plan.PAID
+    assert "https://old.example/v1'" in repr(client)
+    monkeypatch.setenv("LLAMAGEN_API_URL", "https://new.example")
+    assert "https://new.example/v1'" in repr(LlamaGenClient())
+
+
+def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is passed is meant."""
+    monkeypatch.setenv("LLAMAGEN_API_KEY", "other")
+    monkeypatch.setenv("LLAMAGEN_PLAN", "nonsense")
+    monkeypatch.setenv("LLAMAGEN_API_URL", "ftp://nonsense")
+    client = LlamaGenClient(KEY, plan="demo", base_url="https://here.example")
+    assert client.plan is Plan.DEMO
+    assert "https://here.example/v1'" in repr(client)
+
+
+def test_without_any_setting_it_is_the_vendors_demo_plan() -> None:
+    """The careful plan is the default."""
+    client = LlamaGenClient(KEY)
+    assert client.plan is Plan.DEMO
+    assert "https://api.llamagen.ai/v1'" in repr(client)
+
+
+def test_the_key_is_in_no_repr() -> None:
+    """Neither the client nor its limiter tells the key."""
+
+    async def main() -> None:
+        async with LlamaGenClient(KEY) as client:
+            operations = client._open()
+            for thing in (client, client.comics, operations, operations.limiter.ledger):
+                assert KEY not in repr(thing)
+            assert KEY not in repr(await client.limits())
+
+    run(main())
+
+
+def test_making_a_client_needs_no_event_loop() -> None:
+    """A module may hold a client; it binds when it is used first."""
+    client = LlamaGenClient(KEY)
+    assert client.stats() == ClientStats(requests={}, refused=0, retries=0, finished=0)
+    assert client.stats().total == 0
+    assert client.stats().requests_per_finished is None
+
+
+def test_the_old_name_of_the_resource_works() -> None:
+    """Code that is ported may say `client.comic`."""
+    client = LlamaGenClient(KEY)
+    assert client.comic is client.comics
+
+
+# --- its life -----------------------------------------------------------------------------------
+
+
+def test_a_closed_client_says_so() -> None:
+    """Nothing can be asked of it any more; closing it again is fine."""
+    network = Network(minute())
+
+    async def main() -> None:
+        client = network.client()
+        async with client:
+            await client.comics.create("x")
+        await client.aclose()
+        for asked in (
+            client.comics.create("y"),
+            client.comics.get("c"),
+            client.comics.wait_for_completion("c"),
+            client.limits(),
+            client.__aenter__(),
+        ):
+            with pytest.raises(ClientClosedError):
+                await asked
+        assert client.stats().requests == {"create": 1}
+
+    run(main())
+    assert network.closed
+
+
+def test_a_client_that_was_never_used_closes() -> None:
+    """There is nothing to give back, and afterwards it is closed."""
+
+    async def main() -> None:
+        client = LlamaGenClient(KEY)
+        await client.aclose()
+        with pytest.raises(ClientClosedError):
+            await client.limits()
+
+    run(main())
+
+
+def test_a_client_belongs_to_one_event_loop() -> None:
+    """In a second loop it says so, instead of failing somewhere below."""
+    client = Network(minute()).client()
+
+    async def first() -> None:
+        await client.comics.create("x")
+
+    async def second() -> None:
+        with pytest.raises(ClientClosedError, match="another event loop"):
+            await client.comics.create("y")
+
+    run(first())
+    run(second())
+
+
+def test_clients_of_one_key_share_their_limits() -> None:
+    """Two clients send no more than one may, and the second knows what the first spent."""
+    network = Network(minute())
+
+    async def main() -> None:
+        url = "https://shared.invalid"
+        async with network.client(base_url=url) as one, network.client(base_url=url) as other:
+            await asyncio.gather(
+                *(client.comics.create(f"s{n}") for n in range(6) for client in (one, other))
+            )
+        assert [sent.at for sent in network.sent].count(0) == 10
+        async with network.client(base_url=url) as third:
+            assert (await third.limits()).windows[0].used == 2
+
+    run(main())
+    assert network.refused == 0
+
+
+def test_limits_tell_what_may_still_be_sent() -> None:
+    """Used, free and the next free slot, for each window of the plan."""
+    network = Network(minute(), key="sandbox-demo")
+
+    async def main() -> None:
+        async with network.client("demo") as client:
+            for n in range(4):
+                await client.comics.create(f"s{n}")
+            limits = await client.limits()
+            assert limits.plan == "demo"
+            assert [(window.used, window.free) for window in limits.windows] == [(4, 0), (4, 11)]
+            assert limits.windows[0].next_free_in == pytest.approx(60)
+            assert limits.next_free_in == pytest.approx(60)
+            assert limits.paused_for == 0
+            assert limits.in_flight == 0
+
+    run(main())
+
+
+# --- over a real socket -------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[SandboxServer]:
+    """A sandbox whose minutes are fifths of a second."""
+    service = SandboxService(
+        durations=Durations.constant(20), plans={"sandbox-paid": ROOMY, KEY: ROOMY}
+    )
+    async with SandboxServer(service, speed=SPEED) as running:
+        yield running
+
+
+def connected(server: SandboxServer, key: str = KEY, **settings: Any) -> LlamaGenClient:
+    return LlamaGenClient(key, plan=ROOMY, base_url=server.url, speed=server.speed, **settings)
+
+
+async def test_a_comic_from_the_prompt_to_the_files(server: SandboxServer, tmp_path: Path) -> None:
+    """Created, waited for and downloaded, with the requests counted."""
+    pytest.importorskip("PIL")
+    async with connected(server) as client:
+        comic = await client.comics.create_and_wait("a cat", fix_panel_num=1, size="512x768")
+        paths = await client.comics.download(comic, tmp_path / "out")
+        assert len(paths) == len(comic.asset_urls)
+        assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+        assert client.stats().finished == 1
+
+
+async def test_a_batch_over_the_network(server: SandboxServer) -> None:
+    """Twelve comics over real connections: all done, none refused, each accepted once."""
+    async with connected(server) as client:
+        items = [item async for item in client.comics.batch([f"s{n}" for n in range(12)])]
+    assert [item.state for item in items] == [BatchState.SUCCEEDED] * 12
+    seen = server.service.stats(server.now())
+    stories = [one["prompt"] for one in seen["generations"]]
+    assert sorted(stories) == sorted(f"s{n}" for n in range(12))
+    assert all(account["refused"] == 0 for account in seen["keys"].values())
+
+
+async def test_pictures_that_can_not_be_written_are_the_items_error(
+    server: SandboxServer, tmp_path: Path
+) -> None:
+    """The comic has succeeded and is paid for; only its files are missing."""
+    in_the_way = tmp_path / "out"
+    in_the_way.write_text("not a folder")
+    async with connected(server) as client:
+        (item,) = [item async for item in client.comics.batch(["a"], out=in_the_way)]
+    assert item.state is BatchState.SUCCEEDED
+    assert isinstance(item.error, OSError)
+    assert item.generation is not None
+    assert item.files == ()
+
+
+async def test_a_wrong_key_is_told_and_not_repeated(server: SandboxServer) -> None:
+    """A 401 names the server's reason and not the key."""
+    async with connected(server, "sk-wrong-key-000000") as client:
+        with pytest.raises(AuthenticationError) as caught:
+            await client.comics.create("x")
+        assert "sk-wrong" not in f"{caught.value!s} {caught.value!r}"
+        assert client.stats().requests == {"create": 1}
+
+
+async def test_a_key_without_credits_is_told(server: SandboxServer) -> None:
+    """A 402 is final."""
+    async with connected(server, EMPTY_KEY) as client:
+        with pytest.raises(InsufficientCreditsError):
+            await client.comics.create("x")
+
+
+async def test_a_session_of_the_users_own_is_used_and_not_closed(server: SandboxServer) -> None:
+    """Whoever brings a session keeps it."""
+    async with aiohttp.ClientSession() as session:
+        async with connected(server, session=session) as client:
+            assert (await client.comics.create("x")).id
+        assert not session.closed
+
+
+async def test_a_server_that_is_not_there_is_told_as_not_sent(server: SandboxServer) -> None:
+    """No connection: nothing was sent, nothing is counted."""
+    url = server.url
+    await server.__aexit__(None, None, None)
+    client = LlamaGenClient(KEY, plan=ROOMY, base_url=url, speed=SPEED, max_retries=1)
+    async with client:
+        with pytest.raises(APIConnectionError) as caught:
+            await client.comics.create("x")
+        assert not caught.value.request_sent
+        assert (await client.limits()).windows[0].used == 0
+        assert client.stats().requests == {}
