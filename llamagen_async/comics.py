@@ -87,8 +87,8 @@ class Comics:
             name: str(_index(name, value)) for name, value in picked.items() if value is not None
         }
         request = _status_request(id, params)
-        shared = id if not params else f"{id}?{params}"
-        return await self._operations().read(shared, request, ComicGeneration.parse)
+        name = f"{id}?{params}"
+        return await self._operations().read(name, request, ComicGeneration.parse, whole=not params)
 
     async def wait_for_completion(
         self,
@@ -164,6 +164,7 @@ class Comics:
         async def create(
             request: ComicRequest,
             sending: Callable[[], None],
+            unsent: Callable[[], None],
             accepted: Callable[[ComicGeneration], None],
         ) -> ComicGeneration:
             return await self._create(
@@ -171,6 +172,7 @@ class Comics:
                 urgent=False,
                 wait_for_quota=wait_for_quota,
                 sending=sending,
+                unsent=unsent,
                 accepted=accepted,
             )
 
@@ -215,6 +217,7 @@ class Comics:
         wait_for_quota: bool,
         max_wait: float | None = None,
         sending: Callable[[], None] | None = None,
+        unsent: Callable[[], None] | None = None,
         accepted: Callable[[ComicGeneration], None] | None = None,
     ) -> ComicGeneration:
         operations = self._operations()
@@ -232,6 +235,7 @@ class Comics:
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
             sending=sending,
+            unsent=unsent,
             accepted=remember,
         )
 

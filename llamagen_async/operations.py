@@ -12,7 +12,14 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from llamagen_async.clock import Clock
-from llamagen_async.errors import GenerationFailedError, InvalidResponseError, LlamaGenError
+from llamagen_async.errors import (
+    APIConnectionError,
+    GenerationFailedError,
+    InvalidResponseError,
+    LlamaGenError,
+    RateLimitError,
+    SubmissionUncertainError,
+)
 from llamagen_async.models import Animation, ComicGeneration, Usage
 from llamagen_async.plans import DAY, Plan, RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter, LimitsSnapshot, Slot
@@ -77,6 +84,7 @@ class Operations:
         max_wait: float | None = None,
         wait_for_quota: bool = False,
         sending: Callable[[], None] | None = None,
+        unsent: Callable[[], None] | None = None,
         accepted: Callable[[_T], None] | None = None,
     ) -> _T:
         """Send a request when its turn has come and return its parsed answer.
@@ -90,6 +98,7 @@ class Operations:
                 windows.
             wait_for_quota: Wait for tomorrow's quota instead of raising.
             sending: Told right before the request leaves.
+            unsent: Told that it did not arrive or was refused by a rate limit: it waits again.
             accepted: Told the parsed answer before anything else happens with it, even if the
                 caller was cancelled meanwhile.
 
@@ -105,7 +114,13 @@ class Operations:
         async def once(slot: Slot) -> _T:
             if sending is not None:
                 sending()
-            answer = await self._parsed(request, parse, slot)
+            try:
+                answer = await self._parsed(request, parse, slot)
+            except (RateLimitError, APIConnectionError) as error:
+                arrived = isinstance(error, APIConnectionError) and error.request_sent
+                if unsent is not None and not arrived:
+                    unsent()
+                raise
             if accepted is not None:
                 accepted(answer)
             return answer
@@ -134,13 +149,17 @@ class Operations:
         send = retrying(submit, kind=kind, max_retries=self.max_retries, speed=self.clock.speed)
         try:
             return await send()
+        except SubmissionUncertainError as error:
+            raise SubmissionUncertainError(submitted, error.reason) from error
         except LlamaGenError as error:
             uncertain = as_uncertain(error, submitted, kind=kind)
             if uncertain is None:
                 raise
             raise uncertain from error
 
-    async def read(self, id_: str, request: APIRequest, parse: Callable[[object], _G]) -> _G:
+    async def read(
+        self, name: str, request: APIRequest, parse: Callable[[object], _G], *, whole: bool = True
+    ) -> _G:
         """Return a generation as it stands now; failures are retried."""
         await self._know_plan()
 
@@ -148,7 +167,7 @@ class Operations:
             return await self._parsed(request, parse, slot)
 
         async def read() -> Any:
-            return await self.poller.read(id_, fetch)
+            return await self.poller.read(name, fetch, whole=whole)
 
         read_on = retrying(
             read, kind=RequestKind.STATUS, max_retries=self.max_retries, speed=self.clock.speed

@@ -8,6 +8,7 @@ vendor's own clients know; `extra` passes on whatever a newer API understands.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Self, TypedDict, cast
 
@@ -84,14 +85,24 @@ def _optional_pagination(value: Pagination | Mapping[str, Any] | None) -> Pagina
     return None if value is None else Pagination.parse(value)
 
 
-def _strings(value: Iterable[str] | None) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())
+def _strings(value: Iterable[str] | None, field: attrs.Attribute[Any]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else _tuple(value, field, "a list of URLs")
 
 
-def _mappings(value: Iterable[Mapping[str, Any]] | None) -> tuple[Mapping[str, Any], ...]:
+def _tuple(value: object, field: attrs.Attribute[Any], allowed: str) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise InvalidRequestError(field.name, value, allowed)
+    return tuple(cast("Iterable[Any]", value))
+
+
+def _mappings(
+    value: Iterable[Mapping[str, Any]] | None, field: attrs.Attribute[Any]
+) -> tuple[Mapping[str, Any], ...]:
     if isinstance(value, Mapping):
         return (cast("Mapping[str, Any]", value),)
-    return tuple(value or ())
+    return _tuple(value, field, "a list of mappings")
 
 
 def _urls(_instance: object, attribute: attrs.Attribute[Any], value: Sequence[object]) -> None:
@@ -172,19 +183,31 @@ class ComicRequest:
     )
     """`True`, `"2K"` or `"4K"` for larger pictures."""
     images: tuple[str, ...] = attrs.field(
-        default=(), kw_only=True, converter=_strings, validator=_urls
+        default=(),
+        kw_only=True,
+        converter=attrs.Converter(_strings, takes_field=True),
+        validator=_urls,
     )
     """URLs of reference images."""
     comic_roles: tuple[Mapping[str, Any], ...] = attrs.field(
-        default=(), kw_only=True, converter=_mappings, validator=_named
+        default=(),
+        kw_only=True,
+        converter=attrs.Converter(_mappings, takes_field=True),
+        validator=_named,
     )
     """Characters: `name`, and optionally `image`, `age`, `gender`, `dress`, `description`."""
     comic_locations: tuple[Mapping[str, Any], ...] = attrs.field(
-        default=(), kw_only=True, converter=_mappings, validator=_named
+        default=(),
+        kw_only=True,
+        converter=attrs.Converter(_mappings, takes_field=True),
+        validator=_named,
     )
     """Places: `name`, and optionally `image`, `description`."""
     attachments: tuple[Mapping[str, Any], ...] = attrs.field(
-        default=(), kw_only=True, converter=_mappings, validator=_attached
+        default=(),
+        kw_only=True,
+        converter=attrs.Converter(_mappings, takes_field=True),
+        validator=_attached,
     )
     """Files: `url`, and optionally `type` (image, document or video)."""
     extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True)
@@ -201,6 +224,15 @@ class ComicRequest:
             )
         if not isinstance(self.extra, Mapping):
             raise InvalidRequestError("extra", self.extra, "a mapping of field names to values")
+        self._check_json()
+
+    def _check_json(self) -> None:
+        """Refuse now what could not be written when its turn has come."""
+        for name, value in self.to_payload().items():
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError, RecursionError):
+                raise InvalidRequestError(name, value, "what JSON can hold") from None
 
     @classmethod
     def parse(cls, value: ComicRequest | str | Mapping[str, Any]) -> Self:

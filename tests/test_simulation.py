@@ -329,7 +329,7 @@ def test_a_simulation_can_be_repeated() -> None:
 
 
 def test_latency_is_drawn_and_split() -> None:
-    """Each exchange takes its own time within the bounds; what is late beyond the timeout is lost."""
+    """Each exchange takes its own time within the bounds; what takes too long is given up."""
     service = SandboxService()
 
     async def main() -> None:

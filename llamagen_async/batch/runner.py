@@ -58,9 +58,13 @@ class Create(Protocol):
         self,
         request: ComicRequest,
         sending: Callable[[], None],
+        unsent: Callable[[], None],
         accepted: Callable[[ComicGeneration], None],
     ) -> Awaitable[ComicGeneration]:
-        """Return the accepted generation; call back right before sending and once accepted."""
+        """Return the accepted generation.
+
+        Calls back right before sending, when it has to wait again, and once it is accepted.
+        """
         ...
 
 
@@ -74,14 +78,8 @@ class BatchProgress:
     """Stories read so far, by state."""
     running: tuple[tuple[int, str], ...]
     """Index and generation id of each comic that the server is drawing."""
-
-    @property
-    def done(self) -> int:
-        """Stories for which nothing more will happen."""
-        return sum(
-            self.counts.get(state, 0)
-            for state in (BatchState.SUCCEEDED, BatchState.FAILED, BatchState.UNCERTAIN)
-        )
+    done: int
+    """Stories for which nothing more will happen in this run, those not sent included."""
 
 
 @attrs.define(eq=False)
@@ -114,6 +112,10 @@ class Batch(AsyncIterable[BatchItem]):
         wait: Callable[[ComicGeneration], Awaitable[ComicGeneration]],
         save: Callable[[ComicGeneration], Awaitable[Sequence[Path]]],
     ) -> None:
+        if isinstance(requests, str | bytes | Mapping | ComicRequest) or not isinstance(
+            requests, Iterable | AsyncIterable
+        ):
+            raise InvalidRequestError("requests", requests, "a list or generator of requests")
         self._requests = requests
         self._create = create
         self._wait = wait
@@ -125,7 +127,8 @@ class Batch(AsyncIterable[BatchItem]):
         self._room = asyncio.Semaphore(_READ_AHEAD)
         self._fatal: LlamaGenError | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._run: AsyncGenerator[BatchItem, None] | None = None
+        self._started = False
+        self._closed = False
 
     @property
     def progress(self) -> BatchProgress:
@@ -137,12 +140,11 @@ class Batch(AsyncIterable[BatchItem]):
             if entry.state is BatchState.RUNNING and entry.generation is not None
         )
         counts = self._ended + Counter(entry.state for entry in entries)
-        return BatchProgress(self._total, counts, tuple(running))
+        return BatchProgress(self._total, counts, tuple(running), self._ended.total())
 
     def __aiter__(self) -> AsyncIterator[BatchItem]:
-        if self._run is None:
-            self._run = self._results()
-        return self._run
+        # Nothing here refers to the iterator, so that leaving the loop ends it at once.
+        return self._results()
 
     async def __aenter__(self) -> Self:
         return self
@@ -157,15 +159,22 @@ class Batch(AsyncIterable[BatchItem]):
 
     async def aclose(self) -> None:
         """Stop: send nothing more and wait for nothing more. No task is left."""
-        if self._run is not None:
-            await self._run.aclose()
+        self._closed = True
+        await self._stop()
+        self._items.put_nowait(None)
 
     async def _results(self) -> AsyncGenerator[BatchItem, None]:
+        if self._started and not self._closed:
+            raise RuntimeError("a batch can be iterated over once")
+        self._started = True
+        if self._closed:
+            return
         self._reader = asyncio.create_task(self._read())
         try:
             while (item := await self._items.get()) is not None:
                 yield item
-            await self._reader
+            if not self._closed:
+                await self._reader
         finally:
             await self._stop()
 
@@ -227,6 +236,10 @@ class Batch(AsyncIterable[BatchItem]):
             if entry.state is BatchState.SENDING:
                 entry.state = BatchState.FAILED
             return entry.item(error)
+        except Exception as error:  # noqa: BLE001  # whatever it is must not end the batch
+            if entry.state is BatchState.SENDING:
+                entry.state = BatchState.UNCERTAIN
+            return entry.item(error)
 
     async def _submit(
         self, entry: _Entry, request: ComicRequest, leave_queue: Callable[[], None]
@@ -235,12 +248,15 @@ class Batch(AsyncIterable[BatchItem]):
             entry.state = BatchState.SENDING
             leave_queue()
 
+        def unsent() -> None:
+            entry.state = BatchState.QUEUED
+
         def accepted(comic: ComicGeneration) -> None:
             entry.state, entry.generation = BatchState.RUNNING, comic
 
         if self._fatal is not None:
             raise self._fatal
-        entry.submission = asyncio.ensure_future(self._create(request, sending, accepted))
+        entry.submission = asyncio.ensure_future(self._create(request, sending, unsent, accepted))
         try:
             return await entry.submission
         except asyncio.CancelledError:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Final
 
 import click
@@ -52,24 +52,24 @@ for _command in (demo, generate, batch, status, sandbox):
 def run(argv: Sequence[str]) -> int:
     """Run the command line and return its exit status. Raises nothing but real bugs."""
     _prepare_streams()
-    _prepare_logging()
-    try:
-        result: object = cli.main(args=list(argv), prog_name=_NAME, standalone_mode=False)
-        sys.stdout.flush()
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        return WRONG_USAGE
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        name = context.command_path if context else _NAME
-        hint = f" ({name} --help shows the usage)"
-        return _failed(name, f"{error.format_message().rstrip('.')}{hint}", error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
-    except BrokenPipeError:
-        return FAILED  # whoever left does not want to hear about it
-    except (CommandError, LlamaGenError, OSError) as error:
-        return _failed(_called(argv), sentence(error), exit_status(error))
+    with _warnings_as_lines():
+        try:
+            result: object = cli.main(args=list(argv), prog_name=_NAME, standalone_mode=False)
+            sys.stdout.flush()
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            return WRONG_USAGE
+        except click.ClickException as error:
+            context = getattr(error, "ctx", None)
+            name = context.command_path if context else _NAME
+            hint = f" ({name} --help shows the usage)"
+            return _failed(name, f"{error.format_message().rstrip('.')}{hint}", error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            return INTERRUPTED
+        except BrokenPipeError:
+            return FAILED  # whoever left does not want to hear about it
+        except (CommandError, LlamaGenError, OSError) as error:
+            return _failed(_called(argv), sentence(error), exit_status(error))
     return result if isinstance(result, int) else ALL_DONE
 
 
@@ -91,14 +91,18 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _prepare_logging() -> None:
-    """Show the package's warnings as lines like all others, without anybody's markup."""
+@contextlib.contextmanager
+def _warnings_as_lines() -> Generator[None, None, None]:
+    """Show the package's warnings as lines like all others."""
     logger = logging.getLogger("llamagen_async")
-    if not logger.handlers:
-        handler = _Lines()
-        handler.setLevel(logging.WARNING)
-        logger.addHandler(handler)
-        logger.propagate = False
+    handler, propagate = _Lines(logging.WARNING), logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
 
 
 class _Lines(logging.Handler):

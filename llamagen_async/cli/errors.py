@@ -52,8 +52,8 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "model": "--model",
     "preset": "--preset",
     "fix_panel_num": "--panels",
-    "pagination.total_pages": "--pages",
-    "pagination.panels_per_page": "--panels-per-page",
+    "total_pages": "--pages",
+    "panels_per_page": "--panels-per-page",
     "id": "ID",
 }
 

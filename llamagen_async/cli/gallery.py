@@ -100,11 +100,12 @@ def _card(record: Record, number: int) -> str:
     lang = (
         f' lang="{language}"' if isinstance(language, str) and _LANGUAGE.fullmatch(language) else ""
     )
+    bare = "" if record.files else " bare"
     prompt = record.prompt or record.place or "(no story)"
     return "\n".join(
         part
         for part in (
-            f'<article class="{record.state.value}" id="story-{number}">',
+            f'<article class="{record.state.value}{bare}" id="story-{number}">',
             f'<div class="about"><p class="number">{number}</p>',
             f'<h2{lang} dir="auto">{escape(prompt)}</h2>',
             f'<ul class="facts">{_facts(record)}</ul>',

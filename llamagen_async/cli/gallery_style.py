@@ -40,6 +40,7 @@ article {
   gap: clamp(1rem, 2.5vw, 2rem); align-items: start; padding: clamp(.9rem, 2vw, 1.5rem);
   background: var(--card); border: 1px solid var(--line); border-radius: .9rem;
 }
+article.bare { grid-template-columns: minmax(0, 46rem); }
 .about { position: sticky; top: 1rem; display: grid; gap: .6rem; min-width: 0; }
 .number {
   margin: 0; color: var(--accent); font-size: .9rem; font-weight: 700;

@@ -11,7 +11,6 @@ from llamagen_async.plans import RateLimit
 __all__ = ["clock_time", "counted", "lasting", "one_line", "rule", "shortened"]
 
 _MINUTE: Final = 60.0
-_HOUR: Final = 3600.0
 _ROUGH: Final = 90.0
 """Seconds from which on a duration is told in minutes."""
 
@@ -44,7 +43,7 @@ def lasting(seconds: float) -> str:
     if seconds < _ROUGH:
         return f"{max(0.0, seconds):.0f} s"
     minutes = math.floor(seconds / _MINUTE + 0.5)  # half a minute is never rounded down
-    if seconds < _HOUR:
+    if minutes < 60:  # noqa: PLR2004 - minutes of an hour
         return f"{minutes} min"
     hours, rest = divmod(minutes, 60)
     return f"{hours} h {rest} min" if rest else f"{hours} h"

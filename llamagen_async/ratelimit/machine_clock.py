@@ -70,7 +70,7 @@ def advance(anchor: Anchor | None, reading: Reading) -> Anchor:
     if then.boot_id is not None and then.boot_id == reading.boot_id:
         # A reading that is older than the anchor must not replace it: what lies between the
         # two would be counted a second time.
-        return anchor if monotonic <= 0 else Anchor(anchor.now + monotonic, reading)
+        return anchor if monotonic < 0 else Anchor(anchor.now + monotonic, reading)
     rebooted = None not in (then.boot_id, reading.boot_id) or monotonic < 0
     elapsed = wall if rebooted else min(wall, monotonic)
     return Anchor(anchor.now + max(0.0, elapsed), reading)

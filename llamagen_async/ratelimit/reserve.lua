@@ -201,7 +201,8 @@ local function text(...)
   local parts = {...}
   for place, value in ipairs(parts) do
     if type(value) == 'number' then
-      parts[place] = value == -huge and 'null' or string.format('%.17g', value)
+      parts[place] = value == -huge and 'null' or value == huge and '1e999'
+        or string.format('%.17g', value)
     else
       parts[place] = tostring(value)
     end
@@ -274,7 +275,7 @@ local function accept(operation)
     state.accepted = state.accepted + 1
     if state.accepted >= patience then
       state.accepted, burst = 0, burst + 1
-      state.burst = burst
+      state.burst = burst < rate.limit and burst or nil
     end
   end
 end
@@ -282,9 +283,9 @@ end
 function verbs.commit(operation)
   if drop(held, 1, operation.slot) then record(now) elseif operation.again then return end
   if operation.refused then refuse(operation) else accept(operation) end
-  if operation.window then
+  local window = windows[operation.window]
+  if window then
     settle()
-    local window = windows[operation.window]
     for _ = 1, window.limit - max(0, operation.left) - counted(window) do record(now) end
   end
 end

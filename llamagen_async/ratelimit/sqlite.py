@@ -28,7 +28,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import wait as futures_wait
+from concurrent.futures import wait as wait_for
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -74,19 +74,26 @@ _REAL_GRACE: Final = 0.5
 """As many real seconds at least: a process is not quicker because the server's clock is."""
 _LOCK_SHARE: Final = 0.8
 """How much of an operation's time may pass in waiting for other processes."""
-_PASSING: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL})
+_PASSING: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
 """What SQLite reports when another process was quicker, and what it does not always wait out."""
+_FOREIGN: Final = "it is a database of another program; name another file"
+_LOCKED: Final = "another program keeps it locked; end that program, or try again"
+_PROTECTED: Final = "it may not be written; change its permissions, or name another file"
 _ADVICE: Final = {
-    sqlite3.SQLITE_BUSY: "another program keeps it locked; end that program, or try again",
-    sqlite3.SQLITE_PROTOCOL: "another program keeps it locked; end that program, or try again",
-    sqlite3.SQLITE_NOTADB: "it is no SQLite database; name another file",
-    sqlite3.SQLITE_CORRUPT: "it is damaged; move it away, and what was spent is forgotten",
-    sqlite3.SQLITE_READONLY: "it may not be written; change its permissions or name another file",
-    sqlite3.SQLITE_PERM: "it may not be written; change its permissions or name another file",
+    sqlite3.SQLITE_BUSY: _LOCKED,
     sqlite3.SQLITE_CANTOPEN: "name a file, not a folder, in a folder that may be written",
-    sqlite3.SQLITE_FULL: "the disk is full; make room on it",
-    sqlite3.SQLITE_IOERR: "the disk fails; name a file on another one",
+    sqlite3.SQLITE_CORRUPT: "move it away; what was spent is then forgotten",
+    sqlite3.SQLITE_FULL: "make room on the disk",
+    sqlite3.SQLITE_IOERR: "name a file on a disk that works",
+    sqlite3.SQLITE_NOTADB: "name another file",
+    sqlite3.SQLITE_PERM: _PROTECTED,
+    sqlite3.SQLITE_PROTOCOL: _LOCKED,
+    sqlite3.SQLITE_READONLY: _PROTECTED,
 }
+_DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+"""What goes wrong when a row is read that is not as it was written."""
+_NUMBERS: Final = ("last_slot", "pauses", "burst", "accepted", "patience", "horizon", "most")
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class SQLiteLedger:
@@ -126,9 +133,11 @@ class SQLiteLedger:
         self._path = Path(path).expanduser().absolute()
         self._plan = plan
         self._timeout = timeout
-        self._book = _Book((name, float(speed)), lease, ahead, now, wall)
+        self._new_store = partial(
+            _Store, self._path, (name, float(speed)), lease=lease, ahead=ahead, now=now, wall=wall
+        )
         self._guard = threading.Lock()
-        self._worker: _Worker | None = None
+        self._store: _Store | None = None
         self._closed = False
         self._listeners: list[Callable[[], None]] = []
 
@@ -195,13 +204,13 @@ class SQLiteLedger:
         """Wait for what is running, close the file and end the thread."""
         with self._guard:
             self._closed = True
-            worker, self._worker = self._worker, None
-        if worker is None:
-            return
-        ended = asyncio.wrap_future(worker.end())
+            store = self._store
+            if store is None or store.process != os.getpid():
+                return
+            ended = asyncio.wrap_future(store.end())
         # What hangs in the operating system can't be ended, nor is it waited for.
         if (await asyncio.wait((ended,), timeout=2 * self._timeout))[0]:
-            worker.join()
+            store.thread.shutdown(wait=True)
 
     async def _run(
         self,
@@ -211,22 +220,26 @@ class SQLiteLedger:
         notify: bool = False,
         undo: Callable[[Future[_T]], None] | None = None,
     ) -> _T:
+        loop = asyncio.get_running_loop()
+        arrived = loop.create_future()
         job = self._submit(operation, write=write, notify=notify)
-        future = asyncio.wrap_future(job)
-        done = False
+        job.add_done_callback(partial(_wake, loop, arrived))
+        timer = loop.call_later(self._timeout, _set, arrived)
+        completed = False
         try:
-            # Unlike `await future`, this does not cancel the operation with its caller.
-            done = bool((await asyncio.wait((future,), timeout=self._timeout))[0])
+            await arrived
+            completed = job.done()
         finally:
-            if not done:
-                future.add_done_callback(_report)
+            timer.cancel()
+            if not completed:
+                job.add_done_callback(_report)
                 if undo is not None:
                     undo(job)
-        if not done:
+        if not completed:
             raise StoreError(
                 f"{self._path}: no answer within {self._timeout:g} s; name a file on a local disk"
             )
-        return future.result()
+        return job.result()
 
     def _undo(self, ticket: str, job: Future[Grant | Refusal]) -> None:
         """Give back what `job` gets, or already got."""
@@ -250,77 +263,108 @@ class SQLiteLedger:
     ) -> Future[_T]:
         deadline = time.monotonic() + _LOCK_SHARE * self._timeout
 
-        def work(file: _File) -> _T:
+        def work(store: _Store) -> _T:
             if after is not None:
                 # One thread does first things first; but `aclose` may have replaced it.
-                futures_wait((after,))
-            answer = file.run(self._book, self._plan, operation, write=write, deadline=deadline)
+                wait_for((after,))
+            answer = store.run(self._plan, operation, write=write, deadline=deadline)
             if notify:
                 for changed in self._listeners:
                     changed()
             return answer
 
         with self._guard:
-            worker = self._worker
-            if worker is None or worker.process != os.getpid():
-                # A thread does not survive a fork, and a connection must not be used after one.
-                worker = self._worker = _Worker(self._path, inherited=worker)
-            job = worker.submit(work)
+            store = self._store
+            if store is None or store.ended is not None or store.process != os.getpid():
+                # A thread does not survive a fork, and a connection must not be used after one;
+                # nor may it be closed here, which would disturb the parent process.
+                store = self._store = self._new_store(inherited=store)
+            job = store.thread.submit(work, store)
             if self._closed:
-                worker.end()
-                self._worker = None
+                store.end()
             return job
 
 
-def _report(future: asyncio.Future[Any] | Future[Any]) -> None:
+def _wake(loop: asyncio.AbstractEventLoop, arrived: asyncio.Future[None], _: Future[Any]) -> None:
+    # A loop that was closed meanwhile has nobody who waits.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(_set, arrived)
+
+
+def _set(arrived: asyncio.Future[None]) -> None:
+    if not arrived.done():
+        arrived.set_result(None)
+
+
+def _report(job: Future[Any]) -> None:
     """Say that something failed which nobody waits for any more."""
-    if not future.cancelled() and (error := future.exception()) is not None:
+    if (error := job.exception()) is not None:
         _logger.warning("a slot may count for longer, or for less, than it should: %s", error)
 
 
-class _Worker:
-    """One thread, and the file that only it touches."""
+@attrs.define
+class _Page:
+    """An account as it is in its row, and what else the row holds."""
 
-    def __init__(self, path: Path, *, inherited: _Worker | None) -> None:
+    account: Account
+    plan: Plan
+    text: str = ""
+    """The row from which it was read, or to which it was written."""
+    anchor: Anchor | None = None
+    spent: list[float] = attrs.field(factory=list[float])
+    """When the responses came, as the row has it."""
+    horizon: float = 0.0
+    """The longest window in seconds that any plan had."""
+    most: int = 0
+    """The largest limit that any plan had: no older requests than that matter."""
+
+
+class _Store:
+    """One row of the file, and the thread that alone touches it.
+
+    The file is opened when it is needed, and again after a failure.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        key: tuple[str, float],
+        *,
+        lease: float,
+        ahead: float,
+        now: Callable[[], float] | None,
+        wall: Callable[[], float] | None,
+        inherited: _Store | None,
+    ) -> None:
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="llamagen-async-ledger")
         self.process = os.getpid()
+        self.ended: Future[None] | None = None
         self._inherited = inherited
-        """The parent process's; kept, because to close it here would disturb the parent."""
-        self._file = _File(path)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="llamagen-async-ledger")
-
-    def submit(self, work: Callable[[_File], _T]) -> Future[_T]:
-        """Do it after all that was submitted before."""
-        return self._thread.submit(work, self._file)
-
-    def end(self) -> Future[None]:
-        """Close the file and end the thread after all that was submitted before."""
-        closed = self._thread.submit(self._file.close)
-        self._thread.shutdown(wait=False)
-        return closed
-
-    def join(self) -> None:
-        """Wait for the end of the thread."""
-        self._thread.shutdown(wait=True)
-
-
-class _File:
-    """The connection to the file: opened when it is needed, and again after a failure."""
-
-    def __init__(self, path: Path) -> None:
         self._path = path
+        self._key = key
+        self._speed = key[1]
+        self._lease = lease
+        self._ahead = ahead
+        self._now = now
+        self._wall = wall
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._durable: bool | None = None
         self._patience = 0.0
+        self._page: _Page | None = None
 
-    def run(
-        self, book: _Book, plan: Plan, operation: _Operation[_T], *, write: bool, deadline: float
-    ) -> _T:
+    def end(self) -> Future[None]:
+        """Close the file and end the thread after all that was submitted before."""
+        if self.ended is None:
+            self.ended = self.thread.submit(self.close)
+            self.thread.shutdown(wait=False)
+        return self.ended
+
+    def run(self, plan: Plan, operation: _Operation[_T], *, write: bool, deadline: float) -> _T:
         """Do one operation in one transaction, before `deadline` on the monotonic clock."""
         while True:
             try:
-                connection = self._ready(plan, deadline)
-                return self._transact(connection, book, plan, operation, write=write)
+                return self._transact(self._ready(plan, deadline), plan, operation, write=write)
             except sqlite3.Error as error:
                 self.close()
                 code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -373,57 +417,121 @@ class _File:
     def _transact(
         self,
         connection: sqlite3.Connection,
-        book: _Book,
         plan: Plan,
         operation: _Operation[_T],
         *,
         write: bool,
     ) -> _T:
+        # What an operation that fails leaves behind in memory is not what is in the file.
+        page, self._page = self._page, None
         connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
         try:
-            row = connection.execute(_LOAD, book.key).fetchone()
-            try:
-                page = book.read(row and row[0], plan)
-            except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-                raise StoreError(
-                    f"{self._path}: the count in it is damaged ({error}); move the file away, and "
-                    "what was spent is forgotten"
-                ) from error
-            answer = operation(page.account, plan, page.now)
+            row = connection.execute(_LOAD, self._key).fetchone()
+            if page is None or row is None or page.text != row[0] or page.plan is not plan:
+                page = self._read(row and row[0], plan)
+            now = self._tick(page)
+            answer = operation(page.account, plan, now)
             if write:
-                connection.execute(_SAVE, (*book.key, page.text()))
+                _write(page, now)
+                connection.execute(_SAVE, (*self._key, page.text))
             connection.execute("COMMIT")
         except BaseException:
             # An error may have ended the transaction already.
             with contextlib.suppress(sqlite3.Error):
                 connection.rollback()
             raise
+        self._page = page
         return answer
 
+    def _tick(self, page: _Page) -> float:
+        """Carry the time on, and return it."""
+        if self._now is not None:
+            now = self._now()
+        else:
+            page.anchor = advance(page.anchor, read_machine_clock())
+            now = round(page.anchor.now * self._speed, 6)
+        if any(limit.aligned for limit in page.plan.limits):
+            wall = self._wall() if self._wall is not None else time.time() * self._speed
+            page.account.wall_offset = wall - now
+        return now
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
+    def _read(self, text: str | None, plan: Plan) -> _Page:
+        """Return the account that was stored; without a text, a new one."""
+        grace = max(_GRACE, _REAL_GRACE * self._speed)
+        horizon = max(limit.per for limit in plan.limits)
+        most = max(limit.limit for limit in plan.limits)
+        if text is None:
+            account = Account(plan, lease=self._lease, ahead=self._ahead, grace=grace)
+            return _Page(account, plan, horizon=horizon, most=most)
+        try:
+            state = json.loads(text)
+            clock = _check(state)
+            return _Page(
+                Account.load(plan, state, lease=self._lease, ahead=self._ahead, grace=grace),
+                plan,
+                text,
+                Anchor(clock[0], Reading(*clock[1:])) if clock else None,
+                state["spent"],
+                max(horizon, state["horizon"]),
+                max(most, state["most"]),
+            )
+        except _DAMAGED as error:
+            raise StoreError(
+                f"{self._path}: the count in it is damaged ({error!r}); move the file away; what "
+                "was spent is then forgotten"
+            ) from error
+
+
+def _write(page: _Page, now: float) -> None:
+    """Bring the page's text up to date."""
+    state = page.account.dump()
+    longest = max(limit.per for limit in page.plan.limits)
+    if longest < page.horizon:
+        # The account forgets what its own plan needs no more.
+        before, after = page.spent, state["spent"]
+        first, last = (bisect_right(before, now - age) for age in (page.horizon, longest))
+        kept = after[bisect_right(after, now - longest) :]
+        state["spent"] = before[first:last][-page.most :] + kept
+    page.spent = state["spent"]
+    state["horizon"], state["most"] = page.horizon, page.most
+    if (anchor := page.anchor) is not None:
+        reading = anchor.reading
+        state["clock"] = (anchor.now, reading.wall, reading.monotonic, reading.boot_id)
+    page.text = _encode(state)
+
+
+def _check(state: dict[str, Any]) -> list[Any] | None:
+    """Raise if a row holds what would only fail later, or count wrongly; return its clock."""
+    clock: list[Any] | None = state.get("clock")
+    numbers = [
+        *state["spent"],
+        *(number for pair in state["held"] for number in pair),
+        *(until for _, until in state["line"]),
+        *(state[name] for name in _NUMBERS),
+        *(state[name] for name in ("paused_until", "pause_set_at") if state[name] is not None),
+        *(clock[:3] if clock else ()),
+    ]
+    if not all(map(math.isfinite, numbers)) or state["burst"] < 1:
+        raise ValueError("a number that can't be")
+    if state["spent"] != sorted(state["spent"]):
+        raise ValueError("times out of order")
+    return clock
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Make the table in a new file; refuse a file that is not ours."""
     if _marks(connection) == (0, 0):
         connection.execute("BEGIN IMMEDIATE")
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         # Another process may have made it meanwhile.
-        if _marks(connection) == (0, 0):
-            if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise StoreError(f"{path}: it is a database of another program; name another file")
+        if _marks(connection) == (0, 0) and not tables:
             connection.execute(_CREATE)
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {_SCHEMA}")
         connection.execute("COMMIT")
     application, schema = _marks(connection)
     if application != _APPLICATION_ID:
-        raise StoreError(f"{path}: it is a database of another program; name another file")
+        raise StoreError(f"{path}: {_FOREIGN}")
     if schema != _SCHEMA:
         raise StoreError(
             f"{path}: a newer version of llamagen-async wrote it (schema {schema}, this one knows "
@@ -437,84 +545,9 @@ def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
     return application, connection.execute("PRAGMA user_version").fetchone()[0]
 
 
-@attrs.frozen
-class _Page:
-    """An account as it was loaded at one moment, and what else its row holds."""
-
-    account: Account
-    now: float
-    anchor: Anchor | None
-    older: list[float]
-    """What this plan has forgotten, and another that counts longer windows has not."""
-    horizon: float
-    """The longest window in seconds that any plan had."""
-    most: int
-    """The largest limit that any plan had: no older requests than that matter."""
-
-    def text(self) -> str:
-        """Return what to store."""
-        state = self.account.dump()
-        state["spent"] = self.older + state["spent"]
-        state["horizon"] = [self.horizon, self.most]
-        if self.anchor is not None:
-            state["clock"] = [self.anchor.now, *attrs.astuple(self.anchor.reading)]
-        return json.dumps(state, separators=(",", ":"))
-
-
-@attrs.frozen
-class _Book:
-    """Knows how an account is written into its row."""
-
-    key: tuple[str, float]
-    """The row: name and speed."""
-    lease: float
-    ahead: float
-    now: Callable[[], float] | None
-    wall: Callable[[], float] | None
-
-    def read(self, text: str | None, plan: Plan) -> _Page:
-        """Return the account that was stored (`None`: a new one) at the present moment."""
-        speed = self.key[1]
-        state = None if text is None else _checked(json.loads(text))
-        anchor = None
-        if self.now is not None:
-            now = self.now()
-        else:
-            clock = state and state.get("clock")
-            anchor = advance(
-                Anchor(clock[0], Reading(*clock[1:])) if clock else None, read_machine_clock()
-            )
-            now = round(anchor.now * speed, 6)
-        grace = max(_GRACE, _REAL_GRACE * speed)
-        horizon, most = max(one.per for one in plan.limits), max(one.limit for one in plan.limits)
-        older: list[float] = []
-        if state is None:
-            account = Account(plan, lease=self.lease, ahead=self.ahead, grace=grace)
-        else:
-            spent = state["spent"]
-            forgotten = bisect_right(spent, now - horizon)
-            horizon, most = max(horizon, state["horizon"][0]), max(most, state["horizon"][1])
-            older = spent[bisect_right(spent, now - horizon) : forgotten][-most:]
-            state["spent"] = spent[forgotten:]
-            account = Account.load(plan, state, lease=self.lease, ahead=self.ahead, grace=grace)
-        if any(limit.aligned for limit in plan.limits):
-            account.wall_offset = (self.wall() if self.wall else time.time() * speed) - now
-        return _Page(account, now, anchor, older, horizon, most)
-
-
-def _checked(state: dict[str, Any]) -> dict[str, Any]:
-    """Raise if a row holds something that would only fail later, or count wrongly."""
-    spent, held, line = state["spent"], state["held"], state["line"]
-    clock = state.get("clock") or (0.0, 0.0, 0.0, None)
-    numbers = [
-        *spent,
-        *(one for pair in held for one in pair),
-        *(until for _, until in line),
-        *(state[key] for key in ("last_slot", "pauses", "burst", "accepted", "patience")),
-        *(state[key] for key in ("paused_until", "pause_set_at") if state[key] is not None),
-        *state["horizon"],
-        *clock[:3],
-    ]
-    if not all(map(math.isfinite, numbers)) or spent != sorted(spent) or len(clock) != 4:
-        raise ValueError("it does not make sense")
-    return state
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

@@ -29,6 +29,8 @@ _PRIOR_WEIGHT: Final = 2.0
 """How many observations the prior is worth."""
 _TAIL: Final = 0.03
 """The part of the prior that is spread over all durations alike."""
+_KNOWN: Final = 1.0 - 1e-6
+"""Past this quantile nothing is known but that it takes long: the tail is taken for a Pareto's."""
 _FADE: Final = 1 - 1 / 64
 """What is left of an observation when the next one comes."""
 
@@ -101,15 +103,15 @@ class DurationForecast:
         if age <= not_done_at:
             return 0.0
         before = self.cdf(not_done_at)
-        if before >= 1.0:
-            return 1.0
+        if before >= _KNOWN:
+            return 1.0 - not_done_at / age
         return (self.cdf(age) - before) / (1.0 - before)
 
     def age_when(self, chance: float, *, not_done_at: float) -> float:
         """Return the age at which it is done with that chance, having not been at `not_done_at`."""
         before = self.cdf(not_done_at)
-        if before >= 1.0:
-            return not_done_at
+        if before >= _KNOWN:
+            return math.inf if chance >= 1.0 else not_done_at / (1.0 - chance)
         return max(not_done_at, self.quantile(before + chance * (1.0 - before)))
 
     def _bin(self, seconds: float) -> int:

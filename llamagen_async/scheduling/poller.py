@@ -9,13 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 import attrs
 import backoff
 
 from llamagen_async.clock import Clock
-from llamagen_async.errors import QuotaExhaustedError, RateLimitError, WaitTimeoutError
+from llamagen_async.errors import (
+    ClientClosedError,
+    QuotaExhaustedError,
+    RateLimitError,
+    WaitTimeoutError,
+)
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, Slot
 from llamagen_async.scheduling.dispatcher import Dispatcher, RequestReport
@@ -66,7 +72,7 @@ class Poller:
         self._watches = Watches(DurationForecast())
         self._waiters: dict[str, list[_Waiter]] = {}
         self._accepted: dict[str, float] = {}
-        self._reads: dict[str, asyncio.Task[Any]] = {}
+        self._reads: dict[str, asyncio.Task[Generation]] = {}
         self.dispatcher = Dispatcher(limiter, self._watches, clock, self, on_request)
 
     def accepted(self, id_: str) -> None:
@@ -104,13 +110,21 @@ class Poller:
         finally:
             self._leave(id_, waiter)
 
-    async def read(self, id_: str, fetch: Callable[[Slot], Awaitable[Generation]]) -> Generation:
-        """Return a generation as it stands now; those who ask at the same time share the answer."""
-        task = self._reads.get(id_)
+    async def read(
+        self, name: str, fetch: Callable[[Slot], Awaitable[Generation]], *, whole: bool
+    ) -> Generation:
+        """Return a generation as it stands now; those who ask at the same time share the answer.
+
+        Args:
+            name: Tells what is read from what else is read.
+            fetch: Sends one status check for it.
+            whole: Whether it is the whole generation, and so news for those who wait for it.
+        """
+        task = self._reads.get(name)
         if task is None:
-            task = asyncio.create_task(self._read(id_, fetch))
-            task.add_done_callback(_forget)
-            self._reads[id_] = task
+            task = asyncio.create_task(self._read(fetch, whole=whole))
+            task.add_done_callback(partial(self._forget, name))
+            self._reads[name] = task
         return await asyncio.shield(task)
 
     def deliver(self, generation: Generation) -> None:
@@ -147,18 +161,22 @@ class Poller:
 
     async def aclose(self, grace: float) -> None:
         """Stop; give billed requests on their way `grace` real seconds to return."""
-        for task in self._reads.values():
-            task.cancel()
-        await asyncio.gather(*self._reads.values(), return_exceptions=True)
+        self.broken(ClientClosedError("the client was closed while waiting; the comic goes on"))
         await self.dispatcher.aclose(grace)
+        await asyncio.gather(*self._reads.values(), return_exceptions=True)
 
-    async def _read(self, id_: str, fetch: Callable[[Slot], Awaitable[Generation]]) -> Generation:
-        try:
-            generation: Generation = await self.dispatcher.submit(RequestKind.STATUS, fetch)
-        finally:
-            del self._reads[id_]
-        self.deliver(generation)
+    async def _read(
+        self, fetch: Callable[[Slot], Awaitable[Generation]], *, whole: bool
+    ) -> Generation:
+        generation: Generation = await self.dispatcher.submit(RequestKind.STATUS, fetch)
+        if whole:
+            self.deliver(generation)
         return generation
+
+    def _forget(self, name: str, task: asyncio.Task[Generation]) -> None:
+        del self._reads[name]
+        if not task.cancelled():
+            task.exception()  # every caller may have been cancelled before hearing of it
 
     def _accepted_at(self, id_: str) -> float:
         """Return when it was accepted; if nobody knows, it is taken to be half way through."""
@@ -180,6 +198,8 @@ class Poller:
                 self.dispatcher.wake()
 
     def _learn(self, watch: Watch, generation: Generation, *, looked_at: float) -> None:
+        if self._watches.get(watch.id) is not watch:
+            return  # other news came first
         now = self._clock.now()
         self._watches.seen(watch, done=generation.is_done, looked_at=looked_at, now=now)
         if generation.is_done:
@@ -195,9 +215,3 @@ class Poller:
                 waiter.future.set_exception(outcome)
             else:
                 waiter.future.set_result(outcome)
-
-
-def _forget(task: asyncio.Task[Any]) -> None:
-    """Take note of a failure that every caller was cancelled before hearing of."""
-    if not task.cancelled():
-        task.exception()

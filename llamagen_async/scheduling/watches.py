@@ -26,6 +26,8 @@ _LONGEST_INTERVAL: Final = 120.0
 """Seconds after which a generation is looked at again, however long it may still take."""
 _LEAST_INTERVAL: Final = 1.0
 """Seconds between two looks at the same generation, at least."""
+_LEAST_SHARE: Final = 0.01
+"""The same, as a share of its age: what takes long is not looked at all the time."""
 
 
 @attrs.define(eq=False)
@@ -91,7 +93,7 @@ class Watches:
             self.forecast.observe(watch.not_done_at, max(watch.age(now), watch.not_done_at))
         else:
             watch.not_done_at = max(watch.not_done_at, watch.age(looked_at))
-            watch.not_before = looked_at + _LEAST_INTERVAL
+            watch.not_before = looked_at + max(_LEAST_INTERVAL, _LEAST_SHARE * watch.not_done_at)
 
     def chance(self, watch: Watch, now: float) -> float:
         """Return the chance that a check sent now finds it done; 0 if none may be sent."""

@@ -1,0 +1,224 @@
+"""The ledger of any number of hosts: a Redis server counts, by its own clock.
+
+Every operation is a verb of one script (`reserve.lua`), which reads the state of the account,
+does what `Account` does, and stores it: atomically, in one round trip, on one key, which expires
+by itself. What several tasks ask at the same moment travels in one call.
+
+**The clock** is the server's, so that hosts need not agree on the time. If it is set back, the
+ledger's time stands still and goes on from there. If it is set forward, which would free slots
+early, that shows: every call says what time it must be by the caller's own monotonic clock, and
+the ledger's time follows that one. A clock that is set forward while no client remembers it
+can't be noticed.
+
+**Loss.** A Redis that is restarted may have forgotten the account, or remember an older snapshot
+of it; one that was elected may lack the last writes. The script notices both by the server's run
+id, and that there is no state at all. Windows of up to an hour then count as full as of the
+server's start, or as of now if that is not known to be later than the loss. So a new key waits,
+too, on a server that was started just now. The state begins a new *generation*. Who remembers
+another one restores what it knows before anything else is done: its requests on their way and,
+for windows of more than an hour, when its others were answered. What is lost for good is what
+clients that are gone have sent earlier than an hour before.
+
+**Failure.** An operation ends within `timeout`, with an answer or with `StoreError`. A commit, a
+give-back or a leave that failed is delivered with the next operation: don't repeat it. So is the
+revocation of a reserve that was sent and had no answer, so that its slot is not lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.resources
+import itertools
+import json
+import secrets
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+
+from llamagen_async.plans import Plan, RateLimit
+from llamagen_async.ratelimit.ledger import (
+    Grant,
+    LimitsSnapshot,
+    LimitState,
+    Outcome,
+    Refusal,
+)
+from llamagen_async.ratelimit.redis_courier import Courier, Notes, steady_time
+from llamagen_async.ratelimit.redis_link import RedisLink
+
+__all__ = ["RedisLedger"]
+
+_SLACK: Final = 60.0
+"""Real seconds that a key outlives what is in it."""
+
+
+class RedisLedger:
+    """Remembers in Redis. One for each event loop; any number, anywhere, for a key.
+
+    Args:
+        url: `redis://[[user]:password@]host:port/db`, `rediss://...` or `unix:///path`; what
+            follows `?` goes to redis-py (`ssl_ca_certs=...`), except `prefix=...`.
+        name: Names the account: hashes of the API key and of what else tells accounts apart.
+        plan: Which windows to count.
+        speed: Seconds of the ledger's clock in a real second.
+        lease: Seconds after which a slot that nobody reported on counts as spent.
+        prefix: What the name of the key in Redis begins with, if the URL does not say.
+        ahead: How many seconds before a slot is back it is given to who is next.
+        grace: Seconds that a place in the line is kept for somebody who should have asked.
+        timeout: Real seconds that an operation may take, connecting included.
+        now: For tests: what the server's clock shows, in real seconds. The script then does not
+            look at the server's run id either.
+        steady: For tests: the monotonic clock in real seconds; `now` if only that is given.
+
+    `lease`, `ahead` and `grace` are in seconds of the ledger's clock. Methods raise
+    `ClientClosedError` after `aclose`, and in another event loop than the first.
+
+    Raises:
+        InvalidRequestError: The URL is not one, or redis-py is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str,
+        plan: Plan,
+        speed: float = 1.0,
+        lease: float = 900.0,
+        prefix: str = "",
+        ahead: float = 1.0,
+        grace: float = 5.0,
+        timeout: float = 2.0,
+        now: Callable[[], float] | None = None,
+        steady: Callable[[], float] | None = None,
+    ) -> None:
+        package = importlib.resources.files("llamagen_async.ratelimit")
+        script = package.joinpath("reserve.lua").read_text("utf-8")
+        self._link = RedisLink(url, script)
+        self._speed = speed
+        self._durations = {"lease": lease, "ahead": ahead, "grace": grace}
+        self._notes = Notes(speed)
+        self._courier = Courier(
+            self._link,
+            f"{self._link.prefix or prefix}llamagen:{name}",
+            self._notes,
+            timeout=timeout,
+            freed=self._notify,
+            steady=steady or now or steady_time,
+            now=now,
+        )
+        self._client = secrets.token_hex(4)
+        self._reservations = itertools.count()
+        self._listeners: list[Callable[[], None]] = []
+        self.change_plan(plan)
+
+    def __repr__(self) -> str:
+        return f"RedisLedger({self._plan.name} at {self._link.where})"
+
+    def change_plan(self, plan: Plan) -> None:
+        """Count the windows of another plan from now on, with what was spent so far."""
+        self._plan = plan
+        self._notes.longest = max(limit.per for limit in plan.limits)
+        counted = self._notes.longest + sum(self._durations.values())
+        self._notes.kept = counted / self._speed + _SLACK
+        self._courier.settings = json.dumps({
+            "windows": [attrs.asdict(limit) for limit in plan.limits],
+            **self._durations,
+            "speed": self._speed,
+            "ttl": int(self._notes.kept * 1000),
+        })
+
+    async def reserve(self, ticket: str) -> Grant | Refusal:
+        """Hold a slot if one is free, else keep a place in the line for `ticket`."""
+        nonce = f"{self._client}{next(self._reservations):x}"
+        try:
+            now, answer = await self._courier.ask("reserve", ticket=ticket, nonce=nonce)
+        except asyncio.CancelledError:
+            # It is done all the same. This comes right behind it, and before whatever the
+            # ticket asks next.
+            self._courier.tell("revoke", ticket=ticket, nonce=nonce)
+            raise
+        if not answer[0]:
+            return self._refusal(now, answer)
+        _, at, slot, took_last, quota_left = answer
+        return Grant(slot, at, max(0.0, at - now), took_last, quota_left)
+
+    async def leave(self, ticket: str) -> None:
+        """Give up the place in the line."""
+        await self._courier.ask("leave", ticket=ticket)
+
+    async def commit(self, grant: Grant, outcome: Outcome) -> None:
+        """Spend the slot; pause everyone if the server refused the request."""
+        report: dict[str, Any] = {"refused": outcome.refused}
+        if outcome.retry_after is not None:
+            report["retry_after"] = outcome.retry_after
+        if outcome.server_left is not None:
+            for index, limit in enumerate(self._plan.limits, 1):
+                if limit.limit == outcome.server_limit:
+                    report |= {"window": index, "left": outcome.server_left}
+                    break
+        await self._courier.ask(
+            "commit",
+            slot=grant.slot,
+            granted_at=grant.granted_at,
+            took_last=grant.took_last,
+            **report,
+        )
+
+    async def give_back(self, grant: Grant) -> None:
+        """Free the slot of a request that never left."""
+        await self._courier.ask("give_back", slot=grant.slot)
+
+    async def record(self, number: int) -> None:
+        """Count requests that were spent without a slot of this ledger."""
+        await self._courier.ask("record", number=number)
+
+    async def projected(self, position: int) -> Refusal:
+        """Say how long a request with `position` others before it waits at least."""
+        return self._refusal(*await self._courier.ask("projected", position=position))
+
+    async def snapshot(self) -> LimitsSnapshot:
+        """Return what is known now."""
+        plan = self._plan
+        now, (paused_until, burst, held, *states) = await self._courier.ask("snapshot")
+        windows = zip(plan.limits, states[::2], states[1::2], strict=True)
+        return LimitsSnapshot(
+            plan=plan.name,
+            windows=tuple(
+                LimitState(limit, used, max(0, limit.limit - used), max(0.0, free_at - now))
+                for limit, used, free_at in windows
+            ),
+            paused_for=0.0 if paused_until is None else max(0.0, paused_until - now),
+            burst=burst,
+            in_flight=held,
+        )
+
+    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` when a slot or a place in the line was given up by this ledger.
+
+        What other processes give up shows when the ticket asks again.
+        """
+        self._listeners = [*self._listeners, changed]
+
+        def unsubscribe() -> None:
+            self._listeners = [kept for kept in self._listeners if kept is not changed]
+
+        return unsubscribe
+
+    async def aclose(self) -> None:
+        """Finish what was begun and close the connection. What was counted stays counted."""
+        await self._courier.aclose()
+
+    def _refusal(self, now: float, answer: list[Any]) -> Refusal:
+        at, index, burst = float(answer[1]), int(answer[2]), int(answer[3])
+        limit = None
+        if index > len(self._plan.limits):
+            limit = RateLimit(burst, per=burst * self._plan.rate.interval)
+        elif index:
+            limit = self._plan.limits[index - 1]
+        return Refusal(max(0.0, at - now), limit)
+
+    def _notify(self) -> None:
+        for changed in self._listeners:
+            changed()

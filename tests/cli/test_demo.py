@@ -1,0 +1,124 @@
+"""The demo, as it is shown to people: run once, looked at from all sides."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from cli.support import run
+from llamagen_async import SIZES, ComicRequest
+from llamagen_async.cli.app import run as run_here
+from llamagen_async.cli.demo_stories import DEMO_STORIES
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The demo's folder and what it printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    done = run("demo", "--out", "pictures", cwd=folder)
+    assert done.stderr == ""
+    assert done.returncode == 0, done.stdout
+    return folder / "pictures", done.stdout
+
+
+def test_the_stories_are_varied() -> None:
+    requests = [ComicRequest.parse(fields) for fields in DEMO_STORIES]
+    assert len(requests) == 12
+    assert {request.size for request in requests} == set(SIZES)
+    assert any(request.pagination for request in requests)
+    assert len({request.language for request in requests}) >= 4
+
+
+def test_it_ends_with_the_numbers_of_the_server(shown: tuple[Path, str]) -> None:
+    _, said = shown
+    assert said.isascii() or all(
+        not line.startswith("|") or line.isascii() for line in said.split()
+    )
+    rows = dict(re.findall(r"^\| ([a-z][^|]*?) +\| +([^|]*?) \|", said, flags=re.MULTILINE))
+    assert rows["comics done"] == "12 of 12"
+    assert rows["refused (429)"] == "0"
+    assert rows["most requests in any window"] == "10 of 10 per minute"
+    assert float(rows["requests per comic"]) <= 3.0
+    assert {"last comic done after", "mean comic done after"} <= rows.keys()
+    assert said.rstrip().endswith("Look at pictures/index.html")
+
+
+def test_every_comic_has_its_pictures_and_the_page_shows_them(shown: tuple[Path, str]) -> None:
+    folder, _ = shown
+    results = (folder / "results.jsonl").read_text(encoding="utf-8")
+    records = [json.loads(line) for line in results.splitlines()]
+    assert len(records) == 12
+    for record, asked in zip(records, DEMO_STORIES, strict=True):
+        assert record["prompt"] == asked["prompt"]
+        pages = asked.get("pagination", {})
+        panels = asked.get("fix_panel_num") or pages["total_pages"] * pages["panels_per_page"]
+        assert sum(map(len, record["pages"])) == panels
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    links = [unquote(link) for link in re.findall(r'(?:src|href)="([^"]+\.png)"', page)]
+    assert len(links) >= 2 * 12
+    assert all((folder / link).is_file() for link in links)
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to look with")
+def test_a_browser_shows_the_page_narrow_without_scrolling_sideways(
+    shown: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, _ = shown
+    assert CHROMIUM is not None
+    probe = tmp_path / "probe.html"
+    probe.write_text(
+        f'<iframe id="f" width="390" height="800" src="{(folder / "index.html").as_uri()}">'
+        "</iframe><p id=out></p><script>f.onload = () => {"
+        "const page = f.contentDocument.documentElement;"
+        "const cards = f.contentDocument.querySelectorAll('article.succeeded').length;"
+        "out.textContent = `${page.scrollWidth} wide, ${cards} cards`;}</script>",
+        encoding="utf-8",
+    )
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-sync",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--allow-file-access-from-files",
+        "--virtual-time-budget=5000",
+        "--dump-dom",
+    ]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    dump = subprocess.run(
+        [CHROMIUM, *flags, profile, probe.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    ).stdout
+    found = re.search(r"(\d+) wide, (\d+) cards", dump.split("</script>")[0])
+    assert found, dump[-500:]
+    assert int(found[1]) <= 390
+    assert int(found[2]) == 12
+
+
+def test_the_demo_plan_does_what_a_day_allows(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["demo", "--plan", "demo", "--json", "--speed", "240", "--out", str(tmp_path / "d")]
+    assert run_here(argv) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    score = json.loads(out.splitlines()[-1])
+    assert score["refused"] == 0
+    assert score["requests"] <= 15
+    assert score["done"] >= 5
+    assert score["done"] + score["unaffordable"] == 12

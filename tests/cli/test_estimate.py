@@ -1,0 +1,97 @@
+"""How long it will take, said honestly; and words for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from llamagen_async import ClientStats, LimitsSnapshot, LimitState, Plan, RateLimit
+from llamagen_async.batch import BatchProgress
+from llamagen_async.cli.estimate import Outlook, affordable, requests_each, time_left
+from llamagen_async.cli.text import clock_time, counted, lasting, one_line, rule, shortened
+from llamagen_async.cli.tracking import Tracker
+from llamagen_async.plans import DAY
+
+
+def limits(*windows: tuple[RateLimit, int, float], paused: float = 0.0) -> LimitsSnapshot:
+    states = tuple(
+        LimitState(limit, limit.limit - free, free, next_free) for limit, free, next_free in windows
+    )
+    return LimitsSnapshot("a plan", states, paused, burst=10, in_flight=0)
+
+
+FRESH_PAID = limits((RateLimit(10, 60), 10, 0.0))
+
+
+def test_38_comics_take_about_nine_minutes() -> None:
+    assert lasting(time_left(Outlook(38), FRESH_PAID)) == "9 min"
+
+
+def test_few_comics_take_as_long_as_comics_take() -> None:
+    assert time_left(Outlook(1), FRESH_PAID) == 90.0
+    assert time_left(Outlook(0, ages=(50.0,)), FRESH_PAID) == 10.0
+    assert time_left(Outlook(0, ages=(500.0,)), FRESH_PAID) == 5.0
+
+
+def test_more_comics_never_take_less_time() -> None:
+    times = [time_left(Outlook(number), FRESH_PAID) for number in range(100)]
+    assert times == sorted(times)
+
+
+def test_a_day_is_waited_for_only_if_asked() -> None:
+    demo = limits((RateLimit(4, 60), 4, 0.0), (RateLimit(15, DAY), 0, 1000.0))
+    assert time_left(Outlook(1), demo) == 90.0
+    assert time_left(Outlook(1), demo, quotas=True) > 1000
+
+
+def test_a_pause_is_waited_for() -> None:
+    assert time_left(Outlook(1), limits((RateLimit(10, 60), 0, 5.0), paused=300.0)) >= 300
+
+
+@pytest.mark.parametrize(("free", "comics"), [(15, 6), (3, 1), (2, 0), (0, 0)])
+def test_what_a_day_pays_for(free: int, comics: int) -> None:
+    snapshot = limits((RateLimit(4, 60), 4, 0.0), (RateLimit(15, DAY), free, 0.0))
+    assert affordable(Plan.DEMO, snapshot) == comics
+
+
+def test_no_day_no_budget() -> None:
+    assert affordable(Plan.PAID, FRESH_PAID) is None
+
+
+def test_requests_are_believed_once_measured() -> None:
+    few = ClientStats({"create": 2, "status": 9}, refused=0, retries=0, finished=2)
+    many = ClientStats({"create": 12, "status": 15}, refused=0, retries=0, finished=10)
+    assert requests_each(Plan.PAID, few) == requests_each(Plan.PAID) == 2.3
+    assert requests_each(Plan.PAID, many, running=2) == 2.5
+    creates_only = Plan("studio", limits=RateLimit(10, 60), metered={"create"})
+    assert requests_each(creates_only) == 1.0
+
+
+def test_a_tracker_times_what_it_sees() -> None:
+    tracker = Tracker()
+    tracker.look(BatchProgress(2, {}, ((0, "a"),)), 100.0)
+    tracker.look(BatchProgress(2, {}, ((0, "a"), (1, "b"))), 110.0)
+    tracker.look(BatchProgress(2, {}, ((1, "b"),)), 140.0)
+    assert tracker.took(0) == 40.0
+    assert tracker.took(1) is None
+    assert tracker.age(1, 150.0) == 40.0
+    assert tracker.ids == {0: "a", 1: "b"}
+
+
+def test_words() -> None:
+    assert [lasting(s) for s in (0, 44.6, 90, 150, 3590, 7800)] == [
+        "0 s",
+        "45 s",
+        "2 min",
+        "3 min",
+        "1 h",
+        "2 h 10 min",
+    ]
+    assert [clock_time(s) for s in (7, 750, 3723)] == ["0:07", "12:30", "1:02:03"]
+    assert [counted(1, "story"), counted(2, "story"), counted(0, "comic")] == [
+        "1 story",
+        "2 stories",
+        "0 comics",
+    ]
+    assert rule(RateLimit(10, 60)) == "10 requests per minute"
+    assert one_line("a\x1b[31m\nb\u202e c") == "a [31m b c"
+    assert shortened("a long story", 7) == "a long…"

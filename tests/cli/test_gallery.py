@@ -1,0 +1,186 @@
+"""The page as a pure function, and the files around it."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from llamagen_async import ComicRequest
+from llamagen_async.cli.gallery import is_foreign, render
+from llamagen_async.cli.records import (
+    RESULTS,
+    UNSENT,
+    Picture,
+    Record,
+    fields_of,
+    load_records,
+    merged,
+    write_atomic,
+    write_records,
+)
+from llamagen_async.models import BatchState
+
+EVIL = '<script>alert("1")</script> & "quotes" \'too\''
+DONE = Record(
+    0,
+    BatchState.SUCCEEDED,
+    place="s.jsonl:1",
+    id="cmc_1",
+    prompt="A cat & a dog",
+    request={"prompt": "A cat & a dog", "size": "1024x768", "style": "ink", "language": "en"},
+    files=("cmc_1-p01-01.png", "cmc_1-p02-01.png", "cmc_1-output.png"),
+    pages=(
+        (Picture("cmc_1-p01-01.png", "A cat"),),
+        (Picture("cmc_1-p02-01.png", "A dog"), Picture("", "lost")),
+    ),
+    seconds=63.0,
+)
+FAILED = Record(1, BatchState.FAILED, id="cmc_2", prompt="B", error="the filter stopped it")
+UNSENT_RECORD = Record(2, BatchState.QUEUED, prompt="C", request={"prompt": "C"})
+
+
+class Tags(HTMLParser):
+    """Collects what a page is made of, and checks that it nests."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attributes)))
+        if tag not in ("meta", "link", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def all(self, tag: str, attribute: str) -> list[str | None]:
+        return [attributes.get(attribute) for name, attributes in self.found if name == tag]
+
+
+def test_a_page_shows_pictures_as_pages_with_words_for_those_who_cannot_see_them() -> None:
+    page = render([DONE], title="Comics", facts=[("requests", "3")])
+    tags = Tags(page)
+    assert tags.all("img", "src") == ["cmc_1-p01-01.png", "cmc_1-p02-01.png"]
+    assert tags.all("img", "alt") == ["Page 1 of 2, panel 1: A cat", "Page 2 of 2, panel 1: A dog"]
+    assert set(tags.all("img", "width")) == {"1024"}
+    for text in ("A cat &amp; a dog", "1024 \u00d7 768", "took 63 s", "cmc_1", "ink", ">3<"):
+        assert text in page
+
+
+def test_a_page_needs_no_network_and_no_script() -> None:
+    page = render([DONE, FAILED, UNSENT_RECORD], title="Comics")
+    tags = Tags(page)
+    assert not re.search(r"https?:|//[a-z]|url\(|@import|<script", page)
+    assert not any(str(link).startswith(("/", "file:")) for link in tags.all("a", "href"))
+    assert "prefers-color-scheme: dark" in page
+    assert 'name="viewport"' in page
+    assert tags.all("html", "lang") == ["en"]
+
+
+def test_everything_from_elsewhere_is_escaped() -> None:
+    evil = attrs.evolve(
+        DONE,
+        id=EVIL,
+        prompt=EVIL,
+        place=EVIL,
+        request={"size": EVIL, "style": EVIL, "language": EVIL},
+        files=("a<b>&'\".png",),
+        pages=((Picture("a<b>&'\".png", EVIL),),),
+        error=EVIL,
+    )
+    page = render([evil, attrs.evolve(evil, pages=())], title=EVIL, facts=[(EVIL, EVIL)])
+    tags = Tags(page)
+    assert not tags.all("script", "src")
+    assert set(tags.all("img", "src")) == {"a%3Cb%3E%26%27%22.png"}
+    assert {name for _, attributes in tags.found for name in attributes} <= {
+        *("charset", "class", "content", "dir", "href", "id", "lang", "loading", "name", "rel"),
+        *("src", "alt", "title", "width", "height"),
+    }
+
+
+def test_what_is_missing_says_why() -> None:
+    running = Record(3, BatchState.RUNNING, id="cmc_3", prompt="D")
+    uncertain = Record(4, BatchState.UNCERTAIN, prompt="E")
+    page = render([FAILED, UNSENT_RECORD, running, uncertain], title="Comics")
+    for text in (
+        "the filter stopped it",
+        "before it was sent",
+        "llamagen-async status cmc_3",
+        "may have been accepted",
+        "4 stories: 0 done, 1 failed, 1 uncertain, 1 running, 1 not sent",
+    ):
+        assert text in page
+
+
+def test_no_story_at_all_is_a_page_too() -> None:
+    Tags(render([], title="Nothing"))
+
+
+def test_only_our_own_page_is_replaced(tmp_path: Path) -> None:
+    assert not is_foreign(tmp_path)
+    (tmp_path / "index.html").write_text(render([DONE], title="Comics"), encoding="utf-8")
+    assert not is_foreign(tmp_path)
+    (tmp_path / "index.html").write_text("<h1>Mine</h1>", encoding="utf-8")
+    assert is_foreign(tmp_path)
+
+
+def test_records_survive_a_round_trip(tmp_path: Path) -> None:
+    records = [DONE, FAILED, attrs.evolve(UNSENT_RECORD, prompt="half a pair: \ud800 ¡ü!")]
+    assert write_records(tmp_path, records) == 1
+    assert load_records(tmp_path) == records
+    assert json.loads((tmp_path / UNSENT).read_text(encoding="utf-8")) == {"prompt": "C"}
+    assert write_records(tmp_path, [DONE]) == 0
+    assert not (tmp_path / UNSENT).exists()
+
+
+def test_a_folder_with_other_results_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / RESULTS).write_text('{"index": 1}\nnot json\n[]\nnull\n', encoding="utf-8")
+    assert load_records(tmp_path) == []
+
+
+def test_what_was_paid_for_stays_and_what_is_sent_again_is_not_there_twice() -> None:
+    lost = Record(5, BatchState.UNCERTAIN, prompt="C", request={"prompt": "C"})
+    again = attrs.evolve(DONE, prompt="C", id="cmc_9", request={"prompt": "C"})
+    assert merged([DONE, UNSENT_RECORD, lost], [again]) == [DONE, lost, again]
+    assert merged([DONE], [attrs.evolve(DONE, place="other")]) == [
+        attrs.evolve(DONE, place="other")
+    ]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": "a"},
+        {"prompt": "a", "pagination": {"total_pages": 2, "panels_per_page": 3}, "upscale": "2K"},
+        {"prompt": "a", "extra": {"newField": 1}, "comic_roles": [{"name": "Tom"}]},
+        {"prompt_url": "https://example.com/story.txt"},
+    ],
+)
+def test_a_request_reads_back_as_it_was(fields: dict[str, Any]) -> None:
+    request = ComicRequest.parse(fields)
+    assert ComicRequest.parse(json.loads(json.dumps(fields_of(request)))) == request
+
+
+def test_a_file_appears_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_atomic(tmp_path / "a", b"old")
+
+    def full(_file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(tmp_path / "a", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"

@@ -1,0 +1,287 @@
+"""The commands as people run them: a sandbox in one process, a batch in another."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.support import SPEED, connection, environment, lines_until, run, sandbox, started
+from llamagen_async.cli.app import run as run_here
+
+FAST = ("--speed", SPEED)
+SMALL = '"size": "512x768", "fix_panel_num": 1'
+"""Fields of a comic that is drawn quickly."""
+TWO = f'{{"prompt": "a cat", {SMALL}}}\n{{"prompt": "a dog", "fixPanelNum": 1}}\n'
+needs_posix = pytest.mark.skipif(os.name == "nt", reason="sends SIGINT to one process")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A sandbox in a process of its own."""
+    with sandbox(tmp_path_factory.mktemp("sandbox"), *FAST) as facts:
+        yield facts
+
+
+Call = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Call:
+    """Runs a command in this process, against a server in another: that is quicker."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_inside(*argv: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        for name, value in env.items():
+            if name.startswith("LLAMAGEN_"):
+                monkeypatch.setenv(name, value)
+        status = run_here(argv)
+        return subprocess.CompletedProcess(argv, status, *capfd.readouterr())
+
+    return run_inside
+
+
+def many(number: int) -> str:
+    """Return so many stories."""
+    return "".join(f'{{"prompt": "story {n} of a bear", {SMALL}}}\n' for n in range(number))
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_batch_of_json_lines(server: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "stories.jsonl").write_text(TWO, encoding="utf-8")
+    argv = ("batch", "stories.jsonl", "--out", "out/comics", *FAST)
+    done = run(*argv, cwd=tmp_path, env=connection(server))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 comics, about" in done.stdout
+    assert "2 of 2 comics done" in done.stdout
+    folder = tmp_path / "out" / "comics"
+    results = json_lines((folder / "results.jsonl").read_text(encoding="utf-8"))
+    assert [(one["index"], one["state"], one["place"]) for one in results] == [
+        (0, "succeeded", "stories.jsonl:1"),
+        (1, "succeeded", "stories.jsonl:2"),
+    ]
+    files = {name for one in results for name in one["files"]}
+    assert files | {"results.jsonl", "index.html"} == {path.name for path in folder.iterdir()}
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert all(panel["file"] in page for one in results for panel in one["pages"][0])
+
+
+def test_text_then_stdin_into_the_same_folder(server: dict[str, Any], tmp_path: Path) -> None:
+    env = connection(server)
+    (tmp_path / "stories.txt").write_bytes(b"\xef\xbb\xbfa ship\r\n# no\r\n")
+    assert run("batch", "stories.txt", *FAST, cwd=tmp_path, env=env).returncode == 0
+    argv = ("batch", "-", "--json", *FAST)
+    done = run(*argv, cwd=tmp_path, env=env, stdin="ein Bär\n\na fox".encode())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {one["place"] for one in json_lines(done.stdout)} == {"stdin:1", "stdin:3"}
+    results = (tmp_path / "comics" / "results.jsonl").read_text(encoding="utf-8")
+    assert [one["prompt"] for one in json_lines(results)] == ["a ship", "ein Bär", "a fox"]
+
+
+def test_stdin_is_read_as_it_comes(server: dict[str, Any], tmp_path: Path) -> None:
+    argv = ("batch", "-", "--json", *FAST)
+    with started(*argv, cwd=tmp_path, env=connection(server), stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(TWO.splitlines()[0] + "\n")
+        process.stdin.flush()
+        first = json.loads(lines_until(process, "{")[-1])
+        process.stdin.close()
+        assert first["state"] == "succeeded"
+        assert process.wait(10) == 0
+
+
+def test_a_wrong_line_of_stdin_fails_alone(server: dict[str, Any], tmp_path: Path) -> None:
+    content = f'{TWO.splitlines()[0]}\n{{"prompt": ""}}\nno json\n'.encode()
+    argv = ("batch", "-", "--json", *FAST)
+    done = run(*argv, cwd=tmp_path, env=connection(server), stdin=content)
+    assert done.returncode == 1
+    states = {one["place"]: one["state"] for one in json_lines(done.stdout)}
+    assert states == {"stdin:1": "succeeded", "stdin:2": "failed", "stdin:3": "failed"}
+    assert "stdin:2: prompt" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_key_is_one_line(server: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "stories.jsonl").write_text(TWO, encoding="utf-8")
+    env = {**connection(server), "LLAMAGEN_API_KEY": "lg-wrong-0123456789"}
+    done = run("batch", "stories.jsonl", *FAST, cwd=tmp_path, env=env)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "API key is not accepted" in done.stderr
+    everything = done.stdout + done.stderr
+    everything += "".join(path.read_text("utf-8") for path in (tmp_path / "comics").iterdir())
+    assert "0123456789" not in everything
+
+
+def test_no_credits_leaves_the_rest_ready_to_be_sent(
+    server: dict[str, Any], tmp_path: Path, call: Call
+) -> None:
+    (tmp_path / "stories.jsonl").write_text(TWO, encoding="utf-8")
+    env = connection(server, "sandbox-empty")
+    done = call("batch", "stories.jsonl", *FAST, env=env)
+    assert done.returncode == 1
+    assert "not enough credits" in done.stderr
+    assert "2 not sent" in done.stdout
+    assert "llamagen-async batch" in done.stdout
+    unsent = tmp_path / "comics" / "unsent.jsonl"
+    paid = call("batch", str(unsent), *FAST, env=connection(server))
+    assert paid.returncode == 0
+    assert not unsent.exists()
+    results = (tmp_path / "comics" / "results.jsonl").read_text(encoding="utf-8")
+    assert [one["state"] for one in json_lines(results)] == ["succeeded"] * 2
+
+
+def test_the_demo_plan_says_what_today_pays_for(
+    server: dict[str, Any], tmp_path: Path, call: Call
+) -> None:
+    (tmp_path / "stories.jsonl").write_text(many(10), encoding="utf-8")
+    env = connection(server, "sandbox-demo")
+    done = call("batch", "stories.jsonl", *FAST, env=env)
+    assert done.returncode == 1
+    assert "pays for about 6 comics" in done.stdout
+    assert done.stderr.count("\n") == 1
+    assert "the limit of 15 requests per day is used up; there is room from 20" in done.stderr
+    unsent = (tmp_path / "comics" / "unsent.jsonl").read_text(encoding="utf-8")
+    assert f"{unsent.count(chr(10))} stories not sent yet" in done.stdout
+    assert "0 refused" in done.stdout
+
+
+def test_generate_and_status(server: dict[str, Any], tmp_path: Path, call: Call) -> None:
+    env = connection(server)
+    argv = ("generate", "a dragon", "--pages", "1", "--panels-per-page", "2", "--out", "d")
+    made = call(*argv, "--size", "512x768", *FAST, env=env)
+    assert (made.returncode, made.stderr) == (0, "")
+    assert "SUCCEEDED" in made.stdout
+    assert len(list((tmp_path / "d").glob("*.png"))) == 3
+    begun = call("generate", "an owl", "--panels", "1", "--no-wait", "--json", *FAST, env=env)
+    comic = json.loads(begun.stdout)
+    assert comic["status"] == "PENDING"
+    look = ("status", comic["id"], "--wait", "--out", "later", "--json", *FAST)
+    later = call(*look, env=env)
+    assert (later.returncode, later.stderr) == (0, "")
+    assert all((tmp_path / name).is_file() for name in json.loads(later.stdout)["files"])
+    nobody = call("status", "cmc_none", *FAST, env=env)
+    assert nobody.returncode == 1
+    assert nobody.stderr.count("\n") == 1
+
+
+def test_a_reader_who_leaves_hears_no_complaint(server: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "stories.jsonl").write_text(TWO, encoding="utf-8")
+    argv = ("batch", "stories.jsonl", "--json", *FAST)
+    with started(*argv, cwd=tmp_path, env=connection(server)) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(10) == 1
+        assert process.stderr.read() == ""
+    assert (tmp_path / "comics" / "results.jsonl").exists()
+
+
+def test_a_failed_comic_gives_its_reason(tmp_path: Path, call: Call) -> None:
+    (tmp_path / "stories.txt").write_text("a cat\n", encoding="utf-8")
+    with sandbox(tmp_path, *FAST, "--failure-rate", "1") as server:
+        done = call("batch", "stories.txt", *FAST, env=connection(server))
+        alone = call("generate", "a cat", *FAST, env=connection(server))
+    assert (done.returncode, alone.returncode) == (1, 1)
+    assert "ended as FAILED: " in done.stderr
+    assert alone.stderr.count("\n") == 1
+    assert 'class="trouble"' in (tmp_path / "comics" / "index.html").read_text(encoding="utf-8")
+
+
+@needs_posix
+def test_ctrl_c_stops_at_once_and_loses_nothing(tmp_path: Path) -> None:
+    (tmp_path / "stories.jsonl").write_text(many(14), encoding="utf-8")
+    slow = ("--speed", "100")
+    with (
+        sandbox(tmp_path, *slow) as server,
+        started("batch", "stories.jsonl", *slow, cwd=tmp_path, env=connection(server)) as process,
+    ):
+        lines_until(process, " done ")
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=5)
+        took = time.monotonic() - began
+    assert process.returncode == 130
+    assert took < 2
+    assert "Traceback" not in out + err
+    assert err.startswith("llamagen-async batch: interrupted: ")
+    folder = tmp_path / "comics"
+    assert not list(folder.glob(".*"))
+    results = json_lines((folder / "results.jsonl").read_text(encoding="utf-8"))
+    assert len(results) == 14
+    running = [one["id"] for one in results if one["state"] == "running"]
+    assert running
+    assert all(f"llamagen-async status {id_} --out comics" in err for id_ in running)
+
+
+@needs_posix
+def test_ctrl_c_while_stdin_says_nothing(server: dict[str, Any], tmp_path: Path) -> None:
+    argv = ("batch", "-", *FAST)
+    with started(*argv, cwd=tmp_path, env=connection(server), stdin=subprocess.PIPE) as process:
+        lines_until(process, "Comics from stdin")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert err == "llamagen-async batch: interrupted: nothing was sent\n"
+
+
+@needs_posix
+def test_a_terminal_sees_live_progress(server: dict[str, Any], tmp_path: Path) -> None:
+    import pty
+
+    (tmp_path / "stories.jsonl").write_text(TWO, encoding="utf-8")
+    ours, theirs = pty.openpty()
+    argv = ("batch", "stories.jsonl", "--json", *FAST)
+    env = {**connection(server), "TERM": "xterm", "COLUMNS": "100"}
+    with started(*argv, cwd=tmp_path, env=env, stderr=theirs) as process:
+        os.close(theirs)
+        seen = b""
+        try:
+            while chunk := os.read(ours, 4096):
+                seen += chunk
+        except OSError:
+            pass  # the other side is closed
+        assert process.stdout is not None
+        assert len(json_lines(process.stdout.read())) == 2
+        assert process.wait(10) == 0
+    os.close(ours)
+    for words in (b"0 of 2", b"running", b"per minute used", b"left"):
+        assert words in seen
+
+
+@needs_posix
+def test_the_sandbox_introduces_itself_and_sums_up(tmp_path: Path, call: Call) -> None:
+    with started("sandbox", *FAST, cwd=tmp_path, env=environment(PYTHONUNBUFFERED="1")) as process:
+        said = "".join(lines_until(process, "Ctrl-C"))
+        url = said.split(" at ", 1)[1].split()[0]
+        for words in (url, "sandbox-paid", "sandbox-demo", "sandbox-empty", f"--speed {SPEED}"):
+            assert words in said
+        argv = ("generate", "a cat", "--base-url", url, "--api-key", "sandbox-paid", *FAST)
+        assert call(*argv, "--plan", "paid", env={}).returncode == 0
+        port = url.rpartition(":")[2].removesuffix("/v1")
+        taken = call("sandbox", "--port", port, env={})
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=5)
+    assert process.returncode == 0
+    assert err == ""
+    assert "0 refused with 429, 1 comic started" in out
+    assert taken.returncode == 1
+    assert taken.stderr.count("\n") == 1
+    assert "Traceback" not in taken.stderr
+
+
+def test_the_module_is_the_command(tmp_path: Path) -> None:
+    assert run("--version", cwd=tmp_path).stdout.startswith("llamagen-async ")

@@ -1,0 +1,182 @@
+"""Help, versions, and everything that can be typed wrong: one line on stderr, and a status."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from cli.support import environment, run
+from llamagen_async import __version__
+from llamagen_async.cli import main
+from llamagen_async.cli.app import cli
+from llamagen_async.cli.app import run as run_here
+
+KEY = "lg-not-to-be-shown"
+GOOD = '{"prompt": "a cat"}\n'
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Path:
+    """An empty folder to work in, with a key."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("LLAMAGEN_API_URL", "LLAMAGEN_BASE_URL", "LLAMAGEN_PLAN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LLAMAGEN_API_KEY", KEY)
+    return tmp_path
+
+
+def complaint(capfd: pytest.CaptureFixture[str]) -> str:
+    """Return the one line that stands on stderr."""
+    out, err = capfd.readouterr()
+    assert not out
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    assert KEY not in err
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize("command", ["", *cli.commands])
+def test_every_command_explains_itself(command: str) -> None:
+    result = CliRunner().invoke(cli, [*filter(None, [command]), "--help"])
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage: ")
+    assert "\b" not in result.output
+
+
+@pytest.mark.parametrize("command", ["generate", "batch", "status"])
+def test_commands_that_call_the_api_name_their_variables(command: str) -> None:
+    output = CliRunner().invoke(cli, [command, "--help"]).output
+    for name in ("LLAMAGEN_API_KEY", "LLAMAGEN_API_URL", "LLAMAGEN_BASE_URL", "LLAMAGEN_PLAN"):
+        assert name in output
+    assert "safer" in output
+
+
+def test_the_version(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_here(["--version"]) == 0
+    assert capfd.readouterr().out == f"llamagen-async {__version__}\n"
+
+
+def test_nothing_typed_shows_the_help(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_here([]) == 2
+    assert "demo" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("stories.jsonl", GOOD * 6 + '{"prompt": ""}', r"stories\.jsonl:7: prompt: got ''"),
+        ("stories.jsonl", GOOD + "\n{prompt: 1}\n", r"stories\.jsonl:3: the line is not JSON"),
+        ("stories.jsonl", "[1]", r"stories\.jsonl:1: .*an object of request fields"),
+        ("stories.jsonl", '{"promt": "a"}', r"promt: .*did you mean 'prompt'"),
+        ("stories.jsonl", '{"prompt": "a", "images": 3}', r"stories\.jsonl:1: "),
+        ("stories.jsonl", '{"prompt": NaN}', r"stories\.jsonl:1: .*NaN"),
+        ("stories.jsonl", "[" * 100_000, r"stories\.jsonl:1: "),
+        ("stories.jsonl", "\n\n", "no story in it"),
+        ("stories.txt", "# nothing\n", "no story in it"),
+        ("stories.csv", "a cat", r"stories\.csv: .*\.jsonl.*\.txt"),
+    ],
+)
+def test_wrong_stories_say_where_and_cost_nothing(
+    here: Path, capfd: pytest.CaptureFixture[str], name: str, content: str, said: str
+) -> None:
+    (here / name).write_text(content, encoding="utf-8")
+    assert run_here(["batch", name, "--base-url", "http://127.0.0.1:9"]) == 2
+    assert re.search(said, complaint(capfd))
+    assert not (here / "comics").exists()
+
+
+def test_a_line_that_is_not_utf8_says_where(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (here / "stories.txt").write_bytes(b"a cat\n\xff\xfe\n")
+    assert run_here(["batch", "stories.txt"]) == 2
+    assert "stories.txt:2" in complaint(capfd)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["batch"], "STORIES"),
+        (["batch", "missing.jsonl"], "missing.jsonl: No such file"),
+        (["frobnicate"], "frobnicate"),
+        (["generate", ""], "PROMPT: got ''"),
+        (["generate", "x", "--size", "3x3"], "--size: got '3x3'"),
+        (["generate", "x", "--panels", "44"], "--panels: got 44"),
+        (["generate", "x", "--pages", "2"], "--panels-per-page"),
+        (["generate", "x", "--pages", "2", "--panels-per-page", "30"], "--panels-per-page: got 30"),
+        (["generate", "x", "--pages", "2", "--panels-per-page", "3", "--panels", "2"], "--panels"),
+        (["status", "x", "--plan", "gold"], "gold"),
+        (["status", "x", "--speed", "0"], "--speed"),
+        (["status", "x", "--speed", "fast"], "--speed"),
+        (["status", "x", "--base-url", "http://example.com"], "--base-url"),
+        (["status", "x", "--api-key", "two words"], "api_key"),
+        (["status", ""], "ID: got ''"),
+        (["sandbox", "--latency", "soon"], "--latency"),
+        (["sandbox", "--failure-rate", "2"], "--failure-rate"),
+        (["sandbox", "--speed", "-1"], "--speed"),
+        (["demo", "--plan", "gold"], "gold"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(
+    here: Path, capfd: pytest.CaptureFixture[str], argv: list[str], said: str
+) -> None:
+    assert run_here(argv) == 2
+    assert said in complaint(capfd)
+
+
+def test_no_key_says_what_to_do(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LLAMAGEN_API_KEY")
+    assert run_here(["status", "x"]) == 2
+    assert "set LLAMAGEN_API_KEY" in complaint(capfd)
+
+
+def test_a_page_that_is_not_ours_is_not_replaced(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (here / "stories.txt").write_text("a cat\n", encoding="utf-8")
+    (here / "index.html").write_text("<h1>My site</h1>", encoding="utf-8")
+    assert run_here(["batch", "stories.txt", "--out", "."]) == 2
+    assert "another folder" in complaint(capfd)
+    assert (here / "index.html").read_text(encoding="utf-8") == "<h1>My site</h1>"
+
+
+def test_a_folder_that_is_a_file(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (here / "stories.txt").write_text("a cat\n", encoding="utf-8")
+    assert run_here(["batch", "stories.txt", "--out", "stories.txt"]) == 2
+    assert "--out stories.txt" in complaint(capfd)
+
+
+def test_an_unreachable_server_is_one_line_with_its_host(tmp_path: Path) -> None:
+    (tmp_path / "stories.txt").write_text("a cat\na dog\n", encoding="utf-8")
+    argv = ("batch", "stories.txt", "--base-url", "http://127.0.0.1:9", "--speed", "100")
+    done = run(*argv, cwd=tmp_path, env=environment(LLAMAGEN_API_KEY=KEY))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "127.0.0.1:9" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert KEY not in done.stdout + done.stderr
+    # Nothing arrived, so both are ready to be sent again.
+    assert (tmp_path / "comics" / "unsent.jsonl").read_text(encoding="utf-8").count("\n") == 2
+
+
+def test_without_the_extra_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def find(name: str, *rest: Any) -> object:
+        return None if name == "rich" else object()
+
+    monkeypatch.setattr(importlib.util, "find_spec", find)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1
+    assert "llamagen-async[cli]" in err

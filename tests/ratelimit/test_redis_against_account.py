@@ -1,0 +1,235 @@
+"""The Redis ledger's script against the class that specifies it: the same answers, always."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import Any
+
+import attrs
+import pytest
+import redis.asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.redis_server import RedisServer
+
+from llamagen_async.plans import DAY, HOUR, Plan, RateLimit
+from llamagen_async.ratelimit.account import Account
+from llamagen_async.ratelimit.ledger import (
+    Grant,
+    Outcome,
+    Refusal,
+    apply,
+    settle,
+    summarize,
+)
+from llamagen_async.ratelimit.redis import RedisLedger
+
+PLANS = [
+    Plan.DEMO,
+    Plan.PAID,
+    Plan("one", limits=(RateLimit(1, per=3.7),)),
+    Plan("small", limits=(RateLimit(3, per=10),)),
+    Plan("three", limits=(RateLimit(20, per=HOUR), RateLimit(3, per=10), RateLimit(30, per=DAY))),
+    Plan("aligned", limits=(RateLimit(3, per=7), RateLimit(8, per=50, aligned=True))),
+    Plan("aligned rate", limits=(RateLimit(4, per=9, aligned=True),)),
+]
+
+UNPACK = """
+local state = cmsgpack.unpack(redis.call('GET', KEYS[1]))
+local function text(value)
+  if type(value) == 'number' then return string.format('%.17g', value) end
+  if type(value) == 'string' then return '"' .. value .. '"' end
+  local parts = {}
+  for place, part in ipairs(value) do parts[place] = text(part) end
+  return '[' .. table.concat(parts, ',') .. ']'
+end
+local parts = {}
+for name, value in pairs(state) do parts[#parts + 1] = '"' .. name .. '":' .. text(value) end
+return '{' .. table.concat(parts, ',') .. '}'
+"""
+
+# Mostly such that the sums are exact and meet the ends of windows, leases and places.
+moments = st.one_of(
+    st.just(0.0),
+    st.sampled_from([0.5, 1.0, 5.0, 6.5, 7.0, 9.0, 9.5, 10.0]),
+    st.sampled_from([1.0, 5.0, 6.0, 10.0, 50.0, 59.0, 60.0, 90.0, 100.0]),
+    st.sampled_from([0.1, 3.7, 1e-6, 1 / 3, -5.0, -0.001, -4000.0]),
+    st.floats(0, 300),
+)
+numbers = st.integers(0, 12)
+outcomes = st.builds(
+    Outcome,
+    refused=st.booleans(),
+    retry_after=st.none() | st.sampled_from([0.0, 0.5, 2.0, 90.0]),
+    server_limit=st.none() | st.sampled_from([3, 3, 4, 10, 99]),
+    server_left=st.none() | st.integers(-1, 4),
+)
+accepted = st.just(Outcome())
+refused = st.just(Outcome(refused=True))
+operations = st.one_of(
+    st.tuples(st.just("reserve"), st.sampled_from("abcd")),
+    st.tuples(st.just("reserve"), st.sampled_from("abcd")),
+    st.tuples(st.just("commit"), numbers, accepted | outcomes),
+    st.tuples(st.just("commit"), numbers, accepted | outcomes | refused),
+    st.tuples(st.just("commit"), numbers, accepted, st.integers(2, 40)),
+    st.tuples(st.just("leave"), st.sampled_from("abcd")),
+    st.tuples(st.just("give_back"), numbers),
+    st.tuples(st.just("record"), st.integers(0, 3)),
+    st.tuples(st.just("projected"), numbers),
+    st.tuples(st.just("snapshot")),
+)
+
+
+class Specification:
+    """`Account` as the other ledgers use it, with the clock as the script keeps it."""
+
+    def __init__(self, plan: Plan, speed: float) -> None:
+        self.plan = plan
+        self.speed = speed
+        self.account = Account(plan, lease=100, ahead=1.0, grace=5.0)
+        self.grants: list[Grant] = []
+        self.now = 0.0
+        self._shift = 0.0
+
+    def tick(self, time: float) -> None:
+        raw = time * self.speed
+        if raw + self._shift < self.now:
+            self._shift = self.now - raw
+        else:
+            self.now = raw + self._shift
+        self.account.wall_offset = raw - self.now
+
+    def do(self, verb: str, *arguments: Any) -> object:
+        account, now = self.account, self.now
+        match verb:
+            case "reserve":
+                answer = apply(account, arguments[0], now)
+                if isinstance(answer, Grant):
+                    self.grants.append(answer)
+                return answer
+            case "commit":
+                grant = self.grants[arguments[0] % len(self.grants)]
+                for _ in range(arguments[2] if len(arguments) > 2 else 1):
+                    settle(account, self.plan, grant, arguments[1], now)
+                return None
+            case "give_back":
+                return account.give_back(self.grants[arguments[0] % len(self.grants)].slot)
+            case "leave":
+                return account.leave(arguments[0])
+            case "record":
+                return account.spend_unasked(arguments[0], now)
+            case "projected":
+                wait = account.projected(now, arguments[0])
+                return Refusal(max(0.0, wait.ask_at - now), wait.limit)
+            case _:
+                return summarize(account, self.plan, now)
+
+
+class Implementation:
+    """The ledger over a real server, whose slots begin at a random number."""
+
+    def __init__(self, server: RedisServer, plan: Plan, speed: float) -> None:
+        self.time = self.steady = 4096.0
+        self.grants: list[Grant] = []
+        self.first_slot = 0
+        self.ledger = RedisLedger(
+            server.url,
+            name=uuid.uuid4().hex,
+            plan=plan,
+            speed=speed,
+            lease=100,
+            now=lambda: self.time,
+            steady=lambda: self.steady,
+        )
+        self._rate = plan.rate
+
+    async def do(self, verb: str, *arguments: Any) -> object:
+        if verb == "commit":
+            grant = self.grants[arguments[0] % len(self.grants)]
+            # More often than once: only the answer counts then, for what was learned.
+            times = arguments[2] if len(arguments) > 2 else 1
+            await asyncio.gather(*[self.ledger.commit(grant, arguments[1]) for _ in range(times)])
+            return None
+        if verb == "give_back":
+            arguments = (self.grants[arguments[0] % len(self.grants)],)
+        answer = await getattr(self.ledger, verb)(*arguments)
+        if isinstance(answer, Grant):
+            self.grants.append(answer)
+            self.first_slot = self.first_slot or answer.slot - 1
+            return attrs.evolve(answer, slot=answer.slot - self.first_slot)
+        return answer
+
+    async def state(self, client: redis.asyncio.Redis) -> dict[str, Any]:
+        """Return the stored state in the form of `Account.dump`."""
+        key = self.ledger._courier._key
+        state = json.loads(await client.eval(UNPACK, 1, key))  # type: ignore[no-untyped-call]
+        state.setdefault("burst", self._rate.limit)
+        state.setdefault("patience", 5 * self._rate.limit)
+        return {
+            "held": [(slot - self.first_slot, until) for slot, until, _ in state["held"]],
+            "spent": state["spent"],
+            "line": [(ticket, until) for ticket, until in state["line"]],
+            "last_slot": state["slot"] - self.first_slot if self.first_slot else 0,
+            "paused_until": state.get("paused_until"),
+            "pause_set_at": state.get("pause_set_at"),
+            **{name: state[name] for name in ("pauses", "burst", "accepted", "patience")},
+        }
+
+
+@pytest.mark.parametrize("speed", [1.0, 60.0])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    plan=st.sampled_from(PLANS), steps=st.lists(st.tuples(moments, operations), max_size=40)
+)
+def test_the_script_and_the_class_never_differ(
+    redis_server: RedisServer,
+    speed: float,
+    plan: Plan,
+    steps: list[tuple[float, tuple[str, Any]]],
+) -> None:
+    """Every answer, to the last bit, and what is remembered after each operation."""
+
+    async def main() -> None:
+        redis_client = redis.asyncio.Redis.from_url(redis_server.url)
+        script, account = Implementation(redis_server, plan, speed), Specification(plan, speed)
+        try:
+            for elapsed, (verb, *arguments) in steps:
+                script.time += elapsed / speed
+                script.steady += max(0.0, elapsed / speed)
+                if verb in {"commit", "give_back"} and not script.grants:
+                    continue
+                account.tick(script.time)
+                assert await script.do(verb, *arguments) == account.do(verb, *arguments)
+                assert await script.state(redis_client) == account.account.dump()
+        finally:
+            await script.ledger.aclose()
+            await redis_client.aclose()
+
+    asyncio.run(main())
+
+
+@settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(plan=st.sampled_from(PLANS), asked=st.lists(operations, max_size=100))
+def test_operations_at_once_are_done_in_the_order_they_were_asked_for(
+    redis_server: RedisServer, plan: Plan, asked: list[tuple[str, Any]]
+) -> None:
+    """What travels in one call is the same as one after the other."""
+    asked = [one for one in asked if one[0] not in {"commit", "give_back"}]
+
+    async def main() -> None:
+        script, account = Implementation(redis_server, plan, 1.0), Specification(plan, 1.0)
+        try:
+            account.tick(script.time)
+            tasks = [script.do(verb, *arguments) for verb, *arguments in asked]
+            answers = await asyncio.gather(*tasks)
+            assert answers == [account.do(verb, *arguments) for verb, *arguments in asked]
+        finally:
+            await script.ledger.aclose()
+
+    asyncio.run(main())
