@@ -121,7 +121,7 @@ class LlamaGenClient:
         self._max_retries = _checked_retries(max_retries)
         self._session = session
         self._on_request = on_request
-        self._on_store_failure = _checked_choice(on_store_failure)
+        self._on_store_failure: OnStoreFailure = _checked_choice(on_store_failure)
         self._transport = transport
         self._clock = Clock(_speed_from_environment() if speed is None else speed)
         self._identity = Identity.of(

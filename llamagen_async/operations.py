@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import (
     APIConnectionError,
+    ClientClosedError,
     GenerationFailedError,
     InvalidResponseError,
     LlamaGenError,
@@ -109,27 +111,7 @@ class Operations:
         """
         await self._know_plan()
         dispatcher = self.poller.dispatcher
-        kind = request.kind
-
-        async def once(slot: Slot) -> _T:
-            if sending is not None:
-                sending()
-            try:
-                answer = await self._parsed(request, parse, slot)
-            except (RateLimitError, APIConnectionError) as error:
-                arrived = isinstance(error, APIConnectionError) and error.request_sent
-                if unsent is not None and not arrived:
-                    unsent()
-                raise
-            if accepted is not None:
-                accepted(answer)
-            return answer
-
-        def orphaned(answer: _T) -> None:
-            if kind.is_billed:
-                id_ = getattr(answer, "id", None)
-                _logger.warning("cancelled, but already accepted: %s %s goes on", kind.value, id_)
-
+        once = self._attempt(request, parse, sending, unsent, accepted)
         attempts = 0
 
         async def submit() -> _T:
@@ -137,22 +119,24 @@ class Operations:
             dispatcher.stats.retries += attempts > 0
             attempts += 1
             answer: _T = await dispatcher.submit(
-                kind,
+                request.kind,
                 once,
                 urgent=urgent,
                 max_wait=max_wait,
                 wait_for_quota=wait_for_quota,
-                orphaned=orphaned,
+                orphaned=partial(_say_orphaned, request.kind),
             )
             return answer
 
-        send = retrying(submit, kind=kind, max_retries=self.max_retries, speed=self.clock.speed)
+        send = retrying(
+            submit, kind=request.kind, max_retries=self.max_retries, speed=self.clock.speed
+        )
         try:
             return await send()
         except SubmissionUncertainError as error:
             raise SubmissionUncertainError(submitted, error.reason) from error
         except LlamaGenError as error:
-            uncertain = as_uncertain(error, submitted, kind=kind)
+            uncertain = as_uncertain(error, submitted, kind=request.kind)
             if uncertain is None:
                 raise
             raise uncertain from error
@@ -207,9 +191,10 @@ class Operations:
 
     async def aclose(self, grace: float) -> None:
         """Stop; give billed requests on their way `grace` real seconds to return."""
-        if self._detection is not None:
-            self._detection.cancel()
         await self.poller.aclose(grace)
+        if self._detection is not None:
+            self._detection.cancel()  # it may be waiting to try again
+            await asyncio.gather(self._detection, return_exceptions=True)
         await self.transport.aclose()
         await self.assets.aclose()  # often the same object: closing twice is fine
 
@@ -219,7 +204,12 @@ class Operations:
             return
         if self._detection is None or self._detection.done():
             self._detection = asyncio.create_task(self._detect_plan())
-        await asyncio.shield(self._detection)
+        try:
+            await asyncio.shield(self._detection)
+        except asyncio.CancelledError:
+            if self._detection.cancelled():
+                raise ClientClosedError("the client was closed; nothing was sent") from None
+            raise
 
     async def _detect_plan(self) -> None:
         usage = await self.usage()
@@ -233,6 +223,32 @@ class Operations:
             # The server counts what other programs have sent, too.
             await self.limiter.ledger.record(max(0, usage.api_usage_count - known))
 
+    def _attempt(
+        self,
+        request: APIRequest,
+        parse: Callable[[object], _T],
+        sending: Callable[[], None] | None,
+        unsent: Callable[[], None] | None,
+        accepted: Callable[[_T], None] | None,
+    ) -> Callable[[Slot], Awaitable[_T]]:
+        """Return what sends `request` once and tells how it went."""
+
+        async def once(slot: Slot) -> _T:
+            if sending is not None:
+                sending()
+            try:
+                answer = await self._parsed(request, parse, slot)
+            except (RateLimitError, APIConnectionError) as error:
+                arrived = isinstance(error, APIConnectionError) and error.request_sent
+                if unsent is not None and not arrived:
+                    unsent()
+                raise
+            if accepted is not None:
+                accepted(answer)
+            return answer
+
+        return once
+
     async def _parsed(self, request: APIRequest, parse: Callable[[object], _T], slot: Slot) -> _T:
         response = await self.transport.send(request)
         slot.observe(response.headers)
@@ -241,6 +257,12 @@ class Operations:
         except ValueError as error:
             message = f"the answer is not what was asked for: {error}"
             raise InvalidResponseError(response.status, None, message, response.body) from None
+
+
+def _say_orphaned(kind: RequestKind, answer: object) -> None:
+    if kind.is_billed:
+        id_ = getattr(answer, "id", None)
+        _logger.warning("cancelled, but already accepted: %s %s goes on", kind.value, id_)
 
 
 def plan_for(usage: Usage) -> Plan:

@@ -33,7 +33,11 @@ SIZES: Final = (
 
 _MAX_COUNT: Final = 20
 _COUNT: Final = f"a whole number from 1 to {_MAX_COUNT}"
+_URL: Final = "a URL that starts with https://, http:// or data:"
 _ATTACHMENT_TYPES: Final = ("image", "document", "video")
+
+
+_Mappings = Iterable[Mapping[str, Any]] | Mapping[str, Any] | None
 
 
 def _is_count(value: object) -> bool:
@@ -85,24 +89,34 @@ def _optional_pagination(value: Pagination | Mapping[str, Any] | None) -> Pagina
     return None if value is None else Pagination.parse(value)
 
 
-def _strings(value: Iterable[str] | None, field: attrs.Attribute[Any]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else _tuple(value, field, "a list of URLs")
+def _images(value: Iterable[str] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else _tuple("images", value, f"a list, each {_URL}")
 
 
-def _tuple(value: object, field: attrs.Attribute[Any], allowed: str) -> tuple[Any, ...]:
+def _comic_roles(value: _Mappings) -> tuple[Mapping[str, Any], ...]:
+    return _mappings("comic_roles", value)
+
+
+def _comic_locations(value: _Mappings) -> tuple[Mapping[str, Any], ...]:
+    return _mappings("comic_locations", value)
+
+
+def _attachments(value: _Mappings) -> tuple[Mapping[str, Any], ...]:
+    return _mappings("attachments", value)
+
+
+def _mappings(field: str, value: _Mappings) -> tuple[Mapping[str, Any], ...]:
+    if isinstance(value, Mapping):
+        return (cast("Mapping[str, Any]", value),)
+    return _tuple(field, value, "a list of mappings")
+
+
+def _tuple(field: str, value: object, allowed: str) -> tuple[Any, ...]:
     if value is None:
         return ()
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise InvalidRequestError(field.name, value, allowed)
-    return tuple(cast("Iterable[Any]", value))
-
-
-def _mappings(
-    value: Iterable[Mapping[str, Any]] | None, field: attrs.Attribute[Any]
-) -> tuple[Mapping[str, Any], ...]:
-    if isinstance(value, Mapping):
-        return (cast("Mapping[str, Any]", value),)
-    return _tuple(value, field, "a list of mappings")
+        raise InvalidRequestError(field, value, allowed)
+    return tuple(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # checked next
 
 
 def _urls(_instance: object, attribute: attrs.Attribute[Any], value: Sequence[object]) -> None:
@@ -112,7 +126,7 @@ def _urls(_instance: object, attribute: attrs.Attribute[Any], value: Sequence[ob
 
 def _check_url(field: str, url: object) -> None:
     if not isinstance(url, str) or not url.startswith(("https://", "http://", "data:")):
-        raise InvalidRequestError(field, url, "a URL that starts with https://, http:// or data:")
+        raise InvalidRequestError(field, url, _URL)
 
 
 def _named(_instance: object, attribute: attrs.Attribute[Any], value: Sequence[object]) -> None:
@@ -185,28 +199,28 @@ class ComicRequest:
     images: tuple[str, ...] = attrs.field(
         default=(),
         kw_only=True,
-        converter=attrs.Converter(_strings, takes_field=True),
+        converter=_images,
         validator=_urls,
     )
     """URLs of reference images."""
     comic_roles: tuple[Mapping[str, Any], ...] = attrs.field(
         default=(),
         kw_only=True,
-        converter=attrs.Converter(_mappings, takes_field=True),
+        converter=_comic_roles,
         validator=_named,
     )
     """Characters: `name`, and optionally `image`, `age`, `gender`, `dress`, `description`."""
     comic_locations: tuple[Mapping[str, Any], ...] = attrs.field(
         default=(),
         kw_only=True,
-        converter=attrs.Converter(_mappings, takes_field=True),
+        converter=_comic_locations,
         validator=_named,
     )
     """Places: `name`, and optionally `image`, `description`."""
     attachments: tuple[Mapping[str, Any], ...] = attrs.field(
         default=(),
         kw_only=True,
-        converter=attrs.Converter(_mappings, takes_field=True),
+        converter=_attachments,
         validator=_attached,
     )
     """Files: `url`, and optionally `type` (image, document or video)."""
@@ -283,7 +297,9 @@ def _snake_fields(
             near = difflib.get_close_matches(str(spelling), by_spelling, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InvalidRequestError(
-                f"{where}{spelling}", value, f"no such field (extra passes new ones on){hint}"
+                f"{where}{spelling}" or "(no name)",
+                value,
+                f"no such field (extra passes new ones on){hint}",
             )
         fields[name] = value
     return fields

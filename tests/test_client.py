@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from scheduling.scripted import Network, minute
+from scheduling.scripted import Network, left_over, minute
 
 from llamagen_async import (
     APIConnectionError,
@@ -20,16 +20,24 @@ from llamagen_async import (
     InsufficientCreditsError,
     InvalidRequestError,
     LlamaGenClient,
+    PermissionDeniedError,
     Plan,
     RateLimit,
 )
 from llamagen_async.sandbox import EMPTY_KEY, Durations, SandboxServer, SandboxService
+from llamagen_async.scheduling import RequestReport
 from llamagen_async.simulation import run
 
 KEY = "sk-very-secret-1234567890"
 ROOMY = Plan("roomy", limits=RateLimit(1_000, per=60))
 SPEED = 300.0
-ENVIRONMENT = ("LLAMAGEN_API_KEY", "LLAMAGEN_PLAN", "LLAMAGEN_API_URL", "LLAMAGEN_BASE_URL")
+ENVIRONMENT = (
+    "LLAMAGEN_API_KEY",
+    "LLAMAGEN_PLAN",
+    "LLAMAGEN_API_URL",
+    "LLAMAGEN_BASE_URL",
+    "LLAMAGEN_SPEED",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +69,7 @@ def test_there_must_be_a_key() -> None:
         ("max_retries", -1),
         ("max_retries", True),
         ("max_retries", 1.5),
+        ("on_store_failure", "ignore"),
         ("speed", 0),
         ("speed", float("inf")),
     ],
@@ -92,6 +101,17 @@ def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     client = LlamaGenClient(KEY, plan="demo", base_url="https://here.example")
     assert client.plan is Plan.DEMO
     assert "https://here.example/v1'" in repr(client)
+
+
+def test_the_speed_of_a_sandbox_may_be_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number there is taken, and nonsense is named."""
+    monkeypatch.setenv("LLAMAGEN_SPEED", "60")
+    assert LlamaGenClient(KEY)._clock.speed == 60
+    assert LlamaGenClient(KEY, speed=2)._clock.speed == 2
+    for nonsense in ("fast", "0"):
+        monkeypatch.setenv("LLAMAGEN_SPEED", nonsense)
+        with pytest.raises(InvalidRequestError, match="speed|SPEED"):
+            LlamaGenClient(KEY)
 
 
 def test_without_any_setting_it_is_the_vendors_demo_plan() -> None:
@@ -217,6 +237,138 @@ def test_limits_tell_what_may_still_be_sent() -> None:
             assert limits.in_flight == 0
 
     run(main())
+
+
+# --- the plan is found out ---------------------------------------------------------------------
+
+
+def auto(network: Network) -> LlamaGenClient:
+    return network.client("auto")
+
+
+@pytest.mark.parametrize(("key", "plan"), [("sandbox-demo", "demo"), ("sandbox-paid", "paid")])
+def test_the_plan_is_asked_for_once(key: str, plan: str) -> None:
+    """With `"auto"` one request finds the plan out, whoever asks first and however many."""
+    network = Network(minute(), key=key)
+
+    async def main() -> None:
+        async with auto(network) as client:
+            assert client.plan is Plan.DEMO
+            await asyncio.gather(*(client.comics.create(f"s{n}") for n in range(3)))
+            assert client.plan == Plan.parse(plan)
+            assert client.stats().requests == {"usage": 1, "create": 3}
+
+    run(main())
+
+
+def test_what_others_have_used_counts_on_a_demo_day() -> None:
+    """A key of which 12 of 15 requests are gone starts one comic and not two."""
+    network = Network(minute(), key="sandbox-demo")
+
+    async def main() -> None:
+        async with network.client("demo") as other:
+            comic = await other.comics.create("x")
+            for _ in range(11):
+                await other.comics.get(comic.id)
+        await asyncio.sleep(60)
+        async with auto(network) as client:
+            items = [item async for item in client.comics.batch(["a", "b"])]
+            assert sorted(item.state for item in items) == [
+                BatchState.QUEUED,
+                BatchState.SUCCEEDED,
+            ]
+
+    run(main())
+    assert network.refused == 0
+
+
+def test_a_plan_that_can_not_be_found_out_is_asked_for_again() -> None:
+    """Trouble with the first question is told, and the next request asks again."""
+    network = Network(
+        minute(),
+        before=lambda sent: (
+            PermissionDeniedError(403, None, "no") if sent.kind == "usage" and sent.n < 1 else None
+        ),
+    )
+
+    async def main() -> None:
+        async with auto(network) as client:
+            with pytest.raises(PermissionDeniedError):
+                await client.comics.create("x")
+            await client.comics.create("x")
+            assert client.plan is Plan.PAID
+
+    run(main())
+
+
+def test_closing_while_the_plan_is_asked_for_leaves_nothing() -> None:
+    """The question goes with the client, and who waits for its answer is told."""
+    network = Network(minute(), latency=5.0)
+
+    async def main() -> None:
+        client = auto(network)
+        creating = asyncio.create_task(client.comics.create("x"))
+        await asyncio.sleep(1)
+        await client.aclose()
+        with pytest.raises(ClientClosedError):
+            await creating
+        assert not left_over()
+
+    run(main())
+
+
+# --- reports -----------------------------------------------------------------------------------
+
+
+def test_each_request_is_reported() -> None:
+    """What it did, what became of it, how long it waited and how long it took."""
+    unsent = APIConnectionError("no connection", request_sent=False)
+    reports: list[RequestReport] = []
+    network = Network(minute(), latency=1.0, before=lambda sent: None if sent.n else unsent)
+
+    async def main() -> None:
+        client = LlamaGenClient(
+            "sandbox-paid",
+            plan=Plan("one", limits=RateLimit(1, per=60)),
+            base_url="https://reported.invalid",
+            transport=network,
+            on_request=reports.append,
+        )
+        async with client:
+            await client.comics.create("x")
+            await client.comics.create("y")
+
+    run(main())
+    assert [(report.kind.value, report.outcome) for report in reports] == [
+        ("create", "not sent"),
+        ("create", "answered"),
+        ("create", "answered"),
+    ]
+    assert [report.took for report in reports] == pytest.approx([0, 1, 1])
+    assert reports[2].waited == pytest.approx(60)
+
+
+def test_a_listener_that_fails_is_not_the_requests_problem(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The exception of a callback is logged, and the comic is created."""
+
+    def fail(_report: RequestReport) -> None:
+        raise KeyError("oops")
+
+    async def main() -> None:
+        client = LlamaGenClient(
+            "sandbox-paid",
+            plan="paid",
+            base_url="https://reported-badly.invalid",
+            transport=Network(minute()),
+            on_request=fail,
+        )
+        async with client:
+            assert (await client.comics.create("x")).id
+
+    run(main())
+    assert "on_request raised" in caplog.text
 
 
 # --- over a real socket -------------------------------------------------------------------------

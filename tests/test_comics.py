@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from llamagen_async import (
     NotFoundError,
     Pagination,
     Plan,
+    QuotaExhaustedError,
     RateLimit,
     WaitTimeoutError,
 )
@@ -197,8 +199,8 @@ def test_a_timeout_is_more_than_nothing(timeout: Any) -> None:
     assert not network.requests
 
 
-def test_a_timeout_is_for_the_end_and_not_for_the_slot() -> None:
-    """The time starts when the comic was accepted, so a queue does not use it up."""
+def test_a_timeout_is_for_the_slot_and_then_for_the_end() -> None:
+    """A queue does not use the end's time up; a slot that is too far away is told at once."""
     one = Plan("one", limits=RateLimit(1, per=60))
     network = Recorder(minute(50.0, plans={"the-key": one}))
 
@@ -208,8 +210,13 @@ def test_a_timeout_is_for_the_end_and_not_for_the_slot() -> None:
             comic = await client.comics.create_and_wait("y", timeout=100)
             assert comic.succeeded
             assert now() > 100
+            await asyncio.sleep(120)
             with pytest.raises(WaitTimeoutError):
                 await client.comics.create_and_wait("z", timeout=1)
+            before = now()
+            with pytest.raises(QuotaExhaustedError):
+                await client.comics.create_and_wait("no slot in time", timeout=1)
+            assert now() == before
 
     run(main())
 
@@ -224,6 +231,20 @@ def test_a_comic_that_is_done_when_it_is_accepted_is_not_waited_for() -> None:
 
     run(main())
     assert len(network.requests) == 1
+
+
+def test_what_the_key_has_used_can_be_asked() -> None:
+    """The server's own count, for one request that counts, too."""
+    network = Recorder()
+
+    async def main() -> None:
+        async with network.client(ROOMY) as client:
+            await client.comics.create("x")
+            usage = await client.comics.usage()
+            assert usage.api_usage_count == 2
+            assert client.stats().requests == {"create": 1, "usage": 1}
+
+    run(main())
 
 
 def test_only_a_finished_comic_is_downloaded() -> None:

@@ -78,7 +78,9 @@ class BatchProgress:
     """Stories read so far, by state."""
     running: tuple[tuple[int, str], ...]
     """Index and generation id of each comic that the server is drawing."""
-    done: int
+    sending: tuple[int, ...] = ()
+    """Index of each story whose create is on its way: whether it arrives is not known yet."""
+    done: int = 0
     """Stories for which nothing more will happen in this run, those not sent included."""
 
 
@@ -100,8 +102,9 @@ class _Entry:
 class Batch(AsyncIterable[BatchItem]):
     """Many comics on their way; `async for item in batch` runs it.
 
-    Leaving the loop early stops the batch: what was not sent stays unsent, and comics that are
-    being drawn go on at the server; `progress.running` names them.
+    Leaving the loop early stops the batch, unless the batch is kept to go on with: what was not
+    sent stays unsent, and comics that are being drawn go on at the server; `progress.running`
+    names them.
     """
 
     def __init__(
@@ -115,36 +118,20 @@ class Batch(AsyncIterable[BatchItem]):
         if isinstance(requests, str | bytes | Mapping | ComicRequest) or not isinstance(
             requests, Iterable | AsyncIterable
         ):
-            raise InvalidRequestError("requests", requests, "a list or generator of requests")
-        self._requests = requests
-        self._create = create
-        self._wait = wait
-        self._save = save
-        self._total = len(requests) if isinstance(requests, Sized) else None
-        self._ended: Counter[BatchState] = Counter()
-        self._entries: dict[int, _Entry] = {}
-        self._items: asyncio.Queue[BatchItem | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(_READ_AHEAD)
-        self._fatal: LlamaGenError | None = None
-        self._reader: asyncio.Task[None] | None = None
-        self._started = False
-        self._closed = False
+            raise InvalidRequestError(
+                "requests", cast("object", requests), "a list or generator of requests"
+            )
+        self._run = _Run(requests, create, wait, save)
+        # The run knows neither this object nor the iterator: who drops both ends it at once.
+        self._results = self._run.results()
 
     @property
     def progress(self) -> BatchProgress:
         """Where the batch stands now."""
-        entries = self._entries.values()
-        running = (
-            (entry.index, entry.generation.id)
-            for entry in entries
-            if entry.state is BatchState.RUNNING and entry.generation is not None
-        )
-        counts = self._ended + Counter(entry.state for entry in entries)
-        return BatchProgress(self._total, counts, tuple(running), self._ended.total())
+        return self._run.progress
 
     def __aiter__(self) -> AsyncIterator[BatchItem]:
-        # Nothing here refers to the iterator, so that leaving the loop ends it at once.
-        return self._results()
+        return self._results
 
     async def __aenter__(self) -> Self:
         return self
@@ -159,31 +146,69 @@ class Batch(AsyncIterable[BatchItem]):
 
     async def aclose(self) -> None:
         """Stop: send nothing more and wait for nothing more. No task is left."""
-        self._closed = True
-        await self._stop()
-        self._items.put_nowait(None)
+        await self._run.stop()
 
-    async def _results(self) -> AsyncGenerator[BatchItem, None]:
-        if self._started and not self._closed:
-            raise RuntimeError("a batch can be iterated over once")
-        self._started = True
-        if self._closed:
+
+class _Run:
+    """What a batch does."""
+
+    def __init__(
+        self,
+        requests: Iterable[Given] | AsyncIterable[Given],
+        create: Create,
+        wait: Callable[[ComicGeneration], Awaitable[ComicGeneration]],
+        save: Callable[[ComicGeneration], Awaitable[Sequence[Path]]],
+    ) -> None:
+        self._requests = requests
+        self._create = create
+        self._wait = wait
+        self._save = save
+        self._total = len(requests) if isinstance(requests, Sized) else None
+        self._ended: Counter[BatchState] = Counter()
+        self._entries: dict[int, _Entry] = {}
+        self._items: asyncio.Queue[BatchItem | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(_READ_AHEAD)
+        self._fatal: LlamaGenError | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    @property
+    def progress(self) -> BatchProgress:
+        """Where the batch stands now."""
+        entries = self._entries.values()
+        running = (
+            (entry.index, entry.generation.id)
+            for entry in entries
+            if entry.state is BatchState.RUNNING and entry.generation is not None
+        )
+        counts = self._ended + Counter(entry.state for entry in entries)
+        sending = (entry.index for entry in entries if entry.state is BatchState.SENDING)
+        return BatchProgress(
+            self._total, counts, tuple(running), tuple(sending), self._ended.total()
+        )
+
+    async def results(self) -> AsyncGenerator[BatchItem, None]:
+        """Run the batch and yield its items."""
+        if self._stopped:
             return
         self._reader = asyncio.create_task(self._read())
         try:
             while (item := await self._items.get()) is not None:
                 yield item
-            if not self._closed:
+            if not self._stopped:
                 await self._reader
         finally:
-            await self._stop()
+            await self.stop()
 
-    async def _stop(self) -> None:
+    async def stop(self) -> None:
+        """Cancel what is left to do, and let whoever waits for an item go."""
+        self._stopped = True
         working = (entry.task for entry in self._entries.values())
         tasks = [task for task in (self._reader, *working) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._items.put_nowait(None)
 
     async def _read(self) -> None:
         """Start a task for each story, as far as the read-ahead goes; then wait for all."""

@@ -122,12 +122,14 @@ class RedisLedger:
         self._notes.longest = max(limit.per for limit in plan.limits)
         counted = self._notes.longest + sum(self._durations.values())
         self._notes.kept = counted / self._speed + _SLACK
-        self._courier.settings = json.dumps({
-            "windows": [attrs.asdict(limit) for limit in plan.limits],
-            **self._durations,
-            "speed": self._speed,
-            "ttl": int(self._notes.kept * 1000),
-        })
+        self._courier.settings = json.dumps(
+            {
+                "windows": [attrs.asdict(limit) for limit in plan.limits],
+                **self._durations,
+                "speed": self._speed,
+                "ttl": int(self._notes.kept * 1000),
+            }
+        )
 
     async def reserve(self, ticket: str) -> Grant | Refusal:
         """Hold a slot if one is free, else keep a place in the line for `ticket`."""

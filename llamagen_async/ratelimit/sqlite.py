@@ -17,23 +17,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import math
 import os
-import random
-import sqlite3
 import threading
 import time
-from bisect import bisect_right
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
-
-import attrs
 
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.account import Account
@@ -47,53 +40,15 @@ from llamagen_async.ratelimit.ledger import (
     settle,
     summarize,
 )
-from llamagen_async.ratelimit.machine_clock import Anchor, Reading, advance, read_machine_clock
+from llamagen_async.ratelimit.sqlite_store import Operation, SQLiteStore
 
 __all__ = ["SQLiteLedger"]
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_Operation = Callable[[Account, Plan, float], _T]
 
-_APPLICATION_ID: Final = 0x6C6C6771
-"""Marks the file as ours in its header, so that nobody's database is taken for a ledger."""
-_SCHEMA: Final = 1
-_CREATE: Final = """
-    CREATE TABLE account (
-        name TEXT NOT NULL, speed REAL NOT NULL, state TEXT NOT NULL, PRIMARY KEY (name, speed)
-    )
-"""
-_LOAD: Final = "SELECT state FROM account WHERE name = ? AND speed = ?"
-_SAVE: Final = """
-    INSERT INTO account (name, speed, state) VALUES (?, ?, ?)
-    ON CONFLICT (name, speed) DO UPDATE SET state = excluded.state
-"""
-_GRACE: Final = 5.0
-"""Seconds that a place in the line is kept for a process that should have asked."""
-_REAL_GRACE: Final = 0.5
-"""As many real seconds at least: a process is not quicker because the server's clock is."""
 _LOCK_SHARE: Final = 0.8
 """How much of an operation's time may pass in waiting for other processes."""
-_PASSING: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
-"""What SQLite reports when another process was quicker, and what it does not always wait out."""
-_FOREIGN: Final = "it is a database of another program; name another file"
-_LOCKED: Final = "another program keeps it locked; end that program, or try again"
-_PROTECTED: Final = "it may not be written; change its permissions, or name another file"
-_ADVICE: Final = {
-    sqlite3.SQLITE_BUSY: _LOCKED,
-    sqlite3.SQLITE_CANTOPEN: "name a file, not a folder, in a folder that may be written",
-    sqlite3.SQLITE_CORRUPT: "move it away; what was spent is then forgotten",
-    sqlite3.SQLITE_FULL: "make room on the disk",
-    sqlite3.SQLITE_IOERR: "name a file on a disk that works",
-    sqlite3.SQLITE_NOTADB: "name another file",
-    sqlite3.SQLITE_PERM: _PROTECTED,
-    sqlite3.SQLITE_PROTOCOL: _LOCKED,
-    sqlite3.SQLITE_READONLY: _PROTECTED,
-}
-_DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
-"""What goes wrong when a row is read that is not as it was written."""
-_NUMBERS: Final = ("last_slot", "pauses", "burst", "accepted", "patience", "horizon", "most")
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class SQLiteLedger:
@@ -134,10 +89,16 @@ class SQLiteLedger:
         self._plan = plan
         self._timeout = timeout
         self._new_store = partial(
-            _Store, self._path, (name, float(speed)), lease=lease, ahead=ahead, now=now, wall=wall
+            SQLiteStore,
+            self._path,
+            (name, float(speed)),
+            lease=lease,
+            ahead=ahead,
+            now=now,
+            wall=wall,
         )
         self._guard = threading.Lock()
-        self._store: _Store | None = None
+        self._store: SQLiteStore | None = None
         self._closed = False
         self._listeners: list[Callable[[], None]] = []
 
@@ -202,19 +163,23 @@ class SQLiteLedger:
 
     async def aclose(self) -> None:
         """Wait for what is running, close the file and end the thread."""
-        with self._guard:
-            self._closed = True
-            store = self._store
-            if store is None or store.process != os.getpid():
-                return
-            ended = asyncio.wrap_future(store.end())
-        # What hangs in the operating system can't be ended, nor is it waited for.
-        if (await asyncio.wait((ended,), timeout=2 * self._timeout))[0]:
-            store.thread.shutdown(wait=True)
+        closed: SQLiteStore | None = None
+        while True:
+            with self._guard:
+                self._closed = True
+                store = self._store
+                if store is closed or store is None or store.process != os.getpid():
+                    return
+                ended = asyncio.wrap_future(store.end())
+            # What hangs in the operating system can't be ended, nor is it waited for.
+            if (await asyncio.wait((ended,), timeout=2 * self._timeout))[0]:
+                store.thread.shutdown(wait=True)
+            # What was cancelled meanwhile is undone by another one.
+            closed = store
 
     async def _run(
         self,
-        operation: _Operation[_T],
+        operation: Operation[_T],
         *,
         write: bool = True,
         notify: bool = False,
@@ -255,7 +220,7 @@ class SQLiteLedger:
 
     def _submit(
         self,
-        operation: _Operation[_T],
+        operation: Operation[_T],
         *,
         write: bool,
         notify: bool,
@@ -263,7 +228,7 @@ class SQLiteLedger:
     ) -> Future[_T]:
         deadline = time.monotonic() + _LOCK_SHARE * self._timeout
 
-        def work(store: _Store) -> _T:
+        def work(store: SQLiteStore) -> _T:
             if after is not None:
                 # One thread does first things first; but `aclose` may have replaced it.
                 wait_for((after,))
@@ -300,254 +265,3 @@ def _report(job: Future[Any]) -> None:
     """Say that something failed which nobody waits for any more."""
     if (error := job.exception()) is not None:
         _logger.warning("a slot may count for longer, or for less, than it should: %s", error)
-
-
-@attrs.define
-class _Page:
-    """An account as it is in its row, and what else the row holds."""
-
-    account: Account
-    plan: Plan
-    text: str = ""
-    """The row from which it was read, or to which it was written."""
-    anchor: Anchor | None = None
-    spent: list[float] = attrs.field(factory=list[float])
-    """When the responses came, as the row has it."""
-    horizon: float = 0.0
-    """The longest window in seconds that any plan had."""
-    most: int = 0
-    """The largest limit that any plan had: no older requests than that matter."""
-
-
-class _Store:
-    """One row of the file, and the thread that alone touches it.
-
-    The file is opened when it is needed, and again after a failure.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        key: tuple[str, float],
-        *,
-        lease: float,
-        ahead: float,
-        now: Callable[[], float] | None,
-        wall: Callable[[], float] | None,
-        inherited: _Store | None,
-    ) -> None:
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="llamagen-async-ledger")
-        self.process = os.getpid()
-        self.ended: Future[None] | None = None
-        self._inherited = inherited
-        self._path = path
-        self._key = key
-        self._speed = key[1]
-        self._lease = lease
-        self._ahead = ahead
-        self._now = now
-        self._wall = wall
-        self._connection: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
-        self._durable: bool | None = None
-        self._patience = 0.0
-        self._page: _Page | None = None
-
-    def end(self) -> Future[None]:
-        """Close the file and end the thread after all that was submitted before."""
-        if self.ended is None:
-            self.ended = self.thread.submit(self.close)
-            self.thread.shutdown(wait=False)
-        return self.ended
-
-    def run(self, plan: Plan, operation: _Operation[_T], *, write: bool, deadline: float) -> _T:
-        """Do one operation in one transaction, before `deadline` on the monotonic clock."""
-        while True:
-            try:
-                return self._transact(self._ready(plan, deadline), plan, operation, write=write)
-            except sqlite3.Error as error:
-                self.close()
-                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-                if code in _PASSING and time.monotonic() < deadline:
-                    time.sleep(random.uniform(0.001, 0.01))
-                    continue
-                advice = _ADVICE.get(code, "name another file")
-                raise StoreError(f"{self._path}: {error}: {advice}") from error
-            except OSError as error:
-                self.close()
-                raise StoreError(f"{error}: name a file in a folder that may be written") from error
-
-    def close(self) -> None:
-        """Let go of the file."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
-
-    def _ready(self, plan: Plan, deadline: float) -> sqlite3.Connection:
-        left = max(0.001, deadline - time.monotonic())
-        if self._connection is not None and self._identity != _identity(self._path):
-            # Moved away or deleted: nobody else would see what is written to it.
-            self.close()
-        connection = self._connection
-        if connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self._path, timeout=left, isolation_level=None)
-            try:
-                _prepare(connection, self._path)
-            except BaseException:
-                connection.close()
-                raise
-            self._connection = connection
-            self._identity = _identity(self._path)
-            self._durable = None
-            self._patience = left
-        if not 0.9 * self._patience <= left <= self._patience:
-            connection.execute(f"PRAGMA busy_timeout = {math.ceil(left * 1000)}")
-            self._patience = left
-        # With NORMAL a killed process loses nothing, but a power failure may lose the last few
-        # transactions. A window of a minute is over when the machine is up again; what was spent
-        # of a day's quota must not be forgotten, and is worth waiting for the disk.
-        durable = bool(plan.quotas)
-        if durable != self._durable:
-            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._durable = durable
-        return connection
-
-    def _transact(
-        self,
-        connection: sqlite3.Connection,
-        plan: Plan,
-        operation: _Operation[_T],
-        *,
-        write: bool,
-    ) -> _T:
-        # What an operation that fails leaves behind in memory is not what is in the file.
-        page, self._page = self._page, None
-        connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-        try:
-            row = connection.execute(_LOAD, self._key).fetchone()
-            if page is None or row is None or page.text != row[0] or page.plan is not plan:
-                page = self._read(row and row[0], plan)
-            now = self._tick(page)
-            answer = operation(page.account, plan, now)
-            if write:
-                _write(page, now)
-                connection.execute(_SAVE, (*self._key, page.text))
-            connection.execute("COMMIT")
-        except BaseException:
-            # An error may have ended the transaction already.
-            with contextlib.suppress(sqlite3.Error):
-                connection.rollback()
-            raise
-        self._page = page
-        return answer
-
-    def _tick(self, page: _Page) -> float:
-        """Carry the time on, and return it."""
-        if self._now is not None:
-            now = self._now()
-        else:
-            page.anchor = advance(page.anchor, read_machine_clock())
-            now = round(page.anchor.now * self._speed, 6)
-        if any(limit.aligned for limit in page.plan.limits):
-            wall = self._wall() if self._wall is not None else time.time() * self._speed
-            page.account.wall_offset = wall - now
-        return now
-
-    def _read(self, text: str | None, plan: Plan) -> _Page:
-        """Return the account that was stored; without a text, a new one."""
-        grace = max(_GRACE, _REAL_GRACE * self._speed)
-        horizon = max(limit.per for limit in plan.limits)
-        most = max(limit.limit for limit in plan.limits)
-        if text is None:
-            account = Account(plan, lease=self._lease, ahead=self._ahead, grace=grace)
-            return _Page(account, plan, horizon=horizon, most=most)
-        try:
-            state = json.loads(text)
-            clock = _check(state)
-            return _Page(
-                Account.load(plan, state, lease=self._lease, ahead=self._ahead, grace=grace),
-                plan,
-                text,
-                Anchor(clock[0], Reading(*clock[1:])) if clock else None,
-                state["spent"],
-                max(horizon, state["horizon"]),
-                max(most, state["most"]),
-            )
-        except _DAMAGED as error:
-            raise StoreError(
-                f"{self._path}: the count in it is damaged ({error!r}); move the file away; what "
-                "was spent is then forgotten"
-            ) from error
-
-
-def _write(page: _Page, now: float) -> None:
-    """Bring the page's text up to date."""
-    state = page.account.dump()
-    longest = max(limit.per for limit in page.plan.limits)
-    if longest < page.horizon:
-        # The account forgets what its own plan needs no more.
-        before, after = page.spent, state["spent"]
-        first, last = (bisect_right(before, now - age) for age in (page.horizon, longest))
-        kept = after[bisect_right(after, now - longest) :]
-        state["spent"] = before[first:last][-page.most :] + kept
-    page.spent = state["spent"]
-    state["horizon"], state["most"] = page.horizon, page.most
-    if (anchor := page.anchor) is not None:
-        reading = anchor.reading
-        state["clock"] = (anchor.now, reading.wall, reading.monotonic, reading.boot_id)
-    page.text = _encode(state)
-
-
-def _check(state: dict[str, Any]) -> list[Any] | None:
-    """Raise if a row holds what would only fail later, or count wrongly; return its clock."""
-    clock: list[Any] | None = state.get("clock")
-    numbers = [
-        *state["spent"],
-        *(number for pair in state["held"] for number in pair),
-        *(until for _, until in state["line"]),
-        *(state[name] for name in _NUMBERS),
-        *(state[name] for name in ("paused_until", "pause_set_at") if state[name] is not None),
-        *(clock[:3] if clock else ()),
-    ]
-    if not all(map(math.isfinite, numbers)) or state["burst"] < 1:
-        raise ValueError("a number that can't be")
-    if state["spent"] != sorted(state["spent"]):
-        raise ValueError("times out of order")
-    return clock
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the table in a new file; refuse a file that is not ours."""
-    if _marks(connection) == (0, 0):
-        connection.execute("BEGIN IMMEDIATE")
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        # Another process may have made it meanwhile.
-        if _marks(connection) == (0, 0) and not tables:
-            connection.execute(_CREATE)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {_SCHEMA}")
-        connection.execute("COMMIT")
-    application, schema = _marks(connection)
-    if application != _APPLICATION_ID:
-        raise StoreError(f"{path}: {_FOREIGN}")
-    if schema != _SCHEMA:
-        raise StoreError(
-            f"{path}: a newer version of llamagen-async wrote it (schema {schema}, this one knows "
-            f"{_SCHEMA}); upgrade llamagen-async, or name another file"
-        )
-    connection.execute("PRAGMA journal_mode = WAL")
-
-
-def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    return application, connection.execute("PRAGMA user_version").fetchone()[0]
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino

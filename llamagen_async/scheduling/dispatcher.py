@@ -243,6 +243,8 @@ class Dispatcher:
                 choice = self._choose(lane, self._limiter.quota_left)
                 if isinstance(choice, _Wait):
                     await self._clock.wait(lane.wake, choice.seconds)
+                    if self._queue.head() is not None and self._limiter.plan.quotas:
+                        await self._limiter.fresh_quota_left()  # it may have come back
                     continue
                 kind = choice.kind if isinstance(choice, Job) else RequestKind.STATUS
                 slot = await self._limiter.acquire(kind, blocked=self._blocked)
@@ -348,6 +350,7 @@ class Dispatcher:
             await slot.commit()
         else:
             outcome = "answered"
+            job.answered = True
             job.succeed(result)
             await slot.commit()
         finally:
@@ -437,8 +440,8 @@ class Dispatcher:
 
     @property
     def _running(self) -> int:
-        billed = sum(job.kind.is_billed for job, _ in self._sending.values())
-        return len(self._watches) + billed
+        sending = (job for job, _ in self._sending.values() if not job.answered)
+        return self._watches.uncollected + sum(job.kind.is_billed for job in sending)
 
     @property
     def _slots_each(self) -> int:

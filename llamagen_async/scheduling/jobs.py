@@ -43,6 +43,8 @@ class Job:
     """Whether a refusal puts it back into the queue; a check is chosen anew instead."""
     launched: bool = False
     """Whether it is on its way, or has been."""
+    answered: bool = False
+    """Whether its answer has come: what it started is counted elsewhere now."""
     refusals: int = 0
     """How often the server refused it with a 429."""
 

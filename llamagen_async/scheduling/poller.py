@@ -35,8 +35,6 @@ _logger = logging.getLogger(__name__)
 
 _LONGEST_BACKOFF: Final = 30.0
 """Seconds between two checks of which the first brought no answer, at most."""
-_MOST_REMEMBERED: Final = 10_000
-"""How many acceptances are remembered for generations that nobody waits for yet."""
 
 
 @attrs.frozen(eq=False)
@@ -71,15 +69,12 @@ class Poller:
         self._max_retries = max_retries
         self._watches = Watches(DurationForecast())
         self._waiters: dict[str, list[_Waiter]] = {}
-        self._accepted: dict[str, float] = {}
         self._reads: dict[str, asyncio.Task[Generation]] = {}
         self.dispatcher = Dispatcher(limiter, self._watches, clock, self, on_request)
 
     def accepted(self, id_: str) -> None:
         """Remember when the server accepted a generation: now."""
-        self._accepted[id_] = self._clock.now()
-        while len(self._accepted) > _MOST_REMEMBERED:
-            del self._accepted[next(iter(self._accepted))]
+        self._watches.accept(id_, self._clock.now())
 
     async def wait(
         self, id_: str, fetch: Callable[[Slot], Awaitable[Generation]], *, timeout: float
@@ -100,7 +95,7 @@ class Poller:
         waiter = _Waiter(future, self._clock.now() + timeout)
         self._waiters.setdefault(id_, []).append(waiter)
         if self._watches.get(id_) is None:
-            self._watches.add(Watch(id_, fetch, self._accepted_at(id_)))
+            self._watches.begin(id_, fetch, self._clock.now())
         self.dispatcher.wake()
         try:
             async with asyncio.timeout(self._clock.real(timeout)):
@@ -132,6 +127,8 @@ class Poller:
         watch = self._watches.get(generation.id)
         if watch is not None:
             self._learn(watch, generation, looked_at=self._clock.now())
+        elif generation.is_done:
+            self._watches.remove(generation.id)
 
     def checked(self, watch: Watch, sent_at: float, future: asyncio.Future[Generation]) -> None:
         """Learn from the outcome of a check."""
@@ -178,24 +175,14 @@ class Poller:
         if not task.cancelled():
             task.exception()  # every caller may have been cancelled before hearing of it
 
-    def _accepted_at(self, id_: str) -> float:
-        """Return when it was accepted; if nobody knows, it is taken to be half way through."""
-        known = self._accepted.pop(id_, None)
-        if known is not None:
-            return known
-        return self._clock.now() - self._watches.forecast.quantile(0.5)
-
     def _leave(self, id_: str, waiter: _Waiter) -> None:
         waiters = self._waiters.get(id_, [])
         if waiter in waiters:
             waiters.remove(waiter)
         if not waiters:
             self._waiters.pop(id_, None)
-            watch = self._watches.get(id_)
-            if watch is not None:
-                self._accepted[id_] = watch.accepted_at
-                self._watches.remove(id_)
-                self.dispatcher.wake()
+            self._watches.leave(id_)
+            self.dispatcher.wake()
 
     def _learn(self, watch: Watch, generation: Generation, *, looked_at: float) -> None:
         if self._watches.get(watch.id) is not watch:

@@ -26,6 +26,8 @@ _LONGEST_INTERVAL: Final = 120.0
 """Seconds after which a generation is looked at again, however long it may still take."""
 _LEAST_INTERVAL: Final = 1.0
 """Seconds between two looks at the same generation, at least."""
+_MOST_REMEMBERED: Final = 10_000
+"""How many acceptances are remembered for generations that nobody waits for yet."""
 _LEAST_SHARE: Final = 0.01
 """The same, as a share of its age: what takes long is not looked at all the time."""
 
@@ -60,6 +62,8 @@ class Watches:
     def __init__(self, forecast: DurationForecast) -> None:
         self.forecast = forecast
         self._watches: dict[str, Watch] = {}
+        self._accepted: dict[str, float] = {}
+        """When each generation that nobody waits for yet was accepted."""
 
     def __len__(self) -> int:
         return len(self._watches)
@@ -71,13 +75,40 @@ class Watches:
         """Return the watch of a generation, if it is waited for."""
         return self._watches.get(id_)
 
+    @property
+    def uncollected(self) -> int:
+        """Generations whose end has not been seen, those included that nobody waits for yet."""
+        return len(self._watches) + len(self._accepted)
+
+    def accept(self, id_: str, now: float) -> None:
+        """Take note that the server has accepted a generation."""
+        self._accepted[id_] = now
+        while len(self._accepted) > _MOST_REMEMBERED:
+            del self._accepted[next(iter(self._accepted))]
+
+    def begin(self, id_: str, fetch: Callable[[Slot], Awaitable[Generation]], now: float) -> None:
+        """Wait for a generation from now on.
+
+        If nobody knows when it was accepted, it is taken to be half way through.
+        """
+        accepted_at = self._accepted.get(id_, now - self.forecast.quantile(0.5))
+        self.add(Watch(id_, fetch, accepted_at))
+
     def add(self, watch: Watch) -> None:
-        """Wait for a generation from now on."""
+        """Wait for the generation of `watch` from now on."""
+        self._accepted.pop(watch.id, None)
         self._watches[watch.id] = watch
 
+    def leave(self, id_: str) -> None:
+        """Wait for it no longer; it goes on."""
+        watch = self._watches.pop(id_, None)
+        if watch is not None:
+            self.accept(id_, watch.accepted_at)
+
     def remove(self, id_: str) -> None:
-        """Wait for it no longer."""
+        """Forget a generation: its end was seen, or it can't be looked at."""
         self._watches.pop(id_, None)
+        self._accepted.pop(id_, None)
 
     def seen(self, watch: Watch, *, done: bool, looked_at: float, now: float) -> None:
         """Learn from a look at a generation.

@@ -398,7 +398,7 @@ def test_progress_tells_where_every_story_stands() -> None:
             assert 1 <= batch.progress.done < 5
             rest = [item async for item in batch]
             assert len(rest) == 4
-            assert batch.progress == BatchProgress(5, {BatchState.SUCCEEDED: 5}, ())
+            assert batch.progress == BatchProgress(5, {BatchState.SUCCEEDED: 5}, (), done=5)
             assert batch.progress.done == 5
 
     run(main())

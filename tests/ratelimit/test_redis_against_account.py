@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import Iterable
+from random import Random
 from typing import Any
 
 import attrs
@@ -80,6 +82,10 @@ operations = st.one_of(
     st.tuples(st.just("projected"), numbers),
     st.tuples(st.just("snapshot")),
 )
+
+
+_Step = tuple[float, tuple[Any, ...]]
+"""Seconds that pass, and then a verb with its arguments."""
 
 
 class Specification:
@@ -178,24 +184,12 @@ class Implementation:
         }
 
 
-@pytest.mark.parametrize("speed", [1.0, 60.0])
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(
-    plan=st.sampled_from(PLANS), steps=st.lists(st.tuples(moments, operations), max_size=40)
-)
-def test_the_script_and_the_class_never_differ(
-    redis_server: RedisServer,
-    speed: float,
-    plan: Plan,
-    steps: list[tuple[float, tuple[str, Any]]],
-) -> None:
-    """Every answer, to the last bit, and what is remembered after each operation."""
+def compare(server: RedisServer, plan: Plan, speed: float, steps: Iterable[_Step]) -> None:
+    """Do the same with both, and compare every answer and every state."""
 
     async def main() -> None:
-        redis_client = redis.asyncio.Redis.from_url(redis_server.url)
-        script, account = Implementation(redis_server, plan, speed), Specification(plan, speed)
+        redis_client = redis.asyncio.Redis.from_url(server.url)
+        script, account = Implementation(server, plan, speed), Specification(plan, speed)
         try:
             for elapsed, (verb, *arguments) in steps:
                 script.time += elapsed / speed
@@ -210,6 +204,57 @@ def test_the_script_and_the_class_never_differ(
             await redis_client.aclose()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("speed", [1.0, 60.0])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(plan=st.sampled_from(PLANS), steps=st.lists(st.tuples(moments, operations), max_size=40))
+def test_the_script_and_the_class_never_differ(
+    redis_server: RedisServer, speed: float, plan: Plan, steps: list[_Step]
+) -> None:
+    """Every answer, to the last bit, and what is remembered after each operation."""
+    compare(redis_server, plan, speed, steps)
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
+@pytest.mark.parametrize("seed", range(3))
+def test_nor_do_they_after_a_long_time(redis_server: RedisServer, plan: Plan, seed: int) -> None:
+    """Histories that fill windows, let leases lapse and learn from many answers."""
+    random = Random(seed)
+    periods = [limit.per for limit in plan.limits if limit.per <= HOUR]
+    ties = [0.0, 1.0, *periods, *(per - 1 for per in periods), *(per / 4 for per in periods)]
+    ties += [100.0, 99.0, 5.0]
+    limits = [None, *(limit.limit for limit in plan.limits)]
+
+    def operation() -> tuple[Any, ...]:
+        number = random.randint(-3, 3)
+        match random.choices(range(8), [40, 20, 6, 6, 4, 4, 4, 4])[0]:
+            case 0:
+                return "reserve", random.choice("abcde")
+            case 1:
+                # The latest is the one most likely to be on its way.
+                return "commit", -1, Outcome()
+            case 2:
+                return "commit", number, Outcome(random.random() < 0.3), random.randint(1, 60)
+            case 3:
+                left = Outcome(server_limit=random.choice(limits), server_left=number)
+                return "commit", -1, left
+            case 4:
+                return "commit", number, Outcome(True, random.choice([None, None, 0.5, 20.0]))
+            case 5:
+                return random.choice(["projected", "record", "give_back"]), abs(number)
+            case 6:
+                return "leave", random.choice("abcde")
+            case _:
+                return ("snapshot",)
+
+    def step() -> _Step:
+        elapsed = random.choice([0.0, 0.0, 0.0, random.choice(ties), random.uniform(0, 8)])
+        return -random.choice([1.0, 90.0]) if random.random() < 0.02 else elapsed, operation()
+
+    compare(redis_server, plan, 1.0, (step() for _ in range(400)))
 
 
 @settings(

@@ -19,7 +19,7 @@ import attrs
 import pytest
 
 from llamagen_async.plans import DAY, Plan, RateLimit
-from llamagen_async.ratelimit import sqlite
+from llamagen_async.ratelimit import sqlite, sqlite_store
 from llamagen_async.ratelimit.account import Account
 from llamagen_async.ratelimit.ledger import Grant, Outcome, Refusal, StoreError
 from llamagen_async.ratelimit.machine_clock import Reading
@@ -291,7 +291,7 @@ async def test_a_quota_is_on_the_disk_before_it_is_relied_on(
 
 async def test_time_goes_on_where_it_was(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     reading = Reading(1.7e9, 500.0, "first")
-    monkeypatch.setattr(sqlite, "read_machine_clock", lambda: reading)
+    monkeypatch.setattr(sqlite_store, "read_machine_clock", lambda: reading)
     ledger = bench(now=None, speed=10.0)
     for grant in await _take(ledger, 4):
         await ledger.commit(grant, Outcome())
@@ -478,7 +478,7 @@ async def test_a_disk_that_hangs_does_not_hang_its_user(
     await _take(ledger, 1)
     gate = _Gate()
     with monkeypatch.context() as hanging:
-        hanging.setattr(sqlite, "_write", gate.before(sqlite._write))
+        hanging.setattr(sqlite_store, "_write", gate.before(sqlite_store._write))
         hanging.setattr(ledger, "_timeout", 0.03)
         await _fails(ledger, str(bench.path), "no answer within 0.03 s")
     gate.open.set()
@@ -508,7 +508,7 @@ class _Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> _Gate:
     gate = _Gate()
-    monkeypatch.setattr(sqlite, "_write", gate.before(sqlite._write))
+    monkeypatch.setattr(sqlite_store, "_write", gate.before(sqlite_store._write))
     return gate
 
 
@@ -574,7 +574,7 @@ async def test_a_cancel_that_comes_after_the_end_still_gives_back(
     assert task.cancelled()
     gate.open.set()
     await closing
-    assert await _used(ledger) == [0]
+    assert not _threads()
     assert _state(bench.path)["held"] == []
 
 
@@ -645,7 +645,7 @@ async def test_a_failure_that_nobody_waits_for_is_logged(
     def broken(*_: object) -> None:
         raise sqlite3.OperationalError("the disk is gone")
 
-    monkeypatch.setattr(sqlite, "_write", gate.before(broken))
+    monkeypatch.setattr(sqlite_store, "_write", gate.before(broken))
     await _cancel_in_the_middle(gate, ledger.commit(grant, Outcome()))
     await ledger.aclose()
     assert "the disk is gone" in caplog.text

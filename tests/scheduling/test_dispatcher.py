@@ -551,6 +551,83 @@ def test_the_queue_is_told_when_checks_have_used_up_the_day() -> None:
     assert network.refused == 0
 
 
+# --- how long one may wait ----------------------------------------------------------------------
+
+
+def test_a_wait_that_is_too_long_is_told_at_once() -> None:
+    """Who may wait ten seconds for a slot that comes in sixty hears so now; nothing is sent."""
+    network = network_of(ONE)
+
+    async def main() -> None:
+        async with network.client(ONE) as client:
+            await fill(client, 1)
+            await asyncio.sleep(1)
+            with pytest.raises(QuotaExhaustedError) as caught:
+                await client.comics.create("impatient", max_wait=10)
+            assert now() == 1
+            assert caught.value.limit == RateLimit(1, per=MINUTE)
+            assert caught.value.wait == pytest.approx(59)
+            await client.comics.create("patient", max_wait=59.5)
+            assert now() == pytest.approx(60)
+
+    run(main())
+    assert network.order == ["create filler 0", "create patient"]
+
+
+def test_a_place_in_the_queue_counts_for_the_wait() -> None:
+    """The second in a queue of one a minute waits two minutes, and is told so."""
+    network = network_of(ONE)
+
+    async def main() -> None:
+        async with network.client(ONE) as client:
+            await fill(client, 1)
+            results = await asyncio.gather(
+                *(client.comics.create(f"s{n}", max_wait=90) for n in range(3)),
+                return_exceptions=True,
+            )
+            refused = [isinstance(result, QuotaExhaustedError) for result in results]
+            assert refused == [False, True, True]
+
+    run(main())
+
+
+def test_a_pause_is_a_wait_like_any_other() -> None:
+    """Who may not wait as long as the server has asked for is told at once."""
+    network = Network(minute(), before=lambda sent: None if sent.n else refusal(500.0))
+
+    async def main() -> None:
+        async with network.client() as client:
+            first = asyncio.create_task(client.comics.create("first"))
+            await asyncio.sleep(1)
+            with pytest.raises(QuotaExhaustedError) as caught:
+                await client.comics.create("second", max_wait=100)
+            assert now() == 1
+            assert caught.value.wait == pytest.approx(499)
+            await first
+
+    run(main())
+
+
+def test_who_waits_for_a_comic_is_told_when_the_day_has_no_look_left() -> None:
+    """With the day used up no check is sent before tomorrow: told soon, and the comic goes on."""
+    network = demo()
+
+    async def main() -> None:
+        async with network.client("demo") as client:
+            comic = await client.comics.create("a")
+            for _ in range(14):
+                await client.comics.get(comic.id)
+            before = now()
+            with pytest.raises(QuotaExhaustedError):
+                await client.comics.wait_for_completion(comic.id)
+            assert now() - before < 120
+            patient = await client.comics.wait_for_completion(comic.id, timeout=2 * DAY)
+            assert patient.succeeded
+
+    run(main())
+    assert network.refused == 0
+
+
 # --- closing ------------------------------------------------------------------------------------
 
 

