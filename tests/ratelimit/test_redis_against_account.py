@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import pytest
 import redis.asyncio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from support.redis_server import RedisServer
 
@@ -86,6 +86,14 @@ operations = st.one_of(
 
 _Step = tuple[float, tuple[Any, ...]]
 """Seconds that pass, and then a verb with its arguments."""
+
+LATE: list[_Step] = [
+    (0.0, ("reserve", "a")),
+    (0.0, ("reserve", "b")),
+    (120.0, ("commit", 1, Outcome())),
+    (1.0, ("snapshot",)),
+]
+"""An answer after the lease, with which another slot lapsed that was spent before."""
 
 
 class Specification:
@@ -211,6 +219,7 @@ def compare(server: RedisServer, plan: Plan, speed: float, steps: Iterable[_Step
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(plan=st.sampled_from(PLANS), steps=st.lists(st.tuples(moments, operations), max_size=40))
+@example(plan=Plan.PAID, steps=LATE)
 def test_the_script_and_the_class_never_differ(
     redis_server: RedisServer, speed: float, plan: Plan, steps: list[_Step]
 ) -> None:
