@@ -191,7 +191,7 @@ class RedisLedger:
                 LimitState(limit, used, max(0, limit.limit - used), max(0.0, free_at - now))
                 for limit, used, free_at in windows
             ),
-            paused_for=0.0 if paused_until is None else max(0.0, paused_until - now),
+            paused_for=max(0.0, (paused_until or now) - now),
             burst=burst,
             in_flight=held,
         )

@@ -109,6 +109,7 @@ class Notes:
             TypeError: The same.
         """
         generation, now, answers = json.loads(reply)
+        now = float(now)
         was, self._generation = self._generation, generation
         seen, self._seen = self._seen, (now, asked_at)
         if was not in {0, generation}:

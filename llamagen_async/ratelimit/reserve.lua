@@ -90,7 +90,7 @@ if not call.time then
   elseif run and state.run ~= run then
     local started = now - (uptime or 0) * settings.speed
     lose(started >= last and started or now)
-    state.generation, state.born = call.fresh, state.lost
+    state.generation, state.born, state.inherited = call.fresh, state.lost, state.spent
   end
   state.run = run or state.run
 end
@@ -296,17 +296,22 @@ function verbs.record(operation)
 end
 
 -- What a client remembers of a generation that was lost: its requests that are on their way, and
--- when its others were answered. What this state has of it is not counted twice.
+-- when its others were answered. What this state has inherited of it is not counted twice.
 function verbs.restore(operation)
   for _, slot in ipairs(operation.held) do
     drop(held, 1, slot[1])
     held[#held + 1] = {slot[1], now + settings.lease, slot[2]}
   end
-  local present = {}
-  for _, at in ipairs(spent) do present[at] = (present[at] or 0) + 1 end
-  for _, at in ipairs(operation.spent) do
-    if (present[at] or 0) > 0 then present[at] = present[at] - 1 else record(min(at, now)) end
+  -- Two clients may have been answered at the same time: each takes one of two equal ones.
+  local missing, inherited, kept = {}, state.inherited or {}, {}
+  for _, at in ipairs(operation.spent) do missing[at] = (missing[at] or 0) + 1 end
+  for _, at in ipairs(inherited) do
+    if (missing[at] or 0) > 0 then missing[at] = missing[at] - 1 else kept[#kept + 1] = at end
   end
+  for at, number in pairs(missing) do
+    for _ = 1, number do record(min(at, now)) end
+  end
+  state.inherited = kept[1] and kept or nil
 end
 
 function verbs.projected(operation)
@@ -331,6 +336,7 @@ if known or call.generation == 0 then
   end
 end
 state.spent = spent
+if state.inherited and state.born + longest <= now then state.inherited = nil end
 state.paused_until = paused_until > -huge and paused_until or nil
 state.pause_set_at = pause_set_at > -huge and pause_set_at or nil
 redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', settings.ttl)
