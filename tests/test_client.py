@@ -110,7 +110,7 @@ def test_the_speed_of_a_sandbox_may_be_in_the_environment(monkeypatch: pytest.Mo
     assert LlamaGenClient(KEY, speed=2)._clock.speed == 2
     for nonsense in ("fast", "0"):
         monkeypatch.setenv("LLAMAGEN_SPEED", nonsense)
-        with pytest.raises(InvalidRequestError, match="speed|SPEED"):
+        with pytest.raises(InvalidRequestError, match=r"(?i)speed"):
             LlamaGenClient(KEY)
 
 

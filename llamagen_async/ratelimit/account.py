@@ -290,15 +290,17 @@ class Account:
     def _free_at(self, limit: RateLimit, now: float, position: int) -> tuple[float, bool]:
         """Return when `limit` has room after `position` others, and whether that is exact."""
         spent = self._spent
-        turn = len(spent) + len(self._held) + position - limit.limit
-        if turn < 0:
-            return now, True
+        known = len(spent) + len(self._held)
+        turn, windows_later = known + position - limit.limit, 0
+        if turn >= known:
+            # It takes the slot of one who is before it in the line, a window after that one.
+            windows_later = (turn - known) // limit.limit + 1
+            turn -= windows_later * limit.limit
         if turn < len(spent):
-            return max(now, self._back_at(limit, spent[turn])), True
-        # It depends on responses that are still to come: none of them comes before now.
-        turn -= len(spent)
-        cycles, turn = divmod(max(0, turn - len(self._held)), limit.limit)
-        return self._back_at(limit, now) + cycles * limit.per, False
+            at = now if turn < 0 else max(now, self._back_at(limit, spent[turn]))
+            return at + windows_later * limit.per, not windows_later
+        # It depends on a response that is still to come: it does not come before now.
+        return self._back_at(limit, now) + windows_later * limit.per, False
 
     def _back_at(self, limit: RateLimit, response: float) -> float:
         """Return when a slot whose response came at `response` is back."""

@@ -49,6 +49,10 @@ from llamagen_async.ratelimit.redis_link import RedisLink
 
 __all__ = ["RedisLedger"]
 
+_GRACE: Final = 5.0
+"""Seconds of the ledger's clock that a place in the line is kept."""
+_REAL_GRACE: Final = 1.0
+"""The same in real seconds: however fast the ledger's clock, a process needs time to ask."""
 _SLACK: Final = 60.0
 """Real seconds that a key outlives what is in it."""
 
@@ -65,7 +69,8 @@ class RedisLedger:
         lease: Seconds after which a slot that nobody reported on counts as spent.
         prefix: What the name of the key in Redis begins with, if the URL does not say.
         ahead: How many seconds before a slot is back it is given to who is next.
-        grace: Seconds that a place in the line is kept for somebody who should have asked.
+        grace: Seconds that a place in the line is kept for somebody who should have asked;
+            `None` is 5, or a real second if that is more.
         timeout: Real seconds that an operation may take, connecting included.
         now: For tests: what the server's clock shows, in real seconds. The script then does not
             look at the server's run id either.
@@ -88,7 +93,7 @@ class RedisLedger:
         lease: float = 900.0,
         prefix: str = "",
         ahead: float = 1.0,
-        grace: float = 5.0,
+        grace: float | None = None,
         timeout: float = 2.0,
         now: Callable[[], float] | None = None,
         steady: Callable[[], float] | None = None,
@@ -97,6 +102,7 @@ class RedisLedger:
         script = package.joinpath("reserve.lua").read_text("utf-8")
         self._link = RedisLink(url, script)
         self._speed = speed
+        grace = max(_GRACE, _REAL_GRACE * speed) if grace is None else grace
         self._durations = {"lease": lease, "ahead": ahead, "grace": grace}
         self._notes = Notes(speed)
         self._courier = Courier(

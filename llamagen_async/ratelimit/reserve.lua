@@ -150,14 +150,20 @@ local function settle()
 end
 
 local function free_at(window, position)
-  local at, exact = now, true
-  local turn = #spent + #held + position - window.limit
+  local at, exact, known = now, true, #spent + #held
+  local turn, windows_later = known + position - window.limit, 0
+  if turn >= known then
+    -- It takes the slot of one who is before it in the line, a window after that one.
+    windows_later = floor((turn - known) / window.limit) + 1
+    turn = turn - windows_later * window.limit
+    exact = false
+  end
   if turn >= #spent then
-    local cycles = floor(max(0, turn - #spent - #held) / window.limit)
-    at, exact = back_at(window, now) + cycles * window.per, false
+    at, exact = back_at(window, now), false
   elseif turn >= 0 then
     at = max(now, back_at(window, spent[turn + 1]))
   end
+  at = at + windows_later * window.per
   return max(at, lost_until(window)), exact
 end
 

