@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from scheduling.scripted import Network, left_over, minute
+from scheduling.scripted import Network, Sent, left_over, minute
 
 from llamagen_async import (
     APIConnectionError,
@@ -257,6 +257,23 @@ def test_the_plan_is_asked_for_once(key: str, plan: str) -> None:
             await asyncio.gather(*(client.comics.create(f"s{n}") for n in range(3)))
             assert client.plan == Plan.parse(plan)
             assert client.stats().requests == {"usage": 1, "create": 3}
+
+    run(main())
+
+
+@pytest.mark.parametrize(("daily", "kept"), [(5, 5), (99, 15), (0, 15), (None, 15)])
+def test_the_smaller_daily_limit_holds(daily: int | None, kept: int) -> None:
+    """Where the server names fewer requests a day than the documentation, that is believed."""
+
+    def body(sent: Sent, answer: Any) -> Any:
+        return {**answer, "apiMaxUsage": daily} if sent.kind == "usage" else answer
+
+    network = Network(minute(), key="sandbox-demo", body=body)
+
+    async def main() -> None:
+        async with auto(network) as client:
+            await client.comics.create("x")
+            assert client.plan.quotas == (RateLimit(kept, per=86_400),)
 
     run(main())
 

@@ -82,6 +82,20 @@ def test_an_event_that_is_set_is_not_waited_for() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("speed", [1.0, 60.0, 0.3])
+def test_a_sleep_is_never_too_short(speed: float) -> None:
+    """A slot that is taken a moment early would be refused, so rounding is slept out, too."""
+
+    async def main() -> None:
+        clock = Clock(speed)
+        for seconds in (0.0, 1e-9, 0.1, 7.3, 86_400.0):
+            before = clock.now()
+            await clock.sleep(seconds)
+            assert before + seconds <= clock.now() <= before + seconds + 1e-6
+
+    run(main())
+
+
 def test_a_wait_can_be_cancelled() -> None:
     """A cancelled wait says so; it does not look like the time being up."""
 

@@ -1,9 +1,8 @@
 """How many requests a key may still send, and when the next slot is free."""
 
-from llamagen_async.ratelimit.account import Account, Admission, Wait, WindowState
+from llamagen_async.ratelimit.account import Account, Grant, Wait, WindowState
 from llamagen_async.ratelimit.failover import OnStoreFailure
 from llamagen_async.ratelimit.ledger import (
-    Grant,
     Ledger,
     LimitsSnapshot,
     LimitState,
@@ -18,7 +17,6 @@ from llamagen_async.ratelimit.stores import check_quota
 
 __all__ = [
     "Account",
-    "Admission",
     "Grant",
     "Identity",
     "Ledger",

@@ -30,7 +30,7 @@ import attrs
 
 from llamagen_async.plans import Plan, RateLimit
 
-__all__ = ["Account", "Admission", "Wait", "WindowState"]
+__all__ = ["Account", "Grant", "Wait", "WindowState"]
 
 LONGEST_PAUSE: Final = 60.0
 """The longest pause in seconds that is guessed when the server names none."""
@@ -40,16 +40,20 @@ MOST_PATIENCE: Final = 160
 """What that number is doubled up to, each time that growing was a mistake."""
 
 
-@attrs.frozen
-class Admission:
-    """A slot is held for the caller."""
+@attrs.define(eq=False)
+class Grant:
+    """A slot that is held until it is spent or given back."""
 
     slot: int
-    """Its number."""
+    """The account's number for it."""
     granted_at: float
-    """When it may be used; up to `ahead` seconds after the question."""
+    """When it may be used, on the account's clock."""
+    delay: float
+    """Seconds until then; a store gives a slot a moment before it is back."""
     took_last: bool
     """Whether it was the last slot of the shortest window."""
+    quota_left: int | None
+    """How many more slots the plan's long windows have; `None` if it has no long window."""
 
 
 @attrs.frozen
@@ -102,6 +106,7 @@ class Account:
         self._rate = plan.rate
         self._quotas = plan.quotas
         self._longest = max(limit.per for limit in plan.limits)
+        self._fewest = min(limit.limit for limit in plan.limits)
         self._held: dict[int, float] = {}
         """Slot -> when it counts as spent even if no response is ever reported."""
         self._spent: deque[float] = deque()
@@ -119,17 +124,20 @@ class Account:
         """How many slots are held by requests without a response."""
         return len(self._held)
 
-    def reserve(self, ticket: str, now: float) -> Admission | Wait:
+    def reserve(self, ticket: str, now: float) -> Grant | Wait:
         """Hold a slot for `ticket`, or give it a place in the line."""
-        if self._held or self._spent or self._line:
-            self._settle(now)
-        ahead_of_it = self._place(ticket) if self._line else 0
-        at, limit, known = self._earliest(now, ahead_of_it)
+        if (
+            len(self._spent) + len(self._held) < self._fewest
+            and not self._line
+            and self.paused_until <= now
+            and self.burst >= self._rate.limit
+        ):
+            return self._hold(now, now)  # room in every window, whatever has come back since
+        self._settle(now)
+        at, limit, known = self._earliest(now, self._place(ticket))
         if known and at <= now + self.ahead:
             self._line.pop(ticket, None)
-            self._last_slot += 1
-            self._held[self._last_slot] = at + self.lease
-            return Admission(self._last_slot, at, self._used(self._rate, now) >= self._rate.limit)
+            return self._hold(at, now)
         self._line[ticket] = at + self.grace
         return Wait(at, limit)
 
@@ -141,6 +149,17 @@ class Account:
         """Report the response to the request that held `slot`, or that it was given up."""
         if self._held.pop(slot, None) is not None:
             self._record(now)
+
+    def answered(self, slot: int, granted_at: float, now: float) -> None:
+        """Report an answer other than 429: `spend` and `accept` in one."""
+        if self._held.pop(slot, None) is not None:
+            spent = self._spent
+            if not spent or now >= spent[-1]:
+                spent.append(now)
+            else:
+                self._record(now)
+        if self._pauses or self.burst < self._rate.limit:
+            self.accept(granted_at)
 
     def give_back(self, slot: int) -> None:
         """Report that the request never left: the slot is free at once."""
@@ -265,6 +284,20 @@ class Account:
         account._patience = state["patience"]
         return account
 
+    def _hold(self, at: float, now: float) -> Grant:
+        self._last_slot = slot = self._last_slot + 1
+        self._held[slot] = at + self.lease
+        full = len(self._spent) + len(self._held) >= self._rate.limit and self._is_full(now)
+        return Grant(slot, at, at - now, full, self.quota_left(now) if self._quotas else None)
+
+    def _is_full(self, now: float) -> bool:
+        """Whether the shortest window has no slot left."""
+        spent = self._spent
+        oldest = len(spent) + len(self._held) - self._rate.limit
+        if not 0 <= oldest < len(spent):
+            return oldest >= 0
+        return self._back_at(self._rate, spent[oldest]) > now
+
     def _place(self, ticket: str) -> int:
         for place, other in enumerate(self._line):
             if other == ticket:
@@ -337,8 +370,9 @@ class Account:
             self._record(until)
         while spent and spent[0] + self._longest <= now:
             spent.popleft()
-        for ticket in [ticket for ticket, until in line.items() if until <= now]:
-            del line[ticket]
+        if line:
+            for ticket in [ticket for ticket, until in line.items() if until <= now]:
+                del line[ticket]
 
 
 def _finite(value: float) -> float | None:

@@ -44,7 +44,7 @@ _ASK_AGAIN: Final = 3.0
 """Real seconds between two attempts to reach the store."""
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _LocalGrant(Grant):
     """A slot that the store does not know of."""
 

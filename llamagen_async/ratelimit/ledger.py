@@ -8,14 +8,15 @@ loop, by the machine or by a store's server. A ledger never waits for a slot; th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.account import Account, Wait
+from llamagen_async.ratelimit.account import Account, Grant, Wait
 
 __all__ = [
+    "ANSWERED",
     "Grant",
     "Ledger",
     "LimitState",
@@ -24,6 +25,7 @@ __all__ = [
     "Refusal",
     "StoreError",
     "apply",
+    "refusal",
     "settle",
     "summarize",
 ]
@@ -31,22 +33,6 @@ __all__ = [
 
 class StoreError(Exception):
     """The store behind a ledger does not answer, or not with what was stored."""
-
-
-@attrs.frozen
-class Grant:
-    """A slot that is held until it is spent or given back."""
-
-    slot: int
-    """The ledger's number for it."""
-    granted_at: float
-    """When, on the ledger's clock."""
-    delay: float
-    """Seconds until it may be used; a store gives a slot a moment before it is back."""
-    took_last: bool
-    """Whether it was the last slot of the shortest window."""
-    quota_left: int | None
-    """How many more slots the plan's long windows have; `None` if it has no long window."""
 
 
 @attrs.frozen
@@ -71,6 +57,10 @@ class Outcome:
     """The limit that the answer's headers speak of."""
     server_left: int | None = None
     """How many requests are left of it, as those headers have it."""
+
+
+ANSWERED: Final = Outcome()
+"""What nearly always becomes of a request."""
 
 
 @attrs.frozen
@@ -169,19 +159,19 @@ class Ledger(Protocol):
 def apply(account: Account, ticket: str, now: float) -> Grant | Refusal:
     """Reserve a slot of `account` and say it in durations."""
     answer = account.reserve(ticket, now)
-    if isinstance(answer, Wait):
-        return Refusal(max(0.0, answer.ask_at - now), answer.limit)
-    return Grant(
-        answer.slot,
-        answer.granted_at,
-        max(0.0, answer.granted_at - now),
-        answer.took_last,
-        account.quota_left(now),
-    )
+    return answer if isinstance(answer, Grant) else refusal(answer, now)
+
+
+def refusal(wait: Wait, now: float) -> Refusal:
+    """Say a wait in durations."""
+    return Refusal(max(0.0, wait.ask_at - now), wait.limit)
 
 
 def settle(account: Account, plan: Plan, grant: Grant, outcome: Outcome, now: float) -> None:
     """Spend a slot of `account` and take over what the answer says about the limits."""
+    if outcome is ANSWERED:
+        account.answered(grant.slot, grant.granted_at, now)
+        return
     account.spend(grant.slot, now)
     if outcome.refused:
         account.refuse(grant.granted_at, now, outcome.retry_after, took_last=grant.took_last)

@@ -21,7 +21,15 @@ from aiolimiter import AsyncLimiter
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan, RateLimit, RequestKind
 from llamagen_async.ratelimit.headers import rate_limit_headers
-from llamagen_async.ratelimit.ledger import Grant, Ledger, LimitsSnapshot, Outcome, Refusal
+from llamagen_async.ratelimit.ledger import (
+    ANSWERED,
+    Grant,
+    Ledger,
+    LimitsSnapshot,
+    Outcome,
+    Refusal,
+)
+from llamagen_async.ratelimit.memory import MemoryLedger
 
 __all__ = ["Limiter", "Slot"]
 
@@ -32,12 +40,11 @@ _UNMETERED: Final = Grant(slot=0, granted_at=0.0, delay=0.0, took_last=False, qu
 class Slot:
     """The right to send one request. Report exactly once what became of it."""
 
-    __slots__ = ("_limiter", "_server_left", "_server_limit", "grant")
+    _server_limit: int | None = None
+    _server_left: int | None = None
 
     def __init__(self, limiter: Limiter, grant: Grant) -> None:
         self._limiter: Limiter | None = limiter
-        self._server_limit: int | None = None
-        self._server_left: int | None = None
         self.grant = grant
 
     def observe(self, headers: Mapping[str, str]) -> None:
@@ -52,8 +59,15 @@ class Slot:
             retry_after: Seconds that it asked to wait.
         """
         limiter, self._limiter = self._limiter, None
-        if limiter is not None and self.grant is not _UNMETERED:
+        if limiter is None or self.grant is _UNMETERED:
+            return
+        outcome = ANSWERED
+        if refused or self._server_left is not None:
             outcome = Outcome(refused, retry_after, self._server_limit, self._server_left)
+        memory = limiter.memory
+        if memory is not None:
+            memory.commit_at(self.grant, outcome, limiter.now())
+        else:
             await limiter.ledger.commit(self.grant, outcome)
 
     async def give_back(self) -> None:
@@ -75,10 +89,16 @@ class Limiter:
     def __init__(self, plan: Plan, ledger: Ledger, clock: Clock) -> None:
         self.plan = plan
         self.ledger = ledger
+        self._unmetered = frozenset(RequestKind) - plan.metered
         self._clock = clock
         self.loop = asyncio.get_running_loop()
         self._bucket = _bucket(plan, clock)
+        # In memory there is nobody to wait for, which saves most of what a slot costs.
+        self.memory = ledger if isinstance(ledger, MemoryLedger) else None
+        self._time = self.loop.time
+        self._speed = clock.speed
         self._line = asyncio.Lock()
+        self._waiting = 0
         self._changed = asyncio.Event()
         self.blocked_until: float | None = None
         """When the first in line may leave, in seconds of the clock; `None` if nobody waits."""
@@ -89,9 +109,14 @@ class Limiter:
         self._ticket = uuid.uuid4().hex
         """One is enough: only the first in this limiter's line asks the ledger."""
 
+    def now(self) -> float:
+        """Return the time on the server's scale, as `Clock.now` in this limiter's loop."""
+        return self._time() * self._speed
+
     def change_plan(self, plan: Plan) -> None:
         """Keep the limits of another plan from now on, with what was spent so far."""
         self.plan = plan
+        self._unmetered = frozenset(RequestKind) - plan.metered
         self._bucket = _bucket(plan, self._clock)
         self.ledger.change_plan(plan)
 
@@ -111,17 +136,19 @@ class Limiter:
             kind: What the slot is for.
             blocked: Called when it is known how long the wait will be: `blocked_until` tells.
         """
-        if not self.plan.meters(kind):
+        if self._unmetered and kind in self._unmetered:
             return Slot(self, _UNMETERED)
-        async with self._line:
-            slot = Slot(self, await self._granted(blocked))
-            if self._bucket is not None:
-                try:
-                    await self._bucket.acquire()
-                except BaseException:
-                    await slot.give_back()
-                    raise
-            return slot
+        if self.memory is not None and not self._waiting and self._bucket is None:
+            answer = self.memory.reserve_at(self._ticket, self.now())
+            if answer.__class__ is Grant:
+                self._quota_left = answer.quota_left
+                return Slot(self, answer)
+        self._waiting += 1
+        try:
+            async with self._line:
+                return await self._first_in_line(blocked)
+        finally:
+            self._waiting -= 1
 
     async def snapshot(self) -> LimitsSnapshot:
         """Return what the ledger knows now."""
@@ -138,11 +165,21 @@ class Limiter:
         """Say how long a request with `position` others before it waits at least, and for what."""
         return await self.ledger.projected(position)
 
-    async def _granted(self, blocked: Callable[[], None] | None) -> Grant:
+    async def _first_in_line(self, blocked: Callable[[], None] | None) -> Slot:
         answer = await self.ledger.reserve(self._ticket)
-        if isinstance(answer, Grant) and not answer.delay:
-            self._quota_left = answer.quota_left
-            return answer
+        if isinstance(answer, Refusal) or answer.delay:
+            answer = await self._wait_for(answer, blocked)
+        self._quota_left = answer.quota_left
+        slot = Slot(self, answer)
+        if self._bucket is not None:
+            try:
+                await self._bucket.acquire()
+            except BaseException:
+                await slot.give_back()
+                raise
+        return slot
+
+    async def _wait_for(self, answer: Grant | Refusal, blocked: Callable[[], None] | None) -> Grant:
         unsubscribe = self.ledger.subscribe(self._wake)
         try:
             while isinstance(answer, Refusal):
@@ -164,7 +201,6 @@ class Limiter:
         finally:
             self.blocked_until = self.blocked_by = None
             unsubscribe()
-        self._quota_left = answer.quota_left
         return answer
 
     def _wake(self) -> None:

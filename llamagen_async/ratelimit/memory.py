@@ -8,11 +8,12 @@ from collections.abc import Callable
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.account import Account
 from llamagen_async.ratelimit.ledger import (
+    ANSWERED,
     Grant,
     LimitsSnapshot,
     Outcome,
     Refusal,
-    apply,
+    refusal,
     settle,
     summarize,
 )
@@ -56,8 +57,15 @@ class MemoryLedger:
 
     async def reserve(self, ticket: str) -> Grant | Refusal:
         """Hold a slot if one is free, else keep a place in the line for `ticket`."""
+        return self.reserve_at(ticket, self._now())
+
+    def reserve_at(self, ticket: str, now: float) -> Grant | Refusal:
+        """Do the same without being awaited, for a caller who knows the time."""
         with self._lock:
-            return apply(self._account, ticket, self._tick())
+            if self._wall is not None:
+                self._account.wall_offset = self._wall() - now
+            answer = self._account.reserve(ticket, now)
+        return answer if isinstance(answer, Grant) else refusal(answer, now)
 
     async def leave(self, ticket: str) -> None:
         """Give up the place in the line."""
@@ -67,8 +75,15 @@ class MemoryLedger:
 
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
         """Spend the slot; pause everyone if the server refused the request."""
+        self.commit_at(grant, outcome, self._now())
+
+    def commit_at(self, grant: Grant, outcome: Outcome, now: float) -> None:
+        """Do the same without being awaited, for a caller who knows the time."""
         with self._lock:
-            settle(self._account, self._plan, grant, outcome, self._tick())
+            if outcome is ANSWERED:
+                self._account.answered(grant.slot, grant.granted_at, now)
+            else:
+                settle(self._account, self._plan, grant, outcome, now)
 
     async def give_back(self, grant: Grant) -> None:
         """Free the slot of a request that never left."""

@@ -29,12 +29,10 @@ from __future__ import annotations
 import asyncio
 import importlib.resources
 import itertools
-import json
 import secrets
+import struct
 from collections.abc import Callable
 from typing import Any, Final
-
-import attrs
 
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.ledger import (
@@ -99,7 +97,7 @@ class RedisLedger:
         steady: Callable[[], float] | None = None,
     ) -> None:
         package = importlib.resources.files("llamagen_async.ratelimit")
-        script = package.joinpath("reserve.lua").read_text("utf-8")
+        script = package.joinpath("reserve.lua").read_bytes()
         self._link = RedisLink(url, script)
         self._speed = speed
         grace = max(_GRACE, _REAL_GRACE * speed) if grace is None else grace
@@ -128,14 +126,10 @@ class RedisLedger:
         self._notes.longest = max(limit.per for limit in plan.limits)
         counted = self._notes.longest + sum(self._durations.values())
         self._notes.kept = counted / self._speed + _SLACK
-        self._courier.settings = json.dumps(
-            {
-                "windows": [attrs.asdict(limit) for limit in plan.limits],
-                **self._durations,
-                "speed": self._speed,
-                "ttl": int(self._notes.kept * 1000),
-            }
-        )
+        settings = [*self._durations.values(), self._speed, float(int(self._notes.kept * 1000))]
+        for limit in plan.limits:
+            settings += [float(limit.limit), limit.per, float(limit.aligned)]
+        self._courier.settings = struct.pack(f"<{len(settings)}d", *settings)
 
     async def reserve(self, ticket: str) -> Grant | Refusal:
         """Hold a slot if one is free, else keep a place in the line for `ticket`."""

@@ -174,7 +174,7 @@ class Courier:
         steady: Callable[[], float],
         now: Callable[[], float] | None,
     ) -> None:
-        self.settings = ""
+        self.settings = b""
         """What the script gets in every call."""
         self._link = link
         self._key = key
@@ -291,7 +291,7 @@ class Courier:
         message = self._notes.message([operation.call for operation in batch], asked_at)
         if self._now is not None:
             message["time"] = self._now()
-        encoded = json.dumps(message)
+        encoded = json.dumps(message).encode()
         for operation in batch:
             operation.call["again"] = True
         reply = await self._link.evaluate(self._key, self.settings, encoded)

@@ -39,7 +39,7 @@ class _Connection(Protocol):
 
     async def connect(self) -> None: ...
     async def disconnect(self, nowait: bool = False) -> None: ...  # noqa: FBT001, FBT002
-    async def send_command(self, *args: Any) -> None: ...
+    async def send_packed_command(self, command: bytes) -> None: ...
     async def read_response(self) -> Any: ...
 
 
@@ -56,7 +56,7 @@ class RedisLink:
         InvalidRequestError: The URL is not one, or redis-py is not installed.
     """
 
-    def __init__(self, url: str, script: str) -> None:
+    def __init__(self, url: str, script: bytes) -> None:
         bare, self.prefix, self.where = _parsed(url)
         try:
             redis = importlib.import_module("redis.asyncio")
@@ -70,7 +70,7 @@ class RedisLink:
             ) from None
         self._failures: tuple[type[Exception], ...] = (self._errors.RedisError, OSError)
         self._script = script
-        self._sha = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        self._sha = hashlib.sha1(script, usedforsecurity=False).hexdigest().encode()
         self._connection: _Connection | None = None
         try:
             # Without timeouts and retries of its own, which would add up beyond the caller's.
@@ -109,7 +109,7 @@ class RedisLink:
                 await self._disconnect(connection)
         return True
 
-    async def evaluate(self, key: str, *arguments: str) -> bytes:
+    async def evaluate(self, key: str, *arguments: bytes) -> bytes:
         """Evaluate the script, on the node of a cluster that has `key`.
 
         Raises:
@@ -142,16 +142,20 @@ class RedisLink:
         """Let go of a connection whose event loop is gone."""
         self._connection = None
 
-    async def _evaluated(self, key: str, arguments: tuple[str, ...]) -> bytes:
+    async def _evaluated(self, key: str, arguments: tuple[bytes, ...]) -> bytes:
         connection, answered = self._connection, False
         assert connection is not None
         try:
-            await connection.send_command("EVALSHA", self._sha, 1, key, *arguments)
+            await connection.send_packed_command(
+                _packed(b"EVALSHA", self._sha, b"1", key.encode(), *arguments)
+            )
             try:
                 reply = await connection.read_response()
             except self._errors.NoScriptError:
                 # The server was restarted or its scripts were flushed: this stores it again.
-                await connection.send_command("EVAL", self._script, 1, key, *arguments)
+                await connection.send_packed_command(
+                    _packed(b"EVAL", self._script, b"1", key.encode(), *arguments)
+                )
                 reply = await connection.read_response()
             answered = True
         except self._errors.ResponseError:
@@ -192,6 +196,14 @@ class RedisLink:
                 )
             return RefusedError(f"Redis at {where} answered: {error}")
         return DroppedError(f"no connection to Redis at {where}: {error}")
+
+
+def _packed(*words: bytes) -> bytes:
+    """Return a command as Redis reads it. redis-py's own way takes a third of a call's time."""
+    parts = [b"*%d\r\n" % len(words)]
+    for word in words:
+        parts += (b"$%d\r\n" % len(word), word, b"\r\n")
+    return b"".join(parts)
 
 
 def _parsed(url: str) -> tuple[str, str, str]:

@@ -5,8 +5,9 @@
 -- is what only a store shared by hosts needs: its clock, and finding out that it forgot.
 --
 -- KEYS[1]  the account's key, the only one that is touched. It expires by itself.
--- ARGV[1]  JSON, the same in every call: windows {limit, per, aligned}, lease, ahead, grace, speed,
---          ttl (real milliseconds). All times and durations are seconds of the ledger's clock.
+-- ARGV[1]  doubles, the same in every call: lease, ahead, grace, speed, ttl (real milliseconds), and
+--          limit, per, aligned (0 or 1) of each window. All times and durations but the ttl are
+--          seconds of the ledger's clock.
 -- ARGV[2]  JSON: generation (0: never seen one), fresh (a random number, should a new one begin),
 --          expected and latest (the time that the caller thinks it is, and may be at most),
 --          operations. For tests: time, which replaces this server's clock.
@@ -18,13 +19,19 @@
 
 local FORMAT = 1
 local LONGEST_PAUSE, PATIENCE, MOST_PATIENCE, HOUR = 60, 5, 160, 3600
+local QUICKEST_START = 0.01 -- real seconds in which no server starts or is elected
 local floor, max, min, huge = math.floor, math.max, math.min, math.huge
 
-local settings, call = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
-local windows, rate, longest = settings.windows, settings.windows[1], 0
-for _, window in ipairs(windows) do
-  if window.per < rate.per then rate = window end
-  longest = max(longest, window.per)
+local call = cjson.decode(ARGV[2])
+local lease, ahead, grace, speed, ttl, place = struct.unpack('<ddddd', ARGV[1])
+local windows, rate, longest = {}, nil, 0
+while place <= #ARGV[1] do
+  local limit, per, aligned
+  limit, per, aligned, place = struct.unpack('<ddd', ARGV[1], place)
+  local window = {limit = limit, per = per, aligned = aligned == 1}
+  windows[#windows + 1] = window
+  if not rate or per < rate.per then rate = window end
+  longest = max(longest, per)
 end
 local interval = rate.per / rate.limit
 
@@ -60,8 +67,9 @@ if not raw then
   local clock = redis.call('TIME')
   raw = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 end
-raw = raw * settings.speed
+raw = raw * speed
 local now, last = raw + state.shift, state.last
+local since = raw + state.shift - last -- by this server's clock, whatever is made of it
 if now < last then
   now = last -- the clock was set back: time stands still, then goes on from here
 elseif call.latest and now > call.latest then
@@ -77,7 +85,7 @@ local function lose(at)
   state.lost = max(state.lost or -huge, at)
 end
 
-if not call.time then
+if not call.time and (since < 0 or since > QUICKEST_START * speed) then
   -- A Redis that was started since may have lost everything, or have gone back to an older
   -- snapshot; one that was elected since may lack the last writes. Both show another run.
   local info = redis.pcall('INFO', 'server')
@@ -86,9 +94,9 @@ if not call.time then
     run, uptime = info:match('run_id:(%x+)'), tonumber(info:match('uptime_in_seconds:(%d+)'))
   end
   if not found then
-    lose(uptime and now - uptime * settings.speed or now)
+    lose(uptime and now - uptime * speed or now)
   elseif run and state.run ~= run then
-    local started = now - (uptime or 0) * settings.speed
+    local started = now - (uptime or 0) * speed
     lose(started >= last and started or now)
     state.generation, state.born, state.inherited = call.fresh, state.lost, state.spent
   end
@@ -229,10 +237,10 @@ function verbs.reserve(operation)
   if held[1] or spent[1] or line[1] then settle() end
   local ahead_of_it, entry = place_of(operation.ticket)
   local at, index, exact = earliest(ahead_of_it)
-  if exact and at <= now + settings.ahead then
+  if exact and at <= now + ahead then
     drop(line, 1, operation.ticket)
     state.slot = state.slot + 1
-    held[#held + 1] = {state.slot, at + settings.lease, operation.nonce}
+    held[#held + 1] = {state.slot, at + lease, operation.nonce}
     local took_last = used(rate) >= rate.limit
     return text(true, at, state.slot, took_last, quota_left() or 'null')
   end
@@ -240,7 +248,7 @@ function verbs.reserve(operation)
     entry = {operation.ticket}
     line[#line + 1] = entry
   end
-  entry[2] = at + settings.grace
+  entry[2] = at + grace
   return waiting(at, index)
 end
 
@@ -306,7 +314,7 @@ end
 function verbs.restore(operation)
   for _, slot in ipairs(operation.held) do
     drop(held, 1, slot[1])
-    held[#held + 1] = {slot[1], now + settings.lease, slot[2]}
+    held[#held + 1] = {slot[1], now + lease, slot[2]}
   end
   -- Two clients may have been answered at the same time: each takes one of two equal ones.
   local missing, inherited, kept = {}, state.inherited or {}, {}
@@ -345,5 +353,5 @@ state.spent = spent
 if state.inherited and state.born + longest <= now then state.inherited = nil end
 state.paused_until = paused_until > -huge and paused_until or nil
 state.pause_set_at = pause_set_at > -huge and pause_set_at or nil
-redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', settings.ttl)
+redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', ttl)
 return text(state.generation, now, '[' .. table.concat(answers, ',') .. ']')

@@ -493,6 +493,7 @@ def test_closing_is_fine_at_any_time() -> None:
         async with network.client(ROOMY) as client:
             batch = client.comics.batch(["a"])
             await batch.aclose()
+            assert [item async for item in batch] == []
             batch = client.comics.batch(["b"])
             aiter(batch)
             await batch.aclose()

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit import Account, Admission, Wait
+from llamagen_async.ratelimit import Account, Grant, Wait
 from llamagen_async.sandbox.algorithms import Algorithm, Meter
 
 LEASE = 30.0
@@ -74,7 +74,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         self.account.leave(asker)
 
     @rule(target=sent, grant=consumes(granted))
-    def arrive(self, grant: Admission) -> object:
+    def arrive(self, grant: Grant) -> object:
         """The request reaches the server, later than it left and before its lease is over."""
         if self.now >= self.open[grant.slot] + LEASE:
             return multiple()
@@ -83,12 +83,12 @@ class AnyInterleaving(RuleBasedStateMachine):
         return grant
 
     @rule(grant=consumes(sent))
-    def respond(self, grant: Admission) -> None:
+    def respond(self, grant: Grant) -> None:
         self.account.spend(grant.slot, self.now)
         self.account.accept(grant.granted_at)
 
     @rule(grant=consumes(sent), after=st.none() | st.floats(0, 30))
-    def is_refused(self, grant: Admission, after: float | None) -> None:
+    def is_refused(self, grant: Grant, after: float | None) -> None:
         """Another program used the key."""
         before = self.account.paused_until
         self.account.spend(grant.slot, self.now)
@@ -97,13 +97,13 @@ class AnyInterleaving(RuleBasedStateMachine):
         assert after is None or self.account.paused_until >= self.now + after
 
     @rule(grant=consumes(granted), back=st.booleans())
-    def is_not_sent(self, grant: Admission, back: bool) -> None:
+    def is_not_sent(self, grant: Grant, back: bool) -> None:
         """Given back, or given up with the process that was to send it."""
         if back:
             self.account.give_back(grant.slot)
 
     @rule(grant=consumes(sent))
-    def is_never_reported(self, grant: Admission) -> None:
+    def is_never_reported(self, grant: Grant) -> None:
         """Its process was killed: only the lease is left."""
 
     @rule()
@@ -121,7 +121,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         twin = Account.load(self.plan, state, lease=LEASE)
         late = max(self.now + LEASE + 121, twin.paused_until)
         assert all(window.used == 0 for window in twin.states(late))
-        assert isinstance(twin.reserve("somebody", late), Admission)
+        assert isinstance(twin.reserve("somebody", late), Grant)
 
 
 TestAnyInterleaving = AnyInterleaving.TestCase

@@ -122,6 +122,7 @@ class Specification:
                 answer = apply(account, arguments[0], now)
                 if isinstance(answer, Grant):
                     self.grants.append(answer)
+                    return attrs.astuple(answer)
                 return answer
             case "commit":
                 grant = self.grants[arguments[0] % len(self.grants)]
@@ -173,7 +174,7 @@ class Implementation:
         if isinstance(answer, Grant):
             self.grants.append(answer)
             self.first_slot = self.first_slot or answer.slot - 1
-            return attrs.evolve(answer, slot=answer.slot - self.first_slot)
+            return attrs.astuple(attrs.evolve(answer, slot=answer.slot - self.first_slot))
         return answer
 
     async def state(self, client: redis.asyncio.Redis) -> dict[str, Any]:

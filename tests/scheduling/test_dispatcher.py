@@ -21,6 +21,7 @@ from llamagen_async import (
     NotFoundError,
     Plan,
     QuotaExhaustedError,
+    QuotaStoreError,
     RateLimit,
     RateLimitError,
     RequestKind,
@@ -28,6 +29,7 @@ from llamagen_async import (
     SubmissionUncertainError,
 )
 from llamagen_async.plans import DAY, MINUTE
+from llamagen_async.ratelimit import Limiter
 from llamagen_async.sandbox import DEMO_KEY, SandboxService
 from llamagen_async.simulation import run
 from scheduling.scripted import Network, Sent, left_over, minute, now
@@ -465,6 +467,21 @@ def test_the_demo_day_is_all_for_creates_where_checks_do_not_count() -> None:
     assert network.refused == 0
 
 
+def test_creates_wait_for_tomorrow_where_checks_do_not_count() -> None:
+    """With `wait_for_quota` such a plan goes on the next day, and checks go on meanwhile."""
+    plan = Plan("day", limits=Plan.DEMO.limits, metered={"create"})
+    network = network_of(plan)
+
+    async def main() -> None:
+        async with network.client(plan) as client:
+            items = await collect(client, [f"s{n}" for n in range(17)], wait_for_quota=True)
+            assert [item.state for item in items] == [BatchState.SUCCEEDED] * 17
+            assert DAY < now() < DAY + 600
+
+    run(main())
+    assert network.refused == 0
+
+
 # --- the day's quota ----------------------------------------------------------------------------
 
 
@@ -549,6 +566,27 @@ def test_the_queue_is_told_when_checks_have_used_up_the_day() -> None:
     assert len(network.creates) + len(unsent) == 7
     assert len(network.sent) <= 15
     assert network.refused == 0
+
+
+def test_reads_may_use_up_what_a_batch_was_promised() -> None:
+    """What was affordable when it was asked for, and no longer is, is given back unsent."""
+    network = Network(minute(150), key=DEMO_KEY)
+
+    async def main() -> None:
+        async with network.client("demo") as client:
+            reading = asyncio.create_task(collect(client, [f"s{n}" for n in range(7)]))
+            await asyncio.sleep(1)
+            ids = [accepted_id(network, f"s{n}") for n in range(4)]
+            await asyncio.gather(*(client.comics.get(id_) for id_ in ids))
+            items = await reading
+            unsent = [item for item in items if item.state is BatchState.QUEUED]
+            assert len(unsent) >= 1
+            assert all(isinstance(item.error, QuotaExhaustedError) for item in unsent)
+            assert len(items) == 7
+
+    run(main())
+    assert network.refused == 0
+    assert len(network.sent) <= 15
 
 
 def test_who_only_creates_is_not_stopped_by_what_nobody_waits_for() -> None:
@@ -677,6 +715,60 @@ def test_who_waits_for_a_comic_is_told_when_the_day_has_no_look_left() -> None:
     assert network.refused == 0
 
 
+# --- when what was chosen is no longer worth it ------------------------------------------------
+
+
+def test_a_slot_that_has_become_useless_is_given_back() -> None:
+    """News of both comics comes while their check waits for a slot: nothing is sent in it."""
+    network = network_of(TWO)
+
+    async def main() -> None:
+        async with network.client(TWO) as client:
+            one, other = [await client.comics.create(story) for story in ("a", "b")]
+            waits = [
+                asyncio.create_task(client.comics.wait_for_completion(comic.id))
+                for comic in (one, other)
+            ]
+            await asyncio.sleep(59.5)  # a check was chosen long ago and waits for its slot
+            news = client._open().poller.deliver
+            news(ComicGeneration.parse({"id": one.id, "status": "COMPLETED"}))
+            news(ComicGeneration.parse({"id": other.id, "status": "PROCESSING"}))
+            await asyncio.sleep(0.6)
+            assert (await client.limits()).windows[0].free == 2
+            await asyncio.gather(*waits)
+
+    run(main())
+    assert all(sent.at > 61 for sent in network.checks)
+
+
+@pytest.mark.parametrize("error", [QuotaStoreError("the store is away"), OSError("disk full")])
+def test_a_count_that_breaks_is_told_to_everyone(
+    error: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a count nothing may be sent, and nobody waits for ever."""
+    network = Network(minute())
+
+    async def broken(*_: Any, **__: Any) -> Any:
+        raise error
+
+    async def main() -> None:
+        async with network.client() as client:
+            comic = await client.comics.create("a")
+            monkeypatch.setattr(Limiter, "acquire", broken)
+            outcomes = await asyncio.gather(
+                client.comics.wait_for_completion(comic.id),
+                client.comics.create("b"),
+                client.comics.create("c"),
+                return_exceptions=True,
+            )
+            assert list(outcomes) == [error, error, error]
+            assert not left_over()
+
+    run(main())
+    assert network.order == ["create a"]
+    assert bool(caplog.records) is isinstance(error, OSError)
+
+
 # --- closing ------------------------------------------------------------------------------------
 
 
@@ -735,6 +827,24 @@ def test_closing_tells_who_reads() -> None:
         with pytest.raises(ClientClosedError):
             await reading
         assert not left_over()
+
+    run(main())
+
+
+def test_closing_ends_a_create_between_two_attempts() -> None:
+    """A create that waits for its next try at a connection hears that nothing was sent."""
+    unsent = APIConnectionError("no connection", request_sent=False)
+    network = Network(minute(), before=lambda _sent: unsent)
+
+    async def main() -> None:
+        client = network.client(max_retries=50)
+        creating = asyncio.create_task(client.comics.create("a"))
+        await asyncio.sleep(20)
+        await client.aclose()
+        sent = len(network.sent)
+        with pytest.raises(ClientClosedError):
+            await creating
+        assert len(network.sent) == sent
 
     run(main())
 
