@@ -21,6 +21,8 @@ from llamagen_async import (
     Plan,
     QuotaExhaustedError,
     RateLimit,
+    RateLimitError,
+    RequestKind,
 )
 from llamagen_async.plans import DAY
 from llamagen_async.sandbox import (
@@ -33,6 +35,7 @@ from llamagen_async.sandbox import (
     best_possible,
 )
 from llamagen_async.simulation import SimulatedTransport, VirtualTimeLoop, run, simulated_client
+from llamagen_async.transport import APIRequest
 
 SEEDS = range(20)
 COUNTED: tuple[Algorithm, ...] = ("sliding", "fixed", "bucket")
@@ -371,5 +374,22 @@ def test_each_simulated_client_is_alone() -> None:
             assert (await other.limits()).windows[0].used == 0
         keys = service.stats(0)["keys"]
         assert keys[DEMO_KEY]["creates_accepted"] == keys[PAID_KEY]["creates_accepted"] == 3
+
+    run(main())
+
+
+def test_a_date_to_wait_for_is_in_the_sandboxs_time() -> None:
+    """`Retry-After` as a date means as many virtual seconds as the number would."""
+    service = SandboxService(retry_after="date")
+
+    async def main() -> None:
+        transport = SimulatedTransport(service, PAID_KEY)
+        request = APIRequest(RequestKind.USAGE, "GET", "/comics/usage")
+        await asyncio.sleep(1000)
+        for _ in range(10):
+            await transport.send(request)
+        with pytest.raises(RateLimitError) as caught:
+            await transport.send(request)
+        assert caught.value.retry_after == pytest.approx(60, abs=1)
 
     run(main())

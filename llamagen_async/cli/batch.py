@@ -87,6 +87,7 @@ def batch(
     )
 
     async def work() -> int:
+        await connection.prove_quota()
         async with client:
             await announce(
                 output, client, source, speed=connection.speed, wait_for_quota=wait_for_quota
@@ -110,8 +111,8 @@ async def announce(
     wait_for_quota: bool = False,
 ) -> None:
     """Say beforehand how long it will take, and what today's quota does not pay for."""
-    plan = client.plan
     limits = await client.limits()
+    plan = client.plan  # known by now, if the server had to be asked for it
     rules = " and ".join(map(rule, plan.limits))
     if stories.checked is None:
         output.say(f"Comics from {stories.name}; the limit is {rules}.")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from llamagen_async.cli.errors import ALL_DONE, FAILED, INTERRUPTED
+from llamagen_async.cli.errors import ALL_DONE, FAILED, INTERRUPTED, look
 from llamagen_async.cli.gallery import INDEX, render
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.progress import STATE_WORDS
@@ -21,7 +21,7 @@ from llamagen_async.cli.records import (
     write_records,
 )
 from llamagen_async.cli.session import Session
-from llamagen_async.cli.text import counted, rule
+from llamagen_async.cli.text import counted, moment, rule, shortened
 from llamagen_async.client import ClientStats
 from llamagen_async.errors import QuotaExhaustedError
 from llamagen_async.models import BatchState
@@ -56,7 +56,7 @@ def save(
 
 
 def close(
-    output: Output, session: Session, stats: ClientStats, *, folder: Path | None, unsent: int = 0
+    output: Output, session: Session, stats: ClientStats, *, folder: Path, unsent: int = 0
 ) -> int:
     """Say how a run ended and return its exit status.
 
@@ -64,19 +64,18 @@ def close(
         output: Where to.
         session: What ran.
         stats: What was sent.
-        folder: Where its files are; `None` if there are none, and then no summary is made either.
+        folder: Where its files are.
         unsent: How many stories wait in `unsent.jsonl`.
     """
     records = session.records
     done = [record for record in records if record.is_done]
-    if folder is not None:
-        output.say(_summary(records, stats))
-        output.say(f"Look at {folder / INDEX}; details are in {folder / RESULTS}.")
+    output.say(_summary(records, stats))
+    output.say(f"Look at {folder / INDEX}; details are in {folder / RESULTS}.")
     if session.interrupted:
         _tell_interrupted(output, session, folder)
     if session.errors:
         _tell_missing(output, session, folder)
-    if unsent and folder is not None:
+    if unsent:
         again = f"llamagen-async batch {folder / UNSENT} --out {folder}"
         output.say(f"{counted(unsent, 'story')} not sent yet: {again}")
     if session.interrupted:
@@ -107,7 +106,7 @@ def counts_of(records: Sequence[Record]) -> str:
     return ", ".join(words) or "nothing was sent"
 
 
-def _tell_interrupted(output: Output, session: Session, folder: Path | None) -> None:
+def _tell_interrupted(output: Output, session: Session, folder: Path) -> None:
     """Say on stderr what the interrupt left behind: an id that is lost is money that is lost."""
     if output.broken:
         return
@@ -115,37 +114,39 @@ def _tell_interrupted(output: Output, session: Session, folder: Path | None) -> 
     counts = Counter(record.state for record in records)
     output.complain(f"interrupted: {counts_of(records)}")
     running = [record for record in records if record.state is BatchState.RUNNING]
-    fetch = f" --out {folder}" if folder is not None else ""
     for record in running[:_LISTED]:
-        output.complain(f"goes on at the server: llamagen-async status {record.id}{fetch}")
+        output.complain(f"goes on at the server: {look(record.id or '', folder)}")
     if len(running) > _LISTED:
         output.complain(f"and {len(running) - _LISTED} more, see {RESULTS}")
-    if counts[BatchState.UNCERTAIN]:
-        output.complain(
-            f"{counts[BatchState.UNCERTAIN]} left without an answer: they may have been accepted"
-        )
+    uncertain = [record for record in records if record.state is BatchState.UNCERTAIN]
+    for record in uncertain[:_LISTED]:
+        story = f"{record.place} ({shortened(record.prompt, 48)})"
+        output.complain(f"left without an answer, it may have been accepted and charged: {story}")
+    if len(uncertain) > _LISTED:
+        output.complain(f"and {len(uncertain) - _LISTED} more of these, see {RESULTS}")
 
 
-def _tell_missing(output: Output, session: Session, folder: Path | None) -> None:
+def _tell_missing(output: Output, session: Session, folder: Path) -> None:
     """Say on stderr why comics are missing: in one line, and one for those of tomorrow."""
     number = counted(len(session.records), "story")
-    quota = [one for one in session.errors.values() if isinstance(one, QuotaExhaustedError)]
+    quota: list[QuotaExhaustedError] = []
+    reasons: Counter[str] = Counter()
+    for record in session.records:
+        error = session.errors.get(record.index)
+        if record.id is None and isinstance(error, QuotaExhaustedError):
+            quota.append(error)
+        elif record.error is not None:
+            reasons[record.error] += 1
     if quota:
-        times = sorted(f"{one.resets_at.astimezone():%Y-%m-%d %H:%M}" for one in quota)
-        until = f", for all of them from {times[-1]}" if times[-1] != times[0] else ""
+        first, last = (pick(one.resets_at for one in quota) for pick in (min, max))
+        more = f", for all of them from {moment(last)}" if moment(last) != moment(first) else ""
         output.complain(
             f"{len(quota)} of {number} not sent: the limit of {rule(quota[0].limit)} is used up; "
-            f"there is room from {times[0]}{until}"
+            f"there is room from {moment(first)}{more}"
         )
-    reasons = Counter(
-        record.error
-        for record in session.records
-        if record.error is not None and record.error_type != QuotaExhaustedError.__name__
-    )
     if len(reasons) == 1:
         reason, times_met = reasons.popitem()
         more = f" ({times_met} of {number})" if times_met > 1 else ""
         output.complain(f"{reason}{more}")
     elif reasons:
-        where = f"; {folder / RESULTS} says why" if folder is not None else ""
-        output.complain(f"{reasons.total()} of {number} failed{where}")
+        output.complain(f"{reasons.total()} of {number} failed; {folder / RESULTS} says why")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from llamagen_async.cli.text import lasting, one_line, rule
+from llamagen_async.cli.text import lasting, moment, one_line, rule
 from llamagen_async.errors import (
     APIConnectionError,
     AuthenticationError,
@@ -18,6 +18,7 @@ from llamagen_async.errors import (
     SubmissionUncertainError,
     WaitTimeoutError,
 )
+from llamagen_async.plans import HOUR
 
 __all__ = [
     "ALL_DONE",
@@ -26,6 +27,7 @@ __all__ = [
     "WRONG_USAGE",
     "CommandError",
     "exit_status",
+    "look",
     "sentence",
 ]
 
@@ -41,8 +43,10 @@ INTERRUPTED: Final = 130
 _OPTIONS: Final[Mapping[str, str]] = {
     "base_url": "--base-url (or LLAMAGEN_API_URL)",
     "plan": "--plan (or LLAMAGEN_PLAN)",
+    "quota": "--quota (or LLAMAGEN_QUOTA)",
     "speed": "--speed",
     "timeout": "--timeout",
+    "max_wait": "--max-wait",
     "latency": "--latency",
     "failure_rate": "--failure-rate",
     "prompt": "PROMPT",
@@ -71,9 +75,26 @@ class CommandError(Exception):
         self.status: Final = status
 
 
-def sentence(error: Exception) -> str:
-    """Return one line that says what happened and what can be done now."""
-    return one_line(_said(error))
+def sentence(error: Exception, *, waits: Sequence[str] = (), id_: str | None = None) -> str:
+    """Return one line that says what happened and what can be done now.
+
+    Args:
+        error: What happened.
+        waits: The options of the command that let it wait longer.
+        id_: The comic that the error is about, if the server has accepted it.
+    """
+    if id_ is not None and isinstance(error, QuotaExhaustedError):
+        return (
+            f"accepted, and it goes on, but the limit of {rule(error.limit)} is used up until "
+            f"{_when(error)}: look then with {look(id_)}"
+        )
+    return one_line(_said(error, waits))
+
+
+def look(id_: str, folder: object = None) -> str:
+    """Return the command that looks at a comic and fetches its pictures into a folder."""
+    out = f" --out {folder}" if folder is not None else ""
+    return f"llamagen-async status {one_line(id_)}{out}"
 
 
 def exit_status(error: Exception) -> int:
@@ -83,7 +104,7 @@ def exit_status(error: Exception) -> int:
     return WRONG_USAGE if isinstance(error, InvalidRequestError) else FAILED
 
 
-def _said(error: Exception) -> str:  # noqa: C901 - one line for each kind
+def _said(error: Exception, waits: Sequence[str]) -> str:  # noqa: C901 - one line for each kind
     if isinstance(error, InvalidRequestError):
         return _usage(error)
     if isinstance(error, AuthenticationError):
@@ -95,8 +116,10 @@ def _said(error: Exception) -> str:  # noqa: C901 - one line for each kind
     if isinstance(error, NotFoundError):
         return f"the server does not know it ({error})"
     if isinstance(error, QuotaExhaustedError):
-        when = error.resets_at.astimezone().strftime("%Y-%m-%d %H:%M")
-        return f"not sent: the limit of {rule(error.limit)} is used up until {when}"
+        return (
+            f"nothing was sent: the limit of {rule(error.limit)} is used up until {_when(error)}: "
+            f"try again then{_patience(error, waits)}"
+        )
     if isinstance(error, SubmissionUncertainError):
         return (
             f"the answer was lost ({error.reason}): it may have been accepted and charged, so it "
@@ -105,7 +128,7 @@ def _said(error: Exception) -> str:  # noqa: C901 - one line for each kind
     if isinstance(error, WaitTimeoutError):
         return (
             f"{error.id} was not done after {lasting(error.waited)}; it goes on: look with "
-            f"llamagen-async status {error.id}"
+            f"{look(error.id)}"
         )
     if isinstance(error, APIConnectionError):
         return str(error)
@@ -115,6 +138,16 @@ def _said(error: Exception) -> str:  # noqa: C901 - one line for each kind
     return str(error) if known else f"{type(error).__name__}: {error}"
 
 
+def _when(error: QuotaExhaustedError) -> str:
+    return f"{moment(error.resets_at)}, in {lasting(error.wait)}"
+
+
+def _patience(error: QuotaExhaustedError, waits: Sequence[str]) -> str:
+    """Return the options that let a command wait for that limit."""
+    useful = [name for name in waits if name != "--wait-for-quota" or error.limit.per >= HOUR]
+    return f", or let it wait with {' or '.join(useful)}" if useful else ""
+
+
 def _usage(error: InvalidRequestError) -> str:
     if error.field == "api_key" and error.value is None:
         return (
@@ -122,7 +155,13 @@ def _usage(error: InvalidRequestError) -> str:
             "(llamagen-async demo and sandbox need no real one)"
         )
     if error.field == "plan":
-        return f"{_OPTIONS['plan']}: got {error.value!r}, allowed is demo or paid"
+        return f"{_OPTIONS['plan']}: got {error.value!r}, allowed is demo, paid or auto"
+    if error.field == "quota":
+        # What was given may hold a password.
+        return (
+            f"{_OPTIONS['quota']}: allowed is sqlite:///PATH, redis://HOST:PORT/DB, "
+            "rediss://HOST:PORT/DB or none"
+        )
     text = str(error)
     option = _OPTIONS.get(error.field)
     return option + text.removeprefix(error.field) if option else text

@@ -12,11 +12,15 @@ import click
 
 from llamagen_async.cli.errors import CommandError
 from llamagen_async.cli.gallery import INDEX, is_foreign
+from llamagen_async.cli.quota import default_quota, prove_quota
 from llamagen_async.client import LlamaGenClient
 
-__all__ = ["Connection", "connection_options", "json_option", "prepared_folder"]
+__all__ = ["PLANS", "Connection", "connection_options", "json_option", "prepared_folder"]
 
-PLANS: Final = ("demo", "paid")
+PLANS: Final = ("demo", "paid", "auto")
+"""What --plan may be."""
+
+_NO_QUOTA: Final = "none"
 
 
 @attrs.frozen
@@ -27,6 +31,8 @@ class Connection:
     base_url: str | None = None
     plan: str | None = None
     speed: float = 1.0
+    quota: str | None = attrs.field(default=None, repr=False)
+    """Where spent requests are remembered; `None` is this process."""
 
     def client(self) -> LlamaGenClient:
         """Return a client; what was not said comes from the environment.
@@ -35,12 +41,25 @@ class Connection:
             InvalidRequestError: Something is not allowed, or there is no key.
         """
         return LlamaGenClient(
-            self.api_key, plan=self.plan, base_url=self.base_url, speed=self.speed
+            self.api_key,
+            plan=self.plan,
+            base_url=self.base_url,
+            speed=self.speed,
+            quota=self.quota,
         )
+
+    async def prove_quota(self) -> None:
+        """Open the store of spent requests before anything else is done.
+
+        Raises:
+            CommandError: It can't be opened; nothing was sent.
+        """
+        if self.quota is not None:
+            await prove_quota(self.quota)
 
 
 def connection_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add --api-key, --base-url, --plan and --speed; the command gets `connection=Connection`."""
+    """Add the options of all commands that call the API; they get `connection=Connection`."""
 
     @click.option(
         "--api-key",
@@ -58,15 +77,25 @@ def connection_options(command: Callable[..., int]) -> Callable[..., int]:
         "--plan",
         type=click.Choice(PLANS, case_sensitive=False),
         help="Whose limits are kept: demo has 4 requests a minute and 15 a day, paid has 10 a "
-        "minute.  [env var: LLAMAGEN_PLAN; default: demo]",
+        "minute; auto asks the server, which takes one request each time.  "
+        "[env var: LLAMAGEN_PLAN; default: demo]",
+    )
+    @click.option(
+        "--quota",
+        metavar="URL",
+        envvar="LLAMAGEN_QUOTA",
+        help="Where spent requests are remembered: sqlite:///PATH, redis://HOST:PORT/DB, or none "
+        "to forget them when the command ends.  [env var: LLAMAGEN_QUOTA; default: a file in "
+        "your state folder, so that commands know what earlier ones have spent]",
     )
     @click.option(
         "--speed",
         type=float,
+        envvar="LLAMAGEN_SPEED",
         default=1.0,
         metavar="S",
         help="How many times faster than real time the server's clock runs: the sandbox's "
-        "--speed, 1 for the real API.  [default: 1]",
+        "--speed, 1 for the real API.  [env var: LLAMAGEN_SPEED; default: 1]",
     )
     @wraps(command)
     def with_connection(
@@ -74,10 +103,12 @@ def connection_options(command: Callable[..., int]) -> Callable[..., int]:
         api_key: str | None,
         base_url: str | None,
         plan: str | None,
+        quota: str | None,
         speed: float,
         **others: Any,
     ) -> int:
-        return command(connection=Connection(api_key, base_url, plan, speed), **others)
+        store = _store(quota)
+        return command(connection=Connection(api_key, base_url, plan, speed, store), **others)
 
     return with_connection
 
@@ -106,3 +137,9 @@ def prepared_folder(given: str) -> Path:
             f"--out {given}: its {INDEX} was not made by llamagen-async; choose another folder"
         )
     return folder
+
+
+def _store(given: str | None) -> str | None:
+    if not given:
+        return default_quota()
+    return None if given.strip().lower() == _NO_QUOTA else given

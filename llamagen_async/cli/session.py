@@ -15,7 +15,7 @@ from typing import Final
 import attrs
 
 from llamagen_async.cli.arriving import in_thread, lines_of
-from llamagen_async.cli.errors import sentence
+from llamagen_async.cli.errors import look, sentence
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.progress import Display
 from llamagen_async.cli.records import Record, fields_of, prompt_of
@@ -31,10 +31,13 @@ from llamagen_async.errors import (
     PermissionDeniedError,
     RateLimitError,
 )
-from llamagen_async.models import BatchItem, BatchState, ComicGeneration
+from llamagen_async.models import BatchItem, BatchState
 from llamagen_async.requests import ComicRequest
 
 __all__ = ["Session"]
+
+_WAITS: Final = ("--wait-for-quota",)
+"""The options that let a batch wait longer."""
 
 
 class Session:
@@ -48,7 +51,6 @@ class Session:
         folder: Where pictures go; `None` fetches none.
         timeout: Seconds to wait for each comic.
         wait_for_quota: Whether tomorrow's quota is waited for.
-        quiet: Whether nothing is printed for each story.
     """
 
     def __init__(
@@ -61,16 +63,12 @@ class Session:
         folder: Path | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         wait_for_quota: bool = False,
-        quiet: bool = False,
     ) -> None:
         self.errors: Final[dict[int, Exception]] = {}
         """What each story failed of, by number."""
-        self.comics: Final[dict[int, ComicGeneration]] = {}
-        """Each story's comic as far as it came, by number."""
         self.interrupted = False
         """Whether it was stopped before its end."""
         self._client = client
-        self._quiet = quiet
         self._stories = stories
         self._output = output
         self._speed = speed
@@ -104,21 +102,31 @@ class Session:
             speed=self._speed,
             quotas=self._wait_for_quota,
         )
+        # In a task of its own: an interrupt must not lose what has just ended and waits to be told.
+        telling = asyncio.create_task(self._tell(display))
         try:
             async with display:
-                async for item in batch:
-                    self._tracker.look(batch.progress, display.now())
-                    self._ended(item, display)
-                    if self._output.broken:
-                        self.interrupted = True
-                        break
+                await asyncio.wait((telling,))
         except asyncio.CancelledError:
             self.interrupted = True
         finally:
-            await batch.aclose()
-            await self._client.aclose()
+            try:
+                await batch.aclose()
+                await telling
+            finally:
+                await self._client.aclose()
+                self._tracker.look(batch.progress, display.now())
+                self._fill()
+
+    async def _tell(self, display: Display) -> None:
+        """Record and print what becomes of each story, until the batch has ended."""
+        batch = self._batch
+        async for item in batch:
             self._tracker.look(batch.progress, display.now())
-            self._fill()
+            self._ended(item, display)
+            if self._output.broken and not self.interrupted:
+                self.interrupted = True
+                await batch.aclose()
 
     def _checked(self) -> list[ComicRequest]:
         self._given = list(self._stories.checked or ())
@@ -146,13 +154,10 @@ class Session:
             record = attrs.evolve(record, state=BatchState.QUEUED)
         if item.error is not None:
             self.errors[story.number] = item.error
-        if item.generation is not None:
-            self.comics[story.number] = item.generation
         self._keep(story, record, item.error)
         kept = self._records[story.number]
-        if not self._quiet:
-            self._output.emit(kept.to_json())
-            display.ended(kept)
+        self._output.emit(kept.to_json())
+        display.ended(kept)
 
     def _keep_wrong(self, story: Story) -> None:
         error = ValueError(f"{story.place}: {story.problem}")
@@ -163,9 +168,9 @@ class Session:
         self._output.complain(str(error))
 
     def _keep(self, story: Story, record: Record, error: Exception | None) -> None:
-        reason = sentence(error) if error else None
-        if reason and record.state is BatchState.SUCCEEDED:
-            again = f"llamagen-async status {record.id} --out {self._folder} fetches them"
+        reason = sentence(error, waits=_WAITS, id_=record.id) if error else None
+        if reason and record.id and record.state is BatchState.SUCCEEDED:
+            again = f"{look(record.id, self._folder)} fetches them"
             reason = f"the comic is done, its pictures are not here ({reason}): {again}"
         self._records[story.number] = attrs.evolve(
             record,
@@ -178,17 +183,15 @@ class Session:
 
     def _fill(self) -> None:
         """Record the stories that the batch did not come to tell about."""
-        batch = self._batch
-        # What is on its way is the oldest of what has no id: creates leave in their order.
-        sending = batch.progress.counts.get(BatchState.SENDING, 0)
+        sending = frozenset(self._batch.progress.sending)
         for index, story in enumerate(self._given):
             if story.number in self._records:
                 continue
             id_ = self._tracker.ids.get(index)
             if id_ is not None:
                 state = BatchState.RUNNING
-            elif sending > 0:
-                state, sending = BatchState.UNCERTAIN, sending - 1
+            elif index in sending:
+                state = BatchState.UNCERTAIN
             else:
                 state = BatchState.QUEUED
             record = Record(
@@ -199,8 +202,7 @@ class Session:
                 request=fields_of(story.request),
             )
             self._keep(story, record, None)
-            if not self._quiet:
-                self._output.emit(self._records[story.number].to_json())
+            self._output.emit(self._records[story.number].to_json())
 
 
 def _is_unspent(error: Exception | None) -> bool:

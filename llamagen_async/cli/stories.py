@@ -122,9 +122,6 @@ def _story(number: int, place: str, text: str, form: Format) -> Story:
         return Story(number, place, None, str(error))
     except (ValueError, RecursionError) as error:
         return Story(number, place, None, str(error))
-    except TypeError:
-        # A list was expected where the line has a number: the models say so with a TypeError.
-        return Story(number, place, None, "a field holds another type than it may")
 
 
 def _decoded(text: str) -> str | dict[str, Any]:

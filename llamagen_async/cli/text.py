@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from llamagen_async.plans import RateLimit
 
-__all__ = ["clock_time", "counted", "lasting", "one_line", "rule", "shortened"]
+__all__ = ["clock_time", "counted", "lasting", "moment", "one_line", "rule", "shortened"]
 
 _MINUTE: Final = 60.0
 _ROUGH: Final = 90.0
@@ -47,6 +48,14 @@ def lasting(seconds: float) -> str:
         return f"{minutes} min"
     hours, rest = divmod(minutes, 60)
     return f"{hours} h {rest} min" if rest else f"{hours} h"
+
+
+def moment(when: datetime) -> str:
+    """Return a time as the clock on the wall shows it, and in UTC."""
+    # Rounded up: whoever comes at the time that is said is not too early.
+    whole = when + timedelta(microseconds=-when.microsecond % 1_000_000)
+    there = whole.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return f"{whole.astimezone():%Y-%m-%d %H:%M:%S} ({there})"
 
 
 def rule(limit: RateLimit) -> str:

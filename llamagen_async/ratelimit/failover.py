@@ -94,6 +94,9 @@ class FailoverLedger:
         """Counts while the store is away; `None` while it is there."""
         self._ask_store_at = 0.0
         self._unreported = 0
+        """Requests that the store does not know of and that have ended."""
+        self._on_their_way = 0
+        """The same that have not: told to the store when it returns, and again when they end."""
         self._said = False
 
     def __repr__(self) -> str:
@@ -119,6 +122,7 @@ class FailoverLedger:
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
         """Spend the slot where it was granted; a store that is away learns of it by the lease."""
         if isinstance(grant, _LocalGrant):
+            self._on_their_way -= 1
             self._unreported += 1
             if self._local is not None:
                 await self._local.commit(grant, outcome)
@@ -133,6 +137,7 @@ class FailoverLedger:
     async def give_back(self, grant: Grant) -> None:
         """Free the slot of a request that never left."""
         if isinstance(grant, _LocalGrant):
+            self._on_their_way -= 1
             if self._local is not None:
                 await self._local.give_back(grant)
             return
@@ -170,13 +175,10 @@ class FailoverLedger:
         if local is not None and self._clock.now() < self._ask_store_at:
             return await self._on_its_own(local, instead)
         try:
-            if self._unreported:
-                number, self._unreported = self._unreported, 0
-                try:
-                    await self._store.record(number)
-                except BaseException:
-                    self._unreported += number
-                    raise
+            number = self._unreported + (self._on_their_way if local is not None else 0)
+            if number:
+                await self._store.record(number)
+                self._unreported = 0
             result = await use()
         except StoreError as error:
             return await self._on_its_own(await self._leave_store(error), instead)
@@ -215,6 +217,7 @@ class FailoverLedger:
             # Nobody should sleep through the store's return.
             again = max(0.0, self._ask_store_at - self._clock.now())
             return Refusal(min(answer.delay, again), answer.limit)
+        self._on_their_way += 1
         return _LocalGrant(
             answer.slot, answer.granted_at, answer.delay, answer.took_last, answer.quota_left
         )

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from time import time as wall_time
 from typing import Any, Final, Protocol
 
 import attrs
@@ -46,6 +47,8 @@ _LEAST_WAIT: Final = 0.01
 """Seconds between two decisions that find nothing to send, at least."""
 _LONGEST_WAIT: Final = 60.0
 """Seconds between two decisions, at most: a quota may have come back."""
+_SLEPT: Final = 10.0
+"""Real seconds from one step of the loop to the next that only a machine that slept takes."""
 _MOST_REFUSALS: Final = 8
 """How many 429 in a row one request takes before its caller is told."""
 
@@ -302,7 +305,7 @@ class Dispatcher:
 
     def _launch(self, job: Job, slot: Slot) -> None:
         job.launched = True
-        task = asyncio.create_task(self._send(job, slot))
+        task = asyncio.create_task(self._send(job, slot, wall_time()))
         self._sending[task] = (job, slot)
         task.add_done_callback(self._sent)
 
@@ -318,10 +321,14 @@ class Dispatcher:
         job.future.add_done_callback(partial(self._listener.checked, watch, now))
         self._launch(job, slot)
 
-    async def _send(self, job: Job, slot: Slot) -> None:
+    async def _send(self, job: Job, slot: Slot, launched_at: float) -> None:
         """Send one request in its slot, and report what became of both."""
         if job.future.done():  # cancelled since it was chosen
             await slot.give_back()
+            return
+        if abs(wall_time() - launched_at) > _SLEPT:
+            await slot.commit()  # the machine slept: the lease may be over, so ask for another
+            self._again(job)
             return
         self.stats.sent[job.kind] += 1
         sent_at = self._clock.now()
@@ -370,8 +377,15 @@ class Dispatcher:
         job.refusals += 1
         if not job.requeue or job.refusals > _MOST_REFUSALS or self._closed:
             job.fail(error)
-        elif not job.future.done():
+        else:
             self.stats.retries += 1
+            self._again(job)
+
+    def _again(self, job: Job) -> None:
+        """Put a job back into its place; a check is chosen anew instead."""
+        if not job.requeue:
+            job.future.cancel()
+        elif not job.future.done():
             self._queue.push(job)
 
     # What would wait too long is told so at once, in three places: when it is asked for, when the

@@ -21,7 +21,8 @@ from llamagen_async.ratelimit import (
     close_limiter,
     open_limiter,
 )
-from llamagen_async.simulation import run
+from llamagen_async.sandbox import SandboxService
+from llamagen_async.simulation import run, simulated_client
 
 PLAN = Plan("test", limits=RateLimit(10, per=60))
 STATUS = RequestKind.STATUS
@@ -396,3 +397,21 @@ def test_a_slot_says_nothing_of_the_key() -> None:
         return f"{identity!r} {limiter!r} {slot!r} {limiter.ledger!r}"
 
     assert "very-secret" not in run(main())
+
+
+def test_a_slot_that_the_machine_slept_through_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lease may be over by the wall clock: the request goes out in a new one."""
+    service = SandboxService()
+    wall = [1_000.0]
+    monkeypatch.setattr("llamagen_async.scheduling.dispatcher.wall_time", lambda: wall[0])
+
+    async def main() -> tuple[int, int]:
+        async with simulated_client(service) as client:
+            create = asyncio.create_task(client.comics.create("x"))
+            while not any("_send" in str(task) for task in asyncio.all_tasks()):
+                await asyncio.sleep(0)  # there is no event for what is tested
+            wall[0] += 3600  # the slot is granted, the request has not left
+            await create
+            return (await client.limits()).windows[0].used, client.stats().total
+
+    assert run(main()) == (2, 1)

@@ -90,11 +90,14 @@ class Worker:
             text=True,
         )
 
-    def begin(self) -> None:
-        """Let it send, once it is ready."""
+    def get_ready(self) -> None:
+        """Wait until it could send."""
         assert self.process.stdout is not None
-        assert self.process.stdin is not None
         assert self.process.stdout.readline() == "ready\n", self.finish()
+
+    def begin(self) -> None:
+        """Let it send."""
+        assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
@@ -138,6 +141,7 @@ class Stage:
             time.sleep(chance.uniform(0.0, 0.02))
             victim.kill()
             victim.start()
+            victim.get_ready()
             victim.begin()
 
     def finish(self) -> Seen:
@@ -216,6 +220,8 @@ def at_work(folder: Path, quota: str, on_store_failure: str = "raise") -> Iterat
         workers: list[Worker] = []
         try:
             workers += (Worker(folder / f"notes {n}.jsonl", client) for n in range(WORKERS))
+            for worker in workers:
+                worker.get_ready()
             for worker in workers:
                 worker.begin()
             yield Stage(workers, server["url"])

@@ -18,6 +18,7 @@ from llamagen_async import (
     ComicGeneration,
     ComicRequest,
     LlamaGenClient,
+    LlamaGenError,
     NotFoundError,
     Plan,
     QuotaExhaustedError,
@@ -713,6 +714,25 @@ def test_who_waits_for_a_comic_is_told_when_the_day_has_no_look_left() -> None:
 
     run(main())
     assert network.refused == 0
+
+
+def test_a_comic_that_the_day_can_not_collect_is_told_with_its_id() -> None:
+    """It was accepted, so the error must not say that nothing was sent, and must hold the id."""
+    network = Network(minute(3_000.0), key=DEMO_KEY)
+
+    async def main() -> None:
+        async with network.client("demo") as client:
+            creating = asyncio.create_task(client.comics.create_and_wait("a", timeout=3_600))
+            await asyncio.sleep(1)
+            id_ = accepted_id(network, "a")
+            for _ in range(14):
+                await client.comics.get(id_)
+            with pytest.raises(LlamaGenError) as caught:
+                await creating
+            assert id_ in f"{caught.value} {vars(caught.value)}"
+            assert "nothing was sent" not in str(caught.value)
+
+    run(main())
 
 
 # --- when what was chosen is no longer worth it ------------------------------------------------

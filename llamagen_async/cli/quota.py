@@ -1,0 +1,69 @@
+"""Where the command line remembers spent requests between two invocations.
+
+By default it is a file in the user's state folder. Whether a store can be had is found out before
+anything is sent: a command that forgot what it spent would be refused by the server later.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from llamagen_async.cli.errors import FAILED, CommandError
+from llamagen_async.plans import Plan
+from llamagen_async.ratelimit import StoreError, check_quota
+from llamagen_async.ratelimit.stores import open_store
+
+__all__ = ["default_quota", "prove_quota", "shown_quota"]
+
+_SQLITE: Final = "sqlite:///"
+_ADVICE: Final = "name another one with --quota, or count in this process only with --quota none"
+
+
+def default_quota() -> str:
+    """Return the URL of the store that is used if none is named."""
+    folder = platformdirs.user_state_path("llamagen-async", appauthor=False)
+    return f"{_SQLITE}{folder / 'quota.db'}"
+
+
+async def prove_quota(quota: str) -> None:
+    """Open a store and close it again.
+
+    Args:
+        quota: Its URL.
+
+    Raises:
+        InvalidRequestError: It is no URL of a store.
+        CommandError: It can't be opened; nothing was sent.
+    """
+    # Only looked at: neither the name nor the plan leaves a trace in it.
+    ledger = open_store(check_quota(quota) or "", "nobody", Plan.DEMO, speed=1.0, lease=1.0)
+    try:
+        await ledger.snapshot()
+        _prove_writable(quota)
+    except (StoreError, OSError) as error:
+        message = f"the store of spent requests can't be used: {error}; nothing was sent: {_ADVICE}"
+        raise CommandError(message, FAILED) from None
+    finally:
+        await ledger.aclose()
+
+
+def shown_quota(quota: str | None) -> str:
+    """Return what a store is called, without a password that its URL may hold."""
+    if quota is None:
+        return "this process only"
+    if quota.startswith(_SQLITE):
+        return quota.removeprefix(_SQLITE)
+    parts = urlsplit(quota)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _prove_writable(quota: str) -> None:
+    """Notice a file that can be read and not written: it would count nothing."""
+    path = Path(quota.removeprefix(_SQLITE)).expanduser()
+    if quota.startswith(_SQLITE) and not os.access(path, os.W_OK):
+        raise PermissionError(f"{path} may not be written")
