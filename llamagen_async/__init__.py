@@ -39,6 +39,7 @@ from llamagen_async.models import (
 from llamagen_async.plans import Plan, RateLimit, RequestKind
 from llamagen_async.ratelimit import LimitsSnapshot, LimitState
 from llamagen_async.requests import SIZES, ComicRequest, Pagination
+from llamagen_async.scheduling import RequestReport
 
 __all__ = [
     "SIZES",
@@ -77,6 +78,7 @@ __all__ = [
     "RateLimit",
     "RateLimitError",
     "RequestKind",
+    "RequestReport",
     "ServerError",
     "SubmissionUncertainError",
     "Usage",

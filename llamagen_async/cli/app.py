@@ -23,6 +23,7 @@ from llamagen_async.cli.errors import (
     exit_status,
     sentence,
 )
+from llamagen_async.cli.limits import limits, usage
 from llamagen_async.cli.sandbox import sandbox
 from llamagen_async.cli.single import generate, status
 from llamagen_async.cli.text import one_line
@@ -45,7 +46,7 @@ def cli() -> None:
     """
 
 
-for _command in (demo, generate, batch, status, sandbox):
+for _command in (demo, generate, batch, status, usage, limits, sandbox):
     cli.add_command(_command)
 
 

@@ -46,7 +46,7 @@ from llamagen_async.sandbox import (
 
 __all__ = ["demo"]
 
-_KEYS: Final = {"demo": DEMO_KEY, "paid": PAID_KEY}
+_KEYS: Final = {"demo": DEMO_KEY, "paid": PAID_KEY, "auto": PAID_KEY}
 
 
 @click.command(short_help="See it work: a dozen comics, no key, no cost.")
@@ -65,7 +65,7 @@ _KEYS: Final = {"demo": DEMO_KEY, "paid": PAID_KEY}
     type=click.Choice(tuple(_KEYS)),
     default="paid",
     show_default=True,
-    help="demo: today's 15 requests do not pay for all twelve.",
+    help="demo: today's 15 requests do not pay for all twelve. auto: the server is asked.",
 )
 @click.option(
     "--algorithm",
@@ -87,10 +87,10 @@ def demo(*, out: str, speed: float, seed: int, plan: str, algorithm: str, as_jso
     server = SandboxServer(service, speed=speed)
     folder = prepared_folder(out)
     output = Output(as_json=as_json, command="demo")
-    return run_async(lambda: _run(server, Plan.parse(plan), folder, output))
+    return run_async(lambda: _run(server, plan, folder, output))
 
 
-async def _run(server: SandboxServer, plan: Plan, folder: Path, output: Output) -> int:
+async def _run(server: SandboxServer, named: str, folder: Path, output: Output) -> int:
     stories = Stories(
         "the demo",
         checked=tuple(
@@ -98,14 +98,14 @@ async def _run(server: SandboxServer, plan: Plan, folder: Path, output: Output) 
             for number, fields in enumerate(DEMO_STORIES)
         ),
     )
-    key = _KEYS[plan.name]
+    key = _KEYS[named]
     async with server:
-        client = LlamaGenClient(key, plan=plan, base_url=server.url, speed=server.speed)
+        client = LlamaGenClient(key, plan=named, base_url=server.url, speed=server.speed)
         session = Session(client, stories, output, speed=server.speed, folder=folder)
-        output.say(f"A sandbox of the LlamaGen Comic API runs at {server.url}, plan {plan.name}.")
+        output.say(f"A sandbox of the LlamaGen Comic API runs at {server.url}, plan {named}.")
         async with client:
             await announce(output, client, stories, speed=server.speed)
-            began = server.now()
+            plan, began = client.plan, server.now()
             await session.run()
         score = _Score.count(server, key, plan, began, session)
     records = score.timed(session.records)
@@ -118,7 +118,7 @@ async def _run(server: SandboxServer, plan: Plan, folder: Path, output: Output) 
         | {"index": str(folder / INDEX)}
     )
     if not output.as_json:
-        output.table().print(score.table())
+        output.show(score.table())
         output.say(f"Look at {folder / INDEX}")
     for record in records:
         if not record.is_done and record.error_type != QuotaExhaustedError.__name__:

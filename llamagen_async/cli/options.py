@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -47,6 +48,12 @@ class Connection:
             speed=self.speed,
             quota=self.quota,
         )
+
+    @property
+    def asks_plan(self) -> bool:
+        """Whether the server is asked for the plan, which takes a request."""
+        named = self.plan or os.environ.get("LLAMAGEN_PLAN", "")
+        return named.strip().lower() == "auto"
 
     async def prove_quota(self) -> None:
         """Open the store of spent requests before anything else is done.

@@ -10,14 +10,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any, Final, TextIO
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
 
 from llamagen_async.cli.text import one_line
 
 __all__ = ["Output"]
+
+_WIDE: Final = 160
+"""Columns of a table that is for no terminal: none is cut."""
 
 
 class Output:
@@ -56,9 +61,22 @@ class Output:
         except OSError:
             pass  # there is nobody left to tell
 
-    def table(self, console_of: TextIO | None = None) -> Console:
-        """Return a console on stdout for tables; it wraps and colours only on a terminal."""
-        return Console(file=console_of or sys.stdout, highlight=False, markup=False)
+    def show(self, table: RenderableType) -> None:
+        """Print a table on stdout; it is fitted to the width and coloured only on a terminal."""
+        width = None if sys.stdout.isatty() else _WIDE
+        console = Console(file=sys.stdout, highlight=False, markup=False, width=width)
+        with console.capture() as captured:
+            console.print(table)
+        self._write(captured.get().rstrip("\n"))
+
+    @contextmanager
+    def busy(self, text: str) -> Iterator[None]:
+        """Show on a terminal that something goes on, for as long as this is entered."""
+        if self.terminal is None:
+            yield
+        else:
+            with self.terminal.status(Text(text)):
+                yield
 
     def _write(self, text: str) -> None:
         if self.broken:

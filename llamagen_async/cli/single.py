@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 
 from llamagen_async.batch.download import asset_names
-from llamagen_async.cli.closing import close
-from llamagen_async.cli.errors import ALL_DONE, FAILED, INTERRUPTED
+from llamagen_async.cli.errors import (
+    ALL_DONE,
+    FAILED,
+    INTERRUPTED,
+    CommandError,
+    look,
+    sentence,
+)
+from llamagen_async.cli.limits import tell_wait
 from llamagen_async.cli.options import (
     Connection,
     connection_options,
@@ -19,13 +28,18 @@ from llamagen_async.cli.options import (
 )
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.running import run_async
-from llamagen_async.cli.session import Session
-from llamagen_async.cli.stories import Stories, Story
 from llamagen_async.cli.text import counted, one_line
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import DEFAULT_TIMEOUT
-from llamagen_async.errors import GenerationFailedError
+from llamagen_async.errors import (
+    GenerationFailedError,
+    InvalidRequestError,
+    LlamaGenError,
+    QuotaExhaustedError,
+    WaitTimeoutError,
+)
 from llamagen_async.models import ComicGeneration
+from llamagen_async.plans import RequestKind
 from llamagen_async.requests import SIZES, ComicRequest
 
 __all__ = ["generate", "status"]
@@ -51,6 +65,15 @@ __all__ = ["generate", "status"]
     metavar="SECONDS",
     help="How long to wait once it was accepted.",
 )
+@click.option(
+    "--max-wait",
+    type=float,
+    metavar="SECONDS",
+    help="How long to wait for a free slot. Without it: minutes, but not for tomorrow's quota.",
+)
+@click.option(
+    "--wait-for-quota", is_flag=True, help="Wait for tomorrow's quota if today's is used up."
+)
 @json_option
 @connection_options
 def generate(
@@ -60,6 +83,8 @@ def generate(
     out: str | None,
     no_wait: bool,
     timeout: float,
+    max_wait: float | None,
+    wait_for_quota: bool,
     as_json: bool,
     **fields: Any,
 ) -> int:
@@ -70,28 +95,22 @@ def generate(
     """
     client = connection.client()
     request = _request(prompt, **fields)
+    patience = _Patience(_checked_wait(max_wait), wait_for_quota)
     folder = prepared_folder(out) if out is not None else None
     output = Output(as_json=as_json, command="generate")
-    if no_wait:
-        return run_async(lambda: _start(client, request, output))
-    session = Session(
-        client,
-        Stories("the command line", checked=(Story(0, "", request),)),
-        output,
-        speed=connection.speed,
-        folder=folder,
-        timeout=timeout,
-        quiet=True,
-    )
 
     async def work() -> int:
-        await session.run()
-        comic = session.comics.get(0)
-        if comic is None or session.errors or session.interrupted:
-            return close(output, session, client.stats(), folder=None)
-        files = session.records[0].files
-        _show(comic, output, [folder / name for name in files] if folder else [])
-        return ALL_DONE
+        await connection.prove_quota()
+        async with client:
+            await tell_wait(client, output, speed=connection.speed, **attrs.asdict(patience))
+            comic = await _create(client, request, patience, output)
+            if comic is None:
+                return INTERRUPTED
+            if no_wait:
+                _show(comic, output, [])
+                return ALL_DONE
+            output.say(f"{one_line(comic.id)}  accepted")
+            return await _collect(client, comic, output, timeout=timeout, folder=folder)
 
     return run_async(work)
 
@@ -119,8 +138,11 @@ def status(
     output = Output(as_json=as_json, command="status")
 
     async def work() -> int:
+        await connection.prove_quota()
         async with client:
-            comic = await _looked_at(client, id, wait=wait)
+            await tell_wait(client, output, speed=connection.speed)
+            with output.busy("Waiting for the comic") if wait else nullcontext():
+                comic = await _looked_at(client, id, wait=wait)
             files: list[Path] = []
             if folder is not None and comic.succeeded:
                 files = await client.comics.download(comic, folder)
@@ -145,14 +167,71 @@ def _request(
     )
 
 
-async def _start(client: LlamaGenClient, request: ComicRequest, output: Output) -> int:
+def _checked_wait(seconds: float | None) -> float | None:
+    if seconds is not None and not seconds >= 0:
+        raise InvalidRequestError("max_wait", seconds, "a number of seconds, 0 or more")
+    return seconds
+
+
+@attrs.frozen
+class _Patience:
+    """How long a create may wait for its slot."""
+
+    max_wait: float | None
+    """Seconds of the server's clock; `None` is any time within the short windows."""
+    wait_for_quota: bool
+    """Whether tomorrow's quota is waited for."""
+
+
+async def _create(
+    client: LlamaGenClient, request: ComicRequest, patience: _Patience, output: Output
+) -> ComicGeneration | None:
+    """Return the accepted comic; `None` after an interrupt, of which is said what is known."""
     try:
-        async with client:
-            comic = await client.comics.create(request)
+        with output.busy("Waiting for the server to accept the comic"):
+            return await client.comics.create(request, **attrs.asdict(patience))
+    except QuotaExhaustedError as error:
+        waits = ("--max-wait", "--wait-for-quota")
+        given = (patience.max_wait is not None, True)
+        useful = [name for name, is_useful in zip(waits, given, strict=True) if is_useful]
+        raise CommandError(sentence(error, waits=useful), FAILED) from None
     except asyncio.CancelledError:
-        output.complain("interrupted: if it was accepted, its id stands above")
+        # What is on its way is given a moment; if its answer comes, the client says the id.
+        await client.aclose()
+        if client.stats().requests.get(RequestKind.CREATE.value):
+            output.complain(
+                "interrupted while the answer was awaited: if it came, the id stands above; if "
+                "not, the comic may have been accepted and charged all the same"
+            )
+        else:
+            output.complain("interrupted: nothing was sent")
+        return None
+
+
+async def _collect(
+    client: LlamaGenClient,
+    comic: ComicGeneration,
+    output: Output,
+    *,
+    timeout: float,
+    folder: Path | None,
+) -> int:
+    """Wait for an accepted comic, fetch its pictures and show it. Whatever happens, say its id."""
+    try:
+        with output.busy(f"{one_line(comic.id)} is being drawn"):
+            if not comic.succeeded:
+                comic = await client.comics.wait_for_completion(comic.id, timeout=timeout)
+            files = await client.comics.download(comic, folder) if folder is not None else []
+    except asyncio.CancelledError:
+        output.complain(f"interrupted; it goes on at the server: {look(comic.id, folder)}")
         return INTERRUPTED
-    _show(comic, output, [])
+    except (GenerationFailedError, WaitTimeoutError, QuotaExhaustedError) as error:
+        raise CommandError(sentence(error, id_=comic.id), FAILED) from None
+    except (LlamaGenError, OSError) as error:
+        again = look(comic.id, folder)
+        message = f"{comic.id} was accepted, but then: {sentence(error)}; look with {again}"
+        raise CommandError(message, FAILED) from None
+    _show(comic, output, files)
     return ALL_DONE
 
 
@@ -194,4 +273,4 @@ def _show(comic: ComicGeneration, output: Output, files: list[Path]) -> None:
     if comic.output:
         output.say(f"  output: {one_line(places.get(comic.output, comic.output))}")
     if not comic.is_done:
-        output.say(f"  not done yet: llamagen-async status {one_line(comic.id)}")
+        output.say(f"  not done yet: {look(comic.id)}")

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import importlib
+import re
 from typing import Any, Final, Protocol, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -22,6 +23,8 @@ _ALLOWED: Final = (
     "redis://[[user]:password@]host[:port][/db], rediss://... or unix:///path[?db=0], "
     "special characters of user and password percent-encoded"
 )
+_MOVED: Final = re.compile(r"^(?:MOVED )?\d+ (?P<host>\S*):(?P<port>\d+)$")
+"""A node of a cluster that has not the key; newer versions of redis-py cut the first word."""
 _MOST_MOVES: Final = 3
 """How often in a row a cluster may name another node."""
 
@@ -119,12 +122,14 @@ class RedisLink:
         for _ in range(_MOST_MOVES):
             try:
                 return await self._evaluated(key, arguments)
-            except self._errors.MovedError as error:
+            except self._errors.ResponseError as error:
+                node = _MOVED.search(str(error))
+                if node is None:
+                    raise self._explained(error) from None
                 await self._drop()
-                self._pool.connection_kwargs["port"] = error.port
-                if error.host:
-                    self._pool.connection_kwargs["host"] = error.host
-                self.where = f"{self._pool.connection_kwargs['host']}:{error.port}"
+                known = self._pool.connection_kwargs
+                known.update(host=node["host"] or known["host"], port=int(node["port"]))
+                self.where = f"{known['host']}:{known['port']}"
                 await self.open()
             except self._failures as error:
                 raise self._explained(error) from None

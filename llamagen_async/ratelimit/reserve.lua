@@ -24,14 +24,14 @@ local floor, max, min, huge = math.floor, math.max, math.min, math.huge
 
 local call = cjson.decode(ARGV[2])
 local lease, ahead, grace, speed, ttl, place = struct.unpack('<ddddd', ARGV[1])
-local windows, rate, longest = {}, nil, 0
+local windows, rate, longest, fewest = {}, nil, 0, huge
 while place <= #ARGV[1] do
   local limit, per, aligned
   limit, per, aligned, place = struct.unpack('<ddd', ARGV[1], place)
   local window = {limit = limit, per = per, aligned = aligned == 1}
   windows[#windows + 1] = window
   if not rate or per < rate.per then rate = window end
-  longest = max(longest, per)
+  longest, fewest = max(longest, per), min(fewest, limit)
 end
 local interval = rate.per / rate.limit
 
@@ -234,11 +234,16 @@ local verbs = {}
 
 function verbs.reserve(operation)
   if operation.again then drop(held, 3, operation.nonce) end
-  if held[1] or spent[1] or line[1] then settle() end
-  local ahead_of_it, entry = place_of(operation.ticket)
-  local at, index, exact = earliest(ahead_of_it)
+  local at, index, exact, entry = now, 0, true, nil
+  if #spent + #held >= fewest or line[1] or paused_until > now or burst < rate.limit
+    or (state.lost or -huge) + HOUR > now then
+    settle()
+    local ahead_of_it
+    ahead_of_it, entry = place_of(operation.ticket)
+    at, index, exact = earliest(ahead_of_it)
+  end -- else there is room in every window, whatever has come back since
   if exact and at <= now + ahead then
-    drop(line, 1, operation.ticket)
+    if entry then drop(line, 1, operation.ticket) end
     state.slot = state.slot + 1
     held[#held + 1] = {state.slot, at + lease, operation.nonce}
     local took_last = used(rate) >= rate.limit

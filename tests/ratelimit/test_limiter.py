@@ -408,7 +408,7 @@ def test_a_slot_that_the_machine_slept_through_is_not_used(monkeypatch: pytest.M
     async def main() -> tuple[int, int]:
         async with simulated_client(service) as client:
             create = asyncio.create_task(client.comics.create("x"))
-            while not any("_send" in str(task) for task in asyncio.all_tasks()):
+            while not any("_send" in str(one) for one in asyncio.all_tasks()):  # noqa: ASYNC110
                 await asyncio.sleep(0)  # there is no event for what is tested
             wall[0] += 3600  # the slot is granted, the request has not left
             await create
