@@ -60,9 +60,12 @@ class Comics:
             SubmissionUncertainError: The answer was lost; it may have been accepted and charged.
             APIError: The server refused it.
         """
-        request = _request(prompt, fields)
         return await self._create(
-            request, urgent=True, max_wait=max_wait, wait_for_quota=wait_for_quota
+            _request(prompt, fields),
+            urgent=True,
+            will_wait=False,
+            max_wait=max_wait,
+            wait_for_quota=wait_for_quota,
         )
 
     async def get(
@@ -130,9 +133,12 @@ class Comics:
             LlamaGenError: As `create` and `wait_for_completion`.
         """
         _check_timeout(timeout)
-        max_wait = None if wait_for_quota else timeout
-        comic = await self.create(
-            prompt, max_wait=max_wait, wait_for_quota=wait_for_quota, **fields
+        comic = await self._create(
+            _request(prompt, fields),
+            urgent=True,
+            will_wait=True,
+            max_wait=None if wait_for_quota else timeout,
+            wait_for_quota=wait_for_quota,
         )
         return (
             comic if comic.succeeded else await self.wait_for_completion(comic.id, timeout=timeout)
@@ -170,6 +176,7 @@ class Comics:
             return await self._create(
                 request,
                 urgent=False,
+                will_wait=True,
                 wait_for_quota=wait_for_quota,
                 sending=sending,
                 unsent=unsent,
@@ -215,6 +222,7 @@ class Comics:
         *,
         urgent: bool,
         wait_for_quota: bool,
+        will_wait: bool,
         max_wait: float | None = None,
         sending: Callable[[], None] | None = None,
         unsent: Callable[[], None] | None = None,
@@ -223,7 +231,8 @@ class Comics:
         operations = self._operations()
 
         def remember(comic: ComicGeneration) -> None:
-            operations.poller.accepted(comic.id)
+            if not comic.is_done:
+                operations.poller.accepted(comic.id, expected=will_wait)
             if accepted is not None:
                 accepted(comic)
 

@@ -163,7 +163,7 @@ class APITimeoutError(APIConnectionError):
 
 @attrs.define(auto_exc=True, slots=False, eq=False)
 class QuotaExhaustedError(LlamaGenError):
-    """The wait for a free slot would be too long. Nothing was sent."""
+    """The wait for a free slot would be too long. No request was sent for it."""
 
     limit: RateLimit
     """The window that is full."""
@@ -171,9 +171,17 @@ class QuotaExhaustedError(LlamaGenError):
     """Seconds until a slot is free for this request."""
     resets_at: datetime
     """When that is, in UTC."""
+    id: str | None = None
+    """The generation that was waited for, if it was one: it was accepted and goes on."""
 
     def __str__(self) -> str:
         when = self.resets_at.strftime("%Y-%m-%d %H:%M:%S UTC")
+        if self.id is not None:
+            return (
+                f"the limit of {self.limit} is used up, so generation {self.id} can't be looked at "
+                f"before {when} (in {self.wait:.0f} s); it was accepted and goes on: call "
+                f"wait_for_completion({self.id!r}) then"
+            )
         return (
             f"the limit of {self.limit} is used up; nothing was sent. The next free slot for this "
             f"request is at {when} (in {self.wait:.0f} s): try again then, pass "

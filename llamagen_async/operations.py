@@ -125,6 +125,7 @@ class Operations:
                 max_wait=max_wait,
                 wait_for_quota=wait_for_quota,
                 orphaned=partial(_say_orphaned, request.kind),
+                lost=partial(_say_lost, request.kind),
             )
             return answer
 
@@ -263,6 +264,11 @@ def _say_orphaned(kind: RequestKind, answer: object) -> None:
     if kind.is_billed:
         id_ = getattr(answer, "id", None)
         _logger.warning("cancelled, but already accepted: %s %s goes on", kind.value, id_)
+
+
+def _say_lost(kind: RequestKind, error: BaseException) -> None:
+    if as_uncertain(error, kind=kind) is not None:
+        _logger.warning("cancelled, and its answer was lost: %s may be accepted (%s)", kind, error)
 
 
 def plan_for(usage: Usage) -> Plan:

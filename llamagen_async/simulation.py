@@ -135,7 +135,8 @@ class SimulatedTransport:
             await asyncio.sleep(latency - there + reply.delay)
         if reply.drop:
             raise APIConnectionError("the server dropped the connection")
-        return decode(reply.status, reply.headers, reply.body, now=datetime.now(UTC))
+        now = self._service.epoch + asyncio.get_running_loop().time()
+        return decode(reply.status, reply.headers, reply.body, now=datetime.fromtimestamp(now, UTC))
 
 
 def simulated_client(

@@ -111,7 +111,6 @@ def _tell_interrupted(output: Output, session: Session, folder: Path) -> None:
     if output.broken:
         return
     records = session.records
-    counts = Counter(record.state for record in records)
     output.complain(f"interrupted: {counts_of(records)}")
     running = [record for record in records if record.state is BatchState.RUNNING]
     for record in running[:_LISTED]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from llamagen_async.cli.text import lasting, moment, one_line, rule
@@ -18,7 +18,6 @@ from llamagen_async.errors import (
     SubmissionUncertainError,
     WaitTimeoutError,
 )
-from llamagen_async.plans import HOUR
 
 __all__ = [
     "ALL_DONE",
@@ -75,12 +74,12 @@ class CommandError(Exception):
         self.status: Final = status
 
 
-def sentence(error: Exception, *, waits: Sequence[str] = (), id_: str | None = None) -> str:
+def sentence(error: Exception, *, wait_with: str | None = None, id_: str | None = None) -> str:
     """Return one line that says what happened and what can be done now.
 
     Args:
         error: What happened.
-        waits: The options of the command that let it wait longer.
+        wait_with: The option with which the command would have waited longer, if it has one.
         id_: The comic that the error is about, if the server has accepted it.
     """
     if id_ is not None and isinstance(error, QuotaExhaustedError):
@@ -88,7 +87,7 @@ def sentence(error: Exception, *, waits: Sequence[str] = (), id_: str | None = N
             f"accepted, and it goes on, but the limit of {rule(error.limit)} is used up until "
             f"{_when(error)}: look then with {look(id_)}"
         )
-    return one_line(_said(error, waits))
+    return one_line(_said(error, wait_with))
 
 
 def look(id_: str, folder: object = None) -> str:
@@ -104,7 +103,7 @@ def exit_status(error: Exception) -> int:
     return WRONG_USAGE if isinstance(error, InvalidRequestError) else FAILED
 
 
-def _said(error: Exception, waits: Sequence[str]) -> str:  # noqa: C901 - one line for each kind
+def _said(error: Exception, wait_with: str | None) -> str:  # noqa: C901 - one line for each kind
     if isinstance(error, InvalidRequestError):
         return _usage(error)
     if isinstance(error, AuthenticationError):
@@ -116,9 +115,10 @@ def _said(error: Exception, waits: Sequence[str]) -> str:  # noqa: C901 - one li
     if isinstance(error, NotFoundError):
         return f"the server does not know it ({error})"
     if isinstance(error, QuotaExhaustedError):
+        instead = f", or let it wait with {wait_with}" if wait_with else ""
         return (
             f"nothing was sent: the limit of {rule(error.limit)} is used up until {_when(error)}: "
-            f"try again then{_patience(error, waits)}"
+            f"try again then{instead}"
         )
     if isinstance(error, SubmissionUncertainError):
         return (
@@ -140,12 +140,6 @@ def _said(error: Exception, waits: Sequence[str]) -> str:  # noqa: C901 - one li
 
 def _when(error: QuotaExhaustedError) -> str:
     return f"{moment(error.resets_at)}, in {lasting(error.wait)}"
-
-
-def _patience(error: QuotaExhaustedError, waits: Sequence[str]) -> str:
-    """Return the options that let a command wait for that limit."""
-    useful = [name for name in waits if name != "--wait-for-quota" or error.limit.per >= HOUR]
-    return f", or let it wait with {' or '.join(useful)}" if useful else ""
 
 
 def _usage(error: InvalidRequestError) -> str:

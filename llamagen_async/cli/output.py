@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -70,7 +70,7 @@ class Output:
         self._write(captured.get().rstrip("\n"))
 
     @contextmanager
-    def busy(self, text: str) -> Iterator[None]:
+    def busy(self, text: str) -> Generator[None]:
         """Show on a terminal that something goes on, for as long as this is entered."""
         if self.terminal is None:
             yield

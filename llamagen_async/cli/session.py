@@ -36,9 +36,6 @@ from llamagen_async.requests import ComicRequest
 
 __all__ = ["Session"]
 
-_WAITS: Final = ("--wait-for-quota",)
-"""The options that let a batch wait longer."""
-
 
 class Session:
     """One batch from its first story to its last record.
@@ -168,7 +165,7 @@ class Session:
         self._output.complain(str(error))
 
     def _keep(self, story: Story, record: Record, error: Exception | None) -> None:
-        reason = sentence(error, waits=_WAITS, id_=record.id) if error else None
+        reason = sentence(error, wait_with="--wait-for-quota", id_=record.id) if error else None
         if reason and record.id and record.state is BatchState.SUCCEEDED:
             again = f"{look(record.id, self._folder)} fetches them"
             reason = f"the comic is done, its pictures are not here ({reason}): {again}"

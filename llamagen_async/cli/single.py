@@ -39,7 +39,7 @@ from llamagen_async.errors import (
     WaitTimeoutError,
 )
 from llamagen_async.models import ComicGeneration
-from llamagen_async.plans import RequestKind
+from llamagen_async.plans import HOUR, RequestKind
 from llamagen_async.requests import SIZES, ComicRequest
 
 __all__ = ["generate", "status"]
@@ -191,10 +191,9 @@ async def _create(
         with output.busy("Waiting for the server to accept the comic"):
             return await client.comics.create(request, **attrs.asdict(patience))
     except QuotaExhaustedError as error:
-        waits = ("--max-wait", "--wait-for-quota")
-        given = (patience.max_wait is not None, True)
-        useful = [name for name, is_useful in zip(waits, given, strict=True) if is_useful]
-        raise CommandError(sentence(error, waits=useful), FAILED) from None
+        is_short = error.limit.per < HOUR or patience.wait_for_quota
+        option = "a longer --max-wait" if is_short else "--wait-for-quota"
+        raise CommandError(sentence(error, wait_with=option), FAILED) from None
     except asyncio.CancelledError:
         # What is on its way is given a moment; if its answer comes, the client says the id.
         await client.aclose()

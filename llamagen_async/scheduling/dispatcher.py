@@ -31,6 +31,7 @@ from llamagen_async.plans import RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter, Slot
 from llamagen_async.scheduling.jobs import Job, JobQueue
 from llamagen_async.scheduling.policy import (
+    WORTH_A_SLOT,
     Action,
     Situation,
     can_afford,
@@ -161,6 +162,7 @@ class Dispatcher:
         max_wait: float | None = None,
         wait_for_quota: bool = False,
         orphaned: Callable[[Any], None] | None = None,
+        lost: Callable[[BaseException], None] | None = None,
     ) -> Any:
         """Send a request when its turn has come, and return what `call` returns.
 
@@ -174,6 +176,7 @@ class Dispatcher:
                 windows.
             wait_for_quota: Wait for tomorrow's quota instead of raising.
             orphaned: Told the result if the caller was cancelled while it was on its way.
+            lost: Told the error in the same case.
 
         Raises:
             QuotaExhaustedError: It would wait too long; nothing was sent.
@@ -193,6 +196,7 @@ class Dispatcher:
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
             orphaned=orphaned,
+            lost=lost,
         )
         if self._limiter.plan.meters(kind):
             self._queue.push(job)
@@ -243,7 +247,7 @@ class Dispatcher:
             while self._has_work(lane):
                 lane.wake.clear()
                 await self._tell_unaffordable()
-                choice = self._choose(lane, self._limiter.quota_left)
+                choice = self._choose(lane, self._limiter.quota_left if lane.queue else None)
                 if isinstance(choice, _Wait):
                     await self._clock.wait(lane.wake, choice.seconds)
                     if self._queue.head() is not None and self._limiter.plan.quotas:
@@ -277,14 +281,17 @@ class Dispatcher:
     def _choose(self, lane: _Lane, quota_left: int | None) -> _Choice:
         now = self._clock.now()
         head = self._head(quota_left) if lane.queue else None
-        watch, chance = (self._watches.likeliest(now) if lane.checks else None) or (None, 0.0)
+        queued = len(self._queue) if head else 0
+        threshold = check_threshold(quota_left, queued=queued, running=len(self._watches))
+        scarce = threshold > WORTH_A_SLOT
+        likeliest = self._watches.likeliest(now, economize=scarce) if lane.checks else None
+        watch, chance = likeliest or (None, 0.0)
         situation = Situation(
             urgent=head is not None and head.urgent,
-            queued=len(self._queue) if head else 0,
-            running=len(self._watches),
+            queued=queued > 0,
             chance=chance,
-            overdue=watch is not None and self._watches.is_overdue(watch, now),
-            quota_left=quota_left,
+            threshold=threshold,
+            overdue=watch is not None and self._watches.is_overdue(watch, now, economize=scarce),
         )
         action = choose(situation)
         if action is Action.SEND and head is not None:
@@ -293,7 +300,7 @@ class Dispatcher:
             return watch
         if not lane.checks:
             return _Wait(_LONGEST_WAIT)
-        wait = self._watches.next_at(check_threshold(situation)) - now
+        wait = self._watches.next_at(threshold, economize=scarce) - now
         return _Wait(max(_LEAST_WAIT, min(wait, _LONGEST_WAIT)))
 
     def _head(self, quota_left: int | None) -> Job | None:
@@ -405,19 +412,22 @@ class Dispatcher:
         return await self._exhausted(position=self._running + self._slots_each * (ahead + 1) - 1)
 
     async def _tell_unaffordable(self) -> None:
+        """Tell those whose create or check the plan's long windows have no room for any more."""
         if self._limiter.quota_left is None:
             return
-        patient = (job for job in self._queue if job.wait_for_quota)
-        doomed = [job for job in self._queue if not self._affords(job.kind, 0)]
-        if not doomed or next(patient, None) is doomed[0]:
-            return
-        quota_left = self._limiter.quota_left
-        if all(self._affords(job.kind, quota_left) for job in doomed):
+        doomed = [job for job in self._queue if not job.wait_for_quota]
+        if self._limiter.quota_left > 0 and all(
+            self._affords(job.kind, self._limiter.quota_left) for job in doomed
+        ):
             return
         quota_left = await self._limiter.fresh_quota_left()
         for job in doomed:
-            if job.waiting and not job.wait_for_quota and not self._affords(job.kind, quota_left):
+            if job.waiting and not self._affords(job.kind, quota_left):
                 job.fail(await self._exhausted(position=self._running + self._slots_each - 1))
+        metered = self._limiter.plan.meters(RequestKind.STATUS)
+        if quota_left == 0 and metered and len(self._watches):
+            error = await self._exhausted(position=0)
+            self._listener.blocked(self._clock.now() + error.wait * self._clock.speed, error)
 
     def _blocked(self) -> None:
         """Tell those who would wait longer than they may, now that the wait is known."""
@@ -455,7 +465,8 @@ class Dispatcher:
     @property
     def _running(self) -> int:
         sending = (job for job, _ in self._sending.values() if not job.answered)
-        return self._watches.uncollected + sum(job.kind.is_billed for job in sending)
+        to_collect = self._watches.to_collect(self._clock.now())
+        return to_collect + sum(job.kind.is_billed for job in sending)
 
     @property
     def _slots_each(self) -> int:

@@ -39,6 +39,8 @@ class Job:
     """Whether it may wait for a long window, such as until tomorrow."""
     orphaned: Callable[[Any], None] | None = None
     """Told the result if the caller is gone."""
+    lost: Callable[[BaseException], None] | None = None
+    """Told the error if the caller is gone."""
     requeue: bool = True
     """Whether a refusal puts it back into the queue; a check is chosen anew instead."""
     launched: bool = False
@@ -61,9 +63,11 @@ class Job:
             self.orphaned(result)
 
     def fail(self, error: BaseException) -> None:
-        """Hand the error to the caller, if there still is one."""
+        """Hand the error to the caller, or to `lost` if the caller is gone."""
         if not self.future.done():
             self.future.set_exception(error)
+        elif self.lost is not None:
+            self.lost(error)
 
 
 class JobQueue:

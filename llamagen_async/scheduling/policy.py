@@ -21,14 +21,18 @@ from typing import Final
 
 import attrs
 
-__all__ = ["Action", "Situation", "can_afford", "check_threshold", "choose"]
+__all__ = ["WORTH_A_SLOT", "Action", "Situation", "can_afford", "check_threshold", "choose"]
 
 ALMOST_CERTAIN: Final = 0.95
 """A check with this chance finishes a comic for all practical purposes."""
-_WORTH_A_SLOT: Final = 0.2
+WORTH_A_SLOT: Final = 0.2
 """A check with this chance is worth a slot that nothing else needs."""
 _PLENTY: Final = 5.0
 """With so many checks left for each comic there is no need to economize."""
+_HARDLY_MORE_THAN_ONE: Final = 1.5
+"""With fewer checks left for each comic none may be wasted: the day has time enough."""
+_AS_GOOD_AS_DONE: Final = 0.99
+"""How likely such a check has to be."""
 _CREATE_AND_CHECK: Final = 2
 """Slots that a comic takes at least."""
 
@@ -50,16 +54,14 @@ class Situation:
 
     urgent: bool
     """Whether someone waits interactively for a request in the queue."""
-    queued: int
-    """Requests in the queue, all of them."""
-    running: int
-    """Generations that run and are waited for."""
+    queued: bool
+    """Whether there is any request in the queue."""
     chance: float
     """The likeliest check's chance to finish a comic; 0 if there is none."""
+    threshold: float
+    """How likely a check has to be to be worth a slot, from `check_threshold`."""
     overdue: bool
     """Whether that check should have been made long ago."""
-    quota_left: int | None
-    """Free slots in the plan's long windows; `None` if it has none."""
 
 
 def choose(situation: Situation) -> Action:
@@ -71,21 +73,28 @@ def choose(situation: Situation) -> Action:
         return Action.SEND
     if situation.queued and chance < ALMOST_CERTAIN:
         return Action.SEND
-    if chance > 0 and chance >= check_threshold(situation):
+    if chance > 0 and chance >= situation.threshold:
         return Action.CHECK
     return Action.SEND if situation.queued else Action.WAIT
 
 
-def check_threshold(situation: Situation) -> float:
-    """Return how likely a check must be to finish a comic to be worth a slot."""
-    left = situation.quota_left
-    if left is None or not situation.running:
-        return _WORTH_A_SLOT
-    startable = max(0, min(situation.queued, (left - situation.running) // _CREATE_AND_CHECK))
-    checks_each = (left - startable) / (situation.running + startable)
+def check_threshold(quota_left: int | None, *, queued: int, running: int) -> float:
+    """Return how likely a check must be to finish a comic to be worth a slot.
+
+    Args:
+        quota_left: Free slots in the plan's long windows; `None` if it has none.
+        queued: Requests that wait to be sent.
+        running: Comics that run and are waited for.
+    """
+    if quota_left is None or not running:
+        return WORTH_A_SLOT
+    startable = max(0, min(queued, (quota_left - running) // _CREATE_AND_CHECK))
+    checks_each = (quota_left - startable) / (running + startable)
     if checks_each >= _PLENTY:
-        return _WORTH_A_SLOT
-    return max(_WORTH_A_SLOT, min(ALMOST_CERTAIN, 1.0 / max(checks_each, 1.0)))
+        return WORTH_A_SLOT
+    if checks_each < _HARDLY_MORE_THAN_ONE:
+        return _AS_GOOD_AS_DONE
+    return max(WORTH_A_SLOT, min(ALMOST_CERTAIN, 1.0 / checks_each))
 
 
 def can_afford(quota_left: int | None, *, running: int, ahead: int, slots_each: int) -> bool:

@@ -41,6 +41,7 @@ _LONGEST_BACKOFF: Final = 30.0
 class _Waiter:
     """Somebody who waits for a generation."""
 
+    id: str
     future: asyncio.Future[Generation]
     deadline: float
 
@@ -72,9 +73,14 @@ class Poller:
         self._reads: dict[str, asyncio.Task[Generation]] = {}
         self.dispatcher = Dispatcher(limiter, self._watches, clock, self, on_request)
 
-    def accepted(self, id_: str) -> None:
-        """Remember when the server accepted a generation: now."""
-        self._watches.accept(id_, self._clock.now())
+    def accepted(self, id_: str, *, expected: bool) -> None:
+        """Remember when the server accepted a generation: now.
+
+        Args:
+            id_: Its id.
+            expected: Whether it will be waited for in a moment.
+        """
+        self._watches.accept(id_, self._clock.now(), expected=expected)
 
     async def wait(
         self, id_: str, fetch: Callable[[Slot], Awaitable[Generation]], *, timeout: float
@@ -92,10 +98,11 @@ class Poller:
             LlamaGenError: Its status can't be had.
         """
         future: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(future, self._clock.now() + timeout)
+        waiter = _Waiter(id_, future, self._clock.now() + timeout)
         self._waiters.setdefault(id_, []).append(waiter)
         if self._watches.get(id_) is None:
             self._watches.begin(id_, fetch, self._clock.now())
+        self._set_deadline(id_)
         self.dispatcher.wake()
         try:
             async with asyncio.timeout(self._clock.real(timeout)):
@@ -148,8 +155,12 @@ class Poller:
     def blocked(self, until: float, error: QuotaExhaustedError) -> None:
         """Tell those whose time will be up before any check can be sent."""
         for waiter in [one for waiters in self._waiters.values() for one in waiters]:
+            watch = self._watches.get(waiter.id)
+            if watch is not None and watch.in_flight:
+                continue  # that one may end the wait
             if waiter.deadline < until and not waiter.future.done():
-                waiter.future.set_exception(error)
+                told = QuotaExhaustedError(error.limit, error.wait, error.resets_at, waiter.id)
+                waiter.future.set_exception(told)
 
     def broken(self, error: Exception) -> None:
         """Tell all who wait that no check can be sent."""
@@ -175,11 +186,18 @@ class Poller:
         if not task.cancelled():
             task.exception()  # every caller may have been cancelled before hearing of it
 
+    def _set_deadline(self, id_: str) -> None:
+        watch = self._watches.get(id_)
+        if watch is not None:
+            watch.deadline = max(waiter.deadline for waiter in self._waiters[id_])
+
     def _leave(self, id_: str, waiter: _Waiter) -> None:
         waiters = self._waiters.get(id_, [])
         if waiter in waiters:
             waiters.remove(waiter)
-        if not waiters:
+        if waiters:
+            self._set_deadline(id_)
+        else:
             self._waiters.pop(id_, None)
             self._watches.leave(id_)
             self.dispatcher.wake()

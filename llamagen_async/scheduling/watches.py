@@ -26,6 +26,10 @@ _LONGEST_INTERVAL: Final = 120.0
 """Seconds after which a generation is looked at again, however long it may still take."""
 _LEAST_INTERVAL: Final = 1.0
 """Seconds between two looks at the same generation, at least."""
+_LAST_CALL: Final = 10.0
+"""Seconds before a wait ends in which a last look is due."""
+_MOMENT: Final = 60.0
+"""Seconds from acceptance in which whoever means to wait has begun to."""
 _MOST_REMEMBERED: Final = 10_000
 """How many acceptances are remembered for generations that nobody waits for yet."""
 _LEAST_SHARE: Final = 0.01
@@ -46,6 +50,8 @@ class Watch:
     """Its age in seconds when it was last seen not done."""
     not_before: float = -math.inf
     """A check makes no sense before this time."""
+    deadline: float = math.inf
+    """When the last of those who wait for it gives up."""
     in_flight: bool = False
     """Whether a check is on its way."""
     failures: int = 0
@@ -64,6 +70,8 @@ class Watches:
         self._watches: dict[str, Watch] = {}
         self._accepted: dict[str, float] = {}
         """When each generation that nobody waits for yet was accepted."""
+        self._expected: dict[str, float] = {}
+        """Those of them that will be waited for in a moment."""
 
     def __len__(self) -> int:
         return len(self._watches)
@@ -75,13 +83,21 @@ class Watches:
         """Return the watch of a generation, if it is waited for."""
         return self._watches.get(id_)
 
-    @property
-    def uncollected(self) -> int:
-        """Generations whose end has not been seen, those included that nobody waits for yet."""
-        return len(self._watches) + len(self._accepted)
+    def to_collect(self, now: float) -> int:
+        """Return how many generations are waited for, or will be in a moment."""
+        fresh = sum(now - accepted_at < _MOMENT for accepted_at in self._expected.values())
+        return len(self._watches) + fresh
 
-    def accept(self, id_: str, now: float) -> None:
-        """Take note that the server has accepted a generation."""
+    def accept(self, id_: str, now: float, *, expected: bool) -> None:
+        """Take note that the server has accepted a generation.
+
+        Args:
+            id_: Its id.
+            now: The time.
+            expected: Whether it will be waited for in a moment, so that it needs a check.
+        """
+        if expected:
+            self._expected[id_] = now
         self._accepted[id_] = now
         while len(self._accepted) > _MOST_REMEMBERED:
             del self._accepted[next(iter(self._accepted))]
@@ -97,18 +113,20 @@ class Watches:
     def add(self, watch: Watch) -> None:
         """Wait for the generation of `watch` from now on."""
         self._accepted.pop(watch.id, None)
+        self._expected.pop(watch.id, None)
         self._watches[watch.id] = watch
 
     def leave(self, id_: str) -> None:
         """Wait for it no longer; it goes on."""
         watch = self._watches.pop(id_, None)
         if watch is not None:
-            self.accept(id_, watch.accepted_at)
+            self.accept(id_, watch.accepted_at, expected=False)
 
     def remove(self, id_: str) -> None:
         """Forget a generation: its end was seen, or it can't be looked at."""
         self._watches.pop(id_, None)
         self._accepted.pop(id_, None)
+        self._expected.pop(id_, None)
 
     def seen(self, watch: Watch, *, done: bool, looked_at: float, now: float) -> None:
         """Learn from a look at a generation.
@@ -126,33 +144,51 @@ class Watches:
             watch.not_done_at = max(watch.not_done_at, watch.age(looked_at))
             watch.not_before = looked_at + max(_LEAST_INTERVAL, _LEAST_SHARE * watch.not_done_at)
 
-    def chance(self, watch: Watch, now: float) -> float:
-        """Return the chance that a check sent now finds it done; 0 if none may be sent."""
+    def chance(self, watch: Watch, now: float, *, economize: bool = False) -> float:
+        """Return what a check sent now is worth; 0 if none may be sent.
+
+        That is the chance that it finds the generation done, and 1 if it is time to look anyway:
+        after two minutes without a look, unless checks are scarce, and before a wait ends.
+        """
         if watch.in_flight or now < watch.not_before:
             return 0.0
-        if now >= watch.accepted_at + watch.not_done_at + _LONGEST_INTERVAL:
+        if now >= self._latest(watch, economize=economize):
             return 1.0
         return self.forecast.chance_done(watch.age(now), not_done_at=watch.not_done_at)
 
-    def likeliest(self, now: float) -> tuple[Watch, float] | None:
-        """Return the watch whose check is likeliest to find it done, and that chance."""
+    def likeliest(self, now: float, *, economize: bool = False) -> tuple[Watch, float] | None:
+        """Return the watch whose check is worth most, and how much that is."""
         best: tuple[Watch, float] | None = None
         for watch in self._watches.values():
-            chance = self.chance(watch, now)
+            chance = self.chance(watch, now, economize=economize)
             if chance > 0 and (best is None or chance > best[1]):
                 best = (watch, chance)
         return best
 
-    def is_overdue(self, watch: Watch, now: float) -> bool:
-        """Whether its check should have been sent long ago."""
-        return now >= self._when(watch, ALMOST_CERTAIN) + _OVERDUE_AFTER
+    def is_overdue(self, watch: Watch, now: float, *, economize: bool = False) -> bool:
+        """Whether its check should have been sent long ago, or has to be now."""
+        if watch.deadline - _LAST_CALL <= now and now >= self._latest(watch, economize=True):
+            return True
+        return not economize and now >= self._when(watch, ALMOST_CERTAIN) + _OVERDUE_AFTER
 
-    def next_at(self, threshold: float) -> float:
-        """Return when the first check reaches that chance; infinite if there is none."""
-        times = (self._when(watch, threshold) for watch in self if not watch.in_flight)
+    def next_at(self, threshold: float, *, economize: bool = False) -> float:
+        """Return when the first check is worth that much; infinite if there is none."""
+        times = (
+            self._when(watch, threshold, economize=economize)
+            for watch in self
+            if not watch.in_flight
+        )
         return min(times, default=math.inf)
 
-    def _when(self, watch: Watch, threshold: float) -> float:
+    def _when(self, watch: Watch, threshold: float, *, economize: bool = False) -> float:
         age = self.forecast.age_when(threshold, not_done_at=watch.not_done_at)
-        latest = watch.not_done_at + _LONGEST_INTERVAL
-        return max(watch.not_before, watch.accepted_at + min(age, latest))
+        latest = self._latest(watch, economize=economize)
+        return max(watch.not_before, min(watch.accepted_at + age, latest))
+
+    def _latest(self, watch: Watch, *, economize: bool) -> float:
+        last_call = watch.deadline - _LAST_CALL
+        if watch.accepted_at + watch.not_done_at >= last_call:
+            last_call = math.inf  # it has been looked at since
+        if economize:
+            return last_call
+        return min(last_call, watch.accepted_at + watch.not_done_at + _LONGEST_INTERVAL)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import threading
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import llamagen_async
+from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, SandboxServer, SandboxService
 
 SPEED = "300"
 COMMAND = (sys.executable, "-m", "llamagen_async")
@@ -19,9 +23,8 @@ _ROOT = Path(llamagen_async.__file__).parents[1]
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return this process's environment without settings of the user, and with `variables`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LLAMAGEN_")}
-    return {**kept, "PYTHONPATH": str(_ROOT), "PYTHONWARNINGS": "error", **variables}
+    """Return this process's environment with `variables`; it has no settings of the user."""
+    return {**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONWARNINGS": "error", **variables}
 
 
 def run(
@@ -31,7 +34,7 @@ def run(
     done = subprocess.run(
         [*COMMAND, *args],
         cwd=cwd,
-        env=env or environment(),
+        env=environment(**(env or {})),
         input=stdin,
         capture_output=True,
         timeout=30,
@@ -51,7 +54,7 @@ def started(
     process = subprocess.Popen(
         [*COMMAND, *args],
         cwd=cwd,
-        env=env or environment(),
+        env=environment(**(env or {})),
         encoding="utf-8",
         **{**pipes, **streams},
     )
@@ -70,11 +73,50 @@ def sandbox(cwd: Path, *args: str) -> Iterator[dict[str, Any]]:
         yield json.loads(process.stdout.readline())
 
 
-def connection(server: Mapping[str, Any], key: str = "sandbox-paid") -> dict[str, str]:
-    """Return an environment that leads to a sandbox."""
-    return environment(
-        LLAMAGEN_API_KEY=key, LLAMAGEN_API_URL=server["url"], LLAMAGEN_PLAN=server["keys"][key]
-    )
+@contextmanager
+def sandbox_thread(
+    service: SandboxService | None = None, *, latency: tuple[float, float] = (0.0, 0.0)
+) -> Iterator[dict[str, Any]]:
+    """Run a sandbox in a thread: for tests to which it is no matter, and quicker to start."""
+    server = SandboxServer(service or SandboxService(), speed=float(SPEED), latency=latency)
+    ready, stop = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with server:
+            ready.set()
+            await stop.wait()
+
+    def work() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(serve())
+
+    thread = threading.Thread(target=work, name="sandbox")
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield {"url": server.url, "keys": {PAID_KEY: "paid", DEMO_KEY: "demo"}}
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+
+
+def seen(server: Mapping[str, Any], key: str = PAID_KEY) -> dict[str, Any]:
+    """Return what a sandbox has counted of a key."""
+    url = server["url"].removesuffix("/v1") + "/_sandbox/stats"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        counted: dict[str, Any] = json.load(answer)["keys"][key]
+    return counted
+
+
+def connection(server: Mapping[str, Any], key: str = PAID_KEY, **more: str) -> dict[str, str]:
+    """Return the variables that lead to a sandbox."""
+    return {
+        "LLAMAGEN_API_KEY": key,
+        "LLAMAGEN_API_URL": server["url"],
+        "LLAMAGEN_PLAN": server["keys"][key],
+        **more,
+    }
 
 
 def lines_until(process: subprocess.Popen[str], word: str) -> Sequence[str]:

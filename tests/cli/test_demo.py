@@ -23,7 +23,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The demo's folder and what it printed."""
     folder = tmp_path_factory.mktemp("demo")
-    done = run("demo", "--out", "pictures", cwd=folder)
+    done = run("demo", "--out", "pictures", "--speed", "150", cwd=folder)
     assert done.stderr == ""
     assert done.returncode == 0, done.stdout
     return folder / "pictures", done.stdout

@@ -7,47 +7,20 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli.support import SPEED, connection, environment, lines_until, run, sandbox, started
-from llamagen_async.cli.app import run as run_here
+from cli.conftest import Call
+from cli.support import SPEED, connection, lines_until, run, sandbox_thread, started
+from llamagen_async.sandbox import SandboxService
 
 FAST = ("--speed", SPEED)
 SMALL = '"size": "512x768", "fix_panel_num": 1'
 """Fields of a comic that is drawn quickly."""
 TWO = f'{{"prompt": "a cat", {SMALL}}}\n{{"prompt": "a dog", "fixPanelNum": 1}}\n'
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="sends SIGINT to one process")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """A sandbox in a process of its own."""
-    with sandbox(tmp_path_factory.mktemp("sandbox"), *FAST) as facts:
-        yield facts
-
-
-Call = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def call(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Call:
-    """Runs a command in this process, against a server in another: that is quicker."""
-    monkeypatch.chdir(tmp_path)
-
-    def run_inside(*argv: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-        for name, value in env.items():
-            if name.startswith("LLAMAGEN_"):
-                monkeypatch.setenv(name, value)
-        status = run_here(argv)
-        return subprocess.CompletedProcess(argv, status, *capfd.readouterr())
-
-    return run_inside
 
 
 def many(number: int) -> str:
@@ -78,12 +51,14 @@ def test_a_batch_of_json_lines(server: dict[str, Any], tmp_path: Path) -> None:
     assert all(panel["file"] in page for one in results for panel in one["pages"][0])
 
 
-def test_text_then_stdin_into_the_same_folder(server: dict[str, Any], tmp_path: Path) -> None:
+def test_text_then_stdin_into_the_same_folder(
+    server: dict[str, Any], tmp_path: Path, call: Call
+) -> None:
     env = connection(server)
     (tmp_path / "stories.txt").write_bytes(b"\xef\xbb\xbfa ship\r\n# no\r\n")
-    assert run("batch", "stories.txt", *FAST, cwd=tmp_path, env=env).returncode == 0
+    assert call("batch", "stories.txt", *FAST, env=env).returncode == 0
     argv = ("batch", "-", "--json", *FAST)
-    done = run(*argv, cwd=tmp_path, env=env, stdin="ein Bär\n\na fox".encode())
+    done = call(*argv, env=env, stdin="ein Bär\n\na fox".encode())
     assert (done.returncode, done.stderr) == (0, "")
     assert {one["place"] for one in json_lines(done.stdout)} == {"stdin:1", "stdin:3"}
     results = (tmp_path / "comics" / "results.jsonl").read_text(encoding="utf-8")
@@ -102,10 +77,10 @@ def test_stdin_is_read_as_it_comes(server: dict[str, Any], tmp_path: Path) -> No
         assert process.wait(10) == 0
 
 
-def test_a_wrong_line_of_stdin_fails_alone(server: dict[str, Any], tmp_path: Path) -> None:
+def test_a_wrong_line_of_stdin_fails_alone(server: dict[str, Any], call: Call) -> None:
     content = f'{TWO.splitlines()[0]}\n{{"prompt": ""}}\nno json\n'.encode()
     argv = ("batch", "-", "--json", *FAST)
-    done = run(*argv, cwd=tmp_path, env=connection(server), stdin=content)
+    done = call(*argv, env=connection(server), stdin=content)
     assert done.returncode == 1
     states = {one["place"]: one["state"] for one in json_lines(done.stdout)}
     assert states == {"stdin:1": "succeeded", "stdin:2": "failed", "stdin:3": "failed"}
@@ -113,10 +88,10 @@ def test_a_wrong_line_of_stdin_fails_alone(server: dict[str, Any], tmp_path: Pat
     assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_key_is_one_line(server: dict[str, Any], tmp_path: Path) -> None:
+def test_a_wrong_key_is_one_line(server: dict[str, Any], tmp_path: Path, call: Call) -> None:
     (tmp_path / "stories.jsonl").write_text(TWO, encoding="utf-8")
     env = {**connection(server), "LLAMAGEN_API_KEY": "lg-wrong-0123456789"}
-    done = run("batch", "stories.jsonl", *FAST, cwd=tmp_path, env=env)
+    done = call("batch", "stories.jsonl", *FAST, env=env)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "API key is not accepted" in done.stderr
@@ -143,12 +118,11 @@ def test_no_credits_leaves_the_rest_ready_to_be_sent(
     assert [one["state"] for one in json_lines(results)] == ["succeeded"] * 2
 
 
-def test_the_demo_plan_says_what_today_pays_for(
-    server: dict[str, Any], tmp_path: Path, call: Call
-) -> None:
+def test_the_demo_plan_says_what_today_pays_for(tmp_path: Path, call: Call) -> None:
     (tmp_path / "stories.jsonl").write_text(many(10), encoding="utf-8")
-    env = connection(server, "sandbox-demo")
-    done = call("batch", "stories.jsonl", *FAST, env=env)
+    with sandbox_thread() as server:
+        env = connection(server, "sandbox-demo")
+        done = call("batch", "stories.jsonl", *FAST, env=env)
     assert done.returncode == 1
     assert "pays for about 6 comics" in done.stdout
     assert done.stderr.count("\n") == 1
@@ -191,7 +165,7 @@ def test_a_reader_who_leaves_hears_no_complaint(server: dict[str, Any], tmp_path
 
 def test_a_failed_comic_gives_its_reason(tmp_path: Path, call: Call) -> None:
     (tmp_path / "stories.txt").write_text("a cat\n", encoding="utf-8")
-    with sandbox(tmp_path, *FAST, "--failure-rate", "1") as server:
+    with sandbox_thread(SandboxService(failure_rate=1.0)) as server:
         done = call("batch", "stories.txt", *FAST, env=connection(server))
         alone = call("generate", "a cat", *FAST, env=connection(server))
     assert (done.returncode, alone.returncode) == (1, 1)
@@ -201,13 +175,10 @@ def test_a_failed_comic_gives_its_reason(tmp_path: Path, call: Call) -> None:
 
 
 @needs_posix
-def test_ctrl_c_stops_at_once_and_loses_nothing(tmp_path: Path) -> None:
-    (tmp_path / "stories.jsonl").write_text(many(14), encoding="utf-8")
-    slow = ("--speed", "100")
-    with (
-        sandbox(tmp_path, *slow) as server,
-        started("batch", "stories.jsonl", *slow, cwd=tmp_path, env=connection(server)) as process,
-    ):
+def test_ctrl_c_stops_at_once_and_loses_nothing(server: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "stories.jsonl").write_text(many(40), encoding="utf-8")
+    argv = ("batch", "stories.jsonl", *FAST)
+    with started(*argv, cwd=tmp_path, env=connection(server)) as process:
         lines_until(process, " done ")
         began = time.monotonic()
         process.send_signal(signal.SIGINT)
@@ -221,7 +192,7 @@ def test_ctrl_c_stops_at_once_and_loses_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "comics"
     assert not list(folder.glob(".*"))
     results = json_lines((folder / "results.jsonl").read_text(encoding="utf-8"))
-    assert len(results) == 14
+    assert len(results) == 40
     running = [one["id"] for one in results if one["state"] == "running"]
     assert running
     assert all(f"llamagen-async status {id_} --out comics" in err for id_ in running)
@@ -264,15 +235,15 @@ def test_a_terminal_sees_live_progress(server: dict[str, Any], tmp_path: Path) -
 
 @needs_posix
 def test_the_sandbox_introduces_itself_and_sums_up(tmp_path: Path, call: Call) -> None:
-    with started("sandbox", *FAST, cwd=tmp_path, env=environment(PYTHONUNBUFFERED="1")) as process:
+    with started("sandbox", *FAST, cwd=tmp_path, env={"PYTHONUNBUFFERED": "1"}) as process:
         said = "".join(lines_until(process, "Ctrl-C"))
         url = said.split(" at ", 1)[1].split()[0]
         for words in (url, "sandbox-paid", "sandbox-demo", "sandbox-empty", f"--speed {SPEED}"):
             assert words in said
         argv = ("generate", "a cat", "--base-url", url, "--api-key", "sandbox-paid", *FAST)
-        assert call(*argv, "--plan", "paid", env={}).returncode == 0
+        assert call(*argv, "--plan", "paid").returncode == 0
         port = url.rpartition(":")[2].removesuffix("/v1")
-        taken = call("sandbox", "--port", port, env={})
+        taken = call("sandbox", "--port", port)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=5)
     assert process.returncode == 0
@@ -281,7 +252,3 @@ def test_the_sandbox_introduces_itself_and_sums_up(tmp_path: Path, call: Call) -
     assert taken.returncode == 1
     assert taken.stderr.count("\n") == 1
     assert "Traceback" not in taken.stderr
-
-
-def test_the_module_is_the_command(tmp_path: Path) -> None:
-    assert run("--version", cwd=tmp_path).stdout.startswith("llamagen-async ")

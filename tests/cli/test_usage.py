@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from cli.support import environment, run
+from cli.conftest import Call
 from llamagen_async import __version__
 from llamagen_async.cli import main
 from llamagen_async.cli.app import cli
@@ -26,8 +26,6 @@ def here(
 ) -> Path:
     """An empty folder to work in, with a key."""
     monkeypatch.chdir(tmp_path)
-    for name in ("LLAMAGEN_API_URL", "LLAMAGEN_BASE_URL", "LLAMAGEN_PLAN"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LLAMAGEN_API_KEY", KEY)
     return tmp_path
 
@@ -51,12 +49,14 @@ def test_every_command_explains_itself(command: str) -> None:
     assert "\b" not in result.output
 
 
-@pytest.mark.parametrize("command", ["generate", "batch", "status"])
+@pytest.mark.parametrize("command", ["generate", "batch", "status", "usage", "limits"])
 def test_commands_that_call_the_api_name_their_variables(command: str) -> None:
     output = CliRunner().invoke(cli, [command, "--help"]).output
-    for name in ("LLAMAGEN_API_KEY", "LLAMAGEN_API_URL", "LLAMAGEN_BASE_URL", "LLAMAGEN_PLAN"):
-        assert name in output
+    names = ("API_KEY", "API_URL", "BASE_URL", "PLAN", "QUOTA", "SPEED")
+    assert all(f"LLAMAGEN_{name}" in output for name in names)
+    assert "demo|paid|auto" in output
     assert "safer" in output
+    assert "none to forget" in " ".join(output.split())
 
 
 def test_the_version(capfd: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +76,7 @@ def test_nothing_typed_shows_the_help(capfd: pytest.CaptureFixture[str]) -> None
         ("stories.jsonl", GOOD + "\n{prompt: 1}\n", r"stories\.jsonl:3: the line is not JSON"),
         ("stories.jsonl", "[1]", r"stories\.jsonl:1: .*an object of request fields"),
         ("stories.jsonl", '{"promt": "a"}', r"promt: .*did you mean 'prompt'"),
-        ("stories.jsonl", '{"prompt": "a", "images": 3}', r"stories\.jsonl:1: "),
+        ("stories.jsonl", '{"prompt": "a", "images": 3}', r"stories\.jsonl:1: images: got 3"),
         ("stories.jsonl", '{"prompt": NaN}', r"stories\.jsonl:1: .*NaN"),
         ("stories.jsonl", "[" * 100_000, r"stories\.jsonl:1: "),
         ("stories.jsonl", "\n\n", "no story in it"),
@@ -117,6 +117,9 @@ def test_a_line_that_is_not_utf8_says_where(here: Path, capfd: pytest.CaptureFix
         (["status", "x", "--base-url", "http://example.com"], "--base-url"),
         (["status", "x", "--api-key", "two words"], "api_key"),
         (["status", ""], "ID: got ''"),
+        (["status", "x", "--quota", "quota.db"], "--quota"),
+        (["generate", "x", "--max-wait", "-1"], "--max-wait: got -1"),
+        (["generate", "x", "--max-wait", "nan"], "--max-wait: got nan"),
         (["sandbox", "--latency", "soon"], "--latency"),
         (["sandbox", "--failure-rate", "2"], "--failure-rate"),
         (["sandbox", "--speed", "-1"], "--speed"),
@@ -154,10 +157,10 @@ def test_a_folder_that_is_a_file(here: Path, capfd: pytest.CaptureFixture[str]) 
     assert "--out stories.txt" in complaint(capfd)
 
 
-def test_an_unreachable_server_is_one_line_with_its_host(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_one_line_with_its_host(tmp_path: Path, call: Call) -> None:
     (tmp_path / "stories.txt").write_text("a cat\na dog\n", encoding="utf-8")
     argv = ("batch", "stories.txt", "--base-url", "http://127.0.0.1:9", "--speed", "100")
-    done = run(*argv, cwd=tmp_path, env=environment(LLAMAGEN_API_KEY=KEY))
+    done = call(*argv, env={"LLAMAGEN_API_KEY": KEY})
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "127.0.0.1:9" in done.stderr

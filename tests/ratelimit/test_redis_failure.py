@@ -104,7 +104,8 @@ class Proxy:
     """Stands before a server and can swallow its answers."""
 
     def __init__(self, port: int) -> None:
-        self.swallows = False
+        self.swallows = 0
+        """How many of the next answers; with each the connection breaks."""
         self._port = port
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -125,6 +126,7 @@ class Proxy:
         async def answer() -> None:
             while data := await from_server.read(65536):
                 if self.swallows:
+                    self.swallows -= 1
                     break
                 writer.write(data)
             writer.close()
@@ -143,21 +145,34 @@ async def test_what_a_lost_answer_leaves_behind_is_put_right(
     proxy = Proxy(redis_server.port)
     async with proxy as url, opened(url, account_name, fake_clock) as ledger:
         grant = await granted(ledger)
-        proxy.swallows = True
+        proxy.swallows = 9
         with pytest.raises(StoreError):
             await ledger.commit(grant, Outcome(refused=True, retry_after=5.0))
-        proxy.swallows = False
+        proxy.swallows = 0
         fake_clock.advance(1.0)
         seen = await ledger.snapshot()
         assert (seen.in_flight, seen.windows[0].used) == (0, 1)
         assert (seen.paused_for, seen.burst) == (4.0, 2)
         fake_clock.advance(40.0)
-        proxy.swallows = True
+        proxy.swallows = 9
         with pytest.raises(StoreError):
             await ledger.reserve("lost")
-        proxy.swallows = False
+        proxy.swallows = 0
         seen = await ledger.snapshot()
         assert (seen.in_flight, seen.windows[0].used) == (0, 1)
+
+
+async def test_a_reserve_that_is_sent_again_holds_one_slot(
+    redis_server: RedisServer, account_name: str, fake_clock: FakeClock
+) -> None:
+    """It was done, its answer was lost, and the next connection works."""
+    proxy = Proxy(redis_server.port)
+    async with proxy as url, opened(url, account_name, fake_clock) as ledger:
+        await ledger.snapshot()
+        proxy.swallows = 1
+        await granted(ledger)
+        assert proxy.swallows == 0
+        assert (await ledger.snapshot()).in_flight == 1
 
 
 async def test_a_commit_that_failed_comes_with_the_next_operation(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from support.redis_server import (
     BOTH,
@@ -78,6 +80,21 @@ async def test_an_older_snapshot_is_brought_up_to_date(
         assert 30 < minute.next_free_in <= 60
 
 
+async def test_what_another_server_has_written_may_lack_the_latest(
+    own_redis_server: RedisServer, account_name: str, fake_clock: FakeClock
+) -> None:
+    """The minute is full as of the start of this one, also for who was never there before."""
+    fake_clock.server = time.time() - 600
+    async with (
+        opened(own_redis_server.url, account_name, fake_clock, plan=BOTH) as ledger,
+        opened(own_redis_server.url, account_name, None, plan=BOTH) as stranger,
+    ):
+        await ledger.record(2)
+        minute, day = (await stranger.snapshot()).windows
+        assert (minute.free, day.used) == (0, 2)
+        assert 30 < minute.next_free_in <= 60
+
+
 async def test_a_key_that_vanished_is_noticed_by_who_used_it(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
@@ -98,6 +115,9 @@ async def test_a_key_that_vanished_is_noticed_by_who_used_it(
         fake_clock.advance(30)
         await spend(ledger, 4)
         assert (await other.snapshot()).windows[1].used == 8
+        await client.delete(f"llamagen:{account_name}")
+        await ledger.record(1)
+        assert (await ledger.snapshot()).windows[1].used == 8, "three, four and this one"
 
 
 async def test_a_key_that_expired_is_no_loss(

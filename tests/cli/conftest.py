@@ -1,0 +1,67 @@
+"""What the command line's tests share: a store of their own, a sandbox, and commands run here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from cli.support import SPEED, sandbox
+from llamagen_async.cli.app import run as run_here
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quota_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The store of spent requests of all tests; nothing of the user's is read or written."""
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("LLAMAGEN_")]:
+            patch.delenv(name)
+        patch.setenv("LLAMAGEN_QUOTA", f"sqlite:///{folder / 'quota.db'}")
+        patch.setenv("XDG_STATE_HOME", str(folder / "home"))
+        yield folder / "quota.db"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A sandbox in a process of its own. Its requests are counted in `quota_file`."""
+    with sandbox(tmp_path_factory.mktemp("sandbox"), "--speed", SPEED) as facts:
+        yield facts
+
+
+class Call(Protocol):
+    """Runs a command in this process, which is quicker than in one of its own."""
+
+    def __call__(
+        self, *argv: str, env: dict[str, str] | None = None, stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[str]:
+        """Return its status and what it printed; `env` is added to the environment."""
+        ...
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Call:
+    """A way to run commands in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_inside(
+        *argv: str, env: dict[str, str] | None = None, stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as patch, (tmp_path / "stdin").open("w+b") as source:
+            for name, value in (env or {}).items():
+                patch.setenv(name, value)
+            source.write(stdin)
+            source.seek(0)
+            patch.setattr(sys, "stdin", source)
+            status = run_here(argv)
+        (tmp_path / "stdin").unlink()
+        return subprocess.CompletedProcess(argv, status, *capfd.readouterr())
+
+    return run_inside
