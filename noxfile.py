@@ -77,7 +77,14 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typecheck(session: nox.Session) -> None:
     """Check types: mypy strictly over all, pyright strictly over the package."""
-    session.install("-e", ".[cli,sandbox,redis,web]", *group("test"), *group("typecheck"), "nox")
+    session.install(
+        "-e",
+        ".[cli,sandbox,redis,web]",
+        *group("test"),
+        *group("bench"),
+        *group("typecheck"),
+        "nox",
+    )
     session.run("mypy")
     session.run("pyright")
 

@@ -28,7 +28,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiolimiter import AsyncLimiter
-from pyrate_limiter import BucketAsyncWrapper, Duration, InMemoryBucket, Limiter as PyrateLimiter, Rate
+from pyrate_limiter import (
+    BucketAsyncWrapper,
+    Duration,
+    InMemoryBucket,
+    Limiter as PyrateLimiter,
+    Rate,
+)
 
 from llamagen_async import Plan, RateLimit, RequestKind
 from llamagen_async.clock import Clock

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from support.redis_server import redis_server
+from support.redis_server import account_name, fake_clock, own_redis_server, redis_server
 
-__all__ = ["redis_server"]
+__all__ = ["account_name", "fake_clock", "own_redis_server", "redis_server"]

@@ -140,7 +140,7 @@ class Limiter:
             return Slot(self, _UNMETERED)
         if self.memory is not None and not self._waiting and self._bucket is None:
             answer = self.memory.reserve_at(self._ticket, self.now())
-            if answer.__class__ is Grant:
+            if isinstance(answer, Grant):
                 self._quota_left = answer.quota_left
                 return Slot(self, answer)
         self._waiting += 1

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.ledger import Ledger
 
 __all__ = ["check_quota", "open_store"]
 
-_ALLOWED = "'sqlite:///PATH', 'redis://HOST:PORT/DB', 'rediss://HOST:PORT/DB' or None"
+_AHEAD: Final = 3.0
+"""Seconds of the server's clock by which a store gives a slot before it is back, at least."""
+_REAL_AHEAD: Final = 0.02
+"""The same in real seconds."""
+_ALLOWED: Final = "'sqlite:///PATH', 'redis://HOST:PORT/DB', 'rediss://HOST:PORT/DB' or None"
 
 
 def check_quota(quota: object) -> str | None:
@@ -37,12 +43,15 @@ def open_store(quota: str, name: str, plan: Plan, *, speed: float, lease: float)
         speed: How many times faster than real time the server's clock runs.
         lease: Seconds of the server's clock after which a held slot counts as spent.
     """
+    # A slot is given a moment before it is back, which saves a round trip when the first answer
+    # was an estimate. It outlasts what requests take, and what timers are late at a high speed.
+    ahead = max(_AHEAD, _REAL_AHEAD * speed)
     # Imported when needed: most programs need neither.
     if quota.startswith("sqlite:///"):
         from llamagen_async.ratelimit.sqlite import SQLiteLedger  # noqa: PLC0415
 
         path = quota.removeprefix("sqlite:///")
-        return SQLiteLedger(path, name=name, plan=plan, speed=speed, lease=lease)
+        return SQLiteLedger(path, name=name, plan=plan, speed=speed, lease=lease, ahead=ahead)
     from llamagen_async.ratelimit.redis import RedisLedger  # noqa: PLC0415
 
-    return RedisLedger(quota, name=name, plan=plan, speed=speed, lease=lease)
+    return RedisLedger(quota, name=name, plan=plan, speed=speed, lease=lease, ahead=ahead)

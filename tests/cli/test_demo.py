@@ -23,7 +23,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The demo's folder and what it printed."""
     folder = tmp_path_factory.mktemp("demo")
-    done = run("demo", "--out", "pictures", "--speed", "150", cwd=folder)
+    done = run("demo", "--out", "pictures", "--speed", "300", cwd=folder)
     assert done.stderr == ""
     assert done.returncode == 0, done.stdout
     return folder / "pictures", done.stdout
@@ -113,7 +113,7 @@ def test_a_browser_shows_the_page_narrow_without_scrolling_sideways(
 def test_the_demo_plan_does_what_a_day_allows(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["demo", "--plan", "demo", "--json", "--speed", "240", "--out", str(tmp_path / "d")]
+    argv = ["demo", "--plan", "demo", "--json", "--speed", "600", "--out", str(tmp_path / "d")]
     assert run_here(argv) == 0
     out, err = capfd.readouterr()
     assert err == ""
@@ -122,3 +122,14 @@ def test_the_demo_plan_does_what_a_day_allows(
     assert score["requests"] <= 15
     assert score["done"] >= 5
     assert score["done"] + score["unaffordable"] == 12
+
+
+def test_the_demo_can_ask_the_sandbox_for_its_plan(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llamagen_async.cli.demo.DEMO_STORIES", DEMO_STORIES[:1])
+    argv = ["demo", "--plan", "auto", "--json", "--speed", "600", "--out", str(tmp_path / "d")]
+    assert run_here(argv) == 0
+    score = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert (score["done"], score["refused"]) == (1, 0)
+    assert score["busiest"].endswith("of 10 per minute")
