@@ -26,6 +26,7 @@ from llamagen_async.ratelimit import (
 )
 from llamagen_async.scheduling import RequestReport
 from llamagen_async.transport import HTTPTransport, Transport, normalize_base_url
+from llamagen_async.validation import positive_number, whole_number
 
 __all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient"]
 
@@ -78,6 +79,8 @@ class LlamaGenClient:
             `"sqlite:///path"` this machine, `"redis://host:6379/0"` any number of hosts.
         on_store_failure: What to do while that store is away: `"local"` goes on at an eighth of the
             plan's limits, `"raise"` raises `QuotaStoreError` instead of sending.
+        polling: Seconds between two checks of the same generation, at least; 1 if not given. When
+            to check is learned from how long generations take; this only bounds it.
         timeout: Seconds that one request may take, at most 600.
         max_retries: How often a request that failed is repeated, where repeating is safe.
         session: An aiohttp session of yours to use; it is not closed.
@@ -99,6 +102,7 @@ class LlamaGenClient:
         base_url: str | None = None,
         quota: str | None = None,
         on_store_failure: OnStoreFailure = "local",
+        polling: float | None = None,
         timeout: float = 30.0,
         max_retries: int = 4,
         session: aiohttp.ClientSession | None = None,
@@ -117,9 +121,12 @@ class LlamaGenClient:
             or os.environ.get("LLAMAGEN_BASE_URL")
             or DEFAULT_BASE_URL
         )
-        self._timeout = _checked_timeout(timeout)
-        self._max_retries = _checked_retries(max_retries)
+        self._timeout = positive_number(
+            "timeout", timeout, at_most=_LONGEST_TIMEOUT, unit=" of seconds"
+        )
+        self._max_retries = whole_number("max_retries", max_retries, at_least=0)
         self._session = session
+        self._polling = None if polling is None else positive_number("polling", polling)
         self._on_request = on_request
         self._on_store_failure: OnStoreFailure = _checked_choice(on_store_failure)
         self._transport = transport
@@ -202,6 +209,7 @@ class LlamaGenClient:
                 self._clock,
                 assets=http,
                 max_retries=self._max_retries,
+                polling=self._polling,
                 detect_plan=self._detect_plan,
                 on_request=self._on_request,
             )
@@ -227,25 +235,7 @@ def _checked_key(key: str | None) -> str:
     return key
 
 
-def _checked_timeout(timeout: object) -> float:
-    if (
-        isinstance(timeout, bool)
-        or not isinstance(timeout, int | float)
-        or not 0 < timeout <= _LONGEST_TIMEOUT
-    ):
-        raise InvalidRequestError(
-            "timeout", timeout, f"seconds for one request, up to {_LONGEST_TIMEOUT:g}"
-        )
-    return float(timeout)
-
-
 def _checked_choice(choice: OnStoreFailure) -> OnStoreFailure:
     if choice not in ("local", "raise"):
         raise InvalidRequestError("on_store_failure", choice, "'local' or 'raise'")
     return choice
-
-
-def _checked_retries(number: object) -> int:
-    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        raise InvalidRequestError("max_retries", number, "a whole number of at least 0")
-    return number

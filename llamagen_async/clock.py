@@ -12,19 +12,13 @@ import math
 
 import attrs
 
-from llamagen_async.errors import InvalidRequestError
+from llamagen_async.validation import positive_number
 
 __all__ = ["Clock"]
 
 
 def _positive(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or value <= 0
-    ):
-        raise InvalidRequestError(attribute.name, value, "a number greater than 0")
+    positive_number(attribute.name, value)
 
 
 @attrs.frozen

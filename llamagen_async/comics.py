@@ -16,6 +16,7 @@ from llamagen_async.operations import Operations
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
 from llamagen_async.transport import APIRequest
+from llamagen_async.validation import positive_number, whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
 
@@ -87,7 +88,9 @@ class Comics:
         """
         picked = {"page": page, "panel": panel}
         params = {
-            name: str(_index(name, value)) for name, value in picked.items() if value is not None
+            name: str(whole_number(name, value, at_least=0))
+            for name, value in picked.items()
+            if value is not None
         }
         request = _status_request(id, params)
         name = f"{id}?{params}"
@@ -109,7 +112,7 @@ class Comics:
             GenerationFailedError: It ended without a comic; the error carries the generation.
             WaitTimeoutError: Time is up; the generation goes on, the error carries the id.
         """
-        _check_timeout(timeout)
+        positive_number("timeout", timeout, unit=" of seconds")
         request = _status_request(id)
         return await self._operations().wait(id, request, ComicGeneration.parse, timeout=timeout)
 
@@ -132,7 +135,7 @@ class Comics:
         Raises:
             LlamaGenError: As `create` and `wait_for_completion`.
         """
-        _check_timeout(timeout)
+        positive_number("timeout", timeout, unit=" of seconds")
         comic = await self._create(
             _request(prompt, fields),
             urgent=True,
@@ -165,7 +168,7 @@ class Comics:
             timeout: Seconds to wait for each comic's end, once it was accepted.
             wait_for_quota: Wait for tomorrow's quota instead of giving the rest back unsent.
         """
-        _check_timeout(timeout)
+        positive_number("timeout", timeout, unit=" of seconds")
 
         async def create(
             request: ComicRequest,
@@ -263,14 +266,3 @@ def _status_request(id_: object, params: Mapping[str, str] | None = None) -> API
         raise InvalidRequestError("id", id_, "the id of a generation")
     path = f"{_PATH}/{quote(id_, safe='')}"
     return APIRequest(RequestKind.STATUS, "GET", path, params=params or None)
-
-
-def _index(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidRequestError(name, value, "a whole number of at least 0")
-    return value
-
-
-def _check_timeout(timeout: object) -> None:
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-        raise InvalidRequestError("timeout", timeout, "a number of seconds greater than 0")

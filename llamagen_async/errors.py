@@ -30,14 +30,13 @@ No error holds the API key, nor the headers in which it travels.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import attrs
 
-if TYPE_CHECKING:
-    from llamagen_async.models import Animation, ComicGeneration
-    from llamagen_async.plans import RateLimit
-    from llamagen_async.requests import ComicRequest
+from llamagen_async.models import Animation, ComicGeneration
+from llamagen_async.plans import RateLimit
+from llamagen_async.requests import ComicRequest
+from llamagen_async.validation import InvalidRequestError, LlamaGenError
 
 __all__ = [
     "APIConnectionError",
@@ -61,33 +60,6 @@ __all__ = [
     "WaitTimeoutError",
     "WebhookSignatureError",
 ]
-
-_SHOWN = 80
-"""How many characters of a given value a message repeats."""
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
-
-
-class LlamaGenError(Exception):
-    """The root of the tree: catches everything this package raises on purpose."""
-
-
-@attrs.define(auto_exc=True, slots=False, eq=False)
-class InvalidRequestError(LlamaGenError, ValueError):
-    """An argument is not allowed. Nothing was sent and nothing was spent."""
-
-    field: str
-    """The name of the argument."""
-    value: object
-    """What was given."""
-    allowed: str
-    """What is allowed, in words."""
-
-    def __str__(self) -> str:
-        return f"{self.field}: got {_shown(self.value)}, allowed is {self.allowed}"
 
 
 @attrs.define(auto_exc=True, slots=False, eq=False)

@@ -52,6 +52,7 @@ class Operations:
         limiter: Hands out the slots.
         clock: The server's clock.
         max_retries: How often a failed request is repeated, where that is safe.
+        polling: Seconds between two checks of the same generation, at least.
         detect_plan: Ask the server for the plan before anything else is sent.
         on_request: Told of each request once it has ended.
     """
@@ -64,6 +65,7 @@ class Operations:
         *,
         assets: AssetSource,
         max_retries: int,
+        polling: float | None = None,
         detect_plan: bool = False,
         on_request: Callable[[RequestReport], None] | None = None,
     ) -> None:
@@ -72,7 +74,9 @@ class Operations:
         self.limiter = limiter
         self.clock = clock
         self.max_retries = max_retries
-        self.poller = Poller(limiter, clock, max_retries=max_retries, on_request=on_request)
+        self.poller = Poller(
+            limiter, clock, max_retries=max_retries, polling=polling, on_request=on_request
+        )
         self._detection: asyncio.Task[None] | None = None
         self._plan_known = not detect_plan
 

@@ -11,13 +11,12 @@ assume that they do. Whoever learns otherwise makes a plan with another `metered
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Iterable
 from typing import ClassVar, Final
 
 import attrs
 
-from llamagen_async.errors import InvalidRequestError
+from llamagen_async.validation import InvalidRequestError, positive_number, whole_number
 
 __all__ = ["DAY", "HOUR", "MINUTE", "Plan", "RateLimit", "RequestKind"]
 
@@ -57,18 +56,11 @@ _BILLED: Final = frozenset({RequestKind.CREATE, RequestKind.CONTINUE, RequestKin
 
 
 def _positive_int(_instance: object, attribute: attrs.Attribute[int], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidRequestError(attribute.name, value, "a whole number of at least 1")
+    whole_number(attribute.name, value, at_least=1)
 
 
 def _positive_seconds(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or value <= 0
-    ):
-        raise InvalidRequestError(attribute.name, value, "a number of seconds greater than 0")
+    positive_number(attribute.name, value, unit=" of seconds")
 
 
 @attrs.frozen

@@ -14,7 +14,7 @@ from typing import Any, Final, Self, TypedDict, cast
 
 import attrs
 
-from llamagen_async.errors import InvalidRequestError
+from llamagen_async.validation import InvalidRequestError
 
 __all__ = ["SIZES", "ComicFields", "ComicRequest", "Pagination"]
 

@@ -148,6 +148,7 @@ def simulated_client(
     seed: int = 0,
     timeout: float = 30.0,
     max_retries: int = 4,
+    polling: float | None = None,
 ) -> LlamaGenClient:
     """Return a client whose requests reach `service` without a network.
 
@@ -161,6 +162,7 @@ def simulated_client(
         seed: Of the latencies.
         timeout: Seconds after which a request is given up.
         max_retries: How often a request that failed is repeated, where repeating is safe.
+        polling: Seconds between two checks of the same generation, at least.
     """
     plan = Plan.parse(plan)
     key = api_key or (DEMO_KEY if plan == Plan.DEMO else PAID_KEY)
@@ -169,5 +171,6 @@ def simulated_client(
         plan=plan,
         base_url=f"https://simulation-{next(_numbers)}.invalid",
         max_retries=max_retries,
+        polling=polling,
         transport=SimulatedTransport(service, key, latency=latency, seed=seed, timeout=timeout),
     )

@@ -53,6 +53,7 @@ class Poller:
         limiter: Hands out the slots.
         clock: The server's clock.
         max_retries: How many checks in a row may fail before whoever waits is told.
+        polling: Seconds between two checks of the same generation, at least.
         on_request: Told of each request once it has ended.
     """
 
@@ -62,13 +63,14 @@ class Poller:
         clock: Clock,
         *,
         max_retries: int,
+        polling: float | None = None,
         on_request: Callable[[RequestReport], None] | None = None,
     ) -> None:
         self.finished = 0
         """How many generations were seen to end."""
         self._clock = clock
         self._max_retries = max_retries
-        self._watches = Watches(DurationForecast())
+        self._watches = Watches(DurationForecast(), least_interval=polling)
         self._waiters: dict[str, list[_Waiter]] = {}
         self._reads: dict[str, asyncio.Task[Generation]] = {}
         self.dispatcher = Dispatcher(limiter, self._watches, clock, self, on_request)

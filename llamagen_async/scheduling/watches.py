@@ -65,8 +65,9 @@ class Watch:
 class Watches:
     """All generations of one client that are waited for."""
 
-    def __init__(self, forecast: DurationForecast) -> None:
+    def __init__(self, forecast: DurationForecast, *, least_interval: float | None = None) -> None:
         self.forecast = forecast
+        self._least_interval = _LEAST_INTERVAL if least_interval is None else least_interval
         self._watches: dict[str, Watch] = {}
         self._accepted: dict[str, float] = {}
         """When each generation that nobody waits for yet was accepted."""
@@ -142,7 +143,8 @@ class Watches:
             self.forecast.observe(watch.not_done_at, max(watch.age(now), watch.not_done_at))
         else:
             watch.not_done_at = max(watch.not_done_at, watch.age(looked_at))
-            watch.not_before = looked_at + max(_LEAST_INTERVAL, _LEAST_SHARE * watch.not_done_at)
+            pause = max(self._least_interval, _LEAST_SHARE * watch.not_done_at)
+            watch.not_before = looked_at + pause
 
     def chance(self, watch: Watch, now: float, *, economize: bool = False) -> float:
         """Return what a check sent now is worth; 0 if none may be sent.

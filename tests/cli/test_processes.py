@@ -14,7 +14,7 @@ import pytest
 
 from cli.conftest import Call
 from cli.support import SPEED, connection, lines_until, run, sandbox_thread, started
-from llamagen_async.sandbox import SandboxService
+from llamagen_async.sandbox import Durations, SandboxService
 
 FAST = ("--speed", SPEED)
 SMALL = '"size": "512x768", "fix_panel_num": 1'
@@ -176,7 +176,7 @@ def test_a_failed_comic_gives_its_reason(tmp_path: Path, call: Call) -> None:
 
 @needs_posix
 def test_ctrl_c_stops_at_once_and_loses_nothing(server: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "stories.jsonl").write_text(many(40), encoding="utf-8")
+    (tmp_path / "stories.jsonl").write_text(many(20), encoding="utf-8")
     argv = ("batch", "stories.jsonl", *FAST)
     with started(*argv, cwd=tmp_path, env=connection(server)) as process:
         lines_until(process, " done ")
@@ -192,10 +192,43 @@ def test_ctrl_c_stops_at_once_and_loses_nothing(server: dict[str, Any], tmp_path
     folder = tmp_path / "comics"
     assert not list(folder.glob(".*"))
     results = json_lines((folder / "results.jsonl").read_text(encoding="utf-8"))
-    assert len(results) == 40
+    assert len(results) == 20
     running = [one["id"] for one in results if one["state"] == "running"]
     assert running
     assert all(f"llamagen-async status {id_} --out comics" in err for id_ in running)
+
+
+@needs_posix
+def test_ctrl_c_while_one_comic_is_drawn_says_its_id(tmp_path: Path) -> None:
+    slow = SandboxService(durations=Durations.constant(9000.0))
+    with (
+        sandbox_thread(slow) as server,
+        started("generate", "a cat", *FAST, cwd=tmp_path, env=connection(server)) as process,
+    ):
+        id_ = lines_until(process, "accepted")[-1].split()[0]
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=5)
+    assert process.returncode == 130
+    assert err == (
+        "llamagen-async generate: interrupted; it goes on at the server: "
+        f"llamagen-async status {id_}\n"
+    )
+
+
+@needs_posix
+def test_ctrl_c_while_the_create_is_on_its_way_waits_for_the_id(tmp_path: Path) -> None:
+    service = SandboxService()
+    with (
+        sandbox_thread(service, latency=(150.0, 150.0)) as server,
+        started("generate", "a cat", *FAST, cwd=tmp_path, env=connection(server)) as process,
+    ):
+        while not service.stats(0.0)["generations"]:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=5)
+    assert (process.returncode, out) == (130, "")
+    assert "already accepted: create cmc_" in err.splitlines()[0]
+    assert "the id stands above" in err.splitlines()[1]
 
 
 @needs_posix

@@ -85,3 +85,15 @@ def test_a_wait_that_a_check_could_end_runs_its_time() -> None:
             assert now() == 100
 
     run(main())
+
+
+def test_polling_bounds_how_often_a_generation_is_looked_at() -> None:
+    """No two checks of one comic are closer than was asked for."""
+    sandbox = SandboxService(durations=Durations.constant(300))
+
+    async def main() -> int:
+        async with simulated_client(sandbox, polling=40) as client:
+            await client.comics.create_and_wait("a")
+            return client.stats().requests["status"]
+
+    assert run(main()) <= 300 / 40 + 1
