@@ -61,6 +61,8 @@ class Comics:
             SubmissionUncertainError: The answer was lost; it may have been accepted and charged.
             APIError: The server refused it.
         """
+        if max_wait is not None:
+            positive_number("max_wait", max_wait, unit=" of seconds")
         return await self._create(
             _request(prompt, fields),
             urgent=True,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Final
 
 import click
 
 from llamagen_async._version import __version__
-from llamagen_async.cli.batch import batch
-from llamagen_async.cli.demo import demo
 from llamagen_async.cli.errors import (
     ALL_DONE,
     FAILED,
@@ -23,18 +22,44 @@ from llamagen_async.cli.errors import (
     exit_status,
     sentence,
 )
-from llamagen_async.cli.limits import limits, usage
-from llamagen_async.cli.sandbox import sandbox
-from llamagen_async.cli.single import generate, status
 from llamagen_async.cli.text import one_line
 from llamagen_async.errors import LlamaGenError
 
 __all__ = ["cli", "run"]
 
 _NAME: Final = "llamagen-async"
+_COMMANDS: Final[Mapping[str, str]] = {
+    "demo": "demo",
+    "generate": "single",
+    "batch": "batch",
+    "status": "single",
+    "usage": "limits",
+    "limits": "limits",
+    "sandbox": "sandbox",
+}
+"""Every command, in the order of the help, and the module that it is in."""
+
+
+class _Commands(click.Group):
+    """Loads a command when it is called: a status check needs no sandbox."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click asks so
+        return list(_COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click asks so
+        cmd_name: str,
+    ) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"llamagen_async.cli.{_COMMANDS[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
 
 
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit status: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted.",
 )
@@ -44,10 +69,6 @@ def cli() -> None:
 
     Start with `llamagen-async demo`: it needs no key and costs nothing.
     """
-
-
-for _command in (demo, generate, batch, status, usage, limits, sandbox):
-    cli.add_command(_command)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -75,7 +96,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _called(argv: Sequence[str]) -> str:
-    command = next((word for word in argv if word in cli.commands), "")
+    command = next((word for word in argv if word in _COMMANDS), "")
     return f"{_NAME} {command}".strip()
 
 

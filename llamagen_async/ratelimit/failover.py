@@ -5,8 +5,8 @@ itself an eighth of each short window (at least one request), and begins with th
 as if the others had just used them up. What it sends meanwhile is reported to the store as soon as
 it is back. With `"raise"` a request that needs a slot raises `QuotaStoreError`.
 
-The store is asked again every few seconds, by whoever needs a slot; nobody waits for it longer
-than one operation may take.
+The store is asked again every few seconds, by whoever needs a slot or has sent a request; nobody
+waits for it longer than one operation may take.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ _T = TypeVar("_T")
 _SHARE: Final = 8
 """A process that is on its own keeps to the plan's limits divided by this."""
 _ASK_AGAIN: Final = 3.0
-"""Real seconds between two attempts to reach the store."""
+"""Real seconds between two attempts to reach the store, at most."""
+_ASKS_EACH_WINDOW: Final = 20
+"""How often it is tried in one window at least: a store that is back must not be overlooked."""
 
 
 @attrs.define(eq=False)
@@ -126,6 +128,8 @@ class FailoverLedger:
             self._unreported += 1
             if self._local is not None:
                 await self._local.commit(grant, outcome)
+            # At once, whoever needs a slot next: a store that is back must not miss it.
+            await self._report()
             return
         try:
             await self._store.commit(grant, outcome)
@@ -188,6 +192,14 @@ class FailoverLedger:
             _logger.warning("the store of spent requests is back")
         return result
 
+    async def _report(self) -> None:
+        number, self._unreported = self._unreported, 0
+        try:
+            await self._store.record(number)
+        except StoreError as error:
+            self._unreported += number
+            await self._leave_store(error)
+
     async def _on_its_own(
         self, local: MemoryLedger, instead: Callable[[MemoryLedger], Awaitable[_T]]
     ) -> _T:
@@ -199,7 +211,8 @@ class FailoverLedger:
         return await instead(local)
 
     async def _leave_store(self, error: StoreError) -> MemoryLedger:
-        self._ask_store_at = self._clock.now() + _ASK_AGAIN * self._clock.speed
+        pause = min(_ASK_AGAIN * self._clock.speed, self._plan.rate.per / _ASKS_EACH_WINDOW)
+        self._ask_store_at = self._clock.now() + pause
         if not self._said:
             self._said = True
             then = "requests that need it fail" if self._raises else "going on at a modest rate"

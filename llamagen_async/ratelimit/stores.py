@@ -27,7 +27,8 @@ def check_quota(quota: object) -> str | None:
     if quota is None:
         return None
     scheme, separator, rest = quota.partition("://") if isinstance(quota, str) else ("", "", "")
-    if not separator or not rest.strip("/") or scheme not in ("sqlite", "redis", "rediss", "unix"):
+    known = scheme in ("redis", "rediss", "unix") or (scheme == "sqlite" and rest[:1] == "/")
+    if not separator or not rest.strip("/") or not known:
         shown = f"{scheme}://..." if separator else type(quota).__name__
         raise InvalidRequestError("quota", shown, _ALLOWED)
     return str(quota)

@@ -27,7 +27,7 @@ from llamagen_async.errors import (
     RateLimitError,
     SubmissionUncertainError,
 )
-from llamagen_async.plans import RateLimit, RequestKind
+from llamagen_async.plans import HOUR, RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter, Slot
 from llamagen_async.scheduling.jobs import Job, JobQueue
 from llamagen_async.scheduling.policy import (
@@ -433,19 +433,25 @@ class Dispatcher:
         """Tell those who would wait longer than they may, now that the wait is known."""
         self._tell_impatient()
         until, limit = self._limiter.blocked_until, self._limiter.blocked_by
-        if until is not None and limit is not None:
+        if until is not None:
+            limit = limit or self._limiter.plan.rate
             self._listener.blocked(until, self._error(limit, until - self._clock.now()))
 
     def _tell_impatient(self) -> None:
         until, limit = self._limiter.blocked_until, self._limiter.blocked_by
-        if until is None or all(job.max_wait is None for job in self._queue):
+        if until is None:
             return
-        rate = self._limiter.plan.rate
+        rate, now = self._limiter.plan.rate, self._clock.now()
+        # A server that asks for hours is as good as a quota that is used up.
+        paused_long = limit is None and until - now > HOUR
+        if not paused_long and all(job.max_wait is None for job in self._queue):
+            return
         for place, job in enumerate(self._queue):
             # A lower bound: no more than `rate.limit` slots come back in one window.
-            wait = until + place // rate.limit * rate.per - job.since
-            if job.max_wait is not None and wait > job.max_wait:
-                job.fail(self._error(limit or rate, wait + job.since - self._clock.now()))
+            at = until + place // rate.limit * rate.per
+            too_long = job.max_wait is not None and at - job.since > job.max_wait
+            if too_long or (paused_long and not job.wait_for_quota):
+                job.fail(self._error(limit or rate, at - now))
 
     async def _exhausted(self, *, position: int) -> QuotaExhaustedError:
         projected = await self._limiter.projected(position)

@@ -75,10 +75,13 @@ def sandbox(cwd: Path, *args: str) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def sandbox_thread(
-    service: SandboxService | None = None, *, latency: tuple[float, float] = (0.0, 0.0)
+    service: SandboxService | None = None,
+    *,
+    speed: str = SPEED,
+    latency: tuple[float, float] = (0.0, 0.0),
 ) -> Iterator[dict[str, Any]]:
     """Run a sandbox in a thread: for tests to which it is no matter, and quicker to start."""
-    server = SandboxServer(service or SandboxService(), speed=float(SPEED), latency=latency)
+    server = SandboxServer(service or SandboxService(), speed=float(speed), latency=latency)
     ready, stop = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
 

@@ -111,8 +111,10 @@ def test_a_browser_shows_the_page_narrow_without_scrolling_sideways(
 
 
 def test_the_demo_plan_does_what_a_day_allows(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    quickly_drawn = [{"prompt": "a cat", "fix_panel_num": 1, "size": "512x768"}] * 12
+    monkeypatch.setattr("llamagen_async.cli.demo.DEMO_STORIES", quickly_drawn)
     argv = ["demo", "--plan", "demo", "--json", "--speed", "600", "--out", str(tmp_path / "d")]
     assert run_here(argv) == 0
     out, err = capfd.readouterr()

@@ -120,9 +120,9 @@ def test_no_credits_leaves_the_rest_ready_to_be_sent(
 
 def test_the_demo_plan_says_what_today_pays_for(tmp_path: Path, call: Call) -> None:
     (tmp_path / "stories.jsonl").write_text(many(10), encoding="utf-8")
-    with sandbox_thread() as server:
+    with sandbox_thread(speed="900") as server:
         env = connection(server, "sandbox-demo")
-        done = call("batch", "stories.jsonl", *FAST, env=env)
+        done = call("batch", "stories.jsonl", "--speed", "900", env=env)
     assert done.returncode == 1
     assert "pays for about 6 comics" in done.stdout
     assert done.stderr.count("\n") == 1
@@ -186,7 +186,7 @@ def test_ctrl_c_stops_at_once_and_loses_nothing(server: dict[str, Any], tmp_path
         out, err = process.communicate(timeout=5)
         took = time.monotonic() - began
     assert process.returncode == 130
-    assert took < 2
+    assert took < 4  # a second of it is for creates on their way
     assert "Traceback" not in out + err
     assert err.startswith("llamagen-async batch: interrupted: ")
     folder = tmp_path / "comics"

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -41,7 +42,7 @@ def complaint(capfd: pytest.CaptureFixture[str]) -> str:
     return err
 
 
-@pytest.mark.parametrize("command", ["", *cli.commands])
+@pytest.mark.parametrize("command", ["", *cli.list_commands(click.Context(cli))])
 def test_every_command_explains_itself(command: str) -> None:
     result = CliRunner().invoke(cli, [*filter(None, [command]), "--help"])
     assert result.exit_code == 0

@@ -14,8 +14,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from llamagen_async import LlamaGenClient, QuotaStoreError
 from llamagen_async.ratelimit.redis_link import RedisLink
@@ -23,7 +24,6 @@ from llamagen_async.ratelimit.sqlite_store import SQLiteStore
 
 _AGAIN: Final = 0.02
 """Real seconds after which a request is asked for again that the store's absence has stopped."""
-_T = TypeVar("_T")
 
 
 class Worker:
@@ -58,10 +58,10 @@ class Worker:
     async def _work(self) -> None:
         while self._todo:
             name = self._todo.popleft() or await self._created()
-            await self._answered("check", lambda name=name: self._client.comics.get(name))
+            await self._answered("check", partial(self._client.comics.get, name))
 
     async def _created(self) -> str:
-        return await self._answered("create", lambda: self._client.comics.create("a cat"))
+        return await self._answered("create", partial(self._client.comics.create, "a cat"))
 
     async def _answered(self, what: str, send: Callable[[], Awaitable[Any]]) -> str:
         while True:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from llamagen_async import Plan, QuotaExhaustedError, RateLimit, WaitTimeoutError
+from llamagen_async import (
+    InvalidRequestError,
+    Plan,
+    QuotaExhaustedError,
+    RateLimit,
+    RequestKind,
+    WaitTimeoutError,
+)
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxService
 from llamagen_async.simulation import run, simulated_client
 
@@ -97,3 +105,33 @@ def test_polling_bounds_how_often_a_generation_is_looked_at() -> None:
             return client.stats().requests["status"]
 
     assert run(main()) <= 300 / 40 + 1
+
+
+def test_a_server_that_asks_for_hours_is_not_waited_for_silently() -> None:
+    """The next create is told at once; with `wait_for_quota` it waits that long."""
+    sandbox = SandboxService()
+
+    async def main() -> None:
+        async with simulated_client(sandbox) as client:
+            limiter = client._open().limiter
+            slot = await limiter.acquire(RequestKind.STATUS)
+            await slot.commit(refused=True, retry_after=5 * 3600)
+            with pytest.raises(QuotaExhaustedError) as caught:
+                await client.comics.create("a")
+            assert caught.value.wait == pytest.approx(5 * 3600)
+            await client.comics.create("b", wait_for_quota=True)
+            assert now() == 5 * 3600
+
+    run(main())
+
+
+@pytest.mark.parametrize("max_wait", [0, -1, float("nan"), "soon", True])
+def test_a_wait_that_is_no_number_is_refused(max_wait: Any) -> None:
+    """Before a request is spent."""
+
+    async def main() -> None:
+        async with simulated_client(service()) as client:
+            with pytest.raises(InvalidRequestError, match="max_wait"):
+                await client.comics.create("a", max_wait=max_wait)
+
+    run(main())
