@@ -221,7 +221,9 @@ class FailoverLedger:
             plan = modest(self._plan)
             self._local = MemoryLedger(plan, self._clock.now, lease=self._lease)
             short = [limit.limit for limit in plan.limits if limit not in plan.quotas]
-            await self._local.record(max(short, default=0))
+            # Held, not spent: what the others have sent may still be on its way.
+            for number in range(max(short, default=0)):
+                await self._local.reserve(f"others {number}")
         return self._local
 
     async def _reserve_locally(self, local: MemoryLedger, ticket: str) -> Grant | Refusal:

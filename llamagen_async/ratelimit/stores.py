@@ -12,7 +12,7 @@ __all__ = ["check_quota", "open_store"]
 
 _AHEAD: Final = 3.0
 """Seconds of the server's clock by which a store gives a slot before it is back, at least."""
-_REAL_AHEAD: Final = 0.02
+_REAL_AHEAD: Final = 0.05
 """The same in real seconds."""
 _ALLOWED: Final = "'sqlite:///PATH', 'redis://HOST:PORT/DB', 'rediss://HOST:PORT/DB' or None"
 
