@@ -41,7 +41,8 @@ from pyrate_limiter import Limiter as PyrateLimiter
 
 from llamagen_async import Plan, RateLimit, RequestKind
 from llamagen_async.clock import Clock
-from llamagen_async.ratelimit import Grant, Ledger, Limiter, MemoryLedger, Outcome
+from llamagen_async.ratelimit import Grant, Ledger, Limiter, MemoryLedger
+from llamagen_async.ratelimit.ledger import ANSWERED
 from llamagen_async.ratelimit.redis import RedisLedger
 from llamagen_async.ratelimit.sqlite import SQLiteLedger
 from llamagen_async.simulation import run
@@ -49,7 +50,6 @@ from llamagen_async.simulation import run
 RESULTS: Final = Path(__file__).parent / "results"
 WIDE: Final = Plan("wide", limits=RateLimit(1_000_000, per=60))
 STATUS: Final = RequestKind.STATUS
-ANSWERED: Final = Outcome()
 
 Once = Callable[[], Awaitable[None]]
 

@@ -36,6 +36,7 @@ from typing import Any, Final
 
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.ledger import (
+    ANSWERED,
     Grant,
     LimitsSnapshot,
     LimitState,
@@ -151,7 +152,20 @@ class RedisLedger:
         await self._courier.ask("leave", ticket=ticket)
 
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
-        """Spend the slot; pause everyone if the server refused the request."""
+        """Spend the slot; pause everyone if the server refused the request.
+
+        A plain answer is told without waiting for the store: nothing depends on when it hears of
+        it, and it travels together with the next question. If it can't be told now, it is later.
+        """
+        if outcome is ANSWERED:
+            self._courier.tell(
+                "commit",
+                slot=grant.slot,
+                granted_at=grant.granted_at,
+                took_last=grant.took_last,
+                refused=False,
+            )
+            return
         report: dict[str, Any] = {"refused": outcome.refused}
         if outcome.retry_after is not None:
             report["retry_after"] = outcome.retry_after

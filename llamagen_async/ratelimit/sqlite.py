@@ -31,6 +31,7 @@ from typing import Any, Final, TypeVar
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.account import Account
 from llamagen_async.ratelimit.ledger import (
+    ANSWERED,
     Grant,
     LimitsSnapshot,
     Outcome,
@@ -123,7 +124,19 @@ class SQLiteLedger:
         await self._run(lambda account, _plan, _now: account.leave(ticket), notify=True)
 
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
-        """Spend the slot; pause everyone if the server refused the request."""
+        """Spend the slot; pause everyone if the server refused the request.
+
+        A plain answer is written without being waited for: nothing depends on when it is there,
+        and the thread does it before whatever is asked next.
+        """
+        if outcome is ANSWERED:
+            job = self._submit(
+                lambda account, plan, now: settle(account, plan, grant, outcome, now),
+                write=True,
+                notify=False,
+            )
+            job.add_done_callback(_report)
+            return
         await self._run(lambda account, plan, now: settle(account, plan, grant, outcome, now))
 
     async def give_back(self, grant: Grant) -> None:
