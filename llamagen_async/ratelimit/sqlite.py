@@ -48,6 +48,8 @@ __all__ = ["SQLiteLedger"]
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
+_MOMENT: Final = 0.002
+"""Real seconds that an answer waits to be written together with something else."""
 _LOCK_SHARE: Final = 0.8
 """How much of an operation's time may pass in waiting for other processes."""
 
@@ -102,6 +104,8 @@ class SQLiteLedger:
         self._store: SQLiteStore | None = None
         self._closed = False
         self._listeners: list[Callable[[], None]] = []
+        self._answered: list[Grant] = []
+        """Slots whose answers are still to be written."""
 
     def __repr__(self) -> str:
         return f"SQLiteLedger({str(self._path)!r}, {self._plan.name})"
@@ -126,16 +130,15 @@ class SQLiteLedger:
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
         """Spend the slot; pause everyone if the server refused the request.
 
-        A plain answer is written without being waited for: nothing depends on when it is there,
-        and the thread does it before whatever is asked next.
+        A plain answer is written without being waited for, together with what is asked next or a
+        moment later: nothing depends on when it is there, and until then its slot counts as held.
         """
         if outcome is ANSWERED:
-            job = self._submit(
-                lambda account, plan, now: settle(account, plan, grant, outcome, now),
-                write=True,
-                notify=False,
-            )
-            job.add_done_callback(_report)
+            with self._guard:
+                self._answered.append(grant)
+                first = len(self._answered) == 1
+            if first:
+                asyncio.get_running_loop().call_later(_MOMENT, self._flush)
             return
         await self._run(lambda account, plan, now: settle(account, plan, grant, outcome, now))
 
@@ -176,6 +179,7 @@ class SQLiteLedger:
 
     async def aclose(self) -> None:
         """Wait for what is running, close the file and end the thread."""
+        self._flush()
         closed: SQLiteStore | None = None
         while True:
             with self._guard:
@@ -219,6 +223,11 @@ class SQLiteLedger:
             )
         return job.result()
 
+    def _flush(self) -> None:
+        """Write what was answered, unless that has been done with something else."""
+        if self._answered:
+            self._submit(_nothing, write=True, notify=False).add_done_callback(_report)
+
     def _undo(self, ticket: str, job: Future[Grant | Refusal]) -> None:
         """Give back what `job` gets, or already got."""
 
@@ -245,7 +254,22 @@ class SQLiteLedger:
             if after is not None:
                 # One thread does first things first; but `aclose` may have replaced it.
                 wait_for((after,))
-            answer = store.run(self._plan, operation, write=write, deadline=deadline)
+            with self._guard:
+                answered, self._answered = self._answered, []
+
+            def together(account: Account, plan: Plan, now: float) -> _T:
+                for grant in answered:
+                    settle(account, plan, grant, ANSWERED, now)
+                return operation(account, plan, now)
+
+            try:
+                answer = store.run(
+                    self._plan, together, write=write or bool(answered), deadline=deadline
+                )
+            except BaseException:
+                with self._guard:
+                    self._answered[:0] = answered
+                raise
             if notify:
                 for changed in self._listeners:
                     changed()
@@ -261,6 +285,10 @@ class SQLiteLedger:
             if self._closed:
                 store.end()
             return job
+
+
+def _nothing(_account: Account, _plan: Plan, _now: float) -> None:
+    """Change nothing: what was answered is written all the same."""
 
 
 def _wake(loop: asyncio.AbstractEventLoop, arrived: asyncio.Future[None], _: Future[Any]) -> None:
