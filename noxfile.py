@@ -53,6 +53,9 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
+    if session.python != PYTHONS[-1] and "CI" in os.environ:
+        session.run("pytest", "--numprocesses=auto")  # one measurement is enough
+        return
     with tempfile.TemporaryDirectory() as folder:
         env = {"COVERAGE_FILE": str(Path(folder, "coverage"))}
         session.run(

@@ -1,4 +1,4 @@
-"""The README does what it says: its code runs as printed, its commands are the ones that CI uses."""
+"""The README does what it says: its code runs as printed, its commands are those of CI."""
 
 from __future__ import annotations
 
