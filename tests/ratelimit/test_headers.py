@@ -1,4 +1,4 @@
-"""What an answer's headers say about the limits, in all spellings, and nothing where they do not."""
+"""What an answer's headers say about the limits: all spellings, and nothing where they do not."""
 
 from __future__ import annotations
 
