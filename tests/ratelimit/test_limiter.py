@@ -415,3 +415,11 @@ def test_a_slot_that_the_machine_slept_through_is_not_used(monkeypatch: pytest.M
             return (await client.limits()).windows[0].used, client.stats().total
 
     assert run(main()) == (2, 1)
+
+
+@pytest.mark.parametrize("burst", [1, 2, 3])
+def test_a_token_bucket_in_virtual_time_does_not_stand_still(burst: int) -> None:
+    """Its timers fall due a rounding error early; the loop moves on all the same."""
+    plan = Plan("gentle", limits=RateLimit(10, per=60), burst=burst)
+    times = run_with(lambda limiter: grants(limiter, 40, lambda: 1.7), plan)
+    assert len(times) == 40
