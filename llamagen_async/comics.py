@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Unpack
 from urllib.parse import quote
@@ -174,9 +174,9 @@ class Comics:
 
         async def create(
             request: ComicRequest,
-            sending: Callable[[], None],
-            unsent: Callable[[], None],
-            accepted: Callable[[ComicGeneration], None],
+            sending: Callable[[], Awaitable[None]],
+            unsent: Callable[[], Awaitable[None]],
+            accepted: Callable[[ComicGeneration], Awaitable[None]],
         ) -> ComicGeneration:
             return await self._create(
                 request,
@@ -229,17 +229,17 @@ class Comics:
         wait_for_quota: bool,
         will_wait: bool,
         max_wait: float | None = None,
-        sending: Callable[[], None] | None = None,
-        unsent: Callable[[], None] | None = None,
-        accepted: Callable[[ComicGeneration], None] | None = None,
+        sending: Callable[[], Awaitable[None]] | None = None,
+        unsent: Callable[[], Awaitable[None]] | None = None,
+        accepted: Callable[[ComicGeneration], Awaitable[None]] | None = None,
     ) -> ComicGeneration:
         operations = self._operations()
 
-        def remember(comic: ComicGeneration) -> None:
+        async def remember(comic: ComicGeneration) -> None:
             if not comic.is_done:
                 operations.poller.accepted(comic.id, expected=will_wait)
             if accepted is not None:
-                accepted(comic)
+                await accepted(comic)
 
         return await operations.send(
             APIRequest(RequestKind.CREATE, "POST", _PATH, json=request.to_payload()),

@@ -89,9 +89,9 @@ class Operations:
         urgent: bool = True,
         max_wait: float | None = None,
         wait_for_quota: bool = False,
-        sending: Callable[[], None] | None = None,
-        unsent: Callable[[], None] | None = None,
-        accepted: Callable[[_T], None] | None = None,
+        sending: Callable[[], Awaitable[None]] | None = None,
+        unsent: Callable[[], Awaitable[None]] | None = None,
+        accepted: Callable[[_T], Awaitable[None]] | None = None,
     ) -> _T:
         """Send a request when its turn has come and return its parsed answer.
 
@@ -103,10 +103,11 @@ class Operations:
             max_wait: Seconds that it may wait for a slot; `None` is any time within the short
                 windows.
             wait_for_quota: Wait for tomorrow's quota instead of raising.
-            sending: Told right before the request leaves.
-            unsent: Told that it did not arrive or was refused by a rate limit: it waits again.
-            accepted: Told the parsed answer before anything else happens with it, even if the
-                caller was cancelled meanwhile.
+            sending: Awaited right before the request leaves; if it raises, nothing is sent.
+            unsent: Awaited when it did not leave after all, did not arrive or was refused by a
+                rate limit: it waits again, unless the caller is gone.
+            accepted: Awaited with the parsed answer before anything else happens with it, even if
+                the caller was cancelled meanwhile.
 
         Raises:
             SubmissionUncertainError: It was billed, and its answer was lost.
@@ -115,7 +116,7 @@ class Operations:
         """
         await self._know_plan()
         dispatcher = self.poller.dispatcher
-        once = self._attempt(request, parse, sending, unsent, accepted)
+        once = self._attempt(request, parse, unsent, accepted)
         attempts = 0
 
         async def submit() -> _T:
@@ -128,6 +129,8 @@ class Operations:
                 urgent=urgent,
                 max_wait=max_wait,
                 wait_for_quota=wait_for_quota,
+                prepare=sending,
+                retract=unsent,
                 orphaned=partial(_say_orphaned, request.kind),
                 lost=partial(_say_lost, request.kind),
             )
@@ -232,24 +235,21 @@ class Operations:
         self,
         request: APIRequest,
         parse: Callable[[object], _T],
-        sending: Callable[[], None] | None,
-        unsent: Callable[[], None] | None,
-        accepted: Callable[[_T], None] | None,
+        unsent: Callable[[], Awaitable[None]] | None,
+        accepted: Callable[[_T], Awaitable[None]] | None,
     ) -> Callable[[Slot], Awaitable[_T]]:
         """Return what sends `request` once and tells how it went."""
 
         async def once(slot: Slot) -> _T:
-            if sending is not None:
-                sending()
             try:
                 answer = await self._parsed(request, parse, slot)
             except (RateLimitError, APIConnectionError) as error:
                 arrived = isinstance(error, APIConnectionError) and error.request_sent
                 if unsent is not None and not arrived:
-                    unsent()
+                    await unsent()
                 raise
             if accepted is not None:
-                accepted(answer)
+                await accepted(answer)
             return answer
 
         return once

@@ -57,9 +57,9 @@ class Create(Protocol):
     def __call__(
         self,
         request: ComicRequest,
-        sending: Callable[[], None],
-        unsent: Callable[[], None],
-        accepted: Callable[[ComicGeneration], None],
+        sending: Callable[[], Awaitable[None]],
+        unsent: Callable[[], Awaitable[None]],
+        accepted: Callable[[ComicGeneration], Awaitable[None]],
     ) -> Awaitable[ComicGeneration]:
         """Return the accepted generation.
 
@@ -269,14 +269,14 @@ class _Run:
     async def _submit(
         self, entry: _Entry, request: ComicRequest, leave_queue: Callable[[], None]
     ) -> ComicGeneration:
-        def sending() -> None:
+        async def sending() -> None:
             entry.state = BatchState.SENDING
             leave_queue()
 
-        def unsent() -> None:
+        async def unsent() -> None:
             entry.state = BatchState.QUEUED
 
-        def accepted(comic: ComicGeneration) -> None:
+        async def accepted(comic: ComicGeneration) -> None:
             entry.state, entry.generation = BatchState.RUNNING, comic
 
         if self._fatal is not None:

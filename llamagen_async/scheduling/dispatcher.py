@@ -161,6 +161,8 @@ class Dispatcher:
         urgent: bool = True,
         max_wait: float | None = None,
         wait_for_quota: bool = False,
+        prepare: Callable[[], Awaitable[None]] | None = None,
+        retract: Callable[[], Awaitable[None]] | None = None,
         orphaned: Callable[[Any], None] | None = None,
         lost: Callable[[BaseException], None] | None = None,
     ) -> Any:
@@ -175,6 +177,9 @@ class Dispatcher:
             max_wait: Seconds that it may wait for a slot; `None` is any time within the short
                 windows.
             wait_for_quota: Wait for tomorrow's quota instead of raising.
+            prepare: Awaited right before it is sent, each time; if it raises, nothing is sent and
+                the caller is told.
+            retract: Awaited if it was prepared and not sent after all: the caller was gone.
             orphaned: Told the result if the caller was cancelled while it was on its way.
             lost: Told the error in the same case.
 
@@ -195,6 +200,8 @@ class Dispatcher:
             urgent=urgent,
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
+            prepare=prepare,
+            retract=retract,
             orphaned=orphaned,
             lost=lost,
         )
@@ -337,6 +344,9 @@ class Dispatcher:
             await slot.commit()  # the machine slept: the lease may be over, so ask for another
             self._again(job)
             return
+        if job.prepare is not None and not await _prepared(job):
+            await slot.give_back()
+            return
         self.stats.sent[job.kind] += 1
         sent_at = self._clock.now()
         outcome = "failed"
@@ -477,6 +487,21 @@ class Dispatcher:
     @property
     def _slots_each(self) -> int:
         return 1 + self._limiter.plan.meters(RequestKind.STATUS)
+
+
+async def _prepared(job: Job) -> bool:
+    """Do what has to be done before it is sent; return whether it may be."""
+    assert job.prepare is not None
+    try:
+        await job.prepare()
+        if job.future.done() and job.retract is not None:
+            await job.retract()
+    except asyncio.CancelledError:
+        job.fail(ClientClosedError("the client was closed before the request was sent"))
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
+        job.fail(error)
+    return not job.future.done()
 
 
 def _interrupted(job: Job) -> Exception:

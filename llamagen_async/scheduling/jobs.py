@@ -37,6 +37,10 @@ class Job:
     """Seconds that it may wait for a slot; `None` is any time within the short windows."""
     wait_for_quota: bool = False
     """Whether it may wait for a long window, such as until tomorrow."""
+    prepare: Callable[[], Awaitable[None]] | None = None
+    """Awaited right before it is sent; if it raises, nothing is sent."""
+    retract: Callable[[], Awaitable[None]] | None = None
+    """Awaited if it was prepared and not sent after all, because the caller was gone."""
     orphaned: Callable[[Any], None] | None = None
     """Told the result if the caller is gone."""
     lost: Callable[[BaseException], None] | None = None
