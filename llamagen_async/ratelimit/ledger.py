@@ -7,7 +7,7 @@ loop, by the machine or by a store's server. A ledger never waits for a slot; th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -24,7 +24,7 @@ __all__ = [
     "Outcome",
     "Refusal",
     "StoreError",
-    "apply",
+    "apply_many",
     "refusal",
     "settle",
     "summarize",
@@ -112,6 +112,18 @@ class Ledger(Protocol):
         """
         ...
 
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant] | Refusal:
+        """Hold a slot for `ticket`, and up to `number - 1` more for those who come after it.
+
+        What is asked of a store for many then costs one round trip. Only `ticket` gets a place in
+        the line, if there is no slot for it; the others are granted like to somebody who asks last
+        of all.
+
+        Returns:
+            The slots, in the order of `delay`; at least one.
+        """
+        ...
+
     async def leave(self, ticket: str) -> None:
         """Give up the place in the line."""
         ...
@@ -125,6 +137,13 @@ class Ledger(Protocol):
 
     async def give_back(self, grant: Grant) -> None:
         """Report that the request never left: the slot is free again."""
+        ...
+
+    def return_unused(self, grants: Sequence[Grant]) -> None:
+        """Report that without waiting until it is known, and without failing.
+
+        A store that is away learns of it later, at the latest by the lease.
+        """
         ...
 
     async def record(self, number: int) -> None:
@@ -156,10 +175,10 @@ class Ledger(Protocol):
         ...
 
 
-def apply(account: Account, ticket: str, now: float) -> Grant | Refusal:
-    """Reserve a slot of `account` and say it in durations."""
-    answer = account.reserve(ticket, now)
-    return answer if isinstance(answer, Grant) else refusal(answer, now)
+def apply_many(account: Account, ticket: str, number: int, now: float) -> list[Grant] | Refusal:
+    """Reserve up to `number` slots of `account` and say it in durations."""
+    answer = account.reserve_many(ticket, number, now)
+    return refusal(answer, now) if isinstance(answer, Wait) else answer
 
 
 def refusal(wait: Wait, now: float) -> Refusal:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -34,6 +35,8 @@ from llamagen_async.ratelimit.memory import MemoryLedger
 __all__ = ["Limiter", "Slot"]
 
 _logger = logging.getLogger(__name__)
+_MOST_TOGETHER: Final = 32
+"""Slots that are asked for at once, at most: none of them should be held for long unused."""
 _UNMETERED: Final = Grant(slot=0, granted_at=0.0, delay=0.0, took_last=False, quota_left=None)
 
 
@@ -43,9 +46,22 @@ class Slot:
     _server_limit: int | None = None
     _server_left: int | None = None
 
-    def __init__(self, limiter: Limiter, grant: Grant) -> None:
+    def __init__(self, limiter: Limiter, held: Grant | int, granted_at: float = 0.0) -> None:
+        """Take over a grant, or the number of a slot of which there is nothing else to say."""
         self._limiter: Limiter | None = limiter
-        self.grant = grant
+        self._held = held
+        self._granted_at = granted_at
+
+    @property
+    def grant(self) -> Grant:
+        """What the ledger said of it."""
+        held = self._held
+        if isinstance(held, int):
+            # Made when somebody asks: it is a good part of what a slot costs.
+            held = self._held = Grant(
+                held, self._granted_at, delay=0.0, took_last=False, quota_left=None
+            )
+        return held
 
     def observe(self, headers: Mapping[str, str]) -> None:
         """Take note of what an answer's headers say about the limits."""
@@ -59,21 +75,26 @@ class Slot:
             retry_after: Seconds that it asked to wait.
         """
         limiter, self._limiter = self._limiter, None
-        if limiter is None or self.grant is _UNMETERED:
+        if limiter is None:
             return
-        outcome = ANSWERED
+        memory, outcome = limiter.memory, ANSWERED
         if refused or self._server_left is not None:
             outcome = Outcome(refused, retry_after, self._server_limit, self._server_left)
-        memory = limiter.memory
+        elif memory is not None and isinstance(held := self._held, int):
+            memory.answered_at(held, self._granted_at, limiter.now())
+            return
+        grant = self.grant
+        if grant is _UNMETERED:
+            return
         if memory is not None:
-            memory.commit_at(self.grant, outcome, limiter.now())
+            memory.commit_at(grant, outcome, limiter.now())
         else:
-            await limiter.ledger.commit(self.grant, outcome)
+            await limiter.ledger.commit(grant, outcome)
 
     async def give_back(self) -> None:
         """Report that the request never left; later reports do nothing."""
         limiter, self._limiter = self._limiter, None
-        if limiter is not None and self.grant is not _UNMETERED:
+        if limiter is not None and self._held is not _UNMETERED:
             await limiter.ledger.give_back(self.grant)
 
 
@@ -99,6 +120,8 @@ class Limiter:
         self._speed = clock.speed
         self._line = asyncio.Lock()
         self._waiting = 0
+        self._ready: deque[tuple[Grant, float]] = deque()
+        """Slots of those who are next in line, and when on the clock each may be used."""
         self._changed = asyncio.Event()
         self.blocked_until: float | None = None
         """When the first in line may leave, in seconds of the clock; `None` if nobody waits."""
@@ -138,8 +161,11 @@ class Limiter:
         """
         if self._unmetered and kind in self._unmetered:
             return Slot(self, _UNMETERED)
-        if self.memory is not None and not self._waiting and self._bucket is None:
-            answer = self.memory.reserve_at(self._ticket, self.now())
+        if not self._waiting and self._bucket is None and self.memory is not None:
+            now = self._time() * self._speed
+            if slot := self.memory.hold_free_at(now):
+                return Slot(self, slot, now)
+            answer = self.memory.reserve_at(self._ticket, now)
             if isinstance(answer, Grant):
                 self._quota_left = answer.quota_left
                 return Slot(self, answer)
@@ -149,6 +175,8 @@ class Limiter:
                 return await self._first_in_line(blocked)
         finally:
             self._waiting -= 1
+            if len(self._ready) > self._waiting:
+                self._return_unused(self._waiting)
 
     async def snapshot(self) -> LimitsSnapshot:
         """Return what the ledger knows now."""
@@ -166,7 +194,12 @@ class Limiter:
         return await self.ledger.projected(position)
 
     async def _first_in_line(self, blocked: Callable[[], None] | None) -> Slot:
-        answer = await self.ledger.reserve(self._ticket)
+        answer: Grant | Refusal
+        if self._ready:
+            answer, at = self._ready.popleft()
+            answer.delay = max(0.0, at - self._clock.now())
+        else:
+            answer = await self._ask()
         if isinstance(answer, Refusal) or answer.delay:
             answer = await self._wait_for(answer, blocked)
         self._quota_left = answer.quota_left
@@ -179,6 +212,27 @@ class Limiter:
                 raise
         return slot
 
+    async def _ask(self) -> Grant | Refusal:
+        """Ask for a slot, and in the same round trip for those who stand behind."""
+        number = min(self._waiting, _MOST_TOGETHER)
+        # Memory makes no round trips. A token bucket lets one through at a time: slots for more
+        # would be held unused.
+        if number == 1 or self.memory is not None or self._bucket is not None:
+            return await self.ledger.reserve(self._ticket)
+        answer = await self.ledger.reserve_many(self._ticket, number)
+        if isinstance(answer, Refusal):
+            return answer
+        now = self._clock.now()
+        self._ready.extend((grant, now + grant.delay) for grant in answer[1:])
+        if len(answer) > self._waiting:
+            self._return_unused(self._waiting - 1)
+        return answer[0]
+
+    def _return_unused(self, behind: int) -> None:
+        """Give back the slots of those who were cancelled: only `behind` are left in the line."""
+        number = len(self._ready) - behind
+        self.ledger.return_unused([self._ready.pop()[0] for _ in range(number)])
+
     async def _wait_for(self, answer: Grant | Refusal, blocked: Callable[[], None] | None) -> Grant:
         unsubscribe = self.ledger.subscribe(self._wake)
         try:
@@ -190,7 +244,7 @@ class Limiter:
                     blocked()
                 await self._clock.wait(self._changed, answer.delay)
                 self._changed.clear()
-                answer = await self.ledger.reserve(self._ticket)
+                answer = await self._ask()
             await self._clock.sleep(answer.delay)
         except BaseException:
             if isinstance(answer, Grant):

@@ -31,7 +31,7 @@ import importlib.resources
 import itertools
 import secrets
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from llamagen_async.plans import Plan, RateLimit
@@ -134,39 +134,49 @@ class RedisLedger:
 
     async def reserve(self, ticket: str) -> Grant | Refusal:
         """Hold a slot if one is free, else keep a place in the line for `ticket`."""
+        answer = await self.reserve_many(ticket, 1)
+        return answer if isinstance(answer, Refusal) else answer[0]
+
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant] | Refusal:
+        """Hold up to `number` slots, of which `ticket` gets the first, in one round trip."""
         nonce = f"{self._client}{next(self._reservations):x}"
         try:
-            now, answer = await self._courier.ask("reserve", ticket=ticket, nonce=nonce)
+            now, answers = await self._courier.ask(
+                {"verb": "reserve", "ticket": ticket, "nonce": nonce, "number": number}
+            )
         except asyncio.CancelledError:
             # It is done all the same. This comes right behind it, and before whatever the
             # ticket asks next.
-            self._courier.tell("revoke", ticket=ticket, nonce=nonce)
+            self._courier.tell({"verb": "revoke", "ticket": ticket, "nonce": nonce})
             raise
-        if not answer[0]:
-            return self._refusal(now, answer)
-        _, at, slot, took_last, quota_left = answer
-        return Grant(slot, at, max(0.0, at - now), took_last, quota_left)
+        if not answers[0][0]:
+            return self._refusal(now, answers[0])
+        return [
+            Grant(slot, at, max(0.0, at - now), took_last, quota_left)
+            for _, at, slot, took_last, quota_left in answers
+        ]
 
     async def leave(self, ticket: str) -> None:
         """Give up the place in the line."""
-        await self._courier.ask("leave", ticket=ticket)
+        await self._courier.ask({"verb": "leave", "ticket": ticket})
 
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
         """Spend the slot; pause everyone if the server refused the request.
 
-        A plain answer is told without waiting for the store: nothing depends on when it hears of
-        it, and it travels together with the next question. If it can't be told now, it is later.
+        A plain answer is told without waiting for the store, together with what is asked next or a
+        moment later: nothing depends on when the store hears of it, and until then its slot counts
+        as held. If it can't be told now, it is later.
         """
+        report: dict[str, Any] = {
+            "verb": "commit",
+            "slot": grant.slot,
+            "granted_at": grant.granted_at,
+        }
         if outcome is ANSWERED:
-            self._courier.tell(
-                "commit",
-                slot=grant.slot,
-                granted_at=grant.granted_at,
-                took_last=grant.took_last,
-                refused=False,
-            )
+            self._courier.tell_later(report)
             return
-        report: dict[str, Any] = {"refused": outcome.refused}
+        if outcome.refused:
+            report |= {"refused": True, "took_last": grant.took_last}
         if outcome.retry_after is not None:
             report["retry_after"] = outcome.retry_after
         if outcome.server_left is not None:
@@ -174,30 +184,30 @@ class RedisLedger:
                 if limit.limit == outcome.server_limit:
                     report |= {"window": index, "left": outcome.server_left}
                     break
-        await self._courier.ask(
-            "commit",
-            slot=grant.slot,
-            granted_at=grant.granted_at,
-            took_last=grant.took_last,
-            **report,
-        )
+        await self._courier.ask(report)
 
     async def give_back(self, grant: Grant) -> None:
         """Free the slot of a request that never left."""
-        await self._courier.ask("give_back", slot=grant.slot)
+        await self._courier.ask({"verb": "give_back", "slot": grant.slot})
+
+    def return_unused(self, grants: Sequence[Grant]) -> None:
+        """Free slots without waiting for the store; if it is away it learns of them later."""
+        for grant in grants:
+            self._courier.tell({"verb": "give_back", "slot": grant.slot})
 
     async def record(self, number: int) -> None:
         """Count requests that were spent without a slot of this ledger."""
-        await self._courier.ask("record", number=number)
+        await self._courier.ask({"verb": "record", "number": number})
 
     async def projected(self, position: int) -> Refusal:
         """Say how long a request with `position` others before it waits at least."""
-        return self._refusal(*await self._courier.ask("projected", position=position))
+        operation = {"verb": "projected", "position": position}
+        return self._refusal(*await self._courier.ask(operation))
 
     async def snapshot(self) -> LimitsSnapshot:
         """Return what is known now."""
         plan = self._plan
-        now, (paused_until, burst, held, *states) = await self._courier.ask("snapshot")
+        now, (paused_until, burst, held, *states) = await self._courier.ask({"verb": "snapshot"})
         windows = zip(plan.limits, states[::2], states[1::2], strict=True)
         return LimitsSnapshot(
             plan=plan.name,

@@ -2,14 +2,17 @@
 
 An operation is a verb of `reserve.lua` and its arguments. Whoever asks for one waits for its
 answer only: the courier, a task that lives as long as there is something to carry, delivers it
-even if that wait is cancelled. Operations are done in the order in which they were asked for.
+even if that wait is cancelled. Operations are done in the order in which they were asked for. What
+nobody waits for and nothing depends on waits a moment for something to travel with.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import secrets
+import struct
 import sys
 import time
 from collections import deque
@@ -29,12 +32,17 @@ _TOLERANCE: Final = 0.5
 """Real seconds by which the server's clock may seem to be ahead: an answer can be that slow."""
 _DRIFT: Final = 0.01
 """By how much the clocks of two machines may differ in speed."""
+_MOMENT: Final = 0.002
+"""Real seconds that an operation waits to be carried together with something else."""
 _MOST_AT_ONCE: Final = 64
 """Operations in one call: the script must not block the server for long."""
 _MOST_UNDELIVERED: Final = 1024
 """Operations kept for when the store is back; beyond that, slots come back with their lease."""
 _ALWAYS_DELIVERED: Final = frozenset({"commit", "give_back", "leave", "revoke"})
 _FREEING: Final = frozenset({"give_back", "leave", "revoke"})
+
+_HEADER: Final = struct.Struct("<5d")
+_encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 _Answer = tuple[float, Any]
 """The ledger's time, and what the script says."""
@@ -81,12 +89,20 @@ class Notes:
         self._spent: deque[float] = deque()
         """When its other requests were answered, for windows of more than an hour."""
 
-    def message(self, calls: list[dict[str, Any]], asked_at: float) -> dict[str, Any]:
-        """Return what to send at the steady time `asked_at` for `calls` to be done."""
-        message: dict[str, Any] = {"fresh": 1 + secrets.randbits(51)}
+    def message(
+        self, calls: list[dict[str, Any]], asked_at: float, time: float | None
+    ) -> tuple[bytes, bytes]:
+        """Return what to send at the steady time `asked_at` for `calls` to be done.
+
+        Args:
+            calls: The operations.
+            asked_at: The steady time.
+            time: For tests: what the server's clock shows.
+        """
+        expected = latest = math.inf
         if self._seen is not None:
             expected, tolerance, elapsed = self._expected(self._seen, asked_at)
-            message |= {"expected": expected, "latest": expected + tolerance}
+            latest = expected + tolerance
             if elapsed > self.kept:
                 # The account may have expired by itself, and with it nothing that still counts.
                 self._generation, self._restores = 0, False
@@ -95,7 +111,10 @@ class Notes:
         if self._restores:
             known = {"verb": "restore", "held": [*self._held.items()], "spent": [*self._spent]}
             calls = [known, *calls]
-        return message | {"generation": self._generation, "operations": calls}
+        fresh = 1 + secrets.randbits(51)
+        shown = math.nan if time is None else time
+        header = _HEADER.pack(self._generation, fresh, expected, latest, shown)
+        return header, _encode(calls).encode()
 
     def answers(self, reply: bytes, asked_at: float) -> tuple[float, list[Any]] | None:
         """Return the time and the answers to the calls of a message.
@@ -108,7 +127,7 @@ class Notes:
             ValueError: The reply is not one of the script.
             TypeError: The same.
         """
-        generation, now, answers = json.loads(reply)
+        generation, now, answers = json.loads(reply.decode())
         now = float(now)
         was, self._generation = self._generation, generation
         seen, self._seen = self._seen, (now, asked_at)
@@ -128,8 +147,9 @@ class Notes:
     def note(self, call: dict[str, Any], now: float, answer: Any) -> None:
         """Take note of what the script did."""
         verb, spent = call["verb"], 0
-        if verb == "reserve" and answer[0]:
-            self._held[answer[2]] = call["nonce"]
+        if verb == "reserve" and answer[0][0]:
+            for grant in answer:
+                self._held[grant[2]] = call["nonce"]
         elif verb == "revoke":
             for slot in [slot for slot, nonce in self._held.items() if nonce == call["nonce"]]:
                 del self._held[slot]
@@ -185,14 +205,20 @@ class Courier:
         self._now = now
         self._queue: deque[_Operation] = deque()
         self._undelivered: deque[_Operation] = deque(maxlen=_MOST_UNDELIVERED)
+        self._is_pressed = False
+        """Whether there is something to carry now, and not only a moment later."""
+        self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._halted = False
         """Whether the event loop has cancelled the task: it is about to end."""
         self._closed = False
 
-    async def ask(self, verb: str, **arguments: Any) -> _Answer:
+    async def ask(self, call: dict[str, Any]) -> _Answer:
         """Have an operation done and return the ledger's time and the script's answer.
+
+        Args:
+            call: Its verb and arguments. It belongs to the courier from now on.
 
         Raises:
             ClientClosedError: The courier is closed, or belongs to another loop.
@@ -203,20 +229,21 @@ class Courier:
         loop = self._bound()
         self._halted = False
         answer: asyncio.Future[_Answer] = loop.create_future()
-        call = {"verb": verb, **arguments}
         self._queue.append(_Operation(call, loop.time() + self._timeout, answer))
         self._wake()
         # A cancellation of this cancels the future and nothing else.
         return await answer
 
-    def tell(self, verb: str, **arguments: Any) -> None:
+    def tell(self, call: dict[str, Any]) -> None:
         """Have an operation done after all that was asked for, whatever becomes of it."""
-        operation = _Operation({"verb": verb, **arguments})
-        if self._halted:
-            self._undelivered.append(operation)
-            return
-        self._queue.append(operation)
-        self._wake()
+        if self._put(call) is not None:
+            self._wake()
+
+    def tell_later(self, call: dict[str, Any]) -> None:
+        """Do the same for what has a moment's time to travel with a question, if there is one."""
+        operation, _ = self._put(call), self._bound()
+        if operation is not None and self._timer is None:
+            self._watch(operation)
 
     async def aclose(self) -> None:
         """Deliver what there is, if the store is there, and close the connection."""
@@ -224,8 +251,10 @@ class Courier:
         if self._loop is None or self._loop.is_closed():
             return
         self._bound()
-        if self._undelivered:
+        if self._undelivered or self._queue:
             self._wake()
+        if self._timer is not None:
+            self._timer.cancel()
         while self._task is not None:
             await asyncio.wait({self._task})
         await self._link.close(self._timeout)
@@ -237,23 +266,51 @@ class Courier:
                 raise ClientClosedError(
                     "this RedisLedger belongs to another event loop: make one for each loop"
                 )
-            self._loop, self._task = loop, None
+            self._loop, self._task, self._timer = loop, None, None
             self._link.forget()
         return loop
 
+    def _put(self, call: dict[str, Any]) -> _Operation | None:
+        operation = _Operation(call)
+        if self._halted:
+            self._undelivered.append(operation)
+            return None
+        self._queue.append(operation)
+        return operation
+
+    def _watch(self, oldest: _Operation) -> None:
+        """Carry `oldest` in a moment if nothing else does, else what was told since."""
+        loop = self._bound()
+
+        def look() -> None:
+            self._timer = None
+            if oldest in self._queue:
+                self._wake()
+            elif self._queue:
+                self._watch(self._queue[0])
+
+        self._timer = loop.call_later(_MOMENT, look)
+
     def _wake(self) -> None:
+        self._is_pressed = True
         if self._task is None:
             self._task = self._bound().create_task(self._carry())
 
     async def _carry(self) -> None:
         batch: list[_Operation] = []
         try:
-            while waiting := self._undelivered or self._queue:
-                batch = []
+            while self._is_pressed:
+                waiting = self._undelivered or self._queue
                 while waiting and len(batch) < _MOST_AT_ONCE:
                     batch.append(waiting.popleft())
                     waiting = self._undelivered or self._queue
-                self._conclude(batch, *await self._delivered(batch))
+                self._is_pressed = bool(waiting)
+                if batch:
+                    self._conclude(batch, *await self._delivered(batch))
+                batch = []
+                if not self._is_pressed:
+                    # Who has its answer now may ask for more at once: that saves a task.
+                    await asyncio.sleep(0)
         except StoreError as error:
             # Who stands behind them would wait as long for the same answer.
             self._fail(batch, error)
@@ -262,7 +319,7 @@ class Courier:
             self._fail(batch, None)
             raise
         finally:
-            self._task = None
+            self._task, self._is_pressed = None, False
 
     async def _delivered(self, batch: Sequence[_Operation]) -> tuple[float, list[Any]]:
         deadlines = [operation.deadline for operation in batch if operation.answer is not None]
@@ -288,13 +345,11 @@ class Courier:
 
     async def _exchanged(self, batch: Sequence[_Operation]) -> tuple[float, list[Any]] | None:
         asked_at = self._steady()
-        message = self._notes.message([operation.call for operation in batch], asked_at)
-        if self._now is not None:
-            message["time"] = self._now()
-        encoded = json.dumps(message).encode()
-        for operation in batch:
-            operation.call["again"] = True
-        reply = await self._link.evaluate(self._key, self.settings, encoded)
+        calls = [operation.call for operation in batch]
+        message = self._notes.message(calls, asked_at, self._now and self._now())
+        for call in calls:
+            call["again"] = True
+        reply = await self._link.evaluate(self._key, self.settings, *message)
         try:
             return self._notes.answers(reply, asked_at)
         except (TypeError, ValueError):

@@ -205,10 +205,7 @@ class RedisLink:
 
 def _packed(*words: bytes) -> bytes:
     """Return a command as Redis reads it. redis-py's own way takes a third of a call's time."""
-    parts = [b"*%d\r\n" % len(words)]
-    for word in words:
-        parts += (b"$%d\r\n" % len(word), word, b"\r\n")
-    return b"".join(parts)
+    return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(w), w) for w in words])
 
 
 def _parsed(url: str) -> tuple[str, str, str]:

@@ -21,7 +21,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from functools import partial
@@ -37,7 +37,7 @@ from llamagen_async.ratelimit.ledger import (
     Outcome,
     Refusal,
     StoreError,
-    apply,
+    apply_many,
     settle,
     summarize,
 )
@@ -106,6 +106,8 @@ class SQLiteLedger:
         self._listeners: list[Callable[[], None]] = []
         self._answered: list[Grant] = []
         """Slots whose answers are still to be written."""
+        self._watched_by: asyncio.AbstractEventLoop | None = None
+        """The event loop that has a timer to write them with, if nothing else does."""
 
     def __repr__(self) -> str:
         return f"SQLiteLedger({str(self._path)!r}, {self._plan.name})"
@@ -119,8 +121,17 @@ class SQLiteLedger:
 
         If this is cancelled, or fails, neither the slot nor the place is kept.
         """
+        answer = await self.reserve_many(ticket, 1)
+        return answer if isinstance(answer, Refusal) else answer[0]
+
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant] | Refusal:
+        """Hold up to `number` slots, of which `ticket` gets the first, in one transaction.
+
+        If this is cancelled, or fails, neither slots nor the place are kept.
+        """
         return await self._run(
-            lambda account, _, now: apply(account, ticket, now), undo=partial(self._undo, ticket)
+            lambda account, _, now: apply_many(account, ticket, number, now),
+            undo=partial(self._undo, ticket),
         )
 
     async def leave(self, ticket: str) -> None:
@@ -134,17 +145,27 @@ class SQLiteLedger:
         moment later: nothing depends on when it is there, and until then its slot counts as held.
         """
         if outcome is ANSWERED:
+            loop = asyncio.get_running_loop()
             with self._guard:
                 self._answered.append(grant)
-                first = len(self._answered) == 1
-            if first:
-                asyncio.get_running_loop().call_later(_MOMENT, self._flush)
+                watched, self._watched_by = self._watched_by is loop, loop
+            if not watched:
+                loop.call_later(_MOMENT, self._watch, loop, grant)
             return
         await self._run(lambda account, plan, now: settle(account, plan, grant, outcome, now))
 
     async def give_back(self, grant: Grant) -> None:
         """Free the slot of a request that never left."""
         await self._run(lambda account, _plan, _now: account.give_back(grant.slot), notify=True)
+
+    def return_unused(self, grants: Sequence[Grant]) -> None:
+        """Free slots without waiting for the file; what fails is logged."""
+
+        def free(account: Account, _plan: Plan, _now: float) -> None:
+            for grant in grants:
+                account.give_back(grant.slot)
+
+        self._submit(free, write=True, notify=True).add_done_callback(_report)
 
     async def record(self, number: int) -> None:
         """Count requests that were spent without a slot of this ledger."""
@@ -223,18 +244,30 @@ class SQLiteLedger:
             )
         return job.result()
 
+    def _watch(self, loop: asyncio.AbstractEventLoop, oldest: Grant) -> None:
+        """Write what was answered, unless all there was a moment ago is written already."""
+        with self._guard:
+            late = oldest in self._answered
+            newer = None if late or not self._answered else self._answered[0]
+            if newer is None and self._watched_by is loop:
+                self._watched_by = None
+        if newer is not None:
+            loop.call_later(_MOMENT, self._watch, loop, newer)
+        elif late:
+            self._flush()
+
     def _flush(self) -> None:
-        """Write what was answered, unless that has been done with something else."""
         if self._answered:
             self._submit(_nothing, write=True, notify=False).add_done_callback(_report)
 
-    def _undo(self, ticket: str, job: Future[Grant | Refusal]) -> None:
+    def _undo(self, ticket: str, job: Future[list[Grant] | Refusal]) -> None:
         """Give back what `job` gets, or already got."""
 
         def undo(account: Account, _plan: Plan, _now: float) -> None:
             answer = job.result() if job.exception() is None else None
-            if isinstance(answer, Grant):
-                account.give_back(answer.slot)
+            if isinstance(answer, list):
+                for grant in answer:
+                    account.give_back(grant.slot)
             else:
                 account.leave(ticket)
 

@@ -13,7 +13,7 @@ import os
 import random
 import sqlite3
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -70,7 +70,7 @@ _ADVICE: Final = {
 _DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 """What goes wrong when a row is read that is not as it was written."""
 _NUMBERS: Final = ("last_slot", "pauses", "burst", "accepted", "patience", "horizon", "most")
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+_encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 @attrs.define
@@ -88,6 +88,8 @@ class _Page:
     """The longest window in seconds that any plan had."""
     most: int = 0
     """The largest limit that any plan had: no older requests than that matter."""
+    encoded: list[str] = attrs.field(factory=list[str])
+    """`spent` as text; empty if it was read and not written yet."""
 
 
 class SQLiteStore:
@@ -263,12 +265,23 @@ def _write(page: _Page, now: float) -> None:
         first, last = (bisect_right(before, now - age) for age in (page.horizon, longest))
         kept = after[bisect_right(after, now - longest) :]
         state["spent"] = before[first:last][-page.most :] + kept
-    page.spent = state["spent"]
+    page.encoded = _encoded(page, state["spent"])
+    page.spent = state.pop("spent")
     state["horizon"], state["most"] = page.horizon, page.most
     if (anchor := page.anchor) is not None:
         reading = anchor.reading
         state["clock"] = (anchor.now, reading.wall, reading.monotonic, reading.boot_id)
-    page.text = _encode(state)
+    page.text = f'{{"spent":[{",".join(page.encoded)}],{_encode(state)[1:]}'
+
+
+def _encoded(page: _Page, spent: list[float]) -> list[str]:
+    """Return times as text; those that were written before need not be encoded again."""
+    before = page.spent
+    first = bisect_left(before, spent[0]) if spent else 0
+    known = len(before) - first
+    if len(page.encoded) != len(before) or before[first:] != spent[:known]:
+        return list(map(repr, spent))
+    return [*page.encoded[first:], *map(repr, spent[known:])]
 
 
 def _check(state: dict[str, Any]) -> list[Any] | None:

@@ -9,9 +9,11 @@ than its limit allows.
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 
+import attrs
 import hypothesis.strategies as st
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
@@ -68,6 +70,25 @@ class AnyInterleaving(RuleBasedStateMachine):
         assert answer.granted_at <= self.now
         self.open[answer.slot] = self.now
         return answer
+
+    @rule(target=granted, asker=st.sampled_from("ab"), number=st.integers(1, 6))
+    def ask_for_many(self, asker: str, number: int) -> object:
+        """Ask once for several: one of them has a place in the line, the others have not."""
+        answer = self.account.reserve_many(asker, number, self.now)
+        if isinstance(answer, Wait):
+            return multiple()
+        assert 1 <= len(answer) <= number
+        self.open.update((grant.slot, self.now) for grant in answer)
+        return multiple(*answer)
+
+    @rule(target=granted)
+    def ask_for_a_free_one(self) -> object:
+        """What nearly every request in memory does."""
+        slot = self.account.hold_free(self.now)
+        if not slot:
+            return multiple()
+        self.open[slot] = self.now
+        return Grant(slot, self.now, 0.0, False, None)
 
     @rule(asker=st.sampled_from("ab"))
     def leave(self, asker: str) -> None:
@@ -126,3 +147,78 @@ class AnyInterleaving(RuleBasedStateMachine):
 
 TestAnyInterleaving = AnyInterleaving.TestCase
 TestAnyInterleaving.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+
+
+histories = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 0.5, 3.0, 10.0, 17.0, 20.0, 60.0]),
+        st.sampled_from(["reserve", "reserve", "answered", "answered", "refuse", "leave"]),
+        st.sampled_from("abc"),
+    ),
+    max_size=30,
+)
+
+
+def account_after(
+    plan: Plan, ahead: float, history: list[tuple[float, str, str]]
+) -> tuple[Account, float]:
+    """Return an account with a history, and what time it is then."""
+    account, now, grants = Account(plan, lease=LEASE, ahead=ahead), 1000.0, list[Grant]()
+    for elapsed, what, ticket in history:
+        now += elapsed
+        if what == "reserve":
+            answer = account.reserve(ticket, now)
+            grants += [answer] if isinstance(answer, Grant) else []
+        elif what == "leave":
+            account.leave(ticket)
+        elif grants:
+            grant = grants.pop(0)
+            if what == "refuse":
+                account.spend(grant.slot, now)
+                account.refuse(grant.granted_at, now, 1.0, took_last=grant.took_last)
+            else:
+                account.answered(grant.slot, grant.granted_at, now)
+    return account, now
+
+
+@given(st.sampled_from(PLANS), st.sampled_from([0.0, 3.0]), histories, st.integers(1, 8))
+def test_many_at_once_are_as_many_one_after_another(
+    plan: Plan, ahead: float, history: list[tuple[float, str, str]], number: int
+) -> None:
+    """The first with its ticket, each other one with a new one that leaves if there is no slot."""
+    account, now = account_after(plan, ahead, history)
+    twin = deepcopy(account)
+    many = account.reserve_many("a", number, now)
+    one = twin.reserve("a", now)
+    if isinstance(one, Wait):
+        assert many == one
+    else:
+        grants = [one]
+        for ticket in map(str, range(1, number)):
+            another = twin.reserve(ticket, now)
+            if isinstance(another, Wait):
+                twin.leave(ticket)
+                break
+            grants.append(another)
+        assert isinstance(many, list)
+        assert [attrs.astuple(grant) for grant in many] == [attrs.astuple(one) for one in grants]
+        assert [grant.granted_at for grant in many] == sorted(grant.granted_at for grant in many)
+    assert account.dump() == twin.dump()
+
+
+@given(st.sampled_from([*PLANS, Plan.DEMO, Plan.PAID]), st.sampled_from([0.0, 3.0]), histories)
+def test_a_free_slot_is_the_one_that_reserve_grants(
+    plan: Plan, ahead: float, history: list[tuple[float, str, str]]
+) -> None:
+    """With nothing to say of it; and if there is more to say, nothing has been done."""
+    account, now = account_after(plan, ahead, history)
+    twin, before = deepcopy(account), deepcopy(account)
+    slot = account.hold_free(now)
+    grant = twin.reserve("new", now)
+    if slot:
+        assert isinstance(grant, Grant)
+        assert attrs.astuple(grant) == (slot, now, 0.0, False, None)
+        assert account.dump() == twin.dump()
+    else:
+        assert account.states(now) == before.states(now)
+        assert account.dump() == before.dump()

@@ -21,6 +21,9 @@ PAID = Plan.PAID
 STATUS = RequestKind.STATUS
 
 
+_ASKS = {"reserve", "reserve_many", "leave", "commit", "give_back", "record", "snapshot"}
+
+
 class Store(MemoryLedger):
     """A store that can be away; what it is asked meanwhile fails."""
 
@@ -36,7 +39,7 @@ class Store(MemoryLedger):
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
-        if name not in ("reserve", "leave", "commit", "give_back", "record", "snapshot"):
+        if name not in _ASKS:
             return value
 
         async def checked(*args: Any) -> Any:

@@ -70,6 +70,13 @@ async def granted(ledger: Ledger, ticket: str = "t") -> Grant:
     return answer
 
 
+async def granted_many(ledger: Ledger, ticket: str, number: int) -> list[Grant]:
+    """Reserve up to so many slots, of which one has to be free."""
+    answer = await ledger.reserve_many(ticket, number)
+    assert isinstance(answer, list)
+    return answer
+
+
 async def refused(ledger: Ledger, ticket: str = "t") -> Refusal:
     """Ask for a slot that must not be free."""
     answer = await ledger.reserve(ticket)
@@ -262,6 +269,66 @@ async def test_listeners_hear_of_slots_that_are_given_back(make: Make) -> None:
     assert heard == [1]
 
 
+async def test_many_are_granted_as_far_as_there_are_slots(make: Make, time: Time) -> None:
+    """And if there is none, one of them has a place in the line."""
+    ledger = make()
+    await spend(ledger, 1)
+    many = await ledger.reserve_many("t", 5)
+    assert isinstance(many, list)
+    assert [grant.delay for grant in many] == [0.0, 0.0]
+    assert len({grant.slot for grant in many}) == 2
+    assert (await ledger.snapshot()).in_flight == 2
+    assert isinstance(await ledger.reserve_many("t", 5), Refusal)
+    time.now += 60
+    await refused(ledger, "new")
+    (one,) = await granted_many(ledger, "t", 5)
+    for grant in (*many, one):
+        await ledger.commit(grant, Outcome())
+    assert (await ledger.snapshot()).windows[0].used == 3
+
+
+async def test_who_comes_with_another_does_not_overtake_the_line(make: Make, time: Time) -> None:
+    """Of two slots one is for who is next, and the other one for who stands behind it."""
+    ledger, other = make(), make()
+    await spend(ledger, 3)
+    await refused(ledger, "a")
+    await refused(other, "b")
+    time.now += 60
+    assert len(await granted_many(ledger, "a", 3)) == 2, "one of three is b's"
+    await granted(other, "b")
+    await refused(other, "c")
+
+
+async def test_slots_are_returned_without_waiting(make: Make) -> None:
+    """What comes next finds them free, and who listens hears of it."""
+    ledger = make()
+    heard: list[int] = []
+    many = await granted_many(ledger, "t", 3)
+    ledger.subscribe(lambda: heard.append(1))
+    ledger.return_unused(many[1:])
+    assert len(await granted_many(ledger, "t", 5)) == 2
+    assert heard
+    assert (await ledger.snapshot()).in_flight == 3
+
+
+@pytest.mark.parametrize("after", range(6))
+async def test_a_cancelled_question_for_many_holds_nothing(make: Make, after: int) -> None:
+    """At whatever point it was cancelled."""
+    ledger = make()
+    task = asyncio.ensure_future(_ask_for_many(ledger))
+    for _ in range(after):
+        await asyncio.sleep(0)
+    task.cancel()
+    (answer,) = await asyncio.gather(task, return_exceptions=True)
+    if isinstance(answer, list):  # it was faster
+        ledger.return_unused(answer)
+    for _ in range(200):  # what goes on in the background comes to its end
+        if not (await ledger.snapshot()).in_flight:
+            break
+        await asyncio.sleep(0.005)
+    assert len(await granted_many(ledger, "next", 9)) == 3
+
+
 @pytest.mark.parametrize("after", range(6))
 async def test_a_cancelled_question_holds_nothing(make: Make, time: Time, after: int) -> None:
     """At whatever point it was cancelled: no slot is lost, and nobody stands in the line."""
@@ -282,3 +349,7 @@ async def test_a_cancelled_question_holds_nothing(make: Make, time: Time, after:
 
 async def _ask(ledger: Ledger) -> Grant | Refusal:
     return await ledger.reserve("gone")
+
+
+async def _ask_for_many(ledger: Ledger) -> list[Grant] | Refusal:
+    return await ledger.reserve_many("gone", 3)

@@ -28,7 +28,8 @@ from support.redis_server import (
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import DAY, Plan
-from llamagen_async.ratelimit.ledger import Refusal, StoreError
+from llamagen_async.ratelimit import redis_courier
+from llamagen_async.ratelimit.ledger import ANSWERED, Refusal, StoreError
 from llamagen_async.ratelimit.redis import RedisLedger
 
 PASSWORD = "pa/ss@wörd:#?"
@@ -259,3 +260,53 @@ async def test_one_call_for_each_operation(
         await asyncio.gather(*[ledger.projected(position) for position in range(50)])
         after = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
         assert after - before == 4
+
+
+async def test_plain_answers_travel_with_what_is_asked_next(
+    redis_server: RedisServer,
+    account_name: str,
+    fake_clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Many of them in one call, and the last ones when the ledger is closed."""
+    monkeypatch.setattr(redis_courier, "_MOMENT", 3600.0)
+    async with (
+        opened(redis_server.url, account_name, fake_clock, plan=PER_DAY) as other,
+        connected(redis_server.url) as client,
+    ):
+        async with opened(redis_server.url, account_name, fake_clock, plan=PER_DAY) as ledger:
+            await ledger.snapshot()
+            before = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
+            for _ in range(3):
+                await ledger.commit(await granted(ledger), ANSWERED)
+            many = await ledger.reserve_many("ticket", 4)
+            assert isinstance(many, list)
+            for grant in many:
+                await ledger.commit(grant, ANSWERED)
+            after = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
+            assert after - before == 4
+            seen = await other.snapshot()
+            assert (seen.in_flight, seen.windows[0].used) == (4, 7)
+        seen = await other.snapshot()
+        assert (seen.in_flight, seen.windows[0].used) == (0, 7)
+
+
+async def test_a_plain_answer_that_nothing_follows_is_carried_by_itself(
+    redis_server: RedisServer,
+    account_name: str,
+    fake_clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A moment later, also if the one that was waited for travelled with a question."""
+    monkeypatch.setattr(redis_courier, "_MOMENT", 0.0)
+    async with (
+        opened(redis_server.url, account_name, fake_clock, plan=PER_DAY) as ledger,
+        opened(redis_server.url, account_name, fake_clock, plan=PER_DAY) as other,
+    ):
+        for number in (1, 2, 3):
+            await ledger.commit(await granted(ledger), ANSWERED)
+            for _ in range(1000):
+                if not (await other.snapshot()).in_flight:
+                    break
+            seen = await other.snapshot()
+            assert (seen.in_flight, seen.windows[0].used) == (0, number)

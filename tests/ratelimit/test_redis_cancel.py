@@ -24,11 +24,11 @@ async def test_a_cancelled_reserve_leaves_nothing_behind(
         kept: list[Grant] = []
 
         async def reserve(ticket: str) -> None:
-            answer = await ledger.reserve(ticket)
-            if isinstance(answer, Grant):
-                kept.append(answer)
-            else:
+            answer = await ledger.reserve_many(ticket, chance.choice([1, 1, 2, 3]))
+            if isinstance(answer, Refusal):
                 await ledger.leave(ticket)
+            else:
+                kept.extend(answer)
 
         for _ in range(60):
             tasks = [asyncio.create_task(reserve(f"{number}")) for number in range(6)]
@@ -119,7 +119,7 @@ def test_a_loop_that_ends_takes_nothing_with_it(
         ledger._link._connection._close()  # type: ignore[union-attr]
 
     async def afterwards() -> None:
-        await ledger._courier.ask("leave", ticket="ticket")
+        await ledger._courier.ask({"verb": "leave", "ticket": "ticket"})
         seen = await ledger.snapshot()
         assert (seen.in_flight, seen.windows[0].used) == (0, 1)
         with pytest.raises(ClientClosedError, match="another event loop"):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from support.redis_server import PER_DAY, FakeClock, RedisServer, connected, granted, opened, spend
 
+from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.ledger import Outcome, StoreError
 
 
@@ -173,6 +174,27 @@ async def test_a_reserve_that_is_sent_again_holds_one_slot(
         await granted(ledger)
         assert proxy.swallows == 0
         assert (await ledger.snapshot()).in_flight == 1
+
+
+async def test_many_that_are_asked_for_again_are_not_held_twice(
+    redis_server: RedisServer, account_name: str, fake_clock: FakeClock
+) -> None:
+    """Nor are they kept if there is no answer at all."""
+    proxy = Proxy(redis_server.port)
+    plan = Plan("wide", limits=(RateLimit(40, per=60),))
+    async with proxy as url, opened(url, account_name, fake_clock, plan=plan) as ledger:
+        await ledger.snapshot()
+        proxy.swallows = 1
+        many = await ledger.reserve_many("ticket", 12)
+        assert isinstance(many, list)
+        assert (await ledger.snapshot()).in_flight == len(many) == 12
+        proxy.swallows = 9
+        with pytest.raises(StoreError):
+            await ledger.reserve_many("lost", 12)
+        proxy.swallows = 0
+        assert (await ledger.snapshot()).in_flight == 12
+        ledger.return_unused(many[5:])
+        assert (await ledger.snapshot()).in_flight == 5
 
 
 async def test_a_commit_that_failed_comes_with_the_next_operation(

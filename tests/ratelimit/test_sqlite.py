@@ -21,7 +21,7 @@ import pytest
 from llamagen_async.plans import DAY, Plan, RateLimit
 from llamagen_async.ratelimit import sqlite, sqlite_store
 from llamagen_async.ratelimit.account import Account
-from llamagen_async.ratelimit.ledger import Grant, Outcome, Refusal, StoreError
+from llamagen_async.ratelimit.ledger import ANSWERED, Grant, Outcome, Refusal, StoreError
 from llamagen_async.ratelimit.machine_clock import Reading
 from llamagen_async.ratelimit.sqlite import SQLiteLedger
 
@@ -544,6 +544,49 @@ async def test_a_cancelled_commit_is_committed(bench: Bench, gate: _Gate) -> Non
     assert await _used(ledger) == [1]
     await _cancel_in_the_middle(gate, ledger.record(2))
     assert await _used(ledger) == [3]
+
+
+async def test_an_answer_is_written_alone_only_if_nothing_else_writes_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timer of one that travelled with a question watches over the next one instead."""
+    monkeypatch.setattr(sqlite, "_MOMENT", 3600.0)  # the test is the timer
+    loop, ledger, other = asyncio.get_running_loop(), bench(), bench()
+    (one,) = await _take(ledger)
+    await ledger.commit(one, ANSWERED)
+    assert (await other.snapshot()).in_flight == 1, "not written yet"
+    (two,) = await _take(ledger)
+    await ledger.commit(two, ANSWERED)
+    ledger._watch(loop, one)
+    assert ledger._answered == [two]
+    assert ledger._watched_by is loop
+    ledger._watch(loop, two)
+    assert ledger._watched_by is None
+    await ledger.snapshot()  # which comes after what the timer has begun
+    assert (await other.snapshot()).in_flight == 0
+    assert await _used(other) == [2]
+    ledger._watch(loop, two)
+    (three,) = await _take(ledger)
+    await ledger.commit(three, ANSWERED)
+    assert ledger._watched_by is loop
+
+
+async def test_what_was_written_before_is_not_written_differently(bench: Bench) -> None:
+    """Times are made text once; whoever reads the row sees the same as if they were made anew."""
+    draw, plan = random.Random(5), Plan("many", limits=RateLimit(30, per=60))
+    ledgers = [bench(plan=plan), bench(plan=plan)]
+    for _ in range(150):
+        bench.clock.now += draw.choice([0.0, 0.1, 1 / 3, 2.0, 7.0, 45.0])
+        ledger = draw.choices(ledgers, [9, 1])[0]
+        if draw.random() < 0.2:
+            await ledger.record(draw.randint(0, 4))
+        elif isinstance(grant := await ledger.reserve("ticket"), Grant):
+            await ledger.commit(grant, Outcome())
+        assert ledger._store is not None
+        page = ledger._store._page
+        assert page is not None
+        assert json.loads(page.text)["spent"] == page.account.dump()["spent"]
+        assert page.encoded == [repr(at) for at in page.spent]
 
 
 async def test_the_end_waits_for_what_was_cancelled(bench: Bench, gate: _Gate) -> None:

@@ -1,0 +1,329 @@
+"""The limiter over a store that takes its time: who waits together travels together."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import pytest
+
+from llamagen_async import Plan, RateLimit, RequestKind
+from llamagen_async.clock import Clock
+from llamagen_async.ratelimit import Grant, Ledger, Limiter, MemoryLedger, Refusal, Slot
+from llamagen_async.ratelimit.failover import FailoverLedger
+from llamagen_async.ratelimit.ledger import LimitsSnapshot, Outcome, StoreError
+from llamagen_async.simulation import run
+
+_T = TypeVar("_T")
+STATUS = RequestKind.STATUS
+TEN = Plan("ten", limits=RateLimit(10, per=60))
+
+
+class Distant:
+    """A ledger in virtual time, far away: it takes seconds to get there and to come back.
+
+    A question that is cancelled on its way back has been answered, and what it led to is undone.
+    """
+
+    def __init__(self, memory: MemoryLedger, latency: Callable[[], float]) -> None:
+        self.memory = memory
+        self.latency = latency
+        self.round_trips = 0
+        self.asked_for: list[int] = []
+        self.away = False
+
+    async def _travel(
+        self, do: Callable[[], Awaitable[_T]], undo: Callable[[_T], object] | None = None
+    ) -> _T:
+        self.round_trips += 1
+        await asyncio.sleep(self.latency())
+        if self.away:
+            raise StoreError("away")
+        answer = await do()
+        try:
+            await asyncio.sleep(self.latency())
+        except asyncio.CancelledError:
+            if undo is not None:
+                undo(answer)
+            raise
+        return answer
+
+    async def reserve(self, ticket: str) -> Grant | Refusal:
+        answer = await self.reserve_many(ticket, 1)
+        return answer if isinstance(answer, Refusal) else answer[0]
+
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant] | Refusal:
+        self.asked_for.append(number)
+
+        def undo(answer: list[Grant] | Refusal) -> None:
+            if isinstance(answer, list):
+                self.memory.return_unused(answer)
+            else:
+                self.memory._account.leave(ticket)
+
+        return await self._travel(lambda: self.memory.reserve_many(ticket, number), undo)
+
+    async def leave(self, ticket: str) -> None:
+        await self.memory.leave(ticket)
+
+    async def commit(self, grant: Grant, outcome: Outcome) -> None:
+        await self.memory.commit(grant, outcome)
+
+    async def give_back(self, grant: Grant) -> None:
+        await self.memory.give_back(grant)
+
+    def return_unused(self, grants: Sequence[Grant]) -> None:
+        self.memory.return_unused(grants)
+
+    async def record(self, number: int) -> None:
+        await self.memory.record(number)
+
+    async def projected(self, position: int) -> Refusal:
+        return await self.memory.projected(position)
+
+    async def snapshot(self) -> LimitsSnapshot:
+        return await self.memory.snapshot()
+
+    def change_plan(self, plan: Plan) -> None:
+        self.memory.change_plan(plan)
+
+    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
+        return self.memory.subscribe(changed)
+
+    async def aclose(self) -> None:
+        pass
+
+
+def make(
+    plan: Plan = TEN,
+    latency: Callable[[], float] = lambda: 0.1,
+    *,
+    ahead: float = 0.0,
+    others: Distant | None = None,
+) -> tuple[Limiter, Distant]:
+    """A limiter in a process of its own; it shares its count with `others`."""
+    clock = Clock()
+    memory = others.memory if others else MemoryLedger(plan, clock.now, lease=900)
+    memory._account.ahead = ahead
+    distant = Distant(memory, latency)
+    ledger: Ledger = distant
+    return Limiter(plan, ledger, clock), distant
+
+
+def test_those_who_wait_together_cost_one_round_trip() -> None:
+    """Those who came while the first one asked are asked for together, and served in order."""
+
+    async def main() -> tuple[list[int], int, list[float]]:
+        limiter, store = make()
+        order: list[int] = []
+        times: list[float] = []
+
+        async def one(place: int) -> None:
+            slot = await limiter.acquire(STATUS)
+            order.append(place)
+            times.append(asyncio.get_running_loop().time())
+            await slot.commit()
+
+        await asyncio.gather(*(one(place) for place in range(12)))
+        return order, store.round_trips, times
+
+    order, round_trips, times = run(main())
+    assert order == list(range(12))
+    # The first, nine together, a refusal, and when a slot is back the other two together.
+    assert round_trips == 4
+    assert times[:10] == pytest.approx([0.2] + [0.4] * 9)
+    assert times[10:] == pytest.approx([60.6] * 2, abs=0.21)
+
+
+def test_no_more_is_asked_for_than_there_are_who_wait() -> None:
+    """Nor more at once than a few dozen."""
+
+    async def main() -> list[int]:
+        limiter, store = make(Plan("wide", limits=RateLimit(1000, per=60)))
+        await limiter.acquire(STATUS)
+        for number in (3, 100):
+            await asyncio.gather(*(limiter.acquire(STATUS) for _ in range(number)))
+        return store.asked_for
+
+    asked_for = run(main())
+    assert asked_for[:2] == [1, 1], "the first of several does not know of the others yet"
+    assert max(asked_for) == 32
+    assert len(asked_for) <= 2 + 2 + 5
+
+
+def test_behind_a_token_bucket_each_one_asks_for_itself() -> None:
+    """It lets them through one by one: the others' slots would be held for nothing."""
+
+    async def main() -> tuple[list[int], int]:
+        limiter, store = make(Plan("gentle", limits=RateLimit(10, per=60), burst=1))
+        waiters = [asyncio.create_task(limiter.acquire(STATUS)) for _ in range(5)]
+        await asyncio.sleep(7)
+        held = (await limiter.snapshot()).in_flight
+        for waiter in waiters:
+            waiter.cancel()
+        await asyncio.gather(*waiters, return_exceptions=True)
+        return store.asked_for, held
+
+    asked_for, held = run(main())
+    assert set(asked_for) == {1}
+    assert held <= 3
+
+
+@pytest.mark.parametrize(("when", "served"), [(0.05, 3), (0.25, 3), (0.35, 3), (0.45, 8)])
+def test_slots_of_those_who_were_cancelled_meanwhile_go_back(when: float, served: int) -> None:
+    """On the way there, on the way back, and when all of it is over."""
+
+    async def main() -> tuple[int, int]:
+        limiter, _ = make()
+        waiters = [asyncio.create_task(limiter.acquire(STATUS)) for _ in range(8)]
+        await asyncio.sleep(when)
+        for waiter in waiters[3:]:
+            waiter.cancel()
+        done = await asyncio.gather(*waiters, return_exceptions=True)
+        kept = [one for one in done if isinstance(one, Slot)]
+        return len(kept), (await limiter.snapshot()).in_flight
+
+    kept, held = run(main())
+    assert kept == held == served
+
+
+@pytest.mark.parametrize("when", [0.25, 0.35])
+def test_who_asked_for_all_may_be_cancelled(when: float) -> None:
+    """The next one in the line asks anew, and nothing is held for nobody."""
+
+    async def main() -> tuple[int, list[int]]:
+        limiter, store = make()
+        waiters = [asyncio.create_task(limiter.acquire(STATUS)) for _ in range(5)]
+        await asyncio.sleep(when)
+        waiters[1].cancel()
+        await asyncio.gather(*waiters, return_exceptions=True)
+        return (await limiter.snapshot()).in_flight, store.asked_for
+
+    held, asked_for = run(main())
+    assert held == 4
+    assert asked_for == [1, 4, 3]
+
+
+def test_a_slot_that_is_given_ahead_is_used_by_those_behind_in_their_time() -> None:
+    """Each at the moment when it is back, not when the first one's was."""
+
+    async def main() -> list[float]:
+        limiter, store = make(Plan("two", limits=RateLimit(2, per=10)), lambda: 0.0, ahead=3.0)
+        for _ in range(2):
+            await store.memory.record(1)
+            await asyncio.sleep(1)
+        await asyncio.sleep(6)
+        times: list[float] = []
+
+        async def one() -> None:
+            await limiter.acquire(STATUS)
+            times.append(asyncio.get_running_loop().time())
+
+        await asyncio.gather(one(), one())
+        return times
+
+    assert run(main()) == pytest.approx([10, 11])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_storms_of_two_processes_lose_no_slot_and_keep_the_limit(seed: int) -> None:
+    """Cancelled at any time, wherever it was: in order, never too many, nothing left behind."""
+    draw = random.Random(seed)
+    sent: list[tuple[float, float]] = []
+
+    async def main() -> None:
+        first, store = make(
+            latency=lambda: draw.choice([0.0, 0.05, 0.4]), ahead=draw.choice([0, 3])
+        )
+        second, _ = make(latency=store.latency, others=store, ahead=store.memory._account.ahead)
+        loop = asyncio.get_running_loop()
+        served: dict[Limiter, list[int]] = {first: [], second: []}
+
+        async def one(limiter: Limiter, place: int) -> None:
+            slot = await limiter.acquire(STATUS)
+            begun = loop.time()
+            served[limiter].append(place)
+            try:
+                await asyncio.sleep(draw.choice([0.0, 0.5, 2.0]))
+            finally:
+                await slot.commit()
+                sent.append((begun, loop.time()))
+
+        tasks: list[asyncio.Task[None]] = []
+        for place in range(120):
+            tasks += (asyncio.create_task(one(limiter, place)) for limiter in (first, second))
+            if draw.random() < 0.1:
+                await asyncio.sleep(draw.uniform(0, 20))
+        for task in draw.sample(tasks, 150):
+            loop.call_later(
+                draw.choice([0.0, draw.uniform(0, 1), draw.uniform(0, 300)]), task.cancel
+            )
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for order in served.values():
+            assert order == sorted(order)
+        assert len(asyncio.all_tasks()) == 1
+        assert (await first.snapshot()).in_flight == 0
+        assert not first._ready
+        assert not second._ready
+        await asyncio.sleep(61)
+        assert (await first.snapshot()).windows[0].used == 0
+        assert isinstance(await store.memory.reserve("somebody"), Grant), "nobody is in the line"
+
+    run(main())
+    # Wherever each arrived between grant and answer.
+    for begun, _ in sent:
+        assert sum(one <= begun < answered + 60 for one, answered in sent) <= 10
+
+
+def test_a_store_that_goes_away_serves_them_one_by_one() -> None:
+    """This process's own count is asked like any other; what is asked for together is one."""
+
+    async def main() -> tuple[int, int]:
+        clock = Clock()
+        store = Distant(MemoryLedger(TEN, clock.now, lease=900), lambda: 0.1)
+        limiter = Limiter(TEN, FailoverLedger(store, TEN, clock, lease=30), clock)
+        await (await limiter.acquire(STATUS)).commit()
+        store.away = True
+        waiters = [asyncio.create_task(limiter.acquire(STATUS)) for _ in range(4)]
+        await asyncio.sleep(400)
+        served = sum(waiter.done() for waiter in waiters)
+        for waiter in waiters[2:]:
+            waiter.cancel()
+        done = await asyncio.gather(*waiters, return_exceptions=True)
+        for one in done:
+            if isinstance(one, Slot):
+                await one.give_back()
+        store.away = False
+        await asyncio.sleep(200)
+        await (await limiter.acquire(STATUS)).commit()
+        return served, (await store.memory.snapshot()).in_flight
+
+    served, held = run(main())
+    assert served >= 2
+    assert held == 0
+
+
+def test_slots_of_ones_own_are_returned_where_they_are_from() -> None:
+    """Those of the store go there, the others need not."""
+
+    async def main() -> tuple[int, int]:
+        clock = Clock()
+        store = Distant(MemoryLedger(TEN, clock.now, lease=900), lambda: 0.0)
+        ledger = FailoverLedger(store, TEN, clock, lease=30)
+        of_the_store = await ledger.reserve_many("t", 3)
+        assert isinstance(of_the_store, list)
+        store.away = True
+        own: list[Grant] | Refusal = []
+        while not own or isinstance(own, Refusal):
+            own = await ledger.reserve_many("t", 3)
+            if isinstance(own, Refusal):
+                await asyncio.sleep(max(0.1, own.delay))
+        assert len(own) == 1
+        ledger.return_unused([*own, *of_the_store])
+        store.away = False
+        await asyncio.sleep(60)
+        return (await store.memory.snapshot()).in_flight, (await ledger.snapshot()).windows[0].used
+
+    assert run(main()) == (0, 0)
