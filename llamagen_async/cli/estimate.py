@@ -21,6 +21,8 @@ TYPICAL: Final = 60.0
 """Seconds that a comic takes, before one was seen to end."""
 _USUAL_REQUESTS: Final = 2.3
 """Requests per comic, before some were seen to end: the create, and a bit more than one check."""
+_SPARING_REQUESTS: Final = 2.15
+"""The same under a daily limit, where checks come later so that fewer of them find nothing."""
 _ENOUGH: Final = 3
 """Finished comics from which on the measured requests are believed."""
 _SLOWEST: Final = 1.5
@@ -48,7 +50,7 @@ def requests_each(plan: Plan, stats: ClientStats | None = None, *, running: int 
     if not plan.meters(RequestKind.STATUS):
         return 1.0
     if stats is None or stats.finished < _ENOUGH:
-        return _USUAL_REQUESTS
+        return _SPARING_REQUESTS if plan.quotas else _USUAL_REQUESTS
     return min(4.0, max(2.0, (stats.total - running) / stats.finished))
 
 
@@ -58,16 +60,21 @@ def time_left(outlook: Outlook, snapshot: LimitsSnapshot, *, quotas: bool = Fals
     Args:
         outlook: What is still to do.
         snapshot: What may be sent.
-        quotas: Whether long windows (a day) are waited for, too.
+        quotas: Whether long windows (a day) are waited for, too; if not, what they have no room
+            for is not sent and takes no time.
     """
-    checks = max(0.0, outlook.each - 1.0)
-    requests = outlook.queued * outlook.each + len(outlook.ages) * checks
+    queued, checks = outlook.queued, max(0.0, outlook.each - 1.0)
+    room = _room(snapshot)
+    if room is not None and not quotas:
+        room_for_new = max(0.0, room - len(outlook.ages) * checks)
+        queued = min(queued, math.floor(room_for_new / outlook.each))
+    requests = queued * outlook.each + len(outlook.ages) * checks
     left = [_time_for(math.ceil(requests), snapshot, quotas=quotas)]
-    if outlook.queued:
-        last_create = _time_for(outlook.queued, snapshot, quotas=quotas)
-        left.append(last_create + _SLOWEST * outlook.typical)
+    several = queued + len(outlook.ages) > 1
+    longest = outlook.typical * (_SLOWEST if several else 1.0)
+    if queued:
+        left.append(_time_for(queued, snapshot, quotas=quotas) + longest)
     if outlook.ages:
-        longest = outlook.typical * (_SLOWEST if len(outlook.ages) > 1 else 1.0)
         left.append(max(_SOON, longest - min(outlook.ages)))
     return max(left)
 
@@ -77,8 +84,14 @@ def affordable(plan: Plan, snapshot: LimitsSnapshot) -> int | None:
 
     It is what is likely: a comic takes its create and at least one check.
     """
+    room = _room(snapshot)
+    return None if room is None else math.floor(room / requests_each(plan))
+
+
+def _room(snapshot: LimitsSnapshot) -> int | None:
+    """Return how many requests the long windows have room for; `None` if there is no such."""
     left = [window.free for window in snapshot.windows if window.limit.per >= HOUR]
-    return math.floor(min(left) / requests_each(plan)) if left else None
+    return min(left, default=None)
 
 
 def _time_for(requests: int, snapshot: LimitsSnapshot, *, quotas: bool) -> float:
@@ -90,5 +103,9 @@ def _time_for(requests: int, snapshot: LimitsSnapshot, *, quotas: bool) -> float
             continue
         # What leaves now in one go comes back in one go, a whole window later.
         first = window.limit.per if window.free else window.next_free_in
-        longest = max(longest, first + (missing - 1) * window.limit.interval)
+        if window.limit.per >= HOUR:  # the whole of a day's requests is spent at its beginning
+            rest = (missing - 1) // window.limit.limit * window.limit.per
+        else:
+            rest = (missing - 1) * window.limit.interval
+        longest = max(longest, first + rest)
     return longest

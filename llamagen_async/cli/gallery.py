@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any, Final, cast
@@ -18,7 +19,7 @@ from llamagen_async._version import __version__
 from llamagen_async.cli.gallery_style import STYLE
 from llamagen_async.cli.progress import STATE_WORDS
 from llamagen_async.cli.records import Picture, Record
-from llamagen_async.cli.text import counted, lasting
+from llamagen_async.cli.text import counted, lasting, shortened
 from llamagen_async.models import BatchState
 
 __all__ = ["INDEX", "is_foreign", "render"]
@@ -30,6 +31,12 @@ _MARK: Final = '<meta name="generator" content="llamagen-async'
 _LANGUAGE: Final = re.compile(r"[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*")
 _WIDE: Final = 1.4
 """From this width to height on, a panel is wide."""
+_TALL: Final = 0.85
+"""Up to this width to height, a panel is tall."""
+_LONG: Final = 420
+"""Characters from which on a story is shown by its beginning; all of it unfolds."""
+_ALT: Final = 160
+"""Characters of the words in a picture's place: a story may be as long as a book."""
 
 
 def render(records: Sequence[Record], *, title: str, facts: Sequence[tuple[str, str]] = ()) -> str:
@@ -46,6 +53,7 @@ def render(records: Sequence[Record], *, title: str, facts: Sequence[tuple[str, 
         for state in _ORDER
         if (number := counts[state]) or state is BatchState.SUCCEEDED
     ]
+    total = counted(len(records), "story")
     tiles = "".join(
         f"<div><dd>{escape(value)}</dd><dt>{escape(name)}</dt></div>" for name, value in facts
     )
@@ -65,8 +73,9 @@ def render(records: Sequence[Record], *, title: str, facts: Sequence[tuple[str, 
             "</head>",
             "<body>",
             f"<header><h1>{escape(title)}</h1>",
-            f'<p class="lead">{counted(len(records), "story")}: {", ".join(states)}</p>',
+            f'<p class="lead">{total}: {", ".join(states)}{_latest(records)}</p>',
             f"<dl>{tiles}</dl>" if tiles else "",
+            _filter([state for state in _ORDER if counts[state]]),
             "</header>",
             "<main>",
             *(_card(record, number) for number, record in enumerate(records, 1)),
@@ -95,25 +104,61 @@ _ORDER: Final = (
 )
 
 
+def _latest(records: Sequence[Record]) -> str:
+    """Return when the latest run began, if that is known."""
+    run = max((record.run for record in records), default="")
+    try:
+        began = datetime.fromisoformat(run)
+    except ValueError:
+        return ""
+    utc = began.astimezone(UTC) if began.tzinfo else began.replace(tzinfo=UTC)
+    return f' <time datetime="{utc:%Y-%m-%dT%H:%MZ}">{utc:%Y-%m-%d %H:%M} UTC</time>'
+
+
+def _filter(states: Sequence[BatchState]) -> str:
+    """Return what to choose the states with that are shown; the style sheet does the work."""
+    if len(states) < 2:  # noqa: PLR2004 - one state is no choice
+        return ""
+    choices = [("all", "all"), *((state.value, STATE_WORDS[state]) for state in states)]
+    return (
+        '<fieldset class="show"><legend>Show</legend>'
+        + "".join(
+            f'<label class="{kind}"><input type="radio" name="show" id="show-{kind}"'
+            f"{' checked' if kind == 'all' else ''}><span>{escape(word)}</span></label>"
+            for kind, word in choices
+        )
+        + "</fieldset>"
+    )
+
+
 def _card(record: Record, number: int) -> str:
     language = record.request.get("language")
     lang = (
         f' lang="{language}"' if isinstance(language, str) and _LANGUAGE.fullmatch(language) else ""
     )
     bare = "" if record.files else " bare"
-    prompt = record.prompt or record.place or "(no story)"
     return "\n".join(
         part
         for part in (
             f'<article class="{record.state.value}{bare}" id="story-{number}">',
             f'<div class="about"><p class="number">{number}</p>',
-            f'<h2{lang} dir="auto">{escape(prompt)}</h2>',
+            _story(record.prompt or record.place or "(no story)", lang),
             f'<ul class="facts">{_facts(record)}</ul>',
             f"{_trouble(record)}</div>",
             f'<div class="pages"{lang}>{_pages(record)}</div>' if record.files else "",
             "</article>",
         )
         if part
+    )
+
+
+def _story(text: str, lang: str) -> str:
+    if len(text) <= _LONG:
+        return f'<h2{lang} dir="auto">{escape(text)}</h2>'
+    return (
+        f'<h2{lang} dir="auto">{escape(shortened(text, _LONG // 2))}</h2>'
+        "<details><summary>The whole story</summary>"
+        f'<p{lang} dir="auto">{escape(text)}</p></details>'
     )
 
 
@@ -170,19 +215,22 @@ def _pages(record: Record) -> str:
             for n, panel in enumerate(panels, 1)
         )
         columns = _columns(len(panels), ratio)
-        shown.append(f'<figure class="c{columns}"><div>{pictures}</div>{label}</figure>')
+        shape = " tall" if ratio <= _TALL else " wide" if ratio >= _WIDE else ""
+        form = f"c{columns} r{len(panels) % columns}{shape}"
+        shown.append(f'<figure class="{form}"><div>{pictures}</div>{label}</figure>')
     return "".join(shown)
 
 
 def _picture(panel: Picture, place: str, record: Record) -> str:
-    text = panel.caption or record.prompt
+    text = shortened(panel.caption or record.prompt, _ALT)
     alt = escape(f"{place}: {text}" if text else place)
     href = escape(quote(panel.file))
     width, height = _size(record) or (0, 0)
     size = f' width="{width}" height="{height}"' if width else ""
+    title = f' title="{escape(panel.caption)}"' if panel.caption else ""
     return (
-        f'<a href="{href}" title="{escape(panel.caption)}">'
-        f'<img src="{href}" alt="{alt}" loading="lazy"{size}></a>'
+        f'<a href="{href}"{title}>'
+        f'<img src="{href}" alt="{alt}" loading="lazy" decoding="async"{size}></a>'
     )
 
 
@@ -191,7 +239,7 @@ def _columns(panels: int, ratio: float) -> int:
     if panels == 1:
         return 1
     if ratio >= _WIDE:  # wide panels stand one above another, or in pairs
-        return 1 if panels <= 3 else 2  # noqa: PLR2004
+        return 1 if panels == 2 else 2  # noqa: PLR2004
     return 3 if panels == 3 or panels > 4 else 2  # noqa: PLR2004
 
 

@@ -28,8 +28,8 @@ _MONEY: Final = (
     r"(?:(?:account|api|remaining|available|your|the|any|of|more|enough)\ )*"
     r"(?:credits?|balance|funds)"
 )
-_LACKING: Final = re.compile(
-    rf"""
+# Compiled, and remembered by `re`, when the first 429 comes: most programs never see one.
+_LACKING: Final = rf"""(?x)
     \b(?:insufficient|not\ enough|too\ few|too\ little|out\ of|lack(?:s|ing)?|exhausted|depleted
         |used\ (?:up\ )?all|used\ up|(?:do(?:es)?\ not|don't|doesn't)\ have)\ {_MONEY}\b
     |\b(?:no|zero|(?<![.,])0)\ {_MONEY}\b
@@ -38,21 +38,19 @@ _LACKING: Final = re.compile(
         (?:insufficient|not\ enough|exhausted|depleted|empty|used\ up|run\ out|ran\ out|too\ low)\b
     |\bcredits?\ (?:balance|left|remaining|available)\ (?:is\ )?0(?![.,\d])
     |\bpayment\ required\b
-    """,
-    re.VERBOSE,
-)
-_PER_TIME: Final = re.compile(
+    """
+_PER_TIME: Final = (
     r"\bcredits?(?: ?/ ?| per | an? | each )(?:s|sec|second|min|minute|h|hour|day|month)s?\b"
 )
-_HYPOTHETICAL: Final = re.compile(r"\b(?:if|when|unless|until|once|before)\b[^.;!?]*")
+_HYPOTHETICAL: Final = r"\b(?:if|when|unless|until|once|before)\b[^.;!?]*"
 
 
 def lacks_credits(texts: Iterable[str]) -> bool:
     """Decide whether the texts of a 429 (its code, its messages) say that credits are lacking."""
     plain = [_plain(text[:_LONGEST]) for text in texts]
-    if any(_PER_TIME.search(text) for text in plain):
+    if any(re.search(_PER_TIME, text) for text in plain):
         return False
-    return any(_LACKING.search(_HYPOTHETICAL.sub(" ", text)) for text in plain)
+    return any(re.search(_LACKING, re.sub(_HYPOTHETICAL, " ", text)) for text in plain)
 
 
 def _plain(text: str) -> str:

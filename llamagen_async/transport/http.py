@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from llamagen_async._version import __version__
@@ -80,12 +81,14 @@ class HTTPTransport:
         if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise InvalidRequestError("timeout", timeout, "a number of seconds greater than 0")
         self._key = api_key.encode()
-        self._headers = {
+        headers = {
             "Authorization": f"Bearer {api_key}",
             "Accept": "application/json",
             "User-Agent": _AGENT,
         }
-        self._json_headers = {**self._headers, "Content-Type": "application/json"}
+        # Of the kind that aiohttp would make of them for each request.
+        self._headers = CIMultiDict(headers)
+        self._json_headers = CIMultiDict({**headers, "Content-Type": "application/json"})
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=timeout / 2)
         self._session = session
         self._owned = session is None
@@ -191,17 +194,21 @@ class HTTPTransport:
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """Read the body, and refuse one that is too large before or while it is read."""
-        size = response.content_length or 0
-        chunks: list[bytes] = []
-        if size <= _LARGEST:
+        body = response.content
+        if body.is_eof():
+            content = body.read_nowait()  # it came together with the head
+            if len(content) <= _LARGEST:
+                return content
+        elif (response.content_length or 0) <= _LARGEST:
             size = 0
-            while chunk := await response.content.readany():
+            chunks: list[bytes] = []
+            while chunk := await body.readany():
                 size += len(chunk)
                 if size > _LARGEST:
                     break
                 chunks.append(chunk)
             else:
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                return b"".join(chunks)
         response.close()
         raise InvalidResponseError(
             response.status, None, f"the answer is larger than {_LARGEST // 1_000_000} MB"

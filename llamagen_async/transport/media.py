@@ -1,7 +1,9 @@
 """What file an asset becomes: its kind, its extension and a name that is safe. No I/O.
 
-The content type names the extension. Where a server says only "some bytes", the content must start
-like a picture or a video that is known here; a page of HTML is never taken for one.
+The content type names the extension, and the content of the usual pictures has to start like one of
+them: what a picture is wins over what it is called. Where a server says only "some bytes", the
+content must start like a picture or a video that is known here. A page of HTML is never taken for
+one, and no extension is ever one that a system runs.
 """
 
 from __future__ import annotations
@@ -12,44 +14,57 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["HEAD", "distinct_stems", "extension_of", "is_media_type", "safe_stem"]
+__all__ = ["HEAD", "distinct_stems", "extension_of", "is_media_type", "is_whole", "safe_stem"]
 
 HEAD: Final = 64
 """How many first bytes `extension_of` wants to see."""
 
 _EXTENSIONS: Final = {
     "image/apng": ".png",
+    "image/avif": ".avif",
+    "image/bmp": ".bmp",
+    "image/gif": ".gif",
+    "image/heic": ".heic",
+    "image/heif": ".heif",
     "image/jpeg": ".jpg",
     "image/jpg": ".jpg",
+    "image/jxl": ".jxl",
     "image/pjpeg": ".jpg",
+    "image/png": ".png",
     "image/svg+xml": ".svg",
+    "image/tiff": ".tiff",
     "image/vnd.microsoft.icon": ".ico",
+    "image/webp": ".webp",
     "image/x-icon": ".ico",
+    "image/x-png": ".png",
+    "video/mp4": ".mp4",
     "video/mpeg": ".mpg",
+    "video/ogg": ".ogv",
     "video/quicktime": ".mov",
+    "video/webm": ".webm",
     "video/x-matroska": ".mkv",
     "video/x-msvideo": ".avi",
 }
 _BYTES: Final = ("", "application/octet-stream", "binary/octet-stream")
-_SUBTYPE: Final = re.compile(r"(?:image|video)/(?:x-)?([a-z0-9]{2,5})")
+_KNOWN_BY_CONTENT: Final = frozenset((".png", ".jpg", ".gif", ".webp"))
+"""Kinds of which every file starts as `_MAGIC` says."""
+# Patterns are compiled, and remembered by `re`, when the first file comes.
 _MAGIC: Final = (
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), ".png"),
-    (re.compile(rb"\xff\xd8\xff"), ".jpg"),
-    (re.compile(rb"GIF8[79]a"), ".gif"),
-    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), ".webp"),
-    (re.compile(rb".{4}ftyp(?:avif|avis)", re.DOTALL), ".avif"),
-    (re.compile(rb".{4}ftypqt  ", re.DOTALL), ".mov"),
-    (re.compile(rb".{4}ftyp(?:isom|iso\d|mp4\d|avc1|M4V |dash)", re.DOTALL), ".mp4"),
-    (re.compile(rb"\x1aE\xdf\xa3.*webm", re.DOTALL), ".webm"),
-    (re.compile(rb"BM.{4}\x00{4}", re.DOTALL), ".bmp"),
+    (rb"\x89PNG\r\n\x1a\n", ".png"),
+    (rb"\xff\xd8\xff", ".jpg"),
+    (rb"GIF8[79]a", ".gif"),
+    (rb"(?s)RIFF.{4}WEBP", ".webp"),
+    (rb"(?s).{4}ftyp(?:avif|avis)", ".avif"),
+    (rb"(?s).{4}ftypqt  ", ".mov"),
+    (rb"(?s).{4}ftyp(?:isom|iso\d|mp4\d|avc1|M4V |dash)", ".mp4"),
+    (rb"(?s)\x1aE\xdf\xa3.*webm", ".webm"),
+    (rb"(?s)BM.{4}\x00{4}", ".bmp"),
 )
-_PAGE: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<!doctype\s+html|<html)", re.IGNORECASE)
+_PAGE: Final = rb"(?i)(?:\xef\xbb\xbf)?\s*(?:<!doctype\s+html|<html)"
 
 _LONGEST_STEM: Final = 100
 """Bytes of a name without its extension; file systems allow 143 to 255 for all of it."""
-_RESERVED: Final = re.compile(
-    r"(?i)(?:con|prn|aux|nul|conin\$|conout\$|clock\$|(?:com|lpt)[0-9¹²³])"
-)
+_RESERVED: Final = r"(?i)(?:con|prn|aux|nul|conin\$|conout\$|clock\$|(?:com|lpt)[0-9¹²³])"
 
 
 def is_media_type(content_type: str | None) -> bool:
@@ -70,12 +85,32 @@ def extension_of(content_type: str | None, head: bytes = b"") -> str | None:
         was given.
     """
     kind = _bare(content_type)
-    if not is_media_type(content_type) or _PAGE.match(head):
+    if not is_media_type(content_type) or re.match(_PAGE, head):
         return None
-    if kind in _BYTES:
-        return next((extension for magic, extension in _MAGIC if magic.match(head)), None)
-    match = _SUBTYPE.fullmatch(kind)
-    return _EXTENSIONS.get(kind) or (f".{match[1]}" if match else ".bin")
+    said = _EXTENSIONS.get(kind, ".bin")
+    if kind in _BYTES or (head and said in _KNOWN_BY_CONTENT):
+        return next((extension for magic, extension in _MAGIC if re.match(magic, head)), None)
+    return said
+
+
+def is_whole(extension: str, size: int, first: bytes, last: bytes) -> bool:
+    """Whether a file can be whole, as far as its kind shows that at its ends.
+
+    Args:
+        extension: Its extension, as `extension_of` gave it.
+        size: Its bytes.
+        first: Its first bytes, `HEAD` of them if there are so many.
+        last: Its last bytes, `HEAD` of them if there are so many.
+    """
+    if extension == ".png":
+        return b"IEND\xaeB`\x82" in last
+    if extension == ".jpg":
+        return b"\xff\xd9" in last
+    if extension == ".gif":
+        return last.rstrip(b"\0").endswith(b";")
+    if extension == ".webp":
+        return size >= int.from_bytes(first[4:8], "little") + 8
+    return True
 
 
 def safe_stem(text: str) -> str:
@@ -88,7 +123,7 @@ def safe_stem(text: str) -> str:
     safe = re.sub(r"[^\w.-]+", "_", plain).strip(".")
     # A dash in front would read as an option on a command line.
     safe = re.sub(r"^-+", "_", safe)
-    if not safe or _RESERVED.fullmatch(safe.partition(".")[0]):
+    if not safe or re.fullmatch(_RESERVED, safe.partition(".")[0]):
         safe = f"_{safe}"
     if safe == text and len(safe.encode()) <= _LONGEST_STEM:
         return safe

@@ -7,6 +7,7 @@ holds the API key.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
@@ -19,6 +20,8 @@ from llamagen_async.plans import RequestKind
 __all__ = ["APIRequest", "APIResponse", "AssetSource", "AssetStream", "FormFile", "Transport"]
 
 _METHODS: Final = ("GET", "POST", "PATCH", "PUT", "DELETE")
+_PATH: Final = r"/[!\"$->@-\[\]-~]*"
+"""Visible ASCII without what ends a path (`?`, `#`) or what some take for a slash (`\\`)."""
 
 
 def _method(_instance: object, attribute: attrs.Attribute[str], value: object) -> None:
@@ -29,11 +32,8 @@ def _method(_instance: object, attribute: attrs.Attribute[str], value: object) -
 def _path(_instance: object, attribute: attrs.Attribute[str], value: object) -> None:
     if (
         not isinstance(value, str)
-        or not value.startswith("/")
-        or not value.isascii()
-        or not value.isprintable()
-        or any(mark in value for mark in " ?#\\")
-        or any(part in (".", "..") for part in value.split("/"))
+        or not re.fullmatch(_PATH, value)
+        or ("/." in value and any(part in (".", "..") for part in value.split("/")))
     ):
         raise InvalidRequestError(
             attribute.name, value, "a percent-encoded path that starts with / and has no query"

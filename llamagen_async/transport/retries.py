@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-import backoff
-
 from llamagen_async.errors import (
     APIConnectionError,
     InvalidResponseError,
@@ -71,11 +69,32 @@ def retrying(
         A coroutine function of the same arguments. It raises what the last call raised.
     """
 
-    # backoff looks for a coroutine function; a callable object or a partial is not one.
-    async def attempt(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        return await send(*args, **kwargs)
+    async def first(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return await send(*args, **kwargs)
+        except LlamaGenError as error:
+            if max_retries < 1 or not is_retriable(error, kind):
+                raise
+            failed = [error]
 
-    decorate = backoff.on_exception(
+        # backoff looks for a coroutine function; a callable object or a partial is not one.
+        async def again() -> _R:
+            if failed:
+                raise failed.pop()  # the first attempt, as backoff counts
+            return await send(*args, **kwargs)
+
+        return await _backing_off(kind, max_retries, speed)(again)()
+
+    return first
+
+
+def _backing_off(
+    kind: RequestKind, max_retries: int, speed: float
+) -> Callable[[Callable[[], Awaitable[_R]]], Callable[[], Awaitable[_R]]]:
+    # Nearly all requests succeed: neither the import nor the set-up is theirs to pay for.
+    import backoff  # noqa: PLC0415
+
+    return backoff.on_exception(
         backoff.expo,
         LlamaGenError,
         max_tries=max_retries + 1,
@@ -85,7 +104,6 @@ def retrying(
         factor=_FIRST / speed,
         max_value=_LONGEST / speed,
     )
-    return decorate(attempt)
 
 
 def as_uncertain(

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 import os
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.watched import Watched
 from transport.rawserver import Received, answer, raw_server, unused_port
 
-from llamagen_async.batch.download import _in_thread, asset_names, download_assets
+from llamagen_async.batch.download import asset_names, download_assets
+from llamagen_async.batch.download_part import in_thread
 from llamagen_async.errors import (
     APIConnectionError,
     APIError,
@@ -29,65 +30,20 @@ from llamagen_async.errors import (
     ServerError,
 )
 from llamagen_async.models import ComicGeneration
-from llamagen_async.transport import AssetSource, AssetStream, HTTPTransport
+from llamagen_async.transport import AssetSource, HTTPTransport
 from llamagen_async.transport.media import distinct_stems, extension_of, is_media_type, safe_stem
 
 KEY = "lg_sk_0123456789abcdef"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
+OTHER = PNG[:64] + PNG[:63:-1]
+"""Another picture of the same length."""
+TAG = {"ETag": '"v1"'}
 PAST = "Wed, 01 Jan 2020 00:00:00 GMT"
 FUTURE = "Tue, 01 Jan 2115 00:00:00 GMT"
 
 
 def picture(content: bytes = PNG, **more: Any) -> bytes:
     return answer(content, **{"content_type": "image/png", **more})
-
-
-class Watched:
-    """Opens assets, and knows when enough of one has been taken."""
-
-    def __init__(self, source: AssetSource) -> None:
-        self.source = source
-        self.missing = 0
-        self.enough = asyncio.Event()
-
-    def took(self, size: int) -> None:
-        self.missing -= size
-        if self.missing <= 0:
-            self.enough.set()
-
-    @contextlib.asynccontextmanager
-    async def open_asset(
-        self, url: str, *, headers: Mapping[str, str] | None = None
-    ) -> AsyncIterator[AssetStream]:
-        async with self.source.open_asset(url, headers=headers) as stream:
-            yield WatchedStream(self, stream)
-
-    async def aclose(self) -> None:
-        await self.source.aclose()
-
-    async def break_off(self, received: Received, reply: bytes, length: int) -> None:
-        """Drop the connection once `length` bytes of the reply have been taken.
-
-        What aiohttp still holds when a connection drops is lost, so a test must wait for it.
-        """
-        self.missing = length
-        self.enough.clear()
-        await received.reply(reply)
-        await self.enough.wait()
-        received.drop()
-
-
-class WatchedStream:
-    def __init__(self, watched: Watched, stream: AssetStream) -> None:
-        self.watched = watched
-        self.stream = stream
-        self.status = stream.status
-        self.headers = stream.headers
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        async for chunk in self.stream.chunks():
-            self.watched.took(len(chunk))
-            yield chunk
 
 
 @pytest.fixture
@@ -197,6 +153,11 @@ def test_names_are_distinct_even_where_case_is_ignored(texts: list[str]) -> None
         ("image/webp", b"", ".webp"),
         ("image/svg+xml", b"<svg>", ".svg"),
         ("image/x-made-up-by-them", b"x", ".bin"),
+        ("image/exe", b"MZ", ".bin"),
+        ("image/png", b"\xff\xd8\xff\xe0", ".jpg"),
+        ("image/png", b'{"error": "expired"}', None),
+        ("image/jpeg", b"Not found", None),
+        ("image/avif", b"\0\0\0\x1cftypmif1", ".avif"),
         ("image/../../x", b"x", ".bin"),
         ("video/mp4", b"", ".mp4"),
         ("video/quicktime", b"", ".mov"),
@@ -439,34 +400,42 @@ async def test_a_host_that_falls_silent_is_given_up(source: HTTPTransport) -> No
 # What breaks off.
 
 
-@pytest.mark.parametrize("tag", ['ETag: "v1"', f"Last-Modified: {PAST}"])
+@pytest.mark.parametrize("headers", [TAG, {"Last-Modified": PAST, "Date": FUTURE}])
 async def test_a_transfer_that_breaks_off_is_resumed_where_it_stopped(
-    tag: str, watched: Watched, tmp_path: Path
+    headers: dict[str, str], watched: Watched, tmp_path: Path
 ) -> None:
-    name, value = tag.split(": ", 1)
     half = len(PNG) // 2
 
     async def serve(received: Received) -> None:
         if received.number == 1:
             await watched.break_off(
                 received,
-                picture(PNG[:half], length=len(PNG), headers={name: value}),
+                picture(PNG[:half], length=len(PNG), headers=headers),
                 len(PNG[:half]),
             )
         else:
             start = int((received.header("Range") or "")[len("bytes=") : -1])
-            where = {"Content-Range": f"bytes {start}-{len(PNG) - 1}/{len(PNG)}"}
+            where = {"Content-Range": f"bytes {start}-{len(PNG) - 1}/{len(PNG)}", **headers}
             await received.reply(picture(PNG[start:], status="206 Partial Content", headers=where))
 
     async with raw_server(serve) as server:
         path = await fetch(watched, server.url, tmp_path)
         assert path.read_bytes() == PNG
         assert server.received[1].header("Range") == f"bytes={half}-"
-        assert server.received[1].header("If-Range") == value
+        assert server.received[1].header("If-Range") == next(iter(headers.values()))
     assert files(tmp_path) == ["c1-p01-01.png"]
 
 
-@pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"v1"'}, {"ETag": '"v1"'}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"ETag": 'W/"v1"'},
+        TAG,
+        {"Last-Modified": PAST},
+        {"Last-Modified": PAST, "Date": PAST},
+    ],
+)
 async def test_a_server_that_does_not_resume_is_asked_for_the_whole_again(
     headers: dict[str, str], watched: Watched, tmp_path: Path
 ) -> None:
@@ -476,46 +445,122 @@ async def test_a_server_that_does_not_resume_is_asked_for_the_whole_again(
                 received, picture(PNG[:-9], length=len(PNG), headers=headers), len(PNG[:-9])
             )
         else:
-            await received.reply(picture(PNG[::-1], headers=headers))
+            await received.reply(picture(OTHER, headers=headers))
 
     async with raw_server(serve) as server:
         path = await fetch(watched, server.url, tmp_path)
         asked = [received.header("Range") is not None for received in server.received]
-    assert path.read_bytes() == PNG[::-1]
+    assert path.read_bytes() == OTHER
     assert asked == [False, *[headers.get("ETag") == '"v1"'] * 2]
 
 
+WHERE = {"Content-Range": f"bytes 5000-{len(PNG) - 1}/{len(PNG)}"}
+PACKED = gzip.compress(OTHER[5000:])
+PACKED_WHERE = {"Content-Range": f"bytes 5000-{4999 + len(PACKED)}/{len(PNG)}"}
+
+
 @pytest.mark.parametrize(
-    "resumed",
+    ("status", "content", "headers"),
     [
-        picture(b"", status="416 Range Not Satisfiable"),
-        picture(PNG[5:], status="206 Partial Content", headers={"Content-Range": "bytes 5-9/99"}),
-        picture(
-            PNG[5000:],
-            status="206 Partial Content",
-            headers={"Content-Range": "bytes 5000-5001/5002"},
-        ),
-        picture(PNG[5:], status="206 Partial Content"),
+        (416, b"", TAG),
+        (206, OTHER[5000:], WHERE),
+        (206, OTHER[5000:], WHERE | {"ETag": '"v2"'}),
+        (206, OTHER[5000:], WHERE | {"ETag": 'W/"v1"'}),
+        (206, OTHER[5000:], TAG),
+        (206, OTHER[5000:], TAG | {"Content-Range": "bytes 5000-"}),
+        (206, OTHER[5:], TAG | {"Content-Range": f"bytes 5-{len(PNG) - 1}/{len(PNG)}"}),
+        (206, OTHER[5000:5002], TAG | {"Content-Range": "bytes 5000-5001/5002"}),
+        (206, OTHER[4999:], TAG | {"Content-Range": f"bytes 5000-{len(PNG)}/{len(PNG)}"}),
+        (206, OTHER, TAG | WHERE),  # the whole of it, said to be the rest
+        (206, PACKED, TAG | PACKED_WHERE | {"Content-Encoding": "gzip"}),
     ],
 )
-async def test_a_wrong_resumption_starts_from_the_first_byte(
-    resumed: bytes, watched: Watched, tmp_path: Path
+async def test_a_wrong_resumption_starts_from_the_first_byte_at_once(
+    status: int, content: bytes, headers: dict[str, str], watched: Watched, tmp_path: Path
 ) -> None:
     async def serve(received: Received) -> None:
         if received.number == 1:
-            tag = {"ETag": '"v1"'}
             await watched.break_off(
-                received, picture(PNG[:5000], length=len(PNG), headers=tag), len(PNG[:5000])
+                received, picture(PNG[:5000], length=len(PNG), headers=TAG), len(PNG[:5000])
             )
         elif received.header("Range"):
-            await received.reply(resumed)
+            await received.reply(picture(content, status=f"{status} X", headers=headers))
         else:
             await received.reply(picture())
 
     async with raw_server(serve) as server:
-        path = await fetch(watched, server.url, tmp_path)
+        path = await fetch(watched, server.url, tmp_path, max_retries=1)
         assert len(server.received) == 3
     assert path.read_bytes() == PNG
+    assert files(tmp_path) == [path.name]
+
+
+async def test_more_than_the_rest_is_not_taken_for_the_rest(
+    watched: Watched, tmp_path: Path
+) -> None:
+    async def serve(received: Received) -> None:
+        if received.number == 1:
+            await watched.break_off(
+                received, picture(PNG[:5000], length=len(PNG), headers=TAG), len(PNG[:5000])
+            )
+        elif received.header("Range"):
+            chunks = TAG | WHERE | {"Transfer-Encoding": "chunked"}
+            head = picture(b"", length=None, status="206 Partial Content", headers=chunks)
+            await received.reply(head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(PNG), PNG))
+        else:
+            await received.reply(picture())
+
+    async with raw_server(serve) as server:
+        path = await fetch(watched, server.url, tmp_path, max_retries=2)
+        asked = [received.header("Range") for received in server.received]
+    assert asked == [None, "bytes=5000-", None]
+    assert path.read_bytes() == PNG
+
+
+async def test_a_length_that_is_first_told_with_the_rest_is_kept_to(
+    watched: Watched, tmp_path: Path
+) -> None:
+    async def serve(received: Received) -> None:
+        if received.number == 1:
+            chunks = TAG | {"Transfer-Encoding": "chunked"}
+            chunk = b"%x\r\n%s\r\n" % (5000, PNG[:5000])
+            head = picture(b"", length=None, headers=chunks)
+            await watched.break_off(received, head + chunk, 5000)
+        elif received.number == 2:
+            where = TAG | {"Content-Range": f"bytes 5000-5999/{len(PNG)}"}
+            await received.reply(picture(PNG[5000:6000], status="206 X", headers=where))
+        else:
+            where = TAG | {"Content-Range": f"bytes 6000-{len(PNG) - 1}/{len(PNG)}"}
+            await received.reply(picture(PNG[6000:], status="206 X", headers=where))
+
+    async with raw_server(serve) as server:
+        path = await fetch(watched, server.url, tmp_path)
+        asked = [received.header("Range") for received in server.received]
+    assert asked == [None, "bytes=5000-", "bytes=6000-"]
+    assert path.read_bytes() == PNG
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PNG + b"\0\0\0\0IEND\xaeB`\x82",
+        b"\xff\xd8\xff\xe0" + bytes(500) + b"\xff\xd9",
+        b"GIF89a" + bytes(500) + b";",
+        b"RIFF\xf8\x01\0\0WEBP" + bytes(500),
+    ],
+)
+async def test_without_any_length_a_picture_has_to_show_its_end(
+    content: bytes, source: HTTPTransport, tmp_path: Path
+) -> None:
+    async def serve(received: Received) -> None:
+        part = content if received.number == 2 else content[:-100]
+        await received.reply(picture(part, length=None, content_type="application/octet-stream"))
+        received.drop()
+
+    async with raw_server(serve) as server:
+        path = await fetch(source, server.url, tmp_path)
+        assert len(server.received) == 2
+    assert path.read_bytes() == content
 
 
 async def test_a_resumption_that_ends_early_is_not_taken_for_complete(
@@ -523,12 +568,11 @@ async def test_a_resumption_that_ends_early_is_not_taken_for_complete(
 ) -> None:
     async def serve(received: Received) -> None:
         if received.number == 1:
-            tag = {"ETag": '"v1"'}
             await watched.break_off(
-                received, picture(PNG[:5000], length=len(PNG), headers=tag), len(PNG[:5000])
+                received, picture(PNG[:5000], length=len(PNG), headers=TAG), len(PNG[:5000])
             )
         else:
-            where = {"Content-Range": "bytes 5000-5009/*"}
+            where = TAG | {"Content-Range": "bytes 5000-5009/*"}
             part = PNG[5000:5010]
             await received.reply(picture(part, status="206 Partial Content", headers=where))
 
@@ -543,9 +587,8 @@ async def test_too_little_to_tell_what_it_is_is_thrown_away(
 ) -> None:
     async def serve(received: Received) -> None:
         if received.number == 1:
-            tag = {"ETag": '"v1"'}
             await watched.break_off(
-                received, picture(PNG[:5], length=len(PNG), headers=tag), len(PNG[:5])
+                received, picture(PNG[:5], length=len(PNG), headers=TAG), len(PNG[:5])
             )
         else:
             await received.reply(picture())
@@ -608,7 +651,7 @@ async def test_cancelling_waits_for_the_thread_that_is_writing(fails: bool) -> N
         if fails:
             raise OSError("disk full")
 
-    task = asyncio.create_task(_in_thread(write))
+    task = asyncio.create_task(in_thread(write))
     await asyncio.to_thread(begun.wait)
     for _ in range(3):
         task.cancel()
@@ -639,11 +682,11 @@ async def test_a_disk_that_refuses_is_told_and_nothing_is_left(
 @pytest.mark.parametrize(
     ("modified", "content", "kept"),
     [
-        (PAST, PNG[::-1], True),
-        (FUTURE, PNG[::-1], False),
+        (PAST, OTHER, True),
+        (FUTURE, OTHER, False),
         (PAST, PNG + b"longer", False),
-        (None, PNG[::-1], False),
-        ("yesterday", PNG[::-1], False),
+        (None, OTHER, False),
+        ("yesterday", OTHER, False),
     ],
 )
 async def test_a_file_is_kept_only_if_the_server_says_it_is_the_same(

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from llamagen_async import ClientStats, LimitsSnapshot, LimitState, Plan, RateLimit
+from llamagen_async import (
+    ClientStats,
+    LimitsSnapshot,
+    LimitState,
+    Plan,
+    RateLimit,
+    simulation,
+)
 from llamagen_async.batch import BatchProgress
 from llamagen_async.cli.estimate import Outlook, affordable, requests_each, time_left
 from llamagen_async.cli.text import clock_time, counted, lasting, one_line, rule, shortened
 from llamagen_async.cli.tracking import Tracker
 from llamagen_async.plans import DAY
+from llamagen_async.sandbox import SandboxService
+from llamagen_async.simulation import simulated_client
 
 
 def limits(*windows: tuple[RateLimit, int, float], paused: float = 0.0) -> LimitsSnapshot:
@@ -27,7 +38,9 @@ def test_38_comics_take_about_nine_minutes() -> None:
 
 
 def test_few_comics_take_as_long_as_comics_take() -> None:
-    assert time_left(Outlook(1), FRESH_PAID) == 90.0
+    assert time_left(Outlook(1), FRESH_PAID) == 60.0
+    assert time_left(Outlook(2), FRESH_PAID) == 90.0  # the slower of two
+    assert time_left(Outlook(1, ages=(20.0,)), FRESH_PAID) == 90.0
     assert time_left(Outlook(0, ages=(50.0,)), FRESH_PAID) == 10.0
     assert time_left(Outlook(0, ages=(500.0,)), FRESH_PAID) == 5.0
 
@@ -39,8 +52,50 @@ def test_more_comics_never_take_less_time() -> None:
 
 def test_a_day_is_waited_for_only_if_asked() -> None:
     demo = limits((RateLimit(4, 60), 4, 0.0), (RateLimit(15, DAY), 0, 1000.0))
-    assert time_left(Outlook(1), demo) == 90.0
+    assert time_left(Outlook(1), demo) == 0.0  # it is not sent
     assert time_left(Outlook(1), demo, quotas=True) > 1000
+    assert time_left(Outlook(9, ages=(20.0,)), demo) == 40.0
+    some = limits((RateLimit(4, 60), 4, 0.0), (RateLimit(15, DAY), 5, 0.0))
+    assert time_left(Outlook(9), some) == time_left(Outlook(2), FRESH_PAID) == 90.0
+
+
+def test_a_days_requests_come_back_together() -> None:
+    day = RateLimit(15, DAY)
+    fresh = limits((RateLimit(4, 60), 4, 0.0), (day, 15, 0.0))
+    assert time_left(Outlook(20, each=2.15), fresh, quotas=True) == 2 * DAY
+    used_up = limits((RateLimit(4, 60), 4, 0.0), (day, 0, 1000.0))
+    assert time_left(Outlook(13, each=2.15), used_up, quotas=True) == 1000 + DAY
+
+
+async def taken(service: SandboxService, number: int, plan: str, *, quotas: bool) -> float:
+    """Return how long a batch takes, as a part of what was said beforehand."""
+    async with simulated_client(service, plan=plan, latency=(0.1, 1.0)) as client:
+        outlook = Outlook(number, each=requests_each(client.plan))
+        said = time_left(outlook, await client.limits(), quotas=quotas)
+        stories = [f"story {n}" for n in range(number)]
+        async for _ in client.comics.batch(stories, wait_for_quota=quotas):
+            pass
+        return asyncio.get_running_loop().time() / said
+
+
+@pytest.mark.parametrize(
+    ("plan", "number", "least", "most"),
+    [
+        ("paid", 1, 0.5, 1.4),
+        ("paid", 5, 0.7, 1.5),
+        ("paid", 12, 0.7, 1.3),
+        ("paid", 38, 0.75, 1.1),
+        ("paid", 150, 0.8, 1.1),
+        ("demo", 20, 0.95, 1.05),
+    ],
+)
+def test_what_is_said_beforehand_is_what_it_takes(
+    plan: str, number: int, least: float, most: float
+) -> None:
+    for seed in range(3):
+        service = SandboxService(seed=seed)
+        part = simulation.run(taken(service, number, plan, quotas=plan == "demo"))
+        assert least <= part <= most
 
 
 def test_a_pause_is_waited_for() -> None:
@@ -62,6 +117,7 @@ def test_requests_are_believed_once_measured() -> None:
     many = ClientStats({"create": 12, "status": 15}, refused=0, retries=0, finished=10)
     assert requests_each(Plan.PAID, few) == requests_each(Plan.PAID) == 2.3
     assert requests_each(Plan.PAID, many, running=2) == 2.5
+    assert requests_each(Plan.DEMO) == 2.15
     creates_only = Plan("studio", limits=RateLimit(10, 60), metered={"create"})
     assert requests_each(creates_only) == 1.0
 

@@ -13,6 +13,7 @@ import pytest
 
 from llamagen_async import ComicRequest
 from llamagen_async.cli.gallery import is_foreign, render
+from llamagen_async.cli.gallery_style import STYLE
 from llamagen_async.cli.records import (
     RESULTS,
     UNSENT,
@@ -57,7 +58,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.found.append((tag, dict(attributes)))
-        if tag not in ("meta", "link", "img"):
+        if tag not in ("meta", "link", "img", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -104,7 +105,7 @@ def test_everything_from_elsewhere_is_escaped() -> None:
     assert set(tags.all("img", "src")) == {"a%3Cb%3E%26%27%22.png"}
     assert {name for _, attributes in tags.found for name in attributes} <= {
         *("charset", "class", "content", "dir", "href", "id", "lang", "loading", "name", "rel"),
-        *("src", "alt", "title", "width", "height"),
+        *("src", "alt", "title", "width", "height", "decoding"),
     }
 
 
@@ -120,6 +121,67 @@ def test_what_is_missing_says_why() -> None:
         "4 stories: 0 done, 1 failed, 1 uncertain, 1 running, 1 not sent",
     ):
         assert text in page
+
+
+def test_a_long_story_is_folded_and_a_short_one_is_not() -> None:
+    story = "The fox walks on.\n" * 100
+    page = render([attrs.evolve(DONE, prompt=story, pages=()), DONE], title="Comics")
+    assert page.count("<details>") == 1
+    assert page.count(story) == 1
+    alts = Tags(page).all("img", "alt")
+    assert len(alts) == 5
+    assert max(len(alt or "") for alt in alts) < 200
+
+
+def test_states_can_be_chosen_if_there_are_several() -> None:
+    page = render([DONE, FAILED, UNSENT_RECORD], title="Comics")
+    assert Tags(page).all("input", "id") == [
+        "show-all",
+        "show-succeeded",
+        "show-failed",
+        "show-queued",
+    ]
+    assert not Tags(render([DONE, DONE], title="Comics")).all("input", "id")
+
+
+def test_every_state_can_be_shown_alone() -> None:
+    for state in BatchState:
+        assert f"#show-{state.value}:checked) article:not(.{state.value})" in STYLE
+
+
+@pytest.mark.parametrize(
+    ("runs", "said"),
+    [
+        (["2025-06-01T10:00:00+00:00", "2025-06-02T11:30:59+00:00"], "2025-06-02 11:30 UTC"),
+        (["2025-06-01T10:00:00+02:00"], "2025-06-01 08:00 UTC"),
+        (["2025-06-01T10:00:00"], "2025-06-01 10:00 UTC"),
+        (["", "<yesterday>"], None),
+        ([""], None),
+        ([], None),
+    ],
+)
+def test_a_page_says_when_its_latest_run_began(runs: list[str], said: str | None) -> None:
+    page = render([attrs.evolve(DONE, run=run) for run in runs], title="Comics")
+    assert re.findall("<time .*>(.*)</time>", page) == ([said] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("size", "panels", "form"),
+    [
+        ("1024x1024", 1, "c1 r0"),
+        ("1024x1024", 4, "c2 r0"),
+        ("1024x1024", 3, "c3 r0"),
+        ("1024x1024", 20, "c3 r2"),
+        ("1024x576", 2, "c1 r0 wide"),
+        ("1024x576", 3, "c2 r1 wide"),
+        ("768x1024", 4, "c2 r0 tall"),
+        (None, 7, "c3 r1"),
+    ],
+)
+def test_panels_are_laid_out_as_a_page(size: str | None, panels: int, form: str) -> None:
+    page = (tuple(Picture(f"{n}.png") for n in range(panels)),)
+    record = attrs.evolve(DONE, request={"size": size} if size else {}, pages=page)
+    assert Tags(render([record], title="Comics")).all("figure", "class") == [form]
 
 
 def test_no_story_at_all_is_a_page_too() -> None:

@@ -1,0 +1,104 @@
+"""What a batch looks like while it runs: on a terminal, in a log, and its lines at the end."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from typing import Final
+
+import attrs
+import pytest
+from rich.console import Console
+
+from llamagen_async import ComicRequest
+from llamagen_async.cli.output import Output
+from llamagen_async.cli.progress import record_line
+from llamagen_async.cli.records import Record
+from llamagen_async.cli.session import Session
+from llamagen_async.cli.stories import Stories, Story
+from llamagen_async.models import BatchState
+from llamagen_async.sandbox import SandboxService
+from llamagen_async.simulation import run, simulated_client
+
+DONE: Final = Record(
+    0,
+    BatchState.SUCCEEDED,
+    place="s.txt:1",
+    id="cmc_1",
+    prompt="A cat saves the city from mice that are as large as houses and very hungry",
+    files=("a.png", "b.png"),
+    seconds=63.0,
+)
+
+
+async def batch(number: int, output: Output) -> Session:
+    """Run so many stories against a sandbox in virtual time."""
+    stories = tuple(
+        Story(n, f"s.txt:{n + 1}", ComicRequest(f"story \x1b[31m{n}")) for n in range(number)
+    )
+    client = simulated_client(SandboxService(seed=3), latency=(0.1, 0.5))
+    session = Session(client, Stories("s.txt", checked=stories), output)
+    await session.run()
+    return session
+
+
+def test_a_log_is_told_now_and_then_how_much_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    session = run(batch(38, Output(as_json=False)))
+    assert all(record.is_done for record in session.records)
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if re.match(r" +\d+/38  done ", line)]) == 38
+    said = [line for line in lines if line.startswith("  ...  ")]
+    assert said
+    for line in said:
+        assert re.fullmatch(
+            r"  \.\.\.  (\d+ (queued|sending|running|done)(, )?)+; "
+            r"(a slot is free|next free slot in \d+ s); about \d+ (s|min) left",
+            line,
+        )
+    # What is said on the way does not run away from what was said before.
+    left = [int(match[1]) for line in said if (match := re.search(r"about (\d+) min", line))]
+    assert len(left) >= 4
+    assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(left))
+
+
+def test_a_terminal_shows_a_bar_counts_slots_and_what_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=100, highlight=False, markup=False)
+    monkeypatch.setattr("llamagen_async.cli.output._live_terminal", lambda: console)
+    monkeypatch.setattr("llamagen_async.cli.progress._REFRESH", 20)  # fewer pictures to draw
+    run(batch(12, Output(as_json=False)))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    for pattern in (
+        r"\d+ of 12",
+        r"0:\d\d, about \d+ (s|min) left",
+        r"\d+ queued   \d+ running   \d+ done   \d+ failed",
+        r"next free slot in \d+ s   10 of 10 per minute used   \d+ requests, 0 refused",
+        r"\d+ s cmc_\w+ story \[31m\d+",
+        r"and \d+ more",
+    ):
+        assert re.search(pattern, shown), pattern
+    assert "\x1b[31m" not in screen.getvalue()  # a story steers no terminal
+    assert "11 of 12" in shown
+    assert len(capsys.readouterr().out.splitlines()) == 12
+
+
+def test_a_line_says_what_became_of_a_story() -> None:
+    assert record_line(DONE, number="1/2") == (
+        "1/2  done      s.txt:1  cmc_1  2 pictures, 63 s  "
+        "A cat saves the city from mice that are as larg…"
+    )
+    failed = attrs.evolve(DONE, state=BatchState.FAILED, error="stopped: " + "why " * 40)
+    assert record_line(failed, number="2/2", width=40).endswith("why " * 40)
+    assert "63 s" not in record_line(failed, number="2/2")
+
+
+def test_a_line_fits_a_terminal_and_steers_none() -> None:
+    evil = attrs.evolve(DONE, prompt="a\x1b]0;mine\x07\nb" * 20, id="c\x1b[2J", place="")
+    line = record_line(evil, number="1/1", width=60)
+    plain = re.sub(r"\x1b\[\d+m", "", line)
+    assert len(plain) < 60
+    assert plain.isprintable()
+    assert line.count("\x1b") == 2  # the colour of the word, and its end

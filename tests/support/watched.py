@@ -1,0 +1,65 @@
+"""A source of assets that knows how much of them has been taken, for tests that break off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+
+from transport.rawserver import Received
+
+from llamagen_async.transport import AssetSource, AssetStream
+
+__all__ = ["Watched"]
+
+
+class Watched:
+    """Opens assets, and knows when enough of one has been taken.
+
+    What aiohttp still holds when a connection drops is lost, so a test that drops one must wait.
+    """
+
+    def __init__(self, source: AssetSource) -> None:
+        self.source = source
+        self.missing = 0
+        self.enough = asyncio.Event()
+
+    def took(self, size: int) -> None:
+        self.missing -= size
+        if self.missing <= 0:
+            self.enough.set()
+
+    @contextlib.asynccontextmanager
+    async def open_asset(
+        self, url: str, *, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[AssetStream]:
+        async with self.source.open_asset(url, headers=headers) as stream:
+            yield WatchedStream(self, stream)
+
+    async def aclose(self) -> None:
+        await self.source.aclose()
+
+    def expect(self, length: int) -> None:
+        """Begin to count: `enough` is set once so many bytes have been taken."""
+        self.missing = length
+        self.enough.clear()
+
+    async def break_off(self, received: Received, reply: bytes, length: int) -> None:
+        """Drop the connection once `length` bytes of the reply have been taken."""
+        self.expect(length)
+        await received.reply(reply)
+        await self.enough.wait()
+        received.drop()
+
+
+class WatchedStream:
+    def __init__(self, watched: Watched, stream: AssetStream) -> None:
+        self.watched = watched
+        self.stream = stream
+        self.status = stream.status
+        self.headers = stream.headers
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        async for chunk in self.stream.chunks():
+            self.watched.took(len(chunk))
+            yield chunk
