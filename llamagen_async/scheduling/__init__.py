@@ -2,16 +2,21 @@
 
 from llamagen_async.scheduling.dispatcher import Dispatcher, DispatchStats, RequestReport
 from llamagen_async.scheduling.forecast import DurationForecast
+from llamagen_async.scheduling.kinds import ANY, Forecasts, Kind
 from llamagen_async.scheduling.policy import Action, Situation, choose
 from llamagen_async.scheduling.poller import Poller
-from llamagen_async.scheduling.watches import Generation, Watch, Watches
+from llamagen_async.scheduling.watches import Bar, Generation, Watch, Watches
 
 __all__ = [
+    "ANY",
     "Action",
+    "Bar",
     "DispatchStats",
     "Dispatcher",
     "DurationForecast",
+    "Forecasts",
     "Generation",
+    "Kind",
     "Poller",
     "RequestReport",
     "Situation",

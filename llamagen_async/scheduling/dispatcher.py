@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import time as wall_time
 from typing import Any, Final, Protocol
@@ -23,31 +22,20 @@ from llamagen_async.errors import (
     APIConnectionError,
     ClientClosedError,
     LlamaGenError,
-    QuotaExhaustedError,
     RateLimitError,
     SubmissionUncertainError,
 )
-from llamagen_async.plans import HOUR, RateLimit, RequestKind
+from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, Slot
+from llamagen_async.scheduling.chooser import Chooser, Wait
 from llamagen_async.scheduling.jobs import Job, JobQueue
-from llamagen_async.scheduling.policy import (
-    WORTH_A_SLOT,
-    Action,
-    Situation,
-    can_afford,
-    check_threshold,
-    choose,
-)
+from llamagen_async.scheduling.patience import BlockedListener, Patience
 from llamagen_async.scheduling.watches import Watch, Watches
 
 __all__ = ["CheckListener", "DispatchStats", "Dispatcher", "RequestReport"]
 
 _logger = logging.getLogger(__name__)
 
-_LEAST_WAIT: Final = 0.01
-"""Seconds between two decisions that find nothing to send, at least."""
-_LONGEST_WAIT: Final = 60.0
-"""Seconds between two decisions, at most: a quota may have come back."""
 _SLEPT: Final = 10.0
 """Real seconds from one step of the loop to the next that only a machine that slept takes."""
 _MOST_REFUSALS: Final = 8
@@ -80,15 +68,11 @@ class RequestReport:
     """Seconds from being sent to its end, by the server's clock."""
 
 
-class CheckListener(Protocol):
+class CheckListener(BlockedListener, Protocol):
     """Who has to know what became of status checks: the poller."""
 
     def checked(self, watch: Watch, sent_at: float, future: asyncio.Future[Any]) -> None:
         """Take the outcome of a check that was sent at `sent_at`."""
-        ...
-
-    def blocked(self, until: float, error: QuotaExhaustedError) -> None:
-        """Take note that no check can be sent before `until`."""
         ...
 
     def broken(self, error: Exception) -> None:
@@ -104,17 +88,6 @@ class _Lane:
     checks: bool
     wake: asyncio.Event = attrs.field(factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
-
-
-@attrs.frozen
-class _Wait:
-    """Nothing is worth a slot now."""
-
-    seconds: float
-
-
-_Choice = Job | Watch | _Wait
-"""What a free slot is used for."""
 
 
 class Dispatcher:
@@ -145,6 +118,8 @@ class Dispatcher:
         self._queue = JobQueue()
         self._sending: dict[asyncio.Task[None], tuple[Job, Slot]] = {}
         self._closed = False
+        self._patience = Patience(limiter, self._queue, self._count_running, clock, listener)
+        self._chooser = Chooser(limiter.plan, self._queue, watches, self._patience, clock)
         # Checks that are not metered must not stand behind creates that wait for a slot.
         together = limiter.plan.meters(RequestKind.STATUS)
         self._lanes = (
@@ -190,7 +165,7 @@ class Dispatcher:
         """
         if self._closed:
             raise ClientClosedError("the client is closed; nothing was sent")
-        if not wait_for_quota and (error := await self._quota_error(kind)):
+        if not wait_for_quota and (error := await self._patience.quota_error(kind)):
             raise error
         job = Job(
             kind=kind,
@@ -208,7 +183,9 @@ class Dispatcher:
         if self._limiter.plan.meters(kind):
             self._queue.push(job)
             job.future.add_done_callback(lambda _: self.wake())
-            self._tell_impatient()
+            if urgent and kind.is_billed:
+                self._chooser.arrivals.note(job.since)
+            self._patience.tell_newcomer(job)
             self.wake()
         else:
             self._launch(job, await self._limiter.acquire(kind))
@@ -253,21 +230,27 @@ class Dispatcher:
         try:
             while self._has_work(lane):
                 lane.wake.clear()
-                await self._tell_unaffordable()
-                choice = self._choose(lane, self._limiter.quota_left if lane.queue else None)
-                if isinstance(choice, _Wait):
+                await self._patience.tell_unaffordable()
+                self._chooser.plan = self._limiter.plan
+                quota_left = self._limiter.quota_left if lane.queue else None
+                choice = self._chooser.choose(quota_left, queue=lane.queue, checks=lane.checks)
+                if isinstance(choice, Wait):
                     await self._clock.wait(lane.wake, choice.seconds)
                     if self._queue.head() is not None and self._limiter.plan.quotas:
                         await self._limiter.fresh_quota_left()  # it may have come back
                     continue
                 kind = choice.kind if isinstance(choice, Job) else RequestKind.STATUS
-                slot = await self._limiter.acquire(kind, blocked=self._blocked)
+                slot = await self._limiter.acquire(kind, blocked=self._patience.blocked)
                 # The wait may have been long: choose again what the slot is worth most for.
                 left = slot.grant.quota_left
-                choice = self._choose(lane, None if left is None else left + 1)
-                if isinstance(choice, _Wait):
+                choice = self._chooser.choose(
+                    None if left is None else left + 1, queue=lane.queue, checks=lane.checks
+                )
+                if isinstance(choice, Wait):
                     await slot.give_back()
-                elif isinstance(choice, Job):
+                    continue
+                self._chooser.take(choice)
+                if isinstance(choice, Job):
                     self._launch(choice, slot)
                 else:
                     self._check(choice, slot)
@@ -285,40 +268,10 @@ class Dispatcher:
             job.fail(error)
         self._listener.broken(error)
 
-    def _choose(self, lane: _Lane, quota_left: int | None) -> _Choice:
-        now = self._clock.now()
-        head = self._head(quota_left) if lane.queue else None
-        queued = len(self._queue) if head else 0
-        threshold = check_threshold(quota_left, queued=queued, running=len(self._watches))
-        scarce = threshold > WORTH_A_SLOT
-        likeliest = self._watches.likeliest(now, economize=scarce) if lane.checks else None
-        watch, chance = likeliest or (None, 0.0)
-        situation = Situation(
-            urgent=head is not None and head.urgent,
-            queued=queued > 0,
-            chance=chance,
-            threshold=threshold,
-            overdue=watch is not None and self._watches.is_overdue(watch, now, economize=scarce),
-        )
-        action = choose(situation)
-        if action is Action.SEND and head is not None:
-            return head
-        if action is Action.CHECK and watch is not None:
-            return watch
-        if not lane.checks:
-            return _Wait(_LONGEST_WAIT)
-        wait = self._watches.next_at(threshold, economize=scarce) - now
-        return _Wait(max(_LEAST_WAIT, min(wait, _LONGEST_WAIT)))
-
-    def _head(self, quota_left: int | None) -> Job | None:
-        """Return the request whose turn it is, if the plan's long windows have room for it."""
-        head = self._queue.head()
-        if head is None or quota_left is None or self._affords(head.kind, quota_left):
-            return head
-        return next((job for job in self._queue if self._affords(job.kind, quota_left)), None)
-
     def _launch(self, job: Job, slot: Slot) -> None:
-        job.launched = True
+        self._queue.launch(job)
+        if self._limiter.plan.meters(job.kind):
+            self._chooser.spend()
         task = asyncio.create_task(self._send(job, slot, wall_time()))
         self._sending[task] = (job, slot)
         task.add_done_callback(self._sent)
@@ -328,8 +281,8 @@ class Dispatcher:
         self.wake()
 
     def _check(self, watch: Watch, slot: Slot) -> None:
-        watch.in_flight = True
         now = self._clock.now()
+        self._watches.send(watch, now)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         job = Job(RequestKind.STATUS, watch.fetch, future, since=now, requeue=False)
         job.future.add_done_callback(partial(self._listener.checked, watch, now))
@@ -405,88 +358,11 @@ class Dispatcher:
         elif not job.future.done():
             self._queue.push(job)
 
-    # What would wait too long is told so at once, in three places: when it is asked for, when the
-    # limiter learns how long the wait is, and when checks have used up what was left of a quota.
-
-    async def _quota_error(self, kind: RequestKind) -> QuotaExhaustedError | None:
-        """Return the error for a new request that the plan's long windows have no room for."""
-        plan = self._limiter.plan
-        if not plan.quotas or not plan.meters(kind):
-            return None
-        quota_left = await self._limiter.fresh_quota_left()
-        if not kind.is_billed:
-            return None if quota_left > 0 else await self._exhausted(position=0)
-        ahead = sum(job.kind.is_billed for job in self._queue)
-        if self._affords(kind, quota_left, ahead=ahead):
-            return None
-        return await self._exhausted(position=self._running + self._slots_each * (ahead + 1) - 1)
-
-    async def _tell_unaffordable(self) -> None:
-        """Tell those whose create or check the plan's long windows have no room for any more."""
-        if self._limiter.quota_left is None:
-            return
-        doomed = [job for job in self._queue if not job.wait_for_quota]
-        if self._limiter.quota_left > 0 and all(
-            self._affords(job.kind, self._limiter.quota_left) for job in doomed
-        ):
-            return
-        quota_left = await self._limiter.fresh_quota_left()
-        for job in doomed:
-            if job.waiting and not self._affords(job.kind, quota_left):
-                job.fail(await self._exhausted(position=self._running + self._slots_each - 1))
-        metered = self._limiter.plan.meters(RequestKind.STATUS)
-        if quota_left == 0 and metered and len(self._watches):
-            error = await self._exhausted(position=0)
-            self._listener.blocked(self._clock.now() + error.wait * self._clock.speed, error)
-
-    def _blocked(self) -> None:
-        """Tell those who would wait longer than they may, now that the wait is known."""
-        self._tell_impatient()
-        until, limit = self._limiter.blocked_until, self._limiter.blocked_by
-        if until is not None:
-            limit = limit or self._limiter.plan.rate
-            self._listener.blocked(until, self._error(limit, until - self._clock.now()))
-
-    def _tell_impatient(self) -> None:
-        until, limit = self._limiter.blocked_until, self._limiter.blocked_by
-        if until is None:
-            return
-        rate, now = self._limiter.plan.rate, self._clock.now()
-        # A server that asks for hours is as good as a quota that is used up.
-        paused_long = limit is None and until - now > HOUR
-        if not paused_long and all(job.max_wait is None for job in self._queue):
-            return
-        for place, job in enumerate(self._queue):
-            # A lower bound: no more than `rate.limit` slots come back in one window.
-            at = until + place // rate.limit * rate.per
-            too_long = job.max_wait is not None and at - job.since > job.max_wait
-            if too_long or (paused_long and not job.wait_for_quota):
-                job.fail(self._error(limit or rate, at - now))
-
-    async def _exhausted(self, *, position: int) -> QuotaExhaustedError:
-        projected = await self._limiter.projected(position)
-        return self._error(projected.limit or self._limiter.plan.quotas[0], projected.delay)
-
-    def _error(self, limit: RateLimit, delay: float) -> QuotaExhaustedError:
-        wait = self._clock.real(max(0.0, delay))
-        return QuotaExhaustedError(limit, wait, datetime.now(UTC) + timedelta(seconds=wait))
-
-    def _affords(self, kind: RequestKind, quota_left: int, *, ahead: int = 0) -> bool:
-        if not kind.is_billed:
-            return True
-        return can_afford(
-            quota_left, running=self._running, ahead=ahead, slots_each=self._slots_each
-        )
-
-    @property
-    def _running(self) -> int:
+    def _count_running(self) -> int:
+        """Return how many comics run that still need a check, or soon will."""
         sending = (job for job, _ in self._sending.values() if not job.answered)
         to_collect = self._watches.to_collect(self._clock.now())
         return to_collect + sum(job.kind.is_billed for job in sending)
-
-    @property
-    def _slots_each(self) -> int:
-        return 1 + self._limiter.plan.meters(RequestKind.STATUS)
 
 
 async def _prepared(job: Job) -> bool:

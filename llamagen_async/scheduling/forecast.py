@@ -1,20 +1,25 @@
 """How long a generation takes, as a distribution that is learned from what was seen.
 
-A check that says "not yet" and a later one that says "done" bracket a duration. Each bracket
-adds one observation, spread over the bracket as the distribution so far has it, and all older
-observations fade a little, so that the forecast follows a service that becomes slower or
-faster. Before anything was seen a stated prior holds: around a minute (what was measured), with
-a heavy tail because nothing is documented.
+Two parts share the work. A mixture of lognormals of many medians and widths, weighted by how well
+each explains what was seen, learns from the first look on: also from "not yet". A histogram of
+what was seen takes over as observations come in, because nobody promised a lognormal. All that
+was seen fades, so that the forecast follows a service that becomes slower or faster. Before
+anything was seen a stated prior holds: about a minute (what was measured), give or take a factor
+of three, with a heavy tail because nothing is documented.
 
-Durations are binned on a logarithmic scale, so memory does not grow. Nothing here reads a clock.
+A check that says "not yet" and a later one that says "done" bracket a duration; what is known of
+it is spread over the bracket as the distribution so far has it. Durations are binned on a
+logarithmic scale, so memory does not grow. Nothing here reads a clock.
 """
 
 from __future__ import annotations
 
 import bisect
+import functools
 import math
+from collections.abc import Mapping
 from itertools import accumulate, pairwise
-from typing import Final
+from typing import Any, Final, Self
 
 __all__ = ["DurationForecast"]
 
@@ -22,67 +27,86 @@ _SHORTEST: Final = 1.0
 _LONGEST: Final = 7_200.0
 _RATIO: Final = 1.05
 _BINS: Final = math.ceil(math.log(_LONGEST / _SHORTEST) / math.log(_RATIO))
+_EDGES: Final = (0.0, *(_SHORTEST * _RATIO**step for step in range(_BINS + 1)))
 
 _MEDIAN: Final = 60.0
-_SIGMA: Final = 0.6
-_PRIOR_WEIGHT: Final = 2.0
-"""How many observations the prior is worth."""
-_TAIL: Final = 0.03
-"""The part of the prior that is spread over all durations alike."""
+_SPREAD: Final = 1.0
+"""How uncertain the median is before anything was seen: standard deviation of its logarithm."""
+_STEP: Final = 0.2
+"""Between the logarithms of two medians that are considered."""
+_WIDTHS: Final = (0.05, 0.15, 0.4, 0.8)
+"""Standard deviations of the logarithm of a duration that are considered."""
+_TAIL: Final = 0.01
+"""The part of each that is spread over all durations alike."""
+_PRIOR_WEIGHT: Final = 4.0
+"""How many observations the mixture is worth against the histogram."""
 _KNOWN: Final = 1.0 - 1e-6
 """Past this quantile nothing is known but that it takes long: the tail is taken for a Pareto's."""
 _FADE: Final = 1 - 1 / 64
 """What is left of an observation when the next one comes."""
-
-
-def _normal_cdf(value: float) -> float:
-    return (1.0 + math.erf(value / math.sqrt(2.0))) / 2.0
+_IMPOSSIBLE: Final = 1e-12
+_NEGLIGIBLE: Final = 1e-3
+"""Hypotheses that are so much less likely than the likeliest are left out."""
+_STALE: Final = 1 / 16
+"""The distribution is brought up to date when so large a part of the evidence is new."""
 
 
 class DurationForecast:
     """A distribution of durations in seconds."""
 
     def __init__(self) -> None:
-        self._edges = [0.0, *(_SHORTEST * _RATIO**step for step in range(_BINS + 1))]
-        prior = [_normal_cdf(math.log(edge / _MEDIAN) / _SIGMA) for edge in self._edges[1:]]
-        mass = [
-            prior[0],
-            *(after - before for before, after in pairwise(prior)),
-        ]
-        self._prior = [_PRIOR_WEIGHT * ((1.0 - _TAIL) * part + _TAIL / len(mass)) for part in mass]
-        self._seen = [0.0] * len(mass)
+        self.observed = 0
+        """How many generations were seen to end."""
+        self.version = 0
+        """Changes when the distribution does."""
+        self._priors, self._hypotheses = _hypotheses()
+        self._evidence = [0.0] * len(self._priors)
+        self._seen = [0.0] * (len(_EDGES) - 1)
+        self._news = 0.0
         self._sums: list[float] = []
         self._sum_up()
 
     def observe(self, longer_than: float, at_most: float) -> None:
         """Add one generation that took more than `longer_than` and at most `at_most` seconds."""
-        low, high = self.cdf(longer_than), self.cdf(at_most)
         shares: list[float] = []
-        for position, (start, end) in enumerate(pairwise(self._edges)):
+        for position, (start, end) in enumerate(pairwise(_EDGES)):
             inside = min(end, at_most) - max(start, longer_than)
-            density = (self._prior[position] + self._seen[position]) / (end - start)
+            density = (self._sums[position + 1] - self._sums[position]) / (end - start)
             shares.append(density * inside if inside > 0 else 0.0)
         total = sum(shares)
         self._seen = [weight * _FADE for weight in self._seen]
-        if total > 0 and high > low:
+        if total > 0:
             self._seen = [
                 weight + share / total for weight, share in zip(self._seen, shares, strict=True)
             ]
         else:
-            self._seen[-1 if at_most >= self._edges[-1] else self._bin(at_most)] += 1.0
-        self._sum_up()
+            self._seen[-1 if at_most >= _EDGES[-1] else _bin(at_most)] += 1.0
+        low, high = _place(longer_than), _place(at_most)
+        self._evidence = [
+            _FADE * (old + _log(_cdf(sums, high) - _cdf(sums, low)) - _log(1 - _cdf(sums, low)))
+            for old, sums in zip(self._evidence, self._hypotheses, strict=True)
+        ]
+        self.observed += 1
+        self._news += 1.0
+        if self._news > _STALE * min(self.observed, 64):
+            self._sum_up()
+
+    def not_done(self, before: float, at: float) -> None:
+        """Add that a generation, not done `before` so many seconds, was not done `at` so many."""
+        if at <= before:
+            return
+        start, end = _place(before), _place(at)
+        self._evidence = [
+            old + _log(1 - _cdf(sums, end)) - _log(1 - _cdf(sums, start))
+            for old, sums in zip(self._evidence, self._hypotheses, strict=True)
+        ]
+        self._news += 0.5
+        if self._news > _STALE * min(self.observed, 64):
+            self._sum_up()
 
     def cdf(self, seconds: float) -> float:
         """Return the chance that a generation takes at most `seconds`."""
-        if seconds <= 0:
-            return 0.0
-        if seconds >= self._edges[-1]:
-            return 1.0
-        position = self._bin(seconds)
-        start, end = self._edges[position], self._edges[position + 1]
-        below = self._sums[position]
-        part = (seconds - start) / (end - start)
-        return (below + (self._sums[position + 1] - below) * part) / self._sums[-1]
+        return _cdf(self._sums, _place(seconds)) / self._sums[-1]
 
     def quantile(self, chance: float) -> float:
         """Return the seconds within which a generation is done with that chance."""
@@ -90,7 +114,7 @@ class DurationForecast:
         position = min(bisect.bisect_left(self._sums, wanted, lo=1) - 1, len(self._seen) - 1)
         below, above = self._sums[position], self._sums[position + 1]
         part = (wanted - below) / (above - below) if above > below else 1.0
-        start, end = self._edges[position], self._edges[position + 1]
+        start, end = _EDGES[position], _EDGES[position + 1]
         return start + (end - start) * part
 
     def chance_done(self, age: float, *, not_done_at: float) -> float:
@@ -114,9 +138,114 @@ class DurationForecast:
             return math.inf if chance >= 1.0 else not_done_at / (1.0 - chance)
         return max(not_done_at, self.quantile(before + chance * (1.0 - before)))
 
-    def _bin(self, seconds: float) -> int:
-        return max(0, bisect.bisect_right(self._edges, seconds) - 1)
+    def steps(self) -> tuple[tuple[float, ...], list[float]]:
+        """Return ages in seconds, ascending from 0, and the chance to be done at each."""
+        total = self._sums[-1]
+        return _EDGES, [below / total for below in self._sums]
+
+    def dump(self) -> dict[str, Any]:
+        """Return what was learned, as plain data."""
+        return {
+            "observed": self.observed,
+            "evidence": [round(value, 4) for value in self._evidence],
+            "seen": {
+                str(position): round(weight, 5)
+                for position, weight in enumerate(self._seen)
+                if weight > _NEGLIGIBLE
+            },
+        }
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> Self:
+        """Return the forecast that `dump` described.
+
+        Raises:
+            ValueError: It is not one of this version.
+        """
+        forecast = cls()
+        try:
+            evidence = [float(value) for value in state["evidence"]]
+            if len(evidence) != len(forecast._priors) or not all(map(math.isfinite, evidence)):
+                raise ValueError("other hypotheses")
+            for position, weight in state["seen"].items():
+                if not 0 <= float(weight) <= 1 / (1 - _FADE):
+                    raise ValueError("an impossible weight")
+                forecast._seen[int(position)] = float(weight)
+            forecast._evidence = evidence
+            forecast.observed = int(state["observed"])
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ValueError(f"not a forecast: {error!r}") from error
+        forecast._sum_up()
+        return forecast
 
     def _sum_up(self) -> None:
-        weights = (prior + seen for prior, seen in zip(self._prior, self._seen, strict=True))
-        self._sums = list(accumulate(weights, initial=0.0))
+        weights = [
+            prior + evidence for prior, evidence in zip(self._priors, self._evidence, strict=True)
+        ]
+        best = max(weights)
+        weights = [math.exp(weight - best) for weight in weights]
+        likely = [
+            (weight, sums)
+            for weight, sums in zip(weights, self._hypotheses, strict=True)
+            if weight > _NEGLIGIBLE
+        ]
+        total = sum(weight for weight, _ in likely) / _PRIOR_WEIGHT
+        sums = list(accumulate(self._seen, initial=0.0))
+        for weight, hypothesis in likely:
+            share = weight / total
+            sums = [sum_ + share * chance for sum_, chance in zip(sums, hypothesis, strict=True)]
+        self._sums = sums
+        self._news = 0.0
+        self.version += 1
+
+
+_Place = tuple[int, float]
+"""A bin, and the part of it that is below a value."""
+
+
+def _bin(seconds: float) -> int:
+    return max(0, bisect.bisect_right(_EDGES, seconds) - 1)
+
+
+def _place(seconds: float) -> _Place:
+    if seconds <= 0:
+        return 0, 0.0
+    if seconds >= _EDGES[-1]:
+        return len(_EDGES) - 2, 1.0
+    position = _bin(seconds)
+    start, end = _EDGES[position], _EDGES[position + 1]
+    return position, (seconds - start) / (end - start)
+
+
+def _cdf(sums: list[float], place: _Place) -> float:
+    position, part = place
+    below = sums[position]
+    return below + (sums[position + 1] - below) * part
+
+
+def _log(chance: float) -> float:
+    return math.log(max(_IMPOSSIBLE, chance))
+
+
+def _normal_cdf(value: float) -> float:
+    return (1.0 + math.erf(value / math.sqrt(2.0))) / 2.0
+
+
+@functools.cache
+def _hypotheses() -> tuple[list[float], list[list[float]]]:
+    """Return the logarithm of each hypothesis' prior chance, and its distribution at the edges."""
+    priors: list[float] = []
+    hypotheses: list[list[float]] = []
+    shifts = [_STEP * step for step in range(-12, 19)]
+    for shift in shifts:
+        for width in _WIDTHS:
+            priors.append(-((shift / _SPREAD) ** 2) / 2.0)
+            middle = math.log(_MEDIAN) + shift
+            chances = [0.0, *(_normal_cdf((math.log(e) - middle) / width) for e in _EDGES[1:])]
+            hypotheses.append(
+                [
+                    (1.0 - _TAIL) * chance / chances[-1] + _TAIL * step / _BINS
+                    for step, chance in enumerate(chances)
+                ]
+            )
+    return priors, hypotheses

@@ -9,7 +9,7 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -78,31 +78,65 @@ class JobQueue:
     """The line in front of the dispatcher."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[bool, bool, int, Job]] = []
+        self._lines: dict[_Sort, list[tuple[int, Job]]] = {sort: [] for sort in _SORTS}
         self._numbers = itertools.count()
-        self._ranks: dict[Job, tuple[bool, bool, int]] = {}
+        self._tickets: dict[Job, int] = {}
+        self._waiting: dict[_Sort, int] = dict.fromkeys(_SORTS, 0)
 
     def __len__(self) -> int:
-        """How many wait, those included that were cancelled and have not been passed yet."""
-        return len(self._heap)
+        """How many wait."""
+        return sum(self._waiting.values())
 
     def __iter__(self) -> Iterator[Job]:
         """All that wait, in the order in which they are served."""
-        return (entry[-1] for entry in sorted(self._heap) if entry[-1].waiting)
+        for sort in _SORTS:
+            yield from (job for _, job in sorted(self._lines[sort]) if job.waiting)
+
+    @property
+    def billed(self) -> int:
+        """How many billed requests wait."""
+        return sum(count for (_, is_read), count in self._waiting.items() if not is_read)
 
     def push(self, job: Job) -> None:
         """Take a place; a job that comes back after a refusal takes its old one."""
         job.launched = False
-        rank = self._ranks.get(job)
-        if rank is None:
-            rank = (not job.urgent, not job.kind.is_billed, next(self._numbers))
-            self._ranks[job] = rank
-            job.future.add_done_callback(lambda _: self._ranks.pop(job, None))
-        heapq.heappush(self._heap, (*rank, job))
+        ticket = self._tickets.get(job)
+        if ticket is None:
+            ticket = self._tickets[job] = next(self._numbers)
+            job.future.add_done_callback(lambda _: self._done(job))
+        self._waiting[_sort(job)] += 1
+        heapq.heappush(self._lines[_sort(job)], (ticket, job))
 
-    def head(self) -> Job | None:
-        """Return the job whose turn it is."""
-        heap = self._heap
-        while heap and not heap[0][-1].waiting:
-            heapq.heappop(heap)
-        return heap[0][-1] if heap else None
+    def launch(self, job: Job) -> None:
+        """Leave the line: it is on its way."""
+        if job in self._tickets and job.waiting:
+            self._waiting[_sort(job)] -= 1
+        job.launched = True
+
+    def ahead_of(self, job: Job) -> int:
+        """Return how many would be served before a job that takes the last place of its sort."""
+        sort = _sort(job)
+        return sum(count for other, count in self._waiting.items() if other <= sort)
+
+    def head(self, *, billed: bool = True) -> Job | None:
+        """Return the job whose turn it is; of those that are not billed only, if so asked."""
+        for sort in _SORTS:
+            line = self._lines[sort]
+            while line and not line[0][1].waiting:
+                heapq.heappop(line)
+            if line and (billed or not line[0][1].kind.is_billed):
+                return line[0][1]
+        return None
+
+    def _done(self, job: Job) -> None:
+        del self._tickets[job]
+        if not job.launched:
+            self._waiting[_sort(job)] -= 1
+
+
+_Sort = tuple[bool, bool]
+_SORTS: Final[tuple[_Sort, ...]] = ((False, False), (False, True), (True, False), (True, True))
+
+
+def _sort(job: Job) -> _Sort:
+    return not job.urgent, not job.kind.is_billed

@@ -1,17 +1,17 @@
 """What to send when a slot is free. Decided late, told everything, remembers nothing.
 
 1. Someone waits interactively: their request goes first, creates before reads.
-2. A comic that is almost certainly done is collected before a batch starts another one: its
-   slot finishes something now, and the next create loses one slot only.
-3. Then the batch's creates: a generation that runs costs nothing while it is waited for.
-4. Then the check that is likeliest to finish a comic, if it is likely enough to be worth a slot.
-   How likely that has to be depends on how many checks each comic can still be given before a
-   long window (the demo plan's day) is used up: plenty, and one in five is enough to notice an
-   end early; hardly more than one each, and a check has to be almost certain.
-5. Otherwise the slot waits until a check is worth it. Nothing else could be sent.
-6. Nothing starves: a check that is overdue (`_PATIENCE` seconds past the time when it was almost
-   certain) goes before everything, and a create goes before all checks that are not.
-7. Near the end of a long window no comic is started whose collecting check would not fit.
+2. A look costs a slot only if it finds nothing. A slot's price is the lateness that its waste
+   causes (`pricing`); a look is due at the age that a plan for that price names (`inspection`).
+3. A due look goes before a batch's next create: it finishes a comic now, most probably.
+4. But a batch whose work left is shorter than a comic may take starts what is left to start: the
+   last comic is what it will wait for.
+5. Otherwise the batch's creates go before looks: a generation that runs costs nothing while it is
+   waited for. And if nothing else could be sent, the slot waits until a look is due.
+6. Nothing starves: a look that is overdue goes before everything, once it is minutes late.
+7. When a long window (the demo plan's day) runs short, looks are due when they are likely enough
+   for each comic to get by with its share; when hardly more than one is left for each, almost
+   certain. No comic is started whose collecting check would not fit.
 """
 
 from __future__ import annotations
@@ -21,12 +21,24 @@ from typing import Final
 
 import attrs
 
-__all__ = ["WORTH_A_SLOT", "Action", "Situation", "can_afford", "check_threshold", "choose"]
+__all__ = [
+    "ALMOST_CERTAIN",
+    "HURRY",
+    "PLENTIFUL",
+    "Action",
+    "Situation",
+    "can_afford",
+    "check_threshold",
+    "choose",
+    "is_hurried",
+]
 
 ALMOST_CERTAIN: Final = 0.95
 """A check with this chance finishes a comic for all practical purposes."""
-WORTH_A_SLOT: Final = 0.2
-"""A check with this chance is worth a slot that nothing else needs."""
+PLENTIFUL: Final = 0.2
+"""The least chance that is asked of a check where a long window has room for many."""
+HURRY: Final = 0.97
+"""The quantile of a comic's duration that a batch needs for its last comic."""
 _PLENTY: Final = 5.0
 """With so many checks left for each comic there is no need to economize."""
 _HARDLY_MORE_THAN_ONE: Final = 1.5
@@ -43,7 +55,7 @@ class Action(enum.Enum):
     SEND = enum.auto()
     """The first request in the queue."""
     CHECK = enum.auto()
-    """The likeliest status check."""
+    """The look that is worth most."""
     WAIT = enum.auto()
     """Nothing yet."""
 
@@ -56,30 +68,38 @@ class Situation:
     """Whether someone waits interactively for a request in the queue."""
     queued: bool
     """Whether there is any request in the queue."""
-    chance: float
-    """The likeliest check's chance to finish a comic; 0 if there is none."""
-    threshold: float
-    """How likely a check has to be to be worth a slot, from `check_threshold`."""
-    overdue: bool
-    """Whether that check should have been made long ago."""
+    due: bool
+    """Whether a look is due."""
+    overdue: bool = False
+    """Whether it should have been made long ago."""
+    hurried: bool = False
+    """Whether the batch has to start what is left, see `is_hurried`."""
 
 
 def choose(situation: Situation) -> Action:
     """Return what a slot that is free now is used for."""
-    chance = situation.chance
-    if chance > 0 and situation.overdue:
+    if situation.overdue:
         return Action.CHECK
     if situation.urgent:
         return Action.SEND
-    if situation.queued and chance < ALMOST_CERTAIN:
-        return Action.SEND
-    if chance > 0 and chance >= situation.threshold:
+    if situation.due and not (situation.queued and situation.hurried):
         return Action.CHECK
     return Action.SEND if situation.queued else Action.WAIT
 
 
+def is_hurried(left: int, *, interval: float, duration: float) -> bool:
+    """Whether a batch has to start what is left before it collects what is done.
+
+    Args:
+        left: Comics that are not collected yet, those included that are not started.
+        interval: Seconds from slot to slot.
+        duration: Seconds that a comic may take, at the quantile `HURRY`.
+    """
+    return left * interval < duration
+
+
 def check_threshold(quota_left: int | None, *, queued: int, running: int) -> float:
-    """Return how likely a check must be to finish a comic to be worth a slot.
+    """Return how likely a check must be to finish a comic to be worth a slot of a long window.
 
     Args:
         quota_left: Free slots in the plan's long windows; `None` if it has none.
@@ -87,14 +107,14 @@ def check_threshold(quota_left: int | None, *, queued: int, running: int) -> flo
         running: Comics that run and are waited for.
     """
     if quota_left is None or not running:
-        return WORTH_A_SLOT
+        return PLENTIFUL
     startable = max(0, min(queued, (quota_left - running) // _CREATE_AND_CHECK))
     checks_each = (quota_left - startable) / (running + startable)
     if checks_each >= _PLENTY:
-        return WORTH_A_SLOT
+        return PLENTIFUL
     if checks_each < _HARDLY_MORE_THAN_ONE:
         return _AS_GOOD_AS_DONE
-    return max(WORTH_A_SLOT, min(ALMOST_CERTAIN, 1.0 / checks_each))
+    return max(PLENTIFUL, min(ALMOST_CERTAIN, 1.0 / checks_each))
 
 
 def can_afford(quota_left: int | None, *, running: int, ahead: int, slots_each: int) -> bool:

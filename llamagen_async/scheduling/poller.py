@@ -25,7 +25,7 @@ from llamagen_async.errors import (
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, Slot
 from llamagen_async.scheduling.dispatcher import Dispatcher, RequestReport
-from llamagen_async.scheduling.forecast import DurationForecast
+from llamagen_async.scheduling.kinds import ANY, Forecasts, Kind
 from llamagen_async.scheduling.watches import Generation, Watch, Watches
 from llamagen_async.transport import is_retriable
 
@@ -70,22 +70,28 @@ class Poller:
         """How many generations were seen to end."""
         self._clock = clock
         self._max_retries = max_retries
-        self._watches = Watches(DurationForecast(), least_interval=polling)
+        self._watches = Watches(Forecasts(), least_interval=polling)
         self._waiters: dict[str, list[_Waiter]] = {}
         self._reads: dict[str, asyncio.Task[Generation]] = {}
         self.dispatcher = Dispatcher(limiter, self._watches, clock, self, on_request)
 
-    def accepted(self, id_: str, *, expected: bool) -> None:
+    def accepted(self, id_: str, *, kind: Kind = ANY, expected: bool) -> None:
         """Remember when the server accepted a generation: now.
 
         Args:
             id_: Its id.
+            kind: What was asked for, from coarse to fine.
             expected: Whether it will be waited for in a moment.
         """
-        self._watches.accept(id_, self._clock.now(), expected=expected)
+        self._watches.accept(id_, self._clock.now(), kind=kind, expected=expected)
 
     async def wait(
-        self, id_: str, fetch: Callable[[Slot], Awaitable[Generation]], *, timeout: float
+        self,
+        id_: str,
+        fetch: Callable[[Slot], Awaitable[Generation]],
+        *,
+        timeout: float,
+        urgent: bool = True,
     ) -> Generation:
         """Return the generation when it has ended, well or not.
 
@@ -93,6 +99,7 @@ class Poller:
             id_: Its id.
             fetch: Sends one status check for it.
             timeout: Seconds of the server's clock to wait at most.
+            urgent: Whether somebody waits interactively.
 
         Raises:
             WaitTimeoutError: It has not ended in time; it goes on.
@@ -102,8 +109,11 @@ class Poller:
         future: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(id_, future, self._clock.now() + timeout)
         self._waiters.setdefault(id_, []).append(waiter)
-        if self._watches.get(id_) is None:
-            self._watches.begin(id_, fetch, self._clock.now())
+        watch = self._watches.get(id_)
+        if watch is None:
+            self._watches.begin(id_, fetch, self._clock.now(), urgent=urgent)
+        elif urgent:
+            self._watches.set_urgent(watch)
         self._set_deadline(id_)
         self.dispatcher.wake()
         try:
@@ -141,7 +151,7 @@ class Poller:
 
     def checked(self, watch: Watch, sent_at: float, future: asyncio.Future[Generation]) -> None:
         """Learn from the outcome of a check."""
-        watch.in_flight = False
+        not_before: float | None = None
         error = None if future.cancelled() else future.exception()
         if error is None and not future.cancelled():
             self._learn(watch, future.result(), looked_at=sent_at)
@@ -149,9 +159,10 @@ class Poller:
             watch.failures += 1
             if is_retriable(error, RequestKind.STATUS) and watch.failures <= self._max_retries:
                 delay = backoff.full_jitter(min(_LONGEST_BACKOFF, 2.0**watch.failures))
-                watch.not_before = self._clock.now() + delay
+                not_before = self._clock.now() + delay
             else:
                 self._settle(watch.id, error)
+        self._watches.back(watch, not_before=not_before)
         self.dispatcher.wake()
 
     def blocked(self, until: float, error: QuotaExhaustedError) -> None:
@@ -191,7 +202,9 @@ class Poller:
     def _set_deadline(self, id_: str) -> None:
         watch = self._watches.get(id_)
         if watch is not None:
-            watch.deadline = max(waiter.deadline for waiter in self._waiters[id_])
+            deadline = max(waiter.deadline for waiter in self._waiters[id_])
+            if deadline != watch.deadline:
+                self._watches.set_deadline(watch, deadline)
 
     def _leave(self, id_: str, waiter: _Waiter) -> None:
         waiters = self._waiters.get(id_, [])

@@ -1,0 +1,217 @@
+"""What the next free slot is used for: puts together what the policy decides on.
+
+Knows the line, the generations that are waited for, and which slots were spent when. The price of
+a slot is worked out anew whenever something was learned or has changed, but not more often than a
+few times a second: it does not move faster than that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import attrs
+
+from llamagen_async.clock import Clock
+from llamagen_async.plans import Plan, RequestKind
+from llamagen_async.scheduling.jobs import Job, JobQueue
+from llamagen_async.scheduling.patience import Patience
+from llamagen_async.scheduling.policy import (
+    ALMOST_CERTAIN,
+    HURRY,
+    PLENTIFUL,
+    Action,
+    Situation,
+    check_threshold,
+    choose,
+    is_hurried,
+)
+from llamagen_async.scheduling.pricing import (
+    Arrivals,
+    Supply,
+    price_of_delay,
+    price_of_slots,
+)
+from llamagen_async.scheduling.watches import Bar, Look, Watch, Watches
+
+__all__ = ["Choice", "Chooser", "Wait"]
+
+_LEAST_WAIT: Final = 0.01
+"""Seconds between two decisions that find nothing to send, at least."""
+_LONGEST_WAIT: Final = 60.0
+"""Seconds between two decisions, at most: a quota may have come back."""
+_PRICINGS: Final = 8
+"""So often within a second a price is worked out, at most."""
+_CHEAP: Final = Bar(price=1.0)
+"""When looks cost nothing, they are made as often as they may tell something."""
+
+
+_SCOUTS: Final = 4
+"""While so few were seen to end a look is worth so many times its price: it teaches."""
+_WORTH_SCOUTING: Final = 0.6
+"""The chance of a look that is made even before the creates of a batch that hurries."""
+_LONG: Final = 240.0
+"""Seconds that a comic may take before enough were seen to know."""
+_GUESTS: Final = 2.0
+"""How much more a slot is worth to whoever comes than to a look that finds a comic done."""
+_RECONSIDERED: Final = 1.0
+"""Seconds after which a slot that is kept is thought about again."""
+
+
+@attrs.frozen
+class Wait:
+    """Nothing is worth a slot now."""
+
+    seconds: float
+
+
+Choice = Job | Watch | Wait
+"""What a free slot is used for."""
+
+
+class Chooser:
+    """Decides for one client.
+
+    Args:
+        plan: The limits.
+        queue: The requests that wait.
+        watches: The generations that are waited for.
+        patience: Knows what the long windows have room for.
+        clock: The server's clock.
+    """
+
+    def __init__(
+        self, plan: Plan, queue: JobQueue, watches: Watches, patience: Patience, clock: Clock
+    ) -> None:
+        self.plan = plan
+        self.arrivals = Arrivals()
+        self._queue = queue
+        self._watches = watches
+        self._patience = patience
+        self._clock = clock
+        self._spent: deque[float] = deque()
+        self._bars = (_CHEAP, _CHEAP)
+        self._priced: object = None
+        self._was_overdue = False
+        self._pricings: deque[float] = deque([float("-inf")] * _PRICINGS, maxlen=_PRICINGS)
+
+    def spend(self) -> None:
+        """Note that a slot was spent now."""
+        self._spent.append(self._clock.now())
+        while len(self._spent) > self.plan.rate.limit:
+            self._spent.popleft()
+
+    def choose(self, quota_left: int | None, *, queue: bool, checks: bool) -> Choice:
+        """Return what a slot that is free now is used for.
+
+        Args:
+            quota_left: Free slots in the plan's long windows; `None` if it has none.
+            queue: Whether requests of the queue draw on this slot.
+            checks: Whether status checks do.
+        """
+        now = self._clock.now()
+        head = self._head(quota_left) if queue else None
+        if not checks:
+            return head or Wait(_LONGEST_WAIT)
+        bars = self._bars_now(now, head, quota_left) if queue else (_CHEAP, _CHEAP)
+        look = self._watches.look(now, *bars)
+        urgent = head is not None and head.urgent
+        situation = Situation(
+            urgent=urgent,
+            queued=head is not None,
+            due=look.watch is not None,
+            overdue=look.overdue and not (urgent and self._was_overdue),
+            hurried=head is not None and self._is_hurried() and not self._is_scout(look),
+        )
+        action = choose(situation)
+        if action is Action.SEND and head is not None:
+            wait = 0.0 if urgent else self._watches.answer_at(now) - now
+            return Wait(wait) if wait > 0 else head
+        wait = self._reserved(look, now) if queue else 0.0
+        if action is Action.CHECK and look.watch is not None and not wait:
+            return look.watch
+        return Wait(max(_LEAST_WAIT, min(wait or look.next_at - now, _LONGEST_WAIT)))
+
+    def take(self, choice: Job | Watch) -> None:
+        """Note that the slot was used for `choice`."""
+        self._was_overdue = isinstance(choice, Watch)
+
+    def _head(self, quota_left: int | None) -> Job | None:
+        """Return the request whose turn it is, if the plan's long windows have room for it."""
+        head = self._queue.head()
+        if head is None or quota_left is None or self._patience.affords(head.kind, quota_left):
+            return head
+        return self._queue.head(billed=False)
+
+    def _reserved(self, look: Look, now: float) -> float:
+        """Return how long the last free slot is kept for somebody who may come, in seconds."""
+        arrivals = self.arrivals.rate(now)
+        if look.watch is None or look.overdue or not arrivals:
+            return 0.0
+        supply = self._supply(now)
+        until_next = supply.returning[0] if supply.returning else supply.per
+        if supply.free > 1 or look.chance >= _GUESTS * arrivals * until_next:
+            return 0.0
+        return min(until_next, _RECONSIDERED)
+
+    def _is_scout(self, look: Look) -> bool:
+        """Whether a look teaches so much that the rest of a batch may wait for it."""
+        known = self._watches.forecasts.observed + self._watches.in_flight
+        return known < _SCOUTS and look.chance >= _WORTH_SCOUTING
+
+    def _is_hurried(self) -> bool:
+        forecast = self._watches.forecasts.overall.forecast
+        duration = forecast.quantile(HURRY)
+        if forecast.observed <= _SCOUTS:
+            duration = max(duration, _LONG)
+        return is_hurried(self._left, interval=self.plan.rate.interval, duration=duration)
+
+    @property
+    def _left(self) -> int:
+        return self._queue.billed + len(self._watches)
+
+    def _bars_now(self, now: float, head: Job | None, quota_left: int | None) -> tuple[Bar, Bar]:
+        """Return when looks are due for those who wait interactively, and for a batch."""
+        queued = len(self._queue) if head is not None else 0
+        running = len(self._watches)
+        threshold = check_threshold(quota_left, queued=queued, running=running)
+        if threshold > PLENTIFUL:
+            bar = Bar(chance=max(threshold, ALMOST_CERTAIN if queued else 0.0))
+            return bar, bar
+        batch = head is not None and not head.urgent
+        state = (self._watches.forecasts.version, running, queued, batch, self.plan)
+        moved = now - self._pricings[-1] >= self.plan.rate.interval / 4
+        if (state != self._priced or moved) and now - self._pricings[0] >= 1.0:
+            self._pricings.append(now)
+            self._priced = state
+            self._bars = self._price(now, batch=batch)
+        return self._bars
+
+    def _price(self, now: float, *, batch: bool) -> tuple[Bar, Bar]:
+        supply = self._supply(now)
+        urgent, running = self._watches.urgent, len(self._watches)
+        if batch:
+            rest = price_of_delay(self._left, supply.interval)
+            if self._watches.forecasts.observed < _SCOUTS:
+                rest /= _SCOUTS
+            if not urgent:
+                return _CHEAP, Bar(price=rest)
+            mine = price_of_slots(self._watches.candidates(now, urgent=True), supply)
+            return Bar(price=min(mine, rest)), Bar(price=rest)
+        rest = price_of_slots(self._watches.candidates(now), supply)
+        if not 0 < urgent < running:
+            return Bar(price=rest), Bar(price=rest)
+        mine = price_of_slots(self._watches.candidates(now, urgent=True), supply)
+        return Bar(price=min(mine, rest)), Bar(price=rest)
+
+    def _supply(self, now: float) -> Supply:
+        rate = self.plan.rate
+        while self._spent and self._spent[0] + rate.per <= now:
+            self._spent.popleft()
+        return Supply(
+            free=max(0, rate.limit - len(self._spent)),
+            returning=[at + rate.per - now for at in self._spent],
+            interval=rate.interval,
+            per=rate.per,
+            arrivals=self.arrivals.rate(now) if self.plan.meters(RequestKind.CREATE) else 0.0,
+        )

@@ -1,0 +1,143 @@
+"""What a look that finds nothing costs: the price of a slot, from supply and demand.
+
+While creates wait, a wasted slot delays everything that is still to be collected by one interval
+of the limit, so that is its price. When nothing is left to start, slots are free for looking: the
+price is the smallest at which the looks that the plans want fit the slots there will be, over the
+time until everything is probably done and, where each generation can have a slot of its own, up
+to each moment at which spent slots come back. Told the time; sends nothing.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from llamagen_async.scheduling.kinds import LearnedKind
+
+__all__ = ["Arrivals", "Candidate", "Supply", "price_of_delay", "price_of_slots"]
+
+_LEVELS: Final = tuple(2.0**level for level in range(-4, 15))
+"""Prices, in seconds of lateness; the steps between them make no difference."""
+_SHARE: Final = 0.7
+"""The part of all delayed comics that a wasted slot really delays, as measured."""
+_PROBABLY: Final = 0.95
+"""The chance with which everything is done at the end of the time that is looked ahead."""
+_OVERBOOKED: Final = 1.7
+"""How many looks may be planned for a slot that comes soon: many turn out to be needless."""
+_MOST_LOOKS: Final = 15
+"""Looks that one generation is worth, however free the slots are."""
+_MOST_LOOKS_OF_MANY: Final = 9
+"""The same while others keep coming, who will want slots, too."""
+_MEMORY: Final = 240.0
+"""Seconds over which arrivals are averaged."""
+_MOMENT: Final = 0.5
+"""Seconds within which several requests are one arrival."""
+
+
+@attrs.frozen
+class Supply:
+    """The slots that there will be."""
+
+    free: int
+    """Slots that are free now."""
+    returning: Sequence[float]
+    """Seconds until each spent slot comes back, ascending."""
+    interval: float
+    """Seconds from slot to slot on average."""
+    per: float
+    """Seconds after which a spent slot comes back."""
+    arrivals: float = 0.0
+    """Slots a second that will be wanted by requests that go before looks."""
+
+
+@attrs.frozen
+class Candidate:
+    """Generations that may be looked at, all of the same kind and about the same age."""
+
+    learned: LearnedKind
+    """What is known of their kind."""
+    age: float
+    """Seconds since they were accepted."""
+    not_done_at: float
+    """The age at which they were last seen not done."""
+    count: float = 1.0
+    """How many they are."""
+
+
+def price_of_delay(delayed: int, interval: float) -> float:
+    """Return the price while creates wait: a wasted slot delays all that is left."""
+    return _level(_SHARE * delayed * interval)
+
+
+def price_of_slots(candidates: Sequence[Candidate], supply: Supply) -> float:
+    """Return the smallest price at which the looks that are wanted fit the slots there will be."""
+    running = sum(candidate.count for candidate in candidates)
+    ceiling = _LEVELS.index(price_of_delay(math.ceil(running), supply.interval))
+    horizon = max((_remaining(candidate) for candidate in candidates), default=0.0)
+    returning = supply.returning[: bisect.bisect_right(supply.returning, horizon)]
+    moments: list[tuple[float, float]] = []
+    for place in sorted({0, len(returning) // 2, len(returning) - 1}):
+        if 0 <= place < len(returning):
+            moment = returning[place]
+            before = bisect.bisect_left(returning, moment)
+            slots = supply.free + before - supply.arrivals * moment
+            if slots >= running:
+                moments.append((moment, slots))
+    total = supply.free + len(returning) + max(0.0, horizon - supply.per) / supply.interval
+    most = _MOST_LOOKS_OF_MANY if supply.arrivals else _MOST_LOOKS
+    total = min(total - supply.arrivals * horizon, most * running)
+
+    def fits(level: int) -> bool:
+        price = _LEVELS[level]
+        plans = [(one, one.learned.plan(price)) for one in candidates]
+        wanted = sum(one.count * plan.looks(one.not_done_at) for one, plan in plans)
+        return wanted <= total and all(
+            sum(
+                one.count * plan.looks_before(one.age + moment, not_done_at=one.not_done_at)
+                for one, plan in plans
+            )
+            <= _OVERBOOKED * slots
+            for moment, slots in moments
+        )
+
+    return _LEVELS[bisect.bisect_left(range(ceiling), x=True, key=fits)]
+
+
+class Arrivals:
+    """How often somebody asks for something interactively."""
+
+    def __init__(self) -> None:
+        self._weight = 0.0
+        self._since: float | None = None
+        self._last = -math.inf
+
+    def note(self, now: float) -> None:
+        """Take note of an arrival; several at one moment are one."""
+        if now - self._last < _MOMENT:
+            return
+        if self._since is None:
+            self._since = now
+        self._weight = self._weight * math.exp((self._last - now) / _MEMORY) + 1.0
+        self._last = now
+
+    def rate(self, now: float) -> float:
+        """Return the arrivals a second that are to be expected."""
+        if self._since is None:
+            return 0.0
+        weight = self._weight * math.exp((self._last - now) / _MEMORY)
+        seen = 1.0 - math.exp(-max(now - self._since, _MEMORY / 4) / _MEMORY)
+        return max(0.0, weight - 1.0) / _MEMORY / seen  # one arrival is no rate
+
+
+def _remaining(candidate: Candidate) -> float:
+    forecast = candidate.learned.forecast
+    age = forecast.age_when(_PROBABLY, not_done_at=candidate.not_done_at)
+    return max(0.0, age - candidate.age)
+
+
+def _level(price: float) -> float:
+    return _LEVELS[min(bisect.bisect_left(_LEVELS, price), len(_LEVELS) - 1)]
