@@ -68,6 +68,7 @@ class Poller:
     ) -> None:
         self.finished = 0
         """How many generations were seen to end."""
+        self._limiter = limiter
         self._clock = clock
         self._max_retries = max_retries
         self._watches = Watches(Forecasts(), least_interval=polling)
@@ -171,6 +172,12 @@ class Poller:
             watch = self._watches.get(waiter.id)
             if watch is not None and watch.in_flight:
                 continue  # that one may end the wait
+            if (
+                watch is not None
+                and watch.not_done_at
+                and error.limit not in self._limiter.plan.quotas
+            ):
+                continue  # it was looked at, and time that runs out in a minute is no surprise
             if waiter.deadline < until and not waiter.future.done():
                 told = QuotaExhaustedError(error.limit, error.wait, error.resets_at, waiter.id)
                 waiter.future.set_exception(told)

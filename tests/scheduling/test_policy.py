@@ -10,48 +10,53 @@ from hypothesis import strategies as st
 
 from llamagen_async.scheduling import Action, Situation, choose
 from llamagen_async.scheduling.policy import (
-    ALMOST_CERTAIN,
-    WORTH_A_SLOT,
+    PLENTIFUL,
     can_afford,
     check_threshold,
+    is_hurried,
 )
-
-CHANCES = (0.0, 0.1, 0.3, 0.9, 0.96, 1.0)
 
 
 def situation(**fields: Any) -> Situation:
     """Return a situation in which only `fields` is anything but quiet."""
-    quiet: dict[str, Any] = {
-        "urgent": False,
-        "queued": False,
-        "chance": 0.0,
-        "threshold": WORTH_A_SLOT,
-        "overdue": False,
-    }
-    return Situation(**{**quiet, **fields})
+    return Situation(**{"urgent": False, "queued": False, "due": False, **fields})
 
 
-@pytest.mark.parametrize("chance", CHANCES)
-def test_1_who_waits_interactively_goes_first(chance: float) -> None:
-    """An interactive request is sent even when a check is certain."""
-    assert choose(situation(urgent=True, queued=True, chance=chance)) is Action.SEND
+@pytest.mark.parametrize("due", [True, False])
+def test_1_who_waits_interactively_goes_first(*, due: bool) -> None:
+    """An interactive request is sent even when a look is due."""
+    assert choose(situation(urgent=True, queued=True, due=due)) is Action.SEND
 
 
-def test_2_an_almost_certain_check_goes_before_the_batchs_next_create() -> None:
+def test_3_a_due_look_goes_before_the_batchs_next_create() -> None:
     """A slot that finishes a comic now is worth more than one that starts another."""
-    assert choose(situation(queued=True, chance=ALMOST_CERTAIN)) is Action.CHECK
+    assert choose(situation(queued=True, due=True)) is Action.CHECK
 
 
-@pytest.mark.parametrize("chance", [0.0, 0.2, 0.5, ALMOST_CERTAIN - 0.001])
-def test_3_a_create_goes_before_a_check_that_may_find_nothing(chance: float) -> None:
-    """A running comic costs nothing, so the next one is started first."""
-    assert choose(situation(queued=True, chance=chance)) is Action.SEND
+def test_4_a_batch_that_hurries_starts_what_is_left() -> None:
+    """The last comic is what it will wait for; a look can wait."""
+    assert choose(situation(queued=True, due=True, hurried=True)) is Action.SEND
+    assert choose(situation(due=True, hurried=True)) is Action.CHECK
 
 
-def test_4_without_creates_a_likely_check_is_sent() -> None:
-    """A slot that nothing else needs is spent at one chance in five."""
-    assert choose(situation(chance=0.25)) is Action.CHECK
-    assert check_threshold(None, queued=0, running=1) == pytest.approx(0.2)
+@pytest.mark.parametrize(("left", "hurried"), [(10, True), (19, True), (20, False), (500, False)])
+def test_4_it_hurries_when_its_work_is_shorter_than_a_comic(left: int, *, hurried: bool) -> None:
+    """Twenty comics at six seconds each are two minutes of collecting."""
+    assert is_hurried(left, interval=6.0, duration=120.0) is hurried
+
+
+def test_5_otherwise_the_batch_goes_on() -> None:
+    """A running comic costs nothing, so the next one is started; without one the slot waits."""
+    assert choose(situation(queued=True)) is Action.SEND
+    assert choose(situation()) is Action.WAIT
+
+
+@pytest.mark.parametrize("urgent", [True, False])
+@pytest.mark.parametrize("hurried", [True, False])
+def test_6_an_overdue_look_goes_before_everything(*, urgent: bool, hurried: bool) -> None:
+    """No look starves, however much is queued and whoever waits."""
+    busy = situation(urgent=urgent, queued=True, due=True, overdue=True, hurried=hurried)
+    assert choose(busy) is Action.CHECK
 
 
 @pytest.mark.parametrize(
@@ -67,45 +72,18 @@ def test_4_without_creates_a_likely_check_is_sent() -> None:
         (0, 1, 0.2),
     ],
 )
-def test_4_few_slots_of_a_long_window_make_checks_choosy(
+def test_7_few_slots_of_a_long_window_make_looks_choosy(
     running: int, left: int, expected: float
 ) -> None:
     """The fewer checks each comic can still be given, the surer each has to be."""
     assert check_threshold(left, queued=0, running=running) == pytest.approx(expected)
 
 
-def test_4_slots_that_creates_will_need_are_not_there_for_checks() -> None:
+def test_7_slots_that_creates_will_need_are_not_there_for_looks() -> None:
     """Ten slots are plenty for two comics, and few if four more wait to be started."""
     alone = check_threshold(10, queued=0, running=2)
     shared = check_threshold(10, queued=4, running=2)
     assert alone < shared == pytest.approx(0.99)
-
-
-@pytest.mark.parametrize("chance", [0.0, 0.1, 0.199])
-def test_5_a_slot_waits_for_a_check_that_is_worth_it(chance: float) -> None:
-    """Nothing to send and nothing likely: wait."""
-    assert choose(situation(chance=chance)) is Action.WAIT
-    assert choose(situation()) is Action.WAIT
-
-
-def test_5_choosy_checks_wait_longer() -> None:
-    """With hardly more than one check each, a likely one still waits."""
-    threshold = check_threshold(4, queued=0, running=4)
-    assert choose(situation(chance=0.98, threshold=threshold)) is Action.WAIT
-    assert choose(situation(chance=0.991, threshold=threshold)) is Action.CHECK
-
-
-@pytest.mark.parametrize("chance", [0.01, 0.5, 1.0])
-@pytest.mark.parametrize("urgent", [True, False])
-def test_6_an_overdue_check_goes_before_everything(chance: float, *, urgent: bool) -> None:
-    """No check starves, however much is queued and whoever waits."""
-    busy = situation(urgent=urgent, queued=True, chance=chance, overdue=True)
-    assert choose(busy) is Action.CHECK
-
-
-def test_6_an_overdue_check_that_can_not_be_sent_is_no_check() -> None:
-    """While it is on its way or backing off, the slot goes to the queue."""
-    assert choose(situation(queued=True, overdue=True)) is Action.SEND
 
 
 @pytest.mark.parametrize(
@@ -138,24 +116,31 @@ def test_7_checks_that_are_not_counted_need_no_room() -> None:
     urgent=st.booleans(),
     queued=st.integers(0, 50),
     running=st.integers(0, 50),
-    chance=st.floats(0, 1),
+    due=st.booleans(),
     overdue=st.booleans(),
+    hurried=st.booleans(),
     left=st.none() | st.integers(0, 50),
 )
 def test_nothing_is_chosen_that_is_not_there(
-    *, urgent: bool, queued: int, running: int, chance: float, overdue: bool, left: int | None
+    *,
+    urgent: bool,
+    queued: int,
+    running: int,
+    due: bool,
+    overdue: bool,
+    hurried: bool,
+    left: int | None,
 ) -> None:
-    """No send without a request, no check without a chance, no idle slot beside a request."""
-    threshold = check_threshold(left, queued=queued, running=running)
-    given_now = Situation(
+    """No send without a request, no check without a due look, no idle slot beside a request."""
+    now = situation(
         urgent=urgent and queued > 0,
         queued=queued > 0,
-        chance=chance if running else 0.0,
-        threshold=threshold,
-        overdue=overdue,
+        due=due,
+        overdue=overdue and due,
+        hurried=hurried,
     )
-    action = choose(given_now)
+    action = choose(now)
     assert action is not Action.SEND or queued
-    assert action is not Action.CHECK or given_now.chance > 0
-    assert action is not Action.WAIT or not queued
-    assert WORTH_A_SLOT <= threshold <= 0.99
+    assert action is not Action.CHECK or due
+    assert action is not Action.WAIT or not (queued or due)
+    assert PLENTIFUL <= check_threshold(left, queued=queued, running=running) <= 0.99

@@ -62,7 +62,7 @@ def test_a_comic_is_collected_soon_after_it_is_done() -> None:
             assert 60 <= now() < 75
 
     run(main())
-    assert 1 <= len(network.checks) < 10
+    assert 1 <= len(network.checks) < 20
 
 
 def test_two_who_wait_for_one_comic_share_its_looks() -> None:
@@ -111,7 +111,7 @@ def test_who_waits_again_has_lost_nothing() -> None:
             before = len(network.checks)
             await client.comics.wait_for_completion(comic.id)
             assert now() < 75
-            assert len(network.checks) - before < 10
+            assert len(network.checks) - before < 20
 
     run(main())
 
@@ -202,7 +202,7 @@ def test_a_look_that_fails_is_repeated_later(error: Exception) -> None:
             assert (await client.comics.create_and_wait("a")).succeeded
 
     run(main())
-    assert len(network.checks) < 15
+    assert len(network.checks) < 25
 
 
 def test_a_look_that_always_fails_is_told_in_the_end() -> None:
@@ -408,7 +408,7 @@ def test_failed_reads_are_repeated() -> None:
 
 
 @pytest.mark.parametrize("word", ["PROCESSING", "DREAMING", None])
-@pytest.mark.parametrize(("timeout", "most"), [(1_800.0, 40), (21_600.0, 250)])
+@pytest.mark.parametrize(("timeout", "most"), [(1_800.0, 100), (21_600.0, 250)])
 def test_a_comic_that_never_ends_is_not_looked_at_all_the_time(
     word: str | None, timeout: float, most: int
 ) -> None:
