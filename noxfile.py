@@ -70,6 +70,22 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def crash(session: nox.Session) -> None:
+    """Kill batches at 200 random instants, without and with faults; queue a million stories."""
+    session.install(".[cli,sandbox]", *group("test"))
+    env = {"LLAMAGEN_KILLS": "200", "LLAMAGEN_STORIES": "1000000"}
+    session.run(
+        "pytest",
+        "tests/crash",
+        "tests/batch/test_memory.py",
+        "-s",
+        "--timeout=3600",
+        *session.posargs,
+        env=env,
+    )
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""
     session.install(*group("lint"))

@@ -1,7 +1,7 @@
 """An async client for the LlamaGen Comic API that stays inside its limits and never pays twice."""
 
 from llamagen_async._version import __version__
-from llamagen_async.batch import Batch, BatchProgress
+from llamagen_async.batch import Batch, BatchProgress, ComicEvent, ComicJob, ComicQueue
 from llamagen_async.client import ClientStats, LlamaGenClient
 from llamagen_async.errors import (
     APIConnectionError,
@@ -14,6 +14,7 @@ from llamagen_async.errors import (
     InsufficientCreditsError,
     InvalidRequestError,
     InvalidResponseError,
+    JournalError,
     LlamaGenError,
     NotFoundError,
     PermissionDeniedError,
@@ -55,7 +56,10 @@ __all__ = [
     "BatchState",
     "ClientClosedError",
     "ClientStats",
+    "ComicEvent",
     "ComicGeneration",
+    "ComicJob",
+    "ComicQueue",
     "ComicRequest",
     "GenerationFailedError",
     "GenerationStatus",
@@ -63,6 +67,7 @@ __all__ = [
     "InsufficientCreditsError",
     "InvalidRequestError",
     "InvalidResponseError",
+    "JournalError",
     "LimitState",
     "LimitsSnapshot",
     "LlamaGenClient",

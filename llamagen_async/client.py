@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 import attrs
 
+from llamagen_async.batch.rows import Origin
 from llamagen_async.clock import Clock
 from llamagen_async.comics import Comics
 from llamagen_async.errors import ClientClosedError, InvalidRequestError
@@ -27,6 +28,7 @@ from llamagen_async.ratelimit import (
 from llamagen_async.scheduling import RequestReport
 from llamagen_async.transport import HTTPTransport, Transport, normalize_base_url
 from llamagen_async.validation import positive_number, whole_number
+from llamagen_async.webhooks import generation_of
 
 __all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient"]
 
@@ -81,6 +83,8 @@ class LlamaGenClient:
             plan's limits, `"raise"` raises `QuotaStoreError` instead of sending.
         polling: Seconds between two checks of the same generation, at least; 1 if not given. When
             to check is learned from how long generations take; this only bounds it.
+        webhooks: Whether you hand the API's webhook events to `deliver`. Then a comic is checked
+            only when its announcement is overdue.
         timeout: Seconds that one request may take, at most 600.
         max_retries: How often a request that failed is repeated, where repeating is safe.
         session: An aiohttp session of yours to use; it is not closed.
@@ -103,6 +107,7 @@ class LlamaGenClient:
         quota: str | None = None,
         on_store_failure: OnStoreFailure = "local",
         polling: float | None = None,
+        webhooks: bool = False,
         timeout: float = 30.0,
         max_retries: int = 4,
         session: aiohttp.ClientSession | None = None,
@@ -127,6 +132,7 @@ class LlamaGenClient:
         self._max_retries = whole_number("max_retries", max_retries, at_least=0)
         self._session = session
         self._polling = None if polling is None else positive_number("polling", polling)
+        self._webhooks = webhooks
         self._on_request = on_request
         self._on_store_failure: OnStoreFailure = _checked_choice(on_store_failure)
         self._transport = transport
@@ -137,7 +143,11 @@ class LlamaGenClient:
         self._operations: Operations | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
-        self.comics = self.comic = Comics(self._open)
+        self.comics = self.comic = Comics(
+            self._open,
+            origin=Origin.of(self._api_key, self._base_url),
+            speed=self._clock.speed,
+        )
 
     def __repr__(self) -> str:
         return f"LlamaGenClient(plan={self._plan.name!r}, base_url={self._base_url!r})"
@@ -170,6 +180,24 @@ class LlamaGenClient:
         if self._operations is not None and not closed:
             await self._operations.aclose(_GRACE)
             await close_limiter(self._identity, self._operations.limiter)
+
+    def deliver(self, event: Mapping[str, Any]) -> bool:
+        """Hand a webhook event to whoever waits for its generation, who then needs no check.
+
+        An event that says that a comic is done, but not where its pictures are, makes the next
+        free slot look at it. One that comes before anybody waits is kept for who will.
+
+        Args:
+            event: The event as parsed JSON. Its signature must have been verified.
+
+        Returns:
+            Whether anybody waits for that generation in this client.
+
+        Raises:
+            InvalidRequestError: It is no event of a generation.
+        """
+        generation, whole = generation_of(event)
+        return self._open().poller.announce(generation, whole=whole)
 
     async def limits(self) -> LimitsSnapshot:
         """Return what the key may still send: used, free, next free slot, pause."""
@@ -210,6 +238,7 @@ class LlamaGenClient:
                 assets=http,
                 max_retries=self._max_retries,
                 polling=self._polling,
+                announced=self._webhooks,
                 detect_plan=self._detect_plan,
                 on_request=self._on_request,
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -10,6 +12,9 @@ from urllib.parse import quote
 
 from llamagen_async.batch import Batch
 from llamagen_async.batch.download import asset_names, download_assets
+from llamagen_async.batch.entries import Hands
+from llamagen_async.batch.rows import Origin
+from llamagen_async.batch.stories import Given
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.models import ComicGeneration, Usage
 from llamagen_async.operations import Operations
@@ -19,6 +24,8 @@ from llamagen_async.transport import APIRequest
 from llamagen_async.validation import positive_number, whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
+
+_logger = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT: Final = 1800.0
 """Seconds that a generation is waited for, unless the caller says otherwise."""
@@ -32,8 +39,12 @@ class Comics:
     Made by `LlamaGenClient`; use it as `client.comics`.
     """
 
-    def __init__(self, operations: Callable[[], Operations]) -> None:
+    def __init__(
+        self, operations: Callable[[], Operations], *, origin: Origin, speed: float
+    ) -> None:
         self._operations = operations
+        self._origin = origin
+        self._speed = speed
 
     async def create(
         self,
@@ -115,8 +126,7 @@ class Comics:
             WaitTimeoutError: Time is up; the generation goes on, the error carries the id.
         """
         positive_number("timeout", timeout, unit=" of seconds")
-        request = _status_request(id)
-        return await self._operations().wait(id, request, ComicGeneration.parse, timeout=timeout)
+        return await self._wait(id, timeout=timeout, urgent=True)
 
     async def create_and_wait(
         self,
@@ -136,6 +146,8 @@ class Comics:
 
         Raises:
             LlamaGenError: As `create` and `wait_for_completion`.
+
+        If it is cancelled while it waits, the comic goes on; its id is in the log.
         """
         positive_number("timeout", timeout, unit=" of seconds")
         comic = await self._create(
@@ -145,42 +157,76 @@ class Comics:
             max_wait=None if wait_for_quota else timeout,
             wait_for_quota=wait_for_quota,
         )
-        return (
-            comic if comic.succeeded else await self.wait_for_completion(comic.id, timeout=timeout)
-        )
+        if comic.succeeded:
+            return comic
+        try:
+            return await self.wait_for_completion(comic.id, timeout=timeout)
+        except asyncio.CancelledError:
+            # Whoever cancelled this does not know the id, and it was paid for.
+            _logger.warning("cancelled while waiting: comic %s goes on", comic.id)
+            raise
 
     def batch(
         self,
-        requests: Iterable[str | ComicRequest | Mapping[str, Any]]
-        | AsyncIterable[str | ComicRequest | Mapping[str, Any]],
+        requests: Iterable[Given] | AsyncIterable[Given],
         *,
         out: str | os.PathLike[str] | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         wait_for_quota: bool = False,
+        journal: str | os.PathLike[str] | None = None,
+        resend_uncertain: bool = False,
     ) -> Batch:
         """Generate many comics at once; iterate over the result to run it.
 
         Items come in order of completion. What one comic fails of is that item's `error`; an
-        error that concerns all (401, 402, 403) stops new creates, and what was started is still
-        collected.
+        error that concerns all (401, 402, 403, a journal that can't be written) stops new creates,
+        and what was started is still collected.
+
+        With a journal, a batch that was ended in any way goes on when it is run again: what is
+        done is not done again, what runs at the server is collected (also if it is no longer in
+        `requests`: it was paid for, and comes after the others), what was not sent is sent.
 
         Args:
-            requests: Prompts, requests or mappings of fields; read only as far as needed.
+            requests: Prompts, requests or mappings of fields; read only as far as needed. A
+                mapping may have a `key`, such as an order number: the same key is the same comic.
+                Other stories are told apart by their content, and equal ones are counted.
             out: A folder for the pictures; `None` fetches none.
             timeout: Seconds to wait for each comic's end, once it was accepted.
             wait_for_quota: Wait for tomorrow's quota instead of giving the rest back unsent.
+            journal: A SQLite file in which everything is written down before it happens; made if
+                it is not there.
+            resend_uncertain: Send those again of which the journal does not know whether they were
+                accepted. They may be paid for twice.
+
+        Raises:
+            InvalidRequestError: An argument is not allowed.
+            JournalError: (when iterating) The journal can't be opened, another process works with
+                it, or it is about another server or key. Nothing was sent.
         """
+        hands = self.hands(out=out, timeout=timeout, wait_for_quota=wait_for_quota)
+        return Batch(requests, hands, journal=journal, resend_uncertain=resend_uncertain)
+
+    def hands(
+        self,
+        *,
+        out: str | os.PathLike[str] | None,
+        timeout: float,
+        wait_for_quota: bool,
+    ) -> Hands:
+        """Return what `Batch` and `ComicQueue` act with; arguments as in `batch`."""
         positive_number("timeout", timeout, unit=" of seconds")
 
         async def create(
             request: ComicRequest,
+            *,
+            urgent: bool,
             sending: Callable[[], Awaitable[None]],
             unsent: Callable[[], Awaitable[None]],
             accepted: Callable[[ComicGeneration], Awaitable[None]],
         ) -> ComicGeneration:
             return await self._create(
                 request,
-                urgent=False,
+                urgent=urgent,
                 will_wait=True,
                 wait_for_quota=wait_for_quota,
                 sending=sending,
@@ -188,13 +234,15 @@ class Comics:
                 accepted=accepted,
             )
 
-        async def wait(comic: ComicGeneration) -> ComicGeneration:
-            return await self.wait_for_completion(comic.id, timeout=timeout)
+        async def wait(id_: str) -> ComicGeneration:
+            return await self._wait(id_, timeout=timeout, urgent=False)
 
         async def save(comic: ComicGeneration) -> list[Path]:
             return [] if out is None else await self.download(comic, out)
 
-        return Batch(requests, create=create, wait=wait, save=save)
+        return Hands(
+            self._origin, self._speed, create, wait, save, None if out is None else Path(out)
+        )
 
     async def download(self, comic: ComicGeneration, folder: str | os.PathLike[str]) -> list[Path]:
         """Fetch all pictures of a finished comic into `folder` and return their paths.
@@ -221,6 +269,11 @@ class Comics:
         """Return what the key has used, as the server counts; this is a request, too."""
         return await self._operations().usage()
 
+    async def _wait(self, id_: str, *, timeout: float, urgent: bool) -> ComicGeneration:
+        return await self._operations().wait(
+            id_, _status_request(id_), ComicGeneration.parse, timeout=timeout, urgent=urgent
+        )
+
     async def _create(
         self,
         request: ComicRequest,
@@ -237,7 +290,7 @@ class Comics:
 
         async def remember(comic: ComicGeneration) -> None:
             if not comic.is_done:
-                operations.poller.accepted(comic.id, expected=will_wait)
+                operations.poller.accepted(comic.id, kind=_kind(request), expected=will_wait)
             if accepted is not None:
                 await accepted(comic)
 
@@ -261,6 +314,14 @@ def _request(prompt: str | ComicRequest | None, fields: Mapping[str, Any]) -> Co
             raise InvalidRequestError(name, value, "nothing beside a whole ComicRequest")
         return prompt
     return ComicRequest.parse({"prompt": prompt, **fields})
+
+
+def _kind(request: ComicRequest) -> tuple[str, ...]:
+    """Return what decides how long a comic takes, from coarse to fine."""
+    pages = request.pagination
+    panels = f"{pages.total_pages}x{pages.panels_per_page}" if pages else str(request.fix_panel_num)
+    looks = (request.model, request.size, request.upscale)
+    return ("comic", panels, *(str(look) for look in looks if look is not None))
 
 
 def _status_request(id_: object, params: Mapping[str, str] | None = None) -> APIRequest:

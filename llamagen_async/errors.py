@@ -16,6 +16,7 @@ LlamaGenError
 │   └── APITimeoutError
 ├── QuotaExhaustedError                       refused before waiting: nothing was sent
 ├── QuotaStoreError                           the store of spent requests is away: nothing was sent
+├── JournalError                              a batch's journal can't be used
 ├── SubmissionUncertainError                  sent, and nobody knows whether it was accepted
 ├── GenerationFailedError                     the generation ended without a comic
 ├── WaitTimeoutError                          the generation goes on, the waiting does not
@@ -49,6 +50,7 @@ __all__ = [
     "InsufficientCreditsError",
     "InvalidRequestError",
     "InvalidResponseError",
+    "JournalError",
     "LlamaGenError",
     "NotFoundError",
     "PermissionDeniedError",
@@ -163,6 +165,10 @@ class QuotaExhaustedError(LlamaGenError):
 
 class QuotaStoreError(LlamaGenError):
     """The store of spent requests is away, so that the limits can't be kept: nothing was sent."""
+
+
+class JournalError(LlamaGenError):
+    """A journal can't be opened, read or written: what can't be recorded is not sent."""
 
 
 @attrs.define(auto_exc=True, slots=False, eq=False)

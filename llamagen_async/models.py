@@ -157,7 +157,7 @@ class GenerationUsage:
         )
 
 
-@attrs.frozen
+@attrs.frozen(init=False, repr=False, eq=False)  # those that inherit have their own
 class _Generation:
     """What a comic and an animation have in common."""
 
@@ -296,7 +296,7 @@ class BatchState(enum.StrEnum):
     """Where one story of a batch stands."""
 
     QUEUED = "queued"
-    """Not sent: nothing was spent on it."""
+    """Not sent: nothing was spent on it. The next run with the same journal sends it."""
     SENDING = "sending"
     """On its way."""
     RUNNING = "running"
@@ -304,7 +304,7 @@ class BatchState(enum.StrEnum):
     SUCCEEDED = "succeeded"
     """Done."""
     FAILED = "failed"
-    """Ended without a comic."""
+    """Ended without a comic, for good: the server drew none, or does not accept the request."""
     UNCERTAIN = "uncertain"
     """Sent, and the answer was lost: it may have been accepted. Not sent again."""
 
@@ -325,6 +325,9 @@ class BatchItem:
     """Why it did not succeed."""
     files: tuple[Path, ...] = ()
     """The pictures on disk, if they were asked for."""
+    key: str | None = None
+    """Its name in the journal: the user's own, or one made of its content; `None` if it is not in
+    there, because it is no valid request or nothing was sent any more."""
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -53,6 +53,7 @@ class Operations:
         clock: The server's clock.
         max_retries: How often a failed request is repeated, where that is safe.
         polling: Seconds between two checks of the same generation, at least.
+        announced: Whether the ends of generations are announced by webhook events.
         detect_plan: Ask the server for the plan before anything else is sent.
         on_request: Told of each request once it has ended.
     """
@@ -66,6 +67,7 @@ class Operations:
         assets: AssetSource,
         max_retries: int,
         polling: float | None = None,
+        announced: bool = False,
         detect_plan: bool = False,
         on_request: Callable[[RequestReport], None] | None = None,
     ) -> None:
@@ -75,7 +77,12 @@ class Operations:
         self.clock = clock
         self.max_retries = max_retries
         self.poller = Poller(
-            limiter, clock, max_retries=max_retries, polling=polling, on_request=on_request
+            limiter,
+            clock,
+            max_retries=max_retries,
+            polling=polling,
+            announced=announced,
+            on_request=on_request,
         )
         self._detection: asyncio.Task[None] | None = None
         self._plan_known = not detect_plan
@@ -168,9 +175,22 @@ class Operations:
         return generation
 
     async def wait(
-        self, id_: str, request: APIRequest, parse: Callable[[object], _G], *, timeout: float
+        self,
+        id_: str,
+        request: APIRequest,
+        parse: Callable[[object], _G],
+        *,
+        timeout: float,
+        urgent: bool = True,
     ) -> _G:
         """Return the generation when it has succeeded.
+
+        Args:
+            id_: Its id.
+            request: Reads it.
+            parse: Reads the decoded body.
+            timeout: Seconds of the server's clock to wait at most.
+            urgent: Whether somebody waits interactively.
 
         Raises:
             GenerationFailedError: It ended otherwise; the error carries it.
@@ -182,7 +202,7 @@ class Operations:
         async def fetch(slot: Slot) -> _G:
             return await self._parsed(request, parse, slot)
 
-        generation: Any = await self.poller.wait(id_, fetch, timeout=timeout)
+        generation: Any = await self.poller.wait(id_, fetch, timeout=timeout, urgent=urgent)
         if not generation.succeeded:
             raise GenerationFailedError(generation)
         result: _G = generation

@@ -7,7 +7,6 @@ vendor's own clients know; `extra` passes on whatever a newer API understands.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Self, TypedDict, cast
@@ -294,6 +293,8 @@ def _snake_fields(
     for spelling, value in given.items():
         name = by_spelling.get(spelling)
         if name is None:
+            import difflib  # noqa: PLC0415  # only for who has mistyped a name
+
             near = difflib.get_close_matches(str(spelling), by_spelling, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InvalidRequestError(

@@ -21,21 +21,24 @@ import itertools
 import json
 import random
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, TypeVarTuple
 
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import APIConnectionError, APITimeoutError
 from llamagen_async.plans import Plan
 from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, Call, SandboxService
-from llamagen_async.transport import APIRequest, APIResponse, decode
+from llamagen_async.scheduling import RequestReport
+from llamagen_async.transport import APIRequest, APIResponse, Transport, decode
 
 __all__ = ["SimulatedTransport", "VirtualTimeLoop", "run", "simulated_client"]
 
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
-_MANY: Final = 10_000
+_MANY: Final = 1_000
 """Steps of a loop without anything to wait for that no sound program takes at one time."""
 _NANOSECOND: Final = 1e-9
 _numbers: Final = itertools.count(1)
@@ -55,6 +58,20 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the virtual time in seconds."""
         return self._virtual_now
+
+    def run_in_executor(
+        self,
+        executor: Executor | None,  # noqa: ARG002  # the base class's
+        func: Callable[[*_Ts], _T],
+        *args: *_Ts,
+    ) -> asyncio.Future[_T]:
+        """Do at once what is meant for a thread: it takes no virtual time, and nobody else runs."""
+        future: asyncio.Future[_T] = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:  # noqa: BLE001  # it belongs to whoever awaits
+            future.set_exception(error)
+        return future
 
     def advance(self, seconds: float) -> None:
         """Move the clock."""
@@ -162,6 +179,9 @@ def simulated_client(
     timeout: float = 30.0,
     max_retries: int = 4,
     polling: float | None = None,
+    webhooks: bool = False,
+    on_request: Callable[[RequestReport], None] | None = None,
+    transport: Transport | None = None,
 ) -> LlamaGenClient:
     """Return a client whose requests reach `service` without a network.
 
@@ -176,6 +196,9 @@ def simulated_client(
         timeout: Seconds after which a request is given up.
         max_retries: How often a request that failed is repeated, where repeating is safe.
         polling: Seconds between two checks of the same generation, at least.
+        webhooks: Whether ends are handed to the client's `deliver`.
+        on_request: Called after each request with what became of it.
+        transport: Reaches `service` in another way; `latency`, `seed` and `timeout` are then its.
     """
     plan = Plan.parse(plan)
     key = api_key or (DEMO_KEY if plan == Plan.DEMO else PAID_KEY)
@@ -185,5 +208,8 @@ def simulated_client(
         base_url=f"https://simulation-{next(_numbers)}.invalid",
         max_retries=max_retries,
         polling=polling,
-        transport=SimulatedTransport(service, key, latency=latency, seed=seed, timeout=timeout),
+        webhooks=webhooks,
+        on_request=on_request,
+        transport=transport
+        or SimulatedTransport(service, key, latency=latency, seed=seed, timeout=timeout),
     )

@@ -2,70 +2,42 @@
 
 The input is read only as far as there is something to do with it. One comic's failure is that
 item's `error`; an error that concerns all of them stops new creates and collects what was
-started. What to send when is not decided here: the dispatcher sees all creates and checks.
+started. What happens to each story is written to a journal, and a batch that is run again with
+the same journal goes on where the last one ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
-    Awaitable,
     Callable,
     Iterable,
     Mapping,
-    Sequence,
     Sized,
 )
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Protocol, Self, cast
+from typing import Final, Self, cast
 
 import attrs
 
-from llamagen_async.errors import (
-    AuthenticationError,
-    GenerationFailedError,
-    InsufficientCreditsError,
-    InvalidRequestError,
-    LlamaGenError,
-    PermissionDeniedError,
-    SubmissionUncertainError,
-)
-from llamagen_async.models import BatchItem, BatchState, ComicGeneration
+from llamagen_async.batch.entries import Entry, Hands
+from llamagen_async.batch.journal import Journal
+from llamagen_async.batch.stories import Given, Story
+from llamagen_async.batch.work import READ_AHEAD, Work
+from llamagen_async.errors import InvalidRequestError, JournalError
+from llamagen_async.models import BatchItem, BatchState
 from llamagen_async.requests import ComicRequest
 
-__all__ = ["Batch", "BatchProgress", "Create", "Given"]
+__all__ = ["Batch", "BatchProgress"]
 
-Given = str | ComicRequest | Mapping[str, Any]
-"""What one story of a batch may be given as."""
-
-_READ_AHEAD: Final = 64
-"""Stories that are read and not sent yet, at most: enough for the dispatcher to choose from."""
-
-_CONCERNS_ALL: Final = (AuthenticationError, InsufficientCreditsError, PermissionDeniedError)
-"""Errors of one create that every other create would meet, too."""
-
-
-class Create(Protocol):
-    """Submits one request."""
-
-    def __call__(
-        self,
-        request: ComicRequest,
-        sending: Callable[[], Awaitable[None]],
-        unsent: Callable[[], Awaitable[None]],
-        accepted: Callable[[ComicGeneration], Awaitable[None]],
-    ) -> Awaitable[ComicGeneration]:
-        """Return the accepted generation.
-
-        Calls back right before sending, when it has to wait again, and once it is accepted.
-        """
-        ...
+_UNDELIVERED: Final = 1_000
+"""Items that nobody has taken yet, at most, before the input is read further."""
 
 
 @attrs.frozen
@@ -79,24 +51,10 @@ class BatchProgress:
     running: tuple[tuple[int, str], ...]
     """Index and generation id of each comic that the server is drawing."""
     sending: tuple[int, ...] = ()
-    """Index of each story whose create is on its way: whether it arrives is not known yet."""
+    """Index of each story whose create is on its way: whether it arrives is not known yet, or, if
+    the batch was ended meanwhile, will not be known."""
     done: int = 0
     """Stories for which nothing more will happen in this run, those not sent included."""
-
-
-@attrs.define(eq=False)
-class _Entry:
-    """One story on its way through the batch."""
-
-    index: int
-    request: ComicRequest | None = None
-    state: BatchState = BatchState.QUEUED
-    generation: ComicGeneration | None = None
-    task: asyncio.Task[None] | None = None
-    submission: asyncio.Future[ComicGeneration] | None = None
-
-    def item(self, error: Exception | None = None, files: Sequence[Path] = ()) -> BatchItem:
-        return BatchItem(self.index, self.request, self.state, self.generation, error, tuple(files))
 
 
 class Batch(AsyncIterable[BatchItem]):
@@ -104,16 +62,16 @@ class Batch(AsyncIterable[BatchItem]):
 
     Leaving the loop early stops the batch, unless the batch is kept to go on with: what was not
     sent stays unsent, and comics that are being drawn go on at the server; `progress.running`
-    names them.
+    and the journal name them.
     """
 
     def __init__(
         self,
         requests: Iterable[Given] | AsyncIterable[Given],
+        hands: Hands,
         *,
-        create: Create,
-        wait: Callable[[ComicGeneration], Awaitable[ComicGeneration]],
-        save: Callable[[ComicGeneration], Awaitable[Sequence[Path]]],
+        journal: str | os.PathLike[str] | None = None,
+        resend_uncertain: bool = False,
     ) -> None:
         if isinstance(requests, str | bytes | Mapping | ComicRequest) or not isinstance(
             requests, Iterable | AsyncIterable
@@ -121,7 +79,7 @@ class Batch(AsyncIterable[BatchItem]):
             raise InvalidRequestError(
                 "requests", cast("object", requests), "a list or generator of requests"
             )
-        self._run = _Run(requests, create, wait, save)
+        self._run = _Run(requests, hands, Journal(journal, hands.origin), resend_uncertain)
         # The run knows neither this object nor the iterator: who drops both ends it at once.
         self._results = self._run.results()
 
@@ -145,7 +103,10 @@ class Batch(AsyncIterable[BatchItem]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop: send nothing more and wait for nothing more. No task is left."""
+        """Stop: send nothing more and wait for nothing more.
+
+        Creates that are on their way are given a few seconds, so that the journal has their ids.
+        """
         await self._run.stop()
 
 
@@ -155,45 +116,49 @@ class _Run:
     def __init__(
         self,
         requests: Iterable[Given] | AsyncIterable[Given],
-        create: Create,
-        wait: Callable[[ComicGeneration], Awaitable[ComicGeneration]],
-        save: Callable[[ComicGeneration], Awaitable[Sequence[Path]]],
+        hands: Hands,
+        journal: Journal,
+        resend_uncertain: bool,  # noqa: FBT001  # handed on
     ) -> None:
         self._requests = requests
-        self._create = create
-        self._wait = wait
-        self._save = save
+        self._journal = journal
+        self._resend_uncertain = resend_uncertain
+        self._work = Work(journal, hands, ended=self._ended)
         self._total = len(requests) if isinstance(requests, Sized) else None
-        self._ended: Counter[BatchState] = Counter()
-        self._entries: dict[int, _Entry] = {}
+        self._over: Counter[BatchState] = Counter()
+        self._unasked: dict[int, None] = {}
+        """What was running when the journal was opened, and has not come in the input so far."""
         self._items: asyncio.Queue[BatchItem | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(_READ_AHEAD)
-        self._fatal: LlamaGenError | None = None
+        self._room = asyncio.Semaphore(READ_AHEAD)
+        self._taken = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._stopped = False
 
     @property
     def progress(self) -> BatchProgress:
         """Where the batch stands now."""
-        entries = self._entries.values()
-        running = (
-            (entry.index, entry.generation.id)
-            for entry in entries
-            if entry.state is BatchState.RUNNING and entry.generation is not None
-        )
-        counts = self._ended + Counter(entry.state for entry in entries)
-        sending = (entry.index for entry in entries if entry.state is BatchState.SENDING)
+        counts = self._over.copy()
+        running: list[tuple[int, str]] = []
+        sending: list[int] = []
+        for entry in self._work.entries.values():
+            counts[entry.state] += len(entry.places)
+            if entry.state in (BatchState.SENDING, BatchState.UNCERTAIN):
+                sending += entry.places
+            elif entry.state is BatchState.RUNNING and entry.generation is not None:
+                running += ((place, entry.generation.id) for place in entry.places)
         return BatchProgress(
-            self._total, counts, tuple(running), tuple(sending), self._ended.total()
+            self._total, +counts, tuple(sorted(running)), tuple(sorted(sending)), self._over.total()
         )
 
     async def results(self) -> AsyncGenerator[BatchItem, None]:
         """Run the batch and yield its items."""
         if self._stopped:
             return
-        self._reader = asyncio.create_task(self._read())
         try:
+            await self._journal.open()
+            self._reader = asyncio.create_task(self._read())
             while (item := await self._items.get()) is not None:
+                self._taken.set()
                 yield item
             if not self._stopped:
                 await self._reader
@@ -201,104 +166,123 @@ class _Run:
             await self.stop()
 
     async def stop(self) -> None:
-        """Cancel what is left to do, and let whoever waits for an item go."""
+        """End what is left to do, and let whoever waits for an item go."""
         self._stopped = True
-        working = (entry.task for entry in self._entries.values())
-        tasks = [task for task in (self._reader, *working) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._items.put_nowait(None)
+        try:
+            if self._reader is not None:
+                self._reader.cancel()
+                await asyncio.gather(self._reader, return_exceptions=True)
+        finally:
+            self._items.put_nowait(None)
+            await self._work.stop()
 
     async def _read(self) -> None:
-        """Start a task for each story, as far as the read-ahead goes; then wait for all."""
+        """Take up each story, as far as the read-ahead goes; then wait for all."""
         number = 0
         try:
+            # What was paid for is collected at once, wherever it comes in the input.
+            async for row in self._journal.rows(BatchState.RUNNING):
+                self._unasked[row.id] = None
+                self._work.begin(Entry.of(row))
             async for given in _each(self._requests):
-                await self._room.acquire()
-                entry = self._entries[number] = _Entry(number)
+                await self._take(number, given)
                 number += 1
-                entry.task = asyncio.create_task(self._work(entry, given))
+                await self._delivered()
             self._total = number
         finally:
-            working = [entry.task for entry in self._entries.values() if entry.task]
-            if working:
-                await asyncio.wait(working)
-            self._items.put_nowait(None)
+            try:
+                if not self._stopped:
+                    await self._tell_unasked(number)
+            finally:
+                if not self._stopped:
+                    await self._settle()
+                self._items.put_nowait(None)
 
-    async def _work(self, entry: _Entry, given: Given) -> None:
-        """Take one story to its end and report it."""
-        leave_queue = _once(self._room.release)
+    async def _take(self, place: int, given: Given) -> None:
+        """Take up one story of the input."""
         try:
-            item = await self._outcome(entry, given, leave_queue)
-        finally:
-            leave_queue()
-        del self._entries[entry.index]
-        self._ended[item.state] += 1
-        self._items.put_nowait(item)
-
-    async def _outcome(
-        self, entry: _Entry, given: Given, leave_queue: Callable[[], None]
-    ) -> BatchItem:
-        try:
-            entry.request = ComicRequest.parse(given)
+            story = Story.parse(given)
         except InvalidRequestError as error:
-            entry.state = BatchState.FAILED
-            return entry.item(error)
+            self._deliver(BatchItem(place, None, BatchState.FAILED, error=error))
+            return
+        item = BatchItem(place, story.request, BatchState.QUEUED)
         try:
-            comic = await self._submit(entry, entry.request, leave_queue)
-            entry.generation = comic if comic.succeeded else await self._wait(comic)
-            entry.state = BatchState.SUCCEEDED
-            return entry.item(files=await self._save(entry.generation))
-        except SubmissionUncertainError as error:
-            entry.state = BatchState.UNCERTAIN
-            return entry.item(error)
-        except GenerationFailedError as error:
-            entry.state = BatchState.FAILED
-            entry.generation = cast("ComicGeneration", error.generation)
-            return entry.item(error)
-        except (LlamaGenError, OSError) as error:
-            if entry.state is BatchState.SENDING:
-                entry.state = BatchState.FAILED
-            return entry.item(error)
-        except Exception as error:  # noqa: BLE001  # whatever it is must not end the batch
-            if entry.state is BatchState.SENDING:
-                entry.state = BatchState.UNCERTAIN
-            return entry.item(error)
+            entry = await self._known(story)
+        except InvalidRequestError as error:
+            self._deliver(attrs.evolve(item, state=BatchState.FAILED, error=error))
+            return
+        except JournalError as error:
+            self._work.halt(error)
+            entry = None
+        if entry is None:
+            self._deliver(attrs.evolve(item, error=self._work.halted))
+            return
+        entry.places.append(place)
+        if entry.task is None:
+            if entry.state is BatchState.QUEUED:
+                await self._room.acquire()
+                entry.leave_queue = _once(self._room.release)
+            self._work.begin(entry)
 
-    async def _submit(
-        self, entry: _Entry, request: ComicRequest, leave_queue: Callable[[], None]
-    ) -> ComicGeneration:
-        async def sending() -> None:
-            entry.state = BatchState.SENDING
-            leave_queue()
+    async def _known(self, story: Story) -> Entry | None:
+        """Return the story as the journal has it; `None` if it is new and nothing is sent."""
+        if self._work.halted is None:
+            row, _ = await self._journal.add(story)
+        else:
+            found = await self._journal.seek(story)
+            if found is None:
+                return None
+            row = found
+        self._unasked.pop(row.id, None)
+        entry = self._work.entries.get(row.id)
+        if entry is not None:
+            return entry
+        if row.state is BatchState.UNCERTAIN and self._resend_uncertain:
+            row = await self._journal.change(
+                row, BatchState.QUEUED, origins=(BatchState.UNCERTAIN,)
+            )
+        entry = Entry.of(row)
+        entry.is_passing = story.key is None and not self._journal.is_lasting
+        return entry
 
-        async def unsent() -> None:
-            entry.state = BatchState.QUEUED
+    async def _tell_unasked(self, number: int) -> None:
+        """Give what was paid for by an earlier run a place after the input's last."""
+        for place, id_ in enumerate(self._unasked, number):
+            entry = self._work.entries.get(id_)
+            if entry is None:
+                row = await self._journal.at(id_)
+                entry = Entry.of(row)
+                self._work.begin(entry)
+            entry.places.append(place)
 
-        async def accepted(comic: ComicGeneration) -> None:
-            entry.state, entry.generation = BatchState.RUNNING, comic
+    async def _settle(self) -> None:
+        tasks = [entry.task for entry in self._work.entries.values() if entry.task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
 
-        if self._fatal is not None:
-            raise self._fatal
-        entry.submission = asyncio.ensure_future(self._create(request, sending, unsent, accepted))
-        try:
-            return await entry.submission
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self._fatal is None or (task is not None and task.cancelling()):
-                raise
-            raise self._fatal from None
-        except _CONCERNS_ALL as error:
-            self._stop_creating(error)
-            raise
+    async def _delivered(self) -> None:
+        """Wait while too many items wait to be taken: the input may be longer than the memory."""
+        while self._items.qsize() > _UNDELIVERED:
+            self._taken.clear()
+            await self._taken.wait()
 
-    def _stop_creating(self, error: LlamaGenError) -> None:
-        """Take back what has not been sent: it would meet the same error."""
-        self._fatal = self._fatal or error
-        for entry in self._entries.values():
-            if entry.state is BatchState.QUEUED and entry.submission is not None:
-                entry.submission.cancel()
+    def _ended(self, entry: Entry) -> None:
+        for place in entry.places:
+            self._deliver(
+                BatchItem(
+                    place,
+                    entry.request,
+                    entry.state,
+                    entry.generation,
+                    entry.error,
+                    entry.files,
+                    key=entry.row.key,
+                )
+            )
+
+    def _deliver(self, item: BatchItem) -> None:
+        self._over[item.state] += 1
+        self._items.put_nowait(item)
 
 
 async def _each(

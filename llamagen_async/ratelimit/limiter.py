@@ -15,9 +15,7 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final
-
-from aiolimiter import AsyncLimiter
+from typing import TYPE_CHECKING, Final
 
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan, RateLimit, RequestKind
@@ -31,6 +29,9 @@ from llamagen_async.ratelimit.ledger import (
     Refusal,
 )
 from llamagen_async.ratelimit.memory import MemoryLedger
+
+if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
 
 __all__ = ["Limiter", "Slot"]
 
@@ -275,4 +276,6 @@ class Limiter:
 def _bucket(plan: Plan, clock: Clock) -> AsyncLimiter | None:
     if plan.burst is None:
         return None
+    from aiolimiter import AsyncLimiter  # noqa: PLC0415  # slow to import, and seldom needed
+
     return AsyncLimiter(plan.burst, clock.real(plan.burst * plan.rate.interval))

@@ -101,7 +101,7 @@ class Patience:
         now = self._clock.now()
         if until is None or now < self._next_pass:
             return
-        self._next_pass = now + _PASS * len(self._queue)
+        self._next_pass = now + _PASS * (len(self._queue) + self._running())
         if self._is_paused_long() or any(job.max_wait is not None for job in self._queue):
             for place, job in enumerate(self._queue):
                 self._tell(job, place)

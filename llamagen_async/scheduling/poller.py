@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
 import attrs
-import backoff
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import (
@@ -35,6 +35,8 @@ _logger = logging.getLogger(__name__)
 
 _LONGEST_BACKOFF: Final = 30.0
 """Seconds between two checks of which the first brought no answer, at most."""
+_MOST_EARLY: Final = 1_000
+"""Announced ends that nobody waits for yet, at most; the oldest are forgotten."""
 
 
 @attrs.frozen(eq=False)
@@ -54,6 +56,7 @@ class Poller:
         clock: The server's clock.
         max_retries: How many checks in a row may fail before whoever waits is told.
         polling: Seconds between two checks of the same generation, at least.
+        announced: Whether ends are announced, so that a check waits for the announcement.
         on_request: Told of each request once it has ended.
     """
 
@@ -64,6 +67,7 @@ class Poller:
         *,
         max_retries: int,
         polling: float | None = None,
+        announced: bool = False,
         on_request: Callable[[RequestReport], None] | None = None,
     ) -> None:
         self.finished = 0
@@ -73,6 +77,9 @@ class Poller:
         self._max_retries = max_retries
         self._watches = Watches(Forecasts(), least_interval=polling)
         self._waiters: dict[str, list[_Waiter]] = {}
+        self._announced = announced
+        self._early: dict[str, Generation] = {}
+        """Ends that were announced before anybody waited."""
         self._reads: dict[str, asyncio.Task[Generation]] = {}
         self.dispatcher = Dispatcher(limiter, self._watches, clock, self, on_request)
 
@@ -107,12 +114,17 @@ class Poller:
             QuotaExhaustedError: No check can be sent before time is up; it goes on.
             LlamaGenError: Its status can't be had.
         """
+        early = self._early.pop(id_, None)
+        if early is not None:
+            return early
         future: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(id_, future, self._clock.now() + timeout)
         self._waiters.setdefault(id_, []).append(waiter)
         watch = self._watches.get(id_)
         if watch is None:
-            self._watches.begin(id_, fetch, self._clock.now(), urgent=urgent)
+            self._watches.begin(
+                id_, fetch, self._clock.now(), urgent=urgent, announced=self._announced
+            )
         elif urgent:
             self._watches.set_urgent(watch)
         self._set_deadline(id_)
@@ -135,6 +147,8 @@ class Poller:
             fetch: Sends one status check for it.
             whole: Whether it is the whole generation, and so news for those who wait for it.
         """
+        if not self._limiter.plan.meters(RequestKind.STATUS):
+            return await self._read(fetch, whole=whole)  # costs nothing: nothing is to be shared
         task = self._reads.get(name)
         if task is None:
             task = asyncio.create_task(self._read(fetch, whole=whole))
@@ -150,6 +164,30 @@ class Poller:
         elif generation.is_done:
             self._watches.remove(generation.id)
 
+    def announce(self, generation: Generation, *, whole: bool) -> bool:
+        """Hand on what a webhook event says, and return whether anybody waits for it.
+
+        Args:
+            generation: What the event tells of it.
+            whole: Whether that is all there is to know, so that no check is needed.
+        """
+        watch = self._watches.get(generation.id)
+        if not generation.is_done:
+            return watch is not None
+        if watch is None:
+            if whole:
+                self._watches.remove(generation.id)
+                self._early[generation.id] = generation
+                while len(self._early) > _MOST_EARLY:
+                    del self._early[next(iter(self._early))]
+            return False
+        if whole:
+            self._learn(watch, generation, looked_at=self._clock.now(), told=True)
+        else:
+            self._watches.ended(watch)
+        self.dispatcher.wake()
+        return True
+
     def checked(self, watch: Watch, sent_at: float, future: asyncio.Future[Generation]) -> None:
         """Learn from the outcome of a check."""
         not_before: float | None = None
@@ -159,7 +197,7 @@ class Poller:
         elif error is not None and not isinstance(error, RateLimitError):
             watch.failures += 1
             if is_retriable(error, RequestKind.STATUS) and watch.failures <= self._max_retries:
-                delay = backoff.full_jitter(min(_LONGEST_BACKOFF, 2.0**watch.failures))
+                delay = random.uniform(0.0, min(_LONGEST_BACKOFF, 2.0**watch.failures))
                 not_before = self._clock.now() + delay
             else:
                 self._settle(watch.id, error)
@@ -224,11 +262,13 @@ class Poller:
             self._watches.leave(id_)
             self.dispatcher.wake()
 
-    def _learn(self, watch: Watch, generation: Generation, *, looked_at: float) -> None:
+    def _learn(
+        self, watch: Watch, generation: Generation, *, looked_at: float, told: bool = False
+    ) -> None:
         if self._watches.get(watch.id) is not watch:
             return  # other news came first
         now = self._clock.now()
-        self._watches.seen(watch, done=generation.is_done, looked_at=looked_at, now=now)
+        self._watches.seen(watch, done=generation.is_done, looked_at=looked_at, now=now, told=told)
         if generation.is_done:
             self.finished += 1
             self._settle(watch.id, generation)

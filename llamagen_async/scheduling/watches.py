@@ -48,6 +48,8 @@ _ANNOUNCED: Final = 0.99
 """The chance to be done at which an announcement is overdue, and"""
 _ANNOUNCEMENT: Final = 60.0
 """so many seconds later it is looked at."""
+_PUNCTUAL: Final = 0.95
+"""An announced end was no earlier than this share of the age at which it is heard of."""
 _SCOUTS: Final = 5
 """While fewer generations of a kind were seen to end, each look teaches about the next one."""
 _ANSWER: Final = 3.0
@@ -74,6 +76,8 @@ class Watch:
     """Whether somebody waits interactively."""
     announced: bool = False
     """Whether its end will be announced."""
+    has_ended: bool = False
+    """Whether its end was announced, and what it came to was not."""
     not_done_at: float = 0.0
     """Its age in seconds when it was last seen not done."""
     not_before: float = -math.inf
@@ -123,7 +127,7 @@ class Look:
 
 
 _Entry = tuple[float, int, Watch]
-_GroupName = tuple[Kind, bool, bool, int]
+_GroupName = tuple[Kind, bool, bool, bool, int]
 
 
 @attrs.define(eq=False)
@@ -132,6 +136,7 @@ class _Group:
 
     urgent: bool
     announced: bool
+    has_ended: bool
     kind: Kind
     heap: list[_Entry] = attrs.field(factory=list[_Entry])
     size: int = 0
@@ -293,7 +298,15 @@ class Watches:
             self._take(watch)
             self._put(watch)
 
-    def seen(self, watch: Watch, *, done: bool, looked_at: float, now: float) -> None:
+    def ended(self, watch: Watch) -> None:
+        """Note that its end was announced: the next look collects it."""
+        self._take(watch)
+        watch.announced, watch.has_ended = False, True
+        self._put(watch)
+
+    def seen(
+        self, watch: Watch, *, done: bool, looked_at: float, now: float, told: bool = False
+    ) -> None:
         """Learn from a look at a generation.
 
         Args:
@@ -301,12 +314,15 @@ class Watches:
             done: Whether it has ended.
             looked_at: When the check was sent: what it saw is not older.
             now: When the answer came: what it saw is not newer.
+            told: Whether the end was announced, and so has just come.
         """
         watch.failures = 0
         if done:
             end = max(watch.age(now), watch.not_done_at)
-            self.forecasts.observe(watch.kind, watch.not_done_at, end)
+            start = max(watch.not_done_at, _PUNCTUAL * end) if told else watch.not_done_at
+            self.forecasts.observe(watch.kind, start, end)
             return
+        watch.has_ended = False
         age = watch.age(looked_at)
         self._take(watch)
         if age > watch.not_done_at:
@@ -341,7 +357,10 @@ class Watches:
             if now < due_at:
                 next_at = min(next_at, due_at)
                 continue
-            chance = learned.forecast.chance_done(watch.age(now), not_done_at=watch.not_done_at)
+            chance = 1.0
+            if not group.has_ended:
+                age = watch.age(now)
+                chance = learned.forecast.chance_done(age, not_done_at=watch.not_done_at)
             answer_at = self._scouts.get(group.kind, -math.inf) + _ANSWER
             is_scouted = learned.forecast.observed < _SCOUTS and now < answer_at
             if is_scouted and chance < ALMOST_CERTAIN and now < late_at:
@@ -364,7 +383,8 @@ class Watches:
         """Return what there is to look at, by kind and age; of all, or of one sort of waiting."""
         found: list[Candidate] = []
         for group in self._groups.values():
-            if group.announced or (urgent is not None and group.urgent is not urgent):
+            is_told = group.announced or group.has_ended
+            if is_told or (urgent is not None and group.urgent is not urgent):
                 continue
             members = list(group.sample())
             learned = self.forecasts.of(group.kind)
@@ -375,6 +395,8 @@ class Watches:
     def _times(self, watch: Watch, learned: LearnedKind, bar: Bar) -> tuple[float, float]:
         """Return when a look is due, and when it goes before everything else."""
         forecast, last = learned.forecast, watch.not_done_at
+        if watch.has_ended:
+            return -math.inf, math.inf
         if watch.announced:
             age = forecast.age_when(_ANNOUNCED, not_done_at=last) + _ANNOUNCEMENT
             return watch.accepted_at + age, watch.accepted_at + age + _BATCH_PATIENCE
@@ -425,7 +447,9 @@ class Watches:
         name = self._group_of(watch)
         group = self._groups.get(name)
         if group is None:
-            group = self._groups[name] = _Group(watch.urgent, watch.announced, watch.kind)
+            group = self._groups[name] = _Group(
+                watch.urgent, watch.announced, watch.has_ended, watch.kind
+            )
         watch.place = next(self._places)
         watch.not_before = -math.inf
         heapq.heappush(group.heap, (watch.accepted_at, watch.place, watch))
@@ -445,4 +469,4 @@ class Watches:
     def _group_of(self, watch: Watch) -> _GroupName:
         last = watch.not_done_at
         position = 0 if last <= 0 else 1 + max(0, round(math.log(max(1.0, last), _GROWTH)))
-        return watch.kind, watch.urgent, watch.announced, position
+        return watch.kind, watch.urgent, watch.announced, watch.has_ended, position

@@ -1,0 +1,111 @@
+"""One owner for each journal: who comes second is told the first one's process id.
+
+The owner holds a lock on a small SQLite file beside the journal. SQLite's locks are the operating
+system's, on every platform: they are gone when the process is gone, however it ended. The owner's
+process id is in that file's header, which can be read whoever holds the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import struct
+import threading
+from pathlib import Path
+from typing import Final
+
+from llamagen_async.errors import JournalError
+
+__all__ = ["Ownership"]
+
+_SUFFIX: Final = "-owner"
+_PATIENCE: Final = 0.5
+"""Seconds to wait for a lock: an owner that has just begun or ended needs a moment."""
+_USER_VERSION: Final = 60
+"""Where the header of a SQLite file has its `user_version`: four bytes, the highest first."""
+
+_guard: Final = threading.Lock()
+_owned: Final[set[tuple[int, int]]] = set()
+"""The lock files that this process holds. They must not be opened and closed by other means: that
+would drop the lock, as POSIX has it."""
+
+
+class Ownership:
+    """The right to write to a journal.
+
+    Args:
+        journal: The journal's file, without symbolic links in its path.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._path = journal.with_name(journal.name + _SUFFIX)
+        self._connection: sqlite3.Connection | None = None
+        self._place: tuple[int, int] | None = None
+
+    def take(self) -> None:
+        """Become the owner.
+
+        Raises:
+            JournalError: Somebody else is.
+            sqlite3.Error: The lock file can't be written.
+        """
+        connection = sqlite3.connect(
+            self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
+        )
+        try:
+            # In this mode the lock outlasts the transaction: the process id is on disk, and held.
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute(f"PRAGMA user_version = {os.getpid()}")
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            connection.close()
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code == sqlite3.SQLITE_BUSY:
+                raise JournalError(
+                    f"{self._journal}: {self._owner()} works with this journal; wait for it or "
+                    "end it, or name another file. Nothing was sent"
+                ) from None
+            if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+                raise JournalError(f"{self._path}: {error}; move that file away") from error
+            raise
+        self._connection = connection
+        self._place = _place(self._path)
+        if self._place is not None:
+            with _guard:
+                _owned.add(self._place)
+
+    def release(self) -> None:
+        """Let go."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        # The file stays: whoever removed it could remove one that somebody else has just locked.
+        with contextlib.suppress(sqlite3.Error):
+            connection.close()
+        if self._place is not None:
+            with _guard:
+                _owned.discard(self._place)
+
+    def _owner(self) -> str:
+        with _guard:
+            mine = _place(self._path) in _owned
+        if mine:
+            return f"this process ({os.getpid()})"
+        with contextlib.suppress(OSError, struct.error):
+            with self._path.open("rb") as file:
+                file.seek(_USER_VERSION)
+                (process,) = struct.unpack(">i", file.read(4))
+            if process:
+                return f"process {process}"
+        return "another process"
+
+
+def _place(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,302 @@
+"""An open queue of comics for backends: orders come one by one, and survive restarts.
+
+A job is on disk when `submit` returns, and the same key is the same job, however often it is
+submitted. What can't be sent now waits until it can: the queue holds for a while and tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+import attrs
+
+from llamagen_async.batch.entries import Entry, Hands
+from llamagen_async.batch.events import ComicEvent, ComicJob, Feeds
+from llamagen_async.batch.feeder import Feeder
+from llamagen_async.batch.journal import Journal
+from llamagen_async.batch.rows import Row
+from llamagen_async.batch.stories import Given, Story, checked_key
+from llamagen_async.batch.work import GRACE, Work
+from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
+from llamagen_async.models import BatchState, ComicGeneration
+
+__all__ = ["ComicQueue"]
+
+_TIMEOUT: Final = 1800.0
+
+
+class _Comics(Protocol):
+    def hands(
+        self, *, out: str | os.PathLike[str] | None, timeout: float, wait_for_quota: bool
+    ) -> Hands: ...
+
+
+class _Client(Protocol):
+    """A `LlamaGenClient`, which stands above this file."""
+
+    @property
+    def comics(self) -> _Comics: ...
+
+
+class ComicQueue:
+    """Comics for whoever orders them, one by one, for as long as the program runs.
+
+    Use it as `async with ComicQueue(client, journal="orders.db") as queue`, or call `start` and
+    `aclose`. Jobs that an earlier program left in the journal are gone on with at once: what runs
+    is collected, what is queued is sent. What may have been accepted without anyone knowing is
+    `uncertain`: it is told and never sent again, unless `resend` is called for it.
+
+    Args:
+        client: The client that sends; it is not closed.
+        journal: A SQLite file, which one process at a time can work with; `None` remembers nothing
+            beyond this object.
+        out: A folder for the pictures; `None` fetches none.
+        timeout: Seconds to wait for each comic's end, once it was accepted. A comic that takes
+            longer stays in the journal as running; ask for its `result` to wait again.
+
+    Raises:
+        InvalidRequestError: An argument is not allowed.
+    """
+
+    def __init__(
+        self,
+        client: _Client,
+        journal: str | os.PathLike[str] | None = None,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        timeout: float = _TIMEOUT,
+    ) -> None:
+        # A queue that did not wait for tomorrow's quota would only have to try again tomorrow.
+        hands = client.comics.hands(out=out, timeout=timeout, wait_for_quota=True)
+        self._out = hands.out
+        self._journal = Journal(journal, hands.origin)
+        self._work = Work(self._journal, hands, ended=self._ended, changed=self._changed)
+        self._feeder = Feeder(self._journal, self._work, speed=hands.speed)
+        self._feeds = Feeds()
+        self._starting: asyncio.Task[None] | None = None
+        self._closed = False
+        self._is_lost = False
+        """Whether the client was closed before the queue."""
+
+    @property
+    def held_by(self) -> LlamaGenError | None:
+        """Why nothing is sent for a while, such as missing credits or no connection."""
+        return self._work.halted
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def start(self) -> None:
+        """Open the journal and go on with what is in it. Starting twice is fine.
+
+        Raises:
+            JournalError: The journal can't be opened, somebody else works with it, or it is about
+                another server or key.
+        """
+        if self._closed or self._is_lost:
+            whose = "queue" if self._closed else "queue's client"
+            raise ClientClosedError(f"the {whose} is closed: make a new one")
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+        try:
+            await asyncio.shield(self._starting)
+        except asyncio.CancelledError:
+            if self._starting.cancelled():
+                raise ClientClosedError("the queue was closed") from None
+            raise
+
+    async def submit(
+        self, request: Given, *, key: str | None = None, urgent: bool = False
+    ) -> ComicJob:
+        """Take a job in; it is on disk when this returns.
+
+        Args:
+            request: A prompt, a request or a mapping of fields.
+            key: Its name, such as an order number. The same key is the same job, whenever it is
+                submitted again; without a key each call is a new job.
+            urgent: Whether somebody waits for it interactively: it goes before the others.
+
+        Raises:
+            InvalidRequestError: A field is not allowed, or the key belongs to another story.
+            JournalError: It could not be recorded; nothing will be sent.
+        """
+        await self.start()
+        story = Story.parse(request, key)
+        row, is_new = await self._journal.add(story, key=_new_key(), urgent=urgent)
+        if is_new and not self._closed:
+            self._feeder.came(row)
+        return ComicJob(row.key)
+
+    async def job(self, key: str) -> ComicJob | None:
+        """Return the job of that key, also after a restart; `None` if there is none."""
+        await self.start()
+        row = await self._journal.get(checked_key(key))
+        return None if row is None else ComicJob(row.key)
+
+    async def jobs(self, *states: BatchState) -> AsyncIterator[ComicJob]:
+        """Yield the jobs in these states (in any, if none is given), oldest first."""
+        await self.start()
+        async for row in self._journal.rows(*states):
+            yield ComicJob(row.key)
+
+    async def status(self, job: ComicJob) -> ComicEvent:
+        """Return where a job stands."""
+        await self.start()
+        return self._event(await self._known(job))
+
+    async def result(self, job: ComicJob) -> ComicGeneration:
+        """Return the finished comic of a job, whenever it was submitted.
+
+        Raises:
+            GenerationFailedError: It ended without a comic.
+            SubmissionUncertainError: It may have been accepted and charged; see `resend`.
+            WaitTimeoutError: It takes longer than the queue's `timeout`; ask again to wait again.
+            ClientClosedError: The queue was closed first; the job stays in the journal.
+            APIError: The server refused it.
+        """
+        async with aclosing(self._events(job)) as events:
+            async for event in events:
+                if event.is_final:
+                    if event.state is BatchState.SUCCEEDED and event.generation is not None:
+                        return event.generation
+                    raise event.error or LlamaGenError(f"{job.key!r} is {event.state}")
+        raise AssertionError("the events of a job end with a final one")
+
+    def events(self, job: ComicJob) -> AsyncIterator[ComicEvent]:
+        """Yield where a job stands, and then each change; the last one is final.
+
+        Any number of readers may follow the same job.
+
+        Raises:
+            ClientClosedError: The queue was closed first; the job stays in the journal.
+        """
+        return self._events(job)
+
+    async def resend(self, job: ComicJob) -> None:
+        """Send an uncertain job again, which may be paid for twice; others are left as they are."""
+        await self.start()
+        row = await self._known(job)
+        origins = (BatchState.UNCERTAIN,)
+        row = await self._journal.change(row, BatchState.QUEUED, origins=origins)
+        if row.state is BatchState.QUEUED:
+            self._feeds.tell(self._event(row), row.serial)
+            self._feeder.look(urgent=row.urgent)
+
+    async def aclose(self, grace: float = GRACE) -> None:
+        """Send nothing more, and close the journal. Closing twice is fine.
+
+        Creates that are on their way are given `grace` real seconds, so that the journal has their
+        ids. Whoever waits gets a `ClientClosedError`; the jobs stay in the journal.
+        """
+        self._closed = True
+        try:
+            if self._starting is not None:
+                self._starting.cancel()
+                await asyncio.gather(self._starting, return_exceptions=True)
+            await self._feeder.stop()
+        finally:
+            try:
+                await self._work.stop(grace)
+            finally:
+                self._feeds.close()
+
+    async def _start(self) -> None:
+        await self._journal.open()
+        async for row in self._journal.rows(BatchState.RUNNING):
+            self._feeder.begin(row)
+        self._feeder.start()
+
+    def _changed(self, entry: Entry) -> None:
+        if entry.state is BatchState.RUNNING:
+            self._feeder.accepted()
+        self._tell_of(entry)
+
+    def _ended(self, entry: Entry) -> None:
+        self._tell_of(entry)
+        error = entry.error
+        if isinstance(error, ClientClosedError):
+            # Nothing can be sent any more: whoever waits must not wait for ever.
+            self._work.halt(error)
+            self._is_lost = True
+            self._feeds.close()
+        elif entry.state is BatchState.QUEUED:
+            self._feeder.look(urgent=entry.row.urgent)
+            self._feeder.hold(error if isinstance(error, LlamaGenError) else _wrapped(error))
+        else:
+            self._feeder.ended()
+
+    async def _known(self, job: ComicJob) -> Row:
+        row = await self._journal.get(job.key)
+        if row is None:
+            raise InvalidRequestError("job", job.key, "a job of this queue's journal")
+        return row
+
+    async def _events(self, job: ComicJob) -> AsyncGenerator[ComicEvent, None]:
+        await self.start()
+        with self._feeds.open(job.key) as feed:
+            row = await self._known(job)
+            event = self._event(row)
+            if row.state is BatchState.SUCCEEDED and self._out and row.files_text is None:
+                event = attrs.evolve(event, state=BatchState.RUNNING)  # until they are there
+            if not event.is_final and event.state is not BatchState.QUEUED:
+                self._feeder.begin(row)  # it was given up, or its pictures were not fetched
+            yield event
+            while not event.is_final:
+                news = await feed.get()
+                if news is None:
+                    raise ClientClosedError(f"the queue was closed; {job.key!r} stays in it")
+                serial, event = news
+                # What was written before the row was read is no news.
+                if serial > row.serial or event.error is not None:
+                    yield event
+
+    def _tell_of(self, entry: Entry) -> None:
+        if entry.row.key in self._feeds:
+            event = ComicEvent(
+                ComicJob(entry.row.key),
+                entry.state,
+                entry.generation,
+                entry.error,
+                entry.files,
+                datetime.now(UTC),
+            )
+            self._feeds.tell(event, entry.row.serial)
+
+    def _event(self, row: Row) -> ComicEvent:
+        entry = self._work.entries.get(row.id) or Entry.of(row)
+        at = row.ended_at or row.accepted_at or row.sent_at or row.queued_at
+        return ComicEvent(
+            ComicJob(row.key),
+            row.state,
+            row.generation,
+            entry.error if row.state is entry.state else None,
+            () if self._out is None else tuple(self._out / name for name in row.files),
+            datetime.fromtimestamp(at, UTC),
+        )
+
+
+def _wrapped(error: Exception | None) -> LlamaGenError:
+    return LlamaGenError(f"a mistake of this package or of a transport: {error!r}")
+
+
+def _new_key() -> str:
+    return os.urandom(16).hex()

@@ -1,0 +1,46 @@
+"""What a webhook event says of a generation. No I/O.
+
+The vendor's documentation does not say what an event's `data` holds; the generation's id can be
+expected, and everything else is optional.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from llamagen_async.errors import InvalidRequestError
+from llamagen_async.models import ComicGeneration
+
+__all__ = ["generation_of"]
+
+_STATUS: Final = {"completed": "SUCCEEDED", "failed": "FAILED"}
+"""What the last word of an event's type means, where `data` does not say it."""
+_IDS: Final = ("id", "generationId", "generation_id")
+
+
+def generation_of(event: Mapping[str, Any]) -> tuple[ComicGeneration, bool]:
+    """Return the generation that an event tells of, and whether that is all there is to know.
+
+    Args:
+        event: A verified event: `type`, and `data` with at least the generation's id.
+
+    Raises:
+        InvalidRequestError: It is no event of a generation.
+    """
+    given: object = event
+    if not isinstance(given, Mapping):
+        raise InvalidRequestError("event", given, "a webhook event, as parsed JSON")
+    data: object = event.get("data")
+    if not isinstance(data, Mapping):
+        raise InvalidRequestError("event.data", data, "a mapping with the generation's id")
+    fields = dict(cast("Mapping[str, Any]", data))
+    id_ = next((fields[name] for name in _IDS if fields.get(name)), None)
+    if not isinstance(id_, str):
+        raise InvalidRequestError("event.data.id", id_, "the id of a generation")
+    word = str(event.get("type", "")).rpartition(".")[2].lower()
+    status = fields.get("status") or _STATUS.get(word, "PROCESSING")
+    generation = ComicGeneration.parse({**fields, "id": id_, "status": status})
+    return generation, generation.is_done and not (
+        generation.succeeded and not generation.asset_urls
+    )

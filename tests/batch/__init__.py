@@ -1,0 +1,1 @@
+"""Batches, queues and their journal."""

@@ -1,0 +1,1 @@
+"""Killed programs: real processes, and what they leave behind."""

@@ -1,0 +1,26 @@
+"""The server of the crash tests, in a process of its own: it outlives those who are killed.
+
+    python tests/crash/server.py '{"speed": 500, "latency": [0, 10], "faults": {}}'
+
+Prints its base URL and serves until stdin is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+from llamagen_async.sandbox import Faults, SandboxServer, SandboxService
+
+
+async def serve(speed: float, latency: tuple[float, float], faults: dict[str, Any]) -> None:
+    service = SandboxService(faults=Faults(**faults))
+    async with SandboxServer(service, speed=speed, latency=latency) as server:
+        print(server.url, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(**json.loads(sys.argv[1])))

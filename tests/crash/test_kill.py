@@ -1,0 +1,143 @@
+"""Killed at random instants, a batch pays for each story once and loses nothing that it paid for.
+
+Real processes, a real server in a process of its own with its own count, and SIGKILL. Here some
+kills; `nox -s crash` does `KILLS` of them each time. A run of 20 comics takes about a second.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from crash.stage import Campaign, serving
+
+KILLS: Final = int(os.environ.get("LLAMAGEN_KILLS", "12"))
+"""How many lives are ended by force, in each test."""
+TROUBLE: Final = {
+    "drop_after": 0.05,
+    "error_before": 0.05,
+    "drop_check": 0.05,
+    "not_json": 0.02,
+    "slow": 0.05,
+    "slow_seconds": 30.0,
+}
+"""The server's faults: creates lost after they were accepted, 500, dropped checks, and so on."""
+
+
+def test_a_batch_that_is_killed_again_and_again(tmp_path: Path) -> None:
+    """All 20 are finished or reported uncertain; none is accepted twice; no file is broken."""
+    kills, states = killed(tmp_path, KILLS)
+    print(f"{kills} kills: {dict(states)}")
+    assert states["succeeded"] > states["uncertain"]
+
+
+def test_nor_do_faults_of_the_server_change_that(tmp_path: Path) -> None:
+    kills, states = killed(tmp_path, max(3, KILLS // 4) if KILLS < 50 else KILLS, **TROUBLE)
+    print(f"{kills} kills with faults: {dict(states)}")
+    assert states["succeeded"] > states["uncertain"]
+
+
+def killed(folder: Path, wanted: int, **faults: float) -> tuple[int, Counter[str]]:
+    """Run batches that are killed at random instants, until so many kills are done."""
+    chance = random.Random(int(os.environ.get("LLAMAGEN_SEED", "1")))
+    kills = number = 0
+    states: Counter[str] = Counter()
+    longest = 1.0
+    with serving(**faults) as server:
+        while kills < wanted:
+            number += 1
+            # Every other one without pictures: more of its time is spent on creates.
+            campaign = Campaign(server, f"batch{number}", folder, with_pictures=bool(number % 2))
+            for _ in range(chance.randint(3, 9)):
+                program = campaign.start()
+                program.begin()
+                time.sleep(chance.uniform(0.0, longest))
+                was_running = program.kill()
+                kills += was_running
+                if campaign.journal.exists():
+                    campaign.check()
+                if not was_running or kills >= wanted:
+                    break
+            begun = time.monotonic()
+            states += campaign.finish()
+            longest = 0.3 + 0.7 * (time.monotonic() - begun)
+    return kills, states
+
+
+# --- a disk that does not take everything -------------------------------------------------------
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="there are no such limits")
+
+
+@posix_only
+def test_a_journal_that_can_not_grow_stops_the_batch(tmp_path: Path) -> None:
+    """The error is told; nothing is sent that can't be recorded; a later run finishes it."""
+    with serving() as server:
+        campaign = Campaign(
+            server,
+            "full",
+            tmp_path,
+            with_pictures=False,
+            limits={"file_size": 100_000},
+        )
+        program = campaign.start()
+        program.begin()
+        said, complaints = program.finish()
+        errors = [item for item in said if item["error"]]
+        assert errors
+        assert all("JournalError" in item["error"] for item in errors)
+        assert all("make room" in item["error"] for item in errors)
+        assert {item["state"] for item in said} <= {"succeeded", "queued"}
+        unsent = {f"full {item['index']}" for item in said if item["state"] == "queued"}
+        assert unsent
+        assert not unsent & set(campaign.accepted().values())
+        told = complaints + "".join(item["id"] or "" for item in said)
+        campaign.check(complaints=told)
+        campaign.limits = {}
+        campaign.finish()
+
+
+@posix_only
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_journal_that_may_not_be_written_sends_nothing(tmp_path: Path, what: str) -> None:
+    open_to_all(tmp_path)
+    with serving() as server:
+        folder = tmp_path / "journals"
+        folder.mkdir()
+        campaign = Campaign(server, "protected", folder, with_pictures=False)
+        if what == "file":
+            first = Campaign(server, "protected", folder, number=1, with_pictures=False)
+            first.finish()
+            folder.chmod(0o777)
+            for file in folder.iterdir():
+                file.chmod(0o444)
+        else:
+            folder.chmod(0o555)
+        accepted = campaign.accepted()
+        campaign.limits = {"as_nobody": True}
+        program = campaign.start()
+        program.begin()
+        said, _ = program.finish()
+        (error,) = [item["error"] for item in said]
+        assert "protected.db" in error
+        assert "may not be written" in error or "in a folder that may be written" in error
+        assert campaign.accepted() == accepted
+        folder.chmod(0o755)
+
+
+def open_to_all(path: Path) -> None:
+    """Let another user into a test's own folder."""
+    root = Path(tempfile.gettempdir())
+    if root not in path.parents:
+        pytest.skip("the folders above are not the test's to open")
+    for folder in (path, *path.parents):
+        if folder == root:
+            break
+        folder.chmod(0o755)
