@@ -1,7 +1,11 @@
 """An async client for the LlamaGen Comic API that stays inside its limits and never pays twice."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
 from llamagen_async._version import __version__
-from llamagen_async.batch import Batch, BatchProgress, ComicEvent, ComicJob, ComicQueue
 from llamagen_async.client import ClientStats, LlamaGenClient
 from llamagen_async.errors import (
     APIConnectionError,
@@ -38,9 +42,12 @@ from llamagen_async.models import (
     Usage,
 )
 from llamagen_async.plans import Plan, RateLimit, RequestKind
-from llamagen_async.ratelimit import LimitsSnapshot, LimitState
 from llamagen_async.requests import SIZES, ComicRequest, Pagination
-from llamagen_async.scheduling import RequestReport
+
+if TYPE_CHECKING:
+    from llamagen_async.batch import Batch, BatchProgress, ComicEvent, ComicJob, ComicQueue
+    from llamagen_async.ratelimit import LimitsSnapshot, LimitState
+    from llamagen_async.scheduling import RequestReport
 
 __all__ = [
     "SIZES",
@@ -91,3 +98,26 @@ __all__ = [
     "WebhookSignatureError",
     "__version__",
 ]
+
+_LATE = {
+    "Batch": "batch",
+    "BatchProgress": "batch",
+    "ComicEvent": "batch",
+    "ComicJob": "batch",
+    "ComicQueue": "batch",
+    "LimitState": "ratelimit",
+    "LimitsSnapshot": "ratelimit",
+    "RequestReport": "scheduling",
+}
+"""What is loaded when it is first used, and from where."""
+
+if not TYPE_CHECKING:  # else type checkers would take any name for an export
+
+    def __getattr__(name):
+        """Load what only a client that is at work needs."""
+        if name in _LATE:
+            return getattr(importlib.import_module(f"llamagen_async.{_LATE[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

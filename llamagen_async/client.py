@@ -6,29 +6,23 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-import aiohttp
 import attrs
 
-from llamagen_async.batch.rows import Origin
 from llamagen_async.clock import Clock
-from llamagen_async.comics import Comics
 from llamagen_async.errors import ClientClosedError, InvalidRequestError
-from llamagen_async.operations import Operations
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit import (
-    Identity,
-    LimitsSnapshot,
-    OnStoreFailure,
-    check_quota,
-    close_limiter,
-    open_limiter,
-)
-from llamagen_async.scheduling import RequestReport
-from llamagen_async.transport import HTTPTransport, Transport, normalize_base_url
 from llamagen_async.validation import positive_number, whole_number
-from llamagen_async.webhooks import generation_of
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from llamagen_async.batch.rows import Origin
+    from llamagen_async.operations import Operations
+    from llamagen_async.ratelimit import LimitsSnapshot, OnStoreFailure
+    from llamagen_async.scheduling import RequestReport
+    from llamagen_async.transport import Transport
 
 __all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient"]
 
@@ -115,6 +109,12 @@ class LlamaGenClient:
         on_request: Callable[[RequestReport], None] | None = None,
         transport: Transport | None = None,
     ) -> None:
+        # What a client needs is loaded with the first one: who imports the package to catch its
+        # errors or to read its models waits less, and no event loop is held up later.
+        from llamagen_async.comics import Comics  # noqa: PLC0415
+        from llamagen_async.ratelimit import Identity, check_quota  # noqa: PLC0415
+        from llamagen_async.transport import normalize_base_url  # noqa: PLC0415
+
         self._api_key = _checked_key(api_key or os.environ.get("LLAMAGEN_API_KEY"))
         named = plan or os.environ.get("LLAMAGEN_PLAN") or Plan.DEMO
         self._detect_plan = isinstance(named, str) and named.strip().lower() == "auto"
@@ -145,7 +145,7 @@ class LlamaGenClient:
         self._closed = False
         self.comics = self.comic = Comics(
             self._open,
-            origin=Origin.of(self._api_key, self._base_url),
+            origin=self._origin,
             speed=self._clock.speed,
         )
 
@@ -179,6 +179,8 @@ class LlamaGenClient:
         closed, self._closed = self._closed, True
         if self._operations is not None and not closed:
             await self._operations.aclose(_GRACE)
+            from llamagen_async.ratelimit import close_limiter  # noqa: PLC0415
+
             await close_limiter(self._identity, self._operations.limiter)
 
     def deliver(self, event: Mapping[str, Any]) -> bool:
@@ -196,6 +198,8 @@ class LlamaGenClient:
         Raises:
             InvalidRequestError: It is no event of a generation.
         """
+        from llamagen_async.webhooks import generation_of  # noqa: PLC0415
+
         generation, whole = generation_of(event)
         return self._open().poller.announce(generation, whole=whole)
 
@@ -216,12 +220,22 @@ class LlamaGenClient:
             finished=poller.finished,
         )
 
+    def _origin(self) -> Origin:
+        """Say whose generations a batch's journal is about."""
+        from llamagen_async.batch.rows import Origin  # noqa: PLC0415  # loaded when first used
+
+        return Origin.of(self._api_key, self._base_url)
+
     def _open(self) -> Operations:
         """Return what the rooms below offer, made in the first loop that asks."""
         if self._closed:
             raise ClientClosedError("the client is closed: make a new one")
         loop = asyncio.get_running_loop()
         if self._operations is None:
+            from llamagen_async.operations import Operations  # noqa: PLC0415
+            from llamagen_async.ratelimit import open_limiter  # noqa: PLC0415
+            from llamagen_async.transport import HTTPTransport  # noqa: PLC0415
+
             self._loop = loop
             http = HTTPTransport(
                 self._base_url, self._api_key, timeout=self._timeout, session=self._session

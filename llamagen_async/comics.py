@@ -7,14 +7,9 @@ import logging
 import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 from urllib.parse import quote
 
-from llamagen_async.batch import Batch
-from llamagen_async.batch.download import asset_names, download_assets
-from llamagen_async.batch.entries import Hands
-from llamagen_async.batch.rows import Origin
-from llamagen_async.batch.stories import Given
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.models import ComicGeneration, Usage
 from llamagen_async.operations import Operations
@@ -22,6 +17,13 @@ from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
 from llamagen_async.transport import APIRequest
 from llamagen_async.validation import positive_number, whole_number
+
+if TYPE_CHECKING:
+    # Loaded when first used: who generates one comic needs no journal and no SQLite.
+    from llamagen_async.batch import Batch
+    from llamagen_async.batch.entries import Hands
+    from llamagen_async.batch.rows import Origin
+    from llamagen_async.batch.stories import Given
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
 
@@ -40,7 +42,7 @@ class Comics:
     """
 
     def __init__(
-        self, operations: Callable[[], Operations], *, origin: Origin, speed: float
+        self, operations: Callable[[], Operations], *, origin: Callable[[], Origin], speed: float
     ) -> None:
         self._operations = operations
         self._origin = origin
@@ -204,6 +206,8 @@ class Comics:
                 it, or it is about another server or key. Nothing was sent.
         """
         hands = self.hands(out=out, timeout=timeout, wait_for_quota=wait_for_quota)
+        from llamagen_async.batch import Batch  # noqa: PLC0415
+
         return Batch(requests, hands, journal=journal, resend_uncertain=resend_uncertain)
 
     def hands(
@@ -240,8 +244,10 @@ class Comics:
         async def save(comic: ComicGeneration) -> list[Path]:
             return [] if out is None else await self.download(comic, out)
 
+        from llamagen_async.batch.entries import Hands  # noqa: PLC0415
+
         return Hands(
-            self._origin, self._speed, create, wait, save, None if out is None else Path(out)
+            self._origin(), self._speed, create, wait, save, None if out is None else Path(out)
         )
 
     async def download(self, comic: ComicGeneration, folder: str | os.PathLike[str]) -> list[Path]:
@@ -257,6 +263,8 @@ class Comics:
         if not comic.succeeded:
             raise InvalidRequestError("comic", comic.status.value, "a comic that has succeeded")
         operations = self._operations()
+        from llamagen_async.batch.download import asset_names, download_assets  # noqa: PLC0415
+
         return await download_assets(
             asset_names(comic),
             Path(folder),

@@ -24,7 +24,7 @@ from llamagen_async.errors import (
 )
 from llamagen_async.models import Animation, ComicGeneration, Usage
 from llamagen_async.plans import DAY, Plan, RateLimit, RequestKind
-from llamagen_async.ratelimit import Limiter, LimitsSnapshot, Slot
+from llamagen_async.ratelimit import Limiter, LimitsSnapshot, NoteKeeper, Slot
 from llamagen_async.requests import ComicRequest
 from llamagen_async.scheduling import Poller, RequestReport
 from llamagen_async.transport import (
@@ -83,6 +83,9 @@ class Operations:
             polling=polling,
             announced=announced,
             on_request=on_request,
+        )
+        self._note = NoteKeeper(
+            limiter.ledger, self.poller.forecasts, loaded=self.poller.dispatcher.wake
         )
         self._detection: asyncio.Task[None] | None = None
         self._plan_known = not detect_plan
@@ -203,6 +206,7 @@ class Operations:
             return await self._parsed(request, parse, slot)
 
         generation: Any = await self.poller.wait(id_, fetch, timeout=timeout, urgent=urgent)
+        self._note.save_now_and_then()
         if not generation.succeeded:
             raise GenerationFailedError(generation)
         result: _G = generation
@@ -223,11 +227,18 @@ class Operations:
         if self._detection is not None:
             self._detection.cancel()  # it may be waiting to try again
             await asyncio.gather(self._detection, return_exceptions=True)
-        await self.transport.aclose()
-        await self.assets.aclose()  # often the same object: closing twice is fine
+        try:
+            await self.transport.aclose()
+            await self.assets.aclose()  # often the same object: closing twice is fine
+        finally:
+            await self._note.aclose()
 
     async def _know_plan(self) -> None:
-        """Detect the plan if that was asked for: once, whoever asks first; again if it failed."""
+        """Detect the plan if that was asked for: once, whoever asks first; again if it failed.
+
+        What was learned before is read meanwhile; nothing waits for that.
+        """
+        self._note.begin()
         if self._plan_known or asyncio.current_task() is self._detection:
             return
         if self._detection is None or self._detection.done():

@@ -12,6 +12,7 @@ from llamagen_async.ratelimit.ledger import (
 )
 from llamagen_async.ratelimit.limiter import Limiter, Slot
 from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.note import NoteKeeper
 from llamagen_async.ratelimit.registry import Identity, close_limiter, open_limiter
 from llamagen_async.ratelimit.stores import check_quota
 
@@ -24,6 +25,7 @@ __all__ = [
     "Limiter",
     "LimitsSnapshot",
     "MemoryLedger",
+    "NoteKeeper",
     "OnStoreFailure",
     "Outcome",
     "Refusal",

@@ -18,7 +18,7 @@ from typing import Final, Literal, TypeVar
 import attrs
 
 from llamagen_async.clock import Clock
-from llamagen_async.errors import QuotaStoreError
+from llamagen_async.errors import ClientClosedError, QuotaStoreError
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.ledger import (
     Grant,
@@ -185,6 +185,14 @@ class FailoverLedger:
         """Call `changed` when a slot may be free earlier than was said."""
         return self._store.subscribe(changed)
 
+    async def recall(self) -> str | None:
+        """Return the store's note; `None` while it is away, whatever `on_failure` says."""
+        return await self._if_there(self._store.recall)
+
+    async def remember(self, text: str) -> None:
+        """Leave a note in the store; do nothing while it is away."""
+        await self._if_there(lambda: self._store.remember(text))
+
     async def aclose(self) -> None:
         """Let go of the store."""
         await self._store.aclose()
@@ -208,6 +216,16 @@ class FailoverLedger:
             self._said = False
             _logger.warning("the store of spent requests is back")
         return result
+
+    async def _if_there(self, use: Callable[[], Awaitable[_T]]) -> _T | None:
+        """Do what no request depends on. If it fails, that tells nothing of the count."""
+        if self._local is not None and self._clock.now() < self._ask_store_at:
+            return None
+        try:
+            return await use()
+        except (StoreError, ClientClosedError) as error:
+            _logger.debug("the store did not get at its note: %s", error)
+            return None
 
     async def _report(self) -> None:
         number, self._unreported = self._unreported, 0

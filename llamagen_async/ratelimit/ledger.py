@@ -17,6 +17,7 @@ from llamagen_async.ratelimit.account import Account, Grant, Wait
 
 __all__ = [
     "ANSWERED",
+    "LONGEST_NOTE",
     "Grant",
     "Ledger",
     "LimitState",
@@ -25,10 +26,14 @@ __all__ = [
     "Refusal",
     "StoreError",
     "apply_many",
+    "fits",
     "refusal",
     "settle",
     "summarize",
 ]
+
+LONGEST_NOTE: Final = 256 * 1024
+"""Bytes of a note, at most."""
 
 
 class StoreError(Exception):
@@ -170,6 +175,24 @@ class Ledger(Protocol):
         """
         ...
 
+    async def recall(self) -> str | None:
+        """Return the note that goes with the account: what was learned, not what was spent.
+
+        Everybody who shares the count shares the note. No request depends on it, and nothing is
+        counted by asking for it.
+
+        Returns:
+            `None` if there is none, or one that is too long to be ours.
+        """
+        ...
+
+    async def remember(self, text: str) -> None:
+        """Put `text` in the place of the note, unless it is longer than `LONGEST_NOTE`.
+
+        Who remembers last is remembered. It must not contain anything secret.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Let go of the store. What was counted stays counted."""
         ...
@@ -179,6 +202,11 @@ def apply_many(account: Account, ticket: str, number: int, now: float) -> list[G
     """Reserve up to `number` slots of `account` and say it in durations."""
     answer = account.reserve_many(ticket, number, now)
     return refusal(answer, now) if isinstance(answer, Wait) else answer
+
+
+def fits(note: str) -> bool:
+    """Tell whether a note is short enough to be kept."""
+    return len(note.encode(errors="replace")) <= LONGEST_NOTE
 
 
 def refusal(wait: Wait, now: float) -> Refusal:

@@ -19,6 +19,9 @@ another one restores what it knows before anything else is done: its requests on
 for windows of more than an hour, when its others were answered. What is lost for good is what
 clients that are gone have sent earlier than an hour before.
 
+**The note** has a key of its own beside the account's, and travels over a connection of its own:
+it is asked for so rarely that it should not stand in anybody's way.
+
 **Failure.** An operation ends within `timeout`, with an answer or with `StoreError`. A commit, a
 give-back or a leave that failed is delivered with the next operation: don't repeat it. So is the
 revocation of a reserve that was sent and had no answer, so that its slot is not lost.
@@ -37,11 +40,13 @@ from typing import Any, Final
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.ledger import (
     ANSWERED,
+    LONGEST_NOTE,
     Grant,
     LimitsSnapshot,
     LimitState,
     Outcome,
     Refusal,
+    fits,
 )
 from llamagen_async.ratelimit.redis_courier import Courier, Notes, steady_time
 from llamagen_async.ratelimit.redis_link import RedisLink
@@ -52,6 +57,8 @@ _GRACE: Final = 5.0
 """Seconds of the ledger's clock that a place in the line is kept."""
 _REAL_GRACE: Final = 1.0
 """The same in real seconds: however fast the ledger's clock, a process needs time to ask."""
+_NOTE_KEPT: Final = b"%d" % (30 * 24 * 3600)
+"""Real seconds after which a note expires."""
 _SLACK: Final = 60.0
 """Real seconds that a key outlives what is in it."""
 
@@ -104,9 +111,11 @@ class RedisLedger:
         grace = max(_GRACE, _REAL_GRACE * speed) if grace is None else grace
         self._durations = {"lease": lease, "ahead": ahead, "grace": grace}
         self._notes = Notes(speed)
+        key = f"{self._link.prefix or prefix}llamagen:{name}"
+        self._note_key = f"{key}:note".encode()
         self._courier = Courier(
             self._link,
-            f"{self._link.prefix or prefix}llamagen:{name}",
+            key,
             self._notes,
             timeout=timeout,
             freed=self._notify,
@@ -231,6 +240,22 @@ class RedisLedger:
             self._listeners = [kept for kept in self._listeners if kept is not changed]
 
         return unsubscribe
+
+    async def recall(self) -> str | None:
+        """Return the note, which has a key of its own and expires after 30 days."""
+        # One byte more than allowed tells that it is too long, without reading all of it.
+        note = await self._courier.ask_aside(
+            b"GETRANGE", self._note_key, b"0", b"%d" % LONGEST_NOTE
+        )
+        if not isinstance(note, bytes) or not 0 < len(note) <= LONGEST_NOTE:
+            return None
+        return note.decode(errors="replace")
+
+    async def remember(self, text: str) -> None:
+        """Leave a note, unless it is too long."""
+        if fits(text):
+            note = text.encode(errors="replace")
+            await self._courier.ask_aside(b"SET", self._note_key, note, b"EX", _NOTE_KEPT)
 
     async def aclose(self) -> None:
         """Finish what was begun and close the connection. What was counted stays counted."""

@@ -245,6 +245,21 @@ class Courier:
         if operation is not None and self._timer is None:
             self._watch(operation)
 
+    async def ask_aside(self, *command: bytes) -> Any:
+        """Have a command done that has nothing to do with the account, beside all the others.
+
+        Raises:
+            ClientClosedError: The courier is closed.
+            StoreError: The store does not answer in time, or with an error.
+        """
+        if self._closed:
+            raise ClientClosedError("this RedisLedger is closed")
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._link.execute(*command)
+        except TimeoutError:
+            raise self._late() from None
+
     async def aclose(self) -> None:
         """Deliver what there is, if the store is there, and close the connection."""
         self._closed = True
@@ -339,9 +354,7 @@ class Courier:
                     if answers is not None:
                         return answers
         except TimeoutError:
-            raise StoreError(
-                f"no answer from Redis at {self._link.where} within {self._timeout:g} s"
-            ) from None
+            raise self._late() from None
 
     async def _exchanged(self, batch: Sequence[_Operation]) -> tuple[float, list[Any]] | None:
         asked_at = self._steady()
@@ -354,6 +367,9 @@ class Courier:
             return self._notes.answers(reply, asked_at)
         except (TypeError, ValueError):
             raise StoreError(f"Redis at {self._link.where} gave an answer without sense") from None
+
+    def _late(self) -> StoreError:
+        return StoreError(f"no answer from Redis at {self._link.where} within {self._timeout:g} s")
 
     def _conclude(self, batch: Sequence[_Operation], now: float, answers: Sequence[Any]) -> None:
         for operation, answer in zip(batch, answers, strict=True):

@@ -135,6 +135,39 @@ class RedisLink:
                 raise self._explained(error) from None
         raise RefusedError(f"Redis at {self.where} does not know which node has the key")
 
+    async def execute(self, *command: bytes) -> Any:
+        """Do a single command over a connection of its own, on the node that has its key.
+
+        For what is done once in a while, at any time and in any event loop: it neither waits for
+        the script nor holds it up.
+
+        Raises:
+            DroppedError: The connection broke; the command may have been done or not.
+            RefusedError: The server answered with an error.
+        """
+        node: dict[str, Any] = {}
+        for _ in range(_MOST_MOVES):
+            connection = cast(
+                _Connection,
+                self._pool.connection_class(**{**self._pool.connection_kwargs, **node}),
+            )
+            try:
+                await connection.connect()
+                await connection.send_packed_command(_packed(*command))
+                return await connection.read_response()
+            except self._errors.ResponseError as error:
+                moved = _MOVED.search(str(error))
+                if moved is None:
+                    raise self._explained(error) from None
+                node["port"] = int(moved["port"])
+                if moved["host"]:
+                    node["host"] = moved["host"]
+            except self._failures as error:
+                raise self._explained(error) from None
+            finally:
+                await self._disconnect(connection)
+        raise RefusedError(f"Redis at {self.where} does not know which node has the key")
+
     async def close(self, timeout: float) -> None:
         """Close the connection in good order, which takes `timeout` seconds at most."""
         connection, self._connection = self._connection, None

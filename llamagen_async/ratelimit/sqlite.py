@@ -38,6 +38,7 @@ from llamagen_async.ratelimit.ledger import (
     Refusal,
     StoreError,
     apply_many,
+    fits,
     settle,
     summarize,
 )
@@ -198,6 +199,15 @@ class SQLiteLedger:
 
         return unsubscribe
 
+    async def recall(self) -> str | None:
+        """Return the note in the file."""
+        return await self._aside(lambda store, deadline: store.recall(self._plan, deadline))
+
+    async def remember(self, text: str) -> None:
+        """Replace the note in the file, unless the new one is too long."""
+        if fits(text):
+            await self._aside(lambda store, deadline: store.remember(text, self._plan, deadline))
+
     async def aclose(self) -> None:
         """Wait for what is running, close the file and end the thread."""
         self._flush()
@@ -223,9 +233,19 @@ class SQLiteLedger:
         notify: bool = False,
         undo: Callable[[Future[_T]], None] | None = None,
     ) -> _T:
+        job = self._submit(operation, write=write, notify=notify)
+        return await self._result(job, partial(_give_up, undo))
+
+    async def _aside(self, work: Callable[[SQLiteStore, float], _T]) -> _T:
+        """Do what does not touch the count; if nobody waits any more, it may fail unheard."""
+        deadline = time.monotonic() + _LOCK_SHARE * self._timeout
+        job = self._hand_over(lambda store: work(store, deadline))
+        return await self._result(job, lambda _: None)
+
+    async def _result(self, job: Future[_T], given_up: Callable[[Future[_T]], None]) -> _T:
+        """Return what a job returns; if it takes too long, or this is cancelled, give it up."""
         loop = asyncio.get_running_loop()
         arrived = loop.create_future()
-        job = self._submit(operation, write=write, notify=notify)
         job.add_done_callback(partial(_wake, loop, arrived))
         timer = loop.call_later(self._timeout, _set, arrived)
         completed = False
@@ -235,9 +255,7 @@ class SQLiteLedger:
         finally:
             timer.cancel()
             if not completed:
-                job.add_done_callback(_report)
-                if undo is not None:
-                    undo(job)
+                given_up(job)
         if not completed:
             raise StoreError(
                 f"{self._path}: no answer within {self._timeout:g} s; name a file on a local disk"
@@ -308,6 +326,10 @@ class SQLiteLedger:
                     changed()
             return answer
 
+        return self._hand_over(work)
+
+    def _hand_over(self, work: Callable[[SQLiteStore], _T]) -> Future[_T]:
+        """Have it done in the store's thread."""
         with self._guard:
             store = self._store
             if store is None or store.ended is not None or store.process != os.getpid():
@@ -318,6 +340,13 @@ class SQLiteLedger:
             if self._closed:
                 store.end()
             return job
+
+
+def _give_up(undo: Callable[[Future[_T]], None] | None, job: Future[_T]) -> None:
+    """Nobody waits for a job any more that changes the count."""
+    job.add_done_callback(_report)
+    if undo is not None:
+        undo(job)
 
 
 def _nothing(_account: Account, _plan: Plan, _now: float) -> None:

@@ -1,5 +1,7 @@
 """The file behind the SQLite ledger: one row per account, one short transaction per operation.
 
+The account's note has a table of its own, which is made by who leaves the first one.
+
 Everything here runs in one thread, which belongs to the store, and may block for as long as it
 is told; the ledger (`sqlite`) is what an event loop talks to.
 """
@@ -23,9 +25,7 @@ import attrs
 
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.account import Account
-from llamagen_async.ratelimit.ledger import (
-    StoreError,
-)
+from llamagen_async.ratelimit.ledger import LONGEST_NOTE, StoreError
 from llamagen_async.ratelimit.machine_clock import Anchor, Reading, advance, read_machine_clock
 
 __all__ = ["Operation", "SQLiteStore"]
@@ -46,6 +46,21 @@ _LOAD: Final = "SELECT state FROM account WHERE name = ? AND speed = ?"
 _SAVE: Final = """
     INSERT INTO account (name, speed, state) VALUES (?, ?, ?)
     ON CONFLICT (name, speed) DO UPDATE SET state = excluded.state
+"""
+# Not made with the file: files of before have none, and a program that learns nothing needs none.
+_CREATE_NOTE: Final = """
+    CREATE TABLE IF NOT EXISTS note (
+        name TEXT NOT NULL, speed REAL NOT NULL, text TEXT NOT NULL, PRIMARY KEY (name, speed)
+    )
+"""
+_HAS_NOTES: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'note'"
+_LOAD_NOTE: Final = """
+    SELECT text FROM note
+    WHERE name = ? AND speed = ? AND typeof(text) = 'text' AND length(CAST(text AS BLOB)) <= ?
+"""
+_SAVE_NOTE: Final = """
+    INSERT INTO note (name, speed, text) VALUES (?, ?, ?)
+    ON CONFLICT (name, speed) DO UPDATE SET text = excluded.text
 """
 _GRACE: Final = 5.0
 """Seconds that a place in the line is kept for a process that should have asked."""
@@ -135,9 +150,46 @@ class SQLiteStore:
 
     def run(self, plan: Plan, operation: Operation[_T], *, write: bool, deadline: float) -> _T:
         """Do one operation in one transaction, before `deadline` on the monotonic clock."""
+
+        def transact(connection: sqlite3.Connection) -> _T:
+            return self._transact(connection, plan, operation, write=write)
+
+        return self._insist(plan, transact, deadline)
+
+    def recall(self, plan: Plan, deadline: float) -> str | None:
+        """Return the account's note."""
+
+        def look(connection: sqlite3.Connection) -> str | None:
+            if connection.execute(_HAS_NOTES).fetchone() is None:
+                return None
+            row = connection.execute(_LOAD_NOTE, (*self._key, LONGEST_NOTE)).fetchone()
+            return None if row is None else str(row[0])
+
+        return self._insist(plan, look, deadline)
+
+    def remember(self, text: str, plan: Plan, deadline: float) -> None:
+        """Replace the account's note, in a transaction of its own."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                connection.execute(_CREATE_NOTE)
+                connection.execute(_SAVE_NOTE, (*self._key, text))
+                connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.rollback()
+                raise
+
+        self._insist(plan, write, deadline)
+
+    def _insist(
+        self, plan: Plan, attempt: Callable[[sqlite3.Connection], _T], deadline: float
+    ) -> _T:
+        """Do it, and again where that helps, before `deadline`."""
         while True:
             try:
-                return self._transact(self._ready(plan, deadline), plan, operation, write=write)
+                return attempt(self._ready(plan, deadline))
             except sqlite3.Error as error:
                 self.close()
                 code = getattr(error, "sqlite_errorcode", 0) & 0xFF

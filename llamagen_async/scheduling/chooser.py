@@ -58,7 +58,7 @@ _RECONSIDERED: Final = 1.0
 """Seconds after which a slot that is kept is thought about again."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Wait:
     """Nothing is worth a slot now."""
 

@@ -80,7 +80,7 @@ class CheckListener(BlockedListener, Protocol):
         ...
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Lane:
     """What one task decides about: requests that draw on the same slots."""
 

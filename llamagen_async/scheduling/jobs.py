@@ -19,7 +19,7 @@ from llamagen_async.ratelimit import Slot
 __all__ = ["Job", "JobQueue"]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Job:
     """One request that somebody waits for."""
 

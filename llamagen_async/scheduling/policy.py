@@ -60,7 +60,7 @@ class Action(enum.Enum):
     """Nothing yet."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Situation:
     """All that the choice depends on."""
 

@@ -39,7 +39,7 @@ _MOST_EARLY: Final = 1_000
 """Announced ends that nobody waits for yet, at most; the oldest are forgotten."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class _Waiter:
     """Somebody who waits for a generation."""
 
@@ -75,7 +75,9 @@ class Poller:
         self._limiter = limiter
         self._clock = clock
         self._max_retries = max_retries
-        self._watches = Watches(Forecasts(), least_interval=polling)
+        self.forecasts = Forecasts()
+        """What was learned of how long generations take."""
+        self._watches = Watches(self.forecasts, least_interval=polling)
         self._waiters: dict[str, list[_Waiter]] = {}
         self._announced = announced
         self._early: dict[str, Generation] = {}

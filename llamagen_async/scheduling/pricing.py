@@ -38,7 +38,7 @@ _MOMENT: Final = 0.5
 """Seconds within which several requests are one arrival."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Supply:
     """The slots that there will be."""
 
@@ -54,7 +54,7 @@ class Supply:
     """Slots a second that will be wanted by requests that go before looks."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Candidate:
     """Generations that may be looked at, all of the same kind and about the same age."""
 

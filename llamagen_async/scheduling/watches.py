@@ -60,7 +60,7 @@ _GROWTH: Final = 1.05
 """Ages of which one is less than so many times the other are about the same."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Watch:
     """One generation that somebody waits for."""
 
@@ -96,7 +96,7 @@ class Watch:
         return now - self.accepted_at
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Bar:
     """When a look is due: either its chance or its price decides."""
 
@@ -112,7 +112,7 @@ class Bar:
         return learned.plan(self.price).next_age(not_done_at)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Look:
     """The look that is worth most now, or when there will be one."""
 
@@ -130,7 +130,7 @@ _Entry = tuple[float, int, Watch]
 _GroupName = tuple[Kind, bool, bool, bool, int]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Group:
     """Watches of one kind, last seen not done at about the same age, by age."""
 
