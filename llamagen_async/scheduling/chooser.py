@@ -49,7 +49,12 @@ _CHEAP: Final = Bar(price=1.0)
 _SCOUTS: Final = 4
 """While so few were seen to end a look is worth so many times its price: it teaches."""
 _WORTH_SCOUTING: Final = 0.6
-"""The chance of a look that is made even before the creates of a batch that hurries."""
+"""The chance of a look that is made even before the creates of a batch that hurries, or with one
+of the last slots."""
+_LAST_SLOTS: Final = 2
+"""So few free slots are not spent on unlikely looks,"""
+_LONG_GAP: Final = 10.0
+"""if the next one comes back in so many seconds or more."""
 _LONG: Final = 240.0
 """Seconds that a comic may take before enough were seen to know."""
 _GUESTS: Final = 2.0
@@ -127,7 +132,7 @@ class Chooser:
         if action is Action.SEND and head is not None:
             wait = 0.0 if urgent else self._watches.answer_at(now) - now
             return Wait(wait) if wait > 0 else head
-        wait = self._reserved(look, now) if queue else 0.0
+        wait = self._reserved(look, now, idle=head is None) if queue else 0.0
         if action is Action.CHECK and look.watch is not None and not wait:
             return look.watch
         return Wait(max(_LEAST_WAIT, min(wait or look.next_at - now, _LONGEST_WAIT)))
@@ -143,16 +148,22 @@ class Chooser:
             return head
         return self._queue.head(billed=False)
 
-    def _reserved(self, look: Look, now: float) -> float:
-        """Return how long the last free slot is kept for somebody who may come, in seconds."""
-        arrivals = self.arrivals.rate(now)
-        if look.watch is None or look.overdue or not arrivals:
-            return 0.0
+    def _reserved(self, look: Look, now: float, *, idle: bool) -> float:
+        """Return how long one of the last free slots is kept for something better, in seconds.
+
+        For somebody who may come; and, when nothing waits to be sent, for a likelier look: once
+        they are spent, the next one is long in coming.
+        """
         supply = self._supply(now)
-        until_next = supply.returning[0] if supply.returning else supply.per
-        if supply.free > 1 or look.chance >= _GUESTS * arrivals * until_next:
+        if look.watch is None or look.overdue or not supply.free:
             return 0.0
-        return min(until_next, _RECONSIDERED)
+        until_next = supply.returning[0] if supply.returning else supply.per
+        guests = _GUESTS * self.arrivals.rate(now) * until_next
+        is_last = idle and supply.free <= _LAST_SLOTS and until_next > _LONG_GAP
+        is_kept = (supply.free == 1 and look.chance < guests) or (
+            is_last and look.chance < _WORTH_SCOUTING
+        )
+        return min(until_next, _RECONSIDERED) if is_kept else 0.0
 
     def _is_scout(self, look: Look) -> bool:
         """Whether a look teaches so much that the rest of a batch may wait for it."""

@@ -22,6 +22,7 @@ __all__ = ["Arrivals", "Candidate", "Supply", "price_of_delay", "price_of_slots"
 
 _LEVELS: Final = tuple(2.0**level for level in range(-4, 15))
 """Prices, in seconds of lateness; the steps between them make no difference."""
+
 _SHARE: Final = 0.7
 """The part of all delayed comics that a wasted slot really delays, as measured."""
 _PROBABLY: Final = 0.95

@@ -15,9 +15,11 @@ import os
 import sys
 from typing import Any
 
-from llamagen_async import JournalError, LlamaGenClient
+from llamagen_async import Batch, JournalError, LlamaGenClient
 
 NOBODY = 65_534
+LOADED = (LlamaGenClient("loads what clients need"), Batch)
+"""Whoever has given up rights may not be allowed to read Python's own files."""
 
 
 async def work(

@@ -12,6 +12,7 @@ from support.redis_server import RedisServer
 
 from llamagen_async import Plan, RateLimit
 from llamagen_async.ratelimit import Grant, Ledger, MemoryLedger, Outcome, Refusal
+from llamagen_async.ratelimit.ledger import LONGEST_NOTE
 from llamagen_async.ratelimit.redis import RedisLedger
 from llamagen_async.ratelimit.sqlite import SQLiteLedger
 
@@ -345,6 +346,72 @@ async def test_a_cancelled_question_holds_nothing(make: Make, time: Time, after:
             break
         await asyncio.sleep(0.005)
     assert isinstance(answer, Grant)
+
+
+async def test_those_who_share_an_account_share_its_note(make: Make) -> None:
+    """Two ledgers, as in two processes: who remembers last is remembered."""
+    ledger, other = make(), make()
+    assert await ledger.recall() is None
+    assert await other.recall() is None
+    await ledger.remember("é first")
+    assert await other.recall() == "é first"
+    await other.remember("second")
+    assert await ledger.recall() == "second"
+
+
+async def test_a_note_is_not_counted_and_outlives_what_is(make: Make, time: Time) -> None:
+    """It holds no slot, takes no place in the line, and changes nothing that was spent."""
+    ledger = make()
+    await spend(ledger, 2)
+    before = await ledger.snapshot()
+    await ledger.remember("learned")
+    await ledger.recall()
+    assert await ledger.snapshot() == before
+    await granted(ledger)
+    await refused(ledger)
+    time.now += 600
+    ledger.change_plan(PAID)
+    await spend(ledger, 1)
+    assert await ledger.recall() == "learned"
+
+
+@pytest.mark.parametrize("letter", ["x", "é"])
+async def test_a_note_that_is_too_long_is_not_kept(make: Make, letter: str) -> None:
+    """What was there before stays; the longest that is allowed is kept whole."""
+    ledger = make()
+    longest = letter * (LONGEST_NOTE // len(letter.encode()))
+    await ledger.remember(longest)
+    await ledger.remember(longest + "x")
+    assert await ledger.recall() == longest
+
+
+async def test_notes_are_left_and_read_while_slots_are_handed_out(make: Make) -> None:
+    """All at once: neither disturbs the other."""
+    ledger, other = make(PAID), make(PAID)
+    answers = await asyncio.gather(
+        *(spend(one, 1) for one in (ledger, other) * 4),
+        *(one.remember(f"{number}") for number, one in enumerate((ledger, other) * 4)),
+        *(one.recall() for one in (ledger, other) * 4),
+    )
+    assert {str(answer) for answer in answers} <= {"None", *map(str, range(8))}
+    assert (await ledger.snapshot()).windows[0].used == 8
+
+
+@pytest.mark.parametrize("after", range(6))
+async def test_a_note_may_be_given_up(make: Make, after: int) -> None:
+    """At whatever point: the next operations work, and no task is left."""
+    ledger = make()
+    tasks = [asyncio.ensure_future(one) for one in (ledger.recall(), ledger.remember("x"))]
+    for _ in range(after):
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await spend(ledger, 1)
+    await ledger.remember("y")
+    assert await ledger.recall() == "y"
+    await ledger.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def _ask(ledger: Ledger) -> Grant | Refusal:

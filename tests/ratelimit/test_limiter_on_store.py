@@ -92,6 +92,12 @@ class Distant:
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         return self.memory.subscribe(changed)
 
+    async def recall(self) -> str | None:
+        return await self._travel(self.memory.recall)
+
+    async def remember(self, text: str) -> None:
+        await self._travel(lambda: self.memory.remember(text))
+
     async def aclose(self) -> None:
         pass
 
