@@ -393,3 +393,27 @@ def test_a_date_to_wait_for_is_in_the_sandboxs_time() -> None:
         assert caught.value.retry_after == pytest.approx(60, abs=1)
 
     run(main())
+
+
+@pytest.mark.parametrize("factor", [3.0, 1 / 3])
+def test_a_service_whose_speed_changes_starves_nobody_and_is_not_flooded(factor: float) -> None:
+    """Comics that take three times as long (or a third) from one day to the next all finish."""
+
+    async def main() -> None:
+        before = SandboxService(seed=1, durations=Durations.lognormal(60, 0.3))
+        after = SandboxService(seed=2, durations=Durations.lognormal(60 * factor, 0.3))
+        transport = SimulatedTransport(before, PAID_KEY)
+        loop = asyncio.get_running_loop()
+        async with simulated_client(before, transport=transport) as client:
+            async for item in client.comics.batch([f"a {n}" for n in range(40)]):
+                assert item.state is BatchState.SUCCEEDED
+            known, started = client.stats().total, loop.time()
+            transport._service = after
+            async for item in client.comics.batch([f"b {n}" for n in range(40)]):
+                assert item.state is BatchState.SUCCEEDED
+            took, spent = loop.time() - started, client.stats().total - known
+            bound = best_possible([after.duration_of(n) for n in range(40)], Plan.PAID.rate)
+            assert spent <= 40 * 3.5
+            assert took <= 2 * bound.last
+
+    run(main())
