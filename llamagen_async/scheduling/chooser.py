@@ -7,6 +7,7 @@ few times a second: it does not move faster than that.
 
 from __future__ import annotations
 
+import bisect
 from collections import deque
 from typing import Final
 
@@ -28,6 +29,7 @@ from llamagen_async.scheduling.policy import (
 )
 from llamagen_async.scheduling.pricing import (
     Arrivals,
+    Returning,
     Supply,
     price_of_delay,
     price_of_slots,
@@ -94,7 +96,9 @@ class Chooser:
         self._watches = watches
         self._patience = patience
         self._clock = clock
-        self._spent: deque[float] = deque()
+        self._spent: list[float] = []
+        self._first_spent = 0
+        """The position of the first that has not come back."""
         self._bars = (_CHEAP, _CHEAP)
         self._priced: object = None
         self._was_overdue = False
@@ -103,8 +107,6 @@ class Chooser:
     def spend(self) -> None:
         """Note that a slot was spent now."""
         self._spent.append(self._clock.now())
-        while len(self._spent) > self.plan.rate.limit:
-            self._spent.popleft()
 
     def choose(self, quota_left: int | None, *, queue: bool, checks: bool) -> Choice:
         """Return what a slot that is free now is used for.
@@ -217,11 +219,14 @@ class Chooser:
 
     def _supply(self, now: float) -> Supply:
         rate = self.plan.rate
-        while self._spent and self._spent[0] + rate.per <= now:
-            self._spent.popleft()
+        first = bisect.bisect_right(self._spent, now - rate.per, lo=self._first_spent)
+        self._first_spent = first = max(first, len(self._spent) - rate.limit)
+        if first > len(self._spent) // 2:
+            del self._spent[:first]
+            self._first_spent = first = 0
         return Supply(
-            free=max(0, rate.limit - len(self._spent)),
-            returning=[at + rate.per - now for at in self._spent],
+            free=max(0, rate.limit - len(self._spent) + first),
+            returning=Returning(self._spent, first, rate.per, now),
             interval=rate.interval,
             per=rate.per,
             arrivals=self.arrivals.rate(now) if self.plan.meters(RequestKind.CREATE) else 0.0,

@@ -7,6 +7,8 @@ When to check is the dispatcher's choice, at the free slot; what the answer mean
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -35,6 +37,8 @@ _logger = logging.getLogger(__name__)
 
 _LONGEST_BACKOFF: Final = 30.0
 """Seconds between two checks of which the first brought no answer, at most."""
+_FORGOTTEN: Final = 64
+"""Waits that have ended and are still in a list, beyond as many as there are."""
 _MOST_EARLY: Final = 1_000
 """Announced ends that nobody waits for yet, at most; the oldest are forgotten."""
 
@@ -82,6 +86,10 @@ class Poller:
         self._announced = announced
         self._early: dict[str, Generation] = {}
         """Ends that were announced before anybody waited."""
+        self._ends: list[tuple[float, int, _Waiter]] = []
+        """All who wait, by when they give up."""
+        self._most_ends = _FORGOTTEN
+        self._numbers = itertools.count()
         self._reads: dict[str, asyncio.Task[Generation]] = {}
         self.dispatcher = Dispatcher(limiter, self._watches, clock, self, on_request)
 
@@ -122,6 +130,11 @@ class Poller:
         future: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(id_, future, self._clock.now() + timeout)
         self._waiters.setdefault(id_, []).append(waiter)
+        heapq.heappush(self._ends, (waiter.deadline, next(self._numbers), waiter))
+        if len(self._ends) > self._most_ends:
+            self._ends = [entry for entry in self._ends if not entry[2].future.done()]
+            heapq.heapify(self._ends)
+            self._most_ends = _FORGOTTEN + 2 * len(self._ends)
         watch = self._watches.get(id_)
         if watch is None:
             self._watches.begin(
@@ -208,7 +221,13 @@ class Poller:
 
     def blocked(self, until: float, error: QuotaExhaustedError) -> None:
         """Tell those whose time will be up before any check can be sent."""
-        for waiter in [one for waiters in self._waiters.values() for one in waiters]:
+        passed: list[tuple[float, int, _Waiter]] = []
+        while self._ends and self._ends[0][0] < until:
+            entry = heapq.heappop(self._ends)
+            waiter = entry[2]
+            if waiter.future.done():
+                continue
+            passed.append(entry)
             watch = self._watches.get(waiter.id)
             if watch is not None and watch.in_flight:
                 continue  # that one may end the wait
@@ -218,9 +237,10 @@ class Poller:
                 and error.limit not in self._limiter.plan.quotas
             ):
                 continue  # it was looked at, and time that runs out in a minute is no surprise
-            if waiter.deadline < until and not waiter.future.done():
-                told = QuotaExhaustedError(error.limit, error.wait, error.resets_at, waiter.id)
-                waiter.future.set_exception(told)
+            told = QuotaExhaustedError(error.limit, error.wait, error.resets_at, waiter.id)
+            waiter.future.set_exception(told)
+        for entry in passed:
+            heapq.heappush(self._ends, entry)
 
     def broken(self, error: Exception) -> None:
         """Tell all who wait that no check can be sent."""

@@ -12,13 +12,13 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, overload
 
 import attrs
 
 from llamagen_async.scheduling.kinds import LearnedKind
 
-__all__ = ["Arrivals", "Candidate", "Supply", "price_of_delay", "price_of_slots"]
+__all__ = ["Arrivals", "Candidate", "Returning", "Supply", "price_of_delay", "price_of_slots"]
 
 _LEVELS: Final = tuple(2.0**level for level in range(-4, 15))
 """Prices, in seconds of lateness; the steps between them make no difference."""
@@ -79,16 +79,17 @@ def price_of_slots(candidates: Sequence[Candidate], supply: Supply) -> float:
     running = sum(candidate.count for candidate in candidates)
     ceiling = _LEVELS.index(price_of_delay(math.ceil(running), supply.interval))
     horizon = max((_remaining(candidate) for candidate in candidates), default=0.0)
-    returning = supply.returning[: bisect.bisect_right(supply.returning, horizon)]
+    returning = supply.returning
+    returned = bisect.bisect_right(returning, horizon)
     moments: list[tuple[float, float]] = []
-    for place in sorted({0, len(returning) // 2, len(returning) - 1}):
-        if 0 <= place < len(returning):
+    for place in sorted({0, returned // 2, returned - 1}):
+        if 0 <= place < returned:
             moment = returning[place]
             before = bisect.bisect_left(returning, moment)
             slots = supply.free + before - supply.arrivals * moment
             if slots >= running:
                 moments.append((moment, slots))
-    total = supply.free + len(returning) + max(0.0, horizon - supply.per) / supply.interval
+    total = supply.free + returned + max(0.0, horizon - supply.per) / supply.interval
     most = _MOST_LOOKS_OF_MANY if supply.arrivals else _MOST_LOOKS
     total = min(total - supply.arrivals * horizon, most * running)
 
@@ -106,6 +107,36 @@ def price_of_slots(candidates: Sequence[Candidate], supply: Supply) -> float:
         )
 
     return _LEVELS[bisect.bisect_left(range(ceiling), x=True, key=fits)]
+
+
+class Returning(Sequence[float]):
+    """Seconds until each spent slot comes back, ascending; a view that is made at once.
+
+    Args:
+        spent: When slots were spent, ascending.
+        first: The position of the first that has not come back.
+        per: Seconds after which a spent slot comes back.
+        now: The time.
+    """
+
+    def __init__(self, spent: list[float], first: int, per: float, now: float) -> None:
+        self._spent = spent
+        self._first = first
+        self._later = per - now
+
+    def __len__(self) -> int:
+        return len(self._spent) - self._first
+
+    @overload
+    def __getitem__(self, index: int) -> float: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[float]: ...
+    def __getitem__(self, index: int | slice) -> float | Sequence[float]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self._spent[self._first + index % len(self)] + self._later
 
 
 class Arrivals:
