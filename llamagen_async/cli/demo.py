@@ -17,13 +17,14 @@ from rich import box
 from rich.table import Table
 
 from llamagen_async.cli.batch import announce
-from llamagen_async.cli.closing import counts_of, save
+from llamagen_async.cli.closing import counts_of
 from llamagen_async.cli.demo_stories import DEMO_STORIES
 from llamagen_async.cli.errors import ALL_DONE, FAILED, INTERRUPTED, CommandError
 from llamagen_async.cli.gallery import INDEX
 from llamagen_async.cli.options import json_option, prepared_folder
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.records import Record
+from llamagen_async.cli.results import write_all
 from llamagen_async.cli.running import run_async
 from llamagen_async.cli.sandbox import ALGORITHM_HELP
 from llamagen_async.cli.session import Session
@@ -109,9 +110,9 @@ async def _run(server: SandboxServer, named: str, folder: Path, output: Output) 
             await session.run()
         score = _Score.count(server, key, plan, began, session)
     records = score.timed(session.records)
-    save(folder, records, title="A dozen comics", facts=score.facts(), keep_earlier=False)
+    write_all(folder, records, title="A dozen comics", facts=score.facts())
     if session.interrupted:
-        output.complain(f"interrupted: {counts_of(records)}")
+        output.complain(f"interrupted: {counts_of(session.tally)}")
         return INTERRUPTED
     output.emit(
         attrs.asdict(score, filter=lambda field, _value: field.name != "durations")
@@ -164,13 +165,10 @@ class _Score:
             if one["first_seen_ready_at"] is not None
         ]
         durations = [server.service.duration_of(n) for n in range(len(generations))]
-        unaffordable = sum(
-            isinstance(error, QuotaExhaustedError) for error in session.errors.values()
-        )
         return cls(
             wanted=len(DEMO_STORIES),
-            done=sum(record.is_done for record in session.records),
-            unaffordable=unaffordable,
+            done=session.tally.done,
+            unaffordable=session.tally.put_off,
             requests=seen["total"],
             refused=seen["refused"],
             busiest=", ".join(

@@ -8,7 +8,8 @@ links to the pictures beside it. All text in it is escaped, wherever it came fro
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -18,7 +19,7 @@ from urllib.parse import quote
 from llamagen_async._version import __version__
 from llamagen_async.cli.gallery_style import STYLE
 from llamagen_async.cli.progress import STATE_WORDS
-from llamagen_async.cli.records import Picture, Record
+from llamagen_async.cli.records import RESULTS, Picture, Record
 from llamagen_async.cli.text import counted, lasting, shortened
 from llamagen_async.models import BatchState
 
@@ -39,21 +40,35 @@ _ALT: Final = 160
 """Characters of the words in a picture's place: a story may be as long as a book."""
 
 
-def render(records: Sequence[Record], *, title: str, facts: Sequence[tuple[str, str]] = ()) -> str:
+def render(
+    records: Sequence[Record],
+    *,
+    title: str,
+    facts: Sequence[tuple[str, str]] = (),
+    counts: Mapping[BatchState, int] | None = None,
+) -> str:
     """Return the page.
 
     Args:
         records: What to show, in this order.
         title: The page's heading.
         facts: Numbers to show at the top: what, and how much.
+        counts: How many stories there are of each state, if not all of them are shown.
     """
-    counts = {state: sum(record.state is state for record in records) for state in BatchState}
+    shown = Counter(record.state for record in records)
+    counts = shown if counts is None else counts
     states = [
         f"{number} {STATE_WORDS[state]}"
         for state in _ORDER
-        if (number := counts[state]) or state is BatchState.SUCCEEDED
+        if (number := counts.get(state, 0)) or state is BatchState.SUCCEEDED
     ]
-    total = counted(len(records), "story")
+    number = sum(counts.values())
+    total = counted(number, "story")
+    more = (
+        f"<p>Only the latest {len(records)} are shown here; {RESULTS} has all of them.</p>"
+        if number > len(records)
+        else ""
+    )
     tiles = "".join(
         f"<div><dd>{escape(value)}</dd><dt>{escape(name)}</dt></div>" for name, value in facts
     )
@@ -73,9 +88,9 @@ def render(records: Sequence[Record], *, title: str, facts: Sequence[tuple[str, 
             "</head>",
             "<body>",
             f"<header><h1>{escape(title)}</h1>",
-            f'<p class="lead">{total}: {", ".join(states)}{_latest(records)}</p>',
+            f'<p class="lead">{total}: {", ".join(states)}{_latest(records)}</p>{more}',
             f"<dl>{tiles}</dl>" if tiles else "",
-            _filter([state for state in _ORDER if counts[state]]),
+            _filter([state for state in _ORDER if shown[state]]),
             "</header>",
             "<main>",
             *(_card(record, number) for number, record in enumerate(records, 1)),

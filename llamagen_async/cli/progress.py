@@ -49,6 +49,8 @@ _REFRESH: Final = 2
 """Looks per redraw of the live display."""
 _SILENCE: Final = 30.0
 """Real seconds without a line after which plain output says where things stand."""
+_UNSENT: Final = 20
+"""Stories that are not sent of which each has a line."""
 _ROWS: Final = 6
 """Running comics that are listed one by one."""
 
@@ -118,11 +120,13 @@ class Display:
         if self._live is not None:
             self._live.stop()
 
-    def ended(self, record: Record) -> None:
-        """Say what became of a story."""
+    def ended(self, record: Record, *, is_news: bool = True) -> None:
+        """Say what became of a story, if it is news: what had ended before is only counted."""
         progress = self._batch.progress
         self._said += 1
         self._unsent += record.state is BatchState.QUEUED
+        if not is_news or self._unsent > _UNSENT:
+            return
         total = progress.total or "?"
         colour = self._output.as_json or sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if colour else None

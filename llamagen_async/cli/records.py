@@ -1,40 +1,41 @@
 """What became of each story, as plain data: what `results.jsonl` and the gallery are made of.
 
-A folder that is used again keeps what it knew of comics that were paid for. Files appear whole or
-not at all. Nothing here talks to a server.
+Nothing here talks to a server.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
 import attrs
 
 from llamagen_async.batch.download import asset_names
+from llamagen_async.batch.rows import Row
+from llamagen_async.batch.stories import fields_of
+from llamagen_async.cli.errors import sentence
 from llamagen_async.models import BatchItem, BatchState, ComicGeneration
 from llamagen_async.requests import ComicRequest
 
 __all__ = [
+    "NO_PICTURES",
     "RESULTS",
-    "UNSENT",
     "Picture",
     "Record",
-    "load_records",
-    "merged",
-    "write_atomic",
-    "write_records",
+    "line_of",
+    "prompt_of",
 ]
 
 RESULTS: Final = "results.jsonl"
 """What became of every story of a folder, one JSON object a line."""
-UNSENT: Final = "unsent.jsonl"
-"""The stories of a folder that were not sent, ready to be given to `batch`."""
+
+NO_PICTURES: Final = (
+    "the comic is done, its pictures are not here: the same command again fetches them"
+)
+"""Why a comic is not done yet, if a run ended before they were fetched."""
 
 
 @attrs.frozen
@@ -75,6 +76,10 @@ class Record:
     """The kind of that error."""
     run: str = ""
     """When its run began, in UTC."""
+    key: str | None = None
+    """Its name in the journal, if it is in one."""
+    sent_at: str | None = None
+    """When it was last sent, in UTC, as far as the journal knows."""
 
     @property
     def is_done(self) -> bool:
@@ -112,11 +117,58 @@ class Record:
             state=item.state,
             id=comic.id if comic else None,
             prompt=prompt_of(item.request),
-            request=fields_of(item.request),
+            request=fields_of(item.request) if item.request else {},
             files=tuple(files),
             pages=_pages(comic, files) if comic and folder else (),
             seconds=seconds,
+            key=item.key,
         )
+
+    @classmethod
+    def of_row(cls, row: Row, *, note: Record | None, earlier: Record | None) -> Self:
+        """Make a record of what a journal has.
+
+        Args:
+            row: The story as the journal has it.
+            note: What this run knows of it.
+            earlier: What an earlier run wrote of it.
+
+        Raises:
+            ValueError: The row is damaged.
+        """
+        comic, files = row.generation, row.files
+        request = cast("dict[str, Any]", json.loads(row.request_text))
+        error = row.error(None, comic)
+        reason = (sentence(error, id_=row.generation_id), type(error).__name__) if error else None
+        if reason is None and note is not None and note.error:
+            reason = note.error, note.error_type or ""
+        if row.state is not BatchState.SUCCEEDED:
+            pass
+        elif row.files_text is not None and (note is None or note.error is None):
+            reason = None
+        elif reason is None:
+            reason = NO_PICTURES, ""
+        known = note if note is not None and note.place else earlier or note
+        took = [one.seconds for one in (note, earlier) if one and one.seconds is not None]
+        return cls(
+            index=known.index if known else row.id - 1,
+            state=row.state,
+            place=known.place if known else "",
+            id=row.generation_id,
+            prompt=str(request.get("prompt") or request.get("promptUrl") or ""),
+            request=request,
+            files=files,
+            pages=_pages(comic, files) if comic else (),
+            seconds=took[0] if took else None,
+            error=reason[0] if reason else None,
+            error_type=(reason[1] or None) if reason else None,
+            run=(note or earlier or _NOBODY).run,
+            key=row.key,
+            sent_at=_utc(row.sent_at),
+        )
+
+
+_NOBODY: Final = Record(0, BatchState.QUEUED)
 
 
 def prompt_of(request: ComicRequest | None) -> str:
@@ -124,79 +176,17 @@ def prompt_of(request: ComicRequest | None) -> str:
     return (request.prompt or request.prompt_url or "") if request else ""
 
 
-def fields_of(request: ComicRequest | None) -> dict[str, Any]:
-    """Return a request as `batch` reads it back."""
-    if request is None:
-        return {}
-    # New fields stay apart: on the way in, unknown names are taken for typing errors.
-    known = attrs.evolve(request, extra={}).to_payload()
-    return {**known, "extra": dict(request.extra)} if request.extra else known
-
-
-def load_records(folder: Path) -> list[Record]:
-    """Return what earlier runs left in a folder; what can't be read is left out."""
-    try:
-        lines = (folder / RESULTS).read_text("utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
-    records: list[Record] = []
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            records.append(Record.from_json(json.loads(line)))
-    return records
-
-
-def merged(earlier: Iterable[Record], latest: Sequence[Record]) -> list[Record]:
-    """Return all records of a folder: nothing that was, or may have been, paid for is forgotten."""
-    again = {_key(record) for record in latest}
-    ids = {record.id for record in latest if record.id}
-
-    def is_kept(record: Record) -> bool:
-        if record.id:
-            return record.id not in ids
-        return record.state is BatchState.UNCERTAIN or _key(record) not in again
-
-    return [*filter(is_kept, earlier), *latest]
-
-
-def write_records(folder: Path, records: Sequence[Record]) -> int:
-    """Write `results.jsonl` and, if some were not sent, `unsent.jsonl`.
-
-    Returns:
-        How many stories are in `unsent.jsonl`.
-    """
-    unsent = [one for one in records if one.state is BatchState.QUEUED and one.request]
-    write_atomic(folder / RESULTS, _lines(record.to_json() for record in records))
-    if unsent:
-        write_atomic(folder / UNSENT, _lines(record.request for record in unsent))
-    else:
-        # An old one would have comics paid for a second time.
-        (folder / UNSENT).unlink(missing_ok=True)
-    return len(unsent)
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def _lines(values: Iterable[Mapping[str, Any]]) -> bytes:
-    text = "".join(f"{json.dumps(value, ensure_ascii=False, default=str)}\n" for value in values)
+def line_of(value: Mapping[str, Any]) -> bytes:
+    """Return a line of JSON."""
+    text = f"{json.dumps(value, ensure_ascii=False, default=str)}\n"
     # Half a surrogate pair is no UTF-8; its escape is what JSON itself would write.
     return text.encode("utf-8", errors="backslashreplace")
 
 
-def _key(record: Record) -> str:
-    return json.dumps(record.request, sort_keys=True, default=str)
+def _utc(when: float | None) -> str | None:
+    if when is None:
+        return None
+    return datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds")
 
 
 def _pages(comic: ComicGeneration, files: Sequence[str]) -> tuple[tuple[Picture, ...], ...]:

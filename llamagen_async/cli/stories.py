@@ -1,25 +1,28 @@
 """Reading STORIES: lines in, checked requests with their places out.
 
-Pure except for `open_stories`, which opens the file. Nothing is ever sent from here, and a story
-that is wrong says where it stands: `stories.jsonl:7: prompt: got '', ...`.
+A file is read twice, a line at a time: once to check it to its end, and once to send. Nothing is
+ever sent from here, and a story that is wrong says where it stands:
+`stories.jsonl:7: prompt: got '', ...`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, cast
 
 import attrs
 
-from llamagen_async.cli.errors import CommandError
+from llamagen_async.batch.stories import Given, checked_key, fields_of
+from llamagen_async.cli.errors import FAILED, CommandError
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.requests import ComicRequest
 
-__all__ = ["Format", "Stories", "Story", "open_stories", "read_stories"]
+__all__ = ["Format", "Stories", "Story", "StoryFile", "open_stories", "read_stories"]
 
 Format = Literal["jsonl", "txt"]
 """How stories are written: request fields as JSON, or a prompt a line."""
@@ -43,6 +46,66 @@ class Story:
     """What it asks for; `None` if it is wrong."""
     problem: str | None = None
     """What is wrong with it."""
+    key: str | None = None
+    """The user's own name for it."""
+
+    @property
+    def given(self) -> Given:
+        """What a batch is given."""
+        assert self.request is not None
+        if self.key is None:
+            return self.request
+        return {**fields_of(self.request), "key": self.key}
+
+
+class StoryFile:
+    """A file of stories that was checked to its end; iterating over it reads it again.
+
+    Args:
+        path: The file.
+        form: How the stories are written.
+
+    Raises:
+        CommandError: Something in it is wrong; says where.
+        OSError: It can't be read.
+    """
+
+    def __init__(self, path: Path, form: Format) -> None:
+        self._path = path
+        self._form: Final[Format] = form
+        self._mark: tuple[int, ...] | None = None
+        self._number = 0
+        problem, wrong = "", 0
+        for story in self:
+            self._number += 1
+            if story.problem:
+                wrong += 1
+                problem = problem or f"{story.place}: {story.problem}"
+        if wrong:
+            more = f" (and {wrong - 1} more such lines)" if wrong > 1 else ""
+            raise CommandError(f"{problem}{more}; nothing was sent")
+        if not self._number:
+            raise CommandError(f"{path}: there is no story in it")
+
+    def __len__(self) -> int:
+        return self._number
+
+    def __contains__(self, story: object) -> bool:
+        return any(story == one for one in self)
+
+    def __iter__(self) -> Iterator[Story]:
+        with self._path.open("rb") as lines:
+            mark = _mark(lines)
+            self._mark = self._mark or mark
+            for story in read_stories(lines, name=str(self._path), form=self._form):
+                # What is sent is what was checked.
+                if _mark(lines) != self._mark:
+                    raise CommandError(
+                        f"{self._path} was changed while it was read; the same command again "
+                        "goes on where this stopped",
+                        FAILED,
+                    )
+                yield story
 
 
 @attrs.frozen
@@ -51,8 +114,8 @@ class Stories:
 
     name: str
     """What the input is called."""
-    checked: tuple[Story, ...] | None = None
-    """All of them, if they could be read and checked beforehand."""
+    checked: Collection[Story] | None = None
+    """All of them, if they could be read and checked beforehand; not all in memory."""
     lines: BinaryIO | None = attrs.field(default=None, repr=False)
     """Where they come from, if they have to be read as they arrive."""
     format: Format | None = None
@@ -74,17 +137,9 @@ def open_stories(given: str) -> Stories:
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
             return Stories(given, lines=path.open("rb", buffering=0), format=form)
-        with path.open("rb") as lines:
-            stories = tuple(read_stories(lines, name=given, form=form))
+        return Stories(given, checked=StoryFile(path, form))
     except OSError as error:
         raise CommandError(f"{given}: {error.strerror or error}") from None
-    wrong = [story for story in stories if story.problem]
-    if wrong:
-        more = f" (and {len(wrong) - 1} more such lines)" if len(wrong) > 1 else ""
-        raise CommandError(f"{wrong[0].place}: {wrong[0].problem}{more}; nothing was sent")
-    if not stories:
-        raise CommandError(f"{given}: there is no story in it")
-    return Stories(given, checked=stories)
 
 
 def read_stories(lines: Iterable[bytes], *, name: str, form: Format | None) -> Iterator[Story]:
@@ -117,10 +172,10 @@ def read_stories(lines: Iterable[bytes], *, name: str, form: Format | None) -> I
 def _story(number: int, place: str, text: str, form: Format) -> Story:
     try:
         given = _decoded(text) if form == "jsonl" else text
-        return Story(number, place, ComicRequest.parse(given))
-    except InvalidRequestError as error:
-        return Story(number, place, None, str(error))
-    except (ValueError, RecursionError) as error:
+        key = given.pop("key", None) if isinstance(given, dict) else None
+        name = None if key is None else checked_key(key)
+        return Story(number, place, ComicRequest.parse(given), key=name)
+    except (InvalidRequestError, ValueError, RecursionError) as error:
         return Story(number, place, None, str(error))
 
 
@@ -143,6 +198,12 @@ def _no_constant(name: str) -> object:
 
 def _excerpt(text: str, length: int = 40) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _mark(file: BinaryIO) -> tuple[int, ...]:
+    """Return what changes when a file does."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _stdin() -> BinaryIO:

@@ -127,10 +127,18 @@ def test_a_tracker_times_what_it_sees() -> None:
     tracker.look(BatchProgress(2, {}, ((0, "a"),)), 100.0)
     tracker.look(BatchProgress(2, {}, ((0, "a"), (1, "b"))), 110.0)
     tracker.look(BatchProgress(2, {}, ((1, "b"),)), 140.0)
-    assert tracker.took(0) == 40.0
-    assert tracker.took(1) is None
     assert tracker.age(1, 150.0) == 40.0
     assert tracker.ids == {0: "a", 1: "b"}
+    assert tracker.told(0) == 40.0
+    assert tracker.told(1) is None
+    assert tracker.ids == {}
+
+
+def test_a_tracker_does_not_time_what_began_before_it_looked() -> None:
+    tracker = Tracker(frozenset({"a"}))
+    tracker.look(BatchProgress(1, {}, ((0, "a"),)), 100.0)
+    tracker.look(BatchProgress(1, {}, ()), 140.0)
+    assert tracker.told(0) is None
 
 
 def test_words() -> None:

@@ -12,19 +12,12 @@ import attrs
 import pytest
 
 from llamagen_async import ComicRequest
+from llamagen_async.batch.stories import fields_of
+from llamagen_async.cli.files import write_atomic
 from llamagen_async.cli.gallery import is_foreign, render
 from llamagen_async.cli.gallery_style import STYLE
-from llamagen_async.cli.records import (
-    RESULTS,
-    UNSENT,
-    Picture,
-    Record,
-    fields_of,
-    load_records,
-    merged,
-    write_atomic,
-    write_records,
-)
+from llamagen_async.cli.notes import EarlierResults, Notes
+from llamagen_async.cli.records import RESULTS, Picture, Record, line_of
 from llamagen_async.models import BatchState
 
 EVIL = '<script>alert("1")</script> & "quotes" \'too\''
@@ -196,27 +189,61 @@ def test_only_our_own_page_is_replaced(tmp_path: Path) -> None:
     assert is_foreign(tmp_path)
 
 
+def test_a_page_of_many_says_that_it_shows_the_latest_only() -> None:
+    page = render([DONE, FAILED], title="Comics", counts={BatchState.SUCCEEDED: 70_000})
+    assert "70000 stories: 70000 done" in page
+    assert "Only the latest 2 are shown here; results.jsonl has all of them." in page
+    assert "Only the latest" not in render([DONE, FAILED], title="Comics")
+
+
 def test_records_survive_a_round_trip(tmp_path: Path) -> None:
-    records = [DONE, FAILED, attrs.evolve(UNSENT_RECORD, prompt="half a pair: \ud800 ¡ü!")]
-    assert write_records(tmp_path, records) == 1
-    assert load_records(tmp_path) == records
-    assert json.loads((tmp_path / UNSENT).read_text(encoding="utf-8")) == {"prompt": "C"}
-    assert write_records(tmp_path, [DONE]) == 0
-    assert not (tmp_path / UNSENT).exists()
+    lost = Record(5, BatchState.UNCERTAIN, prompt="half a pair: \ud800 ¡ü!")
+    lines = [line_of(record.to_json()) for record in (DONE, UNSENT_RECORD, lost)]
+    (tmp_path / RESULTS).write_bytes(b"".join(lines))
+    earlier = EarlierResults(tmp_path)
+    # What was not sent is not paid for: whoever wants it gives it again.
+    assert list(earlier.left()) == [DONE, lost]
+    earlier.close()
 
 
 def test_a_folder_with_other_results_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / RESULTS).write_text('{"index": 1}\nnot json\n[]\nnull\n', encoding="utf-8")
-    assert load_records(tmp_path) == []
+    earlier = EarlierResults(tmp_path)
+    assert not list(earlier.left())
+    earlier.close()
 
 
-def test_what_was_paid_for_stays_and_what_is_sent_again_is_not_there_twice() -> None:
-    lost = Record(5, BatchState.UNCERTAIN, prompt="C", request={"prompt": "C"})
-    again = attrs.evolve(DONE, prompt="C", id="cmc_9", request={"prompt": "C"})
-    assert merged([DONE, UNSENT_RECORD, lost], [again]) == [DONE, lost, again]
-    assert merged([DONE], [attrs.evolve(DONE, place="other")]) == [
-        attrs.evolve(DONE, place="other")
-    ]
+def test_earlier_results_are_found_by_name_and_by_id(tmp_path: Path) -> None:
+    first = attrs.evolve(DONE, key="content:1")
+    other = attrs.evolve(DONE, key="content:2", id="cmc_2")
+    lost = Record(5, BatchState.UNCERTAIN, key="content:3")
+    lines = [line_of(record.to_json()) for record in (first, other, lost)]
+    (tmp_path / RESULTS).write_bytes(b"".join(lines))
+    earlier = EarlierResults(tmp_path)
+    assert earlier.take("renamed", "cmc_1") == first
+    assert earlier.take("content:3", "cmc_3") == lost
+    # The same story in another journal was another comic, and it was paid for.
+    assert earlier.take("content:2", "cmc_9") is None
+    assert list(earlier.left()) == [other]
+    earlier.close()
+
+
+def test_notes_are_found_by_name_if_the_journal_has_the_story() -> None:
+    notes = Notes()
+    kept = attrs.evolve(DONE, key="a", place="s:1")
+    notes.add(kept, in_journal=True)
+    notes.add(attrs.evolve(kept, place="s:2"), in_journal=True)
+    notes.add(UNSENT_RECORD, in_journal=False)
+    notes.add(FAILED, in_journal=False)
+    found = notes.of("a")
+    assert found is not None
+    assert (found.place, found.seconds, found.files) == ("s:2", 63.0, ())
+    assert list(notes.others()) == [FAILED, UNSENT_RECORD]
+    notes.drop_unsent()
+    assert list(notes.others()) == [FAILED]
+    notes.had_ended("a")
+    assert (notes.is_old("a"), notes.is_old("b"), notes.is_old(None)) == (True, False, False)
+    notes.close()
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ def test_a_batch_of_json_lines(server: dict[str, Any], tmp_path: Path) -> None:
         (1, "succeeded", "stories.jsonl:2"),
     ]
     files = {name for one in results for name in one["files"]}
-    assert files | {"results.jsonl", "index.html"} == {path.name for path in folder.iterdir()}
+    ours = {"results.jsonl", "index.html", "journal.db", "journal.db-owner"}
+    assert files | ours == {path.name for path in folder.iterdir()}
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert all(panel["file"] in page for one in results for panel in one["pages"][0])
 
@@ -96,7 +97,7 @@ def test_a_wrong_key_is_one_line(server: dict[str, Any], tmp_path: Path, call: C
     assert done.stderr.count("\n") == 1
     assert "API key is not accepted" in done.stderr
     everything = done.stdout + done.stderr
-    everything += "".join(path.read_text("utf-8") for path in (tmp_path / "comics").iterdir())
+    everything += "".join(path.read_text("latin-1") for path in (tmp_path / "comics").iterdir())
     assert "0123456789" not in everything
 
 
@@ -109,13 +110,14 @@ def test_no_credits_leaves_the_rest_ready_to_be_sent(
     assert done.returncode == 1
     assert "not enough credits" in done.stderr
     assert "2 not sent" in done.stdout
-    assert "llamagen-async batch" in done.stdout
-    unsent = tmp_path / "comics" / "unsent.jsonl"
-    paid = call("batch", str(unsent), *FAST, env=connection(server))
-    assert paid.returncode == 0
-    assert not unsent.exists()
-    results = (tmp_path / "comics" / "results.jsonl").read_text(encoding="utf-8")
-    assert [one["state"] for one in json_lines(results)] == ["succeeded"] * 2
+    assert "2 stories not sent yet: the same command again goes on" in done.stdout
+    again = call("batch", "stories.jsonl", *FAST, env=env)
+    assert "going on with comics/journal.db: 0 done, 0 running, 2 to send" in again.stdout
+    # A journal is about one key: what another key paid for can't be collected.
+    other = call("batch", "stories.jsonl", *FAST, env=connection(server))
+    assert (other.returncode, other.stdout) == (1, "")
+    assert other.stderr.count("\n") == 1
+    assert "another API key" in other.stderr
 
 
 def test_the_demo_plan_says_what_today_pays_for(tmp_path: Path, call: Call) -> None:
@@ -127,8 +129,9 @@ def test_the_demo_plan_says_what_today_pays_for(tmp_path: Path, call: Call) -> N
     assert "pays for about 6 comics" in done.stdout
     assert done.stderr.count("\n") == 1
     assert "the limit of 15 requests per day is used up; there is room from 20" in done.stderr
-    unsent = (tmp_path / "comics" / "unsent.jsonl").read_text(encoding="utf-8")
-    assert f"{unsent.count(chr(10))} stories not sent yet" in done.stdout
+    results = json_lines((tmp_path / "comics" / "results.jsonl").read_text(encoding="utf-8"))
+    unsent = [one for one in results if one["state"] == "queued"]
+    assert f"{len(unsent)} stories not sent yet" in done.stdout
     assert "0 refused" in done.stdout
 
 
@@ -175,11 +178,15 @@ def test_a_failed_comic_gives_its_reason(tmp_path: Path, call: Call) -> None:
 
 
 @needs_posix
-def test_ctrl_c_stops_at_once_and_loses_nothing(server: dict[str, Any], tmp_path: Path) -> None:
+def test_ctrl_c_stops_at_once_and_loses_nothing(tmp_path: Path) -> None:
     (tmp_path / "stories.jsonl").write_text(many(20), encoding="utf-8")
-    argv = ("batch", "stories.jsonl", *FAST)
-    with started(*argv, cwd=tmp_path, env=connection(server)) as process:
-        lines_until(process, " done ")
+    slow = SandboxService(durations=Durations.constant(9000.0))
+    with (
+        sandbox_thread(slow) as server,
+        started("batch", "stories.jsonl", *FAST, cwd=tmp_path, env=connection(server)) as process,
+    ):
+        while len(slow.stats(0.0)["generations"]) < 10:
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
@@ -189,9 +196,11 @@ def test_ctrl_c_stops_at_once_and_loses_nothing(server: dict[str, Any], tmp_path
     folder = tmp_path / "comics"
     assert not list(folder.glob(".*"))
     results = json_lines((folder / "results.jsonl").read_text(encoding="utf-8"))
-    assert len(results) == 20
+    # Those that were not read yet are in the file, and nowhere else.
+    places = [f"stories.jsonl:{n}" for n in range(1, len(results) + 1)]
+    assert [one["place"] for one in results] == places
     running = [one["id"] for one in results if one["state"] == "running"]
-    assert running
+    assert len(running) == len(slow.stats(0.0)["generations"])
     assert all(f"llamagen-async status {id_} --out comics" in err for id_ in running)
 
 

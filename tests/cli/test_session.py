@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llamagen_async import LlamaGenClient, Plan, RateLimit, RateLimitError
+from llamagen_async import ComicRequest, LlamaGenClient, Plan, RateLimit, RateLimitError
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.session import Session
-from llamagen_async.cli.stories import Stories, read_stories
+from llamagen_async.cli.stories import Stories, Story, read_stories
 from llamagen_async.models import BatchState
 from llamagen_async.transport import APIRequest, APIResponse
 
@@ -86,3 +87,54 @@ async def test_what_ended_while_the_reader_left_is_told_all_the_same(
         BatchState.SUCCEEDED,
         BatchState.QUEUED,
     ]
+
+
+class Endless:
+    """A file of very many stories, which counts how many of them are read."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.read = 0
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __contains__(self, story: object) -> bool:
+        return False
+
+    def __iter__(self) -> Iterator[Story]:
+        for number in range(self.number):
+            self.read += 1
+            yield Story(number, f"s:{number}", ComicRequest(f"story {number}"))
+
+
+async def test_a_long_file_is_read_only_as_far_as_there_is_something_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Ending(Network):
+        number = 0
+
+        async def send(self, request: APIRequest) -> APIResponse:
+            self.number += 1
+            if self.number == 100:
+                enough.set()
+            id_ = {"id": f"id-{self.number}", "status": "SUCCEEDED"}
+            return APIResponse(200, {}, id_)
+
+    enough = asyncio.Event()
+    plan = Plan("of the test", limits=RateLimit(100, per=60))
+    client = LlamaGenClient("endless", plan=plan, base_url="http://127.0.0.1:9", transport=Ending())
+    stories = Endless(1_000_000)
+    output = Output(as_json=False)
+    session = Session(
+        client, Stories("s", checked=stories), output, journal=tmp_path / "journal.db"
+    )
+    running = asyncio.create_task(session.run())
+    await enough.wait()
+    running.cancel()
+    await running
+    assert session.interrupted
+    assert stories.read < 100 + 200
+    assert len(session.unfinished) < 200
+    assert session.tally.total == 1_000_000
+    assert "1/1000000  done" in capsys.readouterr().out

@@ -6,11 +6,13 @@ import asyncio
 import io
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from llamagen_async.cli.arriving import in_thread, lines_of
-from llamagen_async.cli.stories import read_stories
+from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.stories import StoryFile, read_stories
 
 
 def prompts(content: bytes, form: str | None) -> list[tuple[str, str | None]]:
@@ -41,6 +43,27 @@ def test_of_an_unnamed_format_the_first_story_decides(
     content: bytes, expected: list[tuple[str, str | None]]
 ) -> None:
     assert prompts(content, None) == expected
+
+
+def test_a_line_may_have_a_key_which_is_no_field_of_the_request() -> None:
+    content = b'{"prompt": "a", "key": "order-42"}\n{"prompt": "b", "key": 7}\n'
+    content += b'{"prompt": "c"}\n{"prompt": "d", "key": ""}\n'
+    first, second, third, wrong = read_stories(content.splitlines(), name="s", form="jsonl")
+    assert (first.given, second.key) == ({"prompt": "a", "key": "order-42"}, "7")
+    assert third.given == third.request
+    assert wrong.problem is not None
+    assert wrong.problem.startswith("key: got ''")
+
+
+def test_a_checked_file_is_read_again_and_must_be_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "s.txt"
+    path.write_text("a\n\nb\n", encoding="utf-8")
+    stories = StoryFile(path, "txt")
+    assert len(stories) == 2
+    assert [story.place for story in stories] == [f"{path}:1", f"{path}:3"]
+    path.write_text("a\n\nb\nc\n", encoding="utf-8")
+    with pytest.raises(CommandError, match="was changed while it was read"):
+        list(stories)
 
 
 def test_a_number_too_long_for_python_is_just_not_json() -> None:

@@ -167,8 +167,9 @@ def test_an_unreachable_server_is_one_line_with_its_host(tmp_path: Path, call: C
     assert "127.0.0.1:9" in done.stderr
     assert "Traceback" not in done.stderr
     assert KEY not in done.stdout + done.stderr
-    # Nothing arrived, so both are ready to be sent again.
-    assert (tmp_path / "comics" / "unsent.jsonl").read_text(encoding="utf-8").count("\n") == 2
+    assert "2 stories not sent yet: the same command again goes on" in done.stdout
+    results = (tmp_path / "comics" / "results.jsonl").read_text(encoding="utf-8")
+    assert results.count('"queued"') == 2
 
 
 def test_without_the_extra_it_says_what_to_install(
