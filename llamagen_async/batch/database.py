@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -177,14 +178,14 @@ class Database:
             raise JournalError(f"{self._name}: the journal is closed")
         try:
             if self.path is None:
-                self._connection = _connect("")
+                self._connection = self._connect("")
                 self._connection.execute("PRAGMA journal_mode = MEMORY")
                 self._prepare(self._connection)
                 return
             self.path.parent.mkdir(parents=True, exist_ok=True)
             assert self._owner is not None
             self._owner.take()
-            connection = self._connection = _connect(self.path)
+            connection = self._connection = self._connect(self.path)
             self._prepare(connection)
             connection.execute("PRAGMA journal_mode = WAL")
             # FULL: a commit is on disk when it returns. The other two matter on macOS only, where
@@ -198,6 +199,11 @@ class Database:
             if isinstance(error, sqlite3.Error | OSError):
                 raise self._advised(error) from error
             raise
+
+    def _connect(self, path: Path | str) -> sqlite3.Connection:
+        connection = _connect(path)
+        weakref.finalize(self, connection.close)  # for who forgets to close it
+        return connection
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -36,6 +37,7 @@ class Notes:
 
     def __init__(self) -> None:
         self._file = _temporary(_NOTES)
+        weakref.finalize(self, self._file.close)
 
     def had_ended(self, key: str) -> None:
         """Note that a story had ended before this run."""
@@ -92,6 +94,7 @@ class EarlierResults:
 
     def __init__(self, folder: Path) -> None:
         self._index = _temporary(_LINES)
+        weakref.finalize(self, self._index.close)
         self._lines: BinaryIO | None = None
         with contextlib.suppress(OSError):
             self._lines = (folder / RESULTS).open("rb")
@@ -137,7 +140,7 @@ class EarlierResults:
 
 def _temporary(tables: str) -> sqlite3.Connection:
     # Without a name it is in memory while it is small, and in a file that nobody sees if not.
-    connection = sqlite3.connect("", isolation_level=None)
+    connection = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {tables}")
     return connection
 

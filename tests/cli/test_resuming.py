@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -198,12 +199,18 @@ def test_a_file_that_changes_while_it_is_read_is_not_trusted(tmp_path: Path) -> 
         assert len(results(tmp_path)) >= accepted(service)
 
 
+def foreign(path: Path) -> None:
+    """Make a database of another program."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE a (b)")
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda path: path.mkdir(), "name a file, not a folder"),
         (lambda path: path.write_text("no database " * 100), "not a database"),
-        (lambda path: sqlite3.connect(path).execute("CREATE TABLE a (b)"), "another program"),
+        (foreign, "another program"),
     ],
 )
 def test_a_journal_that_can_not_be_used_is_one_line(
