@@ -1,8 +1,9 @@
 """What the next free slot is used for: puts together what the policy decides on.
 
-Knows the line, the generations that are waited for, and which slots were spent when. The price of
-a slot is worked out anew whenever something was learned or has changed, but not more often than a
-few times a second: it does not move faster than that.
+Knows the line, the generations that are waited for, and which slots were spent when. What slots
+will be wanted for is worked out anew whenever something was learned or has changed, but not more
+often than a few times a second: it does not move faster than that. What one of them costs then
+depends on how many are free, and so is a matter of each decision.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from llamagen_async.scheduling.policy import (
 )
 from llamagen_async.scheduling.pricing import (
     Arrivals,
+    Demand,
     Returning,
     Supply,
     price_of_delay,
-    price_of_slots,
 )
 from llamagen_async.scheduling.watches import Bar, Look, Watch, Watches
 
@@ -42,8 +43,8 @@ _LEAST_WAIT: Final = 0.01
 """Seconds between two decisions that find nothing to send, at least."""
 _LONGEST_WAIT: Final = 60.0
 """Seconds between two decisions, at most: a quota may have come back."""
-_PRICINGS: Final = 8
-"""So often within a second a price is worked out, at most."""
+_REVISIONS: Final = 8
+"""So often within a second the demand is worked out, at most."""
 _CHEAP: Final = Bar(price=1.0)
 """When looks cost nothing, they are made as often as they may tell something."""
 
@@ -59,8 +60,6 @@ _LONG_GAP: Final = 10.0
 """if the next one comes back in so many seconds or more."""
 _LONG: Final = 240.0
 """Seconds that a comic may take before enough were seen to know."""
-_GUESTS: Final = 2.0
-"""How much more a slot is worth to whoever comes than to a look that finds a comic done."""
 _RECONSIDERED: Final = 1.0
 """Seconds after which a slot that is kept is thought about again."""
 
@@ -99,10 +98,10 @@ class Chooser:
         self._spent: list[float] = []
         self._first_spent = 0
         """The position of the first that has not come back."""
-        self._bars = (_CHEAP, _CHEAP)
-        self._priced: object = None
+        self._demands: tuple[Demand | None, Demand | None] = (None, None)
+        self._revised: object = None
         self._was_overdue = False
-        self._pricings: deque[float] = deque([float("-inf")] * _PRICINGS, maxlen=_PRICINGS)
+        self._revisions: deque[float] = deque([float("-inf")] * _REVISIONS, maxlen=_REVISIONS)
 
     def spend(self) -> None:
         """Note that a slot was spent now."""
@@ -120,7 +119,7 @@ class Chooser:
         head = self._head(quota_left) if queue else None
         if not checks:
             return head or Wait(_LONGEST_WAIT)
-        bars = self._bars_now(now, head, quota_left) if queue else (_CHEAP, _CHEAP)
+        bars = self._bars(now, head, quota_left) if queue else (_CHEAP, _CHEAP)
         look = self._watches.look(now, *bars)
         urgent = head is not None and head.urgent
         situation = Situation(
@@ -134,10 +133,13 @@ class Chooser:
         if action is Action.SEND and head is not None:
             wait = 0.0 if urgent else self._watches.answer_at(now) - now
             return Wait(wait) if wait > 0 else head
-        wait = self._reserved(look, now, idle=head is None) if queue else 0.0
+        wait = self._reserved(look, now) if queue and head is None else 0.0
         if action is Action.CHECK and look.watch is not None and not wait:
             return look.watch
-        return Wait(max(_LEAST_WAIT, min(wait or look.next_at - now, _LONGEST_WAIT)))
+        until = min(wait or look.next_at - now, _LONGEST_WAIT)
+        if queue and (returning := self._supply(now).returning):
+            until = min(until, returning[0])  # slots are cheaper then
+        return Wait(max(_LEAST_WAIT, until))
 
     def take(self, choice: Job | Watch) -> None:
         """Note that the slot was used for `choice`."""
@@ -150,21 +152,18 @@ class Chooser:
             return head
         return self._queue.head(billed=False)
 
-    def _reserved(self, look: Look, now: float, *, idle: bool) -> float:
-        """Return how long one of the last free slots is kept for something better, in seconds.
+    def _reserved(self, look: Look, now: float) -> float:
+        """Return how long one of the last free slots is kept for a likelier look, in seconds.
 
-        For somebody who may come; and, when nothing waits to be sent, for a likelier look: once
-        they are spent, the next one is long in coming.
+        Once they are spent, the next one is long in coming. While others keep coming, the price of
+        a slot takes care of that.
         """
         supply = self._supply(now)
-        if look.watch is None or look.overdue or not supply.free:
+        if look.watch is None or look.overdue or not supply.free or supply.arrivals:
             return 0.0
         until_next = supply.returning[0] if supply.returning else supply.per
-        guests = _GUESTS * self.arrivals.rate(now) * until_next
-        is_last = idle and supply.free <= _LAST_SLOTS and until_next > _LONG_GAP
-        is_kept = (supply.free == 1 and look.chance < guests) or (
-            is_last and look.chance < _WORTH_SCOUTING
-        )
+        is_last = supply.free <= _LAST_SLOTS and until_next > _LONG_GAP
+        is_kept = is_last and look.chance < _WORTH_SCOUTING
         return min(until_next, _RECONSIDERED) if is_kept else 0.0
 
     def _is_scout(self, look: Look) -> bool:
@@ -183,39 +182,48 @@ class Chooser:
     def _left(self) -> int:
         return self._queue.billed + len(self._watches)
 
-    def _bars_now(self, now: float, head: Job | None, quota_left: int | None) -> tuple[Bar, Bar]:
+    def _bars(self, now: float, head: Job | None, quota_left: int | None) -> tuple[Bar, Bar]:
         """Return when looks are due for those who wait interactively, and for a batch."""
         queued = len(self._queue) if head is not None else 0
-        running = len(self._watches)
-        threshold = check_threshold(quota_left, queued=queued, running=running)
+        threshold = check_threshold(quota_left, queued=queued, running=len(self._watches))
         if threshold > PLENTIFUL:
             bar = Bar(chance=max(threshold, ALMOST_CERTAIN if queued else 0.0))
             return bar, bar
         batch = head is not None and not head.urgent
-        state = (self._watches.forecasts.version, running, queued, batch, self.plan)
-        moved = now - self._pricings[-1] >= self.plan.rate.interval / 4
-        if (state != self._priced or moved) and now - self._pricings[0] >= 1.0:
-            self._pricings.append(now)
-            self._priced = state
-            self._bars = self._price(now, batch=batch)
-        return self._bars
-
-    def _price(self, now: float, *, batch: bool) -> tuple[Bar, Bar]:
         supply = self._supply(now)
-        urgent, running = self._watches.urgent, len(self._watches)
+        if not supply.free and not batch:
+            return _CHEAP, _CHEAP  # the limiter has to say how long the wait is; then ask again
+        everyone, mine = self._demand(now, supply, batch=batch)
         if batch:
             rest = price_of_delay(self._left, supply.interval)
             if self._watches.forecasts.observed < _SCOUTS:
                 rest /= _SCOUTS
-            if not urgent:
-                return _CHEAP, Bar(price=rest)
-            mine = price_of_slots(self._watches.candidates(now, urgent=True), supply)
-            return Bar(price=min(mine, rest)), Bar(price=rest)
-        rest = price_of_slots(self._watches.candidates(now), supply)
-        if not 0 < urgent < running:
-            return Bar(price=rest), Bar(price=rest)
-        mine = price_of_slots(self._watches.candidates(now, urgent=True), supply)
-        return Bar(price=min(mine, rest)), Bar(price=rest)
+        else:
+            rest = everyone.price(supply) if everyone is not None else _CHEAP.price
+        price = rest if mine is None else min(rest, mine.price(supply))
+        return Bar(price=price), Bar(price=rest)
+
+    def _demand(
+        self, now: float, supply: Supply, *, batch: bool
+    ) -> tuple[Demand | None, Demand | None]:
+        """Return what slots will be wanted for by all, and by those who wait interactively.
+
+        Where that is the same, or if a batch's creates decide on the price, it is `None`.
+        """
+        running, urgent = len(self._watches), self._watches.urgent
+        state = (self._watches.forecasts.version, running, urgent, batch, self.plan)
+        is_old = now - self._revisions[-1] >= supply.interval / 4
+        if (state != self._revised or is_old) and now - self._revisions[0] >= 1.0:
+            self._revisions.append(now)
+            self._revised = state
+            newcomers = self._watches.forecasts.overall
+            everyone = mine = None
+            if not batch:
+                everyone = Demand(self._watches.candidates(now), supply, newcomers)
+            if urgent and (batch or urgent < running):
+                mine = Demand(self._watches.candidates(now, urgent=True), supply, newcomers)
+            self._demands = everyone, mine
+        return self._demands
 
     def _supply(self, now: float) -> Supply:
         rate = self.plan.rate

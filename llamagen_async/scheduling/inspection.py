@@ -15,7 +15,11 @@ from typing import Final
 
 from llamagen_async.scheduling.forecast import DurationForecast
 
-__all__ = ["InspectionPlan"]
+__all__ = ["PRICES", "InspectionPlan", "next_price"]
+
+PRICES: Final = tuple(2.0**level for level in range(-4, 15))
+"""The prices that plans are made for, in seconds of lateness; what lies between them makes no
+difference."""
 
 _RARE: Final = 1e-3
 """Ages that so few reach are not planned for."""
@@ -27,6 +31,11 @@ _LEAST: Final = 1.02
 """A look that finds nothing is followed by one at an age that is so much larger, at least."""
 _AT: Final = 0.985
 """What was looked at a little after a planned age counts as looked at then."""
+
+
+def next_price(price: float) -> float:
+    """Return the least of `PRICES` that is not below `price`, or the highest."""
+    return PRICES[min(bisect.bisect_left(PRICES, price), len(PRICES) - 1)]
 
 
 class InspectionPlan:

@@ -8,12 +8,13 @@ used for longest are forgotten, not what they taught the coarser ones.
 
 from __future__ import annotations
 
+import bisect
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
 
 from llamagen_async.scheduling.forecast import DurationForecast
-from llamagen_async.scheduling.inspection import InspectionPlan
+from llamagen_async.scheduling.inspection import PRICES, InspectionPlan
 
 __all__ = ["ANY", "Forecasts", "Kind", "LearnedKind"]
 
@@ -45,6 +46,18 @@ class LearnedKind:
         if plan is None:
             plan = self._plans[price] = InspectionPlan(self.forecast, price)
         return plan
+
+    def worth(self, age: float, not_done_at: float) -> float:
+        """Return the highest price at which a look is due, in seconds; 0 if it is at none.
+
+        Args:
+            age: The generation's age in seconds.
+            not_done_at: The age at which it was last seen not done; 0 if it was never looked at.
+        """
+        count = bisect.bisect_left(
+            PRICES, x=True, key=lambda price: self.plan(price).next_age(not_done_at) > age
+        )
+        return PRICES[count - 1] if count else 0.0
 
 
 class Forecasts:

@@ -2,13 +2,17 @@
 
 1. Someone waits interactively: their request goes first, creates before reads.
 2. A look costs a slot only if it finds nothing. A slot's price is the lateness that its waste
-   causes (`pricing`); a look is due at the age that a plan for that price names (`inspection`).
-3. A due look goes before a batch's next create: it finishes a comic now, most probably.
+   causes, higher the fewer slots are free and the more are wanted (`pricing`); a look is due at
+   the age that a plan for that price names (`inspection`).
+3. Of the looks that are due, that one is made which would be due at the highest price: it gains
+   least by waiting. A look whose time has come goes before a batch's next create.
 4. But a batch whose work left is shorter than a comic may take starts what is left to start: the
    last comic is what it will wait for.
 5. Otherwise the batch's creates go before looks: a generation that runs costs nothing while it is
    waited for. And if nothing else could be sent, the slot waits until a look is due.
-6. Nothing starves: a look that is overdue goes before everything, once it is minutes late.
+6. Nothing starves: somebody who waits interactively gets a look at least every few minutes, and
+   one at a comic that must have been ready for minutes goes before everything; so does a batch's,
+   later. Two such looks in a row never go before one interactive request.
 7. When a long window (the demo plan's day) runs short, looks are due when they are likely enough
    for each comic to get by with its share; when hardly more than one is left for each, almost
    certain. No comic is started whose collecting check would not fit.

@@ -1,10 +1,19 @@
-"""What a look that finds nothing costs: the price of a slot, from supply and demand.
+"""What a look that finds nothing costs: the price of a slot, in seconds of lateness.
 
-While creates wait, a wasted slot delays everything that is still to be collected by one interval
-of the limit, so that is its price. When nothing is left to start, slots are free for looking: the
-price is the smallest at which the looks that the plans want fit the slots there will be, over the
-time until everything is probably done and, where each generation can have a slot of its own, up
-to each moment at which spent slots come back. Told the time; sends nothing.
+A slot that is used now comes back one window later. Until then there is one slot less, and whoever
+finds none waits. So its price is the time that somebody will wait for want of just this one: the
+chance that by then more slots were wanted than there are, summed up over the coming window. Wanted
+is a slot for each who will ask for something, and a look for each generation that will be done.
+With many free slots and few who want them that is next to nothing; the last free slot of a busy
+hour costs minutes.
+
+Where nobody has to wait, slots are free for looking, but looks are not to be spent before they are
+worth most: the price is at least the smallest at which the looks that are wanted fit the slots
+there will be, over the time until everything is probably done and, where each generation can have
+a slot of its own, up to each moment at which spent slots come back.
+
+While a batch's creates wait, a wasted slot delays everything that is still to be collected by one
+interval of the limit, so that is its price. Told the time; sends nothing.
 """
 
 from __future__ import annotations
@@ -16,15 +25,17 @@ from typing import Final, overload
 
 import attrs
 
+from llamagen_async.scheduling.inspection import PRICES, next_price
 from llamagen_async.scheduling.kinds import LearnedKind
 
-__all__ = ["Arrivals", "Candidate", "Returning", "Supply", "price_of_delay", "price_of_slots"]
-
-_LEVELS: Final = tuple(2.0**level for level in range(-4, 15))
-"""Prices, in seconds of lateness; the steps between them make no difference."""
+__all__ = ["Arrivals", "Candidate", "Demand", "Returning", "Supply", "price_of_delay"]
 
 _SHARE: Final = 0.7
 """The part of all delayed comics that a wasted slot really delays, as measured."""
+_MOMENTS: Final = 10
+"""Into so many parts the coming window is divided."""
+_SUMMED_UP: Final = 40
+"""Numbers up to this one are counted exactly; larger ones are as good as normally distributed."""
 _PROBABLY: Final = 0.95
 """The chance with which everything is done at the end of the time that is looked ahead."""
 _OVERBOOKED: Final = 1.7
@@ -52,7 +63,7 @@ class Supply:
     per: float
     """Seconds after which a spent slot comes back."""
     arrivals: float = 0.0
-    """Slots a second that will be wanted by requests that go before looks."""
+    """Requests a second that will be asked for and go before looks."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -69,44 +80,33 @@ class Candidate:
     """How many they are."""
 
 
+class Demand:
+    """The slots that will be wanted; good for as long as nothing new is known.
+
+    Args:
+        candidates: The generations that run.
+        supply: The slots that there will be.
+        newcomers: What is known of those that are not asked for yet.
+    """
+
+    def __init__(
+        self, candidates: Sequence[Candidate], supply: Supply, newcomers: LearnedKind
+    ) -> None:
+        self._moments = _wanted(candidates, supply, newcomers)
+        self._least = _least_price(candidates, supply)
+
+    def price(self, supply: Supply) -> float:
+        """Return what one of the slots that there will be costs."""
+        wait = 0.0
+        for moment, wanted in self._moments:
+            there = supply.free + bisect.bisect_right(supply.returning, moment)
+            wait += _chance_of_at_least(there, mean=wanted)
+        return max(self._least, next_price(_SHARE * wait * supply.per / _MOMENTS))
+
+
 def price_of_delay(delayed: int, interval: float) -> float:
     """Return the price while creates wait: a wasted slot delays all that is left."""
-    return _level(_SHARE * delayed * interval)
-
-
-def price_of_slots(candidates: Sequence[Candidate], supply: Supply) -> float:
-    """Return the smallest price at which the looks that are wanted fit the slots there will be."""
-    running = sum(candidate.count for candidate in candidates)
-    ceiling = _LEVELS.index(price_of_delay(math.ceil(running), supply.interval))
-    horizon = max((_remaining(candidate) for candidate in candidates), default=0.0)
-    returning = supply.returning
-    returned = bisect.bisect_right(returning, horizon)
-    moments: list[tuple[float, float]] = []
-    for place in sorted({0, returned // 2, returned - 1}):
-        if 0 <= place < returned:
-            moment = returning[place]
-            before = bisect.bisect_left(returning, moment)
-            slots = supply.free + before - supply.arrivals * moment
-            if slots >= running:
-                moments.append((moment, slots))
-    total = supply.free + returned + max(0.0, horizon - supply.per) / supply.interval
-    most = _MOST_LOOKS_OF_MANY if supply.arrivals else _MOST_LOOKS
-    total = min(total - supply.arrivals * horizon, most * running)
-
-    def fits(level: int) -> bool:
-        price = _LEVELS[level]
-        plans = [(one, one.learned.plan(price)) for one in candidates]
-        wanted = sum(one.count * plan.looks(one.not_done_at) for one, plan in plans)
-        return wanted <= total and all(
-            sum(
-                one.count * plan.looks_before(one.age + moment, not_done_at=one.not_done_at)
-                for one, plan in plans
-            )
-            <= _OVERBOOKED * slots
-            for moment, slots in moments
-        )
-
-    return _LEVELS[bisect.bisect_left(range(ceiling), x=True, key=fits)]
+    return next_price(_SHARE * delayed * interval)
 
 
 class Returning(Sequence[float]):
@@ -165,11 +165,77 @@ class Arrivals:
         return max(0.0, weight - 1.0) / _MEMORY / seen  # one arrival is no rate
 
 
+def _wanted(
+    candidates: Sequence[Candidate], supply: Supply, newcomers: LearnedKind
+) -> list[tuple[float, float]]:
+    """Return moments of the coming window, and how many slots will be wanted by then."""
+    step = supply.per / _MOMENTS
+    moments: list[tuple[float, float]] = []
+    area = 0.0
+    for number in range(_MOMENTS):
+        moment = step * (number + 0.5)
+        wanted = sum(
+            one.count
+            * one.learned.forecast.chance_done(one.age + moment, not_done_at=one.not_done_at)
+            for one in candidates
+        )
+        if supply.arrivals:
+            done = newcomers.forecast.cdf(moment)
+            wanted += supply.arrivals * (moment + area + done * step / 2)
+            area += done * step
+        moments.append((moment, wanted))
+    return moments
+
+
+def _least_price(candidates: Sequence[Candidate], supply: Supply) -> float:
+    """Return the smallest price at which the looks that are wanted fit the slots."""
+    running = sum(candidate.count for candidate in candidates)
+    ceiling = PRICES.index(price_of_delay(math.ceil(running), supply.interval))
+    horizon = max((_remaining(candidate) for candidate in candidates), default=0.0)
+    returning = supply.returning
+    returned = bisect.bisect_right(returning, horizon)
+    moments: list[tuple[float, float]] = []
+    for place in sorted({0, returned // 2, returned - 1}):
+        if 0 <= place < returned:
+            moment = returning[place]
+            before = bisect.bisect_left(returning, moment)
+            slots = supply.free + before - supply.arrivals * moment
+            if slots >= running:
+                moments.append((moment, slots))
+    total = supply.free + returned + max(0.0, horizon - supply.per) / supply.interval
+    most = _MOST_LOOKS_OF_MANY if supply.arrivals else _MOST_LOOKS
+    total = min(total - supply.arrivals * horizon, most * running)
+
+    def fits(level: int) -> bool:
+        price = PRICES[level]
+        plans = [(one, one.learned.plan(price)) for one in candidates]
+        wanted = sum(one.count * plan.looks(one.not_done_at) for one, plan in plans)
+        return wanted <= total and all(
+            sum(
+                one.count * plan.looks_before(one.age + moment, not_done_at=one.not_done_at)
+                for one, plan in plans
+            )
+            <= _OVERBOOKED * slots
+            for moment, slots in moments
+        )
+
+    return PRICES[bisect.bisect_left(range(ceiling), x=True, key=fits)]
+
+
 def _remaining(candidate: Candidate) -> float:
     forecast = candidate.learned.forecast
     age = forecast.age_when(_PROBABLY, not_done_at=candidate.not_done_at)
     return max(0.0, age - candidate.age)
 
 
-def _level(price: float) -> float:
-    return _LEVELS[min(bisect.bisect_left(_LEVELS, price), len(_LEVELS) - 1)]
+def _chance_of_at_least(number: int, *, mean: float) -> float:
+    """Return the chance that `number` or more come where `mean` are expected (Poisson)."""
+    if number <= 0:
+        return 1.0
+    if number > _SUMMED_UP or mean > _SUMMED_UP:
+        return 0.5 * math.erfc((number - 0.5 - mean) / math.sqrt(2.0 * mean)) if mean > 0 else 0.0
+    term = fewer = math.exp(-mean)
+    for count in range(1, number):
+        term *= mean / count
+        fewer += term
+    return max(0.0, 1.0 - fewer)

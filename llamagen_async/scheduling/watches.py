@@ -38,12 +38,19 @@ _MOMENT: Final = 60.0
 """Seconds from acceptance in which whoever means to wait has begun to."""
 _MOST_REMEMBERED: Final = 10_000
 """How many acceptances are remembered for generations that nobody waits for yet."""
-_HARDLY: Final = 0.02
+_HARDLY: Final = 0.005
 """A generation that was done earlier than the age of this chance is an exception."""
-_PATIENCE: Final = 165.0
-"""Seconds past that age after which a look goes before all, if somebody waits interactively."""
-_BATCH_PATIENCE: Final = 600.0
-"""The same for a batch."""
+_PATIENCE: Final = 150.0
+"""Seconds past that age, and past each look, after which somebody who waits interactively gets
+another one, however dear it is."""
+_SURELY: Final = 0.95
+"""The chance to be done of which it is said that a generation must have been ready by now;"""
+_LATE: Final = 165.0
+"""so many seconds later a look goes before all, if somebody waits interactively."""
+_PROBABLY: Final = 0.02
+"""The same chance for a batch, and"""
+_BATCH_LATE: Final = 600.0
+"""so many seconds later a look goes before its creates."""
 _ANNOUNCED: Final = 0.99
 """The chance to be done at which an announcement is overdue, and"""
 _ANNOUNCEMENT: Final = 60.0
@@ -345,8 +352,9 @@ class Watches:
             return Look(last_call, 1.0, overdue=True, next_at=now)
         self._wake_resting(now)
         best: Watch | None = None
-        rank = (False, False, 0.0)
+        rank = (False, False, 0.0, 0.0)
         next_at = self._next_event()
+        priced = bar.chance is None
         for name, group in list(self._groups.items()):
             watch = group.oldest()
             if watch is None:
@@ -366,12 +374,15 @@ class Watches:
             if is_scouted and chance < ALMOST_CERTAIN and now < late_at:
                 next_at = min(next_at, answer_at)
                 continue
-            its_rank = (now >= late_at, group.urgent, chance)
+            worth = 0.0
+            if priced and not group.has_ended:
+                worth = learned.worth(watch.age(now), watch.not_done_at)
+            its_rank = (now >= late_at, group.urgent, worth, chance)
             if best is None or its_rank > rank:
                 best, rank = watch, its_rank
         if best is None:
             return Look(None, 0.0, overdue=False, next_at=next_at)
-        return Look(best, rank[2], overdue=rank[0], next_at=now)
+        return Look(best, rank[3], overdue=rank[0], next_at=now)
 
     def answer_at(self, now: float) -> float:
         """Return until when it is worth waiting for an answer that teaches much; `now` if not."""
@@ -399,12 +410,15 @@ class Watches:
             return -math.inf, math.inf
         if watch.announced:
             age = forecast.age_when(_ANNOUNCED, not_done_at=last) + _ANNOUNCEMENT
-            return watch.accepted_at + age, watch.accepted_at + age + _BATCH_PATIENCE
+            return watch.accepted_at + age, watch.accepted_at + age + _BATCH_LATE
         due = min(bar.due_age(learned, last), last + _LONGEST_INTERVAL)
         if bar.chance is not None:
             return watch.accepted_at + due, math.inf
-        patience = _PATIENCE if watch.urgent else _BATCH_PATIENCE
-        late = forecast.age_when(_HARDLY, not_done_at=last) + patience
+        if watch.urgent:
+            due = min(due, max(last, forecast.quantile(_HARDLY)) + _PATIENCE)
+            late = forecast.age_when(_SURELY, not_done_at=last) + _LATE
+        else:
+            late = forecast.age_when(_PROBABLY, not_done_at=last) + _BATCH_LATE
         return watch.accepted_at + min(due, late), watch.accepted_at + late
 
     def _last_call(self, now: float) -> Watch | None:

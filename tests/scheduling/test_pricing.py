@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,9 +14,10 @@ from llamagen_async.scheduling.kinds import ANY, Forecasts, LearnedKind
 from llamagen_async.scheduling.pricing import (
     Arrivals,
     Candidate,
+    Demand,
     Supply,
+    _chance_of_at_least,
     price_of_delay,
-    price_of_slots,
 )
 
 
@@ -77,19 +80,50 @@ def test_a_waste_that_delays_more_costs_more() -> None:
     assert price_of_delay(10**9, 6.0) == price_of_delay(10**10, 6.0)
 
 
+def price(several: list[Candidate], there: Supply) -> float:
+    return Demand(several, there, LearnedKind()).price(there)
+
+
 def test_more_comics_for_the_same_slots_are_looked_at_less_often() -> None:
     """The price rises with demand and falls with supply."""
-    alone, many = (price_of_slots(candidates(n), supply()) for n in (1, 9))
+    alone, many = (price(candidates(n), supply()) for n in (1, 9))
     assert alone < many
-    assert price_of_slots(candidates(9), supply(100)) <= many
-    assert price_of_slots([], supply()) > 0
+    assert price(candidates(9), supply(100)) <= many
+    assert price([], supply()) > 0
 
 
 def test_who_keeps_coming_makes_slots_dearer() -> None:
     """Slots that others will want are not there for looks."""
-    quiet = price_of_slots(candidates(2), supply())
-    busy = price_of_slots(candidates(2), supply(arrivals=0.1))
+    quiet = price(candidates(2), supply(3, 40.0, 45.0))
+    busy = price(candidates(2), supply(3, 40.0, 45.0, arrivals=0.1))
     assert busy > quiet
+
+
+def test_the_last_free_slot_costs_what_somebody_will_wait_for_it() -> None:
+    """A slot is dear if it is the last one for long, and cheap if the next one is back soon."""
+    soon = [3.0 + 6.0 * number for number in range(9)]
+    late = [seconds + 27.0 for seconds in soon]
+    last_for_long, last, one_of_four = (
+        price([], Supply(free, back, 6.0, 60.0, arrivals=1 / 15))
+        for free, back in ((1, late), (1, soon), (4, late))
+    )
+    assert last_for_long > last
+    assert last_for_long > one_of_four
+    # Two come in the half minute until the next slot: half a minute of somebody's time is lost.
+    assert 8.0 <= last_for_long <= 64.0
+
+
+@given(st.integers(0, 90), st.floats(0.0, 90.0))
+def test_how_many_come_is_counted_exactly_or_nearly(number: int, mean: float) -> None:
+    """The tail of a Poisson distribution, between 0 and 1, falling with the number."""
+    chance = _chance_of_at_least(number, mean=mean)
+    assert 0.0 <= chance <= 1.0
+    assert _chance_of_at_least(number + 1, mean=mean) <= chance + 0.02
+    exact = 1.0 - sum(
+        math.exp(-mean + count * math.log(mean) - math.lgamma(count + 1)) if mean else count == 0
+        for count in range(number)
+    )
+    assert chance == pytest.approx(exact, abs=0.03)
 
 
 def test_arrivals_are_counted_and_forgotten() -> None:

@@ -111,13 +111,44 @@ def test_a_look_that_costs_more_is_made_later() -> None:
 
 
 def test_nothing_starves() -> None:
-    """Minutes after the time when it may have been done, a look goes before everything."""
-    one, two = watch("a"), watch("b", urgent=False)
-    for several, patience in ((watches(one), 165.0), (watches(two), 600.0)):
-        early = several.forecasts.overall.forecast.quantile(0.02)
-        never = Bar(price=1e6)
-        assert not several.look(early + patience - 1, never, never).overdue
-        assert several.look(early + patience + 1, never, never).overdue
+    """Minutes after it must have been done, or in a batch may have been, it goes before all."""
+    never = Bar(price=1e6)
+    for urgent, chance, patience in ((True, 0.95, 165.0), (False, 0.02, 600.0)):
+        one = watches(watch("a", urgent=urgent))
+        late = one.forecasts.overall.forecast.quantile(chance) + patience
+        assert not one.look(late - 1, never, never).overdue
+        assert one.look(late + 1, never, never).overdue
+
+
+@pytest.mark.parametrize("seen", [0.0, 100.0, 4_000.0])
+def test_who_waits_interactively_gets_a_look_every_few_minutes(seen: float) -> None:
+    """However dear slots are, and however unlikely the plan thinks it."""
+    never = Bar(price=1e6)
+    one = watch("a", not_done_at=seen)
+    person = watches(one)
+    early = person.forecasts.overall.forecast.quantile(0.005)
+    assert next_at(person, never) <= max(seen, early) + 150.0
+    in_batch = watches(watch("a", not_done_at=seen, urgent=False))
+    assert next_at(in_batch, never) > max(seen, early) + 300.0
+
+
+def test_of_two_that_are_due_the_one_that_gains_least_by_waiting_goes_first() -> None:
+    """A comic in its long tail gets no likelier; one whose time is just coming soon is surer."""
+    forecasts = Forecasts()
+    for _ in range(40):
+        forecasts.observe((), 28.0, 32.0)
+        forecasts.observe((), 228.0, 272.0)
+    rising, waning = watch("rising", 70.0), watch("waning", 0.0, not_done_at=200.0)
+    both = Watches(forecasts)
+    both.add(rising)
+    both.add(waning)
+    cheap = Bar(price=1 / 16)
+    chances = [
+        forecasts.overall.forecast.chance_done(one.age(299.5), not_done_at=one.not_done_at)
+        for one in (rising, waning)
+    ]
+    assert 0.1 < chances[0] < chances[1]
+    assert picked(both, 299.5, cheap) is waning
 
 
 def test_who_waits_interactively_is_looked_after_first() -> None:
