@@ -5,6 +5,12 @@ dispatcher, poller and limiter, and two clients as one would write them by hand.
 served" sends creates and checks in the order in which they were asked for and checks each comic
 every 5 s: once with a perfect window limiter, once with `aiolimiter.AsyncLimiter(10, 60)`.
 
+"Told the distribution" is our client that need not learn how long comics take: it knows the
+distribution they are drawn from, though no single duration. So its distance to the best possible
+is what not knowing the draws costs our rules, and ours to its is what learning costs. "Knows all"
+are the two schedules of which the best possible is the better one: whom they let wait is a bound
+for the other columns.
+
 A ratio is the mean over the seeds divided by the mean of the best possible over the same seeds;
 ratios are put together by their geometric mean over the distributions of durations.
 
@@ -15,13 +21,16 @@ Run it from the repository's root: `python benchmarks/scheduling.py`. It prints 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
+import functools
 import os
 import statistics
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from random import Random
 from typing import Any, Final
+from unittest import mock
 
 import attrs
 from _report import RESULTS, is_quick, print_table, write_json
@@ -32,8 +41,15 @@ from llamagen_async import LlamaGenClient, Plan, RateLimitError
 from llamagen_async.clock import Clock
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, MemoryLedger
-from llamagen_async.sandbox import PAID_KEY, Durations, SandboxService, best_possible
-from llamagen_async.scheduling import RequestReport
+from llamagen_async.sandbox import (
+    PAID_KEY,
+    Durations,
+    SandboxService,
+    Schedule,
+    best_possible,
+    known_schedule,
+)
+from llamagen_async.scheduling import DurationForecast, RequestReport
 from llamagen_async.simulation import SimulatedTransport, run, simulated_client
 from llamagen_async.transport import APIRequest
 
@@ -51,7 +67,15 @@ ARRIVING: Final = 120
 WANTED: Final = 10
 DEMO_BEST: Final = 7
 CHECK_EVERY: Final = 5.0
-CLIENTS: Final = ("llamagen_async", "window, in order", "AsyncLimiter, in order")
+CLIENTS: Final = (
+    "llamagen_async",
+    "window, in order",
+    "AsyncLimiter, in order",
+    "told the distribution",
+)
+TOLD: Final = CLIENTS[3]
+DRAWN: Final = 40_000
+"""Draws that stand for a distribution."""
 MARKS: Final = {
     "1": (1.08, 1.08),
     "4": (1.10, 1.25),
@@ -93,6 +117,8 @@ class Result:
     """Mean from being asked for to being sent."""
     latest: float = 0.0
     """The longest time from ready to noticed."""
+    known: dict[str, Schedule] = attrs.field(factory=dict[str, Schedule], repr=False)
+    """What becomes of it if every duration is known, by what goes first."""
     finished: int = 0
     accepted: int = 0
     timeline: list[Comic] = attrs.field(factory=list[Comic], repr=False)
@@ -211,6 +237,9 @@ def run_case(case: Case) -> Result:
     async def main() -> Result:
         if case.client == CLIENTS[0]:
             return await ours(recorder, arrivals, case.count)
+        if case.client == TOLD:
+            with told(case.distribution):
+                return await ours(recorder, arrivals, case.count)
         if case.client == CLIENTS[1]:
             clock = Clock()
             limiter = Limiter(Plan.PAID, MemoryLedger(Plan.PAID, clock.now, lease=60.0), clock)
@@ -222,6 +251,12 @@ def run_case(case: Case) -> Result:
     durations = [service.duration_of(number) for number in range(case.count)]
     bound = best_possible(durations, Plan.PAID.rate, arrivals=arrivals)
     result.best_last, result.best_mean = bound.last, bound.mean
+    result.known = {
+        f"{first} first": known_schedule(
+            durations, Plan.PAID.rate, arrivals=arrivals, checks_first=first == "checks"
+        )
+        for first in ("checks", "creates")
+    }
     comics = list(recorder.comics.values())
     result.latest = max((one.noticed or result.last) - one.ready for one in comics)
     result.finished = result.accepted = len(comics)
@@ -244,6 +279,45 @@ def run_demo(case: Case) -> Result:
 
     run(main())
     return result
+
+
+@contextlib.contextmanager
+def told(distribution: str) -> Iterator[None]:
+    """Let every forecast be the distribution itself, and learn nothing."""
+    chances = _chances(distribution)
+
+    def sum_up(self: Any) -> None:
+        self._sums, self._news = chances, 0.0
+        self.version += 1
+
+    def count(self: Any, *_: float) -> None:
+        self.observed += 1
+
+    def init(self: Any) -> None:
+        begin(self)
+        self.observed = 100  # it has seen enough
+
+    begin = DurationForecast.__init__
+    with (
+        mock.patch.object(DurationForecast, "__init__", init),
+        mock.patch.object(DurationForecast, "_sum_up", sum_up),
+        mock.patch.object(DurationForecast, "observe", count),
+        mock.patch.object(DurationForecast, "not_done", return_value=None),
+    ):
+        yield
+
+
+@functools.cache
+def _chances(distribution: str) -> list[float]:
+    """Return the chance to be done at each of a forecast's ages; nothing is quite impossible."""
+    ages, _ = DurationForecast().steps()
+    rng = Random(1)
+    draws = sorted(DISTRIBUTIONS[distribution].draw(rng) for _ in range(DRAWN))
+    rare = 1e-5
+    return [
+        (1 - rare) * bisect.bisect_right(draws, age) / DRAWN + rare * place / len(ages)
+        for place, age in enumerate(ages)
+    ]
 
 
 @contextlib.asynccontextmanager
@@ -329,6 +403,21 @@ def of(results: dict[Case, Result], client: str, count: int, rate: float | None)
     ]
 
 
+def by_distribution(
+    results: dict[Case, Result], client: str, count: int, rate: float | None
+) -> list[list[Result]]:
+    """Return the same, those of each distribution together."""
+    return [
+        [
+            result
+            for case, result in results.items()
+            if (case.client, case.count, case.rate, case.demo, case.distribution)
+            == (client, count, rate, False, name)
+        ]
+        for name in DISTRIBUTIONS
+    ]
+
+
 def report_batches(results: dict[Case, Result], clients: Sequence[str]) -> dict[str, Any]:
     """Print how long batches took, and return it."""
     found: dict[str, Any] = {}
@@ -388,6 +477,21 @@ def report_arrivals(results: dict[Case, Result], clients: Sequence[str]) -> dict
                 "latest_noticed": late,
                 "requests_each": each,
                 "refused": refused,
+            }
+        runs = of(results, clients[0], ARRIVING, rate)
+        for first in runs[0].known:
+            known = [one.known[first] for one in runs]
+            mean = statistics.geometric_mean(
+                sum(one.known[first].mean for one in case) / sum(one.best_mean for one in case)
+                for case in by_distribution(results, clients[0], ARRIVING, rate)
+            )
+            wait = statistics.mean(one.create_wait for one in known)
+            late = max(one.latest for one in known)
+            rows.append([f"{rate:g} a minute, knows all, {first}", mean, wait, "", late, 2.0, 0])
+            found[f"knows all, {first}, {rate:g}"] = {
+                "mean": mean,
+                "create_wait": wait,
+                "latest_noticed": late,
             }
     print_table(
         f"{ARRIVING} comics one by one: ratio of the mean comic, seconds",

@@ -3,6 +3,7 @@
 It gives results of real schedulers something to be measured against. It never talks to a server
 and never looks at a clock: it is a discrete-event simulation of a perfect sliding window with no
 latency, in which every create and every status check that collects a result takes one slot.
+Comics are created in the order given.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import attrs
 
 from llamagen_async.plans import RateLimit
 
-__all__ = ["Bound", "best_possible"]
+__all__ = ["Bound", "Schedule", "best_possible", "known_schedule"]
 
 
 @attrs.frozen
@@ -29,15 +30,23 @@ class Bound:
     """The mean over all, each from being asked for; 0 if there are none."""
 
 
+@attrs.frozen
+class Schedule(Bound):
+    """The same for one order of creating and collecting, and who waits in it."""
+
+    create_wait: float
+    """Seconds from being asked for to being sent, the mean over all creates."""
+    latest: float
+    """The longest time from ready to collected, in seconds."""
+
+
 def best_possible(
     durations: Sequence[float], limit: RateLimit, *, arrivals: Sequence[float] | None = None
 ) -> Bound:
     """Return the better of two schedules that know all durations.
 
-    "Checks first" collects a comic as soon as one is ready and a slot is free, and creates
-    otherwise; "creates first" does it the other way round. The one is better for the mean, the
-    other for the end of a large batch, so `last` and `mean` may come from different schedules.
-    Comics are created in the order given.
+    "Checks first" is better for the mean, "creates first" for the end of a large batch, so `last`
+    and `mean` may come from different schedules.
 
     Args:
         durations: Seconds that each comic takes, in the order of the creates.
@@ -45,25 +54,38 @@ def best_possible(
         arrivals: When each comic is asked for, in seconds from the start, ascending; all at the
             start if not given.
     """
+    schedules = [
+        known_schedule(durations, limit, arrivals=arrivals, checks_first=flag)
+        for flag in (True, False)
+    ]
+    return Bound(last=min(one.last for one in schedules), mean=min(one.mean for one in schedules))
+
+
+def known_schedule(
+    durations: Sequence[float],
+    limit: RateLimit,
+    *,
+    checks_first: bool,
+    arrivals: Sequence[float] | None = None,
+) -> Schedule:
+    """Return what becomes of comics if every duration is known, so that no check is wasted.
+
+    Args:
+        durations: Seconds that each comic takes, in the order of the creates.
+        limit: The window that all requests must fit.
+        checks_first: Collect a comic as soon as one is ready and a slot is free, and create
+            otherwise; if not, the other way round.
+        arrivals: When each comic is asked for, in seconds from the start, ascending; all at the
+            start if not given.
+    """
     if not durations:
-        return Bound(last=0.0, mean=0.0)
+        return Schedule(last=0.0, mean=0.0, create_wait=0.0, latest=0.0)
     asked = [0.0] * len(durations) if arrivals is None else arrivals
-    schedules = [_collected(durations, asked, limit, checks_first=flag) for flag in (True, False)]
-    return Bound(
-        last=min(max(times) for times in schedules),
-        mean=min(sum(times) - sum(asked) for times in schedules) / len(durations),
-    )
-
-
-def _collected(
-    durations: Sequence[float], asked: Sequence[float], limit: RateLimit, *, checks_first: bool
-) -> list[float]:
-    """Return the time at which each comic is collected, in order of collecting."""
     running: list[float] = []
     collected: list[float] = []
     sent: deque[float] = deque(maxlen=limit.limit)
     created = 0
-    now = 0.0
+    now = waited = latest = 0.0
     while len(collected) < len(durations):
         if len(sent) == limit.limit:
             now = max(now, sent[0] + limit.per)
@@ -72,9 +94,15 @@ def _collected(
         now = max(now, min(next_create, next_ready))
         if next_create <= now and not (next_ready <= now and checks_first):
             heapq.heappush(running, now + durations[created])
+            waited += now - next_create
             created += 1
         else:
-            heapq.heappop(running)
+            latest = max(latest, now - heapq.heappop(running))
             collected.append(now)
         sent.append(now)
-    return collected
+    return Schedule(
+        last=max(collected),
+        mean=(sum(collected) - sum(asked)) / len(durations),
+        create_wait=waited / len(durations),
+        latest=latest,
+    )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.sandbox import Bound, best_possible
+from llamagen_async.sandbox import Bound, Schedule, best_possible, known_schedule
 
 PAID = Plan.PAID.limits[0]
 
@@ -31,6 +31,18 @@ def test_checking_first_is_better_for_the_mean_and_creating_first_for_the_last()
     bound = best_possible([10.0, 100.0], RateLimit(1, per=60.0))
     assert bound.last == 180.0
     assert bound.mean == pytest.approx((60.0 + 220.0) / 2)
+
+
+def test_who_waits_in_which_schedule() -> None:
+    # One slot a minute. The second is asked for at 60, when the first is ready since 50.
+    creating, checking = (
+        known_schedule(
+            [50.0, 10.0], RateLimit(1, per=60.0), arrivals=[0.0, 60.0], checks_first=flag
+        )
+        for flag in (False, True)
+    )
+    assert creating == Schedule(last=180.0, mean=120.0, create_wait=0.0, latest=110.0)
+    assert checking == Schedule(last=180.0, mean=90.0, create_wait=30.0, latest=50.0)
 
 
 def test_it_agrees_with_the_measured_batch_of_twelve() -> None:
