@@ -60,6 +60,8 @@ _LONG_GAP: Final = 10.0
 """if the next one comes back in so many seconds or more."""
 _LONG: Final = 240.0
 """Seconds that a comic may take before enough were seen to know."""
+_REPRICED: Final = 3
+"""So often within an interval of the limit a price that falls by and by is worked out again."""
 _RECONSIDERED: Final = 1.0
 """Seconds after which a slot that is kept is thought about again."""
 
@@ -100,6 +102,8 @@ class Chooser:
         """The position of the first that has not come back."""
         self._demands: tuple[Demand | None, Demand | None] = (None, None)
         self._revised: object = None
+        self._is_scarce = False
+        """Whether slots cost more now than they will when some have come back."""
         self._was_overdue = False
         self._revisions: deque[float] = deque([float("-inf")] * _REVISIONS, maxlen=_REVISIONS)
 
@@ -139,6 +143,8 @@ class Chooser:
         until = min(wait or look.next_at - now, _LONGEST_WAIT)
         if queue and (returning := self._supply(now).returning):
             until = min(until, returning[0])  # slots are cheaper then
+        if self._is_scarce:
+            until = min(until, self.plan.rate.interval / _REPRICED)  # and already before
         return Wait(max(_LEAST_WAIT, until))
 
     def take(self, choice: Job | Watch) -> None:
@@ -191,6 +197,7 @@ class Chooser:
             return bar, bar
         batch = head is not None and not head.urgent
         supply = self._supply(now)
+        self._is_scarce = False
         if not supply.free and not batch:
             return _CHEAP, _CHEAP  # the limiter has to say how long the wait is; then ask again
         everyone, mine = self._demand(now, supply, batch=batch)
@@ -200,6 +207,7 @@ class Chooser:
                 rest /= _SCOUTS
         else:
             rest = everyone.price(supply) if everyone is not None else _CHEAP.price
+            self._is_scarce = everyone is not None and rest > everyone.least
         price = rest if mine is None else min(rest, mine.price(supply))
         return Bar(price=price), Bar(price=rest)
 

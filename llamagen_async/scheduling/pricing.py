@@ -93,7 +93,8 @@ class Demand:
         self, candidates: Sequence[Candidate], supply: Supply, newcomers: LearnedKind
     ) -> None:
         self._moments = _wanted(candidates, supply, newcomers)
-        self._least = _least_price(candidates, supply)
+        self.least = _least_price(candidates, supply)
+        """The price where nobody has to wait."""
 
     def price(self, supply: Supply) -> float:
         """Return what one of the slots that there will be costs."""
@@ -101,7 +102,7 @@ class Demand:
         for moment, wanted in self._moments:
             there = supply.free + bisect.bisect_right(supply.returning, moment)
             wait += _chance_of_at_least(there, mean=wanted)
-        return max(self._least, next_price(_SHARE * wait * supply.per / _MOMENTS))
+        return max(self.least, next_price(_SHARE * wait * supply.per / _MOMENTS))
 
 
 def price_of_delay(delayed: int, interval: float) -> float:
