@@ -2,8 +2,9 @@
 
 Two parts share the work. A mixture of lognormals of many medians and widths, weighted by how well
 each explains what was seen, learns from the first look on: also from "not yet". A histogram of
-what was seen takes over as observations come in, because nobody promised a lognormal. All that
-was seen fades, so that the forecast follows a service that becomes slower or faster. Before
+what was seen takes over as observations come in, because nobody promised a lognormal: the sooner,
+the better it has foretold what came, compared with the mixture. All that was seen fades, so that
+the forecast follows a service that becomes slower or faster. Before
 anything was seen a stated prior holds: about a minute (what was measured), give or take a factor
 of three, with a heavy tail because nothing is documented.
 
@@ -38,8 +39,8 @@ _WIDTHS: Final = (0.05, 0.15, 0.4, 0.8)
 """Standard deviations of the logarithm of a duration that are considered."""
 _TAIL: Final = 0.01
 """The part of each that is spread over all durations alike."""
-_PRIOR_WEIGHT: Final = 4.0
-"""How many observations the mixture is worth against the histogram."""
+_WORTHS: Final = (1.0, 4.0, 16.0, 64.0)
+"""How many observations the mixture may be worth against the histogram."""
 _KNOWN: Final = 1.0 - 1e-6
 """Past this quantile nothing is known but that it takes long: the tail is taken for a Pareto's."""
 _FADE: Final = 1 - 1 / 64
@@ -61,6 +62,8 @@ class DurationForecast:
         """Changes when the distribution does."""
         self._priors, self._hypotheses = _hypotheses()
         self._evidence = [0.0] * len(self._priors)
+        self._worth_evidence = [0.0] * len(_WORTHS)
+        self._mixture: list[float] = []
         self._seen = [0.0] * (len(_EDGES) - 1)
         self._news = 0.0
         self._sums: list[float] = []
@@ -74,6 +77,8 @@ class DurationForecast:
             density = (self._sums[position + 1] - self._sums[position]) / (end - start)
             shares.append(density * inside if inside > 0 else 0.0)
         total = sum(shares)
+        low, high = _place(longer_than), _place(at_most)
+        self._compare(low, high)
         self._seen = [weight * _FADE for weight in self._seen]
         if total > 0:
             self._seen = [
@@ -81,7 +86,6 @@ class DurationForecast:
             ]
         else:
             self._seen[-1 if at_most >= _EDGES[-1] else _bin(at_most)] += 1.0
-        low, high = _place(longer_than), _place(at_most)
         self._evidence = [
             _FADE * (old + _log(_cdf(sums, high) - _cdf(sums, low)) - _log(1 - _cdf(sums, low)))
             for old, sums in zip(self._evidence, self._hypotheses, strict=True)
@@ -148,6 +152,7 @@ class DurationForecast:
         return {
             "observed": self.observed,
             "evidence": [round(value, 4) for value in self._evidence],
+            "worth": [round(value, 4) for value in self._worth_evidence],
             "seen": {
                 str(position): round(weight, 5)
                 for position, weight in enumerate(self._seen)
@@ -165,13 +170,16 @@ class DurationForecast:
         forecast = cls()
         try:
             evidence = [float(value) for value in state["evidence"]]
-            if len(evidence) != len(forecast._priors) or not all(map(math.isfinite, evidence)):
+            worths = [float(value) for value in state["worth"]]
+            if (len(evidence), len(worths)) != (len(forecast._priors), len(_WORTHS)):
                 raise ValueError("other hypotheses")
+            if not all(map(math.isfinite, [*evidence, *worths])):
+                raise ValueError("no numbers")
             for position, weight in state["seen"].items():
                 if not 0 <= float(weight) <= 1 / (1 - _FADE):
                     raise ValueError("an impossible weight")
                 forecast._seen[int(position)] = float(weight)
-            forecast._evidence = evidence
+            forecast._evidence, forecast._worth_evidence = evidence, worths
             forecast.observed = int(state["observed"])
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(f"not a forecast: {error!r}") from error
@@ -189,14 +197,36 @@ class DurationForecast:
             for weight, sums in zip(weights, self._hypotheses, strict=True)
             if weight > _NEGLIGIBLE
         ]
-        total = sum(weight for weight, _ in likely) / _PRIOR_WEIGHT
-        sums = list(accumulate(self._seen, initial=0.0))
+        total = sum(weight for weight, _ in likely)
+        mixture = [0.0] * len(_EDGES)
         for weight, hypothesis in likely:
             share = weight / total
-            sums = [sum_ + share * chance for sum_, chance in zip(sums, hypothesis, strict=True)]
-        self._sums = sums
+            mixture = [
+                sum_ + share * chance for sum_, chance in zip(mixture, hypothesis, strict=True)
+            ]
+        seen = sum(self._seen)
+        best = max(self._worth_evidence)
+        weights = [math.exp(evidence - best) for evidence in self._worth_evidence]
+        worths = zip(weights, _WORTHS, strict=True)
+        part = sum(weight * worth / (worth + seen) for weight, worth in worths) / sum(weights)
+        rest = (1.0 - part) / seen if seen else 0.0
+        self._sums = [
+            part * chance + rest * below
+            for chance, below in zip(mixture, accumulate(self._seen, initial=0.0), strict=True)
+        ]
+        self._mixture = mixture
         self._news = 0.0
         self.version += 1
+
+    def _compare(self, low: _Place, high: _Place) -> None:
+        """Note how well what came was foretold, for each worth that the mixture may have."""
+        below = list(accumulate(self._seen, initial=0.0))
+        seen = _cdf(below, high) - _cdf(below, low)
+        chance = _cdf(self._mixture, high) - _cdf(self._mixture, low)
+        self._worth_evidence = [
+            _FADE * (old + _log((worth * chance + seen) / (worth + below[-1])))
+            for old, worth in zip(self._worth_evidence, _WORTHS, strict=True)
+        ]
 
 
 _Place = tuple[int, float]

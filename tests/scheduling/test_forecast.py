@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -61,6 +62,23 @@ def test_one_comic_tells_the_scale() -> None:
     assert slow.quantile(0.5) > 150
 
 
+def test_the_mixture_is_believed_as_far_as_it_foretells() -> None:
+    """It counts for much where durations are lognormal, for next to nothing at two sharp peaks."""
+    rng = Random(7)
+
+    def believed(draw: Callable[[], float]) -> float:
+        forecast = DurationForecast()
+        for _ in range(100):
+            duration = draw()
+            forecast.not_done(0.0, duration // 8.0 * 8.0)
+            looked_at(forecast, duration, every=8.0)
+        evidence: list[float] = forecast.dump()["worth"]
+        return evidence[-1] - evidence[0]
+
+    assert believed(lambda: rng.lognormvariate(math.log(60.0), 0.4)) > 2.0
+    assert believed(lambda: rng.choice((30.0, 30.0, 240.0)) * rng.uniform(0.95, 1.05)) < -2.0
+
+
 @given(brackets)
 @settings(max_examples=40, deadline=None)
 def test_what_was_learned_can_be_kept(pairs: list[tuple[float, float]]) -> None:
@@ -80,6 +98,8 @@ def test_what_was_learned_can_be_kept(pairs: list[tuple[float, float]]) -> None:
         {},
         {"evidence": [], "seen": {}, "observed": 0},
         {"evidence": None, "seen": {}, "observed": 0},
+        {"worth": [0.0], "seen": {}},
+        {"worth": [0.0, 0.0, 0.0, math.inf], "seen": {}},
         {"seen": {"0": 1e9}},
         {"seen": {"9999": 1.0}},
         {"seen": {"0": "much"}},
