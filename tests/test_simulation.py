@@ -37,6 +37,8 @@ from llamagen_async.sandbox import (
 from llamagen_async.simulation import SimulatedTransport, VirtualTimeLoop, run, simulated_client
 from llamagen_async.transport import APIRequest
 
+pytestmark = pytest.mark.no_cover
+
 SEEDS = range(20)
 COUNTED: tuple[Algorithm, ...] = ("sliding", "fixed", "bucket")
 
@@ -132,6 +134,7 @@ def test_strict_spacing_is_found_out_however_the_server_says_it(retry_after: Any
     assert day.refused <= 12
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", range(100))
 def test_one_comic_alone_finishes(seed: int) -> None:
     """A hundred different comics on the paid plan with default settings: all of them finish."""
@@ -144,6 +147,7 @@ def test_one_comic_alone_finishes(seed: int) -> None:
     assert day.stats.total <= 25
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("latency", [(0.0, 0.0), (0.0, 2.0), (0.0, 20.0)])
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("algorithm", COUNTED)

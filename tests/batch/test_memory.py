@@ -14,6 +14,8 @@ from typing import Final
 import pytest
 from cli.support import environment
 
+pytestmark = pytest.mark.once
+
 STORIES: Final = int(os.environ.get("LLAMAGEN_STORIES", "50000"))
 IS_WHOLE: Final = STORIES > 50_000
 MOST: Final = 200 if IS_WHOLE else 80

@@ -113,6 +113,7 @@ async def with_cuts(program: Program, net: Network, journal: Path, cuts: list[in
     return first
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("program", [as_batch, as_orders])
 def test_a_cut_at_every_step(program: Program, tmp_path: Path) -> None:
     """Each step of a whole run is cut once; all stories end finished or uncertain, none twice."""
@@ -130,6 +131,7 @@ def test_a_cut_at_every_step(program: Program, tmp_path: Path) -> None:
     assert 3 <= uncertain < cut_at / 2
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("program", [as_batch, as_orders])
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())

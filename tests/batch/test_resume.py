@@ -619,6 +619,7 @@ def test_a_create_and_wait_that_is_cancelled_leaves_its_id_in_the_log(
 # --- long batches -------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_a_batch_of_a_thousand_takes_as_long_as_its_schedule(tmp_path: Path) -> None:
     """A journal on a disk costs no virtual time, and two requests a comic set the pace."""
     ten = Plan("ten", limits=RateLimit(10, per=60))

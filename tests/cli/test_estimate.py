@@ -78,6 +78,7 @@ async def taken(service: SandboxService, number: int, plan: str, *, quotas: bool
         return asyncio.get_running_loop().time() / said
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("plan", "number", "least", "most"),
     [

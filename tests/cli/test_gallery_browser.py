@@ -16,6 +16,8 @@ from llamagen_async.models import BatchState
 from llamagen_async.sandbox.drawing import draw_panel
 
 WIDE, NARROW = 1280, 360
+pytestmark = pytest.mark.once
+
 HTML: Final = (
     "A cat writes <script>document.title = 'taken over'</script> & <b>bold</b> "
     '<img src=x onerror="document.title=\'taken over\'"> "quotes" </h2></article>'

@@ -48,6 +48,7 @@ def own(server: dict[str, Any]) -> dict[str, str]:
     return {name: server["env"][name] for name in ("LLAMAGEN_QUOTA", "LLAMAGEN_SPEED")}
 
 
+@pytest.mark.once
 def test_fifteen_invocations_a_day_and_the_sixteenth_sends_nothing(tmp_path: Path) -> None:
     speed = 600
     with sandbox(tmp_path, "--speed", str(speed)) as server:

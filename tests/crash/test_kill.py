@@ -31,6 +31,7 @@ TROUBLE: Final = {
 """The server's faults: creates lost after they were accepted, 500, dropped checks, and so on."""
 
 
+@pytest.mark.once
 def test_a_batch_that_is_killed_again_and_again(tmp_path: Path) -> None:
     """All 20 are finished or reported uncertain; none is accepted twice; no file is broken."""
     kills, states = killed(tmp_path, KILLS)

@@ -105,6 +105,7 @@ def test_who_asks_first_is_served_first() -> None:
     assert run(main()) == list(range(20))
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("debug", [False, True])
 def test_waiters_with_cancellations_leave_nothing_behind(
     monkeypatch: pytest.MonkeyPatch, debug: bool

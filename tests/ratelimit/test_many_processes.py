@@ -32,6 +32,8 @@ from llamagen_async import Plan
 from llamagen_async.ratelimit import OnStoreFailure
 from llamagen_async.sandbox import PAID_KEY
 
+pytestmark = pytest.mark.once
+
 WORKERS: Final = 8
 COMICS: Final = 25
 """For each worker; a comic is two requests."""

@@ -159,6 +159,7 @@ def test_six_processes_keep_one_limit_and_share_it(tmp_path: Path) -> None:
     assert max(shares) <= 2 * min(shares) + 2, shares
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", [1, 2])
 def test_processes_that_are_killed_take_nothing_with_them(tmp_path: Path, seed: int) -> None:
     each, random_, path = 12, random.Random(seed), tmp_path / "quota.db"

@@ -407,6 +407,7 @@ def test_failed_reads_are_repeated() -> None:
 # --- without end --------------------------------------------------------------------------------
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("word", ["PROCESSING", "DREAMING", None])
 @pytest.mark.parametrize(("timeout", "most"), [(1_800.0, 100), (21_600.0, 250)])
 def test_a_comic_that_never_ends_is_not_looked_at_all_the_time(

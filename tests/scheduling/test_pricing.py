@@ -155,6 +155,7 @@ def test_a_kind_is_believed_once_enough_of_it_was_seen() -> None:
     assert forecasts.of(("animation",)) is forecasts.overall
 
 
+@pytest.mark.once
 def test_kinds_take_no_memory_for_ever() -> None:
     """A thousand kinds are not kept, and what they taught all is."""
     forecasts = Forecasts()
