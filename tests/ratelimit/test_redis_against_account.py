@@ -246,6 +246,7 @@ def test_the_script_and_the_class_never_differ(
     compare(redis_server, plan, speed, steps)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
 @pytest.mark.parametrize("seed", range(3))
 def test_nor_do_they_after_a_long_time(  # noqa: C901  # a list of operations, no more

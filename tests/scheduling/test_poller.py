@@ -426,6 +426,7 @@ def test_a_comic_that_never_ends_is_not_looked_at_all_the_time(
     assert timeout / 600 < len(network.checks) <= most
 
 
+@pytest.mark.no_cover
 def test_many_that_never_end_do_not_keep_one_from_being_created() -> None:
     """With ten comics that hang, a new one is still created in a window's time."""
     hanging = {f"s{n}" for n in range(10)}
