@@ -56,7 +56,7 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # Elsewhere, another pytest that starts meanwhile closes its parents to other users.
         env = {"COVERAGE_FILE": str(Path(folder, "coverage")), "PYTEST_DEBUG_TEMPROOT": folder}
         spread = ("--numprocesses=auto", "--dist=worksteal")  # the cores end together
