@@ -74,7 +74,8 @@ def tests(session: nox.Session) -> None:
 def crash(session: nox.Session) -> None:
     """Kill batches at 200 random instants, without and with faults; queue a million stories."""
     session.install(".[cli,sandbox]", *group("test"))
-    env = {"LLAMAGEN_KILLS": "200", "LLAMAGEN_STORIES": "1000000"}
+    most = {"LLAMAGEN_KILLS": "200", "LLAMAGEN_STORIES": "1000000"}
+    env = {name: os.environ.get(name, number) for name, number in most.items()}
     session.run(
         "pytest",
         "tests/crash",
