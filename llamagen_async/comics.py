@@ -101,12 +101,11 @@ class Comics:
         Raises:
             NotFoundError: There is no such comic.
         """
-        picked = {"page": page, "panel": panel}
-        params = {
-            name: str(whole_number(name, value, at_least=0))
-            for name, value in picked.items()
-            if value is not None
-        }
+        params: dict[str, str] = {}
+        if page is not None:
+            params["page"] = str(whole_number("page", page, at_least=0))
+        if panel is not None:
+            params["panel"] = str(whole_number("panel", panel, at_least=0))
         request = _status_request(id, params)
         name = f"{id}?{params}"
         return await self._operations().read(name, request, ComicGeneration.parse, whole=not params)

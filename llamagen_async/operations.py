@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import (
@@ -33,6 +33,7 @@ from llamagen_async.transport import (
     Transport,
     as_uncertain,
     retrying,
+    sent_again,
 )
 
 __all__ = ["Operations", "plan_for"]
@@ -164,18 +165,19 @@ class Operations:
     ) -> _G:
         """Return a generation as it stands now; failures are retried."""
         await self._know_plan()
-
-        async def fetch(slot: Slot) -> _G:
-            return await self._parsed(request, parse, slot)
-
-        async def read() -> Any:
-            return await self.poller.read(name, fetch, whole=whole)
-
-        read_on = retrying(
-            read, kind=RequestKind.STATUS, max_retries=self.max_retries, speed=self.clock.speed
+        fetch = partial(self._parsed, request, parse)
+        read = cast("Callable[..., Awaitable[_G]]", self.poller.read)
+        try:
+            return await read(name, fetch, whole=whole)
+        except LlamaGenError as error:
+            failed = error
+        return await sent_again(
+            failed,
+            partial(read, name, fetch, whole=whole),
+            kind=RequestKind.STATUS,
+            max_retries=self.max_retries,
+            speed=self.clock.speed,
         )
-        generation: _G = await read_on()
-        return generation
 
     async def wait(
         self,
@@ -201,10 +203,7 @@ class Operations:
             QuotaExhaustedError: No check can be sent within `timeout` seconds; it goes on.
         """
         await self._know_plan()
-
-        async def fetch(slot: Slot) -> _G:
-            return await self._parsed(request, parse, slot)
-
+        fetch = partial(self._parsed, request, parse)
         generation: Any = await self.poller.wait(id_, fetch, timeout=timeout, urgent=urgent)
         self._note.save_now_and_then()
         if not generation.succeeded:

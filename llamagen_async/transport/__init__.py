@@ -17,7 +17,7 @@ from llamagen_async.transport.message import (
     FormFile,
     Transport,
 )
-from llamagen_async.transport.retries import as_uncertain, is_retriable, retrying
+from llamagen_async.transport.retries import as_uncertain, is_retriable, retrying, sent_again
 
 __all__ = [
     "APIRequest",
@@ -34,4 +34,5 @@ __all__ = [
     "normalize_base_url",
     "parse_retry_after",
     "retrying",
+    "sent_again",
 ]

@@ -6,6 +6,7 @@ connection was made; in every other case it counts as sent. Nothing here does I/
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Final
 
 import aiohttp
@@ -38,9 +39,9 @@ class OneAttempt:
     def __init__(self) -> None:
         self._used = False
 
-    async def __call__(
+    def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
+    ) -> Awaitable[aiohttp.ClientResponse]:
         """Pass the first attempt on and refuse the second.
 
         Raises:
@@ -49,7 +50,7 @@ class OneAttempt:
         if self._used:
             raise SecondAttemptError
         self._used = True
-        return await handler(request)
+        return handler(request)
 
 
 def connection_error(error: BaseException, where: str) -> APIConnectionError:
