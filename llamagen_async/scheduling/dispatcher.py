@@ -1,8 +1,9 @@
 """The dispatcher: the one place that decides what is sent when a slot is free.
 
 It asks the policy, takes a slot, asks again (the wait may have been long) and sends. Requests
-run in tasks of their own, so that a caller who is cancelled neither loses a slot nor an id. The
-task that decides lives only while there is something to decide.
+run in tasks of their own, so that a caller who is cancelled neither loses a slot nor an id. Only
+what neither counts nor costs anything is sent by its caller: there is nothing to decide, and
+nothing to lose. The task that decides lives only while there is something to decide.
 """
 
 from __future__ import annotations
@@ -117,6 +118,9 @@ class Dispatcher:
         self._on_request = on_request
         self._queue = JobQueue()
         self._sending: dict[asyncio.Task[None], tuple[Job, Slot]] = {}
+        self._readers: set[asyncio.Task[Any]] = set()
+        """Callers who are just sending a read themselves."""
+        self._no_readers = asyncio.Event()
         self._closed = False
         self._patience = Patience(limiter, self._queue, self._count_running, clock, listener)
         self._chooser = Chooser(limiter.plan, self._queue, watches, self._patience, clock)
@@ -143,7 +147,8 @@ class Dispatcher:
     ) -> Any:
         """Send a request when its turn has come, and return what `call` returns.
 
-        A request that a rate limit refused goes back to its place in the queue.
+        A request that a rate limit refused goes back to its place in the queue. A read that does
+        not count leaves at once, and ends if the caller is cancelled; all others go on.
 
         Args:
             kind: What the request does.
@@ -165,13 +170,24 @@ class Dispatcher:
         """
         if self._closed:
             raise ClientClosedError("the client is closed; nothing was sent")
-        if not wait_for_quota and (error := await self._patience.quota_error(kind)):
+        since = self._clock.now()
+        metered = self._limiter.plan.meters(kind)
+        refusals = 0
+        if not (metered or kind.is_billed or prepare):
+            try:
+                return await self._read_here(kind, call, since)
+            except RateLimitError:
+                if self._closed:
+                    raise
+                self.stats.retries += 1
+                refusals = 1  # it goes on as those do that were refused
+        elif metered and not wait_for_quota and (error := await self._patience.quota_error(kind)):
             raise error
         job = Job(
             kind=kind,
             call=call,
             future=asyncio.get_running_loop().create_future(),
-            since=self._clock.now(),
+            since=since,
             urgent=urgent,
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
@@ -179,13 +195,15 @@ class Dispatcher:
             retract=retract,
             orphaned=orphaned,
             lost=lost,
+            refusals=refusals,
         )
-        if self._limiter.plan.meters(kind):
+        if metered or refusals:
             self._queue.push(job)
             job.future.add_done_callback(lambda _: self.wake())
             if urgent and kind.is_billed:
                 self._chooser.arrivals.note(job.since)
-            self._patience.tell_newcomer(job)
+            if metered:
+                self._patience.tell_newcomer(job)
             self.wake()
         else:
             self._launch(job, await self._limiter.acquire(kind))
@@ -209,8 +227,12 @@ class Dispatcher:
         for task, (job, _) in self._sending.items():
             if not job.kind.is_billed:
                 task.cancel()
+        for reader in self._readers:
+            reader.cancel()  # which is taken back there
         if self._sending:
             await asyncio.wait(self._sending, timeout=grace)
+        if self._readers:
+            await self._clock.wait(self._no_readers, grace * self._clock.speed)
         left = list(self._sending.values())
         tasks = [*self._sending, *(lane.task for lane in self._lanes if lane.task)]
         for task in tasks:
@@ -302,42 +324,84 @@ class Dispatcher:
             return
         self.stats.sent[job.kind] += 1
         sent_at = self._clock.now()
-        outcome = "failed"
+        account = partial(self._account, job.kind, slot, since=job.since, sent_at=sent_at)
+        failure: Exception | None = None
+        # Whoever waits for the answer does not wait for a store that may be slow: told first.
         try:
             result = await job.call(slot)
-        except RateLimitError as error:
-            outcome = "refused"
-            self.stats.refused += 1
-            await slot.commit(refused=True, retry_after=error.retry_after)
-            self._refused(job, error)
-        except APIConnectionError as error:
-            job.fail(error)
-            if error.request_sent:
-                await slot.commit()
-            else:
-                self.stats.sent[job.kind] -= 1
-                outcome = "not sent"
-                await slot.give_back()
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             job.fail(_interrupted(job))
-            await slot.commit()
+            await account(error)
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
-            job.fail(error)
-            await slot.commit()
+            failure = error
+            if not isinstance(error, RateLimitError):
+                job.fail(error)
         else:
-            outcome = "answered"
             job.answered = True
             job.succeed(result)
-            await slot.commit()
-        finally:
-            self._report(job, outcome, sent_at)
+        await account(failure)
+        if isinstance(failure, RateLimitError):
+            self._refused(job, failure)
 
-    def _report(self, job: Job, outcome: str, sent_at: float) -> None:
-        if self._on_request is None:
-            return
-        now = self._clock.now()
-        report = RequestReport(job.kind, outcome, sent_at - job.since, now - sent_at)
+    async def _read_here(
+        self, kind: RequestKind, call: Callable[[Slot], Awaitable[Any]], now: float
+    ) -> Any:
+        """Send a read that does not count in its caller's task, and return the answer.
+
+        Who is cancelled gives it up. Closing cancels the task, too, which is taken back here.
+        """
+        slot = await self._limiter.acquire(kind)  # at once
+        reader = asyncio.current_task()
+        assert reader is not None
+        cancelled = reader.cancelling()
+        self._readers.add(reader)
+        self.stats.sent[kind] += 1
+        try:
+            answer = await call(slot)
+        except (Exception, asyncio.CancelledError) as error:
+            await self._account(kind, slot, error, since=now, sent_at=now)
+            only_by_closing = self._closed and reader.uncancel() <= cancelled
+            if only_by_closing and isinstance(error, asyncio.CancelledError):
+                raise ClientClosedError("the client was closed before the answer came") from None
+            raise
+        else:
+            await self._account(kind, slot, None, since=now, sent_at=now)
+            return answer
+        finally:
+            self._readers.discard(reader)
+            if self._closed and not self._readers:
+                self._no_readers.set()
+
+    async def _account(
+        self,
+        kind: RequestKind,
+        slot: Slot,
+        failure: BaseException | None,
+        *,
+        since: float,
+        sent_at: float,
+    ) -> None:
+        """Count one request that has ended, tell its slot and report it."""
+        outcome = "answered" if failure is None else "failed"
+        try:
+            if isinstance(failure, RateLimitError):
+                outcome = "refused"
+                self.stats.refused += 1
+                await slot.commit(refused=True, retry_after=failure.retry_after)
+            elif isinstance(failure, APIConnectionError) and not failure.request_sent:
+                outcome = "not sent"
+                self.stats.sent[kind] -= 1
+                await slot.give_back()
+            else:
+                await slot.commit()
+        finally:
+            if self._on_request is not None:
+                now = self._clock.now()
+                self._report(RequestReport(kind, outcome, sent_at - since, now - sent_at))
+
+    def _report(self, report: RequestReport) -> None:
+        assert self._on_request is not None
         try:
             self._on_request(report)
         except Exception:

@@ -30,8 +30,9 @@ from llamagen_async import (
     SubmissionUncertainError,
 )
 from llamagen_async.plans import DAY, MINUTE
-from llamagen_async.ratelimit import Limiter
+from llamagen_async.ratelimit import Limiter, Slot
 from llamagen_async.sandbox import DEMO_KEY, SandboxService
+from llamagen_async.scheduling import RequestReport
 from llamagen_async.simulation import run
 from scheduling.scripted import Network, Sent, left_over, minute, now
 
@@ -231,6 +232,286 @@ def test_a_queue_of_cancelled_callers_is_not_waited_for() -> None:
             assert not left_over()
 
     run(main())
+
+
+# --- reads that do not count, which their caller sends ------------------------------------------
+
+
+def uncounted(network: Network, reports: list[RequestReport]) -> LlamaGenClient:
+    """A client of a plan that counts creates only, and its reports."""
+    return LlamaGenClient(
+        network.key,
+        plan=CREATES_ONLY,
+        base_url=f"https://uncounted-{id(network)}.invalid",
+        transport=network,
+        on_request=reports.append,
+    )
+
+
+def told(reports: list[RequestReport]) -> list[tuple[str, str]]:
+    return [(report.kind.value, report.outcome) for report in reports]
+
+
+async def known_comic(client: LlamaGenClient, reports: list[RequestReport]) -> str:
+    comic = await client.comics.create("known")
+    reports.clear()
+    return comic.id
+
+
+def test_an_uncounted_read_needs_no_task_and_no_slot() -> None:
+    """Nothing runs beside its caller, and what it did is counted and reported."""
+    network = network_of(CREATES_ONLY, latency=2.0)
+    reports: list[RequestReport] = []
+
+    async def main() -> None:
+        async with uncounted(network, reports) as client:
+            id_ = await known_comic(client, reports)
+            reading = asyncio.create_task(client.comics.get(id_))
+            await asyncio.sleep(1)
+            assert left_over() == {reading}
+            assert (await client.limits()).in_flight == 0
+            assert (await reading).id == id_
+            assert client.stats().requests == {"create": 1, "status": 1}
+        (report,) = reports
+        assert (report.outcome, report.waited) == ("answered", 0.0)
+        assert report.took == pytest.approx(2.0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("ticks", [*range(4), None])
+def test_a_cancelled_uncounted_read_ends_at_once_and_is_accounted_for(ticks: int | None) -> None:
+    """It leaves no task and no request behind; if it had left, it is counted and reported."""
+    network = network_of(CREATES_ONLY, latency=2.0)
+    reports: list[RequestReport] = []
+
+    async def main() -> None:
+        async with uncounted(network, reports) as client:
+            id_ = await known_comic(client, reports)
+            reading = asyncio.create_task(client.comics.get(id_))
+            if ticks is None:
+                await asyncio.sleep(1)
+            for _ in range(ticks or 0):
+                await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.wait([reading])
+            assert reading.cancelled()
+            assert not left_over()
+            sent = len(network.checks)
+            assert sent == (ticks != 0)
+            assert client.stats().requests.get("status", 0) == sent
+            assert told(reports) == [("status", "failed")] * sent
+            limits = await client.limits()
+            assert (limits.in_flight, limits.windows[0].used) == (0, 1)
+            assert (await client.comics.get(id_)).id == id_
+
+    run(main())
+
+
+def test_closing_ends_an_uncounted_read_but_not_its_caller() -> None:
+    """Who reads is told that the client was closed, and is not cancelled by it."""
+    network = network_of(CREATES_ONLY, latency=2.0)
+    reports: list[RequestReport] = []
+    went_on: list[int] = []
+
+    async def main() -> None:
+        client = uncounted(network, reports)
+        id_ = await known_comic(client, reports)
+
+        async def read() -> None:
+            with pytest.raises(ClientClosedError, match="before the answer came"):
+                await client.comics.get(id_)
+            await asyncio.sleep(1)
+            current = asyncio.current_task()
+            assert current is not None
+            went_on.append(current.cancelling())
+
+        reading = [asyncio.create_task(read()) for _ in range(3)]
+        await asyncio.sleep(1)
+        before = now()
+        await client.aclose()
+        assert now() == before
+        assert told(reports) == [("status", "failed")] * 3
+        assert network.closed == 1
+        await asyncio.gather(*reading)
+        assert client.stats().requests == {"create": 1, "status": 3}
+        assert not left_over()
+
+    run(main())
+    assert went_on == [0, 0, 0]
+
+
+@pytest.mark.parametrize("first", ["caller", "client"])
+def test_who_is_cancelled_while_the_client_closes_stays_cancelled(first: str) -> None:
+    """Closing takes back its own cancellation of an uncounted read, and not another one."""
+    network = network_of(CREATES_ONLY, latency=2.0)
+
+    async def main() -> None:
+        client = uncounted(network, [])
+        id_ = (await client.comics.create("known")).id
+        reading = asyncio.create_task(client.comics.get(id_))
+        await asyncio.sleep(1)
+        if first == "caller":
+            reading.cancel()
+        closing = asyncio.create_task(client.aclose())
+        await asyncio.sleep(0)
+        if first == "client":
+            reading.cancel()
+        await asyncio.wait([reading, closing])
+        assert reading.cancelled()
+        assert not left_over()
+
+    run(main())
+
+
+def test_a_read_on_behalf_of_one_who_was_cancelled_is_ended_by_closing() -> None:
+    """Somebody who reads while cleaning up has been cancelled before, and stays so."""
+    network = network_of(CREATES_ONLY, latency=2.0)
+
+    async def main() -> None:
+        client = uncounted(network, [])
+        id_ = (await client.comics.create("known")).id
+        cleaned_up = False
+
+        async def clean_up() -> None:
+            nonlocal cleaned_up
+            try:
+                await asyncio.sleep(60)
+            finally:
+                with pytest.raises(ClientClosedError):
+                    await client.comics.get(id_)
+                cleaned_up = True
+
+        cleaning = asyncio.create_task(clean_up())
+        await asyncio.sleep(1)
+        cleaning.cancel()
+        await asyncio.sleep(1)
+        await client.aclose()
+        await asyncio.wait([cleaning])
+        assert cleaned_up
+        assert cleaning.cancelled()
+        assert cleaning.cancelling() == 1
+
+    run(main())
+
+
+def test_closing_takes_its_cancellation_back_whatever_becomes_of_it() -> None:
+    """Time that runs out while the client closes leaves the caller as it was."""
+    network = network_of(CREATES_ONLY)
+    left: list[int] = []
+
+    async def main() -> None:
+        client = network.client(CREATES_ONLY, max_retries=0)
+
+        async def late(_slot: Slot) -> ComicGeneration:
+            try:
+                return await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                raise APIConnectionError("no complete answer in the time allowed") from None
+
+        async def read() -> None:
+            dispatcher = client._open().poller.dispatcher
+            with pytest.raises(APIConnectionError):
+                await dispatcher.submit(RequestKind.STATUS, late)
+            current = asyncio.current_task()
+            assert current is not None
+            left.append(current.cancelling())
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(1)
+        await client.aclose()
+        await reading
+
+    run(main())
+    assert left == [0]
+
+
+def test_a_refused_uncounted_read_goes_on_in_the_queue() -> None:
+    """Its refusals count as those of any other request, and end in the same way."""
+    network = network_of(
+        CREATES_ONLY,
+        before=lambda sent: (
+            refusal(1.0) if sent.kind is RequestKind.STATUS and sent.n < 3 else None
+        ),
+    )
+    reports: list[RequestReport] = []
+
+    async def main() -> None:
+        async with uncounted(network, reports) as client:
+            id_ = await known_comic(client, reports)
+            assert (await client.comics.get(id_)).id == id_
+            assert told(reports) == [("status", "refused")] * 3 + [("status", "answered")]
+            stats = client.stats()
+            assert (stats.refused, stats.retries) == (3, 3)
+            assert stats.requests == {"create": 1, "status": 4}
+            await asyncio.sleep(0)
+            assert not left_over()
+
+    run(main())
+
+
+def test_an_uncounted_read_that_is_refused_for_ever_is_given_up() -> None:
+    """After nine refusals in a row the caller is told."""
+    network = network_of(
+        CREATES_ONLY,
+        before=lambda sent: refusal(1.0) if sent.kind is RequestKind.STATUS else None,
+    )
+
+    async def main() -> None:
+        async with network.client(CREATES_ONLY) as client:
+            id_ = (await client.comics.create("known")).id
+            with pytest.raises(RateLimitError):
+                await client.comics.get(id_)
+            assert client.stats().retries == 8
+        assert len(network.checks) == 9
+        assert not left_over()
+
+    run(main())
+
+
+def test_a_lost_uncounted_read_is_repeated_and_what_was_not_sent_is_not_counted() -> None:
+    """It is retried as every read is."""
+    losses = [APIConnectionError("no connection", request_sent=False), ServerError(500, None, "x")]
+    network = network_of(
+        CREATES_ONLY,
+        before=lambda sent: (
+            losses[sent.n] if sent.kind is RequestKind.STATUS and sent.n < len(losses) else None
+        ),
+    )
+    reports: list[RequestReport] = []
+
+    async def main() -> None:
+        async with uncounted(network, reports) as client:
+            id_ = await known_comic(client, reports)
+            assert (await client.comics.get(id_)).id == id_
+            assert [outcome for _, outcome in told(reports)] == ["not sent", "failed", "answered"]
+            assert client.stats().requests == {"create": 1, "status": 2}
+
+    run(main())
+
+
+def test_an_uncounted_create_goes_on_when_its_caller_is_cancelled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What is billed is never in its caller's hands, whether it counts or not."""
+    plan = Plan("checks", limits=RateLimit(2, per=MINUTE), metered={"status"})
+    network = network_of(plan, latency=4.0)
+
+    async def main() -> None:
+        async with network.client(plan) as client:
+            gone = asyncio.create_task(client.comics.create("gone"))
+            await asyncio.sleep(1)
+            gone.cancel()
+            await asyncio.wait([gone])
+            await asyncio.sleep(9)
+            assert client.stats().requests == {"create": 1}
+            assert not left_over()
+        assert network.accepted == 1
+
+    with caplog.at_level(logging.WARNING, "llamagen_async"):
+        run(main())
+    (record,) = caplog.records
+    assert accepted_id(network, "gone") in record.getMessage()
 
 
 # --- refused ------------------------------------------------------------------------------------
