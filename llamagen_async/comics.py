@@ -334,5 +334,6 @@ def _kind(request: ComicRequest) -> tuple[str, ...]:
 def _status_request(id_: object, params: Mapping[str, str] | None = None) -> APIRequest:
     if not isinstance(id_, str) or not id_.strip() or id_ in (".", ".."):
         raise InvalidRequestError("id", id_, "the id of a generation")
-    path = f"{_PATH}/{quote(id_, safe='')}"
-    return APIRequest(RequestKind.STATUS, "GET", path, params=params or None)
+    # Most ids are words, which stay as they are.
+    quoted = id_ if id_.isascii() and id_.isidentifier() else quote(id_, safe="")
+    return APIRequest(RequestKind.STATUS, "GET", f"{_PATH}/{quoted}", params=params or None)

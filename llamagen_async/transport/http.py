@@ -121,9 +121,10 @@ class HTTPTransport:
         try:
             # `encoded`: it was percent-encoded by whoever made it, and stays so. Host and port are
             # not parsed again.
-            async with session.request(
+            url = self._root.with_path(self._root.raw_path + request.path, encoded=True)
+            async with await session.request(
                 request.method,
-                self._root.with_path(self._root.raw_path + request.path, encoded=True),
+                url,
                 params=request.params,
                 data=data,
                 headers=self._headers if request.json is None else self._json_headers,
