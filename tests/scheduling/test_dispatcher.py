@@ -395,6 +395,35 @@ def test_a_read_on_behalf_of_one_who_was_cancelled_is_ended_by_closing() -> None
     run(main())
 
 
+@pytest.mark.parametrize("ending", ["cancelled", "closed"])
+def test_an_uncounted_read_that_has_not_left_yet_costs_nothing(ending: str) -> None:
+    """One that is ended in the same moment in which it was asked for is not sent or counted."""
+    network = network_of(CREATES_ONLY, latency=2.0)
+    reports: list[RequestReport] = []
+
+    async def main() -> None:
+        client = uncounted(network, reports)
+        id_ = await known_comic(client, reports)
+        first = asyncio.create_task(client.comics.get(id_))
+        await asyncio.sleep(1)
+        second = asyncio.create_task(client.comics.get(id_))
+        await asyncio.sleep(0)  # it lets others go first
+        if ending == "cancelled":
+            second.cancel()
+            await first
+        await client.aclose()
+        await asyncio.wait([first, second])
+        if ending == "cancelled":
+            assert second.cancelled()
+        else:
+            assert isinstance(second.exception(), ClientClosedError)
+        assert len(network.checks) == len(reports) == 1
+        assert client.stats().requests == {"create": 1, "status": 1}
+        assert not left_over()
+
+    run(main())
+
+
 def test_closing_takes_its_cancellation_back_whatever_becomes_of_it() -> None:
     """Time that runs out while the client closes leaves the caller as it was."""
     network = network_of(CREATES_ONLY)
@@ -403,9 +432,9 @@ def test_closing_takes_its_cancellation_back_whatever_becomes_of_it() -> None:
     async def main() -> None:
         client = network.client(CREATES_ONLY, max_retries=0)
 
-        async def late(_slot: Slot) -> ComicGeneration:
+        async def late(_slot: Slot) -> None:
             try:
-                return await asyncio.get_running_loop().create_future()
+                await asyncio.Event().wait()
             except asyncio.CancelledError:
                 raise APIConnectionError("no complete answer in the time allowed") from None
 
