@@ -181,6 +181,16 @@ class FailoverLedger:
         """Return what is known now."""
         return await self._either(self._store.snapshot, lambda local: local.snapshot())
 
+    async def paused(self) -> bool:
+        """Tell whether a refusal holds everyone now; only as far as known if the store is away."""
+        if self._local is not None:
+            return await self._local.paused()
+        try:
+            return await self._store.paused()
+        except StoreError as error:
+            _logger.debug("it is not known whether there is a pause: %s", error)
+            return False
+
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` when a slot may be free earlier than was said."""
         return self._store.subscribe(changed)

@@ -163,6 +163,14 @@ class Ledger(Protocol):
         """Return what is known now."""
         ...
 
+    async def paused(self) -> bool:
+        """Tell whether a refusal holds everyone now, whoever met it.
+
+        For who got a slot some time before it may be used. It costs no round trip where a store
+        can do without.
+        """
+        ...
+
     def change_plan(self, plan: Plan) -> None:
         """Count the windows of another plan from now on, with what was spent so far."""
         ...

@@ -5,6 +5,12 @@ shapes bursts: a plan with `burst=3` lets three requests leave back to back and 
 however many slots the window still has. A plan without `burst` has none: a bucket as wide as the
 window never waits where the ledger would not, except wrongly, for a token that a slot which was
 given back has used up.
+
+A slot may be got some time before it is used: a store gives it a few seconds before it is back, and
+the bucket spaces what leaves. If a request of anybody was refused meanwhile, the slot goes back and
+is asked for anew, behind those who wait already. So nobody leaves during a pause but who looked for
+it within the last tenth of a second of the server's clock, or while word of the refusal was on its
+way to the store and from there.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -38,6 +45,8 @@ __all__ = ["Limiter", "Slot"]
 _logger = logging.getLogger(__name__)
 _MOST_TOGETHER: Final = 32
 """Slots that are asked for at once, at most: none of them should be held for long unused."""
+_BRIEF: Final = 0.1
+"""Seconds of the server's clock in which a slot may be used without looking for a pause again."""
 _UNMETERED: Final = Grant(slot=0, granted_at=0.0, delay=0.0, took_last=False, quota_left=None)
 
 
@@ -123,6 +132,8 @@ class Limiter:
         self._waiting = 0
         self._ready: deque[tuple[Grant, float]] = deque()
         """Slots of those who are next in line, and when on the clock each may be used."""
+        self._told_at = -math.inf
+        """When on the clock the ledger was asked last: there was no pause if it gave slots then."""
         self._changed = asyncio.Event()
         self.blocked_until: float | None = None
         """When the first in line may leave, in seconds of the clock; `None` if nobody waits."""
@@ -201,17 +212,32 @@ class Limiter:
             answer.delay = max(0.0, at - self._clock.now())
         else:
             answer = await self._ask()
-        if isinstance(answer, Refusal) or answer.delay:
-            answer = await self._wait_for(answer, blocked)
+        while True:
+            if isinstance(answer, Refusal) or answer.delay:
+                answer = await self._wait_for(answer, blocked)
+            if await self._may_be_used(answer):
+                break
+            answer = await self._ask()
         self._quota_left = answer.quota_left
-        slot = Slot(self, answer)
-        if self._bucket is not None:
-            try:
+        return Slot(self, answer)
+
+    async def _may_be_used(self, grant: Grant) -> bool:
+        """Wait for a token, if there is a bucket; give the slot back if there is a pause then."""
+        try:
+            if self._bucket is not None:
                 await self._bucket.acquire()
-            except BaseException:
-                await slot.give_back()
-                raise
-        return slot
+            if self._clock.now() - self._told_at <= _BRIEF:
+                return True
+            if not await self.ledger.paused():
+                self._told_at = self._clock.now()
+                return True
+        except BaseException:
+            await self.ledger.give_back(grant)
+            raise
+        if self._ready:
+            self._return_unused(0)
+        await self.ledger.give_back(grant)
+        return False
 
     async def _ask(self) -> Grant | Refusal:
         """Ask for a slot, and in the same round trip for those who stand behind."""
@@ -219,11 +245,13 @@ class Limiter:
         # Memory makes no round trips. A token bucket lets one through at a time: slots for more
         # would be held unused.
         if number == 1 or self.memory is not None or self._bucket is not None:
-            return await self.ledger.reserve(self._ticket)
+            alone = await self.ledger.reserve(self._ticket)
+            self._told_at = self._clock.now()
+            return alone
         answer = await self.ledger.reserve_many(self._ticket, number)
+        now = self._told_at = self._clock.now()
         if isinstance(answer, Refusal):
             return answer
-        now = self._clock.now()
         self._ready.extend((grant, now + grant.delay) for grant in answer[1:])
         if len(answer) > self._waiting:
             self._return_unused(self._waiting - 1)

@@ -22,6 +22,12 @@ clients that are gone have sent earlier than an hour before.
 **The note** has a key of its own beside the account's, and travels over a connection of its own:
 it is asked for so rarely that it should not stand in anybody's way.
 
+**Pauses.** Who is refused begins a pause in the account, and the script publishes it. A client that
+was given a slot some seconds before it may be used subscribes to that, over a connection of its
+own, and from then on knows without asking whether everyone has to wait meanwhile. As long as there
+is no such connection, or if this user must not listen, the account is asked. A connection that has
+died without anybody noticing is found out within twenty seconds.
+
 **Failure.** An operation ends within `timeout`, with an answer or with `StoreError`. A commit, a
 give-back or a leave that failed is delivered with the next operation: don't repeat it. So is the
 revocation of a reserve that was sent and had no answer, so that its slot is not lost.
@@ -30,8 +36,10 @@ revocation of a reserve that was sent and had no answer, so that its slot is not
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.resources
 import itertools
+import math
 import secrets
 import struct
 from collections.abc import Callable, Sequence
@@ -48,8 +56,10 @@ from llamagen_async.ratelimit.ledger import (
     Refusal,
     fits,
 )
-from llamagen_async.ratelimit.redis_courier import Courier, Notes, steady_time
+from llamagen_async.ratelimit.redis_courier import Courier, steady_time
 from llamagen_async.ratelimit.redis_link import RedisLink
+from llamagen_async.ratelimit.redis_listener import Listener
+from llamagen_async.ratelimit.redis_notes import Notes
 
 __all__ = ["RedisLedger"]
 
@@ -111,15 +121,21 @@ class RedisLedger:
         grace = max(_GRACE, _REAL_GRACE * speed) if grace is None else grace
         self._durations = {"lease": lease, "ahead": ahead, "grace": grace}
         self._notes = Notes(speed)
-        key = f"{self._link.prefix or prefix}llamagen:{name}"
-        self._note_key = f"{key}:note".encode()
+        key = f"{self._link.prefix or prefix}llamagen:{name}".encode()
+        self._listener = Listener(self._link, key, self._hear)
+        self._steady = steady or now or steady_time
+        self._paused_until = -math.inf
+        """Until when a pause lasts that was heard of, by the steady clock."""
+        self._heard_since: object | None = None
+        """The subscription by which all later ones are heard of."""
+        self._note_key = b"%b:note" % key
         self._courier = Courier(
             self._link,
             key,
             self._notes,
             timeout=timeout,
             freed=self._notify,
-            steady=steady or now or steady_time,
+            steady=self._steady,
             now=now,
         )
         self._client = secrets.token_hex(4)
@@ -229,6 +245,17 @@ class RedisLedger:
             in_flight=held,
         )
 
+    async def paused(self) -> bool:
+        """Tell whether a refusal holds everyone now: Redis has said so, or is asked."""
+        since = self._listener.since
+        if since is None or since is not self._heard_since:
+            self._listener.start()
+            # What was published before, nobody may have heard.
+            left = (await self.snapshot()).paused_for / self._speed
+            self._paused_until = max(self._paused_until, self._steady() + left)
+            self._heard_since = since
+        return self._steady() < self._paused_until
+
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` when a slot or a place in the line was given up by this ledger.
 
@@ -258,7 +285,8 @@ class RedisLedger:
             await self._courier.ask_aside(b"SET", self._note_key, note, b"EX", _NOTE_KEPT)
 
     async def aclose(self) -> None:
-        """Finish what was begun and close the connection. What was counted stays counted."""
+        """Finish what was begun and close the connections. What was counted stays counted."""
+        await self._listener.aclose()
         await self._courier.aclose()
 
     def _refusal(self, now: float, answer: list[Any]) -> Refusal:
@@ -269,6 +297,12 @@ class RedisLedger:
         elif index:
             limit = self._plan.limits[index - 1]
         return Refusal(max(0.0, at - now), limit)
+
+    def _hear(self, message: bytes) -> None:
+        """Take note of a pause that somebody's refusal has begun a moment ago."""
+        with contextlib.suppress(ValueError):
+            until = self._steady() + float(message) / self._speed
+            self._paused_until = max(self._paused_until, until)
 
     def _notify(self) -> None:
         for changed in self._listeners:

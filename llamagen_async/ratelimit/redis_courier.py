@@ -1,18 +1,16 @@
-"""Carries a ledger's operations to the store, several in one call, and remembers what it must.
+"""Carries a ledger's operations to the store, several in one call.
 
 An operation is a verb of `reserve.lua` and its arguments. Whoever asks for one waits for its
-answer only: the courier, a task that lives as long as there is something to carry, delivers it
-even if that wait is cancelled. Operations are done in the order in which they were asked for. What
-nobody waits for and nothing depends on waits a moment for something to travel with.
+answer only: the courier delivers it even if that wait is cancelled. Operations are done in the
+order in which they were asked for. What nobody waits for and nothing depends on waits a moment for
+something to travel with.
+
+A task carries them, one call after another, for as long as there is something to carry.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import math
-import secrets
-import struct
 import sys
 import time
 from collections import deque
@@ -22,27 +20,22 @@ from typing import Any, Final
 import attrs
 
 from llamagen_async.errors import ClientClosedError
-from llamagen_async.plans import HOUR
 from llamagen_async.ratelimit.ledger import StoreError
 from llamagen_async.ratelimit.redis_link import DroppedError, RedisLink
+from llamagen_async.ratelimit.redis_notes import Notes
 
-__all__ = ["Courier", "Notes"]
+__all__ = ["Courier", "steady_time"]
 
-_TOLERANCE: Final = 0.5
-"""Real seconds by which the server's clock may seem to be ahead: an answer can be that slow."""
-_DRIFT: Final = 0.01
-"""By how much the clocks of two machines may differ in speed."""
 _MOMENT: Final = 0.002
 """Real seconds that an operation waits to be carried together with something else."""
+_EARLY: Final = 0.02
+"""By which part of its time an operation may be given up too early."""
 _MOST_AT_ONCE: Final = 64
 """Operations in one call: the script must not block the server for long."""
 _MOST_UNDELIVERED: Final = 1024
 """Operations kept for when the store is back; beyond that, slots come back with their lease."""
 _ALWAYS_DELIVERED: Final = frozenset({"commit", "give_back", "leave", "revoke"})
 _FREEING: Final = frozenset({"give_back", "leave", "revoke"})
-
-_HEADER: Final = struct.Struct("<5d")
-_encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 _Answer = tuple[float, Any]
 """The ledger's time, and what the script says."""
@@ -65,117 +58,12 @@ class _Operation:
     """`None` if nobody waits for it."""
 
 
-class Notes:
-    """What a client knows of the account without the store. Does no I/O and reads no clock.
-
-    Args:
-        speed: Seconds of the ledger's clock in a real second.
-    """
-
-    def __init__(self, speed: float) -> None:
-        self.longest = 0.0
-        """Seconds of the ledger's clock for which a request counts."""
-        self.kept = 0.0
-        """Real seconds after which an unused account expires."""
-        self._speed = speed
-        self._generation = 0
-        """Which state this client has seen last; 0 is none."""
-        self._restores = False
-        """Whether that state has yet to learn what is known here."""
-        self._seen: tuple[float, float] | None = None
-        """The ledger's time in the last answer, and the steady time at which it was asked for."""
-        self._held: dict[int, str] = {}
-        """The slots of this client's requests on their way, and the nonce of each."""
-        self._spent: deque[float] = deque()
-        """When its other requests were answered, for windows of more than an hour."""
-
-    def message(
-        self, calls: list[dict[str, Any]], asked_at: float, time: float | None
-    ) -> tuple[bytes, bytes]:
-        """Return what to send at the steady time `asked_at` for `calls` to be done.
-
-        Args:
-            calls: The operations.
-            asked_at: The steady time.
-            time: For tests: what the server's clock shows.
-        """
-        expected = latest = math.inf
-        if self._seen is not None:
-            expected, tolerance, elapsed = self._expected(self._seen, asked_at)
-            latest = expected + tolerance
-            if elapsed > self.kept:
-                # The account may have expired by itself, and with it nothing that still counts.
-                self._generation, self._restores = 0, False
-                self._held.clear()
-                self._spent.clear()
-        if self._restores:
-            known = {"verb": "restore", "held": [*self._held.items()], "spent": [*self._spent]}
-            calls = [known, *calls]
-        fresh = 1 + secrets.randbits(51)
-        shown = math.nan if time is None else time
-        header = _HEADER.pack(self._generation, fresh, expected, latest, shown)
-        return header, _encode(calls).encode()
-
-    def answers(self, reply: bytes, asked_at: float) -> tuple[float, list[Any]] | None:
-        """Return the time and the answers to the calls of a message.
-
-        Returns:
-            `None` if they were not done, because the state has to be restored before: that is
-            what the next message does.
-
-        Raises:
-            ValueError: The reply is not one of the script.
-            TypeError: The same.
-        """
-        generation, now, answers = json.loads(reply.decode())
-        now = float(now)
-        was, self._generation = self._generation, generation
-        seen, self._seen = self._seen, (now, asked_at)
-        if was not in {0, generation}:
-            self._restores = True
-            if seen is not None:
-                expected, tolerance, _ = self._expected(seen, asked_at)
-                if abs(now - expected) > tolerance:
-                    # The new state's clock is another one.
-                    self._spent = deque(at + now - expected for at in self._spent)
-            return None
-        if self._restores:
-            self._restores = False
-            return now, answers[1:]
-        return now, answers
-
-    def note(self, call: dict[str, Any], now: float, answer: Any) -> None:
-        """Take note of what the script did."""
-        verb, spent = call["verb"], 0
-        if verb == "reserve" and answer[0][0]:
-            for grant in answer:
-                self._held[grant[2]] = call["nonce"]
-        elif verb == "revoke":
-            for slot in [slot for slot, nonce in self._held.items() if nonce == call["nonce"]]:
-                del self._held[slot]
-        elif verb in {"commit", "give_back"}:
-            self._held.pop(call["slot"], None)
-            spent = int(verb == "commit")
-        elif verb == "record":
-            spent = call["number"]
-        if self.longest > HOUR:
-            self._spent.extend([now] * spent)
-            while self._spent and self._spent[0] + self.longest <= now:
-                self._spent.popleft()
-
-    def _expected(self, seen: tuple[float, float], asked_at: float) -> tuple[float, float, float]:
-        """Return the ledger's time by the steady clock, its tolerance, the real seconds since."""
-        elapsed = max(0.0, asked_at - seen[1])
-        tolerance = (_TOLERANCE + _DRIFT * elapsed) * self._speed
-        return seen[0] + elapsed * self._speed, tolerance, elapsed
-
-
 class Courier:
     """Has a script do operations, in the event loop that first asks for one.
 
     Args:
         link: The connection, which only the courier uses.
-        key: The account's key.
+        key: The account's key, as bytes.
         notes: What this client knows of the account.
         timeout: Real seconds that an operation may take.
         freed: Is called when a slot or a place in the line was given up.
@@ -186,7 +74,7 @@ class Courier:
     def __init__(
         self,
         link: RedisLink,
-        key: str,
+        key: bytes,
         notes: Notes,
         *,
         timeout: float,
@@ -309,23 +197,28 @@ class Courier:
     def _wake(self) -> None:
         self._is_pressed = True
         if self._task is None:
-            self._task = self._bound().create_task(self._carry())
+            loop = self._bound()
+            self._task = loop.create_task(self._carry(loop))
 
-    async def _carry(self) -> None:
+    async def _carry(self, loop: asyncio.AbstractEventLoop) -> None:
         batch: list[_Operation] = []
         try:
-            while self._is_pressed:
-                waiting = self._undelivered or self._queue
-                while waiting and len(batch) < _MOST_AT_ONCE:
-                    batch.append(waiting.popleft())
-                    waiting = self._undelivered or self._queue
-                self._is_pressed = bool(waiting)
-                if batch:
-                    self._conclude(batch, *await self._delivered(batch))
-                batch = []
-                if not self._is_pressed:
-                    # Who has its answer now may ask for more at once: that saves a task.
-                    await asyncio.sleep(0)
+            async with asyncio.timeout(None) as limit:
+                while self._is_pressed:
+                    batch = self._next()
+                    if batch:
+                        due, was = self._due(batch, loop), limit.when()
+                        # Moving it costs something, and who is told a little early is not harmed.
+                        if was is None or not due - _EARLY * self._timeout < was <= due:
+                            limit.reschedule(due)
+                        self._conclude(batch, *await self._delivered(batch))
+                        batch = []
+                    if not self._is_pressed:
+                        # Who has its answer now may ask for more at once: that saves a task.
+                        await asyncio.sleep(0)
+        except TimeoutError:
+            if batch:
+                self._fail(batch, self._late())
         except StoreError as error:
             # Who stands behind them would wait as long for the same answer.
             self._fail(batch, error)
@@ -334,27 +227,40 @@ class Courier:
             self._fail(batch, None)
             raise
         finally:
-            self._task, self._is_pressed = None, False
+            self._task = None
+            if self._is_pressed:
+                # The time was over just when the answer was there: who has asked since has its own.
+                self._wake()
+
+    def _next(self) -> list[_Operation]:
+        batch: list[_Operation] = []
+        waiting = self._undelivered or self._queue
+        while waiting and len(batch) < _MOST_AT_ONCE:
+            batch.append(waiting.popleft())
+            waiting = self._undelivered or self._queue
+        self._is_pressed = bool(waiting)
+        return batch
+
+    def _due(self, batch: Sequence[_Operation], loop: asyncio.AbstractEventLoop) -> float:
+        """Return when on the event loop's clock a batch has failed."""
+        due = loop.time() + self._timeout
+        for operation in batch:
+            if operation.answer is not None and operation.deadline < due:
+                due = operation.deadline
+        return due
 
     async def _delivered(self, batch: Sequence[_Operation]) -> tuple[float, list[Any]]:
-        deadlines = [operation.deadline for operation in batch if operation.answer is not None]
-        latest = asyncio.get_running_loop().time() + self._timeout
-        try:
-            async with asyncio.timeout_at(min([*deadlines, latest])):
-                while True:
-                    is_new = await self._link.open()
-                    try:
-                        answers = await self._exchanged(batch)
-                    except DroppedError:
-                        # An old connection may have been idle for too long, or the server was
-                        # restarted.
-                        if is_new:
-                            raise
-                        continue
-                    if answers is not None:
-                        return answers
-        except TimeoutError:
-            raise self._late() from None
+        while True:
+            is_new = await self._link.open()
+            try:
+                answers = await self._exchanged(batch)
+            except DroppedError:
+                # An old connection may have been idle for too long, or the server was restarted.
+                if is_new:
+                    raise
+                continue
+            if answers is not None:
+                return answers
 
     async def _exchanged(self, batch: Sequence[_Operation]) -> tuple[float, list[Any]] | None:
         asked_at = self._steady()
@@ -372,11 +278,13 @@ class Courier:
         return StoreError(f"no answer from Redis at {self._link.where} within {self._timeout:g} s")
 
     def _conclude(self, batch: Sequence[_Operation], now: float, answers: Sequence[Any]) -> None:
+        frees = False
         for operation, answer in zip(batch, answers, strict=True):
             self._notes.note(operation.call, now, answer)
             if operation.answer is not None and not operation.answer.done():
                 operation.answer.set_result((now, answer))
-        if any(operation.call["verb"] in _FREEING for operation in batch):
+            frees = frees or operation.call["verb"] in _FREEING
+        if frees:
             self._freed()
 
     def _fail(self, batch: Sequence[_Operation], error: StoreError | None) -> None:
@@ -384,6 +292,7 @@ class Courier:
         failed = [*batch, *self._undelivered, *self._queue]
         self._undelivered.clear()
         self._queue.clear()
+        self._is_pressed = False
         for operation in failed:
             call, answer = operation.call, operation.answer
             if call["verb"] in _ALWAYS_DELIVERED:

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import importlib
 import re
+from collections.abc import AsyncIterator
 from typing import Any, Final, Protocol, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -27,6 +28,8 @@ _MOVED: Final = re.compile(r"^(?:MOVED )?\d+ (?P<host>\S*):(?P<port>\d+)$")
 """A node of a cluster that has not the key; newer versions of redis-py cut the first word."""
 _MOST_MOVES: Final = 3
 """How often in a row a cluster may name another node."""
+_FAREWELL: Final = 1.0
+"""Real seconds that closing a connection may take on which nothing is under way."""
 
 
 class DroppedError(StoreError):
@@ -43,7 +46,7 @@ class _Connection(Protocol):
     async def connect(self) -> None: ...
     async def disconnect(self, nowait: bool = False) -> None: ...  # noqa: FBT001, FBT002
     async def send_packed_command(self, command: bytes) -> None: ...
-    async def read_response(self) -> Any: ...
+    async def read_response(self, disable_decoding: bool = False) -> Any: ...  # noqa: FBT001, FBT002
 
 
 class RedisLink:
@@ -62,7 +65,7 @@ class RedisLink:
     def __init__(self, url: str, script: bytes) -> None:
         bare, self.prefix, self.where = _parsed(url)
         try:
-            redis = importlib.import_module("redis.asyncio")
+            self._redis = importlib.import_module("redis.asyncio")
             self._errors = importlib.import_module("redis.exceptions")
             no_retries = importlib.import_module("redis.asyncio.retry").Retry(
                 importlib.import_module("redis.backoff").NoBackoff(), 0
@@ -77,7 +80,7 @@ class RedisLink:
         self._connection: _Connection | None = None
         try:
             # Without timeouts and retries of its own, which would add up beyond the caller's.
-            self._pool: Any = redis.ConnectionPool.from_url(
+            self._pool: Any = self._redis.ConnectionPool.from_url(
                 bare,
                 protocol=2,
                 retry=no_retries,
@@ -112,7 +115,7 @@ class RedisLink:
                 await self._disconnect(connection)
         return True
 
-    async def evaluate(self, key: str, *arguments: bytes) -> bytes:
+    async def evaluate(self, key: bytes, *arguments: bytes) -> bytes:
         """Evaluate the script, on the node of a cluster that has `key`.
 
         Raises:
@@ -154,7 +157,7 @@ class RedisLink:
             try:
                 await connection.connect()
                 await connection.send_packed_command(_packed(*command))
-                return await connection.read_response()
+                return await connection.read_response(disable_decoding=True)
             except self._errors.ResponseError as error:
                 moved = _MOVED.search(str(error))
                 if moved is None:
@@ -168,6 +171,26 @@ class RedisLink:
                 await self._disconnect(connection)
         raise RefusedError(f"Redis at {self.where} does not know which node has the key")
 
+    @contextlib.asynccontextmanager
+    async def subscriber(self) -> AsyncIterator[Any]:
+        """Open redis-py's `PubSub`, which makes a connection of its own, any node's, when used."""
+        known = self._pool
+        pool = self._redis.ConnectionPool(known.connection_class, **known.connection_kwargs)
+        subscriber = self._redis.Redis(connection_pool=pool).pubsub()
+        try:
+            yield subscriber
+        finally:
+            with contextlib.suppress(TimeoutError, *self._failures):
+                async with asyncio.timeout(_FAREWELL):
+                    if subscriber.connection is not None:
+                        await self._disconnect(subscriber.connection)
+                    await subscriber.aclose()
+                    await pool.disconnect()
+
+    def explained(self, error: Exception) -> Exception:
+        """Return what to raise for an error of redis-py's, if it is one."""
+        return self._explained(error) if isinstance(error, self._failures) else error
+
     async def close(self, timeout: float) -> None:
         """Close the connection in good order, which takes `timeout` seconds at most."""
         connection, self._connection = self._connection, None
@@ -180,21 +203,21 @@ class RedisLink:
         """Let go of a connection whose event loop is gone."""
         self._connection = None
 
-    async def _evaluated(self, key: str, arguments: tuple[bytes, ...]) -> bytes:
+    async def _evaluated(self, key: bytes, arguments: tuple[bytes, ...]) -> bytes:
         connection, answered = self._connection, False
         assert connection is not None
         try:
             await connection.send_packed_command(
-                _packed(b"EVALSHA", self._sha, b"1", key.encode(), *arguments)
+                _packed(b"EVALSHA", self._sha, b"1", key, *arguments)
             )
             try:
-                reply = await connection.read_response()
+                reply = await connection.read_response(disable_decoding=True)
             except self._errors.NoScriptError:
                 # The server was restarted or its scripts were flushed: this stores it again.
                 await connection.send_packed_command(
-                    _packed(b"EVAL", self._script, b"1", key.encode(), *arguments)
+                    _packed(b"EVAL", self._script, b"1", key, *arguments)
                 )
-                reply = await connection.read_response()
+                reply = await connection.read_response(disable_decoding=True)
             answered = True
         except self._errors.ResponseError:
             answered = True

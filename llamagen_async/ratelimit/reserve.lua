@@ -4,7 +4,8 @@
 -- a test feeds the same operations to both and compares every answer. What is here and not there
 -- is what only a store shared by hosts needs: its clock, and finding out that it forgot.
 --
--- KEYS[1]  the account's key, the only one that is touched. It expires by itself.
+-- KEYS[1]  the account's key, the only one that is touched. It expires by itself. On a channel of
+--          the same name it is said how long a pause lasts from now, when a refusal was reported.
 -- ARGV[1]  doubles, the same in every call: lease, ahead, grace, speed, ttl (real milliseconds), and
 --          limit, per, aligned (0 or 1) of each window. All times and durations but the ttl are
 --          seconds of the ledger's clock.
@@ -16,24 +17,26 @@
 --          caller's: nothing was done then, and it has to restore first what it remembers.
 --
 -- Operations are JSON because cjson reads doubles exactly; it writes 14 digits of them only, hence
--- cmsgpack for the state and %.17g for the answer.
+-- cmsgpack for the state and %.17g for the answer. In the state `spent`, which may be long, is one
+-- string of doubles: it is handed on as it is, and only those that matter are ever looked at.
 --
 -- Nearly every call is a plain answer and a slot that is free. These are dealt with first and
 -- without any function: making the functions that everything else needs is a good part of what a
 -- call costs, and only who needs them pays for it.
 
-local FORMAT = 1
+local FORMAT = 2
 local HOUR, LONGEST_PAUSE, PATIENCE, MOST_PATIENCE = 3600, 60, 5, 160
+local LONGEST_LINE = 32 * 1024
 local QUICKEST_START = 0.002 -- real seconds in which no server is elected; to start takes 5 ms
 local floor, max, min, huge = math.floor, math.max, math.min, math.huge
-local concat, insert, format = table.concat, table.insert, string.format
+local concat, format, pack, unpacked = table.concat, string.format, struct.pack, struct.unpack
 
-local generation, fresh, expected, latest, time = struct.unpack('<ddddd', ARGV[2])
-local lease, ahead, grace, speed, ttl, place = struct.unpack('<ddddd', ARGV[1])
+local generation, fresh, expected, latest, time = unpacked('<ddddd', ARGV[2])
+local lease, ahead, grace, speed, ttl, place = unpacked('<ddddd', ARGV[1])
 local windows, rate, longest, fewest, longest_short = {}, nil, 0, huge, 0
 while place <= #ARGV[1] do
   local limit, per, aligned
-  limit, per, aligned, place = struct.unpack('<ddd', ARGV[1], place)
+  limit, per, aligned, place = unpacked('<ddd', ARGV[1], place)
   local window = {limit = limit, per = per, aligned = aligned == 1}
   windows[#windows + 1] = window
   if not rate or per < rate.per then rate = window end
@@ -50,7 +53,8 @@ if stored then
   local readable
   readable, state = pcall(cmsgpack.unpack, stored)
   if not readable or type(state) ~= 'table' or state.format ~= FORMAT
-    or type(state.held) ~= 'table' or type(state.spent) ~= 'table' or type(state.line) ~= 'table'
+    or type(state.held) ~= 'table' or type(state.spent) ~= 'string' or #state.spent % 8 > 0
+    or type(state.line) ~= 'table'
     or type(state.generation) ~= 'number' or type(state.born) ~= 'number'
     or type(state.last) ~= 'number' or type(state.shift) ~= 'number'
     or type(state.slot) ~= 'number' or type(state.pauses) ~= 'number'
@@ -62,7 +66,7 @@ local found = state ~= nil
 -- `burst` and `patience` are absent until a refusal has changed them.
 state = state or {
   format = FORMAT, generation = fresh, shift = 0, last = -huge, slot = fresh,
-  held = {}, spent = {}, line = {}, pauses = 0, accepted = 0,
+  held = {}, spent = '', line = {}, pauses = 0, accepted = 0,
 }
 
 local raw, is_test = time, time == time
@@ -115,7 +119,9 @@ local burst = min(state.burst or rate.limit, rate.limit)
 -- Whether a window may count as full because of what was lost.
 local lost = state.lost ~= nil and state.lost + longest_short > now
 
+local refused = false
 local operations, answers, done = cjson.decode(ARGV[3]), {}, 0
+local shown = format('%.17g', now)
 
 -- What is common, as long as there is room in every window, whatever has come back since: plain
 -- answers, and slots of which there is nothing to say.
@@ -130,26 +136,23 @@ while simple and done < #operations do
     for place = 1, #held do
       if held[place][1] == operation.slot then
         table.remove(held, place)
-        spent[#spent + 1] = now
+        spent = spent .. pack('<d', now)
         break
       end
     end
     if operation.granted_at >= pause_set_at then state.pauses = 0 end
     answers[done + 1] = 'null'
   elseif operation.verb == 'reserve' then
-    if spent[1] and spent[1] + longest <= now then
-      local gone, kept = 1, {}
-      while spent[gone + 1] and spent[gone + 1] + longest <= now do gone = gone + 1 end
-      for place = gone + 1, #spent do kept[place - gone] = spent[place] end
-      spent = kept
-    end
+    local gone = 0
+    while gone < #spent and unpacked('<d', spent, gone + 1) + longest <= now do gone = gone + 8 end
+    if gone > 0 then spent = spent:sub(gone + 1) end
     -- Of the last slot of a window there is something to say.
-    if #spent + #held + operation.number >= fewest then break end
+    if #spent / 8 + #held + operation.number >= fewest then break end
     local grants, slot = {}, state.slot
     for taken = 1, operation.number do
       slot = slot + 1
       held[#held + 1] = {slot, now + lease, operation.nonce}
-      grants[taken] = format('[true,%.17g,%.17g,false,null]', now, slot)
+      grants[taken] = format('[true,%s,%.17g,false,null]', shown, slot)
     end
     state.slot = slot
     answers[done + 1] = '[' .. concat(grants, ',') .. ']'
@@ -164,9 +167,17 @@ if welcome and done < #operations then
 
   -- The count, for everything else. The order of things, and of every sum, is that of account.py.
 
-  local function back_at(window, response)
-    if not window.aligned then return response + window.per end
-    return (floor((response + wall_offset) / window.per) + 1) * window.per - wall_offset
+  local function answered()
+    return #spent / 8
+  end
+
+  local function response(place)
+    return (unpacked('<d', spent, place * 8 - 7))
+  end
+
+  local function back_at(window, at)
+    if not window.aligned then return at + window.per end
+    return (floor((at + wall_offset) / window.per) + 1) * window.per - wall_offset
   end
 
   local function lost_until(window)
@@ -175,12 +186,12 @@ if welcome and done < #operations then
   end
 
   local function counted(window)
-    local low, high = 1, #spent + 1
+    local low, high = 1, answered() + 1
     while low < high do
       local middle = floor((low + high) / 2)
-      if back_at(window, spent[middle]) > now then high = middle else low = middle + 1 end
+      if back_at(window, response(middle)) > now then high = middle else low = middle + 1 end
     end
-    return #spent - low + 1 + #held
+    return answered() - low + 1 + #held
   end
 
   local function used(window)
@@ -188,19 +199,17 @@ if welcome and done < #operations then
     return lost_until(window) > now and max(number, window.limit) or number
   end
 
-  local function record(at)
-    local place = #spent + 1
-    while place > 1 and spent[place - 1] > at do place = place - 1 end
-    insert(spent, place, at)
+  local function record(at, number)
+    local before = answered()
+    while before > 0 and response(before) > at do before = before - 1 end
+    local times = pack('<d', at):rep(number)
+    spent = spent:sub(1, before * 8) .. times .. spent:sub(before * 8 + 1)
   end
 
   local function forget()
     local gone = 0
-    while spent[gone + 1] and spent[gone + 1] + longest <= now do gone = gone + 1 end
-    if gone == 0 then return end
-    local kept = {}
-    for place = gone + 1, #spent do kept[place - gone] = spent[place] end
-    spent = kept
+    while gone < answered() and response(gone + 1) + longest <= now do gone = gone + 1 end
+    if gone > 0 then spent = spent:sub(gone * 8 + 1) end
   end
 
   local function drop(entries, column, value)
@@ -227,7 +236,7 @@ if welcome and done < #operations then
   end
 
   local function settle()
-    while held[1] and held[1][2] <= now do record(table.remove(held, 1)[2]) end
+    while held[1] and held[1][2] <= now do record(table.remove(held, 1)[2], 1) end
     forget()
     for place = #line, 1, -1 do
       if line[place][2] <= now then table.remove(line, place) end
@@ -235,7 +244,7 @@ if welcome and done < #operations then
   end
 
   local function free_at(window, position)
-    local at, exact, known = now, true, #spent + #held
+    local at, exact, known = now, true, answered() + #held
     local turn, windows_later = known + position - window.limit, 0
     if turn >= known then
       -- It takes the slot of one who is before it in the line, a window after that one.
@@ -243,10 +252,10 @@ if welcome and done < #operations then
       turn = turn - windows_later * window.limit
       exact = false
     end
-    if turn >= #spent then
+    if turn >= answered() then
       at, exact = back_at(window, now), false
     elseif turn >= 0 then
-      at = max(now, back_at(window, spent[turn + 1]))
+      at = max(now, back_at(window, response(turn + 1)))
     end
     at = at + windows_later * window.per
     return max(at, lost_until(window)), exact
@@ -269,7 +278,7 @@ if welcome and done < #operations then
     local slot = state.slot + 1
     state.slot = slot
     held[#held + 1] = {slot, at + lease, nonce}
-    local took_last = (lost or #spent + #held >= rate.limit) and used(rate) >= rate.limit
+    local took_last = (lost or answered() + #held >= rate.limit) and used(rate) >= rate.limit
     local quota_left = 'null'
     if longest >= HOUR then
       quota_left = huge
@@ -296,7 +305,7 @@ if welcome and done < #operations then
     for taken = 1, operation.number do
       local at = now
       -- If there is room in every window, then whatever has come back since.
-      if #spent + #held >= fewest or line[1] or paused_until > now or burst < rate.limit
+      if answered() + #held >= fewest or line[1] or paused_until > now or burst < rate.limit
         or lost then
         settle()
         local before_it, entry, index, exact = #line, nil, nil, nil
@@ -334,6 +343,7 @@ if welcome and done < #operations then
     local pause = operation.retry_after
       or min(LONGEST_PAUSE, interval * 2 ^ min(state.pauses - 1, 32))
     paused_until, state.accepted = max(paused_until, now + pause), 0
+    refused = true
     if operation.took_last then return end
     if burst == 1 or patience > PATIENCE * rate.limit then
       patience = min(2 * patience, MOST_PATIENCE * rate.limit)
@@ -356,12 +366,12 @@ if welcome and done < #operations then
   end
 
   function verbs.commit(operation)
-    if drop(held, 1, operation.slot) then record(now) elseif operation.again then return end
+    if drop(held, 1, operation.slot) then record(now, 1) elseif operation.again then return end
     if operation.refused then refuse(operation) else accept(operation) end
     local window = windows[operation.window]
     if window then
       settle()
-      for _ = 1, window.limit - max(0, operation.left) - counted(window) do record(now) end
+      record(now, max(0, window.limit - max(0, operation.left) - counted(window)))
     end
   end
 
@@ -381,7 +391,7 @@ if welcome and done < #operations then
 
   function verbs.record(operation)
     settle()
-    for _ = 1, operation.number do record(now) end
+    record(now, operation.number)
   end
 
   -- What a client remembers of a generation that was lost: its requests that are on their way, and
@@ -392,15 +402,18 @@ if welcome and done < #operations then
       held[#held + 1] = {slot[1], now + lease, slot[2]}
     end
     -- Two clients may have been answered at the same time: each takes one of two equal ones.
-    local missing, inherited, kept = {}, state.inherited or {}, {}
+    local missing, inherited, kept = {}, state.inherited or '', {}
     for _, at in ipairs(operation.spent) do missing[at] = (missing[at] or 0) + 1 end
-    for _, at in ipairs(inherited) do
-      if (missing[at] or 0) > 0 then missing[at] = missing[at] - 1 else kept[#kept + 1] = at end
+    for place = 1, #inherited, 8 do
+      local at = unpacked('<d', inherited, place)
+      if (missing[at] or 0) > 0 then
+        missing[at] = missing[at] - 1
+      else
+        kept[#kept + 1] = pack('<d', at)
+      end
     end
-    for at, number in pairs(missing) do
-      for _ = 1, number do record(min(at, now)) end
-    end
-    state.inherited = kept[1] and kept or nil
+    for at, number in pairs(missing) do record(min(at, now), number) end
+    state.inherited = kept[1] and concat(kept) or nil
   end
 
   function verbs.projected(operation)
@@ -429,4 +442,8 @@ if state.inherited and state.born + longest <= now then state.inherited = nil en
 state.paused_until = paused_until > -huge and paused_until or nil
 state.pause_set_at = pause_set_at > -huge and pause_set_at or nil
 redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', ttl)
-return format('[%.17g,%.17g,[%s]]', state.generation, now, concat(answers, ','))
+-- For who has a slot that may be used later. It may be forbidden; they ask then.
+if refused then redis.pcall('PUBLISH', KEYS[1], format('%.17g', paused_until - now)) end
+local answer = format('[%.17g,%s,[%s]]', state.generation, shown, concat(answers, ','))
+-- One line is read with less effort; but how long a line may be is up to the reader.
+return #answer < LONGEST_LINE and redis.status_reply(answer) or answer

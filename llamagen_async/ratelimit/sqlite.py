@@ -9,6 +9,9 @@ One thread per ledger talks to the file, so that neither a slow disk nor another
 transaction holds up the event loop. What was begun is finished, whoever stops waiting for it: a
 slot that nobody is there to take goes back.
 
+A pause that somebody's refusal begins is in the account. Who was given a slot some seconds before
+it may be used looks for it once more: that reads the row, and nobody waits for it.
+
 Time is the machine's (`machine_clock`), carried on in the file. The file must be on a local disk:
 SQLite's locks can't be trusted on network file systems. It never contains the API key.
 """
@@ -184,6 +187,12 @@ class SQLiteLedger:
     async def snapshot(self) -> LimitsSnapshot:
         """Return what is known now."""
         return await self._run(summarize, write=False)
+
+    async def paused(self) -> bool:
+        """Tell whether a refusal holds everyone now: a look at the row, which locks nothing."""
+        deadline = time.monotonic() + _LOCK_SHARE * self._timeout
+        job = self._hand_over(lambda store: store.paused(self._plan, deadline))
+        return await self._result(job, lambda _: None)
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` when this object gave a slot back or left the line.

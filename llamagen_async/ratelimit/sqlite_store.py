@@ -156,6 +156,20 @@ class SQLiteStore:
 
         return self._insist(plan, transact, deadline)
 
+    def paused(self, plan: Plan, deadline: float) -> bool:
+        """Tell whether a refusal holds everyone, without a transaction that others wait for."""
+
+        def look(connection: sqlite3.Connection) -> bool:
+            row = connection.execute(_LOAD, self._key).fetchone()
+            if row is None:
+                return False
+            page = self._page
+            if page is None or page.text != row[0] or page.plan is not plan:
+                page = self._read(row[0], plan)
+            return page.account.paused_until > self._tick(page)
+
+        return self._insist(plan, look, deadline)
+
     def recall(self, plan: Plan, deadline: float) -> str | None:
         """Return the account's note."""
 

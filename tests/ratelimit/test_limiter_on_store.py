@@ -86,6 +86,9 @@ class Distant:
     async def snapshot(self) -> LimitsSnapshot:
         return await self.memory.snapshot()
 
+    async def paused(self) -> bool:
+        return await self._travel(self.memory.paused)
+
     def change_plan(self, plan: Plan) -> None:
         self.memory.change_plan(plan)
 

@@ -51,6 +51,11 @@ local function text(value)
   return '[' .. table.concat(parts, ',') .. ']'
 end
 local parts = {}
+local spent = {}
+for place = 1, #state.spent, 8 do
+  spent[#spent + 1] = (struct.unpack('<d', state.spent, place))
+end
+state.spent = spent
 for name, value in pairs(state) do parts[#parts + 1] = '"' .. name .. '":' .. text(value) end
 return '{' .. table.concat(parts, ',') .. '}'
 """

@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from redis.asyncio.client import PubSub
+
 from llamagen_async import LlamaGenClient, QuotaStoreError
 from llamagen_async.ratelimit.redis_link import RedisLink
 from llamagen_async.ratelimit.sqlite_store import SQLiteStore
@@ -49,8 +51,12 @@ class Worker:
         self._todo.extend([None] * (comics - len(created)))
 
     async def run(self) -> None:
+        # Who looks at the file for a pause only reads, which holds nobody up: it is not counted.
         self._count(SQLiteStore, "_transact")
-        self._count(RedisLink, "_evaluated")
+        # What is sent to Redis once a connection is made, also to hear of pauses.
+        self._count(RedisLink, "evaluate")
+        self._count(RedisLink, "execute")
+        self._count(PubSub, "execute_command")
         async with self._client, asyncio.TaskGroup() as group:
             for _ in range(self._at_once):
                 group.create_task(self._work())
