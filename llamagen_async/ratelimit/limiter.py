@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan, RateLimit, RequestKind
+from llamagen_async.ratelimit.account import LONGEST_PAUSE
 from llamagen_async.ratelimit.headers import rate_limit_headers
 from llamagen_async.ratelimit.ledger import (
     ANSWERED,
@@ -48,6 +49,8 @@ _MOST_TOGETHER: Final = 32
 _BRIEF: Final = 0.1
 """Seconds of the server's clock in which a slot may be used without looking for a pause again."""
 _UNMETERED: Final = Grant(slot=0, granted_at=0.0, delay=0.0, took_last=False, quota_left=None)
+_ANY_TIME: Final = Grant(slot=0, granted_at=0.0, delay=0.0, took_last=True, quota_left=None)
+"""Of no slot: the burst is not to blame for what is refused without one."""
 
 
 class Slot:
@@ -95,6 +98,10 @@ class Slot:
             return
         grant = self.grant
         if grant is _UNMETERED:
+            if refused:
+                await limiter.pause(retry_after)
+            else:
+                limiter.refusals = 0
             return
         if memory is not None:
             memory.commit_at(grant, outcome, limiter.now())
@@ -139,6 +146,8 @@ class Limiter:
         """When the first in line may leave, in seconds of the clock; `None` if nobody waits."""
         self.blocked_by: RateLimit | None = None
         """The window that makes them wait; `None` during a pause."""
+        self.refusals = 0
+        """How many 429 in a row came to what the plan does not meter."""
         self._quota_left: int | None = None
         self._has_waited = False
         self._ticket = uuid.uuid4().hex
@@ -165,13 +174,16 @@ class Limiter:
     ) -> Slot:
         """Wait for a slot, first come first served, and hold it.
 
-        A cancelled wait leaves nothing behind. A kind that the plan does not meter never waits.
+        A cancelled wait leaves nothing behind. A kind that the plan does not meter waits for the
+        end of a pause, and for nothing else.
 
         Args:
             kind: What the slot is for.
             blocked: Called when it is known how long the wait will be: `blocked_until` tells.
         """
         if self._unmetered and kind in self._unmetered:
+            while await self.ledger.paused():
+                await self._clock.sleep((await self.snapshot()).paused_for)
             return Slot(self, _UNMETERED)
         if not self._waiting and self._bucket is None and self.memory is not None:
             now = self._time() * self._speed
@@ -189,6 +201,19 @@ class Limiter:
             self._waiting -= 1
             if len(self._ready) > self._waiting:
                 self._return_unused(self._waiting)
+
+    async def pause(self, retry_after: float | None) -> None:
+        """Hold everyone after a 429 to what the plan does not meter: the count can't explain it.
+
+        Args:
+            retry_after: Seconds that the server asked to wait; without it, twice as long each
+                time in a row.
+        """
+        self.refusals += 1
+        if retry_after is None:
+            doublings = min(self.refusals - 1, 32)
+            retry_after = min(LONGEST_PAUSE, self.plan.rate.interval * 2.0**doublings)
+        await self.ledger.commit(_ANY_TIME, Outcome(refused=True, retry_after=retry_after))
 
     async def snapshot(self) -> LimitsSnapshot:
         """Return what the ledger knows now."""

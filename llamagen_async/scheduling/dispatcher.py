@@ -206,7 +206,10 @@ class Dispatcher:
                 self._patience.tell_newcomer(job)
             self.wake()
         else:
-            self._launch(job, await self._limiter.acquire(kind))
+            slot = await self._limiter.acquire(kind)  # at once, but for a pause
+            if self._closed:
+                raise ClientClosedError("the client was closed; nothing was sent")
+            self._launch(job, slot)
         return await job.future
 
     def wake(self) -> None:
@@ -351,28 +354,31 @@ class Dispatcher:
 
         Who is cancelled gives it up. Closing cancels the task, too, which is taken back here.
         """
-        if self._readers:
-            # Those whose answers came together ask again together: that wakes the server, or its
-            # network, once for all of them (benchmarks/overhead.py: a tenth faster at 20 at once).
-            await asyncio.sleep(0)
-            if self._closed:
-                raise ClientClosedError("the client is closed; nothing was sent")
-        slot = await self._limiter.acquire(kind)  # at once
         reader = asyncio.current_task()
         assert reader is not None
         cancelled = reader.cancelling()
+        is_alone = not self._readers
         self._readers.add(reader)
-        self.stats.sent[kind] += 1
+        slot: Slot | None = None
         try:
+            if not is_alone:
+                # Those whose answers came together ask again together: that wakes the server, or
+                # its network, once for all (benchmarks/overhead.py: a tenth faster, 20 at once).
+                await asyncio.sleep(0)
+            slot = await self._limiter.acquire(kind)  # at once, but for a pause
+            self.stats.sent[kind] += 1
+            sent_at = self._clock.now()
             answer = await call(slot)
         except (Exception, asyncio.CancelledError) as error:
-            await self._account(kind, slot, error, since=now, sent_at=now)
+            if slot is not None:
+                await self._account(kind, slot, error, since=now, sent_at=sent_at)
             only_by_closing = self._closed and reader.uncancel() <= cancelled
             if only_by_closing and isinstance(error, asyncio.CancelledError):
-                raise ClientClosedError("the client was closed before the answer came") from None
+                what = " before the answer came" if slot else "; nothing was sent"
+                raise ClientClosedError(f"the client was closed{what}") from None
             raise
         else:
-            await self._account(kind, slot, None, since=now, sent_at=now)
+            await self._account(kind, slot, None, since=now, sent_at=sent_at)
             return answer
         finally:
             self._readers.discard(reader)

@@ -10,9 +10,9 @@
    last comic is what it will wait for.
 5. Otherwise the batch's creates go before looks: a generation that runs costs nothing while it is
    waited for. And if nothing else could be sent, the slot waits until a look is due.
-6. Nothing starves: somebody who waits interactively gets a look at least every few minutes, and
-   one at a comic that must have been ready for minutes goes before everything; so does a batch's,
-   later. Two such looks in a row never go before one interactive request.
+6. Nothing starves: for somebody who waits interactively a look is due every two minutes, and one
+   at a comic that has been ready for minutes, most probably, goes before everything; so does a
+   batch's, later. Two such looks in a row never go before one interactive request.
 7. When a long window (the demo plan's day) runs short, looks are due when they are likely enough
    for each comic to get by with its share; when hardly more than one is left for each, almost
    certain. No comic is started whose collecting check would not fit.

@@ -40,11 +40,11 @@ _MOST_REMEMBERED: Final = 10_000
 """How many acceptances are remembered for generations that nobody waits for yet."""
 _HARDLY: Final = 0.005
 """A generation that was done earlier than the age of this chance is an exception."""
-_PATIENCE: Final = 150.0
+_PATIENCE: Final = 120.0
 """Seconds past that age, and past each look, after which somebody who waits interactively gets
 another one, however dear it is."""
-_SURELY: Final = 0.95
-"""The chance to be done of which it is said that a generation must have been ready by now;"""
+_SURELY: Final = 0.8
+"""The chance to be done at which a generation may be said to be ready;"""
 _LATE: Final = 165.0
 """so many seconds later a look goes before all, if somebody waits interactively."""
 _PROBABLY: Final = 0.02

@@ -224,6 +224,32 @@ def test_what_is_not_metered_never_waits() -> None:
     assert run(main()) == 0
 
 
+def test_what_is_not_metered_waits_for_the_end_of_a_pause() -> None:
+    """A refusal holds everyone, whatever was refused, and no slot is spent on it."""
+    plan = Plan("creates", limits=RateLimit(2, per=60), metered={"create"})
+
+    async def main() -> list[float]:
+        limiter, loop = make_limiter(plan), asyncio.get_running_loop()
+        times: list[float] = []
+        for retry_after in (30.0, None, None, None):
+            slot = await limiter.acquire(STATUS)
+            times.append(loop.time())
+            await slot.commit(refused=True, retry_after=retry_after)
+        await (await limiter.acquire(RequestKind.CREATE)).commit()
+        times.append(loop.time())
+        await (await limiter.acquire(STATUS)).commit()
+        await (await limiter.acquire(STATUS)).commit(refused=True)
+        await limiter.acquire(STATUS)
+        times.append(loop.time())
+        snapshot = await limiter.snapshot()
+        assert (snapshot.windows[0].used, snapshot.burst) == (1, 2)
+        return times
+
+    # Without `Retry-After` twice an interval, which is half a minute, and twice as long each time;
+    # not longer than a minute. An answer begins anew.
+    assert run(main()) == pytest.approx([0.0, 30.0, 90.0, 150.0, 210.0, 240.0])
+
+
 def test_a_refusal_pauses_everyone_for_retry_after_in_full() -> None:
     """No request leaves before, whatever the window says; a shorter pause changes nothing."""
 

@@ -470,6 +470,7 @@ def test_a_refused_uncounted_read_goes_on_in_the_queue() -> None:
             id_ = await known_comic(client, reports)
             assert (await client.comics.get(id_)).id == id_
             assert told(reports) == [("status", "refused")] * 3 + [("status", "answered")]
+            assert now() == pytest.approx(3.0)  # each pause in full
             stats = client.stats()
             assert (stats.refused, stats.retries) == (3, 3)
             assert stats.requests == {"create": 1, "status": 4}
@@ -477,6 +478,56 @@ def test_a_refused_uncounted_read_goes_on_in_the_queue() -> None:
             assert not left_over()
 
     run(main())
+
+
+def test_an_uncounted_read_that_is_refused_holds_everyone() -> None:
+    """Reads and creates wait for the end of the pause; who is closed meanwhile has sent nothing."""
+    network = network_of(
+        CREATES_ONLY,
+        before=lambda sent: (
+            refusal(40.0) if sent.kind is RequestKind.STATUS and sent.n < 1 else None
+        ),
+    )
+
+    async def main() -> None:
+        async with network.client(CREATES_ONLY) as client:
+            id_ = (await client.comics.create("known")).id
+            reads = [asyncio.create_task(client.comics.get(id_)) for _ in range(2)]
+            await asyncio.sleep(1)
+            late = asyncio.create_task(client.comics.get(id_))
+            await client.comics.create("held")
+            assert now() == pytest.approx(40.0)
+            await asyncio.gather(*reads, late)
+            assert now() == pytest.approx(40.0)
+
+    run(main())
+    assert [sent.at for sent in network.creates] == pytest.approx([0.0, 40.0])
+    assert [sent.at for sent in network.checks] == pytest.approx([0.0, 40.0, 40.0, 40.0])
+
+
+def test_closing_ends_an_uncounted_read_that_waits_for_the_end_of_a_pause() -> None:
+    """It was not sent, and says so at once."""
+    network = network_of(
+        CREATES_ONLY,
+        before=lambda sent: refusal(900.0) if sent.kind is RequestKind.STATUS else None,
+    )
+
+    async def main() -> None:
+        client = network.client(CREATES_ONLY)
+        id_ = (await client.comics.create("known")).id
+        first = asyncio.create_task(client.comics.get(id_))
+        await asyncio.sleep(1)
+        second = asyncio.create_task(client.comics.get(id_))
+        await asyncio.sleep(1)
+        await client.aclose()
+        outcomes = await asyncio.gather(first, second, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [ClientClosedError] * 2
+        assert "nothing was sent" in str(outcomes[1])
+        assert now() < 3
+        assert not left_over()
+
+    run(main())
+    assert len(network.checks) == 1
 
 
 def test_an_uncounted_read_that_is_refused_for_ever_is_given_up() -> None:
