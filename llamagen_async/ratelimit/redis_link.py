@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import importlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Final, Protocol, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -172,7 +172,7 @@ class RedisLink:
         raise RefusedError(f"Redis at {self.where} does not know which node has the key")
 
     @contextlib.asynccontextmanager
-    async def subscriber(self) -> AsyncIterator[Any]:
+    async def subscriber(self) -> AsyncGenerator[Any, None]:
         """Open redis-py's `PubSub`, which makes a connection of its own, any node's, when used."""
         known = self._pool
         pool = self._redis.ConnectionPool(known.connection_class, **known.connection_kwargs)

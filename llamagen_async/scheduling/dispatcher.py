@@ -360,6 +360,7 @@ class Dispatcher:
         is_alone = not self._readers
         self._readers.add(reader)
         slot: Slot | None = None
+        sent_at = now
         try:
             if not is_alone:
                 # Those whose answers came together ask again together: that wakes the server, or
