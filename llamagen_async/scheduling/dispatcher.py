@@ -432,6 +432,8 @@ class Dispatcher:
         """Put a job back into its place; a check is chosen anew instead."""
         if not job.requeue:
             job.future.cancel()
+        elif self._closed:
+            job.fail(ClientClosedError("the client was closed before the request was sent"))
         elif not job.future.done():
             self._queue.push(job)
 

@@ -1230,6 +1230,33 @@ def test_closing_ends_a_create_between_two_attempts() -> None:
     run(main())
 
 
+def test_closing_while_a_machine_wakes_up_leaves_no_create_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its slot was slept through, so it would need another, which nobody gives any more."""
+    network = Network(minute())
+    wall = iter([1_000.0, 9_000.0])
+    monkeypatch.setattr(
+        "llamagen_async.scheduling.dispatcher.wall_time", lambda: next(wall, 9_000.0)
+    )
+
+    async def main() -> None:
+        client = network.client()
+        creating = asyncio.create_task(client.comics.create("a"))
+        for _ in range(50):  # until it is chosen, and has not begun
+            if client._open().poller.dispatcher._sending:
+                break
+            await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            await client.aclose()
+            with pytest.raises(ClientClosedError):
+                await creating
+        assert not left_over()
+
+    run(main())
+    assert network.sent == []
+
+
 def test_closing_waits_a_moment_for_a_create_on_its_way() -> None:
     """A create whose answer comes within the grace is not lost."""
     network = Network(minute(), latency=0.5)
