@@ -123,6 +123,7 @@ class Chooser:
         head = self._head(quota_left) if queue else None
         if not checks:
             return head or Wait(_LONGEST_WAIT)
+        self._is_scarce = False
         bars = self._bars(now, head, quota_left) if queue else (_CHEAP, _CHEAP)
         look = self._watches.look(now, *bars)
         urgent = head is not None and head.urgent
@@ -197,7 +198,6 @@ class Chooser:
             return bar, bar
         batch = head is not None and not head.urgent
         supply = self._supply(now)
-        self._is_scarce = False
         if not supply.free and not batch:
             return _CHEAP, _CHEAP  # the limiter has to say how long the wait is; then ask again
         everyone, mine = self._demand(now, supply, batch=batch)
@@ -206,8 +206,9 @@ class Chooser:
             if self._watches.forecasts.observed < _SCOUTS:
                 rest /= _SCOUTS
         else:
-            rest = everyone.price(supply) if everyone is not None else _CHEAP.price
-            self._is_scarce = everyone is not None and rest > everyone.least
+            assert everyone is not None
+            rest = everyone.price(supply)
+            self._is_scarce = rest > everyone.least
         price = rest if mine is None else min(rest, mine.price(supply))
         return Bar(price=price), Bar(price=rest)
 
@@ -221,7 +222,9 @@ class Chooser:
         running, urgent = len(self._watches), self._watches.urgent
         state = (self._watches.forecasts.version, running, urgent, batch, self.plan)
         is_old = now - self._revisions[-1] >= supply.interval / 4
-        if (state != self._revised or is_old) and now - self._revisions[0] >= 1.0:
+        is_missing = not batch and self._demands[0] is None
+        may_be_revised = now - self._revisions[0] >= 1.0 or is_missing
+        if (state != self._revised or is_old) and may_be_revised:
             self._revisions.append(now)
             self._revised = state
             newcomers = self._watches.forecasts.overall
