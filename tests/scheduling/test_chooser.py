@@ -71,8 +71,8 @@ def test_a_price_that_falls_is_worked_out_again_soon() -> None:
 
 def test_a_slot_that_comes_back_is_a_reason_to_think_again() -> None:
     """Slots are cheaper then: whatever was not worth one before may be."""
-    several = stage(spent=3, age=1.0)
-    assert several.waits() <= 40.0
+    assert stage(spent=0, age=0.0, coming=False).waits() > 41.0
+    assert stage(spent=3, age=0.0, coming=False).waits() == 40.0
 
 
 def test_where_nobody_comes_it_sleeps_until_a_look_is_due() -> None:
