@@ -39,8 +39,8 @@ _WIDTHS: Final = (0.05, 0.15, 0.4, 0.8)
 """Standard deviations of the logarithm of a duration that are considered."""
 _TAIL: Final = 0.01
 """The part of each that is spread over all durations alike."""
-_WORTHS: Final = (1.0, 4.0, 16.0, 64.0)
-"""How many observations the mixture may be worth against the histogram."""
+_MIXTURE_WEIGHTS: Final = (1.0, 4.0, 16.0, 64.0)
+"""How many observations the mixture may weigh against the histogram."""
 _KNOWN: Final = 1.0 - 1e-6
 """Past this quantile nothing is known but that it takes long: the tail is taken for a Pareto's."""
 _FADE: Final = 1 - 1 / 64
@@ -62,7 +62,7 @@ class DurationForecast:
         """Changes when the distribution does."""
         self._priors, self._hypotheses = _hypotheses()
         self._evidence = [0.0] * len(self._priors)
-        self._worth_evidence = [0.0] * len(_WORTHS)
+        self._weight_evidence = [0.0] * len(_MIXTURE_WEIGHTS)
         self._mixture: list[float] = []
         self._seen = [0.0] * (len(_EDGES) - 1)
         self._news = 0.0
@@ -152,7 +152,7 @@ class DurationForecast:
         return {
             "observed": self.observed,
             "evidence": [round(value, 4) for value in self._evidence],
-            "worth": [round(value, 4) for value in self._worth_evidence],
+            "weights": [round(value, 4) for value in self._weight_evidence],
             "seen": {
                 str(position): round(weight, 5)
                 for position, weight in enumerate(self._seen)
@@ -170,16 +170,19 @@ class DurationForecast:
         forecast = cls()
         try:
             evidence = [float(value) for value in state["evidence"]]
-            worths = [float(value) for value in state["worth"]]
-            if (len(evidence), len(worths)) != (len(forecast._priors), len(_WORTHS)):
+            weight_evidence = [float(value) for value in state["weights"]]
+            if (len(evidence), len(weight_evidence)) != (
+                len(forecast._priors),
+                len(_MIXTURE_WEIGHTS),
+            ):
                 raise ValueError("other hypotheses")
-            if not all(map(math.isfinite, [*evidence, *worths])):
+            if not all(map(math.isfinite, [*evidence, *weight_evidence])):
                 raise ValueError("no numbers")
             for position, weight in state["seen"].items():
                 if not 0 <= float(weight) <= 1 / (1 - _FADE):
                     raise ValueError("an impossible weight")
                 forecast._seen[int(position)] = float(weight)
-            forecast._evidence, forecast._worth_evidence = evidence, worths
+            forecast._evidence, forecast._weight_evidence = evidence, weight_evidence
             forecast.observed = int(state["observed"])
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(f"not a forecast: {error!r}") from error
@@ -205,10 +208,10 @@ class DurationForecast:
                 sum_ + share * chance for sum_, chance in zip(mixture, hypothesis, strict=True)
             ]
         seen = sum(self._seen)
-        best = max(self._worth_evidence)
-        weights = [math.exp(evidence - best) for evidence in self._worth_evidence]
-        worths = zip(weights, _WORTHS, strict=True)
-        part = sum(weight * worth / (worth + seen) for weight, worth in worths) / sum(weights)
+        best = max(self._weight_evidence)
+        likely_so = [math.exp(evidence - best) for evidence in self._weight_evidence]
+        pairs = zip(likely_so, _MIXTURE_WEIGHTS, strict=True)
+        part = sum(share * weight / (weight + seen) for share, weight in pairs) / sum(likely_so)
         rest = (1.0 - part) / seen if seen else 0.0
         self._sums = [
             part * chance + rest * below
@@ -219,13 +222,13 @@ class DurationForecast:
         self.version += 1
 
     def _compare(self, low: _Place, high: _Place) -> None:
-        """Note how well what came was foretold, for each worth that the mixture may have."""
+        """Note how well what came was foretold, for each weight that the mixture may have."""
         below = list(accumulate(self._seen, initial=0.0))
         seen = _cdf(below, high) - _cdf(below, low)
         chance = _cdf(self._mixture, high) - _cdf(self._mixture, low)
-        self._worth_evidence = [
-            _FADE * (old + _log((worth * chance + seen) / (worth + below[-1])))
-            for old, worth in zip(self._worth_evidence, _WORTHS, strict=True)
+        self._weight_evidence = [
+            _FADE * (old + _log((weight * chance + seen) / (weight + below[-1])))
+            for old, weight in zip(self._weight_evidence, _MIXTURE_WEIGHTS, strict=True)
         ]
 
 

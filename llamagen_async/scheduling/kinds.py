@@ -47,7 +47,7 @@ class LearnedKind:
             plan = self._plans[price] = InspectionPlan(self.forecast, price)
         return plan
 
-    def worth(self, age: float, not_done_at: float) -> float:
+    def highest_price(self, age: float, not_done_at: float) -> float:
         """Return the highest price at which a look is due, in seconds; 0 if it is at none.
 
         Args:

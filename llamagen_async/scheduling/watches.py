@@ -43,11 +43,11 @@ _HARDLY: Final = 0.005
 _PATIENCE: Final = 120.0
 """Seconds past that age, and past each look, after which somebody who waits interactively gets
 another one, however dear it is."""
-_SURELY: Final = 0.8
+_PROBABLY: Final = 0.8
 """The chance to be done at which a generation may be said to be ready;"""
 _LATE: Final = 165.0
 """so many seconds later a look goes before all, if somebody waits interactively."""
-_PROBABLY: Final = 0.02
+_POSSIBLY: Final = 0.02
 """The same chance for a batch, and"""
 _BATCH_LATE: Final = 600.0
 """so many seconds later a look goes before its creates."""
@@ -374,10 +374,10 @@ class Watches:
             if is_scouted and chance < ALMOST_CERTAIN and now < late_at:
                 next_at = min(next_at, answer_at)
                 continue
-            worth = 0.0
+            price = 0.0
             if priced and not group.has_ended:
-                worth = learned.worth(watch.age(now), watch.not_done_at)
-            its_rank = (now >= late_at, group.urgent, worth, chance)
+                price = learned.highest_price(watch.age(now), watch.not_done_at)
+            its_rank = (now >= late_at, group.urgent, price, chance)
             if best is None or its_rank > rank:
                 best, rank = watch, its_rank
         if best is None:
@@ -416,9 +416,9 @@ class Watches:
             return watch.accepted_at + due, math.inf
         if watch.urgent:
             due = min(due, max(last, forecast.quantile(_HARDLY)) + _PATIENCE)
-            late = forecast.age_when(_SURELY, not_done_at=last) + _LATE
+            late = forecast.age_when(_PROBABLY, not_done_at=last) + _LATE
         else:
-            late = forecast.age_when(_PROBABLY, not_done_at=last) + _BATCH_LATE
+            late = forecast.age_when(_POSSIBLY, not_done_at=last) + _BATCH_LATE
         return watch.accepted_at + min(due, late), watch.accepted_at + late
 
     def _last_call(self, now: float) -> Watch | None:

@@ -72,7 +72,7 @@ def test_the_mixture_is_believed_as_far_as_it_foretells() -> None:
             duration = draw()
             forecast.not_done(0.0, duration // 8.0 * 8.0)
             looked_at(forecast, duration, every=8.0)
-        evidence: list[float] = forecast.dump()["worth"]
+        evidence: list[float] = forecast.dump()["weights"]
         return evidence[-1] - evidence[0]
 
     assert believed(lambda: rng.lognormvariate(math.log(60.0), 0.4)) > 2.0
@@ -98,8 +98,8 @@ def test_what_was_learned_can_be_kept(pairs: list[tuple[float, float]]) -> None:
         {},
         {"evidence": [], "seen": {}, "observed": 0},
         {"evidence": None, "seen": {}, "observed": 0},
-        {"worth": [0.0], "seen": {}},
-        {"worth": [0.0, 0.0, 0.0, math.inf], "seen": {}},
+        {"weights": [0.0], "seen": {}},
+        {"weights": [0.0, 0.0, 0.0, math.inf], "seen": {}},
         {"seen": {"0": 1e9}},
         {"seen": {"9999": 1.0}},
         {"seen": {"0": "much"}},
