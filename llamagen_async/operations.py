@@ -286,8 +286,7 @@ class Operations:
 
     async def _parsed(self, request: APIRequest, parse: Callable[[object], _T], slot: Slot) -> _T:
         response = await self.transport.send(request)
-        if self.limiter.plan.meters(request.kind):  # else it says nothing of what counts
-            slot.observe(response.headers)
+        slot.observe(response.headers)
         try:
             return parse(response.body)
         except ValueError as error:

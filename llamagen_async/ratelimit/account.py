@@ -30,7 +30,7 @@ import attrs
 
 from llamagen_async.plans import Plan, RateLimit
 
-__all__ = ["Account", "Grant", "Wait", "WindowState"]
+__all__ = ["Account", "Grant", "Wait", "WindowState", "guessed_pause"]
 
 LONGEST_PAUSE: Final = 60.0
 """The longest pause in seconds that is guessed when the server names none."""
@@ -225,8 +225,7 @@ class Account:
             self._pauses += 1
             self._pause_set_at = now
         if retry_after is None:
-            doublings = min(self._pauses - 1, 32)
-            retry_after = min(LONGEST_PAUSE, self._rate.interval * 2.0**doublings)
+            retry_after = guessed_pause(self._pauses, self._rate.interval)
         self.paused_until = max(self.paused_until, now + retry_after)
         self._accepted = 0
         if took_last:
@@ -428,6 +427,11 @@ class Account:
         if line:
             for ticket in [ticket for ticket, until in line.items() if until <= now]:
                 del line[ticket]
+
+
+def guessed_pause(refusals: int, interval: float) -> float:
+    """Return the seconds to wait after so many refusals in a row that named none."""
+    return min(LONGEST_PAUSE, interval * 2.0 ** min(refusals - 1, 32))
 
 
 def _finite(value: float) -> float | None:

@@ -181,15 +181,15 @@ class FailoverLedger:
         """Return what is known now."""
         return await self._either(self._store.snapshot, lambda local: local.snapshot())
 
-    async def paused(self) -> bool:
-        """Tell whether a refusal holds everyone now; only as far as known if the store is away."""
+    async def paused_for(self) -> float:
+        """Say how long a refusal holds everyone, as far as that is known if the store is away."""
         if self._local is not None:
-            return await self._local.paused()
+            return await self._local.paused_for()
         try:
-            return await self._store.paused()
+            return await self._store.paused_for()
         except StoreError as error:
             _logger.debug("it is not known whether there is a pause: %s", error)
-            return False
+            return 0.0
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` when a slot may be free earlier than was said."""

@@ -64,6 +64,8 @@ class Outcome:
     """How many requests are left of it, as those headers have it."""
 
 
+NO_SLOT: Final = Grant(slot=0, granted_at=0.0, delay=0.0, took_last=True, quota_left=None)
+"""What a request holds that the plan does not meter. The burst is not to blame for its refusal."""
 ANSWERED: Final = Outcome()
 """What nearly always becomes of a request."""
 
@@ -136,7 +138,8 @@ class Ledger(Protocol):
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
         """Report the response, or that the request was given up: the slot is spent from now on.
 
-        A refusal (429) pauses everyone on the key, for its `retry_after` seconds in full.
+        A refusal (429) pauses everyone on the key, for its `retry_after` seconds in full, also that
+        of a request that needed no slot: it is reported with `NO_SLOT`.
         """
         ...
 
@@ -163,11 +166,11 @@ class Ledger(Protocol):
         """Return what is known now."""
         ...
 
-    async def paused(self) -> bool:
-        """Tell whether a refusal holds everyone now, whoever met it.
+    async def paused_for(self) -> float:
+        """Say for how many more seconds a refusal holds everyone, whoever met it; 0 if none does.
 
-        For who got a slot some time before it may be used. It costs no round trip where a store
-        can do without.
+        For who got a slot some time before it may be used, or needs none. It costs no round trip
+        where a store can do without.
         """
         ...
 

@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Final
 
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan, RateLimit, RequestKind
-from llamagen_async.ratelimit.account import LONGEST_PAUSE
+from llamagen_async.ratelimit.account import guessed_pause
 from llamagen_async.ratelimit.headers import rate_limit_headers
 from llamagen_async.ratelimit.ledger import (
     ANSWERED,
+    NO_SLOT,
     Grant,
     Ledger,
     LimitsSnapshot,
@@ -48,9 +49,6 @@ _MOST_TOGETHER: Final = 32
 """Slots that are asked for at once, at most: none of them should be held for long unused."""
 _BRIEF: Final = 0.1
 """Seconds of the server's clock in which a slot may be used without looking for a pause again."""
-_UNMETERED: Final = Grant(slot=0, granted_at=0.0, delay=0.0, took_last=False, quota_left=None)
-_ANY_TIME: Final = Grant(slot=0, granted_at=0.0, delay=0.0, took_last=True, quota_left=None)
-"""Of no slot: the burst is not to blame for what is refused without one."""
 
 
 class Slot:
@@ -77,7 +75,9 @@ class Slot:
         return held
 
     def observe(self, headers: Mapping[str, str]) -> None:
-        """Take note of what an answer's headers say about the limits."""
+        """Take note of what an answer's headers say about the limits, if it counts."""
+        if self._held is NO_SLOT:
+            return
         self._server_limit, self._server_left = rate_limit_headers(headers)
 
     async def commit(self, *, refused: bool = False, retry_after: float | None = None) -> None:
@@ -97,7 +97,7 @@ class Slot:
             memory.answered_at(held, self._granted_at, limiter.now())
             return
         grant = self.grant
-        if grant is _UNMETERED:
+        if grant is NO_SLOT:
             if refused:
                 await limiter.pause(retry_after)
             else:
@@ -111,7 +111,7 @@ class Slot:
     async def give_back(self) -> None:
         """Report that the request never left; later reports do nothing."""
         limiter, self._limiter = self._limiter, None
-        if limiter is not None and self._held is not _UNMETERED:
+        if limiter is not None and self._held is not NO_SLOT:
             await limiter.ledger.give_back(self.grant)
 
 
@@ -182,9 +182,9 @@ class Limiter:
             blocked: Called when it is known how long the wait will be: `blocked_until` tells.
         """
         if self._unmetered and kind in self._unmetered:
-            while await self.ledger.paused():
-                await self._clock.sleep((await self.snapshot()).paused_for)
-            return Slot(self, _UNMETERED)
+            while pause := await self.ledger.paused_for():
+                await self._clock.sleep(pause)
+            return Slot(self, NO_SLOT)
         if not self._waiting and self._bucket is None and self.memory is not None:
             now = self._time() * self._speed
             if slot := self.memory.hold_free_at(now):
@@ -211,9 +211,8 @@ class Limiter:
         """
         self.refusals += 1
         if retry_after is None:
-            doublings = min(self.refusals - 1, 32)
-            retry_after = min(LONGEST_PAUSE, self.plan.rate.interval * 2.0**doublings)
-        await self.ledger.commit(_ANY_TIME, Outcome(refused=True, retry_after=retry_after))
+            retry_after = guessed_pause(self.refusals, self.plan.rate.interval)
+        await self.ledger.commit(NO_SLOT, Outcome(refused=True, retry_after=retry_after))
 
     async def snapshot(self) -> LimitsSnapshot:
         """Return what the ledger knows now."""
@@ -253,7 +252,7 @@ class Limiter:
                 await self._bucket.acquire()
             if self._clock.now() - self._told_at <= _BRIEF:
                 return True
-            if not await self.ledger.paused():
+            if not await self.ledger.paused_for():
                 self._told_at = self._clock.now()
                 return True
         except BaseException:

@@ -142,9 +142,9 @@ class MemoryLedger:
         with self._lock:
             return summarize(self._account, self._plan, self._tick())
 
-    async def paused(self) -> bool:
-        """Tell whether a refusal holds everyone now."""
-        return self._account.paused_until > self._now()
+    async def paused_for(self) -> float:
+        """Say for how many more seconds a refusal holds everyone."""
+        return max(0.0, self._account.paused_until - self._now())
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` when a slot was given back or somebody left the line."""

@@ -245,8 +245,8 @@ class RedisLedger:
             in_flight=held,
         )
 
-    async def paused(self) -> bool:
-        """Tell whether a refusal holds everyone now: Redis has said so, or is asked."""
+    async def paused_for(self) -> float:
+        """Say for how long a refusal still holds everyone: Redis has told, or is asked."""
         since = self._listener.since
         if since is None or since is not self._heard_since:
             self._listener.start()
@@ -254,7 +254,7 @@ class RedisLedger:
             left = (await self.snapshot()).paused_for / self._speed
             self._paused_until = max(self._paused_until, self._steady() + left)
             self._heard_since = since
-        return self._steady() < self._paused_until
+        return max(0.0, self._paused_until - self._steady()) * self._speed
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` when a slot or a place in the line was given up by this ledger.

@@ -118,8 +118,8 @@ class Notes:
             for slot in [slot for slot, nonce in self._held.items() if nonce == call["nonce"]]:
                 del self._held[slot]
         elif verb in {"commit", "give_back"}:
-            self._held.pop(call["slot"], None)
-            spent = int(verb == "commit")
+            was_held = self._held.pop(call["slot"], None) is not None
+            spent = int(was_held and verb == "commit")
         elif verb == "record":
             spent = call["number"]
         if self.longest > HOUR:

@@ -188,10 +188,10 @@ class SQLiteLedger:
         """Return what is known now."""
         return await self._run(summarize, write=False)
 
-    async def paused(self) -> bool:
-        """Tell whether a refusal holds everyone now: a look at the row, which locks nothing."""
+    async def paused_for(self) -> float:
+        """Say for how many more seconds a refusal holds everyone: a look that locks nothing."""
         deadline = time.monotonic() + _LOCK_SHARE * self._timeout
-        job = self._hand_over(lambda store: store.paused(self._plan, deadline))
+        job = self._hand_over(lambda store: store.paused_for(self._plan, deadline))
         return await self._result(job, lambda _: None)
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:

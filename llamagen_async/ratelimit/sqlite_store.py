@@ -156,17 +156,17 @@ class SQLiteStore:
 
         return self._insist(plan, transact, deadline)
 
-    def paused(self, plan: Plan, deadline: float) -> bool:
-        """Tell whether a refusal holds everyone, without a transaction that others wait for."""
+    def paused_for(self, plan: Plan, deadline: float) -> float:
+        """Say how long a refusal holds everyone, without a transaction that others wait for."""
 
-        def look(connection: sqlite3.Connection) -> bool:
+        def look(connection: sqlite3.Connection) -> float:
             row = connection.execute(_LOAD, self._key).fetchone()
             if row is None:
-                return False
+                return 0.0
             page = self._page
             if page is None or page.text != row[0] or page.plan is not plan:
                 page = self._read(row[0], plan)
-            return page.account.paused_until > self._tick(page)
+            return max(0.0, page.account.paused_until - self._tick(page))
 
         return self._insist(plan, look, deadline)
 

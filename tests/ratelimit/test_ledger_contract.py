@@ -12,7 +12,7 @@ from support.redis_server import RedisServer
 
 from llamagen_async import Plan, RateLimit
 from llamagen_async.ratelimit import Grant, Ledger, MemoryLedger, Outcome, Refusal
-from llamagen_async.ratelimit.ledger import LONGEST_NOTE
+from llamagen_async.ratelimit.ledger import LONGEST_NOTE, NO_SLOT
 from llamagen_async.ratelimit.redis import RedisLedger
 from llamagen_async.ratelimit.sqlite import SQLiteLedger
 
@@ -188,6 +188,24 @@ async def test_a_refusal_pauses_all_and_a_pause_is_only_lengthened(make: Make, t
     assert (await ledger.snapshot()).paused_for == pytest.approx(90)
     time.now += 90
     await granted(other)
+
+
+async def test_a_refusal_of_what_needs_no_slot_pauses_all_and_spends_nothing(
+    make: Make, time: Time
+) -> None:
+    """Whoever looks for a pause sees how long it lasts, and the burst is not halved."""
+    ledger = make()
+    assert await ledger.paused_for() == 0
+    await ledger.commit(NO_SLOT, Outcome(refused=True, retry_after=30))
+    assert (await refused(ledger)).delay == pytest.approx(30)
+    time.now += 10
+    assert await ledger.paused_for() == pytest.approx(20)
+    await ledger.commit(NO_SLOT, Outcome(refused=True, retry_after=5))
+    assert await ledger.paused_for() == pytest.approx(20)
+    time.now += 21
+    assert await ledger.paused_for() == 0
+    snapshot = await ledger.snapshot()
+    assert (snapshot.windows[0].used, snapshot.burst, snapshot.in_flight) == (0, 3, 0)
 
 
 async def test_refusals_nothing_explains_halve_the_burst(make: Make, time: Time) -> None:

@@ -86,8 +86,8 @@ class Distant:
     async def snapshot(self) -> LimitsSnapshot:
         return await self.memory.snapshot()
 
-    async def paused(self) -> bool:
-        return await self._travel(self.memory.paused)
+    async def paused_for(self) -> float:
+        return await self._travel(self.memory.paused_for)
 
     def change_plan(self, plan: Plan) -> None:
         self.memory.change_plan(plan)

@@ -164,14 +164,14 @@ async def test_a_pause_is_over_when_it_is_over(make: Make, time: Time) -> None:
     """And it is known to who was refused, and to who has just come."""
     one, other = make(), make()
     grant = await spend_both(one)
-    assert not await other.paused()
+    assert not await other.paused_for()
     await one.commit(grant, Outcome(refused=True, retry_after=25.0))
     await other.snapshot()
     for ledger in (one, other, make()):
-        assert await ledger.paused()
+        assert await ledger.paused_for()
     time.now += 25.5
     for ledger in (one, other, make()):
-        assert not await ledger.paused()
+        assert not await ledger.paused_for()
 
 
 def test_who_waits_for_a_token_hears_of_a_refusal_too() -> None:
@@ -195,7 +195,7 @@ def test_a_cancelled_look_keeps_no_slot() -> None:
     """Nor does one that fails."""
 
     class Deaf(MemoryLedger):
-        async def paused(self) -> bool:
+        async def paused_for(self) -> float:
             await asyncio.sleep(5)
             raise StoreError("away")
 
@@ -215,8 +215,8 @@ async def test_a_store_that_is_away_holds_nobody() -> None:
     """What was given before it went away may be used; what it would say is not known."""
 
     class Away(MemoryLedger):
-        async def paused(self) -> bool:
+        async def paused_for(self) -> float:
             raise StoreError("away")
 
     ledger = FailoverLedger(Away(TWO, Time(), lease=LEASE), TWO, Clock(), lease=LEASE)
-    assert not await ledger.paused()
+    assert not await ledger.paused_for()

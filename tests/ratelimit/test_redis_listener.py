@@ -34,9 +34,9 @@ async def calls(client: Any) -> int:
 
 async def listening(ledger: RedisLedger) -> None:
     """Have it listen, and ask once more: what came before that was not heard."""
-    assert not await ledger.paused()
+    assert not await ledger.paused_for()
     await until(lambda: ledger._listener.since)
-    assert not await ledger.paused()
+    assert not await ledger.paused_for()
 
 
 async def refused(ledger: RedisLedger, retry_after: float) -> None:
@@ -65,12 +65,12 @@ async def test_who_listens_does_not_ask(
             assert channel.endswith(f"llamagen:{account_name}".encode())
             assert API_KEY.encode() not in channel
             before = await calls(client)
-            assert not await other.paused()
+            assert not await other.paused_for()
             await refused(one, 25.0)
             await until(lambda: other._paused_until > fake_clock.here)
-            assert await other.paused()
+            assert await other.paused_for()
             fake_clock.advance(25.5)
-            assert not await other.paused()
+            assert not await other.paused_for()
             assert await calls(client) - before == 2, "the reserve and the refusal"
     finally:
         server.stop()
@@ -94,9 +94,9 @@ async def test_a_connection_that_is_lost_is_made_again(
         await client.client_kill_filter(_type="pubsub")
         await until(lambda: other._listener.since is not since)
         await refused(one, 25.0)
-        assert await other.paused()
+        assert await other.paused_for()
         await until(lambda: other._listener.since)
-        assert await other.paused()
+        assert await other.paused_for()
 
 
 async def test_it_is_not_tried_again_too_often(account_name: str, fake_clock: FakeClock) -> None:
@@ -131,13 +131,13 @@ async def test_who_must_not_listen_asks(
         opened(url, account_name, fake_clock, plan=WIDE) as other,
     ):
         for _ in range(2):
-            assert not await other.paused()
+            assert not await other.paused_for()
             other._listener._not_before = 0.0
             await until(lambda: other._listener._task is None)
         await refused(one, 25.0)
-        assert await other.paused()
+        assert await other.paused_for()
         fake_clock.advance(25.5)
-        assert not await other.paused()
+        assert not await other.paused_for()
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 1
     assert "does not let this user" in said[0]
