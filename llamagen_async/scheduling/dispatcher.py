@@ -1,16 +1,15 @@
 """The dispatcher: the one place that decides what is sent when a slot is free.
 
-It asks the policy, takes a slot, asks again (the wait may have been long) and sends. Requests
-run in tasks of their own, so that a caller who is cancelled neither loses a slot nor an id. Only
-what neither counts nor costs anything is sent by its caller: there is nothing to decide, and
-nothing to lose. The task that decides lives only while there is something to decide.
+It asks the policy, takes a slot, asks again (the wait may have been long) and has it sent.
+Requests run in tasks of their own, so that a caller who is cancelled neither loses a slot nor an
+id. Only what neither counts nor costs anything is sent by its caller: there is nothing to decide,
+and nothing to lose. The task that decides lives only while there is something to decide.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from time import time as wall_time
@@ -20,53 +19,29 @@ import attrs
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import (
-    APIConnectionError,
     ClientClosedError,
     LlamaGenError,
     RateLimitError,
-    SubmissionUncertainError,
 )
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, Slot
 from llamagen_async.scheduling.chooser import Chooser, Wait
 from llamagen_async.scheduling.jobs import Job, JobQueue
 from llamagen_async.scheduling.patience import BlockedListener, Patience
+from llamagen_async.scheduling.sender import (
+    MOST_REFUSALS,
+    DispatchStats,
+    RequestReport,
+    Sender,
+)
 from llamagen_async.scheduling.watches import Watch, Watches
 
-__all__ = ["CheckListener", "DispatchStats", "Dispatcher", "RequestReport"]
+__all__ = ["CheckListener", "Dispatcher"]
 
 _logger = logging.getLogger(__name__)
 
 _SLEPT: Final = 10.0
 """Real seconds from one step of the loop to the next that only a machine that slept takes."""
-_MOST_REFUSALS: Final = 8
-"""How many 429 in a row one request takes before its caller is told."""
-
-
-@attrs.define
-class DispatchStats:
-    """What was sent, counted by this client."""
-
-    sent: Counter[RequestKind] = attrs.field(factory=Counter[RequestKind])
-    """Requests by kind, repeated ones included."""
-    refused: int = 0
-    """Answers that were 429."""
-    retries: int = 0
-    """Requests that were sent again, after a refusal or a failure."""
-
-
-@attrs.frozen
-class RequestReport:
-    """What became of one request, for metrics."""
-
-    kind: RequestKind
-    """What it did."""
-    outcome: str
-    """`answered`, `refused` (429), `failed`, or `not sent` (no connection was made)."""
-    waited: float
-    """Seconds from being asked for to being sent, by the server's clock."""
-    took: float
-    """Seconds from being sent to its end, by the server's clock."""
 
 
 class CheckListener(BlockedListener, Protocol):
@@ -110,17 +85,13 @@ class Dispatcher:
         listener: CheckListener,
         on_request: Callable[[RequestReport], None] | None = None,
     ) -> None:
-        self.stats = DispatchStats()
+        self._sender = Sender(limiter, clock, on_request)
         self._limiter = limiter
         self._watches = watches
         self._clock = clock
         self._listener = listener
-        self._on_request = on_request
         self._queue = JobQueue()
         self._sending: dict[asyncio.Task[None], tuple[Job, Slot]] = {}
-        self._readers: set[asyncio.Task[Any]] = set()
-        """Callers who are just sending a read themselves."""
-        self._no_readers = asyncio.Event()
         self._closed = False
         self._patience = Patience(limiter, self._queue, self._count_running, clock, listener)
         self._chooser = Chooser(limiter.plan, self._queue, watches, self._patience, clock)
@@ -131,6 +102,11 @@ class Dispatcher:
             if together
             else [_Lane(queue=True, checks=False), _Lane(queue=False, checks=True)]
         )
+
+    @property
+    def stats(self) -> DispatchStats:
+        """What was sent."""
+        return self._sender.stats
 
     async def submit(
         self,
@@ -172,16 +148,9 @@ class Dispatcher:
             raise ClientClosedError("the client is closed; nothing was sent")
         since = self._clock.now()
         metered = self._limiter.plan.meters(kind)
-        refusals = 0
         if not (metered or kind.is_billed or prepare):
-            try:
-                return await self._read_here(kind, call, since)
-            except RateLimitError:
-                if self._closed:
-                    raise
-                self.stats.retries += 1
-                refusals = 1  # it goes on as those do that were refused
-        elif metered and not wait_for_quota and (error := await self._patience.quota_error(kind)):
+            return await self._sender.read(kind, call)
+        if metered and not wait_for_quota and (error := await self._patience.quota_error(kind)):
             raise error
         job = Job(
             kind=kind,
@@ -195,15 +164,13 @@ class Dispatcher:
             retract=retract,
             orphaned=orphaned,
             lost=lost,
-            refusals=refusals,
         )
-        if metered or refusals:
+        if metered:
             self._queue.push(job)
             job.future.add_done_callback(lambda _: self.wake())
             if urgent and kind.is_billed:
                 self._chooser.arrivals.note(job.since)
-            if metered:
-                self._patience.tell_newcomer(job)
+            self._patience.tell_newcomer(job)
             self.wake()
         else:
             slot = await self._limiter.acquire(kind)  # at once, but for a pause
@@ -230,12 +197,10 @@ class Dispatcher:
         for task, (job, _) in self._sending.items():
             if not job.kind.is_billed:
                 task.cancel()
-        for reader in self._readers:
-            reader.cancel()  # which is taken back there
+        self._sender.close()
         if self._sending:
             await asyncio.wait(self._sending, timeout=grace)
-        if self._readers:
-            await self._clock.wait(self._no_readers, grace * self._clock.speed)
+        await self._sender.closed(grace)
         left = list(self._sending.values())
         tasks = [*self._sending, *(lane.task for lane in self._lanes if lane.task)]
         for task in tasks:
@@ -322,107 +287,12 @@ class Dispatcher:
             await slot.commit()  # the machine slept: the lease may be over, so ask for another
             self._again(job)
             return
-        if job.prepare is not None and not await _prepared(job):
-            await slot.give_back()
-            return
-        self.stats.sent[job.kind] += 1
-        sent_at = self._clock.now()
-        account = partial(self._account, job.kind, slot, since=job.since, sent_at=sent_at)
-        failure: Exception | None = None
-        # Whoever waits for the answer does not wait for a store that may be slow: told first.
-        try:
-            result = await job.call(slot)
-        except asyncio.CancelledError as error:
-            job.fail(_interrupted(job))
-            await account(error)
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
-            failure = error
-            if not isinstance(error, RateLimitError):
-                job.fail(error)
-        else:
-            job.answered = True
-            job.succeed(result)
-        await account(failure)
-        if isinstance(failure, RateLimitError):
-            self._refused(job, failure)
-
-    async def _read_here(
-        self, kind: RequestKind, call: Callable[[Slot], Awaitable[Any]], now: float
-    ) -> Any:
-        """Send a read that does not count in its caller's task, and return the answer.
-
-        Who is cancelled gives it up. Closing cancels the task, too, which is taken back here.
-        """
-        reader = asyncio.current_task()
-        assert reader is not None
-        cancelled = reader.cancelling()
-        is_alone = not self._readers
-        self._readers.add(reader)
-        slot: Slot | None = None
-        sent_at = now
-        try:
-            if not is_alone:
-                # Those whose answers came together ask again together: that wakes the server, or
-                # its network, once for all (benchmarks/overhead.py: a tenth faster, 20 at once).
-                await asyncio.sleep(0)
-            slot = await self._limiter.acquire(kind)  # at once, but for a pause
-            self.stats.sent[kind] += 1
-            sent_at = self._clock.now()
-            answer = await call(slot)
-        except (Exception, asyncio.CancelledError) as error:
-            if slot is not None:
-                await self._account(kind, slot, error, since=now, sent_at=sent_at)
-            only_by_closing = self._closed and reader.uncancel() <= cancelled
-            if only_by_closing and isinstance(error, asyncio.CancelledError):
-                what = " before the answer came" if slot else "; nothing was sent"
-                raise ClientClosedError(f"the client was closed{what}") from None
-            raise
-        else:
-            await self._account(kind, slot, None, since=now, sent_at=sent_at)
-            return answer
-        finally:
-            self._readers.discard(reader)
-            if self._closed and not self._readers:
-                self._no_readers.set()
-
-    async def _account(
-        self,
-        kind: RequestKind,
-        slot: Slot,
-        failure: BaseException | None,
-        *,
-        since: float,
-        sent_at: float,
-    ) -> None:
-        """Count one request that has ended, tell its slot and report it."""
-        outcome = "answered" if failure is None else "failed"
-        try:
-            if isinstance(failure, RateLimitError):
-                outcome = "refused"
-                self.stats.refused += 1
-                await slot.commit(refused=True, retry_after=failure.retry_after)
-            elif isinstance(failure, APIConnectionError) and not failure.request_sent:
-                outcome = "not sent"
-                self.stats.sent[kind] -= 1
-                await slot.give_back()
-            else:
-                await slot.commit()
-        finally:
-            if self._on_request is not None:
-                now = self._clock.now()
-                self._report(RequestReport(kind, outcome, sent_at - since, now - sent_at))
-
-    def _report(self, report: RequestReport) -> None:
-        assert self._on_request is not None
-        try:
-            self._on_request(report)
-        except Exception:
-            _logger.exception("on_request raised")
+        if error := await self._sender.send(job, slot):
+            self._refused(job, error)
 
     def _refused(self, job: Job, error: RateLimitError) -> None:
         job.refusals += 1
-        if not job.requeue or job.refusals > _MOST_REFUSALS or self._closed:
+        if not job.requeue or job.refusals > MOST_REFUSALS or self._closed:
             job.fail(error)
         else:
             self.stats.retries += 1
@@ -442,24 +312,3 @@ class Dispatcher:
         sending = (job for job, _ in self._sending.values() if not job.answered)
         to_collect = self._watches.to_collect(self._clock.now())
         return to_collect + sum(job.kind.is_billed for job in sending)
-
-
-async def _prepared(job: Job) -> bool:
-    """Do what has to be done before it is sent; return whether it may be."""
-    assert job.prepare is not None
-    try:
-        await job.prepare()
-        if job.future.done() and job.retract is not None:
-            await job.retract()
-    except asyncio.CancelledError:
-        job.fail(ClientClosedError("the client was closed before the request was sent"))
-        raise
-    except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
-        job.fail(error)
-    return not job.future.done()
-
-
-def _interrupted(job: Job) -> Exception:
-    if job.kind.is_billed:
-        return SubmissionUncertainError(None, "the client was closed before the answer came")
-    return ClientClosedError("the client was closed before the answer came")

@@ -26,8 +26,9 @@ from llamagen_async.errors import (
 )
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, Slot
-from llamagen_async.scheduling.dispatcher import Dispatcher, RequestReport
+from llamagen_async.scheduling.dispatcher import Dispatcher
 from llamagen_async.scheduling.kinds import ANY, Forecasts, Kind
+from llamagen_async.scheduling.sender import RequestReport
 from llamagen_async.scheduling.watches import Generation, Watch, Watches
 from llamagen_async.transport import is_retriable
 
