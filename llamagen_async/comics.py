@@ -101,11 +101,12 @@ class Comics:
         Raises:
             NotFoundError: There is no such comic.
         """
-        params: dict[str, str] = {}
-        if page is not None:
-            params["page"] = str(whole_number("page", page, at_least=0))
-        if panel is not None:
-            params["panel"] = str(whole_number("panel", panel, at_least=0))
+        picked = {"page": page, "panel": panel}
+        params = {
+            name: str(whole_number(name, value, at_least=0))
+            for name, value in picked.items()
+            if value is not None
+        }
         request = _status_request(id, params)
         name = f"{id}?{params}"
         return await self._operations().read(name, request, ComicGeneration.parse, whole=not params)
@@ -334,6 +335,5 @@ def _kind(request: ComicRequest) -> tuple[str, ...]:
 def _status_request(id_: object, params: Mapping[str, str] | None = None) -> APIRequest:
     if not isinstance(id_, str) or not id_.strip() or id_ in (".", ".."):
         raise InvalidRequestError("id", id_, "the id of a generation")
-    # Most ids are words, which stay as they are.
-    quoted = id_ if id_.isascii() and id_.isidentifier() else quote(id_, safe="")
-    return APIRequest(RequestKind.STATUS, "GET", f"{_PATH}/{quoted}", params=params or None)
+    path = f"{_PATH}/{quote(id_, safe='')}"
+    return APIRequest(RequestKind.STATUS, "GET", path, params=params or None)

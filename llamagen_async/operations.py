@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import (
@@ -33,7 +33,6 @@ from llamagen_async.transport import (
     Transport,
     as_uncertain,
     retrying,
-    sent_again,
 )
 
 __all__ = ["Operations", "plan_for"]
@@ -166,18 +165,15 @@ class Operations:
         """Return a generation as it stands now; failures are retried."""
         await self._know_plan()
         fetch = partial(self._parsed, request, parse)
-        read = cast("Callable[..., Awaitable[_G]]", self.poller.read)
-        try:
-            return await read(name, fetch, whole=whole)
-        except LlamaGenError as error:
-            failed = error
-        return await sent_again(
-            failed,
-            partial(read, name, fetch, whole=whole),
+        read_on = retrying(
+            partial(self.poller.read, name, fetch, whole=whole),
             kind=RequestKind.STATUS,
             max_retries=self.max_retries,
             speed=self.clock.speed,
         )
+        generation: Any = await read_on()
+        result: _G = generation
+        return result
 
     async def wait(
         self,

@@ -17,7 +17,7 @@ from llamagen_async.transport.message import (
     FormFile,
     Transport,
 )
-from llamagen_async.transport.retries import as_uncertain, is_retriable, retrying, sent_again
+from llamagen_async.transport.retries import as_uncertain, is_retriable, retrying
 
 __all__ = [
     "APIRequest",
@@ -34,5 +34,4 @@ __all__ = [
     "normalize_base_url",
     "parse_retry_after",
     "retrying",
-    "sent_again",
 ]

@@ -5,7 +5,6 @@ No I/O, and no clock but the one that is passed in. Nothing here decides whether
 
 from __future__ import annotations
 
-import codecs
 import json
 import math
 import re
@@ -186,7 +185,7 @@ _loads: Final = json.JSONDecoder(parse_constant=_refuse).decode
 def _json(content: bytes) -> object:
     """Decode JSON, or raise ValueError for whatever is wrong with it."""
     try:
-        return cast("object", _loads(content.removeprefix(codecs.BOM_UTF8).decode()))
+        return cast("object", _loads(content.decode("utf-8-sig")))
     except RecursionError:
         _refuse("so deep a nesting")
 

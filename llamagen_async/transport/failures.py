@@ -6,7 +6,6 @@ connection was made; in every other case it counts as sent. Nothing here does I/
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Final
 
 import aiohttp
@@ -39,9 +38,9 @@ class OneAttempt:
     def __init__(self) -> None:
         self._used = False
 
-    def __call__(
+    async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> Awaitable[aiohttp.ClientResponse]:
+    ) -> aiohttp.ClientResponse:
         """Pass the first attempt on and refuse the second.
 
         Raises:
@@ -50,7 +49,7 @@ class OneAttempt:
         if self._used:
             raise SecondAttemptError
         self._used = True
-        return handler(request)
+        return await handler(request)
 
 
 def connection_error(error: BaseException, where: str) -> APIConnectionError:

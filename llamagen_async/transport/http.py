@@ -76,8 +76,7 @@ class HTTPTransport:
         session: aiohttp.ClientSession | None = None,
     ) -> None:
         self._base_url = normalize_base_url(base_url)
-        self._root = URL(self._base_url, encoded=True)
-        self._host = self._root.host_port_subcomponent or ""
+        self._host = URL(self._base_url).host_port_subcomponent or ""
         _check_key(api_key)
         if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
             raise InvalidRequestError("timeout", timeout, "a number of seconds greater than 0")
@@ -119,12 +118,10 @@ class HTTPTransport:
         guard = OneAttempt()
         data = _body(request)
         try:
-            # `encoded`: it was percent-encoded by whoever made it, and stays so. Host and port are
-            # not parsed again.
-            url = self._root.with_path(self._root.raw_path + request.path, encoded=True)
-            async with await session.request(
+            # `encoded`: the path was percent-encoded by whoever made it, and stays so.
+            async with session.request(
                 request.method,
-                url,
+                URL(self._base_url + request.path, encoded=True),
                 params=request.params,
                 data=data,
                 headers=self._headers if request.json is None else self._json_headers,

@@ -11,7 +11,6 @@ limit: what will not change (4xx, redirects, an answer that is too large) is not
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from llamagen_async.errors import (
@@ -27,7 +26,7 @@ from llamagen_async.transport.decoding import REDIRECT, SUCCESS
 if TYPE_CHECKING:
     from llamagen_async.requests import ComicRequest
 
-__all__ = ["as_uncertain", "is_retriable", "retrying", "sent_again"]
+__all__ = ["as_uncertain", "is_retriable", "retrying"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -74,43 +73,19 @@ def retrying(
         try:
             return await send(*args, **kwargs)
         except LlamaGenError as error:
-            failed = error
-        sends = partial(send, *args, **kwargs)
-        return await sent_again(failed, sends, kind=kind, max_retries=max_retries, speed=speed)
+            if max_retries < 1 or not is_retriable(error, kind):
+                raise
+            failed = [error]
+
+        # backoff looks for a coroutine function; a callable object or a partial is not one.
+        async def again() -> _R:
+            if failed:
+                raise failed.pop()  # the first attempt, as backoff counts
+            return await send(*args, **kwargs)
+
+        return await _backing_off(kind, max_retries, speed)(again)()
 
     return first
-
-
-async def sent_again(
-    failed: LlamaGenError,
-    send: Callable[[], Awaitable[_R]],
-    *,
-    kind: RequestKind,
-    max_retries: int,
-    speed: float = 1.0,
-) -> _R:
-    """Go on after a first attempt that failed: what `retrying` does then.
-
-    Who has made that attempt already needs no wrapper around it; nearly all requests succeed.
-
-    Args:
-        failed: What the attempt raised.
-        send: What to call; it sends one request.
-        kind: What the request does.
-        max_retries: How many times it is called, at most; 0 is never.
-        speed: How many times faster than real time the server's clock runs.
-    """
-    if max_retries < 1 or not is_retriable(failed, kind):
-        raise failed
-    first = [failed]
-
-    # backoff looks for a coroutine function; a callable object or a partial is not one.
-    async def again() -> _R:
-        if first:
-            raise first.pop()  # the first attempt, as backoff counts
-        return await send()
-
-    return await _backing_off(kind, max_retries, speed)(again)()
 
 
 def _backing_off(
