@@ -3,10 +3,11 @@
 from llamagen_async.scheduling.dispatcher import Dispatcher
 from llamagen_async.scheduling.forecast import DurationForecast
 from llamagen_async.scheduling.kinds import ANY, Forecasts, Kind
+from llamagen_async.scheduling.looks import Bar, Generation, Watch
 from llamagen_async.scheduling.policy import Action, Situation, choose
 from llamagen_async.scheduling.poller import Poller
 from llamagen_async.scheduling.sender import DispatchStats, RequestReport
-from llamagen_async.scheduling.watches import Bar, Generation, Watch, Watches
+from llamagen_async.scheduling.watches import Watches
 
 __all__ = [
     "ANY",

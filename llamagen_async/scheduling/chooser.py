@@ -17,6 +17,7 @@ import attrs
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan, RequestKind
 from llamagen_async.scheduling.jobs import Job, JobQueue
+from llamagen_async.scheduling.looks import Bar, Look, Watch
 from llamagen_async.scheduling.patience import Patience
 from llamagen_async.scheduling.policy import (
     ALMOST_CERTAIN,
@@ -35,7 +36,7 @@ from llamagen_async.scheduling.pricing import (
     Supply,
     price_of_delay,
 )
-from llamagen_async.scheduling.watches import Bar, Look, Watch, Watches
+from llamagen_async.scheduling.watches import Watches
 
 __all__ = ["Choice", "Chooser", "Wait"]
 

@@ -27,6 +27,7 @@ from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, Slot
 from llamagen_async.scheduling.chooser import Chooser, Wait
 from llamagen_async.scheduling.jobs import Job, JobQueue
+from llamagen_async.scheduling.looks import Watch
 from llamagen_async.scheduling.patience import BlockedListener, Patience
 from llamagen_async.scheduling.sender import (
     MOST_REFUSALS,
@@ -34,7 +35,7 @@ from llamagen_async.scheduling.sender import (
     RequestReport,
     Sender,
 )
-from llamagen_async.scheduling.watches import Watch, Watches
+from llamagen_async.scheduling.watches import Watches
 
 __all__ = ["CheckListener", "Dispatcher"]
 
