@@ -6,12 +6,11 @@ import asyncio
 import random
 
 import pytest
-from support.redis_server import PER_DAY, FakeClock, RedisServer, granted, opened, spend
+from support.redis_server import PER_DAY, FakeClock, RedisServer, granted, ledger_of, opened, spend
 
 from llamagen_async.errors import ClientClosedError
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.ledger import Grant, Outcome, Refusal
-from llamagen_async.ratelimit.redis import RedisLedger
 
 
 async def test_a_cancelled_reserve_leaves_nothing_behind(
@@ -103,13 +102,7 @@ def test_a_loop_that_ends_takes_nothing_with_it(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
     """A ledger that outlives its loop goes on in the next one, but serves one at a time."""
-    ledger = RedisLedger(
-        redis_server.url,
-        name=account_name,
-        plan=PER_DAY,
-        now=fake_clock.now,
-        steady=fake_clock.steady,
-    )
+    ledger = ledger_of(redis_server.url, account_name, fake_clock, plan=PER_DAY)
 
     async def interrupted() -> None:
         grant = await granted(ledger)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
 from redis.asyncio import Connection
-from support.redis_server import FakeClock, RedisServer, opened
+from support.redis_server import FakeClock, RedisServer, opened, pass_in_loop
 
 from llamagen_async.plans import MINUTE, Plan, RateLimit
 from llamagen_async.ratelimit.ledger import ANSWERED, StoreError
@@ -65,7 +64,9 @@ async def test_what_comes_too_late_is_nobodys_answer(
     read = Connection.read_response
 
     async def slow(connection: Connection, *args: Any, **options: Any) -> Any:
-        await asyncio.sleep(0.1)
+        pass_in_loop(monkeypatch, 10.0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         return await read(connection, *args, **options)
 
     async with opened(
@@ -92,7 +93,7 @@ async def test_an_answer_in_the_last_moment_is_no_failure(
 
     def slow(reader: asyncio.StreamReader, data: bytes) -> None:
         monkeypatch.undo()
-        time.sleep(0.25)
+        pass_in_loop(monkeypatch, 10.0)
         feed(reader, data)
 
     async with opened(redis_server.url, account_name, fake_clock, plan=WIDE, timeout=0.2) as ledger:

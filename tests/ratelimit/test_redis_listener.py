@@ -6,11 +6,21 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.redis_server import API_KEY, FakeClock, RedisServer, connected, granted, opened
+from support.redis_server import (
+    API_KEY,
+    FakeClock,
+    RedisServer,
+    connected,
+    granted,
+    ledger_of,
+    opened,
+    pass_in_loop,
+)
 
 from llamagen_async import Plan, RateLimit
 from llamagen_async.ratelimit import Outcome, redis_listener
@@ -25,6 +35,10 @@ async def until(condition: Callable[[], object]) -> None:
             return
         await asyncio.sleep(0.005)
     pytest.fail("it did not happen")
+
+
+def has(several: list[bytes], number: int) -> bool:
+    return len(several) == number
 
 
 async def calls(client: Any) -> int:
@@ -161,10 +175,9 @@ async def test_nothing_is_left_behind(
                 await listening(ledger)
                 assert {one["id"] for one in await client.client_list()} > known
         assert asyncio.all_tasks() == before
-        for _ in range(500):
+        for _ in range(2000):  # the server has yet to notice
             if known == {one["id"] for one in await client.client_list()}:
                 break
-            await asyncio.sleep(0.01)
         assert known == {one["id"] for one in await client.client_list()}
         ledger._listener.start()
         assert asyncio.all_tasks() == before, "nor is it begun again"
@@ -174,13 +187,7 @@ def test_a_loop_that_ends_is_not_listened_in(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
     """In the next one it begins anew."""
-    ledger = RedisLedger(
-        redis_server.url,
-        name=account_name,
-        plan=WIDE,
-        now=fake_clock.now,
-        steady=fake_clock.steady,
-    )
+    ledger = ledger_of(redis_server.url, account_name, fake_clock, plan=WIDE)
 
     async def interrupted() -> None:
         await listening(ledger)
@@ -204,11 +211,11 @@ async def test_a_connection_that_is_dead_is_found_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A server that is only silent says so when it is asked; one that does not is not heard."""
-    monkeypatch.setattr(redis_listener, "_QUIET", 0.1)
-    is_cut, ended = False, list[None]()
+    is_cut, asked, ended = False, list[bytes](), list[None]()
 
     async def passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(4096):
+            asked.extend([data] * (b"PING" in data))
             if not is_cut:
                 writer.write(data)
         writer.close()
@@ -220,12 +227,23 @@ async def test_a_connection_that_is_dead_is_found_out(
 
     server = await asyncio.start_server(between, "127.0.0.1", 0)
     url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
-    async with opened(url, account_name, fake_clock, plan=WIDE) as ledger:
+    async with (
+        opened(url, account_name, fake_clock, plan=WIDE) as ledger,
+        connected(redis_server.url) as client,
+    ):
         await listening(ledger)
-        since = ledger._listener.since
-        await asyncio.sleep(0.5)
+        since, heard = ledger._listener.since, list[bytes]()
+        monkeypatch.setattr(ledger._listener, "_heard", heard.append)
+        for times in range(1, 4):
+            pass_in_loop(monkeypatch, redis_listener._QUIET)
+            await until(partial(has, asked, times))
+            await client.publish(ledger._listener._channel, b"what follows the answer")
+            await until(partial(has, heard, times))
         assert ledger._listener.since is since
         is_cut = True
+        pass_in_loop(monkeypatch, redis_listener._QUIET)
+        await until(partial(has, asked, 4))
+        pass_in_loop(monkeypatch, redis_listener._QUIET)
         await until(lambda: ledger._listener.since is None)
     server.close()
     await until(lambda: len(ended) == 2)

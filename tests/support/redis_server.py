@@ -6,6 +6,7 @@ tests that need it are skipped, except in CI, where they fail.
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import shutil
@@ -247,14 +248,26 @@ def account_name() -> str:
     return Identity.of(API_KEY, f"https://{uuid.uuid4().hex}", 1.0, None).name
 
 
+def ledger_of(url: str, name: str, clock: FakeClock | None, **more: Any) -> RedisLedger:
+    """A ledger of the demo plan, if nothing else is said; without a clock, on the server's."""
+    if clock is not None:
+        more |= {"now": clock.now, "steady": clock.steady}
+    return RedisLedger(url, name=name, **{"plan": Plan.DEMO, **more})
+
+
+def pass_in_loop(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let so much time pass on the running loop's clock, without waiting for it."""
+    loop = asyncio.get_running_loop()
+    before = loop.time
+    monkeypatch.setattr(loop, "time", lambda: before() + seconds)
+
+
 @asynccontextmanager
 async def opened(
     url: str, name: str, clock: FakeClock | None, **more: Any
 ) -> AsyncIterator[RedisLedger]:
-    """A ledger of the demo plan, if nothing else is said; without a clock, on the server's."""
-    if clock is not None:
-        more |= {"now": clock.now, "steady": clock.steady}
-    ledger = RedisLedger(url, name=name, **{"plan": Plan.DEMO, **more})
+    """The same, closed in the end."""
+    ledger = ledger_of(url, name, clock, **more)
     try:
         yield ledger
     finally:
