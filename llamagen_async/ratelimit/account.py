@@ -161,26 +161,18 @@ class Account:
         held[slot] = now + self.lease
         return slot
 
-    def reserve_many(self, ticket: str, number: int, now: float) -> list[Grant] | Wait:
-        """Hold a slot for `ticket`, and up to `number - 1` more for those who come after it.
+    def reserve_many(self, ticket: str, number: int, now: float) -> list[Grant | Wait]:
+        """Do the same for `number` who share a ticket, up to the first one who has to wait.
 
-        These are granted like to somebody who asks last of all, in the order of `delay`; who of
-        them finds none gets no place in the line.
+        Whoever stands behind the first one is served like somebody who asks last of all.
         """
-        answer = self.reserve(ticket, now)
-        if isinstance(answer, Wait):
-            return answer
-        grants = [answer]
-        while len(grants) < number:
-            if self._is_roomy(now):
-                grants.append(self._hold(now, now))
-                continue
-            self._settle(now)
-            at, _, known = self._earliest(now, len(self._line))
-            if not known or at > now + self.ahead:
+        answers: list[Grant | Wait] = []
+        while len(answers) < number:
+            answer = self.reserve(ticket, now)
+            answers.append(answer)
+            if isinstance(answer, Wait):
                 break
-            grants.append(self._hold(at, now))
-        return grants
+        return answers
 
     def leave(self, ticket: str) -> None:
         """Give up a place in the line."""

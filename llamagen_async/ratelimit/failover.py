@@ -117,16 +117,16 @@ class FailoverLedger:
             lambda: self._store.reserve(ticket), lambda local: self._reserve_locally(local, ticket)
         )
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant] | Refusal:
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant | Refusal]:
         """Hold up to `number` slots of the store's, or one of this process's own."""
         return await self._either(
             lambda: self._store.reserve_many(ticket, number),
-            lambda local: self._reserve_one_locally(local, ticket),
+            lambda local: self._reserve_first_locally(local, ticket),
         )
 
-    async def leave(self, ticket: str) -> None:
+    def leave(self, ticket: str) -> None:
         """Give up the place in the line."""
-        await self._either(lambda: self._store.leave(ticket), lambda local: local.leave(ticket))
+        (self._local or self._store).leave(ticket)
 
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
         """Spend the slot where it was granted; a store that is away learns of it by the lease."""
@@ -282,6 +282,7 @@ class FailoverLedger:
             answer.slot, answer.granted_at, answer.delay, answer.took_last, answer.quota_left
         )
 
-    async def _reserve_one_locally(self, local: MemoryLedger, ticket: str) -> list[Grant] | Refusal:
-        answer = await self._reserve_locally(local, ticket)
-        return answer if isinstance(answer, Refusal) else [answer]
+    async def _reserve_first_locally(
+        self, local: MemoryLedger, ticket: str
+    ) -> list[Grant | Refusal]:
+        return [await self._reserve_locally(local, ticket)]

@@ -119,20 +119,23 @@ class Ledger(Protocol):
         """
         ...
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant] | Refusal:
-        """Hold a slot for `ticket`, and up to `number - 1` more for those who come after it.
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant | Refusal]:
+        """Do the same for `number` who stand one behind the other and share a ticket.
 
-        What is asked of a store for many then costs one round trip. Only `ticket` gets a place in
-        the line, if there is no slot for it; the others are granted like to somebody who asks last
-        of all.
+        It costs a store one round trip for all of them. Whoever stands behind the first one is
+        served like somebody who asks last of all.
 
         Returns:
-            The slots, in the order of `delay`; at least one.
+            What each of them is told, up to the first one for whom no slot is free: the ticket
+            keeps a place in the line for that one. The slots are in the order of `delay`.
         """
         ...
 
-    async def leave(self, ticket: str) -> None:
-        """Give up the place in the line."""
+    def leave(self, ticket: str) -> None:
+        """Give up the place in the line, without waiting until it is known, and without failing.
+
+        Where the store is away the place is lost by itself.
+        """
         ...
 
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
@@ -209,10 +212,10 @@ class Ledger(Protocol):
         ...
 
 
-def apply_many(account: Account, ticket: str, number: int, now: float) -> list[Grant] | Refusal:
+def apply_many(account: Account, ticket: str, number: int, now: float) -> list[Grant | Refusal]:
     """Reserve up to `number` slots of `account` and say it in durations."""
-    answer = account.reserve_many(ticket, number, now)
-    return refusal(answer, now) if isinstance(answer, Wait) else answer
+    answers = account.reserve_many(ticket, number, now)
+    return [refusal(one, now) if isinstance(one, Wait) else one for one in answers]
 
 
 def fits(note: str) -> bool:

@@ -141,7 +141,13 @@ class Limiter:
         """Slots of those who are next in line, and when on the clock each may be used."""
         self._told_at = -math.inf
         """When on the clock the ledger was asked last: there was no pause if it gave slots then."""
+        self._place: tuple[float, RateLimit | None] | None = None
+        """What was told to the next in line who has no slot: when on the clock to ask again, and
+        what is full. As long as there is this, the ticket has a place in the ledger's line."""
+        self._expected: set[Callable[[], bool]] = set()
+        """Who said that they will be back at once for another slot."""
         self._changed = asyncio.Event()
+        """Set when a slot may be free earlier than was said."""
         self.blocked_until: float | None = None
         """When the first in line may leave, in seconds of the clock; `None` if nobody waits."""
         self.blocked_by: RateLimit | None = None
@@ -170,7 +176,11 @@ class Limiter:
         return self._quota_left if self.plan.quotas else None
 
     async def acquire(
-        self, kind: RequestKind, *, blocked: Callable[[], None] | None = None
+        self,
+        kind: RequestKind,
+        *,
+        blocked: Callable[[], None] | None = None,
+        again: Callable[[], bool] | None = None,
     ) -> Slot:
         """Wait for a slot, first come first served, and hold it.
 
@@ -180,6 +190,9 @@ class Limiter:
         Args:
             kind: What the slot is for.
             blocked: Called when it is known how long the wait will be: `blocked_until` tells.
+            again: Says, when the ledger is asked, whether the caller will be back at once for
+                another slot. That one, or the place in the line for it, then costs no round trip
+                of its own. It is kept until the caller acquires `again` or `rest`s.
         """
         if self._unmetered and kind in self._unmetered:
             while pause := await self.ledger.paused_for():
@@ -193,14 +206,23 @@ class Limiter:
             if isinstance(answer, Grant):
                 self._quota_left = answer.quota_left
                 return Slot(self, answer)
+        if not self._behind:
+            self._unsubscribe = self.ledger.subscribe(self._wake)
         self._waiting += 1
+        if again is not None:
+            self._expected.discard(again)
         try:
             async with self._line:
-                return await self._first_in_line(blocked)
+                return await self._first_in_line(blocked, again)
         finally:
             self._waiting -= 1
-            if len(self._ready) > self._waiting:
-                self._return_unused(self._waiting)
+            self._give_up_unneeded()
+
+    def rest(self, again: Callable[[], bool]) -> None:
+        """Give up what is kept for somebody who will not be back at once after all."""
+        if again in self._expected:
+            self._expected.discard(again)
+            self._give_up_unneeded()
 
     async def pause(self, retry_after: float | None) -> None:
         """Hold everyone after a 429 to what the plan does not meter: the count can't explain it.
@@ -229,19 +251,32 @@ class Limiter:
         """Say how long a request with `position` others before it waits at least, and for what."""
         return await self.ledger.projected(position)
 
-    async def _first_in_line(self, blocked: Callable[[], None] | None) -> Slot:
-        answer: Grant | Refusal
-        if self._ready:
-            answer, at = self._ready.popleft()
-            answer.delay = max(0.0, at - self._clock.now())
-        else:
-            answer = await self._ask()
+    @property
+    def _behind(self) -> int:
+        """How many wait in this limiter's line, or will at once."""
+        return self._waiting + len(self._expected)
+
+    def _give_up_unneeded(self) -> None:
+        """Give back the slots, and the place, that nobody is left to take."""
+        behind = self._behind
+        if len(self._ready) > behind:
+            self._return_unused(behind)
+        if not behind:
+            self._unsubscribe()
+            if self._place is not None:
+                self._place = None
+                self.ledger.leave(self._ticket)
+
+    async def _first_in_line(
+        self, blocked: Callable[[], None] | None, again: Callable[[], bool] | None
+    ) -> Slot:
+        answer = self._known() or await self._ask(again)
         while True:
             if isinstance(answer, Refusal) or answer.delay:
-                answer = await self._wait_for(answer, blocked)
+                answer = await self._wait_for(answer, blocked, again)
             if await self._may_be_used(answer):
                 break
-            answer = await self._ask()
+            answer = await self._ask(again)
         self._quota_left = answer.quota_left
         return Slot(self, answer)
 
@@ -263,31 +298,51 @@ class Limiter:
         await self.ledger.give_back(grant)
         return False
 
-    async def _ask(self) -> Grant | Refusal:
+    def _known(self) -> Grant | Refusal | None:
+        """Return what the ledger has already said of who is first in line now."""
+        if self._ready:
+            grant, at = self._ready.popleft()
+            grant.delay = max(0.0, at - self._clock.now())
+            return grant
+        if self._place is None:
+            return None
+        ask_at, limit = self._place
+        return Refusal(max(0.0, ask_at - self._clock.now()), limit)
+
+    async def _ask(self, again: Callable[[], bool] | None) -> Grant | Refusal:
         """Ask for a slot, and in the same round trip for those who stand behind."""
-        number = min(self._waiting, _MOST_TOGETHER)
         # Memory makes no round trips. A token bucket lets one through at a time: slots for more
         # would be held unused.
-        if number == 1 or self.memory is not None or self._bucket is not None:
-            alone = await self.ledger.reserve(self._ticket)
-            self._told_at = self._clock.now()
-            return alone
-        answer = await self.ledger.reserve_many(self._ticket, number)
+        is_alone = self.memory is not None or self._bucket is not None
+        # Near the end of a quota nobody holds a slot beside the one that is decided about.
+        if again is not None and not is_alone and not self.plan.quotas and again():
+            self._expected.add(again)
+        number = min(self._behind, _MOST_TOGETHER)
+        self._place = None
+        self._changed.clear()
+        if is_alone or number == 1:
+            answers = [await self.ledger.reserve(self._ticket)]
+        else:
+            answers = await self.ledger.reserve_many(self._ticket, number)
         now = self._told_at = self._clock.now()
-        if isinstance(answer, Refusal):
-            return answer
-        self._ready.extend((grant, now + grant.delay) for grant in answer[1:])
-        if len(answer) > self._waiting:
-            self._return_unused(self._waiting - 1)
-        return answer[0]
+        if isinstance(last := answers[-1], Refusal):
+            self._place = now + last.delay, last.limit
+        self._ready.extend((one, now + one.delay) for one in answers[1:] if isinstance(one, Grant))
+        if len(self._ready) >= self._behind:
+            self._return_unused(self._behind - 1)
+        return answers[0]
 
     def _return_unused(self, behind: int) -> None:
         """Give back the slots of those who were cancelled: only `behind` are left in the line."""
         number = len(self._ready) - behind
         self.ledger.return_unused([self._ready.pop()[0] for _ in range(number)])
 
-    async def _wait_for(self, answer: Grant | Refusal, blocked: Callable[[], None] | None) -> Grant:
-        unsubscribe = self.ledger.subscribe(self._wake)
+    async def _wait_for(
+        self,
+        answer: Grant | Refusal,
+        blocked: Callable[[], None] | None,
+        again: Callable[[], bool] | None,
+    ) -> Grant:
         try:
             while isinstance(answer, Refusal):
                 self._say_once(answer)
@@ -296,18 +351,14 @@ class Limiter:
                 if blocked is not None:
                     blocked()
                 await self._clock.wait(self._changed, answer.delay)
-                self._changed.clear()
-                answer = await self._ask()
+                answer = await self._ask(again)
             await self._clock.sleep(answer.delay)
         except BaseException:
             if isinstance(answer, Grant):
                 await self.ledger.give_back(answer)
-            else:
-                await self.ledger.leave(self._ticket)
             raise
         finally:
             self.blocked_until = self.blocked_by = None
-            unsubscribe()
         return answer
 
     def _wake(self) -> None:

@@ -64,8 +64,8 @@ class MemoryLedger:
         """Hold a slot if one is free, else keep a place in the line for `ticket`."""
         return self.reserve_at(ticket, self._now())
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant] | Refusal:
-        """Hold up to `number` slots, of which `ticket` gets the first."""
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant | Refusal]:
+        """Do the same for `number` who share a ticket."""
         with self._lock:
             now = self._tick()
             return apply_many(self._account, ticket, number, now)
@@ -86,7 +86,7 @@ class MemoryLedger:
         finally:
             self._leave()
 
-    async def leave(self, ticket: str) -> None:
+    def leave(self, ticket: str) -> None:
         """Give up the place in the line."""
         with self._lock:
             self._account.leave(ticket)

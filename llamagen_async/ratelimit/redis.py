@@ -159,11 +159,10 @@ class RedisLedger:
 
     async def reserve(self, ticket: str) -> Grant | Refusal:
         """Hold a slot if one is free, else keep a place in the line for `ticket`."""
-        answer = await self.reserve_many(ticket, 1)
-        return answer if isinstance(answer, Refusal) else answer[0]
+        return (await self.reserve_many(ticket, 1))[0]
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant] | Refusal:
-        """Hold up to `number` slots, of which `ticket` gets the first, in one round trip."""
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant | Refusal]:
+        """Do the same for `number` who share a ticket, in one round trip."""
         nonce = f"{self._client}{next(self._reservations):x}"
         try:
             now, answers = await self._courier.ask(
@@ -174,16 +173,13 @@ class RedisLedger:
             # ticket asks next.
             self._courier.tell({"verb": "revoke", "ticket": ticket, "nonce": nonce})
             raise
-        if not answers[0][0]:
-            return self._refusal(now, answers[0])
         return [
-            Grant(slot, at, max(0.0, at - now), took_last, quota_left)
-            for _, at, slot, took_last, quota_left in answers
+            _grant(now, answer) if answer[0] else self._refusal(now, answer) for answer in answers
         ]
 
-    async def leave(self, ticket: str) -> None:
-        """Give up the place in the line."""
-        await self._courier.ask({"verb": "leave", "ticket": ticket})
+    def leave(self, ticket: str) -> None:
+        """Give up the place in the line without waiting for the store."""
+        self._courier.tell({"verb": "leave", "ticket": ticket})
 
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
         """Spend the slot; pause everyone if the server refused the request.
@@ -307,3 +303,8 @@ class RedisLedger:
     def _notify(self) -> None:
         for changed in self._listeners:
             changed()
+
+
+def _grant(now: float, answer: list[Any]) -> Grant:
+    _, at, slot, took_last, quota_left = answer
+    return Grant(slot, at, max(0.0, at - now), took_last, quota_left)

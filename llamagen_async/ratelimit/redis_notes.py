@@ -111,9 +111,10 @@ class Notes:
     def note(self, call: dict[str, Any], now: float, answer: Any) -> None:
         """Take note of what the script did."""
         verb, spent = call["verb"], 0
-        if verb == "reserve" and answer[0][0]:
-            for grant in answer:
-                self._held[grant[2]] = call["nonce"]
+        if verb == "reserve":
+            for is_granted, _, slot, *_ in answer:
+                if is_granted:
+                    self._held[slot] = call["nonce"]
         elif verb == "revoke":
             for slot in [slot for slot, nonce in self._held.items() if nonce == call["nonce"]]:
                 del self._held[slot]

@@ -297,7 +297,7 @@ if welcome and done < #operations then
 
   local verbs = {}
 
-  -- A slot for the ticket, and up to `number` in all for those who come after it.
+  -- Slots for up to `number` who share a ticket; a place in the line for the first who has none.
   function verbs.reserve(operation)
     local nonce, answers = operation.nonce, {}
     if operation.again then repeat until not drop(held, 3, nonce) end
@@ -309,24 +309,20 @@ if welcome and done < #operations then
         or lost then
         settle()
         local before_it, entry, index, exact = #line, nil, nil, nil
-        if taken == 1 then
-          for place = 1, #line do
-            if line[place][1] == operation.ticket then
-              before_it, entry = place - 1, line[place]
-              break
-            end
+        for place = 1, #line do
+          if line[place][1] == operation.ticket then
+            before_it, entry = place - 1, line[place]
+            break
           end
         end
         at, index, exact = earliest(before_it)
         if not (exact and at <= now + ahead) then
-          if taken == 1 then
-            if not entry then
-              entry = {operation.ticket}
-              line[#line + 1] = entry
-            end
-            entry[2] = at + grace
-            answers[1] = waiting(at, index)
+          if not entry then
+            entry = {operation.ticket}
+            line[#line + 1] = entry
           end
+          entry[2] = at + grace
+          answers[taken] = waiting(at, index)
           break
         end
         if entry then drop(line, 1, operation.ticket) end

@@ -125,11 +125,10 @@ class SQLiteLedger:
 
         If this is cancelled, or fails, neither the slot nor the place is kept.
         """
-        answer = await self.reserve_many(ticket, 1)
-        return answer if isinstance(answer, Refusal) else answer[0]
+        return (await self.reserve_many(ticket, 1))[0]
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant] | Refusal:
-        """Hold up to `number` slots, of which `ticket` gets the first, in one transaction.
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant | Refusal]:
+        """Do the same for `number` who share a ticket, in one transaction.
 
         If this is cancelled, or fails, neither slots nor the place are kept.
         """
@@ -138,9 +137,11 @@ class SQLiteLedger:
             undo=partial(self._undo, ticket),
         )
 
-    async def leave(self, ticket: str) -> None:
-        """Give up the place in the line."""
-        await self._run(lambda account, _plan, _now: account.leave(ticket), notify=True)
+    def leave(self, ticket: str) -> None:
+        """Give up the place in the line without waiting for the file; what fails is logged."""
+        self._submit(
+            lambda account, _plan, _now: account.leave(ticket), write=True, notify=True
+        ).add_done_callback(_report)
 
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
         """Spend the slot; pause everyone if the server refused the request.
@@ -287,16 +288,14 @@ class SQLiteLedger:
         if self._answered:
             self._submit(_nothing, write=True, notify=False).add_done_callback(_report)
 
-    def _undo(self, ticket: str, job: Future[list[Grant] | Refusal]) -> None:
+    def _undo(self, ticket: str, job: Future[list[Grant | Refusal]]) -> None:
         """Give back what `job` gets, or already got."""
 
         def undo(account: Account, _plan: Plan, _now: float) -> None:
-            answer = job.result() if job.exception() is None else None
-            if isinstance(answer, list):
-                for grant in answer:
-                    account.give_back(grant.slot)
-            else:
-                account.leave(ticket)
+            for answer in job.result() if job.exception() is None else ():
+                if isinstance(answer, Grant):
+                    account.give_back(answer.slot)
+            account.leave(ticket)
 
         self._submit(undo, write=True, notify=True, after=job).add_done_callback(_report)
 

@@ -226,12 +226,16 @@ class Dispatcher:
                 quota_left = self._limiter.quota_left if lane.queue else None
                 choice = self._chooser.choose(quota_left, queue=lane.queue, checks=lane.checks)
                 if isinstance(choice, Wait):
+                    self._rest(lane)
                     await self._clock.wait(lane.wake, choice.seconds)
                     if self._queue.head() is not None and self._limiter.plan.quotas:
                         await self._limiter.fresh_quota_left()  # it may have come back
                     continue
                 kind = choice.kind if isinstance(choice, Job) else RequestKind.STATUS
-                slot = await self._limiter.acquire(kind, blocked=self._patience.blocked)
+                again = self._has_more if lane.queue else None
+                slot = await self._limiter.acquire(
+                    kind, blocked=self._patience.blocked, again=again
+                )
                 # The wait may have been long: choose again what the slot is worth most for.
                 left = slot.grant.quota_left
                 choice = self._chooser.choose(
@@ -249,7 +253,17 @@ class Dispatcher:
             self._fail_all(error)
         finally:
             lane.task = None
+            self._rest(lane)
             self.wake()  # work that came while this task was being cancelled
+
+    def _has_more(self) -> bool:
+        """Whether another slot will be wanted as soon as there is one."""
+        return len(self._queue) > 1
+
+    def _rest(self, lane: _Lane) -> None:
+        """Give up what is kept for the next slot: it is not wanted at once."""
+        if lane.queue:
+            self._limiter.rest(self._has_more)
 
     def _fail_all(self, error: Exception) -> None:
         """Tell everyone who waits that the limits can't be kept, so that nothing is sent."""

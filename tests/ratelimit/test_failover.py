@@ -21,7 +21,7 @@ PAID = Plan.PAID
 STATUS = RequestKind.STATUS
 
 
-_ASKS = {"reserve", "reserve_many", "leave", "commit", "give_back", "record", "snapshot"}
+_ASKS = {"reserve", "reserve_many", "commit", "give_back", "record", "snapshot"}
 
 
 class Store(MemoryLedger):

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from support.grants import grants_in
 from support.redis_server import RedisServer
 
 from llamagen_async import Plan, RateLimit
@@ -73,9 +74,9 @@ async def granted(ledger: Ledger, ticket: str = "t") -> Grant:
 
 async def granted_many(ledger: Ledger, ticket: str, number: int) -> list[Grant]:
     """Reserve up to so many slots, of which one has to be free."""
-    answer = await ledger.reserve_many(ticket, number)
-    assert isinstance(answer, list)
-    return answer
+    grants = grants_in(await ledger.reserve_many(ticket, number))
+    assert grants
+    return grants
 
 
 async def refused(ledger: Ledger, ticket: str = "t") -> Refusal:
@@ -156,7 +157,7 @@ async def test_who_leaves_the_line_makes_room(make: Make, time: Time) -> None:
     await spend(ledger, 3)
     for ticket in "abc":
         await refused(ledger, ticket)
-    await ledger.leave("a")
+    ledger.leave("a")
     time.now += 60
     await granted(ledger, "b")
     await granted(ledger, "d")
@@ -289,21 +290,39 @@ async def test_listeners_hear_of_slots_that_are_given_back(make: Make) -> None:
 
 
 async def test_many_are_granted_as_far_as_there_are_slots(make: Make, time: Time) -> None:
-    """And if there is none, one of them has a place in the line."""
+    """The first one who gets none has a place in the line, and is told when to ask again."""
     ledger = make()
     await spend(ledger, 1)
-    many = await ledger.reserve_many("t", 5)
-    assert isinstance(many, list)
-    assert [grant.delay for grant in many] == [0.0, 0.0]
-    assert len({grant.slot for grant in many}) == 2
+    *many, last = await ledger.reserve_many("t", 5)
+    grants = grants_in(many)
+    assert [grant.delay for grant in grants] == [0.0, 0.0]
+    assert len({grant.slot for grant in grants}) == 2
+    assert last == Refusal(60.0, THREE.limits[0])
     assert (await ledger.snapshot()).in_flight == 2
-    assert isinstance(await ledger.reserve_many("t", 5), Refusal)
+    assert grants_in(await ledger.reserve_many("t", 5)) == []
     time.now += 60
     await refused(ledger, "new")
     (one,) = await granted_many(ledger, "t", 5)
-    for grant in (*many, one):
+    for grant in (*grants, one):
         await ledger.commit(grant, Outcome())
     assert (await ledger.snapshot()).windows[0].used == 3
+
+
+async def test_who_stands_behind_keeps_a_place_like_anybody_else(make: Make, time: Time) -> None:
+    """Behind those who were there before, before those who come later, until it is given up."""
+    ledger, other = make(), make()
+    await spend(ledger, 1)
+    time.now += 10
+    await spend(ledger, 1)
+    assert len(await ledger.reserve_many("a", 3)) == 2, "a slot, and a place"
+    await refused(other, "b")
+    time.now += 50
+    await refused(other, "b")
+    await granted(ledger, "a")
+    time.now += 10
+    assert len(await ledger.reserve_many("a", 3)) == 1, "behind b"
+    ledger.leave("a")
+    await granted(other, "b")
 
 
 async def test_who_comes_with_another_does_not_overtake_the_line(make: Make, time: Time) -> None:
@@ -340,7 +359,7 @@ async def test_a_cancelled_question_for_many_holds_nothing(make: Make, after: in
     task.cancel()
     (answer,) = await asyncio.gather(task, return_exceptions=True)
     if isinstance(answer, list):  # it was faster
-        ledger.return_unused(answer)
+        ledger.return_unused(grants_in(answer))
     for _ in range(200):  # what goes on in the background comes to its end
         if not (await ledger.snapshot()).in_flight:
             break
@@ -436,5 +455,5 @@ async def _ask(ledger: Ledger) -> Grant | Refusal:
     return await ledger.reserve("gone")
 
 
-async def _ask_for_many(ledger: Ledger) -> list[Grant] | Refusal:
+async def _ask_for_many(ledger: Ledger) -> list[Grant | Refusal]:
     return await ledger.reserve_many("gone", 3)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import pytest
+from support.grants import grants_in
 
 from llamagen_async import Plan, RateLimit, RequestKind
 from llamagen_async.clock import Clock
@@ -51,22 +52,19 @@ class Distant:
         return answer
 
     async def reserve(self, ticket: str) -> Grant | Refusal:
-        answer = await self.reserve_many(ticket, 1)
-        return answer if isinstance(answer, Refusal) else answer[0]
+        return (await self.reserve_many(ticket, 1))[0]
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant] | Refusal:
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant | Refusal]:
         self.asked_for.append(number)
 
-        def undo(answer: list[Grant] | Refusal) -> None:
-            if isinstance(answer, list):
-                self.memory.return_unused(answer)
-            else:
-                self.memory._account.leave(ticket)
+        def undo(answers: list[Grant | Refusal]) -> None:
+            self.memory.return_unused(grants_in(answers))
+            self.memory.leave(ticket)
 
         return await self._travel(lambda: self.memory.reserve_many(ticket, number), undo)
 
-    async def leave(self, ticket: str) -> None:
-        await self.memory.leave(ticket)
+    def leave(self, ticket: str) -> None:
+        self.memory.leave(ticket)
 
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
         await self.memory.commit(grant, outcome)
@@ -140,10 +138,159 @@ def test_those_who_wait_together_cost_one_round_trip() -> None:
 
     order, round_trips, times = run(main())
     assert order == list(range(12))
-    # The first, nine together, a refusal, and when a slot is back the other two together.
-    assert round_trips == 4
+    # The first; nine together with a place for those behind; when a slot is back, the other two.
+    assert round_trips == 3
     assert times[:10] == pytest.approx([0.2] + [0.4] * 9)
     assert times[10:] == pytest.approx([60.6] * 2, abs=0.21)
+
+
+def test_who_stands_behind_is_told_when_to_ask_in_the_same_round_trip() -> None:
+    """So a key that is used up costs one round trip a request, whoever uses it."""
+
+    async def main() -> tuple[list[float], list[int]]:
+        first, store = make(latency=lambda: 0.0)
+        second, other = make(latency=lambda: 0.0, others=store)
+        loop = asyncio.get_running_loop()
+        times: list[float] = []
+
+        async def use(limiter: Limiter) -> None:
+            slot = await limiter.acquire(STATUS)
+            await asyncio.sleep(1.0)
+            times.append(loop.time())
+            await slot.commit()
+
+        for _ in range(10):  # not all at the same moment
+            await store.memory.record(1)
+            await asyncio.sleep(6)
+        waiters = [use(limiter) for _ in range(40) for limiter in (first, second)]
+        await asyncio.gather(*waiters)
+        return times, [store.round_trips, other.round_trips]
+
+    times, round_trips = run(main())
+    assert times[-1] - times[0] == pytest.approx(79 * 6.1, abs=1), "ten in 61 s, without a gap"
+    assert sum(round_trips) <= 1.1 * len(times)
+
+
+def test_a_place_is_kept_for_those_behind_who_was_cancelled() -> None:
+    """They go on where they stand: nobody overtakes them, and nothing is asked for that."""
+
+    async def main() -> tuple[int, bool, bool]:
+        limiter, store = make(latency=lambda: 0.0)
+        await store.memory.record(10)
+        waiters = [asyncio.create_task(limiter.acquire(STATUS)) for _ in range(3)]
+        await asyncio.sleep(1)
+        asked = store.round_trips
+        waiters[0].cancel()
+        await asyncio.sleep(1)
+        other = isinstance(await store.memory.reserve("other"), Refusal)
+        asked = store.round_trips - asked
+        await asyncio.sleep(58.5)
+        return asked, other, all(waiter.done() for waiter in waiters)
+
+    assert run(main()) == (0, True, True)
+
+
+@pytest.mark.parametrize("sleeper", [False, True])
+def test_a_place_is_given_up_with_the_last_one_who_waits(sleeper: bool) -> None:
+    """Also if it was kept for somebody who was never told of it."""
+
+    async def main() -> dict[str, float]:
+        limiter, store = make(latency=lambda: 0.0, ahead=3.0)
+        await store.memory.record(1)
+        if sleeper:  # the second one gets a slot ahead, the third one a place
+            await asyncio.sleep(58)
+        await store.memory.record(8)
+        waiters = [asyncio.create_task(limiter.acquire(STATUS)) for _ in range(13)]
+        await asyncio.sleep(0.5)
+        assert store.memory._account._line
+        for waiter in waiters:
+            waiter.cancel()
+        for slot in await asyncio.gather(*waiters, return_exceptions=True):
+            if isinstance(slot, Slot):
+                await slot.give_back()
+        return store.memory._account._line
+
+    assert run(main()) == {}
+
+
+def test_a_slot_that_comes_back_early_wakes_who_was_told_before_waiting() -> None:
+    """Who gets a place while the one before still sleeps is not deaf meanwhile."""
+
+    async def main() -> float:
+        limiter, store = make(Plan("three", limits=RateLimit(3, per=60)), lambda: 0.0, ahead=3.0)
+        await store.memory.record(1)
+        held = await store.memory.reserve("somebody")
+        await asyncio.sleep(58)
+        waiters = [asyncio.create_task(limiter.acquire(STATUS)) for _ in range(3)]
+        await asyncio.sleep(1)  # one is served, one sleeps until 60, one was told 118
+        assert [waiter.done() for waiter in waiters] == [True, False, False]
+        assert isinstance(held, Grant)
+        await store.memory.give_back(held)
+        await waiters[2]
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) == pytest.approx(60)
+
+
+@pytest.mark.parametrize("used", [0, 9])
+def test_who_will_be_back_at_once_has_its_next_one_asked_for_as_well(used: int) -> None:
+    """A slot if there is one, else a place in the line."""
+
+    async def main() -> tuple[int, float]:
+        limiter, store = make(latency=lambda: 0.0)
+        await store.memory.record(used)
+        left = 4
+
+        def again() -> bool:
+            return left > 1
+
+        while left:
+            slot = await limiter.acquire(STATUS, again=again)
+            left -= 1
+            await slot.commit()
+        return store.round_trips, asyncio.get_running_loop().time()
+
+    # Two at once, twice; or one and a place, then those that came back together.
+    assert run(main()) == ((2, 0.0) if not used else (3, 60.0))
+
+
+@pytest.mark.parametrize("used", [0, 9])
+def test_what_is_kept_for_somebody_is_given_up_with_a_rest(used: int) -> None:
+    """A slot and a place alike; who waits behind takes them over first."""
+
+    async def main() -> tuple[int, dict[str, float], int]:
+        limiter, store = make(latency=lambda: 0.0)
+        await store.memory.record(used)
+
+        def again() -> bool:
+            return True
+
+        await limiter.acquire(STATUS, again=again)
+        waiter = asyncio.create_task(limiter.acquire(STATUS))
+        await asyncio.sleep(1)
+        limiter.rest(again)
+        limiter.rest(again)
+        taken_over = store.round_trips
+        waiter.cancel()
+        for slot in await asyncio.gather(waiter, return_exceptions=True):
+            if isinstance(slot, Slot):
+                await slot.give_back()
+        in_flight = (await store.snapshot()).in_flight
+        return in_flight, store.memory._account._line, taken_over
+
+    assert run(main()) == (1, {}, 1)
+
+
+def test_near_the_end_of_a_quota_nothing_is_kept_for_anybody() -> None:
+    """What is left of a day is decided about one by one."""
+
+    async def main() -> list[int]:
+        limiter, store = make(Plan.DEMO, latency=lambda: 0.0)
+        for _ in range(3):
+            await limiter.acquire(STATUS, again=lambda: True)
+        return store.asked_for
+
+    assert run(main()) == [1, 1, 1]
 
 
 def test_no_more_is_asked_for_than_there_are_who_wait() -> None:
@@ -321,16 +468,13 @@ def test_slots_of_ones_own_are_returned_where_they_are_from() -> None:
         clock = Clock()
         store = Distant(MemoryLedger(TEN, clock.now, lease=900), lambda: 0.0)
         ledger = FailoverLedger(store, TEN, clock, lease=30)
-        of_the_store = await ledger.reserve_many("t", 3)
-        assert isinstance(of_the_store, list)
+        of_the_store = grants_in(await ledger.reserve_many("t", 3))
         store.away = True
-        own: list[Grant] | Refusal = []
-        while not own or isinstance(own, Refusal):
-            own = await ledger.reserve_many("t", 3)
-            if isinstance(own, Refusal):
-                await asyncio.sleep(max(0.1, own.delay))
-        assert len(own) == 1
-        ledger.return_unused([*own, *of_the_store])
+        (own,) = await ledger.reserve_many("t", 3)
+        while isinstance(own, Refusal):
+            await asyncio.sleep(max(0.1, own.delay))
+            (own,) = await ledger.reserve_many("t", 3)
+        ledger.return_unused([own, *of_the_store])
         store.away = False
         await asyncio.sleep(60)
         return (await store.memory.snapshot()).in_flight, (await ledger.snapshot()).windows[0].used

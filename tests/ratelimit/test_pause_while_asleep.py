@@ -12,6 +12,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from support.grants import grants_in
 from support.redis_server import RedisServer
 
 from llamagen_async import Plan, RateLimit, RequestKind
@@ -98,8 +99,7 @@ async def make(request: pytest.FixtureRequest, time: Time, tmp_path: Path) -> As
 
 async def spend_both(ledger: Ledger) -> Grant:
     """Use both slots of the window; return one of them."""
-    grants = await ledger.reserve_many("t", 2)
-    assert isinstance(grants, list)
+    grants = grants_in(await ledger.reserve_many("t", 2))
     for grant in grants:
         await ledger.commit(grant, Outcome())
     return grants[0]

@@ -15,6 +15,7 @@ import pytest
 import redis.asyncio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.grants import grants_in
 from support.redis_server import RedisServer
 
 from llamagen_async.plans import DAY, HOUR, Plan, RateLimit
@@ -131,11 +132,9 @@ class Specification:
         account, now = self.account, self.now
         match verb:
             case "reserve_many":
-                answer = apply_many(account, arguments[0], arguments[1], now)
-                if isinstance(answer, Refusal):
-                    return answer
-                self.grants += answer
-                return [attrs.astuple(grant) for grant in answer]
+                answers = apply_many(account, arguments[0], arguments[1], now)
+                self.grants += grants_in(answers)
+                return [attrs.astuple(one) if isinstance(one, Grant) else one for one in answers]
             case "commit":
                 grant = self.grants[arguments[0] % len(self.grants)]
                 for _ in range(arguments[2] if len(arguments) > 2 else 1):
@@ -189,14 +188,22 @@ class Implementation:
             verb, arguments = "reserve_many", arguments[1:]
         if verb == "give_back":
             arguments = (self.grants[arguments[0] % len(self.grants)],)
+        if verb == "leave":
+            self.ledger.leave(*arguments)
+            while (task := self.ledger._courier._task) is not None:
+                await asyncio.wait({task})
+            return None
         answer = await getattr(self.ledger, verb)(*arguments)
         if not isinstance(answer, list):
             return answer
-        self.grants += answer
-        self.first_slot = self.first_slot or answer[0].slot - 1
+        self.grants += grants_in(answer)
+        if isinstance(answer[0], Grant):
+            self.first_slot = self.first_slot or answer[0].slot - 1
         return [
-            attrs.astuple(attrs.evolve(grant, slot=grant.slot - self.first_slot))
-            for grant in answer
+            attrs.astuple(attrs.evolve(one, slot=one.slot - self.first_slot))
+            if isinstance(one, Grant)
+            else one
+            for one in answer
         ]
 
     async def state(self, client: redis.asyncio.Redis) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from support.grants import grants_in
 from support.redis_server import PER_DAY, FakeClock, RedisServer, connected, granted, opened, spend
 
 from llamagen_async.plans import Plan, RateLimit
@@ -185,8 +186,7 @@ async def test_many_that_are_asked_for_again_are_not_held_twice(
     async with proxy as url, opened(url, account_name, fake_clock, plan=plan) as ledger:
         await ledger.snapshot()
         proxy.swallows = 1
-        many = await ledger.reserve_many("ticket", 12)
-        assert isinstance(many, list)
+        many = grants_in(await ledger.reserve_many("ticket", 12))
         assert (await ledger.snapshot()).in_flight == len(many) == 12
         proxy.swallows = 9
         with pytest.raises(StoreError):

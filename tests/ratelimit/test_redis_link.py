@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Connection
+from support.grants import grants_in
 from support.redis_server import FakeClock, RedisServer, opened, pass_in_loop
 
 from llamagen_async.plans import MINUTE, Plan, RateLimit
@@ -20,8 +21,7 @@ async def test_an_answer_that_is_too_long_for_a_line(
 ) -> None:
     """Many slots at once."""
     async with opened(redis_server.url, account_name, fake_clock, plan=WIDE) as ledger:
-        grants = await ledger.reserve_many("t", 2000)
-        assert isinstance(grants, list)
+        grants = grants_in(await ledger.reserve_many("t", 2000))
         assert len({grant.slot for grant in grants}) == 2000
         for grant in grants:
             await ledger.commit(grant, ANSWERED)

@@ -222,7 +222,8 @@ async def test_a_random_history_is_that_of_an_account_in_memory(bench: Bench) ->
                 await ledger.give_back(grant)
                 account.give_back(grant.slot)
             case "leave":
-                await ledger.leave("b")
+                ledger.leave("b")
+                await ledger.snapshot()
                 account.leave("b")
             case "restart":
                 await ledger.aclose()
@@ -657,14 +658,16 @@ async def test_listeners_hear_of_what_came_back_here(bench: Bench, gate: _Gate) 
     await ledger.commit(one, Outcome())
     assert heard == []
     await ledger.give_back(two)
-    await ledger.leave("ticket")
+    ledger.leave("ticket")
+    await ledger.snapshot()
     assert heard == ["changed"] * 2
-    await other.leave("ticket")
+    other.leave("ticket")
     await _cancel_in_the_middle(gate, ledger.reserve("ticket"))
     await ledger.snapshot()
     assert heard == ["changed"] * 3
     unsubscribe()
-    await ledger.leave("ticket")
+    ledger.leave("ticket")
+    await ledger.snapshot()
     assert heard == ["changed"] * 3
 
 

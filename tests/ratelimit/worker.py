@@ -51,8 +51,8 @@ class Worker:
         self._todo.extend([None] * (comics - len(created)))
 
     async def run(self) -> None:
-        # Who looks at the file for a pause only reads, which holds nobody up: it is not counted.
         self._count(SQLiteStore, "_transact")
+        self._count(SQLiteStore, "paused_for")
         # What is sent to Redis once a connection is made, also to hear of pauses.
         self._count(RedisLink, "evaluate")
         self._count(RedisLink, "execute")

@@ -1,0 +1,14 @@
+"""What a ledger answers to those who share a ticket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from llamagen_async.ratelimit import Grant, Refusal
+
+__all__ = ["grants_in"]
+
+
+def grants_in(answers: Iterable[Grant | Refusal]) -> list[Grant]:
+    """Return the slots among them."""
+    return [answer for answer in answers if isinstance(answer, Grant)]
