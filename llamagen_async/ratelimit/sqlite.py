@@ -5,9 +5,9 @@ with the same code as the memory ledger, and stores it; nothing is locked while 
 for a slot. A process that is killed at any instant leaves either all of an operation or nothing:
 what it held counts until its lease is over, its place in the line until somebody else's turn.
 
-One thread per ledger talks to the file, so that neither a slow disk nor another process's
-transaction holds up the event loop. What was begun is finished, whoever stops waiting for it: a
-slot that nobody is there to take goes back.
+Neither a slow disk nor another process's transaction holds up the event loop: what may take time
+is done by a thread, and the rest at once, see `sqlite_worker`. What was begun is finished, whoever
+stops waiting for it: a slot that nobody is there to take goes back.
 
 A pause that somebody's refusal begins is in the account. Who was given a slot some seconds before
 it may be used looks for it once more: that reads the row, and nobody waits for it.
@@ -23,7 +23,6 @@ import contextlib
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
@@ -45,7 +44,8 @@ from llamagen_async.ratelimit.ledger import (
     settle,
     summarize,
 )
-from llamagen_async.ratelimit.sqlite_store import Operation, SQLiteStore
+from llamagen_async.ratelimit.sqlite_store import NotAtOnceError, Operation, SQLiteStore
+from llamagen_async.ratelimit.sqlite_worker import SQLiteWorker, Work
 
 __all__ = ["SQLiteLedger"]
 
@@ -105,7 +105,7 @@ class SQLiteLedger:
             wall=wall,
         )
         self._guard = threading.Lock()
-        self._store: SQLiteStore | None = None
+        self._worker: SQLiteWorker | None = None
         self._closed = False
         self._listeners: list[Callable[[], None]] = []
         self._answered: list[Grant] = []
@@ -139,9 +139,7 @@ class SQLiteLedger:
 
     def leave(self, ticket: str) -> None:
         """Give up the place in the line without waiting for the file; what fails is logged."""
-        self._submit(
-            lambda account, _plan, _now: account.leave(ticket), write=True, notify=True
-        ).add_done_callback(_report)
+        self._tell(lambda account, _plan, _now: account.leave(ticket))
 
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
         """Spend the slot; pause everyone if the server refused the request.
@@ -170,7 +168,7 @@ class SQLiteLedger:
             for grant in grants:
                 account.give_back(grant.slot)
 
-        self._submit(free, write=True, notify=True).add_done_callback(_report)
+        self._tell(free)
 
     async def record(self, number: int) -> None:
         """Count requests that were spent without a slot of this ledger."""
@@ -191,9 +189,9 @@ class SQLiteLedger:
 
     async def paused_for(self) -> float:
         """Say for how many more seconds a refusal holds everyone: a look that locks nothing."""
-        deadline = time.monotonic() + _LOCK_SHARE * self._timeout
-        job = self._hand_over(lambda store: store.paused_for(self._plan, deadline))
-        return await self._result(job, lambda _: None)
+        return await self._do(
+            lambda store, deadline: store.paused_for(self._plan, deadline), lambda _: None
+        )
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` when this object gave a slot back or left the line.
@@ -221,19 +219,19 @@ class SQLiteLedger:
     async def aclose(self) -> None:
         """Wait for what is running, close the file and end the thread."""
         self._flush()
-        closed: SQLiteStore | None = None
+        closed: SQLiteWorker | None = None
         while True:
             with self._guard:
                 self._closed = True
-                store = self._store
-                if store is closed or store is None or store.process != os.getpid():
+                worker = self._worker
+                if worker is closed or worker is None or worker.process != os.getpid():
                     return
-                ended = asyncio.wrap_future(store.end())
+                ended = asyncio.wrap_future(worker.end())
             # What hangs in the operating system can't be ended, nor is it waited for.
             if (await asyncio.wait((ended,), timeout=2 * self._timeout))[0]:
-                store.thread.shutdown(wait=True)
+                worker.thread.shutdown(wait=True)
             # What was cancelled meanwhile is undone by another one.
-            closed = store
+            closed = worker
 
     async def _run(
         self,
@@ -243,14 +241,28 @@ class SQLiteLedger:
         notify: bool = False,
         undo: Callable[[Future[_T]], None] | None = None,
     ) -> _T:
-        job = self._submit(operation, write=write, notify=notify)
-        return await self._result(job, partial(_give_up, undo))
+        work = self._transaction(operation, write=write, notify=notify)
+        return await self._do(work, partial(_give_up, undo))
+
+    def _tell(self, operation: Operation[object]) -> None:
+        """Do what frees something, without anybody waiting for it; what fails is logged."""
+        work = self._transaction(operation, write=True, notify=True)
+        try:
+            self._at_once(work)
+        except NotAtOnceError:
+            self._hand_over(work).add_done_callback(_report)
+        except StoreError as error:
+            _complain(error)
 
     async def _aside(self, work: Callable[[SQLiteStore, float], _T]) -> _T:
         """Do what does not touch the count; if nobody waits any more, it may fail unheard."""
-        deadline = time.monotonic() + _LOCK_SHARE * self._timeout
-        job = self._hand_over(lambda store: work(store, deadline))
-        return await self._result(job, lambda _: None)
+        return await self._result(self._hand_over(work), lambda _: None)
+
+    async def _do(self, work: Work[_T], given_up: Callable[[Future[_T]], None]) -> _T:
+        try:
+            return self._at_once(work)
+        except NotAtOnceError:
+            return await self._result(self._hand_over(work), given_up)
 
     async def _result(self, job: Future[_T], given_up: Callable[[Future[_T]], None]) -> _T:
         """Return what a job returns; if it takes too long, or this is cancelled, give it up."""
@@ -286,7 +298,8 @@ class SQLiteLedger:
 
     def _flush(self) -> None:
         if self._answered:
-            self._submit(_nothing, write=True, notify=False).add_done_callback(_report)
+            work = self._transaction(_nothing, write=True, notify=False)
+            self._hand_over(work).add_done_callback(_report)
 
     def _undo(self, ticket: str, job: Future[list[Grant | Refusal]]) -> None:
         """Give back what `job` gets, or already got."""
@@ -297,22 +310,19 @@ class SQLiteLedger:
                     account.give_back(answer.slot)
             account.leave(ticket)
 
-        self._submit(undo, write=True, notify=True, after=job).add_done_callback(_report)
+        transaction = self._transaction(undo, write=True, notify=True)
 
-    def _submit(
-        self,
-        operation: Operation[_T],
-        *,
-        write: bool,
-        notify: bool,
-        after: Future[Any] | None = None,
-    ) -> Future[_T]:
-        deadline = time.monotonic() + _LOCK_SHARE * self._timeout
+        def work(store: SQLiteStore, deadline: float) -> None:
+            # One thread does first things first; but `aclose` may have replaced it.
+            wait_for((job,))
+            transaction(store, deadline)
 
-        def work(store: SQLiteStore) -> _T:
-            if after is not None:
-                # One thread does first things first; but `aclose` may have replaced it.
-                wait_for((after,))
+        self._hand_over(work).add_done_callback(_report)
+
+    def _transaction(self, operation: Operation[_T], *, write: bool, notify: bool) -> Work[_T]:
+        """Return what does an operation together with what is still to be written."""
+
+        def work(store: SQLiteStore, deadline: float | None) -> _T:
             with self._guard:
                 answered, self._answered = self._answered, []
 
@@ -334,19 +344,23 @@ class SQLiteLedger:
                     changed()
             return answer
 
-        return self._hand_over(work)
+        return work
 
-    def _hand_over(self, work: Callable[[SQLiteStore], _T]) -> Future[_T]:
-        """Have it done in the store's thread."""
+    def _at_once(self, work: Work[_T]) -> _T:
+        """Do it now, in this thread, or raise `NotAtOnceError`."""
+        if self._worker is None:
+            raise NotAtOnceError
+        return self._worker.do_at_once(work)
+
+    def _hand_over(self, work: Callable[[SQLiteStore, float], _T]) -> Future[_T]:
+        """Have it done in the worker's thread."""
         with self._guard:
-            store = self._store
-            if store is None or store.ended is not None or store.process != os.getpid():
-                # A thread does not survive a fork, and a connection must not be used after one;
-                # nor may it be closed here, which would disturb the parent process.
-                store = self._store = self._new_store(inherited=store)
-            job = store.thread.submit(work, store)
+            worker = self._worker
+            if worker is None or not worker.is_usable:
+                worker = self._worker = SQLiteWorker(self._new_store(), inherited=worker)
+            job = worker.submit(work, _LOCK_SHARE * self._timeout)
             if self._closed:
-                store.end()
+                worker.end()
             return job
 
 
@@ -375,4 +389,8 @@ def _set(arrived: asyncio.Future[None]) -> None:
 def _report(job: Future[Any]) -> None:
     """Say that something failed which nobody waits for any more."""
     if (error := job.exception()) is not None:
-        _logger.warning("a slot may count for longer, or for less, than it should: %s", error)
+        _complain(error)
+
+
+def _complain(error: BaseException) -> None:
+    _logger.warning("a slot may count for longer, or for less, than it should: %s", error)

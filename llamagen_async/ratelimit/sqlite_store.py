@@ -2,33 +2,29 @@
 
 The account's note has a table of its own, which is made by who leaves the first one.
 
-Everything here runs in one thread, which belongs to the store, and may block for as long as it
-is told; the ledger (`sqlite`) is what an event loop talks to.
+Everything here may block until the deadline it is told; without one nothing does: what might is
+refused. Who calls it, and where, is the worker's business (`sqlite_worker`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import os
 import random
 import sqlite3
-import time
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
-
-import attrs
+from time import monotonic, sleep
+from time import time as wall_time
+from typing import Final, TypeVar
 
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.account import Account
 from llamagen_async.ratelimit.ledger import LONGEST_NOTE, StoreError
-from llamagen_async.ratelimit.machine_clock import Anchor, Reading, advance, read_machine_clock
+from llamagen_async.ratelimit.machine_clock import advance, read_machine_clock
+from llamagen_async.ratelimit.sqlite_row import DAMAGED, Row
 
-__all__ = ["Operation", "SQLiteStore"]
+__all__ = ["NotAtOnceError", "Operation", "SQLiteStore"]
 
 _T = TypeVar("_T")
 Operation = Callable[[Account, Plan, float], _T]
@@ -82,35 +78,18 @@ _ADVICE: Final = {
     sqlite3.SQLITE_PROTOCOL: _LOCKED,
     sqlite3.SQLITE_READONLY: _PROTECTED,
 }
-_DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
-"""What goes wrong when a row is read that is not as it was written."""
-_NUMBERS: Final = ("last_slot", "pauses", "burst", "accepted", "patience", "horizon", "most")
-_encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_CHECKPOINT_AFTER: Final = 256
+"""Writes after which what they have left in the log is carried into the file."""
 
 
-@attrs.define
-class _Page:
-    """An account as it is in its row, and what else the row holds."""
-
-    account: Account
-    plan: Plan
-    text: str = ""
-    """The row from which it was read, or to which it was written."""
-    anchor: Anchor | None = None
-    spent: list[float] = attrs.field(factory=list[float])
-    """When the responses came, as the row has it."""
-    horizon: float = 0.0
-    """The longest window in seconds that any plan had."""
-    most: int = 0
-    """The largest limit that any plan had: no older requests than that matter."""
-    encoded: list[str] = attrs.field(factory=list[str])
-    """`spent` as text; empty if it was read and not written yet."""
+class NotAtOnceError(Exception):
+    """What was to be done at once may take time: it was not done."""
 
 
 class SQLiteStore:
-    """One row of the file, and the thread that alone touches it.
+    """One row of the file, which is opened when it is needed, and again after a failure.
 
-    The file is opened when it is needed, and again after a failure.
+    Operations raise `StoreError`, or `NotAtOnceError` if they were not given a deadline.
     """
 
     def __init__(
@@ -122,12 +101,7 @@ class SQLiteStore:
         ahead: float,
         now: Callable[[], float] | None,
         wall: Callable[[], float] | None,
-        inherited: SQLiteStore | None,
     ) -> None:
-        self.thread = ThreadPoolExecutor(1, thread_name_prefix="llamagen-async-ledger")
-        self.process = os.getpid()
-        self.ended: Future[None] | None = None
-        self._inherited = inherited
         self._path = path
         self._key = key
         self._speed = key[1]
@@ -137,36 +111,36 @@ class SQLiteStore:
         self._wall = wall
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._has_log = False
+        """Whether what is committed goes into a log, and not into the file at once."""
         self._durable: bool | None = None
         self._patience = 0.0
-        self._page: _Page | None = None
+        self._written = 0
+        """Writes since the last checkpoint."""
+        self._row: Row | None = None
+        """The account's, as this store has read or written it last."""
 
-    def end(self) -> Future[None]:
-        """Close the file and end the thread after all that was submitted before."""
-        if self.ended is None:
-            self.ended = self.thread.submit(self.close)
-            self.thread.shutdown(wait=False)
-        return self.ended
-
-    def run(self, plan: Plan, operation: Operation[_T], *, write: bool, deadline: float) -> _T:
-        """Do one operation in one transaction, before `deadline` on the monotonic clock."""
+    def run(
+        self, plan: Plan, operation: Operation[_T], *, write: bool, deadline: float | None
+    ) -> _T:
+        """Do one operation in one transaction, before `deadline`."""
 
         def transact(connection: sqlite3.Connection) -> _T:
             return self._transact(connection, plan, operation, write=write)
 
         return self._insist(plan, transact, deadline)
 
-    def paused_for(self, plan: Plan, deadline: float) -> float:
+    def paused_for(self, plan: Plan, deadline: float | None) -> float:
         """Say how long a refusal holds everyone, without a transaction that others wait for."""
 
         def look(connection: sqlite3.Connection) -> float:
-            row = connection.execute(_LOAD, self._key).fetchone()
-            if row is None:
+            found = connection.execute(_LOAD, self._key).fetchone()
+            if found is None:
                 return 0.0
-            page = self._page
-            if page is None or page.text != row[0] or page.plan is not plan:
-                page = self._read(row[0], plan)
-            return max(0.0, page.account.paused_until - self._tick(page))
+            row = self._row
+            if row is None or row.text != found[0] or row.plan is not plan:
+                row = self._read(found[0], plan)
+            return max(0.0, row.account.paused_until - self._tick(row))
 
         return self._insist(plan, look, deadline)
 
@@ -198,17 +172,22 @@ class SQLiteStore:
         self._insist(plan, write, deadline)
 
     def _insist(
-        self, plan: Plan, attempt: Callable[[sqlite3.Connection], _T], deadline: float
+        self, plan: Plan, attempt: Callable[[sqlite3.Connection], _T], deadline: float | None
     ) -> _T:
-        """Do it, and again where that helps, before `deadline`."""
+        """Do it, and again where that helps, before `deadline`; without one, now or not at all."""
+        if deadline is None:
+            try:
+                return attempt(self._ready_at_once(plan))
+            except sqlite3.Error as error:
+                raise NotAtOnceError from error
         while True:
             try:
                 return attempt(self._ready(plan, deadline))
             except sqlite3.Error as error:
                 self.close()
                 code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-                if code in _PASSING and time.monotonic() < deadline:
-                    time.sleep(random.uniform(0.001, 0.01))
+                if code in _PASSING and monotonic() < deadline:
+                    sleep(random.uniform(0.001, 0.01))
                     continue
                 advice = _ADVICE.get(code, "name another file")
                 raise StoreError(f"{self._path}: {error}: {advice}") from error
@@ -224,16 +203,18 @@ class SQLiteStore:
                 connection.close()
 
     def _ready(self, plan: Plan, deadline: float) -> sqlite3.Connection:
-        left = max(0.001, deadline - time.monotonic())
+        left = max(0.001, deadline - monotonic())
         if self._connection is not None and self._identity != _identity(self._path):
             # Moved away or deleted: nobody else would see what is written to it.
             self.close()
         connection = self._connection
         if connection is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self._path, timeout=left, isolation_level=None)
+            connection = sqlite3.connect(
+                self._path, timeout=left, isolation_level=None, check_same_thread=False
+            )
             try:
-                _prepare(connection, self._path)
+                self._has_log = _prepare(connection, self._path) == "wal"
             except BaseException:
                 connection.close()
                 raise
@@ -241,6 +222,7 @@ class SQLiteStore:
             self._identity = _identity(self._path)
             self._durable = None
             self._patience = left
+            self._written = 0
         if not 0.9 * self._patience <= left <= self._patience:
             connection.execute(f"PRAGMA busy_timeout = {math.ceil(left * 1000)}")
             self._patience = left
@@ -251,6 +233,27 @@ class SQLiteStore:
         if durable != self._durable:
             connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._durable = durable
+        if self._written >= _CHECKPOINT_AFTER:
+            self._written = 0
+            # What fails is done after the next so many writes; it changes nothing.
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        return connection
+
+    def _ready_at_once(self, plan: Plan) -> sqlite3.Connection:
+        connection = self._connection
+        if (
+            connection is None
+            or not self._has_log
+            or self._durable is not False
+            or plan.quotas
+            or self._written >= _CHECKPOINT_AFTER
+            or self._identity != _identity(self._path)
+        ):
+            raise NotAtOnceError
+        if self._patience:
+            connection.execute("PRAGMA busy_timeout = 0")
+            self._patience = 0.0
         return connection
 
     def _transact(
@@ -261,115 +264,59 @@ class SQLiteStore:
         *,
         write: bool,
     ) -> _T:
-        # What an operation that fails leaves behind in memory is not what is in the file.
-        page, self._page = self._page, None
         connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+        # What an operation that fails leaves behind in memory is not what is in the file.
+        row, self._row = self._row, None
         try:
-            row = connection.execute(_LOAD, self._key).fetchone()
-            if page is None or row is None or page.text != row[0] or page.plan is not plan:
-                page = self._read(row and row[0], plan)
-            now = self._tick(page)
-            answer = operation(page.account, plan, now)
+            found = connection.execute(_LOAD, self._key).fetchone()
+            if row is None or found is None or row.text != found[0] or row.plan is not plan:
+                row = self._read(found and found[0], plan)
+            now = self._tick(row)
+            answer = operation(row.account, plan, now)
             if write:
-                _write(page, now)
-                connection.execute(_SAVE, (*self._key, page.text))
+                connection.execute(_SAVE, (*self._key, row.write(now)))
+                self._written += 1
             connection.execute("COMMIT")
         except BaseException:
             # An error may have ended the transaction already.
             with contextlib.suppress(sqlite3.Error):
                 connection.rollback()
             raise
-        self._page = page
+        self._row = row
         return answer
 
-    def _tick(self, page: _Page) -> float:
+    def _tick(self, row: Row) -> float:
         """Carry the time on, and return it."""
         if self._now is not None:
             now = self._now()
         else:
-            page.anchor = advance(page.anchor, read_machine_clock())
-            now = round(page.anchor.now * self._speed, 6)
-        if any(limit.aligned for limit in page.plan.limits):
-            wall = self._wall() if self._wall is not None else time.time() * self._speed
-            page.account.wall_offset = wall - now
+            row.anchor = advance(row.anchor, read_machine_clock())
+            now = round(row.anchor.now * self._speed, 6)
+        if any(limit.aligned for limit in row.plan.limits):
+            wall = self._wall() if self._wall is not None else wall_time() * self._speed
+            row.account.wall_offset = wall - now
         return now
 
-    def _read(self, text: str | None, plan: Plan) -> _Page:
+    def _read(self, text: str | None, plan: Plan) -> Row:
         """Return the account that was stored; without a text, a new one."""
-        grace = max(_GRACE, _REAL_GRACE * self._speed)
-        horizon = max(limit.per for limit in plan.limits)
-        most = max(limit.limit for limit in plan.limits)
+        durations = {
+            "lease": self._lease,
+            "ahead": self._ahead,
+            "grace": max(_GRACE, _REAL_GRACE * self._speed),
+        }
         if text is None:
-            account = Account(plan, lease=self._lease, ahead=self._ahead, grace=grace)
-            return _Page(account, plan, horizon=horizon, most=most)
+            return Row.new(Account(plan, **durations), plan)
         try:
-            state = json.loads(text)
-            clock = _check(state)
-            return _Page(
-                Account.load(plan, state, lease=self._lease, ahead=self._ahead, grace=grace),
-                plan,
-                text,
-                Anchor(clock[0], Reading(*clock[1:])) if clock else None,
-                state["spent"],
-                max(horizon, state["horizon"]),
-                max(most, state["most"]),
-            )
-        except _DAMAGED as error:
+            return Row.read(text, plan, **durations)
+        except DAMAGED as error:
             raise StoreError(
                 f"{self._path}: the count in it is damaged ({error!r}); move the file away; what "
                 "was spent is then forgotten"
             ) from error
 
 
-def _write(page: _Page, now: float) -> None:
-    """Bring the page's text up to date."""
-    state = page.account.dump()
-    longest = max(limit.per for limit in page.plan.limits)
-    if longest < page.horizon:
-        # The account forgets what its own plan needs no more.
-        before, after = page.spent, state["spent"]
-        first, last = (bisect_right(before, now - age) for age in (page.horizon, longest))
-        kept = after[bisect_right(after, now - longest) :]
-        state["spent"] = before[first:last][-page.most :] + kept
-    page.encoded = _encoded(page, state["spent"])
-    page.spent = state.pop("spent")
-    state["horizon"], state["most"] = page.horizon, page.most
-    if (anchor := page.anchor) is not None:
-        reading = anchor.reading
-        state["clock"] = (anchor.now, reading.wall, reading.monotonic, reading.boot_id)
-    page.text = f'{{"spent":[{",".join(page.encoded)}],{_encode(state)[1:]}'
-
-
-def _encoded(page: _Page, spent: list[float]) -> list[str]:
-    """Return times as text; those that were written before need not be encoded again."""
-    before = page.spent
-    first = bisect_left(before, spent[0]) if spent else 0
-    known = len(before) - first
-    if len(page.encoded) != len(before) or before[first:] != spent[:known]:
-        return list(map(repr, spent))
-    return [*page.encoded[first:], *map(repr, spent[known:])]
-
-
-def _check(state: dict[str, Any]) -> list[Any] | None:
-    """Raise if a row holds what would only fail later, or count wrongly; return its clock."""
-    clock: list[Any] | None = state.get("clock")
-    numbers = [
-        *state["spent"],
-        *(number for pair in state["held"] for number in pair),
-        *(until for _, until in state["line"]),
-        *(state[name] for name in _NUMBERS),
-        *(state[name] for name in ("paused_until", "pause_set_at") if state[name] is not None),
-        *(clock[:3] if clock else ()),
-    ]
-    if not all(map(math.isfinite, numbers)) or state["burst"] < 1:
-        raise ValueError("a number that can't be")
-    if state["spent"] != sorted(state["spent"]):
-        raise ValueError("times out of order")
-    return clock
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the table in a new file; refuse a file that is not ours."""
+def _prepare(connection: sqlite3.Connection, path: Path) -> str:
+    """Make the table in a new file; refuse a file that is not ours; return the journal's mode."""
     if _marks(connection) == (0, 0):
         connection.execute("BEGIN IMMEDIATE")
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -387,7 +334,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"{path}: a newer version of llamagen-async wrote it (schema {schema}, this one knows "
             f"{_SCHEMA}); upgrade llamagen-async, or name another file"
         )
-    connection.execute("PRAGMA journal_mode = WAL")
+    # Who commits must not have to carry the log into the file.
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    mode: str = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    return mode
 
 
 def _marks(connection: sqlite3.Connection) -> tuple[int, int]:

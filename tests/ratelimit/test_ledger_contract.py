@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from support.grants import grants_in
 from support.redis_server import RedisServer
 
 from llamagen_async import Plan, RateLimit
-from llamagen_async.ratelimit import Grant, Ledger, MemoryLedger, Outcome, Refusal
+from llamagen_async.ratelimit import Grant, Ledger, MemoryLedger, Outcome, Refusal, sqlite_worker
 from llamagen_async.ratelimit.ledger import LONGEST_NOTE, NO_SLOT
 from llamagen_async.ratelimit.redis import RedisLedger
 from llamagen_async.ratelimit.sqlite import SQLiteLedger
@@ -39,9 +40,15 @@ def time() -> Time:
     return Time()
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis"])
-async def make(request: pytest.FixtureRequest, time: Time, tmp_path: Path) -> AsyncIterator[Make]:
+@pytest.fixture(params=["memory", "sqlite", "sqlite in the thread", "sqlite at once", "redis"])
+async def make(
+    request: pytest.FixtureRequest, time: Time, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Make]:
     """Make ledgers of one account; two of a store share the count."""
+    for name, awake in (("sqlite in the thread", -1.0), ("sqlite at once", math.inf)):
+        if request.param == name:
+            monkeypatch.setattr(sqlite_worker, "_AWAKE", awake)
+            monkeypatch.setattr(sqlite_worker, "_QUICK", math.inf)
     made: list[Ledger] = []
     name = uuid.uuid4().hex
 
@@ -49,7 +56,7 @@ async def make(request: pytest.FixtureRequest, time: Time, tmp_path: Path) -> As
         one: Ledger
         if request.param == "memory":
             one = made[0] if made else MemoryLedger(plan, time, lease=LEASE)
-        elif request.param == "sqlite":
+        elif request.param.startswith("sqlite"):
             path = tmp_path / "quota.db"
             one = SQLiteLedger(path, name=name, plan=plan, lease=LEASE, ahead=0.0, now=time)
         else:

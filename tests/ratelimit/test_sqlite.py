@@ -19,11 +19,12 @@ import attrs
 import pytest
 
 from llamagen_async.plans import DAY, Plan, RateLimit
-from llamagen_async.ratelimit import sqlite, sqlite_store
+from llamagen_async.ratelimit import sqlite, sqlite_store, sqlite_worker
 from llamagen_async.ratelimit.account import Account
 from llamagen_async.ratelimit.ledger import ANSWERED, Grant, Outcome, Refusal, StoreError
 from llamagen_async.ratelimit.machine_clock import Reading
 from llamagen_async.ratelimit.sqlite import SQLiteLedger
+from llamagen_async.ratelimit.sqlite_row import Row
 
 FOUR = Plan("four", limits=RateLimit(4, per=60))
 
@@ -276,18 +277,17 @@ async def test_a_quota_is_on_the_disk_before_it_is_relied_on(
 ) -> None:
     ledger = bench(plan=plan)
     await ledger.snapshot()
-    store = ledger._store
-    assert store is not None
+    assert ledger._worker is not None
+    store = ledger._worker.store
 
     def pragma(name: str) -> object:
         assert store._connection is not None
         return store._connection.execute(f"PRAGMA {name}").fetchone()[0]
 
-    assert store.thread.submit(pragma, "synchronous").result() == synchronous
-    assert store.thread.submit(pragma, "journal_mode").result() == "wal"
+    assert (pragma("synchronous"), pragma("journal_mode")) == (synchronous, "wal")
     ledger.change_plan(Plan.DEMO)
     await ledger.snapshot()
-    assert store.thread.submit(pragma, "synchronous").result() == 2
+    assert pragma("synchronous") == 2
 
 
 async def test_time_goes_on_where_it_was(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,16 +475,203 @@ async def test_a_file_that_another_program_keeps_locked(
 async def test_a_disk_that_hangs_does_not_hang_its_user(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger = bench()
-    await _take(ledger, 1)
-    gate = _Gate()
+    """If it begins to do so while nobody asks; see `sqlite_worker` for when it does not."""
+    ledger, gate, later = bench(), _Gate(), Later(monkeypatch)
+    await _take(ledger, 2)
+    later.seconds += 1.1 * sqlite_worker._AWAKE
     with monkeypatch.context() as hanging:
-        hanging.setattr(sqlite_store, "_write", gate.before(sqlite_store._write))
+        hanging.setattr(Row, "write", gate.before(Row.write))
         hanging.setattr(ledger, "_timeout", 0.03)
         await _fails(ledger, str(bench.path), "no answer within 0.03 s")
     gate.open.set()
     # What nobody waited for any more was given back.
-    assert await _used(ledger) == [1]
+    assert await _used(ledger) == [2]
+
+
+# --- at once, or in the thread -------------------------------------------------------------
+
+
+class Later:
+    """Lets time pass by which it is known whether somebody asked a moment ago."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 0.0
+        for room in (sqlite_worker, sqlite_store):
+            monkeypatch.setattr(room, "monotonic", lambda: self.seconds)
+
+
+@attrs.define
+class Doers:
+    """Notes who wrote: the event loop's thread, or the other one."""
+
+    at_once: list[bool] = attrs.field(factory=list)
+    during: Callable[[], None] = lambda: None
+
+    def before(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*arguments: Any) -> Any:
+            self.at_once.append(threading.current_thread() is threading.main_thread())
+            self.during()
+            return function(*arguments)
+
+        return wrapped
+
+    def last(self) -> bool:
+        return self.at_once[-1]
+
+
+@pytest.fixture
+def doers(monkeypatch: pytest.MonkeyPatch) -> Doers:
+    doers = Doers()
+    monkeypatch.setattr(Row, "write", doers.before(Row.write))
+    return doers
+
+
+WIDE = Plan("wide", limits=RateLimit(10_000, per=60))
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Later:
+    return Later(monkeypatch)
+
+
+async def test_who_asks_again_in_a_moment_is_served_at_once(
+    bench: Bench, doers: Doers, later: Later
+) -> None:
+    """The first one, and who comes later than that, goes to the thread."""
+    ledger = bench(plan=WIDE)
+    await _take(ledger, 3)
+    assert doers.at_once == [False, True, True]
+    later.seconds += 0.9 * sqlite_worker._AWAKE
+    await _take(ledger)
+    assert doers.last()
+    later.seconds += 1.1 * sqlite_worker._AWAKE
+    await _take(ledger, 2)
+    assert doers.at_once[-2:] == [False, True]
+
+
+async def test_reports_are_written_at_once_and_in_order(
+    bench: Bench, doers: Doers, later: Later
+) -> None:
+    """And who listens hears of what came back."""
+    ledger, other = bench(plan=WIDE), bench(plan=WIDE)
+    heard: list[bool] = []
+    one, two, three = await _take(ledger, 3)
+    ledger.subscribe(lambda: heard.append(doers.last()))
+    doers.at_once.clear()
+    await ledger.commit(one, Outcome())
+    await ledger.commit(two, ANSWERED)
+    ledger.return_unused([three])
+    assert doers.at_once == [True, True]
+    assert heard == [True]
+    seen = await other.snapshot()
+    assert (seen.in_flight, seen.windows[0].used) == (0, 2)
+
+
+async def test_after_a_slow_one_the_thread_does_the_next(
+    bench: Bench, doers: Doers, later: Later
+) -> None:
+    """A disk that has just been slow may be so again."""
+    ledger = bench(plan=WIDE)
+    await _take(ledger, 2)
+
+    def slow() -> None:
+        later.seconds += 2 * sqlite_worker._QUICK
+
+    doers.during = slow
+    await _take(ledger, 3)
+    assert doers.at_once[2:] == [True, False, False]
+    doers.during = lambda: None
+    await _take(ledger, 2)
+    assert doers.at_once[-2:] == [False, True]
+
+
+async def test_what_another_process_holds_the_thread_waits_for(
+    bench: Bench, doers: Doers, later: Later
+) -> None:
+    """The event loop goes on meanwhile; nothing is done twice."""
+    ledger = bench(plan=WIDE)
+    await _take(ledger, 2)
+    with contextlib.closing(sqlite3.connect(bench.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        asking = asyncio.ensure_future(ledger.reserve("ticket"))
+        await asyncio.sleep(0)
+        assert not asking.done()
+        other.execute("COMMIT")
+        assert isinstance(await asking, Grant)
+    assert doers.at_once[2:] == [False]
+    assert await _used(ledger) == [3]
+
+
+async def test_who_comes_after_others_does_not_overtake_them(bench: Bench, gate: _Gate) -> None:
+    """While something is in the thread, all else goes there, too."""
+    ledger = bench(plan=WIDE)
+    gate.open.set()
+    await _take(ledger, 2)
+    assert ledger._worker is not None
+    ledger._worker._awake_until = float("inf")
+    gate.open.clear()
+    ledger._hand_over(ledger._transaction(lambda *_: None, write=True, notify=False))
+    asking = asyncio.ensure_future(ledger.reserve("ticket"))
+    await asyncio.sleep(0)
+    assert not asking.done()
+    gate.open.set()
+    assert isinstance(await asking, Grant)
+
+
+async def test_what_must_be_on_the_disk_is_never_written_at_once(
+    bench: Bench, doers: Doers, later: Later
+) -> None:
+    """A day's quota; also if it is a plan's that came later."""
+    ledger = bench(plan=Plan("day", limits=RateLimit(50, per=DAY)))
+    await _take(ledger, 3)
+    assert doers.at_once == [False] * 3
+    other = bench(plan=WIDE, name="other")
+    await _take(other, 2)
+    other.change_plan(Plan("day", limits=RateLimit(50, per=DAY)))
+    await _take(other, 2)
+    other.change_plan(WIDE)
+    await _take(other, 2)
+    assert doers.at_once[3:] == [False, True, False, False, False, True]
+
+
+async def test_without_a_log_nothing_is_written_at_once(
+    bench: Bench, doers: Doers, later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where SQLite can't have one, each commit waits for the disk."""
+    prepare = sqlite_store._prepare
+    monkeypatch.setattr(sqlite_store, "_prepare", lambda *where: prepare(*where) and "delete")
+    await _take(bench(plan=WIDE), 3)
+    assert doers.at_once == [False] * 3
+
+
+async def test_the_log_is_carried_into_the_file_by_the_thread(
+    bench: Bench, doers: Doers, later: Later
+) -> None:
+    """Now and then, and it does not grow for ever."""
+    ledger = bench(plan=WIDE)
+    await _take(ledger, 2)
+    log = bench.path.with_name(bench.path.name + "-wal")
+    sizes: list[int] = []
+    for _ in range(3):
+        doers.at_once.clear()
+        for _ in range(sqlite_store._CHECKPOINT_AFTER):
+            await ledger.record(0)
+        assert doers.at_once.count(False) == 1
+        sizes.append(log.stat().st_size)
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
+async def test_a_file_that_was_moved_away_is_not_written_at_once(
+    bench: Bench, doers: Doers, later: Later
+) -> None:
+    """Nobody else would see it."""
+    ledger = bench(plan=WIDE)
+    await _take(ledger, 2)
+    for path in bench.path.parent.iterdir():
+        path.rename(path.with_name("moved " + path.name))
+    await _take(ledger, 1)
+    assert doers.at_once == [False, True, False]
+    assert bench.path.exists()
 
 
 # --- cancellation and the end --------------------------------------------------------------
@@ -509,7 +696,8 @@ class _Gate:
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> _Gate:
     gate = _Gate()
-    monkeypatch.setattr(sqlite_store, "_write", gate.before(sqlite_store._write))
+    monkeypatch.setattr(Row, "write", gate.before(Row.write))
+    monkeypatch.setattr(sqlite_worker, "_AWAKE", -1.0)  # nothing is done at once
     return gate
 
 
@@ -583,11 +771,11 @@ async def test_what_was_written_before_is_not_written_differently(bench: Bench) 
             await ledger.record(draw.randint(0, 4))
         elif isinstance(grant := await ledger.reserve("ticket"), Grant):
             await ledger.commit(grant, Outcome())
-        assert ledger._store is not None
-        page = ledger._store._page
-        assert page is not None
-        assert json.loads(page.text)["spent"] == page.account.dump()["spent"]
-        assert page.encoded == [repr(at) for at in page.spent]
+        assert ledger._worker is not None
+        row = ledger._worker.store._row
+        assert row is not None
+        assert json.loads(row.text)["spent"] == row.account.dump()["spent"]
+        assert row._encoded == [repr(at) for at in row.spent]
 
 
 async def test_the_end_waits_for_what_was_cancelled(bench: Bench, gate: _Gate) -> None:
@@ -691,7 +879,7 @@ async def test_a_failure_that_nobody_waits_for_is_logged(
     def broken(*_: object) -> None:
         raise sqlite3.OperationalError("the disk is gone")
 
-    monkeypatch.setattr(sqlite_store, "_write", gate.before(broken))
+    monkeypatch.setattr(Row, "write", gate.before(broken))
     await _cancel_in_the_middle(gate, ledger.commit(grant, Outcome()))
     await ledger.aclose()
     assert "the disk is gone" in caplog.text
@@ -731,6 +919,7 @@ _FORK = """
 import asyncio, os, sys
 from llamagen_async import Plan
 from llamagen_async.ratelimit.sqlite import SQLiteLedger
+from llamagen_async.ratelimit.sqlite_row import Row
 
 ledger = SQLiteLedger(sys.argv[1], name="a", plan=Plan.PAID, lease=900)
 asyncio.run(ledger.reserve("parent"))
