@@ -4,103 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable
 
 import pytest
+from support.distant import Distant
 from support.grants import grants_in
 
 from llamagen_async import Plan, RateLimit, RequestKind
 from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import Grant, Ledger, Limiter, MemoryLedger, Refusal, Slot
 from llamagen_async.ratelimit.failover import FailoverLedger
-from llamagen_async.ratelimit.ledger import LimitsSnapshot, Outcome, StoreError
 from llamagen_async.simulation import run
 
-_T = TypeVar("_T")
 STATUS = RequestKind.STATUS
 TEN = Plan("ten", limits=RateLimit(10, per=60))
-
-
-class Distant:
-    """A ledger in virtual time, far away: it takes seconds to get there and to come back.
-
-    A question that is cancelled on its way back has been answered, and what it led to is undone.
-    """
-
-    def __init__(self, memory: MemoryLedger, latency: Callable[[], float]) -> None:
-        self.memory = memory
-        self.latency = latency
-        self.round_trips = 0
-        self.asked_for: list[int] = []
-        self.away = False
-
-    async def _travel(
-        self, do: Callable[[], Awaitable[_T]], undo: Callable[[_T], object] | None = None
-    ) -> _T:
-        self.round_trips += 1
-        await asyncio.sleep(self.latency())
-        if self.away:
-            raise StoreError("away")
-        answer = await do()
-        try:
-            await asyncio.sleep(self.latency())
-        except asyncio.CancelledError:
-            if undo is not None:
-                undo(answer)
-            raise
-        return answer
-
-    async def reserve(self, ticket: str) -> Grant | Refusal:
-        return (await self.reserve_many(ticket, 1))[0]
-
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant | Refusal]:
-        self.asked_for.append(number)
-
-        def undo(answers: list[Grant | Refusal]) -> None:
-            self.memory.return_unused(grants_in(answers))
-            self.memory.leave(ticket)
-
-        return await self._travel(lambda: self.memory.reserve_many(ticket, number), undo)
-
-    def leave(self, ticket: str) -> None:
-        self.memory.leave(ticket)
-
-    async def commit(self, grant: Grant, outcome: Outcome) -> None:
-        await self.memory.commit(grant, outcome)
-
-    async def give_back(self, grant: Grant) -> None:
-        await self.memory.give_back(grant)
-
-    def return_unused(self, grants: Sequence[Grant]) -> None:
-        self.memory.return_unused(grants)
-
-    async def record(self, number: int) -> None:
-        await self.memory.record(number)
-
-    async def projected(self, position: int) -> Refusal:
-        return await self.memory.projected(position)
-
-    async def snapshot(self) -> LimitsSnapshot:
-        return await self.memory.snapshot()
-
-    async def paused_for(self) -> float:
-        return await self._travel(self.memory.paused_for)
-
-    def change_plan(self, plan: Plan) -> None:
-        self.memory.change_plan(plan)
-
-    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        return self.memory.subscribe(changed)
-
-    async def recall(self) -> str | None:
-        return await self._travel(self.memory.recall)
-
-    async def remember(self, text: str) -> None:
-        await self._travel(lambda: self.memory.remember(text))
-
-    async def aclose(self) -> None:
-        pass
 
 
 def make(
@@ -256,7 +173,26 @@ def test_who_will_be_back_at_once_has_its_next_one_asked_for_as_well(used: int) 
 
 @pytest.mark.parametrize("used", [0, 9])
 def test_what_is_kept_for_somebody_is_given_up_with_a_rest(used: int) -> None:
-    """A slot and a place alike; who waits behind takes them over first."""
+    """A slot and a place alike."""
+
+    async def main() -> tuple[int, int, dict[str, float]]:
+        limiter, store = make(latency=lambda: 0.0)
+        await store.memory.record(used)
+
+        def again() -> bool:
+            return True
+
+        await limiter.acquire(STATUS, again=again)
+        before = (await store.snapshot()).in_flight + len(store.memory._account._line)
+        limiter.rest(again)
+        return before, (await store.snapshot()).in_flight, store.memory._account._line
+
+    assert run(main()) == (2, 1, {})
+
+
+@pytest.mark.parametrize("used", [0, 9])
+def test_what_is_kept_for_somebody_who_waits_behind_takes_over(used: int) -> None:
+    """And it is given up with the last one of them."""
 
     async def main() -> tuple[int, dict[str, float], int]:
         limiter, store = make(latency=lambda: 0.0)
@@ -360,6 +296,24 @@ def test_who_asked_for_all_may_be_cancelled(when: float) -> None:
     held, asked_for = run(main())
     assert held == 4
     assert asked_for == [1, 4, 3]
+
+
+def test_slots_given_ahead_go_back_with_those_who_were_to_use_them() -> None:
+    """Cancelled while the one before them still sleeps."""
+
+    async def main() -> tuple[int, int]:
+        limiter, store = make(latency=lambda: 0.0, ahead=3.0)
+        await store.memory.record(9)
+        await asyncio.sleep(58)
+        waiters = [asyncio.create_task(limiter.acquire(STATUS)) for _ in range(6)]
+        await asyncio.sleep(1)
+        before = (await store.snapshot()).in_flight
+        for waiter in waiters[2:]:
+            waiter.cancel()
+        await asyncio.gather(*waiters, return_exceptions=True)
+        return before, (await store.snapshot()).in_flight
+
+    assert run(main()) == (6, 2)
 
 
 def test_a_slot_that_is_given_ahead_is_used_by_those_behind_in_their_time() -> None:

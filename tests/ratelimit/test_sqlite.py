@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -589,8 +590,18 @@ async def test_what_another_process_holds_the_thread_waits_for(
     bench: Bench, doers: Doers, later: Later
 ) -> None:
     """The event loop goes on meanwhile; nothing is done twice."""
-    ledger = bench(plan=WIDE)
+    ledger, patience = bench(plan=WIDE), list[int]()
+
+    def note() -> None:
+        assert ledger._worker is not None
+        connection = ledger._worker.store._connection
+        assert connection is not None
+        patience.append(connection.execute("PRAGMA busy_timeout").fetchone()[0])
+
+    doers.during = note
     await _take(ledger, 2)
+    assert patience[0] > 0
+    assert patience[1] == 0, "milliseconds that the event loop waits for a lock"
     with contextlib.closing(sqlite3.connect(bench.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         asking = asyncio.ensure_future(ledger.reserve("ticket"))
@@ -654,8 +665,8 @@ async def test_the_log_is_carried_into_the_file_by_the_thread(
     sizes: list[int] = []
     for _ in range(3):
         doers.at_once.clear()
-        for _ in range(sqlite_store._CHECKPOINT_AFTER):
-            await ledger.record(0)
+        for _ in range(sqlite_store._CHECKPOINT_AFTER // 2):
+            await ledger.give_back(*await _take(ledger))
         assert doers.at_once.count(False) == 1
         sizes.append(log.stat().st_size)
     assert sizes[0] == sizes[1] == sizes[2]
@@ -902,6 +913,41 @@ def test_several_event_loops_use_one_ledger(tmp_path: Path) -> None:
     assert not _threads()
 
 
+def test_loops_in_several_threads_never_use_the_file_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever does it: each of them at once, or the thread."""
+    monkeypatch.setattr(sqlite_worker, "_AWAKE", float("inf"))
+    monkeypatch.setattr(sqlite_worker, "_QUICK", float("inf"))
+    ledger = SQLiteLedger(tmp_path / "quota.db", name="a", plan=WIDE, lease=900)
+    inside, write, most = list[None](), Row.write, list[int]()
+
+    def noting(*arguments: Any) -> str:
+        inside.append(None)
+        most.append(len(inside))
+        try:
+            return write(*arguments)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(Row, "write", noting)
+
+    async def use() -> None:
+        for number in range(100):
+            grant = await ledger.reserve("ticket")
+            assert isinstance(grant, Grant)
+            if number % 2:
+                await ledger.give_back(grant)
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(asyncio.run, use()) for _ in range(4)]:
+            done.result()
+    assert max(most) == 1
+    assert asyncio.run(ledger.snapshot()).in_flight == 4 * 50
+    asyncio.run(ledger.aclose())
+    assert not _threads()
+
+
 def test_a_loop_that_ends_early_leaves_nothing_undone(tmp_path: Path) -> None:
     ledger = SQLiteLedger(tmp_path / "quota.db", name="a", plan=FOUR, lease=900)
 
@@ -918,9 +964,10 @@ def test_a_loop_that_ends_early_leaves_nothing_undone(tmp_path: Path) -> None:
 _FORK = """
 import asyncio, os, sys
 from llamagen_async import Plan
+from llamagen_async.ratelimit import sqlite_worker
 from llamagen_async.ratelimit.sqlite import SQLiteLedger
-from llamagen_async.ratelimit.sqlite_row import Row
 
+sqlite_worker._AWAKE = float("inf")
 ledger = SQLiteLedger(sys.argv[1], name="a", plan=Plan.PAID, lease=900)
 asyncio.run(ledger.reserve("parent"))
 child = os.fork()

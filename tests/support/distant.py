@@ -1,0 +1,97 @@
+"""A store in virtual time, for all that is tested over one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from llamagen_async import Plan
+from llamagen_async.ratelimit import Grant, MemoryLedger, Refusal
+from llamagen_async.ratelimit.ledger import LimitsSnapshot, Outcome, StoreError
+from support.grants import grants_in
+
+__all__ = ["Distant"]
+
+_T = TypeVar("_T")
+
+
+class Distant:
+    """A ledger in virtual time, far away: it takes seconds to get there and to come back.
+
+    A question that is cancelled on its way back has been answered, and what it led to is undone.
+    """
+
+    def __init__(self, memory: MemoryLedger, latency: Callable[[], float]) -> None:
+        self.memory = memory
+        self.latency = latency
+        self.round_trips = 0
+        self.asked_for: list[int] = []
+        self.away = False
+
+    async def _travel(
+        self, do: Callable[[], Awaitable[_T]], undo: Callable[[_T], object] | None = None
+    ) -> _T:
+        self.round_trips += 1
+        await asyncio.sleep(self.latency())
+        if self.away:
+            raise StoreError("away")
+        answer = await do()
+        try:
+            await asyncio.sleep(self.latency())
+        except asyncio.CancelledError:
+            if undo is not None:
+                undo(answer)
+            raise
+        return answer
+
+    async def reserve(self, ticket: str) -> Grant | Refusal:
+        return (await self.reserve_many(ticket, 1))[0]
+
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant | Refusal]:
+        self.asked_for.append(number)
+
+        def undo(answers: list[Grant | Refusal]) -> None:
+            self.memory.return_unused(grants_in(answers))
+            self.memory.leave(ticket)
+
+        return await self._travel(lambda: self.memory.reserve_many(ticket, number), undo)
+
+    def leave(self, ticket: str) -> None:
+        self.memory.leave(ticket)
+
+    async def commit(self, grant: Grant, outcome: Outcome) -> None:
+        await self.memory.commit(grant, outcome)
+
+    async def give_back(self, grant: Grant) -> None:
+        await self.memory.give_back(grant)
+
+    def return_unused(self, grants: Sequence[Grant]) -> None:
+        self.memory.return_unused(grants)
+
+    async def record(self, number: int) -> None:
+        await self.memory.record(number)
+
+    async def projected(self, position: int) -> Refusal:
+        return await self.memory.projected(position)
+
+    async def snapshot(self) -> LimitsSnapshot:
+        return await self.memory.snapshot()
+
+    async def paused_for(self) -> float:
+        return await self._travel(self.memory.paused_for)
+
+    def change_plan(self, plan: Plan) -> None:
+        self.memory.change_plan(plan)
+
+    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
+        return self.memory.subscribe(changed)
+
+    async def recall(self) -> str | None:
+        return await self._travel(self.memory.recall)
+
+    async def remember(self, text: str) -> None:
+        await self._travel(lambda: self.memory.remember(text))
+
+    async def aclose(self) -> None:
+        pass
