@@ -178,7 +178,7 @@ class SQLiteStore:
         if deadline is None:
             try:
                 return attempt(self._ready_at_once(plan))
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 raise NotAtOnceError from error
         while True:
             try:

@@ -685,6 +685,21 @@ async def test_a_file_that_was_moved_away_is_not_written_at_once(
     assert bench.path.exists()
 
 
+async def test_a_folder_that_may_not_be_entered_any_more(
+    bench: Bench, doers: Doers, later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the thread that says so, whoever found out."""
+    ledger = bench(plan=WIDE)
+    await _take(ledger, 2)
+
+    def closed(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(sqlite_store, "_identity", closed)
+    await _fails(ledger, str(bench.path), "Permission denied")
+    assert doers.at_once == [False, True]
+
+
 # --- cancellation and the end --------------------------------------------------------------
 
 

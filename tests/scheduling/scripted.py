@@ -13,6 +13,7 @@ import attrs
 from llamagen_async import LlamaGenClient, Plan, RequestKind
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxService
 from llamagen_async.sandbox.accounts import label_of
+from llamagen_async.scheduling import RequestReport
 from llamagen_async.simulation import SimulatedTransport
 from llamagen_async.transport import APIRequest, APIResponse
 
@@ -76,7 +77,12 @@ class Network:
         self._counts: Counter[RequestKind] = Counter()
 
     def client(
-        self, plan: Plan | str = Plan.PAID, *, max_retries: int = 4, base_url: str | None = None
+        self,
+        plan: Plan | str = Plan.PAID,
+        *,
+        max_retries: int = 4,
+        base_url: str | None = None,
+        on_request: Callable[[RequestReport], None] | None = None,
     ) -> LlamaGenClient:
         """Return a client that has a count of its own and sends through here."""
         return LlamaGenClient(
@@ -85,6 +91,7 @@ class Network:
             base_url=base_url or f"https://scripted-{next(_numbers)}.invalid",
             transport=self,
             max_retries=max_retries,
+            on_request=on_request,
         )
 
     async def send(self, request: APIRequest) -> APIResponse:

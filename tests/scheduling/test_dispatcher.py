@@ -239,13 +239,7 @@ def test_a_queue_of_cancelled_callers_is_not_waited_for() -> None:
 
 def uncounted(network: Network, reports: list[RequestReport]) -> LlamaGenClient:
     """A client of a plan that counts creates only, and its reports."""
-    return LlamaGenClient(
-        network.key,
-        plan=CREATES_ONLY,
-        base_url=f"https://uncounted-{id(network)}.invalid",
-        transport=network,
-        on_request=reports.append,
-    )
+    return network.client(CREATES_ONLY, on_request=reports.append)
 
 
 def told(reports: list[RequestReport]) -> list[tuple[str, str]]:
