@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from llamagen_async import ComicRequest, LlamaGenClient, Plan, RateLimit, RateLimitError
+from llamagen_async.batch.work import Work
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.session import Session
 from llamagen_async.cli.stories import Stories, Story, read_stories
@@ -31,6 +32,7 @@ class Network:
         fields: Any = request.json
         prompt = fields["prompt"]
         if prompt == "refused":
+            await self.silent.wait()
             raise RateLimitError(429, None, "too many", retry_after=600.0)
         if prompt == "silent":
             self.silent.set()
@@ -53,12 +55,14 @@ async def test_an_interrupt_tells_which_story_is_uncertain(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("llamagen_async.client._GRACE", 0.05)
+    monkeypatch.setattr(Work.stop, "__defaults__", (0.05,))
     network = Network()
     prompts = ("refused", "silent", "later")
     session = session_of(prompts, network, Output(as_json=False))
     running = asyncio.create_task(session.run())
     await network.silent.wait()
-    await asyncio.sleep(0)
+    for _ in range(5):  # the refusal is told
+        await asyncio.sleep(0)
     running.cancel()
     await running
     assert session.interrupted

@@ -65,6 +65,24 @@ def accepted_id(network: Network, story: str) -> str:
     return str(ids[0])
 
 
+def test_others_have_their_turn_while_many_are_sent() -> None:
+    """However many slots are free: nothing else need make the dispatcher wait."""
+    network = network_of(Plan("many", limits=RateLimit(200, per=MINUTE)))
+
+    async def main() -> int:
+        async with network.client(Plan("many", limits=RateLimit(200, per=MINUTE))) as client:
+            creates = [asyncio.create_task(client.comics.create(f"{n}")) for n in range(100)]
+            turns, sent_before = 0, 0
+            while len(network.sent) < 100:
+                await asyncio.sleep(0)
+                turns += len(network.sent) > sent_before
+                sent_before = len(network.sent)
+            await asyncio.gather(*creates)
+            return turns
+
+    assert run(main()) > 50
+
+
 # --- who goes first -----------------------------------------------------------------------------
 
 
