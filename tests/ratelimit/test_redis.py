@@ -6,8 +6,6 @@ The count itself has tests of its own. Times are injected unless a test says oth
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
 import sys
 import tempfile
 import uuid
@@ -135,20 +133,6 @@ async def test_a_password_that_is_not_needed_is_a_store_error(
         with pytest.raises(StoreError, match="the user or the password") as caught:
             await ledger.snapshot()
         assert "hush" not in repr(caught.value)
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """One for 127.0.0.1 that nobody has signed, and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl to make a certificate with")
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    made = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    made += ["-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key)]
-    subprocess.run([*made, "-out", str(certificate)], check=True, capture_output=True)
-    return certificate, key
 
 
 async def test_tls(

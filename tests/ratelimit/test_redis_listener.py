@@ -58,14 +58,23 @@ async def refused(ledger: RedisLedger, retry_after: float) -> None:
     await ledger.commit(grant, Outcome(refused=True, retry_after=retry_after))
 
 
-@pytest.mark.parametrize("way", ["plain", "prefix", "unix", "password", "decoded"])
+@pytest.mark.parametrize("way", ["plain", "prefix", "unix", "password", "decoded", "tls"])
 async def test_who_listens_does_not_ask(
-    tmp_path: Path, account_name: str, fake_clock: FakeClock, way: str
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    account_name: str,
+    fake_clock: FakeClock,
+    way: str,
 ) -> None:
     """However the server is reached. A pause is known without a question, until it is over."""
     socket = tmp_path / "socket"
     options = ["--unixsocket", str(socket)] if way == "unix" else []
-    server = RedisServer(tmp_path, *options, password="p@ss" if way == "password" else None)
+    server = RedisServer(
+        tmp_path,
+        *options,
+        password="p@ss" if way == "password" else None,
+        certificate=request.getfixturevalue("certificate") if way == "tls" else None,
+    )
     query = {"prefix": "?prefix=team:", "decoded": "?decode_responses=true"}.get(way, "")
     url = f"unix://{socket}" if way == "unix" else server.url + query
     try:

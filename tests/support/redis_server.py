@@ -36,6 +36,7 @@ __all__ = [
     "FakeClock",
     "RedisServer",
     "account_name",
+    "certificate",
     "connected",
     "fake_clock",
     "granted",
@@ -73,13 +74,11 @@ def require_redis_server(*, tls: bool = False) -> Path:
     """Return a redis-server; without one the test is skipped, or fails if this is CI.
 
     Args:
-        tls: It has to speak TLS. Not all builds do, so CI may go without.
+        tls: It has to speak TLS, as not all builds do.
     """
     binaries = redis_binaries()
     if not binaries:
-        if os.environ.get("CI"):
-            pytest.fail(_MISSING)
-        pytest.skip(_MISSING)
+        raise _missing(_MISSING)
     if not tls:
         return binaries[0]
     for binary in binaries:
@@ -98,7 +97,26 @@ def require_redis_server(*, tls: bool = False) -> Path:
         said = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=_PATIENCE)
         if "maxclients" in said.stdout + said.stderr:
             return binary
-    pytest.skip("no redis-server with TLS: install Debian's redis-server")
+    raise _missing("no redis-server with TLS: install Debian's redis-server")
+
+
+def _missing(what: str) -> BaseException:
+    """Return what ends a test that can't do without: failed if this is CI, else skipped."""
+    return (pytest.fail if os.environ.get("CI") else pytest.skip).Exception(what)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that nobody has signed, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        raise _missing("no openssl to make a certificate with")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    made = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    made += ["-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key)]
+    subprocess.run([*made, "-out", str(certificate)], check=True, capture_output=True)
+    return certificate, key
 
 
 class RedisServer:
