@@ -24,20 +24,14 @@ import bisect
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import attrs
 
 from llamagen_async.plans import Plan, RateLimit
+from llamagen_async.ratelimit.refusals import Refusals
 
-__all__ = ["Account", "Grant", "Wait", "WindowState", "guessed_pause"]
-
-LONGEST_PAUSE: Final = 60.0
-"""The longest pause in seconds that is guessed when the server names none."""
-PATIENCE: Final = 5
-"""How many windows' worth of answers without a refusal let the burst grow by one."""
-MOST_PATIENCE: Final = 160
-"""What that number is doubled up to, each time that growing was a mistake."""
+__all__ = ["Account", "Grant", "Wait", "WindowState"]
 
 
 @attrs.define(eq=False)
@@ -84,7 +78,7 @@ class WindowState:
 
 
 class Account:
-    """The slots of one key: a sliding log for all windows of a plan, the line, the pause.
+    """The slots of one key: a sliding log for all windows of a plan, and the line.
 
     Args:
         plan: The windows.
@@ -100,9 +94,8 @@ class Account:
         self.grace = grace
         self.wall_offset = 0.0
         """Unix time minus `now`, for windows that are aligned to the clock."""
-        self.paused_until = -math.inf
-        self.burst = plan.rate.limit
-        """How many requests may leave back to back, as learned from refusals."""
+        self.refusals = Refusals(plan.rate)
+        """How long everyone pauses, and how many may leave back to back."""
         self._rate = plan.rate
         self._quotas = plan.quotas
         self._longest = max(limit.per for limit in plan.limits)
@@ -116,10 +109,6 @@ class Account:
         self._line: dict[str, float] = {}
         """Ticket -> when its place is lost; first come first."""
         self._last_slot = 0
-        self._pause_set_at = -math.inf
-        self._pauses = 0
-        self._accepted = 0
-        self._patience = PATIENCE * self._rate.limit
 
     @property
     def held(self) -> int:
@@ -147,14 +136,14 @@ class Account:
             the last one of a window, and the plan has no long window. 0 if that is not so; then
             nothing was done, and `reserve` has to be asked.
         """
-        spent, held = self._spent, self._held
+        spent, held, refusals = self._spent, self._held, self.refusals
         if spent and spent[0] + self._longest <= now:
             self._forget(now)
         if (
             len(spent) + len(held) >= self._plenty
             or self._line
-            or self.paused_until > now
-            or self.burst < self._rate.limit
+            or refusals.paused_until > now
+            or refusals.burst < self._rate.limit
         ):
             return 0
         self._last_slot = slot = self._last_slot + 1
@@ -184,15 +173,14 @@ class Account:
             self._record(now)
 
     def answered(self, slot: int, granted_at: float, now: float) -> None:
-        """Report an answer other than 429: `spend` and `accept` in one."""
+        """Report an answer other than 429: spend the slot and learn from it."""
         if self._held.pop(slot, None) is not None:
             spent = self._spent
             if not spent or now >= spent[-1]:
                 spent.append(now)
             else:
                 self._record(now)
-        if self._pauses or self.burst < self._rate.limit:
-            self.accept(granted_at)
+        self.refusals.accept(granted_at)
 
     def give_back(self, slot: int) -> None:
         """Report that the request never left: the slot is free at once."""
@@ -203,43 +191,6 @@ class Account:
         self._settle(now)
         for _ in range(number):
             self._record(now)
-
-    def refuse(
-        self, granted_at: float, now: float, retry_after: float | None, *, took_last: bool
-    ) -> None:
-        """Report a 429 to a request that was granted at `granted_at`.
-
-        Everyone pauses for `retry_after` seconds in full; without it for twice as long as the
-        last time. The burst is halved, unless the request took the window's last slot: a server
-        whose clock differs a little explains that.
-        """
-        if granted_at >= self._pause_set_at:
-            self._pauses += 1
-            self._pause_set_at = now
-        if retry_after is None:
-            retry_after = guessed_pause(self._pauses, self._rate.interval)
-        self.paused_until = max(self.paused_until, now + retry_after)
-        self._accepted = 0
-        if took_last:
-            return
-        if self.burst == 1 or self._patience > PATIENCE * self._rate.limit:
-            self._patience = min(2 * self._patience, MOST_PATIENCE * self._rate.limit)
-        self.burst = max(1, self.burst // 2)
-
-    def accept(self, granted_at: float) -> None:
-        """Report an answer other than 429.
-
-        The next pause starts small again, and after several windows' worth of answers without
-        a refusal the burst grows by one.
-        """
-        if granted_at < self._pause_set_at:
-            return
-        self._pauses = 0
-        if self.burst < self._rate.limit:
-            self._accepted += 1
-            if self._accepted >= self._patience:
-                self._accepted = 0
-                self.burst += 1
 
     def correct(self, limit: RateLimit, left: int, now: float) -> None:
         """Take over what the server says is left of a window, if that is less than counted."""
@@ -271,7 +222,7 @@ class Account:
     def with_plan(self, plan: Plan) -> Account:
         """Return an account for another plan that remembers the same requests and pause."""
         account = Account(plan, lease=self.lease, ahead=self.ahead, grace=self.grace)
-        account.paused_until = self.paused_until
+        account.refusals.paused_until = self.refusals.paused_until
         account._held.update(self._held)
         account._spent.extend(self._spent)
         account._last_slot = self._last_slot
@@ -284,12 +235,7 @@ class Account:
             "spent": list(self._spent),
             "line": list(self._line.items()),
             "last_slot": self._last_slot,
-            "paused_until": _finite(self.paused_until),
-            "pause_set_at": _finite(self._pause_set_at),
-            "pauses": self._pauses,
-            "burst": self.burst,
-            "accepted": self._accepted,
-            "patience": self._patience,
+            **self.refusals.dump(),
         }
 
     @classmethod
@@ -308,12 +254,7 @@ class Account:
         account._spent.extend(state["spent"])
         account._line.update((ticket, until) for ticket, until in state["line"])
         account._last_slot = state["last_slot"]
-        account.paused_until = _infinite(state["paused_until"])
-        account._pause_set_at = _infinite(state["pause_set_at"])
-        account._pauses = state["pauses"]
-        account.burst = min(state["burst"], plan.rate.limit)
-        account._accepted = state["accepted"]
-        account._patience = state["patience"]
+        account.refusals.load(state)
         return account
 
     def _hold(self, at: float, now: float) -> Grant:
@@ -327,8 +268,8 @@ class Account:
         return (
             len(self._spent) + len(self._held) < self._fewest
             and not self._line
-            and self.paused_until <= now
-            and self.burst >= self._rate.limit
+            and self.refusals.paused_until <= now
+            and self.refusals.burst >= self._rate.limit
         )
 
     def _is_full(self, now: float) -> bool:
@@ -351,9 +292,7 @@ class Account:
         Also which window is the last to have one, and whether the time is exact; if it is not,
         it can only be later.
         """
-        at, blocking, exact = now, None, True
-        if self.paused_until > now:
-            at = self.paused_until
+        at, blocking, exact = max(now, self.refusals.paused_until), None, True
         for limit in self._windows():
             free_at, known = self._free_at(limit, now, position)
             exact = exact and known
@@ -385,10 +324,8 @@ class Account:
         return window * limit.per - self.wall_offset
 
     def _windows(self) -> Sequence[RateLimit]:
-        if self.burst >= self._rate.limit:
-            return self.limits
-        # Towards strict spacing: `burst` requests in the time that `burst` requests take.
-        return (*self.limits, RateLimit(self.burst, per=self.burst * self._rate.interval))
+        spacing = self.refusals.spacing
+        return self.limits if spacing is None else (*self.limits, spacing)
 
     def _used(self, limit: RateLimit, now: float) -> int:
         gone = bisect.bisect_right(
@@ -419,16 +356,3 @@ class Account:
         if line:
             for ticket in [ticket for ticket, until in line.items() if until <= now]:
                 del line[ticket]
-
-
-def guessed_pause(refusals: int, interval: float) -> float:
-    """Return the seconds to wait after so many refusals in a row that named none."""
-    return min(LONGEST_PAUSE, interval * 2.0 ** min(refusals - 1, 32))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _infinite(value: float | None) -> float:
-    return -math.inf if value is None else value

@@ -235,9 +235,11 @@ def settle(account: Account, plan: Plan, grant: Grant, outcome: Outcome, now: fl
         return
     account.spend(grant.slot, now)
     if outcome.refused:
-        account.refuse(grant.granted_at, now, outcome.retry_after, took_last=grant.took_last)
+        account.refusals.refuse(
+            grant.granted_at, now, outcome.retry_after, took_last=grant.took_last
+        )
     else:
-        account.accept(grant.granted_at)
+        account.refusals.accept(grant.granted_at)
     if outcome.server_left is not None:
         limit = next((one for one in plan.limits if one.limit == outcome.server_limit), None)
         if limit is not None:
@@ -252,7 +254,7 @@ def summarize(account: Account, plan: Plan, now: float) -> LimitsSnapshot:
             LimitState(state.limit, state.used, state.free, max(0.0, state.next_free_at - now))
             for state in account.states(now)
         ),
-        paused_for=max(0.0, account.paused_until - now),
-        burst=account.burst,
+        paused_for=max(0.0, account.refusals.paused_until - now),
+        burst=account.refusals.burst,
         in_flight=account.held,
     )

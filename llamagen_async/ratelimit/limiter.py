@@ -6,6 +6,10 @@ however many slots the window still has. A plan without `burst` has none: a buck
 window never waits where the ledger would not, except wrongly, for a token that a slot which was
 given back has used up.
 
+A round trip to a store asks for all who wait, and for who will be back at once: each gets a slot,
+and the first who gets none a place in the line, which is kept here for whoever is next by then. So
+a key that is used up costs one question a request.
+
 A slot may be got some time before it is used: a store gives it a few seconds before it is back, and
 the bucket spaces what leaves. If a request of anybody was refused meanwhile, the slot goes back and
 is asked for anew, behind those who wait already. So nobody leaves during a pause but who looked for
@@ -26,7 +30,6 @@ from typing import TYPE_CHECKING, Final
 
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan, RateLimit, RequestKind
-from llamagen_async.ratelimit.account import guessed_pause
 from llamagen_async.ratelimit.headers import rate_limit_headers
 from llamagen_async.ratelimit.ledger import (
     ANSWERED,
@@ -38,6 +41,7 @@ from llamagen_async.ratelimit.ledger import (
     Refusal,
 )
 from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.refusals import guessed_pause
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter

@@ -144,7 +144,7 @@ class MemoryLedger:
 
     async def paused_for(self) -> float:
         """Say for how many more seconds a refusal holds everyone."""
-        return max(0.0, self._account.paused_until - self._now())
+        return max(0.0, self._account.refusals.paused_until - self._now())
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` when a slot was given back or somebody left the line."""

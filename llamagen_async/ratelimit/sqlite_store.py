@@ -140,7 +140,7 @@ class SQLiteStore:
             row = self._row
             if row is None or row.text != found[0] or row.plan is not plan:
                 row = self._read(found[0], plan)
-            return max(0.0, row.account.paused_until - self._tick(row))
+            return max(0.0, row.account.refusals.paused_until - self._tick(row))
 
         return self._insist(plan, look, deadline)
 

@@ -106,16 +106,16 @@ class AnyInterleaving(RuleBasedStateMachine):
     @rule(grant=consumes(sent))
     def respond(self, grant: Grant) -> None:
         self.account.spend(grant.slot, self.now)
-        self.account.accept(grant.granted_at)
+        self.account.refusals.accept(grant.granted_at)
 
     @rule(grant=consumes(sent), after=st.none() | st.floats(0, 30))
     def is_refused(self, grant: Grant, after: float | None) -> None:
         """Another program used the key."""
-        before = self.account.paused_until
+        before = self.account.refusals.paused_until
         self.account.spend(grant.slot, self.now)
-        self.account.refuse(grant.granted_at, self.now, after, took_last=grant.took_last)
-        assert self.account.paused_until >= before, "a pause is only ever lengthened"
-        assert after is None or self.account.paused_until >= self.now + after
+        self.account.refusals.refuse(grant.granted_at, self.now, after, took_last=grant.took_last)
+        assert self.account.refusals.paused_until >= before, "a pause is only ever lengthened"
+        assert after is None or self.account.refusals.paused_until >= self.now + after
 
     @rule(grant=consumes(granted), back=st.booleans())
     def is_not_sent(self, grant: Grant, back: bool) -> None:
@@ -140,7 +140,7 @@ class AnyInterleaving(RuleBasedStateMachine):
             return
         state = json.loads(json.dumps(self.account.dump()))
         twin = Account.load(self.plan, state, lease=LEASE)
-        late = max(self.now + LEASE + 121, twin.paused_until)
+        late = max(self.now + LEASE + 121, twin.refusals.paused_until)
         assert all(window.used == 0 for window in twin.states(late))
         assert isinstance(twin.reserve("somebody", late), Grant)
 
@@ -175,7 +175,7 @@ def account_after(
             grant = grants.pop(0)
             if what == "refuse":
                 account.spend(grant.slot, now)
-                account.refuse(grant.granted_at, now, 1.0, took_last=grant.took_last)
+                account.refusals.refuse(grant.granted_at, now, 1.0, took_last=grant.took_last)
             else:
                 account.answered(grant.slot, grant.granted_at, now)
     return account, now

@@ -218,7 +218,7 @@ async def test_a_random_history_is_that_of_an_account_in_memory(bench: Bench) ->
                 grant = held.pop(random_.randrange(len(held)))
                 await ledger.commit(grant, Outcome())
                 account.spend(grant.slot, now)
-                account.accept(grant.granted_at)
+                account.refusals.accept(grant.granted_at)
             case "give_back" if held:
                 grant = held.pop(random_.randrange(len(held)))
                 await ledger.give_back(grant)
