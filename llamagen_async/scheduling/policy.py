@@ -41,7 +41,7 @@ ALMOST_CERTAIN: Final = 0.95
 """A check with this chance finishes a comic for all practical purposes."""
 PLENTIFUL: Final = 0.2
 """The least chance that is asked of a check where a long window has room for many."""
-HURRY: Final = 0.985
+HURRY: Final = 0.98
 """The quantile of a comic's duration that a batch needs for its last comic."""
 _PLENTY: Final = 5.0
 """With so many checks left for each comic there is no need to economize."""
