@@ -1,8 +1,9 @@
 -- One account: which slots are held, which are spent, who is next. All of it, atomically.
 --
--- This is `Account` of account.py a second time, on the server. That class is the specification:
--- a test feeds the same operations to both and compares every answer. What is here and not there
--- is what only a store shared by hosts needs: its clock, and finding out that it forgot.
+-- This is `Account` of account.py, with its `Refusals`, a second time, on the server. They are the
+-- specification: a test feeds the same operations to both and compares every answer. What is here
+-- and not there is what only a store shared by hosts needs: its clock, and finding out that it
+-- forgot.
 --
 -- KEYS[1]  the account's key, the only one that is touched. It expires by itself. On a channel of
 --          the same name it is said how long a pause lasts from now, when a refusal was reported.
