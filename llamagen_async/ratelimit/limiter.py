@@ -150,6 +150,8 @@ class Limiter:
         what is full. As long as there is this, the ticket has a place in the ledger's line."""
         self._expected: set[Callable[[], bool]] = set()
         """Who said that they will be back at once for another slot."""
+        self._unsubscribe: Callable[[], None] | None = None
+        """As long as anybody waits, or is expected: ends hearing of slots that come back."""
         self._changed = asyncio.Event()
         """Set when a slot may be free earlier than was said."""
         self.blocked_until: float | None = None
@@ -184,7 +186,7 @@ class Limiter:
         kind: RequestKind,
         *,
         blocked: Callable[[], None] | None = None,
-        again: Callable[[], bool] | None = None,
+        wants_more: Callable[[], bool] | None = None,
     ) -> Slot:
         """Wait for a slot, first come first served, and hold it.
 
@@ -194,9 +196,9 @@ class Limiter:
         Args:
             kind: What the slot is for.
             blocked: Called when it is known how long the wait will be: `blocked_until` tells.
-            again: Says, when the ledger is asked, whether the caller will be back at once for
+            wants_more: Says, when the ledger is asked, whether the caller will be back at once for
                 another slot. That one, or the place in the line for it, then costs no round trip
-                of its own. It is kept until the caller acquires `again` or `rest`s.
+                of its own. It is kept until the caller is back, or `rest`s.
         """
         if self._unmetered and kind in self._unmetered:
             while pause := await self.ledger.paused_for():
@@ -210,22 +212,22 @@ class Limiter:
             if isinstance(answer, Grant):
                 self._quota_left = answer.quota_left
                 return Slot(self, answer)
-        if not self._behind:
+        if self._unsubscribe is None:
             self._unsubscribe = self.ledger.subscribe(self._wake)
         self._waiting += 1
-        if again is not None:
-            self._expected.discard(again)
+        if wants_more is not None:
+            self._expected.discard(wants_more)
         try:
             async with self._line:
-                return await self._first_in_line(blocked, again)
+                return await self._first_in_line(blocked, wants_more)
         finally:
             self._waiting -= 1
             self._give_up_unneeded()
 
-    def rest(self, again: Callable[[], bool]) -> None:
+    def rest(self, wants_more: Callable[[], bool]) -> None:
         """Give up what is kept for somebody who will not be back at once after all."""
-        if again in self._expected:
-            self._expected.discard(again)
+        if wants_more in self._expected:
+            self._expected.discard(wants_more)
             self._give_up_unneeded()
 
     async def pause(self, retry_after: float | None) -> None:
@@ -265,22 +267,23 @@ class Limiter:
         behind = self._behind
         if len(self._ready) > behind:
             self._return_unused(behind)
-        if not behind:
+        if not behind and self._unsubscribe is not None:
             self._unsubscribe()
-            if self._place is not None:
-                self._place = None
-                self.ledger.leave(self._ticket)
+            self._unsubscribe = None
+        if not behind and self._place is not None:
+            self._place = None
+            self.ledger.leave(self._ticket)
 
     async def _first_in_line(
-        self, blocked: Callable[[], None] | None, again: Callable[[], bool] | None
+        self, blocked: Callable[[], None] | None, wants_more: Callable[[], bool] | None
     ) -> Slot:
-        answer = self._known() or await self._ask(again)
+        answer = self._known() or await self._ask(wants_more)
         while True:
             if isinstance(answer, Refusal) or answer.delay:
-                answer = await self._wait_for(answer, blocked, again)
+                answer = await self._wait_for(answer, blocked, wants_more)
             if await self._may_be_used(answer):
                 break
-            answer = await self._ask(again)
+            answer = await self._ask(wants_more)
         self._quota_left = answer.quota_left
         return Slot(self, answer)
 
@@ -313,14 +316,17 @@ class Limiter:
         ask_at, limit = self._place
         return Refusal(max(0.0, ask_at - self._clock.now()), limit)
 
-    async def _ask(self, again: Callable[[], bool] | None) -> Grant | Refusal:
+    async def _ask(self, wants_more: Callable[[], bool] | None) -> Grant | Refusal:
         """Ask for a slot, and in the same round trip for those who stand behind."""
         # Memory makes no round trips. A token bucket lets one through at a time: slots for more
         # would be held unused.
         is_alone = self.memory is not None or self._bucket is not None
-        # Near the end of a quota nobody holds a slot beside the one that is decided about.
-        if again is not None and not is_alone and not self.plan.quotas and again():
-            self._expected.add(again)
+        if wants_more is not None:
+            # Near the end of a quota nobody holds a slot beside the one that is decided about.
+            if not is_alone and not self.plan.quotas and wants_more():
+                self._expected.add(wants_more)
+            else:
+                self._expected.discard(wants_more)
         number = min(self._behind, _MOST_TOGETHER)
         self._place = None
         self._changed.clear()
@@ -345,7 +351,7 @@ class Limiter:
         self,
         answer: Grant | Refusal,
         blocked: Callable[[], None] | None,
-        again: Callable[[], bool] | None,
+        wants_more: Callable[[], bool] | None,
     ) -> Grant:
         try:
             while isinstance(answer, Refusal):
@@ -355,7 +361,7 @@ class Limiter:
                 if blocked is not None:
                     blocked()
                 await self._clock.wait(self._changed, answer.delay)
-                answer = await self._ask(again)
+                answer = await self._ask(wants_more)
             await self._clock.sleep(answer.delay)
         except BaseException:
             if isinstance(answer, Grant):

@@ -11,6 +11,9 @@ loop. So an operation is done at once, by its caller, if all of this holds:
   holds its lock in another one.
 - The disk is not waited for either: a commit leaves what it has written to the operating system.
   What must be on the disk, and what carries the log into the file, is the thread's business.
+
+What is left is a disk that begins to hang in the very moment between two such operations: it holds
+up the event loop until it answers.
 """
 
 from __future__ import annotations

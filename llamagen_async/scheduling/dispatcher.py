@@ -232,9 +232,10 @@ class Dispatcher:
                         await self._limiter.fresh_quota_left()  # it may have come back
                     continue
                 kind = choice.kind if isinstance(choice, Job) else RequestKind.STATUS
-                again = self._has_more if lane.queue else None
                 slot = await self._limiter.acquire(
-                    kind, blocked=self._patience.blocked, again=again
+                    kind,
+                    blocked=self._patience.blocked,
+                    wants_more=self._wants_more if lane.queue else None,
                 )
                 # The wait may have been long: choose again what the slot is worth most for.
                 left = slot.grant.quota_left
@@ -258,14 +259,14 @@ class Dispatcher:
             self._rest(lane)
             self.wake()  # work that came while this task was being cancelled
 
-    def _has_more(self) -> bool:
+    def _wants_more(self) -> bool:
         """Whether another slot will be wanted as soon as there is one."""
         return len(self._queue) > 1
 
     def _rest(self, lane: _Lane) -> None:
         """Give up what is kept for the next slot: it is not wanted at once."""
         if lane.queue:
-            self._limiter.rest(self._has_more)
+            self._limiter.rest(self._wants_more)
 
     def _fail_all(self, error: Exception) -> None:
         """Tell everyone who waits that the limits can't be kept, so that nothing is sent."""

@@ -158,11 +158,11 @@ def test_who_will_be_back_at_once_has_its_next_one_asked_for_as_well(used: int) 
         await store.memory.record(used)
         left = 4
 
-        def again() -> bool:
+        def more() -> bool:
             return left > 1
 
         while left:
-            slot = await limiter.acquire(STATUS, again=again)
+            slot = await limiter.acquire(STATUS, wants_more=more)
             left -= 1
             await slot.commit()
         return store.round_trips, asyncio.get_running_loop().time()
@@ -179,12 +179,12 @@ def test_what_is_kept_for_somebody_is_given_up_with_a_rest(used: int) -> None:
         limiter, store = make(latency=lambda: 0.0)
         await store.memory.record(used)
 
-        def again() -> bool:
+        def more() -> bool:
             return True
 
-        await limiter.acquire(STATUS, again=again)
+        await limiter.acquire(STATUS, wants_more=more)
         before = (await store.snapshot()).in_flight + len(store.memory._account._line)
-        limiter.rest(again)
+        limiter.rest(more)
         return before, (await store.snapshot()).in_flight, store.memory._account._line
 
     assert run(main()) == (2, 1, {})
@@ -198,14 +198,14 @@ def test_what_is_kept_for_somebody_who_waits_behind_takes_over(used: int) -> Non
         limiter, store = make(latency=lambda: 0.0)
         await store.memory.record(used)
 
-        def again() -> bool:
+        def more() -> bool:
             return True
 
-        await limiter.acquire(STATUS, again=again)
+        await limiter.acquire(STATUS, wants_more=more)
         waiter = asyncio.create_task(limiter.acquire(STATUS))
         await asyncio.sleep(1)
-        limiter.rest(again)
-        limiter.rest(again)
+        limiter.rest(more)
+        limiter.rest(more)
         taken_over = store.round_trips
         waiter.cancel()
         for slot in await asyncio.gather(waiter, return_exceptions=True):
@@ -217,13 +217,33 @@ def test_what_is_kept_for_somebody_who_waits_behind_takes_over(used: int) -> Non
     assert run(main()) == (1, {}, 1)
 
 
+def test_who_wants_no_more_by_then_has_nothing_kept() -> None:
+    """What was wanted when the wait began does not count at its end."""
+
+    async def main() -> tuple[list[int], int]:
+        limiter, store = make(latency=lambda: 0.0)
+        await store.memory.record(10)
+        wanted = [True]
+
+        def more() -> bool:
+            return wanted[0]
+
+        waiting = asyncio.create_task(limiter.acquire(STATUS, wants_more=more))
+        await asyncio.sleep(30)
+        wanted[0] = False
+        await waiting
+        return store.asked_for, (await store.snapshot()).in_flight
+
+    assert run(main()) == ([2, 1], 1)
+
+
 def test_near_the_end_of_a_quota_nothing_is_kept_for_anybody() -> None:
     """What is left of a day is decided about one by one."""
 
     async def main() -> list[int]:
         limiter, store = make(Plan.DEMO, latency=lambda: 0.0)
         for _ in range(3):
-            await limiter.acquire(STATUS, again=lambda: True)
+            await limiter.acquire(STATUS, wants_more=lambda: True)
         return store.asked_for
 
     assert run(main()) == [1, 1, 1]
