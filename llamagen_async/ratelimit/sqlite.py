@@ -244,9 +244,9 @@ class SQLiteLedger:
         work = self._transaction(operation, write=write, notify=notify)
         return await self._do(work, partial(_give_up, undo))
 
-    def _tell(self, operation: Operation[object], *, notify: bool = True) -> None:
-        """Do it without anybody waiting for it; what fails is logged."""
-        work = self._transaction(operation, write=True, notify=notify)
+    def _tell(self, operation: Operation[object]) -> None:
+        """Do what frees something, without anybody waiting for it; what fails is logged."""
+        work = self._transaction(operation, write=True, notify=True)
         try:
             self._at_once(work)
         except NotAtOnceError:
@@ -298,7 +298,9 @@ class SQLiteLedger:
 
     def _flush(self) -> None:
         if self._answered:
-            self._tell(_nothing, notify=False)
+            # Until the thread comes to it, a question may take it along.
+            work = self._transaction(_nothing, write=True, notify=False)
+            self._hand_over(work).add_done_callback(_report)
 
     def _undo(self, ticket: str, job: Future[list[Grant | Refusal]]) -> None:
         """Give back what `job` gets, or already got."""
