@@ -25,9 +25,9 @@ from typing import Any, Final
 from _report import is_quick, print_table, write_json
 
 from llamagen_async import BatchState
-from llamagen_async.batch.journal import Journal
-from llamagen_async.batch.rows import Origin
-from llamagen_async.batch.stories import Story
+from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.rows import Origin
 
 ORIGIN: Final = Origin.of("key", "https://api.example/v1")
 STORY: Final = "A superhero cat saves a city from giant mice, and everybody hears of it. "

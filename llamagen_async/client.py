@@ -18,8 +18,8 @@ from llamagen_async.validation import positive_number, whole_number
 if TYPE_CHECKING:
     import aiohttp
 
-    from llamagen_async.batch.rows import Origin
-    from llamagen_async.operations import Operations
+    from llamagen_async.batch.journal.rows import Origin
+    from llamagen_async.core import Operations
     from llamagen_async.ratelimit import LimitsSnapshot, OnStoreFailure
     from llamagen_async.scheduling import RequestReport
     from llamagen_async.transport import Transport
@@ -222,7 +222,7 @@ class LlamaGenClient:
 
     def _origin(self) -> Origin:
         """Say whose generations a batch's journal is about."""
-        from llamagen_async.batch.rows import Origin  # noqa: PLC0415  # loaded when first used
+        from llamagen_async.batch.journal.rows import Origin  # noqa: PLC0415  # loaded when first used
 
         return Origin.of(self._api_key, self._base_url)
 
@@ -232,7 +232,7 @@ class LlamaGenClient:
             raise ClientClosedError("the client is closed: make a new one")
         loop = asyncio.get_running_loop()
         if self._operations is None:
-            from llamagen_async.operations import Operations  # noqa: PLC0415
+            from llamagen_async.core import Operations  # noqa: PLC0415
             from llamagen_async.ratelimit import open_limiter  # noqa: PLC0415
             from llamagen_async.transport import HTTPTransport  # noqa: PLC0415
 

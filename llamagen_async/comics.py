@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 from urllib.parse import quote
 
+from llamagen_async.core import Operations
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.models import ComicGeneration, Usage
-from llamagen_async.operations import Operations
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
 from llamagen_async.transport import APIRequest
@@ -21,9 +21,9 @@ from llamagen_async.validation import positive_number, whole_number
 if TYPE_CHECKING:
     # Loaded when first used: who generates one comic needs no journal and no SQLite.
     from llamagen_async.batch import Batch
-    from llamagen_async.batch.entries import Hands
-    from llamagen_async.batch.rows import Origin
-    from llamagen_async.batch.stories import Given
+    from llamagen_async.batch.journal.codec import Given
+    from llamagen_async.batch.journal.rows import Origin
+    from llamagen_async.batch.task import Hands
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
 
@@ -244,7 +244,7 @@ class Comics:
         async def save(comic: ComicGeneration) -> list[Path]:
             return [] if out is None else await self.download(comic, out)
 
-        from llamagen_async.batch.entries import Hands  # noqa: PLC0415
+        from llamagen_async.batch.task import Hands  # noqa: PLC0415
 
         return Hands(
             self._origin(), self._speed, create, wait, save, None if out is None else Path(out)
@@ -263,7 +263,7 @@ class Comics:
         if not comic.succeeded:
             raise InvalidRequestError("comic", comic.status.value, "a comic that has succeeded")
         operations = self._operations()
-        from llamagen_async.batch.download import asset_names, download_assets  # noqa: PLC0415
+        from llamagen_async.downloads.download import asset_names, download_assets  # noqa: PLC0415
 
         return await download_assets(
             asset_names(comic),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hypothesis import settings
-from support.redis_server import (
+
+from tests.support.redis_server import (
     account_name,
     certificate,
     fake_clock,

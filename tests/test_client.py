@@ -9,7 +9,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from scheduling.scripted import Network, Sent, left_over, minute
 
 from llamagen_async import (
     APIConnectionError,
@@ -27,6 +26,7 @@ from llamagen_async import (
 from llamagen_async.sandbox import EMPTY_KEY, Durations, SandboxServer, SandboxService
 from llamagen_async.scheduling import RequestReport
 from llamagen_async.simulation import run
+from tests.support.scripted import Network, Sent, left_over, minute
 
 KEY = "sk-very-secret-1234567890"
 ROOMY = Plan("roomy", limits=RateLimit(1_000, per=60))

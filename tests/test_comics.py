@@ -6,7 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from scheduling.scripted import Network, minute, now
 
 from llamagen_async import (
     ComicRequest,
@@ -22,6 +21,7 @@ from llamagen_async import (
 from llamagen_async.sandbox import Durations, SandboxService
 from llamagen_async.simulation import run
 from llamagen_async.transport import APIRequest, APIResponse
+from tests.support.scripted import Network, minute, now
 
 ROOMY = Plan("roomy", limits=RateLimit(1_000, per=60))
 BAD_IDS = ["", "  ", ".", "..", None, 3, b"x"]

@@ -10,7 +10,6 @@ from typing import Any
 
 import attrs
 import pytest
-from scheduling.scripted import left_over
 
 from llamagen_async import (
     APITimeoutError,
@@ -36,6 +35,7 @@ from llamagen_async.sandbox import (
 )
 from llamagen_async.simulation import SimulatedTransport, VirtualTimeLoop, run, simulated_client
 from llamagen_async.transport import APIRequest
+from tests.support.scripted import left_over
 
 pytestmark = pytest.mark.no_cover
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.distant import Distant
 
 from llamagen_async import LlamaGenClient, Plan
 from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import Grant, Ledger, MemoryLedger, registry
 from llamagen_async.sandbox import PAID_KEY, Algorithm, Durations, SandboxService
 from llamagen_async.simulation import SimulatedTransport, run
+from tests.support.distant import Distant
 
 COUNTED: list[Algorithm] = ["sliding", "fixed", "bucket"]
 

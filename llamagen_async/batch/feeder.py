@@ -11,10 +11,10 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from llamagen_async.batch.entries import Entry
-from llamagen_async.batch.journal import Journal
-from llamagen_async.batch.rows import Row
-from llamagen_async.batch.work import READ_AHEAD, Work
+from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.rows import Row
+from llamagen_async.batch.lifecycle import READ_AHEAD, Work
+from llamagen_async.batch.task import Entry
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import BatchState
 

@@ -16,13 +16,13 @@ from typing import Final, Protocol, Self
 
 import attrs
 
-from llamagen_async.batch.entries import Entry, Hands
 from llamagen_async.batch.events import ComicEvent, ComicJob, Feeds
 from llamagen_async.batch.feeder import Feeder
-from llamagen_async.batch.journal import Journal
-from llamagen_async.batch.rows import Row
-from llamagen_async.batch.stories import Given, Story, checked_key
-from llamagen_async.batch.work import GRACE, Work
+from llamagen_async.batch.journal.codec import Given, Story, checked_key
+from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.rows import Row
+from llamagen_async.batch.lifecycle import GRACE, Work
+from llamagen_async.batch.task import Entry, Hands
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.models import BatchState, ComicGeneration
 

@@ -53,7 +53,7 @@ class _Commands(click.Group):
     ) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"llamagen_async.cli.{_COMMANDS[cmd_name]}")
+        module = importlib.import_module(f"llamagen_async.cli.commands.{_COMMANDS[cmd_name]}")
         command: click.Command = getattr(module, cmd_name)
         return command
 

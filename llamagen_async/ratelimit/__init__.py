@@ -1,6 +1,5 @@
 """How many requests a key may still send, and when the next slot is free."""
 
-from llamagen_async.ratelimit.account import Account, Grant, Wait, WindowState
 from llamagen_async.ratelimit.failover import OnStoreFailure
 from llamagen_async.ratelimit.ledger import (
     Ledger,
@@ -12,9 +11,9 @@ from llamagen_async.ratelimit.ledger import (
 )
 from llamagen_async.ratelimit.limiter import Limiter, Slot
 from llamagen_async.ratelimit.memory import MemoryLedger
-from llamagen_async.ratelimit.note import NoteKeeper
 from llamagen_async.ratelimit.registry import Identity, close_limiter, open_limiter
 from llamagen_async.ratelimit.stores import check_quota
+from llamagen_async.ratelimit.window_log import Account, Grant, Wait, WindowState
 
 __all__ = [
     "Account",
@@ -25,7 +24,6 @@ __all__ = [
     "Limiter",
     "LimitsSnapshot",
     "MemoryLedger",
-    "NoteKeeper",
     "OnStoreFailure",
     "Outcome",
     "Refusal",

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import attrs
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.account import Account, Grant, Wait
+from llamagen_async.ratelimit.window_log import Account, Grant, Wait
 
 __all__ = [
     "ANSWERED",

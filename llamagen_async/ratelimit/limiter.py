@@ -41,7 +41,7 @@ from llamagen_async.ratelimit.ledger import (
     Refusal,
 )
 from llamagen_async.ratelimit.memory import MemoryLedger
-from llamagen_async.ratelimit.refusals import guessed_pause
+from llamagen_async.ratelimit.throttle import guessed_pause
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Sequence
 
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit.account import Account
 from llamagen_async.ratelimit.ledger import (
     ANSWERED,
     Grant,
@@ -19,6 +18,7 @@ from llamagen_async.ratelimit.ledger import (
     settle,
     summarize,
 )
+from llamagen_async.ratelimit.window_log import Account
 
 __all__ = ["MemoryLedger"]
 

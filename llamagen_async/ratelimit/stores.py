@@ -49,10 +49,10 @@ def open_store(quota: str, name: str, plan: Plan, *, speed: float, lease: float)
     ahead = max(_AHEAD, _REAL_AHEAD * speed)
     # Imported when needed: most programs need neither.
     if quota.startswith("sqlite:///"):
-        from llamagen_async.ratelimit.sqlite import SQLiteLedger  # noqa: PLC0415
+        from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger  # noqa: PLC0415
 
         path = quota.removeprefix("sqlite:///")
         return SQLiteLedger(path, name=name, plan=plan, speed=speed, lease=lease, ahead=ahead)
-    from llamagen_async.ratelimit.redis import RedisLedger  # noqa: PLC0415
+    from llamagen_async.ratelimit.redis.ledger import RedisLedger  # noqa: PLC0415
 
     return RedisLedger(quota, name=name, plan=plan, speed=speed, lease=lease, ahead=ahead)

@@ -7,7 +7,7 @@ so that neither can hide a mistake of the other.
 
 from llamagen_async.sandbox.accounts import DEMO_KEY, EMPTY_KEY, PAID_KEY, SANDBOX_KEYS
 from llamagen_async.sandbox.algorithms import ALGORITHMS, Algorithm
-from llamagen_async.sandbox.clairvoyant import Bound, Schedule, best_possible, known_schedule
+from llamagen_async.sandbox.best_possible import Bound, Schedule, best_possible, known_schedule
 from llamagen_async.sandbox.server import SandboxServer
 from llamagen_async.sandbox.service import SandboxService
 from llamagen_async.sandbox.settings import Dialect, Durations, Faults, RetryAfter

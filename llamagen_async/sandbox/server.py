@@ -16,8 +16,8 @@ from typing import Final, Self
 from aiohttp import web
 
 from llamagen_async.errors import InvalidRequestError
-from llamagen_async.sandbox.gallery import Gallery
 from llamagen_async.sandbox.generations import ASSETS
+from llamagen_async.sandbox.pictures.cache import Gallery
 from llamagen_async.sandbox.service import SandboxService
 from llamagen_async.sandbox.wire import Call, Refusal, Reply, http_date
 

@@ -17,9 +17,9 @@ from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan, RequestKind
 from llamagen_async.sandbox.accounts import DEMO_KEY, EMPTY_KEY, PAID_KEY, Account, label_of
 from llamagen_async.sandbox.algorithms import Algorithm, Meter
+from llamagen_async.sandbox.endpoints import Endpoint, Studio
 from llamagen_async.sandbox.generations import Generation
 from llamagen_async.sandbox.settings import Dialect, Durations, Fault, Faults, RetryAfter
-from llamagen_async.sandbox.studio import Endpoint, Studio
 from llamagen_async.sandbox.wire import Call, Refusal, Reply, http_date
 
 __all__ = ["DEFAULT_EPOCH", "STATS", "SandboxService"]

@@ -25,17 +25,17 @@ from llamagen_async.errors import (
 )
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, Slot
-from llamagen_async.scheduling.chooser import Chooser, Wait
-from llamagen_async.scheduling.jobs import Job, JobQueue
-from llamagen_async.scheduling.looks import Watch
-from llamagen_async.scheduling.patience import BlockedListener, Patience
+from llamagen_async.scheduling.admission import BlockedListener, Patience
+from llamagen_async.scheduling.decision import Chooser, Wait
+from llamagen_async.scheduling.poll_set import Watches
+from llamagen_async.scheduling.poll_target import Watch
+from llamagen_async.scheduling.request_queue import Job, JobQueue
 from llamagen_async.scheduling.sender import (
     MOST_REFUSALS,
     DispatchStats,
     RequestReport,
     Sender,
 )
-from llamagen_async.scheduling.watches import Watches
 
 __all__ = ["CheckListener", "Dispatcher"]
 

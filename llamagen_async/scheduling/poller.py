@@ -24,13 +24,13 @@ from llamagen_async.errors import (
     RateLimitError,
     WaitTimeoutError,
 )
+from llamagen_async.forecasting.forecasts import ANY, Forecasts, Kind
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, Slot
 from llamagen_async.scheduling.dispatcher import Dispatcher
-from llamagen_async.scheduling.kinds import ANY, Forecasts, Kind
-from llamagen_async.scheduling.looks import Generation, Watch
+from llamagen_async.scheduling.poll_set import Watches
+from llamagen_async.scheduling.poll_target import Generation, Watch
 from llamagen_async.scheduling.sender import RequestReport
-from llamagen_async.scheduling.watches import Watches
 from llamagen_async.transport import is_retriable
 
 __all__ = ["Poller"]

@@ -25,7 +25,7 @@ from llamagen_async.errors import (
 )
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, Slot
-from llamagen_async.scheduling.jobs import Job
+from llamagen_async.scheduling.request_queue import Job
 
 __all__ = ["MOST_REFUSALS", "DispatchStats", "RequestReport", "Sender"]
 

@@ -13,11 +13,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.watched import Watched
-from transport.rawserver import Received, answer, raw_server, unused_port
 
-from llamagen_async.batch.download import asset_names, download_assets
-from llamagen_async.batch.download_part import in_thread
+from llamagen_async.downloads.download import asset_names, download_assets
+from llamagen_async.downloads.media_types import (
+    distinct_stems,
+    extension_of,
+    is_media_type,
+    safe_stem,
+)
+from llamagen_async.downloads.part_file import in_thread
 from llamagen_async.errors import (
     APIConnectionError,
     APIError,
@@ -31,7 +35,8 @@ from llamagen_async.errors import (
 )
 from llamagen_async.models import ComicGeneration
 from llamagen_async.transport import AssetSource, HTTPTransport
-from llamagen_async.transport.media import distinct_stems, extension_of, is_media_type, safe_stem
+from tests.support.rawserver import Received, answer, raw_server, unused_port
+from tests.support.watched import Watched
 
 KEY = "lg_sk_0123456789abcdef"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40

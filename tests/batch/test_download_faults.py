@@ -12,12 +12,12 @@ from typing import Any, BinaryIO, cast
 
 import pytest
 from aiohttp import web
-from support.watched import Watched
 
-from llamagen_async.batch.download import download_assets
-from llamagen_async.batch.download_part import sweep
+from llamagen_async.downloads.download import download_assets
+from llamagen_async.downloads.part_file import sweep
 from llamagen_async.errors import InvalidResponseError
 from llamagen_async.transport import HTTPTransport
+from tests.support.watched import Watched
 
 KEY = "lg_sk_0123456789abcdef"
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 2000

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli.support import environment
 
 from llamagen_async import (
     BadRequestError,
@@ -26,18 +25,19 @@ from llamagen_async import (
     JournalError,
     SubmissionUncertainError,
 )
-from llamagen_async.batch import database
-from llamagen_async.batch.database import Database
-from llamagen_async.batch.journal import Journal
-from llamagen_async.batch.rows import Origin, Row
-from llamagen_async.batch.stories import Story
+from llamagen_async.batch.journal import database
+from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.journal.database import Database
+from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.rows import Origin, Row
 from llamagen_async.errors import LlamaGenError
+from tests.support.cli import environment
 
 ORIGIN = Origin.of("the-key", "https://api.example/v1")
 HELD = """
 import sys
 from pathlib import Path
-from llamagen_async.batch.owner import Ownership
+from llamagen_async.batch.journal.lock import Ownership
 
 owner = Ownership(Path(sys.argv[1]))
 owner.take()

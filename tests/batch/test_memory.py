@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from cli.support import environment
+
+from tests.support.cli import environment
 
 pytestmark = pytest.mark.once
 
@@ -35,7 +36,7 @@ MOST: Final = 200 if IS_WHOLE else 80
 )
 def test_many_stories_take_little_memory(what: str, share: int, tmp_path: Path) -> None:
     number = STORIES // share
-    program = str(Path(__file__).with_name("many.py"))
+    program = str(Path(__file__).parents[1] / "support" / "many.py")
     done = subprocess.run(
         [sys.executable, program, what, str(number), str(tmp_path)],
         env=environment(),

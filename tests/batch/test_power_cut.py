@@ -18,9 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scheduling.scripted import Network, Sent, minute
 
-from batch.power import Power
 from llamagen_async import (
     APIConnectionError,
     BatchItem,
@@ -33,6 +31,8 @@ from llamagen_async import (
     ServerError,
 )
 from llamagen_async.simulation import run
+from tests.support.power import Power
+from tests.support.scripted import Network, Sent, minute
 
 ROOMY = Plan("roomy", limits=RateLimit(1_000, per=60))
 STORIES = ["s0", "s1", "s2"]

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scheduling.scripted import Network, Sent, left_over, minute, now
 
-from batch.machine import Machine, Pictures, fetching
 from llamagen_async import (
     APIConnectionError,
     BadRequestError,
@@ -35,9 +33,11 @@ from llamagen_async import (
     SubmissionUncertainError,
     WaitTimeoutError,
 )
-from llamagen_async.batch.database import Database
-from llamagen_async.batch.work import READ_AHEAD
+from llamagen_async.batch.journal.database import Database
+from llamagen_async.batch.lifecycle import READ_AHEAD
 from llamagen_async.simulation import run
+from tests.support.machine import Machine, Pictures, fetching
+from tests.support.scripted import Network, Sent, left_over, minute, now
 
 ONE = Plan("one", limits=RateLimit(1, per=60))
 

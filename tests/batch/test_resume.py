@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scheduling.scripted import Sent, left_over, now
 
-from batch.machine import Machine, Pictures, fetching, named, states
 from llamagen_async import (
     APIConnectionError,
     AuthenticationError,
@@ -29,8 +27,10 @@ from llamagen_async import (
     SubmissionUncertainError,
     WaitTimeoutError,
 )
-from llamagen_async.batch.database import Database
+from llamagen_async.batch.journal.database import Database
 from llamagen_async.simulation import VirtualTimeLoop, run
+from tests.support.machine import Machine, Pictures, fetching, named, states
+from tests.support.scripted import Sent, left_over, now
 
 # --- what is done, what runs, what waits --------------------------------------------------------
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from scheduling.scripted import Network, Sent, left_over, minute, now
 
 from llamagen_async import (
     AuthenticationError,
@@ -34,6 +33,7 @@ from llamagen_async import (
 )
 from llamagen_async.sandbox import DEMO_KEY, EMPTY_KEY
 from llamagen_async.simulation import run
+from tests.support.scripted import Network, Sent, left_over, minute, now
 
 ROOMY = Plan("roomy", limits=RateLimit(1_000, per=60))
 FATAL: list[LlamaGenError] = [

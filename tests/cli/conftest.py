@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from cli.support import SPEED, sandbox
 from llamagen_async.cli.app import run as run_here
+from tests.support.cli import SPEED, sandbox
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from support.browser import opened_browser
 
-from cli.support import run
 from llamagen_async import SIZES, ComicRequest
 from llamagen_async.cli.app import run as run_here
-from llamagen_async.cli.demo_stories import DEMO_STORIES
+from llamagen_async.cli.commands.demo_stories import DEMO_STORIES
+from tests.support.browser import opened_browser
+from tests.support.cli import run
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_the_demo_plan_does_what_a_day_allows(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quickly_drawn = [{"prompt": "a cat", "fix_panel_num": 1, "size": "512x768"}] * 12
-    monkeypatch.setattr("llamagen_async.cli.demo.DEMO_STORIES", quickly_drawn)
+    monkeypatch.setattr("llamagen_async.cli.commands.demo.DEMO_STORIES", quickly_drawn)
     argv = ["demo", "--plan", "demo", "--json", "--speed", "600", "--out", str(tmp_path / "d")]
     assert run_here(argv) == 0
     out, err = capfd.readouterr()
@@ -97,7 +97,7 @@ def test_the_demo_plan_does_what_a_day_allows(
 def test_the_demo_can_ask_the_sandbox_for_its_plan(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llamagen_async.cli.demo.DEMO_STORIES", DEMO_STORIES[:1])
+    monkeypatch.setattr("llamagen_async.cli.commands.demo.DEMO_STORIES", DEMO_STORIES[:1])
     argv = ["demo", "--plan", "auto", "--json", "--speed", "600", "--out", str(tmp_path / "d")]
     assert run_here(argv) == 0
     score = json.loads(capfd.readouterr().out.splitlines()[-1])

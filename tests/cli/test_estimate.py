@@ -15,9 +15,9 @@ from llamagen_async import (
     simulation,
 )
 from llamagen_async.batch import BatchProgress
-from llamagen_async.cli.estimate import Outlook, affordable, requests_each, time_left
+from llamagen_async.cli.run.estimate import Outlook, affordable, requests_each, time_left
+from llamagen_async.cli.run.tracking import Tracker
 from llamagen_async.cli.text import clock_time, counted, lasting, one_line, rule, shortened
-from llamagen_async.cli.tracking import Tracker
 from llamagen_async.plans import DAY
 from llamagen_async.sandbox import SandboxService
 from llamagen_async.simulation import simulated_client

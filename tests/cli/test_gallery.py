@@ -12,12 +12,12 @@ import attrs
 import pytest
 
 from llamagen_async import ComicRequest
-from llamagen_async.batch.stories import fields_of
-from llamagen_async.cli.files import write_atomic
-from llamagen_async.cli.gallery import is_foreign, render
-from llamagen_async.cli.gallery_style import STYLE
-from llamagen_async.cli.notes import EarlierResults, Notes
-from llamagen_async.cli.records import RESULTS, Picture, Record, line_of
+from llamagen_async.batch.journal.codec import fields_of
+from llamagen_async.cli.results.files import write_atomic
+from llamagen_async.cli.results.gallery import is_foreign, render
+from llamagen_async.cli.results.gallery_style import STYLE
+from llamagen_async.cli.results.records import RESULTS, Picture, Record, line_of
+from llamagen_async.cli.results.spool import EarlierResults, Notes
 from llamagen_async.models import BatchState
 
 EVIL = '<script>alert("1")</script> & "quotes" \'too\''

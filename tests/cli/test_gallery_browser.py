@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import attrs
 import pytest
-from support.browser import Browser, Page, opened_browser
 
-from llamagen_async.cli.gallery import INDEX, render
-from llamagen_async.cli.records import Picture, Record
+from llamagen_async.cli.results.gallery import INDEX, render
+from llamagen_async.cli.results.records import Picture, Record
 from llamagen_async.models import BatchState
-from llamagen_async.sandbox.drawing import draw_panel
+from llamagen_async.sandbox.pictures.drawing import draw_panel
+from tests.support.browser import Browser, Page, opened_browser
 
 WIDE, NARROW = 1280, 360
 pytestmark = pytest.mark.once

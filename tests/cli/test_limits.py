@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 
-from cli.conftest import Call
-from cli.support import SPEED, connection, run, sandbox, sandbox_thread, seen
 from llamagen_async import (
     ComicRequest,
     LimitsSnapshot,
@@ -31,6 +29,8 @@ from llamagen_async.plans import DAY, MINUTE
 from llamagen_async.ratelimit import Ledger
 from llamagen_async.ratelimit.stores import open_store
 from llamagen_async.sandbox import DEMO_KEY, SandboxService
+from tests.cli.conftest import Call
+from tests.support.cli import SPEED, connection, run, sandbox, sandbox_thread, seen
 
 KEY = "lg-not-to-be-shown-0123456789"
 

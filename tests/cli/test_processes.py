@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from cli.conftest import Call
-from cli.support import SPEED, connection, lines_until, run, sandbox_thread, started
 from llamagen_async.sandbox import Durations, SandboxService
+from tests.cli.conftest import Call
+from tests.support.cli import SPEED, connection, lines_until, run, sandbox_thread, started
 
 FAST = ("--speed", SPEED)
 SMALL = '"size": "512x768", "fix_panel_num": 1'

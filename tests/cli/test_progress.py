@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 
 from llamagen_async import ComicRequest
+from llamagen_async.cli.input.stories import Stories, Story
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.progress import record_line
-from llamagen_async.cli.records import Record
-from llamagen_async.cli.session import Session
-from llamagen_async.cli.stories import Stories, Story
+from llamagen_async.cli.results.records import Record
+from llamagen_async.cli.run.batch_run import Session
+from llamagen_async.cli.run.progress import record_line
 from llamagen_async.models import BatchState
 from llamagen_async.sandbox import SandboxService
 from llamagen_async.simulation import run, simulated_client
@@ -68,7 +68,7 @@ def test_a_terminal_shows_a_bar_counts_slots_and_what_runs(
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, highlight=False, markup=False)
     monkeypatch.setattr("llamagen_async.cli.output._live_terminal", lambda: console)
-    monkeypatch.setattr("llamagen_async.cli.progress._REFRESH", 20)  # fewer pictures to draw
+    monkeypatch.setattr("llamagen_async.cli.run.progress._REFRESH", 20)  # fewer pictures to draw
     run(batch(12, Output(as_json=False)))
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     for pattern in (

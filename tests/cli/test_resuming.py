@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from cli.conftest import Call
-from cli.support import SPEED, connection, lines_until, sandbox_thread, started
 from llamagen_async.sandbox import Durations, Faults, SandboxService
+from tests.cli.conftest import Call
+from tests.support.cli import SPEED, connection, lines_until, sandbox_thread, started
 
 FAST = ("--speed", SPEED)
 BATCH = ("batch", "stories.jsonl", *FAST)

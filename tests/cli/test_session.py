@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from llamagen_async import ComicRequest, LlamaGenClient, Plan, RateLimit, RateLimitError
-from llamagen_async.batch.work import Work
+from llamagen_async.batch.lifecycle import Work
+from llamagen_async.cli.input.stories import Stories, Story, read_stories
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.session import Session
-from llamagen_async.cli.stories import Stories, Story, read_stories
+from llamagen_async.cli.run.batch_run import Session
 from llamagen_async.models import BatchState
 from llamagen_async.transport import APIRequest, APIResponse
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from llamagen_async.cli.arriving import in_thread, lines_of
 from llamagen_async.cli.errors import CommandError
-from llamagen_async.cli.stories import StoryFile, read_stories
+from llamagen_async.cli.input.stdin import in_thread, lines_of
+from llamagen_async.cli.input.stories import StoryFile, read_stories
 
 
 def prompts(content: bytes, form: str | None) -> list[tuple[str, str | None]]:

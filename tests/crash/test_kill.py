@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from crash.stage import Campaign, serving
+from tests.support.crash import Campaign, serving
 
 KILLS: Final = int(os.environ.get("LLAMAGEN_KILLS", "12"))
 """How many lives are ended by force, in each test."""

@@ -9,14 +9,15 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from support.grants import grants_in
-from support.redis_server import RedisServer
 
 from llamagen_async import Plan, RateLimit
-from llamagen_async.ratelimit import Grant, Ledger, MemoryLedger, Outcome, Refusal, sqlite_worker
+from llamagen_async.ratelimit import Grant, Ledger, MemoryLedger, Outcome, Refusal
 from llamagen_async.ratelimit.ledger import LONGEST_NOTE, NO_SLOT
-from llamagen_async.ratelimit.redis import RedisLedger
-from llamagen_async.ratelimit.sqlite import SQLiteLedger
+from llamagen_async.ratelimit.redis.ledger import RedisLedger
+from llamagen_async.ratelimit.sqlite import executor as sqlite_worker
+from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
+from tests.support.grants import grants_in
+from tests.support.redis_server import RedisServer
 
 PAID = Plan.PAID
 THREE = Plan("three", limits=RateLimit(3, per=60))

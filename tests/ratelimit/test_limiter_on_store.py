@@ -7,14 +7,14 @@ import random
 from collections.abc import Callable
 
 import pytest
-from support.distant import Distant
-from support.grants import grants_in
 
 from llamagen_async import Plan, RateLimit, RequestKind
 from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import Grant, Ledger, Limiter, MemoryLedger, Refusal, Slot
 from llamagen_async.ratelimit.failover import FailoverLedger
 from llamagen_async.simulation import run
+from tests.support.distant import Distant
+from tests.support.grants import grants_in
 
 STATUS = RequestKind.STATUS
 TEN = Plan("ten", limits=RateLimit(10, per=60))

@@ -25,12 +25,12 @@ from typing import Any, Final
 
 import attrs
 import pytest
-from cli.support import environment, sandbox
-from support.redis_server import RedisServer
 
 from llamagen_async import Plan
 from llamagen_async.ratelimit import OnStoreFailure
 from llamagen_async.sandbox import PAID_KEY
+from tests.support.cli import environment, sandbox
+from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.once
 
@@ -48,6 +48,9 @@ TIMEOUT: Final = 3.0
 """Real seconds for one request: many times what one takes on a machine that is busy."""
 PATIENCE: Final = 60.0
 """Real seconds after which a test gives up waiting."""
+
+
+WORKER = str(Path(__file__).parents[1] / "support" / "ratelimit_worker.py")
 
 
 @attrs.frozen
@@ -90,7 +93,11 @@ class Worker:
             "client": self.client,
         }
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("worker.py")), json.dumps(orders)],
+            [
+                sys.executable,
+                WORKER,
+                json.dumps(orders),
+            ],
             env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -19,19 +19,21 @@ from typing import Any, Final
 
 import attrs
 import pytest
-from scheduling.scripted import Network, left_over, minute
-from support.redis_server import API_KEY, FakeClock, RedisServer, connected, opened, spend
 
 from llamagen_async import LlamaGenClient, Plan, RateLimit
 from llamagen_async.clock import Clock
-from llamagen_async.ratelimit import Identity, MemoryLedger, NoteKeeper, StoreError, note
+from llamagen_async.forecasting import saved as note
+from llamagen_async.forecasting.saved import NoteKeeper
+from llamagen_async.ratelimit import Identity, MemoryLedger, StoreError
 from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
 from llamagen_async.ratelimit.ledger import LONGEST_NOTE
-from llamagen_async.ratelimit.redis import RedisLedger
-from llamagen_async.ratelimit.sqlite import SQLiteLedger
+from llamagen_async.ratelimit.redis.ledger import RedisLedger
+from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.sandbox import Durations, SandboxServer, SandboxService
 from llamagen_async.scheduling import Forecasts
 from llamagen_async.simulation import run
+from tests.support.redis_server import API_KEY, FakeClock, RedisServer, connected, opened, spend
+from tests.support.scripted import Network, left_over, minute
 
 FOUR: Final = Plan("four", limits=RateLimit(4, per=60))
 ROOMY: Final = Plan("roomy", limits=RateLimit(1_000, per=60))

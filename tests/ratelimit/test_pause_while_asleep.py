@@ -12,17 +12,17 @@ from pathlib import Path
 
 import attrs
 import pytest
-from support.grants import grants_in
-from support.redis_server import RedisServer
 
 from llamagen_async import Plan, RateLimit, RequestKind
 from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import Grant, Ledger, Limiter, MemoryLedger, Outcome
 from llamagen_async.ratelimit.failover import FailoverLedger
 from llamagen_async.ratelimit.ledger import StoreError
-from llamagen_async.ratelimit.redis import RedisLedger
-from llamagen_async.ratelimit.sqlite import SQLiteLedger
+from llamagen_async.ratelimit.redis.ledger import RedisLedger
+from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.simulation import run
+from tests.support.grants import grants_in
+from tests.support.redis_server import RedisServer
 
 STATUS = RequestKind.STATUS
 TWO = Plan("two", limits=RateLimit(2, per=10))

@@ -13,8 +13,14 @@ from pathlib import Path
 
 import pytest
 import redis.asyncio
-from support.grants import grants_in
-from support.redis_server import (
+
+from llamagen_async.errors import InvalidRequestError
+from llamagen_async.plans import DAY, Plan
+from llamagen_async.ratelimit.ledger import ANSWERED, Refusal, StoreError
+from llamagen_async.ratelimit.redis import pipeline as redis_courier
+from llamagen_async.ratelimit.redis.ledger import RedisLedger
+from tests.support.grants import grants_in
+from tests.support.redis_server import (
     API_KEY,
     PER_DAY,
     FakeClock,
@@ -24,12 +30,6 @@ from support.redis_server import (
     opened,
     spend,
 )
-
-from llamagen_async.errors import InvalidRequestError
-from llamagen_async.plans import DAY, Plan
-from llamagen_async.ratelimit import redis_courier
-from llamagen_async.ratelimit.ledger import ANSWERED, Refusal, StoreError
-from llamagen_async.ratelimit.redis import RedisLedger
 
 PASSWORD = "pa/ss@wörd:#?"
 

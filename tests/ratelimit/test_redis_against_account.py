@@ -15,11 +15,8 @@ import pytest
 import redis.asyncio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support.grants import grants_in
-from support.redis_server import RedisServer
 
 from llamagen_async.plans import DAY, HOUR, Plan, RateLimit
-from llamagen_async.ratelimit.account import Account
 from llamagen_async.ratelimit.ledger import (
     ANSWERED,
     Grant,
@@ -29,7 +26,10 @@ from llamagen_async.ratelimit.ledger import (
     settle,
     summarize,
 )
-from llamagen_async.ratelimit.redis import RedisLedger
+from llamagen_async.ratelimit.redis.ledger import RedisLedger
+from llamagen_async.ratelimit.window_log import Account
+from tests.support.grants import grants_in
+from tests.support.redis_server import RedisServer
 
 PLANS = [
     Plan.DEMO,

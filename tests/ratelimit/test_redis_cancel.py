@@ -6,12 +6,20 @@ import asyncio
 import random
 
 import pytest
-from support.grants import grants_in
-from support.redis_server import PER_DAY, FakeClock, RedisServer, granted, ledger_of, opened, spend
 
 from llamagen_async.errors import ClientClosedError
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.ledger import Grant, Outcome, Refusal
+from tests.support.grants import grants_in
+from tests.support.redis_server import (
+    PER_DAY,
+    FakeClock,
+    RedisServer,
+    granted,
+    ledger_of,
+    opened,
+    spend,
+)
 
 
 async def test_a_cancelled_reserve_leaves_nothing_behind(

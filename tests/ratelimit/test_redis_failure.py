@@ -6,11 +6,19 @@ import asyncio
 from typing import Any
 
 import pytest
-from support.grants import grants_in
-from support.redis_server import PER_DAY, FakeClock, RedisServer, connected, granted, opened, spend
 
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.ledger import Outcome, StoreError
+from tests.support.grants import grants_in
+from tests.support.redis_server import (
+    PER_DAY,
+    FakeClock,
+    RedisServer,
+    connected,
+    granted,
+    opened,
+    spend,
+)
 
 
 async def test_a_server_that_is_away_is_a_store_error(account_name: str) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Connection
-from support.grants import grants_in
-from support.redis_server import FakeClock, RedisServer, opened, pass_in_loop
 
 from llamagen_async.plans import MINUTE, Plan, RateLimit
 from llamagen_async.ratelimit.ledger import ANSWERED, StoreError
+from tests.support.grants import grants_in
+from tests.support.redis_server import FakeClock, RedisServer, opened, pass_in_loop
 
 WIDE = Plan("wide", limits=(RateLimit(5000, per=MINUTE),))
 

@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.redis_server import (
+
+from llamagen_async import Plan, RateLimit
+from llamagen_async.ratelimit import Outcome
+from llamagen_async.ratelimit.redis import subscriber as redis_listener
+from llamagen_async.ratelimit.redis.ledger import RedisLedger
+from tests.support.redis_server import (
     API_KEY,
     FakeClock,
     RedisServer,
@@ -21,10 +26,6 @@ from support.redis_server import (
     opened,
     pass_in_loop,
 )
-
-from llamagen_async import Plan, RateLimit
-from llamagen_async.ratelimit import Outcome, redis_listener
-from llamagen_async.ratelimit.redis import RedisLedger
 
 WIDE = Plan("wide", limits=RateLimit(100, per=60))
 

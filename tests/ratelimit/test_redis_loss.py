@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 
 import pytest
-from support.redis_server import (
+
+from llamagen_async.plans import DAY
+from llamagen_async.ratelimit.ledger import Outcome, Refusal
+from tests.support.redis_server import (
     BOTH,
     PER_DAY,
     FakeClock,
@@ -15,9 +18,6 @@ from support.redis_server import (
     opened,
     spend,
 )
-
-from llamagen_async.plans import DAY
-from llamagen_async.ratelimit.ledger import Outcome, Refusal
 
 # When the store forgets. These run on the server's own fake_clock.
 

@@ -20,12 +20,14 @@ import attrs
 import pytest
 
 from llamagen_async.plans import DAY, Plan, RateLimit
-from llamagen_async.ratelimit import sqlite, sqlite_store, sqlite_worker
-from llamagen_async.ratelimit.account import Account
 from llamagen_async.ratelimit.ledger import ANSWERED, Grant, Outcome, Refusal, StoreError
-from llamagen_async.ratelimit.machine_clock import Reading
-from llamagen_async.ratelimit.sqlite import SQLiteLedger
-from llamagen_async.ratelimit.sqlite_row import Row
+from llamagen_async.ratelimit.sqlite import executor as sqlite_worker
+from llamagen_async.ratelimit.sqlite import ledger as sqlite
+from llamagen_async.ratelimit.sqlite import store as sqlite_store
+from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
+from llamagen_async.ratelimit.sqlite.machine_clock import Reading
+from llamagen_async.ratelimit.sqlite.row import Row
+from llamagen_async.ratelimit.window_log import Account
 
 FOUR = Plan("four", limits=RateLimit(4, per=60))
 
@@ -979,8 +981,8 @@ def test_a_loop_that_ends_early_leaves_nothing_undone(tmp_path: Path) -> None:
 _FORK = """
 import asyncio, os, sys
 from llamagen_async import Plan
-from llamagen_async.ratelimit import sqlite_worker
-from llamagen_async.ratelimit.sqlite import SQLiteLedger
+from llamagen_async.ratelimit.sqlite import executor as sqlite_worker
+from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 
 sqlite_worker._AWAKE = float("inf")
 ledger = SQLiteLedger(sys.argv[1], name="a", plan=Plan.PAID, lease=900)

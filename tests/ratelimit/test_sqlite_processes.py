@@ -19,7 +19,7 @@ import pytest
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.ledger import Grant, Outcome, Refusal
-from llamagen_async.ratelimit.sqlite import SQLiteLedger
+from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 
 SPEED = 2_000.0
 PLAN = Plan("four", limits=RateLimit(4, per=60))

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llamagen_async.requests import SIZES
-from llamagen_async.sandbox.casting import FIGURES, cast_scene
-from llamagen_async.sandbox.drawing import PanelSpec, draw_animation, draw_page, draw_panel
-from llamagen_async.sandbox.lettering import caption_block, legible
-from llamagen_async.sandbox.pen import mixed
-from llamagen_async.sandbox.places import PLACES
+from llamagen_async.sandbox.pictures.casting import FIGURES, cast_scene
+from llamagen_async.sandbox.pictures.drawing import PanelSpec, draw_animation, draw_page, draw_panel
+from llamagen_async.sandbox.pictures.lettering import caption_block, legible
+from llamagen_async.sandbox.pictures.pen import mixed
+from llamagen_async.sandbox.pictures.places import PLACES
 
 SMALL = (160, 120)
 LONG = "A very long story about a cat that never ends and goes on and on. " * 20

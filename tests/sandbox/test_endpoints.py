@@ -15,7 +15,7 @@ from llamagen_async.sandbox import (
     Dialect,
     SandboxService,
 )
-from sandbox.support import (
+from tests.support.sandbox import (
     ANIMATIONS,
     GENERATIONS,
     call,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from llamagen_async.sandbox import PAID_KEY, Faults, SandboxService
-from sandbox.support import check, create, roomy_service
+from tests.support.sandbox import check, create, roomy_service
 
 
 def creates_accepted(service: SandboxService) -> int:

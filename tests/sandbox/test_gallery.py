@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from llamagen_async.sandbox import SandboxService
-from llamagen_async.sandbox.gallery import Gallery
-from sandbox.support import ANIMATIONS, GENERATIONS, call, create, roomy_service
+from llamagen_async.sandbox.pictures.cache import Gallery
+from tests.support.sandbox import ANIMATIONS, GENERATIONS, call, create, roomy_service
 
 
 def gallery_of(service: SandboxService, now: float = 60.0, *, kept: int = 64) -> Gallery:

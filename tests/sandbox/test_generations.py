@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from llamagen_async.models import ComicGeneration, GenerationStatus
-from sandbox.support import (
+from tests.support.sandbox import (
     GENERATIONS,
     call,
     change,

@@ -12,7 +12,7 @@ from llamagen_async.sandbox import (
     Algorithm,
     SandboxService,
 )
-from sandbox.support import (
+from tests.support.sandbox import (
     call,
     check,
     create,

@@ -22,7 +22,7 @@ from llamagen_async.sandbox import (
     SandboxService,
 )
 from llamagen_async.sandbox.server import MAX_BODY
-from sandbox.support import multipart, roomy_service
+from tests.support.sandbox import multipart, roomy_service
 
 KEY = {"Authorization": f"Bearer {PAID_KEY}"}
 FAST = 100_000.0
@@ -287,7 +287,7 @@ async def test_without_pillow_the_answer_names_the_extra(
 ) -> None:
     async with SandboxServer(quick_service(), speed=FAST) as server:
         body = await finished(session, server, await create(session, server))
-        monkeypatch.setitem(sys.modules, "llamagen_async.sandbox.drawing", None)
+        monkeypatch.setitem(sys.modules, "llamagen_async.sandbox.pictures.drawing", None)
         async with session.get(body["output"]) as response:
             assert response.status == 501
             assert "llamagen-async[sandbox]" in (await response.json())["message"]

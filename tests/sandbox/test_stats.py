@@ -13,7 +13,7 @@ from llamagen_async.sandbox import (
     Durations,
     SandboxService,
 )
-from sandbox.support import (
+from tests.support.sandbox import (
     ANIMATIONS,
     call,
     change,

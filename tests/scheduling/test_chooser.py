@@ -9,8 +9,8 @@ import attrs
 from llamagen_async import Plan, RateLimit
 from llamagen_async.plans import DAY
 from llamagen_async.scheduling import Forecasts, Watch, Watches
-from llamagen_async.scheduling.chooser import Chooser, Wait
-from llamagen_async.scheduling.jobs import JobQueue
+from llamagen_async.scheduling.decision import Chooser, Wait
+from llamagen_async.scheduling.request_queue import JobQueue
 
 PAID = Plan.PAID
 DEMO = Plan("demo", limits=(RateLimit(4, per=60), RateLimit(15, per=DAY)))

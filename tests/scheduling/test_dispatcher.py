@@ -34,7 +34,7 @@ from llamagen_async.ratelimit import Limiter, Slot
 from llamagen_async.sandbox import DEMO_KEY, SandboxService
 from llamagen_async.scheduling import RequestReport
 from llamagen_async.simulation import run
-from scheduling.scripted import Network, Sent, left_over, minute, now
+from tests.support.scripted import Network, Sent, left_over, minute, now
 
 TWO = Plan("two", limits=RateLimit(2, per=MINUTE))
 ONE = Plan("one", limits=RateLimit(1, per=MINUTE))

@@ -24,7 +24,7 @@ from llamagen_async import (
 from llamagen_async.clock import Clock
 from llamagen_async.scheduling import Poller
 from llamagen_async.simulation import run
-from scheduling.scripted import Network, Sent, left_over, minute, now
+from tests.support.scripted import Network, Sent, left_over, minute, now
 
 ROOMY = Plan("roomy", limits=RateLimit(1_000, per=60))
 
@@ -455,7 +455,7 @@ def test_acceptances_that_nobody_waits_for_are_not_kept_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A program that only creates does not grow by every comic."""
-    monkeypatch.setattr("llamagen_async.scheduling.watches._MOST_REMEMBERED", 3)
+    monkeypatch.setattr("llamagen_async.scheduling.poll_set._MOST_REMEMBERED", 3)
     network = roomy()
 
     async def main() -> None:

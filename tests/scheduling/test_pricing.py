@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamagen_async.scheduling.forecast import DurationForecast
-from llamagen_async.scheduling.inspection import InspectionPlan
-from llamagen_async.scheduling.kinds import ANY, Forecasts, LearnedKind
-from llamagen_async.scheduling.pricing import (
+from llamagen_async.forecasting.distribution import DurationForecast
+from llamagen_async.forecasting.forecasts import ANY, Forecasts, LearnedKind
+from llamagen_async.forecasting.poll_plan import InspectionPlan
+from llamagen_async.forecasting.slot_price import (
     Arrivals,
     Candidate,
     Demand,

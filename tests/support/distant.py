@@ -9,7 +9,7 @@ from typing import TypeVar
 from llamagen_async import Plan
 from llamagen_async.ratelimit import Grant, MemoryLedger, Refusal
 from llamagen_async.ratelimit.ledger import LimitsSnapshot, Outcome, StoreError
-from support.grants import grants_in
+from tests.support.grants import grants_in
 
 __all__ = ["Distant"]
 

@@ -26,7 +26,7 @@ import redis.asyncio
 
 from llamagen_async.plans import DAY, MINUTE, Plan, RateLimit
 from llamagen_async.ratelimit.ledger import Grant, Outcome
-from llamagen_async.ratelimit.redis import RedisLedger
+from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.registry import Identity
 
 __all__ = [

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 
-from transport.rawserver import Received
-
 from llamagen_async.transport import AssetSource, AssetStream
+from tests.support.rawserver import Received
 
 __all__ = ["Watched"]
 

@@ -28,7 +28,7 @@ from llamagen_async.errors import (
 )
 from llamagen_async.plans import RequestKind
 from llamagen_async.transport import APIRequest, FormFile, HTTPTransport, normalize_base_url
-from transport.rawserver import Handler, Received, answer, raw_server, unused_port
+from tests.support.rawserver import Handler, Received, answer, raw_server, unused_port
 
 KEY = "lg_sk_0123456789abcdef"
 STATUS = APIRequest(RequestKind.STATUS, "GET", "/comics/generations/c1")

@@ -1,0 +1,1 @@
+"""The commands of `llamagen-async`, one module for each group of them."""

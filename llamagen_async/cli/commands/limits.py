@@ -1,0 +1,187 @@
+"""`llamagen-async limits` and `usage`: what a key may still send, as we and as the server count."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import click
+from rich import box
+from rich.table import Table
+
+from llamagen_async.cli.commands.options import Connection, connection_options, json_option
+from llamagen_async.cli.errors import ALL_DONE
+from llamagen_async.cli.interrupts import run_async
+from llamagen_async.cli.output import Output
+from llamagen_async.cli.quota import shown_quota
+from llamagen_async.cli.text import counted, lasting, one_line, rule
+from llamagen_async.client import LlamaGenClient
+from llamagen_async.models import Usage
+from llamagen_async.plans import HOUR
+from llamagen_async.ratelimit import LimitsSnapshot
+
+__all__ = ["limits", "tell_wait", "usage"]
+
+_WORTH_A_WORD: Final = 1.0
+"""Real seconds of waiting from which on it is said that there is something to wait for."""
+
+
+@click.command(short_help="Show how many requests may still be sent.")
+@json_option
+@connection_options
+def limits(*, connection: Connection, as_json: bool) -> int:
+    """Show what the key may still send: used and free slots, the next free one, a pause.
+
+    It is what this machine has counted, and takes no request; only --plan auto asks the server
+    once. What the server has counted is told by `llamagen-async usage`.
+    """
+    client = connection.client()
+    output = Output(as_json=as_json, command="limits")
+
+    async def work() -> int:
+        await connection.prove_quota()
+        async with client:
+            if connection.asks_plan:
+                output.say("The server is asked for the plan: this takes one request.")
+            snapshot = await client.limits()
+        now = datetime.now(UTC)
+        facts = _facts(snapshot, now, connection)
+        output.emit(facts)
+        if not as_json:
+            output.say(f"Plan {snapshot.plan}, counted in {facts['quota']}:")
+            output.show(_table(snapshot, now, connection.speed))
+        return ALL_DONE
+
+    return run_async(work)
+
+
+@click.command(short_help="Ask the server what the key has used.")
+@json_option
+@connection_options
+def usage(*, connection: Connection, as_json: bool) -> int:
+    """Print what the key has used, as the server counts. Takes one request.
+
+    What this machine has counted is told by `llamagen-async limits`, for no request.
+    """
+    client = connection.client()
+    output = Output(as_json=as_json, command="usage")
+
+    async def work() -> int:
+        await connection.prove_quota()
+        async with client:
+            await tell_wait(client, output, speed=connection.speed)
+            used = await client.comics.usage()
+        output.emit(
+            {
+                "api_usage_count": used.api_usage_count,
+                "api_max_usage": used.api_max_usage,
+                "credits": used.credits,
+                "is_paid_plan": used.is_paid_plan,
+                "raw": dict(used.raw),
+            }
+        )
+        if not as_json:
+            for line in _lines(used):
+                output.say(line)
+        return ALL_DONE
+
+    return run_async(work)
+
+
+async def tell_wait(
+    client: LlamaGenClient,
+    output: Output,
+    *,
+    speed: float,
+    max_wait: float | None = None,
+    wait_for_quota: bool = False,
+) -> None:
+    """Say how long the next request has to wait, if it will wait at all and for long.
+
+    Args:
+        client: What will send it.
+        output: Where to.
+        speed: How many times faster than real time the server's clock runs.
+        max_wait: Seconds of the server's clock that it may wait; `None` is any time.
+        wait_for_quota: Whether it waits for tomorrow's quota.
+    """
+    snapshot = await client.limits()
+    wait = snapshot.next_free_in
+    spent = any(one.limit.per >= HOUR and not one.free for one in snapshot.windows)
+    refused = (spent and not wait_for_quota) or (max_wait is not None and wait > max_wait)
+    if not refused and wait / speed >= _WORTH_A_WORD:
+        output.say(f"Waiting for the next free slot: {_moment_in(wait / speed)}.")
+
+
+def _facts(snapshot: LimitsSnapshot, now: datetime, connection: Connection) -> dict[str, Any]:
+    """Return the limits as JSON; seconds are real ones, but for the length of a window."""
+    speed = connection.speed
+
+    def at(seconds: float) -> str | None:
+        return (now + timedelta(seconds=seconds / speed)).isoformat() if seconds > 0 else None
+
+    return {
+        "plan": snapshot.plan,
+        "windows": [
+            {
+                "limit": one.limit.limit,
+                "per": one.limit.per,
+                "used": one.used,
+                "free": one.free,
+                "next_free_in": max(one.next_free_in, snapshot.paused_for) / speed,
+                "next_free_at": at(max(one.next_free_in, snapshot.paused_for)),
+            }
+            for one in snapshot.windows
+        ],
+        "paused_for": snapshot.paused_for / speed,
+        "paused_until": at(snapshot.paused_for),
+        "in_flight": snapshot.in_flight,
+        "burst": snapshot.burst,
+        "quota": shown_quota(connection.quota),
+    }
+
+
+def _table(snapshot: LimitsSnapshot, now: datetime, speed: float) -> Table:
+    is_terminal = sys.stdout.isatty()
+    table = Table(box=box.ROUNDED if is_terminal else box.ASCII, show_header=True)
+    table.add_column("window")
+    table.add_column("used", justify="right")
+    table.add_column("free", justify="right")
+    table.add_column("next free slot")
+    table.add_column("paused until")
+    paused = _moment_in(snapshot.paused_for / speed, now) if snapshot.paused_for > 0 else "-"
+    for one in snapshot.windows:
+        free_in = max(one.next_free_in, snapshot.paused_for) / speed
+        table.add_row(
+            rule(one.limit),
+            str(one.used),
+            str(one.free),
+            _moment_in(free_in, now) if free_in > 0 else "now",
+            paused,
+        )
+    return table
+
+
+def _moment_in(seconds: float, now: datetime | None = None) -> str:
+    """Return a time as the clock on the wall shows it, and how long it is until then."""
+    now = now or datetime.now(UTC)
+    when = (now + timedelta(seconds=seconds)).astimezone()
+    form = "%H:%M:%S" if when.date() == now.astimezone().date() else "%Y-%m-%d %H:%M:%S"
+    return f"{when:{form}} (in {lasting(seconds)})"
+
+
+def _lines(used: Usage) -> list[str]:
+    """Return what the server says in words; it may leave out anything."""
+    lines: list[str] = []
+    if used.is_paid_plan is not None:
+        lines.append(f"Plan: {'paid' if used.is_paid_plan else 'demo'}")
+    if used.api_usage_count is not None:
+        limit = f" of {used.api_max_usage}" if used.api_max_usage is not None else ""
+        lines.append(f"Requests used: {used.api_usage_count}{limit}")
+    if used.credits is not None:
+        lines.append(f"Credits left: {used.credits:g}")
+    if lines:
+        return lines
+    names = ", ".join(map(one_line, used.raw))
+    return [f"The server's answer has {counted(len(used.raw), 'field')} of other names: {names}"]

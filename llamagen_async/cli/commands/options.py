@@ -1,0 +1,152 @@
+"""What all commands that call the API have in common: the connection's options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import click
+
+from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.quota import default_quota, prove_quota
+from llamagen_async.cli.results.gallery import INDEX, is_foreign
+from llamagen_async.client import LlamaGenClient
+
+__all__ = ["PLANS", "Connection", "connection_options", "json_option", "prepared_folder"]
+
+PLANS: Final = ("demo", "paid", "auto")
+"""What --plan may be."""
+
+_NO_QUOTA: Final = "none"
+
+
+@attrs.frozen
+class Connection:
+    """How the API is reached, as far as it was said on the command line."""
+
+    api_key: str | None = attrs.field(default=None, repr=False)
+    base_url: str | None = None
+    plan: str | None = None
+    speed: float = 1.0
+    quota: str | None = attrs.field(default=None, repr=False)
+    """Where spent requests are remembered; `None` is this process."""
+
+    def client(self) -> LlamaGenClient:
+        """Return a client; what was not said comes from the environment.
+
+        Raises:
+            InvalidRequestError: Something is not allowed, or there is no key.
+        """
+        return LlamaGenClient(
+            self.api_key,
+            plan=self.plan,
+            base_url=self.base_url,
+            speed=self.speed,
+            quota=self.quota,
+        )
+
+    @property
+    def asks_plan(self) -> bool:
+        """Whether the server is asked for the plan, which takes a request."""
+        named = self.plan or os.environ.get("LLAMAGEN_PLAN", "")
+        return named.strip().lower() == "auto"
+
+    async def prove_quota(self) -> None:
+        """Open the store of spent requests before anything else is done.
+
+        Raises:
+            CommandError: It can't be opened; nothing was sent.
+        """
+        if self.quota is not None:
+            await prove_quota(self.quota)
+
+
+def connection_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of all commands that call the API; they get `connection=Connection`."""
+
+    @click.option(
+        "--api-key",
+        metavar="KEY",
+        help="The API key. LLAMAGEN_API_KEY is safer: others on this machine can read command "
+        "lines.  [env var: LLAMAGEN_API_KEY]",
+    )
+    @click.option(
+        "--base-url",
+        metavar="URL",
+        help="Where the API is.  [env var: LLAMAGEN_API_URL, LLAMAGEN_BASE_URL; default: the "
+        "vendor's]",
+    )
+    @click.option(
+        "--plan",
+        type=click.Choice(PLANS, case_sensitive=False),
+        help="Whose limits are kept: demo has 4 requests a minute and 15 a day, paid has 10 a "
+        "minute; auto asks the server, which takes one request each time.  "
+        "[env var: LLAMAGEN_PLAN; default: demo]",
+    )
+    @click.option(
+        "--quota",
+        metavar="URL",
+        envvar="LLAMAGEN_QUOTA",
+        help="Where spent requests are remembered: sqlite:///PATH, redis://HOST:PORT/DB, or none "
+        "to forget them when the command ends.  [env var: LLAMAGEN_QUOTA; default: a file in "
+        "your state folder, so that commands know what earlier ones have spent]",
+    )
+    @click.option(
+        "--speed",
+        type=float,
+        envvar="LLAMAGEN_SPEED",
+        default=1.0,
+        metavar="S",
+        help="How many times faster than real time the server's clock runs: the sandbox's "
+        "--speed, 1 for the real API.  [env var: LLAMAGEN_SPEED; default: 1]",
+    )
+    @wraps(command)
+    def with_connection(
+        *,
+        api_key: str | None,
+        base_url: str | None,
+        plan: str | None,
+        quota: str | None,
+        speed: float,
+        **others: Any,
+    ) -> int:
+        store = _store(quota)
+        return command(connection=Connection(api_key, base_url, plan, speed, store), **others)
+
+    return with_connection
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --json."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON on stdout, one object a line."
+    )(command)
+
+
+def prepared_folder(given: str) -> Path:
+    """Make a folder for pictures, before anything is sent.
+
+    Raises:
+        CommandError: It can't be made, or holds a page that is not ours to replace.
+    """
+    folder = Path(given)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        foreign = is_foreign(folder)
+    except OSError as error:
+        raise CommandError(f"--out {given}: {error.strerror or error}") from None
+    if foreign:
+        raise CommandError(
+            f"--out {given}: its {INDEX} was not made by llamagen-async; choose another folder"
+        )
+    return folder
+
+
+def _store(given: str | None) -> str | None:
+    if not given:
+        return default_quota()
+    return None if given.strip().lower() == _NO_QUOTA else given

@@ -1,0 +1,179 @@
+"""`llamagen-async sandbox`: a stand-in for the API on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import Mapping
+from typing import Any, Final, cast, get_args
+
+import click
+
+from llamagen_async.cli.commands.options import json_option
+from llamagen_async.cli.errors import ALL_DONE, FAILED, CommandError
+from llamagen_async.cli.interrupts import run_async
+from llamagen_async.cli.output import Output
+from llamagen_async.cli.text import counted, rule
+from llamagen_async.plans import Plan
+from llamagen_async.sandbox import (
+    ALGORITHMS,
+    DEMO_KEY,
+    EMPTY_KEY,
+    PAID_KEY,
+    Algorithm,
+    Dialect,
+    SandboxServer,
+    SandboxService,
+)
+
+__all__ = ["ALGORITHM_HELP", "sandbox"]
+
+ALGORITHM_HELP: Final = "How requests are counted; nobody outside the vendor knows how it does."
+
+
+@click.command(short_help="Run a stand-in for the API on this machine.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free one.")
+@click.option(
+    "--algorithm",
+    type=click.Choice(ALGORITHMS),
+    default="sliding",
+    show_default=True,
+    help=ALGORITHM_HELP,
+)
+@click.option(
+    "--speed",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="S",
+    help="How many times faster than real time its clock runs.",
+)
+@click.option(
+    "--dialect",
+    type=click.Choice(get_args(Dialect)),
+    default="documented",
+    show_default=True,
+    help="Whose status words and error bodies it speaks.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides all chance.")
+@click.option(
+    "--latency",
+    default="0",
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a round trip takes by its clock: 0.3, or 0.1-0.5.",
+)
+@click.option(
+    "--failure-rate",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="The share of comics that fail, 0 to 1.",
+)
+@json_option
+def sandbox(
+    *,
+    port: int,
+    algorithm: str,
+    speed: float,
+    dialect: str,
+    seed: int,
+    latency: str,
+    failure_rate: float,
+    as_json: bool,
+) -> int:
+    """Run a stand-in for the LlamaGen Comic API that enforces its limits for real.
+
+    It listens on this machine only, needs no key and costs nothing. Ctrl-C ends it and prints
+    what it has seen. GET /_sandbox/stats shows the same at any time.
+    """
+    service = SandboxService(
+        algorithm=cast("Algorithm", algorithm),
+        dialect=cast("Dialect", dialect),
+        seed=seed,
+        failure_rate=failure_rate,
+    )
+    server = SandboxServer(service, port=port, speed=speed, latency=_seconds(latency))
+    output = Output(as_json=as_json, command="sandbox")
+    return run_async(lambda: _serve(server, output))
+
+
+async def _serve(server: SandboxServer, output: Output) -> int:
+    try:
+        async with server:
+            _introduce(server, output)
+            try:
+                # Whoever reads stdout and leaves has seen the address: it goes on all the same.
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                _summarise(server.service.stats(server.now()), output)
+    except OSError as error:
+        output.complain(f"no server on port {server.url}: {error.strerror or error}")
+        return FAILED
+    return ALL_DONE
+
+
+def _introduce(server: SandboxServer, output: Output) -> None:
+    service, speed = server.service, server.speed
+    plans = {PAID_KEY: Plan.PAID, DEMO_KEY: Plan.DEMO, EMPTY_KEY: Plan.PAID}
+    output.emit(
+        {
+            "url": server.url,
+            "keys": {key: plan.name for key, plan in plans.items()},
+            "speed": speed,
+            "algorithm": service.algorithm,
+            "dialect": service.dialect,
+            "seed": service.seed,
+        }
+    )
+    if output.as_json:
+        return
+    output.say(f"Sandbox of the LlamaGen Comic API at {server.url}")
+    pace = "in real time" if speed == 1 else f"{speed:g} times as fast as real time"
+    output.say(
+        f"  counts by {service.algorithm}, speaks the {service.dialect} dialect, "
+        f"seed {service.seed}, {pace}"
+    )
+    for key, plan in plans.items():
+        limits = " and ".join(map(rule, plan.limits))
+        funds = ", no credits" if key == EMPTY_KEY else ""
+        output.say(f"  key {key:<14} {limits}{funds}")
+    if importlib.util.find_spec("PIL") is None:
+        output.say("  no pictures: they need pip install 'llamagen-async[sandbox]'")
+    faster = "" if speed == 1 else f" --speed {speed:g}"
+    output.say("Try it from another terminal:")
+    output.say(
+        f'  llamagen-async generate "A cat meets a dragon" --out comics '
+        f"--base-url {server.url} --api-key {PAID_KEY} --plan paid{faster}"
+    )
+    output.say("Ctrl-C ends it.")
+
+
+def _summarise(stats: Mapping[str, Any], output: Output) -> None:
+    output.emit(stats)
+    if output.as_json:
+        return
+    used = {key: seen for key, seen in stats["keys"].items() if seen["total"]}
+    output.say()
+    if not used:
+        output.say("No request came.")
+    for key, seen in used.items():
+        peaks = ", ".join(
+            f"at most {window['most']} of {window['limit']} in {window['per']:g} s"
+            for window in seen["windows"]
+        )
+        output.say(
+            f"{key}: {counted(seen['total'], 'request')}, {seen['refused']} refused with 429, "
+            f"{counted(seen['creates_accepted'], 'comic')} started; {peaks}"
+        )
+
+
+def _seconds(given: str) -> tuple[float, float]:
+    least, _, most = given.partition("-")
+    try:
+        return float(least), float(most or least)
+    except ValueError:
+        raise CommandError(
+            f"--latency: got {given!r}, allowed is seconds (0.3) or two of them (0.1-0.5)"
+        ) from None

@@ -1,0 +1,1 @@
+"""Files that a run leaves in its folder: `results.jsonl` and the gallery."""

@@ -1,0 +1,124 @@
+"""Pictures and videos onto disk: whole or not at all, and nowhere but in the folder given.
+
+Each asset is written to a hidden temporary file in the same folder, checked, and then renamed, so
+that a file under its final name is always complete. No key is sent to the hosts of assets, and no
+message shows a URL's query, which may be a signature. Nothing here costs a place in the rate limit.
+
+A file that is there already is kept if the server's answer says that it is the same: same name,
+same length, and not modified since the file was written (`Last-Modified`). Without that header it
+is fetched again, because a redrawn panel has the same name and might have the same length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from llamagen_async.downloads.media_types import distinct_stems
+from llamagen_async.downloads.part_file import in_thread, sweep
+from llamagen_async.downloads.transfer import Download
+from llamagen_async.errors import InvalidRequestError, LlamaGenError
+from llamagen_async.models import ComicGeneration
+from llamagen_async.transport.message import AssetSource
+
+__all__ = ["LARGEST_ASSET", "asset_names", "download_assets"]
+
+LARGEST_ASSET: Final = 200_000_000
+"""Bytes of the largest asset that is accepted."""
+
+_ALTOGETHER: Final = 32
+"""Assets that one source fetches at the same time, however many comics they are of."""
+_bounds: Final[weakref.WeakKeyDictionary[AssetSource, asyncio.Semaphore]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def asset_names(generation: ComicGeneration) -> list[tuple[str, str]]:
+    """Name all pictures of a comic.
+
+    Returns:
+        Pairs of URL and file name without extension, as many as `generation.asset_urls` and in
+        the same order: `<id>-p01-02` for the second panel of the first page, counted from 1 in
+        reading order, and `<id>-output` for `output` if it is another picture.
+    """
+    names: dict[str, str] = {}
+    for page_number, page in enumerate(generation.pages, 1):
+        for panel_number, panel in enumerate(page.panels, 1):
+            if panel.asset_url:
+                stem = f"{generation.id}-p{page_number:02}-{panel_number:02}"
+                names.setdefault(panel.asset_url, stem)
+    if generation.output:
+        names.setdefault(generation.output, f"{generation.id}-output")
+    return list(names.items())
+
+
+async def download_assets(
+    urls: Sequence[tuple[str, str]],
+    folder: Path,
+    *,
+    source: AssetSource,
+    concurrency: int = 8,
+    max_retries: int = 4,
+    speed: float = 1.0,
+    largest: int = LARGEST_ASSET,
+) -> list[Path]:
+    """Fetch assets into a folder, several at a time.
+
+    Lost connections, timeouts and 5xx are tried again after a random wait that grows; what has
+    arrived is kept and resumed where the server allows it. One asset's failure does not stop the
+    others: all are tried, and then the first failure is raised. On cancellation, complete files
+    stay and incomplete ones are removed.
+
+    Args:
+        urls: Pairs of URL and file name without extension. The names are made safe and unique.
+        folder: Where to; made if it is missing.
+        source: What opens the URLs, such as `HTTPTransport`.
+        concurrency: How many at the same time; all calls with one source have 32 together.
+        max_retries: How many times each is tried again, at most.
+        speed: How many times faster than real time the waits pass.
+        largest: Bytes above which an asset is refused.
+
+    Returns:
+        The files, in the order of `urls`.
+
+    Raises:
+        InvalidRequestError: A URL is not http or https, or `concurrency` is less than 1.
+        APIConnectionError: A connection failed until the last attempt.
+        APIError: A server refused, or what it sent is no picture or video, or too large.
+        OSError: A file cannot be written; the error names it, and no part of it is left.
+    """
+    if concurrency < 1:
+        raise InvalidRequestError("concurrency", concurrency, "a whole number of at least 1")
+    stems = distinct_stems([stem for _, stem in urls])
+    await in_thread(_prepare, folder, frozenset(stems))
+    free = asyncio.Semaphore(concurrency)
+    free_altogether = _bounds.setdefault(source, asyncio.Semaphore(_ALTOGETHER))
+
+    async def fetch(url: str, stem: str) -> Path | Exception:
+        async with free, free_altogether:
+            try:
+                download = Download(source, url, folder, stem, largest)
+                return await download.run(max_retries=max_retries, speed=speed)
+            except (LlamaGenError, OSError) as error:
+                return error
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(fetch(url, stem)) for (url, _), stem in zip(urls, stems, strict=True)
+        ]
+    files: list[Path] = []
+    for task in tasks:
+        result = task.result()
+        if isinstance(result, Exception):
+            raise result
+        files.append(result)
+    return files
+
+
+def _prepare(folder: Path, stems: frozenset[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder, stems, now=time.time())

@@ -1,0 +1,1 @@
+"""The ledger that any number of hosts share: Redis."""

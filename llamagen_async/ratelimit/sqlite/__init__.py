@@ -1,0 +1,1 @@
+"""The ledger that all processes of one machine share: a SQLite file."""
