@@ -27,9 +27,9 @@ from _report import is_quick, print_table, write_json
 from llamagen_async import BatchState
 from llamagen_async.batch.journal.codec import Story
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.journal.rows import Origin
+from llamagen_async.batch.journal.rows import AccountId
 
-ORIGIN: Final = Origin.of("key", "https://api.example/v1")
+ORIGIN: Final = AccountId.of("key", "https://api.example/v1")
 STORY: Final = "A superhero cat saves a city from giant mice, and everybody hears of it. "
 INTERVAL: Final = 0.0005
 """Seconds between two looks at whether the event loop is held up."""

@@ -468,7 +468,7 @@ def show_hours(results: dict[str, dict[str, Any]]) -> None:
             )
             for name, row in results.items()
         ],
-        "Arrivals at the server in any half-open 60 s. All of them in virtual time.",
+        "ArrivalRate at the server in any half-open 60 s. All of them in virtual time.",
     )
 
 

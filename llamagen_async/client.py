@@ -18,8 +18,8 @@ from llamagen_async.validation import positive_number, whole_number
 if TYPE_CHECKING:
     import aiohttp
 
-    from llamagen_async.batch.journal.rows import Origin
-    from llamagen_async.core import Operations
+    from llamagen_async.batch.journal.rows import AccountId
+    from llamagen_async.core import ClientCore
     from llamagen_async.ratelimit import LimitsSnapshot, OnStoreFailure
     from llamagen_async.scheduling import RequestReport
     from llamagen_async.transport import Transport
@@ -140,7 +140,7 @@ class LlamaGenClient:
         self._identity = Identity.of(
             self._api_key, self._base_url, self._clock.speed, check_quota(quota)
         )
-        self._operations: Operations | None = None
+        self._operations: ClientCore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self.comics = self.comic = Comics(
@@ -220,19 +220,19 @@ class LlamaGenClient:
             finished=poller.finished,
         )
 
-    def _origin(self) -> Origin:
+    def _origin(self) -> AccountId:
         """Say whose generations a batch's journal is about."""
-        from llamagen_async.batch.journal.rows import Origin  # noqa: PLC0415  # loaded when first used
+        from llamagen_async.batch.journal.rows import AccountId  # noqa: PLC0415  # loaded when first used
 
-        return Origin.of(self._api_key, self._base_url)
+        return AccountId.of(self._api_key, self._base_url)
 
-    def _open(self) -> Operations:
+    def _open(self) -> ClientCore:
         """Return what the rooms below offer, made in the first loop that asks."""
         if self._closed:
             raise ClientClosedError("the client is closed: make a new one")
         loop = asyncio.get_running_loop()
         if self._operations is None:
-            from llamagen_async.core import Operations  # noqa: PLC0415
+            from llamagen_async.core import ClientCore  # noqa: PLC0415
             from llamagen_async.ratelimit import open_limiter  # noqa: PLC0415
             from llamagen_async.transport import HTTPTransport  # noqa: PLC0415
 
@@ -240,7 +240,7 @@ class LlamaGenClient:
             http = HTTPTransport(
                 self._base_url, self._api_key, timeout=self._timeout, session=self._session
             )
-            self._operations = Operations(
+            self._operations = ClientCore(
                 self._transport or http,
                 open_limiter(
                     self._identity,

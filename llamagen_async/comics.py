@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 from urllib.parse import quote
 
-from llamagen_async.core import Operations
+from llamagen_async.core import ClientCore
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.models import ComicGeneration, Usage
 from llamagen_async.plans import RequestKind
@@ -21,8 +21,8 @@ from llamagen_async.validation import positive_number, whole_number
 if TYPE_CHECKING:
     # Loaded when first used: who generates one comic needs no journal and no SQLite.
     from llamagen_async.batch import Batch
-    from llamagen_async.batch.journal.codec import Given
-    from llamagen_async.batch.journal.rows import Origin
+    from llamagen_async.batch.journal.codec import RequestLike
+    from llamagen_async.batch.journal.rows import AccountId
     from llamagen_async.batch.task import Hands
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
@@ -42,7 +42,7 @@ class Comics:
     """
 
     def __init__(
-        self, operations: Callable[[], Operations], *, origin: Callable[[], Origin], speed: float
+        self, operations: Callable[[], ClientCore], *, origin: Callable[[], AccountId], speed: float
     ) -> None:
         self._operations = operations
         self._origin = origin
@@ -170,7 +170,7 @@ class Comics:
 
     def batch(
         self,
-        requests: Iterable[Given] | AsyncIterable[Given],
+        requests: Iterable[RequestLike] | AsyncIterable[RequestLike],
         *,
         out: str | os.PathLike[str] | None = None,
         timeout: float = DEFAULT_TIMEOUT,

@@ -22,7 +22,7 @@ from llamagen_async.errors import (
     RateLimitError,
     SubmissionUncertainError,
 )
-from llamagen_async.forecasting.saved import NoteKeeper
+from llamagen_async.forecasting.saved import ForecastStore
 from llamagen_async.models import Animation, ComicGeneration, Usage
 from llamagen_async.plans import DAY, Plan, RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter, LimitsSnapshot, Slot
@@ -36,7 +36,7 @@ from llamagen_async.transport import (
     retrying,
 )
 
-__all__ = ["Operations", "plan_for"]
+__all__ = ["ClientCore", "plan_for"]
 
 _logger = logging.getLogger(__name__)
 _USAGE: Final = APIRequest(RequestKind.USAGE, "GET", "/comics/usage")
@@ -44,7 +44,7 @@ _T = TypeVar("_T")
 _G = TypeVar("_G", ComicGeneration, Animation)
 
 
-class Operations:
+class ClientCore:
     """One client's way to the API, in one event loop.
 
     Args:
@@ -85,7 +85,7 @@ class Operations:
             announced=announced,
             on_request=on_request,
         )
-        self._note = NoteKeeper(
+        self._note = ForecastStore(
             limiter.ledger, self.poller.forecasts, loaded=self.poller.dispatcher.wake
         )
         self._detection: asyncio.Task[None] | None = None

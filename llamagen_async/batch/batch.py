@@ -26,7 +26,7 @@ from typing import Final, Self, cast
 
 import attrs
 
-from llamagen_async.batch.journal.codec import Given, Story
+from llamagen_async.batch.journal.codec import RequestLike, Story
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.lifecycle import READ_AHEAD, Work
 from llamagen_async.batch.task import Entry, Hands
@@ -67,7 +67,7 @@ class Batch(AsyncIterable[BatchItem]):
 
     def __init__(
         self,
-        requests: Iterable[Given] | AsyncIterable[Given],
+        requests: Iterable[RequestLike] | AsyncIterable[RequestLike],
         hands: Hands,
         *,
         journal: str | os.PathLike[str] | None = None,
@@ -115,7 +115,7 @@ class _Run:
 
     def __init__(
         self,
-        requests: Iterable[Given] | AsyncIterable[Given],
+        requests: Iterable[RequestLike] | AsyncIterable[RequestLike],
         hands: Hands,
         journal: Journal,
         resend_uncertain: bool,  # noqa: FBT001  # handed on
@@ -198,7 +198,7 @@ class _Run:
                     await self._settle()
                 self._items.put_nowait(None)
 
-    async def _take(self, place: int, given: Given) -> None:
+    async def _take(self, place: int, given: RequestLike) -> None:
         """Take up one story of the input."""
         try:
             story = Story.parse(given)
@@ -286,8 +286,8 @@ class _Run:
 
 
 async def _each(
-    requests: Iterable[Given] | AsyncIterable[Given],
-) -> AsyncIterator[Given]:
+    requests: Iterable[RequestLike] | AsyncIterable[RequestLike],
+) -> AsyncIterator[RequestLike]:
     if isinstance(requests, AsyncIterable):
         async for given in requests:
             yield given

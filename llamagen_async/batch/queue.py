@@ -18,7 +18,7 @@ import attrs
 
 from llamagen_async.batch.events import ComicEvent, ComicJob, Feeds
 from llamagen_async.batch.feeder import Feeder
-from llamagen_async.batch.journal.codec import Given, Story, checked_key
+from llamagen_async.batch.journal.codec import RequestLike, Story, checked_key
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.rows import Row
 from llamagen_async.batch.lifecycle import GRACE, Work
@@ -125,7 +125,7 @@ class ComicQueue:
             raise
 
     async def submit(
-        self, request: Given, *, key: str | None = None, urgent: bool = False
+        self, request: RequestLike, *, key: str | None = None, urgent: bool = False
     ) -> ComicJob:
         """Take a job in; it is on disk when this returns.
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import attrs
 
-from llamagen_async.batch.journal.rows import Origin, Row
+from llamagen_async.batch.journal.rows import AccountId, Row
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchState, ComicGeneration
 from llamagen_async.requests import ComicRequest
@@ -41,7 +41,7 @@ class Create(Protocol):
 class Hands:
     """What stories are sent, waited for and fetched with; `client.comics` gives it."""
 
-    origin: Origin
+    origin: AccountId
     """The key and the server."""
     speed: float
     """How many times faster than real time the server's clock runs."""

@@ -14,13 +14,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from llamagen_async.forecasting.distribution import DurationForecast
-from llamagen_async.forecasting.poll_plan import PRICES, InspectionPlan
+from llamagen_async.forecasting.poll_plan import PRICES, PollPlan
 
-__all__ = ["ANY", "Forecasts", "Kind", "LearnedKind"]
+__all__ = ["ANY", "Forecasts", "Profile", "ProfileForecast"]
 
-Kind = tuple[str, ...]
+Profile = tuple[str, ...]
 """What is asked for, from coarse to fine."""
-ANY: Final[Kind] = ()
+ANY: Final[Profile] = ()
 """Nothing is known of it."""
 
 _ENOUGH: Final = 5
@@ -29,22 +29,22 @@ _MOST_KINDS: Final = 128
 _SEPARATOR: Final = "\x1f"
 
 
-class LearnedKind:
+class ProfileForecast:
     """What was learned of one kind, and when to look at what price."""
 
     def __init__(self, forecast: DurationForecast | None = None) -> None:
         self.forecast = forecast or DurationForecast()
-        self._plans: dict[float, InspectionPlan] = {}
+        self._plans: dict[float, PollPlan] = {}
         self._version = -1
 
-    def plan(self, price: float) -> InspectionPlan:
+    def plan(self, price: float) -> PollPlan:
         """Return when to look if a look that finds nothing costs `price` seconds."""
         if self._version != self.forecast.version:
             self._plans.clear()
             self._version = self.forecast.version
         plan = self._plans.get(price)
         if plan is None:
-            plan = self._plans[price] = InspectionPlan(self.forecast, price)
+            plan = self._plans[price] = PollPlan(self.forecast, price)
         return plan
 
     def highest_price(self, age: float, not_done_at: float) -> float:
@@ -64,10 +64,10 @@ class Forecasts:
     """The forecasts of one client."""
 
     def __init__(self) -> None:
-        self._kinds: OrderedDict[Kind, LearnedKind] = OrderedDict({ANY: LearnedKind()})
+        self._kinds: OrderedDict[Profile, ProfileForecast] = OrderedDict({ANY: ProfileForecast()})
 
     @property
-    def overall(self) -> LearnedKind:
+    def overall(self) -> ProfileForecast:
         """What was learned of all kinds together."""
         return self._kinds[ANY]
 
@@ -81,7 +81,7 @@ class Forecasts:
         """How many generations were seen to end."""
         return self.overall.forecast.observed
 
-    def of(self, kind: Kind) -> LearnedKind:
+    def of(self, kind: Profile) -> ProfileForecast:
         """Return the finest that is known about a kind."""
         for length in range(len(kind), 0, -1):
             learned = self._kinds.get(kind[:length])
@@ -90,12 +90,12 @@ class Forecasts:
                 return learned
         return self.overall
 
-    def observe(self, kind: Kind, longer_than: float, at_most: float) -> None:
+    def observe(self, kind: Profile, longer_than: float, at_most: float) -> None:
         """Add one generation that took more than `longer_than` and at most `at_most` seconds."""
         for learned in self._path(kind):
             learned.forecast.observe(longer_than, at_most)
 
-    def not_done(self, kind: Kind, before: float, at: float) -> None:
+    def not_done(self, kind: Profile, before: float, at: float) -> None:
         """Add that a generation, not done `before` so many seconds, was not done `at` so many."""
         for learned in self._path(kind):
             learned.forecast.not_done(before, at)
@@ -111,19 +111,21 @@ class Forecasts:
             ValueError: It is not of this version.
         """
         kinds = {
-            tuple(name.split(_SEPARATOR)) if name else ANY: LearnedKind(DurationForecast.load(one))
+            tuple(name.split(_SEPARATOR)) if name else ANY: ProfileForecast(
+                DurationForecast.load(one)
+            )
             for name, one in state.items()
         }
         if not self.observed:
             self._kinds.update(kinds)
 
-    def _path(self, kind: Kind) -> list[LearnedKind]:
-        path: list[LearnedKind] = []
+    def _path(self, kind: Profile) -> list[ProfileForecast]:
+        path: list[ProfileForecast] = []
         for length in range(len(kind) + 1):
             name = kind[:length]
             learned = self._kinds.get(name)
             if learned is None:
-                learned = self._kinds[name] = LearnedKind()
+                learned = self._kinds[name] = ProfileForecast()
                 if len(self._kinds) > _MOST_KINDS:
                     oldest = next(one for one in self._kinds if one not in (ANY, name))
                     del self._kinds[oldest]

@@ -15,7 +15,7 @@ from typing import Final
 
 from llamagen_async.forecasting.distribution import DurationForecast
 
-__all__ = ["PRICES", "InspectionPlan", "next_price"]
+__all__ = ["PRICES", "PollPlan", "next_price"]
 
 PRICES: Final = tuple(2.0**level for level in range(-4, 15))
 """The prices that plans are made for, in seconds of lateness; what lies between them makes no
@@ -38,7 +38,7 @@ def next_price(price: float) -> float:
     return PRICES[min(bisect.bisect_left(PRICES, price), len(PRICES) - 1)]
 
 
-class InspectionPlan:
+class PollPlan:
     """The ages at which to look.
 
     Args:

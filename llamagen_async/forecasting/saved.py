@@ -19,7 +19,7 @@ import attrs
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.ratelimit.ledger import Ledger, StoreError
 
-__all__ = ["Learned", "NoteKeeper"]
+__all__ = ["ForecastStore", "Learned"]
 
 _logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class _Note:
         return cls(int(note["observed"]), dict(note["learned"]))
 
 
-class NoteKeeper:
+class ForecastStore:
     """Keeps what one client learns in a ledger's note.
 
     Args:

@@ -25,10 +25,17 @@ from typing import Final, overload
 
 import attrs
 
-from llamagen_async.forecasting.forecasts import LearnedKind
+from llamagen_async.forecasting.forecasts import ProfileForecast
 from llamagen_async.forecasting.poll_plan import PRICES, next_price
 
-__all__ = ["Arrivals", "Candidate", "Demand", "Returning", "Supply", "price_of_delay"]
+__all__ = [
+    "ArrivalRate",
+    "DemandForecast",
+    "PollGroup",
+    "Returning",
+    "SlotForecast",
+    "price_of_delay",
+]
 
 _SHARE: Final = 0.7
 """The part of all delayed comics that a wasted slot really delays, as measured."""
@@ -51,7 +58,7 @@ _MOMENT: Final = 0.5
 
 
 @attrs.frozen(eq=False, repr=False)
-class Supply:
+class SlotForecast:
     """The slots that there will be."""
 
     free: int
@@ -67,10 +74,10 @@ class Supply:
 
 
 @attrs.frozen(eq=False, repr=False)
-class Candidate:
+class PollGroup:
     """Generations that may be looked at, all of the same kind and about the same age."""
 
-    learned: LearnedKind
+    learned: ProfileForecast
     """What is known of their kind."""
     age: float
     """Seconds since they were accepted."""
@@ -80,7 +87,7 @@ class Candidate:
     """How many they are."""
 
 
-class Demand:
+class DemandForecast:
     """The slots that will be wanted; good for as long as nothing new is known.
 
     Args:
@@ -90,13 +97,13 @@ class Demand:
     """
 
     def __init__(
-        self, candidates: Sequence[Candidate], supply: Supply, newcomers: LearnedKind
+        self, candidates: Sequence[PollGroup], supply: SlotForecast, newcomers: ProfileForecast
     ) -> None:
         self._moments = _wanted(candidates, supply, newcomers)
         self.least = _least_price(candidates, supply)
         """The price where nobody has to wait."""
 
-    def price(self, supply: Supply) -> float:
+    def price(self, supply: SlotForecast) -> float:
         """Return what one of the slots that there will be costs."""
         wait = 0.0
         for moment, wanted in self._moments:
@@ -140,7 +147,7 @@ class Returning(Sequence[float]):
         return self._spent[self._first + index % len(self)] + self._later
 
 
-class Arrivals:
+class ArrivalRate:
     """How often somebody asks for something interactively."""
 
     def __init__(self) -> None:
@@ -167,7 +174,7 @@ class Arrivals:
 
 
 def _wanted(
-    candidates: Sequence[Candidate], supply: Supply, newcomers: LearnedKind
+    candidates: Sequence[PollGroup], supply: SlotForecast, newcomers: ProfileForecast
 ) -> list[tuple[float, float]]:
     """Return moments of the coming window, and how many slots will be wanted by then."""
     step = supply.per / _MOMENTS
@@ -188,7 +195,7 @@ def _wanted(
     return moments
 
 
-def _least_price(candidates: Sequence[Candidate], supply: Supply) -> float:
+def _least_price(candidates: Sequence[PollGroup], supply: SlotForecast) -> float:
     """Return the smallest price at which the looks that are wanted fit the slots."""
     running = sum(candidate.count for candidate in candidates)
     ceiling = PRICES.index(price_of_delay(math.ceil(running), supply.interval))
@@ -223,7 +230,7 @@ def _least_price(candidates: Sequence[Candidate], supply: Supply) -> float:
     return PRICES[bisect.bisect_left(range(ceiling), x=True, key=fits)]
 
 
-def _remaining(candidate: Candidate) -> float:
+def _remaining(candidate: PollGroup) -> float:
     forecast = candidate.learned.forecast
     age = forecast.age_when(_PROBABLY, not_done_at=candidate.not_done_at)
     return max(0.0, age - candidate.age)

@@ -5,18 +5,17 @@ from llamagen_async.ratelimit.ledger import (
     Ledger,
     LimitsSnapshot,
     LimitState,
+    NoSlot,
     Outcome,
-    Refusal,
     StoreError,
 )
 from llamagen_async.ratelimit.limiter import Limiter, Slot
 from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.registry import Identity, close_limiter, open_limiter
 from llamagen_async.ratelimit.stores import check_quota
-from llamagen_async.ratelimit.window_log import Account, Grant, Wait, WindowState
+from llamagen_async.ratelimit.window_log import Grant, SlotWait, WindowLog, WindowState
 
 __all__ = [
-    "Account",
     "Grant",
     "Identity",
     "Ledger",
@@ -24,12 +23,13 @@ __all__ = [
     "Limiter",
     "LimitsSnapshot",
     "MemoryLedger",
+    "NoSlot",
     "OnStoreFailure",
     "Outcome",
-    "Refusal",
     "Slot",
+    "SlotWait",
     "StoreError",
-    "Wait",
+    "WindowLog",
     "WindowState",
     "check_quota",
     "close_limiter",

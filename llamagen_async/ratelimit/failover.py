@@ -24,8 +24,8 @@ from llamagen_async.ratelimit.ledger import (
     Grant,
     Ledger,
     LimitsSnapshot,
+    NoSlot,
     Outcome,
-    Refusal,
     StoreError,
 )
 from llamagen_async.ratelimit.memory import MemoryLedger
@@ -111,13 +111,13 @@ class FailoverLedger:
         if self._local is not None:
             self._local.change_plan(modest(plan))
 
-    async def reserve(self, ticket: str) -> Grant | Refusal:
+    async def reserve(self, ticket: str) -> Grant | NoSlot:
         """Hold a slot, of the store's or of this process's own."""
         return await self._either(
             lambda: self._store.reserve(ticket), lambda local: self._reserve_locally(local, ticket)
         )
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant | Refusal]:
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant | NoSlot]:
         """Hold up to `number` slots of the store's, or one of this process's own."""
         return await self._either(
             lambda: self._store.reserve_many(ticket, number),
@@ -171,7 +171,7 @@ class FailoverLedger:
         """Count requests that were spent without a slot of this ledger."""
         await self._either(lambda: self._store.record(number), lambda local: local.record(number))
 
-    async def projected(self, position: int) -> Refusal:
+    async def projected(self, position: int) -> NoSlot:
         """Say how long a request with `position` others before it waits at least."""
         return await self._either(
             lambda: self._store.projected(position), lambda local: local.projected(position)
@@ -271,12 +271,12 @@ class FailoverLedger:
                 await self._local.reserve(f"others {number}")
         return self._local
 
-    async def _reserve_locally(self, local: MemoryLedger, ticket: str) -> Grant | Refusal:
+    async def _reserve_locally(self, local: MemoryLedger, ticket: str) -> Grant | NoSlot:
         answer = await local.reserve(ticket)
-        if isinstance(answer, Refusal):
+        if isinstance(answer, NoSlot):
             # Nobody should sleep through the store's return.
             again = max(0.0, self._ask_store_at - self._clock.now())
-            return Refusal(min(answer.delay, again), answer.limit)
+            return NoSlot(min(answer.delay, again), answer.limit)
         self._on_their_way += 1
         return _LocalGrant(
             answer.slot, answer.granted_at, answer.delay, answer.took_last, answer.quota_left
@@ -284,5 +284,5 @@ class FailoverLedger:
 
     async def _reserve_first_locally(
         self, local: MemoryLedger, ticket: str
-    ) -> list[Grant | Refusal]:
+    ) -> list[Grant | NoSlot]:
         return [await self._reserve_locally(local, ticket)]

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import attrs
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.window_log import Account, Grant, Wait
+from llamagen_async.ratelimit.window_log import Grant, SlotWait, WindowLog
 
 __all__ = [
     "ANSWERED",
@@ -22,8 +22,8 @@ __all__ = [
     "Ledger",
     "LimitState",
     "LimitsSnapshot",
+    "NoSlot",
     "Outcome",
-    "Refusal",
     "StoreError",
     "apply_many",
     "fits",
@@ -41,7 +41,7 @@ class StoreError(Exception):
 
 
 @attrs.frozen
-class Refusal:
+class NoSlot:
     """No slot is free; the caller's ticket has a place in the line."""
 
     delay: float
@@ -64,7 +64,7 @@ class Outcome:
     """How many requests are left of it, as those headers have it."""
 
 
-NO_SLOT: Final = Grant(slot=0, granted_at=0.0, delay=0.0, took_last=True, quota_left=None)
+UNMETERED: Final = Grant(slot=0, granted_at=0.0, delay=0.0, took_last=True, quota_left=None)
 """What a request holds that the plan does not meter. The burst is not to blame for its refusal."""
 ANSWERED: Final = Outcome()
 """What nearly always becomes of a request."""
@@ -112,14 +112,14 @@ class Ledger(Protocol):
     store is away.
     """
 
-    async def reserve(self, ticket: str) -> Grant | Refusal:
+    async def reserve(self, ticket: str) -> Grant | NoSlot:
         """Hold a slot if one is free, else keep a place in the line for `ticket`.
 
         A ticket that does not ask again a few seconds after the time it was told loses its place.
         """
         ...
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant | Refusal]:
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant | NoSlot]:
         """Do the same for `number` who stand one behind the other and share a ticket.
 
         It costs a store one round trip for all of them. Whoever stands behind the first one is
@@ -142,7 +142,7 @@ class Ledger(Protocol):
         """Report the response, or that the request was given up: the slot is spent from now on.
 
         A refusal (429) pauses everyone on the key, for its `retry_after` seconds in full, also that
-        of a request that needed no slot: it is reported with `NO_SLOT`.
+        of a request that needed no slot: it is reported with `UNMETERED`.
         """
         ...
 
@@ -161,7 +161,7 @@ class Ledger(Protocol):
         """Count requests that were spent without a slot of this ledger."""
         ...
 
-    async def projected(self, position: int) -> Refusal:
+    async def projected(self, position: int) -> NoSlot:
         """Say how long a request with `position` others before it waits at least, and for what."""
         ...
 
@@ -212,10 +212,10 @@ class Ledger(Protocol):
         ...
 
 
-def apply_many(account: Account, ticket: str, number: int, now: float) -> list[Grant | Refusal]:
+def apply_many(account: WindowLog, ticket: str, number: int, now: float) -> list[Grant | NoSlot]:
     """Reserve up to `number` slots of `account` and say it in durations."""
     answers = account.reserve_many(ticket, number, now)
-    return [refusal(one, now) if isinstance(one, Wait) else one for one in answers]
+    return [refusal(one, now) if isinstance(one, SlotWait) else one for one in answers]
 
 
 def fits(note: str) -> bool:
@@ -223,12 +223,12 @@ def fits(note: str) -> bool:
     return len(note.encode(errors="replace")) <= LONGEST_NOTE
 
 
-def refusal(wait: Wait, now: float) -> Refusal:
+def refusal(wait: SlotWait, now: float) -> NoSlot:
     """Say a wait in durations."""
-    return Refusal(max(0.0, wait.ask_at - now), wait.limit)
+    return NoSlot(max(0.0, wait.ask_at - now), wait.limit)
 
 
-def settle(account: Account, plan: Plan, grant: Grant, outcome: Outcome, now: float) -> None:
+def settle(account: WindowLog, plan: Plan, grant: Grant, outcome: Outcome, now: float) -> None:
     """Spend a slot of `account` and take over what the answer says about the limits."""
     if outcome is ANSWERED:
         account.answered(grant.slot, grant.granted_at, now)
@@ -246,7 +246,7 @@ def settle(account: Account, plan: Plan, grant: Grant, outcome: Outcome, now: fl
             account.correct(limit, outcome.server_left, now)
 
 
-def summarize(account: Account, plan: Plan, now: float) -> LimitsSnapshot:
+def summarize(account: WindowLog, plan: Plan, now: float) -> LimitsSnapshot:
     """Say how `account` stands, in durations."""
     return LimitsSnapshot(
         plan=plan.name,

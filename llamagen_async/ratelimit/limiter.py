@@ -33,12 +33,12 @@ from llamagen_async.plans import Plan, RateLimit, RequestKind
 from llamagen_async.ratelimit.headers import rate_limit_headers
 from llamagen_async.ratelimit.ledger import (
     ANSWERED,
-    NO_SLOT,
+    UNMETERED,
     Grant,
     Ledger,
     LimitsSnapshot,
+    NoSlot,
     Outcome,
-    Refusal,
 )
 from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.throttle import guessed_pause
@@ -80,7 +80,7 @@ class Slot:
 
     def observe(self, headers: Mapping[str, str]) -> None:
         """Take note of what an answer's headers say about the limits, if it counts."""
-        if self._held is NO_SLOT:
+        if self._held is UNMETERED:
             return
         self._server_limit, self._server_left = rate_limit_headers(headers)
 
@@ -101,7 +101,7 @@ class Slot:
             memory.answered_at(held, self._granted_at, limiter.now())
             return
         grant = self.grant
-        if grant is NO_SLOT:
+        if grant is UNMETERED:
             if refused:
                 await limiter.pause(retry_after)
             else:
@@ -115,7 +115,7 @@ class Slot:
     async def give_back(self) -> None:
         """Report that the request never left; later reports do nothing."""
         limiter, self._limiter = self._limiter, None
-        if limiter is not None and self._held is not NO_SLOT:
+        if limiter is not None and self._held is not UNMETERED:
             await limiter.ledger.give_back(self.grant)
 
 
@@ -203,7 +203,7 @@ class Limiter:
         if self._unmetered and kind in self._unmetered:
             while pause := await self.ledger.paused_for():
                 await self._clock.sleep(pause)
-            return Slot(self, NO_SLOT)
+            return Slot(self, UNMETERED)
         if not self._waiting and self._bucket is None and self.memory is not None:
             now = self._time() * self._speed
             if slot := self.memory.hold_free_at(now):
@@ -240,7 +240,7 @@ class Limiter:
         self.refusals += 1
         if retry_after is None:
             retry_after = guessed_pause(self.refusals, self.plan.rate.interval)
-        await self.ledger.commit(NO_SLOT, Outcome(refused=True, retry_after=retry_after))
+        await self.ledger.commit(UNMETERED, Outcome(refused=True, retry_after=retry_after))
 
     async def snapshot(self) -> LimitsSnapshot:
         """Return what the ledger knows now."""
@@ -253,7 +253,7 @@ class Limiter:
         self._quota_left = min(quotas)
         return self._quota_left
 
-    async def projected(self, position: int) -> Refusal:
+    async def projected(self, position: int) -> NoSlot:
         """Say how long a request with `position` others before it waits at least, and for what."""
         return await self.ledger.projected(position)
 
@@ -279,7 +279,7 @@ class Limiter:
     ) -> Slot:
         answer = self._known() or await self._ask(wants_more)
         while True:
-            if isinstance(answer, Refusal) or answer.delay:
+            if isinstance(answer, NoSlot) or answer.delay:
                 answer = await self._wait_for(answer, blocked, wants_more)
             if await self._may_be_used(answer):
                 break
@@ -305,7 +305,7 @@ class Limiter:
         await self.ledger.give_back(grant)
         return False
 
-    def _known(self) -> Grant | Refusal | None:
+    def _known(self) -> Grant | NoSlot | None:
         """Return what the ledger has already said of who is first in line now."""
         if self._ready:
             grant, at = self._ready.popleft()
@@ -314,9 +314,9 @@ class Limiter:
         if self._place is None:
             return None
         ask_at, limit = self._place
-        return Refusal(max(0.0, ask_at - self._clock.now()), limit)
+        return NoSlot(max(0.0, ask_at - self._clock.now()), limit)
 
-    async def _ask(self, wants_more: Callable[[], bool] | None) -> Grant | Refusal:
+    async def _ask(self, wants_more: Callable[[], bool] | None) -> Grant | NoSlot:
         """Ask for a slot, and in the same round trip for those who stand behind."""
         # Memory makes no round trips. A token bucket lets one through at a time: slots for more
         # would be held unused.
@@ -335,7 +335,7 @@ class Limiter:
         else:
             answers = await self.ledger.reserve_many(self._ticket, number)
         now = self._told_at = self._clock.now()
-        if isinstance(last := answers[-1], Refusal):
+        if isinstance(last := answers[-1], NoSlot):
             self._place = now + last.delay, last.limit
         self._ready.extend((one, now + one.delay) for one in answers[1:] if isinstance(one, Grant))
         if len(self._ready) >= self._behind:
@@ -349,12 +349,12 @@ class Limiter:
 
     async def _wait_for(
         self,
-        answer: Grant | Refusal,
+        answer: Grant | NoSlot,
         blocked: Callable[[], None] | None,
         wants_more: Callable[[], bool] | None,
     ) -> Grant:
         try:
-            while isinstance(answer, Refusal):
+            while isinstance(answer, NoSlot):
                 self._say_once(answer)
                 self.blocked_until = self._clock.now() + answer.delay
                 self.blocked_by = answer.limit
@@ -376,7 +376,7 @@ class Limiter:
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._changed.set)
 
-    def _say_once(self, refusal: Refusal) -> None:
+    def _say_once(self, refusal: NoSlot) -> None:
         if self._has_waited:
             return
         self._has_waited = True

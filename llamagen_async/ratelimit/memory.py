@@ -10,15 +10,15 @@ from llamagen_async.ratelimit.ledger import (
     ANSWERED,
     Grant,
     LimitsSnapshot,
+    NoSlot,
     Outcome,
-    Refusal,
     apply_many,
     fits,
     refusal,
     settle,
     summarize,
 )
-from llamagen_async.ratelimit.window_log import Account
+from llamagen_async.ratelimit.window_log import WindowLog
 
 __all__ = ["MemoryLedger"]
 
@@ -44,7 +44,7 @@ class MemoryLedger:
         self._plan = plan
         self._now = now
         self._wall = wall if any(limit.aligned for limit in plan.limits) else None
-        self._account = Account(plan, lease=lease)
+        self._account = WindowLog(plan, lease=lease)
         self._lock = threading.Lock()
         # For what nearly every request does: `with` takes three times as long.
         self._enter, self._leave = self._lock.acquire, self._lock.release
@@ -60,17 +60,17 @@ class MemoryLedger:
             self._plan = plan
             self._account = self._account.with_plan(plan)
 
-    async def reserve(self, ticket: str) -> Grant | Refusal:
+    async def reserve(self, ticket: str) -> Grant | NoSlot:
         """Hold a slot if one is free, else keep a place in the line for `ticket`."""
         return self.reserve_at(ticket, self._now())
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant | Refusal]:
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant | NoSlot]:
         """Do the same for `number` who share a ticket."""
         with self._lock:
             now = self._tick()
             return apply_many(self._account, ticket, number, now)
 
-    def reserve_at(self, ticket: str, now: float) -> Grant | Refusal:
+    def reserve_at(self, ticket: str, now: float) -> Grant | NoSlot:
         """Do what `reserve` does without being awaited, for a caller who knows the time."""
         with self._lock:
             if self._wall is not None:
@@ -79,7 +79,7 @@ class MemoryLedger:
         return answer if isinstance(answer, Grant) else refusal(answer, now)
 
     def hold_free_at(self, now: float) -> int:
-        """Do it for a caller whom no window could make wait; see `Account.hold_free`."""
+        """Do it for a caller whom no window could make wait; see `WindowLog.hold_free`."""
         self._enter()
         try:
             return self._account.hold_free(now)
@@ -130,12 +130,12 @@ class MemoryLedger:
         with self._lock:
             self._account.spend_unasked(number, self._tick())
 
-    async def projected(self, position: int) -> Refusal:
+    async def projected(self, position: int) -> NoSlot:
         """Say how long a request with `position` others before it waits at least."""
         with self._lock:
             now = self._tick()
             wait = self._account.projected(now, position)
-            return Refusal(max(0.0, wait.ask_at - now), wait.limit)
+            return NoSlot(max(0.0, wait.ask_at - now), wait.limit)
 
     async def snapshot(self) -> LimitsSnapshot:
         """Return what is known now."""

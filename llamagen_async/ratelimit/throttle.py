@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from llamagen_async.plans import RateLimit
 
-__all__ = ["Refusals", "guessed_pause"]
+__all__ = ["Throttle", "guessed_pause"]
 
 LONGEST_PAUSE: Final = 60.0
 """The longest pause in seconds that is guessed when the server names none."""
@@ -26,7 +26,7 @@ MOST_PATIENCE: Final = 160
 """What that number is doubled up to, each time that growing was a mistake."""
 
 
-class Refusals:
+class Throttle:
     """The refusals of one key.
 
     Args:

@@ -29,9 +29,9 @@ from typing import Any, Self
 import attrs
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.throttle import Refusals
+from llamagen_async.ratelimit.throttle import Throttle
 
-__all__ = ["Account", "Grant", "Wait", "WindowState"]
+__all__ = ["Grant", "SlotWait", "WindowLog", "WindowState"]
 
 
 @attrs.define(eq=False)
@@ -51,7 +51,7 @@ class Grant:
 
 
 @attrs.frozen
-class Wait:
+class SlotWait:
     """No slot is free for the caller, who has a place in the line now."""
 
     ask_at: float
@@ -77,7 +77,7 @@ class WindowState:
         return max(0, self.limit.limit - self.used)
 
 
-class Account:
+class WindowLog:
     """The slots of one key: a sliding log for all windows of a plan, and the line.
 
     Args:
@@ -94,7 +94,7 @@ class Account:
         self.grace = grace
         self.wall_offset = 0.0
         """Unix time minus `now`, for windows that are aligned to the clock."""
-        self.refusals = Refusals(plan.rate)
+        self.refusals = Throttle(plan.rate)
         """How long everyone pauses, and how many may leave back to back."""
         self._rate = plan.rate
         self._quotas = plan.quotas
@@ -115,7 +115,7 @@ class Account:
         """How many slots are held by requests without a response."""
         return len(self._held)
 
-    def reserve(self, ticket: str, now: float) -> Grant | Wait:
+    def reserve(self, ticket: str, now: float) -> Grant | SlotWait:
         """Hold a slot for `ticket`, or give it a place in the line."""
         self._forget(now)
         if self._is_roomy(now):
@@ -126,7 +126,7 @@ class Account:
             self._line.pop(ticket, None)
             return self._hold(at, now)
         self._line[ticket] = at + self.grace
-        return Wait(at, limit)
+        return SlotWait(at, limit)
 
     def hold_free(self, now: float) -> int:
         """Do the same for somebody whom no window could make wait: what nearly every request is.
@@ -150,16 +150,16 @@ class Account:
         held[slot] = now + self.lease
         return slot
 
-    def reserve_many(self, ticket: str, number: int, now: float) -> list[Grant | Wait]:
+    def reserve_many(self, ticket: str, number: int, now: float) -> list[Grant | SlotWait]:
         """Do the same for `number` who share a ticket, up to the first one who has to wait.
 
         Whoever stands behind the first one is served like somebody who asks last of all.
         """
-        answers: list[Grant | Wait] = []
+        answers: list[Grant | SlotWait] = []
         while len(answers) < number:
             answer = self.reserve(ticket, now)
             answers.append(answer)
-            if isinstance(answer, Wait):
+            if isinstance(answer, SlotWait):
                 break
         return answers
 
@@ -213,15 +213,15 @@ class Account:
             for limit in self.limits
         )
 
-    def projected(self, now: float, position: int) -> Wait:
+    def projected(self, now: float, position: int) -> SlotWait:
         """Say when a request with `position` others before it can leave at the earliest."""
         self._settle(now)
         at, limit, _ = self._earliest(now, position)
-        return Wait(at, limit)
+        return SlotWait(at, limit)
 
-    def with_plan(self, plan: Plan) -> Account:
+    def with_plan(self, plan: Plan) -> WindowLog:
         """Return an account for another plan that remembers the same requests and pause."""
-        account = Account(plan, lease=self.lease, ahead=self.ahead, grace=self.grace)
+        account = WindowLog(plan, lease=self.lease, ahead=self.ahead, grace=self.grace)
         account.refusals.paused_until = self.refusals.paused_until
         account._held.update(self._held)
         account._spent.extend(self._spent)

@@ -18,7 +18,7 @@ from llamagen_async.sandbox.settings import Dialect, Durations
 from llamagen_async.sandbox.story import captions
 from llamagen_async.sandbox.wire import Call, Refusal
 
-__all__ = ["Endpoint", "Studio"]
+__all__ = ["Endpoint", "Endpoints"]
 
 Endpoint = Callable[[Account, Call, str, float], dict[str, Any]]
 """Answers a call of an account about an id (may be empty) at a time."""
@@ -30,7 +30,7 @@ _FAILURES: Final = (
 )
 
 
-class Studio:
+class Endpoints:
     """Everything that was generated and uploaded.
 
     Args:

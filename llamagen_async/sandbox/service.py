@@ -17,7 +17,7 @@ from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan, RequestKind
 from llamagen_async.sandbox.accounts import DEMO_KEY, EMPTY_KEY, PAID_KEY, Account, label_of
 from llamagen_async.sandbox.algorithms import Algorithm, Meter
-from llamagen_async.sandbox.endpoints import Endpoint, Studio
+from llamagen_async.sandbox.endpoints import Endpoint, Endpoints
 from llamagen_async.sandbox.generations import Generation
 from llamagen_async.sandbox.settings import Dialect, Durations, Fault, Faults, RetryAfter
 from llamagen_async.sandbox.wire import Call, Refusal, Reply, http_date
@@ -84,7 +84,7 @@ class SandboxService:
         self.algorithm: Final = algorithm
         self.dialect: Final[Dialect] = dialect
         self.seed: Final = seed
-        self._studio: Final = Studio(
+        self._studio: Final = Endpoints(
             seed=seed,
             dialect=dialect,
             durations=durations or Durations.lognormal(),

@@ -15,9 +15,9 @@ from llamagen_async.errors import QuotaExhaustedError
 from llamagen_async.plans import HOUR, RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.policy import can_afford
-from llamagen_async.scheduling.request_queue import Job, JobQueue
+from llamagen_async.scheduling.request_queue import Job, RequestQueue
 
-__all__ = ["BlockedListener", "Patience"]
+__all__ = ["AdmissionControl", "BlockedListener"]
 
 _PASS: Final = 1e-4
 """Seconds from one look at all who wait to the next, for each of them."""
@@ -31,7 +31,7 @@ class BlockedListener(Protocol):
         ...
 
 
-class Patience:
+class AdmissionControl:
     """Tells those who would wait longer than they may.
 
     Args:
@@ -45,7 +45,7 @@ class Patience:
     def __init__(
         self,
         limiter: Limiter,
-        queue: JobQueue,
+        queue: RequestQueue,
         running: Callable[[], int],
         clock: Clock,
         listener: BlockedListener,

@@ -16,14 +16,14 @@ import attrs
 
 from llamagen_async.clock import Clock
 from llamagen_async.forecasting.slot_price import (
-    Arrivals,
-    Demand,
+    ArrivalRate,
+    DemandForecast,
     Returning,
-    Supply,
+    SlotForecast,
     price_of_delay,
 )
 from llamagen_async.plans import Plan, RequestKind
-from llamagen_async.scheduling.admission import Patience
+from llamagen_async.scheduling.admission import AdmissionControl
 from llamagen_async.scheduling.policy import (
     ALMOST_CERTAIN,
     HURRY,
@@ -34,11 +34,11 @@ from llamagen_async.scheduling.policy import (
     choose,
     is_hurried,
 )
-from llamagen_async.scheduling.poll_set import Watches
-from llamagen_async.scheduling.poll_target import Bar, Look, Watch
-from llamagen_async.scheduling.request_queue import Job, JobQueue
+from llamagen_async.scheduling.poll_set import PollSet
+from llamagen_async.scheduling.poll_target import Poll, PollTarget, PollThreshold
+from llamagen_async.scheduling.request_queue import Job, RequestQueue
 
-__all__ = ["Choice", "Chooser", "Wait"]
+__all__ = ["Choice", "DispatchPolicy", "Wait"]
 
 _LEAST_WAIT: Final = 0.01
 """Seconds between two decisions that find nothing to send, at least."""
@@ -46,7 +46,7 @@ _LONGEST_WAIT: Final = 60.0
 """Seconds between two decisions, at most: a quota may have come back."""
 _REVISIONS: Final = 8
 """So often within a second the demand is worked out, at most."""
-_CHEAP: Final = Bar(price=1.0)
+_CHEAP: Final = PollThreshold(price=1.0)
 """When looks cost nothing, they are made as often as they may tell something."""
 
 
@@ -74,11 +74,11 @@ class Wait:
     seconds: float
 
 
-Choice = Job | Watch | Wait
+Choice = Job | PollTarget | Wait
 """What a free slot is used for."""
 
 
-class Chooser:
+class DispatchPolicy:
     """Decides for one client.
 
     Args:
@@ -90,10 +90,15 @@ class Chooser:
     """
 
     def __init__(
-        self, plan: Plan, queue: JobQueue, watches: Watches, patience: Patience, clock: Clock
+        self,
+        plan: Plan,
+        queue: RequestQueue,
+        watches: PollSet,
+        patience: AdmissionControl,
+        clock: Clock,
     ) -> None:
         self.plan = plan
-        self.arrivals = Arrivals()
+        self.arrivals = ArrivalRate()
         self._queue = queue
         self._watches = watches
         self._patience = patience
@@ -101,7 +106,7 @@ class Chooser:
         self._spent: list[float] = []
         self._first_spent = 0
         """The position of the first that has not come back."""
-        self._demands: tuple[Demand | None, Demand | None] = (None, None)
+        self._demands: tuple[DemandForecast | None, DemandForecast | None] = (None, None)
         self._revised: object = None
         self._is_scarce = False
         """Whether slots cost more now than they will when some have come back."""
@@ -149,9 +154,9 @@ class Chooser:
             until = min(until, self.plan.rate.interval / _REPRICED)  # and already before
         return Wait(max(_LEAST_WAIT, until))
 
-    def take(self, choice: Job | Watch) -> None:
+    def take(self, choice: Job | PollTarget) -> None:
         """Note that the slot was used for `choice`."""
-        self._was_overdue = isinstance(choice, Watch)
+        self._was_overdue = isinstance(choice, PollTarget)
 
     def _head(self, quota_left: int | None) -> Job | None:
         """Return the request whose turn it is, if the plan's long windows have room for it."""
@@ -160,7 +165,7 @@ class Chooser:
             return head
         return self._queue.head(billed=False)
 
-    def _reserved(self, look: Look, now: float) -> float:
+    def _reserved(self, look: Poll, now: float) -> float:
         """Return how long one of the last free slots is kept for a likelier look, in seconds.
 
         Once they are spent, the next one is long in coming. While others keep coming, the price of
@@ -174,7 +179,7 @@ class Chooser:
         is_kept = is_last and look.chance < _WORTH_SCOUTING
         return min(until_next, _RECONSIDERED) if is_kept else 0.0
 
-    def _is_scout(self, look: Look) -> bool:
+    def _is_scout(self, look: Poll) -> bool:
         """Whether a look teaches so much that the rest of a batch may wait for it."""
         known = self._watches.forecasts.observed + self._watches.in_flight
         return known < _SCOUTS and look.chance >= _WORTH_SCOUTING
@@ -190,12 +195,14 @@ class Chooser:
     def _left(self) -> int:
         return self._queue.billed + len(self._watches)
 
-    def _bars(self, now: float, head: Job | None, quota_left: int | None) -> tuple[Bar, Bar]:
+    def _bars(
+        self, now: float, head: Job | None, quota_left: int | None
+    ) -> tuple[PollThreshold, PollThreshold]:
         """Return when looks are due for those who wait interactively, and for a batch."""
         queued = len(self._queue) if head is not None else 0
         threshold = check_threshold(quota_left, queued=queued, running=len(self._watches))
         if threshold > PLENTIFUL:
-            bar = Bar(chance=max(threshold, ALMOST_CERTAIN if queued else 0.0))
+            bar = PollThreshold(chance=max(threshold, ALMOST_CERTAIN if queued else 0.0))
             return bar, bar
         batch = head is not None and not head.urgent
         supply = self._supply(now)
@@ -211,11 +218,11 @@ class Chooser:
             rest = everyone.price(supply)
             self._is_scarce = rest > everyone.least
         price = rest if mine is None else min(rest, mine.price(supply))
-        return Bar(price=price), Bar(price=rest)
+        return PollThreshold(price=price), PollThreshold(price=rest)
 
     def _demand(
-        self, now: float, supply: Supply, *, batch: bool
-    ) -> tuple[Demand | None, Demand | None]:
+        self, now: float, supply: SlotForecast, *, batch: bool
+    ) -> tuple[DemandForecast | None, DemandForecast | None]:
         """Return what slots will be wanted for by all, and by those who wait interactively.
 
         Where that is the same, or if a batch's creates decide on the price, it is `None`.
@@ -231,20 +238,20 @@ class Chooser:
             newcomers = self._watches.forecasts.overall
             everyone = mine = None
             if not batch:
-                everyone = Demand(self._watches.candidates(now), supply, newcomers)
+                everyone = DemandForecast(self._watches.candidates(now), supply, newcomers)
             if urgent and (batch or urgent < running):
-                mine = Demand(self._watches.candidates(now, urgent=True), supply, newcomers)
+                mine = DemandForecast(self._watches.candidates(now, urgent=True), supply, newcomers)
             self._demands = everyone, mine
         return self._demands
 
-    def _supply(self, now: float) -> Supply:
+    def _supply(self, now: float) -> SlotForecast:
         rate = self.plan.rate
         first = bisect.bisect_right(self._spent, now - rate.per, lo=self._first_spent)
         self._first_spent = first = max(first, len(self._spent) - rate.limit)
         if first > len(self._spent) // 2:
             del self._spent[:first]
             self._first_spent = first = 0
-        return Supply(
+        return SlotForecast(
             free=max(0, rate.limit - len(self._spent) + first),
             returning=Returning(self._spent, first, rate.per, now),
             interval=rate.interval,

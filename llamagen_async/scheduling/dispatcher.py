@@ -25,11 +25,11 @@ from llamagen_async.errors import (
 )
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, Slot
-from llamagen_async.scheduling.admission import BlockedListener, Patience
-from llamagen_async.scheduling.decision import Chooser, Wait
-from llamagen_async.scheduling.poll_set import Watches
-from llamagen_async.scheduling.poll_target import Watch
-from llamagen_async.scheduling.request_queue import Job, JobQueue
+from llamagen_async.scheduling.admission import AdmissionControl, BlockedListener
+from llamagen_async.scheduling.decision import DispatchPolicy, Wait
+from llamagen_async.scheduling.poll_set import PollSet
+from llamagen_async.scheduling.poll_target import PollTarget
+from llamagen_async.scheduling.request_queue import Job, RequestQueue
 from llamagen_async.scheduling.sender import (
     MOST_REFUSALS,
     DispatchStats,
@@ -48,7 +48,7 @@ _SLEPT: Final = 10.0
 class CheckListener(BlockedListener, Protocol):
     """Who has to know what became of status checks: the poller."""
 
-    def checked(self, watch: Watch, sent_at: float, future: asyncio.Future[Any]) -> None:
+    def checked(self, watch: PollTarget, sent_at: float, future: asyncio.Future[Any]) -> None:
         """Take the outcome of a check that was sent at `sent_at`."""
         ...
 
@@ -81,7 +81,7 @@ class Dispatcher:
     def __init__(
         self,
         limiter: Limiter,
-        watches: Watches,
+        watches: PollSet,
         clock: Clock,
         listener: CheckListener,
         on_request: Callable[[RequestReport], None] | None = None,
@@ -91,11 +91,13 @@ class Dispatcher:
         self._watches = watches
         self._clock = clock
         self._listener = listener
-        self._queue = JobQueue()
+        self._queue = RequestQueue()
         self._sending: dict[asyncio.Task[None], tuple[Job, Slot]] = {}
         self._closed = False
-        self._patience = Patience(limiter, self._queue, self._count_running, clock, listener)
-        self._chooser = Chooser(limiter.plan, self._queue, watches, self._patience, clock)
+        self._patience = AdmissionControl(
+            limiter, self._queue, self._count_running, clock, listener
+        )
+        self._chooser = DispatchPolicy(limiter.plan, self._queue, watches, self._patience, clock)
         # Checks that are not metered must not stand behind creates that wait for a slot.
         together = limiter.plan.meters(RequestKind.STATUS)
         self._lanes = (
@@ -288,7 +290,7 @@ class Dispatcher:
         del self._sending[task]
         self.wake()
 
-    def _check(self, watch: Watch, slot: Slot) -> None:
+    def _check(self, watch: PollTarget, slot: Slot) -> None:
         now = self._clock.now()
         self._watches.send(watch, now)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()

@@ -16,13 +16,19 @@ from typing import Final
 
 import attrs
 
-from llamagen_async.forecasting.forecasts import ANY, Forecasts, Kind
-from llamagen_async.forecasting.slot_price import Candidate
+from llamagen_async.forecasting.forecasts import ANY, Forecasts, Profile
+from llamagen_async.forecasting.slot_price import PollGroup
 from llamagen_async.ratelimit import Slot
 from llamagen_async.scheduling.policy import ALMOST_CERTAIN
-from llamagen_async.scheduling.poll_target import Bar, Generation, Look, Watch, times_of
+from llamagen_async.scheduling.poll_target import (
+    Generation,
+    Poll,
+    PollTarget,
+    PollThreshold,
+    times_of,
+)
 
-__all__ = ["Watches"]
+__all__ = ["PollSet"]
 
 _LEAST_INTERVAL: Final = 1.0
 """Seconds between two looks at the same generation, at least."""
@@ -46,36 +52,36 @@ _GROWTH: Final = 1.05
 """Ages of which one is less than so many times the other are about the same."""
 
 
-_Entry = tuple[float, int, Watch]
-_GroupName = tuple[Kind, bool, bool, bool, int]
+_Entry = tuple[float, int, PollTarget]
+_GroupName = tuple[Profile, bool, bool, bool, int]
 
 
 @attrs.define(eq=False, repr=False)
 class _Group:
-    """Watches of one kind, last seen not done at about the same age, by age."""
+    """PollSet of one kind, last seen not done at about the same age, by age."""
 
     urgent: bool
     announced: bool
     has_ended: bool
-    kind: Kind
+    kind: Profile
     heap: list[_Entry] = attrs.field(factory=list[_Entry])
     size: int = 0
 
-    def oldest(self) -> Watch | None:
+    def oldest(self) -> PollTarget | None:
         """Return the member that was accepted first."""
         heap = self.heap
         while heap and heap[0][2].place != heap[0][1]:
             heapq.heappop(heap)
         return heap[0][2] if heap else None
 
-    def sample(self) -> Iterator[Watch]:
+    def sample(self) -> Iterator[PollTarget]:
         """Yield some members, spread over all ages."""
         for _, place, watch in self.heap[:: max(1, len(self.heap) // _SAMPLES)]:
             if watch.place == place:
                 yield watch
 
 
-class Watches:
+class PollSet:
     """All generations of one client that are waited for.
 
     Args:
@@ -86,17 +92,17 @@ class Watches:
     def __init__(self, forecasts: Forecasts, *, least_interval: float | None = None) -> None:
         self.forecasts = forecasts
         self._least_interval = _LEAST_INTERVAL if least_interval is None else least_interval
-        self._watches: dict[str, Watch] = {}
+        self._watches: dict[str, PollTarget] = {}
         self._urgent = 0
         self.in_flight = 0
         """How many looks are on their way."""
         self._groups: dict[_GroupName, _Group] = {}
         self._resting: list[_Entry] = []
         self._deadlines: list[_Entry] = []
-        self._scouts: dict[Kind, float] = {}
+        self._scouts: dict[Profile, float] = {}
         """When the latest look at each kind was sent, while its answer has not come."""
         self._places = itertools.count(1)
-        self._accepted: dict[str, tuple[float, Kind]] = {}
+        self._accepted: dict[str, tuple[float, Profile]] = {}
         """When each generation that nobody waits for yet was accepted, and what was asked for."""
         self._expected: dict[str, float] = {}
         """Those of them that will be waited for in a moment."""
@@ -104,7 +110,7 @@ class Watches:
     def __len__(self) -> int:
         return len(self._watches)
 
-    def __iter__(self) -> Iterator[Watch]:
+    def __iter__(self) -> Iterator[PollTarget]:
         return iter(self._watches.values())
 
     @property
@@ -112,7 +118,7 @@ class Watches:
         """How many of them somebody waits for interactively."""
         return self._urgent
 
-    def get(self, id_: str) -> Watch | None:
+    def get(self, id_: str) -> PollTarget | None:
         """Return the watch of a generation, if it is waited for."""
         return self._watches.get(id_)
 
@@ -122,7 +128,7 @@ class Watches:
             del self._expected[next(iter(self._expected))]
         return len(self._watches) + len(self._expected)
 
-    def accept(self, id_: str, now: float, *, kind: Kind = ANY, expected: bool = False) -> None:
+    def accept(self, id_: str, now: float, *, kind: Profile = ANY, expected: bool = False) -> None:
         """Take note that the server has accepted a generation.
 
         Args:
@@ -152,9 +158,9 @@ class Watches:
         """
         known = self._accepted.get(id_)
         accepted_at, kind = known or (now - self.forecasts.overall.forecast.quantile(0.5), ANY)
-        self.add(Watch(id_, fetch, accepted_at, kind, urgent=urgent, announced=announced))
+        self.add(PollTarget(id_, fetch, accepted_at, kind, urgent=urgent, announced=announced))
 
-    def add(self, watch: Watch) -> None:
+    def add(self, watch: PollTarget) -> None:
         """Wait for the generation of `watch` from now on."""
         self.remove(watch.id)
         self._watches[watch.id] = watch
@@ -162,7 +168,7 @@ class Watches:
         self._put(watch)
         self.set_deadline(watch, watch.deadline)
 
-    def set_deadline(self, watch: Watch, deadline: float) -> None:
+    def set_deadline(self, watch: PollTarget, deadline: float) -> None:
         """Note when the last of those who wait for it gives up."""
         watch.deadline = deadline
         if deadline < math.inf:
@@ -176,7 +182,7 @@ class Watches:
                 ]
                 heapq.heapify(self._deadlines)
 
-    def set_urgent(self, watch: Watch) -> None:
+    def set_urgent(self, watch: PollTarget) -> None:
         """Note that somebody waits for it interactively."""
         if not watch.urgent:
             self._take(watch)
@@ -200,14 +206,14 @@ class Watches:
         self._accepted.pop(id_, None)
         self._expected.pop(id_, None)
 
-    def send(self, watch: Watch, now: float) -> None:
+    def send(self, watch: PollTarget, now: float) -> None:
         """Note that a check of it is on its way."""
         watch.in_flight = True
         self.in_flight += 1
         self._scouts[watch.kind] = now
         self._take(watch)
 
-    def back(self, watch: Watch, *, not_before: float | None = None) -> None:
+    def back(self, watch: PollTarget, *, not_before: float | None = None) -> None:
         """Note that the check has come back, and when the next one makes sense."""
         watch.in_flight = False
         self.in_flight -= 1
@@ -218,14 +224,14 @@ class Watches:
             self._take(watch)
             self._put(watch)
 
-    def ended(self, watch: Watch) -> None:
+    def ended(self, watch: PollTarget) -> None:
         """Note that its end was announced: the next look collects it."""
         self._take(watch)
         watch.announced, watch.has_ended = False, True
         self._put(watch)
 
     def seen(
-        self, watch: Watch, *, done: bool, looked_at: float, now: float, told: bool = False
+        self, watch: PollTarget, *, done: bool, looked_at: float, now: float, told: bool = False
     ) -> None:
         """Learn from a look at a generation.
 
@@ -252,7 +258,7 @@ class Watches:
         watch.not_before = max(watch.not_before, looked_at + pause)
         self._put(watch)
 
-    def look(self, now: float, bar: Bar, batch_bar: Bar) -> Look:
+    def look(self, now: float, bar: PollThreshold, batch_bar: PollThreshold) -> Poll:
         """Return the look that is worth most.
 
         Args:
@@ -262,9 +268,9 @@ class Watches:
         """
         last_call = self._last_call(now)
         if last_call is not None:
-            return Look(last_call, 1.0, overdue=True, next_at=now)
+            return Poll(last_call, 1.0, overdue=True, next_at=now)
         self._wake_resting(now)
-        best: Watch | None = None
+        best: PollTarget | None = None
         rank = (False, False, 0.0, 0.0)
         next_at = self._next_event()
         priced = bar.chance is None
@@ -294,8 +300,8 @@ class Watches:
             if best is None or its_rank > rank:
                 best, rank = watch, its_rank
         if best is None:
-            return Look(None, 0.0, overdue=False, next_at=next_at)
-        return Look(best, rank[3], overdue=rank[0], next_at=now)
+            return Poll(None, 0.0, overdue=False, next_at=next_at)
+        return Poll(best, rank[3], overdue=rank[0], next_at=now)
 
     def answer_at(self, now: float) -> float:
         """Return until when it is worth waiting for an answer that teaches much; `now` if not."""
@@ -303,9 +309,9 @@ class Watches:
             return now
         return max(now, max(self._scouts.values()) + _ANSWER)
 
-    def candidates(self, now: float, *, urgent: bool | None = None) -> list[Candidate]:
+    def candidates(self, now: float, *, urgent: bool | None = None) -> list[PollGroup]:
         """Return what there is to look at, by kind and age; of all, or of one sort of waiting."""
-        found: list[Candidate] = []
+        found: list[PollGroup] = []
         for group in self._groups.values():
             is_told = group.announced or group.has_ended
             if is_told or (urgent is not None and group.urgent is not urgent):
@@ -313,10 +319,10 @@ class Watches:
             members = list(group.sample())
             learned = self.forecasts.of(group.kind)
             share = group.size / max(1, len(members))
-            found += [Candidate(learned, one.age(now), one.not_done_at, share) for one in members]
+            found += [PollGroup(learned, one.age(now), one.not_done_at, share) for one in members]
         return found
 
-    def _last_call(self, now: float) -> Watch | None:
+    def _last_call(self, now: float) -> PollTarget | None:
         """Return a watch whose wait is about to end without a last look."""
         while self._deadlines and self._deadlines[0][0] <= now:
             call, _, watch = self._deadlines[0]
@@ -342,7 +348,7 @@ class Watches:
             if watch.place == place:
                 self._join(watch)
 
-    def _put(self, watch: Watch) -> None:
+    def _put(self, watch: PollTarget) -> None:
         """Let it stand where it belongs."""
         if watch.in_flight or self._watches.get(watch.id) is not watch:
             return
@@ -352,7 +358,7 @@ class Watches:
         else:
             self._join(watch)
 
-    def _join(self, watch: Watch) -> None:
+    def _join(self, watch: PollTarget) -> None:
         name = self._group_of(watch)
         group = self._groups.get(name)
         if group is None:
@@ -364,7 +370,7 @@ class Watches:
         heapq.heappush(group.heap, (watch.accepted_at, watch.place, watch))
         group.size += 1
 
-    def _take(self, watch: Watch) -> None:
+    def _take(self, watch: PollTarget) -> None:
         """Take it from where it stands; its entry is left behind and passed over."""
         if watch.place and watch.not_before == -math.inf:
             group = self._groups.get(self._group_of(watch))
@@ -375,7 +381,7 @@ class Watches:
                     heapq.heapify(group.heap)
         watch.place = 0
 
-    def _group_of(self, watch: Watch) -> _GroupName:
+    def _group_of(self, watch: PollTarget) -> _GroupName:
         last = watch.not_done_at
         position = 0 if last <= 0 else 1 + max(0, round(math.log(max(1.0, last), _GROWTH)))
         return watch.kind, watch.urgent, watch.announced, watch.has_ended, position

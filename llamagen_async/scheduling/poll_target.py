@@ -13,11 +13,11 @@ from typing import Final
 
 import attrs
 
-from llamagen_async.forecasting.forecasts import ANY, Kind, LearnedKind
+from llamagen_async.forecasting.forecasts import ANY, Profile, ProfileForecast
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.ratelimit import Slot
 
-__all__ = ["Bar", "Generation", "Look", "Watch", "times_of"]
+__all__ = ["Generation", "Poll", "PollTarget", "PollThreshold", "times_of"]
 
 Generation = ComicGeneration | Animation
 
@@ -43,7 +43,7 @@ _ANNOUNCEMENT: Final = 60.0
 
 
 @attrs.define(eq=False, repr=False)
-class Watch:
+class PollTarget:
     """One generation that somebody waits for."""
 
     id: str
@@ -52,7 +52,7 @@ class Watch:
     """Sends one status check in the slot it is given."""
     accepted_at: float
     """When the server accepted it, in seconds of the server's clock."""
-    kind: Kind = ANY
+    kind: Profile = ANY
     """What was asked for."""
     urgent: bool = True
     """Whether somebody waits interactively."""
@@ -79,7 +79,7 @@ class Watch:
 
 
 @attrs.frozen(eq=False, repr=False)
-class Bar:
+class PollThreshold:
     """When a look is due: either its chance or its price decides."""
 
     chance: float | None = None
@@ -87,7 +87,7 @@ class Bar:
     price: float = 0.0
     """What a look that finds nothing costs, in seconds of lateness."""
 
-    def due_age(self, learned: LearnedKind, not_done_at: float) -> float:
+    def due_age(self, learned: ProfileForecast, not_done_at: float) -> float:
         """Return the age at which a generation is to be looked at."""
         if self.chance is not None:
             return learned.forecast.age_when(self.chance, not_done_at=not_done_at)
@@ -95,10 +95,10 @@ class Bar:
 
 
 @attrs.frozen(eq=False, repr=False)
-class Look:
+class Poll:
     """The look that is worth most now, or when there will be one."""
 
-    watch: Watch | None
+    watch: PollTarget | None
     """What to look at; `None` if no look is due."""
     chance: float
     """The chance that it is done."""
@@ -108,7 +108,9 @@ class Look:
     """When the next look is due, if none is now; infinite if there is none."""
 
 
-def times_of(watch: Watch, learned: LearnedKind, bar: Bar) -> tuple[float, float]:
+def times_of(
+    watch: PollTarget, learned: ProfileForecast, bar: PollThreshold
+) -> tuple[float, float]:
     """Return when a look is due, and when it goes before everything else.
 
     Args:

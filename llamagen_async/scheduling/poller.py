@@ -24,12 +24,12 @@ from llamagen_async.errors import (
     RateLimitError,
     WaitTimeoutError,
 )
-from llamagen_async.forecasting.forecasts import ANY, Forecasts, Kind
+from llamagen_async.forecasting.forecasts import ANY, Forecasts, Profile
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, Slot
 from llamagen_async.scheduling.dispatcher import Dispatcher
-from llamagen_async.scheduling.poll_set import Watches
-from llamagen_async.scheduling.poll_target import Generation, Watch
+from llamagen_async.scheduling.poll_set import PollSet
+from llamagen_async.scheduling.poll_target import Generation, PollTarget
 from llamagen_async.scheduling.sender import RequestReport
 from llamagen_async.transport import is_retriable
 
@@ -83,7 +83,7 @@ class Poller:
         self._max_retries = max_retries
         self.forecasts = Forecasts()
         """What was learned of how long generations take."""
-        self._watches = Watches(self.forecasts, least_interval=polling)
+        self._watches = PollSet(self.forecasts, least_interval=polling)
         self._waiters: dict[str, list[_Waiter]] = {}
         self._announced = announced
         self._early: dict[str, Generation] = {}
@@ -95,7 +95,7 @@ class Poller:
         self._reads: dict[str, asyncio.Task[Generation]] = {}
         self.dispatcher = Dispatcher(limiter, self._watches, clock, self, on_request)
 
-    def accepted(self, id_: str, *, kind: Kind = ANY, expected: bool) -> None:
+    def accepted(self, id_: str, *, kind: Profile = ANY, expected: bool) -> None:
         """Remember when the server accepted a generation: now.
 
         Args:
@@ -205,7 +205,9 @@ class Poller:
         self.dispatcher.wake()
         return True
 
-    def checked(self, watch: Watch, sent_at: float, future: asyncio.Future[Generation]) -> None:
+    def checked(
+        self, watch: PollTarget, sent_at: float, future: asyncio.Future[Generation]
+    ) -> None:
         """Learn from the outcome of a check."""
         not_before: float | None = None
         error = None if future.cancelled() else future.exception()
@@ -287,7 +289,7 @@ class Poller:
             self.dispatcher.wake()
 
     def _learn(
-        self, watch: Watch, generation: Generation, *, looked_at: float, told: bool = False
+        self, watch: PollTarget, generation: Generation, *, looked_at: float, told: bool = False
     ) -> None:
         if self._watches.get(watch.id) is not watch:
             return  # other news came first

@@ -16,7 +16,7 @@ import attrs
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Slot
 
-__all__ = ["Job", "JobQueue"]
+__all__ = ["Job", "RequestQueue"]
 
 
 @attrs.define(eq=False, repr=False)
@@ -74,7 +74,7 @@ class Job:
             self.lost(error)
 
 
-class JobQueue:
+class RequestQueue:
     """The line in front of the dispatcher."""
 
     def __init__(self) -> None:

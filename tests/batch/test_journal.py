@@ -29,17 +29,17 @@ from llamagen_async.batch.journal import database
 from llamagen_async.batch.journal.codec import Story
 from llamagen_async.batch.journal.database import Database
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.journal.rows import Origin, Row
+from llamagen_async.batch.journal.rows import AccountId, Row
 from llamagen_async.errors import LlamaGenError
 from tests.support.cli import environment
 
-ORIGIN = Origin.of("the-key", "https://api.example/v1")
+ORIGIN = AccountId.of("the-key", "https://api.example/v1")
 HELD = """
 import sys
 from pathlib import Path
-from llamagen_async.batch.journal.lock import Ownership
+from llamagen_async.batch.journal.lock import JournalLock
 
-owner = Ownership(Path(sys.argv[1]))
+owner = JournalLock(Path(sys.argv[1]))
 owner.take()
 print("mine", flush=True)
 sys.stdin.readline()
@@ -47,7 +47,7 @@ sys.stdin.readline()
 
 
 @contextlib.asynccontextmanager
-async def opened(path: Path | None, origin: Origin = ORIGIN) -> Any:
+async def opened(path: Path | None, origin: AccountId = ORIGIN) -> Any:
     journal = Journal(path, origin)
     try:
         await journal.open()
@@ -413,11 +413,13 @@ async def test_another_file_is_refused_and_left_alone(
 @pytest.mark.parametrize(
     ("origin", "words"),
     [
-        (Origin.of("the-key", "https://other.example/v1"), "https://other.example/v1"),
-        (Origin.of("another-key", "https://api.example/v1"), "another API key"),
+        (AccountId.of("the-key", "https://other.example/v1"), "https://other.example/v1"),
+        (AccountId.of("another-key", "https://api.example/v1"), "another API key"),
     ],
 )
-async def test_another_server_or_key_is_refused(tmp_path: Path, origin: Origin, words: str) -> None:
+async def test_another_server_or_key_is_refused(
+    tmp_path: Path, origin: AccountId, words: str
+) -> None:
     """Its ids mean nothing there. The key is in neither the message nor the file."""
     path = tmp_path / "run.db"
     async with opened(path) as journal:

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit import Account, Grant, Wait
+from llamagen_async.ratelimit import Grant, SlotWait, WindowLog
 from llamagen_async.sandbox.algorithms import Algorithm, Meter
 
 LEASE = 30.0
@@ -48,7 +48,7 @@ class AnyInterleaving(RuleBasedStateMachine):
     def start(self, plan: Plan, offset: float) -> None:
         self.plan = plan
         self.now = 1000.0
-        self.account = Account(plan, lease=LEASE)
+        self.account = WindowLog(plan, lease=LEASE)
         self.servers = [Meter(plan.limits, algorithm=name, offset=offset) for name in SERVERS]
         self.line: list[str] = []
         self.open: dict[int, float] = {}
@@ -61,11 +61,11 @@ class AnyInterleaving(RuleBasedStateMachine):
     def ask(self, asker: str, patiently: bool) -> object:
         """Ask once; a patient asker waits as told and asks again, until there is a slot."""
         answer = self.account.reserve(asker, self.now)
-        while patiently and isinstance(answer, Wait):
+        while patiently and isinstance(answer, SlotWait):
             assert answer.ask_at > self.now, "asking again at once would be busy waiting"
             self.now = answer.ask_at
             answer = self.account.reserve(asker, self.now)
-        if isinstance(answer, Wait):
+        if isinstance(answer, SlotWait):
             return multiple()
         assert answer.granted_at <= self.now
         self.open[answer.slot] = self.now
@@ -77,7 +77,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         answers = self.account.reserve_many(asker, number, self.now)
         assert 1 <= len(answers) <= number
         grants = [one for one in answers if isinstance(one, Grant)]
-        assert len(grants) == number or isinstance(answers[-1], Wait)
+        assert len(grants) == number or isinstance(answers[-1], SlotWait)
         self.open.update((grant.slot, self.now) for grant in grants)
         return multiple(*grants)
 
@@ -131,7 +131,7 @@ class AnyInterleaving(RuleBasedStateMachine):
     def restart(self) -> None:
         """All processes die, and what was stored is loaded."""
         state = json.loads(json.dumps(self.account.dump()))
-        self.account = Account.load(self.plan, state, lease=LEASE)
+        self.account = WindowLog.load(self.plan, state, lease=LEASE)
 
     @invariant()
     def no_slot_is_lost_for_good(self) -> None:
@@ -139,7 +139,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         if not hasattr(self, "account"):
             return
         state = json.loads(json.dumps(self.account.dump()))
-        twin = Account.load(self.plan, state, lease=LEASE)
+        twin = WindowLog.load(self.plan, state, lease=LEASE)
         late = max(self.now + LEASE + 121, twin.refusals.paused_until)
         assert all(window.used == 0 for window in twin.states(late))
         assert isinstance(twin.reserve("somebody", late), Grant)
@@ -161,9 +161,9 @@ histories = st.lists(
 
 def account_after(
     plan: Plan, ahead: float, history: list[tuple[float, str, str]]
-) -> tuple[Account, float]:
+) -> tuple[WindowLog, float]:
     """Return an account with a history, and what time it is then."""
-    account, now, grants = Account(plan, lease=LEASE, ahead=ahead), 1000.0, list[Grant]()
+    account, now, grants = WindowLog(plan, lease=LEASE, ahead=ahead), 1000.0, list[Grant]()
     for elapsed, what, ticket in history:
         now += elapsed
         if what == "reserve":
@@ -194,12 +194,12 @@ def test_many_at_once_are_as_many_one_after_another(
         ticket = "a" if place == 0 else f"behind {place}"
         one = twin.reserve(ticket, now)
         assert attrs.astuple(one) == attrs.astuple(answer)
-        if isinstance(one, Wait):
+        if isinstance(one, SlotWait):
             assert answer is many[-1]
             line[ticket] = "a"
     granted = [answer.granted_at for answer in many if isinstance(answer, Grant)]
     assert granted == sorted(granted)
-    assert len(granted) == number or isinstance(many[-1], Wait)
+    assert len(granted) == number or isinstance(many[-1], SlotWait)
     state = twin.dump()
     state["line"] = [(line.get(ticket, ticket), until) for ticket, until in state["line"]]
     assert account.dump() == state

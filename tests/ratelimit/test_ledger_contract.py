@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from llamagen_async import Plan, RateLimit
-from llamagen_async.ratelimit import Grant, Ledger, MemoryLedger, Outcome, Refusal
-from llamagen_async.ratelimit.ledger import LONGEST_NOTE, NO_SLOT
+from llamagen_async.ratelimit import Grant, Ledger, MemoryLedger, NoSlot, Outcome
+from llamagen_async.ratelimit.ledger import LONGEST_NOTE, UNMETERED
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite import executor as sqlite_worker
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
@@ -87,10 +87,10 @@ async def granted_many(ledger: Ledger, ticket: str, number: int) -> list[Grant]:
     return grants
 
 
-async def refused(ledger: Ledger, ticket: str = "t") -> Refusal:
+async def refused(ledger: Ledger, ticket: str = "t") -> NoSlot:
     """Ask for a slot that must not be free."""
     answer = await ledger.reserve(ticket)
-    assert isinstance(answer, Refusal)
+    assert isinstance(answer, NoSlot)
     return answer
 
 
@@ -153,8 +153,8 @@ async def test_who_came_first_is_served_first(make: Make, time: Time) -> None:
     delays = [(await refused(ledger, ticket)).delay for ticket in "abc"]
     assert delays == pytest.approx([50, 50, 60])
     time.now += 50
-    assert isinstance(await ledger.reserve("c"), Refusal), "two slots, and they are a's and b's"
-    assert isinstance(await ledger.reserve("new"), Refusal)
+    assert isinstance(await ledger.reserve("c"), NoSlot), "two slots, and they are a's and b's"
+    assert isinstance(await ledger.reserve("new"), NoSlot)
     await granted(ledger, "b")
     await granted(ledger, "a")
 
@@ -205,11 +205,11 @@ async def test_a_refusal_of_what_needs_no_slot_pauses_all_and_spends_nothing(
     """Whoever looks for a pause sees how long it lasts, and the burst is not halved."""
     ledger = make()
     assert await ledger.paused_for() == 0
-    await ledger.commit(NO_SLOT, Outcome(refused=True, retry_after=30))
+    await ledger.commit(UNMETERED, Outcome(refused=True, retry_after=30))
     assert (await refused(ledger)).delay == pytest.approx(30)
     time.now += 10
     assert await ledger.paused_for() == pytest.approx(20)
-    await ledger.commit(NO_SLOT, Outcome(refused=True, retry_after=5))
+    await ledger.commit(UNMETERED, Outcome(refused=True, retry_after=5))
     assert await ledger.paused_for() == pytest.approx(20)
     time.now += 21
     assert await ledger.paused_for() == 0
@@ -305,7 +305,7 @@ async def test_many_are_granted_as_far_as_there_are_slots(make: Make, time: Time
     grants = grants_in(many)
     assert [grant.delay for grant in grants] == [0.0, 0.0]
     assert len({grant.slot for grant in grants}) == 2
-    assert last == Refusal(60.0, THREE.limits[0])
+    assert last == NoSlot(60.0, THREE.limits[0])
     assert (await ledger.snapshot()).in_flight == 2
     assert grants_in(await ledger.reserve_many("t", 5)) == []
     time.now += 60
@@ -459,9 +459,9 @@ async def test_a_note_may_be_given_up(make: Make, after: int) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def _ask(ledger: Ledger) -> Grant | Refusal:
+async def _ask(ledger: Ledger) -> Grant | NoSlot:
     return await ledger.reserve("gone")
 
 
-async def _ask_for_many(ledger: Ledger) -> list[Grant | Refusal]:
+async def _ask_for_many(ledger: Ledger) -> list[Grant | NoSlot]:
     return await ledger.reserve_many("gone", 3)

@@ -10,7 +10,7 @@ import pytest
 
 from llamagen_async import Plan, RateLimit, RequestKind
 from llamagen_async.clock import Clock
-from llamagen_async.ratelimit import Grant, Ledger, Limiter, MemoryLedger, Refusal, Slot
+from llamagen_async.ratelimit import Grant, Ledger, Limiter, MemoryLedger, NoSlot, Slot
 from llamagen_async.ratelimit.failover import FailoverLedger
 from llamagen_async.simulation import run
 from tests.support.distant import Distant
@@ -99,7 +99,7 @@ def test_a_place_is_kept_for_those_behind_who_was_cancelled() -> None:
         asked = store.round_trips
         waiters[0].cancel()
         await asyncio.sleep(1)
-        other = isinstance(await store.memory.reserve("other"), Refusal)
+        other = isinstance(await store.memory.reserve("other"), NoSlot)
         asked = store.round_trips - asked
         await asyncio.sleep(58.5)
         return asked, other, all(waiter.done() for waiter in waiters)
@@ -445,7 +445,7 @@ def test_slots_of_ones_own_are_returned_where_they_are_from() -> None:
         of_the_store = grants_in(await ledger.reserve_many("t", 3))
         store.away = True
         (own,) = await ledger.reserve_many("t", 3)
-        while isinstance(own, Refusal):
+        while isinstance(own, NoSlot):
             await asyncio.sleep(max(0.1, own.delay))
             (own,) = await ledger.reserve_many("t", 3)
         ledger.return_unused([own, *of_the_store])

@@ -23,7 +23,7 @@ import pytest
 from llamagen_async import LlamaGenClient, Plan, RateLimit
 from llamagen_async.clock import Clock
 from llamagen_async.forecasting import saved as note
-from llamagen_async.forecasting.saved import NoteKeeper
+from llamagen_async.forecasting.saved import ForecastStore
 from llamagen_async.ratelimit import Identity, MemoryLedger, StoreError
 from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
 from llamagen_async.ratelimit.ledger import LONGEST_NOTE
@@ -366,8 +366,8 @@ class Lessons:
         self.state = {"": self.observed}
 
 
-def keeper(store: MemoryLedger, lessons: Lessons) -> NoteKeeper:
-    return NoteKeeper(store, lessons, loaded=lambda: None)
+def keeper(store: MemoryLedger, lessons: Lessons) -> ForecastStore:
+    return ForecastStore(store, lessons, loaded=lambda: None)
 
 
 async def settled() -> None:
@@ -478,7 +478,7 @@ def test_a_note_that_can_not_be_read_is_as_good_as_none(
     async def main() -> None:
         store, forecasts = Store(), Forecasts()
         await store.remember(text)
-        one = NoteKeeper(store, forecasts, loaded=lambda: None)
+        one = ForecastStore(store, forecasts, loaded=lambda: None)
         one.begin()
         await settled()
         assert forecasts.observed == 0
@@ -486,7 +486,7 @@ def test_a_note_that_can_not_be_read_is_as_good_as_none(
             forecasts.observe(("comic", "4"), 50, 60)
         await one.aclose()
         again = Forecasts()
-        two = NoteKeeper(store, again, loaded=lambda: None)
+        two = ForecastStore(store, again, loaded=lambda: None)
         two.begin()
         await settled()
         assert again.observed == 2
@@ -506,7 +506,7 @@ def test_a_forecast_comes_back_as_it_was() -> None:
             before.observe(("comic", "4"), 50, 60)
             before.observe(("comic", "8"), 200, 210)
         for forecasts in (before, after):
-            one = NoteKeeper(store, forecasts, loaded=lambda: None)
+            one = ForecastStore(store, forecasts, loaded=lambda: None)
             one.begin()
             await settled()
             await one.aclose()
@@ -583,7 +583,7 @@ def test_it_may_be_closed_in_another_loop() -> None:
     """The first one is gone, and with it what it was waiting for."""
     lessons = Lessons()
 
-    async def begin() -> tuple[Store, NoteKeeper]:
+    async def begin() -> tuple[Store, ForecastStore]:
         store = Store()
         store.hangs = True
         one = keeper(store, lessons)

@@ -16,7 +16,7 @@ import redis.asyncio
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import DAY, Plan
-from llamagen_async.ratelimit.ledger import ANSWERED, Refusal, StoreError
+from llamagen_async.ratelimit.ledger import ANSWERED, NoSlot, StoreError
 from llamagen_async.ratelimit.redis import pipeline as redis_courier
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from tests.support.grants import grants_in
@@ -44,7 +44,7 @@ async def test_two_clients_share_one_count(
     ):
         await spend(one, 3)
         await granted(other)
-        assert await one.reserve("one") == Refusal(60.0, Plan.DEMO.limits[0])
+        assert await one.reserve("one") == NoSlot(60.0, Plan.DEMO.limits[0])
         assert (await other.snapshot()).windows[0].used == 4
 
 

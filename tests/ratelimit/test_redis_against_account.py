@@ -20,14 +20,14 @@ from llamagen_async.plans import DAY, HOUR, Plan, RateLimit
 from llamagen_async.ratelimit.ledger import (
     ANSWERED,
     Grant,
+    NoSlot,
     Outcome,
-    Refusal,
     apply_many,
     settle,
     summarize,
 )
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
-from llamagen_async.ratelimit.window_log import Account
+from llamagen_async.ratelimit.window_log import WindowLog
 from tests.support.grants import grants_in
 from tests.support.redis_server import RedisServer
 
@@ -110,12 +110,12 @@ LATE: list[_Step] = [
 
 
 class Specification:
-    """`Account` as the other ledgers use it, with the clock as the script keeps it."""
+    """`WindowLog` as the other ledgers use it, with the clock as the script keeps it."""
 
     def __init__(self, plan: Plan, speed: float) -> None:
         self.plan = plan
         self.speed = speed
-        self.account = Account(plan, lease=100, ahead=1.0, grace=5.0)
+        self.account = WindowLog(plan, lease=100, ahead=1.0, grace=5.0)
         self.grants: list[Grant] = []
         self.now = -math.inf
         self._shift = 0.0
@@ -150,7 +150,7 @@ class Specification:
                 account.spend_unasked(arguments[0], now)
             case "projected":
                 wait = account.projected(now, arguments[0])
-                return Refusal(max(0.0, wait.ask_at - now), wait.limit)
+                return NoSlot(max(0.0, wait.ask_at - now), wait.limit)
             case _:
                 return summarize(account, self.plan, now)
         return None
@@ -207,7 +207,7 @@ class Implementation:
         ]
 
     async def state(self, client: redis.asyncio.Redis) -> dict[str, Any]:
-        """Return the stored state in the form of `Account.dump`."""
+        """Return the stored state in the form of `WindowLog.dump`."""
         key = self.ledger._courier._key
         state = json.loads(await client.eval(UNPACK, 1, key))
         state.setdefault("burst", self._rate.limit)

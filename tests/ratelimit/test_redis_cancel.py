@@ -9,7 +9,7 @@ import pytest
 
 from llamagen_async.errors import ClientClosedError
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.ledger import Grant, Outcome, Refusal
+from llamagen_async.ratelimit.ledger import Grant, NoSlot, Outcome
 from tests.support.grants import grants_in
 from tests.support.redis_server import (
     PER_DAY,
@@ -33,7 +33,7 @@ async def test_a_cancelled_reserve_leaves_nothing_behind(
 
         async def reserve(ticket: str) -> None:
             answers = await ledger.reserve_many(ticket, chance.choice([1, 1, 2, 3]))
-            if isinstance(answers[-1], Refusal):
+            if isinstance(answers[-1], NoSlot):
                 ledger.leave(ticket)
             kept.extend(grants_in(answers))
 
@@ -78,12 +78,12 @@ async def test_a_place_taken_after_a_cancelled_reserve_is_kept(
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.sleep(0)
-        assert isinstance(await ledger.reserve("ticket"), Refusal)
+        assert isinstance(await ledger.reserve("ticket"), NoSlot)
         fake_clock.advance(60)
         assert isinstance(await ledger.reserve("other"), Grant)
         for _ in range(2):
             await granted(ledger, "other")
-        assert isinstance(await ledger.reserve("other"), Refusal)
+        assert isinstance(await ledger.reserve("other"), NoSlot)
         await granted(ledger, "ticket")
 
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from llamagen_async.plans import DAY
-from llamagen_async.ratelimit.ledger import Outcome, Refusal
+from llamagen_async.ratelimit.ledger import NoSlot, Outcome
 from tests.support.redis_server import (
     BOTH,
     PER_DAY,
@@ -28,7 +28,7 @@ async def test_a_server_that_was_just_started_may_have_forgotten(
     """Who was never there before waits for what others may have sent; but not for a day."""
     async with opened(own_redis_server.url, account_name, None, plan=BOTH) as ledger:
         answer = await ledger.reserve("ticket")
-        assert isinstance(answer, Refusal)
+        assert isinstance(answer, NoSlot)
         assert answer.limit == BOTH.limits[0]
         assert 30 < answer.delay <= 60
         minute, day = (await ledger.snapshot()).windows
@@ -108,7 +108,7 @@ async def test_a_key_that_vanished_is_noticed_by_who_used_it(
         await spend(other, 1)
         fake_clock.advance(120)
         await client.delete(f"llamagen:{account_name}")
-        assert await ledger.reserve("ticket") == Refusal(60.0, BOTH.limits[0])
+        assert await ledger.reserve("ticket") == NoSlot(60.0, BOTH.limits[0])
         fake_clock.advance(30)
         minute, day = (await other.snapshot()).windows
         assert (minute.next_free_in, day.used) == (30.0, 4)
@@ -162,7 +162,7 @@ async def test_a_clock_set_back_stops_the_time(
         fake_clock.server -= 3600
         assert (await ledger.reserve("ticket")).delay == pytest.approx(60.0)
         fake_clock.advance(58)
-        assert isinstance(await ledger.reserve("ticket"), Refusal)
+        assert isinstance(await ledger.reserve("ticket"), NoSlot)
         fake_clock.advance(1)
         assert (await granted(ledger)).delay == pytest.approx(1.0)
 
@@ -181,7 +181,7 @@ async def test_a_clock_set_forward_frees_nothing(
         assert (await ledger.reserve("ticket")).delay == pytest.approx(40.0)
         assert (await other.reserve("other")).delay == pytest.approx(40.0)
         fake_clock.advance(38)
-        assert isinstance(await ledger.reserve("ticket"), Refusal)
+        assert isinstance(await ledger.reserve("ticket"), NoSlot)
         fake_clock.advance(2)
         assert (await granted(ledger)).delay == 0.0
 

@@ -20,14 +20,14 @@ import attrs
 import pytest
 
 from llamagen_async.plans import DAY, Plan, RateLimit
-from llamagen_async.ratelimit.ledger import ANSWERED, Grant, Outcome, Refusal, StoreError
+from llamagen_async.ratelimit.ledger import ANSWERED, Grant, NoSlot, Outcome, StoreError
 from llamagen_async.ratelimit.sqlite import executor as sqlite_worker
 from llamagen_async.ratelimit.sqlite import ledger as sqlite
 from llamagen_async.ratelimit.sqlite import store as sqlite_store
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.ratelimit.sqlite.machine_clock import Reading
 from llamagen_async.ratelimit.sqlite.row import Row
-from llamagen_async.ratelimit.window_log import Account
+from llamagen_async.ratelimit.window_log import WindowLog
 
 FOUR = Plan("four", limits=RateLimit(4, per=60))
 
@@ -99,7 +99,7 @@ async def test_a_slot_is_back_a_window_after_the_response(bench: Bench) -> None:
     for grant in grants:
         await ledger.commit(grant, Outcome())
     refusal = await ledger.reserve("next")
-    assert refusal == Refusal(60.0, FOUR.limits[0])
+    assert refusal == NoSlot(60.0, FOUR.limits[0])
     bench.clock.now += 59.5
     (last,) = await _take(ledger)
     assert last.delay == pytest.approx(0.5)
@@ -123,8 +123,8 @@ async def test_two_ledgers_on_one_file_share_the_count(bench: Bench) -> None:
     one, other = bench(), bench()
     for ledger in (one, other, one, other):
         await _take(ledger)
-    assert isinstance(await one.reserve("a"), Refusal)
-    assert isinstance(await other.reserve("b"), Refusal)
+    assert isinstance(await one.reserve("a"), NoSlot)
+    assert isinstance(await other.reserve("b"), NoSlot)
     assert await _used(one) == await _used(other) == [4]
 
 
@@ -136,7 +136,7 @@ async def test_the_line_is_shared_first_come_first_served(bench: Bench) -> None:
     delays = [(await ledger.reserve(name)).delay for ledger, name in ((one, "x"), (other, "y"))]
     assert delays == pytest.approx([57.0, 58.0])
     bench.clock.now += 57
-    assert isinstance(await other.reserve("y"), Refusal)
+    assert isinstance(await other.reserve("y"), NoSlot)
     assert isinstance(await one.reserve("x"), Grant)
 
 
@@ -163,7 +163,7 @@ async def test_a_shorter_plan_does_not_forget_what_a_longer_one_needs(bench: Ben
         await paid.record(1)
         bench.clock.now += 61
     assert (await _used(demo))[1] == 12 + 2 * 3
-    assert isinstance(await demo.reserve("ticket"), Refusal)
+    assert isinstance(await demo.reserve("ticket"), NoSlot)
     demo.change_plan(Plan.PAID)
     assert isinstance(await demo.reserve("ticket"), Grant)
     bench.clock.now += DAY + 900
@@ -201,7 +201,7 @@ async def test_a_random_history_is_that_of_an_account_in_memory(bench: Bench) ->
     """Several ledgers on one file, some of them short-lived, do what one account does."""
     plan = Plan("two windows", limits=(RateLimit(3, per=10), RateLimit(8, per=100)))
     random_ = random.Random(5)
-    account = Account(plan, lease=40.0, ahead=1.0)
+    account = WindowLog(plan, lease=40.0, ahead=1.0)
     ledgers = [bench(plan=plan, lease=40.0) for _ in range(3)]
     held: list[Grant] = []
     for _ in range(300):
@@ -314,7 +314,7 @@ async def test_the_real_clock_runs(bench: Bench) -> None:
     ledger = bench(now=None, speed=1e6, plan=Plan("quick", limits=RateLimit(1, per=60)))
     for _ in range(5):
         answer = await ledger.reserve("ticket")
-        while isinstance(answer, Refusal):
+        while isinstance(answer, NoSlot):
             await asyncio.sleep(answer.delay / 1e6)
             answer = await ledger.reserve("ticket")
         await ledger.commit(answer, Outcome())
@@ -915,7 +915,7 @@ async def test_a_failure_that_nobody_waits_for_is_logged(
 
 def test_several_event_loops_use_one_ledger(tmp_path: Path) -> None:
     ledger = SQLiteLedger(tmp_path / "quota.db", name="a", plan=FOUR, lease=900)
-    grants: list[Grant | Refusal] = []
+    grants: list[Grant | NoSlot] = []
 
     async def use() -> None:
         grants.append(await ledger.reserve("ticket"))

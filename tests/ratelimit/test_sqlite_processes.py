@@ -18,7 +18,7 @@ import pytest
 
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.ledger import Grant, Outcome, Refusal
+from llamagen_async.ratelimit.ledger import Grant, NoSlot, Outcome
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 
 SPEED = 2_000.0
@@ -43,7 +43,7 @@ async def _work(path: str, log: str, number: int) -> None:
     with Path(log).open("a", buffering=1) as notes:  # noqa: ASYNC230
         for _ in range(number):
             answer = await ledger.reserve(log)
-            while isinstance(answer, Refusal):
+            while isinstance(answer, NoSlot):
                 await clock.sleep(answer.delay)
                 answer = await ledger.reserve(log)
             await clock.sleep(answer.delay)

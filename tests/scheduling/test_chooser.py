@@ -8,9 +8,9 @@ import attrs
 
 from llamagen_async import Plan, RateLimit
 from llamagen_async.plans import DAY
-from llamagen_async.scheduling import Forecasts, Watch, Watches
-from llamagen_async.scheduling.decision import Chooser, Wait
-from llamagen_async.scheduling.request_queue import JobQueue
+from llamagen_async.scheduling import Forecasts, PollSet, PollTarget
+from llamagen_async.scheduling.decision import DispatchPolicy, Wait
+from llamagen_async.scheduling.request_queue import RequestQueue
 
 PAID = Plan.PAID
 DEMO = Plan("demo", limits=(RateLimit(4, per=60), RateLimit(15, per=DAY)))
@@ -20,8 +20,8 @@ DEMO = Plan("demo", limits=(RateLimit(4, per=60), RateLimit(15, per=DAY)))
 class Stage:
     """A chooser whose clock the test moves."""
 
-    chooser: Chooser
-    watches: Watches
+    chooser: DispatchPolicy
+    watches: PollSet
     clock: Any
 
     def waits(self, quota_left: int | None = None) -> float:
@@ -47,16 +47,16 @@ def stage(plan: Plan = PAID, *, spent: int, age: float = 20.0, coming: bool = Tr
     forecasts = Forecasts()
     for _ in range(30):
         forecasts.observe((), 50.0, 70.0)
-    watches = Watches(forecasts)
+    watches = PollSet(forecasts)
     patience: Any = None
-    chooser = Chooser(plan, JobQueue(), watches, patience, clock)
+    chooser = DispatchPolicy(plan, RequestQueue(), watches, patience, clock)
     for second in range(0, 980 if coming else 0, 15):
         chooser.arrivals.note(float(second))
     clock.at = 980.0
     for _ in range(spent):
         chooser.spend()
     clock.at = 1_000.0
-    watches.add(Watch("0", _never, 1_000.0 - age))
+    watches.add(PollTarget("0", _never, 1_000.0 - age))
     return Stage(chooser, watches, clock)
 
 
@@ -86,5 +86,5 @@ def test_waiting_for_a_long_window_is_no_reason_to_wake_up() -> None:
     scarce.waits(quota_left=None)
     scarce.clock.at = 1_100.0
     scarce.watches.remove("0")
-    scarce.watches.add(Watch("new", _never, 1_100.0))
+    scarce.watches.add(PollTarget("new", _never, 1_100.0))
     assert scarce.waits(quota_left=1) > 20.0

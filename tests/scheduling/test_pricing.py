@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamagen_async.forecasting.distribution import DurationForecast
-from llamagen_async.forecasting.forecasts import ANY, Forecasts, LearnedKind
-from llamagen_async.forecasting.poll_plan import InspectionPlan
+from llamagen_async.forecasting.forecasts import ANY, Forecasts, ProfileForecast
+from llamagen_async.forecasting.poll_plan import PollPlan
 from llamagen_async.forecasting.slot_price import (
-    Arrivals,
-    Candidate,
-    Demand,
-    Supply,
+    ArrivalRate,
+    DemandForecast,
+    PollGroup,
+    SlotForecast,
     _chance_of_at_least,
     price_of_delay,
 )
@@ -28,25 +28,25 @@ def forecast_of(*durations: float) -> DurationForecast:
     return forecast
 
 
-def supply(free: int = 10, *returning: float, arrivals: float = 0.0) -> Supply:
-    return Supply(free, list(returning), interval=6.0, per=60.0, arrivals=arrivals)
+def supply(free: int = 10, *returning: float, arrivals: float = 0.0) -> SlotForecast:
+    return SlotForecast(free, list(returning), interval=6.0, per=60.0, arrivals=arrivals)
 
 
-def candidates(count: int, age: float = 0.0) -> list[Candidate]:
-    learned = LearnedKind()
-    return [Candidate(learned, age, 0.0) for _ in range(count)]
+def candidates(count: int, age: float = 0.0) -> list[PollGroup]:
+    learned = ProfileForecast()
+    return [PollGroup(learned, age, 0.0) for _ in range(count)]
 
 
 def test_a_constant_is_looked_at_once_when_it_is_done() -> None:
     """Where every comic takes a minute, one look after a minute is the plan."""
-    plan = InspectionPlan(forecast_of(60.0), 16.0)
+    plan = PollPlan(forecast_of(60.0), 16.0)
     assert 58.0 <= plan.next_age(0.0) <= 66.0
     assert plan.looks(0.0) == pytest.approx(1.0, abs=0.2)
 
 
 def test_two_peaks_are_looked_at_after_each() -> None:
     """Half after 30 s, half after 240 s: a look after the first, the next after the second."""
-    plan = InspectionPlan(forecast_of(30.0, 240.0), 16.0)
+    plan = PollPlan(forecast_of(30.0, 240.0), 16.0)
     first = plan.next_age(0.0)
     assert 29.0 <= first <= 40.0
     assert 200.0 <= plan.next_age(first) <= 270.0
@@ -65,7 +65,7 @@ def test_the_next_look_is_always_later_and_dearer_looks_are_fewer(
     forecast = DurationForecast()
     for duration in durations:
         forecast.observe(duration * 0.9, duration)
-    plan, dearer = InspectionPlan(forecast, price), InspectionPlan(forecast, price * 8)
+    plan, dearer = PollPlan(forecast, price), PollPlan(forecast, price * 8)
     assert plan.next_age(age) > age or age == 0.0
     assert plan.next_age(0.0) > 0.0
     assert plan.looks(age) >= 1.0
@@ -80,8 +80,8 @@ def test_a_waste_that_delays_more_costs_more() -> None:
     assert price_of_delay(10**9, 6.0) == price_of_delay(10**10, 6.0)
 
 
-def price(several: list[Candidate], there: Supply) -> float:
-    return Demand(several, there, LearnedKind()).price(there)
+def price(several: list[PollGroup], there: SlotForecast) -> float:
+    return DemandForecast(several, there, ProfileForecast()).price(there)
 
 
 def test_more_comics_for_the_same_slots_are_looked_at_less_often() -> None:
@@ -104,7 +104,7 @@ def test_the_last_free_slot_costs_what_somebody_will_wait_for_it() -> None:
     soon = [3.0 + 6.0 * number for number in range(9)]
     late = [seconds + 27.0 for seconds in soon]
     last_for_long, last, one_of_four = (
-        price([], Supply(free, back, 6.0, 60.0, arrivals=1 / 15))
+        price([], SlotForecast(free, back, 6.0, 60.0, arrivals=1 / 15))
         for free, back in ((1, late), (1, soon), (4, late))
     )
     assert last_for_long > last
@@ -128,7 +128,7 @@ def test_how_many_come_is_counted_exactly_or_nearly(number: int, mean: float) ->
 
 def test_arrivals_are_counted_and_forgotten() -> None:
     """Five in a minute are a rate, many at one moment are one, and an hour later nobody comes."""
-    arrivals = Arrivals()
+    arrivals = ArrivalRate()
     assert arrivals.rate(0.0) == 0.0
     for at in (0.0, 0.1, 0.2):
         arrivals.note(at)

@@ -9,34 +9,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamagen_async.scheduling import Bar, Forecasts, Watch, Watches
+from llamagen_async.scheduling import Forecasts, PollSet, PollTarget, PollThreshold
 
-LIKELY = Bar(chance=0.2)
-CERTAIN = Bar(chance=0.95)
-CHEAP = Bar(price=1.0)
-DEAR = Bar(price=512.0)
+LIKELY = PollThreshold(chance=0.2)
+CERTAIN = PollThreshold(chance=0.95)
+CHEAP = PollThreshold(price=1.0)
+DEAR = PollThreshold(price=512.0)
 
 
 async def fetch(*_: Any) -> Any:
     raise NotImplementedError
 
 
-def watch(id_: str = "c", accepted_at: float = 0.0, **fields: Any) -> Watch:
-    return Watch(id_, fetch, accepted_at, **fields)
+def watch(id_: str = "c", accepted_at: float = 0.0, **fields: Any) -> PollTarget:
+    return PollTarget(id_, fetch, accepted_at, **fields)
 
 
-def watches(*several: Watch) -> Watches:
-    all_of_them = Watches(Forecasts())
+def watches(*several: PollTarget) -> PollSet:
+    all_of_them = PollSet(Forecasts())
     for one in several:
         all_of_them.add(one)
     return all_of_them
 
 
-def picked(several: Watches, now: float, bar: Bar = LIKELY) -> Watch | None:
+def picked(several: PollSet, now: float, bar: PollThreshold = LIKELY) -> PollTarget | None:
     return several.look(now, bar, bar).watch
 
 
-def next_at(several: Watches, bar: Bar, now: float = 0.0) -> float:
+def next_at(several: PollSet, bar: PollThreshold, now: float = 0.0) -> float:
     return several.look(now, bar, bar).next_at
 
 
@@ -87,7 +87,7 @@ def test_two_looks_are_a_second_apart() -> None:
     one = watch()
     several = watches(one)
     several.seen(one, done=False, looked_at=60.0, now=60.2)
-    anything = Bar(chance=1e-9)
+    anything = PollThreshold(chance=1e-9)
     assert picked(several, 60.9, anything) is None
     assert next_at(several, anything, 60.5) == pytest.approx(61.0)
     assert picked(several, 61.1, anything) is one
@@ -112,7 +112,7 @@ def test_a_look_that_costs_more_is_made_later() -> None:
 
 def test_nothing_starves() -> None:
     """Minutes after it must have been done, or in a batch may have been, it goes before all."""
-    never = Bar(price=1e6)
+    never = PollThreshold(price=1e6)
     for urgent, chance, patience in ((True, 0.8, 165.0), (False, 0.02, 600.0)):
         one = watches(watch("a", urgent=urgent))
         late = one.forecasts.overall.forecast.quantile(chance) + patience
@@ -123,7 +123,7 @@ def test_nothing_starves() -> None:
 @pytest.mark.parametrize("seen", [0.0, 100.0, 4_000.0])
 def test_who_waits_interactively_gets_a_look_every_few_minutes(seen: float) -> None:
     """However dear slots are, and however unlikely the plan thinks it."""
-    never = Bar(price=1e6)
+    never = PollThreshold(price=1e6)
     one = watch("a", not_done_at=seen)
     person = watches(one)
     early = person.forecasts.overall.forecast.quantile(0.005)
@@ -139,10 +139,10 @@ def test_of_two_that_are_due_the_one_that_gains_least_by_waiting_goes_first() ->
         forecasts.observe((), 28.0, 32.0)
         forecasts.observe((), 228.0, 272.0)
     rising, waning = watch("rising", 70.0), watch("waning", 0.0, not_done_at=200.0)
-    both = Watches(forecasts)
+    both = PollSet(forecasts)
     both.add(rising)
     both.add(waning)
-    cheap = Bar(price=1 / 16)
+    cheap = PollThreshold(price=1 / 16)
     chances = [
         forecasts.overall.forecast.chance_done(one.age(299.5), not_done_at=one.not_done_at)
         for one in (rising, waning)
@@ -264,7 +264,7 @@ actions = st.lists(
 )
 
 
-def act(several: Watches, what: str, number: int, now: float, seconds: float) -> None:
+def act(several: PollSet, what: str, number: int, now: float, seconds: float) -> None:
     """Do one of the things that happen, if it can happen now."""
     one = several.get(str(number))
     if one is None:
@@ -313,7 +313,7 @@ def test_a_decision_among_many_takes_as_many_steps_as_there_are_groups() -> None
     many = watches(*(watch(str(number), number / 100.0) for number in range(100_000)))
     steps = 0
 
-    class Counting(Bar):
+    class Counting(PollThreshold):
         def due_age(self, *args: Any) -> float:
             nonlocal steps
             steps += 1

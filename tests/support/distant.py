@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from llamagen_async import Plan
-from llamagen_async.ratelimit import Grant, MemoryLedger, Refusal
+from llamagen_async.ratelimit import Grant, MemoryLedger, NoSlot
 from llamagen_async.ratelimit.ledger import LimitsSnapshot, Outcome, StoreError
 from tests.support.grants import grants_in
 
@@ -45,13 +45,13 @@ class Distant:
             raise
         return answer
 
-    async def reserve(self, ticket: str) -> Grant | Refusal:
+    async def reserve(self, ticket: str) -> Grant | NoSlot:
         return (await self.reserve_many(ticket, 1))[0]
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant | Refusal]:
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant | NoSlot]:
         self.asked_for.append(number)
 
-        def undo(answers: list[Grant | Refusal]) -> None:
+        def undo(answers: list[Grant | NoSlot]) -> None:
             self.memory.return_unused(grants_in(answers))
             self.memory.leave(ticket)
 
@@ -72,7 +72,7 @@ class Distant:
     async def record(self, number: int) -> None:
         await self.memory.record(number)
 
-    async def projected(self, position: int) -> Refusal:
+    async def projected(self, position: int) -> NoSlot:
         return await self.memory.projected(position)
 
     async def snapshot(self) -> LimitsSnapshot:

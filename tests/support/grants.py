@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from llamagen_async.ratelimit import Grant, Refusal
+from llamagen_async.ratelimit import Grant, NoSlot
 
 __all__ = ["grants_in"]
 
 
-def grants_in(answers: Iterable[Grant | Refusal]) -> list[Grant]:
+def grants_in(answers: Iterable[Grant | NoSlot]) -> list[Grant]:
     """Return the slots among them."""
     return [answer for answer in answers if isinstance(answer, Grant)]

@@ -27,9 +27,9 @@ from llamagen_async.errors import (
 from llamagen_async.models import ComicGeneration
 from llamagen_async.requests import ComicRequest
 
-__all__ = ["Given", "Story", "checked_key", "dump_error", "fields_of", "load_error"]
+__all__ = ["RequestLike", "Story", "checked_key", "dump_error", "fields_of", "load_error"]
 
-Given = str | ComicRequest | Mapping[str, Any]
+RequestLike = str | ComicRequest | Mapping[str, Any]
 """What one story may be given as. A mapping may have a `key` of the user's own."""
 
 _KEY: Final = "key"
@@ -65,7 +65,7 @@ class Story:
     """Stands for its content: two stories with the same one ask for the same."""
 
     @classmethod
-    def parse(cls, given: Given, key: object = None) -> Self:
+    def parse(cls, given: RequestLike, key: object = None) -> Self:
         """Check what was given.
 
         Args:

@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from llamagen_async.batch.journal.lock import Ownership
+from llamagen_async.batch.journal.lock import JournalLock
 from llamagen_async.errors import JournalError
 
 __all__ = ["Database", "Operation"]
@@ -33,7 +33,7 @@ Operation = Callable[[sqlite3.Connection], _T]
 """What is done in one transaction. It may be done again, if another of its group has failed."""
 
 _LARGEST_GROUP: Final = 512
-"""Operations in one transaction, at most."""
+"""ClientCore in one transaction, at most."""
 _PATIENCE: Final = 5.0
 """Seconds to wait for another program that looks at the file."""
 _LOCKED: Final = "another program keeps it locked; end that program"
@@ -79,7 +79,7 @@ class Database:
     def __init__(self, path: Path | None, prepare: Operation[None]) -> None:
         self.path = None if path is None else Path(os.path.realpath(path))
         self._prepare = prepare
-        self._owner = None if self.path is None else Ownership(self.path)
+        self._owner = None if self.path is None else JournalLock(self.path)
         self._thread = None if path is None else ThreadPoolExecutor(1, "llamagen-async-journal")
         self._connection: sqlite3.Connection | None = None
         self._place: tuple[int, int] | None = None

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from llamagen_async.batch.journal.codec import Story, dump_error
 from llamagen_async.batch.journal.database import Database
-from llamagen_async.batch.journal.rows import COLUMNS, Origin, Row
+from llamagen_async.batch.journal.rows import COLUMNS, AccountId, Row
 from llamagen_async.batch.journal.schema import prepare
 from llamagen_async.errors import (
     InvalidRequestError,
@@ -63,7 +63,7 @@ class Journal:
         origin: Whose generations it is about.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, origin: Origin) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, origin: AccountId) -> None:
         place = None if path is None else Path(path)
         self._database = Database(place, partial(prepare, place, origin))
         self._serial = 0

@@ -17,7 +17,7 @@ from typing import Final
 
 from llamagen_async.errors import JournalError
 
-__all__ = ["Ownership"]
+__all__ = ["JournalLock"]
 
 _SUFFIX: Final = "-owner"
 _PATIENCE: Final = 0.5
@@ -31,7 +31,7 @@ _owned: Final[set[tuple[int, int]]] = set()
 would drop the lock, as POSIX has it."""
 
 
-class Ownership:
+class JournalLock:
     """The right to write to a journal.
 
     Args:

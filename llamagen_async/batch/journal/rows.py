@@ -13,7 +13,7 @@ from llamagen_async.errors import GenerationFailedError, LlamaGenError
 from llamagen_async.models import BatchState, ComicGeneration
 from llamagen_async.requests import ComicRequest
 
-__all__ = ["COLUMNS", "Origin", "Row"]
+__all__ = ["COLUMNS", "AccountId", "Row"]
 
 COLUMNS: Final = (
     "id, key, digest, request, urgent, state, attempts, generation_id, generation, error, files, "
@@ -23,7 +23,7 @@ COLUMNS: Final = (
 
 
 @attrs.frozen
-class Origin:
+class AccountId:
     """Whose generations a journal is about: those of one key at one server."""
 
     base_url: str

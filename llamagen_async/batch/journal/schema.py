@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from llamagen_async.batch.journal.rows import Origin
+from llamagen_async.batch.journal.rows import AccountId
 from llamagen_async.errors import JournalError
 
 __all__ = ["prepare"]
@@ -42,7 +42,7 @@ _COUNT: Final = "CREATE TEMP TABLE seen (digest BLOB PRIMARY KEY, number INTEGER
 _FOREIGN: Final = "it is a database of another program; name another file"
 
 
-def prepare(path: Path | None, origin: Origin, connection: sqlite3.Connection) -> None:
+def prepare(path: Path | None, origin: AccountId, connection: sqlite3.Connection) -> None:
     """Make the tables in a new file; refuse a file that is not ours or not of this key.
 
     Args:

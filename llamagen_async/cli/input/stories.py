@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final, Literal, cast
 
 import attrs
 
-from llamagen_async.batch.journal.codec import Given, checked_key, fields_of
+from llamagen_async.batch.journal.codec import RequestLike, checked_key, fields_of
 from llamagen_async.cli.errors import FAILED, CommandError
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.requests import ComicRequest
@@ -50,7 +50,7 @@ class Story:
     """The user's own name for it."""
 
     @property
-    def given(self) -> Given:
+    def given(self) -> RequestLike:
         """What a batch is given."""
         assert self.request is not None
         if self.key is None:

@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from llamagen_async.batch.journal.codec import Given, fields_of
+from llamagen_async.batch.journal.codec import RequestLike, fields_of
 from llamagen_async.cli.errors import look, sentence
 from llamagen_async.cli.input.stdin import in_thread, lines_of
 from llamagen_async.cli.input.stories import Stories, Story, read_stories
@@ -154,7 +154,7 @@ class Session:
                 self.interrupted = True
                 await batch.aclose()
 
-    def _take(self, story: Story) -> Iterator[Given]:
+    def _take(self, story: Story) -> Iterator[RequestLike]:
         """Yield what the batch is given of a story: nothing, if it is wrong."""
         self._seen += 1
         if story.request is None:
@@ -164,7 +164,7 @@ class Session:
             self._read += 1
             yield story.given
 
-    def checked(self) -> Iterator[Given]:
+    def checked(self) -> Iterator[RequestLike]:
         """Yield what the batch is given, as it is read."""
         for story in self._stories.checked or ():
             yield from self._take(story)
@@ -174,7 +174,7 @@ class Session:
         """How many stories there are, if that was known beforehand."""
         return len(self._stories.checked or ())
 
-    async def _arriving(self) -> AsyncIterator[Given]:
+    async def _arriving(self) -> AsyncIterator[RequestLike]:
         """Yield requests as their lines arrive; a wrong line is a story that failed."""
         stories = self._stories
         assert stories.lines is not None
@@ -267,7 +267,7 @@ class _Checked:
     def __len__(self) -> int:
         return self._session.number
 
-    def __iter__(self) -> Iterator[Given]:
+    def __iter__(self) -> Iterator[RequestLike]:
         return self._session.checked()
 
 

@@ -1,7 +1,7 @@
 """The ledger of any number of hosts: a Redis server counts, by its own clock.
 
 Every operation is a verb of one script (`reserve.lua`), which reads the state of the account,
-does what `Account` does, and stores it: atomically, in one round trip, on one key, which expires
+does what `WindowLog` does, and stores it: atomically, in one round trip, on one key, which expires
 by itself. What several tasks ask at the same moment travels in one call.
 
 **The clock** is the server's, so that hosts need not agree on the time. If it is set back, the
@@ -52,8 +52,8 @@ from llamagen_async.ratelimit.ledger import (
     Grant,
     LimitsSnapshot,
     LimitState,
+    NoSlot,
     Outcome,
-    Refusal,
     fits,
 )
 from llamagen_async.ratelimit.redis.connection import RedisLink
@@ -157,11 +157,11 @@ class RedisLedger:
             settings += [float(limit.limit), limit.per, float(limit.aligned)]
         self._courier.settings = struct.pack(f"<{len(settings)}d", *settings)
 
-    async def reserve(self, ticket: str) -> Grant | Refusal:
+    async def reserve(self, ticket: str) -> Grant | NoSlot:
         """Hold a slot if one is free, else keep a place in the line for `ticket`."""
         return (await self.reserve_many(ticket, 1))[0]
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant | Refusal]:
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant | NoSlot]:
         """Do the same for `number` who share a ticket, in one round trip."""
         nonce = f"{self._client}{next(self._reservations):x}"
         try:
@@ -220,7 +220,7 @@ class RedisLedger:
         """Count requests that were spent without a slot of this ledger."""
         await self._courier.ask({"verb": "record", "number": number})
 
-    async def projected(self, position: int) -> Refusal:
+    async def projected(self, position: int) -> NoSlot:
         """Say how long a request with `position` others before it waits at least."""
         operation = {"verb": "projected", "position": position}
         return self._refusal(*await self._courier.ask(operation))
@@ -285,14 +285,14 @@ class RedisLedger:
         await self._listener.aclose()
         await self._courier.aclose()
 
-    def _refusal(self, now: float, answer: list[Any]) -> Refusal:
+    def _refusal(self, now: float, answer: list[Any]) -> NoSlot:
         at, index, burst = float(answer[1]), int(answer[2]), int(answer[3])
         limit = None
         if index > len(self._plan.limits):
             limit = RateLimit(burst, per=burst * self._plan.rate.interval)
         elif index:
             limit = self._plan.limits[index - 1]
-        return Refusal(max(0.0, at - now), limit)
+        return NoSlot(max(0.0, at - now), limit)
 
     def _hear(self, message: bytes) -> None:
         """Take note of a pause that somebody's refusal has begun a moment ago."""

@@ -1,7 +1,7 @@
 """Carries a ledger's operations to the store, several in one call.
 
 An operation is a verb of `reserve.lua` and its arguments. Whoever asks for one waits for its
-answer only: the courier delivers it even if that wait is cancelled. Operations are done in the
+answer only: the courier delivers it even if that wait is cancelled. ClientCore are done in the
 order in which they were asked for. What nobody waits for and nothing depends on waits a moment for
 something to travel with.
 
@@ -31,9 +31,9 @@ _MOMENT: Final = 0.002
 _EARLY: Final = 0.02
 """By which part of its time an operation may be given up too early."""
 _MOST_AT_ONCE: Final = 64
-"""Operations in one call: the script must not block the server for long."""
+"""ClientCore in one call: the script must not block the server for long."""
 _MOST_UNDELIVERED: Final = 1024
-"""Operations kept for when the store is back; beyond that, slots come back with their lease."""
+"""ClientCore kept for when the store is back; beyond that, slots come back with their lease."""
 _ALWAYS_DELIVERED: Final = frozenset({"commit", "give_back", "leave", "revoke"})
 _FREEING: Final = frozenset({"give_back", "leave", "revoke"})
 

@@ -35,8 +35,8 @@ from llamagen_async.ratelimit.ledger import (
     ANSWERED,
     Grant,
     LimitsSnapshot,
+    NoSlot,
     Outcome,
-    Refusal,
     StoreError,
     apply_many,
     fits,
@@ -45,7 +45,7 @@ from llamagen_async.ratelimit.ledger import (
 )
 from llamagen_async.ratelimit.sqlite.executor import SQLiteWorker, Work
 from llamagen_async.ratelimit.sqlite.store import NotAtOnceError, Operation, SQLiteStore
-from llamagen_async.ratelimit.window_log import Account
+from llamagen_async.ratelimit.window_log import WindowLog
 
 __all__ = ["SQLiteLedger"]
 
@@ -120,14 +120,14 @@ class SQLiteLedger:
         """Count the windows of another plan from now on, with what was spent so far."""
         self._plan = plan
 
-    async def reserve(self, ticket: str) -> Grant | Refusal:
+    async def reserve(self, ticket: str) -> Grant | NoSlot:
         """Hold a slot if one is free, else keep a place in the line for `ticket`.
 
         If this is cancelled, or fails, neither the slot nor the place is kept.
         """
         return (await self.reserve_many(ticket, 1))[0]
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant | Refusal]:
+    async def reserve_many(self, ticket: str, number: int) -> list[Grant | NoSlot]:
         """Do the same for `number` who share a ticket, in one transaction.
 
         If this is cancelled, or fails, neither slots nor the place are kept.
@@ -164,7 +164,7 @@ class SQLiteLedger:
     def return_unused(self, grants: Sequence[Grant]) -> None:
         """Free slots without waiting for the file; what fails is logged."""
 
-        def free(account: Account, _plan: Plan, _now: float) -> None:
+        def free(account: WindowLog, _plan: Plan, _now: float) -> None:
             for grant in grants:
                 account.give_back(grant.slot)
 
@@ -174,12 +174,12 @@ class SQLiteLedger:
         """Count requests that were spent without a slot of this ledger."""
         await self._run(lambda account, _, now: account.spend_unasked(number, now))
 
-    async def projected(self, position: int) -> Refusal:
+    async def projected(self, position: int) -> NoSlot:
         """Say how long a request with `position` others before it waits at least."""
 
-        def look(account: Account, _plan: Plan, now: float) -> Refusal:
+        def look(account: WindowLog, _plan: Plan, now: float) -> NoSlot:
             wait = account.projected(now, position)
-            return Refusal(max(0.0, wait.ask_at - now), wait.limit)
+            return NoSlot(max(0.0, wait.ask_at - now), wait.limit)
 
         return await self._run(look, write=False)
 
@@ -302,10 +302,10 @@ class SQLiteLedger:
             work = self._transaction(_nothing, write=True, notify=False)
             self._hand_over(work).add_done_callback(_report)
 
-    def _undo(self, ticket: str, job: Future[list[Grant | Refusal]]) -> None:
+    def _undo(self, ticket: str, job: Future[list[Grant | NoSlot]]) -> None:
         """Give back what `job` gets, or already got."""
 
-        def undo(account: Account, _plan: Plan, _now: float) -> None:
+        def undo(account: WindowLog, _plan: Plan, _now: float) -> None:
             for answer in job.result() if job.exception() is None else ():
                 if isinstance(answer, Grant):
                     account.give_back(answer.slot)
@@ -327,7 +327,7 @@ class SQLiteLedger:
             with self._guard:
                 answered, self._answered = self._answered, []
 
-            def together(account: Account, plan: Plan, now: float) -> _T:
+            def together(account: WindowLog, plan: Plan, now: float) -> _T:
                 for grant in answered:
                     settle(account, plan, grant, ANSWERED, now)
                 return operation(account, plan, now)
@@ -372,7 +372,7 @@ def _give_up(undo: Callable[[Future[_T]], None] | None, job: Future[_T]) -> None
         undo(job)
 
 
-def _nothing(_account: Account, _plan: Plan, _now: float) -> None:
+def _nothing(_account: WindowLog, _plan: Plan, _now: float) -> None:
     """Change nothing: what was answered is written all the same."""
 
 

@@ -16,7 +16,7 @@ import attrs
 
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.sqlite.machine_clock import Anchor, Reading
-from llamagen_async.ratelimit.window_log import Account
+from llamagen_async.ratelimit.window_log import WindowLog
 
 __all__ = ["DAMAGED", "Row"]
 
@@ -30,7 +30,7 @@ _encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).e
 class Row:
     """An account as it is in its row, and what else the row holds."""
 
-    account: Account
+    account: WindowLog
     plan: Plan
     text: str = ""
     """What was read, or written."""
@@ -45,7 +45,7 @@ class Row:
     """The same as text; empty if it was read and not written yet."""
 
     @classmethod
-    def new(cls, account: Account, plan: Plan) -> Self:
+    def new(cls, account: WindowLog, plan: Plan) -> Self:
         """Return a row that is not in the file yet."""
         horizon = max(limit.per for limit in plan.limits)
         return cls(account, plan, horizon=horizon, most=max(limit.limit for limit in plan.limits))
@@ -59,7 +59,7 @@ class Row:
         """
         state = json.loads(text)
         clock = _check(state)
-        row = cls.new(Account.load(plan, state, lease=lease, ahead=ahead, grace=grace), plan)
+        row = cls.new(WindowLog.load(plan, state, lease=lease, ahead=ahead, grace=grace), plan)
         row.text = text
         row.anchor = Anchor(clock[0], Reading(*clock[1:])) if clock else None
         row.horizon = max(row.horizon, state["horizon"])

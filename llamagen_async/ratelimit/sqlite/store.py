@@ -22,12 +22,12 @@ from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.ledger import LONGEST_NOTE, StoreError
 from llamagen_async.ratelimit.sqlite.machine_clock import advance, read_machine_clock
 from llamagen_async.ratelimit.sqlite.row import DAMAGED, Row
-from llamagen_async.ratelimit.window_log import Account
+from llamagen_async.ratelimit.window_log import WindowLog
 
 __all__ = ["NotAtOnceError", "Operation", "SQLiteStore"]
 
 _T = TypeVar("_T")
-Operation = Callable[[Account, Plan, float], _T]
+Operation = Callable[[WindowLog, Plan, float], _T]
 """What is done to an account of a plan at a time."""
 
 _APPLICATION_ID: Final = 0x6C6C6771
@@ -89,7 +89,7 @@ class NotAtOnceError(Exception):
 class SQLiteStore:
     """One row of the file, which is opened when it is needed, and again after a failure.
 
-    Operations raise `StoreError`, or `NotAtOnceError` if they were not given a deadline.
+    ClientCore raise `StoreError`, or `NotAtOnceError` if they were not given a deadline.
     """
 
     def __init__(
@@ -305,7 +305,7 @@ class SQLiteStore:
             "grace": max(_GRACE, _REAL_GRACE * self._speed),
         }
         if text is None:
-            return Row.new(Account(plan, **durations), plan)
+            return Row.new(WindowLog(plan, **durations), plan)
         try:
             return Row.read(text, plan, **durations)
         except DAMAGED as error:
