@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
 from hypothesis import settings
 
+from llamagen_async.simulation import VirtualTimeLoop
 from tests.support.redis_server import (
     account_name,
     certificate,
@@ -17,3 +22,12 @@ __all__ = ["account_name", "certificate", "fake_clock", "own_redis_server", "red
 # How long an example takes depends on what else the machine does.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run the coroutines of tests marked `virtual_time` in a loop whose clock jumps."""
+    if item.get_closest_marker("virtual_time"):
+        return {"virtual": VirtualTimeLoop}
+    return {"real": asyncio.new_event_loop}
