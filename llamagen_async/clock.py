@@ -1,4 +1,4 @@
-"""Time as the server's clock runs: one place that knows `speed`.
+"""Time as the server's clock runs: the one place that knows `speed`.
 
 Every duration inside this package is in seconds of the server's clock. Against the real API
 that is real time; against a sandbox that runs 60 times faster, 60 of them pass in one real
@@ -9,49 +9,74 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 
 import attrs
 
-from llamagen_async.validation import positive_number
+from llamagen_async.validation import InvalidRequestError
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "seconds"]
 
 
-def _positive(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
-    positive_number(attribute.name, value)
+def seconds(name: str, value: object, *, at_most: float | None = None) -> float:
+    """Return `value` if it is a finite number of seconds greater than 0.
+
+    Args:
+        name: The argument's name, for the error.
+        value: What was given.
+        at_most: The most seconds allowed, if there is such a bound.
+
+    Raises:
+        InvalidRequestError: `value` is not such a number, or is more than `at_most`.
+    """
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 < value <= (sys.float_info.max if at_most is None else at_most)
+    ):
+        bound = "" if at_most is None else f", up to {at_most:g}"
+        raise InvalidRequestError(name, value, f"a number of seconds greater than 0{bound}")
+    return float(value)
+
+
+def _speed(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
+    try:
+        seconds(attribute.name, value)
+    except InvalidRequestError:
+        raise InvalidRequestError(attribute.name, value, "a number greater than 0") from None
 
 
 @attrs.frozen
 class Clock:
-    """The running event loop's clock, `speed` times faster."""
+    """A clock that runs `speed` times as fast as the running event loop's."""
 
-    speed: float = attrs.field(default=1.0, validator=_positive)
-    """Seconds of the server's clock in one second of the event loop's."""
+    speed: float = attrs.field(default=1.0, validator=_speed)
+    """Seconds of the server's clock in one second of the event loop's clock."""
 
     def now(self) -> float:
-        """Return the seconds on the server's scale; the origin means nothing."""
+        """Return the time in seconds of the server's clock; only differences mean anything."""
         return asyncio.get_running_loop().time() * self.speed
 
     def real(self, seconds: float) -> float:
-        """Return how many seconds of the event loop `seconds` of the server are."""
+        """Return the seconds of the event loop that `seconds` of the server take."""
         return seconds / self.speed
 
     async def sleep(self, seconds: float) -> None:
-        """Return when that many seconds have passed, never a moment before."""
+        """Return once `seconds` have passed on the server's clock, never earlier."""
         until = self.now() + seconds
         # A loop may run a timer early by as much as its clock's resolution.
         while (left := until - self.now()) > 0:  # noqa: ASYNC110  # there is no event
             await asyncio.sleep(self.real(left))
 
     async def wait(self, event: asyncio.Event, seconds: float) -> None:
-        """Return when `event` is set or `seconds` (which may be infinite) have passed."""
+        """Return once `event` is set or `seconds` (which may be infinite) have passed."""
         if event.is_set():
             return
         if math.isinf(seconds):
             await event.wait()
             return
         try:
-            async with asyncio.timeout(self.real(seconds)):
+            async with asyncio.timeout(seconds / self.speed):
                 await event.wait()
         except TimeoutError:
             pass

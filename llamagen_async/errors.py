@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one tree.
+"""All errors of this package, as one tree.
 
 ```
 LlamaGenError
@@ -15,7 +15,7 @@ LlamaGenError
 ├── APIConnectionError                        no answer
 │   └── APITimeoutError
 ├── QuotaExhaustedError                       refused before waiting: nothing was sent
-├── QuotaStoreError                           the store of spent requests is away: nothing was sent
+├── QuotaStoreError                           the store of spent slots is away: nothing was sent
 ├── JournalError                              a batch's journal can't be used
 ├── SubmissionUncertainError                  sent, and nobody knows whether it was accepted
 ├── GenerationFailedError                     the generation ended without a comic
@@ -66,14 +66,14 @@ __all__ = [
 
 @attrs.define(auto_exc=True, slots=False, eq=False)
 class APIError(LlamaGenError):
-    """The server answered with something other than success."""
+    """The server answered, and not with success."""
 
     status: int
     """The HTTP status."""
     code: str | None
     """The vendor's word for the error, when the body has one."""
     message: str
-    """What the server says, or what is wrong with its answer."""
+    """The server's own words, or what is wrong with its answer."""
     body: object = None
     """The decoded body, or the beginning of its text when it is not JSON."""
 
@@ -83,7 +83,7 @@ class APIError(LlamaGenError):
 
 
 class BadRequestError(APIError):
-    """400 or 422: the server does not accept the request's content. Change it."""
+    """400 or 422: the server does not accept the request's content. Change the request."""
 
 
 class AuthenticationError(APIError):
@@ -91,7 +91,7 @@ class AuthenticationError(APIError):
 
 
 class InsufficientCreditsError(APIError):
-    """402, or a 429 whose body speaks of credits: waiting does not help, credits do."""
+    """402, or a 429 whose body says that credits are lacking: waiting does not help."""
 
 
 class PermissionDeniedError(APIError):
@@ -107,7 +107,7 @@ class RateLimitError(APIError):
     """429: the server counts more requests than the limiter does."""
 
     retry_after: float | None = None
-    """Seconds that the server asks to wait, when it says so."""
+    """Seconds that the server asks to wait; `None` if it does not say."""
 
 
 class ServerError(APIError):
@@ -120,10 +120,10 @@ class InvalidResponseError(APIError):
 
 @attrs.define(auto_exc=True, slots=False, eq=False)
 class APIConnectionError(LlamaGenError):
-    """No answer came. Whether the request arrived is what `request_sent` tells."""
+    """No answer came. `request_sent` tells whether the request may have arrived."""
 
     message: str
-    """What went wrong, with the host and without the key."""
+    """The failure in words, with the host and without the key."""
     request_sent: bool = True
     """`False` only if no connection was made, so that the request provably did not arrive."""
 
@@ -144,15 +144,15 @@ class QuotaExhaustedError(LlamaGenError):
     wait: float
     """Seconds until a slot is free for this request."""
     resets_at: datetime
-    """When that is, in UTC."""
+    """The time at which a slot is free for this request, in UTC."""
     id: str | None = None
-    """The generation that was waited for, if it was one: it was accepted and goes on."""
+    """The id of the generation that was waited for, if there was one; it goes on."""
 
     def __str__(self) -> str:
         when = self.resets_at.strftime("%Y-%m-%d %H:%M:%S UTC")
         if self.id is not None:
             return (
-                f"the limit of {self.limit} is used up, so generation {self.id} can't be looked at "
+                f"the limit of {self.limit} is used up, so generation {self.id} can't be checked "
                 f"before {when} (in {self.wait:.0f} s); it was accepted and goes on: call "
                 f"wait_for_completion({self.id!r}) then"
             )
@@ -164,7 +164,7 @@ class QuotaExhaustedError(LlamaGenError):
 
 
 class QuotaStoreError(LlamaGenError):
-    """The store of spent requests is away, so that the limits can't be kept: nothing was sent."""
+    """The store of spent slots can't be reached, so the limits can't be kept: nothing was sent."""
 
 
 class JournalError(LlamaGenError):
@@ -175,13 +175,13 @@ class JournalError(LlamaGenError):
 class SubmissionUncertainError(LlamaGenError):
     """A billed request went out and its answer was lost: it may have been accepted and charged.
 
-    It is not sent again, because the API has no way to look a lost one up.
+    The request is not sent again, because the API offers no way to find out.
     """
 
     request: ComicRequest | None
-    """What was submitted."""
+    """The request that was submitted, if it is a comic's."""
     reason: str
-    """How the answer was lost."""
+    """The way in which the answer was lost."""
 
     def __str__(self) -> str:
         return (
@@ -211,7 +211,7 @@ class WaitTimeoutError(LlamaGenError):
     id: str
     """The generation's id."""
     waited: float
-    """How many seconds were allowed."""
+    """Seconds that were allowed."""
 
     def __str__(self) -> str:
         return (
@@ -225,4 +225,4 @@ class ClientClosedError(LlamaGenError):
 
 
 class WebhookSignatureError(LlamaGenError):
-    """The event's signature or timestamp does not hold: do not trust its content."""
+    """The event's signature or timestamp is wrong: do not trust its content."""

@@ -1,21 +1,23 @@
-"""What comes back from the API, as frozen attrs classes that are read with tolerance.
+"""Answers of the API, as frozen attrs classes that are read with tolerance.
 
 Every field but `id` and `status` may be missing, new ones appear, and two dialects of status
-words are spoken (the documented one and production's). Nothing of that is an error; the whole
-answer always stays in `raw`. No I/O.
+words are in use (the documented one and production's). None of that is an error; the whole answer
+always stays in `raw`. No I/O.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, TypeVar, cast
 
 import attrs
 
@@ -34,10 +36,14 @@ __all__ = [
 ]
 
 _logger = logging.getLogger(__name__)
+_D = TypeVar("_D")
 
 
 class GenerationStatus(enum.StrEnum):
-    """Where a generation stands."""
+    """How far a generation has come."""
+
+    is_final: bool
+    """Whether the generation will never change again."""
 
     PENDING = "PENDING"
     """Accepted and waiting for its turn."""
@@ -50,10 +56,8 @@ class GenerationStatus(enum.StrEnum):
     CANCELLED = "CANCELLED"
     """Stopped; final."""
 
-    @property
-    def is_final(self) -> bool:
-        """Whether it will never change again."""
-        return self in _FINAL
+    def __init__(self, word: str) -> None:
+        self.is_final = word in ("SUCCEEDED", "FAILED", "CANCELLED")
 
     @classmethod
     def parse(cls, word: object) -> GenerationStatus:
@@ -73,9 +77,6 @@ class GenerationStatus(enum.StrEnum):
         return status
 
 
-_FINAL: Final = frozenset(
-    {GenerationStatus.SUCCEEDED, GenerationStatus.FAILED, GenerationStatus.CANCELLED}
-)
 _WORDS: Final[dict[str, GenerationStatus]] = {
     **{status.value: status for status in GenerationStatus},
     "LOADING": GenerationStatus.PROCESSING,
@@ -91,11 +92,11 @@ class Panel:
     """One panel of a page."""
 
     panel: int
-    """Its number on the page, as the server counts."""
+    """The panel's number on its page, as the server counts."""
     asset_url: str | None = None
-    """Where its picture is."""
+    """URL of the panel's picture."""
     caption: str | None = None
-    """The text that goes with it."""
+    """Text that goes with the picture."""
     raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
     """The panel as the server sent it."""
 
@@ -116,9 +117,9 @@ class Page:
     """One page of a comic."""
 
     page: int
-    """Its number, as the server counts."""
+    """The page's number, as the server counts."""
     panels: tuple[Panel, ...] = ()
-    """Its panels in reading order."""
+    """Panels of the page in reading order."""
     raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
     """The page as the server sent it."""
 
@@ -126,22 +127,25 @@ class Page:
     def parse(cls, value: object, position: int) -> Self:
         """Read a page; `position` is its number when the server gives none."""
         raw = _mapping(value)
-        panels = tuple(Panel.parse(panel, n) for n, panel in enumerate(_list(raw.get("panels"))))
-        return cls(page=_integer(raw.get("page"), position), panels=panels, raw=raw)
+        return cls(
+            page=_integer(raw.get("page"), position),
+            panels=tuple(map(Panel.parse, _list(raw.get("panels")), count())),
+            raw=raw,
+        )
 
 
 @attrs.frozen
 class GenerationUsage:
-    """What one generation was charged."""
+    """Charge for one generation."""
 
     amount: float | None = None
-    """How much, in `unit`."""
+    """The charge, in `unit`."""
     unit: str | None = None
-    """What `amount` counts, such as credits."""
+    """Unit of `amount`, such as credits."""
     total_comics: int | None = None
-    """How many comics were counted."""
+    """Number of comics that were charged."""
     redraw_panels: int | None = None
-    """How many redrawn panels were counted."""
+    """Number of redrawn panels that were charged."""
 
     @classmethod
     def parse(cls, value: object) -> Self | None:
@@ -152,39 +156,39 @@ class GenerationUsage:
         return cls(
             amount=_number(raw.get("amount")),
             unit=_text(raw.get("unit")),
-            total_comics=_optional_integer(raw.get("total_comics")),
-            redraw_panels=_optional_integer(raw.get("redraw_panels")),
+            total_comics=_integer(raw.get("total_comics"), None),
+            redraw_panels=_integer(raw.get("redraw_panels"), None),
         )
 
 
 @attrs.frozen(init=False, repr=False, eq=False)  # those that inherit have their own
 class _Generation:
-    """What a comic and an animation have in common."""
+    """Fields that a comic and an animation have in common."""
 
     id: str
-    """The server's name for it."""
+    """The id that the server gave the generation."""
     status: GenerationStatus
-    """Where it stands."""
+    """How far the generation has come."""
     output: str | None = None
-    """Where the result is, once it has succeeded."""
+    """URL of the result, once the generation has succeeded."""
     created_at: datetime | None = None
-    """When the server accepted it."""
+    """Time at which the server accepted the request."""
     raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, kw_only=True)
     """The whole answer."""
 
     @property
     def is_done(self) -> bool:
-        """Whether it has ended, well or not."""
+        """Whether the generation has ended, well or not."""
         return self.status.is_final
 
     @property
     def succeeded(self) -> bool:
-        """Whether it has ended well."""
+        """Whether the generation has ended well."""
         return self.status is GenerationStatus.SUCCEEDED
 
     @property
     def failure_reason(self) -> str | None:
-        """What the server says about a failure, if it says anything."""
+        """The server's reason for a failure, if it gives one."""
         for name in ("failureReason", "failure_reason", "error", "message", "msg", "detail"):
             value = self.raw.get(name)
             if isinstance(value, Mapping):
@@ -201,9 +205,9 @@ class ComicGeneration(_Generation):
     prompt: str | None = attrs.field(default=None, kw_only=True)
     """The story, if the server repeats it."""
     pages: tuple[Page, ...] = attrs.field(default=(), kw_only=True)
-    """Its pages, once it has succeeded."""
+    """Pages of the comic, once it has succeeded."""
     usage: GenerationUsage | None = attrs.field(default=None, kw_only=True)
-    """What it was charged, if the server says so."""
+    """Charge for the comic, if the server says so."""
 
     @classmethod
     def parse(cls, value: object) -> Self:
@@ -213,21 +217,21 @@ class ComicGeneration(_Generation):
             ValueError: There is no id in it.
         """
         raw = _mapping(value)
-        pages = _list(raw.get("comics")) or _old_pages(raw.get("comicData"))
+        pages = _list(raw.get("comics"))
+        if not pages and "comicData" in raw:
+            pages = _old_pages(raw["comicData"])
+        usage = raw.get("usage")
         return cls(
-            id=_id(raw),
-            status=GenerationStatus.parse(raw.get("status")),
-            output=_text(raw.get("output")),
-            created_at=_instant(raw.get("createdAt")),
+            *_common_fields(raw),
             prompt=_text(raw.get("prompt")),
-            pages=tuple(Page.parse(page, n) for n, page in enumerate(pages)),
-            usage=GenerationUsage.parse(raw.get("usage")),
+            pages=tuple(map(Page.parse, pages, count())),
+            usage=GenerationUsage.parse(usage) if usage else None,
             raw=raw,
         )
 
     @property
     def asset_urls(self) -> tuple[str, ...]:
-        """All pictures: each panel's in reading order, then `output` if it is another one."""
+        """URLs of all pictures: the panels' in reading order, then `output` if it is another."""
         urls = [panel.asset_url for page in self.pages for panel in page.panels]
         return tuple(dict.fromkeys(url for url in (*urls, self.output) if url))
 
@@ -237,7 +241,7 @@ class Animation(_Generation):
     """An animation, at any time of its life."""
 
     video_url: str | None = attrs.field(default=None, kw_only=True)
-    """Where the video is, once it has succeeded."""
+    """URL of the video, once the animation has succeeded."""
 
     @classmethod
     def parse(cls, value: object) -> Self:
@@ -247,15 +251,8 @@ class Animation(_Generation):
             ValueError: There is no id in it.
         """
         raw = _mapping(value)
-        output = _text(raw.get("output"))
-        return cls(
-            id=_id(raw),
-            status=GenerationStatus.parse(raw.get("status")),
-            output=output,
-            created_at=_instant(raw.get("createdAt")),
-            video_url=_text(raw.get("videoUrl")) or output,
-            raw=raw,
-        )
+        video_url = _text(raw.get("videoUrl")) or _text(raw.get("output"))
+        return cls(*_common_fields(raw), video_url=video_url, raw=raw)
 
     @property
     def asset_urls(self) -> tuple[str, ...]:
@@ -265,7 +262,7 @@ class Animation(_Generation):
 
 @attrs.frozen
 class Usage:
-    """What the key has used, as the server counts. Any field may be missing."""
+    """Use of a key, as the server counts. Any field may be missing."""
 
     api_usage_count: int | None = None
     """Requests used."""
@@ -284,8 +281,8 @@ class Usage:
         raw = _mapping(value)
         paid = raw.get("isPaidPlan")
         return cls(
-            api_usage_count=_optional_integer(raw.get("apiUsageCount")),
-            api_max_usage=_optional_integer(raw.get("apiMaxUsage")),
+            api_usage_count=_integer(raw.get("apiUsageCount"), None),
+            api_max_usage=_integer(raw.get("apiMaxUsage"), None),
             credits=_number(raw.get("credits")),
             is_paid_plan=paid if isinstance(paid, bool) else None,
             raw=raw,
@@ -293,10 +290,10 @@ class Usage:
 
 
 class BatchState(enum.StrEnum):
-    """Where one story of a batch stands."""
+    """State of one story of a batch."""
 
     QUEUED = "queued"
-    """Not sent: nothing was spent on it. The next run with the same journal sends it."""
+    """Not sent, and nothing was spent. The next run with the same journal sends the story."""
     SENDING = "sending"
     """On its way."""
     RUNNING = "running"
@@ -304,30 +301,30 @@ class BatchState(enum.StrEnum):
     SUCCEEDED = "succeeded"
     """Done."""
     FAILED = "failed"
-    """Ended without a comic, for good: the server drew none, or does not accept the request."""
+    """Ended without a comic: the server drew none, or does not accept the request."""
     UNCERTAIN = "uncertain"
     """Sent, and the answer was lost: it may have been accepted. Not sent again."""
 
 
 @attrs.frozen
 class BatchItem:
-    """One story of a batch, when nothing more will happen to it in this run."""
+    """One story of a batch, once nothing more will happen to it in this run."""
 
     index: int
-    """Its place in the input, from 0."""
+    """Position of the story in the input, from 0."""
     request: ComicRequest | None
-    """What was asked for; `None` if the input itself is not a valid request."""
+    """The parsed request; `None` if the input is not a valid one."""
     state: BatchState
-    """How it ended; `QUEUED` if it was not sent at all."""
+    """State at the end; `QUEUED` if nothing was sent."""
     generation: ComicGeneration | None = None
-    """The comic, as far as it came."""
+    """The comic, as the server last described it."""
     error: Exception | None = None
-    """Why it did not succeed."""
+    """The reason for not having succeeded."""
     files: tuple[Path, ...] = ()
-    """The pictures on disk, if they were asked for."""
+    """Pictures on disk, if `out` was given."""
     key: str | None = None
-    """Its name in the journal: the user's own, or one made of its content; `None` if it is not in
-    there, because it is no valid request or nothing was sent any more."""
+    """Name of the story in the journal: the user's own, or one made of its content. `None` if the
+    journal does not hold the story: it is no valid request, or the run was stopped before."""
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -349,11 +346,21 @@ def _old_pages(value: object) -> list[object]:
     return _list(data.get("pages")) or ([data] if data.get("panels") else [])
 
 
-def _id(raw: Mapping[str, Any]) -> str:
-    value = raw.get("id")
-    if not isinstance(value, str | int) or isinstance(value, bool) or not str(value):
+def _common_fields(
+    raw: Mapping[str, Any],
+) -> tuple[str, GenerationStatus, str | None, datetime | None]:
+    """Return what all generations have: id, status, output and time of acceptance."""
+    id_, created = raw.get("id"), raw.get("createdAt")
+    if not isinstance(id_, str | int) or isinstance(id_, bool) or not str(id_):
         raise ValueError("there is no id in it")
-    return str(value)
+    created_at = None
+    if isinstance(created, str):
+        with contextlib.suppress(ValueError):
+            created_at = datetime.fromisoformat(created)
+    if created_at is not None and created_at.tzinfo is None:
+        created_at = created_at.replace(tzinfo=UTC)
+    status = GenerationStatus.parse(raw.get("status"))
+    return str(id_), status, _text(raw.get("output")), created_at
 
 
 def _text(value: object) -> str | None:
@@ -366,30 +373,8 @@ def _number(value: object) -> float | None:
     return value if isinstance(value, int) or math.isfinite(value) else None
 
 
-def _optional_integer(value: object) -> int | None:
-    if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,18}\s*", value):
-        return int(value)
+def _integer(value: object, default: _D) -> int | _D:
+    if isinstance(value, str):
+        return int(value) if re.fullmatch(r"\s*[0-9]{1,18}\s*", value) else default
     number = _number(value)
-    return None if number is None else int(number)
-
-
-def _integer(value: object, default: int) -> int:
-    number = _optional_integer(value)
-    return default if number is None else number
-
-
-def _instant(value: object) -> datetime | None:
-    if not isinstance(value, str):
-        return None
-    try:
-        instant = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-
-
-def walk_panels(pages: tuple[Page, ...]) -> Iterator[tuple[Page, Panel]]:
-    """Yield every panel of `pages` in reading order, with its page."""
-    for page in pages:
-        for panel in page.panels:
-            yield page, panel
+    return default if number is None else int(number)

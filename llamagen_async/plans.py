@@ -16,7 +16,8 @@ from typing import ClassVar, Final
 
 import attrs
 
-from llamagen_async.validation import InvalidRequestError, positive_number, whole_number
+from llamagen_async.clock import seconds
+from llamagen_async.validation import InvalidRequestError, whole_number
 
 __all__ = ["DAY", "HOUR", "MINUTE", "Plan", "RateLimit", "RequestKind"]
 
@@ -31,36 +32,34 @@ DAY: Final = 86_400.0
 
 
 class RequestKind(enum.StrEnum):
-    """What a request does, as far as limits and safety are concerned."""
+    """Kind of an API request, on which limits and retries depend."""
+
+    is_billed: bool
+    """Whether sending it a second time would be paid for a second time."""
 
     CREATE = "create"
-    """Starts a generation. Billed, so never sent twice."""
+    """Start of a generation. Billed, so never sent twice."""
     CONTINUE = "continue"
-    """Extends a story. Billed, so never sent twice."""
+    """Extension of a story. Billed, so never sent twice."""
     UPDATE = "update"
-    """Redraws a panel. Billed, so never sent twice."""
+    """Redrawing of a panel. Billed, so never sent twice."""
     STATUS = "status"
-    """Reads one generation."""
+    """Status check of one generation."""
     USAGE = "usage"
-    """Reads what the key has used."""
+    """Question for what the key has used."""
     UPLOAD = "upload"
-    """Stores a reference file."""
+    """Upload of a reference file."""
 
-    @property
-    def is_billed(self) -> bool:
-        """Whether sending it a second time would be paid for a second time."""
-        return self in _BILLED
-
-
-_BILLED: Final = frozenset({RequestKind.CREATE, RequestKind.CONTINUE, RequestKind.UPDATE})
+    def __init__(self, name: str) -> None:
+        self.is_billed = name in ("create", "continue", "update")
 
 
 def _positive_int(_instance: object, attribute: attrs.Attribute[int], value: object) -> None:
     whole_number(attribute.name, value, at_least=1)
 
 
-def _positive_seconds(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
-    positive_number(attribute.name, value, unit=" of seconds")
+def _seconds(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
+    seconds(attribute.name, value)
 
 
 @attrs.frozen
@@ -73,18 +72,18 @@ class RateLimit:
     """
 
     limit: int = attrs.field(validator=_positive_int)
-    """How many requests fit into one window."""
-    per: float = attrs.field(validator=_positive_seconds)
+    """Number of requests that fit into one window."""
+    per: float = attrs.field(validator=_seconds)
     """The length of the window in seconds."""
     aligned: bool = attrs.field(default=False, kw_only=True)
-    """Whether the server's windows begin at multiples of `per` of unix time, as a day that
-    begins at midnight UTC. Slots then come back at the next beginning. Only for what is known to
-    be so: the client's clock has to agree with the server's."""
+    """Whether the server's windows begin at multiples of `per` of unix time, such as days that
+    begin at midnight UTC. All slots are then free again when the next window begins. Set it only
+    where that is known, and where the client's clock agrees with the server's."""
+    interval: float = attrs.field(init=False, eq=False, repr=False)
+    """Seconds between requests if they were evenly spaced."""
 
-    @property
-    def interval(self) -> float:
-        """Seconds between requests if they were evenly spaced."""
-        return self.per / self.limit
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "interval", self.per / self.limit)
 
     def __str__(self) -> str:
         names = {1.0: "second", MINUTE: "minute", HOUR: "hour", DAY: "day"}
@@ -113,7 +112,7 @@ def _kinds(value: Iterable[RequestKind | str]) -> frozenset[RequestKind]:
 
 @attrs.frozen
 class Plan:
-    """A name and the limits that a key has.
+    """Limits of a key, under a name.
 
     Example:
         `Plan("studio", limits=(RateLimit(60, per=60),), metered={"create", "continue"})`
@@ -128,17 +127,27 @@ class Plan:
     """10 requests a minute (vendor's documentation)."""
 
     name: str
-    """What logs and tables call it."""
+    """The name in logs and tables."""
     limits: tuple[RateLimit, ...] = attrs.field(kw_only=True, converter=_limits)
-    """The windows, all of which a request must fit."""
+    """Windows, all of which a request must fit into."""
     metered: frozenset[RequestKind] = attrs.field(
         kw_only=True, default=frozenset(RequestKind), converter=_kinds
     )
-    """The kinds of request that count; the others are sent without asking."""
+    """Kinds of request that count against the limits; the others need no slot."""
     burst: int | None = attrs.field(
         kw_only=True, default=None, validator=attrs.validators.optional(_positive_int)
     )
-    """How many requests may leave back to back; `None` is as many as the tightest window holds."""
+    """Number of requests that may leave back to back; `None` is as many as the tightest window
+    holds."""
+    quotas: tuple[RateLimit, ...] = attrs.field(init=False, eq=False, repr=False)
+    """Windows of an hour and more: so long that their slots have to be budgeted."""
+    rate: RateLimit = attrs.field(init=False, eq=False, repr=False)
+    """The shortest window, which bounds the rate of the near future."""
+
+    def __attrs_post_init__(self) -> None:
+        long = tuple(limit for limit in self.limits if limit.per >= HOUR)
+        object.__setattr__(self, "quotas", long)
+        object.__setattr__(self, "rate", min(self.limits, key=lambda limit: limit.per))
 
     @staticmethod
     def parse(value: Plan | str) -> Plan:
@@ -154,20 +163,6 @@ class Plan:
         if plan is None:
             raise InvalidRequestError("plan", value, "'demo', 'paid' or a Plan")
         return plan
-
-    def meters(self, kind: RequestKind) -> bool:
-        """Whether a request of this kind counts."""
-        return kind in self.metered
-
-    @property
-    def quotas(self) -> tuple[RateLimit, ...]:
-        """The windows so long that their slots have to be budgeted: an hour and more."""
-        return tuple(limit for limit in self.limits if limit.per >= HOUR)
-
-    @property
-    def rate(self) -> RateLimit:
-        """The window that bounds the sustained rate of the near future: the shortest one."""
-        return min(self.limits, key=lambda limit: limit.per)
 
 
 Plan.DEMO = Plan("demo", limits=(RateLimit(4, per=MINUTE), RateLimit(15, per=DAY)))

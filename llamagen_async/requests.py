@@ -1,15 +1,15 @@
-"""What goes to the API: requests that are checked when they are made. No I/O.
+"""Requests for comics, checked when they are made. No I/O.
 
 A wrong value raises `InvalidRequestError` with the field's name, what was given and what is
-allowed, so that it costs neither a request nor a credit. The allowed values are those that the
+allowed, so a mistake costs neither a request nor a credit. The allowed values are those that the
 vendor's own clients know; `extra` passes on whatever a newer API understands.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Self, TypedDict, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Self, TypedDict, TypeVar, cast
 
 import attrs
 
@@ -31,40 +31,37 @@ SIZES: Final = (
 """The picture sizes that the vendor's clients offer, in pixels, width first."""
 
 _MAX_COUNT: Final = 20
+"""The most pages, and the most panels, that the vendor's clients offer."""
 _COUNT: Final = f"a whole number from 1 to {_MAX_COUNT}"
+_TEXT: Final = "text that is not empty"
 _URL: Final = "a URL that starts with https://, http:// or data:"
 _ATTACHMENT_TYPES: Final = ("image", "document", "video")
 
-
-_Mappings = Iterable[Mapping[str, Any]] | Mapping[str, Any] | None
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_COUNT
+_T = TypeVar("_T")
 
 
 def _count(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not _is_count(value):
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_COUNT:
         raise InvalidRequestError(attribute.name, value, _COUNT)
 
 
 def _text(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, str) or not value.strip():
-        raise InvalidRequestError(attribute.name, value, "text that is not empty")
+        raise InvalidRequestError(attribute.name, value, _TEXT)
 
 
 @attrs.frozen
 class Pagination:
-    """How many pages a comic has, and how many panels each page.
+    """Number of pages of a comic, and of panels on each page.
 
     Raises:
         InvalidRequestError: A number is not from 1 to 20.
     """
 
     total_pages: int = attrs.field(validator=_count)
-    """Pages of the comic, 1 to 20."""
+    """Number of pages, 1 to 20."""
     panels_per_page: int = attrs.field(validator=_count)
-    """Panels on each page, 1 to 20."""
+    """Number of panels on each page, 1 to 20."""
 
     @classmethod
     def parse(cls, value: Pagination | Mapping[str, Any]) -> Self:
@@ -73,8 +70,8 @@ class Pagination:
             return value
         if not isinstance(value, Mapping):
             raise InvalidRequestError("pagination", value, "a Pagination or a mapping")
-        fields = _snake_fields(cls, value, where="pagination.")
-        missing = [field.name for field in attrs.fields(cls) if field.name not in fields]
+        fields = _python_names(value, _PAGINATION_NAMES, where="pagination.")
+        missing = [name for name in _PAGINATION_NAMES.values() if name not in fields]
         if missing:
             raise InvalidRequestError(f"pagination.{missing[0]}", None, _COUNT)
         return cls(**fields)
@@ -84,70 +81,30 @@ class Pagination:
         return {"totalPages": self.total_pages, "panelsPerPage": self.panels_per_page}
 
 
-def _optional_pagination(value: Pagination | Mapping[str, Any] | None) -> Pagination | None:
-    return None if value is None else Pagination.parse(value)
+def _pagination(value: Pagination | Mapping[str, Any]) -> Pagination:
+    return Pagination.parse(value)
 
 
-def _images(value: Iterable[str] | None) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else _tuple("images", value, f"a list, each {_URL}")
+def _urls(value: Iterable[str] | None) -> tuple[str, ...]:
+    if isinstance(value, tuple):
+        return value
+    return (value,) if isinstance(value, str) else _items(value)
 
 
-def _comic_roles(value: _Mappings) -> tuple[Mapping[str, Any], ...]:
-    return _mappings("comic_roles", value)
+def _mappings(
+    value: Iterable[Mapping[str, Any]] | Mapping[str, Any] | None,
+) -> tuple[Mapping[str, Any], ...]:
+    if isinstance(value, tuple):
+        return value
+    return (cast("Mapping[str, Any]", value),) if isinstance(value, Mapping) else _items(value)
 
 
-def _comic_locations(value: _Mappings) -> tuple[Mapping[str, Any], ...]:
-    return _mappings("comic_locations", value)
-
-
-def _attachments(value: _Mappings) -> tuple[Mapping[str, Any], ...]:
-    return _mappings("attachments", value)
-
-
-def _mappings(field: str, value: _Mappings) -> tuple[Mapping[str, Any], ...]:
-    if isinstance(value, Mapping):
-        return (cast("Mapping[str, Any]", value),)
-    return _tuple(field, value, "a list of mappings")
-
-
-def _tuple(field: str, value: object, allowed: str) -> tuple[Any, ...]:
+def _items(value: Iterable[_T] | None) -> tuple[_T, ...]:
     if value is None:
         return ()
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
-        raise InvalidRequestError(field, value, allowed)
-    return tuple(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # checked next
-
-
-def _urls(_instance: object, attribute: attrs.Attribute[Any], value: Sequence[object]) -> None:
-    for position, url in enumerate(value):
-        _check_url(f"{attribute.name}[{position}]", url)
-
-
-def _check_url(field: str, url: object) -> None:
-    if not isinstance(url, str) or not url.startswith(("https://", "http://", "data:")):
-        raise InvalidRequestError(field, url, _URL)
-
-
-def _named(_instance: object, attribute: attrs.Attribute[Any], value: Sequence[object]) -> None:
-    for position, item in enumerate(value):
-        name = cast("Mapping[str, Any]", item).get("name") if isinstance(item, Mapping) else None
-        if not isinstance(name, str) or not name.strip():
-            raise InvalidRequestError(
-                f"{attribute.name}[{position}].name", name, "text that is not empty"
-            )
-
-
-def _attached(_instance: object, attribute: attrs.Attribute[Any], value: Sequence[object]) -> None:
-    for position, item in enumerate(value):
-        field = f"{attribute.name}[{position}]"
-        if not isinstance(item, Mapping):
-            raise InvalidRequestError(field, item, "a mapping with a url")
-        attachment = cast("Mapping[str, Any]", item)
-        _check_url(f"{field}.url", attachment.get("url"))
-        if attachment.get("type") not in (None, *_ATTACHMENT_TYPES):
-            raise InvalidRequestError(
-                f"{field}.type", attachment["type"], f"one of {', '.join(_ATTACHMENT_TYPES)}"
-            )
+        return cast("tuple[_T, ...]", value)  # as it is: the check that follows names the field
+    return tuple(value)
 
 
 def _size(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -171,10 +128,10 @@ class ComicRequest:
         InvalidRequestError: A value is not allowed. Nothing was sent.
     """
 
-    prompt: str | None = attrs.field(default=None, validator=_optional(_text))
+    prompt: str | None = None
     """The story. Required unless `prompt_url` is given."""
     prompt_url: str | None = attrs.field(default=None, kw_only=True)
-    """Where the story can be read, instead of `prompt`."""
+    """URL at which the story can be read, instead of `prompt`."""
     model: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_text))
     """The model's name; the server chooses by plan when it is not given."""
     preset: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_text))
@@ -182,9 +139,9 @@ class ComicRequest:
     size: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_size))
     """Picture size in pixels, one of `SIZES`."""
     fix_panel_num: int | None = attrs.field(default=None, kw_only=True, validator=_optional(_count))
-    """How many panels, 1 to 20. Not together with `pagination`."""
+    """Number of panels, 1 to 20. Not together with `pagination`."""
     pagination: Pagination | None = attrs.field(
-        default=None, kw_only=True, converter=_optional_pagination
+        default=None, kw_only=True, converter=attrs.converters.optional(_pagination)
     )
     """Pages and panels per page. Not together with `fix_panel_num`."""
     style: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_text))
@@ -195,52 +152,47 @@ class ComicRequest:
         default=None, kw_only=True, validator=_optional(_upscale)
     )
     """`True`, `"2K"` or `"4K"` for larger pictures."""
-    images: tuple[str, ...] = attrs.field(
-        default=(),
-        kw_only=True,
-        converter=_images,
-        validator=_urls,
-    )
+    images: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_urls)
     """URLs of reference images."""
     comic_roles: tuple[Mapping[str, Any], ...] = attrs.field(
-        default=(),
-        kw_only=True,
-        converter=_comic_roles,
-        validator=_named,
+        default=(), kw_only=True, converter=_mappings
     )
     """Characters: `name`, and optionally `image`, `age`, `gender`, `dress`, `description`."""
     comic_locations: tuple[Mapping[str, Any], ...] = attrs.field(
-        default=(),
-        kw_only=True,
-        converter=_comic_locations,
-        validator=_named,
+        default=(), kw_only=True, converter=_mappings
     )
     """Places: `name`, and optionally `image`, `description`."""
     attachments: tuple[Mapping[str, Any], ...] = attrs.field(
-        default=(),
-        kw_only=True,
-        converter=_attachments,
-        validator=_attached,
+        default=(), kw_only=True, converter=_mappings
     )
     """Files: `url`, and optionally `type` (image, document or video)."""
     extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True)
-    """Fields that this version does not know, in the API's own spelling; they win."""
+    """Fields that this version does not know, in the API's own spelling; they override others."""
 
     def __attrs_post_init__(self) -> None:
-        if self.prompt is None and self.prompt_url is None:
-            raise InvalidRequestError("prompt", None, "text that is not empty, or a prompt_url")
+        if self.prompt is None:
+            if self.prompt_url is None:
+                raise InvalidRequestError("prompt", None, f"{_TEXT}, or a prompt_url")
+        elif not isinstance(self.prompt, str) or not self.prompt.strip():
+            raise InvalidRequestError("prompt", self.prompt, _TEXT)
         if self.prompt_url is not None:
             _check_url("prompt_url", self.prompt_url)
         if self.fix_panel_num is not None and self.pagination is not None:
             raise InvalidRequestError(
                 "fix_panel_num", self.fix_panel_num, "nothing when pagination is given"
             )
+        collections = self.images, self.comic_roles, self.comic_locations, self.attachments
+        if (*collections, self.extra) != ((), (), (), (), {}):
+            self._check_collections()
+
+    def _check_collections(self) -> None:
+        _check_images(self.images)
+        _check_named("comic_roles", self.comic_roles)
+        _check_named("comic_locations", self.comic_locations)
+        _check_attachments(self.attachments)
         if not isinstance(self.extra, Mapping):
             raise InvalidRequestError("extra", self.extra, "a mapping of field names to values")
-        self._check_json()
-
-    def _check_json(self) -> None:
-        """Refuse now what could not be written when its turn has come."""
+        # The other fields hold only what JSON can hold.
         for name, value in self.to_payload().items():
             try:
                 json.dumps(value, allow_nan=False)
@@ -260,42 +212,74 @@ class ComicRequest:
             return value
         if isinstance(value, str):
             return cls(value)
-        if isinstance(value, Mapping):
-            return cls(**_snake_fields(cls, value))
-        raise InvalidRequestError("request", value, "a prompt, a mapping or a ComicRequest")
+        if not isinstance(value, Mapping):
+            raise InvalidRequestError("request", value, "a prompt, a mapping or a ComicRequest")
+        if not value.keys() <= _API_NAMES.keys():
+            value = _python_names(value, _PYTHON_NAMES)
+        return cls(**value)
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON body of the request; what was not given is not sent."""
         payload: dict[str, Any] = {}
-        for field in attrs.fields(type(self)):
-            value = getattr(self, field.name)
-            if field.name == "extra" or value is None or value == ():
+        for name, spelling in _API_NAMES.items():
+            value = getattr(self, name)
+            if name == "extra" or value is None or value == ():
                 continue
             if isinstance(value, Pagination):
                 value = value.to_payload()
             elif isinstance(value, tuple):
                 value = list(cast("tuple[object, ...]", value))
-            payload[_camel(field.name)] = value
+            payload[spelling] = value
         return {**payload, **self.extra}
 
 
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
+def _check_images(urls: object) -> None:
+    for position, url in enumerate(_checked_tuple("images", urls, f"a list, each {_URL}")):
+        _check_url(f"images[{position}]", url)
 
 
-def _snake_fields(
-    cls: type[attrs.AttrsInstance], given: Mapping[str, Any], *, where: str = ""
+def _check_url(field: str, url: object) -> None:
+    if not isinstance(url, str) or not url.startswith(("https://", "http://", "data:")):
+        raise InvalidRequestError(field, url, _URL)
+
+
+def _check_named(field: str, items: object) -> None:
+    for position, item in enumerate(_checked_tuple(field, items, "a list of mappings")):
+        name = cast("Mapping[str, Any]", item).get("name") if isinstance(item, Mapping) else None
+        if not isinstance(name, str) or not name.strip():
+            raise InvalidRequestError(f"{field}[{position}].name", name, _TEXT)
+
+
+def _check_attachments(items: object) -> None:
+    for position, item in enumerate(_checked_tuple("attachments", items, "a list of mappings")):
+        field = f"attachments[{position}]"
+        if not isinstance(item, Mapping):
+            raise InvalidRequestError(field, item, "a mapping with a url")
+        attachment = cast("Mapping[str, Any]", item)
+        _check_url(f"{field}.url", attachment.get("url"))
+        if attachment.get("type") not in (None, *_ATTACHMENT_TYPES):
+            raise InvalidRequestError(
+                f"{field}.type", attachment["type"], f"one of {', '.join(_ATTACHMENT_TYPES)}"
+            )
+
+
+def _checked_tuple(field: str, value: object, allowed: str) -> tuple[object, ...]:
+    if not isinstance(value, tuple):
+        raise InvalidRequestError(field, value, allowed)
+    return cast("tuple[object, ...]", value)
+
+
+def _python_names(
+    given: Mapping[str, Any], names: Mapping[str, str], *, where: str = ""
 ) -> dict[str, Any]:
-    names = {field.name for field in attrs.fields(cls)}
-    by_spelling = {**{_camel(name): name for name in names}, **{name: name for name in names}}
+    """Return what was given by the fields' names in Python; `names` knows both spellings."""
     fields: dict[str, Any] = {}
     for spelling, value in given.items():
-        name = by_spelling.get(spelling)
+        name = names.get(spelling)
         if name is None:
-            import difflib  # noqa: PLC0415  # only for who has mistyped a name
+            import difflib  # noqa: PLC0415  # needed only for a mistyped name
 
-            near = difflib.get_close_matches(str(spelling), by_spelling, n=1)
+            near = difflib.get_close_matches(str(spelling), names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InvalidRequestError(
                 f"{where}{spelling}" or "(no name)",
@@ -304,6 +288,28 @@ def _snake_fields(
             )
         fields[name] = value
     return fields
+
+
+def _spellings(cls: type[attrs.AttrsInstance]) -> dict[str, str]:
+    """Return the API's spelling of each field of `cls`, by its name in Python."""
+    spellings: dict[str, str] = {}
+    for field in attrs.fields(cls):
+        first, *rest = field.name.split("_")
+        spellings[field.name] = first + "".join(map(str.capitalize, rest))
+    return spellings
+
+
+def _both_spellings(spellings: Mapping[str, str]) -> dict[str, str]:
+    """Return each field's name in Python, by either spelling."""
+    return {api: name for name, api in spellings.items()} | {name: name for name in spellings}
+
+
+_API_NAMES: Final = _spellings(ComicRequest)
+"""The API's spelling of each field of a request, by its name in Python."""
+_PYTHON_NAMES: Final = _both_spellings(_API_NAMES)
+"""The name in Python of each field of a request, by either spelling."""
+_PAGINATION_NAMES: Final = _both_spellings(_spellings(Pagination))
+"""The name in Python of each field of a pagination, by either spelling."""
 
 
 class ComicFields(TypedDict, total=False):

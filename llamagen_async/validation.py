@@ -1,20 +1,19 @@
-"""Bad input costs nothing: the error that names it, and the checks that several rooms share.
+"""The error for an argument that is not allowed, and a check that several rooms share.
 
-The root of the error tree is here as well, because everything else stands above this file;
+The root of the error tree is here as well, because every other file may import this one;
 `llamagen_async.errors` draws the whole tree.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import attrs
 
-__all__ = ["InvalidRequestError", "LlamaGenError", "positive_number", "whole_number"]
+__all__ = ["InvalidRequestError", "LlamaGenError", "whole_number"]
 
 _SHOWN: Final = 80
-"""How many characters of a given value a message repeats."""
+"""Characters of a given value that a message repeats at most."""
 
 
 def _shown(value: object) -> str:
@@ -33,37 +32,12 @@ class InvalidRequestError(LlamaGenError, ValueError):
     field: str
     """The name of the argument."""
     value: object
-    """What was given."""
+    """The value that was given."""
     allowed: str
-    """What is allowed, in words."""
+    """Allowed values, in words."""
 
     def __str__(self) -> str:
         return f"{self.field}: got {_shown(self.value)}, allowed is {self.allowed}"
-
-
-def positive_number(
-    field: str, value: object, *, at_most: float = math.inf, unit: str = ""
-) -> float:
-    """Return `value` if it is a finite number greater than 0 and at most `at_most`.
-
-    Args:
-        field: What the error calls it.
-        value: What was given.
-        at_most: The largest allowed.
-        unit: What it counts, such as `" of seconds"`.
-
-    Raises:
-        InvalidRequestError: It is not.
-    """
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or not 0 < value <= at_most
-    ):
-        bound = "" if math.isinf(at_most) else f", up to {at_most:g}"
-        raise InvalidRequestError(field, value, f"a number{unit} greater than 0{bound}")
-    return float(value)
 
 
 def whole_number(field: str, value: object, *, at_least: int) -> int:

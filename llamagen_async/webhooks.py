@@ -1,7 +1,7 @@
-"""What a webhook event says of a generation. No I/O.
+"""Webhook events read as generations. No I/O.
 
-The vendor's documentation does not say what an event's `data` holds; the generation's id can be
-expected, and everything else is optional.
+The vendor's documentation does not say what an event's `data` holds: only the generation's id can
+be expected.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from llamagen_async.models import ComicGeneration
 __all__ = ["generation_of"]
 
 _STATUS: Final = {"completed": "SUCCEEDED", "failed": "FAILED"}
-"""What the last word of an event's type means, where `data` does not say it."""
+"""The status for the last word of an event's type, if `data` holds no status."""
 _IDS: Final = ("id", "generationId", "generation_id")
+"""The names under which `data` may hold the generation's id."""
 
 
 def generation_of(event: Mapping[str, Any]) -> tuple[ComicGeneration, bool]:
-    """Return the generation that an event tells of, and whether that is all there is to know.
+    """Return the generation in an event, and whether a status check would tell nothing more.
+
+    A failed generation is complete; a succeeded one is complete if the event names its pictures.
 
     Args:
         event: A verified event: `type`, and `data` with at least the generation's id.
 
     Raises:
-        InvalidRequestError: It is no event of a generation.
+        InvalidRequestError: The event is not about a generation.
     """
     given: object = event
     if not isinstance(given, Mapping):

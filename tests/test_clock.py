@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from llamagen_async.clock import Clock
+from llamagen_async.clock import Clock, seconds
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.simulation import run
 
@@ -22,13 +22,13 @@ def test_speed_is_a_number_greater_than_0(speed: Any) -> None:
 
 
 def test_a_clock_can_not_be_changed() -> None:
-    """All rooms agree on the speed for as long as they live."""
+    """The speed can't change while a client is open."""
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         Clock().speed = 2  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("speed", [1.0, 60, 0.5])
-def test_time_runs_as_fast_as_it_is_told(speed: float) -> None:
+def test_time_runs_at_the_given_speed(speed: float) -> None:
     """A real second is `speed` seconds of the server, and back."""
 
     async def main() -> None:
@@ -43,7 +43,7 @@ def test_time_runs_as_fast_as_it_is_told(speed: float) -> None:
 
 @pytest.mark.parametrize("speed", [1.0, 60.0])
 def test_a_wait_ends_with_its_time(speed: float) -> None:
-    """Nobody sets the event: the wait is over when its seconds are."""
+    """A wait whose event is never set is over after its seconds."""
 
     async def main() -> None:
         clock = Clock(speed)
@@ -68,7 +68,7 @@ def test_a_wait_ends_with_its_event(seconds: float) -> None:
 
 
 def test_an_event_that_is_set_is_not_waited_for() -> None:
-    """Such a wait does not even let others run."""
+    """A wait for an event that is set returns at once, without letting other tasks run."""
 
     async def main() -> None:
         event = asyncio.Event()
@@ -84,20 +84,20 @@ def test_an_event_that_is_set_is_not_waited_for() -> None:
 
 @pytest.mark.parametrize("speed", [1.0, 60.0, 0.3])
 def test_a_sleep_is_never_too_short(speed: float) -> None:
-    """A slot that is taken a moment early would be refused, so rounding is slept out, too."""
+    """A sleep is never cut short by rounding: a slot that is used too early would be refused."""
 
     async def main() -> None:
         clock = Clock(speed)
-        for seconds in (0.0, 1e-9, 0.1, 7.3, 86_400.0):
+        for length in (0.0, 1e-9, 0.1, 7.3, 86_400.0):
             before = clock.now()
-            await clock.sleep(seconds)
-            assert before + seconds <= clock.now() <= before + seconds + 1e-6
+            await clock.sleep(length)
+            assert before + length <= clock.now() <= before + length + 1e-6
 
     run(main())
 
 
 def test_a_wait_can_be_cancelled() -> None:
-    """A cancelled wait says so; it does not look like the time being up."""
+    """A cancelled wait raises CancelledError; it does not return as if its time were up."""
 
     async def main() -> None:
         task = asyncio.create_task(Clock().wait(asyncio.Event(), 30))
@@ -108,3 +108,19 @@ def test_a_wait_can_be_cancelled() -> None:
         assert Clock().now() == pytest.approx(1)
 
     run(main())
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "2", None, float("inf"), float("nan"), 10**400])
+def test_seconds_are_a_finite_number_greater_than_0(value: Any) -> None:
+    """Anything else is refused, with the argument's name and what is allowed."""
+    with pytest.raises(InvalidRequestError, match=r"^timeout: got .* number of seconds") as caught:
+        seconds("timeout", value)
+    assert caught.value.value is value
+
+
+def test_seconds_may_have_a_bound() -> None:
+    """A value up to the bound is returned as a float; a larger one is refused with the bound."""
+    assert seconds("timeout", 60, at_most=60) == 60.0
+    assert type(seconds("timeout", 60)) is float
+    with pytest.raises(InvalidRequestError, match=r"up to 60$"):
+        seconds("timeout", 60.5, at_most=60)

@@ -138,11 +138,11 @@ def test_a_failure_without_a_reason_is_still_a_sentence() -> None:
 
 
 def test_whether_a_request_was_sent_is_assumed() -> None:
-    """What is not known to have stayed here counts as sent: money hangs on it."""
+    """A request counts as sent unless it is known that it was not, because it may be charged."""
     assert APIConnectionError("x").request_sent
     assert APITimeoutError("x").request_sent
 
 
 def test_all_errors_are_at_the_top_level() -> None:
-    """Whoever catches one imports it from the package."""
+    """Each error can be imported from the package itself."""
     assert set(errors.__all__) <= set(llamagen_async.__all__)

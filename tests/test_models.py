@@ -22,7 +22,6 @@ from llamagen_async.models import (
     Page,
     Panel,
     Usage,
-    walk_panels,
 )
 
 WORDS = {
@@ -91,7 +90,7 @@ def no_warned_words(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("case", [str.upper, str.lower, str.title, lambda word: f"  {word}\n"])
 @pytest.mark.parametrize(("word", "status"), WORDS.items())
 def test_both_dialects_are_read_in_any_case(word: str, status: GenerationStatus, case: Any) -> None:
-    """A status word means the same whoever says it and however it is written."""
+    """A status word means the same in either dialect and however it is written."""
     assert GenerationStatus.parse(case(word)) is status
 
 
@@ -114,7 +113,7 @@ def test_a_missing_status_is_not_done_and_not_worth_a_warning(
 
 @pytest.mark.usefixtures("no_warned_words")
 def test_an_unknown_word_is_not_done_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """A word that nobody knows means "not done yet", and each such word warns once."""
+    """An unknown word means "not done yet", and each such word warns once."""
     with caplog.at_level(logging.WARNING):
         statuses = [GenerationStatus.parse(word) for word in ("Dreaming", "dreaming", "DREAMING")]
         assert GenerationStatus.parse("napping") is GenerationStatus.PROCESSING
@@ -157,7 +156,7 @@ def test_a_full_comic_is_read() -> None:
     assert comic.created_at == datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
     assert comic.prompt == "a story"
     assert [page.page for page in comic.pages] == [0, 1]
-    assert [panel.asset_url for _, panel in walk_panels(comic.pages)] == [
+    assert [panel.asset_url for page in comic.pages for panel in page.panels] == [
         "https://cdn/0.png",
         "https://cdn/1.png",
         "https://cdn/2.png",
@@ -217,7 +216,7 @@ def test_asset_urls_are_in_reading_order_and_each_once() -> None:
 
 
 def test_numbers_of_pages_and_panels_default_to_their_position() -> None:
-    """What the server does not number is numbered as it comes."""
+    """Pages and panels without a number are numbered as they come."""
     comic = ComicGeneration.parse(
         {"id": "x", "comics": [{}, {"panels": [{}, {"panel": "7"}, {"panel": None}]}]}
     )
@@ -241,7 +240,7 @@ def test_old_answers_hold_their_panels_in_comic_data(data: object, encode: Any) 
 
 @pytest.mark.parametrize("data", ["", "{", "[]", "null", 3, {"panels": []}, {"panels": {}}])
 def test_comic_data_that_is_no_comic_is_no_page(data: object) -> None:
-    """What can't be read from `comicData` leaves the comic without pages."""
+    """Unreadable `comicData` leaves the comic without pages."""
     assert ComicGeneration.parse({"id": "x", "comicData": data}).pages == ()
 
 
@@ -284,7 +283,9 @@ def test_the_time_of_acceptance_is_aware_or_unknown(text: object, instant: objec
         ({}, None),
     ],
 )
-def test_why_it_failed_is_found_in_any_spelling(answer: dict[str, Any], reason: object) -> None:
+def test_the_reason_of_a_failure_is_found_in_any_spelling(
+    answer: dict[str, Any], reason: object
+) -> None:
     """The reason of a failure is text, from the first field that holds some."""
     assert ComicGeneration.parse({"id": "x", "status": "failed", **answer}).failure_reason == reason
 
@@ -307,7 +308,7 @@ def test_an_animation_has_one_video(answer: dict[str, Any], url: str | None) -> 
 
 @pytest.mark.parametrize("value", [None, {}, [], 3, "x"])
 def test_no_usage_object_is_no_usage(value: object) -> None:
-    """A generation without a readable usage object was charged nobody knows what."""
+    """A generation without a readable usage object has an unknown charge."""
     assert GenerationUsage.parse(value) is None
 
 
@@ -362,7 +363,7 @@ def test_a_number_of_any_size_is_read() -> None:
 
 
 def test_comic_data_that_is_nested_too_deep_is_no_page() -> None:
-    """A JSON string deeper than Python reads does not crash whoever waits for the comic."""
+    """A JSON string deeper than Python reads does not crash the wait for the comic."""
     assert ComicGeneration.parse({"id": "x", "comicData": "[" * 100_000}).pages == ()
 
 

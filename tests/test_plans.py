@@ -66,9 +66,9 @@ def test_a_plan_of_ones_own() -> None:
     """One limit or several, kinds by name or as themselves."""
     plan = Plan("studio", limits=RateLimit(60, per=60), metered={"create", RequestKind.UPDATE})
     assert plan.limits == (RateLimit(60, per=60),)
-    assert plan.meters(RequestKind.CREATE)
-    assert plan.meters(RequestKind.UPDATE)
-    assert not plan.meters(RequestKind.STATUS)
+    assert RequestKind.CREATE in plan.metered
+    assert RequestKind.UPDATE in plan.metered
+    assert RequestKind.STATUS not in plan.metered
     assert plan.burst is None
 
 

@@ -1,4 +1,4 @@
-"""What is asked for is checked before it costs anything, and sent as it was asked for."""
+"""Requests are checked before they cost anything, and sent as they were given."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_one_item_need_not_be_a_list() -> None:
 
 
 def test_extra_wins_and_passes_anything_on() -> None:
-    """What a newer API understands is sent as it is, even over a known field."""
+    """Fields in `extra` are sent as they are, even in place of a known field."""
     request = ComicRequest("x", size="512x768", extra={"size": "4096x4096", "mood": {"dark": True}})
     assert request.to_payload() == {"prompt": "x", "size": "4096x4096", "mood": {"dark": True}}
 
@@ -189,7 +189,7 @@ def test_extra_wins_and_passes_anything_on() -> None:
         ("comicRole", "comicRoles"),
     ],
 )
-def test_a_misspelled_field_is_told_its_name(given_name: str, meant: str) -> None:
+def test_a_misspelled_field_is_refused_with_the_right_name(given_name: str, meant: str) -> None:
     """An unknown field is refused with the name that was probably meant."""
     with pytest.raises(InvalidRequestError, match=f"did you mean {meant!r}") as caught:
         ComicRequest.parse({"prompt": "x", given_name: 4})

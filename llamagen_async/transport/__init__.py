@@ -1,8 +1,8 @@
 """One request out, one decoded answer in.
 
-It never waits for a rate limit, never decides when to send, never sends a request twice.
-`message` and `decoding` do no I/O, `http` is the thin aiohttp edge, `retries` says what may be
-tried again.
+This folder never waits for a rate limit, never decides when to send, and never sends a request
+twice. `message` and `decoding` do no I/O, `http` is the thin aiohttp edge, `retries` says what may
+be tried again and after which delay.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from llamagen_async.transport.message import (
     FormFile,
     Transport,
 )
-from llamagen_async.transport.retries import as_uncertain, is_retriable, retrying
+from llamagen_async.transport.retries import as_uncertain, delays, is_retriable, retrying
 
 __all__ = [
     "APIRequest",
@@ -29,6 +29,7 @@ __all__ = [
     "Transport",
     "as_uncertain",
     "decode",
+    "delays",
     "error_for",
     "is_retriable",
     "normalize_base_url",

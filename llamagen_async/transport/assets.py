@@ -6,12 +6,13 @@ the picture: no message shows more than host and path. Nothing here writes a fil
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
+import contextlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Final
 
 import aiohttp
+import attrs
 from yarl import URL
 
 from llamagen_async.errors import InvalidRequestError, InvalidResponseError, LlamaGenError
@@ -19,135 +20,101 @@ from llamagen_async.transport.decoding import clean_text
 from llamagen_async.transport.failures import connection_error
 from llamagen_async.transport.message import AssetStream
 
-__all__ = ["asset_place", "open_asset"]
+__all__ = ["asset_location", "open_asset"]
 
 _MAX_REDIRECTS: Final = 5
+"""Redirects that are followed, at most."""
+_ENCODED: Final = r"[!#-;=?-\[\]_a-z~]+"
+"""A URL that needs no encoding: printable ASCII but for blanks and `"<>\\^`{|}`."""
 _CHUNK: Final = 1 << 18
 """Bytes of the largest piece that is handed on."""
 
 
-def open_asset(
+@contextlib.asynccontextmanager
+async def open_asset(
     session: aiohttp.ClientSession, url: str, *, headers: Mapping[str, str], inactivity: float
-) -> AbstractAsyncContextManager[AssetStream]:
-    """Open `url` with a GET when the result is entered.
+) -> AsyncGenerator[AssetStream, None]:
+    """Open `url` with a GET while the result is entered.
 
     Args:
-        session: What to send with; its middlewares do not apply.
+        session: Sends the request; its middlewares do not apply.
         url: An http or https URL.
         headers: The request's headers; they never hold a key.
         inactivity: Seconds without a byte, or without a connection, after which it is given up.
 
     Raises:
-        InvalidRequestError: It is not an http or https URL.
-        APIConnectionError: No answer came (on entering).
+        InvalidRequestError: The URL is not http or https.
+        APIConnectionError: No answer came.
         InvalidResponseError: There are more than five redirects, or one leads to something other
-            than http or https (on entering).
+            than http or https.
     """
-    place = asset_place(url)
-    timeout = aiohttp.ClientTimeout(total=None, connect=inactivity, sock_read=inactivity)
-    # As it is, not compressed: lengths and ranges then mean the bytes of the file.
-    return _Opening(session, url, place, {**headers, "Accept-Encoding": "identity"}, timeout)
+    location = asset_location(url)
+    failure: LlamaGenError
+    try:
+        response = await session.get(
+            # A signed URL is valid as it is written, and not otherwise.
+            URL(url, encoded=re.fullmatch(_ENCODED, url) is not None),
+            # As it is, not compressed: lengths and ranges then mean the bytes of the file.
+            headers={**headers, "Accept-Encoding": "identity"},
+            timeout=aiohttp.ClientTimeout(total=None, connect=inactivity, sock_read=inactivity),
+            max_redirects=_MAX_REDIRECTS + 1,  # aiohttp counts the answers, not the redirects
+            raise_for_status=False,
+            middlewares=(),
+        )
+    except aiohttp.TooManyRedirects as error:
+        what = f"more than {_MAX_REDIRECTS} redirects"
+        failure = InvalidResponseError(error.status, None, f"{location}: {what}")
+    except aiohttp.RedirectClientError:
+        what = "a redirect to something other than http or https"
+        failure = InvalidResponseError(302, None, f"{location}: {what}")
+    except (aiohttp.ClientError, OSError) as error:
+        failure = connection_error(error, location)
+    else:
+        try:
+            yield _Stream(response.status, response.headers, response, location)
+        finally:
+            # Closes the connection if there is more to come, else keeps it for the next one.
+            response.release()
+        return
+    # Raised out here, so that it does not carry aiohttp's error and with it the URL.
+    raise failure
 
 
-def asset_place(url: str) -> str:
-    """Return host and path of an asset's URL, which may be shown; its query may not.
+def asset_location(url: str) -> str:
+    """Return the host and path of an asset's URL: they may be shown, its query may not.
 
     Raises:
-        InvalidRequestError: It is not an http or https URL.
+        InvalidRequestError: The URL is not http or https.
     """
     try:
         parsed = URL(url)
-        place = f"{parsed.host_port_subcomponent or ''}{parsed.raw_path}"
+        location = f"{parsed.host_port_subcomponent or ''}{parsed.raw_path}"
         valid = parsed.scheme in ("http", "https") and bool(parsed.host)
     except (ValueError, TypeError):
-        place, valid = "", False
+        location, valid = "", False
     if not valid:
-        raise InvalidRequestError("url", clean_text(place, 80), "an http or https URL")
-    return clean_text(place, 120)
+        raise InvalidRequestError("url", clean_text(location, 80), "an http or https URL")
+    return clean_text(location, 120)
 
 
+@attrs.frozen
 class _Stream:
     """An open asset."""
 
-    def __init__(self, response: aiohttp.ClientResponse, place: str) -> None:
-        self._response = response
-        self._place = place
-
-    @property
-    def status(self) -> int:
-        return self._response.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._response.headers
+    status: int
+    headers: Mapping[str, str]
+    response: aiohttp.ClientResponse
+    location: str
 
     async def chunks(self) -> AsyncIterator[bytes]:
         while True:
             try:
-                chunk = await self._response.content.read(_CHUNK)
+                chunk = await self.response.content.read(_CHUNK)
             except (aiohttp.ClientError, OSError) as error:
-                failure = connection_error(error, self._place)
+                failure = connection_error(error, self.location)
             else:
                 if not chunk:
                     return
                 yield chunk
                 continue
             raise failure
-
-
-class _Opening:
-    """Sends the request on entering, and gives the connection back on leaving."""
-
-    def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        url: str,
-        place: str,
-        headers: Mapping[str, str],
-        timeout: aiohttp.ClientTimeout,
-    ) -> None:
-        self._session = session
-        self._url = url
-        self._place = place
-        self._headers = headers
-        self._timeout = timeout
-        self._response: aiohttp.ClientResponse | None = None
-
-    async def __aenter__(self) -> AssetStream:
-        failure: LlamaGenError
-        try:
-            self._response = await self._session.get(
-                # A signed URL is valid as it is written, and not otherwise.
-                URL(self._url, encoded=_is_encoded(self._url)),
-                headers=self._headers,
-                timeout=self._timeout,
-                max_redirects=_MAX_REDIRECTS + 1,  # aiohttp counts the answers, not the jumps
-                raise_for_status=False,
-                middlewares=(),
-            )
-        except aiohttp.TooManyRedirects as error:
-            failure = self._lost(error.status, f"more than {_MAX_REDIRECTS} redirects")
-        except aiohttp.RedirectClientError:
-            failure = self._lost(302, "a redirect to something other than http or https")
-        except (aiohttp.ClientError, OSError) as error:
-            failure = connection_error(error, self._place)
-        else:
-            return _Stream(self._response, self._place)
-        raise failure
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._response is not None:
-            # Closes the connection if there is more to come, else keeps it for the next one.
-            self._response.release()
-
-    def _lost(self, status: int, what: str) -> InvalidResponseError:
-        return InvalidResponseError(status, None, f"{self._place}: {what}")
-
-
-def _is_encoded(url: str) -> bool:
-    return url.isascii() and url.isprintable() and not any(mark in url for mark in ' "<>\\^`{|}')

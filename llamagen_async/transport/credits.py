@@ -1,4 +1,4 @@
-"""Tells a 429 that means "no credits left" from one that means "too many requests".
+"""Decision whether a 429 means "no credits left" or "too many requests".
 
 The vendor's clients tell the two apart by the body alone: the first is final, because waiting does
 not help, the second is not. The rules, in this order:
@@ -23,12 +23,12 @@ from typing import Final
 __all__ = ["lacks_credits"]
 
 _LONGEST: Final = 1000
-"""Characters looked at in each text: reasons are short."""
+"""Characters that are read of each text, because reasons are short."""
 _MONEY: Final = (
     r"(?:(?:account|api|remaining|available|your|the|any|of|more|enough)\ )*"
     r"(?:credits?|balance|funds)"
 )
-# Compiled, and remembered by `re`, when the first 429 comes: most programs never see one.
+# Compiled by `re` when the first 429 comes, because most programs never see one.
 _LACKING: Final = rf"""(?x)
     \b(?:insufficient|not\ enough|too\ few|too\ little|out\ of|lack(?:s|ing)?|exhausted|depleted
         |used\ (?:up\ )?all|used\ up|(?:do(?:es)?\ not|don't|doesn't)\ have)\ {_MONEY}\b

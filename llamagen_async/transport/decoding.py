@@ -1,4 +1,4 @@
-"""What an answer means: status, headers and bytes in, a decoded answer or the right error out.
+"""The meaning of an answer: status, headers and bytes in, a decoded answer or its error out.
 
 No I/O, and no clock but the one that is passed in. Nothing here decides whether to send again.
 """
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 Now = datetime | Callable[[], datetime]
-"""The time an HTTP date is measured against, aware of its zone, or how to ask for it."""
+"""The time that an HTTP date is measured against, with its zone, or a function that returns it."""
 
 SUCCESS: Final = range(200, 300)
 REDIRECT: Final = range(300, 400)
@@ -49,9 +49,9 @@ SERVER_FAILURE: Final = range(500, 600)
 _FAILURE: Final = range(400, 600)
 
 _SHOWN: Final = 200
-"""How many characters of text that is not JSON an error keeps."""
+"""Characters that an error keeps of a text that is not JSON."""
 _MESSAGE: Final = 300
-"""How many characters of the server's own words a message keeps."""
+"""Characters that a message keeps of the server's own words."""
 _LONGEST_DATE: Final = 64
 _BY_STATUS: Final[dict[int, type[APIError]]] = {
     400: BadRequestError,
@@ -61,6 +61,8 @@ _BY_STATUS: Final[dict[int, type[APIError]]] = {
     404: NotFoundError,
     422: BadRequestError,
 }
+_RATE_LIMIT_PREFIXES: Final = ("ratelimit-", "x-ratelimit-", "x-rate-limit-")
+_RATE_LIMIT_FIELD: Final = r"(?:^|[;,\s])(limit|remaining|r|q)\s*=\s*(\d{1,9})(?![\d.])"
 _CODES: Final = ("code", "errorCode", "error_code")
 _MESSAGES: Final = ("message", "msg", "detail", "error_description", "error", "errors")
 
@@ -82,10 +84,17 @@ def decode(status: int, headers: Mapping[str, str], content: bytes, *, now: Now)
             not JSON and for redirects, which are never followed because the key would travel.
     """
     if status in SUCCESS:
+        rate_limit: tuple[int | None, int | None] = (None, None)
+        for name in headers:
+            if "limit" in name.lower():
+                rate_limit = _rate_limit(headers)
+                break
         try:
-            return APIResponse(status, headers, _json(content))
-        except ValueError:
+            body = _loads(content.decode("utf-8-sig"))
+        except (ValueError, RecursionError):
             pass  # raised below, so that no error hangs on another one
+        else:
+            return APIResponse(status, headers, body, rate_limit)
         raise InvalidResponseError(
             status,
             None,
@@ -109,8 +118,8 @@ def error_for(status: int, headers: Mapping[str, str], content: bytes, *, now: N
         )
     body: object
     try:
-        body = _json(content)
-    except ValueError:
+        body = _loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
         body = text = _beginning(content)
         # A plain sentence is worth repeating, a page of HTML is not.
         given = "" if "<" in text else clean_text(text)
@@ -126,6 +135,31 @@ def error_for(status: int, headers: Mapping[str, str], content: bytes, *, now: N
         return RateLimitError(status, code, message, body, retry_after)
     error = _BY_STATUS.get(status, ServerError if status in SERVER_FAILURE else APIError)
     return error(status, code, message, body)
+
+
+def _rate_limit(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """Return the limit that the headers speak of, and how many requests are left of it.
+
+    Whether the API sends any is not documented. Where they come they have one of these spellings:
+    `RateLimit-Limit` and `RateLimit-Remaining`, the same with `X-` before it, or one `RateLimit`
+    with `limit=10, remaining=3` or `"minute";r=3` in it (IETF drafts of different ages).
+    """
+    known = {name.lower(): value for name, value in headers.items()}
+    for prefix in _RATE_LIMIT_PREFIXES:
+        left = _leading_number(known.get(f"{prefix}remaining"))
+        if left is not None:
+            return _leading_number(known.get(f"{prefix}limit")), left
+    fields: dict[str, int] = {}
+    for name in ("ratelimit", "ratelimit-policy"):
+        for field, value in re.findall(_RATE_LIMIT_FIELD, known.get(name, "").lower()):
+            fields.setdefault(field, int(value))
+    left = fields.get("remaining", fields.get("r"))
+    return (None if left is None else fields.get("limit", fields.get("q"))), left
+
+
+def _leading_number(value: str | None) -> int | None:
+    found = re.match(r"\s*(\d{1,9})\s*(?:$|[,;])", value or "")
+    return int(found[1]) if found else None
 
 
 def parse_retry_after(value: str | None, now: Now) -> float | None:
@@ -166,8 +200,8 @@ def header(headers: Mapping[str, str], name: str) -> str | None:
 
 
 def clean_text(text: str, limit: int = _MESSAGE) -> str:
-    """Make somebody else's text fit for a message: one line, no control characters, trimmed."""
-    # Whoever wrote a megabyte of it is not given the time to have it all looked at.
+    """Return a foreign text as fit for a message: one line, no control characters, trimmed."""
+    # Cut first: cleaning a megabyte would hold up the event loop.
     text = " ".join(text[: 4 * limit].split())
     escaped = "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
@@ -182,14 +216,6 @@ def _refuse(word: str) -> NoReturn:
 _loads: Final = json.JSONDecoder(parse_constant=_refuse).decode
 
 
-def _json(content: bytes) -> object:
-    """Decode JSON, or raise ValueError for whatever is wrong with it."""
-    try:
-        return cast("object", _loads(content.decode("utf-8-sig")))
-    except RecursionError:
-        _refuse("so deep a nesting")
-
-
 def _beginning(content: bytes) -> str:
     # UTF-8 has at most four bytes a character; cutting first keeps this cheap for large answers.
     return content[: 4 * _SHOWN].decode("utf-8", "replace")[:_SHOWN]
@@ -202,13 +228,13 @@ def _kind(headers: Mapping[str, str], content: bytes) -> str:
 
 
 def _origin(location: str) -> str:
-    # Only where it leads: a redirect's path and query may hold what the request held.
+    # Only the host: a redirect's path and query may repeat what the request held.
     match = re.match(r"(?i)(https?://)(?:[^/?#]*@)?([^/?#@]+)", location)
     return clean_text("".join(match.groups()), 80) if match else "another path"
 
 
 def _server_time(headers: Mapping[str, str]) -> datetime | None:
-    """The server's own clock: its dates are measured against that, so clocks need not agree."""
+    """Return the time on the server's own clock: its dates are measured against that."""
     return parse_http_date(header(headers, "Date"))
 
 
@@ -253,7 +279,7 @@ def _nested_first(body: object) -> list[Mapping[str, Any]]:
 
 
 def _words(value: object) -> str:
-    """Text as it is; a list of problems, such as validators return, as one line."""
+    """Return a text, or a list of problems such as validators return, as one line."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, list):

@@ -1,6 +1,6 @@
-"""What went wrong below HTTP: aiohttp's exceptions in, this package's out.
+"""Failures below HTTP: aiohttp's exceptions in, this package's out.
 
-It decides one thing that money hangs on: whether a request may have arrived. It did not, if no
+One thing that costs money is decided here: whether a request may have arrived. It did not if no
 connection was made; in every other case it counts as sent. Nothing here does I/O or retries.
 """
 
@@ -12,7 +12,7 @@ import aiohttp
 
 from llamagen_async.errors import APIConnectionError, APITimeoutError
 
-__all__ = ["OneAttempt", "connection_error"]
+__all__ = ["SecondAttemptError", "connection_error"]
 
 _NOT_CONNECTED: Final = (
     aiohttp.ClientConnectorError,
@@ -23,33 +23,6 @@ _NOT_CONNECTED: Final = (
 
 class SecondAttemptError(aiohttp.ClientError):
     """aiohttp was about to send a request for the second time."""
-
-
-class OneAttempt:
-    """An aiohttp client middleware that lets a request out once; make one for each request.
-
-    aiohttp sends an idempotent request again when the kept-alive connection that it chose turns
-    out to be dropped. The first one may have arrived, and both would count against the limit.
-    A middleware is called for each attempt, and what it raises ends the matter.
-    """
-
-    __slots__ = ("_used",)
-
-    def __init__(self) -> None:
-        self._used = False
-
-    async def __call__(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """Pass the first attempt on and refuse the second.
-
-        Raises:
-            SecondAttemptError: It is the second one.
-        """
-        if self._used:
-            raise SecondAttemptError
-        self._used = True
-        return await handler(request)
 
 
 def connection_error(error: BaseException, where: str) -> APIConnectionError:

@@ -1,4 +1,4 @@
-"""The aiohttp edge: carries one request out and one answer in, and tells failures apart.
+"""The aiohttp edge: one request out, one answer in, and failures told apart.
 
 The key travels in a header of each request, never on the session, and appears in no message, repr
 or chained exception: aiohttp's own errors hold the request's headers, so they stay in here.
@@ -11,7 +11,6 @@ import asyncio
 import io
 import ipaddress
 import json
-import math
 import re
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -23,6 +22,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from llamagen_async._version import __version__
+from llamagen_async.clock import seconds
 from llamagen_async.errors import (
     APIError,
     ClientClosedError,
@@ -31,20 +31,23 @@ from llamagen_async.errors import (
 )
 from llamagen_async.transport.assets import open_asset
 from llamagen_async.transport.decoding import clean_text, decode
-from llamagen_async.transport.failures import OneAttempt, connection_error
+from llamagen_async.transport.failures import SecondAttemptError, connection_error
 from llamagen_async.transport.message import APIRequest, APIResponse, AssetStream
 
 __all__ = ["HTTPTransport", "normalize_base_url"]
 
 _LARGEST: Final = 20_000_000
-"""Bytes of the largest answer that is read."""
+"""Bytes of the largest answer that is read, so that no server can fill the memory."""
 _KEEPALIVE: Final = 2.0
 """Seconds for which an idle connection is used again. Servers close idle ones after 5 s and more;
 staying well below keeps a billed request from going out on a connection that is just closing."""
 _STREAMED: Final = 1 << 20
-"""Bytes from which aiohttp wants a body as a file."""
+"""Bytes from which a body is given as a file: aiohttp warns of larger ones in one piece."""
 _TELLING: Final = 8
-"""Characters from which a key is told from a word of the server's."""
+"""Characters that a key must have to be taken out of answers: a shorter one could be any word."""
+_METHODS: Final = ("GET", "POST", "PATCH", "PUT", "DELETE")
+_PATH: Final = r"/[!\"$->@-\[\]-~]*"
+"""Visible ASCII without what ends a path (`?`, `#`) or what some take for a slash (`\\`)."""
 _AGENT: Final = f"llamagen-async/{__version__}"
 _ALLOWED_URL: Final = "https://host, or http:// on a loopback host, without user, query or fragment"
 
@@ -78,8 +81,7 @@ class HTTPTransport:
         self._base_url = normalize_base_url(base_url)
         self._host = URL(self._base_url).host_port_subcomponent or ""
         _check_key(api_key)
-        if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
-            raise InvalidRequestError("timeout", timeout, "a number of seconds greater than 0")
+        timeout = seconds("timeout", timeout)
         self._key = api_key.encode()
         headers = {
             "Authorization": f"Bearer {api_key}",
@@ -111,19 +113,20 @@ class HTTPTransport:
                 with what. `InvalidResponseError` if it is not JSON, a redirect, or over 20 MB.
             APIConnectionError: No answer came; `request_sent` is `False` only if no connection
                 was made. `APITimeoutError` if time was up.
-            InvalidRequestError: The body cannot be written as JSON; nothing was sent.
+            InvalidRequestError: The method is unknown, the path could leave the API's own paths,
+                there are two bodies, or JSON can't hold the body; nothing was sent.
             ClientClosedError: The transport is closed or belongs to another event loop.
         """
         session = self._open_session()
-        guard = OneAttempt()
-        data = _body(request)
+        url = _url(self._base_url, request)
+        guard = _OneAttempt()
+        has_body = request.json is not None or request.form is not None
         try:
-            # `encoded`: the path was percent-encoded by whoever made it, and stays so.
             async with session.request(
                 request.method,
-                URL(self._base_url + request.path, encoded=True),
+                url,
                 params=request.params,
-                data=data,
+                data=_body(request) if has_body else None,
                 headers=self._headers if request.json is None else self._json_headers,
                 timeout=self._timeout,
                 allow_redirects=False,
@@ -136,7 +139,13 @@ class HTTPTransport:
         except (aiohttp.ClientError, OSError) as error:
             failure = connection_error(error, self._host)
         else:
-            return self._decode(status, headers, content)
+            try:
+                return decode(status, headers, content, now=_utcnow)
+            except APIError:
+                # Some servers repeat the key that they refuse.
+                if len(self._key) < _TELLING or self._key not in content:
+                    raise
+            return decode(status, headers, content.replace(self._key, b"[key]"), now=_utcnow)
         # Raised out here, so that it does not carry aiohttp's error and with it the headers.
         raise failure
 
@@ -148,10 +157,10 @@ class HTTPTransport:
         Args:
             url: An http or https URL; at most five redirects are followed.
             headers: Further headers, such as `Range`.
-            inactivity: Seconds without a byte after which it is given up.
+            inactivity: Seconds without a byte after which to give up.
 
         Raises:
-            InvalidRequestError: It is not an http or https URL.
+            InvalidRequestError: `url` is not an http or https URL.
             APIConnectionError: No answer came.
             InvalidResponseError: The redirects lead nowhere.
             ClientClosedError: The transport is closed or belongs to another event loop.
@@ -164,7 +173,7 @@ class HTTPTransport:
         )
 
     async def aclose(self) -> None:
-        """Close the session if it is an own one. Nothing can be sent afterwards."""
+        """Close the session unless it was passed in. Nothing can be sent afterwards."""
         self._closed = True
         session, self._session = self._session, None
         if session is not None and self._owned:
@@ -183,8 +192,8 @@ class HTTPTransport:
             )
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                # No limit of its own: how much is sent is decided elsewhere, and waiting here
-                # for a connection would eat into the request's time.
+                # No limit here: how much is sent is decided elsewhere, and waiting for a
+                # connection would use up the request's time.
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
@@ -193,7 +202,7 @@ class HTTPTransport:
         return self._session
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """Read the body, and refuse one that is too large before or while it is read."""
+        """Read the body; one that is too large is refused before or while it is read."""
         body = response.content
         if body.is_eof():
             content = body.read_nowait()  # it came together with the head
@@ -214,14 +223,29 @@ class HTTPTransport:
             response.status, None, f"the answer is larger than {_LARGEST // 1_000_000} MB"
         )
 
-    def _decode(self, status: int, headers: Mapping[str, str], content: bytes) -> APIResponse:
-        try:
-            return decode(status, headers, content, now=_utcnow)
-        except APIError:
-            # Some servers repeat the key that they refuse. Short ones could be any word.
-            if len(self._key) < _TELLING or self._key not in content:
-                raise
-        return decode(status, headers, content.replace(self._key, b"[key]"), now=_utcnow)
+
+class _OneAttempt:
+    """An aiohttp client middleware that lets a request out once; make one for each request.
+
+    aiohttp sends an idempotent request again when the kept-alive connection that it chose turns
+    out to be dropped. The first request may have arrived, and both would count against the limit.
+    A middleware is called for each attempt, and the error that it raises ends the request.
+    """
+
+    _used = False
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Pass the first attempt on and refuse the second.
+
+        Raises:
+            SecondAttemptError: This is the second attempt.
+        """
+        if self._used:
+            raise SecondAttemptError
+        self._used = True
+        return await handler(request)
 
 
 def normalize_base_url(text: str) -> str:
@@ -231,7 +255,7 @@ def normalize_base_url(text: str) -> str:
     would be readable on the way.
 
     Raises:
-        InvalidRequestError: It is not a URL to which the key may be sent.
+        InvalidRequestError: `text` is not a URL to which the key may be sent.
     """
     given = text.strip() if isinstance(text, str) else ""
     url = _parsed(given)
@@ -244,7 +268,7 @@ def normalize_base_url(text: str) -> str:
 
 
 def _parsed(text: str) -> URL:
-    """Parse with what aiohttp will connect with, so that no two parsers can disagree."""
+    """Parse with the parser that aiohttp connects with, so that no two can disagree."""
     if not text.isprintable() or re.search(r"[\s\\@?#]", text):
         return URL()
     try:
@@ -276,9 +300,26 @@ def _check_key(key: object) -> None:
         )
 
 
+def _url(base: str, request: APIRequest) -> URL:
+    method, path = request.method, request.path
+    if method not in _METHODS:
+        raise InvalidRequestError("method", method, f"one of {', '.join(_METHODS)}")
+    if (
+        not isinstance(path, str)
+        or not re.fullmatch(_PATH, path)
+        or ("/." in path and not {".", ".."}.isdisjoint(path.split("/")))
+    ):
+        raise InvalidRequestError(
+            "path", path, "a percent-encoded path that starts with / and has no query"
+        )
+    return URL(base + path, encoded=True)  # whoever made the path has encoded it
+
+
 def _body(request: APIRequest) -> Any:
     if request.form is not None:
-        # Names as they are, not percent-encoded; what could end the header is taken out.
+        if request.json is not None:
+            raise InvalidRequestError("form", request.form.filename, "nothing when json is given")
+        # Names are not percent-encoded, so what could end the header is taken out.
         form = aiohttp.FormData(quote_fields=False)
         form.add_field(
             request.form.field,
@@ -287,8 +328,6 @@ def _body(request: APIRequest) -> Any:
             content_type=request.form.content_type,
         )
         return form
-    if request.json is None:
-        return None
     try:
         content = json.dumps(request.json, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:

@@ -1,16 +1,17 @@
-"""Which failures may be tried again, and the waiting in between. Plain predicates and `backoff`.
+"""Retries: which failures may be tried again, and after which delay. All of it is here.
 
 A billed request (create, continue, update) is sent again only if no connection was made, so that
 it provably did not arrive: the API has no idempotency key, and a lost answer cannot be looked up.
-An upload is treated alike. Reading is safe to repeat, yet each attempt costs a place in the rate
-limit: what will not change (4xx, redirects, an answer that is too large) is not asked for again.
+An upload is treated alike. Reading is safe to repeat, yet each attempt costs a slot: what will not
+change (4xx, redirects, an answer that is too large) is not asked for again.
 
 `RateLimitError` is never retried here: the limiter decides when a key may send again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from llamagen_async.errors import (
@@ -26,15 +27,15 @@ from llamagen_async.transport.decoding import REDIRECT, SUCCESS
 if TYPE_CHECKING:
     from llamagen_async.requests import ComicRequest
 
-__all__ = ["as_uncertain", "is_retriable", "retrying"]
+__all__ = ["as_uncertain", "delays", "is_retriable", "retrying"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 _FIRST: Final = 1.0
-"""Seconds: the upper end of the first wait; each further one is twice as long."""
+"""Seconds at most before the first retry; the bound doubles with each further one."""
 _LONGEST: Final = 30.0
-"""Seconds: the upper end of any wait."""
+"""Seconds at most before any retry: an outage is noticed to be over within half a minute."""
 _READING: Final = frozenset({RequestKind.STATUS, RequestKind.USAGE})
 
 
@@ -45,10 +46,26 @@ def is_retriable(error: BaseException, kind: RequestKind) -> bool:
     if kind not in _READING:
         return False
     if isinstance(error, InvalidResponseError):
-        # A 2xx that is not JSON is a hiccup of something in between; its text is in the body.
+        # A 2xx that is not JSON comes from something in between, and its text is in the body.
         # An answer that was too large was not read, and it will be as large the next time.
         return error.status in SUCCESS and isinstance(error.body, str)
     return isinstance(error, ServerError)
+
+
+def delays(speed: float = 1.0) -> Iterator[float]:
+    """Yield the seconds of the event loop to wait before each retry, without end.
+
+    They are drawn by full jitter from 0 to 1, 2, 4 ... seconds of the server's clock, at most 30.
+
+    Args:
+        speed: How many times faster than real time the server's clock runs.
+    """
+    # Nearly all requests succeed: the import is not theirs to pay for.
+    import backoff  # noqa: PLC0415
+
+    bounds = backoff.expo(factor=_FIRST / speed, max_value=_LONGEST / speed)
+    next(bounds)  # backoff's generators begin with a yield of nothing
+    return map(backoff.full_jitter, bounds)
 
 
 def retrying(
@@ -56,11 +73,11 @@ def retrying(
 ) -> Callable[_P, Coroutine[Any, Any, _R]]:
     """Wrap `send` so that it is called again after the failures that allow it.
 
-    The waits are drawn by full jitter from 0 to 1, 2, 4 ... seconds, at most 30. They are
-    `asyncio.sleep`, so they pass in virtual time.
+    For what is sent without a queue; a request that waits for a slot goes back into its queue. The
+    waits (see `delays`) are `asyncio.sleep`, so they pass in virtual time.
 
     Args:
-        send: What to call; it sends one request.
+        send: The function to call; it sends one request.
         kind: What the request does.
         max_retries: How many times it is called again, at most; 0 is never.
         speed: How many times faster than real time the server's clock runs.
@@ -69,41 +86,19 @@ def retrying(
         A coroutine function of the same arguments. It raises what the last call raised.
     """
 
-    async def first(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        try:
-            return await send(*args, **kwargs)
-        except LlamaGenError as error:
-            if max_retries < 1 or not is_retriable(error, kind):
-                raise
-            failed = [error]
+    async def attempts(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        waits = None
+        for _ in range(max_retries):
+            try:
+                return await send(*args, **kwargs)
+            except LlamaGenError as error:
+                if not is_retriable(error, kind):
+                    raise
+            waits = waits or delays(speed)
+            await asyncio.sleep(next(waits))
+        return await send(*args, **kwargs)
 
-        # backoff looks for a coroutine function; a callable object or a partial is not one.
-        async def again() -> _R:
-            if failed:
-                raise failed.pop()  # the first attempt, as backoff counts
-            return await send(*args, **kwargs)
-
-        return await _backing_off(kind, max_retries, speed)(again)()
-
-    return first
-
-
-def _backing_off(
-    kind: RequestKind, max_retries: int, speed: float
-) -> Callable[[Callable[[], Awaitable[_R]]], Callable[[], Awaitable[_R]]]:
-    # Nearly all requests succeed: neither the import nor the set-up is theirs to pay for.
-    import backoff  # noqa: PLC0415
-
-    return backoff.on_exception(
-        backoff.expo,
-        LlamaGenError,
-        max_tries=max_retries + 1,
-        giveup=lambda error: not is_retriable(error, kind),
-        jitter=backoff.full_jitter,
-        logger=None,
-        factor=_FIRST / speed,
-        max_value=_LONGEST / speed,
-    )
+    return attempts
 
 
 def as_uncertain(

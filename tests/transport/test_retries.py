@@ -1,8 +1,9 @@
-"""What is sent again, what never is, and what may have been paid for."""
+"""Which requests are sent again, which never are, and which may have been paid for."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -23,7 +24,7 @@ from llamagen_async.errors import (
 )
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicRequest
-from llamagen_async.transport import as_uncertain, is_retriable, retrying
+from llamagen_async.transport import as_uncertain, delays, is_retriable, retrying
 
 READING = (RequestKind.STATUS, RequestKind.USAGE)
 BILLED = (RequestKind.CREATE, RequestKind.CONTINUE, RequestKind.UPDATE)
@@ -92,6 +93,25 @@ def test_a_definite_answer_is_not_uncertain(error: Exception) -> None:
 
 def test_a_request_that_is_not_billed_is_never_uncertain() -> None:
     assert as_uncertain(LOST, kind=RequestKind.STATUS) is None
+
+
+@pytest.mark.parametrize("speed", [1.0, 50.0])
+def test_delays_are_at_most_1_2_4_and_so_on_up_to_30_seconds_of_the_server(
+    monkeypatch: pytest.MonkeyPatch, speed: float
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda _low, high: high)
+    drawn = list(itertools.islice(delays(speed), 8))
+    assert drawn == pytest.approx([s / speed for s in (1, 2, 4, 8, 16, 30, 30, 30)])
+
+
+def test_delays_are_drawn_from_zero_up_and_each_sequence_for_itself() -> None:
+    """Clients that failed together must not come back together."""
+    first, second = (list(itertools.islice(delays(), 20)) for _ in range(2))
+    assert first != second
+    for drawn in (first, second):
+        bounds = (1, 2, 4, 8, 16, *[30] * 15)
+        assert all(0 <= delay <= bound for delay, bound in zip(drawn, bounds, strict=True))
+        assert len(set(drawn)) == 20
 
 
 @pytest.fixture

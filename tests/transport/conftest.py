@@ -1,0 +1,27 @@
+"""Fixtures of all tests of the transport: nothing is left open, and a server on loopback."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from llamagen_async.transport import HTTPTransport
+from tests.support.exchange import KEY, reply_ok
+from tests.support.rawserver import raw_server
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_left_behind() -> Iterator[None]:
+    """Have everything collected while a warning about an open socket still fails a test."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+async def loopback() -> AsyncIterator[HTTPTransport]:
+    async with raw_server(reply_ok) as server:
+        transport = HTTPTransport(server.url, KEY)
+        yield transport
+        await transport.aclose()

@@ -1,0 +1,186 @@
+"""No answer: whether the request may have arrived is known, against sockets that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+
+from llamagen_async.errors import APIConnectionError, APITimeoutError
+from llamagen_async.transport import APIRequest, HTTPTransport
+from tests.support.exchange import (
+    CREATE,
+    KEY,
+    STATUS,
+    assert_secret,
+    failure,
+    hang,
+    hang_in_the_body,
+)
+from tests.support.rawserver import Handler, Received, answer, raw_server, unused_port
+
+
+@pytest.mark.parametrize("request_", [STATUS, CREATE])
+async def test_a_refused_connection_was_provably_not_sent(request_: APIRequest) -> None:
+    port = await unused_port()
+    transport = HTTPTransport(f"http://127.0.0.1:{port}", KEY)
+    with pytest.raises(APIConnectionError) as caught:
+        await transport.send(request_)
+    await transport.aclose()
+    assert not caught.value.request_sent
+    assert f"127.0.0.1:{port}" in str(caught.value)
+    assert_secret(caught.value)
+
+
+class Nowhere(aiohttp.abc.AbstractResolver):
+    """Names nobody knows, or never an answer."""
+
+    def __init__(self, *, hang: bool) -> None:
+        self.hang = hang
+
+    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> Any:
+        if self.hang:
+            await asyncio.Event().wait()
+        raise OSError(None, "no such name")
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("hang", [False, True])
+async def test_a_name_that_is_not_found_was_provably_not_sent(hang: bool) -> None:
+    connector = aiohttp.TCPConnector(resolver=Nowhere(hang=hang))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        transport = HTTPTransport("https://api.example", KEY, timeout=0.05, session=session)
+        with pytest.raises(APIConnectionError) as caught:
+            await transport.send(CREATE)
+        await transport.aclose()
+        assert not session.closed
+    assert not caught.value.request_sent
+    assert isinstance(caught.value, APITimeoutError) is hang
+    assert "api.example" in str(caught.value)
+    assert_secret(caught.value)
+
+
+async def test_a_server_that_speaks_no_tls_was_not_sent_anything() -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    listening = await asyncio.start_server(plain, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    transport = HTTPTransport(f"https://127.0.0.1:{port}", KEY)
+    with pytest.raises(APIConnectionError) as caught:
+        await transport.send(CREATE)
+    await transport.aclose()
+    listening.close()
+    assert not caught.value.request_sent
+    assert_secret(caught.value)
+
+
+async def test_a_proxy_that_refuses_to_connect_did_not_send_anything() -> None:
+    async def refuse(received: Received) -> None:
+        await received.reply(answer(b"", status="403 Forbidden"))
+
+    async with raw_server(refuse) as proxy, aiohttp.ClientSession(proxy=proxy.url) as session:
+        transport = HTTPTransport("https://api.example", KEY, session=session)
+        with pytest.raises(APIConnectionError, match="proxy") as caught:
+            await transport.send(CREATE)
+        assert KEY not in proxy.received[0].head
+    assert not caught.value.request_sent
+    assert_secret(caught.value)
+
+
+async def drop(received: Received) -> None:
+    received.drop()
+
+
+async def reset(received: Received) -> None:
+    received.reset()
+
+
+async def break_off(received: Received) -> None:
+    await received.reply(answer(b'{"id":', length=100))
+    received.drop()
+
+
+async def break_off_a_chunk(received: Received) -> None:
+    await received.reply(answer(b"9\r\n{", length=None, headers={"Transfer-Encoding": "chunked"}))
+    received.drop()
+
+
+async def garbage(received: Received) -> None:
+    await received.reply(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+    received.drop()
+
+
+async def endless_header(received: Received) -> None:
+    await received.reply(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n")
+    received.drop()
+
+
+async def bad_compression(received: Received) -> None:
+    await received.reply(answer(b"not gzip at all", headers={"Content-Encoding": "gzip"}))
+
+
+@pytest.mark.parametrize("request_", [STATUS, CREATE])
+@pytest.mark.parametrize(
+    "handler",
+    [drop, reset, break_off, break_off_a_chunk, garbage, endless_header, bad_compression],
+)
+async def test_an_exchange_that_breaks_off_may_have_arrived_and_is_not_repeated(
+    handler: Handler, request_: APIRequest
+) -> None:
+    error, count = await failure(handler, request_)
+    assert isinstance(error, APIConnectionError)
+    assert not isinstance(error, APITimeoutError)
+    assert error.request_sent
+    assert "127.0.0.1" in str(error)
+    assert count == 1
+
+
+@pytest.mark.parametrize("handler", [hang, hang_in_the_body])
+async def test_an_answer_that_does_not_come_in_time_may_have_arrived(handler: Handler) -> None:
+    error, count = await failure(handler, timeout=0.05)
+    assert isinstance(error, APITimeoutError)
+    assert error.request_sent
+    assert count == 1
+
+
+@pytest.mark.parametrize("own_session", [True, False])
+async def test_a_dropped_kept_alive_connection_is_not_tried_a_second_time(
+    own_session: bool,
+) -> None:
+    async def once(received: Received) -> None:
+        if received.number == 1:
+            await received.reply(answer())
+        else:
+            received.reset()
+
+    async with raw_server(once) as server, aiohttp.ClientSession() as session:
+        transport = HTTPTransport(server.url, KEY, session=None if own_session else session)
+        await transport.send(STATUS)
+        with pytest.raises(APIConnectionError) as caught:
+            await transport.send(STATUS)
+        await transport.aclose()
+    assert [r.connection for r in server.received] == [1, 1]
+    assert caught.value.request_sent
+    assert_secret(caught.value)
+
+
+async def test_bare_aiohttp_would_try_it_a_second_time() -> None:
+    """Shows that the test above has something to prove."""
+
+    async def once(received: Received) -> None:
+        if received.number == 2:
+            received.reset()
+        else:
+            await received.reply(answer())
+
+    async with raw_server(once) as server, aiohttp.ClientSession() as session:
+        for _ in range(2):
+            async with session.get(server.url) as response:
+                await response.read()
+    assert len(server.received) == 3

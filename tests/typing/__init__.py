@@ -1,0 +1,1 @@
+"""Types that users see. mypy checks these files; nothing in them runs."""

@@ -1,0 +1,72 @@
+"""Types of the main calls of the client, as a user's type checker sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import assert_type
+
+from llamagen_async import (
+    Batch,
+    BatchItem,
+    BatchState,
+    ClientStats,
+    ComicGeneration,
+    ComicRequest,
+    GenerationStatus,
+    LimitsSnapshot,
+    LlamaGenClient,
+    Pagination,
+    Plan,
+    RateLimit,
+    Usage,
+)
+
+
+async def one_comic(client: LlamaGenClient, request: ComicRequest) -> None:
+    assert_type(await client.comics.create("a cat", size="1024x1024"), ComicGeneration)
+    assert_type(await client.comics.create(request, wait_for_quota=True), ComicGeneration)
+    assert_type(await client.comics.get("c1"), ComicGeneration)
+    assert_type(await client.comics.wait_for_completion("c1", timeout=60), ComicGeneration)
+    comic = await client.comics.create_and_wait("a cat", images=["https://a.example/1.png"])
+    assert_type(comic, ComicGeneration)
+    assert_type(comic.status, GenerationStatus)
+    assert_type(comic.status.is_final, bool)
+    assert_type(comic.asset_urls, tuple[str, ...])
+    assert_type(await client.comics.download(comic, "out"), list[Path])
+    assert_type(await client.comics.usage(), Usage)
+
+
+async def many_comics(client: LlamaGenClient, request: ComicRequest) -> None:
+    batch = client.comics.batch(["a cat", request, {"prompt": "a dog"}], out="out")
+    assert_type(batch, Batch)
+    async for item in batch:
+        assert_type(item, BatchItem)
+        assert_type(item.state, BatchState)
+        assert_type(item.generation, ComicGeneration | None)
+        assert_type(item.error, Exception | None)
+        assert_type(item.files, tuple[Path, ...])
+
+
+async def around_it() -> None:
+    async with LlamaGenClient("key", plan="paid", speed=2) as client:
+        assert_type(client, LlamaGenClient)
+        assert_type(client.plan, Plan)
+        assert_type(await client.limits(), LimitsSnapshot)
+        assert_type(client.stats(), ClientStats)
+
+
+async def wrong_arguments_are_found(client: LlamaGenClient) -> None:
+    await client.comics.create("a cat", promt="a dog")  # type: ignore[call-arg]  # no such field
+    await client.comics.create("a cat", fix_panel_num="4")  # type: ignore[arg-type]  # not a number
+    ComicRequest("a cat", images=[1])  # type: ignore[list-item]  # not a URL
+    ComicRequest("a cat", pagination=4)  # type: ignore[arg-type]  # not a pagination
+    RateLimit("4", per=60)  # type: ignore[arg-type]  # not a number
+    LlamaGenClient("key", paln="demo")  # type: ignore[call-arg]  # no such argument
+
+
+def values(plan: Plan, request: ComicRequest) -> None:
+    assert_type(plan.quotas, tuple[RateLimit, ...])
+    assert_type(plan.rate.interval, float)
+    assert_type(request.pagination, Pagination | None)
+    assert_type(request.images, tuple[str, ...])
+    ComicRequest("a cat", comic_roles={"name": "Tom"}, pagination={"total_pages": 1})
