@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and settings that all tests share."""
 
 from __future__ import annotations
 
@@ -14,10 +14,18 @@ from tests.support.redis_server import (
     certificate,
     fake_clock,
     own_redis_server,
+    redis_cluster,
     redis_server,
 )
 
-__all__ = ["account_name", "certificate", "fake_clock", "own_redis_server", "redis_server"]
+__all__ = [
+    "account_name",
+    "certificate",
+    "fake_clock",
+    "own_redis_server",
+    "redis_cluster",
+    "redis_server",
+]
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("patient", deadline=None)

@@ -1,12 +1,14 @@
-"""How many requests a key may still send, and when the next slot is free."""
+"""The count of a key: how many requests it may still send, and when the next slot is free."""
 
 from llamagen_async.ratelimit.failover import OnStoreFailure
 from llamagen_async.ratelimit.ledger import (
+    BlobStore,
     Ledger,
     LimitsSnapshot,
     LimitState,
     NoSlot,
     Outcome,
+    SharedLedger,
     StoreError,
 )
 from llamagen_async.ratelimit.limiter import Limiter, Slot
@@ -16,6 +18,7 @@ from llamagen_async.ratelimit.stores import check_quota
 from llamagen_async.ratelimit.window_log import Grant, SlotWait, WindowLog, WindowState
 
 __all__ = [
+    "BlobStore",
     "Grant",
     "Identity",
     "Ledger",
@@ -26,6 +29,7 @@ __all__ = [
     "NoSlot",
     "OnStoreFailure",
     "Outcome",
+    "SharedLedger",
     "Slot",
     "SlotWait",
     "StoreError",

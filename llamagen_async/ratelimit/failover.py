@@ -1,11 +1,11 @@
-"""What to do when the store of spent requests is away: keep to less, or send nothing.
+"""Failover: when the store of spent requests is away, keep to less or send nothing.
 
 With `"local"` this process goes on by itself. It cannot know what the others send, so it allows
 itself an eighth of each short window (at least one request), and begins with these windows full,
-as if the others had just used them up. What it sends meanwhile is reported to the store as soon as
-it is back. With `"raise"` a request that needs a slot raises `QuotaStoreError`.
+as if the others had just used them up. Requests that it sends meanwhile are reported to the store
+as soon as it is back. With `"raise"` a request that needs a slot raises `QuotaStoreError`.
 
-The store is asked again every few seconds, by whoever needs a slot or has sent a request; nobody
+The store is asked again every few seconds, when a slot is needed or a request was sent; nobody
 waits for it longer than one operation may take.
 """
 
@@ -22,28 +22,28 @@ from llamagen_async.errors import ClientClosedError, QuotaStoreError
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.ledger import (
     Grant,
-    Ledger,
     LimitsSnapshot,
     NoSlot,
     Outcome,
+    SharedLedger,
     StoreError,
 )
 from llamagen_async.ratelimit.memory import MemoryLedger
 
-__all__ = ["FailoverLedger", "OnStoreFailure", "modest"]
+__all__ = ["FailoverLedger", "OnStoreFailure", "degraded_plan"]
 
 OnStoreFailure = Literal["local", "raise"]
-"""What to do when the store is away."""
+"""The choice when the store is away: go on with less, or fail."""
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_SHARE: Final = 8
-"""A process that is on its own keeps to the plan's limits divided by this."""
+_DEGRADED_SHARE: Final = 8
+"""Divisor of the plan's limits while a process is without the store: a guess of its neighbours."""
 _ASK_AGAIN: Final = 3.0
 """Real seconds between two attempts to reach the store, at most."""
 _ASKS_EACH_WINDOW: Final = 20
-"""How often it is tried in one window at least: a store that is back must not be overlooked."""
+"""Attempts in one window, at least: a store that is back must not be overlooked."""
 
 
 @attrs.define(eq=False)
@@ -51,20 +51,20 @@ class _LocalGrant(Grant):
     """A slot that the store does not know of."""
 
 
-def modest(plan: Plan) -> Plan:
-    """Return what one process may send on its own, when the others' count is not known."""
+def degraded_plan(plan: Plan) -> Plan:
+    """Return the plan of one process on its own, when the others' count is not known."""
     quotas = set(plan.quotas)
     # A long window has to hold what fills the short ones at the beginning, see `_leave_store`.
-    begin = max((_part(limit) for limit in plan.limits if limit not in quotas), default=0)
+    begin = max((_share_of(limit) for limit in plan.limits if limit not in quotas), default=0)
     limits = [
-        RateLimit(_part(limit) + (begin if limit in quotas else 0), per=limit.per)
+        RateLimit(_share_of(limit) + (begin if limit in quotas else 0), per=limit.per)
         for limit in plan.limits
     ]
     return attrs.evolve(plan, limits=tuple(limits))
 
 
-def _part(limit: RateLimit) -> int:
-    return max(1, limit.limit // _SHARE)
+def _share_of(limit: RateLimit) -> int:
+    return max(1, limit.limit // _DEGRADED_SHARE)
 
 
 class FailoverLedger:
@@ -72,15 +72,17 @@ class FailoverLedger:
 
     Args:
         store: The store's ledger.
-        plan: What is counted.
+        plan: The windows to count.
         clock: The server's clock.
-        lease: Seconds after which a slot that nobody reported on counts as spent.
+        lease: Seconds after which a slot without a report counts as spent.
         on_failure: `"local"` or `"raise"`.
     """
 
+    is_remote = True
+
     def __init__(
         self,
-        store: Ledger,
+        store: SharedLedger,
         plan: Plan,
         clock: Clock,
         *,
@@ -93,13 +95,14 @@ class FailoverLedger:
         self._lease = lease
         self._raises = on_failure == "raise"
         self._local: MemoryLedger | None = None
-        """Counts while the store is away; `None` while it is there."""
+        """The count while the store is away; `None` while it is there."""
         self._ask_store_at = 0.0
         self._unreported = 0
-        """Requests that the store does not know of and that have ended."""
-        self._on_their_way = 0
-        """The same that have not: told to the store when it returns, and again when they end."""
-        self._said = False
+        """Requests of this process alone that have ended, and that the store does not know of."""
+        self._in_flight = 0
+        """Requests of this process alone in flight: recorded in the store once it is back, and
+        once more when they end."""
+        self._has_warned = False
 
     def __repr__(self) -> str:
         return f"FailoverLedger({self._store!r})"
@@ -109,33 +112,34 @@ class FailoverLedger:
         self._plan = plan
         self._store.change_plan(plan)
         if self._local is not None:
-            self._local.change_plan(modest(plan))
+            self._local.change_plan(degraded_plan(plan))
 
-    async def reserve(self, ticket: str) -> Grant | NoSlot:
+    async def reserve(self, waiter_id: str) -> Grant | NoSlot:
         """Hold a slot, of the store's or of this process's own."""
-        return await self._either(
-            lambda: self._store.reserve(ticket), lambda local: self._reserve_locally(local, ticket)
+        return await self._via_store_or_local(
+            lambda: self._store.reserve(waiter_id),
+            lambda local: self._reserve_locally(local, waiter_id),
         )
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant | NoSlot]:
+    async def reserve_many(self, waiter_id: str, number: int) -> list[Grant | NoSlot]:
         """Hold up to `number` slots of the store's, or one of this process's own."""
-        return await self._either(
-            lambda: self._store.reserve_many(ticket, number),
-            lambda local: self._reserve_first_locally(local, ticket),
+        return await self._via_store_or_local(
+            lambda: self._store.reserve_many(waiter_id, number),
+            lambda local: self._reserve_first_locally(local, waiter_id),
         )
 
-    def leave(self, ticket: str) -> None:
-        """Give up the place in the line."""
-        (self._local or self._store).leave(ticket)
+    def cancel_wait(self, waiter_id: str) -> None:
+        """Give up the position in the wait queue."""
+        (self._local or self._store).cancel_wait(waiter_id)
 
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
         """Spend the slot where it was granted; a store that is away learns of it by the lease."""
         if isinstance(grant, _LocalGrant):
-            self._on_their_way -= 1
+            self._in_flight -= 1
             self._unreported += 1
             if self._local is not None:
                 await self._local.commit(grant, outcome)
-            # At once, whoever needs a slot next: a store that is back must not miss it.
+            # Reported now, before the next slot is needed: a store that is back must not miss it.
             await self._report()
             return
         try:
@@ -148,7 +152,7 @@ class FailoverLedger:
     async def give_back(self, grant: Grant) -> None:
         """Free the slot of a request that never left."""
         if isinstance(grant, _LocalGrant):
-            self._on_their_way -= 1
+            self._in_flight -= 1
             if self._local is not None:
                 await self._local.give_back(grant)
             return
@@ -161,7 +165,7 @@ class FailoverLedger:
         """Free slots without waiting for the store."""
         of_the_store = [grant for grant in grants if not isinstance(grant, _LocalGrant)]
         local = [grant for grant in grants if isinstance(grant, _LocalGrant)]
-        self._on_their_way -= len(local)
+        self._in_flight -= len(local)
         if self._local is not None:
             self._local.return_unused(local)
         if of_the_store:
@@ -169,20 +173,22 @@ class FailoverLedger:
 
     async def record(self, number: int) -> None:
         """Count requests that were spent without a slot of this ledger."""
-        await self._either(lambda: self._store.record(number), lambda local: local.record(number))
+        await self._via_store_or_local(
+            lambda: self._store.record(number), lambda local: local.record(number)
+        )
 
     async def projected(self, position: int) -> NoSlot:
-        """Say how long a request with `position` others before it waits at least."""
-        return await self._either(
+        """Return how long a request with `position` others before it waits at least."""
+        return await self._via_store_or_local(
             lambda: self._store.projected(position), lambda local: local.projected(position)
         )
 
     async def snapshot(self) -> LimitsSnapshot:
         """Return what is known now."""
-        return await self._either(self._store.snapshot, lambda local: local.snapshot())
+        return await self._via_store_or_local(self._store.snapshot, lambda local: local.snapshot())
 
     async def paused_for(self) -> float:
-        """Say how long a refusal holds everyone, as far as that is known if the store is away."""
+        """Return how long a 429 pauses everyone, as far as that is known without the store."""
         if self._local is not None:
             return await self._local.paused_for()
         try:
@@ -195,46 +201,46 @@ class FailoverLedger:
         """Call `changed` when a slot may be free earlier than was said."""
         return self._store.subscribe(changed)
 
-    async def recall(self) -> str | None:
-        """Return the store's note; `None` while it is away, whatever `on_failure` says."""
-        return await self._if_there(self._store.recall)
+    async def load_blob(self) -> str | None:
+        """Return the store's text; `None` while it is away, whatever `on_failure` says."""
+        return await self._if_there(self._store.load_blob)
 
-    async def remember(self, text: str) -> None:
-        """Leave a note in the store; do nothing while it is away."""
-        await self._if_there(lambda: self._store.remember(text))
+    async def save_blob(self, text: str) -> None:
+        """Save a text in the store; do nothing while it is away."""
+        await self._if_there(lambda: self._store.save_blob(text))
 
     async def aclose(self) -> None:
         """Let go of the store."""
         await self._store.aclose()
 
-    async def _either(
+    async def _via_store_or_local(
         self, use: Callable[[], Awaitable[_T]], instead: Callable[[MemoryLedger], Awaitable[_T]]
     ) -> _T:
         local = self._local
         if local is not None and self._clock.now() < self._ask_store_at:
-            return await self._on_its_own(local, instead)
+            return await self._locally_or_raise(local, instead)
         try:
-            number = self._unreported + (self._on_their_way if local is not None else 0)
+            number = self._unreported + (self._in_flight if local is not None else 0)
             if number:
                 await self._store.record(number)
                 self._unreported = 0
             result = await use()
         except StoreError as error:
-            return await self._on_its_own(await self._leave_store(error), instead)
+            return await self._locally_or_raise(await self._leave_store(error), instead)
         if local is not None:
             self._local = None
-            self._said = False
+            self._has_warned = False
             _logger.warning("the store of spent requests is back")
         return result
 
     async def _if_there(self, use: Callable[[], Awaitable[_T]]) -> _T | None:
-        """Do what no request depends on. If it fails, that tells nothing of the count."""
+        """Do an operation that no request depends on. A failure says nothing of the count."""
         if self._local is not None and self._clock.now() < self._ask_store_at:
             return None
         try:
             return await use()
         except (StoreError, ClientClosedError) as error:
-            _logger.debug("the store did not get at its note: %s", error)
+            _logger.debug("the store did not load or save its text: %s", error)
             return None
 
     async def _report(self) -> None:
@@ -245,7 +251,7 @@ class FailoverLedger:
             self._unreported += number
             await self._leave_store(error)
 
-    async def _on_its_own(
+    async def _locally_or_raise(
         self, local: MemoryLedger, instead: Callable[[MemoryLedger], Awaitable[_T]]
     ) -> _T:
         if self._raises:
@@ -258,31 +264,31 @@ class FailoverLedger:
     async def _leave_store(self, error: StoreError) -> MemoryLedger:
         pause = min(_ASK_AGAIN * self._clock.speed, self._plan.rate.per / _ASKS_EACH_WINDOW)
         self._ask_store_at = self._clock.now() + pause
-        if not self._said:
-            self._said = True
+        if not self._has_warned:
+            self._has_warned = True
             then = "requests that need it fail" if self._raises else "going on at a modest rate"
             _logger.warning("the store of spent requests is away (%s): %s", error, then)
         if self._local is None:
-            plan = modest(self._plan)
+            plan = degraded_plan(self._plan)
             self._local = MemoryLedger(plan, self._clock.now, lease=self._lease)
             short = [limit.limit for limit in plan.limits if limit not in plan.quotas]
-            # Held, not spent: what the others have sent may still be on its way.
+            # Held, not spent: the others' requests may still be in flight.
             for number in range(max(short, default=0)):
                 await self._local.reserve(f"others {number}")
         return self._local
 
-    async def _reserve_locally(self, local: MemoryLedger, ticket: str) -> Grant | NoSlot:
-        answer = await local.reserve(ticket)
+    async def _reserve_locally(self, local: MemoryLedger, waiter_id: str) -> Grant | NoSlot:
+        answer = await local.reserve(waiter_id)
         if isinstance(answer, NoSlot):
-            # Nobody should sleep through the store's return.
+            # No waiter should sleep through the store's return.
             again = max(0.0, self._ask_store_at - self._clock.now())
             return NoSlot(min(answer.delay, again), answer.limit)
-        self._on_their_way += 1
+        self._in_flight += 1
         return _LocalGrant(
-            answer.slot, answer.granted_at, answer.delay, answer.took_last, answer.quota_left
+            answer.slot, answer.granted_at, answer.early_by, answer.is_last_slot, answer.quota_left
         )
 
     async def _reserve_first_locally(
-        self, local: MemoryLedger, ticket: str
+        self, local: MemoryLedger, waiter_id: str
     ) -> list[Grant | NoSlot]:
-        return [await self._reserve_locally(local, ticket)]
+        return [await self._reserve_locally(local, waiter_id)]

@@ -17,23 +17,26 @@ from llamagen_async.ratelimit.window_log import Grant, SlotWait, WindowLog
 
 __all__ = [
     "ANSWERED",
-    "LONGEST_NOTE",
+    "MAX_BLOB",
+    "UNMETERED",
+    "BlobStore",
     "Grant",
     "Ledger",
     "LimitState",
     "LimitsSnapshot",
     "NoSlot",
     "Outcome",
+    "SharedLedger",
     "StoreError",
-    "apply_many",
-    "fits",
-    "refusal",
-    "settle",
-    "summarize",
+    "apply_outcome",
+    "apply_reserve",
+    "fits_blob",
+    "no_slot",
+    "snapshot_of",
 ]
 
-LONGEST_NOTE: Final = 256 * 1024
-"""Bytes of a note, at most."""
+MAX_BLOB: Final = 256 * 1024
+"""Bytes that a blob may have at most: a store is no place for more."""
 
 
 class StoreError(Exception):
@@ -42,7 +45,7 @@ class StoreError(Exception):
 
 @attrs.frozen
 class NoSlot:
-    """No slot is free; the caller's ticket has a place in the line."""
+    """No slot is free now; the waiter has a position in the wait queue."""
 
     delay: float
     """Seconds after which to ask again."""
@@ -52,22 +55,22 @@ class NoSlot:
 
 @attrs.frozen
 class Outcome:
-    """What became of the request that held a slot."""
+    """The end of the request that held a slot."""
 
     refused: bool = False
-    """The answer was 429."""
+    """Whether the answer was 429."""
     retry_after: float | None = None
     """Seconds that a 429 asked to wait."""
     server_limit: int | None = None
     """The limit that the answer's headers speak of."""
     server_left: int | None = None
-    """How many requests are left of it, as those headers have it."""
+    """Requests left of that limit, by the answer's headers."""
 
 
-UNMETERED: Final = Grant(slot=0, granted_at=0.0, delay=0.0, took_last=True, quota_left=None)
-"""What a request holds that the plan does not meter. The burst is not to blame for its refusal."""
+UNMETERED: Final = Grant(slot=0, granted_at=0.0, early_by=0.0, is_last_slot=True, quota_left=None)
+"""The grant of a request that the plan does not meter. The burst is not to blame for its 429."""
 ANSWERED: Final = Outcome()
-"""What nearly always becomes of a request."""
+"""The outcome of nearly every request: an answer other than 429."""
 
 
 @attrs.frozen
@@ -77,7 +80,7 @@ class LimitState:
     limit: RateLimit
     """The window."""
     used: int
-    """Slots that count now: answered within the window, or on their way."""
+    """Slots that count now: answered within the window, or in flight."""
     free: int
     """Slots that are free now."""
     next_free_in: float
@@ -86,18 +89,18 @@ class LimitState:
 
 @attrs.frozen
 class LimitsSnapshot:
-    """What a key may still send, as far as its ledger knows."""
+    """The requests that a key may still send, as far as its ledger knows."""
 
     plan: str
     """The plan's name."""
     windows: tuple[LimitState, ...]
     """Every window of the plan."""
     paused_for: float
-    """Seconds that a refusal of the server still holds everyone; 0 if there is none."""
+    """Seconds that a 429 still pauses everyone; 0 if there is no pause."""
     burst: int
-    """How many requests may leave back to back, as learned from refusals."""
+    """Requests that may leave back to back, as learned from 429s."""
     in_flight: int
-    """Requests that are on their way."""
+    """Requests that were sent and have no answer yet."""
 
     @property
     def next_free_in(self) -> float:
@@ -106,43 +109,48 @@ class LimitsSnapshot:
 
 
 class Ledger(Protocol):
-    """What every store of spent requests can do.
+    """The operations of every memory of spent requests.
 
     Every coroutine costs a store one round trip, and raises `StoreError` when the
     store is away.
     """
 
-    async def reserve(self, ticket: str) -> Grant | NoSlot:
-        """Hold a slot if one is free, else keep a place in the line for `ticket`.
+    is_remote: bool
+    """Whether it costs a round trip to ask."""
 
-        A ticket that does not ask again a few seconds after the time it was told loses its place.
+    async def reserve(self, waiter_id: str) -> Grant | NoSlot:
+        """Hold a slot if one is free, else give `waiter_id` a position in the wait queue.
+
+        A waiter that does not ask again a few seconds after the time it was told loses its
+        position.
         """
         ...
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant | NoSlot]:
-        """Do the same for `number` who stand one behind the other and share a ticket.
+    async def reserve_many(self, waiter_id: str, number: int) -> list[Grant | NoSlot]:
+        """Reserve for `number` requests, one after the other, that share a waiter id.
 
-        It costs a store one round trip for all of them. Whoever stands behind the first one is
-        served like somebody who asks last of all.
+        The store is asked in one round trip for all of them. Those after the first one are
+        served like waiters that come last of all.
 
         Returns:
-            What each of them is told, up to the first one for whom no slot is free: the ticket
-            keeps a place in the line for that one. The slots are in the order of `delay`.
+            The answer to each of them, up to the first one for which no slot is free: the waiter
+            id keeps a position in the wait queue for that one. The slots are in the order of
+            `early_by`.
         """
         ...
 
-    def leave(self, ticket: str) -> None:
-        """Give up the place in the line, without waiting until it is known, and without failing.
+    def cancel_wait(self, waiter_id: str) -> None:
+        """Give up the position in the wait queue; neither waits for the store nor fails.
 
-        Where the store is away the place is lost by itself.
+        Where the store is away the position is lost by itself.
         """
         ...
 
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
         """Report the response, or that the request was given up: the slot is spent from now on.
 
-        A refusal (429) pauses everyone on the key, for its `retry_after` seconds in full, also that
-        of a request that needed no slot: it is reported with `UNMETERED`.
+        A 429 pauses everyone on the key, for its `retry_after` seconds in full, also that of a
+        request that needed no slot: it is reported with `UNMETERED`.
         """
         ...
 
@@ -151,7 +159,7 @@ class Ledger(Protocol):
         ...
 
     def return_unused(self, grants: Sequence[Grant]) -> None:
-        """Report that without waiting until it is known, and without failing.
+        """Report that several requests never left; neither waits for the store nor fails.
 
         A store that is away learns of it later, at the latest by the lease.
         """
@@ -162,7 +170,7 @@ class Ledger(Protocol):
         ...
 
     async def projected(self, position: int) -> NoSlot:
-        """Say how long a request with `position` others before it waits at least, and for what."""
+        """Return how long a request with `position` others before it waits, and for what."""
         ...
 
     async def snapshot(self) -> LimitsSnapshot:
@@ -170,10 +178,10 @@ class Ledger(Protocol):
         ...
 
     async def paused_for(self) -> float:
-        """Say for how many more seconds a refusal holds everyone, whoever met it; 0 if none does.
+        """Return for how many more seconds a 429 pauses everyone on the key; 0 without a pause.
 
-        For who got a slot some time before it may be used, or needs none. It costs no round trip
-        where a store can do without.
+        Asked by holders of a slot that was granted some time before it may be used, and by
+        requests that need none. It costs no round trip where a store can do without.
         """
         ...
 
@@ -189,72 +197,74 @@ class Ledger(Protocol):
         """
         ...
 
-    async def recall(self) -> str | None:
-        """Return the note that goes with the account: what was learned, not what was spent.
-
-        Everybody who shares the count shares the note. No request depends on it, and nothing is
-        counted by asking for it.
-
-        Returns:
-            `None` if there is none, or one that is too long to be ours.
-        """
-        ...
-
-    async def remember(self, text: str) -> None:
-        """Put `text` in the place of the note, unless it is longer than `LONGEST_NOTE`.
-
-        Who remembers last is remembered. It must not contain anything secret.
-        """
-        ...
-
     async def aclose(self) -> None:
         """Let go of the store. What was counted stays counted."""
         ...
 
 
-def apply_many(account: WindowLog, ticket: str, number: int, now: float) -> list[Grant | NoSlot]:
-    """Reserve up to `number` slots of `account` and say it in durations."""
-    answers = account.reserve_many(ticket, number, now)
-    return [refusal(one, now) if isinstance(one, SlotWait) else one for one in answers]
+class BlobStore(Protocol):
+    """A text kept beside the count, such as what was learned from earlier generations.
+
+    All users of the count share the text. No request depends on it, and nothing is
+    counted by reading or writing it.
+    """
+
+    async def load_blob(self) -> str | None:
+        """Return the text; `None` if there is none, or one that is too long to be ours."""
+        ...
+
+    async def save_blob(self, text: str) -> None:
+        """Replace the text, unless the new one is longer than `MAX_BLOB` bytes.
+
+        The last one to save wins. The text must not contain anything secret.
+        """
+        ...
 
 
-def fits(note: str) -> bool:
-    """Tell whether a note is short enough to be kept."""
-    return len(note.encode(errors="replace")) <= LONGEST_NOTE
+class SharedLedger(Ledger, BlobStore, Protocol):
+    """A ledger whose store also keeps a text."""
 
 
-def refusal(wait: SlotWait, now: float) -> NoSlot:
-    """Say a wait in durations."""
-    return NoSlot(max(0.0, wait.ask_at - now), wait.limit)
+def apply_reserve(log: WindowLog, waiter_id: str, number: int, now: float) -> list[Grant | NoSlot]:
+    """Reserve up to `number` slots of `log`, and return the answers in durations."""
+    answers = log.reserve_many(waiter_id, number, now)
+    return [no_slot(one, now) if isinstance(one, SlotWait) else one for one in answers]
 
 
-def settle(account: WindowLog, plan: Plan, grant: Grant, outcome: Outcome, now: float) -> None:
-    """Spend a slot of `account` and take over what the answer says about the limits."""
-    if outcome is ANSWERED:
-        account.answered(grant.slot, grant.granted_at, now)
-        return
-    account.spend(grant.slot, now)
+def apply_outcome(log: WindowLog, plan: Plan, grant: Grant, outcome: Outcome, now: float) -> None:
+    """Spend a slot of `log` and take over what the answer says about the limits."""
     if outcome.refused:
-        account.refusals.refuse(
-            grant.granted_at, now, outcome.retry_after, took_last=grant.took_last
+        log.spend(grant.slot, now)
+        log.throttle.refuse(
+            grant.granted_at, now, outcome.retry_after, is_last_slot=grant.is_last_slot
         )
     else:
-        account.refusals.accept(grant.granted_at)
+        log.answered(grant.slot, grant.granted_at, now)
     if outcome.server_left is not None:
         limit = next((one for one in plan.limits if one.limit == outcome.server_limit), None)
         if limit is not None:
-            account.correct(limit, outcome.server_left, now)
+            log.reconcile(limit, outcome.server_left, now)
 
 
-def summarize(account: WindowLog, plan: Plan, now: float) -> LimitsSnapshot:
-    """Say how `account` stands, in durations."""
+def no_slot(wait: SlotWait, now: float) -> NoSlot:
+    """Return the answer to a waiter in durations."""
+    return NoSlot(max(0.0, wait.ask_at - now), wait.limit)
+
+
+def snapshot_of(log: WindowLog, plan: Plan, now: float) -> LimitsSnapshot:
+    """Return how `log` stands, in durations."""
     return LimitsSnapshot(
         plan=plan.name,
         windows=tuple(
             LimitState(state.limit, state.used, state.free, max(0.0, state.next_free_at - now))
-            for state in account.states(now)
+            for state in log.states(now)
         ),
-        paused_for=max(0.0, account.refusals.paused_until - now),
-        burst=account.refusals.burst,
-        in_flight=account.held,
+        paused_for=max(0.0, log.throttle.paused_until - now),
+        burst=log.throttle.burst,
+        in_flight=log.held,
     )
+
+
+def fits_blob(text: str) -> bool:
+    """Return whether a text is short enough to be kept."""
+    return len(text.encode(errors="replace")) <= MAX_BLOB

@@ -1,4 +1,4 @@
-"""The limiter: who waits for a slot waits here, first come first served.
+"""The limiter: waiters wait for a slot here, first come, first served.
 
 The ledger is the authority on the count. In front of it stands an `aiolimiter` token bucket that
 shapes bursts: a plan with `burst=3` lets three requests leave back to back and spaces the rest,
@@ -6,15 +6,15 @@ however many slots the window still has. A plan without `burst` has none: a buck
 window never waits where the ledger would not, except wrongly, for a token that a slot which was
 given back has used up.
 
-A round trip to a store asks for all who wait, and for who will be back at once: each gets a slot,
-and the first who gets none a place in the line, which is kept here for whoever is next by then. So
-a key that is used up costs one question a request.
+A round trip to a store asks for all waiters, and for a caller that will be back at once: each gets
+a slot, and the first that gets none a position in the wait queue, which is kept here for whichever
+waiter is next by then. So a key that is used up costs one question a request.
 
-A slot may be got some time before it is used: a store gives it a few seconds before it is back, and
-the bucket spaces what leaves. If a request of anybody was refused meanwhile, the slot goes back and
-is asked for anew, behind those who wait already. So nobody leaves during a pause but who looked for
-it within the last tenth of a second of the server's clock, or while word of the refusal was on its
-way to the store and from there.
+A slot may be granted some time before it is used: a store grants it a few seconds early, and the
+bucket spaces what leaves. If another request was refused (429) meanwhile, the slot goes back and a
+new one is asked for, after the requests that wait already. So a request leaves during a pause only
+if the ledger was asked for a pause within the last tenth of a second of the server's clock, or
+while the report of the 429 was on its way to the store and from there.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ import logging
 import math
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
+
+import attrs
 
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan, RateLimit, RequestKind
-from llamagen_async.ratelimit.headers import rate_limit_headers
 from llamagen_async.ratelimit.ledger import (
     ANSWERED,
     UNMETERED,
     Grant,
-    Ledger,
     LimitsSnapshot,
     NoSlot,
     Outcome,
+    SharedLedger,
 )
-from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.throttle import guessed_pause
 
 if TYPE_CHECKING:
@@ -49,143 +49,112 @@ if TYPE_CHECKING:
 __all__ = ["Limiter", "Slot"]
 
 _logger = logging.getLogger(__name__)
-_MOST_TOGETHER: Final = 32
-"""Slots that are asked for at once, at most: none of them should be held for long unused."""
-_BRIEF: Final = 0.1
-"""Seconds of the server's clock in which a slot may be used without looking for a pause again."""
+_MAX_TOGETHER: Final = 32
+"""Slots that one question asks for at most: none of them should be held for long unused."""
+_PAUSE_KNOWN_FOR: Final = 0.1
+"""Seconds of the server's clock for which "there is no pause" is believed without asking again."""
 
 
+@attrs.define(eq=False)
 class Slot:
-    """The right to send one request. Report exactly once what became of it."""
+    """The right to send one request. Report its end exactly once, by `commit` or `give_back`."""
 
-    _server_limit: int | None = None
-    _server_left: int | None = None
+    _limiter: Limiter | None
+    _grant: Grant
+    quota_left: int | None = None
+    """Slots left in the plan's long windows when this one was granted; `None` without any."""
 
-    def __init__(self, limiter: Limiter, held: Grant | int, granted_at: float = 0.0) -> None:
-        """Take over a grant, or the number of a slot of which there is nothing else to say."""
-        self._limiter: Limiter | None = limiter
-        self._held = held
-        self._granted_at = granted_at
-
-    @property
-    def grant(self) -> Grant:
-        """What the ledger said of it."""
-        held = self._held
-        if isinstance(held, int):
-            # Made when somebody asks: it is a good part of what a slot costs.
-            held = self._held = Grant(
-                held, self._granted_at, delay=0.0, took_last=False, quota_left=None
-            )
-        return held
-
-    def observe(self, headers: Mapping[str, str]) -> None:
-        """Take note of what an answer's headers say about the limits, if it counts."""
-        if self._held is UNMETERED:
-            return
-        self._server_limit, self._server_left = rate_limit_headers(headers)
-
-    async def commit(self, *, refused: bool = False, retry_after: float | None = None) -> None:
+    async def commit(
+        self,
+        *,
+        refused: bool = False,
+        retry_after: float | None = None,
+        rate_limit: tuple[int | None, int | None] = (None, None),
+    ) -> None:
         """Report the response, or that the request was given up; later reports do nothing.
 
         Args:
-            refused: The answer was 429.
-            retry_after: Seconds that it asked to wait.
+            refused: Whether the answer was 429.
+            retry_after: Seconds that a 429 asked to wait.
+            rate_limit: The limit that the answer's headers speak of, and the requests left of it.
         """
         limiter, self._limiter = self._limiter, None
         if limiter is None:
             return
-        memory, outcome = limiter.memory, ANSWERED
-        if refused or self._server_left is not None:
-            outcome = Outcome(refused, retry_after, self._server_limit, self._server_left)
-        elif memory is not None and isinstance(held := self._held, int):
-            memory.answered_at(held, self._granted_at, limiter.now())
-            return
-        grant = self.grant
-        if grant is UNMETERED:
-            if refused:
-                await limiter.pause(retry_after)
-            else:
-                limiter.refusals = 0
-            return
-        if memory is not None:
-            memory.commit_at(grant, outcome, limiter.now())
+        limit, left = rate_limit
+        if self._grant is not UNMETERED:
+            is_usual = not refused and left is None
+            outcome = ANSWERED if is_usual else Outcome(refused, retry_after, limit, left)
+            await limiter.ledger.commit(self._grant, outcome)
+        elif refused:
+            await limiter.pause(retry_after)
         else:
-            await limiter.ledger.commit(grant, outcome)
+            limiter.refusals = 0
 
     async def give_back(self) -> None:
         """Report that the request never left; later reports do nothing."""
         limiter, self._limiter = self._limiter, None
-        if limiter is not None and self._held is not UNMETERED:
-            await limiter.ledger.give_back(self.grant)
+        if limiter is not None and self._grant is not UNMETERED:
+            await limiter.ledger.give_back(self._grant)
 
 
 class Limiter:
     """Hands out slots of one key in the event loop in which it was made.
 
     Args:
-        plan: What is counted.
-        ledger: Who counts; other loops, processes or hosts may use the same one.
+        plan: The windows, and the kinds of request that are metered.
+        ledger: The count; other loops, processes or hosts may use the same one.
         clock: The server's clock.
     """
 
-    def __init__(self, plan: Plan, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, plan: Plan, ledger: SharedLedger, clock: Clock) -> None:
         self.plan = plan
         self.ledger = ledger
         self._unmetered = frozenset(RequestKind) - plan.metered
         self._clock = clock
         self.loop = asyncio.get_running_loop()
         self._bucket = _bucket(plan, clock)
-        # In memory there is nobody to wait for, which saves most of what a slot costs.
-        self.memory = ledger if isinstance(ledger, MemoryLedger) else None
-        self._time = self.loop.time
-        self._speed = clock.speed
-        self._line = asyncio.Lock()
+        self._turn = asyncio.Lock()
+        """Held by the first waiter; the others wait for it in the order in which they came."""
         self._waiting = 0
         self._ready: deque[tuple[Grant, float]] = deque()
-        """Slots of those who are next in line, and when on the clock each may be used."""
+        """Slots for the next waiters, each with the clock's time from which it may be used."""
         self._told_at = -math.inf
-        """When on the clock the ledger was asked last: there was no pause if it gave slots then."""
-        self._place: tuple[float, RateLimit | None] | None = None
-        """What was told to the next in line who has no slot: when on the clock to ask again, and
-        what is full. As long as there is this, the ticket has a place in the ledger's line."""
-        self._expected: set[Callable[[], bool]] = set()
-        """Who said that they will be back at once for another slot."""
-        self._unsubscribe: Callable[[], None] | None = None
-        """As long as anybody waits, or is expected: ends hearing of slots that come back."""
+        """The clock's time of the last question. If it brought a slot, there was no pause then."""
+        self._next_answer: tuple[float, RateLimit | None] | None = None
+        """The answer to the next waiter without a slot: the clock's time to ask again, and the full
+        window. While this is set, the waiter id has a position in the ledger's wait queue."""
+        self.expected: set[Callable[[], bool]] = set()
+        """Callbacks of callers that will be back at once for another slot."""
         self._changed = asyncio.Event()
-        """Set when a slot may be free earlier than was said."""
+        """Set when a slot may be free earlier than the ledger said."""
         self.blocked_until: float | None = None
-        """When the first in line may leave, in seconds of the clock; `None` if nobody waits."""
+        """The clock's time at which the first waiter may leave; `None` if nobody waits."""
         self.blocked_by: RateLimit | None = None
-        """The window that makes them wait; `None` during a pause."""
+        """The window that makes waiters wait; `None` during a pause."""
         self.refusals = 0
-        """How many 429 in a row came to what the plan does not meter."""
-        self._quota_left: int | None = None
+        """429s in a row to requests that the plan does not meter."""
+        self.quota_left: int | None = None
+        """Free slots in the plan's long windows when last heard of; `None` if it has none."""
         self._has_waited = False
-        self._ticket = uuid.uuid4().hex
-        """One is enough: only the first in this limiter's line asks the ledger."""
-
-    def now(self) -> float:
-        """Return the time on the server's scale, as `Clock.now` in this limiter's loop."""
-        return self._time() * self._speed
+        self._waiter_id = uuid.uuid4().hex
+        """One id for all waiters: only the first of them asks the ledger."""
+        self._unsubscribe = ledger.subscribe(self._wake)
 
     def change_plan(self, plan: Plan) -> None:
         """Keep the limits of another plan from now on, with what was spent so far."""
         self.plan = plan
         self._unmetered = frozenset(RequestKind) - plan.metered
         self._bucket = _bucket(plan, self._clock)
+        if not plan.quotas:
+            self.quota_left = None
         self.ledger.change_plan(plan)
-
-    @property
-    def quota_left(self) -> int | None:
-        """Free slots in the plan's long windows when last heard of; `None` if it has none."""
-        return self._quota_left if self.plan.quotas else None
 
     async def acquire(
         self,
         kind: RequestKind,
         *,
-        blocked: Callable[[], None] | None = None,
+        on_blocked: Callable[[], None] | None = None,
         wants_more: Callable[[], bool] | None = None,
     ) -> Slot:
         """Wait for a slot, first come first served, and hold it.
@@ -194,48 +163,49 @@ class Limiter:
         end of a pause, and for nothing else.
 
         Args:
-            kind: What the slot is for.
-            blocked: Called when it is known how long the wait will be: `blocked_until` tells.
-            wants_more: Says, when the ledger is asked, whether the caller will be back at once for
-                another slot. That one, or the place in the line for it, then costs no round trip
-                of its own. It is kept until the caller is back, or `rest`s.
+            kind: The kind of the request that the slot is for.
+            on_blocked: Called when it is known how long the wait will be: see `blocked_until`.
+            wants_more: Called when the ledger is asked: whether the caller will be back at once for
+                another slot. That one, or the position for it, then costs no round trip of its
+                own. It is kept until the caller is back, or calls `rest`.
         """
         if self._unmetered and kind in self._unmetered:
             while pause := await self.ledger.paused_for():
                 await self._clock.sleep(pause)
             return Slot(self, UNMETERED)
-        if not self._waiting and self._bucket is None and self.memory is not None:
-            now = self._time() * self._speed
-            if slot := self.memory.hold_free_at(now):
-                return Slot(self, slot, now)
-            answer = self.memory.reserve_at(self._ticket, now)
-            if isinstance(answer, Grant):
-                self._quota_left = answer.quota_left
-                return Slot(self, answer)
-        if self._unsubscribe is None:
-            self._unsubscribe = self.ledger.subscribe(self._wake)
         self._waiting += 1
         if wants_more is not None:
-            self._expected.discard(wants_more)
+            self.expected.discard(wants_more)
         try:
-            async with self._line:
-                return await self._first_in_line(blocked, wants_more)
+            async with self._turn:
+                is_known = self._ready or self._next_answer is not None
+                answer = self._known() if is_known else await self._ask(wants_more)
+                if (
+                    is_known
+                    or isinstance(answer, NoSlot)
+                    or answer.early_by
+                    or self._bucket is not None
+                ):
+                    answer = await self._wait_for(answer, on_blocked, wants_more)
+                self.quota_left = answer.quota_left if self.plan.quotas else None
+                return Slot(self, answer, quota_left=answer.quota_left)
         finally:
             self._waiting -= 1
-            self._give_up_unneeded()
+            if self._ready or self._next_answer is not None:
+                self._give_up_unneeded()
 
     def rest(self, wants_more: Callable[[], bool]) -> None:
-        """Give up what is kept for somebody who will not be back at once after all."""
-        if wants_more in self._expected:
-            self._expected.discard(wants_more)
+        """Give up what is kept for a caller that will not be back at once after all."""
+        if wants_more in self.expected:
+            self.expected.discard(wants_more)
             self._give_up_unneeded()
 
     async def pause(self, retry_after: float | None) -> None:
-        """Hold everyone after a 429 to what the plan does not meter: the count can't explain it.
+        """Pause everyone after a 429 to a request that the plan does not meter.
 
         Args:
-            retry_after: Seconds that the server asked to wait; without it, twice as long each
-                time in a row.
+            retry_after: Seconds that the server asked to wait; without it, the pause is twice as
+                long each time in a row.
         """
         self.refusals += 1
         if retry_after is None:
@@ -250,49 +220,52 @@ class Limiter:
         """Ask the ledger how many slots the plan's long windows have left."""
         windows = (await self.snapshot()).windows
         quotas = (window.free for window in windows if window.limit in self.plan.quotas)
-        self._quota_left = min(quotas)
-        return self._quota_left
+        self.quota_left = min(quotas)
+        return self.quota_left
 
     async def projected(self, position: int) -> NoSlot:
-        """Say how long a request with `position` others before it waits at least, and for what."""
+        """Return how long a request with `position` others before it waits, and for what."""
         return await self.ledger.projected(position)
+
+    async def aclose(self) -> None:
+        """Let go of the ledger; nobody may wait for a slot any more."""
+        self._unsubscribe()
+        await self.ledger.aclose()
 
     @property
     def _behind(self) -> int:
-        """How many wait in this limiter's line, or will at once."""
-        return self._waiting + len(self._expected)
+        """Callers that wait for a slot of this limiter, or will at once."""
+        return self._waiting + len(self.expected)
 
     def _give_up_unneeded(self) -> None:
-        """Give back the slots, and the place, that nobody is left to take."""
+        """Give back the slots, and the position, that nobody is left to take."""
         behind = self._behind
         if len(self._ready) > behind:
             self._return_unused(behind)
-        if not behind and self._unsubscribe is not None:
-            self._unsubscribe()
-            self._unsubscribe = None
-        if not behind and self._place is not None:
-            self._place = None
-            self.ledger.leave(self._ticket)
+        if not behind and self._next_answer is not None:
+            self._next_answer = None
+            self.ledger.cancel_wait(self._waiter_id)
 
-    async def _first_in_line(
-        self, blocked: Callable[[], None] | None, wants_more: Callable[[], bool] | None
-    ) -> Slot:
-        answer = self._known() or await self._ask(wants_more)
+    async def _wait_for(
+        self,
+        answer: Grant | NoSlot,
+        on_blocked: Callable[[], None] | None,
+        wants_more: Callable[[], bool] | None,
+    ) -> Grant:
+        """Return a slot once it may be used, given the ledger's last answer."""
         while True:
-            if isinstance(answer, NoSlot) or answer.delay:
-                answer = await self._wait_for(answer, blocked, wants_more)
+            if isinstance(answer, NoSlot) or answer.early_by:
+                answer = await self._wait_until_granted(answer, on_blocked, wants_more)
             if await self._may_be_used(answer):
-                break
+                return answer
             answer = await self._ask(wants_more)
-        self._quota_left = answer.quota_left
-        return Slot(self, answer)
 
     async def _may_be_used(self, grant: Grant) -> bool:
         """Wait for a token, if there is a bucket; give the slot back if there is a pause then."""
         try:
             if self._bucket is not None:
                 await self._bucket.acquire()
-            if self._clock.now() - self._told_at <= _BRIEF:
+            if self._clock.now() - self._told_at <= _PAUSE_KNOWN_FOR:
                 return True
             if not await self.ledger.paused_for():
                 self._told_at = self._clock.now()
@@ -305,64 +278,65 @@ class Limiter:
         await self.ledger.give_back(grant)
         return False
 
-    def _known(self) -> Grant | NoSlot | None:
-        """Return what the ledger has already said of who is first in line now."""
+    def _known(self) -> Grant | NoSlot:
+        """Return the ledger's answer for the first waiter, which a question before has brought."""
         if self._ready:
             grant, at = self._ready.popleft()
-            grant.delay = max(0.0, at - self._clock.now())
+            grant.early_by = max(0.0, at - self._clock.now())
             return grant
-        if self._place is None:
-            return None
-        ask_at, limit = self._place
+        assert self._next_answer is not None
+        ask_at, limit = self._next_answer
         return NoSlot(max(0.0, ask_at - self._clock.now()), limit)
 
     async def _ask(self, wants_more: Callable[[], bool] | None) -> Grant | NoSlot:
-        """Ask for a slot, and in the same round trip for those who stand behind."""
-        # Memory makes no round trips. A token bucket lets one through at a time: slots for more
+        """Ask for a slot, and in the same round trip for the waiters behind."""
+        # Memory is asked for nothing. A token bucket lets one through at a time: slots for more
         # would be held unused.
-        is_alone = self.memory is not None or self._bucket is not None
+        is_alone = self._bucket is not None or not self.ledger.is_remote
         if wants_more is not None:
-            # Near the end of a quota nobody holds a slot beside the one that is decided about.
+            # Near the end of a quota nothing is held but the slot that is decided about.
             if not is_alone and not self.plan.quotas and wants_more():
-                self._expected.add(wants_more)
+                self.expected.add(wants_more)
             else:
-                self._expected.discard(wants_more)
-        number = min(self._behind, _MOST_TOGETHER)
-        self._place = None
+                self.expected.discard(wants_more)
+        number = 1 if is_alone else min(self._waiting + len(self.expected), _MAX_TOGETHER)
+        self._next_answer = None
         self._changed.clear()
-        if is_alone or number == 1:
-            answers = [await self.ledger.reserve(self._ticket)]
+        if number == 1:
+            answers = [await self.ledger.reserve(self._waiter_id)]
         else:
-            answers = await self.ledger.reserve_many(self._ticket, number)
+            answers = await self.ledger.reserve_many(self._waiter_id, number)
         now = self._told_at = self._clock.now()
         if isinstance(last := answers[-1], NoSlot):
-            self._place = now + last.delay, last.limit
-        self._ready.extend((one, now + one.delay) for one in answers[1:] if isinstance(one, Grant))
-        if len(self._ready) >= self._behind:
+            self._next_answer = now + last.delay, last.limit
+        for one in answers[1:]:
+            if isinstance(one, Grant):
+                self._ready.append((one, now + one.early_by))
+        if self._ready and len(self._ready) >= self._behind:
             self._return_unused(self._behind - 1)
         return answers[0]
 
     def _return_unused(self, behind: int) -> None:
-        """Give back the slots of those who were cancelled: only `behind` are left in the line."""
+        """Give back the slots of cancelled waiters: only `behind` are left."""
         number = len(self._ready) - behind
         self.ledger.return_unused([self._ready.pop()[0] for _ in range(number)])
 
-    async def _wait_for(
+    async def _wait_until_granted(
         self,
         answer: Grant | NoSlot,
-        blocked: Callable[[], None] | None,
+        on_blocked: Callable[[], None] | None,
         wants_more: Callable[[], bool] | None,
     ) -> Grant:
         try:
             while isinstance(answer, NoSlot):
-                self._say_once(answer)
+                self._log_first_wait(answer)
                 self.blocked_until = self._clock.now() + answer.delay
                 self.blocked_by = answer.limit
-                if blocked is not None:
-                    blocked()
+                if on_blocked is not None:
+                    on_blocked()
                 await self._clock.wait(self._changed, answer.delay)
                 answer = await self._ask(wants_more)
-            await self._clock.sleep(answer.delay)
+            await self._clock.sleep(answer.early_by)
         except BaseException:
             if isinstance(answer, Grant):
                 await self.ledger.give_back(answer)
@@ -372,18 +346,18 @@ class Limiter:
         return answer
 
     def _wake(self) -> None:
-        # From another thread whose loop outlives this one, too.
+        # A ledger may call this from another thread, whose loop outlives this one.
         with contextlib.suppress(RuntimeError):
             self.loop.call_soon_threadsafe(self._changed.set)
 
-    def _say_once(self, refusal: NoSlot) -> None:
+    def _log_first_wait(self, no_slot: NoSlot) -> None:
         if self._has_waited:
             return
         self._has_waited = True
-        if refusal.limit is None:
-            _logger.info("the server refused a request: all wait for %.1f s", refusal.delay)
+        if no_slot.limit is None:
+            _logger.info("the server refused a request: all wait for %.1f s", no_slot.delay)
         else:
-            _logger.info("the limit of %s is used: waiting %.1f s", refusal.limit, refusal.delay)
+            _logger.info("the limit of %s is used: waiting %.1f s", no_slot.limit, no_slot.delay)
 
 
 def _bucket(plan: Plan, clock: Clock) -> AsyncLimiter | None:

@@ -12,11 +12,11 @@ from llamagen_async.ratelimit.ledger import (
     LimitsSnapshot,
     NoSlot,
     Outcome,
-    apply_many,
-    fits,
-    refusal,
-    settle,
-    summarize,
+    apply_outcome,
+    apply_reserve,
+    fits_blob,
+    no_slot,
+    snapshot_of,
 )
 from llamagen_async.ratelimit.window_log import WindowLog
 
@@ -24,14 +24,16 @@ __all__ = ["MemoryLedger"]
 
 
 class MemoryLedger:
-    """Remembers in this process.
+    """A ledger in this process.
 
     Args:
         plan: Which windows to count.
         now: The time in seconds; the same for all threads.
-        lease: Seconds after which a slot that nobody reported on counts as spent.
+        lease: Seconds after which a slot without a report counts as spent.
         wall: The unix time in seconds, for windows that are aligned to the clock.
     """
+
+    is_remote = False
 
     def __init__(
         self,
@@ -44,12 +46,10 @@ class MemoryLedger:
         self._plan = plan
         self._now = now
         self._wall = wall if any(limit.aligned for limit in plan.limits) else None
-        self._account = WindowLog(plan, lease=lease)
+        self._log = WindowLog(plan, lease=lease)
         self._lock = threading.Lock()
-        # For what nearly every request does: `with` takes three times as long.
-        self._enter, self._leave = self._lock.acquire, self._lock.release
         self._listeners: list[Callable[[], None]] = []
-        self._note: str | None = None
+        self._blob: str | None = None
 
     def __repr__(self) -> str:
         return f"MemoryLedger({self._plan.name})"
@@ -58,96 +58,71 @@ class MemoryLedger:
         """Count the windows of another plan from now on, with what was spent so far."""
         with self._lock:
             self._plan = plan
-            self._account = self._account.with_plan(plan)
+            self._log = self._log.with_plan(plan)
 
-    async def reserve(self, ticket: str) -> Grant | NoSlot:
-        """Hold a slot if one is free, else keep a place in the line for `ticket`."""
-        return self.reserve_at(ticket, self._now())
+    async def reserve(self, waiter_id: str) -> Grant | NoSlot:
+        """Hold a slot if one is free, else give `waiter_id` a position in the wait queue."""
+        with self._lock:
+            now = self._now() if self._wall is None else self._tick()
+            answer = self._log.reserve(waiter_id, now)
+        return answer if isinstance(answer, Grant) else no_slot(answer, now)
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant | NoSlot]:
-        """Do the same for `number` who share a ticket."""
+    async def reserve_many(self, waiter_id: str, number: int) -> list[Grant | NoSlot]:
+        """Reserve for `number` requests that share a waiter id."""
         with self._lock:
             now = self._tick()
-            return apply_many(self._account, ticket, number, now)
+            return apply_reserve(self._log, waiter_id, number, now)
 
-    def reserve_at(self, ticket: str, now: float) -> Grant | NoSlot:
-        """Do what `reserve` does without being awaited, for a caller who knows the time."""
+    def cancel_wait(self, waiter_id: str) -> None:
+        """Give up the position in the wait queue."""
         with self._lock:
-            if self._wall is not None:
-                self._account.wall_offset = self._wall() - now
-            answer = self._account.reserve(ticket, now)
-        return answer if isinstance(answer, Grant) else refusal(answer, now)
-
-    def hold_free_at(self, now: float) -> int:
-        """Do it for a caller whom no window could make wait; see `WindowLog.hold_free`."""
-        self._enter()
-        try:
-            return self._account.hold_free(now)
-        finally:
-            self._leave()
-
-    def leave(self, ticket: str) -> None:
-        """Give up the place in the line."""
-        with self._lock:
-            self._account.leave(ticket)
+            self._log.cancel_wait(waiter_id)
         self._notify()
 
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
-        """Spend the slot; pause everyone if the server refused the request."""
-        self.commit_at(grant, outcome, self._now())
-
-    def commit_at(self, grant: Grant, outcome: Outcome, now: float) -> None:
-        """Do the same without being awaited, for a caller who knows the time."""
+        """Spend the slot; pause everyone if the answer was 429."""
         with self._lock:
+            now = self._now()
             if outcome is ANSWERED:
-                self._account.answered(grant.slot, grant.granted_at, now)
+                self._log.answered(grant.slot, grant.granted_at, now)
             else:
-                settle(self._account, self._plan, grant, outcome, now)
-
-    def answered_at(self, slot: int, granted_at: float, now: float) -> None:
-        """Do it for a plain answer, of which there is nothing more to say."""
-        self._enter()
-        try:
-            self._account.answered(slot, granted_at, now)
-        finally:
-            self._leave()
+                apply_outcome(self._log, self._plan, grant, outcome, now)
 
     async def give_back(self, grant: Grant) -> None:
         """Free the slot of a request that never left."""
         with self._lock:
-            self._account.give_back(grant.slot)
+            self._log.give_back(grant.slot)
         self._notify()
 
     def return_unused(self, grants: Sequence[Grant]) -> None:
         """Free slots without being awaited."""
         with self._lock:
             for grant in grants:
-                self._account.give_back(grant.slot)
+                self._log.give_back(grant.slot)
         self._notify()
 
     async def record(self, number: int) -> None:
         """Count requests that were spent without a slot of this ledger."""
         with self._lock:
-            self._account.spend_unasked(number, self._tick())
+            self._log.record_external(number, self._tick())
 
     async def projected(self, position: int) -> NoSlot:
-        """Say how long a request with `position` others before it waits at least."""
+        """Return how long a request with `position` others before it waits at least."""
         with self._lock:
             now = self._tick()
-            wait = self._account.projected(now, position)
-            return NoSlot(max(0.0, wait.ask_at - now), wait.limit)
+            return no_slot(self._log.projected(now, position), now)
 
     async def snapshot(self) -> LimitsSnapshot:
         """Return what is known now."""
         with self._lock:
-            return summarize(self._account, self._plan, self._tick())
+            return snapshot_of(self._log, self._plan, self._tick())
 
     async def paused_for(self) -> float:
-        """Say for how many more seconds a refusal holds everyone."""
-        return max(0.0, self._account.refusals.paused_until - self._now())
+        """Return for how many more seconds a 429 pauses everyone."""
+        return max(0.0, self._log.throttle.paused_until - self._now())
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed` when a slot was given back or somebody left the line."""
+        """Call `changed` when a slot was given back or a wait was cancelled."""
         with self._lock:
             self._listeners = [*self._listeners, changed]
 
@@ -157,14 +132,14 @@ class MemoryLedger:
 
         return unsubscribe
 
-    async def recall(self) -> str | None:
-        """Return the note that was left by whoever shares this object."""
-        return self._note
+    async def load_blob(self) -> str | None:
+        """Return the text that was saved last."""
+        return self._blob
 
-    async def remember(self, text: str) -> None:
-        """Leave a note, unless it is too long."""
-        if fits(text):
-            self._note = text
+    async def save_blob(self, text: str) -> None:
+        """Keep a text, unless it is too long."""
+        if fits_blob(text):
+            self._blob = text
 
     async def aclose(self) -> None:
         """Do nothing: the count outlives its users."""
@@ -172,7 +147,7 @@ class MemoryLedger:
     def _tick(self) -> float:
         now = self._now()
         if self._wall is not None:
-            self._account.wall_offset = self._wall() - now
+            self._log.wall_offset = self._wall() - now
         return now
 
     def _notify(self) -> None:

@@ -1,7 +1,7 @@
 """One count per key and server in a process, without anyone having to pass it around.
 
-In memory the count outlives the clients: who opens a second client after the first was closed is
-bound by what the first one spent. Keys are named by a hash; the key itself is never kept here.
+In memory the count outlives the clients: a second client that is opened after the first was closed
+is bound by what the first one spent. Keys are named by a hash; the key itself is never kept here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from llamagen_async.clock import Clock
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
-from llamagen_async.ratelimit.ledger import Ledger
+from llamagen_async.ratelimit.ledger import SharedLedger
 from llamagen_async.ratelimit.limiter import Limiter
 from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.stores import open_store
@@ -27,28 +27,28 @@ from llamagen_async.ratelimit.stores import open_store
 __all__ = ["Identity", "close_limiter", "open_limiter"]
 
 _LEASE: Final = 900.0
-"""Real seconds after which a slot in memory that nobody reported on counts as spent.
+"""Real seconds after which a slot in memory without a report counts as spent.
 
-Longer than any request may take: only a slot whose owner is gone is ever spent by it.
+Longer than any request may take: only the slot of an owner that is gone is ever spent by it.
 """
 _MARGIN: Final = 5.0
-"""Real seconds by which a store's lease outlasts the longest request of the client."""
+"""Real seconds by which a store's lease outlasts the longest request: its report takes time."""
 
 
 @attrs.frozen
 class Identity:
-    """Whose requests are counted together, and where."""
+    """The name of one count: a key at a server, at a speed, in a store."""
 
     name: str
-    """A hash of the key and the server: it tells neither."""
+    """Hash of the key and the server, from which neither can be read."""
     speed: float
     """How many times faster than real time the server's clock runs."""
     quota: str | None
-    """The store's URL; `None` is this process."""
+    """The store's URL; `None` for this process's memory."""
 
     @classmethod
     def of(cls, api_key: str, base_url: str, speed: float, quota: str | None) -> Identity:
-        """Name the count of a key at a server without telling the key."""
+        """Return the identity of a key at a server, without the key in it."""
         text = "\x1f".join(("llamagen_async", api_key, base_url, f"{speed:g}"))
         return cls(hashlib.sha256(text.encode()).hexdigest()[:32], speed, quota)
 
@@ -58,6 +58,7 @@ _memory: Final[dict[Identity, MemoryLedger]] = {}
 _plans: Final[dict[Identity, Plan]] = {}
 _limiters: Final[dict[tuple[Identity, int], Limiter]] = {}
 _users: Final[Counter[tuple[Identity, int]]] = Counter()
+# Limiters and their users are kept by identity and event loop.
 
 
 def open_limiter(
@@ -70,8 +71,8 @@ def open_limiter(
     """Return the limiter of this key and server in the running event loop; close it when done.
 
     Args:
-        identity: Whose requests are counted together.
-        plan: What is counted.
+        identity: The count to take part in.
+        plan: The windows and the kinds of request that are metered.
         timeout: Real seconds that one request may take.
         on_store_failure: What to do when the store is away.
 
@@ -80,7 +81,7 @@ def open_limiter(
             store's URL is not understood.
     """
     clock = Clock(identity.speed)
-    place = (identity, id(asyncio.get_running_loop()))
+    key = (identity, id(asyncio.get_running_loop()))
     with _lock:
         used = any(users and known == identity for (known, _), users in _users.items())
         if used and _plans[identity] != plan:
@@ -89,30 +90,30 @@ def open_limiter(
                 plan.name,
                 f"{_plans[identity].name!r}, as for the open client of the same key",
             )
-        limiter = _limiters.get(place)
+        limiter = _limiters.get(key)
         if limiter is None:
             ledger = _ledger(identity, plan, clock, timeout, on_store_failure)
-            limiter = _limiters[place] = Limiter(plan, ledger, clock)
+            limiter = _limiters[key] = Limiter(plan, ledger, clock)
         _plans[identity] = plan
-        _users[place] += 1
+        _users[key] += 1
         return limiter
 
 
 async def close_limiter(identity: Identity, limiter: Limiter) -> None:
     """Give a limiter back; the last one to do so in a loop lets go of the store."""
-    place = (identity, id(limiter.loop))
+    key = (identity, id(limiter.loop))
     with _lock:
-        _users[place] -= 1
-        if _users[place] > 0:
+        _users[key] -= 1
+        if _users[key] > 0:
             return
-        del _users[place]
-        _limiters.pop(place, None)
-    await limiter.ledger.aclose()
+        del _users[key]
+        _limiters.pop(key, None)
+    await limiter.aclose()
 
 
 def _ledger(
     identity: Identity, plan: Plan, clock: Clock, timeout: float, on_store_failure: OnStoreFailure
-) -> Ledger:
+) -> SharedLedger:
     if identity.quota is not None:
         lease = (timeout + _MARGIN) * clock.speed
         store = open_store(identity.quota, identity.name, plan, speed=clock.speed, lease=lease)

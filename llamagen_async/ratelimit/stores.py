@@ -1,4 +1,4 @@
-"""Where a quota URL leads: `sqlite:///path` is this machine, `redis://host` is many."""
+"""Quota URLs and their stores: `sqlite:///path` for one machine, `redis://host` for many."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Final
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit.ledger import Ledger
+from llamagen_async.ratelimit.ledger import SharedLedger
 
 __all__ = ["check_quota", "open_store"]
 
 _AHEAD: Final = 3.0
-"""Seconds of the server's clock by which a store gives a slot before it is back, at least."""
+"""Seconds of the server's clock by which a store grants a slot early, at least."""
 _REAL_AHEAD: Final = 0.05
-"""The same in real seconds."""
+"""Real seconds by which a store grants a slot early, at least: for high speeds."""
 _ALLOWED: Final = "'sqlite:///PATH', 'redis://HOST:PORT/DB', 'rediss://HOST:PORT/DB' or None"
 
 
@@ -21,8 +21,8 @@ def check_quota(quota: object) -> str | None:
     """Return the URL of a store, or `None` for this process's memory.
 
     Raises:
-        InvalidRequestError: It names no store. What was given is not repeated beyond its scheme,
-            because a password may be in it.
+        InvalidRequestError: The URL names no store. Only its scheme is repeated, because a
+            password may be in the rest.
     """
     if quota is None:
         return None
@@ -34,18 +34,18 @@ def check_quota(quota: object) -> str | None:
     return str(quota)
 
 
-def open_store(quota: str, name: str, plan: Plan, *, speed: float, lease: float) -> Ledger:
+def open_store(quota: str, name: str, plan: Plan, *, speed: float, lease: float) -> SharedLedger:
     """Return the ledger that a quota URL names; nothing is opened before it is used.
 
     Args:
         quota: A URL that `check_quota` has let pass.
-        name: Whose count it is, as a hash.
-        plan: What is counted.
+        name: The hash that names the count.
+        plan: The windows to count.
         speed: How many times faster than real time the server's clock runs.
         lease: Seconds of the server's clock after which a held slot counts as spent.
     """
-    # A slot is given a moment before it is back, which saves a round trip when the first answer
-    # was an estimate. It outlasts what requests take, and what timers are late at a high speed.
+    # A slot is granted a moment before it is free, which saves a round trip when the first answer
+    # was an estimate. The moment is longer than a request takes, and than timers are late.
     ahead = max(_AHEAD, _REAL_AHEAD * speed)
     # Imported when needed: most programs need neither.
     if quota.startswith("sqlite:///"):

@@ -1,9 +1,9 @@
-"""What is learned from refusals: how long everyone pauses, and how many may leave back to back.
+"""Lessons of 429 answers: how long everyone pauses, and how many requests may leave back to back.
 
-A 429 holds everyone for as long as the server asks; if it does not say, for twice as long as the
-last time. One that the count can't explain, because the window had room, means that the server
+A 429 pauses everyone for as long as the server asks; if it names no time, for twice as long as the
+last time. A 429 that the count can't explain, because the window had room, means that the server
 counts more strictly than the plan says: the burst is halved, down to strict spacing, and grows back
-slowly. Each time that growing was a mistake it takes twice as long.
+slowly. Each time that growing turns out to be a mistake, the next growth takes twice as long.
 
 Nothing here reads a clock: every call is told `now`, in seconds.
 """
@@ -18,16 +18,16 @@ from llamagen_async.plans import RateLimit
 
 __all__ = ["Throttle", "guessed_pause"]
 
-LONGEST_PAUSE: Final = 60.0
-"""The longest pause in seconds that is guessed when the server names none."""
-PATIENCE: Final = 5
-"""How many windows' worth of answers without a refusal let the burst grow by one."""
-MOST_PATIENCE: Final = 160
-"""What that number is doubled up to, each time that growing was a mistake."""
+MAX_PAUSE: Final = 60.0
+"""Seconds that a pause lasts at most when the server names no time: the plans' shortest window."""
+GROW_AFTER: Final = 5
+"""Windows' worth of answers other than 429 after which the burst grows by one."""
+MAX_GROW_AFTER: Final = 160
+"""Windows' worth up to which `GROW_AFTER` is doubled, each time that growing was a mistake."""
 
 
 class Throttle:
-    """The refusals of one key.
+    """The pause and the burst of one key.
 
     Args:
         rate: The plan's shortest window.
@@ -35,27 +35,27 @@ class Throttle:
 
     def __init__(self, rate: RateLimit) -> None:
         self.paused_until = -math.inf
-        """When the last pause ends."""
+        """Time at which the last pause ends."""
         self.burst = rate.limit
-        """How many requests may leave back to back."""
+        """Requests that may leave back to back."""
+        self.pauses = 0
+        """Pauses in a row, without an answer to a request that was granted after the last one."""
         self._rate = rate
         self._pause_set_at = -math.inf
-        self._pauses = 0
-        """How many in a row."""
         self._accepted = 0
-        """Answers since the last one, or since the burst has grown."""
-        self._patience = PATIENCE * rate.limit
-        """How many answers without a refusal let the burst grow by one."""
+        """Answers other than 429 since the last 429, or since the burst has grown."""
+        self._grow_after = GROW_AFTER * rate.limit
+        """Answers other than 429 after which the burst grows by one."""
 
     @property
     def spacing(self) -> RateLimit | None:
-        """The window in which a burst that was halved may leave; `None` if all may."""
+        """The window in which a burst that was halved may leave; `None` if it was not halved."""
         if self.burst >= self._rate.limit:
             return None
         return RateLimit(self.burst, per=self.burst * self._rate.interval)
 
     def refuse(
-        self, granted_at: float, now: float, retry_after: float | None, *, took_last: bool
+        self, granted_at: float, now: float, retry_after: float | None, *, is_last_slot: bool
     ) -> None:
         """Report a 429 to a request that was granted at `granted_at`.
 
@@ -64,30 +64,30 @@ class Throttle:
         whose clock differs a little explains that.
         """
         if granted_at >= self._pause_set_at:
-            self._pauses += 1
+            self.pauses += 1
             self._pause_set_at = now
         if retry_after is None:
-            retry_after = guessed_pause(self._pauses, self._rate.interval)
+            retry_after = guessed_pause(self.pauses, self._rate.interval)
         self.paused_until = max(self.paused_until, now + retry_after)
         self._accepted = 0
-        if took_last:
+        if is_last_slot:
             return
-        if self.burst == 1 or self._patience > PATIENCE * self._rate.limit:
-            self._patience = min(2 * self._patience, MOST_PATIENCE * self._rate.limit)
+        if self.burst == 1 or self._grow_after > GROW_AFTER * self._rate.limit:
+            self._grow_after = min(2 * self._grow_after, MAX_GROW_AFTER * self._rate.limit)
         self.burst = max(1, self.burst // 2)
 
     def accept(self, granted_at: float) -> None:
         """Report an answer other than 429.
 
-        The next pause starts small again, and after several windows' worth of answers without
-        a refusal the burst grows by one.
+        The next pause starts small again, and after several windows' worth of such answers the
+        burst grows by one. With no pause in a row and the whole burst, this changes nothing.
         """
         if granted_at < self._pause_set_at:
             return
-        self._pauses = 0
+        self.pauses = 0
         if self.burst < self._rate.limit:
             self._accepted += 1
-            if self._accepted >= self._patience:
+            if self._accepted >= self._grow_after:
                 self._accepted = 0
                 self.burst += 1
 
@@ -96,25 +96,25 @@ class Throttle:
         return {
             "paused_until": _finite(self.paused_until),
             "pause_set_at": _finite(self._pause_set_at),
-            "pauses": self._pauses,
+            "pauses": self.pauses,
             "burst": self.burst,
             "accepted": self._accepted,
-            "patience": self._patience,
+            "grow_after": self._grow_after,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over what `dump` returned."""
         self.paused_until = _infinite(state["paused_until"])
         self._pause_set_at = _infinite(state["pause_set_at"])
-        self._pauses = state["pauses"]
+        self.pauses = state["pauses"]
         self.burst = min(state["burst"], self._rate.limit)
         self._accepted = state["accepted"]
-        self._patience = state["patience"]
+        self._grow_after = state["grow_after"]
 
 
 def guessed_pause(refusals: int, interval: float) -> float:
-    """Return the seconds to wait after so many refusals in a row that named none."""
-    return min(LONGEST_PAUSE, interval * 2.0 ** min(refusals - 1, 32))
+    """Return the seconds to pause after `refusals` 429s in a row that named no time."""
+    return min(MAX_PAUSE, interval * 2.0 ** min(refusals - 1, 32))
 
 
 def _finite(value: float) -> float | None:

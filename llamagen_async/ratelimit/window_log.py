@@ -1,4 +1,4 @@
-"""The count itself: which slots are held, which are spent, who is next, when a slot is free.
+"""The count itself: which slots are held, which are spent, and when a waiter gets one.
 
 Theory. A server may count arrivals in a sliding window, in windows aligned to its clock, or
 with a token bucket; nobody outside knows which. All three admit a client that never has more
@@ -9,10 +9,10 @@ between the two, hence the server's window has moved past it before the slot is 
 whatever the latency was. Counting from the grant instead would let an arrival that was slow on
 its way meet ten that were fast.
 
-Who finds no slot gets a place in the line and is told when to ask again: that is the time at
-which the slot for that place is back, so that a wait costs one question more and no polling.
-If all slots are on their way nobody knows it yet; but none can be back sooner than `per` seconds
-from now, so that is when asking again makes sense.
+A waiter that finds no slot gets a position in the wait queue and is told when to ask again: at
+the time at which the slot for that position is free. So a wait costs one more question and no
+polling. While all slots are held by requests in flight nobody knows that time yet; but none can
+be free sooner than `per` seconds from now, so that is when asking again makes sense.
 
 Nothing here reads a clock, waits or does I/O: every call is told `now`, in seconds. The memory
 and SQLite ledgers use this class; the Redis ledger's script does the same on the server.
@@ -39,37 +39,37 @@ class Grant:
     """A slot that is held until it is spent or given back."""
 
     slot: int
-    """The account's number for it."""
+    """The slot's number in its window log."""
     granted_at: float
-    """When it may be used, on the account's clock."""
-    delay: float
-    """Seconds until then; a store gives a slot a moment before it is back."""
-    took_last: bool
-    """Whether it was the last slot of the shortest window."""
+    """Time from which the slot may be used, on the window log's clock."""
+    early_by: float
+    """Seconds until the slot may be used; a store grants a slot a few seconds early."""
+    is_last_slot: bool
+    """Whether no other slot of the shortest window was left."""
     quota_left: int | None
-    """How many more slots the plan's long windows have; `None` if it has no long window."""
+    """Slots left in the plan's long windows; `None` if it has no long window."""
 
 
 @attrs.frozen
 class SlotWait:
-    """No slot is free for the caller, who has a place in the line now."""
+    """No slot is free for the waiter, which has a position in the wait queue now."""
 
     ask_at: float
-    """When to ask again."""
+    """Time at which to ask again."""
     limit: RateLimit | None
     """The window that is full; `None` during a pause."""
 
 
 @attrs.frozen
 class WindowState:
-    """One window as it stands."""
+    """One window as it stands at a given time."""
 
     limit: RateLimit
     """The window."""
     used: int
     """Slots held or spent."""
     next_free_at: float
-    """When a slot is free: the time asked for if one is free then."""
+    """Time at which a slot is free: the time asked for if one is free then."""
 
     @property
     def free(self) -> int:
@@ -78,13 +78,13 @@ class WindowState:
 
 
 class WindowLog:
-    """The slots of one key: a sliding log for all windows of a plan, and the line.
+    """The slots of one key: a sliding log for all windows of a plan, and the wait queue.
 
     Args:
         plan: The windows.
         lease: Seconds after which a slot counts as spent if nothing was ever reported.
-        ahead: How many seconds before a slot is back it is already given to who is next.
-        grace: Seconds that a place in the line is kept for somebody who should have asked.
+        ahead: Seconds before a slot is free at which it is already granted to the next waiter.
+        grace: Seconds that a position is kept for a waiter that should have asked again.
     """
 
     def __init__(self, plan: Plan, *, lease: float, ahead: float = 0.0, grace: float = 5.0) -> None:
@@ -94,110 +94,92 @@ class WindowLog:
         self.grace = grace
         self.wall_offset = 0.0
         """Unix time minus `now`, for windows that are aligned to the clock."""
-        self.refusals = Throttle(plan.rate)
-        """How long everyone pauses, and how many may leave back to back."""
+        self.throttle = Throttle(plan.rate)
+        """How long everyone pauses, and how many requests may leave back to back."""
         self._rate = plan.rate
         self._quotas = plan.quotas
         self._longest = max(limit.per for limit in plan.limits)
-        self._fewest = min(limit.limit for limit in plan.limits)
-        self._plenty = 0 if self._quotas else self._fewest - 1
-        """With fewer than so many slots in use there is nothing to say of the next one."""
+        self._smallest = min(limit.limit for limit in plan.limits)
         self._held: dict[int, float] = {}
-        """Slot -> when it counts as spent even if no response is ever reported."""
+        """Slot -> time at which it counts as spent even if no response is ever reported."""
         self._spent: deque[float] = deque()
-        """When each response came, oldest first."""
-        self._line: dict[str, float] = {}
-        """Ticket -> when its place is lost; first come first."""
+        """Times at which the responses came, oldest first."""
+        self._queue: dict[str, float] = {}
+        """Waiter id -> time at which its position is lost; first come, first served."""
         self._last_slot = 0
 
     @property
     def held(self) -> int:
-        """How many slots are held by requests without a response."""
+        """Slots held by requests without a response."""
         return len(self._held)
 
-    def reserve(self, ticket: str, now: float) -> Grant | SlotWait:
-        """Hold a slot for `ticket`, or give it a place in the line."""
-        self._forget(now)
-        if self._is_roomy(now):
+    def reserve(self, waiter_id: str, now: float) -> Grant | SlotWait:
+        """Hold a slot for a waiter, or give it a position in the wait queue."""
+        spent = self._spent
+        while spent and spent[0] + self._longest <= now:
+            spent.popleft()
+        if (
+            len(spent) + len(self._held) < self._smallest
+            and not self._queue
+            and self.throttle.paused_until <= now
+            and self.throttle.burst >= self._rate.limit
+        ):
+            # Nobody waits, and every window has room even with all answers that are still counted.
             return self._hold(now, now)
-        self._settle(now)
-        at, limit, known = self._earliest(now, self._place(ticket))
+        self._expire(now)
+        at, limit, known = self._earliest(now, self._position(waiter_id))
         if known and at <= now + self.ahead:
-            self._line.pop(ticket, None)
+            self._queue.pop(waiter_id, None)
             return self._hold(at, now)
-        self._line[ticket] = at + self.grace
+        self._queue[waiter_id] = at + self.grace
         return SlotWait(at, limit)
 
-    def hold_free(self, now: float) -> int:
-        """Do the same for somebody whom no window could make wait: what nearly every request is.
+    def reserve_many(self, waiter_id: str, number: int, now: float) -> list[Grant | SlotWait]:
+        """Reserve for `number` requests that share a waiter id, up to the first that has to wait.
 
-        Returns:
-            The slot's number. There is nothing else to say of it: it may be used now, it is not
-            the last one of a window, and the plan has no long window. 0 if that is not so; then
-            nothing was done, and `reserve` has to be asked.
-        """
-        spent, held, refusals = self._spent, self._held, self.refusals
-        if spent and spent[0] + self._longest <= now:
-            self._forget(now)
-        if (
-            len(spent) + len(held) >= self._plenty
-            or self._line
-            or refusals.paused_until > now
-            or refusals.burst < self._rate.limit
-        ):
-            return 0
-        self._last_slot = slot = self._last_slot + 1
-        held[slot] = now + self.lease
-        return slot
-
-    def reserve_many(self, ticket: str, number: int, now: float) -> list[Grant | SlotWait]:
-        """Do the same for `number` who share a ticket, up to the first one who has to wait.
-
-        Whoever stands behind the first one is served like somebody who asks last of all.
+        The requests after the first one are served like waiters that come last of all.
         """
         answers: list[Grant | SlotWait] = []
         while len(answers) < number:
-            answer = self.reserve(ticket, now)
+            answer = self.reserve(waiter_id, now)
             answers.append(answer)
             if isinstance(answer, SlotWait):
                 break
         return answers
 
-    def leave(self, ticket: str) -> None:
-        """Give up a place in the line."""
-        self._line.pop(ticket, None)
+    def cancel_wait(self, waiter_id: str) -> None:
+        """Give up a position in the wait queue."""
+        self._queue.pop(waiter_id, None)
 
     def spend(self, slot: int, now: float) -> None:
         """Report the response to the request that held `slot`, or that it was given up."""
         if self._held.pop(slot, None) is not None:
-            self._record(now)
+            bisect.insort(self._spent, now)
 
     def answered(self, slot: int, granted_at: float, now: float) -> None:
         """Report an answer other than 429: spend the slot and learn from it."""
         if self._held.pop(slot, None) is not None:
-            spent = self._spent
-            if not spent or now >= spent[-1]:
-                spent.append(now)
-            else:
-                self._record(now)
-        self.refusals.accept(granted_at)
+            bisect.insort(self._spent, now)
+        throttle = self.throttle
+        if throttle.pauses or throttle.burst < self._rate.limit:
+            throttle.accept(granted_at)
 
     def give_back(self, slot: int) -> None:
         """Report that the request never left: the slot is free at once."""
         self._held.pop(slot, None)
 
-    def spend_unasked(self, number: int, now: float) -> None:
-        """Count requests that were sent without a slot, or by somebody else."""
-        self._settle(now)
+    def record_external(self, number: int, now: float) -> None:
+        """Count requests that were sent without a slot, or by another program."""
+        self._expire(now)
         for _ in range(number):
-            self._record(now)
+            bisect.insort(self._spent, now)
 
-    def correct(self, limit: RateLimit, left: int, now: float) -> None:
+    def reconcile(self, limit: RateLimit, left: int, now: float) -> None:
         """Take over what the server says is left of a window, if that is less than counted."""
-        self._settle(now)
+        self._expire(now)
         excess = limit.limit - max(0, left) - self._used(limit, now)
         for _ in range(excess):
-            self._record(now)
+            bisect.insort(self._spent, now)
 
     def quota_left(self, now: float) -> int | None:
         """Return how many slots the plan's long windows have left; `None` if it has none."""
@@ -207,35 +189,35 @@ class WindowLog:
 
     def states(self, now: float) -> tuple[WindowState, ...]:
         """Return every window of the plan as it stands at `now`."""
-        self._settle(now)
+        self._expire(now)
         return tuple(
             WindowState(limit, self._used(limit, now), self._free_at(limit, now, 0)[0])
             for limit in self.limits
         )
 
     def projected(self, now: float, position: int) -> SlotWait:
-        """Say when a request with `position` others before it can leave at the earliest."""
-        self._settle(now)
+        """Return when a request with `position` others before it can leave at the earliest."""
+        self._expire(now)
         at, limit, _ = self._earliest(now, position)
         return SlotWait(at, limit)
 
     def with_plan(self, plan: Plan) -> WindowLog:
-        """Return an account for another plan that remembers the same requests and pause."""
-        account = WindowLog(plan, lease=self.lease, ahead=self.ahead, grace=self.grace)
-        account.refusals.paused_until = self.refusals.paused_until
-        account._held.update(self._held)
-        account._spent.extend(self._spent)
-        account._last_slot = self._last_slot
-        return account
+        """Return a window log for another plan that remembers the same requests and pause."""
+        log = WindowLog(plan, lease=self.lease, ahead=self.ahead, grace=self.grace)
+        log.throttle.paused_until = self.throttle.paused_until
+        log._held.update(self._held)
+        log._spent.extend(self._spent)
+        log._last_slot = self._last_slot
+        return log
 
     def dump(self) -> dict[str, Any]:
         """Return all that changes, as JSON can hold it."""
         return {
             "held": list(self._held.items()),
             "spent": list(self._spent),
-            "line": list(self._line.items()),
+            "queue": list(self._queue.items()),
             "last_slot": self._last_slot,
-            **self.refusals.dump(),
+            **self.throttle.dump(),
         }
 
     @classmethod
@@ -248,14 +230,14 @@ class WindowLog:
         ahead: float = 0.0,
         grace: float = 5.0,
     ) -> Self:
-        """Return an account with what `dump` returned."""
-        account = cls(plan, lease=lease, ahead=ahead, grace=grace)
-        account._held.update((int(slot), until) for slot, until in state["held"])
-        account._spent.extend(state["spent"])
-        account._line.update((ticket, until) for ticket, until in state["line"])
-        account._last_slot = state["last_slot"]
-        account.refusals.load(state)
-        return account
+        """Return a window log with what `dump` returned."""
+        log = cls(plan, lease=lease, ahead=ahead, grace=grace)
+        log._held.update((int(slot), until) for slot, until in state["held"])
+        log._spent.extend(state["spent"])
+        log._queue.update((waiter_id, until) for waiter_id, until in state["queue"])
+        log._last_slot = state["last_slot"]
+        log.throttle.load(state)
+        return log
 
     def _hold(self, at: float, now: float) -> Grant:
         self._last_slot = slot = self._last_slot + 1
@@ -263,36 +245,28 @@ class WindowLog:
         full = len(self._spent) + len(self._held) >= self._rate.limit and self._is_full(now)
         return Grant(slot, at, at - now, full, self.quota_left(now) if self._quotas else None)
 
-    def _is_roomy(self, now: float) -> bool:
-        """Whether every window has room, whatever has come back since, and nobody waits."""
-        return (
-            len(self._spent) + len(self._held) < self._fewest
-            and not self._line
-            and self.refusals.paused_until <= now
-            and self.refusals.burst >= self._rate.limit
-        )
-
     def _is_full(self, now: float) -> bool:
-        """Whether the shortest window has no slot left."""
+        """Return whether the shortest window has no slot left."""
         spent = self._spent
         oldest = len(spent) + len(self._held) - self._rate.limit
         if not 0 <= oldest < len(spent):
             return oldest >= 0
         return self._back_at(self._rate, spent[oldest]) > now
 
-    def _place(self, ticket: str) -> int:
-        for place, other in enumerate(self._line):
-            if other == ticket:
-                return place
-        return len(self._line)
+    def _position(self, waiter_id: str) -> int:
+        """Return how many waiters are before this one; a new one comes last."""
+        for position, other in enumerate(self._queue):
+            if other == waiter_id:
+                return position
+        return len(self._queue)
 
     def _earliest(self, now: float, position: int) -> tuple[float, RateLimit | None, bool]:
-        """Return when a slot is back for somebody with `position` others before them.
+        """Return when a slot is free for a waiter with `position` others before it.
 
         Also which window is the last to have one, and whether the time is exact; if it is not,
         it can only be later.
         """
-        at, blocking, exact = max(now, self.refusals.paused_until), None, True
+        at, blocking, exact = max(now, self.throttle.paused_until), None, True
         for limit in self._windows():
             free_at, known = self._free_at(limit, now, position)
             exact = exact and known
@@ -306,17 +280,17 @@ class WindowLog:
         known = len(spent) + len(self._held)
         turn, windows_later = known + position - limit.limit, 0
         if turn >= known:
-            # It takes the slot of one who is before it in the line, a window after that one.
+            # The slot of a waiter before this one, a window after that one has used it.
             windows_later = (turn - known) // limit.limit + 1
             turn -= windows_later * limit.limit
         if turn < len(spent):
             at = now if turn < 0 else max(now, self._back_at(limit, spent[turn]))
             return at + windows_later * limit.per, not windows_later
-        # It depends on a response that is still to come: it does not come before now.
+        # The slot depends on a response that is still to come: it does not come before now.
         return self._back_at(limit, now) + windows_later * limit.per, False
 
     def _back_at(self, limit: RateLimit, response: float) -> float:
-        """Return when a slot whose response came at `response` is back."""
+        """Return when a slot is free whose response came at `response`."""
         if not limit.aligned:
             return response + limit.per
         # The window that the server's clock was in at that time ends at a multiple of `per`.
@@ -324,7 +298,7 @@ class WindowLog:
         return window * limit.per - self.wall_offset
 
     def _windows(self) -> Sequence[RateLimit]:
-        spacing = self.refusals.spacing
+        spacing = self.throttle.spacing
         return self.limits if spacing is None else (*self.limits, spacing)
 
     def _used(self, limit: RateLimit, now: float) -> int:
@@ -333,26 +307,14 @@ class WindowLog:
         )
         return len(self._spent) - gone + len(self._held)
 
-    def _record(self, at: float) -> None:
-        spent = self._spent
-        if not spent or at >= spent[-1]:
-            spent.append(at)
-        else:
-            spent.insert(bisect.bisect_right(spent, at), at)
-
-    def _forget(self, now: float) -> None:
-        """Forget the responses that no window counts any more."""
-        spent = self._spent
-        while spent and spent[0] + self._longest <= now:
-            spent.popleft()
-
-    def _settle(self, now: float) -> None:
-        """Forget what counts no more: old responses, lost places; spend what was lost."""
-        held, line = self._held, self._line
+    def _expire(self, now: float) -> None:
+        """Drop old responses and lost positions; spend the slots whose lease is over."""
+        held, queue, spent = self._held, self._queue, self._spent
         while held and (until := next(iter(held.values()))) <= now:
             del held[next(iter(held))]
-            self._record(until)
-        self._forget(now)
-        if line:
-            for ticket in [ticket for ticket, until in line.items() if until <= now]:
-                del line[ticket]
+            bisect.insort(self._spent, until)
+        while spent and spent[0] + self._longest <= now:
+            spent.popleft()
+        if queue:
+            for waiter_id in [waiter_id for waiter_id, until in queue.items() if until <= now]:
+                del queue[waiter_id]

@@ -1,4 +1,4 @@
-"""All of it at once: real processes, a real store, and a server in a process of its own.
+"""Real processes, a real store, and a server in a process of its own.
 
 Eight processes share a key on the paid plan and send 400 requests, creates and status checks. The
 server counts by a sliding window, and its count is what is asserted: nothing refused, never more
@@ -46,7 +46,7 @@ LATENCY: Final = "0-2"
 """Seconds of the server's clock that a round trip takes, beside what it takes by itself."""
 TIMEOUT: Final = 3.0
 """Real seconds for one request: many times what one takes on a machine that is busy."""
-PATIENCE: Final = 60.0
+GIVE_UP_AFTER: Final = 60.0
 """Real seconds after which a test gives up waiting."""
 
 
@@ -54,40 +54,40 @@ WORKER = str(Path(__file__).parents[1] / "support" / "ratelimit_worker.py")
 
 
 @attrs.frozen
-class Note:
-    """One request that was answered, as a worker noted it."""
+class AnsweredRequest:
+    """One request that was answered, as a worker recorded it."""
 
     what: str
     """`create` or `check`."""
     comic: str
-    """The id."""
+    """The comic's id."""
     at: float
-    """When the answer came, on the machine's monotonic clock in real seconds."""
+    """Time of the answer, on the machine's monotonic clock in real seconds."""
     process: int
-    """Which process sent it."""
+    """Id of the process that sent it."""
     sent: int
-    """How many requests that process had sent by then."""
+    """Requests that the process had sent by then."""
     round_trips: int
-    """How many round trips to the store it had made by then."""
+    """Round trips to the store that the process had made by then."""
 
 
 @attrs.define
 class Worker:
-    """One of the eight, through all its lives."""
+    """One of the eight workers, through all its processes."""
 
     path: Path
-    """Its notes."""
+    """The file in which the worker records its requests."""
     client: dict[str, Any]
-    """The arguments of its client."""
+    """The arguments of the worker's client."""
     process: subprocess.Popen[str] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.start()
 
     def start(self) -> None:
-        """Start it; it goes on from its notes, if there are any."""
+        """Start the process; it continues from its record, if there is one."""
         orders = {
-            "notes": str(self.path),
+            "record": str(self.path),
             "comics": COMICS,
             "at_once": AT_ONCE,
             "client": self.client,
@@ -106,56 +106,59 @@ class Worker:
         )
 
     def get_ready(self) -> None:
-        """Wait until it could send."""
+        """Wait until the process is ready to send."""
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n", self.finish()
 
     def begin(self) -> None:
-        """Let it send."""
+        """Let the process send."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
     def kill(self) -> None:
-        """End it with SIGKILL."""
+        """End the process with SIGKILL."""
         assert self.process.poll() is None, self.finish()
         self.process.kill()
-        self.process.communicate(timeout=PATIENCE)
+        self.process.communicate(timeout=GIVE_UP_AFTER)
 
     def finish(self) -> str:
-        """Wait until it ends; return what it complained of."""
-        return self.process.communicate(timeout=PATIENCE)[1]
+        """Wait until the process ends; return what it wrote to stderr."""
+        return self.process.communicate(timeout=GIVE_UP_AFTER)[1]
 
     def served(self) -> int:
-        """Return how many answers it has noted."""
+        """Return the number of answers it has recorded."""
         return self.path.read_bytes().count(b"\n") if self.path.exists() else 0
 
-    def notes(self) -> list[Note]:
-        """Return what it has noted in all its lives."""
-        return [Note(**json.loads(line)) for line in self.path.read_text("utf-8").splitlines()]
+    def requests(self) -> list[AnsweredRequest]:
+        """Return the requests that all its processes have recorded."""
+        return [
+            AnsweredRequest(**json.loads(line))
+            for line in self.path.read_text("utf-8").splitlines()
+        ]
 
 
 @attrs.frozen
-class Outcome:
-    """How it went, as the workers and as the server saw it."""
+class RunResult:
+    """The end of a run, as the workers and as the server saw it."""
 
-    notes: list[list[Note]]
-    """Those of each worker."""
+    requests: list[list[AnsweredRequest]]
+    """The answered requests of each worker."""
     counted: dict[str, Any]
-    """What the server says of the key."""
-    complaints: str
-    """What the workers wrote to stderr in their last lives."""
+    """The server's statistics of the key."""
+    stderr: str
+    """Output of the workers' last processes on stderr."""
 
     def check(self, *, killed: int = 0) -> None:
-        """Assert what has to hold, whatever happened: all served, none refused."""
+        """Assert that all requests were served and none was refused."""
         (window,) = self.counted["windows"]
         assert (self.counted["refused"], window["limit"], window["per"]) == (0, LIMIT, 60)
         assert window["most"] <= LIMIT
-        for notes in self.notes:
-            assert Counter(note.what for note in notes) == {"create": COMICS, "check": COMICS}
-            created = {note.comic for note in notes if note.what == "create"}
-            assert created == {note.comic for note in notes if note.what == "check"}
-        # What somebody who was killed had on its way may have been served, and nobody knows.
+        for requests in self.requests:
+            assert Counter(one.what for one in requests) == {"create": COMICS, "check": COMICS}
+            created = {one.comic for one in requests if one.what == "create"}
+            assert created == {one.comic for one in requests if one.what == "check"}
+        # Requests of a killed process that were in flight may have been served unrecorded.
         assert REQUESTS <= self.counted["total"] <= REQUESTS + AT_ONCE * killed
         statuses = Counter[str]()
         for by_status in self.counted["requests"].values():
@@ -164,46 +167,46 @@ class Outcome:
 
     def round_trips_each(self) -> float:
         """Return the round trips to the store per request sent."""
-        last = {note.process: note for notes in self.notes for note in notes}.values()
-        return sum(note.round_trips for note in last) / sum(note.sent for note in last)
+        last = {one.process: one for requests in self.requests for one in requests}.values()
+        return sum(one.round_trips for one in last) / sum(one.sent for one in last)
 
     def shares(self) -> list[int]:
-        """Return how much each worker was served while all of them were busy."""
-        begin = max(notes[0].at for notes in self.notes)
-        end = min(notes[-1].at for notes in self.notes)
-        return sorted(sum(begin <= note.at <= end for note in notes) for notes in self.notes)
+        """Return the number of requests of each worker while all of them were busy."""
+        begin = max(requests[0].at for requests in self.requests)
+        end = min(requests[-1].at for requests in self.requests)
+        return sorted(sum(begin <= one.at <= end for one in requests) for requests in self.requests)
 
     def __str__(self) -> str:
-        every = [note.at for notes in self.notes for note in notes]
+        every = [one.at for requests in self.requests for one in requests]
         return (
             f"{self.counted['total']} requests in {max(every) - min(every):.1f} s, "
             f"{self.counted['refused']} refused, at most {self.counted['windows'][0]['most']} in a "
             f"window, {self.round_trips_each():.2f} round trips to the store each, shares "
-            f"{self.shares()}\n{self.complaints}"
+            f"{self.shares()}\n{self.stderr}"
         )
 
 
 @attrs.frozen
-class Stage:
-    """Eight workers who send, and the server they send to."""
+class Run:
+    """Eight workers that send, and the server they send to."""
 
     workers: list[Worker]
     base_url: str
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Return when `condition` holds, which it must before the workers are done."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + GIVE_UP_AFTER
         while not condition():
             assert time.monotonic() < until
             assert any(worker.process.poll() is None for worker in self.workers)
             time.sleep(0.005)
 
     def served(self) -> int:
-        """Return how many answers were noted."""
+        """Return the number of answers that were recorded."""
         return sum(worker.served() for worker in self.workers)
 
     def kill_one(self, victim: Worker, chance: random.Random, *, served: int) -> None:
-        """Kill a worker some time after it was served so often, and start it again."""
+        """Kill a worker some time after it got `served` answers, and start it again."""
         self.wait_until(lambda: victim.served() >= served)
         time.sleep(chance.uniform(0.0, 0.02))
         victim.kill()
@@ -211,23 +214,21 @@ class Stage:
         victim.get_ready()
         victim.begin()
 
-    def finish(self) -> Outcome:
-        """Wait until all workers are done and return what is known then."""
-        complaints = "".join(worker.finish() for worker in self.workers)
-        assert [worker.process.returncode for worker in self.workers] == [0] * WORKERS, complaints
+    def finish(self) -> RunResult:
+        """Wait until all workers are done and return the result."""
+        stderr = "".join(worker.finish() for worker in self.workers)
+        assert [worker.process.returncode for worker in self.workers] == [0] * WORKERS, stderr
         stats = self.base_url.removesuffix("/v1") + "/_sandbox/stats"
         with urllib.request.urlopen(stats, timeout=10) as answer:
             counted = json.load(answer)["keys"][PAID_KEY]
-        outcome = Outcome([worker.notes() for worker in self.workers], counted, complaints)
-        print(outcome)
-        return outcome
+        result = RunResult([worker.requests() for worker in self.workers], counted, stderr)
+        print(result)
+        return result
 
 
 @contextmanager
-def at_work(
-    folder: Path, quota: str, on_store_failure: OnStoreFailure = "raise"
-) -> Iterator[Stage]:
-    """Run a server and eight workers, who begin together; none is left afterwards.
+def at_work(folder: Path, quota: str, on_store_failure: OnStoreFailure = "raise") -> Iterator[Run]:
+    """Run a server and eight workers that begin together; no process is left afterwards.
 
     With `"raise"` they wait for a store that is away, with `"local"` they go on without it.
     """
@@ -243,12 +244,12 @@ def at_work(
         }
         workers: list[Worker] = []
         try:
-            workers += (Worker(folder / f"notes {n}.jsonl", client) for n in range(WORKERS))
+            workers += (Worker(folder / f"requests {n}.jsonl", client) for n in range(WORKERS))
             for worker in workers:
                 worker.get_ready()
             for worker in workers:
                 worker.begin()
-            yield Stage(workers, server["url"])
+            yield Run(workers, server["url"])
         finally:
             for worker in workers:
                 worker.process.kill()
@@ -258,7 +259,7 @@ def at_work(
 
 @pytest.fixture(params=["sqlite", "redis"])
 def quota(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where the workers remember what they have sent."""
+    """The URL of the store in which the workers count."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'quota.db'}"
     server: RedisServer = request.getfixturevalue("redis_server")
@@ -266,42 +267,42 @@ def quota(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_eight_processes_are_never_refused_and_share_fairly(quota: str, tmp_path: Path) -> None:
-    with at_work(tmp_path, quota) as stage:
-        outcome = stage.finish()
-    outcome.check()
-    assert outcome.round_trips_each() <= 3
-    # First come, first served: only a process that the machine starves gets less than the others.
-    shares = outcome.shares()
+    with at_work(tmp_path, quota) as run:
+        result = run.finish()
+    result.check()
+    assert result.round_trips_each() <= 3
+    # First come, first served: only a process that the machine starves gets less than others.
+    shares = result.shares()
     assert shares[-1] <= 2 * shares[0] + 2
 
 
-def test_three_that_are_killed_and_started_again_break_nothing(tmp_path: Path) -> None:
-    """What they had on its way counts, and what they had noted is not sent again."""
+def test_the_limit_holds_when_workers_are_killed_and_started_again(tmp_path: Path) -> None:
+    """Requests in flight count, and requests that were recorded are not sent again."""
     chance = random.Random(1)
-    with at_work(tmp_path, f"sqlite:///{tmp_path / 'quota.db'}") as stage:
-        for victim, served in zip(chance.sample(stage.workers, 3), (5, 15, 25), strict=True):
-            stage.kill_one(victim, chance, served=served + chance.randrange(10))
-        outcome = stage.finish()
-    outcome.check(killed=3)
+    with at_work(tmp_path, f"sqlite:///{tmp_path / 'quota.db'}") as run:
+        for victim, served in zip(chance.sample(run.workers, 3), (5, 10, 15), strict=True):
+            run.kill_one(victim, chance, served=served + chance.randrange(10))
+        result = run.finish()
+    result.check(killed=3)
 
 
 @pytest.mark.parametrize("on_store_failure", ["raise", "local"])
-def test_nor_does_a_redis_that_is_restarted_and_forgets(
+def test_the_limit_holds_when_redis_is_restarted_and_forgets(
     tmp_path: Path, on_store_failure: OnStoreFailure
 ) -> None:
-    """Three workers are killed as well: one before, one while, one after it is away."""
+    """Three workers are killed as well: before, while and after it is away."""
     chance = random.Random(2)
     server = RedisServer(tmp_path)
     try:
-        with at_work(tmp_path, server.url, on_store_failure) as stage:
-            first, second, third = chance.sample(stage.workers, 3)
-            stage.kill_one(first, chance, served=5 + chance.randrange(10))
-            stage.wait_until(lambda: stage.served() >= 100 + chance.randrange(50))
+        with at_work(tmp_path, server.url, on_store_failure) as run:
+            first, second, third = chance.sample(run.workers, 3)
+            run.kill_one(first, chance, served=5 + chance.randrange(10))
+            run.wait_until(lambda: run.served() >= 100 + chance.randrange(50))
             server.kill()
-            stage.kill_one(second, chance, served=0)
+            run.kill_one(second, chance, served=0)
             server.start()
-            stage.kill_one(third, chance, served=third.served())
-            outcome = stage.finish()
+            run.kill_one(third, chance, served=third.served())
+            result = run.finish()
     finally:
         server.stop()
-    outcome.check(killed=3)
+    result.check(killed=3)

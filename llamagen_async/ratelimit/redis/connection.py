@@ -1,35 +1,33 @@
-"""One connection to a Redis server, and one script that is evaluated over it.
+"""The way to a Redis server: redis-py's own client, and one script that is evaluated over it.
 
-It knows redis-py, URLs and what may go wrong; it does not know what the script does. Neither the
-URL nor the password is in any text that it makes.
+This file knows redis-py, URLs and errors; it does not know what the script does. Neither the URL
+nor the password is in any text that it makes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import importlib
-import re
-from collections.abc import AsyncGenerator
-from typing import Any, Final, Protocol, cast
+from collections.abc import AsyncGenerator, Awaitable
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.ratelimit.ledger import StoreError
 
-__all__ = ["DroppedError", "RedisLink", "RefusedError"]
+__all__ = ["DroppedError", "MovedError", "RedisConnection", "RefusedError"]
 
+_T = TypeVar("_T")
 _ALLOWED: Final = (
     "redis://[[user]:password@]host[:port][/db], rediss://... or unix:///path[?db=0], "
     "special characters of user and password percent-encoded"
 )
-_MOVED: Final = re.compile(r"^(?:MOVED )?\d+ (?P<host>\S*):(?P<port>\d+)$")
-"""A node of a cluster that has not the key; newer versions of redis-py cut the first word."""
-_MOST_MOVES: Final = 3
-"""How often in a row a cluster may name another node."""
-_FAREWELL: Final = 1.0
-"""Real seconds that closing a connection may take on which nothing is under way."""
+_OURS: Final = frozenset({"prefix", "decode_responses"})
+"""Options of a URL that redis-py does not get: answers have to come as bytes."""
+
+_CLOSE_TIMEOUT: Final = 1.0
+"""Real seconds that closing a connection may take."""
 
 
 class DroppedError(StoreError):
@@ -40,80 +38,69 @@ class RefusedError(StoreError):
     """Redis answered with an error: the script has changed nothing."""
 
 
-class _Connection(Protocol):
-    """What is used of `redis.asyncio.Connection`, which has no types of its own."""
-
-    async def connect(self) -> None: ...
-    async def disconnect(self, nowait: bool = False) -> None: ...  # noqa: FBT001, FBT002
-    async def send_packed_command(self, command: bytes) -> None: ...
-    async def read_response(self, disable_decoding: bool = False) -> Any: ...  # noqa: FBT001, FBT002
+class MovedError(RefusedError):
+    """Another server has the key; the next call goes there."""
 
 
-class RedisLink:
-    """Evaluates a script, over one connection that is made when it is needed.
+class RedisConnection:
+    """A script and the client of redis-py that evaluates it, in one event loop.
 
-    Timeouts are up to the caller. Not for two tasks at once.
+    The client keeps a connection between two calls, looks whether it still is one before the next
+    call, and loads the script when the server does not know it. It repeats nothing by itself,
+    because the script must know that it is evaluated again. Timeouts are up to the caller.
 
     Args:
-        url: Of the server, as redis-py takes it; `prefix` is taken out of its query.
-        script: What to evaluate.
+        url: The server's URL, as redis-py takes it; `prefix` is taken out of its query.
+        script: The script to evaluate.
 
     Raises:
-        InvalidRequestError: The URL is not one, or redis-py is not installed.
+        InvalidRequestError: The URL is not valid, or redis-py is not installed.
     """
 
     def __init__(self, url: str, script: bytes) -> None:
-        bare, self.prefix, self.where = _parsed(url)
+        self._url, self.prefix, self.address = _parsed(url)
+        self._script = script
+        self._is_cluster = False
+        """Whether a node has answered that another one of its cluster has the key."""
+        self._is_stale = False
+        """Whether the next call needs another client, with connections of its own."""
         try:
             self._redis = importlib.import_module("redis.asyncio")
             self._errors = importlib.import_module("redis.exceptions")
-            no_retries = importlib.import_module("redis.asyncio.retry").Retry(
+            self._no_retries = importlib.import_module("redis.asyncio.retry").Retry(
                 importlib.import_module("redis.backoff").NoBackoff(), 0
             )
         except ModuleNotFoundError:
             raise InvalidRequestError(
                 "quota", _shown(url), "a Redis URL only with `pip install 'llamagen-async[redis]'`"
             ) from None
-        self._failures: tuple[type[Exception], ...] = (self._errors.RedisError, OSError)
-        self._script = script
-        self._sha = hashlib.sha1(script, usedforsecurity=False).hexdigest().encode()
-        self._connection: _Connection | None = None
         try:
-            # Without timeouts and retries of its own, which would add up beyond the caller's.
-            self._pool: Any = self._redis.ConnectionPool.from_url(
-                bare,
-                protocol=2,
-                retry=no_retries,
-                socket_timeout=None,
-                socket_connect_timeout=None,
-            )
-            self._made()
+            self.renew()
+            self._client.connection_pool.make_connection()
         except (TypeError, ValueError, self._errors.RedisError):
             # Its message may repeat parts of the URL.
             raise InvalidRequestError("quota", _shown(url), _ALLOWED) from None
 
-    async def open(self) -> bool:
-        """Make a connection if there is none.
+    def renew(self) -> None:
+        """Begin without a connection: that of before belongs to an event loop that is gone."""
+        self._client, self._is_stale = self._made(), False
+        self._evaluate = self._client.register_script(self._script)
 
-        Returns:
-            Whether it was made now.
+    async def open(self) -> None:
+        """Make a connection if there is none that still works.
 
         Raises:
             DroppedError: None could be made.
             RefusedError: The server does not let this user in.
         """
-        if self._connection is not None:
-            return False
-        connection = self._made()
-        try:
-            await connection.connect()
-            self._connection = connection
-        except self._failures as error:
-            raise self._explained(error) from None
-        finally:
-            if self._connection is None:
-                await self._disconnect(connection)
-        return True
+        if self._is_stale:
+            await self.close()
+            self.renew()
+        if self._is_cluster:
+            await self._translated(self._client.initialize())
+        else:
+            pool = self._client.connection_pool
+            await pool.release(await self._translated(pool.get_connection()))
 
     async def evaluate(self, key: bytes, *arguments: bytes) -> bytes:
         """Evaluate the script, on the node of a cluster that has `key`.
@@ -122,131 +109,55 @@ class RedisLink:
             DroppedError: The connection broke; the script may have been evaluated or not.
             RefusedError: The server or the script answered with an error.
         """
-        for _ in range(_MOST_MOVES):
-            try:
-                return await self._evaluated(key, arguments)
-            except self._errors.ResponseError as error:
-                node = _MOVED.search(str(error))
-                if node is None:
-                    raise self._explained(error) from None
-                await self._drop()
-                known = self._pool.connection_kwargs
-                known.update(host=node["host"] or known["host"], port=int(node["port"]))
-                self.where = f"{known['host']}:{known['port']}"
-                await self.open()
-            except self._failures as error:
-                raise self._explained(error) from None
-        raise RefusedError(f"Redis at {self.where} does not know which node has the key")
+        return await self._translated(self._evaluate(keys=[key], args=arguments))
 
-    async def execute(self, *command: bytes) -> Any:
-        """Do a single command over a connection of its own, on the node that has its key.
-
-        For what is done once in a while, at any time and in any event loop: it neither waits for
-        the script nor holds it up.
+    async def execute(self, *command: str | bytes) -> Any:
+        """Run a single command over a connection of its own, in any event loop.
 
         Raises:
             DroppedError: The connection broke; the command may have been done or not.
             RefusedError: The server answered with an error.
         """
-        node: dict[str, Any] = {}
-        for _ in range(_MOST_MOVES):
-            connection = cast(
-                _Connection,
-                self._pool.connection_class(**{**self._pool.connection_kwargs, **node}),
-            )
-            try:
-                await connection.connect()
-                await connection.send_packed_command(_packed(*command))
-                return await connection.read_response(disable_decoding=True)
-            except self._errors.ResponseError as error:
-                moved = _MOVED.search(str(error))
-                if moved is None:
-                    raise self._explained(error) from None
-                node["port"] = int(moved["port"])
-                if moved["host"]:
-                    node["host"] = moved["host"]
-            except self._failures as error:
-                raise self._explained(error) from None
-            finally:
-                await self._disconnect(connection)
-        raise RefusedError(f"Redis at {self.where} does not know which node has the key")
+        client = self._made()
+        try:
+            return await self._translated(client.execute_command(*command))
+        finally:
+            await _close(client)
 
     @contextlib.asynccontextmanager
     async def subscriber(self) -> AsyncGenerator[Any, None]:
         """Open redis-py's `PubSub`, which makes a connection of its own, any node's, when used."""
-        known = self._pool
-        pool = self._redis.ConnectionPool(known.connection_class, **known.connection_kwargs)
-        subscriber = self._redis.Redis(connection_pool=pool).pubsub()
+        client = self._made(is_cluster=False)
+        subscriber = client.pubsub()
         try:
             yield subscriber
         finally:
-            with contextlib.suppress(TimeoutError, *self._failures):
-                async with asyncio.timeout(_FAREWELL):
-                    if subscriber.connection is not None:
-                        await self._disconnect(subscriber.connection)
-                    await subscriber.aclose()
-                    await pool.disconnect()
+            await _close(subscriber)
+            await _close(client)
 
-    def explained(self, error: Exception) -> Exception:
-        """Return what to raise for an error of redis-py's, if it is one."""
-        return self._explained(error) if isinstance(error, self._failures) else error
-
-    async def close(self, timeout: float) -> None:
-        """Close the connection in good order, which takes `timeout` seconds at most."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(TimeoutError, OSError, self._errors.RedisError):
-                async with asyncio.timeout(timeout):
-                    await connection.disconnect()
-
-    def forget(self) -> None:
-        """Let go of a connection whose event loop is gone."""
-        self._connection = None
-
-    async def _evaluated(self, key: bytes, arguments: tuple[bytes, ...]) -> bytes:
-        connection, answered = self._connection, False
-        assert connection is not None
+    async def _translated(self, answer: Awaitable[_T]) -> _T:
         try:
-            await connection.send_packed_command(
-                _packed(b"EVALSHA", self._sha, b"1", key, *arguments)
-            )
-            try:
-                reply = await connection.read_response(disable_decoding=True)
-            except self._errors.NoScriptError:
-                # The server was restarted or its scripts were flushed: this stores it again.
-                await connection.send_packed_command(
-                    _packed(b"EVAL", self._script, b"1", key, *arguments)
-                )
-                reply = await connection.read_response(disable_decoding=True)
-            answered = True
-        except self._errors.ResponseError:
-            answered = True
+            return await answer
+        except Exception as error:  # noqa: BLE001  # redis-py's errors have no common class
+            if isinstance(error, self._errors.MovedError):
+                self._is_cluster = self._is_stale = True
+            # After a failover the address may lead elsewhere.
+            self._is_stale |= _is_read_only(error)
+            raise self.translate_error(error) from None
+        except BaseException:
+            # A late reply would be taken for the next answer.
+            self._is_stale = True
             raise
-        finally:
-            if not answered:
-                # What is still to come on it would be taken for the next answer.
-                await self._drop()
-        return cast(bytes, reply)
 
-    async def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await self._disconnect(connection)
-
-    def _made(self) -> _Connection:
-        return cast(_Connection, self._pool.make_connection())
-
-    async def _disconnect(self, connection: _Connection) -> None:
-        with contextlib.suppress(OSError, self._errors.RedisError):
-            await connection.disconnect(nowait=True)
-
-    def _explained(self, error: Exception) -> Exception:
-        """Return what to raise for an error of Redis or of the network."""
-        errors, where = self._errors, self.where
+    def translate_error(self, error: Exception) -> StoreError:
+        """Return the exception to raise for an error of redis-py's."""
+        errors, where = self._errors, self.address
         if isinstance(error, errors.AuthenticationError):
             return RefusedError(f"Redis at {where} does not accept the user or the password")
         if isinstance(error, errors.NoPermissionError):
             return RefusedError(f"Redis at {where} does not let this user do it: {error}")
+        if isinstance(error, errors.MovedError) or _is_read_only(error):
+            return MovedError(f"Redis at {where} is not the server that has the key: {error}")
         if isinstance(error, errors.ResponseError):
             if str(error).startswith("WRONGTYPE"):
                 return RefusedError(f"the key in Redis at {where} holds a value of another type")
@@ -258,14 +169,36 @@ class RedisLink:
             return RefusedError(f"Redis at {where} answered: {error}")
         return DroppedError(f"no connection to Redis at {where}: {error}")
 
+    async def close(self) -> None:
+        """Close the connections in good order, if that is done in a moment."""
+        await _close(self._client)
 
-def _packed(*words: bytes) -> bytes:
-    """Return a command as Redis reads it. redis-py's own way takes a third of a call's time."""
-    return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(w), w) for w in words])
+    def _made(self, *, is_cluster: bool | None = None) -> Any:
+        is_cluster = self._is_cluster if is_cluster is None else is_cluster
+        client = self._redis.RedisCluster if is_cluster else self._redis.Redis
+        # Without timeouts and retries of its own, which would add up beyond the caller's.
+        return client.from_url(
+            self._url,
+            protocol=2,
+            retry=self._no_retries,
+            socket_timeout=None,
+            socket_connect_timeout=None,
+        )
+
+
+async def _close(closable: Any) -> None:
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(_CLOSE_TIMEOUT):
+            await closable.aclose()
+
+
+def _is_read_only(error: Exception) -> bool:
+    """Return whether a server has refused to write; Redis 6 says so at the end of its answer."""
+    return type(error).__name__ == "ReadOnlyError" or "READONLY" in str(error)
 
 
 def _parsed(url: str) -> tuple[str, str, str]:
-    """Return the URL without the prefix, the prefix, and where that is, to be shown."""
+    """Return the URL without the prefix, the prefix, and the address to be shown."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -283,11 +216,11 @@ def _parsed(url: str) -> tuple[str, str, str]:
         where = f"{host}:{port or 6379}"
     if stray or not valid:
         raise InvalidRequestError("quota", _shown(url), _ALLOWED)
-    kept = urlencode([(name, value) for name, value in query if name != "prefix"])
+    kept = urlencode([(name, value) for name, value in query if name not in _OURS])
     return urlunsplit(parts._replace(query=kept)), dict(query).get("prefix", ""), where
 
 
 def _shown(url: str) -> str:
-    """Return as much of a URL as can't hold a password."""
+    """Return the part of a URL that can't hold a password."""
     scheme, separator, _ = url.partition("://")
     return f"{scheme}://..." if separator and scheme.isalnum() else "..."

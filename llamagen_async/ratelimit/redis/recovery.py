@@ -1,8 +1,8 @@
-"""What one client knows of an account in Redis, and the messages in which it says so.
+"""The state that a client would restore in Redis, and the requests that carry it.
 
-A message is the arguments of `reserve.lua` that are not the same in every call. The script's answer
-tells whether the account is still the one that this client has seen before; if it is not, the next
-message begins with what the account has to learn again.
+A request is the arguments of `reserve.lua` that are not the same in every call. The script's reply
+tells whether the account is still in the epoch that this client has seen before; if it is not, the
+next request begins with the requests that the account has to learn of again.
 """
 
 from __future__ import annotations
@@ -16,21 +16,18 @@ from typing import Any, Final
 
 from llamagen_async.plans import HOUR
 
-__all__ = ["Notes"]
+__all__ = ["RecoveryState"]
 
 _TOLERANCE: Final = 0.5
-"""Real seconds by which the server's clock may seem to be ahead: an answer can be that slow."""
+"""Real seconds by which the server's clock may seem to be ahead, because an answer was slow."""
 _DRIFT: Final = 0.01
-"""By how much the clocks of two machines may differ in speed."""
+"""Share by which the clocks of two machines may differ in speed."""
 _HEADER: Final = struct.Struct("<5d")
 _encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
-_USUAL_COMMIT: Final = frozenset({"verb", "slot", "granted_at"})
-_USUAL_RESERVE: Final = frozenset({"verb", "ticket", "nonce", "number"})
-_quoted: Final = json.encoder.encode_basestring_ascii
 
 
-class Notes:
-    """What a client knows of the account without the store. Does no I/O and reads no clock.
+class RecoveryState:
+    """The part of the account that a client knows without the store. No I/O, no clock.
 
     Args:
         speed: Seconds of the ledger's clock in a real second.
@@ -42,26 +39,26 @@ class Notes:
         self.kept = 0.0
         """Real seconds after which an unused account expires."""
         self._speed = speed
-        self._generation = 0
-        """Which state this client has seen last; 0 is none."""
-        self._restores = False
-        """Whether that state has yet to learn what is known here."""
+        self._epoch = 0
+        """The epoch that this client has seen last; 0 is none."""
+        self._must_restore = False
+        """Whether that epoch has yet to learn what is known here."""
         self._seen: tuple[float, float] | None = None
         """The ledger's time in the last answer, and the steady time at which it was asked for."""
         self._held: dict[int, str] = {}
-        """The slots of this client's requests on their way, and the nonce of each."""
+        """The slots of this client's requests in flight, and the nonce of each."""
         self._spent: deque[float] = deque()
-        """When its other requests were answered, for windows of more than an hour."""
+        """Times at which its other requests were answered, for windows of more than an hour."""
 
-    def message(
+    def build_request(
         self, calls: list[dict[str, Any]], asked_at: float, time: float | None
     ) -> tuple[bytes, bytes]:
-        """Return what to send at the steady time `asked_at` for `calls` to be done.
+        """Return the arguments to send at the steady time `asked_at` for `calls` to be done.
 
         Args:
             calls: The operations.
             asked_at: The steady time.
-            time: For tests: what the server's clock shows.
+            time: For tests: the reading of the server's clock.
         """
         expected = latest = math.inf
         if self._seen is not None:
@@ -69,47 +66,47 @@ class Notes:
             latest = expected + tolerance
             if elapsed > self.kept:
                 # The account may have expired by itself, and with it nothing that still counts.
-                self._generation, self._restores = 0, False
+                self._epoch, self._must_restore = 0, False
                 self._held.clear()
                 self._spent.clear()
-        if self._restores:
+        if self._must_restore:
             known = {"verb": "restore", "held": [*self._held.items()], "spent": [*self._spent]}
             calls = [known, *calls]
-        fresh = 1 + secrets.randbits(51)
+        new_epoch = 1 + secrets.randbits(51)
         shown = math.nan if time is None else time
-        header = _HEADER.pack(self._generation, fresh, expected, latest, shown)
-        return header, f"[{','.join(map(_text, calls))}]".encode()
+        header = _HEADER.pack(self._epoch, new_epoch, expected, latest, shown)
+        return header, _encode(calls).encode()
 
-    def answers(self, reply: bytes, asked_at: float) -> tuple[float, list[Any]] | None:
-        """Return the time and the answers to the calls of a message.
+    def parse_reply(self, reply: bytes, asked_at: float) -> tuple[float, list[Any]] | None:
+        """Return the time and the answers to the calls of a request.
 
         Returns:
-            `None` if they were not done, because the state has to be restored before: that is
-            what the next message does.
+            `None` if they were not done, because the state has to be restored before: the next
+            request does that.
 
         Raises:
             ValueError: The reply is not one of the script.
-            TypeError: The same.
+            TypeError: The reply is not one of the script.
         """
-        generation, now, answers = json.loads(reply.decode())
+        epoch, now, answers = json.loads(reply.decode())
         now = float(now)
-        was, self._generation = self._generation, generation
+        was, self._epoch = self._epoch, epoch
         seen, self._seen = self._seen, (now, asked_at)
-        if was not in {0, generation}:
-            self._restores = True
+        if was not in {0, epoch}:
+            self._must_restore = True
             if seen is not None:
                 expected, tolerance, _ = self._expected(seen, asked_at)
                 if abs(now - expected) > tolerance:
-                    # The new state's clock is another one.
+                    # The new epoch's clock is another one.
                     self._spent = deque(at + now - expected for at in self._spent)
             return None
-        if self._restores:
-            self._restores = False
+        if self._must_restore:
+            self._must_restore = False
             return now, answers[1:]
         return now, answers
 
-    def note(self, call: dict[str, Any], now: float, answer: Any) -> None:
-        """Take note of what the script did."""
+    def apply(self, call: dict[str, Any], now: float, answer: Any) -> None:
+        """Remember what the script did."""
         verb, spent = call["verb"], 0
         if verb == "reserve":
             for is_granted, _, slot, *_ in answer:
@@ -133,15 +130,3 @@ class Notes:
         elapsed = max(0.0, asked_at - seen[1])
         tolerance = (_TOLERANCE + _DRIFT * elapsed) * self._speed
         return seen[0] + elapsed * self._speed, tolerance, elapsed
-
-
-def _text(call: dict[str, Any]) -> str:
-    """Return an operation as JSON; the usual ones without the encoder, which takes far longer."""
-    if call.keys() == _USUAL_COMMIT:
-        return f'{{"verb":"commit","slot":{call["slot"]},"granted_at":{call["granted_at"]!r}}}'
-    if call.keys() == _USUAL_RESERVE:
-        return (
-            f'{{"verb":"reserve","ticket":{_quoted(call["ticket"])},'
-            f'"nonce":"{call["nonce"]}","number":{call["number"]}}}'
-        )
-    return _encode(call)

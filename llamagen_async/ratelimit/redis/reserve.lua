@@ -1,43 +1,37 @@
--- One account: which slots are held, which are spent, who is next. All of it, atomically.
+-- One account: which slots are held, which are spent, which waiter is next. All of it, atomically.
 --
--- This is `Account` of account.py, with its `Refusals`, a second time, on the server. They are the
--- specification: a test feeds the same operations to both and compares every answer. What is here
--- and not there is what only a store shared by hosts needs: its clock, and finding out that it
--- forgot.
+-- This is `WindowLog` of window_log.py, with its `Throttle`, a second time, on the server. They are
+-- the specification: a test feeds the same operations to both and compares every answer. Only this
+-- script has what a store shared by hosts needs beside it: its clock, and finding out that it forgot.
 --
--- KEYS[1]  the account's key, the only one that is touched. It expires by itself. On a channel of
---          the same name it is said how long a pause lasts from now, when a refusal was reported.
+-- KEYS[1]  the account's key, the only one that is touched. It expires by itself. When a 429 is
+--          reported, the seconds that the pause lasts are published on a channel of the same name.
 -- ARGV[1]  doubles, the same in every call: lease, ahead, grace, speed, ttl (real milliseconds), and
 --          limit, per, aligned (0 or 1) of each window. All times and durations but the ttl are
 --          seconds of the ledger's clock.
--- ARGV[2]  doubles: generation (0: never seen one), fresh (a random number, should a new one begin),
+-- ARGV[2]  doubles: epoch (0: never seen one), new_epoch (a random number, should a new one begin),
 --          expected and latest (the time that the caller thinks it is, and may be at most; infinite
 --          if it knows nothing of it), time (replaces this server's clock in tests; else NaN).
 -- ARGV[3]  JSON: the operations.
--- Returns  JSON: [generation, now, the answers in order]; no answers if the generation is not the
---          caller's: nothing was done then, and it has to restore first what it remembers.
+-- Returns  JSON: [epoch, now, the answers in order]; no answers if the epoch is not the caller's:
+--          nothing was done then, and the caller has to restore its part first.
 --
 -- Operations are JSON because cjson reads doubles exactly; it writes 14 digits of them only, hence
 -- cmsgpack for the state and %.17g for the answer. In the state `spent`, which may be long, is one
--- string of doubles: it is handed on as it is, and only those that matter are ever looked at.
---
--- Nearly every call is a plain answer and a slot that is free. These are dealt with first and
--- without any function: making the functions that everything else needs is a good part of what a
--- call costs, and only who needs them pays for it.
+-- string of doubles: it is handed on as it is, and only the times that matter are ever read.
 
 local FORMAT = 2
-local HOUR, LONGEST_PAUSE, PATIENCE, MOST_PATIENCE = 3600, 60, 5, 160
-local LONGEST_LINE = 32 * 1024
-local QUICKEST_START = 0.002 -- real seconds in which no server is elected; to start takes 5 ms
+local HOUR, MAX_PAUSE, GROW_AFTER, MAX_GROW_AFTER = 3600, 60, 5, 160
+local MIN_START = 0.002 -- real seconds in which no server is elected; to start takes 5 ms
 local floor, max, min, huge = math.floor, math.max, math.min, math.huge
 local concat, format, pack, unpacked = table.concat, string.format, struct.pack, struct.unpack
 
-local generation, fresh, expected, latest, time = unpacked('<ddddd', ARGV[2])
-local lease, ahead, grace, speed, ttl, place = unpacked('<ddddd', ARGV[1])
+local epoch, new_epoch, expected, latest, time = unpacked('<ddddd', ARGV[2])
+local lease, ahead, grace, speed, ttl, offset = unpacked('<ddddd', ARGV[1])
 local windows, rate, longest, fewest, longest_short = {}, nil, 0, huge, 0
-while place <= #ARGV[1] do
+while offset <= #ARGV[1] do
   local limit, per, aligned
-  limit, per, aligned, place = unpacked('<ddd', ARGV[1], place)
+  limit, per, aligned, offset = unpacked('<ddd', ARGV[1], offset)
   local window = {limit = limit, per = per, aligned = aligned == 1}
   windows[#windows + 1] = window
   if not rate or per < rate.per then rate = window end
@@ -55,41 +49,41 @@ if stored then
   readable, state = pcall(cmsgpack.unpack, stored)
   if not readable or type(state) ~= 'table' or state.format ~= FORMAT
     or type(state.held) ~= 'table' or type(state.spent) ~= 'string' or #state.spent % 8 > 0
-    or type(state.line) ~= 'table'
-    or type(state.generation) ~= 'number' or type(state.born) ~= 'number'
-    or type(state.last) ~= 'number' or type(state.shift) ~= 'number'
+    or type(state.queue) ~= 'table'
+    or type(state.epoch) ~= 'number' or type(state.epoch_start) ~= 'number'
+    or type(state.last) ~= 'number' or type(state.clock_offset) ~= 'number'
     or type(state.slot) ~= 'number' or type(state.pauses) ~= 'number'
     or type(state.accepted) ~= 'number' then
     return redis.error_reply('CORRUPT state')
   end
 end
 local found = state ~= nil
--- `burst` and `patience` are absent until a refusal has changed them.
+-- `burst` and `grow_after` are absent until a 429 has changed them.
 state = state or {
-  format = FORMAT, generation = fresh, shift = 0, last = -huge, slot = fresh,
-  held = {}, spent = '', line = {}, pauses = 0, accepted = 0,
+  format = FORMAT, epoch = new_epoch, clock_offset = 0, last = -huge, slot = new_epoch,
+  held = {}, spent = '', queue = {}, pauses = 0, accepted = 0,
 }
 
-local raw, is_test = time, time == time
+local server_time, is_test = time, time == time
 if not is_test then
   local clock = redis.call('TIME')
-  raw = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
+  server_time = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
 end
-raw = raw * speed
-local now, last = raw + state.shift, state.last
-local since = raw + state.shift - last -- by this server's clock, whatever is made of it
+server_time = server_time * speed
+local now, last = server_time + state.clock_offset, state.last
+local since = server_time + state.clock_offset - last -- by this server's clock, set or not
 if now < last then
   now = last -- the clock was set back: time stands still, then goes on from here
 elseif now > latest then
   now = max(last, expected) -- it was set forward: slots must not come back early
 end
-if now ~= raw + state.shift then state.shift = now - raw end
+if now ~= server_time + state.clock_offset then state.clock_offset = now - server_time end
 state.last = now
-local wall_offset = raw - now
+local wall_offset = server_time - now
 
 -- Everything before `state.lost` may be forgotten: windows of up to an hour count as full as of
--- then, and whoever remembers more finds another generation and restores it.
-if not is_test and (since < 0 or since > QUICKEST_START * speed) then
+-- then, and a client that remembers more finds another epoch and restores its part.
+if not is_test and (since < 0 or since > MIN_START * speed) then
   -- A Redis that was started since may have lost everything, or have gone back to an older
   -- snapshot; one that was elected since may lack the last writes. Both show another run.
   local info = redis.pcall('INFO', 'server')
@@ -104,76 +98,37 @@ if not is_test and (since < 0 or since > QUICKEST_START * speed) then
     state.lost = started
   elseif run and state.run ~= run then
     state.lost = max(state.lost or -huge, started >= last and started or now)
-    state.generation, state.born, state.inherited = fresh, state.lost, state.spent
+    state.epoch, state.epoch_start, state.carried_over = new_epoch, state.lost, state.spent
   end
   state.run = run or state.run
 end
-state.born = state.born or now
-local known = generation == state.generation
-if generation ~= 0 and not known then
-  state.lost = max(state.lost or -huge, state.born)
+state.epoch_start = state.epoch_start or now
+local known = epoch == state.epoch
+if epoch ~= 0 and not known then
+  state.lost = max(state.lost or -huge, state.epoch_start)
 end
 
-local held, spent, line = state.held, state.spent, state.line
+local held, spent, queue = state.held, state.spent, state.queue
 local paused_until, pause_set_at = state.paused_until or -huge, state.pause_set_at or -huge
 local burst = min(state.burst or rate.limit, rate.limit)
 -- Whether a window may count as full because of what was lost.
 local lost = state.lost ~= nil and state.lost + longest_short > now
 
 local refused = false
-local operations, answers, done = cjson.decode(ARGV[3]), {}, 0
+local operations, answers = cjson.decode(ARGV[3]), {}
 local shown = format('%.17g', now)
 
--- What is common, as long as there is room in every window, whatever has come back since: plain
--- answers, and slots of which there is nothing to say.
+if known or epoch == 0 then
+  local grow_after, interval = state.grow_after or GROW_AFTER * rate.limit, rate.per / rate.limit
 
-local welcome = known or generation == 0
-local simple = welcome and longest < HOUR and not lost
-  and not line[1] and paused_until <= now and burst >= rate.limit
-while simple and done < #operations do
-  local operation = operations[done + 1]
-  if operation.again then break end
-  if operation.verb == 'commit' and not operation.refused and not operation.window then
-    for place = 1, #held do
-      if held[place][1] == operation.slot then
-        table.remove(held, place)
-        spent = spent .. pack('<d', now)
-        break
-      end
-    end
-    if operation.granted_at >= pause_set_at then state.pauses = 0 end
-    answers[done + 1] = 'null'
-  elseif operation.verb == 'reserve' then
-    local gone = 0
-    while gone < #spent and unpacked('<d', spent, gone + 1) + longest <= now do gone = gone + 8 end
-    if gone > 0 then spent = spent:sub(gone + 1) end
-    -- Of the last slot of a window there is something to say.
-    if #spent / 8 + #held + operation.number >= fewest then break end
-    local grants, slot = {}, state.slot
-    for taken = 1, operation.number do
-      slot = slot + 1
-      held[#held + 1] = {slot, now + lease, operation.nonce}
-      grants[taken] = format('[true,%s,%.17g,false,null]', shown, slot)
-    end
-    state.slot = slot
-    answers[done + 1] = '[' .. concat(grants, ',') .. ']'
-  else
-    break
-  end
-  done = done + 1
-end
-
-if welcome and done < #operations then
-  local patience, interval = state.patience or PATIENCE * rate.limit, rate.per / rate.limit
-
-  -- The count, for everything else. The order of things, and of every sum, is that of account.py.
+  -- The count. The order of things, and of every sum, is that of window_log.py.
 
   local function answered()
     return #spent / 8
   end
 
-  local function response(place)
-    return (unpacked('<d', spent, place * 8 - 7))
+  local function response(index)
+    return (unpacked('<d', spent, index * 8 - 7))
   end
 
   local function back_at(window, at)
@@ -207,26 +162,26 @@ if welcome and done < #operations then
     spent = spent:sub(1, before * 8) .. times .. spent:sub(before * 8 + 1)
   end
 
-  local function forget()
+  local function drop_old()
     local gone = 0
     while gone < answered() and response(gone + 1) + longest <= now do gone = gone + 1 end
     if gone > 0 then spent = spent:sub(gone * 8 + 1) end
   end
 
   local function drop(entries, column, value)
-    for place = 1, #entries do
-      if entries[place][column] == value then return table.remove(entries, place) end
+    for index = 1, #entries do
+      if entries[index][column] == value then return table.remove(entries, index) end
     end
   end
 
   local function text(...)
     local parts = {...}
-    for place, value in ipairs(parts) do
+    for index, value in ipairs(parts) do
       if type(value) == 'number' then
-        parts[place] = value == -huge and 'null' or value == huge and '1e999'
+        parts[index] = value == -huge and 'null' or value == huge and '1e999'
           or format('%.17g', value)
       else
-        parts[place] = tostring(value)
+        parts[index] = tostring(value)
       end
     end
     return '[' .. concat(parts, ',') .. ']'
@@ -236,11 +191,11 @@ if welcome and done < #operations then
     return text(false, at, index, burst)
   end
 
-  local function settle()
+  local function expire()
     while held[1] and held[1][2] <= now do record(table.remove(held, 1)[2], 1) end
-    forget()
-    for place = #line, 1, -1 do
-      if line[place][2] <= now then table.remove(line, place) end
+    drop_old()
+    for index = #queue, 1, -1 do
+      if queue[index][2] <= now then table.remove(queue, index) end
     end
   end
 
@@ -248,7 +203,7 @@ if welcome and done < #operations then
     local at, exact, known = now, true, answered() + #held
     local turn, windows_later = known + position - window.limit, 0
     if turn >= known then
-      -- It takes the slot of one who is before it in the line, a window after that one.
+      -- The slot of a waiter before this one, a window after that one has used it.
       windows_later = floor((turn - known) / window.limit) + 1
       turn = turn - windows_later * window.limit
       exact = false
@@ -262,15 +217,15 @@ if welcome and done < #operations then
     return max(at, lost_until(window)), exact
   end
 
-  -- The index is that of the window that is full; 0 during a pause; one more than there are for
-  -- the burst, which is no window of the plan.
+  -- Returns when, the index of the full window (0: a pause; one more than there are: the burst,
+  -- which is no window of the plan), and whether the time is exact.
   local function earliest(position)
     local at, index, exact = max(now, paused_until), 0, true
-    for place = 1, #windows + (burst < rate.limit and 1 or 0) do
-      local window = windows[place] or {limit = burst, per = burst * interval}
+    for number = 1, #windows + (burst < rate.limit and 1 or 0) do
+      local window = windows[number] or {limit = burst, per = burst * interval}
       local free, sure = free_at(window, position)
       exact = exact and sure
-      if free > at then at, index = free, place end
+      if free > at then at, index = free, number end
     end
     return at, index, exact
   end
@@ -279,54 +234,55 @@ if welcome and done < #operations then
     local slot = state.slot + 1
     state.slot = slot
     held[#held + 1] = {slot, at + lease, nonce}
-    local took_last = (lost or answered() + #held >= rate.limit) and used(rate) >= rate.limit
+    local is_last_slot = (lost or answered() + #held >= rate.limit) and used(rate) >= rate.limit
     local quota_left = 'null'
     if longest >= HOUR then
       quota_left = huge
-      for place = 1, #windows do
-        local window = windows[place]
+      for index = 1, #windows do
+        local window = windows[index]
         if window.per >= HOUR then
           quota_left = min(quota_left, max(0, window.limit - used(window)))
         end
       end
       quota_left = format('%.17g', quota_left)
     end
-    return format('[true,%.17g,%.17g,%s,%s]', at, slot, tostring(took_last), quota_left)
+    return format('[true,%.17g,%.17g,%s,%s]', at, slot, tostring(is_last_slot), quota_left)
   end
 
-  -- The verbs. `again` marks what was sent before, with no answer: it may have been done already.
+  -- The verbs. `again` marks an operation that was sent before, without an answer: it may have
+  -- been done already.
 
   local verbs = {}
 
-  -- Slots for up to `number` who share a ticket; a place in the line for the first who has none.
+  -- Slots for up to `number` requests that share a waiter id; a position for the first without one.
   function verbs.reserve(operation)
     local nonce, answers = operation.nonce, {}
     if operation.again then repeat until not drop(held, 3, nonce) end
-    forget()
+    drop_old()
     for taken = 1, operation.number do
       local at = now
-      -- If there is room in every window, then whatever has come back since.
-      if answered() + #held >= fewest or line[1] or paused_until > now or burst < rate.limit
+      -- Room in every window is room even if no slot came back since.
+      if answered() + #held >= fewest or queue[1] or paused_until > now or burst < rate.limit
         or lost then
-        settle()
-        local before_it, entry, index, exact = #line, nil, nil, nil
-        for place = 1, #line do
-          if line[place][1] == operation.ticket then
-            before_it, entry = place - 1, line[place]
+        expire()
+        local before_it, entry, index, exact = #queue, nil, nil, nil
+        for position = 1, #queue do
+          if queue[position][1] == operation.waiter_id then
+            before_it, entry = position - 1, queue[position]
             break
           end
         end
         at, index, exact = earliest(before_it)
         if not (exact and at <= now + ahead) then
           if not entry then
-            entry = {operation.ticket}
-            line[#line + 1] = entry
+            entry = {operation.waiter_id}
+            queue[#queue + 1] = entry
           end
           entry[2] = at + grace
           answers[taken] = waiting(at, index)
           break
         end
-        if entry then drop(line, 1, operation.ticket) end
+        if entry then drop(queue, 1, operation.waiter_id) end
       end
       answers[taken] = hold(at, nonce)
     end
@@ -338,13 +294,13 @@ if welcome and done < #operations then
       state.pauses, pause_set_at = state.pauses + 1, now
     end
     local pause = operation.retry_after
-      or min(LONGEST_PAUSE, interval * 2 ^ min(state.pauses - 1, 32))
+      or min(MAX_PAUSE, interval * 2 ^ min(state.pauses - 1, 32))
     paused_until, state.accepted = max(paused_until, now + pause), 0
     refused = true
-    if operation.took_last then return end
-    if burst == 1 or patience > PATIENCE * rate.limit then
-      patience = min(2 * patience, MOST_PATIENCE * rate.limit)
-      state.patience = patience
+    if operation.is_last_slot then return end
+    if burst == 1 or grow_after > GROW_AFTER * rate.limit then
+      grow_after = min(2 * grow_after, MAX_GROW_AFTER * rate.limit)
+      state.grow_after = grow_after
     end
     burst = max(1, floor(burst / 2))
     state.burst = burst
@@ -355,7 +311,7 @@ if welcome and done < #operations then
     state.pauses = 0
     if burst < rate.limit then
       state.accepted = state.accepted + 1
-      if state.accepted >= patience then
+      if state.accepted >= grow_after then
         state.accepted, burst = 0, burst + 1
         state.burst = burst < rate.limit and burst or nil
       end
@@ -367,19 +323,19 @@ if welcome and done < #operations then
     if operation.refused then refuse(operation) else accept(operation) end
     local window = windows[operation.window]
     if window then
-      settle()
+      expire()
       record(now, max(0, window.limit - max(0, operation.left) - counted(window)))
     end
   end
 
-  function verbs.leave(operation)
-    drop(line, 1, operation.ticket)
+  function verbs.cancel_wait(operation)
+    drop(queue, 1, operation.waiter_id)
   end
 
-  -- A reservation whose answer nobody took: whatever it led to is undone.
+  -- Undoes a reservation whose answer nobody took.
   function verbs.revoke(operation)
     repeat until not drop(held, 3, operation.nonce)
-    if operation.ticket then drop(line, 1, operation.ticket) end
+    if operation.waiter_id then drop(queue, 1, operation.waiter_id) end
   end
 
   function verbs.give_back(operation)
@@ -387,22 +343,22 @@ if welcome and done < #operations then
   end
 
   function verbs.record(operation)
-    settle()
+    expire()
     record(now, operation.number)
   end
 
-  -- What a client remembers of a generation that was lost: its requests that are on their way, and
-  -- when its others were answered. What this state has inherited of it is not counted twice.
+  -- Restores a client's part of an epoch that was lost: its requests in flight, and when its others
+  -- were answered. Times that this state has carried over from it are not counted twice.
   function verbs.restore(operation)
     for _, slot in ipairs(operation.held) do
       drop(held, 1, slot[1])
       held[#held + 1] = {slot[1], now + lease, slot[2]}
     end
     -- Two clients may have been answered at the same time: each takes one of two equal ones.
-    local missing, inherited, kept = {}, state.inherited or '', {}
+    local missing, carried_over, kept = {}, state.carried_over or '', {}
     for _, at in ipairs(operation.spent) do missing[at] = (missing[at] or 0) + 1 end
-    for place = 1, #inherited, 8 do
-      local at = unpacked('<d', inherited, place)
+    for index = 1, #carried_over, 8 do
+      local at = unpacked('<d', carried_over, index)
       if (missing[at] or 0) > 0 then
         missing[at] = missing[at] - 1
       else
@@ -410,16 +366,16 @@ if welcome and done < #operations then
       end
     end
     for at, number in pairs(missing) do record(min(at, now), number) end
-    state.inherited = kept[1] and concat(kept) or nil
+    state.carried_over = kept[1] and concat(kept) or nil
   end
 
   function verbs.projected(operation)
-    settle()
+    expire()
     return waiting(earliest(operation.position))
   end
 
   function verbs.snapshot()
-    settle()
+    expire()
     local parts = {paused_until, burst, #held}
     for _, window in ipairs(windows) do
       parts[#parts + 1] = used(window)
@@ -428,19 +384,17 @@ if welcome and done < #operations then
     return text(unpack(parts))
   end
 
-  for place = done + 1, #operations do
-    local operation = operations[place]
-    answers[place] = verbs[operation.verb](operation) or 'null'
+  for index = 1, #operations do
+    local operation = operations[index]
+    answers[index] = verbs[operation.verb](operation) or 'null'
   end
 end
 
 state.spent = spent
-if state.inherited and state.born + longest <= now then state.inherited = nil end
+if state.carried_over and state.epoch_start + longest <= now then state.carried_over = nil end
 state.paused_until = paused_until > -huge and paused_until or nil
 state.pause_set_at = pause_set_at > -huge and pause_set_at or nil
 redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', ttl)
--- For who has a slot that may be used later. It may be forbidden; they ask then.
+-- For clients with a slot that was granted early. Publishing may be forbidden; they ask then.
 if refused then redis.pcall('PUBLISH', KEYS[1], format('%.17g', paused_until - now)) end
-local answer = format('[%.17g,%s,[%s]]', state.generation, shown, concat(answers, ','))
--- One line is read with less effort; but how long a line may be is up to the reader.
-return #answer < LONGEST_LINE and redis.status_reply(answer) or answer
+return format('[%.17g,%s,[%s]]', state.epoch, shown, concat(answers, ','))

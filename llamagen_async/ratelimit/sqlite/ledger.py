@@ -1,16 +1,16 @@
 """The ledger of one machine: any number of processes share one SQLite file.
 
-Each operation is one short transaction that takes the write lock, loads the account, decides
+Each operation is one short transaction that takes the write lock, loads the window log, decides
 with the same code as the memory ledger, and stores it; nothing is locked while somebody waits
 for a slot. A process that is killed at any instant leaves either all of an operation or nothing:
-what it held counts until its lease is over, its place in the line until somebody else's turn.
+its slots count until their lease is over, its position until it is somebody else's turn.
 
-Neither a slow disk nor another process's transaction holds up the event loop: what may take time
-is done by a thread, and the rest at once, see `sqlite_worker`. What was begun is finished, whoever
-stops waiting for it: a slot that nobody is there to take goes back.
+All operations run in one thread, in the order in which they were asked for: neither a slow disk
+nor another process's transaction holds up the event loop. An operation that was begun is finished
+even if its caller stops waiting: a slot that nobody takes goes back.
 
-A pause that somebody's refusal begins is in the account. Who was given a slot some seconds before
-it may be used looks for it once more: that reads the row, and nobody waits for it.
+A pause that a 429 begins is in the row. The holder of a slot that was granted some seconds early
+asks once more whether there is one: that reads the row and locks nothing.
 
 Time is the machine's (`machine_clock`), carried on in the file. The file must be on a local disk:
 SQLite's locks can't be trusted on network file systems. It never contains the API key.
@@ -19,65 +19,65 @@ SQLite's locks can't be trusted on network file systems. It never contains the A
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from concurrent.futures import wait as wait_for
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final, TypeVar
 
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.ledger import (
-    ANSWERED,
     Grant,
     LimitsSnapshot,
     NoSlot,
     Outcome,
     StoreError,
-    apply_many,
-    fits,
-    settle,
-    summarize,
+    apply_outcome,
+    apply_reserve,
+    fits_blob,
+    no_slot,
+    snapshot_of,
 )
-from llamagen_async.ratelimit.sqlite.executor import SQLiteWorker, Work
-from llamagen_async.ratelimit.sqlite.store import NotAtOnceError, Operation, SQLiteStore
+from llamagen_async.ratelimit.sqlite.store import Operation, SQLiteStore
 from llamagen_async.ratelimit.window_log import WindowLog
 
 __all__ = ["SQLiteLedger"]
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_Work = Callable[[SQLiteStore, float], _T]
+"""Work on the store, told its deadline on the monotonic clock."""
 
-_MOMENT: Final = 0.002
-"""Real seconds that an answer waits to be written together with something else."""
 _LOCK_SHARE: Final = 0.8
-"""How much of an operation's time may pass in waiting for other processes."""
+"""Share of an operation's timeout that may pass in waiting for other processes."""
 
 
 class SQLiteLedger:
-    """Remembers in a file that all processes of this machine may use at once.
+    """A ledger in a file that all processes of this machine may use at once.
 
     May be used from any thread and event loop. The file is opened by the first operation. After
     `aclose` an operation still works; it opens the file and lets go of it again.
 
     Args:
         path: The file. Missing folders are made.
-        name: Whose requests are counted, such as a hash of key and server; never the API key.
-        plan: Which windows to count. Who counts shorter windows than others that use the name
-            does not forget what the others need.
+        name: The count's name, such as a hash of key and server; never the API key.
+        plan: Which windows to count. A user with shorter windows than others of the same name
+            keeps what the others need.
         speed: Seconds of the server's clock in a real one. Each speed has a count of its own.
-        lease: Seconds of the server's clock after which a slot that nobody reported on counts as
-            spent; longer than any request may take.
-        ahead: How many seconds of the server's clock before a slot is back it is given to who is
-            next, so that asking costs no time.
+        lease: Seconds of the server's clock after which a slot without a report counts as spent;
+            longer than any request may take.
+        ahead: Seconds of the server's clock by which a slot is granted early, so that asking
+            costs no time.
         timeout: Real seconds after which an operation raises `StoreError` instead of waiting.
         now: The time in seconds of the server's clock, instead of the machine's. For tests.
         wall: The unix time in seconds of the server's clock, for windows that are aligned to it.
     """
+
+    is_remote = True
 
     def __init__(
         self,
@@ -105,13 +105,17 @@ class SQLiteLedger:
             wall=wall,
         )
         self._guard = threading.Lock()
-        self._worker: SQLiteWorker | None = None
+        self._store: SQLiteStore = self._new_store()
+        self._thread: ThreadPoolExecutor | None = None
+        """The only user of the store, from the first operation on."""
+        self._ended: Future[None] | None = None
+        """Done when the thread has closed the file; `None` while it may be given operations."""
+        self._process = os.getpid()
+        self._inherited: list[SQLiteStore] = []
+        """Stores of the processes from which this one was forked. They are kept, since closing
+        their connections here would disturb those processes."""
         self._closed = False
         self._listeners: list[Callable[[], None]] = []
-        self._answered: list[Grant] = []
-        """Slots whose answers are still to be written."""
-        self._watched_by: asyncio.AbstractEventLoop | None = None
-        """The event loop that has a timer to write them with, if nothing else does."""
 
     def __repr__(self) -> str:
         return f"SQLiteLedger({str(self._path)!r}, {self._plan.name})"
@@ -120,83 +124,78 @@ class SQLiteLedger:
         """Count the windows of another plan from now on, with what was spent so far."""
         self._plan = plan
 
-    async def reserve(self, ticket: str) -> Grant | NoSlot:
-        """Hold a slot if one is free, else keep a place in the line for `ticket`.
+    async def reserve(self, waiter_id: str) -> Grant | NoSlot:
+        """Hold a slot if one is free, else give `waiter_id` a position in the wait queue.
 
-        If this is cancelled, or fails, neither the slot nor the place is kept.
+        If this is cancelled, or fails, neither the slot nor the position is kept.
         """
-        return (await self.reserve_many(ticket, 1))[0]
+        return (await self.reserve_many(waiter_id, 1))[0]
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant | NoSlot]:
-        """Do the same for `number` who share a ticket, in one transaction.
+    async def reserve_many(self, waiter_id: str, number: int) -> list[Grant | NoSlot]:
+        """Reserve for `number` requests that share a waiter id, in one transaction.
 
-        If this is cancelled, or fails, neither slots nor the place are kept.
+        If this is cancelled, or fails, neither slots nor the position are kept.
         """
-        return await self._run(
-            lambda account, _, now: apply_many(account, ticket, number, now),
-            undo=partial(self._undo, ticket),
+        answers: list[Grant | NoSlot] = []
+        transaction = self._transaction(
+            lambda log, _plan, now: apply_reserve(log, waiter_id, number, now)
         )
 
-    def leave(self, ticket: str) -> None:
-        """Give up the place in the line without waiting for the file; what fails is logged."""
-        self._tell(lambda account, _plan, _now: account.leave(ticket))
+        def reserve(store: SQLiteStore, deadline: float) -> list[Grant | NoSlot]:
+            answers.extend(transaction(store, deadline))
+            return answers
+
+        def undo(log: WindowLog, _plan: Plan, _now: float) -> None:
+            for answer in answers:
+                if isinstance(answer, Grant):
+                    log.give_back(answer.slot)
+            log.cancel_wait(waiter_id)
+
+        return await self._do(reserve, given_up=partial(self._post, undo))
+
+    def cancel_wait(self, waiter_id: str) -> None:
+        """Give up the position without waiting for the file; a failure is logged."""
+        self._post(lambda log, _plan, _now: log.cancel_wait(waiter_id))
 
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
-        """Spend the slot; pause everyone if the server refused the request.
-
-        A plain answer is written without being waited for, together with what is asked next or a
-        moment later: nothing depends on when it is there, and until then its slot counts as held.
-        """
-        if outcome is ANSWERED:
-            loop = asyncio.get_running_loop()
-            with self._guard:
-                self._answered.append(grant)
-                watched, self._watched_by = self._watched_by is loop, loop
-            if not watched:
-                loop.call_later(_MOMENT, self._watch, loop, grant)
-            return
-        await self._run(lambda account, plan, now: settle(account, plan, grant, outcome, now))
+        """Spend the slot; pause everyone if the answer was 429."""
+        await self._run(lambda log, plan, now: apply_outcome(log, plan, grant, outcome, now))
 
     async def give_back(self, grant: Grant) -> None:
         """Free the slot of a request that never left."""
-        await self._run(lambda account, _plan, _now: account.give_back(grant.slot), notify=True)
+        await self._run(lambda log, _plan, _now: log.give_back(grant.slot), notify=True)
 
     def return_unused(self, grants: Sequence[Grant]) -> None:
-        """Free slots without waiting for the file; what fails is logged."""
+        """Free slots without waiting for the file; a failure is logged."""
 
-        def free(account: WindowLog, _plan: Plan, _now: float) -> None:
+        def free(log: WindowLog, _plan: Plan, _now: float) -> None:
             for grant in grants:
-                account.give_back(grant.slot)
+                log.give_back(grant.slot)
 
-        self._tell(free)
+        self._post(free)
 
     async def record(self, number: int) -> None:
         """Count requests that were spent without a slot of this ledger."""
-        await self._run(lambda account, _, now: account.spend_unasked(number, now))
+        await self._run(lambda log, _plan, now: log.record_external(number, now))
 
     async def projected(self, position: int) -> NoSlot:
-        """Say how long a request with `position` others before it waits at least."""
-
-        def look(account: WindowLog, _plan: Plan, now: float) -> NoSlot:
-            wait = account.projected(now, position)
-            return NoSlot(max(0.0, wait.ask_at - now), wait.limit)
-
-        return await self._run(look, write=False)
+        """Return how long a request with `position` others before it waits at least."""
+        return await self._run(
+            lambda log, _plan, now: no_slot(log.projected(now, position), now), write=False
+        )
 
     async def snapshot(self) -> LimitsSnapshot:
         """Return what is known now."""
-        return await self._run(summarize, write=False)
+        return await self._run(snapshot_of, write=False)
 
     async def paused_for(self) -> float:
-        """Say for how many more seconds a refusal holds everyone: a look that locks nothing."""
-        return await self._do(
-            lambda store, deadline: store.paused_for(self._plan, deadline), lambda _: None
-        )
+        """Return for how many more seconds a 429 pauses everyone; this locks nothing."""
+        return await self._do(lambda store, deadline: store.paused_for(self._plan, deadline))
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed` when this object gave a slot back or left the line.
+        """Call `changed` when this object gave a slot back or cancelled a wait.
 
-        What other processes do is not noticed; who waits asks again at the time it was told.
+        Changes by other processes are not noticed; a waiter asks again at the time it was told.
         """
         with self._guard:
             self._listeners = [*self._listeners, changed]
@@ -207,139 +206,66 @@ class SQLiteLedger:
 
         return unsubscribe
 
-    async def recall(self) -> str | None:
-        """Return the note in the file."""
-        return await self._aside(lambda store, deadline: store.recall(self._plan, deadline))
+    async def load_blob(self) -> str | None:
+        """Return the text that is kept in the file."""
+        return await self._do(lambda store, deadline: store.load_blob(self._plan, deadline))
 
-    async def remember(self, text: str) -> None:
-        """Replace the note in the file, unless the new one is too long."""
-        if fits(text):
-            await self._aside(lambda store, deadline: store.remember(text, self._plan, deadline))
+    async def save_blob(self, text: str) -> None:
+        """Replace the text in the file, unless the new one is too long."""
+        if fits_blob(text):
+            await self._do(lambda store, deadline: store.save_blob(text, self._plan, deadline))
 
     async def aclose(self) -> None:
-        """Wait for what is running, close the file and end the thread."""
-        self._flush()
-        closed: SQLiteWorker | None = None
+        """Wait for running operations, close the file and end the thread."""
+        closed: ThreadPoolExecutor | None = None
         while True:
             with self._guard:
                 self._closed = True
-                worker = self._worker
-                if worker is closed or worker is None or worker.process != os.getpid():
+                thread = self._thread
+                if thread is closed or thread is None or self._process != os.getpid():
                     return
-                ended = asyncio.wrap_future(worker.end())
-            # What hangs in the operating system can't be ended, nor is it waited for.
+                ended = asyncio.wrap_future(self._end(thread))
+            # An operation that hangs in the operating system can't be ended, nor is it waited for.
             if (await asyncio.wait((ended,), timeout=2 * self._timeout))[0]:
-                worker.thread.shutdown(wait=True)
-            # What was cancelled meanwhile is undone by another one.
-            closed = worker
+                thread.shutdown(wait=True)
+            # An operation that was cancelled meanwhile is undone by another thread.
+            closed = thread
 
     async def _run(
-        self,
-        operation: Operation[_T],
-        *,
-        write: bool = True,
-        notify: bool = False,
-        undo: Callable[[Future[_T]], None] | None = None,
+        self, operation: Operation[_T], *, write: bool = True, notify: bool = False
     ) -> _T:
-        work = self._transaction(operation, write=write, notify=notify)
-        return await self._do(work, partial(_give_up, undo))
+        return await self._do(self._transaction(operation, write=write, notify=notify))
 
-    def _tell(self, operation: Operation[object]) -> None:
-        """Do what frees something, without anybody waiting for it; what fails is logged."""
-        work = self._transaction(operation, write=True, notify=True)
+    def _post(self, operation: Operation[object]) -> None:
+        """Run an operation that frees something, without waiting for it; a failure is logged."""
+        self._submit(self._transaction(operation, notify=True)).add_done_callback(_report)
+
+    async def _do(self, work: _Work[_T], *, given_up: Callable[[], None] | None = None) -> _T:
+        """Return the result of the work; if it takes too long, or this is cancelled, give it up.
+
+        The work is done all the same; after it comes what `given_up` asks for.
+        """
+        job, done = self._submit(work), set[asyncio.Future[_T]]()
         try:
-            self._at_once(work)
-        except NotAtOnceError:
-            self._hand_over(work).add_done_callback(_report)
-        except StoreError as error:
-            _complain(error)
-
-    async def _aside(self, work: Callable[[SQLiteStore, float], _T]) -> _T:
-        """Do what does not touch the count; if nobody waits any more, it may fail unheard."""
-        return await self._result(self._hand_over(work), lambda _: None)
-
-    async def _do(self, work: Work[_T], given_up: Callable[[Future[_T]], None]) -> _T:
-        try:
-            return self._at_once(work)
-        except NotAtOnceError:
-            return await self._result(self._hand_over(work), given_up)
-
-    async def _result(self, job: Future[_T], given_up: Callable[[Future[_T]], None]) -> _T:
-        """Return what a job returns; if it takes too long, or this is cancelled, give it up."""
-        loop = asyncio.get_running_loop()
-        arrived = loop.create_future()
-        job.add_done_callback(partial(_wake, loop, arrived))
-        timer = loop.call_later(self._timeout, _set, arrived)
-        completed = False
-        try:
-            await arrived
-            completed = job.done()
+            done, _ = await asyncio.wait((job,), timeout=self._timeout)
         finally:
-            timer.cancel()
-            if not completed:
-                given_up(job)
-        if not completed:
+            if not done:
+                job.add_done_callback(_report)
+                if given_up is not None:
+                    given_up()
+        if not done:
             raise StoreError(
                 f"{self._path}: no answer within {self._timeout:g} s; name a file on a local disk"
             )
         return job.result()
 
-    def _watch(self, loop: asyncio.AbstractEventLoop, oldest: Grant) -> None:
-        """Write what was answered, unless all there was a moment ago is written already."""
-        with self._guard:
-            late = oldest in self._answered
-            newer = None if late or not self._answered else self._answered[0]
-            if newer is None and self._watched_by is loop:
-                self._watched_by = None
-        if newer is not None:
-            loop.call_later(_MOMENT, self._watch, loop, newer)
-        elif late:
-            self._flush()
+    def _transaction(
+        self, operation: Operation[_T], *, write: bool = True, notify: bool = False
+    ) -> _Work[_T]:
+        """Return the work for an operation, which listeners hear of if `notify` is set."""
 
-    def _flush(self) -> None:
-        if self._answered:
-            # Until the thread comes to it, a question may take it along.
-            work = self._transaction(_nothing, write=True, notify=False)
-            self._hand_over(work).add_done_callback(_report)
-
-    def _undo(self, ticket: str, job: Future[list[Grant | NoSlot]]) -> None:
-        """Give back what `job` gets, or already got."""
-
-        def undo(account: WindowLog, _plan: Plan, _now: float) -> None:
-            for answer in job.result() if job.exception() is None else ():
-                if isinstance(answer, Grant):
-                    account.give_back(answer.slot)
-            account.leave(ticket)
-
-        transaction = self._transaction(undo, write=True, notify=True)
-
-        def work(store: SQLiteStore, deadline: float) -> None:
-            # One thread does first things first; but `aclose` may have replaced it.
-            wait_for((job,))
-            transaction(store, deadline)
-
-        self._hand_over(work).add_done_callback(_report)
-
-    def _transaction(self, operation: Operation[_T], *, write: bool, notify: bool) -> Work[_T]:
-        """Return what does an operation together with what is still to be written."""
-
-        def work(store: SQLiteStore, deadline: float | None) -> _T:
-            with self._guard:
-                answered, self._answered = self._answered, []
-
-            def together(account: WindowLog, plan: Plan, now: float) -> _T:
-                for grant in answered:
-                    settle(account, plan, grant, ANSWERED, now)
-                return operation(account, plan, now)
-
-            try:
-                answer = store.run(
-                    self._plan, together, write=write or bool(answered), deadline=deadline
-                )
-            except BaseException:
-                with self._guard:
-                    self._answered[:0] = answered
-                raise
+        def work(store: SQLiteStore, deadline: float) -> _T:
+            answer = store.run(self._plan, operation, write=write, deadline=deadline)
             if notify:
                 for changed in self._listeners:
                     changed()
@@ -347,51 +273,50 @@ class SQLiteLedger:
 
         return work
 
-    def _at_once(self, work: Work[_T]) -> _T:
-        """Do it now, in this thread, or raise `NotAtOnceError`."""
-        if self._worker is None:
-            raise NotAtOnceError
-        return self._worker.do_at_once(work)
-
-    def _hand_over(self, work: Callable[[SQLiteStore, float], _T]) -> Future[_T]:
-        """Have it done in the worker's thread."""
+    def _submit(self, work: _Work[_T]) -> asyncio.Future[_T]:
+        """Run the work in the thread, after all that was submitted before."""
+        deadline = monotonic() + _LOCK_SHARE * self._timeout
+        loop = asyncio.get_running_loop()
         with self._guard:
-            worker = self._worker
-            if worker is None or not worker.is_usable:
-                worker = self._worker = SQLiteWorker(self._new_store(), inherited=worker)
-            job = worker.submit(work, _LOCK_SHARE * self._timeout)
+            thread = self._ready_thread()
+            job = loop.run_in_executor(thread, work, self._store, deadline)
             if self._closed:
-                worker.end()
-            return job
+                self._end(thread)
+        return job
+
+    def _ready_thread(self) -> ThreadPoolExecutor:
+        """Return the thread; make another one after an end, or a fork, which none survives."""
+        if self._process != os.getpid():
+            self._inherited.append(self._store)
+            self._store, self._process = self._new_store(), os.getpid()
+            self._thread = self._ended = None
+        if self._thread is None or self._ended is not None:
+            former = [] if self._thread is None else [self._thread]
+            self._thread = ThreadPoolExecutor(1, "llamagen-async-ledger", _wait_for_end, (former,))
+            self._ended = None
+        return self._thread
+
+    def _end(self, thread: ThreadPoolExecutor) -> Future[None]:
+        """Have the thread close the file and end, after all that was submitted before."""
+        if self._ended is None:
+            ended = self._ended = Future[None]()
+
+            def close(store: SQLiteStore) -> None:
+                store.close()
+                ended.set_result(None)
+
+            asyncio.get_running_loop().run_in_executor(thread, close, self._store)
+            thread.shutdown(wait=False)
+        return self._ended
 
 
-def _give_up(undo: Callable[[Future[_T]], None] | None, job: Future[_T]) -> None:
-    """Nobody waits for a job any more that changes the count."""
-    job.add_done_callback(_report)
-    if undo is not None:
-        undo(job)
+def _wait_for_end(former: list[ThreadPoolExecutor]) -> None:
+    """Wait until the thread before has ended, for the store has one user; keep no reference."""
+    while former:
+        former.pop().shutdown()
 
 
-def _nothing(_account: WindowLog, _plan: Plan, _now: float) -> None:
-    """Change nothing: what was answered is written all the same."""
-
-
-def _wake(loop: asyncio.AbstractEventLoop, arrived: asyncio.Future[None], _: Future[Any]) -> None:
-    # A loop that was closed meanwhile has nobody who waits.
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(_set, arrived)
-
-
-def _set(arrived: asyncio.Future[None]) -> None:
-    if not arrived.done():
-        arrived.set_result(None)
-
-
-def _report(job: Future[Any]) -> None:
-    """Say that something failed which nobody waits for any more."""
-    if (error := job.exception()) is not None:
-        _complain(error)
-
-
-def _complain(error: BaseException) -> None:
-    _logger.warning("a slot may count for longer, or for less, than it should: %s", error)
+def _report(job: asyncio.Future[Any]) -> None:
+    """Log the failure of a job that nobody waits for any more."""
+    if not job.cancelled() and (error := job.exception()) is not None:
+        _logger.warning("a slot may count for longer, or for less, than it should: %s", error)

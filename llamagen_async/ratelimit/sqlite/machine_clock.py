@@ -1,10 +1,9 @@
 """A clock on which all processes of a machine agree, and which outlives them and the machine.
 
 A stored count needs a time that means the same to the next process, tomorrow, after a reboot. The
-wall clock does, but anybody may set it; the monotonic clock can't be set, but it begins anew with
-each boot and is not the same on two machines. So the time is carried on: stored with the count is
-an *anchor*, which is the ledger's time and what both clocks showed then. Whoever comes next adds
-what has passed since.
+wall clock does, but anybody may set it; the monotonic clock can't be set, but it starts from zero
+with each boot and is not the same on two machines. So an *anchor* is stored with the count: the
+ledger's time, and the readings of both clocks then. The next reader adds what has passed since.
 
 - Same boot: what passed on the monotonic clock, which NTP can't step. On Linux that is
   `CLOCK_BOOTTIME`, which counts suspend, too.
@@ -35,19 +34,19 @@ import attrs
 __all__ = ["Anchor", "Reading", "advance", "read_machine_clock"]
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-"""Where Linux tells one boot from another, see `random(4)`."""
+"""The file in which Linux tells one boot from another, see `random(4)`."""
 
 
 @attrs.frozen
 class Reading:
-    """What a machine's clocks show at one moment."""
+    """The readings of a machine's clocks at one moment."""
 
     wall: float
     """Unix time in seconds; may be set at any time."""
     monotonic: float
     """Seconds since an origin that is the same for all processes until the next boot."""
     boot_id: str | None
-    """Which boot that is; `None` if the system does not say."""
+    """The id of the present boot; `None` if the system does not say."""
 
 
 @attrs.frozen
@@ -57,7 +56,7 @@ class Anchor:
     now: float
     """The ledger's time in real seconds; the first anchor of all is at 0."""
     reading: Reading
-    """What was read at that time."""
+    """The readings of the machine's clocks at that time."""
 
 
 def advance(anchor: Anchor | None, reading: Reading) -> Anchor:

@@ -1,9 +1,8 @@
-"""The file behind the SQLite ledger: one row per account, one short transaction per operation.
+"""The file behind the SQLite ledger: one row per count, one short transaction per operation.
 
-The account's note has a table of its own, which is made by who leaves the first one.
+The text that is kept beside the count has a table of its own, which is made with the first text.
 
-Everything here may block until the deadline it is told; without one nothing does: what might is
-refused. Who calls it, and where, is the worker's business (`sqlite_worker`).
+Everything here may block until its deadline, so it runs in a thread of its own (see `ledger`).
 """
 
 from __future__ import annotations
@@ -13,22 +12,24 @@ import math
 import random
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from time import time as wall_time
 from typing import Final, TypeVar
 
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit.ledger import LONGEST_NOTE, StoreError
+from llamagen_async.ratelimit.ledger import MAX_BLOB, StoreError
 from llamagen_async.ratelimit.sqlite.machine_clock import advance, read_machine_clock
-from llamagen_async.ratelimit.sqlite.row import DAMAGED, Row
+from llamagen_async.ratelimit.sqlite.row import DAMAGED, StoredWindowLog
 from llamagen_async.ratelimit.window_log import WindowLog
+from llamagen_async.sqlite_file import claim, connect, error_code, explain, file_id
 
-__all__ = ["NotAtOnceError", "Operation", "SQLiteStore"]
+__all__ = ["Operation", "SQLiteStore"]
 
 _T = TypeVar("_T")
 Operation = Callable[[WindowLog, Plan, float], _T]
-"""What is done to an account of a plan at a time."""
+"""An operation on the window log of a plan at a time."""
 
 _APPLICATION_ID: Final = 0x6C6C6771
 """Marks the file as ours in its header, so that nobody's database is taken for a ledger."""
@@ -43,53 +44,34 @@ _SAVE: Final = """
     INSERT INTO account (name, speed, state) VALUES (?, ?, ?)
     ON CONFLICT (name, speed) DO UPDATE SET state = excluded.state
 """
-# Not made with the file: files of before have none, and a program that learns nothing needs none.
-_CREATE_NOTE: Final = """
+# Not made with the file: older files have none, and a program that learns nothing needs none.
+_CREATE_BLOB: Final = """
     CREATE TABLE IF NOT EXISTS note (
         name TEXT NOT NULL, speed REAL NOT NULL, text TEXT NOT NULL, PRIMARY KEY (name, speed)
     )
 """
-_HAS_NOTES: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'note'"
-_LOAD_NOTE: Final = """
+_HAS_BLOBS: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'note'"
+_LOAD_BLOB: Final = """
     SELECT text FROM note
     WHERE name = ? AND speed = ? AND typeof(text) = 'text' AND length(CAST(text AS BLOB)) <= ?
 """
-_SAVE_NOTE: Final = """
+_SAVE_BLOB: Final = """
     INSERT INTO note (name, speed, text) VALUES (?, ?, ?)
     ON CONFLICT (name, speed) DO UPDATE SET text = excluded.text
 """
 _GRACE: Final = 5.0
-"""Seconds that a place in the line is kept for a process that should have asked."""
+"""Seconds of the server's clock that a position is kept for a process that should have asked."""
 _REAL_GRACE: Final = 0.5
-"""As many real seconds at least: a process is not quicker because the server's clock is."""
+"""Real seconds that a position is kept, at least: a fast server's clock makes no process faster."""
 _PASSING: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
-"""What SQLite reports when another process was quicker, and what it does not always wait out."""
-_FOREIGN: Final = "it is a database of another program; name another file"
-_LOCKED: Final = "another program keeps it locked; end that program, or try again"
-_PROTECTED: Final = "it may not be written; change its permissions, or name another file"
-_ADVICE: Final = {
-    sqlite3.SQLITE_BUSY: _LOCKED,
-    sqlite3.SQLITE_CANTOPEN: "name a file, not a folder, in a folder that may be written",
-    sqlite3.SQLITE_CORRUPT: "move it away; what was spent is then forgotten",
-    sqlite3.SQLITE_FULL: "make room on the disk",
-    sqlite3.SQLITE_IOERR: "name a file on a disk that works",
-    sqlite3.SQLITE_NOTADB: "name another file",
-    sqlite3.SQLITE_PERM: _PROTECTED,
-    sqlite3.SQLITE_PROTOCOL: _LOCKED,
-    sqlite3.SQLITE_READONLY: _PROTECTED,
-}
-_CHECKPOINT_AFTER: Final = 256
-"""Writes after which what they have left in the log is carried into the file."""
-
-
-class NotAtOnceError(Exception):
-    """What was to be done at once may take time: it was not done."""
+"""Errors that pass: another process was quicker, and SQLite does not always wait for it."""
+_DAMAGED: Final = "move it away; what was spent is then forgotten"
 
 
 class SQLiteStore:
     """One row of the file, which is opened when it is needed, and again after a failure.
 
-    ClientCore raise `StoreError`, or `NotAtOnceError` if they were not given a deadline.
+    Operations raise `StoreError`. One thread at a time may use it.
     """
 
     def __init__(
@@ -111,89 +93,62 @@ class SQLiteStore:
         self._wall = wall
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._has_log = False
-        """Whether what is committed goes into a log, and not into the file at once."""
-        self._durable: bool | None = None
-        self._patience = 0.0
-        self._written = 0
-        """Writes since the last checkpoint."""
-        self._row: Row | None = None
-        """The account's, as this store has read or written it last."""
 
-    def run(
-        self, plan: Plan, operation: Operation[_T], *, write: bool, deadline: float | None
-    ) -> _T:
+    def run(self, plan: Plan, operation: Operation[_T], *, write: bool, deadline: float) -> _T:
         """Do one operation in one transaction, before `deadline`."""
 
-        def transact(connection: sqlite3.Connection) -> _T:
-            return self._transact(connection, plan, operation, write=write)
+        def work(connection: sqlite3.Connection) -> _T:
+            row = self._load(connection, plan)
+            now = self._tick(row)
+            answer = operation(row.log, plan, now)
+            if write:
+                connection.execute(_SAVE, (*self._key, row.write(now)))
+            return answer
 
-        return self._insist(plan, transact, deadline)
+        return self._insist(plan, partial(_transact, work, write=write), deadline)
 
-    def paused_for(self, plan: Plan, deadline: float | None) -> float:
-        """Say how long a refusal holds everyone, without a transaction that others wait for."""
+    def paused_for(self, plan: Plan, deadline: float) -> float:
+        """Return how long a 429 pauses everyone, without a transaction that others wait for."""
 
-        def look(connection: sqlite3.Connection) -> float:
-            found = connection.execute(_LOAD, self._key).fetchone()
-            if found is None:
-                return 0.0
-            row = self._row
-            if row is None or row.text != found[0] or row.plan is not plan:
-                row = self._read(found[0], plan)
-            return max(0.0, row.account.refusals.paused_until - self._tick(row))
+        def read(connection: sqlite3.Connection) -> float:
+            row = self._load(connection, plan)
+            return max(0.0, row.log.throttle.paused_until - self._tick(row))
 
-        return self._insist(plan, look, deadline)
+        return self._insist(plan, read, deadline)
 
-    def recall(self, plan: Plan, deadline: float) -> str | None:
-        """Return the account's note."""
+    def load_blob(self, plan: Plan, deadline: float) -> str | None:
+        """Return the text."""
 
-        def look(connection: sqlite3.Connection) -> str | None:
-            if connection.execute(_HAS_NOTES).fetchone() is None:
+        def read(connection: sqlite3.Connection) -> str | None:
+            if connection.execute(_HAS_BLOBS).fetchone() is None:
                 return None
-            row = connection.execute(_LOAD_NOTE, (*self._key, LONGEST_NOTE)).fetchone()
+            row = connection.execute(_LOAD_BLOB, (*self._key, MAX_BLOB)).fetchone()
             return None if row is None else str(row[0])
 
-        return self._insist(plan, look, deadline)
+        return self._insist(plan, read, deadline)
 
-    def remember(self, text: str, plan: Plan, deadline: float) -> None:
-        """Replace the account's note, in a transaction of its own."""
+    def save_blob(self, text: str, plan: Plan, deadline: float) -> None:
+        """Replace the text, in a transaction of its own."""
 
-        def write(connection: sqlite3.Connection) -> None:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                connection.execute(_CREATE_NOTE)
-                connection.execute(_SAVE_NOTE, (*self._key, text))
-                connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.rollback()
-                raise
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(_CREATE_BLOB)
+            connection.execute(_SAVE_BLOB, (*self._key, text))
 
-        self._insist(plan, write, deadline)
+        self._insist(plan, partial(_transact, work, write=True), deadline)
 
     def _insist(
-        self, plan: Plan, attempt: Callable[[sqlite3.Connection], _T], deadline: float | None
+        self, plan: Plan, attempt: Callable[[sqlite3.Connection], _T], deadline: float
     ) -> _T:
-        """Do it, and again where that helps, before `deadline`; without one, now or not at all."""
-        if deadline is None:
-            try:
-                return attempt(self._ready_at_once(plan))
-            except (sqlite3.Error, OSError) as error:
-                raise NotAtOnceError from error
+        """Run an attempt, again if that helps, before `deadline`."""
         while True:
             try:
                 return attempt(self._ready(plan, deadline))
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 self.close()
-                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-                if code in _PASSING and monotonic() < deadline:
+                if error_code(error) in _PASSING and monotonic() < deadline:
                     sleep(random.uniform(0.001, 0.01))
                     continue
-                advice = _ADVICE.get(code, "name another file")
-                raise StoreError(f"{self._path}: {error}: {advice}") from error
-            except OSError as error:
-                self.close()
-                raise StoreError(f"{error}: name a file in a folder that may be written") from error
+                raise StoreError(explain(self._path, error, damaged=_DAMAGED)) from error
 
     def close(self) -> None:
         """Let go of the file."""
@@ -204,89 +159,29 @@ class SQLiteStore:
 
     def _ready(self, plan: Plan, deadline: float) -> sqlite3.Connection:
         left = max(0.001, deadline - monotonic())
-        if self._connection is not None and self._identity != _identity(self._path):
-            # Moved away or deleted: nobody else would see what is written to it.
+        if self._connection is not None and self._identity != file_id(self._path):
+            # The file was moved away or deleted: nobody else would see what is written to it.
             self.close()
         connection = self._connection
         if connection is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(
-                self._path, timeout=left, isolation_level=None, check_same_thread=False
-            )
+            connection = connect(self._path, timeout=left)
             try:
-                self._has_log = _prepare(connection, self._path) == "wal"
+                _prepare(connection, self._path)
             except BaseException:
                 connection.close()
                 raise
             self._connection = connection
-            self._identity = _identity(self._path)
-            self._durable = None
-            self._patience = left
-            self._written = 0
-        if not 0.9 * self._patience <= left <= self._patience:
-            connection.execute(f"PRAGMA busy_timeout = {math.ceil(left * 1000)}")
-            self._patience = left
+            self._identity = file_id(self._path)
+        connection.execute(f"PRAGMA busy_timeout = {math.ceil(left * 1000)}")
         # With NORMAL a killed process loses nothing, but a power failure may lose the last few
         # transactions. A window of a minute is over when the machine is up again; what was spent
         # of a day's quota must not be forgotten, and is worth waiting for the disk.
-        durable = bool(plan.quotas)
-        if durable != self._durable:
-            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-            self._durable = durable
-        if self._written >= _CHECKPOINT_AFTER:
-            self._written = 0
-            # What fails is done after the next so many writes; it changes nothing.
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if plan.quotas else 'NORMAL'}")
         return connection
 
-    def _ready_at_once(self, plan: Plan) -> sqlite3.Connection:
-        connection = self._connection
-        if (
-            connection is None
-            or not self._has_log
-            or self._durable is not False
-            or plan.quotas
-            or self._written >= _CHECKPOINT_AFTER
-            or self._identity != _identity(self._path)
-        ):
-            raise NotAtOnceError
-        if self._patience:
-            connection.execute("PRAGMA busy_timeout = 0")
-            self._patience = 0.0
-        return connection
-
-    def _transact(
-        self,
-        connection: sqlite3.Connection,
-        plan: Plan,
-        operation: Operation[_T],
-        *,
-        write: bool,
-    ) -> _T:
-        connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-        # What an operation that fails leaves behind in memory is not what is in the file.
-        row, self._row = self._row, None
-        try:
-            found = connection.execute(_LOAD, self._key).fetchone()
-            if row is None or found is None or row.text != found[0] or row.plan is not plan:
-                row = self._read(found and found[0], plan)
-            now = self._tick(row)
-            answer = operation(row.account, plan, now)
-            if write:
-                connection.execute(_SAVE, (*self._key, row.write(now)))
-                self._written += 1
-            connection.execute("COMMIT")
-        except BaseException:
-            # An error may have ended the transaction already.
-            with contextlib.suppress(sqlite3.Error):
-                connection.rollback()
-            raise
-        self._row = row
-        return answer
-
-    def _tick(self, row: Row) -> float:
-        """Carry the time on, and return it."""
+    def _tick(self, row: StoredWindowLog) -> float:
+        """Bring the row's time up to now, and return it."""
         if self._now is not None:
             now = self._now()
         else:
@@ -294,20 +189,21 @@ class SQLiteStore:
             now = round(row.anchor.now * self._speed, 6)
         if any(limit.aligned for limit in row.plan.limits):
             wall = self._wall() if self._wall is not None else wall_time() * self._speed
-            row.account.wall_offset = wall - now
+            row.log.wall_offset = wall - now
         return now
 
-    def _read(self, text: str | None, plan: Plan) -> Row:
-        """Return the account that was stored; without a text, a new one."""
+    def _load(self, connection: sqlite3.Connection, plan: Plan) -> StoredWindowLog:
+        """Return the row that was stored, or a new one."""
+        found = connection.execute(_LOAD, self._key).fetchone()
         durations = {
             "lease": self._lease,
             "ahead": self._ahead,
             "grace": max(_GRACE, _REAL_GRACE * self._speed),
         }
-        if text is None:
-            return Row.new(WindowLog(plan, **durations), plan)
+        if found is None:
+            return StoredWindowLog.new(WindowLog(plan, **durations), plan)
         try:
-            return Row.read(text, plan, **durations)
+            return StoredWindowLog.read(found[0], plan, **durations)
         except DAMAGED as error:
             raise StoreError(
                 f"{self._path}: the count in it is damaged ({error!r}); move the file away; what "
@@ -315,39 +211,30 @@ class SQLiteStore:
             ) from error
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> str:
-    """Make the table in a new file; refuse a file that is not ours; return the journal's mode."""
-    if _marks(connection) == (0, 0):
-        connection.execute("BEGIN IMMEDIATE")
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        # Another process may have made it meanwhile.
-        if _marks(connection) == (0, 0) and not tables:
-            connection.execute(_CREATE)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {_SCHEMA}")
-        connection.execute("COMMIT")
-    application, schema = _marks(connection)
-    if application != _APPLICATION_ID:
-        raise StoreError(f"{path}: {_FOREIGN}")
-    if schema != _SCHEMA:
-        raise StoreError(
-            f"{path}: a newer version of llamagen-async wrote it (schema {schema}, this one knows "
-            f"{_SCHEMA}); upgrade llamagen-async, or name another file"
-        )
-    # Who commits must not have to carry the log into the file.
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
-    mode: str = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    return mode
-
-
-def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    return application, connection.execute("PRAGMA user_version").fetchone()[0]
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
+def _transact(
+    work: Callable[[sqlite3.Connection], _T], connection: sqlite3.Connection, *, write: bool
+) -> _T:
+    """Do the work in one transaction: all of it, or nothing."""
+    connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
     try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
+        answer = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        # An error may have ended the transaction already.
+        with contextlib.suppress(sqlite3.Error):
+            connection.rollback()
+        raise
+    return answer
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the table in a new file; refuse a file that is not ours."""
+    reason = claim(
+        connection,
+        application=_APPLICATION_ID,
+        schema=_SCHEMA,
+        create=lambda new_file: new_file.execute(_CREATE),
+    )
+    if reason is not None:
+        raise StoreError(f"{path}: {reason}")
+    connection.execute("PRAGMA journal_mode = WAL")

@@ -1,4 +1,4 @@
-"""A Redis server that forgets, and one whose clock is set: never more than the limit."""
+"""A Redis server that forgets, or whose clock is set: never more requests than the limit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from llamagen_async.plans import DAY
 from llamagen_async.ratelimit.ledger import NoSlot, Outcome
+from tests.support.grants import delay_of
 from tests.support.redis_server import (
     BOTH,
     PER_DAY,
@@ -19,15 +20,15 @@ from tests.support.redis_server import (
     spend,
 )
 
-# When the store forgets. These run on the server's own fake_clock.
+# Loss of data. These tests run on the server's own clock.
 
 
 async def test_a_server_that_was_just_started_may_have_forgotten(
     own_redis_server: RedisServer, account_name: str
 ) -> None:
-    """Who was never there before waits for what others may have sent; but not for a day."""
+    """A new client waits for requests that others may have sent; but not for a day."""
     async with opened(own_redis_server.url, account_name, None, plan=BOTH) as ledger:
-        answer = await ledger.reserve("ticket")
+        answer = await ledger.reserve("waiter_id")
         assert isinstance(answer, NoSlot)
         assert answer.limit == BOTH.limits[0]
         assert 30 < answer.delay <= 60
@@ -35,10 +36,10 @@ async def test_a_server_that_was_just_started_may_have_forgotten(
         assert (minute.free, day.free) == (0, 15)
 
 
-async def test_what_is_on_its_way_survives_a_restart(
+async def test_requests_in_flight_survive_a_restart(
     own_redis_server: RedisServer, account_name: str
 ) -> None:
-    """Its client tells the new server, and what it has spent today."""
+    """Their client tells the restarted server of them, and of those that it has spent today."""
     async with (
         opened(own_redis_server.url, account_name, None, plan=PER_DAY) as ledger,
         opened(own_redis_server.url, account_name, None, plan=PER_DAY) as other,
@@ -58,10 +59,10 @@ async def test_what_is_on_its_way_survives_a_restart(
         assert (seen.in_flight, seen.windows[0].used) == (0, 5)
 
 
-async def test_an_older_snapshot_is_brought_up_to_date(
+async def test_a_server_with_an_older_snapshot_is_brought_up_to_date(
     own_redis_server: RedisServer, account_name: str
 ) -> None:
-    """What is in it is not counted twice, and the minute is full as of the start."""
+    """Requests in the snapshot are not counted twice, and the minute is full as of the start."""
     async with (
         opened(own_redis_server.url, account_name, None, plan=BOTH) as ledger,
         opened(own_redis_server.url, account_name, None, plan=BOTH) as other,
@@ -80,10 +81,10 @@ async def test_an_older_snapshot_is_brought_up_to_date(
         assert 30 < minute.next_free_in <= 60
 
 
-async def test_what_another_server_has_written_may_lack_the_latest(
+async def test_the_state_of_another_server_may_lack_the_last_requests(
     own_redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """The minute is full as of the start of this one, also for who was never there before."""
+    """The minute is full as of the start of this server, also for a new client."""
     fake_clock.server = time.time() - 600
     async with (
         opened(own_redis_server.url, account_name, fake_clock, plan=BOTH) as ledger,
@@ -95,10 +96,10 @@ async def test_what_another_server_has_written_may_lack_the_latest(
         assert 30 < minute.next_free_in <= 60
 
 
-async def test_a_key_that_vanished_is_noticed_by_who_used_it(
+async def test_a_key_that_vanished_is_noticed_by_its_clients(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """The minute is full as of now, once; the day has what all remember."""
+    """The minute is full as of now, once; the day has the requests that all clients remember."""
     async with (
         opened(redis_server.url, account_name, fake_clock, plan=BOTH) as ledger,
         opened(redis_server.url, account_name, fake_clock, plan=BOTH) as other,
@@ -108,7 +109,7 @@ async def test_a_key_that_vanished_is_noticed_by_who_used_it(
         await spend(other, 1)
         fake_clock.advance(120)
         await client.delete(f"llamagen:{account_name}")
-        assert await ledger.reserve("ticket") == NoSlot(60.0, BOTH.limits[0])
+        assert await ledger.reserve("waiter_id") == NoSlot(60.0, BOTH.limits[0])
         fake_clock.advance(30)
         minute, day = (await other.snapshot()).windows
         assert (minute.next_free_in, day.used) == (30.0, 4)
@@ -123,7 +124,7 @@ async def test_a_key_that_vanished_is_noticed_by_who_used_it(
 async def test_a_key_that_expired_is_no_loss(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """Nothing that it held counts any more."""
+    """No request in it counts any more."""
     async with (
         opened(redis_server.url, account_name, fake_clock) as ledger,
         connected(redis_server.url) as client,
@@ -137,7 +138,7 @@ async def test_a_key_that_expired_is_no_loss(
 async def test_a_slot_of_a_lost_count_is_no_slot_of_the_new_one(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """Numbers don't begin anew, so that a late answer spends nobody else's slot."""
+    """Slot numbers are not used twice, so that a late answer spends nobody else's slot."""
     async with (
         opened(redis_server.url, account_name, fake_clock) as ledger,
         opened(redis_server.url, account_name, fake_clock) as other,
@@ -150,7 +151,7 @@ async def test_a_slot_of_a_lost_count_is_no_slot_of_the_new_one(
         assert (await other.snapshot()).in_flight == 1
 
 
-# The clock of the server's host.
+# A clock that is set.
 
 
 async def test_a_clock_set_back_stops_the_time(
@@ -160,17 +161,17 @@ async def test_a_clock_set_back_stops_the_time(
     async with opened(redis_server.url, account_name, fake_clock) as ledger:
         await spend(ledger, 4)
         fake_clock.server -= 3600
-        assert (await ledger.reserve("ticket")).delay == pytest.approx(60.0)
+        assert await delay_of(ledger, "waiter_id") == pytest.approx(60.0)
         fake_clock.advance(58)
-        assert isinstance(await ledger.reserve("ticket"), NoSlot)
+        assert isinstance(await ledger.reserve("waiter_id"), NoSlot)
         fake_clock.advance(1)
-        assert (await granted(ledger)).delay == pytest.approx(1.0)
+        assert (await granted(ledger)).early_by == pytest.approx(1.0)
 
 
 async def test_a_clock_set_forward_frees_nothing(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """This machine's clock knows better; afterwards time goes on as always."""
+    """The client's clock shows that it was set; afterwards time goes on as always."""
     async with (
         opened(redis_server.url, account_name, fake_clock) as ledger,
         opened(redis_server.url, account_name, fake_clock) as other,
@@ -178,20 +179,20 @@ async def test_a_clock_set_forward_frees_nothing(
         await spend(ledger, 4)
         fake_clock.advance(20)
         fake_clock.server += 3600
-        assert (await ledger.reserve("ticket")).delay == pytest.approx(40.0)
-        assert (await other.reserve("other")).delay == pytest.approx(40.0)
+        assert await delay_of(ledger, "waiter_id") == pytest.approx(40.0)
+        assert await delay_of(other, "other") == pytest.approx(40.0)
         fake_clock.advance(38)
-        assert isinstance(await ledger.reserve("ticket"), NoSlot)
+        assert isinstance(await ledger.reserve("waiter_id"), NoSlot)
         fake_clock.advance(2)
-        assert (await granted(ledger)).delay == 0.0
+        assert (await granted(ledger)).early_by == 0.0
 
 
 async def test_a_slow_answer_is_no_clock_set_forward(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """Half a second and one in a hundred is not worth a correction."""
+    """A difference of half a second and one per cent is not corrected."""
     async with opened(redis_server.url, account_name, fake_clock) as ledger:
         await spend(ledger, 4)
         fake_clock.advance(30)
         fake_clock.server += 0.75
-        assert (await ledger.reserve("ticket")).delay == pytest.approx(29.25)
+        assert await delay_of(ledger, "waiter_id") == pytest.approx(29.25)

@@ -1,4 +1,4 @@
-"""Cancellation at any moment, and the end of a ledger and of its event loop."""
+"""Operations on Redis cancelled at any moment, and the end of a ledger and of its event loop."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.support.redis_server import (
     PER_DAY,
     FakeClock,
     RedisServer,
+    drop_connections,
     granted,
     ledger_of,
     opened,
@@ -25,16 +26,16 @@ from tests.support.redis_server import (
 async def test_a_cancelled_reserve_leaves_nothing_behind(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """No slot, no place in the line; wherever it is interrupted."""
+    """No slot and no position, wherever it is interrupted."""
     chance = random.Random(7)
     plan = Plan("few", limits=(RateLimit(3, per=60),))
     async with opened(redis_server.url, account_name, fake_clock, plan=plan) as ledger:
         kept: list[Grant] = []
 
-        async def reserve(ticket: str) -> None:
-            answers = await ledger.reserve_many(ticket, chance.choice([1, 1, 2, 3]))
+        async def reserve(waiter_id: str) -> None:
+            answers = await ledger.reserve_many(waiter_id, chance.choice([1, 1, 2, 3]))
             if isinstance(answers[-1], NoSlot):
-                ledger.leave(ticket)
+                ledger.cancel_wait(waiter_id)
             kept.extend(grants_in(answers))
 
         for _ in range(60):
@@ -47,14 +48,14 @@ async def test_a_cancelled_reserve_leaves_nothing_behind(
             assert (await ledger.snapshot()).in_flight == len(kept)
             while kept:
                 await ledger.give_back(kept.pop())
-        # The line is empty: whoever comes is served.
+        # The wait queue is empty: a new waiter is served.
         await granted(ledger, "new")
 
 
 async def test_a_cancelled_commit_is_done(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """At whatever moment, the request was sent."""
+    """Cancelled at any moment: the request was sent."""
     async with opened(redis_server.url, account_name, fake_clock, plan=PER_DAY) as ledger:
         for pause in (None, 0, 0.0005):
             grant = await granted(ledger)
@@ -68,29 +69,29 @@ async def test_a_cancelled_commit_is_done(
         assert (seen.in_flight, seen.windows[0].used) == (0, 3)
 
 
-async def test_a_place_taken_after_a_cancelled_reserve_is_kept(
+async def test_a_position_taken_after_a_cancelled_reserve_is_kept(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """One ticket asks, is cancelled and asks again: the second place is not given up."""
+    """A waiter asks, is cancelled and asks again: its second position is not given up."""
     async with opened(redis_server.url, account_name, fake_clock) as ledger:
         await spend(ledger, 4)
-        task = asyncio.create_task(ledger.reserve("ticket"))
+        task = asyncio.create_task(ledger.reserve("waiter_id"))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.sleep(0)
-        assert isinstance(await ledger.reserve("ticket"), NoSlot)
+        assert isinstance(await ledger.reserve("waiter_id"), NoSlot)
         fake_clock.advance(60)
         assert isinstance(await ledger.reserve("other"), Grant)
         for _ in range(2):
             await granted(ledger, "other")
         assert isinstance(await ledger.reserve("other"), NoSlot)
-        await granted(ledger, "ticket")
+        await granted(ledger, "waiter_id")
 
 
 async def test_no_task_is_left_after_the_end(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """What was begun is finished, then nothing runs."""
+    """Operations that were begun are finished, then nothing runs."""
     async with opened(redis_server.url, account_name, fake_clock, plan=PER_DAY) as ledger:
         grant = await granted(ledger)
         task = asyncio.create_task(ledger.commit(grant, Outcome()))
@@ -106,7 +107,7 @@ async def test_no_task_is_left_after_the_end(
         assert (await other.snapshot()).windows[0].used == 1
 
 
-def test_a_loop_that_ends_takes_nothing_with_it(
+def test_no_operation_is_lost_when_the_event_loop_ends(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
     """A ledger that outlives its loop goes on in the next one, but serves one at a time."""
@@ -115,12 +116,12 @@ def test_a_loop_that_ends_takes_nothing_with_it(
     async def interrupted() -> None:
         grant = await granted(ledger)
         asyncio.create_task(ledger.commit(grant, Outcome()))  # noqa: RUF006
-        asyncio.create_task(ledger.reserve("ticket"))  # noqa: RUF006
+        asyncio.create_task(ledger.reserve("waiter_id"))  # noqa: RUF006
         await asyncio.sleep(0)
-        ledger._link._connection._close()  # type: ignore[union-attr]
+        drop_connections(ledger)
 
     async def afterwards() -> None:
-        await ledger._courier.ask({"verb": "leave", "ticket": "ticket"})
+        await ledger._calls.ask({"verb": "cancel_wait", "waiter_id": "waiter_id"})
         seen = await ledger.snapshot()
         assert (seen.in_flight, seen.windows[0].used) == (0, 1)
         with pytest.raises(ClientClosedError, match="another event loop"):
@@ -131,10 +132,10 @@ def test_a_loop_that_ends_takes_nothing_with_it(
     asyncio.run(afterwards())
 
 
-async def test_listeners_hear_of_what_is_given_up_here(
+async def test_listeners_hear_of_slots_and_positions_given_up_here(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """A slot given back, a place left, a reserve cancelled; and nothing after the end of it."""
+    """A slot given back, a wait or a reserve cancelled; nothing after the subscription ended."""
     async with opened(redis_server.url, account_name, fake_clock) as ledger:
         heard: list[str] = []
 
@@ -144,8 +145,8 @@ async def test_listeners_hear_of_what_is_given_up_here(
         assert heard == []
         await ledger.give_back(await granted(ledger))
         end()
-        ledger.leave("ticket")
-        task = asyncio.create_task(ledger.reserve("ticket"))
+        ledger.cancel_wait("waiter_id")
+        task = asyncio.create_task(ledger.reserve("waiter_id"))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Real processes on one file: never more than N, each gets its share, some are killed.
+"""Real processes on one SQLite file: the limit holds, each gets its share, some are killed.
 
 Run as a program, this file is one of those processes.
 """
@@ -26,7 +26,7 @@ PLAN = Plan("four", limits=RateLimit(4, per=60))
 LEASE = 2_000.0
 """A real second: far longer than a request takes, also on a machine that is busy."""
 PROCESSES = 6
-PATIENCE = 60.0
+GIVE_UP_AFTER = 60.0
 """Real seconds after which the test gives up; it takes two or three."""
 
 
@@ -34,22 +34,22 @@ PATIENCE = 60.0
 
 
 async def _work(path: str, log: str, number: int) -> None:
-    """Send `number` requests and note when each was sent and when it was answered.
+    """Send `number` requests and record when each was sent and when it was answered.
 
     The times are the system's monotonic ones, not the ledger's, which are under test.
     """
     ledger = SQLiteLedger(path, name="shared", plan=PLAN, speed=SPEED, lease=LEASE, ahead=2.0)
     clock = Clock(SPEED)
-    with Path(log).open("a", buffering=1) as notes:  # noqa: ASYNC230
+    with Path(log).open("a", buffering=1) as record:  # noqa: ASYNC230
         for _ in range(number):
             answer = await ledger.reserve(log)
             while isinstance(answer, NoSlot):
                 await clock.sleep(answer.delay)
                 answer = await ledger.reserve(log)
-            await clock.sleep(answer.delay)
-            notes.write(f"sent {time.monotonic()}\n")
+            await clock.sleep(answer.early_by)
+            record.write(f"sent {time.monotonic()}\n")
             await clock.sleep(random.uniform(0, 6))
-            notes.write(f"answered {time.monotonic()}\n")
+            record.write(f"answered {time.monotonic()}\n")
             await ledger.commit(answer, Outcome())
     await ledger.aclose()
 
@@ -66,7 +66,7 @@ if __name__ == "__main__":
 
 @attrs.frozen
 class Request:
-    """One request, which arrived at some time between both."""
+    """One request, which arrived at some time between `sent` and `answered`."""
 
     sent: float
     answered: float
@@ -74,7 +74,7 @@ class Request:
 
 @attrs.define
 class Worker:
-    """A process, and what it noted."""
+    """A process, and the requests that it recorded."""
 
     path: Path
     log: Path
@@ -106,7 +106,7 @@ class Worker:
         self.killed_at = time.monotonic()
 
     def finish(self) -> str:
-        return self.process.communicate(timeout=PATIENCE)[1]
+        return self.process.communicate(timeout=GIVE_UP_AFTER)[1]
 
     def requests(self) -> list[Request]:
         times = [line.split() for line in self.log.read_text().splitlines()]
@@ -138,7 +138,7 @@ def _most_in_a_window(requests: Sequence[Request], per: float) -> int:
     )
 
 
-def test_the_check_sees_one_too_many() -> None:
+def test_the_check_of_this_file_finds_one_request_too_many() -> None:
     fine = [Request(0.0, 1.0)] * 4 + [Request(61.0, 62.0)] * 4
     assert _most_in_a_window(fine, 60) == 4
     assert _most_in_a_window([*fine, Request(60.9, 99.0)], 60) == 5
@@ -161,12 +161,12 @@ def test_six_processes_keep_one_limit_and_share_it(tmp_path: Path) -> None:
 
 @pytest.mark.once
 @pytest.mark.parametrize("seed", [1, 2])
-def test_processes_that_are_killed_take_nothing_with_them(tmp_path: Path, seed: int) -> None:
+def test_slots_of_killed_processes_come_back(tmp_path: Path, seed: int) -> None:
     each, random_, path = 12, random.Random(seed), tmp_path / "quota.db"
     workers = _begin(path, map(str, range(PROCESSES)), each)
     killed = workers[:2]
     for worker in killed:
-        # At any moment: it has sent something, and is not done yet.
+        # It is killed at any moment at which it has sent something and is not done yet.
         wanted = random_.randrange(1, each - 4)
         while not worker.log.exists() or worker.log.read_text().count("sent") < wanted:
             assert worker.process.poll() is None, worker.finish()
@@ -182,9 +182,9 @@ def test_processes_that_are_killed_take_nothing_with_them(tmp_path: Path, seed: 
 
 
 async def _all_come_back(path: Path) -> None:
-    """Wait until the leases of those who were killed are over, and no longer."""
+    """Wait until the leases of the killed processes are over, and no longer."""
     ledger = SQLiteLedger(path, name="shared", plan=PLAN, speed=SPEED, lease=LEASE)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(GIVE_UP_AFTER):
         while (snapshot := await ledger.snapshot()).windows[0].free < 4:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert snapshot.in_flight == 0

@@ -1,6 +1,6 @@
-"""A slot may be given some seconds before it may be used. A pause that begins meanwhile holds it.
+"""A pause that begins between the early grant of a slot and its use holds the request.
 
-Over real stores with a clock that only the test moves, and in virtual time.
+Tested over real stores with a clock that only the test moves, and in virtual time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from llamagen_async.ratelimit.failover import FailoverLedger
 from llamagen_async.ratelimit.ledger import StoreError
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
-from llamagen_async.simulation import run
 from tests.support.grants import grants_in
 from tests.support.redis_server import RedisServer
 
@@ -31,7 +30,7 @@ LEASE = 30.0
 
 
 @attrs.define
-class Time:
+class ManualClock:
     """A clock that only tests move."""
 
     now: float = 1_000.0
@@ -45,10 +44,10 @@ async def _nothing() -> None:
 
 
 @attrs.define
-class Scripted:
-    """Sleeps without sleeping; whatever is to happen meanwhile happens first, once."""
+class ScriptedSleep:
+    """A limiter's clock that sleeps without waiting, and runs `meanwhile` in its first sleep."""
 
-    time: Time
+    time: ManualClock
     speed: float = 1.0
     meanwhile: Callable[[], Awaitable[object]] = _nothing
 
@@ -71,13 +70,15 @@ Make = Callable[[], Ledger]
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def time() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture(params=["sqlite", "redis"])
-async def make(request: pytest.FixtureRequest, time: Time, tmp_path: Path) -> AsyncIterator[Make]:
-    """Open the same account, as another process would."""
+async def make(
+    request: pytest.FixtureRequest, time: ManualClock, tmp_path: Path
+) -> AsyncIterator[Make]:
+    """Open ledgers of one account, as several processes would."""
     opened: list[Ledger] = []
     name = uuid.uuid4().hex
 
@@ -105,16 +106,18 @@ async def spend_both(ledger: Ledger) -> Grant:
     return grants[0]
 
 
-def limiter_of(ledger: Ledger, clock: Scripted) -> Limiter:
+def limiter_of(ledger: Ledger, clock: ScriptedSleep) -> Limiter:
     return Limiter(TWO, ledger, clock)  # type: ignore[arg-type]  # a clock that tests move
 
 
-async def test_who_sleeps_off_a_slot_hears_of_a_refusal_elsewhere(make: Make, time: Time) -> None:
-    """It leaves when the pause is over, and asks for a slot anew."""
+async def test_a_request_with_an_early_slot_waits_for_a_pause_of_another_process(
+    make: Make, time: ManualClock
+) -> None:
+    """The slot goes back; the request leaves with a new one when the pause is over."""
     one, other = make(), make()
     grant = await spend_both(one)
     time.now += 8
-    clock = Scripted(time)
+    clock = ScriptedSleep(time)
     limiter = limiter_of(other, clock)
 
     async def refused() -> None:
@@ -124,24 +127,26 @@ async def test_who_sleeps_off_a_slot_hears_of_a_refusal_elsewhere(make: Make, ti
     clock.meanwhile = refused
     await limiter.acquire(STATUS)
     assert time.now >= 1_000 + 8 + 1 + 25
-    assert (await one.snapshot()).in_flight == 1, "the slot of before was given back"
+    assert (await one.snapshot()).in_flight == 1, "the early slot was given back"
 
 
-async def test_without_a_refusal_it_leaves_when_its_slot_is_back(make: Make, time: Time) -> None:
-    """To look for a pause costs no time."""
+async def test_without_a_pause_a_request_leaves_when_its_slot_is_free(
+    make: Make, time: ManualClock
+) -> None:
+    """The check for a pause delays nothing."""
     one, other = make(), make()
     await spend_both(one)
     time.now += 8
-    await limiter_of(other, Scripted(time)).acquire(STATUS)
+    await limiter_of(other, ScriptedSleep(time)).acquire(STATUS)
     assert time.now == pytest.approx(1_010)
 
 
-async def test_all_slots_that_were_given_together_go_back(make: Make, time: Time) -> None:
-    """Those behind the first one must not leave during the pause either."""
+async def test_all_slots_that_were_granted_together_go_back(make: Make, time: ManualClock) -> None:
+    """The requests behind the first one must not leave during the pause either."""
     one, other = make(), make()
     grant = await spend_both(one)
     time.now += 8
-    clock = Scripted(time)
+    clock = ScriptedSleep(time)
     limiter = limiter_of(other, clock)
     left: list[float] = []
 
@@ -160,8 +165,8 @@ async def test_all_slots_that_were_given_together_go_back(make: Make, time: Time
     assert min(left) >= 1_000 + 8 + 25
 
 
-async def test_a_pause_is_over_when_it_is_over(make: Make, time: Time) -> None:
-    """And it is known to who was refused, and to who has just come."""
+async def test_a_pause_is_over_when_it_is_over(make: Make, time: ManualClock) -> None:
+    """The process with the 429, another one and a new one all know of it."""
     one, other = make(), make()
     grant = await spend_both(one)
     assert not await other.paused_for()
@@ -174,49 +179,45 @@ async def test_a_pause_is_over_when_it_is_over(make: Make, time: Time) -> None:
         assert not await ledger.paused_for()
 
 
-def test_who_waits_for_a_token_hears_of_a_refusal_too() -> None:
-    """In memory a slot is never given ahead, but a bucket spaces those who have one."""
-
-    async def main() -> float:
-        clock = Clock()
-        plan = Plan("spaced", limits=RateLimit(10, per=60), burst=1)
-        limiter = Limiter(plan, MemoryLedger(plan, clock.now, lease=900), clock)
-        slot = await limiter.acquire(STATUS)
-        behind = asyncio.create_task(limiter.acquire(STATUS))
-        await asyncio.sleep(2)
-        await slot.commit(refused=True, retry_after=40)
-        await behind
-        return clock.now()
-
-    assert run(main()) >= 42
+@pytest.mark.virtual_time
+async def test_a_request_that_waits_for_a_token_waits_for_a_pause_too() -> None:
+    """In memory no slot is granted early, but a bucket spaces requests that have one."""
+    clock = Clock()
+    plan = Plan("spaced", limits=RateLimit(10, per=60), burst=1)
+    limiter = Limiter(plan, MemoryLedger(plan, clock.now, lease=900), clock)
+    slot = await limiter.acquire(STATUS)
+    behind = asyncio.create_task(limiter.acquire(STATUS))
+    await asyncio.sleep(2)
+    await slot.commit(refused=True, retry_after=40)
+    await behind
+    assert clock.now() >= 42
 
 
-def test_a_cancelled_look_keeps_no_slot() -> None:
-    """Nor does one that fails."""
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("timeout", [8, 20])
+async def test_a_check_for_a_pause_that_is_cancelled_or_fails_keeps_no_slot(timeout: float) -> None:
+    """The check is cancelled after 8 seconds, or fails after less than 20."""
 
-    class Deaf(MemoryLedger):
+    class Failing(MemoryLedger):
         async def paused_for(self) -> float:
             await asyncio.sleep(5)
             raise StoreError("away")
 
-    async def main(patience: float) -> int:
-        clock = Clock()
-        plan = Plan("spaced", limits=RateLimit(10, per=60), burst=1)
-        limiter = Limiter(plan, Deaf(plan, clock.now, lease=900), clock)
-        await limiter.acquire(STATUS)
-        with pytest.raises((TimeoutError, StoreError)):
-            await asyncio.wait_for(limiter.acquire(STATUS), patience)
-        return (await limiter.snapshot()).in_flight
-
-    assert run(main(8)) == run(main(20)) == 1
+    clock = Clock()
+    plan = Plan("spaced", limits=RateLimit(10, per=60), burst=1)
+    limiter = Limiter(plan, Failing(plan, clock.now, lease=900), clock)
+    await limiter.acquire(STATUS)
+    with pytest.raises((TimeoutError, StoreError)):
+        await asyncio.wait_for(limiter.acquire(STATUS), timeout)
+    assert (await limiter.snapshot()).in_flight == 1
 
 
-async def test_a_store_that_is_away_holds_nobody() -> None:
-    """What was given before it went away may be used; what it would say is not known."""
+async def test_without_the_store_no_pause_is_known() -> None:
+    """A slot that was granted before it went away may be used."""
 
     class Away(MemoryLedger):
         async def paused_for(self) -> float:
             raise StoreError("away")
 
-    ledger = FailoverLedger(Away(TWO, Time(), lease=LEASE), TWO, Clock(), lease=LEASE)
+    ledger = FailoverLedger(Away(TWO, ManualClock(), lease=LEASE), TWO, Clock(), lease=LEASE)
     assert not await ledger.paused_for()

@@ -1,4 +1,4 @@
-"""A store in virtual time, for all that is tested over one."""
+"""A store in virtual time, for tests that need a slow one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from llamagen_async.ratelimit import Grant, MemoryLedger, NoSlot
 from llamagen_async.ratelimit.ledger import LimitsSnapshot, Outcome, StoreError
 from tests.support.grants import grants_in
 
-__all__ = ["Distant"]
+__all__ = ["RemoteLedger"]
 
 _T = TypeVar("_T")
 
 
-class Distant:
-    """A ledger in virtual time, far away: it takes seconds to get there and to come back.
+class RemoteLedger:
+    """A ledger in virtual time behind a latency, as over a network.
 
-    A question that is cancelled on its way back has been answered, and what it led to is undone.
+    A question that is cancelled while its answer travels has been answered, and is undone.
     """
+
+    is_remote = True
 
     def __init__(self, memory: MemoryLedger, latency: Callable[[], float]) -> None:
         self.memory = memory
@@ -45,20 +47,20 @@ class Distant:
             raise
         return answer
 
-    async def reserve(self, ticket: str) -> Grant | NoSlot:
-        return (await self.reserve_many(ticket, 1))[0]
+    async def reserve(self, waiter_id: str) -> Grant | NoSlot:
+        return (await self.reserve_many(waiter_id, 1))[0]
 
-    async def reserve_many(self, ticket: str, number: int) -> list[Grant | NoSlot]:
+    async def reserve_many(self, waiter_id: str, number: int) -> list[Grant | NoSlot]:
         self.asked_for.append(number)
 
         def undo(answers: list[Grant | NoSlot]) -> None:
             self.memory.return_unused(grants_in(answers))
-            self.memory.leave(ticket)
+            self.memory.cancel_wait(waiter_id)
 
-        return await self._travel(lambda: self.memory.reserve_many(ticket, number), undo)
+        return await self._travel(lambda: self.memory.reserve_many(waiter_id, number), undo)
 
-    def leave(self, ticket: str) -> None:
-        self.memory.leave(ticket)
+    def cancel_wait(self, waiter_id: str) -> None:
+        self.memory.cancel_wait(waiter_id)
 
     async def commit(self, grant: Grant, outcome: Outcome) -> None:
         await self.memory.commit(grant, outcome)
@@ -87,11 +89,11 @@ class Distant:
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         return self.memory.subscribe(changed)
 
-    async def recall(self) -> str | None:
-        return await self._travel(self.memory.recall)
+    async def load_blob(self) -> str | None:
+        return await self._travel(self.memory.load_blob)
 
-    async def remember(self, text: str) -> None:
-        await self._travel(lambda: self.memory.remember(text))
+    async def save_blob(self, text: str) -> None:
+        await self._travel(lambda: self.memory.save_blob(text))
 
     async def aclose(self) -> None:
         pass

@@ -1,4 +1,4 @@
-"""What comes back from Redis: long answers, late ones, and none."""
+"""Answers of Redis: long ones, late ones, and none."""
 
 from __future__ import annotations
 
@@ -16,51 +16,50 @@ from tests.support.redis_server import FakeClock, RedisServer, opened, pass_in_l
 WIDE = Plan("wide", limits=(RateLimit(5000, per=MINUTE),))
 
 
-async def test_an_answer_that_is_too_long_for_a_line(
+async def test_an_answer_that_is_longer_than_a_line_is_read(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """Many slots at once."""
+    """As for two thousand slots at once."""
     async with opened(redis_server.url, account_name, fake_clock, plan=WIDE) as ledger:
         grants = grants_in(await ledger.reserve_many("t", 2000))
         assert len({grant.slot for grant in grants}) == 2000
-        for grant in grants:
-            await ledger.commit(grant, ANSWERED)
-        assert (await ledger.snapshot()).in_flight < 2000
+        await ledger.commit(grants[0], ANSWERED)
+        assert (await ledger.snapshot()).in_flight == 1999
 
 
 @pytest.mark.parametrize("flushed", [True, False])
-async def test_a_call_that_could_not_be_done_is_done_again(
+async def test_a_call_that_failed_is_repeated(
     redis_server: RedisServer,
     account_name: str,
     fake_clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
     flushed: bool,
 ) -> None:
-    """If the server forgot the script, or the connection broke while the call was under way."""
+    """The server forgot the script, or the connection broke during the call."""
     async with opened(redis_server.url, account_name, fake_clock, plan=WIDE) as ledger:
         await ledger.record(3)
-        connection: Any = ledger._link._connection
+        (connection,) = ledger._connection._client.connection_pool._available_connections
         if flushed:
-            await ledger._link.execute(b"SCRIPT", b"FLUSH")
+            await ledger._connection.execute("SCRIPT FLUSH")
         else:
 
             async def broken(**_: Any) -> None:
+                monkeypatch.undo()
                 await connection.disconnect()
                 raise ConnectionResetError
 
             monkeypatch.setattr(connection, "read_response", broken)
         await ledger.reserve("t")
         assert (await ledger.snapshot()).windows[0].used == 4
-        assert (ledger._link._connection is connection) == flushed
 
 
-async def test_what_comes_too_late_is_nobodys_answer(
+async def test_a_late_answer_is_not_taken_for_the_next_one(
     redis_server: RedisServer,
     account_name: str,
     fake_clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Who asks next gets its own, and the slot of who was told that there is none is free."""
+    """The next question gets its own answer, and the slot of the question that failed is free."""
     read = Connection.read_response
 
     async def slow(connection: Connection, *args: Any, **options: Any) -> Any:
@@ -77,18 +76,18 @@ async def test_what_comes_too_late_is_nobodys_answer(
         with pytest.raises(StoreError, match="no answer"):
             await ledger.reserve("t")
         monkeypatch.undo()
-        ledger._courier._timeout = 10.0
+        ledger._calls._timeout = 10.0
         seen = await ledger.snapshot()
         assert (seen.in_flight, seen.windows[0].used) == (0, 0)
 
 
-async def test_an_answer_in_the_last_moment_is_no_failure(
+async def test_an_answer_at_the_last_moment_is_no_failure(
     redis_server: RedisServer,
     account_name: str,
     fake_clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Who asks right after it has all its time."""
+    """The next question has all its time."""
     feed = asyncio.StreamReader.feed_data
 
     def slow(reader: asyncio.StreamReader, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Word of a pause comes from Redis itself; whoever does not hear it asks."""
+"""Pauses are published by Redis; without a subscription the ledger asks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import pytest
 
 from llamagen_async import Plan, RateLimit
 from llamagen_async.ratelimit import Outcome
-from llamagen_async.ratelimit.redis import subscriber as redis_listener
+from llamagen_async.ratelimit.redis import subscriber
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from tests.support.redis_server import (
     API_KEY,
     FakeClock,
     RedisServer,
     connected,
+    drop_connections,
     granted,
     ledger_of,
     opened,
@@ -47,10 +48,10 @@ async def calls(client: Any) -> int:
     return number
 
 
-async def listening(ledger: RedisLedger) -> None:
-    """Have it listen, and ask once more: what came before that was not heard."""
+async def subscribed(ledger: RedisLedger) -> None:
+    """Subscribe, and ask once more: a pause from before the subscription was not heard."""
     assert not await ledger.paused_for()
-    await until(lambda: ledger._listener.since)
+    await until(lambda: ledger._subscriber.session)
     assert not await ledger.paused_for()
 
 
@@ -84,7 +85,7 @@ async def test_who_listens_does_not_ask(
             opened(url, account_name, fake_clock, plan=WIDE) as one,
             opened(url, account_name, fake_clock, plan=WIDE) as other,
         ):
-            await listening(other)
+            await subscribed(other)
             (channel,) = await client.pubsub_channels()
             assert channel.endswith(f"llamagen:{account_name}".encode())
             assert API_KEY.encode() not in channel
@@ -95,7 +96,7 @@ async def test_who_listens_does_not_ask(
             assert await other.paused_for()
             fake_clock.advance(25.5)
             assert not await other.paused_for()
-            assert await calls(client) - before == 2, "the reserve and the refusal"
+            assert await calls(client) - before == 2, "the reserve and the report of the 429"
     finally:
         server.stop()
 
@@ -106,45 +107,47 @@ async def test_a_connection_that_is_lost_is_made_again(
     fake_clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What was published meanwhile was not heard: it is asked for."""
-    monkeypatch.setattr(redis_listener, "_FIRST_REST", 0.0)
+    """A pause that was published meanwhile was not heard: the ledger asks."""
+    monkeypatch.setattr(subscriber, "_FIRST_DELAY", 0.0)
     async with (
         opened(redis_server.url, account_name, fake_clock, plan=WIDE) as one,
         opened(redis_server.url, account_name, fake_clock, plan=WIDE) as other,
         connected(redis_server.url) as client,
     ):
-        await listening(other)
-        since = other._listener.since
+        await subscribed(other)
+        session = other._subscriber.session
         await client.client_kill_filter(_type="pubsub")
-        await until(lambda: other._listener.since is not since)
+        await until(lambda: other._subscriber.session is not session)
         await refused(one, 25.0)
         assert await other.paused_for()
-        await until(lambda: other._listener.since)
+        await until(lambda: other._subscriber.session)
         assert await other.paused_for()
 
 
-async def test_it_is_not_tried_again_too_often(account_name: str, fake_clock: FakeClock) -> None:
-    """Each time that it fails it rests twice as long."""
+async def test_a_lost_connection_is_not_tried_again_too_often(
+    account_name: str, fake_clock: FakeClock
+) -> None:
+    """After each failure the delay is twice as long."""
     async with opened("redis://127.0.0.1:1/0", account_name, fake_clock) as ledger:
-        listener = ledger._listener
-        listener.start()
-        await until(lambda: listener._task is None)
-        assert listener._rest == 2 * redis_listener._FIRST_REST
-        listener.start()
-        assert listener._task is None
-        listener._not_before = 0.0
-        listener.start()
-        await until(lambda: listener._task is None)
-        assert listener._rest == 4 * redis_listener._FIRST_REST
+        subscription = ledger._subscriber
+        subscription.start()
+        await until(lambda: subscription._task is None)
+        assert subscription._delay == 2 * subscriber._FIRST_DELAY
+        subscription.start()
+        assert subscription._task is None
+        subscription._not_before = 0.0
+        subscription.start()
+        await until(lambda: subscription._task is None)
+        assert subscription._delay == 4 * subscriber._FIRST_DELAY
 
 
-async def test_who_must_not_listen_asks(
+async def test_a_user_that_must_not_subscribe_asks(
     own_redis_server: RedisServer,
     account_name: str,
     fake_clock: FakeClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A user without any channel loses nothing else; it is said once, to who debugs."""
+    """A user without channels loses nothing else; that is logged once, at level DEBUG."""
     caplog.set_level(logging.DEBUG, "llamagen_async")
     rights = ["on", ">hush", "~*", "+@all", "resetchannels"]
     async with connected(own_redis_server.url) as client:
@@ -156,8 +159,8 @@ async def test_who_must_not_listen_asks(
     ):
         for _ in range(2):
             assert not await other.paused_for()
-            other._listener._not_before = 0.0
-            await until(lambda: other._listener._task is None)
+            other._subscriber._not_before = 0.0
+            await until(lambda: other._subscriber._task is None)
         await refused(one, 25.0)
         assert await other.paused_for()
         fake_clock.advance(25.5)
@@ -169,58 +172,58 @@ async def test_who_must_not_listen_asks(
 
 
 @pytest.mark.parametrize("moment", [0, 1, 2, 5, 10, 100])
-async def test_nothing_is_left_behind(
+async def test_aclose_leaves_no_task_and_no_connection(
     own_redis_server: RedisServer, fake_clock: FakeClock, moment: int
 ) -> None:
-    """Neither a task nor a connection, whenever it is closed."""
+    """At whatever moment the ledger is closed."""
     name = uuid.uuid4().hex
     before = asyncio.all_tasks()
     async with connected(own_redis_server.url) as client:
         known = {one["id"] for one in await client.client_list()}
         async with opened(own_redis_server.url, name, fake_clock) as ledger:
-            ledger._listener.start()
+            ledger._subscriber.start()
             for _ in range(moment):
                 await asyncio.sleep(0)
             if moment == 100:
-                await listening(ledger)
+                await subscribed(ledger)
                 assert {one["id"] for one in await client.client_list()} > known
         assert asyncio.all_tasks() == before
         for _ in range(2000):  # the server has yet to notice
             if known == {one["id"] for one in await client.client_list()}:
                 break
         assert known == {one["id"] for one in await client.client_list()}
-        ledger._listener.start()
-        assert asyncio.all_tasks() == before, "nor is it begun again"
+        ledger._subscriber.start()
+        assert asyncio.all_tasks() == before, "start does nothing after aclose"
 
 
-def test_a_loop_that_ends_is_not_listened_in(
+def test_the_subscription_ends_with_its_event_loop(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """In the next one it begins anew."""
+    """In the next loop there is a new one."""
     ledger = ledger_of(redis_server.url, account_name, fake_clock, plan=WIDE)
 
     async def interrupted() -> None:
-        await listening(ledger)
-        ledger._link._connection._close()  # type: ignore[union-attr]
+        await subscribed(ledger)
+        drop_connections(ledger)
 
     async def closed() -> None:
-        await listening(ledger)
+        await subscribed(ledger)
         await ledger.aclose()
 
     for _ in range(2):
         asyncio.run(interrupted())
-        assert ledger._listener._task is None
-        assert ledger._listener.since is None
+        assert ledger._subscriber._task is None
+        assert ledger._subscriber.session is None
     asyncio.run(closed())
 
 
-async def test_a_connection_that_is_dead_is_found_out(
+async def test_a_dead_connection_is_noticed(
     redis_server: RedisServer,
     account_name: str,
     fake_clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A server that is only silent says so when it is asked; one that does not is not heard."""
+    """A silent server answers a ping; if it does not, the subscription ends."""
     is_cut, asked, ended = False, list[bytes](), list[None]()
 
     async def passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -241,19 +244,19 @@ async def test_a_connection_that_is_dead_is_found_out(
         opened(url, account_name, fake_clock, plan=WIDE) as ledger,
         connected(redis_server.url) as client,
     ):
-        await listening(ledger)
-        since, heard = ledger._listener.since, list[bytes]()
-        monkeypatch.setattr(ledger._listener, "_heard", heard.append)
+        await subscribed(ledger)
+        session, heard = ledger._subscriber.session, list[bytes]()
+        monkeypatch.setattr(ledger._subscriber, "_on_message", heard.append)
         for times in range(1, 4):
-            pass_in_loop(monkeypatch, redis_listener._QUIET)
+            pass_in_loop(monkeypatch, subscriber._QUIET)
             await until(partial(has, asked, times))
-            await client.publish(ledger._listener._channel, b"what follows the answer")
+            await client.publish(ledger._subscriber._channel, b"what follows the answer")
             await until(partial(has, heard, times))
-        assert ledger._listener.since is since
+        assert ledger._subscriber.session is session
         is_cut = True
-        pass_in_loop(monkeypatch, redis_listener._QUIET)
+        pass_in_loop(monkeypatch, subscriber._QUIET)
         await until(partial(has, asked, 4))
-        pass_in_loop(monkeypatch, redis_listener._QUIET)
-        await until(lambda: ledger._listener.since is None)
+        pass_in_loop(monkeypatch, subscriber._QUIET)
+        await until(lambda: ledger._subscriber.session is None)
     server.close()
     await until(lambda: len(ended) == 2)

@@ -1,4 +1,4 @@
-"""The Redis ledger's script against the class that specifies it: the same answers, always."""
+"""The Redis ledger's script against `WindowLog`, its specification: always the same answers."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from llamagen_async.plans import DAY, HOUR, Plan, RateLimit
 from llamagen_async.ratelimit.ledger import (
     ANSWERED,
     Grant,
-    NoSlot,
     Outcome,
-    apply_many,
-    settle,
-    summarize,
+    apply_outcome,
+    apply_reserve,
+    no_slot,
+    snapshot_of,
 )
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.window_log import WindowLog
@@ -61,7 +61,7 @@ for name, value in pairs(state) do parts[#parts + 1] = '"' .. name .. '":' .. te
 return '{' .. table.concat(parts, ',') .. '}'
 """
 
-# Mostly such that the sums are exact and meet the ends of windows, leases and places.
+# Mostly durations whose sums are exact and meet the ends of windows, leases and positions.
 moments = st.one_of(
     st.just(0.0),
     st.sampled_from([0.5, 1.0, 5.0, 6.5, 7.0, 9.0, 9.5, 10.0]),
@@ -87,7 +87,7 @@ operations = st.one_of(
     st.tuples(st.just("commit"), numbers, accepted | outcomes),
     st.tuples(st.just("commit"), numbers, accepted | outcomes | refused),
     st.tuples(st.just("commit"), numbers, accepted, st.integers(2, 40)),
-    st.tuples(st.just("leave"), st.sampled_from("abcd")),
+    st.tuples(st.just("cancel_wait"), st.sampled_from("abcd")),
     st.tuples(st.just("give_back"), numbers),
     st.tuples(st.just("record"), st.integers(0, 3)),
     st.tuples(st.just("projected"), numbers),
@@ -110,12 +110,12 @@ LATE: list[_Step] = [
 
 
 class Specification:
-    """`WindowLog` as the other ledgers use it, with the clock as the script keeps it."""
+    """`WindowLog` as the other ledgers use it, with a clock like the script's."""
 
     def __init__(self, plan: Plan, speed: float) -> None:
         self.plan = plan
         self.speed = speed
-        self.account = WindowLog(plan, lease=100, ahead=1.0, grace=5.0)
+        self.log = WindowLog(plan, lease=100, ahead=1.0, grace=5.0)
         self.grants: list[Grant] = []
         self.now = -math.inf
         self._shift = 0.0
@@ -126,33 +126,32 @@ class Specification:
             self._shift = self.now - raw
         else:
             self.now = raw + self._shift
-        self.account.wall_offset = raw - self.now
+        self.log.wall_offset = raw - self.now
 
     def do(self, verb: str, *arguments: Any) -> object:
-        account, now = self.account, self.now
+        log, now = self.log, self.now
         match verb:
             case "reserve_many":
-                answers = apply_many(account, arguments[0], arguments[1], now)
+                answers = apply_reserve(log, arguments[0], arguments[1], now)
                 self.grants += grants_in(answers)
                 return [attrs.astuple(one) if isinstance(one, Grant) else one for one in answers]
             case "commit":
                 grant = self.grants[arguments[0] % len(self.grants)]
                 for _ in range(arguments[2] if len(arguments) > 2 else 1):
-                    settle(account, self.plan, grant, arguments[1], now)
+                    apply_outcome(log, self.plan, grant, arguments[1], now)
             case "exchange":
                 self.do("commit", arguments[0], ANSWERED)
                 return self.do("reserve_many", *arguments[1:])
             case "give_back":
-                account.give_back(self.grants[arguments[0] % len(self.grants)].slot)
-            case "leave":
-                account.leave(arguments[0])
+                log.give_back(self.grants[arguments[0] % len(self.grants)].slot)
+            case "cancel_wait":
+                log.cancel_wait(arguments[0])
             case "record":
-                account.spend_unasked(arguments[0], now)
+                log.record_external(arguments[0], now)
             case "projected":
-                wait = account.projected(now, arguments[0])
-                return NoSlot(max(0.0, wait.ask_at - now), wait.limit)
+                return no_slot(log.projected(now, arguments[0]), now)
             case _:
-                return summarize(account, self.plan, now)
+                return snapshot_of(log, self.plan, now)
         return None
 
 
@@ -178,20 +177,20 @@ class Implementation:
     async def do(self, verb: str, *arguments: Any) -> object:
         if verb == "commit":
             grant = self.grants[arguments[0] % len(self.grants)]
-            # More often than once: only the answer counts then, for what was learned.
+            # Committed again, only the answer counts, for the burst.
             times = arguments[2] if len(arguments) > 2 else 1
             await asyncio.gather(*[self.ledger.commit(grant, arguments[1]) for _ in range(times)])
             return None
         if verb == "exchange":
-            # A plain answer travels together with what is asked next.
+            # The answer is sent together with the next question.
             await self.ledger.commit(self.grants[arguments[0] % len(self.grants)], ANSWERED)
             verb, arguments = "reserve_many", arguments[1:]
         if verb == "give_back":
             arguments = (self.grants[arguments[0] % len(self.grants)],)
-        if verb == "leave":
-            self.ledger.leave(*arguments)
-            while (task := self.ledger._courier._task) is not None:
-                await asyncio.wait({task})
+        if verb == "cancel_wait":
+            self.ledger.cancel_wait(*arguments)
+            while tasks := self.ledger._calls._tasks:
+                await asyncio.wait(tasks)
             return None
         answer = await getattr(self.ledger, verb)(*arguments)
         if not isinstance(answer, list):
@@ -208,23 +207,23 @@ class Implementation:
 
     async def state(self, client: redis.asyncio.Redis) -> dict[str, Any]:
         """Return the stored state in the form of `WindowLog.dump`."""
-        key = self.ledger._courier._key
+        key = self.ledger._calls._key
         state = json.loads(await client.eval(UNPACK, 1, key))
         state.setdefault("burst", self._rate.limit)
-        state.setdefault("patience", 5 * self._rate.limit)
+        state.setdefault("grow_after", 5 * self._rate.limit)
         return {
             "held": [(slot - self.first_slot, until) for slot, until, _ in state["held"]],
             "spent": state["spent"],
-            "line": [(ticket, until) for ticket, until in state["line"]],
+            "queue": [(waiter_id, until) for waiter_id, until in state["queue"]],
             "last_slot": state["slot"] - self.first_slot if self.first_slot else 0,
             "paused_until": state.get("paused_until"),
             "pause_set_at": state.get("pause_set_at"),
-            **{name: state[name] for name in ("pauses", "burst", "accepted", "patience")},
+            **{name: state[name] for name in ("pauses", "burst", "accepted", "grow_after")},
         }
 
 
 def compare(server: RedisServer, plan: Plan, speed: float, steps: Iterable[_Step]) -> None:
-    """Do the same with both, and compare every answer and every state."""
+    """Run the same steps with both, and compare every answer and every state."""
 
     async def main() -> None:
         redis_client = redis.asyncio.Redis.from_url(server.url)
@@ -237,7 +236,7 @@ def compare(server: RedisServer, plan: Plan, speed: float, steps: Iterable[_Step
                     continue
                 account.tick(script.time)
                 assert await script.do(verb, *arguments) == account.do(verb, *arguments)
-                assert await script.state(redis_client) == account.account.dump()
+                assert await script.state(redis_client) == account.log.dump()
         finally:
             await script.ledger.aclose()
             await redis_client.aclose()
@@ -261,7 +260,7 @@ def test_the_script_and_the_class_never_differ(
 @pytest.mark.no_cover
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
 @pytest.mark.parametrize("seed", range(3))
-def test_nor_do_they_after_a_long_time(  # noqa: C901  # a list of operations, no more
+def test_the_script_and_the_class_do_not_differ_after_a_long_time(  # noqa: C901  # a list of operations, no more
     redis_server: RedisServer, plan: Plan, seed: int
 ) -> None:
     """Histories that fill windows, let leases lapse and learn from many answers."""
@@ -289,7 +288,7 @@ def test_nor_do_they_after_a_long_time(  # noqa: C901  # a list of operations, n
             case 5:
                 return random.choice(["projected", "record", "give_back"]), abs(number)
             case 6:
-                return "leave", random.choice("abcde")
+                return "cancel_wait", random.choice("abcde")
             case 8:
                 return "exchange", -1, random.choice("abcde"), random.choice([1, 1, 2, 8])
             case _:
@@ -309,7 +308,7 @@ def test_nor_do_they_after_a_long_time(  # noqa: C901  # a list of operations, n
 def test_operations_at_once_are_done_in_the_order_they_were_asked_for(
     redis_server: RedisServer, plan: Plan, asked: list[tuple[str, Any]]
 ) -> None:
-    """What travels in one call is the same as one after the other."""
+    """Operations in one call have the same answers as one after the other."""
     asked = [one for one in asked if one[0] not in _NEED_A_GRANT]
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""The machine's clock: never ahead of what really passed, never back, and the same for all."""
+"""The machine's clock: never ahead of the time that passed, never back, the same for all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TINY = 1e-5
 
 
 @attrs.define
-class Machine:
+class SimulatedMachine:
     """A machine whose true time is known to the test alone."""
 
     has_boot_id: bool
@@ -77,7 +77,7 @@ _events = st.lists(
 def test_time_is_never_ahead_of_what_passed_and_never_goes_back(
     has_boot_id: bool, counts_suspend: bool, events: list[tuple[Any, ...]]
 ) -> None:
-    machine = Machine(has_boot_id, counts_suspend)
+    machine = SimulatedMachine(has_boot_id, counts_suspend)
     anchor = advance(None, machine.read())
     last_true = machine.true
     for name, *arguments in [*events, ("read",)]:
@@ -100,7 +100,7 @@ def test_time_is_never_ahead_of_what_passed_and_never_goes_back(
 def test_steps_of_the_clock_do_not_count_while_the_machine_runs(
     has_boot_id: bool, passed: list[float], steps: list[float]
 ) -> None:
-    machine = Machine(has_boot_id, counts_suspend=True)
+    machine = SimulatedMachine(has_boot_id, counts_suspend=True)
     anchor = advance(None, machine.read())
     for seconds, step in zip(passed, steps, strict=False):
         machine.pass_time(seconds)
@@ -110,8 +110,8 @@ def test_steps_of_the_clock_do_not_count_while_the_machine_runs(
 
 
 @pytest.mark.parametrize("has_boot_id", [True, False])
-def test_the_time_that_the_machine_was_off_counts(has_boot_id: bool) -> None:
-    machine = Machine(has_boot_id, counts_suspend=True)
+def test_the_time_while_the_machine_was_off_counts(has_boot_id: bool) -> None:
+    machine = SimulatedMachine(has_boot_id, counts_suspend=True)
     anchor = advance(None, machine.read())
     machine.pass_time(10)
     machine.reboot(3_600, 20)
@@ -119,19 +119,19 @@ def test_the_time_that_the_machine_was_off_counts(has_boot_id: bool) -> None:
 
 
 def test_suspend_counts_where_the_system_counts_it() -> None:
-    machine = Machine(has_boot_id=True, counts_suspend=True)
+    machine = SimulatedMachine(has_boot_id=True, counts_suspend=True)
     anchor = advance(None, machine.read())
     machine.suspend(28_800)
     assert advance(anchor, machine.read()).now == pytest.approx(28_800)
 
 
 def test_the_clock_set_forward_across_a_reboot_is_the_one_case_that_runs_ahead() -> None:
-    machine = Machine(has_boot_id=True, counts_suspend=True)
+    machine = SimulatedMachine(has_boot_id=True, counts_suspend=True)
     anchor = advance(None, machine.read())
     machine.step(7_200)
     machine.reboot(60, 10)
     assert advance(anchor, machine.read()).now == pytest.approx(7_270)
-    machine = Machine(has_boot_id=True, counts_suspend=True)
+    machine = SimulatedMachine(has_boot_id=True, counts_suspend=True)
     machine.step(7_200)
     anchor = advance(None, machine.read())
     machine.reboot(60, 10)
@@ -154,14 +154,14 @@ def test_two_machines_on_one_file_are_bound_by_the_wall_clock() -> None:
     assert anchor.now == pytest.approx(10.0)
 
 
-def test_a_boot_that_is_not_known_takes_the_smaller_difference() -> None:
+def test_with_an_unknown_boot_the_smaller_difference_counts() -> None:
     anchor = Anchor(5.0, Reading(1e9, 10.0, "boot"))
     assert advance(anchor, Reading(1e9 + 30, 17.0, None)).now == pytest.approx(12.0)
     assert advance(anchor, Reading(1e9 + 3, 17.0, None)).now == pytest.approx(8.0)
     assert advance(anchor, Reading(1e9 + 3, 1.0, None)).now == pytest.approx(8.0)
 
 
-def test_the_machine_is_read() -> None:
+def test_the_clocks_of_this_machine_are_read() -> None:
     first, second = read_machine_clock(), read_machine_clock()
     assert second.monotonic >= first.monotonic
     assert second.boot_id == first.boot_id

@@ -1,0 +1,108 @@
+"""SQLite files as the journal and the quota store both use them. Knows neither of the two."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+__all__ = ["claim", "connect", "error_code", "explain", "file_id"]
+
+_LOCKED: Final = "another program keeps it locked; end that program, or try again"
+_PROTECTED: Final = "it may not be written; change its permissions, or name another file"
+_ADVICE: Final = {
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_CANTOPEN: "name a file, not a folder, in a folder that may be written",
+    sqlite3.SQLITE_FULL: "make room on the disk",
+    sqlite3.SQLITE_IOERR: "make room, or name a file on a disk that works",
+    sqlite3.SQLITE_PERM: _PROTECTED,
+    sqlite3.SQLITE_PROTOCOL: _LOCKED,
+    sqlite3.SQLITE_READONLY: _PROTECTED,
+}
+"""Advice to the user about an error, by SQLite's primary result code."""
+
+
+def connect(path: Path | str, *, timeout: float) -> sqlite3.Connection:
+    """Open a database in autocommit mode.
+
+    It is used by one thread at a time; the last one may be another than the first.
+
+    Args:
+        path: The file; an empty string is a private database that vanishes.
+        timeout: Seconds to wait for another program's lock.
+    """
+    return sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
+
+
+def claim(
+    connection: sqlite3.Connection,
+    *,
+    application: int,
+    schema: int,
+    create: Callable[[sqlite3.Connection], object],
+) -> str | None:
+    """Make a new file ours, and say why any other file is refused.
+
+    Args:
+        connection: The file.
+        application: The `application_id` that marks the file's kind in its header.
+        schema: The version of its tables, kept as `user_version`.
+        create: Makes the tables, inside a transaction.
+
+    Returns:
+        Why the file can't be used, or `None` if it can.
+    """
+    if _marks(connection) == (0, 0):
+        connection.execute("BEGIN IMMEDIATE")
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        # Another process may have made it meanwhile.
+        if _marks(connection) == (0, 0) and not tables:
+            create(connection)
+            connection.execute(f"PRAGMA application_id = {application}")
+            connection.execute(f"PRAGMA user_version = {schema}")
+        connection.execute("COMMIT")
+    found_application, found_schema = _marks(connection)
+    if found_application != application:
+        return "it is a database of another program; name another file"
+    if found_schema != schema:
+        return (
+            f"a newer version of llamagen-async wrote it (schema {found_schema}, this one knows "
+            f"{schema}); upgrade llamagen-async, or name another file"
+        )
+    return None
+
+
+def error_code(error: BaseException) -> int:
+    """Return SQLite's primary result code of an error; 0 if it has none."""
+    code: int = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code
+
+
+def explain(path: Path | str, error: sqlite3.Error | OSError, *, damaged: str) -> str:
+    """Return a message that says what failed and what can be done about it.
+
+    Args:
+        path: The file.
+        error: What was raised.
+        damaged: The advice for a damaged file: what is lost depends on what it held.
+    """
+    if isinstance(error, OSError):
+        return f"{error}; name a file in a folder that may be written"
+    code = error_code(error)
+    advice = damaged if code == sqlite3.SQLITE_CORRUPT else _ADVICE.get(code, "name another file")
+    return f"{path}: {error}; {advice}"
+
+
+def file_id(path: Path) -> tuple[int, int] | None:
+    """Return the device and inode of a file, which a file that replaces it does not share."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    return application, connection.execute("PRAGMA user_version").fetchone()[0]

@@ -1,0 +1,125 @@
+"""Cancelled operations on the SQLite file, and the end of a ledger: nothing is lost or left."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+
+import pytest
+
+from llamagen_async.plans import Plan, RateLimit
+from llamagen_async.ratelimit.ledger import Grant, Outcome
+from llamagen_async.ratelimit.sqlite.row import StoredWindowLog
+from tests.support.sqlite_ledgers import (
+    Gate,
+    LedgerFactory,
+    cancel_in_the_middle,
+    ledger_threads,
+    stored_state,
+    take,
+    used_slots,
+)
+
+
+async def test_a_cancelled_reserve_keeps_neither_slot_nor_position(
+    factory: LedgerFactory, gate: Gate
+) -> None:
+    ledger = factory()
+    await cancel_in_the_middle(gate, ledger.reserve("waiter"))
+    assert await used_slots(ledger) == [0]
+    await take(ledger, 4)
+    await cancel_in_the_middle(gate, ledger.reserve("gone"))
+    await ledger.snapshot()
+    assert stored_state(factory.path)["queue"] == []
+
+
+async def test_a_cancelled_commit_is_committed(factory: LedgerFactory, gate: Gate) -> None:
+    ledger = factory()
+    gate.open.set()
+    one, other = await take(ledger, 2)
+    await cancel_in_the_middle(gate, ledger.commit(one, Outcome(refused=True, retry_after=9)))
+    snapshot = await ledger.snapshot()
+    assert (snapshot.in_flight, snapshot.windows[0].used, snapshot.paused_for) == (1, 2, 9)
+    await cancel_in_the_middle(gate, ledger.give_back(other))
+    assert await used_slots(ledger) == [1]
+    await cancel_in_the_middle(gate, ledger.record(2))
+    assert await used_slots(ledger) == [3]
+
+
+async def test_aclose_waits_for_cancelled_operations(factory: LedgerFactory, gate: Gate) -> None:
+    ledger = factory()
+    task = asyncio.ensure_future(ledger.reserve("waiter"))
+    await asyncio.to_thread(gate.reached.wait, 10)
+    task.cancel()
+    closing = asyncio.ensure_future(ledger.aclose())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    gate.open.set()
+    await closing
+    assert task.cancelled()
+    assert not ledger_threads()
+    assert stored_state(factory.path)["held"] == []
+
+
+async def test_a_reservation_that_is_cancelled_during_aclose_is_given_back(
+    factory: LedgerFactory, gate: Gate
+) -> None:
+    ledger = factory()
+    task = asyncio.ensure_future(ledger.reserve("waiter"))
+    await asyncio.to_thread(gate.reached.wait, 10)
+    closing = asyncio.ensure_future(ledger.aclose())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert task.cancelled()
+    gate.open.set()
+    await closing
+    assert not ledger_threads()
+    assert stored_state(factory.path)["held"] == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_cancelling_at_any_moment_leaks_nothing(factory: LedgerFactory, seed: int) -> None:
+    random_ = random.Random(seed)
+    ledger = factory(plan=Plan("many", limits=RateLimit(1_000, per=60)))
+    kept: list[Grant] = []
+
+    async def work(number: int) -> None:
+        grant = await ledger.reserve(f"waiter {number}")
+        assert isinstance(grant, Grant)
+        kept.append(grant)
+        if number % 3 == 0:
+            await ledger.commit(grant, Outcome())
+
+    tasks = [asyncio.ensure_future(work(number)) for number in range(60)]
+    while not all(task.done() for task in tasks):
+        random_.choice(tasks).cancel()
+        for _ in range(random_.randrange(4)):
+            await asyncio.sleep(0)
+        await asyncio.sleep(random_.random() / 1_000)
+    await asyncio.wait(tasks)
+    assert await used_slots(ledger) == [len(kept)]
+    assert stored_state(factory.path)["queue"] == []
+    await ledger.aclose()
+    assert not ledger_threads()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_failure_that_nobody_waits_for_is_logged(
+    factory: LedgerFactory,
+    gate: Gate,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ledger = factory()
+    gate.open.set()
+    (grant,) = await take(ledger, 1)
+
+    def broken(*_: object) -> None:
+        raise sqlite3.OperationalError("the disk is gone")
+
+    monkeypatch.setattr(StoredWindowLog, "write", gate.before(broken))
+    await cancel_in_the_middle(gate, ledger.commit(grant, Outcome()))
+    await ledger.aclose()
+    assert "the disk is gone" in caplog.text

@@ -1,0 +1,164 @@
+"""The thread of the ledger in a SQLite file: the only user of the file, and never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamagen_async.ratelimit.ledger import ANSWERED, Grant, Outcome
+from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
+from llamagen_async.ratelimit.sqlite.row import StoredWindowLog
+from llamagen_async.simulation import VirtualTimeLoop
+from tests.support.sqlite_ledgers import (
+    WIDE,
+    Gate,
+    LedgerFactory,
+    fails,
+    ledger_threads,
+    take,
+    used_slots,
+)
+
+
+async def test_operations_are_done_in_the_order_in_which_they_were_asked_for(
+    factory: LedgerFactory, gate: Gate
+) -> None:
+    """Also those that nobody waits for."""
+    ledger, done = factory(plan=WIDE), list[str]()
+    gate.open.set()
+    one, two = await take(ledger, 2)
+    gate.open.clear()
+    committing = asyncio.ensure_future(ledger.commit(one, Outcome()))
+    committing.add_done_callback(lambda _: done.append("committed"))
+    await asyncio.sleep(0)
+    ledger.return_unused([two])
+    asking = asyncio.ensure_future(used_slots(ledger))
+    asking.add_done_callback(lambda _: done.append("asked"))
+    await asyncio.sleep(0.01)
+    assert done == []
+    gate.open.set()
+    assert await asking == [1]
+    assert done == ["committed", "asked"]
+
+
+async def test_the_event_loop_goes_on_while_another_process_has_the_lock(
+    factory: LedgerFactory,
+) -> None:
+    """Nothing is done twice."""
+    ledger = factory(plan=WIDE)
+    await take(ledger, 2)
+    with contextlib.closing(sqlite3.connect(factory.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        asking = asyncio.ensure_future(ledger.reserve("waiter"))
+        await asyncio.sleep(0.05)
+        assert not asking.done()
+        other.execute("COMMIT")
+        assert isinstance(await asking, Grant)
+    assert await used_slots(ledger) == [3]
+
+
+async def test_a_disk_that_hangs_does_not_hang_the_event_loop(
+    factory: LedgerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, gate = factory(), Gate()
+    await take(ledger, 2)
+    with monkeypatch.context() as hanging:
+        hanging.setattr(StoredWindowLog, "write", gate.before(StoredWindowLog.write))
+        hanging.setattr(ledger, "_timeout", 0.03)
+        await fails(ledger, str(factory.path), "no answer within 0.03 s")
+    gate.open.set()
+    # The slot that nobody waited for any more was given back.
+    assert await used_slots(ledger) == [2]
+
+
+def test_loops_in_several_threads_never_use_the_file_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the ledger was closed before: then each operation may have a thread of its own."""
+    ledger = SQLiteLedger(tmp_path / "quota.db", name="a", plan=WIDE, lease=900)
+    inside, write, most = list[None](), StoredWindowLog.write, list[int]()
+
+    def counting(*arguments: Any) -> str:
+        inside.append(None)
+        most.append(len(inside))
+        try:
+            return write(*arguments)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(StoredWindowLog, "write", counting)
+
+    async def use() -> None:
+        for number in range(30):
+            grant = await ledger.reserve("waiter")
+            assert isinstance(grant, Grant)
+            if number % 2:
+                await ledger.give_back(grant)
+
+    for rounds in (1, 2):
+        with ThreadPoolExecutor(4) as threads:
+            for done in [threads.submit(asyncio.run, use()) for _ in range(4)]:
+                done.result()
+        assert max(most) == 1
+        assert asyncio.run(ledger.snapshot()).in_flight == rounds * 4 * 15
+        asyncio.run(ledger.aclose())
+        assert not ledger_threads()
+
+
+async def test_after_closing_the_order_is_kept_and_no_thread_stays(
+    factory: LedgerFactory,
+) -> None:
+    ledger = factory(plan=WIDE)
+    await ledger.aclose()
+    for number in range(20):
+        (grant,) = await take(ledger)
+        ledger.return_unused([grant])
+        assert await used_slots(ledger) == [0], number
+    await ledger.aclose()
+    assert not ledger_threads()
+
+
+async def test_what_was_reported_before_closing_is_in_the_file(
+    factory: LedgerFactory, gate: Gate
+) -> None:
+    """Also if nobody waited for the report."""
+    ledger = factory(plan=WIDE)
+    gate.open.set()
+    one, two = await take(ledger, 2)
+    gate.open.clear()
+    committing = asyncio.ensure_future(ledger.commit(one, ANSWERED))
+    await asyncio.sleep(0)
+    ledger.return_unused([two])
+    closing = asyncio.ensure_future(ledger.aclose())
+    await asyncio.sleep(0)
+    committing.cancel()
+    gate.open.set()
+    await closing
+    seen = await factory(plan=WIDE).snapshot()
+    assert (seen.in_flight, seen.windows[0].used) == (0, 1)
+
+
+def test_in_virtual_time_no_thread_is_needed(tmp_path: Path) -> None:
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        path = tmp_path / "quota.db"
+        ledger = SQLiteLedger(path, name="a", plan=WIDE, lease=900, now=loop.time)
+        (grant, _) = await take(ledger, 2)
+        await ledger.commit(grant, ANSWERED)
+        await asyncio.sleep(59)
+        used = await used_slots(ledger)
+        await asyncio.sleep(2)
+        used += await used_slots(ledger)
+        await ledger.aclose()
+        assert loop.time() == 61
+        return used
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        assert runner.run(main()) == [2, 1]
+    assert not ledger_threads()
