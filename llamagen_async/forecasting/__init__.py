@@ -1,1 +1,25 @@
 """Forecasts of how long generations take, and of when a status check is worth its slot."""
+
+from llamagen_async.forecasting.forecast import ANY, Forecasts, Profile, ProfileForecast
+from llamagen_async.forecasting.poll_plan import PollThreshold, due_times
+from llamagen_async.forecasting.slot_price import (
+    FREE_POLLS,
+    PollGroup,
+    SlotForecast,
+    SlotPrice,
+    slot_forecast,
+)
+
+__all__ = [
+    "ANY",
+    "FREE_POLLS",
+    "Forecasts",
+    "PollGroup",
+    "PollThreshold",
+    "Profile",
+    "ProfileForecast",
+    "SlotForecast",
+    "SlotPrice",
+    "due_times",
+    "slot_forecast",
+]

@@ -1,72 +1,118 @@
-"""When to look at a generation, given what a look costs that finds it not done.
+"""When to check a generation, given what a check costs that finds it still running.
 
-Looking early notices the end early; looking often costs. For a known distribution of durations
-and a price in seconds of lateness for each look that finds nothing, the best ages to look at
-follow from the end backwards: the cost of not having looked until an age is the lateness up to
-the next look, the price if that one finds nothing, and what comes after it. A plan is worked out
-once for a distribution and a price; then it answers at once. It reads no clock.
+Checking early notices the end early; checking often costs. For a known distribution of durations
+and a price in seconds of lateness for each check that finds nothing, the best ages to check at
+follow from the end backwards: the cost of not having checked until an age is the lateness up to
+the next check, the price if that one finds nothing, and what comes after it. A plan is worked out
+once for a distribution and a price; then it answers at once.
+
+A check is due at the age that the plan names, or at which the generation is likely enough to be
+done. Nobody starves: however high the price is, somebody who waits interactively gets a check
+every few minutes; and a check at a generation that has been ready for minutes, most probably, goes
+before everything else.
+
+Nothing here reads a clock or sends anything.
 """
 
 from __future__ import annotations
 
 import bisect
 import math
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
-from llamagen_async.forecasting.distribution import DurationForecast
+import attrs
 
-__all__ = ["PRICES", "PollPlan", "next_price"]
+__all__ = ["PRICES", "PollPlan", "PollThreshold", "Polled", "due_times", "next_price"]
+
+# Tuned numbers; what "chosen" and "tried" mean stands in forecast.py.
 
 PRICES: Final = tuple(2.0**level for level in range(-4, 15))
-"""The prices that plans are made for, in seconds of lateness; what lies between them makes no
-difference."""
+"""The prices that plans are made for, in seconds of lateness (chosen).
 
+A plan costs milliseconds, and a price between two of these would hardly change it.
+"""
 _RARE: Final = 1e-3
-"""Ages that so few reach are not planned for."""
+"""Chance to be still running below which an age is not planned for (chosen)."""
 _RARELY: Final = 0.02
-"""Looks that are so seldom needed are not counted."""
-_LATE_LOOKS: Final = 1.25
-"""Past the plan's end each look comes so much later than the one before it."""
-_LEAST: Final = 1.02
-"""A look that finds nothing is followed by one at an age that is so much larger, at least."""
-_AT: Final = 0.985
-"""What was looked at a little after a planned age counts as looked at then."""
+"""Chance to be needed below which a planned check is not counted (chosen for speed)."""
+_LATE_GROWTH: Final = 1.25
+"""Ratio of the ages of two checks that follow each other past the plan's end (chosen)."""
+_LEAST_GROWTH: Final = 1.02
+"""Ratio of the ages of two checks that follow each other, at least (chosen)."""
+_SAME_AGE: Final = 0.985
+"""Part of an age that counts as that age (chosen).
+
+It is well below the bins' 5 %: a check that was sent a little after its planned age counts as made
+at that age, and the plan goes on from there.
+"""
+_LONGEST_INTERVAL: Final = 1_800.0
+"""Seconds between two checks of one generation, at most (chosen)."""
+_HARDLY: Final = 0.005
+"""Chance to be done before which nobody who waits interactively gets an extra check.
+
+It was 0.02 at first, and lowered with the price of slots.
+"""
+_INTERACTIVE_INTERVAL: Final = 120.0
+"""Seconds between two checks for somebody who waits interactively, at most, whatever the price.
+
+First 165, then 150: an end should be noticed within two minutes however busy the key is.
+"""
+_PROBABLY: Final = 0.8
+"""Chance to be done from which the time until a check is overdue counts.
+
+It was 0.95 at first, and lowered when checks became due every two minutes.
+"""
+_OVERDUE: Final = 165.0
+"""Seconds after which a check goes before everything, if somebody waits interactively (chosen)."""
+_POSSIBLY: Final = 0.02
+"""Chance to be done from which the time until a batch's check is overdue counts (chosen)."""
+_BATCH_OVERDUE: Final = 600.0
+"""Seconds after which a batch's check goes before its creates (chosen)."""
+_ANNOUNCED: Final = 0.99
+"""Chance to be done from which the wait for an announcement counts (chosen)."""
+_ANNOUNCEMENT_OVERDUE: Final = 60.0
+"""Seconds by which an announcement may be late before a check is due (chosen)."""
 
 
 def next_price(price: float) -> float:
     """Return the least of `PRICES` that is not below `price`, or the highest."""
-    return PRICES[min(bisect.bisect_left(PRICES, price), len(PRICES) - 1)]
+    return PRICES[bisect.bisect_left(PRICES, price, hi=len(PRICES) - 1)]
 
 
 class PollPlan:
-    """The ages at which to look.
+    """The ages at which to check one generation.
 
     Args:
-        forecast: How long generations take.
-        price: What a look costs that finds nothing, in seconds of lateness.
+        ages: Ages in seconds, ascending from 0.
+        cumulative: The chance to be done at each age, in units of the last one.
+        price: Cost of a check that finds nothing, in seconds of lateness.
     """
 
-    def __init__(self, forecast: DurationForecast, price: float) -> None:
-        ages, chances = forecast.steps()
+    def __init__(self, ages: Sequence[float], cumulative: Sequence[float], price: float) -> None:
         last = len(ages) - 1
-        while last > 1 and 1.0 - chances[last - 1] < _RARE:
+        while last > 1 and 1.0 - cumulative[last - 1] / cumulative[-1] < _RARE:
             last -= 1
+        self._last = last
         self._ages = ages = ages[: last + 1]
-        self._left = left = [1.0 - chance for chance in chances[: last + 1]]
+        self._running = running = [1.0]
+        """The chance to be still running at each age."""
         areas = [0.0]
-        for at in range(last):
-            areas.append(
-                areas[-1] + (1.0 - (left[at] + left[at + 1]) / 2) * (ages[at + 1] - ages[at])
-            )
+        for at in range(1, last + 1):
+            running.append(1.0 - cumulative[at] / cumulative[-1])
+            done = 1.0 - (running[at - 1] + running[at]) / 2
+            areas.append(areas[-1] + done * (ages[at] - ages[at - 1]))
         self._next = [last] * (last + 1)
-        self._looks = [1.0] * (last + 1)
-        looks = [0.0] * (last + 1)
-        looks[last] = left[last] * 3
+        """For each age, the index in `ages` of the check that follows one at it."""
+        self._polls = [1.0] * (last + 1)
+        """For each age, how many checks follow one at it on average."""
+        polls = [0.0] * (last + 1)
+        polls[last] = running[last] * 3
         costs = [0.0] * (last + 1)
-        costs[last] = left[last] * (price + price + ages[last] * 0.2)
+        costs[last] = running[last] * (price + price + ages[last] * 0.2)
         for start in range(last - 1, -1, -1):
             best, then = math.inf, last
-            done = 1.0 - left[start]
+            done = 1.0 - running[start]
             base = done * ages[start] - areas[start]
             for end in range(start + 1, last + 1):
                 lateness = areas[end] - done * ages[end] + base
@@ -76,37 +122,110 @@ class PollPlan:
                 if cost < best:
                     best, then = cost, end
             self._next[start] = then
-            looks[start] = left[then] + looks[then]
-            self._looks[start] = 1.0 + looks[start] / left[start] if left[start] > 0 else 1.0
-            costs[start] = best + price * left[start]
+            polls[start] = running[then] + polls[then]
+            self._polls[start] = 1.0 + polls[start] / running[start] if running[start] > 0 else 1.0
+            costs[start] = best + price * running[start]
 
-    def next_age(self, not_done_at: float) -> float:
-        """Return the age at which to look next.
+    def next_age(self, last_running_age: float) -> float:
+        """Return the age at which to check next.
 
         Args:
-            not_done_at: The age at which it was last seen not done; 0 if it was never looked at.
+            last_running_age: The age at which it was last seen running; 0 if it never was.
         """
-        at = self._position(not_done_at)
-        if at >= len(self._next) - 1:
-            return not_done_at * _LATE_LOOKS + 1.0
-        return max(self._ages[self._next[at]], not_done_at * _LEAST)
+        at = bisect.bisect_left(self._ages, last_running_age * _SAME_AGE, hi=self._last)
+        if at >= self._last:
+            return last_running_age * _LATE_GROWTH + 1.0
+        return max(self._ages[self._next[at]], last_running_age * _LEAST_GROWTH)
 
-    def looks(self, not_done_at: float) -> float:
-        """Return how many more looks it will take on average, the last one included."""
-        return self._looks[self._position(not_done_at)]
+    def expected_polls(self, last_running_age: float) -> float:
+        """Return how many more checks it will take on average, the last one included."""
+        at = bisect.bisect_left(self._ages, last_running_age * _SAME_AGE, hi=self._last)
+        return self._polls[at]
 
-    def looks_before(self, age: float, *, not_done_at: float) -> float:
+    def expected_polls_before(self, age: float, *, last_running_age: float) -> float:
         """Return how many of them will come before `age` on average."""
-        at = start = self._position(not_done_at)
-        count, chance = 0.0, 1.0
-        last = len(self._next) - 1
-        while at < last and chance > _RARELY:
+        start = bisect.bisect_left(self._ages, last_running_age * _SAME_AGE, hi=self._last)
+        at, count, chance = start, 0.0, 1.0
+        while at < self._last and chance > _RARELY:
             at = self._next[at]
             if self._ages[at] >= age:
                 break
             count += chance
-            chance = self._left[at] / self._left[start] if self._left[start] > 0 else 0.0
+            before = self._running[start]
+            chance = self._running[at] / before if before > 0 else 0.0
         return count
 
-    def _position(self, not_done_at: float) -> int:
-        return min(bisect.bisect_left(self._ages, not_done_at * _AT), len(self._ages) - 1)
+
+@attrs.frozen(eq=False, repr=False)
+class PollThreshold:
+    """A chance or, if there is none, a price that a check has to be worth before it is due."""
+
+    chance: float | None = None
+    """The chance with which the check must find the generation done."""
+    price: float = 0.0
+    """Cost of a check that finds nothing, in seconds of lateness."""
+
+
+class DurationQuantiles(Protocol):
+    """A distribution of durations; `DurationForecast` is one, in a file that imports this one."""
+
+    def age_when(self, chance: float, *, last_running_age: float = 0.0) -> float:
+        """Return the age in seconds at which a generation is done with that chance."""
+        ...
+
+
+class PlannedForecast(Protocol):
+    """A distribution of durations and the plans made from it; `ProfileForecast` is one."""
+
+    @property
+    def forecast(self) -> DurationQuantiles:
+        """The distribution."""
+        ...
+
+    def plan(self, price: float) -> PollPlan:
+        """Return when to check if a check that finds nothing costs `price` seconds."""
+        ...
+
+
+class Polled(Protocol):
+    """A generation that is waited for."""
+
+    accepted_at: float
+    """When the server accepted it, in seconds of the server's clock."""
+    last_running_age: float
+    """The age in seconds at which it was last seen running; 0 if it never was."""
+    urgent: bool
+    """Whether somebody waits for it interactively."""
+    announced: bool
+    """Whether its end will be announced."""
+    has_ended: bool
+    """Whether its end was announced, and what it came to was not."""
+
+
+def due_times(
+    target: Polled, forecast: PlannedForecast, threshold: PollThreshold
+) -> tuple[float, float]:
+    """Return when a check is due, and when it goes before everything else.
+
+    Args:
+        target: The generation to check.
+        forecast: The forecast of its profile.
+        threshold: The chance or the price that a check has to be worth.
+    """
+    durations, last = forecast.forecast, target.last_running_age
+    if target.has_ended:
+        return -math.inf, math.inf
+    if target.announced:
+        announced = durations.age_when(_ANNOUNCED, last_running_age=last)
+        age = announced + _ANNOUNCEMENT_OVERDUE
+        return target.accepted_at + age, target.accepted_at + age + _BATCH_OVERDUE
+    if threshold.chance is not None:
+        due = durations.age_when(threshold.chance, last_running_age=last)
+        return target.accepted_at + min(due, last + _LONGEST_INTERVAL), math.inf
+    due = min(forecast.plan(threshold.price).next_age(last), last + _LONGEST_INTERVAL)
+    if target.urgent:
+        due = min(due, max(last, durations.age_when(_HARDLY)) + _INTERACTIVE_INTERVAL)
+        overdue = durations.age_when(_PROBABLY, last_running_age=last) + _OVERDUE
+    else:
+        overdue = durations.age_when(_POSSIBLY, last_running_age=last) + _BATCH_OVERDUE
+    return target.accepted_at + min(due, overdue), target.accepted_at + overdue

@@ -1,8 +1,8 @@
-"""What a client has learned, kept between runs in the note that goes with the account.
+"""The forecasts of a client, kept between its runs in a blob that a store keeps for the account.
 
-Nothing depends on it, so nothing waits for it: it is read in the background, written now and then
-and when the client closes, and a note that can't be read is as good as none. Several clients may
-write: the one that has seen more is kept.
+Nothing depends on them, so nothing waits for them: they are read in the background, written every
+few minutes and when the client closes, and a blob that can't be read counts as none. Several
+clients may write: the one that has observed more is kept. Neither the key nor a request is in it.
 """
 
 from __future__ import annotations
@@ -12,24 +12,34 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
-
-import attrs
+from typing import Any, Final
 
 from llamagen_async.errors import LlamaGenError
-from llamagen_async.ratelimit.ledger import Ledger, StoreError
+from llamagen_async.forecasting.forecast import (
+    ANY,
+    MOST_OBSERVATIONS,
+    DurationForecast,
+    Forecasts,
+    Profile,
+    ProfileForecast,
+)
+from llamagen_async.ratelimit.ledger import BlobStore, StoreError
 
-__all__ = ["ForecastStore", "Learned"]
+__all__ = ["ForecastStore", "dump_forecasts", "load_forecasts"]
 
 _logger = logging.getLogger(__name__)
 
 _VERSION: Final = 1
+_SEPARATOR: Final = "\x1f"
+"""The character between the features of a profile, which is in none of them."""
+_NEGLIGIBLE: Final = 1e-3
+"""Part of one observation below which a bin of the histogram is not written."""
 _EVERY: Final = 600.0
 """Real seconds between two writes while the client is open, at least."""
 _GRACE: Final = 1.0
 """Real seconds that closing may take."""
 _LONGEST: Final = 32 * 1024
-"""Bytes of what is written, at most: to take it over stops the event loop, so long for 50 ms."""
+"""Bytes that are written, at most: reading so many stops the event loop for 50 ms."""
 _DAMAGED: Final = (
     ValueError,
     TypeError,
@@ -38,73 +48,46 @@ _DAMAGED: Final = (
     ArithmeticError,
     RecursionError,
 )
-"""What goes wrong when a note is read that is not as it was written."""
+"""Errors that reading a blob raises which is not as it was written."""
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
-class Learned(Protocol):
-    """What is worth keeping."""
-
-    @property
-    def observed(self) -> int:
-        """How much was seen; grows with whatever is learned."""
-        ...
-
-    def dump(self) -> dict[str, Any]:
-        """Return it as plain data: the most general entry first, the least recent one next."""
-        ...
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Start from what was dumped, unless something was learned since."""
-        ...
-
-
-@attrs.frozen
-class _Note:
-    observed: int
-    learned: dict[str, Any]
-
-    @classmethod
-    def parse(cls, text: str) -> _Note:
-        note: dict[str, Any] = json.loads(text)
-        if note["version"] != _VERSION:
-            raise ValueError("another version")
-        return cls(int(note["observed"]), dict(note["learned"]))
-
-
 class ForecastStore:
-    """Keeps what one client learns in a ledger's note.
+    """Keeps the forecasts of one client.
 
     Args:
-        ledger: Has the note.
-        learned: What to keep.
-        loaded: Called when it was taken over from the note.
+        blobs: Keeps them as a text.
+        forecasts: The forecasts to keep.
+        loaded: Called when they were taken over from an earlier run.
     """
 
-    def __init__(self, ledger: Ledger, learned: Learned, *, loaded: Callable[[], None]) -> None:
-        self._ledger = ledger
-        self._learned = learned
+    def __init__(
+        self, blobs: BlobStore, forecasts: Forecasts, *, loaded: Callable[[], None]
+    ) -> None:
+        self.save_at = math.inf
+        """When `save_soon` may write next, in seconds of the loop's clock."""
+        self._blobs = blobs
+        self._forecasts = forecasts
         self._loaded = loaded
         self._loading: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
         self._kept = 0
-        """How much of what was seen is in the note."""
-        self._save_at = math.inf
+        """How many of the observations are saved."""
         self._closed = False
 
-    def begin(self) -> None:
-        """Read the note in the background, if that was not done before."""
+    def load_once(self) -> None:
+        """Read the forecasts in the background, if that was not done before."""
         if self._loading is None and not self._closed:
             loop = asyncio.get_running_loop()
-            self._save_at = loop.time() + _EVERY
+            self.save_at = loop.time() + _EVERY
             self._loading = loop.create_task(self._load())
 
-    def save_now_and_then(self) -> None:
-        """Write the note in the background if there is news, and the last time is long ago."""
+    def save_soon(self) -> None:
+        """Write the forecasts in the background if there is news and `save_at` is past."""
         loop = asyncio.get_running_loop()
-        if loop.time() < self._save_at or self._closed or not self._has_news():
+        if loop.time() < self.save_at or self._closed or not self._has_news():
             return
-        self._save_at = loop.time() + _EVERY
+        self.save_at = loop.time() + _EVERY
         if self._saving is None or self._saving.done():
             self._saving = loop.create_task(self._save())
 
@@ -127,54 +110,105 @@ class ForecastStore:
                 if self._has_news():
                     await self._save()
         except TimeoutError:
-            _logger.debug("what was learned was not kept: the store is too slow")
+            _logger.debug("the forecasts were not kept: the store is too slow")
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
     def _has_news(self) -> bool:
-        return self._learned.observed != self._kept
+        return self._forecasts.observed != self._kept
 
     async def _load(self) -> None:
         try:
-            text = await self._ledger.recall()
+            text = await self._blobs.load_blob()
             if text is None or self._has_news():
                 return
-            self._learned.load(_Note.parse(text).learned)
+            self._forecasts.take_over(load_forecasts(text))
         except _DAMAGED as error:
-            _logger.debug("the note of what was learned can't be read: %r", error)
+            _logger.debug("the forecasts of an earlier run can't be read: %r", error)
         except (StoreError, LlamaGenError) as error:
-            _logger.debug("what was learned before is not known: %s", error)
+            _logger.debug("the forecasts of an earlier run are not known: %s", error)
         else:
-            self._kept = self._learned.observed
+            self._kept = self._forecasts.observed
             self._loaded()
 
     async def _save(self) -> None:
-        observed = self._learned.observed
+        observed = self._forecasts.observed
         try:
-            if not await self._knows_more(observed):
-                await self._ledger.remember(self._text())
+            if not await self._is_surpassed(observed):
+                await self._blobs.save_blob(dump_forecasts(self._forecasts))
             self._kept = observed
         except (StoreError, LlamaGenError) as error:
-            _logger.debug("what was learned was not kept: %s", error)
+            _logger.debug("the forecasts were not kept: %s", error)
 
-    async def _knows_more(self, observed: int) -> bool:
-        """Return whether the note that is there rests on more than `observed`."""
-        text = await self._ledger.recall()
+    async def _is_surpassed(self, observed: int) -> bool:
+        """Return whether the forecasts that are saved rest on more than `observed`."""
+        text = await self._blobs.load_blob()
         if text is None:
             return False
         try:
-            return _Note.parse(text).observed > observed
+            return int(_parsed(text)["observed"]) > observed
         except _DAMAGED:
             return False
 
-    def _text(self) -> str:
-        """Return the note, without the entries that were not used for longest if it is long."""
-        note: dict[str, Any] = {"version": _VERSION, "observed": self._learned.observed}
-        learned = self._learned.dump()
-        entries = [f"{_encode(name)}:{_encode(entry)}" for name, entry in learned.items()]
-        room = _LONGEST - sum(len(entry) + 1 for entry in entries)
-        while room < 0 and len(entries) > 1:
-            room += len(entries.pop(1)) + 1
-        return f'{_encode(note)[:-1]},"learned":{{{",".join(entries)}}}}}'
+
+def dump_forecasts(forecasts: Forecasts) -> str:
+    """Return forecasts as a text, if it is long without those not used for longest."""
+    head: dict[str, Any] = {"version": _VERSION, "observed": forecasts.observed}
+    entries = [
+        f"{_encode(_SEPARATOR.join(profile))}:{_encode(_dump(one.forecast))}"
+        for profile, one in forecasts.profiles.items()
+    ]
+    room = _LONGEST - sum(len(entry) + 1 for entry in entries)
+    while room < 0 and len(entries) > 1:
+        room += len(entries.pop(1)) + 1
+    return f'{_encode(head)[:-1]},"learned":{{{",".join(entries)}}}}}'
+
+
+def load_forecasts(text: str) -> dict[Profile, ProfileForecast]:
+    """Return the forecasts that a text describes.
+
+    Raises:
+        ValueError: It describes none of this version; many other errors if it is damaged.
+    """
+    return {
+        tuple(name.split(_SEPARATOR)) if name else ANY: ProfileForecast(_load(state))
+        for name, state in dict(_parsed(text)["learned"]).items()
+    }
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    blob: dict[str, Any] = json.loads(text)
+    if blob["version"] != _VERSION:
+        raise ValueError("another version")
+    return blob
+
+
+def _dump(forecast: DurationForecast) -> dict[str, Any]:
+    return {
+        "observed": forecast.observed,
+        "evidence": [round(value, 4) for value in forecast.evidence],
+        "weights": [round(value, 4) for value in forecast.weight_evidence],
+        "seen": {
+            str(position): round(weight, 5)
+            for position, weight in enumerate(forecast.seen)
+            if weight > _NEGLIGIBLE
+        },
+    }
+
+
+def _load(state: Mapping[str, Any]) -> DurationForecast:
+    forecast = DurationForecast()
+    for known, name in ((forecast.evidence, "evidence"), (forecast.weight_evidence, "weights")):
+        values = [float(value) for value in state[name]]
+        if len(values) != len(known) or not all(map(math.isfinite, values)):
+            raise ValueError(f"{name} of another version")
+        known[:] = values
+    for position, weight in state["seen"].items():
+        if not 0 <= float(weight) <= MOST_OBSERVATIONS:
+            raise ValueError(f"an impossible weight: {weight}")
+        forecast.seen[int(position)] = float(weight)
+    forecast.observed = int(state["observed"])
+    forecast.update()
+    return forecast
