@@ -45,7 +45,9 @@ from llamagen_async.plans import Plan, RateLimit, RequestKind
 from llamagen_async.requests import SIZES, ComicRequest, Pagination
 
 if TYPE_CHECKING:
-    from llamagen_async.batch import Batch, BatchProgress, ComicEvent, ComicJob, ComicQueue
+    from llamagen_async.batch.batch import Batch, BatchProgress
+    from llamagen_async.batch.events import ComicEvent, ComicJob
+    from llamagen_async.batch.queue import ComicQueue
     from llamagen_async.ratelimit import LimitsSnapshot, LimitState
     from llamagen_async.scheduling import RequestReport
 
@@ -100,21 +102,21 @@ __all__ = [
 ]
 
 _LATE = {
-    "Batch": "batch",
-    "BatchProgress": "batch",
-    "ComicEvent": "batch",
-    "ComicJob": "batch",
-    "ComicQueue": "batch",
+    "Batch": "batch.batch",
+    "BatchProgress": "batch.batch",
+    "ComicEvent": "batch.events",
+    "ComicJob": "batch.events",
+    "ComicQueue": "batch.queue",
     "LimitState": "ratelimit",
     "LimitsSnapshot": "ratelimit",
     "RequestReport": "scheduling",
 }
-"""What is loaded when it is first used, and from where."""
+"""Exports that are loaded when they are first used, and the module that has each."""
 
 if not TYPE_CHECKING:  # else type checkers would take any name for an export
 
     def __getattr__(name):
-        """Load what only a client that is at work needs."""
+        """Load an export that `import llamagen_async` alone does not need."""
         if name in _LATE:
             return getattr(importlib.import_module(f"llamagen_async.{_LATE[name]}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import attrs
 
-from llamagen_async.clock import Clock
-from llamagen_async.errors import ClientClosedError, InvalidRequestError
+from llamagen_async.clock import Clock, seconds
+from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
-from llamagen_async.validation import positive_number, whole_number
+from llamagen_async.validation import whole_number
 
 if TYPE_CHECKING:
     import aiohttp
 
-    from llamagen_async.batch.journal.rows import AccountId
-    from llamagen_async.core import ClientCore
+    from llamagen_async.batch.journal.codec import AccountId
     from llamagen_async.ratelimit import LimitsSnapshot, OnStoreFailure
     from llamagen_async.scheduling import RequestReport
     from llamagen_async.transport import Transport
@@ -37,7 +34,7 @@ _GRACE: Final = 1.0
 
 @attrs.frozen
 class ClientStats:
-    """What one client has sent so far."""
+    """Counts of what one client has sent so far."""
 
     requests: dict[str, int]
     """Requests by kind, repeated ones included."""
@@ -112,62 +109,66 @@ class LlamaGenClient:
         # What a client needs is loaded with the first one: who imports the package to catch its
         # errors or to read its models waits less, and no event loop is held up later.
         from llamagen_async.comics import Comics  # noqa: PLC0415
+        from llamagen_async.core import ClientCore, ClientSettings  # noqa: PLC0415
         from llamagen_async.ratelimit import Identity, check_quota  # noqa: PLC0415
         from llamagen_async.transport import normalize_base_url  # noqa: PLC0415
 
-        self._api_key = _checked_key(api_key or os.environ.get("LLAMAGEN_API_KEY"))
-        named = plan or os.environ.get("LLAMAGEN_PLAN") or Plan.DEMO
-        self._detect_plan = isinstance(named, str) and named.strip().lower() == "auto"
-        # Until the server has said which plan it is, the stricter one holds.
-        self._plan = Plan.DEMO if self._detect_plan else Plan.parse(named)
-        self._base_url = normalize_base_url(
+        key = _checked_key(api_key or os.environ.get("LLAMAGEN_API_KEY"))
+        url = normalize_base_url(
             base_url
             or os.environ.get("LLAMAGEN_API_URL")
             or os.environ.get("LLAMAGEN_BASE_URL")
             or DEFAULT_BASE_URL
         )
-        self._timeout = positive_number(
-            "timeout", timeout, at_most=_LONGEST_TIMEOUT, unit=" of seconds"
+        named = plan or os.environ.get("LLAMAGEN_PLAN") or Plan.DEMO
+        detect_plan = isinstance(named, str) and named.strip().lower() == "auto"
+        clock = Clock(_speed_from_environment() if speed is None else speed)
+        self._core = ClientCore(
+            ClientSettings(
+                api_key=key,
+                base_url=url,
+                # Until the server has said which plan it is, the stricter one holds.
+                plan=Plan.DEMO if detect_plan else Plan.parse(named),
+                detect_plan=detect_plan,
+                identity=Identity.of(key, url, clock.speed, check_quota(quota)),
+                clock=clock,
+                timeout=seconds("timeout", timeout, at_most=_LONGEST_TIMEOUT),
+                max_retries=whole_number("max_retries", max_retries, at_least=0),
+                polling=None if polling is None else seconds("polling", polling),
+                webhooks=webhooks,
+                on_store_failure=_checked_choice(on_store_failure),
+                session=session,
+                transport=transport,
+                on_request=on_request,
+            )
         )
-        self._max_retries = whole_number("max_retries", max_retries, at_least=0)
-        self._session = session
-        self._polling = None if polling is None else positive_number("polling", polling)
-        self._webhooks = webhooks
-        self._on_request = on_request
-        self._on_store_failure: OnStoreFailure = _checked_choice(on_store_failure)
-        self._transport = transport
-        self._clock = Clock(_speed_from_environment() if speed is None else speed)
-        self._identity = Identity.of(
-            self._api_key, self._base_url, self._clock.speed, check_quota(quota)
-        )
-        self._operations: ClientCore | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
-        self.comics = self.comic = Comics(
-            self._open,
-            origin=self._origin,
-            speed=self._clock.speed,
-        )
+        self.comics = self.comic = Comics(self._core)
 
     def __repr__(self) -> str:
-        return f"LlamaGenClient(plan={self._plan.name!r}, base_url={self._base_url!r})"
+        settings = self._core.settings
+        return f"LlamaGenClient(plan={settings.plan.name!r}, base_url={settings.base_url!r})"
 
     @property
     def plan(self) -> Plan:
         """The plan whose limits are kept; with `"auto"`, demo until the server has been asked."""
-        return self._plan if self._operations is None else self._operations.limiter.plan
+        return self._core.plan
+
+    @property
+    def speed(self) -> float:
+        """How many times faster than real time the server's clock runs."""
+        return self._core.settings.clock.speed
+
+    @property
+    def account(self) -> AccountId:
+        """The key and the server, named without telling the key: what a journal is bound to."""
+        return self._core.account
 
     async def __aenter__(self) -> Self:
         """Open the client in the running event loop."""
-        self._open()
+        self._core.open()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_exception: object) -> None:
         """Close the client."""
         await self.aclose()
 
@@ -176,18 +177,13 @@ class LlamaGenClient:
 
         What still waits gets a `ClientClosedError`. Closing twice is fine.
         """
-        closed, self._closed = self._closed, True
-        if self._operations is not None and not closed:
-            await self._operations.aclose(_GRACE)
-            from llamagen_async.ratelimit import close_limiter  # noqa: PLC0415
-
-            await close_limiter(self._identity, self._operations.limiter)
+        await self._core.aclose(_GRACE)
 
     def deliver(self, event: Mapping[str, Any]) -> bool:
         """Hand a webhook event to whoever waits for its generation, who then needs no check.
 
-        An event that says that a comic is done, but not where its pictures are, makes the next
-        free slot look at it. One that comes before anybody waits is kept for who will.
+        An event that says that a comic is done, but not where its pictures are, has it checked with
+        the next free slot. One that comes before anybody waits is kept for those who will.
 
         Args:
             event: The event as parsed JSON. Its signature must have been verified.
@@ -201,67 +197,24 @@ class LlamaGenClient:
         from llamagen_async.webhooks import generation_of  # noqa: PLC0415
 
         generation, whole = generation_of(event)
-        return self._open().poller.announce(generation, whole=whole)
+        return self._core.open().scheduler.announce(generation, whole=whole)
 
     async def limits(self) -> LimitsSnapshot:
         """Return what the key may still send: used, free, next free slot, pause."""
-        return await self._open().limits()
+        return await self._core.limits()
 
     def stats(self) -> ClientStats:
         """Return what this client has sent: requests by kind, 429s, retries, per finished comic."""
-        if self._operations is None:
+        rooms = self._core.opened
+        if rooms is None:
             return ClientStats(requests={}, refused=0, retries=0, finished=0)
-        poller = self._operations.poller
-        sent = poller.dispatcher.stats
+        sent = rooms.scheduler.stats
         return ClientStats(
             requests={kind.value: number for kind, number in sent.sent.items() if number},
             refused=sent.refused,
             retries=sent.retries,
-            finished=poller.finished,
+            finished=rooms.scheduler.finished,
         )
-
-    def _origin(self) -> AccountId:
-        """Say whose generations a batch's journal is about."""
-        from llamagen_async.batch.journal.rows import AccountId  # noqa: PLC0415  # loaded when first used
-
-        return AccountId.of(self._api_key, self._base_url)
-
-    def _open(self) -> ClientCore:
-        """Return what the rooms below offer, made in the first loop that asks."""
-        if self._closed:
-            raise ClientClosedError("the client is closed: make a new one")
-        loop = asyncio.get_running_loop()
-        if self._operations is None:
-            from llamagen_async.core import ClientCore  # noqa: PLC0415
-            from llamagen_async.ratelimit import open_limiter  # noqa: PLC0415
-            from llamagen_async.transport import HTTPTransport  # noqa: PLC0415
-
-            self._loop = loop
-            http = HTTPTransport(
-                self._base_url, self._api_key, timeout=self._timeout, session=self._session
-            )
-            self._operations = ClientCore(
-                self._transport or http,
-                open_limiter(
-                    self._identity,
-                    self._plan,
-                    timeout=self._timeout,
-                    on_store_failure=self._on_store_failure,
-                ),
-                self._clock,
-                assets=http,
-                max_retries=self._max_retries,
-                polling=self._polling,
-                announced=self._webhooks,
-                detect_plan=self._detect_plan,
-                on_request=self._on_request,
-            )
-        elif self._loop is not loop:
-            raise ClientClosedError(
-                "the client belongs to another event loop: make one client in each loop "
-                "(clients of the same key share their limits)"
-            )
-        return self._operations
 
 
 def _speed_from_environment() -> float:

@@ -5,48 +5,41 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Unpack
+from typing import Any, Final, Unpack
 from urllib.parse import quote
 
+from llamagen_async.batch.batch import Batch
+from llamagen_async.batch.journal.codec import RequestLike
+from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT
+from llamagen_async.clock import seconds
 from llamagen_async.core import ClientCore
+from llamagen_async.downloads.download import asset_names, download_assets
 from llamagen_async.errors import InvalidRequestError
+from llamagen_async.forecasting import Profile
 from llamagen_async.models import ComicGeneration, Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
+from llamagen_async.scheduling import GenerationWait, SubmissionHooks
 from llamagen_async.transport import APIRequest
-from llamagen_async.validation import positive_number, whole_number
-
-if TYPE_CHECKING:
-    # Loaded when first used: who generates one comic needs no journal and no SQLite.
-    from llamagen_async.batch import Batch
-    from llamagen_async.batch.journal.codec import RequestLike
-    from llamagen_async.batch.journal.rows import AccountId
-    from llamagen_async.batch.task import Hands
+from llamagen_async.validation import whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
 
 _logger = logging.getLogger(__name__)
 
-DEFAULT_TIMEOUT: Final = 1800.0
-"""Seconds that a generation is waited for, unless the caller says otherwise."""
-
 _PATH: Final = "/comics/generations"
 
 
 class Comics:
-    """Comics: create them, look at them, wait for them, fetch their pictures.
+    """Comics: create them, check them, wait for them, download their pictures.
 
     Made by `LlamaGenClient`; use it as `client.comics`.
     """
 
-    def __init__(
-        self, operations: Callable[[], ClientCore], *, origin: Callable[[], AccountId], speed: float
-    ) -> None:
-        self._operations = operations
-        self._origin = origin
-        self._speed = speed
+    def __init__(self, core: ClientCore) -> None:
+        self._core = core
 
     async def create(
         self,
@@ -54,6 +47,8 @@ class Comics:
         *,
         max_wait: float | None = None,
         wait_for_quota: bool = False,
+        urgent: bool = True,
+        hooks: SubmissionHooks[ComicGeneration] | None = None,
         **fields: Unpack[ComicFields],
     ) -> ComicGeneration:
         """Start a comic. This is billed, and never sent twice.
@@ -63,6 +58,9 @@ class Comics:
             max_wait: Seconds that it may wait for a free slot; if that is known to take longer, it
                 raises at once. `None` waits for any minute, but not for tomorrow.
             wait_for_quota: Wait for tomorrow's quota instead of raising.
+            urgent: Whether somebody waits for it; if not, others go first.
+            hooks: Told of each step before anything else is done, for a program that keeps a
+                record of its own; who gives hooks is taken to wait for the comic afterwards.
             **fields: The fields of `ComicRequest`.
 
         Returns:
@@ -75,13 +73,14 @@ class Comics:
             APIError: The server refused it.
         """
         if max_wait is not None:
-            positive_number("max_wait", max_wait, unit=" of seconds")
+            seconds("max_wait", max_wait)
         return await self._create(
             _request(prompt, fields),
-            urgent=True,
-            will_wait=False,
+            urgent=urgent,
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
+            hooks=hooks,
+            will_wait=hooks is not None,
         )
 
     async def get(
@@ -109,26 +108,30 @@ class Comics:
         }
         request = _status_request(id, params)
         name = f"{id}?{params}"
-        return await self._operations().read(name, request, ComicGeneration.parse, whole=not params)
+        return await self._core.read(name, request, ComicGeneration.parse, whole=not params)
 
     async def wait_for_completion(
         self,
         id: str,
         *,
         timeout: float = DEFAULT_TIMEOUT,  # the API's word
+        urgent: bool = True,
     ) -> ComicGeneration:
-        """Return the finished comic, looking at it no more often than useful.
+        """Return the finished comic, checking it no more often than useful.
 
         Args:
             id: The generation's id.
             timeout: Seconds to wait at most, by the server's clock.
+            urgent: Whether somebody waits for it; if not, others go first.
 
         Raises:
             GenerationFailedError: It ended without a comic; the error carries the generation.
             WaitTimeoutError: Time is up; the generation goes on, the error carries the id.
         """
-        positive_number("timeout", timeout, unit=" of seconds")
-        return await self._wait(id, timeout=timeout, urgent=True)
+        seconds("timeout", timeout)
+        return await self._core.wait(
+            GenerationWait(id, _status_request(id), ComicGeneration.parse, timeout, urgent)
+        )
 
     async def create_and_wait(
         self,
@@ -151,13 +154,12 @@ class Comics:
 
         If it is cancelled while it waits, the comic goes on; its id is in the log.
         """
-        positive_number("timeout", timeout, unit=" of seconds")
+        seconds("timeout", timeout)
         comic = await self._create(
             _request(prompt, fields),
-            urgent=True,
-            will_wait=True,
             max_wait=None if wait_for_quota else timeout,
             wait_for_quota=wait_for_quota,
+            will_wait=True,
         )
         if comic.succeeded:
             return comic
@@ -205,49 +207,15 @@ class Comics:
             JournalError: (when iterating) The journal can't be opened, another process works with
                 it, or it is about another server or key. Nothing was sent.
         """
-        hands = self.hands(out=out, timeout=timeout, wait_for_quota=wait_for_quota)
-        from llamagen_async.batch import Batch  # noqa: PLC0415
-
-        return Batch(requests, hands, journal=journal, resend_uncertain=resend_uncertain)
-
-    def hands(
-        self,
-        *,
-        out: str | os.PathLike[str] | None,
-        timeout: float,
-        wait_for_quota: bool,
-    ) -> Hands:
-        """Return what `Batch` and `ComicQueue` act with; arguments as in `batch`."""
-        positive_number("timeout", timeout, unit=" of seconds")
-
-        async def create(
-            request: ComicRequest,
-            *,
-            urgent: bool,
-            sending: Callable[[], Awaitable[None]],
-            unsent: Callable[[], Awaitable[None]],
-            accepted: Callable[[ComicGeneration], Awaitable[None]],
-        ) -> ComicGeneration:
-            return await self._create(
-                request,
-                urgent=urgent,
-                will_wait=True,
-                wait_for_quota=wait_for_quota,
-                sending=sending,
-                unsent=unsent,
-                accepted=accepted,
-            )
-
-        async def wait(id_: str) -> ComicGeneration:
-            return await self._wait(id_, timeout=timeout, urgent=False)
-
-        async def save(comic: ComicGeneration) -> list[Path]:
-            return [] if out is None else await self.download(comic, out)
-
-        from llamagen_async.batch.task import Hands  # noqa: PLC0415
-
-        return Hands(
-            self._origin(), self._speed, create, wait, save, None if out is None else Path(out)
+        return Batch(
+            requests,
+            self,
+            account=self._core.account,
+            out=out,
+            timeout=timeout,
+            wait_for_quota=wait_for_quota,
+            journal=journal,
+            resend_uncertain=resend_uncertain,
         )
 
     async def download(self, comic: ComicGeneration, folder: str | os.PathLike[str]) -> list[Path]:
@@ -262,56 +230,39 @@ class Comics:
         """
         if not comic.succeeded:
             raise InvalidRequestError("comic", comic.status.value, "a comic that has succeeded")
-        operations = self._operations()
-        from llamagen_async.downloads.download import asset_names, download_assets  # noqa: PLC0415
-
+        settings = self._core.settings
         return await download_assets(
             asset_names(comic),
             Path(folder),
-            source=operations.assets,
-            max_retries=operations.max_retries,
-            speed=operations.clock.speed,
+            source=self._core.open().assets,
+            max_retries=settings.max_retries,
+            speed=settings.clock.speed,
         )
 
     async def usage(self) -> Usage:
         """Return what the key has used, as the server counts; this is a request, too."""
-        return await self._operations().usage()
-
-    async def _wait(self, id_: str, *, timeout: float, urgent: bool) -> ComicGeneration:
-        return await self._operations().wait(
-            id_, _status_request(id_), ComicGeneration.parse, timeout=timeout, urgent=urgent
-        )
+        return await self._core.usage()
 
     async def _create(
         self,
         request: ComicRequest,
         *,
-        urgent: bool,
-        wait_for_quota: bool,
         will_wait: bool,
-        max_wait: float | None = None,
-        sending: Callable[[], Awaitable[None]] | None = None,
-        unsent: Callable[[], Awaitable[None]] | None = None,
-        accepted: Callable[[ComicGeneration], Awaitable[None]] | None = None,
+        wait_for_quota: bool,
+        max_wait: float | None,
+        urgent: bool = True,
+        hooks: SubmissionHooks[ComicGeneration] | None = None,
     ) -> ComicGeneration:
-        operations = self._operations()
-
-        async def remember(comic: ComicGeneration) -> None:
-            if not comic.is_done:
-                operations.poller.accepted(comic.id, kind=_kind(request), expected=will_wait)
-            if accepted is not None:
-                await accepted(comic)
-
-        return await operations.send(
+        return await self._core.send(
             APIRequest(RequestKind.CREATE, "POST", _PATH, json=request.to_payload()),
             ComicGeneration.parse,
-            submitted=request,
             urgent=urgent,
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
-            sending=sending,
-            unsent=unsent,
-            accepted=remember,
+            hooks=hooks,
+            story=request,
+            profile=_profile(request),
+            will_wait=will_wait,
         )
 
 
@@ -324,12 +275,12 @@ def _request(prompt: str | ComicRequest | None, fields: Mapping[str, Any]) -> Co
     return ComicRequest.parse({"prompt": prompt, **fields})
 
 
-def _kind(request: ComicRequest) -> tuple[str, ...]:
+def _profile(request: ComicRequest) -> Profile:
     """Return what decides how long a comic takes, from coarse to fine."""
     pages = request.pagination
     panels = f"{pages.total_pages}x{pages.panels_per_page}" if pages else str(request.fix_panel_num)
-    looks = (request.model, request.size, request.upscale)
-    return ("comic", panels, *(str(look) for look in looks if look is not None))
+    given = filter(None, (request.model, request.size, request.upscale))
+    return ("comic", panels, *map(str, given))
 
 
 def _status_request(id_: object, params: Mapping[str, str] | None = None) -> APIRequest:

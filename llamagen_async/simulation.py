@@ -1,8 +1,8 @@
 """The real client against the sandbox's service in virtual time: a day passes in milliseconds.
 
-The dispatcher, the poller and the limiter are the ones that users get; only the network is
-replaced by a delay, and the event loop's clock jumps to the next event instead of waiting. Use it
-to test a program that uses this package, or to see how long a batch would take.
+Everything in the client is what users get, except for two parts: a delay replaces the network, and
+the event loop's clock jumps to the next event instead of waiting. Use the simulation to test a
+program that uses this package, or to see how long a batch would take.
 
 ```
 async def main():
@@ -38,17 +38,20 @@ __all__ = ["SimulatedTransport", "VirtualTimeLoop", "run", "simulated_client"]
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
-_MANY: Final = 1_000
-"""Steps of a loop without anything to wait for that no sound program takes at one time."""
+_STALLED_STEPS: Final = 1_000
+"""The number of loop steps at one virtual time after which a rounding error is assumed: no sound
+program takes so many."""
 _NANOSECOND: Final = 1e-9
+"""Seconds by which a stalled clock is moved: more than the rounding error of a day in seconds."""
 _numbers: Final = itertools.count(1)
+"""The numbers that give each simulated client a server name of its own."""
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock starts at 0 and jumps to whatever comes next.
+    """An event loop whose clock starts at 0 and jumps to the next event.
 
-    Nothing in it waits for the outside world: a loop that has nothing scheduled and would wait
-    for ever raises `RuntimeError` instead.
+    The loop never waits for the outside world: if nothing is scheduled, it raises `RuntimeError`
+    instead of waiting for ever.
     """
 
     def __init__(self) -> None:
@@ -61,15 +64,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def run_in_executor(
         self,
-        executor: Executor | None,  # noqa: ARG002  # the base class's
+        executor: Executor | None,  # noqa: ARG002  # part of the base class's signature
         func: Callable[[*_Ts], _T],
         *args: *_Ts,
     ) -> asyncio.Future[_T]:
-        """Do at once what is meant for a thread: it takes no virtual time, and nobody else runs."""
+        """Call `func` at once instead of in a thread: it takes no virtual time."""
         future: asyncio.Future[_T] = self.create_future()
         try:
             future.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001  # it belongs to whoever awaits
+        except Exception as error:  # noqa: BLE001  # raised where the future is awaited
             future.set_exception(error)
         return future
 
@@ -79,7 +82,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Moves the loop's clock where another selector would wait."""
+    """A selector that moves the loop's clock where another one would wait."""
 
     def __init__(self, loop: VirtualTimeLoop) -> None:
         super().__init__()
@@ -89,16 +92,17 @@ class _JumpingSelector(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if not ready and timeout is None:
-            raise RuntimeError("everyone waits, and nothing will ever happen")
+            raise RuntimeError("every task waits, and nothing will ever happen")
         if ready or timeout:
             self._stalled = 0
         if not ready and timeout:
             self._loop.advance(timeout)
         elif not ready:
-            # A timer that computes its time by floats may be due a rounding error too early, for
-            # ever: real time would have moved on meanwhile.
+            # A timer whose time is computed with floats may wake a rounding error too early and
+            # sleep again for no time at all. Real time would move on meanwhile; this clock is
+            # moved.
             self._stalled += 1
-            if self._stalled > _MANY:
+            if self._stalled > _STALLED_STEPS:
                 self._stalled = 0
                 self._loop.advance(_NANOSECOND)
         return ready
@@ -111,14 +115,14 @@ def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
 
 
 class SimulatedTransport:
-    """Carries requests to a sandbox's service with a delay instead of a network.
+    """A transport that carries requests to a sandbox's service with a delay instead of a network.
 
     Args:
-        service: Who answers.
+        service: The service that answers.
         api_key: The key to send.
-        latency: The least and the most seconds that a request and its answer take together;
-            each is drawn evenly, and split at random between the way there and the way back.
-        seed: Of the draws.
+        latency: The least and the most seconds that a request and its answer take together; the
+            time is drawn evenly, and split at random between the way there and the way back.
+        seed: The seed of these draws.
         timeout: Seconds after which a request is given up.
     """
 
@@ -146,7 +150,7 @@ class SimulatedTransport:
             raise APITimeoutError(f"no answer within {self._timeout:g} s") from None
 
     async def aclose(self) -> None:
-        """Do nothing: nothing is held."""
+        """Do nothing: there is no connection to close."""
 
     async def _exchange(self, request: APIRequest) -> APIResponse:
         latency = self._random.uniform(*self._latency)
@@ -185,20 +189,21 @@ def simulated_client(
 ) -> LlamaGenClient:
     """Return a client whose requests reach `service` without a network.
 
-    Each client has a count of its own, as if it were alone with a server of its own.
+    Each client has a ledger of its own, as if no other client used the same key.
 
     Args:
-        service: Who answers.
-        plan: Whose limits the client keeps.
+        service: The service that answers.
+        plan: The plan whose limits the client keeps.
         api_key: The key to send; the sandbox's key of that plan if not given.
         latency: The least and the most seconds that a request and its answer take together.
-        seed: Of the latencies.
+        seed: The seed of the latencies.
         timeout: Seconds after which a request is given up.
-        max_retries: How often a request that failed is repeated, where repeating is safe.
-        polling: Seconds between two checks of the same generation, at least.
-        webhooks: Whether ends are handed to the client's `deliver`.
-        on_request: Called after each request with what became of it.
-        transport: Reaches `service` in another way; `latency`, `seed` and `timeout` are then its.
+        max_retries: The number of times that a failed request is repeated, where that is safe.
+        polling: The least number of seconds between two checks of one generation.
+        webhooks: Whether webhook events are handed to the client's `deliver`.
+        on_request: A function that is called after each request with a report of it.
+        transport: Another transport to `service`, for which `latency`, `seed` and `timeout` are
+            not used.
     """
     plan = Plan.parse(plan)
     key = api_key or (DEMO_KEY if plan == Plan.DEMO else PAID_KEY)

@@ -2,47 +2,44 @@
 
 The input is read only as far as there is something to do with it. One comic's failure is that
 item's `error`; an error that concerns all of them stops new creates and collects what was
-started. What happens to each story is written to a journal, and a batch that is run again with
-the same journal goes on where the last one ended.
+started. Each step of a story is written to a journal, and a batch that is run again with the same
+journal goes on where the last one ended.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
-    Callable,
     Iterable,
     Mapping,
     Sized,
 )
-from types import TracebackType
 from typing import Final, Self, cast
 
 import attrs
 
-from llamagen_async.batch.journal.codec import RequestLike, Story
+from llamagen_async.batch.journal.codec import AccountId, RequestLike, Story
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.lifecycle import READ_AHEAD, Work
-from llamagen_async.batch.task import Entry, Hands
+from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, READ_AHEAD, ComicsPort, Lifecycle
+from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchItem, BatchState
 from llamagen_async.requests import ComicRequest
 
 __all__ = ["Batch", "BatchProgress"]
 
-_UNDELIVERED: Final = 1_000
-"""Items that nobody has taken yet, at most, before the input is read further."""
+_MOST_UNTAKEN: Final = 1_000
+"""Items that nobody has taken yet, at most, before the input is read further: they are small."""
 
 
 @attrs.frozen
 class BatchProgress:
-    """Where a batch stands."""
+    """How far a batch has come."""
 
     total: int | None
     """Stories in all, if the input has a length or has been read to its end."""
@@ -51,14 +48,14 @@ class BatchProgress:
     running: tuple[tuple[int, str], ...]
     """Index and generation id of each comic that the server is drawing."""
     sending: tuple[int, ...] = ()
-    """Index of each story whose create is on its way: whether it arrives is not known yet, or, if
+    """Index of each story whose create is in flight: whether it arrives is not known yet, or, if
     the batch was ended meanwhile, will not be known."""
     done: int = 0
     """Stories for which nothing more will happen in this run, those not sent included."""
 
 
 class Batch(AsyncIterable[BatchItem]):
-    """Many comics on their way; `async for item in batch` runs it.
+    """Many comics at once; `async for item in batch` runs it.
 
     Leaving the loop early stops the batch, unless the batch is kept to go on with: what was not
     sent stays unsent, and comics that are being drawn go on at the server; `progress.running`
@@ -68,8 +65,12 @@ class Batch(AsyncIterable[BatchItem]):
     def __init__(
         self,
         requests: Iterable[RequestLike] | AsyncIterable[RequestLike],
-        hands: Hands,
+        comics: ComicsPort,
         *,
+        account: AccountId,
+        out: str | os.PathLike[str] | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        wait_for_quota: bool = False,
         journal: str | os.PathLike[str] | None = None,
         resend_uncertain: bool = False,
     ) -> None:
@@ -79,13 +80,23 @@ class Batch(AsyncIterable[BatchItem]):
             raise InvalidRequestError(
                 "requests", cast("object", requests), "a list or generator of requests"
             )
-        self._run = _Run(requests, hands, Journal(journal, hands.origin), resend_uncertain)
+        self.journal: Final = Journal(journal, account)
+        """The journal of the batch; it is open while the batch is iterated over."""
+        self._run = _BatchRun(
+            requests,
+            comics,
+            self.journal,
+            out=out,
+            timeout=timeout,
+            wait_for_quota=wait_for_quota,
+            resend_uncertain=resend_uncertain,
+        )
         # The run knows neither this object nor the iterator: who drops both ends it at once.
         self._results = self._run.results()
 
     @property
     def progress(self) -> BatchProgress:
-        """Where the batch stands now."""
+        """How far the batch has come."""
         return self._run.progress
 
     def __aiter__(self) -> AsyncIterator[BatchItem]:
@@ -94,60 +105,72 @@ class Batch(AsyncIterable[BatchItem]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_exception: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
         """Stop: send nothing more and wait for nothing more.
 
-        Creates that are on their way are given a few seconds, so that the journal has their ids.
+        Creates in flight are given a few seconds, so that the journal has their ids.
         """
         await self._run.stop()
 
 
-class _Run:
-    """What a batch does."""
+class _BatchRun:
+    """The run of a batch: reads the input, starts its stories and hands out what became of them."""
 
     def __init__(
         self,
         requests: Iterable[RequestLike] | AsyncIterable[RequestLike],
-        hands: Hands,
+        comics: ComicsPort,
         journal: Journal,
-        resend_uncertain: bool,  # noqa: FBT001  # handed on
+        *,
+        out: str | os.PathLike[str] | None,
+        timeout: float,
+        wait_for_quota: bool,
+        resend_uncertain: bool,
     ) -> None:
         self._requests = requests
         self._journal = journal
         self._resend_uncertain = resend_uncertain
-        self._work = Work(journal, hands, ended=self._ended)
+        self._lifecycle = Lifecycle(
+            journal,
+            comics,
+            out=out,
+            timeout=timeout,
+            wait_for_quota=wait_for_quota,
+            ended=self._ended,
+            changed=self._changed,
+        )
         self._total = len(requests) if isinstance(requests, Sized) else None
-        self._over: Counter[BatchState] = Counter()
-        self._unasked: dict[int, None] = {}
-        """What was running when the journal was opened, and has not come in the input so far."""
+        self._finished: Counter[BatchState] = Counter()
+        """Items handed out, by state."""
+        self._leftover_running: dict[int, None] = {}
+        """Rows that were running when the journal was opened, and are not in the input so far."""
         self._items: asyncio.Queue[BatchItem | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(READ_AHEAD)
-        self._taken = asyncio.Event()
+        self._read_ahead = asyncio.Semaphore(READ_AHEAD)
+        self._consumed = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._stopped = False
 
     @property
     def progress(self) -> BatchProgress:
-        """Where the batch stands now."""
-        counts = self._over.copy()
+        """How far the batch has come."""
+        counts = self._finished.copy()
         running: list[tuple[int, str]] = []
         sending: list[int] = []
-        for entry in self._work.entries.values():
-            counts[entry.state] += len(entry.places)
-            if entry.state in (BatchState.SENDING, BatchState.UNCERTAIN):
-                sending += entry.places
-            elif entry.state is BatchState.RUNNING and entry.generation is not None:
-                running += ((place, entry.generation.id) for place in entry.places)
+        for task in self._lifecycle.tasks.values():
+            counts[task.state] += len(task.positions)
+            if task.state in (BatchState.SENDING, BatchState.UNCERTAIN):
+                sending += task.positions
+            elif task.state is BatchState.RUNNING and task.generation is not None:
+                running += ((position, task.generation.id) for position in task.positions)
         return BatchProgress(
-            self._total, +counts, tuple(sorted(running)), tuple(sorted(sending)), self._over.total()
+            self._total,
+            +counts,
+            tuple(sorted(running)),
+            tuple(sorted(sending)),
+            self._finished.total(),
         )
 
     async def results(self) -> AsyncGenerator[BatchItem, None]:
@@ -158,7 +181,7 @@ class _Run:
             await self._journal.open()
             self._reader = asyncio.create_task(self._read())
             while (item := await self._items.get()) is not None:
-                self._taken.set()
+                self._consumed.set()
                 yield item
             if not self._stopped:
                 await self._reader
@@ -174,7 +197,7 @@ class _Run:
                 await asyncio.gather(self._reader, return_exceptions=True)
         finally:
             self._items.put_nowait(None)
-            await self._work.stop()
+            await self._lifecycle.stop()
 
     async def _read(self) -> None:
         """Take up each story, as far as the read-ahead goes; then wait for all."""
@@ -182,106 +205,110 @@ class _Run:
         try:
             # What was paid for is collected at once, wherever it comes in the input.
             async for row in self._journal.rows(BatchState.RUNNING):
-                self._unasked[row.id] = None
-                self._work.begin(Entry.of(row))
+                self._leftover_running[row.id] = None
+                self._lifecycle.start(BatchTask.of(row))
             async for given in _each(self._requests):
                 await self._take(number, given)
                 number += 1
-                await self._delivered()
+                await self._wait_for_consumer()
             self._total = number
         finally:
             try:
                 if not self._stopped:
-                    await self._tell_unasked(number)
+                    await self._add_leftovers(number)
             finally:
                 if not self._stopped:
-                    await self._settle()
+                    await self._lifecycle.join()
                 self._items.put_nowait(None)
 
-    async def _take(self, place: int, given: RequestLike) -> None:
+    async def _take(self, position: int, given: RequestLike) -> None:
         """Take up one story of the input."""
         try:
             story = Story.parse(given)
         except InvalidRequestError as error:
-            self._deliver(BatchItem(place, None, BatchState.FAILED, error=error))
+            self._deliver(BatchItem(position, None, BatchState.FAILED, error=error))
             return
-        item = BatchItem(place, story.request, BatchState.QUEUED)
+        item = BatchItem(position, story.request, BatchState.QUEUED)
         try:
-            entry = await self._known(story)
+            task = await self._task_of(story, position)
         except InvalidRequestError as error:
             self._deliver(attrs.evolve(item, state=BatchState.FAILED, error=error))
             return
         except JournalError as error:
-            self._work.halt(error)
-            entry = None
-        if entry is None:
-            self._deliver(attrs.evolve(item, error=self._work.halted))
+            self._lifecycle.halt(error)
+            task = None
+        if task is None:
+            self._deliver(attrs.evolve(item, error=self._lifecycle.halted))
             return
-        entry.places.append(place)
-        if entry.task is None:
-            if entry.state is BatchState.QUEUED:
-                await self._room.acquire()
-                entry.leave_queue = _once(self._room.release)
-            self._work.begin(entry)
+        task.positions.append(position)
+        if task.runner is None:
+            if task.state is BatchState.QUEUED:
+                await self._read_ahead.acquire()
+                task.is_waiting = True
+            self._lifecycle.start(task)
 
-    async def _known(self, story: Story) -> Entry | None:
-        """Return the story as the journal has it; `None` if it is new and nothing is sent."""
-        if self._work.halted is None:
-            row, _ = await self._journal.add(story)
+    async def _task_of(self, story: Story, position: int) -> BatchTask | None:
+        """Take a story up as the journal has it; `None` if it is new and nothing is sent."""
+        if self._lifecycle.halted is None:
+            row, _ = await self._journal.add(story, position=position)
         else:
             found = await self._journal.seek(story)
             if found is None:
                 return None
             row = found
-        self._unasked.pop(row.id, None)
-        entry = self._work.entries.get(row.id)
-        if entry is not None:
-            return entry
+        self._leftover_running.pop(row.id, None)
+        known = self._lifecycle.tasks.get(row.id)
+        if known is not None:
+            return known
         if row.state is BatchState.UNCERTAIN and self._resend_uncertain:
             row = await self._journal.change(
                 row, BatchState.QUEUED, origins=(BatchState.UNCERTAIN,)
             )
-        entry = Entry.of(row)
-        entry.is_passing = story.key is None and not self._journal.is_lasting
-        return entry
+        if row.state is BatchState.QUEUED:
+            task = BatchTask(row, row.state, story.request)  # nothing else is known of it
+        else:
+            task = BatchTask.of(row, story.request)
+        task.ephemeral = story.key is None and not self._journal.is_lasting
+        return task
 
-    async def _tell_unasked(self, number: int) -> None:
-        """Give what was paid for by an earlier run a place after the input's last."""
-        for place, id_ in enumerate(self._unasked, number):
-            entry = self._work.entries.get(id_)
-            if entry is None:
-                row = await self._journal.at(id_)
-                entry = Entry.of(row)
-                self._work.begin(entry)
-            entry.places.append(place)
+    async def _add_leftovers(self, number: int) -> None:
+        """Give what was paid for by an earlier run a position after the input's last."""
+        for position, id_ in enumerate(self._leftover_running, number):
+            task = self._lifecycle.tasks.get(id_)
+            if task is None:
+                task = BatchTask.of(await self._journal.at(id_))
+                self._lifecycle.start(task)
+            task.positions.append(position)
 
-    async def _settle(self) -> None:
-        tasks = [entry.task for entry in self._work.entries.values() if entry.task is not None]
-        if tasks:
-            await asyncio.wait(tasks)
-
-    async def _delivered(self) -> None:
+    async def _wait_for_consumer(self) -> None:
         """Wait while too many items wait to be taken: the input may be longer than the memory."""
-        while self._items.qsize() > _UNDELIVERED:
-            self._taken.clear()
-            await self._taken.wait()
+        while self._items.qsize() > _MOST_UNTAKEN:
+            self._consumed.clear()
+            await self._consumed.wait()
 
-    def _ended(self, entry: Entry) -> None:
-        for place in entry.places:
+    def _changed(self, task: BatchTask) -> None:
+        """Let the next story in if this one has left the queue."""
+        if task.is_waiting:
+            task.is_waiting = False
+            self._read_ahead.release()
+
+    def _ended(self, task: BatchTask) -> None:
+        self._changed(task)
+        for position in task.positions:
             self._deliver(
                 BatchItem(
-                    place,
-                    entry.request,
-                    entry.state,
-                    entry.generation,
-                    entry.error,
-                    entry.files,
-                    key=entry.row.key,
+                    position,
+                    task.request,
+                    task.state,
+                    task.generation,
+                    task.error,
+                    task.files,
+                    key=task.row.key,
                 )
             )
 
     def _deliver(self, item: BatchItem) -> None:
-        self._over[item.state] += 1
+        self._finished[item.state] += 1
         self._items.put_nowait(item)
 
 
@@ -294,10 +321,3 @@ async def _each(
     else:
         for given in requests:
             yield given
-
-
-def _once(call: Callable[[], None]) -> Callable[[], None]:
-    """Return a function that calls `call` the first time only."""
-    stack = contextlib.ExitStack()
-    stack.callback(call)
-    return stack.close

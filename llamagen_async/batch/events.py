@@ -1,4 +1,4 @@
-"""What readers of a queue are told, and who reads. No I/O."""
+"""The events of a queue's jobs, and the subscriptions to them. No I/O."""
 
 from __future__ import annotations
 
@@ -13,75 +13,76 @@ import attrs
 
 from llamagen_async.models import BatchState, ComicGeneration
 
-__all__ = ["ComicEvent", "ComicJob", "Feed", "Feeds"]
+__all__ = ["ComicEvent", "ComicJob", "Subscription", "Subscriptions"]
 
 _FINAL: Final = frozenset({BatchState.SUCCEEDED, BatchState.FAILED, BatchState.UNCERTAIN})
 
 
 @attrs.frozen
 class ComicJob:
-    """One job of a queue: as good after a restart as before."""
+    """One job of a queue; valid after a restart, too."""
 
     key: str
-    """Its name: the one it was submitted with, or one that was made up."""
+    """The job's name: the one it was submitted with, or one that was made up."""
 
 
 @attrs.frozen
 class ComicEvent:
-    """What is known of a job at one time."""
+    """The state of a job at one time."""
 
     job: ComicJob
-    """Which one."""
+    """The job."""
     state: BatchState
-    """Where it stands."""
+    """How far the job has come."""
     generation: ComicGeneration | None
-    """What the server last said of it."""
+    """The server's last answer about the comic."""
     error: Exception | None
-    """Why it did not succeed; in a state that is not final, why it does not go on now."""
+    """The reason why the job did not succeed, or, in a state that is not final, why it does not go
+    on now."""
     files: tuple[Path, ...]
-    """Its pictures, if they were asked for."""
+    """The comic's pictures, if they were asked for."""
     at: datetime
-    """When that was, in UTC."""
+    """The time of the event, in UTC."""
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing more will happen to it, unless somebody asks for it."""
+        """Whether nothing more will happen to the job, unless somebody asks for it."""
         return self.state in _FINAL or (self.state is BatchState.RUNNING and self.error is not None)
 
 
-Feed = asyncio.Queue[tuple[int, ComicEvent] | None]
-"""What one reader has not seen yet, each with its serial number; `None` is the end."""
+Subscription = asyncio.Queue[tuple[int, ComicEvent] | None]
+"""Events that one reader has not taken yet, each with its serial number; `None` is the end."""
 
 
-class Feeds:
-    """Who reads the events of which job."""
+class Subscriptions:
+    """The readers of each job's events."""
 
     def __init__(self) -> None:
-        self._feeds: dict[str, list[Feed]] = {}
+        self._by_key: dict[str, list[Subscription]] = {}
 
     def __contains__(self, key: str) -> bool:
-        return key in self._feeds
+        return key in self._by_key
 
     @contextmanager
-    def open(self, key: str) -> Generator[Feed, None, None]:
+    def open(self, key: str) -> Generator[Subscription, None, None]:
         """Read the events of one job."""
-        feed: Feed = asyncio.Queue()
-        self._feeds.setdefault(key, []).append(feed)
+        subscription: Subscription = asyncio.Queue()
+        self._by_key.setdefault(key, []).append(subscription)
         try:
-            yield feed
+            yield subscription
         finally:
-            feeds = self._feeds[key]
-            feeds.remove(feed)
-            if not feeds:
-                del self._feeds[key]
+            subscriptions = self._by_key[key]
+            subscriptions.remove(subscription)
+            if not subscriptions:
+                del self._by_key[key]
 
     def tell(self, event: ComicEvent, serial: int) -> None:
         """Tell all who read the job of `event`."""
-        for feed in self._feeds.get(event.job.key, ()):
-            feed.put_nowait((serial, event))
+        for subscription in self._by_key.get(event.job.key, ()):
+            subscription.put_nowait((serial, event))
 
     def close(self) -> None:
         """Tell all who read anything that there will be no more."""
-        for feeds in self._feeds.values():
-            for feed in feeds:
-                feed.put_nowait(None)
+        for subscriptions in self._by_key.values():
+            for subscription in subscriptions:
+                subscription.put_nowait(None)

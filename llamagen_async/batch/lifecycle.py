@@ -1,21 +1,23 @@
-"""Takes the stories of a journal through their lives: sent, waited for, fetched, each step written.
+"""Takes the stories of a journal through their steps: sent, waited for, fetched, each written.
 
-What a batch and a queue have in common. What to send when is not decided here: the dispatcher sees
-all creates and checks. A create that is on its way is never abandoned for lack of interest: its id
-is money.
+A batch and a queue have this in common. What to send when is not decided here: the dispatcher sees
+all creates and checks. A create in flight is never abandoned for lack of interest: its id is money.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
+import attrs
+
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.task import Entry, Hands
+from llamagen_async.batch.task import BatchTask, ComicsPort
+from llamagen_async.clock import seconds
 from llamagen_async.errors import (
     APIError,
     AuthenticationError,
@@ -32,15 +34,18 @@ from llamagen_async.errors import (
 )
 from llamagen_async.models import BatchState, ComicGeneration
 
-__all__ = ["GRACE", "READ_AHEAD", "Work"]
+__all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
 
 _logger = logging.getLogger(__name__)
+
+DEFAULT_TIMEOUT: Final = 1800.0
+"""Seconds that each comic is waited for, unless the caller says otherwise."""
 
 READ_AHEAD: Final = 64
 """Stories in memory that are not sent yet, at most: enough for the dispatcher to choose from."""
 
 GRACE: Final = 5.0
-"""Real seconds that creates on their way are given when a batch or a queue ends."""
+"""Real seconds that creates in flight are given when a batch or a queue ends."""
 
 QUEUED, SENDING, RUNNING = BatchState.QUEUED, BatchState.SENDING, BatchState.RUNNING
 SUCCEEDED, FAILED, UNCERTAIN = BatchState.SUCCEEDED, BatchState.FAILED, BatchState.UNCERTAIN
@@ -53,260 +58,320 @@ _CONCERNS_ALL: Final = (
 )
 """Errors of one create that every other create would meet, too."""
 
-_REFUSALS: Final = frozenset({409, 410, 413, 414, 415, 431, 451})
-"""What a server says of one request's content, beside 400 and 422: the next run would hear it
-again."""
+_CONTENT_REFUSED: Final = frozenset({409, 410, 413, 414, 415, 431, 451})
+"""Statuses beside 400 and 422 with which a server refuses one request's content: the next run
+would get the same answer."""
 
 _EXPIRED: Final = (NotFoundError, PermissionDeniedError)
-"""What a picture's host says when the picture's URL is too old."""
+"""Errors of a picture's host when the picture's URL is too old."""
 
 
-class Work:
-    """The stories of one journal that are being worked at.
+class Lifecycle:
+    """All stories of one journal that are being worked at.
 
     Args:
-        journal: Where everything is written; it is closed when the work has ended.
-        hands: What sends, waits and fetches.
+        journal: The journal in which each step is written; it is closed at the end.
+        comics: The client's comics.
+        out: A folder for the pictures; `None` fetches none.
+        timeout: Seconds to wait for each comic's end.
+        wait_for_quota: Wait for tomorrow's quota instead of giving a story back unsent.
         ended: Told of each story for which nothing more will happen by itself.
         changed: Told of each step before that.
+
+    Raises:
+        InvalidRequestError: `timeout` is no number of seconds.
     """
 
     def __init__(
         self,
         journal: Journal,
-        hands: Hands,
+        comics: ComicsPort,
         *,
-        ended: Callable[[Entry], None],
-        changed: Callable[[Entry], None] = lambda _: None,
+        out: str | os.PathLike[str] | None,
+        timeout: float,
+        wait_for_quota: bool,
+        ended: Callable[[BatchTask], None],
+        changed: Callable[[BatchTask], None],
     ) -> None:
-        self.entries: dict[int, Entry] = {}
-        """What is in memory, by the journal's number."""
+        self.journal = journal
+        self.comics = comics
+        self.out = None if out is None else Path(out)
+        self.timeout = seconds("timeout", timeout)
+        self.wait_for_quota = wait_for_quota
+        self.ended = ended
+        self.changed = changed
+        self.tasks: dict[int, BatchTask] = {}
+        """The stories in memory, by the number of their row."""
         self.halted: LlamaGenError | None = None
         """Why nothing more is sent."""
-        self._journal = journal
-        self._hands = hands
-        self._ended = ended
-        self._changed = changed
-        self._stopped = False
-        self._told = False
+        self.stopped = False
+        """Whether nothing more is sent or waited for."""
+        self._runners: set[asyncio.Task[None]] = set()
+        self._has_warned = False
         self._ending: asyncio.Task[None] | None = None
 
-    def begin(self, entry: Entry) -> None:
-        """Take a story to its end, in a task of its own."""
-        self.entries[entry.row.id] = entry
-        entry.task = asyncio.create_task(self._live(entry))
+    def start(self, task: BatchTask) -> None:
+        """Take a story to its end, in an asyncio task of its own."""
+        self.tasks[task.row.id] = task
+        task.runner = asyncio.create_task(_Steps(self, task).run())
+        self._runners.add(task.runner)
+        task.runner.add_done_callback(self._runners.discard)
 
     def halt(self, error: LlamaGenError) -> None:
         """Send nothing more, and take back what waits for its turn: it would meet `error`, too."""
         self.halted = self.halted or error
-        for entry in self.entries.values():
-            waits = entry.state is QUEUED and not entry.on_its_way
-            if waits and entry.submission is not None:
-                entry.submission.cancel()
+        for task in self.tasks.values():
+            self.recall(task)
+
+    def recall(self, task: BatchTask) -> None:
+        """Cancel a submission that is still waiting, because of what halted all of them."""
+        is_waiting = task.is_submitted and task.state is QUEUED and not task.is_in_flight
+        if is_waiting and task.recalled_by is None and task.runner is not None:
+            task.recalled_by = self.halted
+            task.runner.cancel()
 
     def resume(self) -> None:
         """Send again."""
         self.halted = None
 
+    async def join(self) -> None:
+        """Wait for all stories that were started."""
+        if self._runners:
+            await asyncio.wait(self._runners)
+
     async def stop(self, grace: float = GRACE) -> None:
         """Send nothing more and wait for nothing more; then the journal is closed.
 
-        Creates that are on their way are given `grace` real seconds. Those that take longer go on
-        and are recorded when they end; the journal stays open for them.
+        Creates in flight are given `grace` real seconds. Those that take longer go on and are
+        recorded when they end; the journal stays open for them.
         """
-        self._stopped = True
-        for entry in self.entries.values():
-            if entry.task is not None and not entry.on_its_way:
-                entry.task.cancel()
+        self.stopped = True
+        for task in self.tasks.values():
+            if task.runner is not None and not task.is_in_flight:
+                task.runner.cancel()
         if self._ending is None:
             self._ending = asyncio.create_task(self._end())
         await asyncio.wait([self._ending], timeout=grace)
-        if not (self._ending.done() or self._told):
-            self._told = True
-            number = sum(entry.on_its_way for entry in self.entries.values())
-            _logger.warning("%d creates are still on their way; the journal will tell", number)
+        if not (self._ending.done() or self._has_warned):
+            self._has_warned = True
+            number = sum(task.is_in_flight for task in self.tasks.values())
+            _logger.warning("%d creates are still in flight; the journal will tell", number)
 
     async def _end(self) -> None:
         try:
-            tasks = [entry.task for entry in self.entries.values() if entry.task is not None]
-            if tasks:
-                await asyncio.wait(tasks)
+            await self.join()
         finally:
-            await self._journal.aclose()
+            await self.journal.aclose()
 
-    async def _live(self, entry: Entry) -> None:
-        """Take one story to its end and report it."""
+
+@attrs.frozen
+class _Steps:
+    """The steps of one story, each written to the journal; told of its submission's, too."""
+
+    lifecycle: Lifecycle
+    task: BatchTask
+
+    async def run(self) -> None:
+        """Take the story to its end and report it."""
+        lifecycle, task = self.lifecycle, self.task
         try:
-            await self._carry(entry)
+            try:
+                await self._advance()
+            except Exception as error:  # noqa: BLE001  # whatever it is belongs to this story
+                await self._fail(error)
         except Exception as error:
-            _logger.exception("a mistake of this package: %s", _news(entry))
-            entry.error = error  # whoever waits for it must hear of it
-        finally:
-            entry.leave_queue()
-        if self._stopped:
-            return  # it stays in memory, so that it can be told where it stood
-        entry.error = entry.error or entry.trouble
-        if entry.is_passing:
-            await self._journal.forget(entry.row)
-        del self.entries[entry.row.id]
-        self._ended(entry)
+            _logger.exception("a mistake of this package: %s", self._where())
+            task.error = error  # whoever waits for it must hear of it
+        if lifecycle.stopped:
+            return  # it stays in memory, so that its last state can be told
+        task.error = task.error or task.journal_error
+        if task.ephemeral:
+            await lifecycle.journal.forget(task.row)
+        del lifecycle.tasks[task.row.id]
+        lifecycle.ended(task)
 
-    async def _carry(self, entry: Entry) -> None:
-        try:
-            if entry.state is FAILED and entry.row.state is QUEUED:
-                await self._record(entry, error=entry.error)  # it is no valid request any more
-            if entry.state is QUEUED:
-                await self._submit(entry)
-            if entry.state is RUNNING and not self._stopped:
-                await self._collect(entry)
-            if entry.state is SUCCEEDED and not self._stopped:
-                await self._fetch(entry)
-        except Exception as error:  # noqa: BLE001  # whatever it is belongs to this story
-            await self._fail(entry, error)
+    async def _advance(self) -> None:
+        lifecycle, task = self.lifecycle, self.task
+        if task.state is FAILED and task.row.state is QUEUED:
+            await self._record(error=task.error)  # this version does not allow it any more
+        if task.state is QUEUED:
+            await self._submit()
+        if task.state is RUNNING and not lifecycle.stopped:
+            await self._collect()
+        if task.state is SUCCEEDED and not lifecycle.stopped:
+            await self._fetch()
 
-    async def _submit(self, entry: Entry) -> None:
-        if self.halted is not None:
-            raise self.halted
-        assert entry.request is not None
-        entry.submission = asyncio.ensure_future(
-            self._hands.create(
-                entry.request,
-                urgent=entry.row.urgent,
-                sending=partial(self._sending, entry),
-                unsent=partial(self._unsent, entry),
-                accepted=partial(self._accepted, entry),
-            )
-        )
+    async def _submit(self) -> None:
+        lifecycle, task = self.lifecycle, self.task
+        if lifecycle.halted is not None:
+            raise lifecycle.halted
+        assert task.request is not None
+        task.is_submitted = True
         try:
-            await entry.submission
+            try:
+                await lifecycle.comics.create(
+                    task.request,
+                    urgent=task.row.urgent,
+                    wait_for_quota=lifecycle.wait_for_quota,
+                    hooks=self,
+                )
+            finally:
+                task.is_submitted = False
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self.halted is None or (task is not None and task.cancelling()):
+            # Recalling cancels once; a second cancellation is somebody else's, and goes on.
+            runner = asyncio.current_task()
+            if task.recalled_by is None or runner is None or runner.uncancel():
                 raise
-            raise self.halted from None
+            raise task.recalled_by from None
         except _CONCERNS_ALL as error:
-            self.halt(error)
+            lifecycle.halt(error)
             raise
 
-    async def _sending(self, entry: Entry) -> None:
+    async def before_send(self) -> None:
         """Write the intent; if that fails, or nothing is to be sent any more, raise."""
-        entry.on_its_way = True
+        lifecycle, task = self.lifecycle, self.task
+        task.is_in_flight = True
         try:
-            row = await self._journal.change(entry.row, SENDING, origins=_ORIGINS[SENDING])
+            row = await lifecycle.journal.change(task.row, SENDING, origins=_ORIGINS[SENDING])
         except JournalError:
-            entry.on_its_way = False
+            task.is_in_flight = False
             raise
-        entry.row = row
+        task.row = row
         if row.state is not SENDING:
-            entry.on_its_way = False
+            task.is_in_flight = False
             raise JournalError(f"the journal already has {row.key!r} as {row.state}")
-        if self._stopped or self.halted is not None:
-            await self._take_back(entry)
-            raise self.halted or ClientClosedError("the batch was left before it was sent")
-        entry.state = SENDING
-        entry.leave_queue()
-        self._changed(entry)
+        if lifecycle.stopped or lifecycle.halted is not None:
+            await self._take_back()
+            raise lifecycle.halted or ClientClosedError("the batch was left before it was sent")
+        task.state = SENDING
+        lifecycle.changed(task)
 
-    async def _unsent(self, entry: Entry) -> None:
-        """Write that it has to wait again."""
-        await self._take_back(entry)
-        if (self._stopped or self.halted is not None) and entry.submission is not None:
-            entry.submission.cancel()
+    async def not_sent(self) -> None:
+        """Write that the story waits again; then leave the queue if nothing more is sent."""
+        lifecycle, task = self.lifecycle, self.task
+        await self._take_back()
+        if lifecycle.halted is not None:
+            lifecycle.recall(task)
+        elif lifecycle.stopped and task.runner is not None:
+            task.runner.cancel()
 
-    async def _accepted(self, entry: Entry, comic: ComicGeneration) -> None:
+    async def accepted(self, answer: ComicGeneration) -> None:
         """Write the id."""
-        entry.state, entry.generation = RUNNING, comic
-        await self._record(entry, generation=comic)
-        entry.on_its_way = False
-        self._changed(entry)
+        task = self.task
+        task.state, task.generation = RUNNING, answer
+        await self._record(generation=answer)
+        task.is_in_flight = False
+        self.lifecycle.changed(task)
 
-    async def _take_back(self, entry: Entry) -> None:
-        """Write that it was not sent after all."""
-        entry.state = QUEUED
-        await self._record(entry)
-        entry.on_its_way = False
-        self._changed(entry)
+    def abandoned(self, outcome: object) -> None:
+        """Say what became of a create whose caller was gone: its id may be nowhere else."""
+        news = self._where() if isinstance(outcome, ComicGeneration) else outcome
+        _logger.warning("left while %s was in flight: %s", self.task.row.key, news)
 
-    async def _collect(self, entry: Entry) -> None:
-        comic = entry.generation
+    async def _take_back(self) -> None:
+        """Write that the request was not sent after all."""
+        task = self.task
+        task.state = QUEUED
+        await self._record()
+        task.is_in_flight = False
+        self.lifecycle.changed(task)
+
+    async def _collect(self) -> None:
+        task = self.task
+        comic = task.generation
         assert comic is not None
         if not comic.succeeded:
-            comic = await self._hands.wait(comic.id)
-        entry.state, entry.generation = SUCCEEDED, comic
-        if await self._record(entry, generation=comic):
-            entry.trouble = None  # nothing is missing any more
+            comic = await self._wait(comic)
+        task.state, task.generation = SUCCEEDED, comic
+        if await self._record(generation=comic):
+            task.journal_error = None  # nothing is missing any more
 
-    async def _fetch(self, entry: Entry) -> None:
-        comic, out = entry.generation, self._hands.out
+    async def _wait(self, comic: ComicGeneration) -> ComicGeneration:
+        lifecycle = self.lifecycle
+        return await lifecycle.comics.wait_for_completion(
+            comic.id, timeout=lifecycle.timeout, urgent=False
+        )
+
+    async def _fetch(self) -> None:
+        task, out = self.task, self.lifecycle.out
+        comic, comics = task.generation, self.lifecycle.comics
         if out is None or comic is None:
             return
-        if names := entry.row.files:
+        names = task.row.files if task.row.files_text else ()
+        if names:
             there: bool = await asyncio.to_thread(_all_there, out, names)
             if there:
-                entry.files = tuple(out / name for name in names)
+                task.files = tuple(out / name for name in names)
                 return
         try:
-            files = await self._hands.save(comic)
+            files = await comics.download(comic, out)
         except _EXPIRED:
-            if not entry.restored:
+            if not task.restored:
                 raise
-            entry.generation = comic = await self._hands.wait(comic.id)
-            files = await self._hands.save(comic)
-        entry.files = tuple(files)
+            task.generation = comic = await self._wait(comic)
+            files = await comics.download(comic, out)
+        task.files = tuple(files)
         relative = [file.relative_to(out).as_posix() for file in files]
-        await self._record(entry, generation=comic, files=relative)
+        await self._record(generation=comic, files=relative)
 
-    async def _fail(self, entry: Entry, error: Exception) -> None:
-        """Decide what an error means for a story, and write that."""
-        entry.error = error
-        unsent = entry.state in (QUEUED, SENDING)
+    async def _fail(self, error: Exception) -> None:
+        """Decide what an error means for the story, and write that."""
+        task = self.task
+        task.error = error
+        unsent = task.state in (QUEUED, SENDING)
         if isinstance(error, GenerationFailedError):
-            entry.generation = cast("ComicGeneration", error.generation)
-            entry.state = FAILED
-            await self._record(entry, generation=entry.generation, error=error)
+            task.generation = cast("ComicGeneration", error.generation)
+            task.state = FAILED
+            await self._record(generation=task.generation, error=error)
         elif unsent and isinstance(error, SubmissionUncertainError):
-            await self._lose(entry, error)
-        elif unsent and _is_refusal(error):
-            entry.state = FAILED
-            await self._record(entry, error=error)
-        elif entry.state is SENDING and not isinstance(error, LlamaGenError):
+            await self._lose(error)
+        elif unsent and _is_final(error):
+            task.state = FAILED
+            await self._record(error=error)
+        elif task.state is SENDING and not isinstance(error, LlamaGenError):
             reason = f"it ended in {type(error).__name__}"
-            await self._lose(entry, SubmissionUncertainError(entry.request, reason))
-        elif unsent and entry.on_its_way:
-            await self._take_back(entry)
-        entry.on_its_way = False
+            await self._lose(SubmissionUncertainError(task.request, reason))
+        elif unsent and task.is_in_flight:
+            await self._take_back()
+        task.is_in_flight = False
 
-    async def _lose(self, entry: Entry, error: SubmissionUncertainError) -> None:
-        entry.state = UNCERTAIN
-        await self._record(entry, error=error)
-        if entry.row.state is RUNNING:
-            entry.state = entry.row.state  # its id had come when its answer was given up
+    async def _lose(self, error: SubmissionUncertainError) -> None:
+        """Write that nobody knows whether the request was accepted."""
+        task = self.task
+        task.state = UNCERTAIN
+        await self._record(error=error)
+        if task.row.state is RUNNING:
+            task.state = task.row.state  # its id had come when its answer was given up
 
     async def _record(
         self,
-        entry: Entry,
         *,
         generation: ComicGeneration | None = None,
         error: Exception | None = None,
         files: Sequence[str] | None = None,
     ) -> bool:
-        """Write where a story stands now; if that fails, go on and say so."""
-        state = entry.state
+        """Write how far the story has come; if that fails, go on and say so."""
+        task = self.task
         try:
-            entry.row = await self._journal.change(
-                entry.row,
-                state,
-                origins=_ORIGINS[state],
+            task.row = await self.lifecycle.journal.change(
+                task.row,
+                task.state,
+                origins=_ORIGINS[task.state],
                 generation=generation,
                 error=error,
                 files=files,
             )
-        except JournalError as trouble:
-            entry.trouble = trouble
+        except JournalError as journal_error:
+            task.journal_error = journal_error
             # Somebody may have to pay for what is only in this line.
-            _logger.exception("not in the journal: %s", _news(entry))
+            _logger.exception("not in the journal: %s", self._where())
             return False
         return True
+
+    def _where(self) -> str:
+        task = self.task
+        id_ = f" as generation {task.generation.id}" if task.generation else ""
+        return f"{task.row.key} is {task.state}{id_}"
 
 
 _ORIGINS: Final[dict[BatchState, tuple[BatchState, ...]]] = {
@@ -318,19 +383,15 @@ _ORIGINS: Final[dict[BatchState, tuple[BatchState, ...]]] = {
     SUCCEEDED: tuple(BatchState),
     FAILED: tuple(BatchState),
 }
-"""Where a story may have stood before each state. News that could not be written leave gaps."""
+"""The states that a row may have had before each state. Steps that could not be written leave
+gaps."""
 
 
-def _is_refusal(error: Exception) -> bool:
+def _is_final(error: Exception) -> bool:
     """Whether the server, or this package, will never accept this very request."""
     if isinstance(error, BadRequestError | InvalidRequestError):
         return True
-    return isinstance(error, APIError) and error.status in _REFUSALS
-
-
-def _news(entry: Entry) -> str:
-    id_ = f" as generation {entry.generation.id}" if entry.generation else ""
-    return f"{entry.row.key} is {entry.state}{id_}"
+    return isinstance(error, APIError) and error.status in _CONTENT_REFUSED
 
 
 def _all_there(out: Path, names: Sequence[str]) -> bool:

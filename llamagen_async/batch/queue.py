@@ -1,7 +1,7 @@
-"""An open queue of comics for backends: orders come one by one, and survive restarts.
+"""An open queue of comics for backends: jobs come one by one, and survive restarts.
 
 A job is on disk when `submit` returns, and the same key is the same job, however often it is
-submitted. What can't be sent now waits until it can: the queue holds for a while and tries again.
+submitted. A job that can't be sent now waits: the queue holds for a while and tries again.
 """
 
 from __future__ import annotations
@@ -11,41 +11,37 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Protocol, Self
 
 import attrs
 
-from llamagen_async.batch.events import ComicEvent, ComicJob, Feeds
-from llamagen_async.batch.feeder import Feeder
-from llamagen_async.batch.journal.codec import RequestLike, Story, checked_key
+from llamagen_async.batch.events import ComicEvent, ComicJob, Subscriptions
+from llamagen_async.batch.journal.codec import AccountId, RequestLike, Row, Story, checked_key
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.journal.rows import Row
-from llamagen_async.batch.lifecycle import GRACE, Work
-from llamagen_async.batch.task import Entry, Hands
+from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, ComicsPort, Lifecycle
+from llamagen_async.batch.prefetcher import Prefetcher
+from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.models import BatchState, ComicGeneration
 
 __all__ = ["ComicQueue"]
-
-_TIMEOUT: Final = 1800.0
-
-
-class _Comics(Protocol):
-    def hands(
-        self, *, out: str | os.PathLike[str] | None, timeout: float, wait_for_quota: bool
-    ) -> Hands: ...
 
 
 class _Client(Protocol):
     """A `LlamaGenClient`, which stands above this file."""
 
     @property
-    def comics(self) -> _Comics: ...
+    def account(self) -> AccountId: ...
+
+    @property
+    def speed(self) -> float: ...
+
+    @property
+    def comics(self) -> ComicsPort: ...
 
 
 class ComicQueue:
-    """Comics for whoever orders them, one by one, for as long as the program runs.
+    """Comics that are submitted one by one, for as long as the program runs.
 
     Use it as `async with ComicQueue(client, journal="orders.db") as queue`, or call `start` and
     `aclose`. Jobs that an earlier program left in the journal are gone on with at once: what runs
@@ -70,15 +66,21 @@ class ComicQueue:
         journal: str | os.PathLike[str] | None = None,
         *,
         out: str | os.PathLike[str] | None = None,
-        timeout: float = _TIMEOUT,
+        timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
+        self._journal = Journal(journal, client.account)
         # A queue that did not wait for tomorrow's quota would only have to try again tomorrow.
-        hands = client.comics.hands(out=out, timeout=timeout, wait_for_quota=True)
-        self._out = hands.out
-        self._journal = Journal(journal, hands.origin)
-        self._work = Work(self._journal, hands, ended=self._ended, changed=self._changed)
-        self._feeder = Feeder(self._journal, self._work, speed=hands.speed)
-        self._feeds = Feeds()
+        self._lifecycle = Lifecycle(
+            self._journal,
+            client.comics,
+            out=out,
+            timeout=timeout,
+            wait_for_quota=True,
+            ended=self._ended,
+            changed=self._changed,
+        )
+        self._prefetcher = Prefetcher(self._journal, self._lifecycle, speed=client.speed)
+        self._subscriptions = Subscriptions()
         self._starting: asyncio.Task[None] | None = None
         self._closed = False
         self._is_lost = False
@@ -87,7 +89,7 @@ class ComicQueue:
     @property
     def held_by(self) -> LlamaGenError | None:
         """Why nothing is sent for a while, such as missing credits or no connection."""
-        return self._work.halted
+        return self._lifecycle.halted
 
     async def __aenter__(self) -> Self:
         try:
@@ -97,16 +99,11 @@ class ComicQueue:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_exception: object) -> None:
         await self.aclose()
 
     async def start(self) -> None:
-        """Open the journal and go on with what is in it. Starting twice is fine.
+        """Open the journal and go on with its jobs. Starting twice is fine.
 
         Raises:
             JournalError: The journal can't be opened, somebody else works with it, or it is about
@@ -127,23 +124,23 @@ class ComicQueue:
     async def submit(
         self, request: RequestLike, *, key: str | None = None, urgent: bool = False
     ) -> ComicJob:
-        """Take a job in; it is on disk when this returns.
+        """Submit a job; it is on disk when this returns.
 
         Args:
             request: A prompt, a request or a mapping of fields.
-            key: Its name, such as an order number. The same key is the same job, whenever it is
-                submitted again; without a key each call is a new job.
+            key: The job's name, such as an order number. The same key is the same job, whenever it
+                is submitted again; without a key each call is a new job.
             urgent: Whether somebody waits for it interactively: it goes before the others.
 
         Raises:
             InvalidRequestError: A field is not allowed, or the key belongs to another story.
-            JournalError: It could not be recorded; nothing will be sent.
+            JournalError: The job could not be recorded; nothing will be sent.
         """
         await self.start()
         story = Story.parse(request, key)
         row, is_new = await self._journal.add(story, key=_new_key(), urgent=urgent)
         if is_new and not self._closed:
-            self._feeder.came(row)
+            self._prefetcher.on_submitted(row)
         return ComicJob(row.key)
 
     async def job(self, key: str) -> ComicJob | None:
@@ -159,7 +156,7 @@ class ComicQueue:
             yield ComicJob(row.key)
 
     async def status(self, job: ComicJob) -> ComicEvent:
-        """Return where a job stands."""
+        """Return how far a job has come."""
         await self.start()
         return self._event(await self._known(job))
 
@@ -182,7 +179,7 @@ class ComicQueue:
         raise AssertionError("the events of a job end with a final one")
 
     def events(self, job: ComicJob) -> AsyncIterator[ComicEvent]:
-        """Yield where a job stands, and then each change; the last one is final.
+        """Yield the state of a job, and then each change; the last one is final.
 
         Any number of readers may follow the same job.
 
@@ -198,13 +195,13 @@ class ComicQueue:
         origins = (BatchState.UNCERTAIN,)
         row = await self._journal.change(row, BatchState.QUEUED, origins=origins)
         if row.state is BatchState.QUEUED:
-            self._feeds.tell(self._event(row), row.serial)
-            self._feeder.look(urgent=row.urgent)
+            self._subscriptions.tell(self._event(row), row.serial)
+            self._prefetcher.rescan(urgent=row.urgent)
 
     async def aclose(self, grace: float = GRACE) -> None:
         """Send nothing more, and close the journal. Closing twice is fine.
 
-        Creates that are on their way are given `grace` real seconds, so that the journal has their
+        Creates in flight are given `grace` real seconds, so that the journal has their
         ids. Whoever waits gets a `ClientClosedError`; the jobs stay in the journal.
         """
         self._closed = True
@@ -212,37 +209,39 @@ class ComicQueue:
             if self._starting is not None:
                 self._starting.cancel()
                 await asyncio.gather(self._starting, return_exceptions=True)
-            await self._feeder.stop()
+            await self._prefetcher.stop()
         finally:
             try:
-                await self._work.stop(grace)
+                await self._lifecycle.stop(grace)
             finally:
-                self._feeds.close()
+                self._subscriptions.close()
 
     async def _start(self) -> None:
         await self._journal.open()
         async for row in self._journal.rows(BatchState.RUNNING):
-            self._feeder.begin(row)
-        self._feeder.start()
+            self._prefetcher.load(row)
+        self._prefetcher.start()
 
-    def _changed(self, entry: Entry) -> None:
-        if entry.state is BatchState.RUNNING:
-            self._feeder.accepted()
-        self._tell_of(entry)
+    def _changed(self, task: BatchTask) -> None:
+        self._prefetcher.release(task)
+        if task.state is BatchState.RUNNING:
+            self._prefetcher.on_accepted()
+        self._tell_of(task)
 
-    def _ended(self, entry: Entry) -> None:
-        self._tell_of(entry)
-        error = entry.error
+    def _ended(self, task: BatchTask) -> None:
+        self._prefetcher.release(task)
+        self._tell_of(task)
+        error = task.error
         if isinstance(error, ClientClosedError):
             # Nothing can be sent any more: whoever waits must not wait for ever.
-            self._work.halt(error)
+            self._lifecycle.halt(error)
             self._is_lost = True
-            self._feeds.close()
-        elif entry.state is BatchState.QUEUED:
-            self._feeder.look(urgent=entry.row.urgent)
-            self._feeder.hold(error if isinstance(error, LlamaGenError) else _wrapped(error))
+            self._subscriptions.close()
+        elif task.state is BatchState.QUEUED:
+            self._prefetcher.rescan(urgent=task.row.urgent)
+            self._prefetcher.hold(error if isinstance(error, LlamaGenError) else _wrapped(error))
         else:
-            self._feeder.ended()
+            self._prefetcher.on_ended()
 
     async def _known(self, job: ComicJob) -> Row:
         row = await self._journal.get(job.key)
@@ -252,44 +251,45 @@ class ComicQueue:
 
     async def _events(self, job: ComicJob) -> AsyncGenerator[ComicEvent, None]:
         await self.start()
-        with self._feeds.open(job.key) as feed:
+        with self._subscriptions.open(job.key) as subscription:
             row = await self._known(job)
             event = self._event(row)
-            if row.state is BatchState.SUCCEEDED and self._out and row.files_text is None:
+            if row.state is BatchState.SUCCEEDED and self._lifecycle.out and row.files_text is None:
                 event = attrs.evolve(event, state=BatchState.RUNNING)  # until they are there
             if not event.is_final and event.state is not BatchState.QUEUED:
-                self._feeder.begin(row)  # it was given up, or its pictures were not fetched
+                self._prefetcher.load(row)  # it was given up, or its pictures were not fetched
             yield event
             while not event.is_final:
-                news = await feed.get()
-                if news is None:
+                item = await subscription.get()
+                if item is None:
                     raise ClientClosedError(f"the queue was closed; {job.key!r} stays in it")
-                serial, event = news
-                # What was written before the row was read is no news.
+                serial, event = item
+                # The row that was read may be newer than an event that was waiting.
                 if serial > row.serial or event.error is not None:
                     yield event
 
-    def _tell_of(self, entry: Entry) -> None:
-        if entry.row.key in self._feeds:
+    def _tell_of(self, task: BatchTask) -> None:
+        if task.row.key in self._subscriptions:
             event = ComicEvent(
-                ComicJob(entry.row.key),
-                entry.state,
-                entry.generation,
-                entry.error,
-                entry.files,
+                ComicJob(task.row.key),
+                task.state,
+                task.generation,
+                task.error,
+                task.files,
                 datetime.now(UTC),
             )
-            self._feeds.tell(event, entry.row.serial)
+            self._subscriptions.tell(event, task.row.serial)
 
     def _event(self, row: Row) -> ComicEvent:
-        entry = self._work.entries.get(row.id) or Entry.of(row)
+        task = self._lifecycle.tasks.get(row.id) or BatchTask.of(row)
+        out = self._lifecycle.out
         at = row.ended_at or row.accepted_at or row.sent_at or row.queued_at
         return ComicEvent(
             ComicJob(row.key),
             row.state,
             row.generation,
-            entry.error if row.state is entry.state else None,
-            () if self._out is None else tuple(self._out / name for name in row.files),
+            task.error if row.state is task.state else None,
+            () if out is None else tuple(out / name for name in row.files),
             datetime.fromtimestamp(at, UTC),
         )
 

@@ -1,102 +1,109 @@
-"""One story while it is in memory, and the hands that send, wait for and fetch it."""
+"""One story while a batch or a queue works at it, and the comics it is worked at with.
+
+Plain data: the steps of a story are in `lifecycle`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import os
 from pathlib import Path
 from typing import Protocol
 
 import attrs
 
-from llamagen_async.batch.journal.rows import AccountId, Row
-from llamagen_async.errors import InvalidRequestError, JournalError
+from llamagen_async.batch.journal.codec import Row
+from llamagen_async.errors import InvalidRequestError, JournalError, LlamaGenError
 from llamagen_async.models import BatchState, ComicGeneration
 from llamagen_async.requests import ComicRequest
+from llamagen_async.scheduling.submission import SubmissionHooks
 
-__all__ = ["Create", "Entry", "Hands"]
+__all__ = ["BatchTask", "ComicsPort"]
 
 
-class Create(Protocol):
-    """Submits one request."""
+class ComicsPort(Protocol):
+    """The part of `client.comics` with which stories are sent, waited for and fetched."""
 
-    def __call__(
+    async def create(
         self,
-        request: ComicRequest,
+        prompt: ComicRequest,
         *,
         urgent: bool,
-        sending: Callable[[], Awaitable[None]],
-        unsent: Callable[[], Awaitable[None]],
-        accepted: Callable[[ComicGeneration], Awaitable[None]],
-    ) -> Awaitable[ComicGeneration]:
-        """Return the accepted generation.
+        wait_for_quota: bool,
+        hooks: SubmissionHooks[ComicGeneration],
+    ) -> ComicGeneration:
+        """Submit one request and return the accepted generation."""
+        ...
 
-        Awaits `sending` right before sending, `unsent` when it has to wait again, and `accepted`
-        once it is accepted.
-        """
+    async def wait_for_completion(
+        self, id: str, *, timeout: float, urgent: bool
+    ) -> ComicGeneration:
+        """Return the generation when it has succeeded."""
+        ...
+
+    async def download(self, comic: ComicGeneration, folder: str | os.PathLike[str]) -> list[Path]:
+        """Fetch a comic's pictures into a folder."""
         ...
 
 
-@attrs.frozen
-class Hands:
-    """What stories are sent, waited for and fetched with; `client.comics` gives it."""
-
-    origin: AccountId
-    """The key and the server."""
-    speed: float
-    """How many times faster than real time the server's clock runs."""
-    create: Create
-    """Submits one request."""
-    wait: Callable[[str], Awaitable[ComicGeneration]]
-    """Returns the generation of an id when it has succeeded."""
-    save: Callable[[ComicGeneration], Awaitable[Sequence[Path]]]
-    """Fetches the pictures of a generation into `out`."""
-    out: Path | None
-    """Where pictures go; `None` fetches none."""
-
-
 @attrs.define(eq=False)
-class Entry:
+class BatchTask:
     """One story while it is in memory."""
 
     row: Row
-    """What the journal has of it."""
+    """The story as the journal has it."""
     state: BatchState
-    """Where it stands: ahead of the journal only while the journal is being written."""
+    """How far the story has come: ahead of the journal only while the journal is being written."""
     request: ComicRequest | None = None
+    """The comic that is asked for; `None` if this version does not allow it any more."""
     generation: ComicGeneration | None = None
+    """The server's last answer about the comic."""
     error: Exception | None = None
-    """Why it did not succeed, or what went wrong all the same."""
+    """Why the story did not succeed, or what went wrong all the same."""
     files: tuple[Path, ...] = ()
-    places: list[int] = attrs.field(factory=list[int])
-    """Where it is in the input of a batch; nowhere, if it is only in the journal."""
-    leave_queue: Callable[[], None] = attrs.field(default=lambda: None)
-    """To be called once it no longer waits for its turn; may be called again."""
-    on_its_way: bool = False
-    """From just before its intent is written until it is known what became of it."""
+    """The comic's pictures on disk."""
+    positions: list[int] = attrs.field(factory=list[int])
+    """The story's numbers in the input of a batch; none, if it is only in the journal."""
+    is_waiting: bool = False
+    """Whether the story counts among those that wait in memory to be sent."""
+    is_submitted: bool = False
+    """Whether the create was called and has not returned."""
+    is_in_flight: bool = False
+    """Whether the request may be at the server: from just before its intent is written until it is
+    known what became of it."""
     restored: bool = False
-    """Whether its end was seen by an earlier run."""
-    is_passing: bool = False
-    """Whether nobody will ask the journal for it once it has ended."""
-    task: asyncio.Task[None] | None = None
-    submission: asyncio.Future[ComicGeneration] | None = None
-    trouble: JournalError | None = None
-    """Why the journal does not have the last news."""
+    """Whether the comic's end was seen by an earlier run."""
+    ephemeral: bool = False
+    """Whether the row may go once the story has ended, as nobody will ask the journal for it."""
+    runner: asyncio.Task[None] | None = None
+    """The task that takes the story through its steps."""
+    recalled_by: LlamaGenError | None = None
+    """The error for which the submission was cancelled, as it would meet the same one."""
+    journal_error: JournalError | None = None
+    """Why the journal does not have the last step."""
 
     @classmethod
-    def of(cls, row: Row) -> Entry:
-        """Take up a story where the journal has it."""
-        entry = cls(row, row.state)
+    def of(cls, row: Row, request: ComicRequest | None = None) -> BatchTask:
+        """Take a story up where the journal has it.
+
+        Args:
+            row: The story.
+            request: Its request, if that has been read already.
+
+        Raises:
+            JournalError: The row is damaged.
+        """
+        task = cls(row, row.state, request)
         try:
-            # Who knows the id does not depend on whether this version still allows the request.
+            # To collect a comic whose id is known, its request need not be allowed any more.
             try:
-                entry.request = row.request
+                task.request = request or row.request
             except InvalidRequestError as error:
                 if row.state is BatchState.QUEUED:
-                    entry.state, entry.error = BatchState.FAILED, error
-            entry.generation = row.generation
-            entry.error = entry.error or row.error(entry.request, entry.generation)
+                    task.state, task.error = BatchState.FAILED, error
+            task.generation = row.generation
+            task.error = task.error or row.error(task.request, task.generation)
         except (ValueError, RecursionError) as error:
             raise JournalError(f"the journal is damaged at {row.key!r} ({error!r})") from error
-        entry.restored = row.state in (BatchState.SUCCEEDED, BatchState.FAILED)
-        return entry
+        task.restored = row.state in (BatchState.SUCCEEDED, BatchState.FAILED)
+        return task

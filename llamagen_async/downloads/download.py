@@ -2,7 +2,7 @@
 
 Each asset is written to a hidden temporary file in the same folder, checked, and then renamed, so
 that a file under its final name is always complete. No key is sent to the hosts of assets, and no
-message shows a URL's query, which may be a signature. Nothing here costs a place in the rate limit.
+message shows a URL's query, which may be a signature. Downloads do not count against the limits.
 
 A file that is there already is kept if the server's answer says that it is the same: same name,
 same length, and not modified since the file was written (`Last-Modified`). Without that header it
@@ -12,26 +12,33 @@ is fetched again, because a redrawn panel has the same name and might have the s
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import re
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
 from llamagen_async.downloads.media_types import distinct_stems
-from llamagen_async.downloads.part_file import in_thread, sweep
-from llamagen_async.downloads.transfer import Download
+from llamagen_async.downloads.transfer import Transfer, in_thread
 from llamagen_async.errors import InvalidRequestError, LlamaGenError
 from llamagen_async.models import ComicGeneration
 from llamagen_async.transport.message import AssetSource
 
-__all__ = ["LARGEST_ASSET", "asset_names", "download_assets"]
+__all__ = ["LARGEST_ASSET", "asset_names", "download_assets", "sweep"]
 
 LARGEST_ASSET: Final = 200_000_000
 """Bytes of the largest asset that is accepted."""
 
-_ALTOGETHER: Final = 32
+_MOST_AT_ONCE: Final = 32
 """Assets that one source fetches at the same time, however many comics they are of."""
+_ABANDONED: Final = 86_400.0
+"""Seconds after the last write from which on a temporary file is nobody's: no download takes a
+day."""
+_TEMPORARY: Final = r"\.(?P<stem>.+)\.[0-9a-f]{8}\.part"
+"""The names of temporary files, as a transfer makes them."""
 _bounds: Final[weakref.WeakKeyDictionary[AssetSource, asyncio.Semaphore]] = (
     weakref.WeakKeyDictionary()
 )
@@ -75,8 +82,8 @@ async def download_assets(
 
     Args:
         urls: Pairs of URL and file name without extension. The names are made safe and unique.
-        folder: Where to; made if it is missing.
-        source: What opens the URLs, such as `HTTPTransport`.
+        folder: The folder of the files; made if it is missing.
+        source: Opens the URLs, such as `HTTPTransport`.
         concurrency: How many at the same time; all calls with one source have 32 together.
         max_retries: How many times each is tried again, at most.
         speed: How many times faster than real time the waits pass.
@@ -93,16 +100,15 @@ async def download_assets(
     """
     if concurrency < 1:
         raise InvalidRequestError("concurrency", concurrency, "a whole number of at least 1")
-    stems = distinct_stems([stem for _, stem in urls])
-    await in_thread(_prepare, folder, frozenset(stems))
+    stems = await in_thread(_prepare, folder, urls)
     free = asyncio.Semaphore(concurrency)
-    free_altogether = _bounds.setdefault(source, asyncio.Semaphore(_ALTOGETHER))
+    free_altogether = _bounds.setdefault(source, asyncio.Semaphore(_MOST_AT_ONCE))
 
     async def fetch(url: str, stem: str) -> Path | Exception:
         async with free, free_altogether:
             try:
-                download = Download(source, url, folder, stem, largest)
-                return await download.run(max_retries=max_retries, speed=speed)
+                transfer = Transfer(source, url, folder, stem, largest)
+                return await transfer.run(max_retries=max_retries, speed=speed)
             except (LlamaGenError, OSError) as error:
                 return error
 
@@ -119,6 +125,26 @@ async def download_assets(
     return files
 
 
-def _prepare(folder: Path, stems: frozenset[str]) -> None:
+def _prepare(folder: Path, urls: Sequence[tuple[str, str]]) -> list[str]:
+    """Make the folder, name the files and remove what a killed process left of them."""
     folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder, stems, now=time.time())
+    stems = distinct_stems(stem for _, stem in urls)
+    sweep(folder, frozenset(stems), now=time.time())
+    return stems
+
+
+def sweep(folder: Path, stems: Collection[str], *, now: float) -> None:
+    """Remove the temporary files of these names that a killed process left a day ago or earlier.
+
+    Args:
+        folder: The folder of the files.
+        stems: Names of files to be; temporary files of others are left alone.
+        now: Unix time in seconds.
+    """
+    for entry in os.scandir(folder):
+        match = re.fullmatch(_TEMPORARY, entry.name) if entry.name.endswith(".part") else None
+        if match is None or match["stem"] not in stems:
+            continue
+        with contextlib.suppress(OSError):  # somebody else was quicker
+            if now - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED:
+                Path(entry.path).unlink()

@@ -1,4 +1,4 @@
-"""What file an asset becomes: its kind, its extension and a name that is safe. No I/O.
+"""The kind of file that an asset becomes: its extension, and a name that is safe. No I/O.
 
 The content type names the extension, and the content of the usual pictures has to start like one of
 them: what a picture is wins over what it is called. Where a server says only "some bytes", the
@@ -17,7 +17,7 @@ from typing import Final
 __all__ = ["HEAD", "distinct_stems", "extension_of", "is_media_type", "is_whole", "safe_stem"]
 
 HEAD: Final = 64
-"""How many first bytes `extension_of` wants to see."""
+"""First bytes that `extension_of` needs to tell the kinds apart."""
 
 _EXTENSIONS: Final = {
     "image/apng": ".png",
@@ -45,9 +45,11 @@ _EXTENSIONS: Final = {
     "video/x-matroska": ".mkv",
     "video/x-msvideo": ".avi",
 }
+"""The extension of each content type that is known."""
 _BYTES: Final = ("", "application/octet-stream", "binary/octet-stream")
+"""Content types that say nothing."""
 _KNOWN_BY_CONTENT: Final = frozenset((".png", ".jpg", ".gif", ".webp"))
-"""Kinds of which every file starts as `_MAGIC` says."""
+"""Kinds of which every file starts with its pattern in `_MAGIC`."""
 # Patterns are compiled, and remembered by `re`, when the first file comes.
 _MAGIC: Final = (
     (rb"\x89PNG\r\n\x1a\n", ".png"),
@@ -60,11 +62,14 @@ _MAGIC: Final = (
     (rb"(?s)\x1aE\xdf\xa3.*webm", ".webm"),
     (rb"(?s)BM.{4}\x00{4}", ".bmp"),
 )
+"""The first bytes of a kind, and its extension."""
 _PAGE: Final = rb"(?i)(?:\xef\xbb\xbf)?\s*(?:<!doctype\s+html|<html)"
+"""The first bytes of a page of HTML."""
 
 _LONGEST_STEM: Final = 100
 """Bytes of a name without its extension; file systems allow 143 to 255 for all of it."""
 _RESERVED: Final = r"(?i)(?:con|prn|aux|nul|conin\$|conout\$|clock\$|(?:com|lpt)[0-9¹²³])"
+"""Names that are devices on Windows."""
 
 
 def is_media_type(content_type: str | None) -> bool:
@@ -89,7 +94,10 @@ def extension_of(content_type: str | None, head: bytes = b"") -> str | None:
         return None
     said = _EXTENSIONS.get(kind, ".bin")
     if kind in _BYTES or (head and said in _KNOWN_BY_CONTENT):
-        return next((extension for magic, extension in _MAGIC if re.match(magic, head)), None)
+        for magic, extension in _MAGIC:
+            if re.match(magic, head):
+                return extension
+        return None
     return said
 
 

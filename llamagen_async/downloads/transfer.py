@@ -1,22 +1,29 @@
-"""One asset on its way to disk: what is asked for, what is believed, and when it starts anew.
+"""One asset on its way to disk: what is asked for, what is believed, when it starts again.
 
 A transfer that broke off goes on from what has arrived only if the server promises the same bytes:
 it has named them by a strong validator (RFC 9110, 8.8), is asked for the rest on that condition
 (`If-Range`), and answers with the part that was asked for. Any other answer starts from the first
 byte, so that two pictures are never spliced into one.
+
+Until it is complete, an asset is a hidden file in the same folder. Whatever fails, that file is
+removed and the error names the file that was to be written.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
+import os
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Generator, Mapping
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final, ParamSpec, TypeVar
 
 from llamagen_async.downloads.media_types import HEAD, extension_of, is_media_type, is_whole
-from llamagen_async.downloads.part_file import PartFile, in_thread
 from llamagen_async.errors import (
     APIConnectionError,
     APIError,
@@ -27,28 +34,35 @@ from llamagen_async.errors import (
     ServerError,
 )
 from llamagen_async.plans import RequestKind
-from llamagen_async.transport.assets import asset_place
+from llamagen_async.transport.assets import asset_location
 from llamagen_async.transport.decoding import SERVER_FAILURE, parse_http_date
 from llamagen_async.transport.message import AssetSource, AssetStream
 from llamagen_async.transport.retries import retrying
 
-__all__ = ["Download"]
+__all__ = ["Transfer", "in_thread"]
 
-_WRITTEN: Final = 1 << 20
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_WRITE_SIZE: Final = 1 << 20
 """Bytes that are collected before a thread writes them."""
+_ANSWERS_TO_RANGE: Final = (
+    HTTPStatus.PARTIAL_CONTENT,
+    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+)
 _ERRORS: Final[dict[int, type[APIError]]] = {403: PermissionDeniedError, 404: NotFoundError}
 _RANGE: Final = r"bytes (?P<start>\d{1,18})-(?P<end>\d{1,18})/(?P<total>\d{1,18}|\*)"
 
 
-class Download:
+class Transfer:
     """One asset, over as many attempts as it takes.
 
     Args:
-        source: What opens the URL.
-        url: Where it is.
-        folder: Where to.
+        source: Opens the URL.
+        url: The asset's URL.
+        folder: The folder of the file.
         stem: The file's name without extension, safe and nobody else's.
-        largest: Bytes above which it is refused.
+        largest: Bytes above which the asset is refused.
 
     Raises:
         InvalidRequestError: The URL is not http or https.
@@ -59,21 +73,21 @@ class Download:
     ) -> None:
         self._source = source
         self._url = url
-        self._place = asset_place(url)
+        self._place = asset_location(url)
         self._folder = folder
         self._stem = stem
         self._largest = largest
-        self._part = PartFile(folder, stem)
+        self._part = _PartFile(folder, stem)
         self._total: int | None = None
         """Bytes of the whole asset, once the server has said so."""
         self._until: int | None = None
-        """Bytes that are here when this answer is at its end, if it says so."""
+        """Bytes that the file has at the end of this answer, if the answer says so."""
         self._validator: str | None = None
-        """What tells that the asset is still the same; without it nothing is resumed."""
+        """A tag or date of the asset's content; without one nothing is resumed."""
         self._extension: str | None = None
 
     async def run(self, *, max_retries: int, speed: float) -> Path:
-        """Fetch it and return its file; see `download_assets`."""
+        """Fetch the asset and return its file; see `download_assets`."""
         # Reading an asset is as safe to repeat as reading a status.
         attempt = retrying(
             self._attempt, kind=RequestKind.STATUS, max_retries=max_retries, speed=speed
@@ -99,7 +113,7 @@ class Download:
             return await self._begin(answer)
 
     async def _begin(self, answer: AssetStream) -> Path:
-        """Take all of it from the first byte on, whatever came before."""
+        """Take the whole asset from its first byte on, whatever came before."""
         headers = answer.headers
         await in_thread(self._part.empty)
         if not is_media_type(headers.get("Content-Type")):
@@ -114,7 +128,7 @@ class Download:
         return await self._receive(answer)
 
     def _continues(self, headers: Mapping[str, str]) -> bool:
-        """Whether an answer is the part that was asked for, of the asset that it was asked of."""
+        """Whether an answer is the part that was asked for, and of the same asset."""
         found = re.fullmatch(_RANGE, headers.get("Content-Range", "").strip())
         if found is None or _is_encoded(headers):
             return False
@@ -135,7 +149,7 @@ class Download:
         return fits
 
     def _is_same(self, headers: Mapping[str, str]) -> bool:
-        """Whether a part is said to be of what is here."""
+        """Whether the server says that a part belongs to what is here."""
         if self._validator and self._validator.startswith('"'):
             return headers.get("ETag") == self._validator  # has to be said (RFC 9110, 15.3.7)
         return headers.get("Last-Modified", self._validator) == self._validator
@@ -146,7 +160,7 @@ class Download:
             async for chunk in answer.chunks():
                 self._check_size(self._part.size + len(pending) + len(chunk))
                 pending += chunk
-                if len(pending) >= _WRITTEN:
+                if len(pending) >= _WRITE_SIZE:
                     await self._write(answer.headers, pending)
         except APIConnectionError:
             # What arrived need not be sent again; too little to tell what it is, is not worth it.
@@ -213,14 +227,8 @@ class Download:
         )
 
 
-_ANSWERS_TO_RANGE: Final = (
-    HTTPStatus.PARTIAL_CONTENT,
-    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-)
-
-
 def _is_encoded(headers: Mapping[str, str]) -> bool:
-    """Whether what arrives is unpacked on the way: lengths then mean other bytes."""
+    """Whether the content is unpacked on the way: lengths then mean other bytes."""
     return headers.get("Content-Encoding", "identity").strip().lower() != "identity"
 
 
@@ -230,9 +238,9 @@ def _length(headers: Mapping[str, str]) -> int | None:
 
 
 def _validator(headers: Mapping[str, str]) -> str | None:
-    """Return what promises the same bytes: a strong tag, or a date that is strong.
+    """Return the header value that promises the same bytes: a strong tag or a strong date.
 
-    Something that changed twice in a second has one date for two contents; a date counts only if
+    An asset that changed twice in a second has one date for two contents; a date counts only if
     the answer is from a later second (RFC 9110, 8.8.2.2).
     """
     tag = headers.get("ETag", "")
@@ -243,3 +251,102 @@ def _validator(headers: Mapping[str, str]) -> str | None:
     if not tag and modified and sent and sent - modified >= timedelta(seconds=1):
         return headers["Last-Modified"]
     return None
+
+
+class _PartFile:
+    """A temporary file that becomes a whole one or nothing.
+
+    It is hidden, in the folder of the file to be, and renamed at the end. Its methods block and
+    belong in a thread, one call at a time. They raise an `OSError` that names the file to be, such
+    as `No space left on device: 'out/c1-p01-01'`.
+
+    Args:
+        folder: The folder of both files.
+        stem: The name of the file to be, without its extension.
+    """
+
+    def __init__(self, folder: Path, stem: str) -> None:
+        self._folder = folder
+        self._stem = stem
+        self._path = folder / f".{stem}.{secrets.token_hex(4)}.part"
+        self._file: BinaryIO | None = None
+        self.size = 0
+        """Bytes that are in the file."""
+
+    def append(self, content: bytes) -> None:
+        """Write at the end of the file; the first call makes it."""
+        with self._named():
+            if self._file is None:
+                self._file = self._path.open("x+b")
+            self._file.write(content)
+        self.size += len(content)
+
+    def empty(self) -> None:
+        """Remove what is in the file."""
+        with self._named():
+            if self._file is not None:
+                self._file.seek(0)
+                self._file.truncate()
+        self.size = 0
+
+    def ends(self, length: int) -> tuple[bytes, bytes]:
+        """Return the first and the last bytes, `length` of each if the file is that long."""
+        assert self._file is not None
+        with self._named():
+            self._file.seek(0)
+            first = self._file.read(length)
+            self._file.seek(max(0, self.size - length))
+            return first, self._file.read(length)
+
+    def finish(self, extension: str) -> Path:
+        """Give the file its final name, in place of a file that may be there; return its path.
+
+        Args:
+            extension: The end of the name, with its dot.
+        """
+        assert self._file is not None
+        path = self._folder / f"{self._stem}{extension}"
+        with self._named(extension):
+            self._file.flush()
+            # Else a power cut could leave the final name on an empty file.
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._path.replace(path)
+        self._file = None
+        return path
+
+    def discard(self) -> None:
+        """Remove the file, unless it has become a whole one."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # a full disk may make itself heard once more
+                self._file.close()
+            self._path.unlink(missing_ok=True)
+            self._file = None
+
+    @contextlib.contextmanager
+    def _named(self, extension: str = "") -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            place = self._folder / f"{self._stem}{extension}"
+            raise OSError(error.errno, error.strerror or str(error), str(place)) from error
+
+
+async def in_thread(call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Run `call` in a thread; a cancellation meanwhile is raised when the thread is done.
+
+    A thread cannot be stopped: were it left alone, it would write to a file that is being removed.
+    """
+    loop = asyncio.get_running_loop()
+    # A future and no task: at the end of asyncio.run() tasks are cancelled once more.
+    work = loop.run_in_executor(None, functools.partial(call, *args, **kwargs))
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        work.exception()  # retrieved, so that the loop does not complain about it
+        raise cancelled
+    return work.result()

@@ -1,28 +1,15 @@
-"""What is sent when a slot is free, and when a generation is looked at again."""
+"""Scheduling: what is sent when a slot is free, and when a generation is checked again."""
 
-from llamagen_async.forecasting.distribution import DurationForecast
-from llamagen_async.forecasting.forecasts import ANY, Forecasts, Profile
-from llamagen_async.scheduling.dispatcher import Dispatcher
-from llamagen_async.scheduling.policy import Action, Situation, choose
-from llamagen_async.scheduling.poll_set import PollSet
-from llamagen_async.scheduling.poll_target import Generation, PollTarget, PollThreshold
-from llamagen_async.scheduling.poller import Poller
+from llamagen_async.scheduling.poll_target import GenerationWait
+from llamagen_async.scheduling.scheduler import Scheduler
 from llamagen_async.scheduling.sender import DispatchStats, RequestReport
+from llamagen_async.scheduling.submission import Submission, SubmissionHooks
 
 __all__ = [
-    "ANY",
-    "Action",
     "DispatchStats",
-    "Dispatcher",
-    "DurationForecast",
-    "Forecasts",
-    "Generation",
-    "PollSet",
-    "PollTarget",
-    "PollThreshold",
-    "Poller",
-    "Profile",
+    "GenerationWait",
     "RequestReport",
-    "Situation",
-    "choose",
+    "Scheduler",
+    "Submission",
+    "SubmissionHooks",
 ]

@@ -1,132 +1,127 @@
-"""Who would wait too long, and is told so at once instead.
+"""Admission control: a request that would wait longer than it may fails at once instead.
 
-In three places: when a request is asked for, when the limiter learns how long the wait is, and
-when checks have used up what was left of a long window. Sends nothing.
+That is found out in three places: when a request is asked for, when the limiter learns how long the
+wait is, and when checks have used up what was left of a long window. Sends nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol
+from typing import Any, Final
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import QuotaExhaustedError
 from llamagen_async.plans import HOUR, RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter
-from llamagen_async.scheduling.policy import can_afford
-from llamagen_async.scheduling.request_queue import Job, RequestQueue
+from llamagen_async.scheduling.poll_set import PollSet
+from llamagen_async.scheduling.poller import Poller
+from llamagen_async.scheduling.request_queue import RequestQueue
+from llamagen_async.scheduling.sender import Sender, fail
+from llamagen_async.scheduling.submission import Submission
 
-__all__ = ["AdmissionControl", "BlockedListener"]
+__all__ = ["AdmissionControl", "can_afford"]
 
-_PASS: Final = 1e-4
-"""Seconds from one look at all who wait to the next, for each of them."""
-
-
-class BlockedListener(Protocol):
-    """Who has to know that no check can be sent for long."""
-
-    def blocked(self, until: float, error: QuotaExhaustedError) -> None:
-        """Take note that no check can be sent before `until`."""
-        ...
+_CHECKED_EVERY: Final = 1e-4
+"""Seconds from one look over all that wait to the next, for each of them."""
 
 
 class AdmissionControl:
-    """Tells those who would wait longer than they may.
+    """Tells the callers of requests that would wait longer than they may.
 
     Args:
         limiter: Knows how long the wait is.
-        queue: Who waits.
-        running: Returns how many comics run that still need a check.
+        queue: The requests that wait.
+        polls: The generations that are waited for.
+        sender: Knows the creates that are on their way.
+        poller: Told when no check can be sent for long.
         clock: The server's clock.
-        listener: Told when checks can't be sent for long.
     """
 
     def __init__(
         self,
         limiter: Limiter,
         queue: RequestQueue,
-        running: Callable[[], int],
+        polls: PollSet,
+        sender: Sender,
+        poller: Poller,
         clock: Clock,
-        listener: BlockedListener,
     ) -> None:
         self._limiter = limiter
         self._queue = queue
-        self._running = running
+        self._polls = polls
+        self._sender = sender
+        self._poller = poller
         self._clock = clock
-        self._listener = listener
-        self._next_pass = 0.0
+        self._next_check = 0.0
 
-    def affords(self, kind: RequestKind, quota_left: int, *, ahead: int = 0) -> bool:
+    def has_quota(self, kind: RequestKind, quota_left: int, *, ahead: int = 0) -> bool:
         """Whether the plan's long windows have room for a request and what follows from it."""
         if not kind.is_billed:
             return True
-        return can_afford(
-            quota_left, running=self._running(), ahead=ahead, slots_each=self._slots_each
-        )
+        running, slots_each = self._running, self._slots_each
+        return can_afford(quota_left, running=running, ahead=ahead, slots_each=slots_each)
 
     async def quota_error(self, kind: RequestKind) -> QuotaExhaustedError | None:
         """Return the error for a new request that the plan's long windows have no room for."""
-        plan = self._limiter.plan
-        if not plan.quotas or not plan.meters(kind):
-            return None
         quota_left = await self._limiter.fresh_quota_left()
         if not kind.is_billed:
             return None if quota_left > 0 else await self._exhausted(position=0)
         ahead = self._queue.billed
-        if self.affords(kind, quota_left, ahead=ahead):
+        if self.has_quota(kind, quota_left, ahead=ahead):
             return None
-        return await self._exhausted(position=self._running() + self._slots_each * (ahead + 1) - 1)
+        return await self._exhausted(position=self._running + self._slots_each * (ahead + 1) - 1)
 
-    async def tell_unaffordable(self) -> None:
-        """Tell those whose create or check the plan's long windows have no room for any more."""
+    async def reject_over_quota(self) -> None:
+        """Reject those whose create or check the plan's long windows have no room for any more."""
         if self._limiter.quota_left is None:
             return
-        doomed = [job for job in self._queue if not job.wait_for_quota]
+        impatient = [one for one in self._queue if not one.wait_for_quota]
         if self._limiter.quota_left > 0 and all(
-            self.affords(job.kind, self._limiter.quota_left) for job in doomed
+            self.has_quota(one.request.kind, self._limiter.quota_left) for one in impatient
         ):
             return
         quota_left = await self._limiter.fresh_quota_left()
-        for job in doomed:
-            if job.waiting and not self.affords(job.kind, quota_left):
-                job.fail(await self._exhausted(position=self._running() + self._slots_each - 1))
+        for one in impatient:
+            if one.is_queued and not self.has_quota(one.request.kind, quota_left):
+                fail(one, await self._exhausted(position=self._running + self._slots_each - 1))
         if quota_left == 0 and self._slots_each > 1:
             error = await self._exhausted(position=0)
-            self._listener.blocked(self._clock.now() + error.wait * self._clock.speed, error)
+            until = self._clock.now() + error.wait * self._clock.speed
+            self._poller.reject_blocked(until, error)
 
-    def blocked(self) -> None:
-        """Tell those who would wait longer than they may, now that the wait is known."""
+    def on_blocked(self) -> None:
+        """Reject those who would wait longer than they may, now that the wait is known."""
         until, limit = self._limiter.blocked_until, self._limiter.blocked_by
         now = self._clock.now()
-        if until is None or now < self._next_pass:
+        if until is None or now < self._next_check:
             return
-        self._next_pass = now + _PASS * (len(self._queue) + self._running())
-        if self._is_paused_long() or any(job.max_wait is not None for job in self._queue):
-            for place, job in enumerate(self._queue):
-                self._tell(job, place)
-        self._listener.blocked(until, self._error(limit or self._limiter.plan.rate, until - now))
+        self._next_check = now + _CHECKED_EVERY * (self._queue.size + self._running)
+        if self._is_paused_long() or any(one.max_wait is not None for one in self._queue):
+            for position, one in enumerate(self._queue):
+                self._reject_late(one, position)
+        error = self._error(limit or self._limiter.plan.rate, until - now)
+        self._poller.reject_blocked(until, error)
 
-    def tell_newcomer(self, job: Job) -> None:
-        """Tell who has just taken a place in the queue if the wait is too long."""
-        self._tell(job, self._queue.ahead_of(job) - 1)
+    def check_deadline(self, submission: Submission[Any]) -> None:
+        """Reject a submission that has just been queued if its wait would be too long."""
+        self._reject_late(submission, self._queue.before(submission))
 
-    def _tell(self, job: Job, place: int) -> None:
+    def _reject_late(self, submission: Submission[Any], position: int) -> None:
         until, limit = self._limiter.blocked_until, self._limiter.blocked_by
         if until is None:
             return
         rate = self._limiter.plan.rate
-        # A lower bound: no more than `rate.limit` slots come back in one window.
-        at = until + place // rate.limit * rate.per
-        too_long = job.max_wait is not None and at - job.since > job.max_wait
-        if too_long or (self._is_paused_long() and not job.wait_for_quota):
-            job.fail(self._error(limit or rate, at - self._clock.now()))
+        # A lower bound: no more than `rate.limit` slots return in one window.
+        at = until + position // rate.limit * rate.per
+        is_late = submission.max_wait is not None and at - submission.since > submission.max_wait
+        if is_late or (self._is_paused_long() and not submission.wait_for_quota):
+            fail(submission, self._error(limit or rate, at - self._clock.now()))
 
     def _is_paused_long(self) -> bool:
-        """Whether a server asks for hours: that is as good as a quota that is used up."""
+        """Whether the server asks to wait for hours: no better than a quota that is used up."""
         until = self._limiter.blocked_until
-        is_paused = until is not None and self._limiter.blocked_by is None
-        return is_paused and until is not None and until - self._clock.now() > HOUR
+        is_pause = until is not None and self._limiter.blocked_by is None
+        return is_pause and until is not None and until - self._clock.now() > HOUR
 
     async def _exhausted(self, *, position: int) -> QuotaExhaustedError:
         projected = await self._limiter.projected(position)
@@ -137,5 +132,24 @@ class AdmissionControl:
         return QuotaExhaustedError(limit, wait, datetime.now(UTC) + timedelta(seconds=wait))
 
     @property
+    def _running(self) -> int:
+        """How many comics run that still need a check, or soon will."""
+        return self._polls.to_collect(self._clock.now()) + len(self._sender.unanswered)
+
+    @property
     def _slots_each(self) -> int:
-        return 1 + self._limiter.plan.meters(RequestKind.STATUS)
+        return 1 + (RequestKind.STATUS in self._limiter.plan.metered)
+
+
+def can_afford(quota_left: int | None, *, running: int, ahead: int, slots_each: int) -> bool:
+    """Whether a long window has room for one more comic, its create and its check.
+
+    Args:
+        quota_left: Free slots in the plan's long windows; `None` if it has none.
+        running: Comics that run and still need a check.
+        ahead: Creates that will be sent before.
+        slots_each: Slots that a comic takes at least: its create and, if checks count, one check.
+    """
+    if quota_left is None:
+        return True
+    return quota_left >= running * (slots_each - 1) + slots_each * (ahead + 1)

@@ -1,83 +1,284 @@
-"""What to send when a slot is free. Decided late, told everything, remembers nothing.
+"""The policy: what the next free slot is used for. Decided late, told everything, sends nothing.
 
-1. Someone waits interactively: their request goes first, creates before reads.
-2. A look costs a slot only if it finds nothing. A slot's price is the lateness that its waste
-   causes, higher the fewer slots are free and the more are wanted (`pricing`); a look is due at
-   the age that a plan for that price names (`inspection`).
-3. Of the looks that are due, that one is made which would be due at the highest price: it gains
-   least by waiting. A look whose time has come goes before a batch's next create.
-4. But a batch whose work left is shorter than a comic may take starts what is left to start: the
-   last comic is what it will wait for.
-5. Otherwise the batch's creates go before looks: a generation that runs costs nothing while it is
-   waited for. And if nothing else could be sent, the slot waits until a look is due.
-6. Nothing starves: for somebody who waits interactively a look is due every two minutes, and one
-   at a comic that has been ready for minutes, most probably, goes before everything; so does a
-   batch's, later. Two such looks in a row never go before one interactive request.
-7. When a long window (the demo plan's day) runs short, looks are due when they are likely enough
-   for each comic to get by with its share; when hardly more than one is left for each, almost
-   certain. No comic is started whose collecting check would not fit.
+1. Somebody waits interactively: their request goes first, creates before reads.
+2. A status check costs a slot only if it finds the generation still running. A slot's price is the
+   lateness that wasting it causes: the fewer slots are free and the more are wanted, the higher it
+   is. A check is due at the age that the plan for that price names (`forecasting`).
+3. Of the checks that are due, the one goes first that would be due at the highest price: it gains
+   least by waiting. A check that is due goes before a batch's next create.
+4. But a batch whose remaining work is shorter than a comic may take starts what is left to start:
+   its last comic is what it will wait for.
+5. Otherwise a batch's creates go before checks: a generation that runs costs nothing while it is
+   waited for. If nothing else could be sent, the slot waits until a check is due.
+6. Nothing starves. For somebody who waits interactively a check is due every two minutes; a check
+   of a comic that has most probably been ready for minutes goes before everything, and later so
+   does a batch's. Two such checks in a row never go before one interactive request.
+7. When a long window (the demo plan's day) runs short, a check is due when it is likely enough for
+   each comic to get by with its share of what is left; when hardly more than one check is left for
+   each, almost certain. No comic is started whose collecting check would not fit.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import Final
+from collections import deque
+from typing import Any, Final
 
 import attrs
 
+from llamagen_async.clock import Clock
+from llamagen_async.forecasting import (
+    FREE_POLLS,
+    PollThreshold,
+    SlotForecast,
+    SlotPrice,
+    slot_forecast,
+)
+from llamagen_async.plans import RequestKind
+from llamagen_async.ratelimit import Limiter
+from llamagen_async.scheduling.admission import AdmissionControl
+from llamagen_async.scheduling.poll_set import ALMOST_CERTAIN, PollSet
+from llamagen_async.scheduling.poll_target import Poll, PollTarget
+from llamagen_async.scheduling.request_queue import RequestQueue
+from llamagen_async.scheduling.submission import Submission
+
 __all__ = [
-    "ALMOST_CERTAIN",
     "HURRY",
     "PLENTIFUL",
     "Action",
+    "Decision",
+    "DispatchPolicy",
+    "Idle",
     "Situation",
-    "can_afford",
     "check_threshold",
     "choose",
     "is_hurried",
 ]
 
-ALMOST_CERTAIN: Final = 0.95
-"""A check with this chance finishes a comic for all practical purposes."""
 PLENTIFUL: Final = 0.2
 """The least chance that is asked of a check where a long window has room for many."""
 HURRY: Final = 0.98
 """The quantile of a comic's duration that a batch needs for its last comic."""
 _PLENTY: Final = 5.0
-"""With so many checks left for each comic there is no need to economize."""
+"""Checks left for each comic from which on there is no need to economize."""
 _HARDLY_MORE_THAN_ONE: Final = 1.5
-"""With fewer checks left for each comic none may be wasted: the day has time enough."""
-_AS_GOOD_AS_DONE: Final = 0.99
-"""How likely such a check has to be."""
+"""Checks left for each comic below which none may be wasted: the day has time enough."""
+_PRACTICALLY_DONE: Final = 0.99
+"""The chance to be done that is asked of a check when none may be wasted."""
 _CREATE_AND_CHECK: Final = 2
 """Slots that a comic takes at least."""
 
+_MIN_IDLE: Final = 0.01
+"""Seconds between two decisions that find nothing to send, at least."""
+_MAX_IDLE: Final = 60.0
+"""Seconds between two decisions, at most: a quota may have come back."""
+_EXPLORATION: Final = 4
+"""Comics that are seen to end, or checks on their way, before a check stops teaching much."""
+_EXPLORATION_CHANCE: Final = 0.6
+"""The chance to be done from which on a check is made for what it teaches before the creates of a
+batch that hurries, or with one of the last slots."""
+_LAST_SLOTS: Final = 2
+"""Free slots that are not spent on unlikely checks, if the next one is long in returning."""
+_LONG_GAP: Final = 10.0
+"""Seconds until the next slot returns from which on the last ones are kept."""
+_LONG_COMIC: Final = 240.0
+"""Seconds that a comic may take, as long as too few were seen to know."""
+_REPRICED: Final = 3
+"""Decisions within one interval of the limit while slots are becoming cheaper."""
+_RECONSIDERED: Final = 1.0
+"""Seconds after which a slot that is kept for a likelier check is decided about again."""
+_MAX_ARRIVALS: Final = 512
+"""Interactive requests whose times are remembered; older ones weigh nothing any more."""
+
+
+@attrs.frozen(eq=False, repr=False)
+class Idle:
+    """The decision that nothing is worth a slot now."""
+
+    seconds: float
+    """Seconds of the server's clock after which to decide again."""
+
+
+Decision = Submission[Any] | PollTarget | Idle
+"""The use of a free slot: a request of the queue, a status check, or nothing yet."""
+
 
 class Action(enum.Enum):
-    """What the free slot is used for."""
+    """A use of the free slot."""
 
     SEND = enum.auto()
-    """The first request in the queue."""
+    """The first request in the queue is sent."""
     CHECK = enum.auto()
-    """The look that is worth most."""
+    """The status check that is worth most is made."""
     WAIT = enum.auto()
-    """Nothing yet."""
+    """Nothing is sent yet."""
 
 
 @attrs.frozen(eq=False, repr=False)
 class Situation:
-    """All that the choice depends on."""
+    """The facts that the choice depends on."""
 
     urgent: bool
     """Whether someone waits interactively for a request in the queue."""
     queued: bool
     """Whether there is any request in the queue."""
     due: bool
-    """Whether a look is due."""
+    """Whether a check is due."""
     overdue: bool = False
-    """Whether it should have been made long ago."""
+    """Whether the check should have been made long ago."""
     hurried: bool = False
     """Whether the batch has to start what is left, see `is_hurried`."""
+
+
+class DispatchPolicy:
+    """Decides what the slots of one queue are used for.
+
+    Args:
+        limiter: Knows the plan.
+        queue: The requests that wait.
+        polls: The generations that are waited for.
+        admission: Knows what the long windows have room for.
+        clock: The server's clock.
+        metered: Whether the queue's requests count against the limits.
+    """
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        queue: RequestQueue,
+        polls: PollSet,
+        admission: AdmissionControl,
+        clock: Clock,
+        *,
+        metered: bool,
+    ) -> None:
+        self.arrived: deque[float] = deque(maxlen=_MAX_ARRIVALS)
+        """When billed requests were asked for interactively, ascending."""
+        self.spent: list[float] = []
+        """When the slots of the present window were spent, ascending."""
+        self.was_check = False
+        """Whether the last slot was used for a check."""
+        self._limiter = limiter
+        self._queue = queue
+        self._polls = polls
+        self._admission = admission
+        self._clock = clock
+        self._metered = metered
+        self._price = SlotPrice()
+
+    def decide(self, quota_left: int | None) -> Decision:
+        """Return what a slot that is free now is used for.
+
+        Args:
+            quota_left: Free slots in the plan's long windows; `None` if it has none.
+        """
+        now = self._clock.now()
+        head = self._head(quota_left) if self._queue.size else None
+        if (RequestKind.STATUS in self._limiter.plan.metered) is not self._metered:
+            return head or Idle(_MAX_IDLE)  # checks draw on other slots
+        running = len(self._polls.targets)
+        if not running:
+            return self._start(head, now)
+        plan, is_falling = self._limiter.plan, False
+        slots = slot_forecast(
+            plan.rate,
+            self.spent,
+            self.arrived,
+            now,
+            creates_metered=RequestKind.CREATE in plan.metered,
+        )
+        threshold = None if quota_left is None else self._scarce_threshold(head, quota_left)
+        if threshold is not None:
+            urgent = batch = threshold
+        elif not self._metered:
+            urgent = batch = FREE_POLLS
+        else:
+            quote = self._price.quote(
+                now,
+                slots,
+                self._polls,
+                self._polls.forecasts,
+                batch_waits=head is not None and not head.urgent,
+                unfinished=self._queue.billed + running,
+            )
+            urgent, batch, is_falling = quote.urgent, quote.batch, quote.is_elevated
+        poll = self._polls.next_poll(now, urgent, batch)
+        action = choose(self._situation(head, poll))
+        if action is Action.SEND:
+            return self._start(head, now)
+        may_keep = self._metered and head is None and slots.free <= _LAST_SLOTS
+        kept = self._kept(slots, poll) if may_keep else 0.0
+        if action is Action.CHECK and poll.target is not None and not kept:
+            return poll.target
+        until = min(kept or poll.next_at - now, _MAX_IDLE)
+        if self._metered and slots.returning:
+            until = min(until, slots.returning[0])  # slots are cheaper then
+        if is_falling:
+            until = min(until, slots.interval / _REPRICED)  # and already before
+        return Idle(max(_MIN_IDLE, until))
+
+    def _head(self, quota_left: int | None) -> Submission[Any] | None:
+        """Return the request whose turn it is, if the plan's long windows have room for it."""
+        head = self._queue.head()
+        if head is None or quota_left is None:
+            return head
+        if self._admission.has_quota(head.request.kind, quota_left):
+            return head
+        return self._queue.head(billed=False)
+
+    def _start(self, head: Submission[Any] | None, now: float) -> Decision:
+        """Send the head of the queue, unless an answer is worth waiting for."""
+        if head is None:
+            return Idle(_MAX_IDLE)
+        wait = 0.0 if head.urgent else self._polls.answer_at(now) - now
+        return Idle(wait) if wait > 0 else head
+
+    def _scarce_threshold(
+        self, head: Submission[Any] | None, quota_left: int
+    ) -> PollThreshold | None:
+        """Return how likely a check must be while a long window is short; `None` if none is."""
+        queued = self._queue.size if head is not None else 0
+        chance = check_threshold(quota_left, queued=queued, running=len(self._polls.targets))
+        if chance <= PLENTIFUL:
+            return None
+        return PollThreshold(chance=max(chance, ALMOST_CERTAIN if queued else 0.0))
+
+    def _situation(self, head: Submission[Any] | None, poll: Poll) -> Situation:
+        urgent = head is not None and head.urgent
+        is_due = poll.target is not None
+        return Situation(
+            urgent=urgent,
+            queued=head is not None,
+            due=is_due,
+            overdue=poll.is_overdue and not (urgent and self.was_check),
+            hurried=head is not None and is_due and self._hurries() and not self._teaches(poll),
+        )
+
+    def _kept(self, slots: SlotForecast, poll: Poll) -> float:
+        """Return for how many seconds one of the last free slots is kept for a likelier check.
+
+        Once they are spent, the next one is long in returning. While interactive requests keep
+        coming, the price of a slot takes care of that.
+        """
+        if poll.target is None or poll.is_overdue or not slots.free or slots.arrivals:
+            return 0.0
+        until_next = slots.returning[0] if slots.returning else slots.per
+        is_kept = until_next > _LONG_GAP and poll.chance < _EXPLORATION_CHANCE
+        return min(until_next, _RECONSIDERED) if is_kept else 0.0
+
+    def _teaches(self, poll: Poll) -> bool:
+        """Whether a check teaches so much that the rest of a batch may wait for it."""
+        known = self._polls.forecasts.observed + self._polls.in_flight
+        return known < _EXPLORATION and poll.chance >= _EXPLORATION_CHANCE
+
+    def _hurries(self) -> bool:
+        """Whether the batch has to start what is left, see `is_hurried`."""
+        forecast = self._polls.forecasts.overall.forecast
+        duration = forecast.age_when(HURRY)
+        if forecast.observed <= _EXPLORATION:
+            duration = max(duration, _LONG_COMIC)
+        unfinished = self._queue.billed + len(self._polls.targets)
+        return is_hurried(unfinished, interval=self._limiter.plan.rate.interval, duration=duration)
 
 
 def choose(situation: Situation) -> Action:
@@ -117,19 +318,5 @@ def check_threshold(quota_left: int | None, *, queued: int, running: int) -> flo
     if checks_each >= _PLENTY:
         return PLENTIFUL
     if checks_each < _HARDLY_MORE_THAN_ONE:
-        return _AS_GOOD_AS_DONE
+        return _PRACTICALLY_DONE
     return max(PLENTIFUL, min(ALMOST_CERTAIN, 1.0 / checks_each))
-
-
-def can_afford(quota_left: int | None, *, running: int, ahead: int, slots_each: int) -> bool:
-    """Whether a long window has room for one more comic, its create and its check.
-
-    Args:
-        quota_left: Free slots in the plan's long windows; `None` if it has none.
-        running: Comics that run and still need a check.
-        ahead: Creates that will be sent before.
-        slots_each: Slots that a comic takes at least: its create and, if checks count, one check.
-    """
-    if quota_left is None:
-        return True
-    return quota_left >= running * (slots_each - 1) + slots_each * (ahead + 1)

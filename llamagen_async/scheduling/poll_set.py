@@ -1,9 +1,9 @@
-"""The generations that are waited for, and which of them is worth a look.
+"""The generations that are waited for, and which of them is worth a status check.
 
-They stand in groups whose members differ in nothing but their age: the same kind, last seen not
-done at about the same age. The oldest of a group is the one to look at first, whatever the
-forecast says by then, so that a decision costs as many steps as there are groups. Told the time;
-sends nothing and wakes nobody.
+They stand in groups whose members differ in nothing but their age: the same profile, last seen
+running at about the same age. The oldest of a group is the one to check first, whatever the
+forecast says by then, so a decision takes as many steps as there are groups. The poll set is told
+the time; it sends nothing and wakes nobody.
 """
 
 from __future__ import annotations
@@ -11,377 +11,350 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 import attrs
 
-from llamagen_async.forecasting.forecasts import ANY, Forecasts, Profile
-from llamagen_async.forecasting.slot_price import PollGroup
-from llamagen_async.ratelimit import Slot
-from llamagen_async.scheduling.policy import ALMOST_CERTAIN
-from llamagen_async.scheduling.poll_target import (
-    Generation,
-    Poll,
-    PollTarget,
-    PollThreshold,
-    times_of,
-)
+from llamagen_async.forecasting import ANY, Forecasts, PollGroup, PollThreshold, Profile, due_times
+from llamagen_async.scheduling.poll_target import Poll, PollTarget
 
-__all__ = ["PollSet"]
+__all__ = ["ALMOST_CERTAIN", "PollSet"]
 
-_LEAST_INTERVAL: Final = 1.0
-"""Seconds between two looks at the same generation, at least."""
-_LEAST_SHARE: Final = 0.01
-"""The same, as a share of its age: what takes long is not looked at all the time."""
-_LAST_CALL: Final = 10.0
-"""Seconds before a wait ends in which a last look is due."""
-_MOMENT: Final = 60.0
-"""Seconds from acceptance in which whoever means to wait has begun to."""
-_MOST_REMEMBERED: Final = 10_000
-"""How many acceptances are remembered for generations that nobody waits for yet."""
-_PUNCTUAL: Final = 0.95
-"""An announced end was no earlier than this share of the age at which it is heard of."""
-_SCOUTS: Final = 5
-"""While fewer generations of a kind were seen to end, each look teaches about the next one."""
-_ANSWER: Final = 3.0
-"""Seconds that the answer to such a look is waited for."""
+_MIN_INTERVAL: Final = 1.0
+"""Seconds between two checks of one generation, at least, unless the client was told another."""
+_MIN_SHARE: Final = 0.01
+"""Time between two checks as a share of the generation's age, at least: one that takes hours is
+not checked every second."""
+_FINAL_POLL_LEAD: Final = 10.0
+"""Seconds before the end of a wait at which a final check is due."""
+_WAIT_BEGINS: Final = 60.0
+"""Seconds from acceptance within which a caller who means to wait has begun to."""
+_MAX_REMEMBERED: Final = 10_000
+"""Acceptances that are remembered of generations that nobody waits for yet."""
+_ANNOUNCEMENT_SLACK: Final = 0.95
+"""Share of the age at which an end is announced that the generation lasted, at least."""
+_EXPLORATION: Final = 5
+"""Generations of a profile that are seen to end before checks stop waiting for each other: until
+then each answer teaches about the next check."""
+_EXPLORATION_WAIT: Final = 3.0
+"""Seconds for which the answer to such a check is waited for."""
+ALMOST_CERTAIN: Final = 0.95
+"""The chance to be done at which a check finishes a generation for all practical purposes."""
 _SAMPLES: Final = 16
-"""Members of a group whose ages stand for all of them."""
-_GROWTH: Final = 1.05
-"""Ages of which one is less than so many times the other are about the same."""
+"""Members of a group whose ages stand for those of all."""
+_AGE_RATIO: Final = 1.05
+"""Ages that differ by less than this factor are about the same."""
 
 
-_Entry = tuple[float, int, PollTarget]
-_GroupName = tuple[Profile, bool, bool, bool, int]
+_HeapEntry = tuple[float, int, PollTarget]
+_GroupKey = tuple[Profile, bool, bool, bool, int]
+_Rank = tuple[bool, bool, float, float]
+"""The order of checks: overdue, interactive, the highest price, the most likely to be done."""
 
 
 @attrs.define(eq=False, repr=False)
 class _Group:
-    """PollSet of one kind, last seen not done at about the same age, by age."""
+    """Targets of one profile that were last seen running at about the same age."""
 
     urgent: bool
     announced: bool
     has_ended: bool
-    kind: Profile
-    heap: list[_Entry] = attrs.field(factory=list[_Entry])
+    profile: Profile
+    heap: list[_HeapEntry] = attrs.field(factory=list[_HeapEntry])
+    """The members by the time of their acceptance.
+
+    An entry is void if its number is not that of its target.
+    """
     size: int = 0
-
-    def oldest(self) -> PollTarget | None:
-        """Return the member that was accepted first."""
-        heap = self.heap
-        while heap and heap[0][2].place != heap[0][1]:
-            heapq.heappop(heap)
-        return heap[0][2] if heap else None
-
-    def sample(self) -> Iterator[PollTarget]:
-        """Yield some members, spread over all ages."""
-        for _, place, watch in self.heap[:: max(1, len(self.heap) // _SAMPLES)]:
-            if watch.place == place:
-                yield watch
 
 
 class PollSet:
     """All generations of one client that are waited for.
 
     Args:
-        forecasts: How long they take.
-        least_interval: Seconds between two looks at the same generation, at least.
+        forecasts: The forecasts of how long generations take.
+        min_interval: Seconds between two checks of one generation, at least.
     """
 
-    def __init__(self, forecasts: Forecasts, *, least_interval: float | None = None) -> None:
+    def __init__(self, forecasts: Forecasts, *, min_interval: float | None = None) -> None:
         self.forecasts = forecasts
-        self._least_interval = _LEAST_INTERVAL if least_interval is None else least_interval
-        self._watches: dict[str, PollTarget] = {}
-        self._urgent = 0
+        self.urgent = 0
+        """Number of generations that somebody waits for interactively."""
         self.in_flight = 0
-        """How many looks are on their way."""
-        self._groups: dict[_GroupName, _Group] = {}
-        self._resting: list[_Entry] = []
-        self._deadlines: list[_Entry] = []
-        self._scouts: dict[Profile, float] = {}
-        """When the latest look at each kind was sent, while its answer has not come."""
-        self._places = itertools.count(1)
-        self._accepted: dict[str, tuple[float, Profile]] = {}
-        """When each generation that nobody waits for yet was accepted, and what was asked for."""
+        """Number of checks on their way."""
+        self._min_interval = _MIN_INTERVAL if min_interval is None else min_interval
+        self.targets: dict[str, PollTarget] = {}
+        """The poll target of each generation, by its id."""
+        self._groups: dict[_GroupKey, _Group] = {}
+        self._group_of: dict[str, _Group] = {}
+        """The group of each target, by the id of its generation."""
+        self._delayed: list[_HeapEntry] = []
+        """Targets that must not be checked yet, by the time from which they may."""
+        self._final: list[_HeapEntry] = []
+        """Targets whose wait ends, by the time at which the final check is due."""
+        self._exploring: dict[Profile, float] = {}
+        """Time at which the latest check of each profile was sent, until its answer comes."""
+        self._entries = itertools.count(1)
+        self.accepted: dict[str, tuple[float, Profile]] = {}
+        """Time of acceptance and profile of each generation that nobody waits for yet."""
         self._expected: dict[str, float] = {}
-        """Those of them that will be waited for in a moment."""
-
-    def __len__(self) -> int:
-        return len(self._watches)
-
-    def __iter__(self) -> Iterator[PollTarget]:
-        return iter(self._watches.values())
-
-    @property
-    def urgent(self) -> int:
-        """How many of them somebody waits for interactively."""
-        return self._urgent
-
-    def get(self, id_: str) -> PollTarget | None:
-        """Return the watch of a generation, if it is waited for."""
-        return self._watches.get(id_)
+        """Time of acceptance of each generation that will be waited for at once, by its id."""
 
     def to_collect(self, now: float) -> int:
-        """Return how many generations are waited for, or will be in a moment."""
-        while self._expected and now - next(iter(self._expected.values())) >= _MOMENT:
+        """Return how many generations are waited for, or will be at once."""
+        while self._expected and now - next(iter(self._expected.values())) >= _WAIT_BEGINS:
             del self._expected[next(iter(self._expected))]
-        return len(self._watches) + len(self._expected)
+        return len(self.targets) + len(self._expected)
 
-    def accept(self, id_: str, now: float, *, kind: Profile = ANY, expected: bool = False) -> None:
-        """Take note that the server has accepted a generation.
+    def remember_accepted(
+        self, id_: str, now: float, *, profile: Profile = ANY, will_wait: bool = False
+    ) -> None:
+        """Remember that the server has accepted a generation now.
 
         Args:
             id_: Its id.
             now: The time.
-            kind: What was asked for.
-            expected: Whether it will be waited for in a moment, so that it needs a check.
+            profile: What decides how long it takes.
+            will_wait: Whether it will be waited for at once, so that it needs a check.
         """
-        if expected:
+        if will_wait:
             self._expected[id_] = now
-        self._accepted[id_] = (now, kind)
-        while len(self._accepted) > _MOST_REMEMBERED:
-            del self._accepted[next(iter(self._accepted))]
+        self.accepted[id_] = (now, profile)
+        while len(self.accepted) > _MAX_REMEMBERED:
+            del self.accepted[next(iter(self.accepted))]
 
-    def begin(
-        self,
-        id_: str,
-        fetch: Callable[[Slot], Awaitable[Generation]],
-        now: float,
-        *,
-        urgent: bool = True,
-        announced: bool = False,
-    ) -> None:
-        """Wait for a generation from now on.
+    def add(self, target: PollTarget) -> None:
+        """Wait for the generation of `target` from now on."""
+        self.remove(target.id)
+        self.targets[target.id] = target
+        self.urgent += target.urgent
+        self._insert(target)
+        if target.deadline < math.inf:
+            self.set_deadline(target, target.deadline)
 
-        If nobody knows when it was accepted, it is taken to be half way through.
-        """
-        known = self._accepted.get(id_)
-        accepted_at, kind = known or (now - self.forecasts.overall.forecast.quantile(0.5), ANY)
-        self.add(PollTarget(id_, fetch, accepted_at, kind, urgent=urgent, announced=announced))
+    def set_deadline(self, target: PollTarget, deadline: float) -> None:
+        """Set when the last of those who wait for it gives up."""
+        target.deadline = deadline
+        if deadline == math.inf:
+            return
+        heapq.heappush(self._final, (deadline - _FINAL_POLL_LEAD, next(self._entries), target))
+        if len(self._final) > 64 + 4 * len(self.targets):
+            self._final = [
+                (one.deadline - _FINAL_POLL_LEAD, next(self._entries), one)
+                for one in self.targets.values()
+                if one.deadline < math.inf
+            ]
+            heapq.heapify(self._final)
 
-    def add(self, watch: PollTarget) -> None:
-        """Wait for the generation of `watch` from now on."""
-        self.remove(watch.id)
-        self._watches[watch.id] = watch
-        self._urgent += watch.urgent
-        self._put(watch)
-        self.set_deadline(watch, watch.deadline)
+    def set_urgent(self, target: PollTarget) -> None:
+        """Set that somebody waits for it interactively."""
+        if not target.urgent:
+            self._withdraw(target)
+            target.urgent = True
+            self.urgent += 1
+            self._insert(target)
 
-    def set_deadline(self, watch: PollTarget, deadline: float) -> None:
-        """Note when the last of those who wait for it gives up."""
-        watch.deadline = deadline
-        if deadline < math.inf:
-            entry = (deadline - _LAST_CALL, next(self._places), watch)
-            heapq.heappush(self._deadlines, entry)
-            if len(self._deadlines) > 64 + 4 * len(self._watches):
-                self._deadlines = [
-                    (one.deadline - _LAST_CALL, next(self._places), one)
-                    for one in self
-                    if one.deadline < math.inf
-                ]
-                heapq.heapify(self._deadlines)
-
-    def set_urgent(self, watch: PollTarget) -> None:
-        """Note that somebody waits for it interactively."""
-        if not watch.urgent:
-            self._take(watch)
-            watch.urgent = True
-            self._urgent += 1
-            self._put(watch)
-
-    def leave(self, id_: str) -> None:
-        """Wait for it no longer; it goes on."""
-        watch = self._watches.get(id_)
-        if watch is not None:
+    def discard(self, id_: str) -> None:
+        """Wait for a generation no longer; it goes on, and its acceptance is remembered."""
+        target = self.targets.get(id_)
+        if target is not None:
             self.remove(id_)
-            self.accept(id_, watch.accepted_at, kind=watch.kind)
+            self.remember_accepted(id_, target.accepted_at, profile=target.profile)
 
     def remove(self, id_: str) -> None:
-        """Forget a generation: its end was seen, or it can't be looked at."""
-        watch = self._watches.pop(id_, None)
-        if watch is not None:
-            self._urgent -= watch.urgent
-            self._take(watch)
-        self._accepted.pop(id_, None)
+        """Forget a generation: its end was seen, or it can't be checked."""
+        target = self.targets.pop(id_, None)
+        if target is not None:
+            self.urgent -= target.urgent
+            self._withdraw(target)
+        self.accepted.pop(id_, None)
         self._expected.pop(id_, None)
 
-    def send(self, watch: PollTarget, now: float) -> None:
-        """Note that a check of it is on its way."""
-        watch.in_flight = True
+    def mark_in_flight(self, target: PollTarget, now: float) -> None:
+        """Set that a check of it is on its way."""
+        self._withdraw(target)
+        target.in_flight = True
         self.in_flight += 1
-        self._scouts[watch.kind] = now
-        self._take(watch)
+        self._exploring[target.profile] = now
 
-    def back(self, watch: PollTarget, *, not_before: float | None = None) -> None:
-        """Note that the check has come back, and when the next one makes sense."""
-        watch.in_flight = False
+    def mark_idle(self, target: PollTarget) -> None:
+        """Set that no check of it is on its way any more."""
+        target.in_flight = False
         self.in_flight -= 1
-        self._scouts.pop(watch.kind, None)
-        if not_before is not None:
-            watch.not_before = max(watch.not_before, not_before)
-        if self._watches.get(watch.id) is watch:
-            self._take(watch)
-            self._put(watch)
+        self._exploring.pop(target.profile, None)
+        if self.targets.get(target.id) is target:
+            self._withdraw(target)
+            self._insert(target)
 
-    def ended(self, watch: PollTarget) -> None:
-        """Note that its end was announced: the next look collects it."""
-        self._take(watch)
-        watch.announced, watch.has_ended = False, True
-        self._put(watch)
+    def mark_ended(self, target: PollTarget) -> None:
+        """Set that its end was announced: the next check collects it."""
+        self._withdraw(target)
+        target.announced, target.has_ended = False, True
+        self._insert(target)
 
-    def seen(
-        self, watch: PollTarget, *, done: bool, looked_at: float, now: float, told: bool = False
+    def record_result(
+        self,
+        target: PollTarget,
+        *,
+        done: bool,
+        checked_at: float,
+        now: float,
+        announced: bool = False,
     ) -> None:
-        """Learn from a look at a generation.
+        """Learn from what a check, or an announcement, says of a generation.
 
         Args:
-            watch: What was looked at.
+            target: The generation.
             done: Whether it has ended.
-            looked_at: When the check was sent: what it saw is not older.
-            now: When the answer came: what it saw is not newer.
-            told: Whether the end was announced, and so has just come.
+            checked_at: When the check was sent: what it says is not older.
+            now: When the answer came: what it says is not newer.
+            announced: Whether its end was announced, and so has just come.
         """
-        watch.failures = 0
+        target.failures, target.delays = 0, None
+        last = target.last_running_age
         if done:
-            end = max(watch.age(now), watch.not_done_at)
-            start = max(watch.not_done_at, _PUNCTUAL * end) if told else watch.not_done_at
-            self.forecasts.observe(watch.kind, start, end)
+            end = max(now - target.accepted_at, last)
+            start = max(last, _ANNOUNCEMENT_SLACK * end) if announced else last
+            self.forecasts.observe(target.profile, start, end)
             return
-        watch.has_ended = False
-        age = watch.age(looked_at)
-        self._take(watch)
-        if age > watch.not_done_at:
-            self.forecasts.not_done(watch.kind, watch.not_done_at, age)
-            watch.not_done_at = age
-        pause = max(self._least_interval, _LEAST_SHARE * watch.not_done_at)
-        watch.not_before = max(watch.not_before, looked_at + pause)
-        self._put(watch)
+        self._withdraw(target)
+        target.has_ended = False
+        age = checked_at - target.accepted_at
+        if age > last:
+            for one in self.forecasts.path(target.profile):
+                one.forecast.not_done(last, age)
+            target.last_running_age = age
+        pause = max(self._min_interval, _MIN_SHARE * target.last_running_age)
+        target.not_before = max(target.not_before, checked_at + pause)
+        self._insert(target)
 
-    def look(self, now: float, bar: PollThreshold, batch_bar: PollThreshold) -> Poll:
-        """Return the look that is worth most.
+    def next_poll(
+        self, now: float, threshold: PollThreshold, batch_threshold: PollThreshold
+    ) -> Poll:
+        """Return the status check that is worth most.
 
         Args:
             now: The time.
-            bar: When a look is due for somebody who waits interactively.
-            batch_bar: The same for a batch.
+            threshold: When a check is due for somebody who waits interactively.
+            batch_threshold: When a check is due for a batch.
         """
-        last_call = self._last_call(now)
-        if last_call is not None:
-            return Poll(last_call, 1.0, overdue=True, next_at=now)
-        self._wake_resting(now)
+        if self._final and self._final[0][0] <= now and (final := self._final_poll(now)):
+            return Poll(final, 1.0, is_overdue=True, next_at=now)
         best: PollTarget | None = None
-        rank = (False, False, 0.0, 0.0)
-        next_at = self._next_event()
-        priced = bar.chance is None
-        for name, group in list(self._groups.items()):
-            watch = group.oldest()
-            if watch is None:
-                del self._groups[name]
+        best_rank: _Rank = (False, False, 0.0, 0.0)
+        next_at = self._final[0][0] if self._final else math.inf
+        if self._delayed:
+            next_at = min(next_at, self._promote_due(now))
+        for key, group in list(self._groups.items()):
+            heap = group.heap
+            while heap and heap[0][2].entry != heap[0][1]:
+                heapq.heappop(heap)
+            if not heap:
+                del self._groups[key]
                 continue
-            learned = self.forecasts.of(group.kind)
-            due_at, late_at = times_of(watch, learned, bar if group.urgent else batch_bar)
-            if now < due_at:
+            one = threshold if group.urgent else batch_threshold
+            rank, due_at = self._rank(heap[0][2], now, one)
+            if rank is None:
                 next_at = min(next_at, due_at)
-                continue
-            chance = 1.0
-            if not group.has_ended:
-                age = watch.age(now)
-                chance = learned.forecast.chance_done(age, not_done_at=watch.not_done_at)
-            answer_at = self._scouts.get(group.kind, -math.inf) + _ANSWER
-            is_scouted = learned.forecast.observed < _SCOUTS and now < answer_at
-            if is_scouted and chance < ALMOST_CERTAIN and now < late_at:
-                next_at = min(next_at, answer_at)
-                continue
-            price = 0.0
-            if priced and not group.has_ended:
-                price = learned.highest_price(watch.age(now), watch.not_done_at)
-            its_rank = (now >= late_at, group.urgent, price, chance)
-            if best is None or its_rank > rank:
-                best, rank = watch, its_rank
+            elif best is None or rank > best_rank:
+                best, best_rank = heap[0][2], rank
         if best is None:
-            return Poll(None, 0.0, overdue=False, next_at=next_at)
-        return Poll(best, rank[3], overdue=rank[0], next_at=now)
+            return Poll(None, 0.0, is_overdue=False, next_at=next_at)
+        return Poll(best, best_rank[3], is_overdue=best_rank[0], next_at=now)
+
+    def _rank(
+        self, target: PollTarget, now: float, threshold: PollThreshold
+    ) -> tuple[_Rank | None, float]:
+        """Return how a check ranks among others that are due, or when it is due."""
+        forecast = self.forecasts.of(target.profile)
+        due_at, overdue_at = due_times(target, forecast, threshold)
+        if now < due_at:
+            return None, due_at
+        if target.has_ended:
+            return (now >= overdue_at, target.urgent, 0.0, 1.0), now
+        age, last = now - target.accepted_at, target.last_running_age
+        chance = forecast.forecast.chance_done(age, last_running_age=last)
+        answer_at = self._exploring.get(target.profile, -math.inf) + _EXPLORATION_WAIT
+        explores = forecast.forecast.observed < _EXPLORATION and now < answer_at
+        if explores and chance < ALMOST_CERTAIN and now < overdue_at:
+            return None, answer_at
+        price = 0.0 if threshold.chance is not None else forecast.highest_price(age, last)
+        return (now >= overdue_at, target.urgent, price, chance), now
 
     def answer_at(self, now: float) -> float:
         """Return until when it is worth waiting for an answer that teaches much; `now` if not."""
-        if self.forecasts.observed >= _SCOUTS or not self._scouts:
+        if self.forecasts.observed >= _EXPLORATION or not self._exploring:
             return now
-        return max(now, max(self._scouts.values()) + _ANSWER)
+        return max(now, max(self._exploring.values()) + _EXPLORATION_WAIT)
 
-    def candidates(self, now: float, *, urgent: bool | None = None) -> list[PollGroup]:
-        """Return what there is to look at, by kind and age; of all, or of one sort of waiting."""
+    def groups(self, now: float, *, urgent: bool | None = None) -> list[PollGroup]:
+        """Return what there is to check, by profile and age; of all, or of one sort of waiting."""
         found: list[PollGroup] = []
         for group in self._groups.values():
             is_told = group.announced or group.has_ended
             if is_told or (urgent is not None and group.urgent is not urgent):
                 continue
-            members = list(group.sample())
-            learned = self.forecasts.of(group.kind)
+            members: list[PollTarget] = []
+            for _, entry, target in group.heap[:: max(1, len(group.heap) // _SAMPLES)]:
+                if target.entry == entry:
+                    members.append(target)
+            forecast = self.forecasts.of(group.profile)
             share = group.size / max(1, len(members))
-            found += [PollGroup(learned, one.age(now), one.not_done_at, share) for one in members]
+            for one in members:
+                age = now - one.accepted_at
+                found.append(PollGroup(forecast, age, one.last_running_age, share))
         return found
 
-    def _last_call(self, now: float) -> PollTarget | None:
-        """Return a watch whose wait is about to end without a last look."""
-        while self._deadlines and self._deadlines[0][0] <= now:
-            call, _, watch = self._deadlines[0]
-            is_stale = self._watches.get(watch.id) is not watch or call != (
-                watch.deadline - _LAST_CALL
+    def _final_poll(self, now: float) -> PollTarget | None:
+        """Return a target whose wait is about to end without a final check."""
+        while self._final and self._final[0][0] <= now:
+            due_at, _, target = self._final[0]
+            is_void = (
+                self.targets.get(target.id) is not target
+                or due_at != target.deadline - _FINAL_POLL_LEAD
             )
-            seen = watch.accepted_at + watch.not_done_at >= call
-            if not (is_stale or seen or watch.in_flight or now < watch.not_before):
-                return watch
-            heapq.heappop(self._deadlines)  # the look on its way, or just made, is the last one
+            was_made = target.accepted_at + target.last_running_age >= due_at
+            if not (is_void or was_made or target.in_flight or now < target.not_before):
+                return target
+            heapq.heappop(self._final)  # the check on its way, or just made, is the final one
         return None
 
-    def _next_event(self) -> float:
-        """Return when a rest ends or a wait is about to."""
-        while self._resting and self._resting[0][2].place != self._resting[0][1]:
-            heapq.heappop(self._resting)
-        heads = [heap[0][0] for heap in (self._resting, self._deadlines) if heap]
-        return min(heads, default=math.inf)
+    def _promote_due(self, now: float) -> float:
+        """Put the delayed that may be checked into their groups; return when the next one may."""
+        delayed = self._delayed
+        while delayed and (delayed[0][2].entry != delayed[0][1] or delayed[0][0] <= now):
+            _, entry, target = heapq.heappop(delayed)
+            if target.entry == entry:
+                target.not_before = -math.inf
+                self._insert(target)
+        return delayed[0][0] if delayed else math.inf
 
-    def _wake_resting(self, now: float) -> None:
-        while self._resting and self._resting[0][0] <= now:
-            _, place, watch = heapq.heappop(self._resting)
-            if watch.place == place:
-                self._join(watch)
-
-    def _put(self, watch: PollTarget) -> None:
-        """Let it stand where it belongs."""
-        if watch.in_flight or self._watches.get(watch.id) is not watch:
+    def _insert(self, target: PollTarget) -> None:
+        """Put a target where it belongs: among the delayed, or into its group."""
+        if target.in_flight or self.targets.get(target.id) is not target:
             return
-        if watch.not_before > -math.inf:
-            watch.place = next(self._places)
-            heapq.heappush(self._resting, (watch.not_before, watch.place, watch))
-        else:
-            self._join(watch)
-
-    def _join(self, watch: PollTarget) -> None:
-        name = self._group_of(watch)
-        group = self._groups.get(name)
+        target.entry = next(self._entries)
+        if target.not_before > -math.inf:
+            heapq.heappush(self._delayed, (target.not_before, target.entry, target))
+            return
+        last = target.last_running_age
+        step = 0 if last <= 0 else 1 + max(0, round(math.log(max(1.0, last), _AGE_RATIO)))
+        key = (target.profile, target.urgent, target.announced, target.has_ended, step)
+        group = self._groups.get(key)
         if group is None:
-            group = self._groups[name] = _Group(
-                watch.urgent, watch.announced, watch.has_ended, watch.kind
+            group = self._groups[key] = _Group(
+                target.urgent, target.announced, target.has_ended, target.profile
             )
-        watch.place = next(self._places)
-        watch.not_before = -math.inf
-        heapq.heappush(group.heap, (watch.accepted_at, watch.place, watch))
+        self._group_of[target.id] = group
+        heapq.heappush(group.heap, (target.accepted_at, target.entry, target))
         group.size += 1
 
-    def _take(self, watch: PollTarget) -> None:
-        """Take it from where it stands; its entry is left behind and passed over."""
-        if watch.place and watch.not_before == -math.inf:
-            group = self._groups.get(self._group_of(watch))
-            if group is not None:
-                group.size -= 1
-                if len(group.heap) > 32 + 2 * group.size:
-                    group.heap = [entry for entry in group.heap if entry[2].place == entry[1]]
-                    heapq.heapify(group.heap)
-        watch.place = 0
-
-    def _group_of(self, watch: PollTarget) -> _GroupName:
-        last = watch.not_done_at
-        position = 0 if last <= 0 else 1 + max(0, round(math.log(max(1.0, last), _GROWTH)))
-        return watch.kind, watch.urgent, watch.announced, watch.has_ended, position
+    def _withdraw(self, target: PollTarget) -> None:
+        """Take a target out of where it stands; its entry stays behind, void."""
+        group = self._group_of.pop(target.id, None)
+        if group is not None:
+            group.size -= 1
+            if len(group.heap) > 32 + 2 * group.size:
+                group.heap = [entry for entry in group.heap if entry[2].entry == entry[1]]
+                heapq.heapify(group.heap)
+        target.entry = 0

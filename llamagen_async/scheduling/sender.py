@@ -1,8 +1,7 @@
-"""Sends one request, and tells all who have to know what became of it. Decides nothing.
+"""The sender: sends one submission in its slot and tells everyone concerned what became of it.
 
-Its slot learns of the answer, its caller gets it, and whoever keeps metrics hears of it. There are
-two ways: in a task of its own, which outlives a caller who is gone, and in the caller's task, for
-reads that neither count nor cost anything. Both give one account.
+Its owner keeps a record, its caller gets the answer, its slot is spent or given back, and whoever
+keeps metrics hears of it. What is sent when, and what is sent again when, is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Callable
+from time import time as wall_time
 from typing import Any, Final
 
 import attrs
@@ -20,24 +19,29 @@ from llamagen_async.clock import Clock
 from llamagen_async.errors import (
     APIConnectionError,
     ClientClosedError,
+    InvalidResponseError,
     RateLimitError,
     SubmissionUncertainError,
 )
 from llamagen_async.plans import RequestKind
-from llamagen_async.ratelimit import Limiter, Slot
-from llamagen_async.scheduling.request_queue import Job
+from llamagen_async.ratelimit import Slot
+from llamagen_async.scheduling.poll_set import PollSet
+from llamagen_async.scheduling.submission import Submission
+from llamagen_async.transport import APIResponse, Transport, as_uncertain, delays, is_retriable
 
-__all__ = ["MOST_REFUSALS", "DispatchStats", "RequestReport", "Sender"]
+__all__ = ["DispatchStats", "RequestReport", "Sender", "fail"]
 
 _logger = logging.getLogger(__name__)
 
-MOST_REFUSALS: Final = 8
-"""How many 429 in a row one request takes before its caller is told."""
+_SLEPT: Final = 10.0
+"""Real seconds by the wall clock that writing down an intent takes only if the machine slept."""
+_MAX_REFUSALS: Final = 8
+"""Answers with 429 in all after which the caller of a submission is told of the last one."""
 
 
 @attrs.define
 class DispatchStats:
-    """What was sent, counted by this client."""
+    """Counts of what one client has sent."""
 
     sent: Counter[RequestKind] = attrs.field(factory=Counter[RequestKind])
     """Requests by kind, repeated ones included."""
@@ -49,10 +53,10 @@ class DispatchStats:
 
 @attrs.frozen
 class RequestReport:
-    """What became of one request, for metrics."""
+    """The outcome of one request, for metrics."""
 
     kind: RequestKind
-    """What it did."""
+    """The kind of the request."""
     outcome: str
     """`answered`, `refused` (429), `failed`, or `not sent` (no connection was made)."""
     waited: float
@@ -62,138 +66,154 @@ class RequestReport:
 
 
 class Sender:
-    """Sends the requests of one client.
+    """Sends the submissions of one client.
 
     Args:
-        limiter: Says when what does not count may leave.
+        transport: Carries one request.
+        polls: Told of each generation that was accepted.
         clock: The server's clock.
+        max_retries: How often a submission that failed may be sent again, where that is safe.
         on_request: Told of each request once it has ended.
     """
 
     def __init__(
         self,
-        limiter: Limiter,
+        transport: Transport,
+        polls: PollSet,
         clock: Clock,
+        *,
+        max_retries: int,
         on_request: Callable[[RequestReport], None] | None,
     ) -> None:
         self.stats = DispatchStats()
-        self._limiter = limiter
+        self.unanswered: set[Submission[Any]] = set()
+        """The billed submissions that are on their way and have no answer yet."""
+        self._transport = transport
+        self._polls = polls
         self._clock = clock
+        self._max_retries = max_retries
         self._on_request = on_request
-        self._readers: dict[asyncio.Task[Any], bool] = {}
-        """Callers who are just sending a read themselves, and whether it has left."""
-        self._no_readers = asyncio.Event()
-        self._closed = False
 
-    async def send(self, job: Job, slot: Slot) -> RateLimitError | None:
-        """Send a job in its slot, unless it can't be prepared; return the refusal if it was one.
+    async def send(self, submission: Submission[Any], slot: Slot) -> float | None:
+        """Send a submission in its slot and report what became of both.
 
-        Whatever else becomes of it is told to the job.
+        Returns:
+            The real seconds after which it is to be sent again; `None` if its caller was told.
         """
-        if job.prepare is not None and not await _prepared(job):
-            await slot.give_back()
-            return None
-        self.stats.sent[job.kind] += 1
+        kind = submission.request.kind
+        if kind.is_billed:
+            self.unanswered.add(submission)
+        if submission.hooks is not None and not await self._prepare(submission, slot):
+            return None if submission.future.done() else 0.0
+        self.stats.sent[kind] += 1
         sent_at = self._clock.now()
-        account = partial(self._account, job.kind, slot, since=job.since, sent_at=sent_at)
-        failure: Exception | None = None
-        # Whoever waits for the answer does not wait for a store that may be slow: told first.
+        again: float | None = None
+        failure: BaseException | None = None
+        rate_limit: tuple[int | None, int | None] = (None, None)
+        # A caller does not wait for a store that may be slow: it is told before the slot is.
         try:
-            result = await job.call(slot)
+            response = await self._transport.send(submission.request)
+            rate_limit = response.rate_limit
+            await self._succeed(submission, response)
         except asyncio.CancelledError as error:
-            job.fail(_interrupted(job))
-            await account(error)
+            failure = error
+            fail(submission, _interrupted(submission))
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
             failure = error
-            if not isinstance(error, RateLimitError):
-                job.fail(error)
+            again = await self._fail(submission, error)
+        finally:
+            await self._report(submission, slot, failure, rate_limit, sent_at=sent_at)
+        return again
+
+    async def _prepare(self, submission: Submission[Any], slot: Slot) -> bool:
+        """Have the owner write down the intent; return whether it may be sent in this slot."""
+        assert submission.hooks is not None
+        began, is_ready = wall_time(), False
+        try:
+            await submission.hooks.before_send()
+            has_slept = abs(wall_time() - began) > _SLEPT
+            is_ready = not (has_slept or submission.future.done())
+            if not is_ready:
+                await submission.hooks.not_sent()
+        except asyncio.CancelledError:
+            fail(submission, ClientClosedError("the client was closed; nothing was sent"))
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
+            fail(submission, error)
         else:
-            job.answered = True
-            job.succeed(result)
-        await account(failure)
-        return failure if isinstance(failure, RateLimitError) else None
-
-    async def read(self, kind: RequestKind, call: Callable[[Slot], Awaitable[Any]]) -> Any:
-        """Send a read that does not count in its caller's task, and return the answer.
-
-        Who is cancelled gives it up. One that is refused is sent again after the pause.
-
-        Raises:
-            ClientClosedError: It was closed before there was an answer.
-            RateLimitError: It was refused again and again.
-        """
-        reader = asyncio.current_task()
-        assert reader is not None
-        cancelled = reader.cancelling()
-        is_alone = not self._readers
-        self._readers[reader] = False
-        refusals = 0
-        try:
-            if not is_alone:
-                # Those whose answers came together ask again together: that wakes the server, or
-                # its network, once for all (benchmarks/overhead.py: a fifth faster, 100 at once).
-                await asyncio.sleep(0)
-            while True:
-                try:
-                    return await self._read_once(kind, call, reader)
-                except RateLimitError:
-                    refusals += 1
-                    if refusals > MOST_REFUSALS or self._closed:
-                        raise
-                    self.stats.retries += 1
-        except (Exception, asyncio.CancelledError) as error:
-            only_by_closing = self._closed and reader.uncancel() <= cancelled
-            if only_by_closing and isinstance(error, asyncio.CancelledError):
-                what = " before the answer came" if self._readers[reader] else "; nothing was sent"
-                raise ClientClosedError(f"the client was closed{what}") from None
-            raise
+            if has_slept:
+                await slot.commit()  # its lease may be over: it is spent, and another is needed
         finally:
-            del self._readers[reader]
-            if self._closed and not self._readers:
-                self._no_readers.set()
+            if not is_ready:
+                self.unanswered.discard(submission)
+                await slot.give_back()
+        return is_ready
 
-    def close(self) -> None:
-        """Send no read any more: who waits for one is told."""
-        self._closed = True
-        for reader in self._readers:
-            reader.cancel()  # which is taken back there
-
-    async def closed(self, grace: float) -> None:
-        """Wait until all of them were told, `grace` real seconds at most."""
-        if self._readers:
-            await self._clock.wait(self._no_readers, grace * self._clock.speed)
-
-    async def _read_once(
-        self,
-        kind: RequestKind,
-        call: Callable[[Slot], Awaitable[Any]],
-        reader: asyncio.Task[Any],
-    ) -> Any:
-        since = self._clock.now()
-        slot = await self._limiter.acquire(kind)  # at once, but for a pause
-        self._readers[reader] = True
-        self.stats.sent[kind] += 1
-        sent_at = self._clock.now()
-        failure: BaseException | None = None
+    async def _succeed(self, submission: Submission[Any], response: APIResponse) -> None:
         try:
-            return await call(slot)
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            await self._account(kind, slot, failure, since=since, sent_at=sent_at)
+            answer = submission.parse(response.body)
+        except ValueError as error:
+            message = f"the answer is not what was asked for: {error}"
+            raise InvalidResponseError(response.status, None, message, response.body) from None
+        self.unanswered.discard(submission)
+        if submission.profile is not None and not answer.status.is_final:
+            now, will_wait = self._clock.now(), submission.will_wait
+            self._polls.remember_accepted(
+                answer.id, now, profile=submission.profile, will_wait=will_wait
+            )
+        if submission.hooks is not None:
+            await submission.hooks.accepted(answer)
+        if not submission.future.done():
+            submission.future.set_result(answer)
+            return
+        if (kind := submission.request.kind).is_billed:
+            id_ = getattr(answer, "id", None)
+            _logger.warning("cancelled, but already accepted: %s %s goes on", kind.value, id_)
+        if submission.hooks is not None:
+            submission.hooks.abandoned(answer)
 
-    async def _account(
+    async def _fail(self, submission: Submission[Any], error: Exception) -> float | None:
+        """Tell the owner and, unless it is to be sent again, the caller."""
+        try:
+            if submission.hooks is not None and _provably_not_accepted(error):
+                await submission.hooks.not_sent()
+        except Exception as broken:  # noqa: BLE001  # the record can't be kept: nothing is repeated
+            error = broken
+        again = self._next_attempt(submission, error)
+        if again is None:
+            fail(submission, error)
+        else:
+            self.stats.retries += 1
+        return again
+
+    def _next_attempt(self, submission: Submission[Any], error: Exception) -> float | None:
+        """Return in how many real seconds it is to be sent again; `None` if it is not."""
+        if submission.is_check:
+            return None
+        if isinstance(error, RateLimitError):
+            submission.refusals += 1
+            return 0.0 if submission.refusals <= _MAX_REFUSALS else None
+        submission.failures += 1
+        is_repeated = submission.failures <= self._max_retries
+        if not is_repeated or not is_retriable(error, submission.request.kind):
+            return None
+        if submission.delays is None:
+            submission.delays = delays(self._clock.speed)
+        return next(submission.delays)
+
+    async def _report(
         self,
-        kind: RequestKind,
+        submission: Submission[Any],
         slot: Slot,
         failure: BaseException | None,
+        rate_limit: tuple[int | None, int | None],
         *,
-        since: float,
         sent_at: float,
     ) -> None:
-        """Count one request that has ended, tell its slot and report it."""
+        """Count one request that has ended, spend its slot or give it back, and report it."""
+        kind = submission.request.kind
+        self.unanswered.discard(submission)
         outcome = "answered" if failure is None else "failed"
         try:
             if isinstance(failure, RateLimitError):
@@ -205,36 +225,40 @@ class Sender:
                 self.stats.sent[kind] -= 1
                 await slot.give_back()
             else:
-                await slot.commit()
+                await slot.commit(rate_limit=rate_limit)
         finally:
             if self._on_request is not None:
                 now = self._clock.now()
-                self._report(RequestReport(kind, outcome, sent_at - since, now - sent_at))
-
-    def _report(self, report: RequestReport) -> None:
-        assert self._on_request is not None
-        try:
-            self._on_request(report)
-        except Exception:
-            _logger.exception("on_request raised")
+                report = RequestReport(kind, outcome, sent_at - submission.since, now - sent_at)
+                try:
+                    self._on_request(report)
+                except Exception:
+                    _logger.exception("on_request raised")
 
 
-async def _prepared(job: Job) -> bool:
-    """Do what has to be done before it is sent; return whether it may be."""
-    assert job.prepare is not None
-    try:
-        await job.prepare()
-        if job.future.done() and job.retract is not None:
-            await job.retract()
-    except asyncio.CancelledError:
-        job.fail(ClientClosedError("the client was closed before the request was sent"))
-        raise
-    except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
-        job.fail(error)
-    return not job.future.done()
+def fail(submission: Submission[Any], error: Exception) -> None:
+    """Tell the caller of a submission what went wrong, or its owner if the caller is gone."""
+    kind = submission.request.kind
+    uncertain = as_uncertain(error, submission.story, kind=kind)
+    if uncertain is not None:
+        uncertain.__cause__ = error
+    if not submission.future.done():
+        submission.future.set_exception(uncertain or error)
+        return
+    if uncertain is not None:
+        _logger.warning("cancelled, and its answer was lost: %s may be accepted (%s)", kind, error)
+    if submission.hooks is not None:
+        submission.hooks.abandoned(uncertain or error)
 
 
-def _interrupted(job: Job) -> Exception:
-    if job.kind.is_billed:
-        return SubmissionUncertainError(None, "the client was closed before the answer came")
-    return ClientClosedError("the client was closed before the answer came")
+def _provably_not_accepted(error: Exception) -> bool:
+    if isinstance(error, APIConnectionError):
+        return not error.request_sent
+    return isinstance(error, RateLimitError)
+
+
+def _interrupted(submission: Submission[Any]) -> Exception:
+    reason = "the client was closed before the answer came"
+    if submission.request.kind.is_billed:
+        return SubmissionUncertainError(submission.story, reason)
+    return ClientClosedError(reason)

@@ -1,11 +1,11 @@
-"""What a journal holds of a story and of an error, as text that survives a restart. No I/O."""
+"""Stories and rows: how a journal keeps requests, answers and errors as text. No I/O."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 import attrs
 
@@ -24,57 +24,74 @@ from llamagen_async.errors import (
     ServerError,
     SubmissionUncertainError,
 )
-from llamagen_async.models import ComicGeneration
+from llamagen_async.models import BatchState, ComicGeneration
 from llamagen_async.requests import ComicRequest
 
-__all__ = ["RequestLike", "Story", "checked_key", "dump_error", "fields_of", "load_error"]
-
-RequestLike = str | ComicRequest | Mapping[str, Any]
-"""What one story may be given as. A mapping may have a `key` of the user's own."""
+__all__ = [
+    "COLUMNS",
+    "AccountId",
+    "RequestLike",
+    "Row",
+    "Story",
+    "checked_key",
+    "dump_error",
+    "fields_of",
+    "load_error",
+]
 
 _KEY: Final = "key"
 _LONGEST_KEY: Final = 500
+"""Characters of the longest key: order numbers and URLs fit, a story by mistake does not."""
 _ALLOWED_KEY: Final = f"text or a whole number, up to {_LONGEST_KEY} characters"
-_API_ERRORS: Final[dict[str, type[APIError]]] = {
-    error.__name__: error
-    for error in (
-        APIError,
-        AuthenticationError,
-        BadRequestError,
-        InsufficientCreditsError,
-        InvalidResponseError,
-        NotFoundError,
-        PermissionDeniedError,
-        RateLimitError,
-        ServerError,
-    )
-}
+_API_ERRORS: Final[tuple[type[APIError], ...]] = (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    InsufficientCreditsError,
+    InvalidResponseError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+)
+"""The errors that are read back as what they were."""
+
+COLUMNS: Final = (
+    "id, key, digest, request, urgent, label, position, state, attempts, generation_id, "
+    "generation, error, files, queued_at, sent_at, accepted_at, ended_at"
+)
+"""The columns of a `Row`, in the order of its fields."""
 
 
 @attrs.frozen
 class Story:
-    """One story as a journal knows it."""
+    """One story of the input, checked and ready to be written."""
 
     request: ComicRequest
-    """What is asked for."""
+    """The comic that is asked for."""
     key: str | None
-    """The user's own name for it."""
+    """The user's own name for the story, such as an order number."""
     text: str
     """The request as JSON, ready to be read back."""
     digest: bytes
-    """Stands for its content: two stories with the same one ask for the same."""
+    """A hash of the content: two stories with the same digest ask for the same comic."""
+    label: str = ""
+    """Where the story stands in its file, such as `stories.jsonl:7`."""
 
     @classmethod
-    def parse(cls, given: RequestLike, key: object = None) -> Self:
-        """Check what was given.
+    def parse(cls, given: RequestLike, key: object = None, label: str = "") -> Story:
+        """Check one story of the input; a story that was parsed before is taken as it is.
 
         Args:
             given: The story; a mapping's `key` is the user's own name for it and is not sent.
             key: The user's own name, if it is not in the mapping.
+            label: Where the story stands in its file.
 
         Raises:
             InvalidRequestError: A field or the key is not allowed.
         """
+        if isinstance(given, Story):
+            return given if key is None else attrs.evolve(given, key=checked_key(key))
         if isinstance(given, Mapping) and _KEY in given:
             fields = dict(given)
             key = fields.pop(_KEY)
@@ -88,14 +105,121 @@ class Story:
             None if key is None else checked_key(key),
             json.dumps(fields_of(request), separators=(",", ":")),
             hashlib.sha256(canonical.encode()).digest()[:16],
+            label,
         )
+
+
+RequestLike = str | ComicRequest | Mapping[str, Any] | Story
+"""The forms in which one story may be given. A mapping may have a `key` of the user's own."""
+
+
+@attrs.frozen
+class AccountId:
+    """One API key at one server: the account whose generations a journal holds."""
+
+    base_url: str
+    """The server's address."""
+    account: str
+    """A hash of the key, from which the key can't be found."""
+
+    @classmethod
+    def of(cls, api_key: str, base_url: str) -> Self:
+        """Return the account of a key at a server; the key itself is not kept."""
+        text = "\x1f".join(("llamagen_async journal", api_key, base_url))
+        return cls(base_url, hashlib.sha256(text.encode()).hexdigest()[:32])
+
+
+@attrs.frozen
+class Row:
+    """One story as the journal has it."""
+
+    serial: int
+    """The number of the read that gave this row: a higher one is newer."""
+    id: int
+    """The row's number in the journal."""
+    key: str
+    """The story's name: the user's own, or one made of its content and of how many stories with
+    the same content came before it."""
+    digest: bytes
+    """A hash of the request's content."""
+    request_text: str = attrs.field(repr=False)
+    """The request, as JSON."""
+    urgent: bool = attrs.field(converter=bool)
+    """Whether somebody waits for it interactively."""
+    label: str
+    """Where the story stands in its file, such as `stories.jsonl:7`; empty if nobody said."""
+    position: int | None
+    """The story's number in the input of the newest batch that asked for it, from 0."""
+    state: BatchState = attrs.field(converter=BatchState)
+    """How far the story has come."""
+    attempts: int
+    """How often the request was about to be sent."""
+    generation_id: str | None
+    """The server's id of the comic, once it was accepted."""
+    generation_text: str | None = attrs.field(repr=False)
+    """The server's last answer about the comic, as JSON."""
+    error_text: str | None
+    """Why the story failed, as JSON."""
+    files_text: str | None
+    """The comic's pictures, as JSON: paths relative to the output folder."""
+    queued_at: float
+    """Unix time at which the story was added, in seconds."""
+    sent_at: float | None
+    """Unix time at which the request was last about to be sent."""
+    accepted_at: float | None
+    """Unix time at which the server's answer came."""
+    ended_at: float | None
+    """Unix time at which the comic's end was seen."""
+
+    @property
+    def request(self) -> ComicRequest:
+        """The comic that is asked for.
+
+        Raises:
+            InvalidRequestError: This version does not allow it any more.
+            ValueError: The row is damaged.
+        """
+        return ComicRequest.parse(json.loads(self.request_text))
+
+    @property
+    def generation(self) -> ComicGeneration | None:
+        """The server's last answer about the comic, or `None` before the first one.
+
+        Raises:
+            ValueError: The row is damaged.
+        """
+        text = self.generation_text
+        return None if text is None else ComicGeneration.parse(json.loads(text))
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The comic's pictures, as paths relative to the output folder."""
+        return () if self.files_text is None else tuple(json.loads(self.files_text))
+
+    def error(
+        self, request: ComicRequest | None, generation: ComicGeneration | None
+    ) -> LlamaGenError | None:
+        """Return why the story failed, or `None` if it did not.
+
+        Args:
+            request: The story's request, for the error.
+            generation: The server's last answer, for the error.
+
+        Raises:
+            ValueError: The row is damaged.
+        """
+        if self.error_text is not None:
+            return load_error(self.error_text, request, generation)
+        if self.state is BatchState.FAILED and generation is not None:
+            return GenerationFailedError(generation)
+        return None
 
 
 def checked_key(key: object) -> str:
     """Return a key as text.
 
     Raises:
-        InvalidRequestError: It is not one.
+        InvalidRequestError: The value can't be a key.
     """
     if isinstance(key, int) and not isinstance(key, bool):
         key = str(key)
@@ -110,13 +234,15 @@ def checked_key(key: object) -> str:
 
 def fields_of(request: ComicRequest) -> dict[str, Any]:
     """Return a request as `ComicRequest.parse` reads it back."""
+    if not request.extra:
+        return request.to_payload()
     # New fields stay apart: on the way in, unknown names are taken for typing errors.
     known = attrs.evolve(request, extra={}).to_payload()
-    return {**known, "extra": dict(request.extra)} if request.extra else known
+    return {**known, "extra": dict(request.extra)}
 
 
 def dump_error(error: BaseException) -> str:
-    """Return what is kept of an error: its kind and its words, and not the server's whole body."""
+    """Return an error's kind and words as JSON, without the server's whole body."""
     kept: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
     if isinstance(error, APIError):
         kept |= {"status": error.status, "code": error.code, "message": error.message}
@@ -130,12 +256,12 @@ def dump_error(error: BaseException) -> str:
 def load_error(
     text: str, request: ComicRequest | None, generation: ComicGeneration | None
 ) -> LlamaGenError:
-    """Return the error that was kept; of a kind that is not known, its words.
+    """Return the error that `dump_error` wrote; an unknown kind becomes a `LlamaGenError`.
 
     Raises:
-        ValueError: It is not what `dump_error` returns.
+        ValueError: The text is not one that `dump_error` wrote.
     """
-    kept = cast("dict[str, Any]", json.loads(text))
+    kept: Any = json.loads(text)
     try:
         name, message = kept["type"], str(kept["message"])
         if name == GenerationFailedError.__name__ and generation is not None:
@@ -144,8 +270,9 @@ def load_error(
             return SubmissionUncertainError(request, message)
         if name == InvalidRequestError.__name__:
             return InvalidRequestError(kept["field"], kept["value"], kept["allowed"])
-        if name in _API_ERRORS:
-            return _API_ERRORS[name](kept["status"], kept["code"], message)
+        for kind in _API_ERRORS:
+            if name == kind.__name__:
+                return kind(kept["status"], kept["code"], message)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not an error") from error
     return LlamaGenError(message)

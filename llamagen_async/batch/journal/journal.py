@@ -1,8 +1,8 @@
-"""The journal: what was asked for, what was sent, and what the server called it, on disk.
+"""The journal: each story of a batch, how far it has come, and the server's id for it, on disk.
 
-A request's intent is written before it is sent, and its id before anything else is done with it.
-So whoever comes after a crash knows of each story whether it was paid for, or that nobody can
-know. Nothing here sends anything, and no API key is ever written.
+A request's intent is written before it is sent, and the generation's id before anything else is
+done with it. So the next run knows of each story whether it was paid for, or that nobody can know.
+Nothing here sends anything, and no API key is ever written.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from llamagen_async.batch.journal.codec import Story, dump_error
+from llamagen_async.batch.journal.codec import COLUMNS, AccountId, Row, Story, dump_error
 from llamagen_async.batch.journal.database import Database
-from llamagen_async.batch.journal.rows import COLUMNS, AccountId, Row
 from llamagen_async.batch.journal.schema import prepare
 from llamagen_async.errors import (
     InvalidRequestError,
@@ -32,9 +31,15 @@ __all__ = ["Journal"]
 
 _SELECT: Final = f"SELECT {COLUMNS} FROM job"  # noqa: S608  # constants
 _INSERT: Final = """
-    INSERT INTO job (key, digest, request, urgent, state, queued_at)
-    VALUES (:key, :digest, :request, :urgent, 'queued', :now)
+    INSERT INTO job (key, digest, request, urgent, label, position, state, queued_at)
+    VALUES (:key, :digest, :request, :urgent, :label, :position, 'queued', :now)
 """
+_MOVE: Final = """
+    UPDATE job SET
+        label = coalesce(nullif(:label, ''), label), position = coalesce(:position, position)
+    WHERE id = :id
+"""
+_FIND: Final = "WHERE key = :key OR generation_id = :generation_id ORDER BY key = :key DESC LIMIT 1"
 _UPDATE: Final = """
     UPDATE job SET
         state = :state,
@@ -48,11 +53,12 @@ _UPDATE: Final = """
         ended_at = coalesce(:ended_at, ended_at)
     WHERE id = :id
 """
+_dump: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
 _ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED)
 _PAGE: Final = 200
-"""Rows that are read at a time."""
+"""Rows that are read at a time, so that a long journal is never in memory."""
 _DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
-"""What goes wrong when a row is read that is not as it was written."""
+"""Errors of reading a row that is not as it was written."""
 
 
 class Journal:
@@ -60,25 +66,22 @@ class Journal:
 
     Args:
         path: The file; `None` keeps nothing beyond the life of this object.
-        origin: Whose generations it is about.
+        account: The account whose generations it holds.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, origin: AccountId) -> None:
-        place = None if path is None else Path(path)
-        self._database = Database(place, partial(prepare, place, origin))
+    def __init__(self, path: str | os.PathLike[str] | None, account: AccountId) -> None:
+        file = None if path is None else Path(path)
+        self._database = Database(file, partial(prepare, file, account))
         self._serial = 0
-
-    @property
-    def is_lasting(self) -> bool:
-        """Whether it is kept in a file."""
-        return self._database.path is not None
+        self.is_lasting = file is not None
+        """Whether the journal is kept in a file."""
 
     async def open(self) -> None:
-        """Open it and become its only owner; what was being sent in a crash is uncertain now.
+        """Open the journal as its only owner; what was being sent in a crash is uncertain now.
 
         Raises:
-            JournalError: It can't be opened, somebody else works with it, or it is about another
-                server or key.
+            JournalError: The file can't be opened, somebody else works with it, or it is about
+                another server or key.
         """
         await self._database.open()
         await self._database.run(self._recover, write=True)
@@ -88,33 +91,46 @@ class Journal:
         await self._database.aclose()
 
     async def add(
-        self, story: Story, *, key: str | None = None, urgent: bool = False
+        self,
+        story: Story,
+        *,
+        key: str | None = None,
+        urgent: bool = False,
+        position: int | None = None,
     ) -> tuple[Row, bool]:
-        """Take a story in, unless it is there.
+        """Take a story in, unless it is there; then only its label and position are replaced.
 
         Args:
             story: The story.
-            key: Its name if the user has none for it; made of its content, and of how many of the
-                same content have come since the journal was opened, if this is not given.
+            key: The story's name if the user has none for it. Without it, the name is made of the
+                content and of how many of the same content have come since the journal was opened.
             urgent: Whether somebody waits for it interactively.
+            position: The story's number in the input, from 0.
 
         Returns:
             Its row, and whether it is new.
 
         Raises:
             InvalidRequestError: Another story has that key.
-            JournalError: It could not be recorded.
+            JournalError: The story could not be recorded.
         """
-        return await self._database.run(partial(self._add, story, key, urgent=urgent), write=True)
+        add = partial(self._add, story, key, urgent=urgent, position=position)
+        return await self._database.run(add, write=True)
 
     async def seek(self, story: Story) -> Row | None:
-        """Return the row that `add` would return, and add nothing (it counts, though)."""
+        """Return the row that `add` would return, and add nothing; the story is counted, though."""
         # Counting writes, but not to the file.
         return await self._database.run(partial(self._seek, story), write=False)
 
     async def get(self, key: str) -> Row | None:
         """Return the story of that key."""
         return await self._database.run(partial(self._get, key), write=False)
+
+    async def find(self, *, key: str = "", generation_id: str = "") -> Row | None:
+        """Return the story of that key or else of that generation; either may be left out."""
+        names = {"key": key or None, "generation_id": generation_id or None}
+        rows = await self._database.run(partial(self._rows, _FIND, names), write=False)
+        return rows[0] if rows else None
 
     async def at(self, id_: int) -> Row:
         """Return the story at that place of the journal."""
@@ -131,14 +147,14 @@ class Journal:
     async def rows(self, *states: BatchState) -> AsyncIterator[Row]:
         """Yield the stories in these states (in any, if none is given), oldest first.
 
-        They are read some at a time: what changes meanwhile may be seen as it was or as it is.
+        They are read page by page: a change meanwhile may be seen or not.
         """
         known = states or tuple(BatchState)
         marks = ", ".join("?" * len(known))
         where = f"WHERE state IN ({marks}) AND id > ? ORDER BY id LIMIT ?"
         last = 0
         while True:
-            values = (*(state.value for state in known), last, _PAGE)
+            values = (*known, last, _PAGE)
             page = await self._database.run(partial(self._rows, where, values), write=False)
             for row in page:
                 yield row
@@ -160,21 +176,21 @@ class Journal:
         error: BaseException | None = None,
         files: Sequence[str] | None = None,
     ) -> Row:
-        """Write what has become of a story, if it is in one of `origins`.
+        """Write how far a story has come, if it is in one of `origins`.
 
         Args:
             row: The story.
-            state: Where it stands now.
-            origins: Where it must have stood: news that come late change nothing.
-            generation: What the server said of it.
-            error: Why it failed.
-            files: Its pictures, relative to the output folder.
+            state: The story's new state.
+            origins: The states it may be in now: a step that is told too late changes nothing.
+            generation: The server's answer about the comic.
+            error: The reason why it failed.
+            files: The comic's pictures, relative to the output folder.
 
         Returns:
             The row as it is now.
 
         Raises:
-            JournalError: It could not be recorded.
+            JournalError: The change could not be recorded.
         """
         now = time.time()
         values: dict[str, Any] = {
@@ -193,13 +209,13 @@ class Journal:
         return await self._database.run(change, write=True)
 
     async def forget(self, row: Row) -> None:
-        """Remove a story."""
+        """Remove a story's row."""
         await self._database.run(partial(_forget, row.id), write=True)
 
     # What follows runs inside a transaction.
 
     def _recover(self, connection: sqlite3.Connection) -> None:
-        """Whoever was sending when the last owner ended can't tell any more what came of it."""
+        """Mark the stories that were being sent when the last owner ended as uncertain."""
         for row in self._rows("WHERE state = 'sending'", (), connection):
             when = datetime.fromtimestamp(row.sent_at or 0.0, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
             reason = f"it was sent at {when}, and the program ended before the answer was recorded"
@@ -209,17 +225,30 @@ class Journal:
             )
 
     def _add(
-        self, story: Story, key: str | None, connection: sqlite3.Connection, *, urgent: bool
+        self,
+        story: Story,
+        key: str | None,
+        connection: sqlite3.Connection,
+        *,
+        urgent: bool,
+        position: int | None,
     ) -> tuple[Row, bool]:
         name = story.key or key or _derived_key(story, connection)
         row = self._get(name, connection)
+        stands = {"label": story.label, "position": position}
         if row is not None:
-            return _same(row, story), False
+            _same(row, story)
+            moved = (story.label or row.label, row.position if position is None else position)
+            if moved != (row.label, row.position):
+                connection.execute(_MOVE, {**stands, "id": row.id})
+                (row,) = self._rows("WHERE id = ?", (row.id,), connection)
+            return row, False
         values = {
             "key": name,
             "digest": story.digest,
             "request": story.text,
             "urgent": urgent,
+            **stands,
             "now": time.time(),
         }
         connection.execute(_INSERT, values)
@@ -250,7 +279,9 @@ class Journal:
         (row,) = self._rows("WHERE id = ?", (values["id"],), connection)
         return row
 
-    def _rows(self, where: str, values: Sequence[Any], connection: sqlite3.Connection) -> list[Row]:
+    def _rows(
+        self, where: str, values: Sequence[Any] | Mapping[str, Any], connection: sqlite3.Connection
+    ) -> list[Row]:
         self._serial += 1
         try:
             return [
@@ -291,7 +322,3 @@ def _counts(connection: sqlite3.Connection) -> dict[BatchState, int]:
 
 def _forget(id_: int, connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM job WHERE id = ?", (id_,))
-
-
-def _dump(raw: Any) -> str:
-    return json.dumps(raw, separators=(",", ":"), default=str)

@@ -1,4 +1,4 @@
-"""One owner for each journal: who comes second is told the first one's process id.
+"""The lock of a journal: a second owner is refused and told the first one's process id.
 
 The owner holds a lock on a small SQLite file beside the journal. SQLite's locks are the operating
 system's, on every platform: they are gone when the process is gone, however it ended. The owner's
@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Final
 
 from llamagen_async.errors import JournalError
+from llamagen_async.sqlite_file import connect, error_code, file_id
 
 __all__ = ["JournalLock"]
 
 _SUFFIX: Final = "-owner"
-_PATIENCE: Final = 0.5
-"""Seconds to wait for a lock: an owner that has just begun or ended needs a moment."""
+_LOCK_TIMEOUT: Final = 0.5
+"""Seconds to wait for the lock: an owner that has just begun or ended needs a moment."""
 _USER_VERSION: Final = 60
-"""Where the header of a SQLite file has its `user_version`: four bytes, the highest first."""
+"""Offset of `user_version` in the header of a SQLite file: four bytes, the highest first."""
 
 _guard: Final = threading.Lock()
 _owned: Final[set[tuple[int, int]]] = set()
@@ -42,18 +43,16 @@ class JournalLock:
         self._journal = journal
         self._path = journal.with_name(journal.name + _SUFFIX)
         self._connection: sqlite3.Connection | None = None
-        self._place: tuple[int, int] | None = None
+        self._file_id: tuple[int, int] | None = None
 
     def take(self) -> None:
         """Become the owner.
 
         Raises:
-            JournalError: Somebody else is.
+            JournalError: Somebody else is the owner.
             sqlite3.Error: The lock file can't be written.
         """
-        connection = sqlite3.connect(
-            self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
-        )
+        connection = connect(self._path, timeout=_LOCK_TIMEOUT)
         try:
             # In this mode the lock outlasts the transaction: the process id is on disk, and held.
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -62,7 +61,7 @@ class JournalLock:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             connection.close()
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            code = error_code(error)
             if code == sqlite3.SQLITE_BUSY:
                 raise JournalError(
                     f"{self._journal}: {self._owner()} works with this journal; wait for it or "
@@ -72,10 +71,10 @@ class JournalLock:
                 raise JournalError(f"{self._path}: {error}; move that file away") from error
             raise
         self._connection = connection
-        self._place = _place(self._path)
-        if self._place is not None:
+        self._file_id = file_id(self._path)
+        if self._file_id is not None:
             with _guard:
-                _owned.add(self._place)
+                _owned.add(self._file_id)
 
     def release(self) -> None:
         """Let go."""
@@ -85,13 +84,13 @@ class JournalLock:
         # The file stays: whoever removed it could remove one that somebody else has just locked.
         with contextlib.suppress(sqlite3.Error):
             connection.close()
-        if self._place is not None:
+        if self._file_id is not None:
             with _guard:
-                _owned.discard(self._place)
+                _owned.discard(self._file_id)
 
     def _owner(self) -> str:
         with _guard:
-            mine = _place(self._path) in _owned
+            mine = file_id(self._path) in _owned
         if mine:
             return f"this process ({os.getpid()})"
         with contextlib.suppress(OSError, struct.error):
@@ -101,11 +100,3 @@ class JournalLock:
             if process:
                 return f"process {process}"
         return "another process"
-
-
-def _place(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

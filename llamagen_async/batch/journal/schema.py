@@ -1,4 +1,4 @@
-"""What a journal's file looks like, and which files are refused."""
+"""The tables of a journal's file, and which files are refused."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Final
 
 import attrs
 
-from llamagen_async.batch.journal.rows import AccountId
+from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.errors import JournalError
+from llamagen_async.sqlite_file import claim
 
 __all__ = ["prepare"]
 
 _APPLICATION_ID: Final = 0x6C6C676A
-"""Marks the file as ours in its header, so that nobody's database is taken for a journal."""
+"""The mark of a journal in a file's header, so that no other database is taken for one."""
 _SCHEMA: Final = 1
+"""The version of the tables below."""
 _TABLES: Final = """
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
     CREATE TABLE job (
@@ -24,6 +26,8 @@ _TABLES: Final = """
         digest BLOB NOT NULL,
         request TEXT NOT NULL,
         urgent INTEGER NOT NULL,
+        label TEXT NOT NULL DEFAULT '',
+        position INTEGER,
         state TEXT NOT NULL,
         attempts INTEGER NOT NULL DEFAULT 0,
         generation_id TEXT,
@@ -36,56 +40,42 @@ _TABLES: Final = """
         ended_at REAL
     );
     CREATE INDEX job_by_state ON job (state, urgent, id);
+    CREATE INDEX job_by_generation ON job (generation_id) WHERE generation_id IS NOT NULL;
 """
 _COUNT: Final = "CREATE TEMP TABLE seen (digest BLOB PRIMARY KEY, number INTEGER NOT NULL)"
 """How often each content has come in this input: in a file, for there may be a million."""
-_FOREIGN: Final = "it is a database of another program; name another file"
 
 
-def prepare(path: Path | None, origin: AccountId, connection: sqlite3.Connection) -> None:
+def prepare(path: Path | None, account: AccountId, connection: sqlite3.Connection) -> None:
     """Make the tables in a new file; refuse a file that is not ours or not of this key.
 
     Args:
-        path: Its name, for messages.
-        origin: Whose generations it is to be about.
+        path: The file's name, for messages.
+        account: The account whose generations the journal is to hold.
         connection: The file.
 
     Raises:
-        JournalError: It is refused.
-        sqlite3.Error: It can't be read or written.
+        JournalError: The file is refused.
+        sqlite3.Error: The file can't be read or written.
     """
-    if _marks(connection) == (0, 0):
-        connection.execute("BEGIN IMMEDIATE")
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if not tables:
-            for statement in _TABLES.split(";")[:-1]:
-                connection.execute(statement)
-            connection.executemany("INSERT INTO meta VALUES (?, ?)", attrs.asdict(origin).items())
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {_SCHEMA}")
-        connection.execute("COMMIT")
-    application, schema = _marks(connection)
-    if application != _APPLICATION_ID:
-        raise JournalError(f"{path}: {_FOREIGN}")
-    if schema != _SCHEMA:
-        raise JournalError(
-            f"{path}: a newer version of llamagen-async wrote it (schema {schema}, this one "
-            f"knows {_SCHEMA}); upgrade llamagen-async, or name another file"
-        )
+
+    def create(connection: sqlite3.Connection) -> None:
+        for statement in _TABLES.split(";")[:-1]:
+            connection.execute(statement)
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", attrs.asdict(account).items())
+
+    reason = claim(connection, application=_APPLICATION_ID, schema=_SCHEMA, create=create)
+    if reason is not None:
+        raise JournalError(f"{path}: {reason}")
     meta = dict(connection.execute("SELECT name, value FROM meta"))
-    if meta.get("base_url") != origin.base_url:
+    if meta.get("base_url") != account.base_url:
         raise JournalError(
             f"{path}: it is about generations at {meta.get('base_url')}, and this client talks "
-            f"to {origin.base_url}; name another file, or another base URL"
+            f"to {account.base_url}; name another file, or another base URL"
         )
-    if meta.get("account") != origin.account:
+    if meta.get("account") != account.account:
         raise JournalError(
             f"{path}: it is about generations of another API key; use that key, or name "
             "another file"
         )
     connection.execute(_COUNT)
-
-
-def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    return application, connection.execute("PRAGMA user_version").fetchone()[0]

@@ -1,0 +1,193 @@
+"""The scheduler: the one door to what is sent when.
+
+It owns the queue of requests, the generations that are waited for, the poller and the dispatcher.
+Nothing outside this room reaches past it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from llamagen_async.clock import Clock
+from llamagen_async.errors import ClientClosedError, WaitTimeoutError
+from llamagen_async.forecasting import Forecasts
+from llamagen_async.ratelimit import Limiter
+from llamagen_async.scheduling.admission import AdmissionControl
+from llamagen_async.scheduling.dispatcher import Dispatcher
+from llamagen_async.scheduling.poll_set import PollSet
+from llamagen_async.scheduling.poll_target import Generation, GenerationWait
+from llamagen_async.scheduling.poller import Poller
+from llamagen_async.scheduling.request_queue import RequestQueue
+from llamagen_async.scheduling.sender import DispatchStats, RequestReport, Sender
+from llamagen_async.scheduling.submission import Submission
+from llamagen_async.transport import APIRequest, Transport
+
+__all__ = ["Scheduler"]
+
+_T = TypeVar("_T")
+
+
+class Scheduler:
+    """Sends the requests of one client, each when its turn has come.
+
+    Args:
+        transport: Carries one request.
+        limiter: Hands out the slots.
+        clock: The server's clock.
+        max_retries: How often a failed request is sent again, where that is safe.
+        polling: Seconds between two checks of the same generation, at least.
+        announced: Whether the ends of generations are announced by webhook events.
+        on_request: Told of each request once it has ended.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        limiter: Limiter,
+        clock: Clock,
+        *,
+        max_retries: int,
+        polling: float | None = None,
+        announced: bool = False,
+        on_request: Callable[[RequestReport], None] | None = None,
+    ) -> None:
+        self.forecasts = Forecasts()
+        """Forecasts of how long generations take, learned from those that were waited for."""
+        self._limiter = limiter
+        self._clock = clock
+        self._queue = RequestQueue()
+        self._polls = PollSet(self.forecasts, min_interval=polling)
+        self._poller = Poller(
+            self._polls, limiter, clock, max_retries=max_retries, announced=announced
+        )
+        self._sender = Sender(
+            transport, self._polls, clock, max_retries=max_retries, on_request=on_request
+        )
+        self._admission = AdmissionControl(
+            limiter, self._queue, self._polls, self._sender, self._poller, clock
+        )
+        self._dispatcher = Dispatcher(
+            limiter, self._queue, self._polls, self._poller, self._admission, self._sender, clock
+        )
+        self._reads: dict[str, asyncio.Task[Generation]] = {}
+        self._closed = False
+
+    @property
+    def stats(self) -> DispatchStats:
+        """Counts of what was sent."""
+        return self._sender.stats
+
+    @property
+    def finished(self) -> int:
+        """How many generations were seen to end."""
+        return self._poller.finished
+
+    async def submit(self, submission: Submission[_T]) -> _T:
+        """Send a request when its turn has come, and return its answer.
+
+        A request that a rate limit refused, or that provably did not arrive, goes back to its
+        position in the queue. It goes on if the caller is cancelled while it is on its way.
+
+        Raises:
+            QuotaExhaustedError: It would wait too long; nothing was sent.
+            QuotaStoreError: The store of spent requests is away; nothing was sent.
+            ClientClosedError: The client was closed before it was sent.
+            SubmissionUncertainError: It is billed, and its answer was lost.
+            LlamaGenError: It failed for good.
+        """
+        if self._closed:
+            raise ClientClosedError("the client is closed; nothing was sent")
+        kind = submission.request.kind
+        plan = self._limiter.plan
+        counts = kind in plan.metered
+        if counts and plan.quotas and not submission.wait_for_quota:
+            error = await self._admission.quota_error(kind)
+            if error is not None:
+                raise error
+        self._dispatcher.submit(submission)
+        if counts and self._limiter.blocked_until is not None:
+            self._admission.check_deadline(submission)
+        return await submission.future
+
+    async def read(
+        self,
+        name: str,
+        request: APIRequest,
+        parse: Callable[[object], Generation],
+        *,
+        whole: bool = True,
+    ) -> Generation:
+        """Return a generation as it stands now; those who ask at the same time share the answer.
+
+        Args:
+            name: Tells what is read from what else is read.
+            request: The status check.
+            parse: Reads the decoded body of its answer.
+            whole: Whether it is the whole generation, and so news for those who wait for it.
+        """
+        task = self._reads.get(name)
+        if task is None:
+            task = asyncio.create_task(self._read(request, parse, whole=whole))
+            task.add_done_callback(partial(self._forget_read, name))
+            self._reads[name] = task
+        return await asyncio.shield(task)
+
+    async def wait(self, wait: GenerationWait[Any]) -> Generation:
+        """Return a generation when it has ended, well or not.
+
+        Raises:
+            WaitTimeoutError: It has not ended in time; it goes on.
+            QuotaExhaustedError: No check can be sent before time is up; it goes on.
+            LlamaGenError: Its status can't be had.
+        """
+        waiter = self._poller.add(wait)
+        self._dispatcher.wake()
+        try:
+            async with asyncio.timeout(wait.timeout / self._clock.speed):
+                return await waiter.future
+        except TimeoutError:
+            raise WaitTimeoutError(wait.id, wait.timeout) from None
+        finally:
+            self._poller.discard(waiter)
+            self._dispatcher.wake()
+
+    def announce(self, generation: Generation, *, whole: bool) -> bool:
+        """Hand on what a webhook event says, and return whether anybody waits for it.
+
+        Args:
+            generation: The generation as the event has it.
+            whole: Whether that is all there is to know, so that no check is needed.
+        """
+        is_waited_for = self._poller.announce(generation, whole=whole)
+        self._dispatcher.wake()
+        return is_waited_for
+
+    def wake(self) -> None:
+        """Decide again about what is sent next: what is known has changed."""
+        self._dispatcher.wake()
+
+    async def aclose(self, grace: float) -> None:
+        """Stop; give billed requests on their way `grace` real seconds to return."""
+        self._closed = True
+        error = ClientClosedError("the client was closed while waiting; the comic goes on")
+        self._poller.fail_all(error)
+        await self._dispatcher.aclose(grace)
+        await asyncio.gather(*self._reads.values(), return_exceptions=True)
+
+    async def _read(
+        self, request: APIRequest, parse: Callable[[object], Generation], *, whole: bool
+    ) -> Generation:
+        future: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
+        generation = await self.submit(Submission(request, parse, self._clock.now(), future))
+        if whole:
+            self._poller.deliver(generation)
+            self._dispatcher.wake()
+        return generation
+
+    def _forget_read(self, name: str, task: asyncio.Task[Any]) -> None:
+        del self._reads[name]
+        if not task.cancelled():
+            task.exception()  # every caller may have been cancelled before hearing of it

@@ -1,0 +1,88 @@
+"""A submission: one API request on its way through the scheduler, and who is told of each step.
+
+It is made where a request is asked for, waits in the queue, is sent in a slot, and carries its
+answer, or what went wrong, back to whoever asked. It does nothing by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+import attrs
+
+from llamagen_async.forecasting import Profile
+from llamagen_async.requests import ComicRequest
+from llamagen_async.transport import APIRequest
+
+__all__ = ["Submission", "SubmissionHooks"]
+
+_T = TypeVar("_T")
+_T_contra = TypeVar("_T_contra", contravariant=True)
+
+
+class SubmissionHooks(Protocol[_T_contra]):
+    """The owner of a submission that has to keep a record of it, such as a batch's journal."""
+
+    async def before_send(self) -> None:
+        """Write down that it is about to be sent; if this raises, nothing is sent."""
+        ...
+
+    async def not_sent(self) -> None:
+        """Write down that it has to wait again.
+
+        It did not leave after all, provably did not arrive, or was refused by a rate limit.
+        """
+        ...
+
+    async def accepted(self, answer: _T_contra) -> None:
+        """Write down the answer, before anything else is done with it."""
+        ...
+
+    def abandoned(self, outcome: object) -> None:
+        """Take the answer or the error that came when its caller was gone."""
+        ...
+
+
+@attrs.define(eq=False, repr=False)
+class Submission(Generic[_T]):
+    """One API request that somebody waits for."""
+
+    request: APIRequest
+    """The request as it is sent."""
+    parse: Callable[[object], _T]
+    """Reads the decoded body of its answer; raises `ValueError` if it is something else."""
+    since: float
+    """Time at which the request was asked for, in seconds of the server's clock."""
+    future: asyncio.Future[_T]
+    """The answer, as its caller waits for it."""
+    urgent: bool = True
+    """Whether somebody waits for it interactively."""
+    max_wait: float | None = None
+    """Seconds that it may wait for a slot; `None` is any time within the short windows."""
+    wait_for_quota: bool = False
+    """Whether it may wait for a long window, such as until tomorrow."""
+    hooks: SubmissionHooks[_T] | None = None
+    """The owner that keeps a record of it, if there is one."""
+    story: ComicRequest | None = None
+    """The user's request, to report an uncertain outcome with."""
+    profile: Profile | None = None
+    """Features of the generation that is started; `None` if none is."""
+    will_wait: bool = False
+    """Whether the generation that it starts will be waited for at once."""
+    is_check: bool = False
+    """Whether it is a status check, which is chosen again instead of being queued again."""
+
+    priority: int = 0
+    """Rank in the queue: the lowest is served first."""
+    number: int = 0
+    """Position among the submissions of its rank; 0 until it is queued for the first time."""
+    is_queued: bool = False
+    """Whether it waits in the queue for a slot."""
+    refusals: int = 0
+    """How often in all the server refused it with a 429."""
+    failures: int = 0
+    """How often in all it failed in a way that allows another attempt."""
+    delays: Iterator[float] | None = None
+    """Real seconds to wait before each further attempt, once one has failed."""
