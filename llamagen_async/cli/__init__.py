@@ -13,7 +13,7 @@ from typing import Final
 __all__ = ["main"]
 
 _NEEDED: Final = ("click", "platformdirs", "rich")
-"""What the extra `cli` brings."""
+"""The packages that the extra `cli` installs."""
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ from llamagen_async.cli.errors import (
     INTERRUPTED,
     WRONG_USAGE,
     CommandError,
+    describe_error,
     exit_status,
-    sentence,
 )
 from llamagen_async.cli.text import one_line
 from llamagen_async.errors import LlamaGenError
@@ -43,12 +43,12 @@ _COMMANDS: Final[Mapping[str, str]] = {
 class _Commands(click.Group):
     """Loads a command when it is called: a status check needs no sandbox."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click asks so
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click asks for it
         return list(_COMMANDS)
 
     def get_command(
         self,
-        ctx: click.Context,  # noqa: ARG002 - click asks so
+        ctx: click.Context,  # noqa: ARG002  # click asks for it
         cmd_name: str,
     ) -> click.Command | None:
         if cmd_name not in _COMMANDS:
@@ -89,9 +89,9 @@ def run(argv: Sequence[str]) -> int:
         except (click.Abort, KeyboardInterrupt):
             return INTERRUPTED
         except BrokenPipeError:
-            return FAILED  # whoever left does not want to hear about it
+            return FAILED  # nobody reads the output any more
         except (CommandError, LlamaGenError, OSError) as error:
-            return _failed(_called(argv), sentence(error), exit_status(error))
+            return _failed(_called(argv), describe_error(error), exit_status(error))
     return result if isinstance(result, int) else ALL_DONE
 
 

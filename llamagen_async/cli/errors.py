@@ -1,11 +1,11 @@
-"""What went wrong, as one line for a person and an exit status. Prints nothing itself."""
+"""Errors as one line for a person and an exit status. Nothing is printed here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-from llamagen_async.cli.text import lasting, moment, one_line, rule
+from llamagen_async.cli.text import format_duration, format_limit, format_time, one_line
 from llamagen_async.errors import (
     APIConnectionError,
     AuthenticationError,
@@ -25,19 +25,19 @@ __all__ = [
     "INTERRUPTED",
     "WRONG_USAGE",
     "CommandError",
+    "describe_error",
     "exit_status",
-    "look",
-    "sentence",
+    "status_command",
 ]
 
 ALL_DONE: Final = 0
-"""Everything that was asked for is done."""
+"""Exit status: everything that was asked for is done."""
 FAILED: Final = 1
-"""Something failed."""
+"""Exit status: something failed."""
 WRONG_USAGE: Final = 2
-"""What was typed cannot be meant; nothing was sent."""
+"""Exit status: the command line is wrong; nothing was sent."""
 INTERRUPTED: Final = 130
-"""Ctrl-C."""
+"""Exit status: interrupted by Ctrl-C or by a request of the system to end."""
 
 _OPTIONS: Final[Mapping[str, str]] = {
     "base_url": "--base-url (or LLAMAGEN_API_URL)",
@@ -62,7 +62,7 @@ _OPTIONS: Final[Mapping[str, str]] = {
 
 
 class CommandError(Exception):
-    """A command ends here, with one line on stderr.
+    """The end of a command, with one line on stderr.
 
     Args:
         message: The line, without the program's name.
@@ -74,24 +74,26 @@ class CommandError(Exception):
         self.status: Final = status
 
 
-def sentence(error: Exception, *, wait_with: str | None = None, id_: str | None = None) -> str:
+def describe_error(
+    error: Exception, *, wait_with: str | None = None, id_: str | None = None
+) -> str:
     """Return one line that says what happened and what can be done now.
 
     Args:
         error: What happened.
         wait_with: The option with which the command would have waited longer, if it has one.
-        id_: The comic that the error is about, if the server has accepted it.
+        id_: The id of the comic that the error is about, if the server has accepted it.
     """
     if id_ is not None and isinstance(error, QuotaExhaustedError):
         return (
-            f"accepted, and it goes on, but the limit of {rule(error.limit)} is used up until "
-            f"{_when(error)}: look then with {look(id_)}"
+            f"accepted, and it goes on, but the limit of {format_limit(error.limit)} is used up "
+            f"until {_when(error)}: check it then with {status_command(id_)}"
         )
-    return one_line(_said(error, wait_with))
+    return one_line(_describe(error, wait_with))
 
 
-def look(id_: str, folder: object = None) -> str:
-    """Return the command that looks at a comic and fetches its pictures into a folder."""
+def status_command(id_: str, folder: object = None) -> str:
+    """Return the command that checks a comic and downloads its pictures into a folder."""
     out = f" --out {folder}" if folder is not None else ""
     return f"llamagen-async status {one_line(id_)}{out}"
 
@@ -103,7 +105,7 @@ def exit_status(error: Exception) -> int:
     return WRONG_USAGE if isinstance(error, InvalidRequestError) else FAILED
 
 
-def _said(error: Exception, wait_with: str | None) -> str:  # noqa: C901 - one line for each kind
+def _describe(error: Exception, wait_with: str | None) -> str:  # noqa: C901  # one branch for each kind
     if isinstance(error, InvalidRequestError):
         return _usage(error)
     if isinstance(error, AuthenticationError):
@@ -117,8 +119,8 @@ def _said(error: Exception, wait_with: str | None) -> str:  # noqa: C901 - one l
     if isinstance(error, QuotaExhaustedError):
         instead = f", or let it wait with {wait_with}" if wait_with else ""
         return (
-            f"nothing was sent: the limit of {rule(error.limit)} is used up until {_when(error)}: "
-            f"try again then{instead}"
+            f"nothing was sent: the limit of {format_limit(error.limit)} is used up until "
+            f"{_when(error)}: try again then{instead}"
         )
     if isinstance(error, SubmissionUncertainError):
         return (
@@ -127,8 +129,8 @@ def _said(error: Exception, wait_with: str | None) -> str:  # noqa: C901 - one l
         )
     if isinstance(error, WaitTimeoutError):
         return (
-            f"{error.id} was not done after {lasting(error.waited)}; it goes on: look with "
-            f"{look(error.id)}"
+            f"{error.id} was not done after {format_duration(error.waited)}; it goes on: check it "
+            f"with {status_command(error.id)}"
         )
     if isinstance(error, APIConnectionError):
         return str(error)
@@ -139,7 +141,7 @@ def _said(error: Exception, wait_with: str | None) -> str:  # noqa: C901 - one l
 
 
 def _when(error: QuotaExhaustedError) -> str:
-    return f"{moment(error.resets_at)}, in {lasting(error.wait)}"
+    return f"{format_time(error.resets_at)}, in {format_duration(error.wait)}"
 
 
 def _usage(error: InvalidRequestError) -> str:

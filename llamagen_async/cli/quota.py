@@ -40,7 +40,7 @@ async def prove_quota(quota: str) -> None:
         InvalidRequestError: It is no URL of a store.
         CommandError: It can't be opened; nothing was sent.
     """
-    # Only looked at: neither the name nor the plan leaves a trace in it.
+    # It is only read: neither the name nor the plan leaves a trace in it.
     ledger = open_store(check_quota(quota) or "", "nobody", Plan.DEMO, speed=1.0, lease=1.0)
     try:
         await ledger.snapshot()
@@ -53,7 +53,7 @@ async def prove_quota(quota: str) -> None:
 
 
 def shown_quota(quota: str | None) -> str:
-    """Return what a store is called, without a password that its URL may hold."""
+    """Return the name of a store, without a password that its URL may hold."""
     if quota is None:
         return "this process only"
     if quota.startswith(_SQLITE):

@@ -1,4 +1,4 @@
-"""Words for people: short, on one line, and harmless to a terminal. Pure functions, no I/O."""
+"""Text for people: short, on one line, and harmless to a terminal. Pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ from typing import Final
 
 from llamagen_async.plans import RateLimit
 
-__all__ = ["clock_time", "counted", "lasting", "moment", "one_line", "rule", "shortened"]
+__all__ = [
+    "clock_time",
+    "format_duration",
+    "format_limit",
+    "format_time",
+    "one_line",
+    "pluralize",
+    "shortened",
+]
 
 _MINUTE: Final = 60.0
 _ROUGH: Final = 90.0
-"""Seconds from which on a duration is told in minutes."""
+"""Seconds from which on a duration is given in minutes."""
 
 
 def one_line(text: str) -> str:
@@ -32,15 +40,15 @@ def shortened(text: str, length: int) -> str:
     return line if len(line) <= length else f"{line[: length - 1].rstrip()}…"
 
 
-def counted(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """Return `1 comic`, `2 comics`, `3 stories`."""
     if number == 1:
         return f"1 {noun}"
     return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"
 
 
-def lasting(seconds: float) -> str:
-    """Return a duration as one would say it: `45 s`, `9 min`, `2 h 10 min`."""
+def format_duration(seconds: float) -> str:
+    """Return a duration in words: `45 s`, `9 min`, `2 h 10 min`."""
     if seconds < _ROUGH:
         return f"{max(0.0, seconds):.0f} s"
     minutes = math.floor(seconds / _MINUTE + 0.5)  # half a minute is never rounded down
@@ -50,16 +58,16 @@ def lasting(seconds: float) -> str:
     return f"{hours} h {rest} min" if rest else f"{hours} h"
 
 
-def moment(when: datetime) -> str:
-    """Return a time as the clock on the wall shows it, and in UTC."""
-    # Rounded up: whoever comes at the time that is said is not too early.
+def format_time(when: datetime) -> str:
+    """Return a time as a local clock shows it, and in UTC."""
+    # Rounded up: a try at the printed time is not too early.
     whole = when + timedelta(microseconds=-when.microsecond % 1_000_000)
     there = whole.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return f"{whole.astimezone():%Y-%m-%d %H:%M:%S} ({there})"
 
 
-def rule(limit: RateLimit) -> str:
-    """Return a limit as one would say it: `10 requests per minute`."""
+def format_limit(limit: RateLimit) -> str:
+    """Return a limit in words: `10 requests per minute`."""
     return str(limit).replace(" per ", " requests per ", 1)
 
 

@@ -1,4 +1,4 @@
-"""What the command line's tests share: a store of their own, a sandbox, and commands run here."""
+"""Fixtures of the command line's tests: a store of requests, a sandbox, and commands run here."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from llamagen_async.cli.app import run as run_here
-from tests.support.cli import SPEED, sandbox
+from tests.support.cli import SPEED, Call, sandbox
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,16 +32,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
     """A sandbox in a process of its own. Its requests are counted in `quota_file`."""
     with sandbox(tmp_path_factory.mktemp("sandbox"), "--speed", SPEED) as facts:
         yield facts
-
-
-class Call(Protocol):
-    """Runs a command in this process, which is quicker than in one of its own."""
-
-    def __call__(
-        self, *argv: str, env: dict[str, str] | None = None, stdin: bytes = b""
-    ) -> subprocess.CompletedProcess[str]:
-        """Return its status and what it printed; `env` is added to the environment."""
-        ...
 
 
 @pytest.fixture

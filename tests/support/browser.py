@@ -1,7 +1,7 @@
-"""A headless Chromium of this machine, for tests: it looks at pages and says what it met.
+"""A headless Chromium of this machine, for tests: it opens pages and reports what it met.
 
-It is driven over the DevTools protocol on loopback and resolves no name, so that nothing leaves
-this machine. Without a browser the tests that need one are skipped, except in CI, where they fail.
+The browser is driven over the DevTools protocol on loopback and resolves no name, so that nothing
+leaves this machine. Without a browser the tests that need one are skipped; in CI they fail.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _NAMES: Final = (
 )
 _IN_PLAYWRIGHT: Final = ("chrome", "headless_shell", "chrome-headless-shell", "chrome.exe")
 _MISSING: Final = (
-    "no Chromium to look at the gallery with: install chromium (Debian, Fedora), google-chrome, "
+    "no Chromium to open the gallery with: install chromium (Debian, Fedora), google-chrome, "
     "or a browser with 'playwright install chromium'"
 )
-_PATIENCE: Final = 60.0
+_TIMEOUT: Final = 60.0
 """Seconds after which a browser that says nothing has failed."""
 _PHONE: Final = 600
 """CSS pixels below which a window is a phone's."""
@@ -83,10 +83,10 @@ def require_browser() -> Path:
 
 
 def _runs(path: str) -> bool:
-    """Whether it is a browser and not what some systems have in its place: a hint to install it."""
+    """Return whether a program is a browser; some systems have a hint to install one instead."""
     try:
         said = subprocess.run(
-            [path, "--version"], capture_output=True, timeout=_PATIENCE, check=False
+            [path, "--version"], capture_output=True, timeout=_TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
@@ -176,7 +176,7 @@ class Browser:
             await page._call(f"{domain}.enable")
         page._loaded.clear()  # about:blank may have said so, too
         await page._call("Page.navigate", url=url)
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             await page._loaded.wait()
         return page
 
@@ -188,7 +188,7 @@ class Browser:
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         message = {"id": number, "method": method, "params": params or {}}
         await self._socket.send_json(message | ({"sessionId": session} if session else {}))
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             said = await answer
         assert "error" not in said, (method, said)
         return cast("dict[str, Any]", said["result"])
@@ -205,7 +205,7 @@ class Browser:
 
 @contextlib.asynccontextmanager
 async def opened_browser(folder: Path) -> AsyncIterator[Browser]:
-    """Start a browser that keeps what it has to keep in `folder`; it is gone afterwards."""
+    """Start a browser that writes its files into `folder`, and end it afterwards."""
     process = await asyncio.create_subprocess_exec(
         str(require_browser()),
         *_FLAGS,
@@ -231,7 +231,7 @@ async def opened_browser(folder: Path) -> AsyncIterator[Browser]:
 
     reading = asyncio.create_task(read())
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             address = await ready
         async with (
             aiohttp.ClientSession() as http,

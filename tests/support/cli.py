@@ -12,14 +12,29 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import pytest
 
 import llamagen_async
 from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, SandboxServer, SandboxService
 
 SPEED = "300"
+FAST = ("--speed", SPEED)
+"""Options of a command that talks to a sandbox of that speed."""
+needs_posix = pytest.mark.skipif(os.name == "nt", reason="sends SIGINT to one process")
 COMMAND = (sys.executable, "-m", "llamagen_async")
 _ROOT = Path(llamagen_async.__file__).parents[1]
+
+
+class Call(Protocol):
+    """Runs a command in this process, which is quicker than in one of its own."""
+
+    def __call__(
+        self, *argv: str, env: dict[str, str] | None = None, stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[str]:
+        """Return its status and what it printed; `env` is added to the environment."""
+        ...
 
 
 def environment(**variables: str) -> dict[str, str]:

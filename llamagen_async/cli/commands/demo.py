@@ -6,8 +6,11 @@ No key, no credits, no network but this machine's own. What it claims is counted
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Mapping
+from contextlib import closing
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -16,24 +19,22 @@ import click
 from rich import box
 from rich.table import Table
 
-from llamagen_async.cli.commands.batch import announce
-from llamagen_async.cli.commands.demo_stories import DEMO_STORIES
-from llamagen_async.cli.commands.options import json_option, prepared_folder
-from llamagen_async.cli.commands.sandbox import ALGORITHM_HELP
+from llamagen_async.batch.journal.codec import Story
+from llamagen_async.cli.commands.options import ALGORITHM_HELP, json_option, prepared_folder
 from llamagen_async.cli.errors import ALL_DONE, FAILED, INTERRUPTED, CommandError
-from llamagen_async.cli.input.stories import Stories, Story
+from llamagen_async.cli.input.journal_summary import JournalSummary
+from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.gallery import INDEX
-from llamagen_async.cli.results.records import Record
-from llamagen_async.cli.results.writer import write_all
-from llamagen_async.cli.run.batch_run import Session
+from llamagen_async.cli.results.writer import write_results
+from llamagen_async.cli.run.announce import announce
+from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.cli.run.summary import counts_of
 from llamagen_async.client import LlamaGenClient
+from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.errors import QuotaExhaustedError
-from llamagen_async.models import BatchState
 from llamagen_async.plans import Plan
-from llamagen_async.requests import ComicRequest
 from llamagen_async.sandbox import (
     ALGORITHMS,
     DEMO_KEY,
@@ -45,8 +46,13 @@ from llamagen_async.sandbox import (
     best_possible,
 )
 
-__all__ = ["demo"]
+__all__ = ["DEMO_STORIES", "demo"]
 
+_LINES: Final = (
+    files("llamagen_async.cli.commands").joinpath("demo_stories.jsonl").read_text("utf-8")
+)
+DEMO_STORIES: Final[tuple[dict[str, Any], ...]] = tuple(map(json.loads, _LINES.splitlines()))
+"""The dozen stories of the demo, as a user would write them: every size, several languages."""
 _KEYS: Final = {"demo": DEMO_KEY, "paid": PAID_KEY, "auto": PAID_KEY}
 
 
@@ -95,47 +101,59 @@ async def _run(server: SandboxServer, named: str, folder: Path, output: Output) 
     stories = Stories(
         "the demo",
         checked=tuple(
-            Story(number, "", ComicRequest.parse(fields))
+            InputStory(number, "", Story.parse(fields, f"demo-{number}"))
             for number, fields in enumerate(DEMO_STORIES)
         ),
     )
-    key = _KEYS[named]
+    key, number = _KEYS[named], len(DEMO_STORIES)
     async with server:
         client = LlamaGenClient(key, plan=named, base_url=server.url, speed=server.speed)
-        session = Session(client, stories, output, speed=server.speed, folder=folder)
-        output.say(f"A sandbox of the LlamaGen Comic API runs at {server.url}, plan {named}.")
+        # However fast the server's clock runs, its comics need real time, too: a minute at least.
+        timeout = max(DEFAULT_TIMEOUT, 60.0 * server.speed)
+        run = BatchRun(client, stories, output, number=number, folder=folder, timeout=timeout)
+        output.print(f"A sandbox of the LlamaGen Comic API runs at {server.url}, plan {named}.")
         async with client:
-            await announce(output, client, stories, speed=server.speed)
+            summary = JournalSummary(total=number, to_send=number)
+            await announce(output, client, stories, summary)
             plan, began = client.plan, server.now()
-            await session.run()
-        score = _Score.count(server, key, plan, began, session)
-    records = score.timed(session.records)
-    write_all(folder, records, title="A dozen comics", facts=score.facts())
-    if session.interrupted:
-        output.complain(f"interrupted: {counts_of(session.tally)}")
+            await run.run()
+        score = _Score.count(server, key, plan, began, run)
+    with closing(run.unrecorded):
+        written = await write_results(
+            folder,
+            None,
+            run.unrecorded,
+            title="A dozen comics",
+            speed=server.speed,
+            began=run.began,
+            facts=score.facts(),
+            durations=score.durations,
+        )
+    if run.interrupted:
+        output.error(f"interrupted: {counts_of(run.tally)}")
         return INTERRUPTED
-    output.emit(
+    output.emit_json(
         attrs.asdict(score, filter=lambda field, _value: field.name != "durations")
         | {"index": str(folder / INDEX)}
     )
     if not output.as_json:
-        output.show(score.table())
-        output.say(f"Look at {folder / INDEX}")
-    for record in records:
+        output.print_table(score.table())
+        output.print(f"Look at {folder / INDEX}")
+    for record in written.shown:
         if not record.is_done and record.error_type != QuotaExhaustedError.__name__:
-            output.complain(f"missing: {record.error or record.state.value}")
+            output.error(f"missing: {record.error or record.state.value}")
     return ALL_DONE if score.is_clean else FAILED
 
 
 @attrs.frozen
 class _Score:
-    """How a demo went, as counted by the server; times are seconds of its clock."""
+    """The result of a demo, as counted by the server; times are seconds of its clock."""
 
     wanted: int
     """Comics that were asked for."""
     done: int
     """Comics that are on disk."""
-    unaffordable: int
+    over_quota: int
     """Stories that the plan's daily quota did not pay for."""
     requests: int
     """Requests of all kinds."""
@@ -144,17 +162,17 @@ class _Score:
     busiest: str
     """The most requests in any window, and the limit."""
     last: float
-    """When the client saw the last comic done."""
+    """The time at which the client saw the last comic done."""
     mean: float
-    """When it saw a comic done, on average."""
+    """The average of the times at which it saw a comic done."""
     best: Bound
-    """What a scheduler that knows all durations would achieve."""
+    """The result of a scheduler that knows all durations beforehand."""
     durations: Mapping[str, float]
-    """How long each comic took to be drawn, by id."""
+    """How long each comic that was seen done took to be drawn, by id."""
 
     @classmethod
     def count(
-        cls, server: SandboxServer, key: str, plan: Plan, began: float, session: Session
+        cls, server: SandboxServer, key: str, plan: Plan, began: float, run: BatchRun
     ) -> _Score:
         stats = server.service.stats(server.now())
         seen = stats["keys"][key]
@@ -167,8 +185,8 @@ class _Score:
         durations = [server.service.duration_of(n) for n in range(len(generations))]
         return cls(
             wanted=len(DEMO_STORIES),
-            done=session.tally.done,
-            unaffordable=session.tally.put_off,
+            done=run.tally.done,
+            over_quota=run.tally.deferred,
             requests=seen["total"],
             refused=seen["refused"],
             busiest=", ".join(
@@ -178,27 +196,22 @@ class _Score:
             last=max(noticed, default=0.0),
             mean=sum(noticed) / len(noticed) if noticed else 0.0,
             best=best_possible(durations, plan.rate),
-            durations={one["id"]: one["ready_at"] - one["accepted_at"] for one in generations},
+            durations={
+                one["id"]: one["ready_at"] - one["accepted_at"]
+                for one in generations
+                if one["first_seen_ready_at"] is not None
+            },
         )
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing is missing that could be had, and nothing was refused."""
-        return self.done + self.unaffordable == self.wanted and not self.refused
+        return self.done + self.over_quota == self.wanted and not self.refused
 
     @property
     def each(self) -> float:
         """Requests per comic."""
         return self.requests / self.done if self.done else 0.0
-
-    def timed(self, records: list[Record]) -> list[Record]:
-        """Return the records with the times that the server knows better."""
-        return [
-            attrs.evolve(record, seconds=self.durations[record.id])
-            if record.state is BatchState.SUCCEEDED and record.id
-            else record
-            for record in records
-        ]
 
     def facts(self) -> list[tuple[str, str]]:
         """Return what the gallery says at its top."""
@@ -218,7 +231,7 @@ class _Score:
         table.add_column("counted by the server")
         table.add_column("", justify="right")
         table.add_column("best possible", justify="right", style="dim")
-        more = f", {self.unaffordable} need tomorrow's quota" if self.unaffordable else ""
+        more = f", {self.over_quota} need tomorrow's quota" if self.over_quota else ""
         table.add_row("comics done", f"{self.done} of {self.wanted}{more}", "")
         table.add_row("requests", str(self.requests), str(2 * self.done))
         table.add_row("requests per comic", f"{self.each:.2f}", "2.00")

@@ -15,16 +15,16 @@ from llamagen_async.cli.errors import ALL_DONE
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.quota import shown_quota
-from llamagen_async.cli.text import counted, lasting, one_line, rule
+from llamagen_async.cli.text import format_duration, format_limit, one_line, pluralize
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.models import Usage
 from llamagen_async.plans import HOUR
 from llamagen_async.ratelimit import LimitsSnapshot
 
-__all__ = ["limits", "tell_wait", "usage"]
+__all__ = ["limits", "print_wait", "usage"]
 
 _WORTH_A_WORD: Final = 1.0
-"""Real seconds of waiting from which on it is said that there is something to wait for."""
+"""Real seconds of waiting from which on a message says so."""
 
 
 @click.command(short_help="Show how many requests may still be sent.")
@@ -43,14 +43,14 @@ def limits(*, connection: Connection, as_json: bool) -> int:
         await connection.prove_quota()
         async with client:
             if connection.asks_plan:
-                output.say("The server is asked for the plan: this takes one request.")
+                output.print("The server is asked for the plan: this takes one request.")
             snapshot = await client.limits()
         now = datetime.now(UTC)
         facts = _facts(snapshot, now, connection)
-        output.emit(facts)
+        output.emit_json(facts)
         if not as_json:
-            output.say(f"Plan {snapshot.plan}, counted in {facts['quota']}:")
-            output.show(_table(snapshot, now, connection.speed))
+            output.print(f"Plan {snapshot.plan}, counted in {facts['quota']}:")
+            output.print_table(_table(snapshot, now, connection.speed))
         return ALL_DONE
 
     return run_async(work)
@@ -70,9 +70,9 @@ def usage(*, connection: Connection, as_json: bool) -> int:
     async def work() -> int:
         await connection.prove_quota()
         async with client:
-            await tell_wait(client, output, speed=connection.speed)
+            await print_wait(client, output, speed=connection.speed)
             used = await client.comics.usage()
-        output.emit(
+        output.emit_json(
             {
                 "api_usage_count": used.api_usage_count,
                 "api_max_usage": used.api_max_usage,
@@ -83,13 +83,13 @@ def usage(*, connection: Connection, as_json: bool) -> int:
         )
         if not as_json:
             for line in _lines(used):
-                output.say(line)
+                output.print(line)
         return ALL_DONE
 
     return run_async(work)
 
 
-async def tell_wait(
+async def print_wait(
     client: LlamaGenClient,
     output: Output,
     *,
@@ -97,11 +97,11 @@ async def tell_wait(
     max_wait: float | None = None,
     wait_for_quota: bool = False,
 ) -> None:
-    """Say how long the next request has to wait, if it will wait at all and for long.
+    """Print how long the next request has to wait, if it will wait at all and for long.
 
     Args:
-        client: What will send it.
-        output: Where to.
+        client: The client that will send it.
+        output: The streams to print to.
         speed: How many times faster than real time the server's clock runs.
         max_wait: Seconds of the server's clock that it may wait; `None` is any time.
         wait_for_quota: Whether it waits for tomorrow's quota.
@@ -111,7 +111,7 @@ async def tell_wait(
     spent = any(one.limit.per >= HOUR and not one.free for one in snapshot.windows)
     refused = (spent and not wait_for_quota) or (max_wait is not None and wait > max_wait)
     if not refused and wait / speed >= _WORTH_A_WORD:
-        output.say(f"Waiting for the next free slot: {_moment_in(wait / speed)}.")
+        output.print(f"Waiting for the next free slot: {_time_in(wait / speed)}.")
 
 
 def _facts(snapshot: LimitsSnapshot, now: datetime, connection: Connection) -> dict[str, Any]:
@@ -150,29 +150,29 @@ def _table(snapshot: LimitsSnapshot, now: datetime, speed: float) -> Table:
     table.add_column("free", justify="right")
     table.add_column("next free slot")
     table.add_column("paused until")
-    paused = _moment_in(snapshot.paused_for / speed, now) if snapshot.paused_for > 0 else "-"
+    paused = _time_in(snapshot.paused_for / speed, now) if snapshot.paused_for > 0 else "-"
     for one in snapshot.windows:
         free_in = max(one.next_free_in, snapshot.paused_for) / speed
         table.add_row(
-            rule(one.limit),
+            format_limit(one.limit),
             str(one.used),
             str(one.free),
-            _moment_in(free_in, now) if free_in > 0 else "now",
+            _time_in(free_in, now) if free_in > 0 else "now",
             paused,
         )
     return table
 
 
-def _moment_in(seconds: float, now: datetime | None = None) -> str:
-    """Return a time as the clock on the wall shows it, and how long it is until then."""
+def _time_in(seconds: float, now: datetime | None = None) -> str:
+    """Return a time as a local clock shows it, and how long it is until then."""
     now = now or datetime.now(UTC)
     when = (now + timedelta(seconds=seconds)).astimezone()
     form = "%H:%M:%S" if when.date() == now.astimezone().date() else "%Y-%m-%d %H:%M:%S"
-    return f"{when:{form}} (in {lasting(seconds)})"
+    return f"{when:{form}} (in {format_duration(seconds)})"
 
 
 def _lines(used: Usage) -> list[str]:
-    """Return what the server says in words; it may leave out anything."""
+    """Return the server's answer in words; any part of it may be missing."""
     lines: list[str] = []
     if used.is_paid_plan is not None:
         lines.append(f"Plan: {'paid' if used.is_paid_plan else 'demo'}")
@@ -184,4 +184,4 @@ def _lines(used: Usage) -> list[str]:
     if lines:
         return lines
     names = ", ".join(map(one_line, used.raw))
-    return [f"The server's answer has {counted(len(used.raw), 'field')} of other names: {names}"]
+    return [f"The server's answer has {pluralize(len(used.raw), 'field')} of other names: {names}"]

@@ -1,4 +1,4 @@
-"""What all commands that call the API have in common: the connection's options."""
+"""Options that several commands share, above all those of the connection to the API."""
 
 from __future__ import annotations
 
@@ -16,30 +16,41 @@ from llamagen_async.cli.quota import default_quota, prove_quota
 from llamagen_async.cli.results.gallery import INDEX, is_foreign
 from llamagen_async.client import LlamaGenClient
 
-__all__ = ["PLANS", "Connection", "connection_options", "json_option", "prepared_folder"]
+__all__ = [
+    "ALGORITHM_HELP",
+    "PLANS",
+    "Connection",
+    "connection_options",
+    "json_option",
+    "prepared_folder",
+]
+
+ALGORITHM_HELP: Final = "How requests are counted; nobody outside the vendor knows how it does."
+"""The help of the option with which a sandbox is told how to count."""
+
 
 PLANS: Final = ("demo", "paid", "auto")
-"""What --plan may be."""
+"""Allowed values of --plan."""
 
 _NO_QUOTA: Final = "none"
 
 
 @attrs.frozen
 class Connection:
-    """How the API is reached, as far as it was said on the command line."""
+    """The connection to the API, as far as the command line describes it."""
 
     api_key: str | None = attrs.field(default=None, repr=False)
     base_url: str | None = None
     plan: str | None = None
     speed: float = 1.0
     quota: str | None = attrs.field(default=None, repr=False)
-    """Where spent requests are remembered; `None` is this process."""
+    """The URL of the store of spent requests; `None` is this process."""
 
     def client(self) -> LlamaGenClient:
-        """Return a client; what was not said comes from the environment.
+        """Return a client; settings that are not given come from the environment.
 
         Raises:
-            InvalidRequestError: Something is not allowed, or there is no key.
+            InvalidRequestError: A setting is not allowed, or there is no key.
         """
         return LlamaGenClient(
             self.api_key,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 from collections.abc import Mapping
-from typing import Any, Final, cast, get_args
+from typing import Any, cast, get_args
 
 import click
 
-from llamagen_async.cli.commands.options import json_option
+from llamagen_async.cli.commands.options import ALGORITHM_HELP, json_option
 from llamagen_async.cli.errors import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.text import counted, rule
+from llamagen_async.cli.text import format_limit, pluralize
 from llamagen_async.plans import Plan
 from llamagen_async.sandbox import (
     ALGORITHMS,
@@ -26,9 +26,7 @@ from llamagen_async.sandbox import (
     SandboxService,
 )
 
-__all__ = ["ALGORITHM_HELP", "sandbox"]
-
-ALGORITHM_HELP: Final = "How requests are counted; nobody outside the vendor knows how it does."
+__all__ = ["sandbox"]
 
 
 @click.command(short_help="Run a stand-in for the API on this machine.")
@@ -104,12 +102,12 @@ async def _serve(server: SandboxServer, output: Output) -> int:
         async with server:
             _introduce(server, output)
             try:
-                # Whoever reads stdout and leaves has seen the address: it goes on all the same.
+                # A reader of stdout who leaves has seen the address: the server goes on.
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 _summarise(server.service.stats(server.now()), output)
     except OSError as error:
-        output.complain(f"no server on port {server.url}: {error.strerror or error}")
+        output.error(f"no server on port {server.url}: {error.strerror or error}")
         return FAILED
     return ALL_DONE
 
@@ -117,7 +115,7 @@ async def _serve(server: SandboxServer, output: Output) -> int:
 def _introduce(server: SandboxServer, output: Output) -> None:
     service, speed = server.service, server.speed
     plans = {PAID_KEY: Plan.PAID, DEMO_KEY: Plan.DEMO, EMPTY_KEY: Plan.PAID}
-    output.emit(
+    output.emit_json(
         {
             "url": server.url,
             "keys": {key: plan.name for key, plan in plans.items()},
@@ -129,43 +127,43 @@ def _introduce(server: SandboxServer, output: Output) -> None:
     )
     if output.as_json:
         return
-    output.say(f"Sandbox of the LlamaGen Comic API at {server.url}")
+    output.print(f"Sandbox of the LlamaGen Comic API at {server.url}")
     pace = "in real time" if speed == 1 else f"{speed:g} times as fast as real time"
-    output.say(
+    output.print(
         f"  counts by {service.algorithm}, speaks the {service.dialect} dialect, "
         f"seed {service.seed}, {pace}"
     )
     for key, plan in plans.items():
-        limits = " and ".join(map(rule, plan.limits))
+        limits = " and ".join(map(format_limit, plan.limits))
         funds = ", no credits" if key == EMPTY_KEY else ""
-        output.say(f"  key {key:<14} {limits}{funds}")
+        output.print(f"  key {key:<14} {limits}{funds}")
     if importlib.util.find_spec("PIL") is None:
-        output.say("  no pictures: they need pip install 'llamagen-async[sandbox]'")
+        output.print("  no pictures: they need pip install 'llamagen-async[sandbox]'")
     faster = "" if speed == 1 else f" --speed {speed:g}"
-    output.say("Try it from another terminal:")
-    output.say(
+    output.print("Try it from another terminal:")
+    output.print(
         f'  llamagen-async generate "A cat meets a dragon" --out comics '
         f"--base-url {server.url} --api-key {PAID_KEY} --plan paid{faster}"
     )
-    output.say("Ctrl-C ends it.")
+    output.print("Ctrl-C ends it.")
 
 
 def _summarise(stats: Mapping[str, Any], output: Output) -> None:
-    output.emit(stats)
+    output.emit_json(stats)
     if output.as_json:
         return
     used = {key: seen for key, seen in stats["keys"].items() if seen["total"]}
-    output.say()
+    output.print()
     if not used:
-        output.say("No request came.")
+        output.print("No request came.")
     for key, seen in used.items():
         peaks = ", ".join(
             f"at most {window['most']} of {window['limit']} in {window['per']:g} s"
             for window in seen["windows"]
         )
-        output.say(
-            f"{key}: {counted(seen['total'], 'request')}, {seen['refused']} refused with 429, "
-            f"{counted(seen['creates_accepted'], 'comic')} started; {peaks}"
+        output.print(
+            f"{key}: {pluralize(seen['total'], 'request')}, {seen['refused']} refused with 429, "
+            f"{pluralize(seen['creates_accepted'], 'comic')} started; {peaks}"
         )
 
 

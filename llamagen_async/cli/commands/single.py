@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import click
 
-from llamagen_async.cli.commands.limits import tell_wait
+from llamagen_async.cli.commands.limits import print_wait
 from llamagen_async.cli.commands.options import (
     Connection,
     connection_options,
@@ -22,12 +22,12 @@ from llamagen_async.cli.errors import (
     FAILED,
     INTERRUPTED,
     CommandError,
-    look,
-    sentence,
+    describe_error,
+    status_command,
 )
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.text import counted, one_line
+from llamagen_async.cli.text import one_line, pluralize
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.downloads.download import asset_names
@@ -95,27 +95,27 @@ def generate(
     """
     client = connection.client()
     request = _request(prompt, **fields)
-    patience = _Patience(_checked_wait(max_wait), wait_for_quota)
+    slot_wait = _MaxWait(_checked_wait(max_wait), wait_for_quota)
     folder = prepared_folder(out) if out is not None else None
     output = Output(as_json=as_json, command="generate")
 
     async def work() -> int:
         await connection.prove_quota()
         async with client:
-            await tell_wait(client, output, speed=connection.speed, **attrs.asdict(patience))
-            comic = await _create(client, request, patience, output)
+            await print_wait(client, output, speed=connection.speed, **attrs.asdict(slot_wait))
+            comic = await _create(client, request, slot_wait, output)
             if comic is None:
                 return INTERRUPTED
             if no_wait:
                 _show(comic, output, [])
                 return ALL_DONE
-            output.say(f"{one_line(comic.id)}  accepted")
+            output.print(f"{one_line(comic.id)}  accepted")
             return await _collect(client, comic, output, timeout=timeout, folder=folder)
 
     return run_async(work)
 
 
-@click.command(short_help="Look at a comic by its id.")
+@click.command(short_help="Show where a comic stands, by its id.")
 @click.argument("id")
 @click.option("--out", metavar="DIR", help="If it is done, fetch its pictures into this folder.")
 @click.option("--wait", is_flag=True, help="Wait until it is done.")
@@ -140,9 +140,9 @@ def status(
     async def work() -> int:
         await connection.prove_quota()
         async with client:
-            await tell_wait(client, output, speed=connection.speed)
-            with output.busy("Waiting for the comic") if wait else nullcontext():
-                comic = await _looked_at(client, id, wait=wait)
+            await print_wait(client, output, speed=connection.speed)
+            with output.spinner("Waiting for the comic") if wait else nullcontext():
+                comic = await _checked(client, id, wait=wait)
             files: list[Path] = []
             if folder is not None and comic.succeeded:
                 files = await client.comics.download(comic, folder)
@@ -174,7 +174,7 @@ def _checked_wait(seconds: float | None) -> float | None:
 
 
 @attrs.frozen
-class _Patience:
+class _MaxWait:
     """How long a create may wait for its slot."""
 
     max_wait: float | None
@@ -184,26 +184,26 @@ class _Patience:
 
 
 async def _create(
-    client: LlamaGenClient, request: ComicRequest, patience: _Patience, output: Output
+    client: LlamaGenClient, request: ComicRequest, slot_wait: _MaxWait, output: Output
 ) -> ComicGeneration | None:
-    """Return the accepted comic; `None` after an interrupt, of which is said what is known."""
+    """Return the accepted comic; `None` after an interrupt, which is reported."""
     try:
-        with output.busy("Waiting for the server to accept the comic"):
-            return await client.comics.create(request, **attrs.asdict(patience))
+        with output.spinner("Waiting for the server to accept the comic"):
+            return await client.comics.create(request, **attrs.asdict(slot_wait))
     except QuotaExhaustedError as error:
-        is_short = error.limit.per < HOUR or patience.wait_for_quota
+        is_short = error.limit.per < HOUR or slot_wait.wait_for_quota
         option = "a longer --max-wait" if is_short else "--wait-for-quota"
-        raise CommandError(sentence(error, wait_with=option), FAILED) from None
+        raise CommandError(describe_error(error, wait_with=option), FAILED) from None
     except asyncio.CancelledError:
-        # What is on its way is given a moment; if its answer comes, the client says the id.
+        # A create on its way is given a moment; if its answer comes, the client logs the id.
         await client.aclose()
         if client.stats().requests.get(RequestKind.CREATE.value):
-            output.complain(
+            output.error(
                 "interrupted while the answer was awaited: if it came, the id stands above; if "
                 "not, the comic may have been accepted and charged all the same"
             )
         else:
-            output.complain("interrupted: nothing was sent")
+            output.error("interrupted: nothing was sent")
         return None
 
 
@@ -215,26 +215,28 @@ async def _collect(
     timeout: float,
     folder: Path | None,
 ) -> int:
-    """Wait for an accepted comic, fetch its pictures and show it. Whatever happens, say its id."""
+    """Wait for an accepted comic, download its pictures and show it; every error has its id."""
     try:
-        with output.busy(f"{one_line(comic.id)} is being drawn"):
+        with output.spinner(f"{one_line(comic.id)} is being drawn"):
             if not comic.succeeded:
                 comic = await client.comics.wait_for_completion(comic.id, timeout=timeout)
             files = await client.comics.download(comic, folder) if folder is not None else []
     except asyncio.CancelledError:
-        output.complain(f"interrupted; it goes on at the server: {look(comic.id, folder)}")
+        output.error(f"interrupted; it goes on at the server: {status_command(comic.id, folder)}")
         return INTERRUPTED
     except (GenerationFailedError, WaitTimeoutError, QuotaExhaustedError) as error:
-        raise CommandError(sentence(error, id_=comic.id), FAILED) from None
+        raise CommandError(describe_error(error, id_=comic.id), FAILED) from None
     except (LlamaGenError, OSError) as error:
-        again = look(comic.id, folder)
-        message = f"{comic.id} was accepted, but then: {sentence(error)}; look with {again}"
+        again = status_command(comic.id, folder)
+        message = (
+            f"{comic.id} was accepted, but then: {describe_error(error)}; check it with {again}"
+        )
         raise CommandError(message, FAILED) from None
     _show(comic, output, files)
     return ALL_DONE
 
 
-async def _looked_at(client: LlamaGenClient, id_: str, *, wait: bool) -> ComicGeneration:
+async def _checked(client: LlamaGenClient, id_: str, *, wait: bool) -> ComicGeneration:
     if not wait:
         return await client.comics.get(id_)
     try:
@@ -246,7 +248,7 @@ async def _looked_at(client: LlamaGenClient, id_: str, *, wait: bool) -> ComicGe
 
 def _show(comic: ComicGeneration, output: Output, files: list[Path]) -> None:
     """Print one comic, for a person or as JSON."""
-    output.emit(
+    output.emit_json(
         {
             "id": comic.id,
             "status": comic.status.value,
@@ -258,18 +260,18 @@ def _show(comic: ComicGeneration, output: Output, files: list[Path]) -> None:
     )
     if output.as_json:
         return
-    output.say(f"{one_line(comic.id)}  {comic.status.value}")
+    output.print(f"{one_line(comic.id)}  {comic.status.value}")
     if comic.failure_reason:
-        output.say(f"  {one_line(comic.failure_reason)}")
+        output.print(f"  {one_line(comic.failure_reason)}")
     if comic.prompt:
-        output.say(f"  {one_line(comic.prompt)}")
+        output.print(f"  {one_line(comic.prompt)}")
     places = dict(zip((url for url, _ in asset_names(comic)), map(str, files), strict=False))
     for number, page in enumerate(comic.pages, 1):
-        output.say(f"  page {number}, {counted(len(page.panels), 'panel')}")
+        output.print(f"  page {number}, {pluralize(len(page.panels), 'panel')}")
         for panel in page.panels:
             where = places.get(panel.asset_url or "", panel.asset_url or "no picture")
-            output.say(f"    {one_line(where)}  {one_line(panel.caption or '')}".rstrip())
+            output.print(f"    {one_line(where)}  {one_line(panel.caption or '')}".rstrip())
     if comic.output:
-        output.say(f"  output: {one_line(places.get(comic.output, comic.output))}")
+        output.print(f"  output: {one_line(places.get(comic.output, comic.output))}")
     if not comic.is_done:
-        output.say(f"  not done yet: {look(comic.id)}")
+        output.print(f"  not done yet: {status_command(comic.id)}")

@@ -1,7 +1,7 @@
-"""Lines that arrive whenever they like (stdin, a pipe), without holding up the event loop.
+"""Lines that arrive at any time (stdin, a pipe), read without holding up the event loop.
 
-They are read in a thread that is left behind when nobody wants them any more: a read of a
-terminal can't be cancelled. Reads no further ahead than one chunk and one item.
+They are read in a thread that is left behind when nobody wants them any more, because a read of a
+terminal can't be cancelled. At most one chunk and one item are read ahead.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import BinaryIO, Final, TypeVar
 
-__all__ = ["in_thread", "lines_of"]
+__all__ = ["iterate_in_thread", "lines_of"]
 
 _T = TypeVar("_T")
 
 _CHUNK: Final = 1 << 16
+"""Bytes that are asked for at a time."""
 
 
 def lines_of(source: BinaryIO) -> Iterator[bytes]:
@@ -30,18 +31,18 @@ def lines_of(source: BinaryIO) -> Iterator[bytes]:
         yield rest
 
 
-async def in_thread(items: Iterable[_T]) -> AsyncIterator[_T]:
-    """Yield what iterating over `items` yields, in a thread that may block.
+async def iterate_in_thread(items: Iterable[_T]) -> AsyncIterator[_T]:
+    """Iterate over `items` in a thread, which may block.
 
     Raises:
-        Exception: What the iteration raises.
+        Exception: Any error that the iteration raises.
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[_T | _End] = asyncio.Queue()
     wanted = threading.Semaphore(1)
 
-    def tell(value: _T | _End) -> None:
-        # The loop may be gone: then nobody listens, and the thread ends with the process.
+    def put(value: _T | _End) -> None:
+        # The loop may be closed: then nobody listens, and the thread ends with the process.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(queue.put_nowait, value)
 
@@ -49,11 +50,11 @@ async def in_thread(items: Iterable[_T]) -> AsyncIterator[_T]:
         try:
             for item in items:
                 wanted.acquire()
-                tell(item)
-        except Exception as error:  # noqa: BLE001 - raised again where somebody waits for it
-            tell(_End(error))
+                put(item)
+        except Exception as error:  # noqa: BLE001  # raised again where the items are awaited
+            put(_End(error))
         else:
-            tell(_End(None))
+            put(_End(None))
 
     threading.Thread(target=read, name="stories", daemon=True).start()
     while not isinstance(item := await queue.get(), _End):
@@ -64,7 +65,7 @@ async def in_thread(items: Iterable[_T]) -> AsyncIterator[_T]:
 
 
 class _End:
-    """Nothing more comes."""
+    """The end of the items: there are no more, or an error came."""
 
     def __init__(self, error: Exception | None) -> None:
         self.error = error

@@ -1,8 +1,7 @@
-"""Reading STORIES: lines in, checked requests with their places out.
+"""Reading STORIES: lines in, checked and labelled stories out.
 
-A file is read twice, a line at a time: once to check it to its end, and once to send. Nothing is
-ever sent from here, and a story that is wrong says where it stands:
-`stories.jsonl:7: prompt: got '', ...`.
+A file is read line by line, first to check it to its end, then to send it. Nothing is ever sent
+from here, and an error names the line that is wrong: `stories.jsonl:7: prompt: got '', ...`.
 """
 
 from __future__ import annotations
@@ -11,21 +10,22 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, cast
 
 import attrs
 
-from llamagen_async.batch.journal.codec import RequestLike, checked_key, fields_of
+from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.errors import FAILED, CommandError
-from llamagen_async.errors import InvalidRequestError
-from llamagen_async.requests import ComicRequest
+from llamagen_async.cli.input.stdin import iterate_in_thread, lines_of
+from llamagen_async.errors import InvalidRequestError, JournalError
 
-__all__ = ["Format", "Stories", "Story", "StoryFile", "open_stories", "read_stories"]
+__all__ = ["Format", "InputStory", "Stories", "StoryFile", "open_stories", "read_stories"]
 
 Format = Literal["jsonl", "txt"]
-"""How stories are written: request fields as JSON, or a prompt a line."""
+"""The two ways to write stories: request fields as JSON, or a prompt a line."""
 
 _FORMATS: Final[dict[str, Format]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "txt"}
 _ALLOWED: Final = ".jsonl (request fields), .txt (a prompt a line) or - (stdin)"
@@ -35,27 +35,17 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 @attrs.frozen
-class Story:
-    """One story of the input."""
+class InputStory:
+    """One story of the input, right or wrong."""
 
     number: int
-    """Its place among the stories, from 0."""
-    place: str
-    """Where it was written: file and line."""
-    request: ComicRequest | None
-    """What it asks for; `None` if it is wrong."""
+    """The story's position among the stories, from 0."""
+    label: str
+    """The file and line in which the story stands."""
+    story: Story | None
+    """The checked story; `None` if it is wrong."""
     problem: str | None = None
-    """What is wrong with it."""
-    key: str | None = None
-    """The user's own name for it."""
-
-    @property
-    def given(self) -> RequestLike:
-        """What a batch is given."""
-        assert self.request is not None
-        if self.key is None:
-            return self.request
-        return {**fields_of(self.request), "key": self.key}
+    """The reason why it is wrong."""
 
 
 class StoryFile:
@@ -66,21 +56,21 @@ class StoryFile:
         form: How the stories are written.
 
     Raises:
-        CommandError: Something in it is wrong; says where.
+        CommandError: A line in it is wrong; the message names the line.
         OSError: It can't be read.
     """
 
     def __init__(self, path: Path, form: Format) -> None:
         self._path = path
         self._form: Final[Format] = form
-        self._mark: tuple[int, ...] | None = None
+        self._fingerprint: tuple[int, ...] | None = None
         self._number = 0
         problem, wrong = "", 0
         for story in self:
             self._number += 1
             if story.problem:
                 wrong += 1
-                problem = problem or f"{story.place}: {story.problem}"
+                problem = problem or f"{story.label}: {story.problem}"
         if wrong:
             more = f" (and {wrong - 1} more such lines)" if wrong > 1 else ""
             raise CommandError(f"{problem}{more}; nothing was sent")
@@ -93,13 +83,13 @@ class StoryFile:
     def __contains__(self, story: object) -> bool:
         return any(story == one for one in self)
 
-    def __iter__(self) -> Iterator[Story]:
+    def __iter__(self) -> Iterator[InputStory]:
         with self._path.open("rb") as lines:
-            mark = _mark(lines)
-            self._mark = self._mark or mark
+            fingerprint = _fingerprint(lines)
+            self._fingerprint = self._fingerprint or fingerprint
             for story in read_stories(lines, name=str(self._path), form=self._form):
-                # What is sent is what was checked.
-                if _mark(lines) != self._mark:
+                # Only the content that was checked may be sent.
+                if _fingerprint(lines) != self._fingerprint:
                     raise CommandError(
                         f"{self._path} was changed while it was read; the same command again "
                         "goes on where this stopped",
@@ -110,30 +100,49 @@ class StoryFile:
 
 @attrs.frozen
 class Stories:
-    """What is to be generated."""
+    """The input of a run: a checked file, lines that arrive, or else the journal itself."""
 
     name: str
-    """What the input is called."""
-    checked: Collection[Story] | None = None
-    """All of them, if they could be read and checked beforehand; not all in memory."""
+    """The name of the input in messages."""
+    checked: Collection[InputStory] | None = None
+    """All stories, if they could be read and checked beforehand; not all in memory."""
     lines: BinaryIO | None = attrs.field(default=None, repr=False)
-    """Where they come from, if they have to be read as they arrive."""
+    """The source of the stories, if they have to be read as they arrive."""
     format: Format | None = None
     """How they are written; `None` lets the first line decide."""
+
+    @property
+    def is_journal(self) -> bool:
+        """Whether the journal itself is the input."""
+        return self.checked is None and self.lines is None
+
+    async def read(self, journal: Journal) -> AsyncIterator[InputStory]:
+        """Yield every story, wrong ones too; `journal` is open."""
+        if self.checked is not None:
+            for story in self.checked:
+                yield story
+        elif self.lines is not None:
+            lines = lines_of(self.lines)
+            stories = read_stories(lines, name=self.name, form=self.format)
+            async for story in iterate_in_thread(stories):
+                yield story
+        else:
+            async for story in _stories_of(journal):
+                yield story
 
 
 def open_stories(given: str) -> Stories:
     """Open STORIES as it was typed. A regular file is read and checked to its end.
 
     Raises:
-        CommandError: It can't be read, or something in it is wrong; says where.
+        CommandError: It can't be read, or a line in it is wrong; the message names the line.
     """
     if given == _STDIN:
         return Stories(_STDIN_NAME, lines=_stdin())
     path = Path(given)
     form = _FORMATS.get(path.suffix.lower())
     if form is None:
-        raise CommandError(f"{given}: what is it? Allowed is {_ALLOWED}")
+        raise CommandError(f"{given}: its format is unknown; allowed is {_ALLOWED}")
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
             return Stories(given, lines=path.open("rb", buffering=0), format=form)
@@ -142,41 +151,53 @@ def open_stories(given: str) -> Stories:
         raise CommandError(f"{given}: {error.strerror or error}") from None
 
 
-def read_stories(lines: Iterable[bytes], *, name: str, form: Format | None) -> Iterator[Story]:
+def read_stories(lines: Iterable[bytes], *, name: str, form: Format | None) -> Iterator[InputStory]:
     """Yield every story, wrong ones too, as their lines are read.
 
     Args:
         lines: The input; UTF-8, with or without a byte order mark, any line ends.
-        name: What places begin with.
+        name: The beginning of each label.
         form: How the stories are written. `None` lets the first one decide: one that begins
             with `{` is JSON, and then all have to be.
     """
     number = 0
     for line_number, line in enumerate(lines, 1):
         content = line.removeprefix(_BOM) if line_number == 1 else line
-        place = f"{name}:{line_number}"
+        label = f"{name}:{line_number}"
         try:
             text = content.decode("utf-8").strip()
         except UnicodeDecodeError:
-            yield Story(number, place, None, "the line is not UTF-8")
+            yield InputStory(number, label, None, "the line is not UTF-8")
             number += 1
             continue
         if text and form is None and not text.startswith("#"):
             form = "jsonl" if text.startswith("{") else "txt"
         if not text or (form != "jsonl" and text.startswith("#")):
             continue
-        yield _story(number, place, text, form or "txt")
+        yield _story(number, label, text, form or "txt")
         number += 1
 
 
-def _story(number: int, place: str, text: str, form: Format) -> Story:
+async def _stories_of(journal: Journal) -> AsyncIterator[InputStory]:
+    """Yield every story of a journal."""
+    number = 0
+    async for row in journal.rows():
+        try:
+            story = Story(row.request, row.key, row.request_text, row.digest, row.label)
+            yield InputStory(number, row.label, story)
+        except InvalidRequestError as error:  # an older version allowed it
+            yield InputStory(number, row.label or f"key {row.key}", None, str(error))
+        except (ValueError, RecursionError) as error:
+            raise JournalError(f"the journal is damaged at {row.key!r} ({error!r})") from error
+        number += 1
+
+
+def _story(number: int, label: str, text: str, form: Format) -> InputStory:
     try:
         given = _decoded(text) if form == "jsonl" else text
-        key = given.pop("key", None) if isinstance(given, dict) else None
-        name = None if key is None else checked_key(key)
-        return Story(number, place, ComicRequest.parse(given), key=name)
+        return InputStory(number, label, Story.parse(given, label=label))
     except (InvalidRequestError, ValueError, RecursionError) as error:
-        return Story(number, place, None, str(error))
+        return InputStory(number, label, None, str(error))
 
 
 def _decoded(text: str) -> str | dict[str, Any]:
@@ -200,8 +221,8 @@ def _excerpt(text: str, length: int = 40) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def _mark(file: BinaryIO) -> tuple[int, ...]:
-    """Return what changes when a file does."""
+def _fingerprint(file: BinaryIO) -> tuple[int, ...]:
+    """Return numbers that change when a file does."""
     status = os.fstat(file.fileno())
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 

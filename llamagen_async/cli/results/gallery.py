@@ -1,8 +1,8 @@
-"""`index.html`: a page to look at a folder of comics with.
+"""`index.html`: the page that shows a folder of comics.
 
 A pure function from records to text. The page stands alone: no script, no network, only relative
-links to the pictures beside it. All text in it is escaped, wherever it came from. The style is in
-`gallery_style`.
+links to the pictures beside it. All text in it is escaped, wherever it came from. Its frame and
+its style are the files `gallery.html`, `gallery_card.html` and `gallery.css`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from html import escape
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any, Final, cast
 from urllib.parse import quote
 
 from llamagen_async._version import __version__
-from llamagen_async.cli.results.gallery_style import STYLE
-from llamagen_async.cli.results.records import RESULTS, Picture, Record
-from llamagen_async.cli.run.progress import STATE_WORDS
-from llamagen_async.cli.text import counted, lasting, shortened
+from llamagen_async.cli.errors import status_command
+from llamagen_async.cli.results.records import RESULTS, STATE_WORDS, PanelFile, Record
+from llamagen_async.cli.text import format_duration, pluralize, shortened
 from llamagen_async.models import BatchState
 
 __all__ = ["INDEX", "is_foreign", "render"]
@@ -28,16 +30,16 @@ __all__ = ["INDEX", "is_foreign", "render"]
 INDEX: Final = "index.html"
 """The page's file name."""
 _MARK: Final = '<meta name="generator" content="llamagen-async'
-"""By this a page of ours is known."""
+"""The beginning of the tag by which a page made here is recognised."""
 _LANGUAGE: Final = re.compile(r"[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*")
 _WIDE: Final = 1.4
-"""From this width to height on, a panel is wide."""
+"""Width divided by height from which on a panel is wide."""
 _TALL: Final = 0.85
-"""Up to this width to height, a panel is tall."""
+"""Width divided by height up to which a panel is tall."""
 _LONG: Final = 420
 """Characters from which on a story is shown by its beginning; all of it unfolds."""
 _ALT: Final = 160
-"""Characters of the words in a picture's place: a story may be as long as a book."""
+"""Characters of a picture's text alternative, at most: a story may be as long as a book."""
 
 
 def render(
@@ -46,60 +48,40 @@ def render(
     title: str,
     facts: Sequence[tuple[str, str]] = (),
     counts: Mapping[BatchState, int] | None = None,
+    began: datetime | None = None,
 ) -> str:
     """Return the page.
 
     Args:
-        records: What to show, in this order.
+        records: The stories to show, in this order.
         title: The page's heading.
-        facts: Numbers to show at the top: what, and how much.
+        facts: Names and values of the numbers at the top.
         counts: How many stories there are of each state, if not all of them are shown.
+        began: The time at which the latest run began, if the page is to say it.
     """
     shown = Counter(record.state for record in records)
     counts = shown if counts is None else counts
-    states = [
-        f"{number} {STATE_WORDS[state]}"
-        for state in _ORDER
-        if (number := counts.get(state, 0)) or state is BatchState.SUCCEEDED
-    ]
     number = sum(counts.values())
-    total = counted(number, "story")
-    more = (
-        f"<p>Only the latest {len(records)} are shown here; {RESULTS} has all of them.</p>"
-        if number > len(records)
-        else ""
-    )
+    states = [
+        f"{counts.get(state, 0)} {STATE_WORDS[state]}"
+        for state in _ORDER
+        if counts.get(state, 0) or state is BatchState.SUCCEEDED
+    ]
+    only = f"Only the latest {len(records)} are shown here; {RESULTS} has all of them."
     tiles = "".join(
         f"<div><dd>{escape(value)}</dd><dt>{escape(name)}</dt></div>" for name, value in facts
     )
-    return "\n".join(
-        [
-            "<!doctype html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            '<meta name="robots" content="noindex">',
-            '<link rel="icon" href="data:,">',
-            f'{_MARK} {__version__}">',
-            f"<title>{escape(title)}</title>",
-            f"<style>{STYLE}</style>",
-            "</head>",
-            "<body>",
-            f"<header><h1>{escape(title)}</h1>",
-            f'<p class="lead">{total}: {", ".join(states)}{_latest(records)}</p>{more}',
-            f"<dl>{tiles}</dl>" if tiles else "",
-            _filter([state for state in _ORDER if shown[state]]),
-            "</header>",
-            "<main>",
-            *(_card(record, number) for number, record in enumerate(records, 1)),
-            "</main>",
-            "<footer>Made with llamagen-async. Click a picture to see it alone.</footer>",
-            "</body>",
-            "</html>",
-            "",
-        ]
+    return _template("gallery.html").substitute(
+        version=__version__,
+        title=escape(title),
+        style=_resource("gallery.css"),
+        counts=f"{pluralize(number, 'story')}: {', '.join(states)}",
+        time=_time(began),
+        sandbox=_sandbox(records),
+        more=f"<p>{only}</p>" if number > len(records) else "",
+        facts=f"<dl>{tiles}</dl>" if tiles else "",
+        choices=_choices([state for state in _ORDER if shown[state]]),
+        cards="".join(_card(record, number) for number, record in enumerate(records, 1)),
     )
 
 
@@ -119,20 +101,38 @@ _ORDER: Final = (
 )
 
 
-def _latest(records: Sequence[Record]) -> str:
-    """Return when the latest run began, if that is known."""
-    run = max((record.run for record in records), default="")
-    try:
-        began = datetime.fromisoformat(run)
-    except ValueError:
+@cache
+def _resource(name: str) -> str:
+    return files("llamagen_async.cli.results").joinpath(name).read_text("utf-8").strip()
+
+
+@cache
+def _template(name: str) -> Template:
+    return Template(f"{_resource(name)}\n")
+
+
+def _time(began: datetime | None) -> str:
+    if began is None:
         return ""
-    utc = began.astimezone(UTC) if began.tzinfo else began.replace(tzinfo=UTC)
+    utc = began.astimezone(UTC)
     return f' <time datetime="{utc:%Y-%m-%dT%H:%MZ}">{utc:%Y-%m-%d %H:%M} UTC</time>'
 
 
-def _filter(states: Sequence[BatchState]) -> str:
-    """Return what to choose the states with that are shown; the style sheet does the work."""
-    if len(states) < 2:  # noqa: PLR2004 - one state is no choice
+def _sandbox(records: Sequence[Record]) -> str:
+    """Return a warning that the pictures are not the vendor's, as far as they are not."""
+    drawn = [record.is_sandbox for record in records if record.files]
+    if not any(drawn):
+        return ""
+    which = "These pictures were" if all(drawn) else "Some of these pictures were"
+    return (
+        f'<p class="sandbox">{which} drawn by the sandbox of llamagen-async, a stand-in for the '
+        "API: they cost nothing, and LlamaGen draws others.</p>"
+    )
+
+
+def _choices(states: Sequence[BatchState]) -> str:
+    """Return the buttons that show one state alone; the style sheet does the work."""
+    if len(states) < 2:  # noqa: PLR2004  # one state is no choice
         return ""
     choices = [("all", "all"), *((state.value, STATE_WORDS[state]) for state in states)]
     return (
@@ -151,19 +151,14 @@ def _card(record: Record, number: int) -> str:
     lang = (
         f' lang="{language}"' if isinstance(language, str) and _LANGUAGE.fullmatch(language) else ""
     )
-    bare = "" if record.files else " bare"
-    return "\n".join(
-        part
-        for part in (
-            f'<article class="{record.state.value}{bare}" id="story-{number}">',
-            f'<div class="about"><p class="number">{number}</p>',
-            _story(record.prompt or record.place or "(no story)", lang),
-            f'<ul class="facts">{_facts(record)}</ul>',
-            f"{_trouble(record)}</div>",
-            f'<div class="pages"{lang}>{_pages(record)}</div>' if record.files else "",
-            "</article>",
-        )
-        if part
+    title = record.prompt or record.label or "(no story)"
+    return _template("gallery_card.html").substitute(
+        classes=record.state.value if record.files else f"{record.state.value} without-files",
+        number=number,
+        story=_story(title, lang),
+        facts=_facts(record),
+        problem=_problem(record),
+        pages=f'<div class="pages"{lang}>{_pages(record)}</div>' if record.files else "",
     )
 
 
@@ -182,16 +177,16 @@ def _facts(record: Record) -> str:
     panels = sum(map(len, record.pages))
     facts: list[tuple[str, str]] = [(f"state {record.state.value}", STATE_WORDS[record.state])]
     if isinstance(size := request.get("size"), str):
-        facts.append(("", size.replace("x", " × ", 1)))  # noqa: RUF001 - it is a product
+        facts.append(("", size.replace("x", " × ", 1)))  # noqa: RUF001  # it is a product
     if panels:
-        pages = f" on {counted(len(record.pages), 'page')}" if len(record.pages) > 1 else ""
-        facts.append(("", f"{counted(panels, 'panel')}{pages}"))
+        pages = f" on {pluralize(len(record.pages), 'page')}" if len(record.pages) > 1 else ""
+        facts.append(("", f"{pluralize(panels, 'panel')}{pages}"))
     if isinstance(style := request.get("style"), str):
         facts.append(("", style))
     if isinstance(language := request.get("language"), str):
         facts.append(("", language))
     if record.seconds is not None and record.state is BatchState.SUCCEEDED:
-        facts.append(("", f"took {lasting(record.seconds)}"))
+        facts.append(("", f"took {format_duration(record.seconds)}"))
     if record.id:
         facts.append(("id", record.id))
     return "".join(
@@ -200,25 +195,23 @@ def _facts(record: Record) -> str:
     )
 
 
-def _trouble(record: Record) -> str:
+def _problem(record: Record) -> str:
     text = record.error
     if text is None and record.state is BatchState.RUNNING:
-        text = (
-            "It went on at the server when the run ended: look with "
-            f"llamagen-async status {record.id}"
-        )
+        command = status_command(record.id or "")
+        text = f"It went on at the server when the run ended: check it with {command}"
     elif text is None and record.state is BatchState.UNCERTAIN:
         text = "The run ended before the answer came: it may have been accepted and charged."
     elif text is None and record.state is BatchState.QUEUED:
         text = "The run ended before it was sent."
-    return f'<p class="trouble">{escape(text)}</p>' if text else ""
+    return f'<p class="problem">{escape(text)}</p>' if text else ""
 
 
 def _pages(record: Record) -> str:
     ratio = _ratio(record)
     pages = [[panel for panel in page if panel.file] for page in record.pages]
     if not any(pages):
-        pages = [[Picture(file) for file in record.files]]
+        pages = [[PanelFile(file) for file in record.files]]
     shown: list[str] = []
     for number, panels in enumerate(pages, 1):
         if not panels:
@@ -236,7 +229,7 @@ def _pages(record: Record) -> str:
     return "".join(shown)
 
 
-def _picture(panel: Picture, place: str, record: Record) -> str:
+def _picture(panel: PanelFile, place: str, record: Record) -> str:
     text = shortened(panel.caption or record.prompt, _ALT)
     alt = escape(f"{place}: {text}" if text else place)
     href = escape(quote(panel.file))

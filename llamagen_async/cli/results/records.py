@@ -1,4 +1,4 @@
-"""What became of each story, as plain data: what `results.jsonl` and the gallery are made of.
+"""The result of each story as plain data: `results.jsonl` and the gallery are made of it.
 
 Nothing here talks to a server.
 """
@@ -13,73 +13,97 @@ from typing import Any, Final, Self, cast
 
 import attrs
 
-from llamagen_async.batch.journal.codec import fields_of
-from llamagen_async.batch.journal.rows import Row
-from llamagen_async.cli.errors import sentence
+from llamagen_async.batch.journal.codec import Row, Story, fields_of
+from llamagen_async.cli.errors import describe_error
+from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.downloads.download import asset_names
 from llamagen_async.models import BatchItem, BatchState, ComicGeneration
 from llamagen_async.requests import ComicRequest
 
 __all__ = [
-    "NO_PICTURES",
+    "LISTED",
     "RESULTS",
-    "Picture",
+    "SANDBOX_ASSETS",
+    "STATE_WORDS",
+    "PanelFile",
+    "Reason",
     "Record",
     "line_of",
     "prompt_of",
 ]
 
 RESULTS: Final = "results.jsonl"
-"""What became of every story of a folder, one JSON object a line."""
+"""The file of a folder that has the result of every story, one JSON object a line."""
 
-NO_PICTURES: Final = (
+LISTED: Final = 20
+"""Comics that are named one by one on the screen, at most."""
+
+STATE_WORDS: Final = {
+    BatchState.QUEUED: "not sent",
+    BatchState.SENDING: "sending",
+    BatchState.RUNNING: "running",
+    BatchState.SUCCEEDED: "done",
+    BatchState.FAILED: "failed",
+    BatchState.UNCERTAIN: "uncertain",
+}
+"""The word that people read for a state at the end of a run."""
+
+SANDBOX_ASSETS: Final = "/_sandbox/"
+"""Part of the URL of every picture that the bundled sandbox draws. The sandbox is not imported for
+it, because it takes longer to load than the rest of the command line."""
+
+_NO_FILES: Final = (
     "the comic is done, its pictures are not here: the same command again fetches them"
 )
-"""Why a comic is not done yet, if a run ended before they were fetched."""
+
+Reason = tuple[str, str]
+"""A sentence that says why a story is not done, and the name of the error's class."""
 
 
 @attrs.frozen
-class Picture:
-    """One panel."""
+class PanelFile:
+    """The picture of one panel."""
 
     file: str
-    """Its file, relative to the folder; empty if it was not fetched."""
+    """The picture's file, relative to the folder; empty if it was not downloaded."""
     caption: str = ""
     """The text that goes with it."""
 
 
 @attrs.frozen
 class Record:
-    """What became of one story."""
+    """The result of one story."""
 
     index: int
-    """Its place among the stories of its run, from 0."""
+    """The story's position in the input of the newest run that asked for it, from 0."""
     state: BatchState
     """How it ended, or where it stood when the run ended."""
-    place: str = ""
-    """Where it was written: file and line."""
+    label: str = ""
+    """The file and line in which the story stands."""
     id: str | None = None
-    """The server's name for it, once accepted."""
+    """The id of the generation, once it was accepted."""
     prompt: str = ""
     """The story."""
     request: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     """All fields of the request, so that it can be given to `batch` again."""
     files: tuple[str, ...] = ()
     """Every picture, relative to the folder."""
-    pages: tuple[tuple[Picture, ...], ...] = ()
+    pages: tuple[tuple[PanelFile, ...], ...] = ()
     """The panels of each page."""
     seconds: float | None = None
-    """How long the comic took at the server, as far as was noticed."""
+    """How long the comic took at the server, by the server's clock, as far as was noticed."""
     error: str | None = None
-    """Why it did not succeed, or why its pictures are missing."""
+    """The reason why it did not succeed, or why its pictures are missing."""
     error_type: str | None = None
     """The kind of that error."""
-    run: str = ""
-    """When its run began, in UTC."""
     key: str | None = None
-    """Its name in the journal, if it is in one."""
+    """Its key in the journal, if it is in one."""
     sent_at: str | None = None
-    """When it was last sent, in UTC, as far as the journal knows."""
+    """The time in UTC at which it was last sent, as far as the journal knows."""
+    ended_at: str | None = None
+    """The time in UTC at which its end was noticed."""
+    is_sandbox: bool = False
+    """Whether the bundled sandbox drew the pictures."""
 
     @property
     def is_done(self) -> bool:
@@ -87,7 +111,7 @@ class Record:
         return self.state is BatchState.SUCCEEDED and self.error is None
 
     def to_json(self) -> dict[str, Any]:
-        """Return what a line of `results.jsonl` holds."""
+        """Return the content of a line of `results.jsonl`."""
         return attrs.asdict(self)
 
     @classmethod
@@ -102,15 +126,28 @@ class Record:
             fields["state"] = BatchState(fields["state"])
             fields["files"] = tuple(fields["files"])
             fields["pages"] = tuple(
-                tuple(Picture(**panel) for panel in page) for page in fields["pages"]
+                tuple(PanelFile(**panel) for panel in page) for page in fields["pages"]
             )
             return cls(**fields)
         except (KeyError, TypeError) as error:
             raise ValueError("not a result") from error
 
     @classmethod
-    def of_item(cls, item: BatchItem, *, folder: Path | None, seconds: float | None) -> Self:
-        """Make a record of what a batch yields."""
+    def of_story(cls, number: int, label: str, story: Story | None, state: BatchState) -> Self:
+        """Make a record of a story of which the journal knows nothing."""
+        request = story.request if story else None
+        return cls(
+            number,
+            state,
+            label,
+            prompt=prompt_of(request),
+            request=fields_of(request) if request else {},
+            key=story.key if story else None,
+        )
+
+    @classmethod
+    def of_item(cls, item: BatchItem, *, folder: Path | None) -> Self:
+        """Make a record of an item that a batch yields."""
         comic, files = item.generation, [path.name for path in item.files]
         return cls(
             index=item.index,
@@ -120,60 +157,71 @@ class Record:
             request=fields_of(item.request) if item.request else {},
             files=tuple(files),
             pages=_pages(comic, files) if comic and folder else (),
-            seconds=seconds,
             key=item.key,
+            is_sandbox=_is_sandbox(comic),
         )
 
     @classmethod
-    def of_row(cls, row: Row, *, note: Record | None, earlier: Record | None) -> Self:
-        """Make a record of what a journal has.
+    def of_row(cls, row: Row, *, speed: float, passing: Reason | None = None) -> Self:
+        """Make a record of a row of the journal.
 
         Args:
             row: The story as the journal has it.
-            note: What this run knows of it.
-            earlier: What an earlier run wrote of it.
+            speed: How many times faster than real time the server's clock runs.
+            passing: The reason why it is not done, if that is nothing that the journal keeps,
+                because the next run may do better.
 
         Raises:
             ValueError: The row is damaged.
         """
         comic, files = row.generation, row.files
         request = cast("dict[str, Any]", json.loads(row.request_text))
-        error = row.error(None, comic)
-        reason = (sentence(error, id_=row.generation_id), type(error).__name__) if error else None
-        if reason is None and note is not None and note.error:
-            reason = note.error, note.error_type or ""
-        if row.state is not BatchState.SUCCEEDED:
-            pass
-        elif row.files_text is not None and (note is None or note.error is None):
-            reason = None
-        elif reason is None:
-            reason = NO_PICTURES, ""
-        known = note if note is not None and note.place else earlier or note
-        took = [one.seconds for one in (note, earlier) if one and one.seconds is not None]
+        reason = passing
+        if row.state is BatchState.SUCCEEDED:
+            if reason is None and row.files_text is None:
+                reason = _NO_FILES, ""
+        elif error := row.error(None, comic):
+            reason = describe_error(error, id_=row.generation_id), type(error).__name__
         return cls(
-            index=known.index if known else row.id - 1,
+            index=row.id - 1 if row.position is None else row.position,
             state=row.state,
-            place=known.place if known else "",
+            label=row.label,
             id=row.generation_id,
             prompt=str(request.get("prompt") or request.get("promptUrl") or ""),
             request=request,
             files=files,
             pages=_pages(comic, files) if comic else (),
-            seconds=took[0] if took else None,
             error=reason[0] if reason else None,
             error_type=(reason[1] or None) if reason else None,
-            run=(note or earlier or _NOBODY).run,
             key=row.key,
+            is_sandbox=_is_sandbox(comic),
+        ).timed(row, speed)
+
+    def timed(self, row: Row, speed: float) -> Self:
+        """Return the record with the times that the journal has."""
+        return attrs.evolve(
+            self,
+            seconds=_seconds_of(row, speed),
             sent_at=_utc(row.sent_at),
+            ended_at=_utc(row.ended_at),
         )
 
 
-_NOBODY: Final = Record(0, BatchState.QUEUED)
-
-
 def prompt_of(request: ComicRequest | None) -> str:
-    """Return what a request is called by: its story, or where the story is."""
+    """Return the title of a request: its story, or where the story is."""
     return (request.prompt or request.prompt_url or "") if request else ""
+
+
+def _seconds_of(row: Row, speed: float) -> float | None:
+    """Return how long a comic took by the server's clock; `None` if nobody knows.
+
+    A comic whose end came later than a run waits was noticed by another run: the time between the
+    two runs says nothing about the comic.
+    """
+    if row.accepted_at is None or row.ended_at is None:
+        return None
+    seconds = (row.ended_at - row.accepted_at) * speed
+    return round(seconds, 3) if 0 <= seconds <= DEFAULT_TIMEOUT else None
 
 
 def line_of(value: Mapping[str, Any]) -> bytes:
@@ -189,11 +237,15 @@ def _utc(when: float | None) -> str | None:
     return datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds")
 
 
-def _pages(comic: ComicGeneration, files: Sequence[str]) -> tuple[tuple[Picture, ...], ...]:
+def _is_sandbox(comic: ComicGeneration | None) -> bool:
+    return comic is not None and any(SANDBOX_ASSETS in url for url in comic.asset_urls)
+
+
+def _pages(comic: ComicGeneration, files: Sequence[str]) -> tuple[tuple[PanelFile, ...], ...]:
     names = dict(zip((url for url, _ in asset_names(comic)), files, strict=False))
     return tuple(
         tuple(
-            Picture(names.get(panel.asset_url or "", ""), panel.caption or "")
+            PanelFile(names.get(panel.asset_url or "", ""), panel.caption or "")
             for panel in page.panels
         )
         for page in comic.pages

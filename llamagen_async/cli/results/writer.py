@@ -1,4 +1,4 @@
-"""`results.jsonl` and `index.html` of a journal: what it knows and what this run knows.
+"""`results.jsonl` and `index.html` of a journal, and of what the run knows beside it.
 
 Any number of stories may be in the journal, so they are written as they are read; the page shows
 the latest comics only.
@@ -7,44 +7,62 @@ the latest comics only.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import os
+import secrets
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final, TypeVar
 
 import attrs
 
-from llamagen_async.batch.journal import codec as batch_stories
+from llamagen_async.batch.journal.codec import Row, Story
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.journal.rows import Row
-from llamagen_async.cli.results.files import appearing, write_atomic
 from llamagen_async.cli.results.gallery import INDEX, render
-from llamagen_async.cli.results.records import RESULTS, Record, line_of
-from llamagen_async.cli.results.spool import EarlierResults, Notes
-from llamagen_async.cli.run.tally import LISTED
+from llamagen_async.cli.results.records import LISTED, RESULTS, Record, line_of
+from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchState
 
-__all__ = ["Written", "settle", "write_all", "write_results"]
+__all__ = ["Written", "atomic_writer", "write_results"]
+
+_T = TypeVar("_T")
 
 _COMICS: Final = 2_000
 """Comics that the page shows, at most: the latest."""
 _OTHERS: Final = 500
-"""Stories that the page shows of those that failed, run or are uncertain, and of those not sent."""
+"""Stories that the page shows, at most: of those that failed, run or are uncertain, and again of
+those that were not sent."""
 _AT_ONCE: Final = 256
+"""Stories that the journal is asked for at the same time, so that they share a transaction."""
 
 
 @attrs.define
 class Written:
-    """What was written."""
+    """The content of the files that were written."""
 
     counts: Counter[BatchState] = attrs.field(factory=Counter[BatchState])
     running: list[str] = attrs.field(factory=list[str])
-    """The ids of the first ones that run."""
+    """The ids of the first comics that run."""
     uncertain: list[Record] = attrs.field(factory=list[Record])
-    """The first ones that may have been accepted."""
+    """The first stories that may have been accepted."""
+    unfinished: list[Record] = attrs.field(factory=list[Record])
+    """The stories of this run that had not ended when it was stopped."""
+    shown: Sequence[Record] = ()
+    """The stories on the page."""
+
+    def add(self, record: Record) -> None:
+        """Count one story."""
+        self.counts[record.state] += 1
+        if record.state is BatchState.RUNNING and len(self.running) < LISTED:
+            self.running.append(record.id or "")
+        if record.state is BatchState.UNCERTAIN and len(self.uncertain) < LISTED:
+            self.uncertain.append(record)
 
 
 class _Latest:
@@ -57,8 +75,8 @@ class _Latest:
         self._unsent: deque[tuple[int, Record]] = deque(maxlen=_OTHERS)
 
     def add(self, record: Record) -> None:
-        kinds = {BatchState.SUCCEEDED: self._done, BatchState.QUEUED: self._unsent}
-        kinds.get(record.state, self._others).append((self._number, record))
+        queues = {BatchState.SUCCEEDED: self._done, BatchState.QUEUED: self._unsent}
+        queues.get(record.state, self._others).append((self._number, record))
         self._number += 1
 
     @property
@@ -67,96 +85,166 @@ class _Latest:
         return [record for _, record in sorted(numbered, key=lambda one: one[0])]
 
 
-async def write_results(folder: Path, journal: Journal, notes: Notes, *, title: str) -> Written:
-    """Write `results.jsonl` and `index.html`: every story of the journal, and what else is known.
+async def write_results(
+    folder: Path,
+    journal: Journal | None,
+    unrecorded: Unrecorded,
+    *,
+    title: str,
+    speed: float,
+    began: datetime,
+    keep_unsent: bool = False,
+    facts: Sequence[tuple[str, str]] = (),
+    durations: Mapping[str, float] | None = None,
+) -> Written:
+    """Write `results.jsonl` and `index.html`: every story of the journal, and all others.
+
+    Args:
+        folder: The folder of both files.
+        journal: The journal, opened again after the run; `None` if it had none.
+        unrecorded: The stories that the run could not hand to its journal.
+        title: The page's heading.
+        speed: How many times faster than real time the server's clock runs.
+        began: The time at which the run began.
+        keep_unsent: Whether unsent stories are taken into the journal: once an error has stopped
+            all creates, a batch takes no more of them in, and stdin can't be read again.
+        facts: Numbers for the top of the page.
+        durations: How long comics took by their ids, if that is known better than by the journal.
 
     Raises:
-        JournalError: The journal can't be read.
-        OSError: They can't be written.
+        JournalError: The journal can't be read or written.
+        OSError: The files can't be written.
     """
     written, latest = Written(), _Latest()
-    with appearing(folder / RESULTS) as file, closing(EarlierResults(folder)) as earlier:
-        async for record in _everything(journal, notes, earlier):
-            file.write(line_of(record.to_json()))
-            latest.add(record)
-            written.counts[record.state] += 1
-            if record.state is BatchState.RUNNING and len(written.running) < LISTED:
-                written.running.append(record.id or "")
-            if record.state is BatchState.UNCERTAIN and len(written.uncertain) < LISTED:
-                written.uncertain.append(record)
-    page = render(latest.records, title=title, counts=written.counts)
-    write_atomic(folder / INDEX, page.encode("utf-8", errors="xmlcharrefreplace"))
+    records = (
+        _of_unrecorded(unrecorded)
+        if journal is None
+        else _records(folder, journal, unrecorded, written, speed=speed, keep_unsent=keep_unsent)
+    )
+    with atomic_writer(folder / RESULTS) as file:
+        async for record in records:
+            seconds = (durations or {}).get(record.id or "", record.seconds)
+            one = attrs.evolve(record, seconds=seconds)
+            file.write(line_of(one.to_json()))
+            latest.add(one)
+            written.add(one)
+    written.shown = latest.records
+    page = render(written.shown, title=title, facts=facts, counts=written.counts, began=began)
+    with atomic_writer(folder / INDEX) as file:
+        file.write(page.encode("utf-8", errors="xmlcharrefreplace"))
     return written
 
 
-def write_all(
-    folder: Path, records: Sequence[Record], *, title: str, facts: Sequence[tuple[str, str]] = ()
-) -> None:
-    """Write `results.jsonl` and `index.html` of a run that has no journal.
-
-    Raises:
-        OSError: They can't be written.
-    """
-    write_atomic(folder / RESULTS, b"".join(line_of(record.to_json()) for record in records))
-    page = render(records, title=title, facts=facts)
-    write_atomic(folder / INDEX, page.encode("utf-8", errors="xmlcharrefreplace"))
-
-
-async def settle(
-    journal: Journal, notes: Notes, unfinished: Sequence[Record], *, keep_unsent: bool
-) -> None:
-    """Find the stories in the journal of which the batch did not tell.
-
-    Args:
-        journal: The journal, open again.
-        notes: What is known of stories.
-        unfinished: What was in flight when the batch was stopped.
-        keep_unsent: Whether stories that are not in the journal are taken into it: once something
-            stops all creates, a batch takes no more of them in, and stdin can't be read again.
-
-    Raises:
-        JournalError: They could not be recorded.
-    """
-    others = (one for one in notes.others() if one.state is BatchState.QUEUED and one.request)
-    remaining = iter(_chained(unfinished, others if keep_unsent else ()))
-    find = journal.add if keep_unsent else journal.seek
-    while some := list(islice(remaining, _AT_ONCE)):
-        await asyncio.gather(*(_find(find, notes, one) for one in some))
-    if keep_unsent:
-        notes.drop_unsent()
-
-
-async def _find(
-    find: Callable[[batch_stories.Story], Awaitable[tuple[Row, bool] | Row | None]],
-    notes: Notes,
-    record: Record,
-) -> None:
-    if not record.request:
-        return
-    given = {**record.request, **({"key": record.key} if record.key else {})}
+@contextmanager
+def atomic_writer(path: Path) -> Generator[BinaryIO, None, None]:
+    """Yield a file to write to, which gets its name once it is whole and on disk."""
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        found = await find(batch_stories.Story.parse(given))
-    except InvalidRequestError:
-        return  # another story has its key
-    row = found[0] if isinstance(found, tuple) else found
-    if row is not None:
-        notes.add(attrs.evolve(record, key=row.key), in_journal=True)
+        with part.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
-async def _everything(
-    journal: Journal, notes: Notes, earlier: EarlierResults
+async def _of_unrecorded(unrecorded: Unrecorded) -> AsyncIterator[Record]:
+    for record in sorted(unrecorded.records(), key=lambda record: record.index):
+        yield record
+
+
+async def _records(
+    folder: Path,
+    journal: Journal,
+    unrecorded: Unrecorded,
+    written: Written,
+    *,
+    speed: float,
+    keep_unsent: bool,
 ) -> AsyncIterator[Record]:
+    """Yield every story: of the journal, of earlier runs with other journals, and of none."""
     async for row in journal.rows():
-        before = earlier.take(row.key, row.generation_id)
         try:
-            record = Record.of_row(row, note=notes.of(row.key), earlier=before)
+            record = Record.of_row(row, speed=speed, passing=unrecorded.reason(row.key))
         except ValueError as error:
             raise JournalError(f"the journal is damaged at {row.key!r} ({error!r})") from error
+        if unrecorded.take_unfinished(row):
+            written.unfinished.append(record)
         yield record
-    for other in _chained(earlier.left(), notes.others()):
-        yield other
+    async for record in _of_other_journals(folder / RESULTS, journal):
+        yield record
+    # Stories that were read last, and that the batch had no time to hand to the journal.
+    late = [
+        Record.of_story(one.number, one.label, one.story, BatchState.QUEUED)
+        for _, one in sorted(unrecorded.reading.items())
+    ]
+    written.unfinished += late
+    for some in _chunks(unrecorded.records()):
+        for record in await _kept(journal, some) if keep_unsent else some:
+            yield record
+    if keep_unsent:
+        for record in await _kept(journal, late):
+            yield record
 
 
-def _chained(*parts: Iterable[Record]) -> Iterable[Record]:
-    for part in parts:
-        yield from part
+async def _of_other_journals(path: Path, journal: Journal) -> AsyncIterator[Record]:
+    """Yield what an earlier run has paid for, or may have, and this journal does not know."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as lines:
+        paid = (
+            record
+            for record in map(_record_of, lines)
+            if record is not None and (record.id or record.state is BatchState.UNCERTAIN)
+        )
+        for some in _chunks(paid):
+            known = await asyncio.gather(*(_is_known(journal, record) for record in some))
+            for record, is_known in zip(some, known, strict=True):
+                if not is_known:
+                    yield record
+
+
+async def _is_known(journal: Journal, record: Record) -> bool:
+    if record.id and await journal.find(generation_id=record.id) is not None:
+        return True
+    row = await journal.find(key=record.key) if record.key else None
+    # The same story in another journal was another comic, and it was paid for.
+    return row is not None and (record.id is None or row.generation_id is None)
+
+
+async def _kept(journal: Journal, records: Sequence[Record]) -> list[Record]:
+    """Take unsent stories into the journal, and return what is to be written of each."""
+    return list(await asyncio.gather(*(_keep(journal, record) for record in records)))
+
+
+async def _keep(journal: Journal, record: Record) -> Record:
+    if record.state is not BatchState.QUEUED or not record.request:
+        return record
+    story = Story.parse(record.request, record.key, record.label)
+    with contextlib.suppress(InvalidRequestError):  # another story has its key
+        row = await _add(journal, story, record.index)
+        return attrs.evolve(record, key=row.key)
+    return record
+
+
+async def _add(journal: Journal, story: Story, position: int) -> Row:
+    """Take a story in beside those of the same content that are in the journal already."""
+    content = attrs.evolve(story, label="")
+    row, is_new = await journal.add(content)
+    while not is_new and story.key is None:
+        row, is_new = await journal.add(content)
+    row, _ = await journal.add(story, key=row.key, position=position)
+    return row
+
+
+def _record_of(line: bytes) -> Record | None:
+    try:
+        return Record.from_json(json.loads(line))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _chunks(items: Iterable[_T]) -> Iterator[list[_T]]:
+    remaining = iter(items)
+    while some := list(islice(remaining, _AT_ONCE)):
+        yield some

@@ -1,29 +1,30 @@
-"""Runs one batch for a command: reads the stories, watches, notes what becomes of each.
+"""One batch of a command, from its first story to its last.
 
-However it ends (done, Ctrl-C, a reader who has left, an error) it is known afterwards what became
-of every story that was read. What is sent when is not decided here; the client does.
+However it ends (done, Ctrl-C, a reader who is gone, an error) it is known afterwards what became
+of every story that was read. What is sent when is not decided here; the client does that.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import attrs
 
-from llamagen_async.batch.journal.codec import RequestLike, fields_of
-from llamagen_async.cli.errors import look, sentence
-from llamagen_async.cli.input.stdin import in_thread, lines_of
-from llamagen_async.cli.input.stories import Stories, Story, read_stories
+from llamagen_async.batch.journal.codec import RequestLike, Row
+from llamagen_async.cli.errors import CommandError, describe_error, status_command
+from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.results.records import NO_PICTURES, Record, prompt_of
-from llamagen_async.cli.results.spool import Notes
+from llamagen_async.cli.results.records import Record, prompt_of
+from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.cli.run.progress import Display
 from llamagen_async.cli.run.tally import Tally
-from llamagen_async.cli.run.tracking import Tracker
 from llamagen_async.cli.run.uncertain import requests_counted
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import DEFAULT_TIMEOUT
@@ -38,24 +39,27 @@ from llamagen_async.errors import (
 )
 from llamagen_async.models import BatchItem, BatchState
 
-__all__ = ["Session"]
+__all__ = ["BatchRun"]
+
+_REJECTED: Final = ""
+"""A prompt that no batch accepts: it stands for a line that is wrong, so that the stories after it
+have the same positions in the journal as in the input."""
 
 
-class Session:
+class BatchRun:
     """One batch from its first story to its last.
 
     Args:
-        client: What sends; it is closed at the end.
-        stories: What is to be generated.
+        client: The client that sends; it is closed at the end.
+        stories: The input.
+        number: How many stories there are, if that is known beforehand.
         output: Where lines go.
-        speed: How many times faster than real time the server's clock runs.
-        folder: Where pictures go; `None` fetches none.
+        journal: The file in which everything is written down; `None` keeps nothing of it, so that
+            the results of all stories are in `unrecorded`.
+        folder: The folder for the pictures; `None` fetches none.
         timeout: Seconds to wait for each comic.
         wait_for_quota: Whether tomorrow's quota is waited for.
-        journal: Where everything is written down; `None` keeps all records until the end.
         resend_uncertain: Whether uncertain stories of the journal are sent again.
-        notes: What is known of the stories of the journal already.
-        running: The generation ids of what runs already.
     """
 
     def __init__(
@@ -64,40 +68,36 @@ class Session:
         stories: Stories,
         output: Output,
         *,
-        speed: float = 1.0,
+        journal: Path | None = None,
+        number: int | None = None,
         folder: Path | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         wait_for_quota: bool = False,
-        journal: Path | None = None,
         resend_uncertain: bool = False,
-        notes: Notes | None = None,
-        running: frozenset[str] = frozenset(),
     ) -> None:
+        self.stories: Final = stories
+        """The input."""
+        self.began: Final = datetime.now(UTC)
+        """The time at which it began."""
         self.tally: Final = Tally()
         """How many stories are in which state, and why comics are missing."""
-        self.notes: Final = notes or Notes()
-        """What became of each story."""
-        self.unfinished: Final[list[Record]] = []
-        """What was in flight when it was stopped, if there is a journal."""
+        self.unrecorded: Final = Unrecorded()
+        """The news that the journal does not keep."""
         self.interrupted = False
         """Whether it was stopped before its end."""
         self.requests_counted: int | None = None
         """How many requests the server has counted, if it could be asked about uncertain ones."""
         self._client = client
-        self._stories = stories
         self._output = output
-        self._speed = speed
         self._folder = folder
         self._wait_for_quota = wait_for_quota
+        self._read = 0
+        self._ended: Counter[BatchState] = Counter()
+        """The items that the batch has yielded, by state."""
+        self._number = number
         self._has_journal = journal is not None
-        self._tracker = Tracker(running)
-        self._read: int = 0
-        self._seen: int = 0
-        self._pending: dict[int, Story] = {}
-        """Stories that were read and of which nothing is told yet: as many as are in flight."""
-        self._run = datetime.now(UTC).isoformat(timespec="seconds")
         self._batch = client.comics.batch(
-            _Checked(self) if stories.checked is not None else self._arriving(),
+            self._requests() if number is None else _Sized(self._requests(), number),
             out=folder,
             timeout=timeout,
             wait_for_quota=wait_for_quota,
@@ -105,28 +105,21 @@ class Session:
             resend_uncertain=resend_uncertain,
         )
 
-    @property
-    def records(self) -> list[Record]:
-        """What became of each story of a run without a journal, in the order of the input."""
-        return list(self.notes.others())
-
     async def run(self) -> None:
-        """Run it to its end. Cancelling it is an interrupt: it ends early and says so."""
+        """Run it to its end. Cancelling it is an interrupt: it ends early."""
         batch = self._batch
         display = Display(
             self._output,
             self._client,
             batch,
-            self._tracker,
-            self._titles,
-            speed=self._speed,
+            self._title_of,
             quotas=self._wait_for_quota,
         )
-        # In a task of its own: an interrupt must not lose what has just ended and waits to be told.
-        telling = asyncio.create_task(self._tell(display))
+        # In a task of its own: an interrupt must not lose an item that waits to be taken.
+        reporting = asyncio.create_task(self._report(display))
         try:
             async with display:
-                await asyncio.wait((telling,))
+                await asyncio.wait((reporting,))
             if self.tally.uncertain and not self.interrupted:
                 self.requests_counted = await requests_counted(self._client)
         except asyncio.CancelledError:
@@ -134,141 +127,123 @@ class Session:
         finally:
             try:
                 await batch.aclose()
-                await telling
+                await reporting
             except JournalError:
-                if not self.interrupted:  # a journal that is closed while it opens says so
+                if not self.interrupted:  # a journal that is closed while it opens raises this
                     raise
             finally:
                 await self._client.aclose()
                 await batch.aclose()  # creates that took longer are in the journal now
-                self._tracker.look(batch.progress, display.now())
-                self._fill()
+                self._count_unfinished()
 
-    async def _tell(self, display: Display) -> None:
-        """Note and print what becomes of each story, until the batch has ended."""
-        batch = self._batch
-        async for item in batch:
-            self._tracker.look(batch.progress, display.now())
-            self._ended(item, display)
-            if self._output.broken and not self.interrupted:
-                self.interrupted = True
-                await batch.aclose()
-
-    def _take(self, story: Story) -> Iterator[RequestLike]:
-        """Yield what the batch is given of a story: nothing, if it is wrong."""
-        self._seen += 1
-        if story.request is None:
-            self._keep_wrong(story)
-        else:
-            self._pending[self._read] = story
+    async def _requests(self) -> AsyncIterator[RequestLike]:
+        """Yield the input to the batch; a wrong line is a story that failed."""
+        async for one in self.stories.read(self._batch.journal):
             self._read += 1
-            yield story.given
+            if one.story is None:
+                self._reject(one)
+                yield _REJECTED
+            else:
+                self.unrecorded.reading[one.number] = one
+                yield one.story
 
-    def checked(self) -> Iterator[RequestLike]:
-        """Yield what the batch is given, as it is read."""
-        for story in self._stories.checked or ():
-            yield from self._take(story)
+    async def _report(self, display: Display) -> None:
+        """Record and print the result of each story, until the batch has ended."""
+        async for item in self._batch:
+            self._ended[item.state] += 1
+            story = self.unrecorded.reading.pop(item.index, None)
+            if story is not None or item.key is not None:  # a wrong line was reported when it came
+                await self._report_one(item, story, display)
+            if self._output.stdout_closed and not self.interrupted:
+                self.interrupted = True
+                await self._batch.aclose()
 
-    @property
-    def number(self) -> int:
-        """How many stories there are, if that was known beforehand."""
-        return len(self._stories.checked or ())
-
-    async def _arriving(self) -> AsyncIterator[RequestLike]:
-        """Yield requests as their lines arrive; a wrong line is a story that failed."""
-        stories = self._stories
-        assert stories.lines is not None
-        read = read_stories(lines_of(stories.lines), name=stories.name, form=stories.format)
-        async for story in in_thread(read):
-            for given in self._take(story):
-                yield given
-
-    def _titles(self, index: int) -> str:
-        story = self._pending.get(index)
-        return prompt_of(story.request) if story else ""
-
-    def _ended(self, item: BatchItem, display: Display) -> None:
-        # What an earlier run left running comes after the input, and has no story in it.
-        story = self._pending.pop(item.index, None) or Story(item.index, "", item.request)
-        seconds = self._tracker.told(item.index)
-        record = Record.of_item(item, folder=self._folder, seconds=seconds)
+    async def _report_one(
+        self, item: BatchItem, story: InputStory | None, display: Display
+    ) -> None:
+        row: Row | None = None
+        if item.key is not None:
+            with contextlib.suppress(JournalError):  # it may be closed by now
+                row = await self._batch.journal.get(item.key)
+        record = attrs.evolve(
+            Record.of_item(item, folder=self._folder),
+            label=story.label if story else row.label if row else "",
+            key=item.key or (story.story.key if story and story.story else None),
+        )
+        if row is not None:
+            record = record.timed(row, self._client.speed)
+        if not self._has_journal:
+            record = attrs.evolve(record, key=None)
         if item.generation is None and _is_unspent(item.error):
             record = attrs.evolve(record, state=BatchState.QUEUED)
-        kept = self._keep(story, record, item.error, in_journal=item.key is not None)
-        is_old = kept.state is not BatchState.QUEUED and self.notes.is_old(item.key)
-        display.ended(kept, is_news=not is_old)
+        record = self._record(record, item.error, in_journal=item.key is not None)
+        ended_before = row is not None and (row.ended_at or time.time()) < self.began.timestamp()
+        is_old = ended_before and record.state is not BatchState.QUEUED
+        display.ended(record, is_news=not is_old)
 
-    def _keep_wrong(self, story: Story) -> None:
-        error = ValueError(f"{story.place}: {story.problem}")
-        self._keep(story, Record(story.number, BatchState.FAILED), error, in_journal=False)
-        self._output.complain(str(error))
+    def _reject(self, one: InputStory) -> None:
+        error = CommandError(f"{one.label}: {one.problem}")
+        self._record(Record(one.number, BatchState.FAILED, one.label), error, in_journal=False)
+        self._output.error(str(error))
 
-    def _keep(
-        self, story: Story, record: Record, error: Exception | None, *, in_journal: bool
-    ) -> Record:
-        reason = sentence(error, wait_with="--wait-for-quota", id_=record.id) if error else None
-        if reason and record.id and record.state is BatchState.SUCCEEDED:
-            again = f"{look(record.id, self._folder)} fetches them"
-            reason = f"the comic is done, its pictures are not here ({reason}): {again}"
-        kept = attrs.evolve(
-            record,
-            index=story.number,
-            place=story.place,
-            run=self._run,
-            error=reason,
-            error_type=type(error).__name__ if error else None,
-            key=(record.key or story.key) if self._has_journal else None,
-        )
-        self.notes.add(kept, in_journal=in_journal and self._has_journal)
-        self.tally.add(kept, error)
-        self._output.emit(kept.to_json())
-        return kept
+    def _record(self, record: Record, error: Exception | None, *, in_journal: bool) -> Record:
+        """Count the result of a story, print it as JSON, and keep what the journal does not."""
+        if error is not None:
+            reason = describe_error(error, wait_with="--wait-for-quota", id_=record.id)
+            if record.id and record.state is BatchState.SUCCEEDED:
+                again = f"{status_command(record.id, self._folder)} fetches them"
+                reason = f"the comic is done, its pictures are not here ({reason}): {again}"
+            record = attrs.evolve(record, error=reason, error_type=type(error).__name__)
+            if in_journal and record.key is not None:
+                self.unrecorded.explain(record.key, (reason, type(error).__name__))
+        if not (in_journal and self._has_journal):
+            self.unrecorded.add(record)
+        self.tally.add(record, error)
+        self._output.emit_json(record.to_json())
+        return record
 
-    def _fill(self) -> None:
-        """Note the stories that the batch did not come to tell about."""
-        progress = self._batch.progress
-        sending, running = frozenset(progress.sending), dict(progress.running)
-        for index in sorted(self._pending.keys() | self._tracker.ids.keys()):
-            story = self._pending.get(index) or Story(index, "", None)
-            id_ = self._tracker.ids.get(index)
-            if id_ is not None:
-                # What runs no more was drawn, and its pictures were being fetched.
-                state = BatchState.RUNNING if index in running else BatchState.SUCCEEDED
-            elif index in sending:
-                state = BatchState.UNCERTAIN
-            else:
-                state = BatchState.QUEUED
-            record = Record(
-                story.number,
-                state,
-                place=story.place,
-                id=id_,
-                prompt=prompt_of(story.request),
-                request=fields_of(story.request) if story.request else {},
-                run=self._run,
-                error=NO_PICTURES if state is BatchState.SUCCEEDED else None,
-                key=story.key,
-            )
-            if self._has_journal:
-                self.unfinished.append(record)
-            else:
-                self.notes.add(attrs.evolve(record, key=None), in_journal=False)
-            self.tally.add(record, None)
-            self._output.emit(record.to_json())
-        self.tally.add_unread(self.number - self._seen)
+    def _title_of(self, index: int) -> str:
+        one = self.unrecorded.reading.get(index)
+        return prompt_of(one.story.request) if one and one.story else ""
+
+    def _count_unfinished(self) -> None:
+        """Count the stories that the batch has not yielded."""
+        progress, reading = self._batch.progress, self.unrecorded.reading
+        running, sending = dict(progress.running), set(progress.sending)
+        left = Counter(progress.counts) - self._ended
+        counts = {
+            BatchState.RUNNING: len(running),
+            BatchState.UNCERTAIN: len(sending),
+            # The pictures of these were being fetched.
+            BatchState.SUCCEEDED: left[BatchState.SUCCEEDED],
+            BatchState.FAILED: left[BatchState.FAILED],
+        }
+        waiting = len(reading.keys() - running.keys() - sending)
+        waiting -= counts[BatchState.SUCCEEDED] + counts[BatchState.FAILED]
+        unread = 0 if self._number is None else max(0, self._number - self._read)
+        counts[BatchState.QUEUED] = max(0, waiting) + unread
+        self.tally.add_unfinished(counts, running.values())
+        if not self._has_journal:
+            for index, one in sorted(reading.items()):
+                state = BatchState.UNCERTAIN if index in sending else BatchState.QUEUED
+                state = BatchState.RUNNING if index in running else state
+                record = Record.of_story(one.number, one.label, one.story, state)
+                self.unrecorded.add(attrs.evolve(record, id=running.get(index), key=None))
+            reading.clear()
 
 
-class _Checked:
-    """The stories of a file, for a batch that wants to know how many there are."""
+class _Sized(AsyncIterator[RequestLike]):
+    """Requests whose number is known beforehand."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, requests: AsyncIterator[RequestLike], number: int) -> None:
+        self._requests = requests
+        self._number = number
 
     def __len__(self) -> int:
-        return self._session.number
+        return self._number
 
-    def __iter__(self) -> Iterator[RequestLike]:
-        return self._session.checked()
+    async def __anext__(self) -> RequestLike:
+        return await anext(self._requests)
 
 
 def _is_unspent(error: Exception | None) -> bool:

@@ -1,4 +1,4 @@
-"""How long it will take, honestly: from the plan's limits and from what was measured so far.
+"""Estimates of how long a batch takes: from the plan's limits and what was measured so far.
 
 Pure functions; all times are seconds of the server's clock.
 """
@@ -15,25 +15,26 @@ from llamagen_async.client import ClientStats
 from llamagen_async.plans import HOUR, Plan, RequestKind
 from llamagen_async.ratelimit import LimitsSnapshot
 
-__all__ = ["Outlook", "affordable", "requests_each", "time_left"]
+__all__ = ["TYPICAL", "Outlook", "affordable", "requests_each", "time_left"]
 
 TYPICAL: Final = 60.0
-"""Seconds that a comic takes, before one was seen to end."""
+"""Seconds that a comic takes, as long as none was seen to end."""
 _USUAL_REQUESTS: Final = 2.3
-"""Requests per comic, before some were seen to end: the create, and a bit more than one check."""
+"""Requests per comic, as long as few were seen to end: the create, and somewhat more than one
+check."""
 _SPARING_REQUESTS: Final = 2.15
-"""The same under a daily limit, where checks come later so that fewer of them find nothing."""
+"""Requests per comic under a daily limit, where checks come later so that fewer find nothing."""
 _ENOUGH: Final = 3
-"""Finished comics from which on the measured requests are believed."""
+"""Finished comics from which on the measured number of requests is used."""
 _SLOWEST: Final = 1.5
-"""How much longer than a typical comic the last one of several takes."""
+"""Duration of the last one of several comics, divided by that of a typical one."""
 _SOON: Final = 5.0
-"""Seconds that are left for a comic that should have been done already."""
+"""Seconds that are assumed to be left for a comic that should have been done already."""
 
 
 @attrs.frozen
 class Outlook:
-    """What is still to do."""
+    """The work that is still to do."""
 
     queued: int
     """Comics that are not sent yet."""
@@ -47,7 +48,7 @@ class Outlook:
 
 def requests_each(plan: Plan, stats: ClientStats | None = None, *, running: int = 0) -> float:
     """Return how many metered requests a comic takes: measured, or what is usual."""
-    if not plan.meters(RequestKind.STATUS):
+    if RequestKind.STATUS not in plan.metered:
         return 1.0
     if stats is None or stats.finished < _ENOUGH:
         return _SPARING_REQUESTS if plan.quotas else _USUAL_REQUESTS
@@ -58,10 +59,10 @@ def time_left(outlook: Outlook, snapshot: LimitsSnapshot, *, quotas: bool = Fals
     """Return about how many seconds are left.
 
     Args:
-        outlook: What is still to do.
-        snapshot: What may be sent.
-        quotas: Whether long windows (a day) are waited for, too; if not, what they have no room
-            for is not sent and takes no time.
+        outlook: The work that is still to do.
+        snapshot: The limits as they are now.
+        quotas: Whether long windows (a day) are waited for, too; if not, stories for which they
+            have no room are not sent and take no time.
     """
     queued, checks = outlook.queued, max(0.0, outlook.each - 1.0)
     room = _room(snapshot)
@@ -82,7 +83,7 @@ def time_left(outlook: Outlook, snapshot: LimitsSnapshot, *, quotas: bool = Fals
 def affordable(plan: Plan, snapshot: LimitsSnapshot) -> int | None:
     """Return how many new comics the long windows have room for now; `None` if there is no such.
 
-    It is what is likely: a comic takes its create and at least one check.
+    This is a likely number, because the checks that a comic needs are not known beforehand.
     """
     room = _room(snapshot)
     return None if room is None else math.floor(room / requests_each(plan))
@@ -95,13 +96,13 @@ def _room(snapshot: LimitsSnapshot) -> int | None:
 
 
 def _time_for(requests: int, snapshot: LimitsSnapshot, *, quotas: bool) -> float:
-    """Return when the last of so many requests can be sent, if all windows are kept full."""
+    """Return when the last of these requests can be sent, if all windows are kept full."""
     longest = snapshot.paused_for
     for window in snapshot.windows:
         missing = requests - window.free
         if missing <= 0 or (window.limit.per >= HOUR and not quotas):
             continue
-        # What leaves now in one go comes back in one go, a whole window later.
+        # Slots that are spent at the same moment are free again at the same moment.
         first = window.limit.per if window.free else window.next_free_in
         if window.limit.per >= HOUR:  # the whole of a day's requests is spent at its beginning
             rest = (missing - 1) // window.limit.limit * window.limit.per

@@ -1,4 +1,4 @@
-"""The last words of a run: a summary, and what to do about the rest."""
+"""The summary at the end of a run, and what to do about the rest."""
 
 from __future__ import annotations
 
@@ -7,67 +7,72 @@ from typing import Final
 
 import attrs
 
-from llamagen_async.cli.errors import ALL_DONE, FAILED, INTERRUPTED, look, sentence
+from llamagen_async.cli.errors import (
+    ALL_DONE,
+    FAILED,
+    INTERRUPTED,
+    describe_error,
+    status_command,
+)
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.gallery import INDEX
-from llamagen_async.cli.results.records import NO_PICTURES, RESULTS
+from llamagen_async.cli.results.records import RESULTS, STATE_WORDS
 from llamagen_async.cli.results.writer import Written
-from llamagen_async.cli.run.batch_run import Session
-from llamagen_async.cli.run.progress import STATE_WORDS
+from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.cli.run.tally import Tally
-from llamagen_async.cli.run.uncertain import tell_uncertain
-from llamagen_async.cli.text import counted, moment, rule
+from llamagen_async.cli.run.uncertain import print_uncertain
+from llamagen_async.cli.text import format_limit, format_time, pluralize
 from llamagen_async.client import ClientStats
 from llamagen_async.models import BatchState
 
-__all__ = ["Ending", "close", "counts_of"]
+__all__ = ["RunOutcome", "counts_of", "print_summary"]
 
 _GOES_ON: Final = "goes on where this stopped"
 
 
 @attrs.frozen
-class Ending:
-    """What a run has left on disk, and how it is gone on with."""
+class RunOutcome:
+    """The files that a run has left, and the command that continues it."""
 
     folder: Path
-    """Where its files are."""
+    """The folder of the run's files."""
     written: Written | None
-    """What is in them; `None` if they could not be written."""
-    trouble: Exception | None
-    """Why they could not be written."""
+    """The content of the files; `None` if they could not be written."""
+    error: Exception | None
+    """The reason why they could not be written."""
     again: str
     """The command that goes on with the journal."""
     is_repeatable: bool
     """Whether the same command goes on, too: not if the stories came from stdin."""
 
 
-def close(output: Output, session: Session, stats: ClientStats, ending: Ending) -> int:
-    """Say how a run ended and return its exit status."""
-    tally = session.tally
-    written = ending.written or Written(tally.counts, tally.running, tally.uncertain)
-    output.say(_summary(tally, stats))
-    if ending.written is not None:
-        index, results = ending.folder / INDEX, ending.folder / RESULTS
-        output.say(f"Look at {index}; details are in {results}.")
-    if session.interrupted:
-        _tell_interrupted(output, tally, written, ending)
-    _tell_missing(output, tally, ending)
-    if tally.counts[BatchState.UNCERTAIN] and not output.broken:
-        tell_uncertain(
+def print_summary(output: Output, run: BatchRun, stats: ClientStats, outcome: RunOutcome) -> int:
+    """Print how a run ended and return its exit status."""
+    tally = run.tally
+    written = outcome.written or Written(tally.counts, tally.running, tally.uncertain)
+    output.print(_summary(tally, stats))
+    if outcome.written is not None:
+        index, results = outcome.folder / INDEX, outcome.folder / RESULTS
+        output.print(f"Look at {index}; details are in {results}.")
+    if run.interrupted:
+        _print_interrupted(output, tally, written, outcome)
+    _print_missing(output, tally, outcome)
+    if tally.counts[BatchState.UNCERTAIN] and not output.stdout_closed:
+        print_uncertain(
             output,
             written.uncertain,
             written.counts[BatchState.UNCERTAIN],
-            requests=session.requests_counted,
-            again=f"{ending.again} --resend-uncertain",
+            requests=run.requests_counted,
+            again=f"{outcome.again} --resend-uncertain",
         )
-    if ending.trouble is not None:
-        output.complain(f"not written: {sentence(ending.trouble)}")
+    if outcome.error is not None:
+        output.error(f"not written: {describe_error(outcome.error)}")
     unsent = written.counts[BatchState.QUEUED]
-    if unsent and not session.interrupted:
-        output.say(f"{counted(unsent, 'story')} not sent yet: {_how(ending)}")
-    if session.interrupted:
-        return FAILED if output.broken else INTERRUPTED
-    return ALL_DONE if tally.done == tally.total and not ending.trouble else FAILED
+    if unsent and not run.interrupted:
+        output.print(f"{pluralize(unsent, 'story')} not sent yet: {_how(outcome)}")
+    if run.interrupted:
+        return FAILED if output.stdout_closed else INTERRUPTED
+    return ALL_DONE if tally.done == tally.total and not outcome.error else FAILED
 
 
 def counts_of(tally: Tally) -> str:
@@ -83,11 +88,12 @@ def _others(tally: Tally) -> list[str]:
         for state, word in STATE_WORDS.items()
         if counts[state] and state is not BatchState.SUCCEEDED
     ]
-    return [*([f"{tally.bare} without pictures"] if tally.bare else []), *others]
+    without_files = tally.without_files
+    return [*([f"{without_files} without pictures"] if without_files else []), *others]
 
 
-def _how(ending: Ending) -> str:
-    command = "the same command again" if ending.is_repeatable else ending.again
+def _how(outcome: RunOutcome) -> str:
+    command = "the same command again" if outcome.is_repeatable else outcome.again
     return f"{command} {_GOES_ON}"
 
 
@@ -98,43 +104,42 @@ def _summary(tally: Tally, stats: ClientStats) -> str:
     each = None if counts[BatchState.RUNNING] else stats.requests_per_finished
     per_comic = f" ({each:.2f} per comic)" if each is not None else ""
     return (
-        f"{tally.done} of {counted(tally.total, 'comic')} done{rest}; "
-        f"{counted(stats.total, 'request')}{per_comic}, {stats.refused} refused."
+        f"{tally.done} of {pluralize(tally.total, 'comic')} done{rest}; "
+        f"{pluralize(stats.total, 'request')}{per_comic}, {stats.refused} refused."
     )
 
 
-def _tell_interrupted(output: Output, tally: Tally, written: Written, ending: Ending) -> None:
-    """Say on stderr what the interrupt left behind: an id that is lost is money that is lost."""
-    if output.broken:
+def _print_interrupted(output: Output, tally: Tally, written: Written, outcome: RunOutcome) -> None:
+    """Print on stderr what the interrupt left behind: a lost id is lost money."""
+    if output.stdout_closed:
         return
-    output.complain(f"interrupted: {counts_of(tally)}")
+    output.error(f"interrupted: {counts_of(tally)}")
     for id_ in written.running:
-        output.complain(f"goes on at the server: {look(id_, ending.folder)}")
+        output.error(f"goes on at the server: {status_command(id_, outcome.folder)}")
     more = written.counts[BatchState.RUNNING] - len(written.running)
     if more > 0:
-        output.complain(f"and {more} more, see {RESULTS}")
+        output.error(f"and {more} more, see {RESULTS}")
     if tally.total:
-        output.complain(_how(ending))
+        output.error(_how(outcome))
 
 
-def _tell_missing(output: Output, tally: Tally, ending: Ending) -> None:
-    """Say on stderr why comics are missing: in one line, and one for those of tomorrow."""
-    number = counted(tally.total, "story")
-    quota = tally.unaffordable
+def _print_missing(output: Output, tally: Tally, outcome: RunOutcome) -> None:
+    """Print on stderr why comics are missing: one line, and one for those over the quota."""
+    number = pluralize(tally.total, "story")
+    quota = tally.over_quota
     if quota is not None:
-        last = moment(quota.last)
-        more = f", for all of them from {last}" if last != moment(quota.first) else ""
-        output.complain(
-            f"{quota.number} of {number} not sent: the limit of {rule(quota.limit)} is used up; "
-            f"there is room from {moment(quota.first)}{more}"
+        last = format_time(quota.last)
+        more = f", for all of them from {last}" if last != format_time(quota.first) else ""
+        output.error(
+            f"{quota.number} of {number} not sent: the limit of {format_limit(quota.limit)} is "
+            f"used up; there is room from {format_time(quota.first)}{more}"
         )
-    reasons = tally.reasons.copy()
-    reasons.pop(NO_PICTURES, None)
+    reasons = tally.reasons
     if len(reasons) == 1:
         ((reason, times_met),) = reasons.items()
         more = f" ({times_met} of {number})" if times_met > 1 else ""
-        output.complain(f"{reason}{more}")
+        output.error(f"{reason}{more}")
     elif reasons:
-        output.complain(
-            f"{reasons.total()} of {number} are not done; {ending.folder / RESULTS} says why"
+        output.error(
+            f"{reasons.total()} of {number} are not done; {outcome.folder / RESULTS} says why"
         )

@@ -6,76 +6,78 @@ However long the input is, this stays small: what is listed one by one is listed
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
 import attrs
 
-from llamagen_async.cli.results.records import Record
+from llamagen_async.cli.results.records import LISTED, Record
 from llamagen_async.errors import QuotaExhaustedError
 from llamagen_async.models import BatchState
 from llamagen_async.plans import RateLimit
 
-__all__ = ["LISTED", "Tally"]
+__all__ = ["OverQuota", "Tally"]
 
-LISTED: Final = 20
-"""Comics that are named one by one."""
 _REASONS: Final = 100
-"""Different reasons that are told apart."""
+"""Different reasons that are counted apart, at most."""
 
 
 @attrs.define
-class Unaffordable:
-    """The stories that today's quota did not pay for."""
+class OverQuota:
+    """The stories that were not sent because today's quota is used up."""
 
     number: int
     limit: RateLimit
     first: datetime
-    """When there is room again."""
+    """The time at which there is room again."""
     last: datetime
-    """When there is room for all of them."""
+    """The time at which there is room for all of them."""
 
 
 @attrs.define
 class Tally:
-    """What became of the stories of one run."""
+    """The results of the stories of one run, counted."""
 
     counts: Counter[BatchState] = attrs.field(factory=Counter[BatchState])
     done: int = 0
     """Comics that are there, with their pictures."""
-    put_off: int = 0
-    """Stories that today's quota did not pay for, or not for looking at them."""
+    deferred: int = 0
+    """Stories that today's quota did not pay for, or not for checking on them."""
     running: list[str] = attrs.field(factory=list[str])
-    """The ids of some comics that go on at the server."""
+    """The ids of the first comics that go on at the server."""
     uncertain: list[Record] = attrs.field(factory=list[Record])
-    """Some that may have been accepted."""
+    """The first stories that may have been accepted."""
     reasons: Counter[str] = attrs.field(factory=Counter[str])
-    """Why comics are missing; the quota and the uncertain ones are told apart."""
-    unaffordable: Unaffordable | None = None
+    """The reasons why comics are missing, but for the quota and uncertain answers."""
+    over_quota: OverQuota | None = None
 
     def add(self, record: Record, error: Exception | None) -> None:
-        """Take in what became of one story."""
-        self.counts[record.state] += 1
+        """Count the result of one story."""
+        self._count(record.state, 1, [record.id or ""])
         self.done += record.is_done
-        if record.state is BatchState.RUNNING and record.id and len(self.running) < LISTED:
-            self.running.append(record.id)
         if record.state is BatchState.UNCERTAIN and len(self.uncertain) < LISTED:
             self.uncertain.append(record)
-        self.put_off += isinstance(error, QuotaExhaustedError)
+        self.deferred += isinstance(error, QuotaExhaustedError)
         if record.id is None and isinstance(error, QuotaExhaustedError):
-            self._put_off(error)
+            self._defer(error)
         elif record.error is not None and record.state is not BatchState.UNCERTAIN:
-            known = record.error in self.reasons or len(self.reasons) < _REASONS
-            self.reasons[record.error if known else "other reasons"] += 1
+            is_listed = record.error in self.reasons or len(self.reasons) < _REASONS
+            self.reasons[record.error if is_listed else "other reasons"] += 1
 
-    def add_unread(self, number: int) -> None:
-        """Take in stories that were not even read: nothing was sent of them."""
-        if number > 0:
-            self.counts[BatchState.QUEUED] += number
+    def add_unfinished(self, counts: Mapping[BatchState, int], running: Iterable[str]) -> None:
+        """Count the stories that had not ended when the run was stopped.
+
+        Args:
+            counts: How many there are of each state.
+            running: The generation ids of those that run.
+        """
+        for state, number in counts.items():
+            self._count(state, number, running)
 
     @property
-    def bare(self) -> int:
-        """Comics that were drawn, and have no pictures here."""
+    def without_files(self) -> int:
+        """Comics that are done, and have no pictures here."""
         return self.counts[BatchState.SUCCEEDED] - self.done
 
     @property
@@ -83,10 +85,15 @@ class Tally:
         """Stories in all."""
         return self.counts.total()
 
-    def _put_off(self, error: QuotaExhaustedError) -> None:
-        when, known = error.resets_at, self.unaffordable
-        if known is None:
-            self.unaffordable = Unaffordable(1, error.limit, when, when)
+    def _count(self, state: BatchState, number: int, ids: Iterable[str]) -> None:
+        self.counts[state] += max(0, number)
+        if state is BatchState.RUNNING:
+            self.running = [*self.running, *filter(None, ids)][:LISTED]
+
+    def _defer(self, error: QuotaExhaustedError) -> None:
+        when, quota = error.resets_at, self.over_quota
+        if quota is None:
+            self.over_quota = OverQuota(1, error.limit, when, when)
         else:
-            known.number += 1
-            known.first, known.last = min(known.first, when), max(known.last, when)
+            quota.number += 1
+            quota.first, quota.last = min(quota.first, when), max(quota.last, when)

@@ -1,10 +1,9 @@
-"""The same command again goes on: after Ctrl-C, after being killed, and never twice at once."""
+"""Batches that go on with a journal: after Ctrl-C, after being killed, and never two at once."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -16,14 +15,20 @@ from typing import Any
 import pytest
 
 from llamagen_async.sandbox import Durations, Faults, SandboxService
-from tests.cli.conftest import Call
-from tests.support.cli import SPEED, connection, lines_until, sandbox_thread, started
+from tests.support.cli import (
+    FAST,
+    Call,
+    connection,
+    lines_until,
+    needs_posix,
+    sandbox_thread,
+    started,
+)
 
-FAST = ("--speed", SPEED)
 BATCH = ("batch", "stories.jsonl", *FAST)
 PATIENT = ("--timeout", "90000")
-"""What a killed process had reserved comes back after some real seconds, which are hours here."""
-needs_posix = pytest.mark.skipif(os.name == "nt", reason="sends SIGINT to one process")
+"""Options to wait for hours: slots that a killed process had reserved come back after some real
+seconds, and a busy machine needs some to start a process."""
 
 
 def stories(number: int, folder: Path, *, keys: bool = False) -> None:
@@ -54,7 +59,7 @@ def until_accepted(service: SandboxService, number: int) -> None:
 
 @needs_posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_what_was_stopped_in_the_middle_is_finished_once(
+def test_a_batch_that_was_stopped_is_finished_and_each_story_is_paid_once(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     stories(20, tmp_path, keys=True)
@@ -81,9 +86,9 @@ def test_what_was_stopped_in_the_middle_is_finished_once(
         done = [one for one in results(tmp_path) if one["state"] == "succeeded"]
         assert len({one["id"] for one in done}) == len(done) <= accepted(service) <= 20
         assert {one["key"] for one in results(tmp_path)} == {f"order-{n}" for n in range(20)}
-        assert all(one["place"].startswith("stories.jsonl:") for one in done)
+        assert all(one["label"].startswith("stories.jsonl:") for one in done)
         before = service.stats(0.0)["keys"]["sandbox-paid"]["total"]
-        with started("batch", *FAST, cwd=tmp_path, env=env) as process:
+        with started("batch", *FAST, *PATIENT, cwd=tmp_path, env=env) as process:
             out, _ = process.communicate(timeout=30)
         assert f"{20 - lost} done, " in out
         assert "0 running, 0 to send" in out
@@ -94,12 +99,12 @@ def test_what_was_stopped_in_the_middle_is_finished_once(
 
 
 @needs_posix
-def test_who_comes_second_is_told_who_was_first(tmp_path: Path) -> None:
+def test_a_second_process_on_a_journal_is_told_the_first_ones_id(tmp_path: Path) -> None:
     stories(2, tmp_path)
     service = SandboxService(durations=Durations.constant(9000))
     with sandbox_thread(service) as server:
         env = connection(server)
-        with started(*BATCH, cwd=tmp_path, env=env) as first:
+        with started(*BATCH, *PATIENT, cwd=tmp_path, env=env) as first:
             until_accepted(service, 2)
             with started(*BATCH, cwd=tmp_path, env=env) as second:
                 out, err = second.communicate(timeout=30)
@@ -115,11 +120,11 @@ def test_who_comes_second_is_told_who_was_first(tmp_path: Path) -> None:
 
 
 @needs_posix
-def test_what_came_from_stdin_goes_on_without_it(tmp_path: Path) -> None:
+def test_stories_of_stdin_are_finished_from_the_journal(tmp_path: Path) -> None:
     service = SandboxService(durations=Durations.constant(40))
     with sandbox_thread(service) as server:
         env = connection(server)
-        argv = ("batch", "-", *FAST)
+        argv = ("batch", "-", *FAST, *PATIENT)
         with started(*argv, cwd=tmp_path, env=env, stdin=subprocess.PIPE) as process:
             assert process.stdin is not None
             process.stdin.write("a cat\na dog\na cat\n")
@@ -128,7 +133,7 @@ def test_what_came_from_stdin_goes_on_without_it(tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=30)
         assert "llamagen-async batch --out comics goes on where this stopped" in err
-        with started("batch", *FAST, cwd=tmp_path, env=env) as process:
+        with started("batch", *FAST, *PATIENT, cwd=tmp_path, env=env) as process:
             out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
     assert "3 of 3 comics done" in out
@@ -136,21 +141,21 @@ def test_what_came_from_stdin_goes_on_without_it(tmp_path: Path) -> None:
     assert accepted(service) == 3
 
 
-def test_stdin_that_could_not_be_sent_stays_in_the_journal(
+def test_unsent_stories_of_stdin_stay_in_the_journal(
     server: dict[str, Any], tmp_path: Path, call: Call
 ) -> None:
     env = connection(server, "sandbox-empty")
     lines = "".join(f"story {n}\n" for n in range(150))  # more than a batch reads ahead
-    done = call("batch", "-", *FAST, env=env, stdin=lines.encode())
+    done = call("batch", "-", *FAST, *PATIENT, env=env, stdin=lines.encode())
     assert done.returncode == 1
     assert "150 stories not sent yet: llamagen-async batch --out comics goes on" in done.stdout
     assert done.stdout.count(" not sent  ") == 20  # a line each for some, not for a million
-    again = call("batch", *FAST, env=env)
+    again = call("batch", *FAST, *PATIENT, env=env)
     assert "0 done, 0 running, 150 to send" in again.stdout
     assert len(results(tmp_path)) == 150
 
 
-def test_an_uncertain_story_is_told_and_sent_again_only_if_asked(
+def test_an_uncertain_story_is_reported_and_sent_again_only_on_request(
     tmp_path: Path, call: Call
 ) -> None:
     stories(1, tmp_path)
@@ -168,24 +173,24 @@ def test_an_uncertain_story_is_told_and_sent_again_only_if_asked(
         assert second.stderr.count("\n") == 2
         assert "the server has counted " in second.stderr
         assert accepted(service) == 1
-        third = call("batch", "--resend-uncertain", *FAST, env=env)
+        third = call("batch", "--resend-uncertain", *FAST, *PATIENT, env=env)
         assert "1 to send" in third.stdout
         assert accepted(service) == 2
 
 
-def test_another_journal_leaves_what_was_paid_for_in_the_results(
+def test_results_of_another_journal_stay_in_the_file(
     server: dict[str, Any], tmp_path: Path, call: Call
 ) -> None:
     env = connection(server)
     stories(1, tmp_path)
     assert call(*BATCH, env=env).returncode == 0
     (tmp_path / "other.txt").write_text("a fox\n", encoding="utf-8")
-    assert call("batch", "other.txt", "--journal", "b.db", *FAST, env=env).returncode == 0
+    assert call("batch", "other.txt", "--journal", "b.db", *FAST, *PATIENT, env=env).returncode == 0
     assert {one["prompt"] for one in results(tmp_path)} == {"a fox", "story 0 of a bear"}
     assert (tmp_path / "b.db").is_file()
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_trusted(tmp_path: Path) -> None:
+def test_a_file_that_changes_while_it_is_read_stops_the_batch(tmp_path: Path) -> None:
     stories(200, tmp_path)
     service = SandboxService(durations=Durations.constant(20))
     with sandbox_thread(service) as server:

@@ -1,4 +1,4 @@
-"""What a batch looks like while it runs: on a terminal, in a log, and its lines at the end."""
+"""The progress of a batch: on a terminal, in a log, and its lines at the end."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import attrs
 import pytest
 from rich.console import Console
 
-from llamagen_async import ComicRequest
-from llamagen_async.cli.input.stories import Stories, Story
+from llamagen_async.batch.journal.codec import Story
+from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import Record
-from llamagen_async.cli.run.batch_run import Session
+from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.cli.run.progress import record_line
 from llamagen_async.models import BatchState
 from llamagen_async.sandbox import SandboxService
@@ -24,7 +24,7 @@ from llamagen_async.simulation import run, simulated_client
 DONE: Final = Record(
     0,
     BatchState.SUCCEEDED,
-    place="s.txt:1",
+    label="s.txt:1",
     id="cmc_1",
     prompt="A cat saves the city from mice that are as large as houses and very hungry",
     files=("a.png", "b.png"),
@@ -32,20 +32,20 @@ DONE: Final = Record(
 )
 
 
-async def batch(number: int, output: Output) -> Session:
+async def batch(number: int, output: Output) -> BatchRun:
     """Run so many stories against a sandbox in virtual time."""
     stories = tuple(
-        Story(n, f"s.txt:{n + 1}", ComicRequest(f"story \x1b[31m{n}")) for n in range(number)
+        InputStory(n, f"s.txt:{n + 1}", Story.parse(f"story \x1b[31m{n}")) for n in range(number)
     )
     client = simulated_client(SandboxService(seed=3), latency=(0.1, 0.5))
-    session = Session(client, Stories("s.txt", checked=stories), output)
-    await session.run()
-    return session
+    one = BatchRun(client, Stories("s.txt", checked=stories), output, number=number)
+    await one.run()
+    return one
 
 
-def test_a_log_is_told_now_and_then_how_much_is_left(capsys: pytest.CaptureFixture[str]) -> None:
-    session = run(batch(38, Output(as_json=False)))
-    assert all(record.is_done for record in session.records)
+def test_a_log_says_at_times_how_much_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    one = run(batch(38, Output(as_json=False)))
+    assert [record.is_done for record in one.unrecorded.records()] == [True] * 38
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if re.match(r" +\d+/38  done ", line)]) == 38
     said = [line for line in lines if line.startswith("  ...  ")]
@@ -62,13 +62,13 @@ def test_a_log_is_told_now_and_then_how_much_is_left(capsys: pytest.CaptureFixtu
     assert all(later <= earlier + 1 for earlier, later in itertools.pairwise(left))
 
 
-def test_a_terminal_shows_a_bar_counts_slots_and_what_runs(
+def test_a_terminal_shows_counts_slots_and_running_comics(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=100, highlight=False, markup=False)
     monkeypatch.setattr("llamagen_async.cli.output._live_terminal", lambda: console)
-    monkeypatch.setattr("llamagen_async.cli.run.progress._REFRESH", 20)  # fewer pictures to draw
+    monkeypatch.setattr("llamagen_async.cli.run.progress._REDRAW", 20)  # fewer pictures to draw
     run(batch(12, Output(as_json=False)))
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     for pattern in (
@@ -100,7 +100,7 @@ def test_a_line_says_what_became_of_a_story() -> None:
 
 
 def test_a_line_fits_a_terminal_and_steers_none() -> None:
-    evil = attrs.evolve(DONE, prompt="a\x1b]0;mine\x07\nb" * 20, id="c\x1b[2J", place="")
+    evil = attrs.evolve(DONE, prompt="a\x1b]0;mine\x07\nb" * 20, id="c\x1b[2J", label="")
     line = record_line(evil, number="1/1", width=60)
     plain = re.sub(r"\x1b\[\d+m", "", line)
     assert len(plain) < 60

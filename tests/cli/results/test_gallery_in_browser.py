@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,12 +11,13 @@ import attrs
 import pytest
 
 from llamagen_async.cli.results.gallery import INDEX, render
-from llamagen_async.cli.results.records import Picture, Record
+from llamagen_async.cli.results.records import PanelFile, Record
 from llamagen_async.models import BatchState
 from llamagen_async.sandbox.pictures.drawing import draw_panel
 from tests.support.browser import Browser, Page, opened_browser
 
 WIDE, NARROW = 1280, 360
+BEGAN: Final = datetime(2025, 6, 1, 10, tzinfo=UTC)
 pytestmark = pytest.mark.once
 
 HTML: Final = (
@@ -56,16 +58,16 @@ def story(folder: Path, index: int, fields: dict[str, Any]) -> Record:
     """Draw the pictures of a comic as the sandbox does, and return its record."""
     size = fields.get("size")
     width, height = map(int, (size or "512x512").split("x"))
-    pages: list[tuple[Picture, ...]] = []
+    pages: list[tuple[PanelFile, ...]] = []
     for page in range(fields.get("pages", 1) if fields.get("n") else 0):
-        panels: list[Picture] = []
+        panels: list[PanelFile] = []
         for panel in range(fields["n"]):
             name = f"comic {index} & more-p{page + 1:02}-{panel + 1:02}.png"
             drawn = (width // 2, height // 2)
             seed = f"{index}/{page}/{panel}"
             content = draw_panel(fields["prompt"][:60], size=drawn, seed=seed)
             (folder / name).write_bytes(content)
-            panels.append(Picture(name, fields["prompt"][:60]))
+            panels.append(PanelFile(name, fields["prompt"][:60]))
         pages.append(tuple(panels))
     state = BatchState(fields.get("state", "succeeded"))
     names: tuple[str, ...] = ("size", "style", "language")
@@ -80,7 +82,7 @@ def story(folder: Path, index: int, fields: dict[str, Any]) -> Record:
         pages=tuple(pages),
         seconds=61.0 + index,
         error=fields.get("error"),
-        run="2025-06-01T10:00:00+00:00",
+        is_sandbox=True,
     )
 
 
@@ -89,7 +91,9 @@ def write_gallery(folder: Path) -> Path:
     records = [story(folder, index, fields) for index, fields in enumerate(STORIES)]
     page = folder / INDEX
     facts = [("comics", "9 of 13"), ("requests", "31"), ("refused with 429", "0")]
-    page.write_text(render(records, title="Comics from stories.txt", facts=facts), "utf-8")
+    page.write_text(
+        render(records, title="Comics from stories.txt", facts=facts, began=BEGAN), "utf-8"
+    )
     return page
 
 
@@ -224,7 +228,7 @@ async def test_a_thousand_comics_open_with_the_pictures_in_sight_and_no_others(
     for number in range(1000):
         # Each picture has an address of its own, so that asking for it is seen.
         names = [f"{number}-{panel}.png" for panel in range(4)]
-        panels = tuple(Picture(name, "The cat flies over the city at night.") for name in names)
+        panels = tuple(PanelFile(name, "The cat flies over the city at night.") for name in names)
         records.append(attrs.evolve(comic, index=number, files=tuple(names), pages=(panels,)))
     for name in (*records[0].files, *records[999].files):
         (tmp_path / name).write_bytes(content)
@@ -252,7 +256,7 @@ async def test_a_thousand_comics_open_with_the_pictures_in_sight_and_no_others(
     assert await page.run("document.documentElement.scrollWidth") <= NARROW
 
 
-async def test_what_is_wrong_with_a_page_is_noticed(tmp_path: Path, browser: Browser) -> None:
+async def test_these_checks_find_errors_in_a_page(tmp_path: Path, browser: Browser) -> None:
     path = tmp_path / "wrong.html"
     path.write_text(
         "<!doctype html><body style='margin:0;background:#fff'><img src='missing.png'>"

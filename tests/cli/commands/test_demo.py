@@ -11,7 +11,7 @@ import pytest
 
 from llamagen_async import SIZES, ComicRequest
 from llamagen_async.cli.app import run as run_here
-from llamagen_async.cli.commands.demo_stories import DEMO_STORIES
+from llamagen_async.cli.commands.demo import DEMO_STORIES
 from tests.support.browser import opened_browser
 from tests.support.cli import run
 
@@ -91,7 +91,7 @@ def test_the_demo_plan_does_what_a_day_allows(
     assert score["refused"] == 0
     assert score["requests"] <= 15
     assert score["done"] >= 5
-    assert score["done"] + score["unaffordable"] == 12
+    assert score["done"] + score["over_quota"] == 12
 
 
 def test_the_demo_can_ask_the_sandbox_for_its_plan(

@@ -1,4 +1,4 @@
-"""What a key may still send: from one invocation to the next, and what the server says of it."""
+"""Limits and usage of a key, as this machine counts and as the server does."""
 
 from __future__ import annotations
 
@@ -29,8 +29,15 @@ from llamagen_async.plans import DAY, MINUTE
 from llamagen_async.ratelimit import Ledger
 from llamagen_async.ratelimit.stores import open_store
 from llamagen_async.sandbox import DEMO_KEY, SandboxService
-from tests.cli.conftest import Call
-from tests.support.cli import SPEED, connection, run, sandbox, sandbox_thread, seen
+from tests.support.cli import (
+    SPEED,
+    Call,
+    connection,
+    run,
+    sandbox,
+    sandbox_thread,
+    seen,
+)
 
 KEY = "lg-not-to-be-shown-0123456789"
 
@@ -131,7 +138,7 @@ def test_plan_auto_says_that_it_asks_once(demo: dict[str, Any], call: Call) -> N
     assert seen(demo)["total"] == 1
 
 
-def test_a_batch_with_plan_auto_knows_what_today_pays_for(
+def test_a_batch_with_plan_auto_asks_the_server_once(
     demo: dict[str, Any], tmp_path: Path, call: Call
 ) -> None:
     (tmp_path / "s.jsonl").write_text('{"prompt": "a cat", "fix_panel_num": 1}\n', "utf-8")
@@ -277,7 +284,7 @@ def test_generate_waits_no_longer_than_it_may(demo: dict[str, Any], call: Call) 
         ),
     ],
 )
-def test_generate_says_what_would_have_waited_for_tomorrow(
+def test_generate_names_the_option_that_waits_longer(
     demo: dict[str, Any],
     call: Call,
     monkeypatch: pytest.MonkeyPatch,
@@ -297,7 +304,7 @@ def test_generate_says_what_would_have_waited_for_tomorrow(
     assert advice in done.stderr
 
 
-def test_a_comic_that_cannot_be_looked_at_today_is_not_lost(
+def test_an_accepted_comic_that_today_cannot_be_checked_keeps_its_id_on_the_screen(
     demo: dict[str, Any], call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def wait(_comics: Comics, _id: str, *, timeout: float) -> None:
@@ -308,4 +315,4 @@ def test_a_comic_that_cannot_be_looked_at_today_is_not_lost(
     assert done.returncode == 1
     id_ = done.stdout.split()[0]
     assert "accepted, and it goes on" in done.stderr
-    assert done.stderr.endswith(f"look then with llamagen-async status {id_}\n")
+    assert done.stderr.endswith(f"check it then with llamagen-async status {id_}\n")

@@ -15,7 +15,7 @@ from llamagen_async import __version__
 from llamagen_async.cli import main
 from llamagen_async.cli.app import cli
 from llamagen_async.cli.app import run as run_here
-from tests.cli.conftest import Call
+from tests.support.cli import Call
 
 KEY = "lg-not-to-be-shown"
 GOOD = '{"prompt": "a cat"}\n'

@@ -1,4 +1,4 @@
-"""How long it will take, said honestly; and words for it."""
+"""Estimates of how long a batch takes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from llamagen_async import (
     RateLimit,
     simulation,
 )
-from llamagen_async.batch import BatchProgress
 from llamagen_async.cli.run.estimate import Outlook, affordable, requests_each, time_left
-from llamagen_async.cli.run.tracking import Tracker
-from llamagen_async.cli.text import clock_time, counted, lasting, one_line, rule, shortened
+from llamagen_async.cli.text import format_duration
 from llamagen_async.plans import DAY
 from llamagen_async.sandbox import SandboxService
 from llamagen_async.simulation import simulated_client
@@ -34,7 +32,7 @@ FRESH_PAID = limits((RateLimit(10, 60), 10, 0.0))
 
 
 def test_38_comics_take_about_nine_minutes() -> None:
-    assert lasting(time_left(Outlook(38), FRESH_PAID)) == "9 min"
+    assert format_duration(time_left(Outlook(38), FRESH_PAID)) == "9 min"
 
 
 def test_few_comics_take_as_long_as_comics_take() -> None:
@@ -90,7 +88,7 @@ async def taken(service: SandboxService, number: int, plan: str, *, quotas: bool
         ("demo", 20, 0.95, 1.05),
     ],
 )
-def test_what_is_said_beforehand_is_what_it_takes(
+def test_the_estimate_before_a_batch_is_close_to_its_duration(
     plan: str, number: int, least: float, most: float
 ) -> None:
     for seed in range(3):
@@ -104,16 +102,16 @@ def test_a_pause_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize(("free", "comics"), [(15, 6), (3, 1), (2, 0), (0, 0)])
-def test_what_a_day_pays_for(free: int, comics: int) -> None:
+def test_a_days_quota_pays_for_so_many_comics(free: int, comics: int) -> None:
     snapshot = limits((RateLimit(4, 60), 4, 0.0), (RateLimit(15, DAY), free, 0.0))
     assert affordable(Plan.DEMO, snapshot) == comics
 
 
-def test_no_day_no_budget() -> None:
+def test_without_a_daily_quota_any_number_is_affordable() -> None:
     assert affordable(Plan.PAID, FRESH_PAID) is None
 
 
-def test_requests_are_believed_once_measured() -> None:
+def test_the_number_of_requests_is_measured_once_comics_have_ended() -> None:
     few = ClientStats({"create": 2, "status": 9}, refused=0, retries=0, finished=2)
     many = ClientStats({"create": 12, "status": 15}, refused=0, retries=0, finished=10)
     assert requests_each(Plan.PAID, few) == requests_each(Plan.PAID) == 2.3
@@ -121,42 +119,3 @@ def test_requests_are_believed_once_measured() -> None:
     assert requests_each(Plan.DEMO) == 2.15
     creates_only = Plan("studio", limits=RateLimit(10, 60), metered={"create"})
     assert requests_each(creates_only) == 1.0
-
-
-def test_a_tracker_times_what_it_sees() -> None:
-    tracker = Tracker()
-    tracker.look(BatchProgress(2, {}, ((0, "a"),)), 100.0)
-    tracker.look(BatchProgress(2, {}, ((0, "a"), (1, "b"))), 110.0)
-    tracker.look(BatchProgress(2, {}, ((1, "b"),)), 140.0)
-    assert tracker.age(1, 150.0) == 40.0
-    assert tracker.ids == {0: "a", 1: "b"}
-    assert tracker.told(0) == 40.0
-    assert tracker.told(1) is None
-    assert tracker.ids == {}
-
-
-def test_a_tracker_does_not_time_what_began_before_it_looked() -> None:
-    tracker = Tracker(frozenset({"a"}))
-    tracker.look(BatchProgress(1, {}, ((0, "a"),)), 100.0)
-    tracker.look(BatchProgress(1, {}, ()), 140.0)
-    assert tracker.told(0) is None
-
-
-def test_words() -> None:
-    assert [lasting(s) for s in (0, 44.6, 90, 150, 3590, 7800)] == [
-        "0 s",
-        "45 s",
-        "2 min",
-        "3 min",
-        "1 h",
-        "2 h 10 min",
-    ]
-    assert [clock_time(s) for s in (7, 750, 3723)] == ["0:07", "12:30", "1:02:03"]
-    assert [counted(1, "story"), counted(2, "story"), counted(0, "comic")] == [
-        "1 story",
-        "2 stories",
-        "0 comics",
-    ]
-    assert rule(RateLimit(10, 60)) == "10 requests per minute"
-    assert one_line("a\x1b[31m\nb\u202e c") == "a [31m b c"
-    assert shortened("a long story", 7) == "a long…"

@@ -1,4 +1,4 @@
-"""A batch that ends early: what became of every story, exactly."""
+"""A batch that ends early: the result of every story is recorded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from llamagen_async import ComicRequest, LlamaGenClient, Plan, RateLimit, RateLimitError
-from llamagen_async.batch.lifecycle import Work
-from llamagen_async.cli.input.stories import Stories, Story, read_stories
+from llamagen_async import LlamaGenClient, Plan, RateLimit, RateLimitError
+from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.lifecycle import Lifecycle
+from llamagen_async.cli.input.stories import InputStory, Stories, read_stories
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.run.batch_run import Session
+from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.models import BatchState
 from llamagen_async.transport import APIRequest, APIResponse
 
@@ -43,38 +44,40 @@ class Network:
         pass
 
 
-def session_of(prompts: Sequence[str], network: Network, output: Output) -> Session:
+def run_of(
+    prompts: Sequence[str], network: Network, output: Output, journal: Path | None = None
+) -> BatchRun:
     key = prompts[0]  # each test counts for itself
     client = LlamaGenClient(key, plan=PLAN, base_url="http://127.0.0.1:9", transport=network)
     lines = [prompt.encode() for prompt in prompts]
     stories = Stories("s", checked=tuple(read_stories(lines, name="s", form="txt")))
-    return Session(client, stories, output)
+    return BatchRun(client, stories, output, journal=journal, number=len(prompts))
 
 
-async def test_an_interrupt_tells_which_story_is_uncertain(
+async def test_after_an_interrupt_only_the_create_in_flight_is_uncertain(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("llamagen_async.client._GRACE", 0.05)
-    monkeypatch.setattr(Work.stop, "__defaults__", (0.05,))
+    monkeypatch.setattr(Lifecycle.stop, "__defaults__", (0.05,))
     network = Network()
     prompts = ("refused", "silent", "later")
-    session = session_of(prompts, network, Output(as_json=False))
-    running = asyncio.create_task(session.run())
+    batch_run = run_of(prompts, network, Output(as_json=False))
+    running = asyncio.create_task(batch_run.run())
     await network.silent.wait()
     for _ in range(5):  # the refusal is told
         await asyncio.sleep(0)
     running.cancel()
     await running
-    assert session.interrupted
+    assert batch_run.interrupted
     # The oldest one without an answer is not the one that is on its way.
-    assert [(record.prompt, record.state) for record in session.records] == [
+    assert [(record.prompt, record.state) for record in batch_run.unrecorded.records()] == [
         ("refused", BatchState.QUEUED),
         ("silent", BatchState.UNCERTAIN),
         ("later", BatchState.QUEUED),
     ]
 
 
-async def test_what_ended_while_the_reader_left_is_told_all_the_same(
+async def test_stories_that_ended_while_stdout_was_closed_are_recorded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Gone(io.StringIO):
@@ -82,11 +85,11 @@ async def test_what_ended_while_the_reader_left_is_told_all_the_same(
             raise BrokenPipeError
 
     monkeypatch.setattr(sys, "stdout", Gone())
-    monkeypatch.setattr("llamagen_async.cli.output._abandon_stdout", lambda: None)
-    session = session_of(("one", "two", "three"), Network(), Output(as_json=True))
-    await session.run()
-    assert session.interrupted
-    assert [record.state for record in session.records] == [
+    monkeypatch.setattr("llamagen_async.cli.output._discard_stdout", lambda: None)
+    batch_run = run_of(("one", "two", "three"), Network(), Output(as_json=True))
+    await batch_run.run()
+    assert batch_run.interrupted
+    assert [record.state for record in batch_run.unrecorded.records()] == [
         BatchState.SUCCEEDED,
         BatchState.SUCCEEDED,
         BatchState.QUEUED,
@@ -106,13 +109,13 @@ class Endless:
     def __contains__(self, story: object) -> bool:
         return False
 
-    def __iter__(self) -> Iterator[Story]:
+    def __iter__(self) -> Iterator[InputStory]:
         for number in range(self.number):
             self.read += 1
-            yield Story(number, f"s:{number}", ComicRequest(f"story {number}"))
+            yield InputStory(number, f"s:{number}", Story.parse(f"story {number}"))
 
 
-async def test_a_long_file_is_read_only_as_far_as_there_is_something_to_do(
+async def test_a_long_file_is_read_only_as_far_as_needed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Ending(Network):
@@ -130,15 +133,19 @@ async def test_a_long_file_is_read_only_as_far_as_there_is_something_to_do(
     client = LlamaGenClient("endless", plan=plan, base_url="http://127.0.0.1:9", transport=Ending())
     stories = Endless(1_000_000)
     output = Output(as_json=False)
-    session = Session(
-        client, Stories("s", checked=stories), output, journal=tmp_path / "journal.db"
+    batch_run = BatchRun(
+        client,
+        Stories("s", checked=stories),
+        output,
+        journal=tmp_path / "journal.db",
+        number=len(stories),
     )
-    running = asyncio.create_task(session.run())
+    running = asyncio.create_task(batch_run.run())
     await enough.wait()
     running.cancel()
     await running
-    assert session.interrupted
+    assert batch_run.interrupted
     assert stories.read < 100 + 200
-    assert len(session.unfinished) < 200
-    assert session.tally.total == 1_000_000
+    assert len(batch_run.unrecorded.reading) < 200
+    assert batch_run.tally.total == 1_000_000
     assert "1/1000000  done" in capsys.readouterr().out

@@ -1,0 +1,111 @@
+"""The content of a journal before a batch begins, for the first lines that are printed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from llamagen_async.batch.journal.codec import Row
+from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.cli.input.stories import InputStory, Stories
+from llamagen_async.client import LlamaGenClient
+from llamagen_async.errors import InvalidRequestError
+from llamagen_async.models import BatchState
+
+__all__ = ["JournalSummary", "open_journal", "summarize_journal"]
+
+_AT_ONCE: Final = 256
+"""Stories that are asked for at the same time, so that they share a transaction."""
+
+
+@attrs.frozen
+class JournalSummary:
+    """The stories of the input as a journal has them, before a batch begins."""
+
+    counts: Counter[BatchState] = attrs.field(factory=Counter[BatchState])
+    """The stories of the input by state, and all that run."""
+    total: int | None = None
+    """Stories of the input; `None` if they are not known yet."""
+    to_send: int | None = None
+    """Stories of these that will be sent."""
+    is_new: bool = True
+    """Whether there is nothing in the journal."""
+
+    def __str__(self) -> str:
+        """Return the counts in words: `7 done, 3 running, 10 to send`."""
+        numbers = {word: self.counts[state] for state, word in _WORDS.items()}
+        if self.to_send is not None:
+            numbers["to send"] = self.to_send
+        return ", ".join(
+            f"{number} {word}" for word, number in numbers.items() if number or word not in _RARE
+        )
+
+
+_WORDS: Final = {
+    BatchState.SUCCEEDED: "done",
+    BatchState.FAILED: "failed",
+    BatchState.UNCERTAIN: "uncertain",
+    BatchState.RUNNING: "running",
+}
+_RARE: Final = ("failed", "uncertain")
+"""States that are only mentioned if there is such a story."""
+
+
+@asynccontextmanager
+async def open_journal(path: Path, client: LlamaGenClient) -> AsyncGenerator[Journal, None]:
+    """Open a journal while no batch works with it.
+
+    Raises:
+        JournalError: It can't be opened, or another process works with it.
+    """
+    journal = Journal(path, client.account)
+    try:
+        await journal.open()
+        yield journal
+    finally:
+        await journal.aclose()
+
+
+async def summarize_journal(journal: Journal, stories: Stories, *, resend: bool) -> JournalSummary:
+    """Count the stories of the input that a journal has, by state.
+
+    Args:
+        journal: The journal, open.
+        stories: The input.
+        resend: Whether uncertain stories are sent again.
+    """
+    everything = Counter(await journal.counts())
+    recorded = everything.total()
+    counts, total = everything.copy(), recorded if stories.is_journal else None
+    if stories.checked is not None:
+        total, counts = len(stories.checked), Counter[BatchState]()
+        async for row in _known(journal, stories.checked, recorded):
+            counts[row.state] += 1
+    new = 0 if total is None else total - counts.total()
+    counts[BatchState.RUNNING] = everything[BatchState.RUNNING]
+    again = counts.pop(BatchState.UNCERTAIN, 0) if resend else 0
+    to_send = None if total is None else new + counts[BatchState.QUEUED] + again
+    return JournalSummary(counts, total, to_send, is_new=not recorded)
+
+
+async def _known(
+    journal: Journal, stories: Collection[InputStory], recorded: int
+) -> AsyncIterator[Row]:
+    """Yield what the journal has of these stories, until all `recorded` ones were found."""
+    remaining = (one.story for one in stories if one.story is not None)
+    while recorded > 0 and (some := list(islice(remaining, _AT_ONCE))):
+        for row in await asyncio.gather(*map(journal.seek, some), return_exceptions=True):
+            if isinstance(row, InvalidRequestError):
+                continue  # another story has its key: it will fail alone
+            if isinstance(row, BaseException):
+                raise row
+            if row is not None:
+                recorded -= 1
+                yield row

@@ -1,0 +1,60 @@
+"""Lines that arrive one by one, read in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from llamagen_async.cli.input.stdin import iterate_in_thread, lines_of
+
+
+def test_lines_come_as_soon_as_they_are_complete() -> None:
+    reading, writing = os.pipe()
+    source = os.fdopen(reading, "rb", buffering=0)
+    with os.fdopen(writing, "wb", buffering=0) as sink:
+        lines = lines_of(source)
+        sink.write(b"one\ntw")
+        assert next(lines) == b"one"
+        sink.write(b"o\nthree")
+        assert next(lines) == b"two"
+    assert list(lines) == [b"three"]
+    assert source.closed
+
+
+async def test_a_thread_reads_no_further_than_asked() -> None:
+    read: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(100):
+            read.append(number)
+            yield number
+
+    items = iterate_in_thread(numbers())
+    assert [await anext(items), await anext(items)] == [0, 1]
+    assert len(read) <= 4
+
+
+async def test_an_error_in_the_thread_is_raised_to_the_reader() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise OSError(5, "read error")
+
+    items = iterate_in_thread(broken())
+    assert await anext(items) == 1
+    with pytest.raises(OSError, match="read error"):
+        await anext(items)
+
+
+async def test_waiting_for_a_line_can_be_cancelled() -> None:
+    reading, writing = os.pipe()
+    items = iterate_in_thread(lines_of(io.FileIO(reading)))
+    waiting = asyncio.ensure_future(anext(items))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    os.close(writing)

@@ -1,0 +1,105 @@
+"""Reading STORIES: files, stdin and the journal itself."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import attrs
+import pytest
+
+from llamagen_async import JournalError
+from llamagen_async.batch.journal.codec import Story
+from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.input.stories import Stories, StoryFile, read_stories
+from tests.support.records import add_row, opened_journal
+
+
+def prompts(content: bytes, form: str | None) -> list[tuple[str, str | None]]:
+    stories = read_stories(content.splitlines(keepends=True), name="s", form=form)  # type: ignore[arg-type]
+    return [(story.label, story.story.request.prompt if story.story else None) for story in stories]
+
+
+def test_text_has_a_prompt_a_line() -> None:
+    assert prompts(b"a cat\r\n\n  # note\n a dog \n", "txt") == [("s:1", "a cat"), ("s:4", "a dog")]
+
+
+def test_json_lines_have_fields_in_either_spelling() -> None:
+    content = b'\xef\xbb\xbf{"prompt": "a", "fixPanelNum": 2}\r\n\r\n'
+    content += b'{"prompt": "b", "fix_panel_num": 3}\n'
+    stories = list(read_stories(content.splitlines(), name="s", form="jsonl"))
+    assert [story.story and story.story.request.fix_panel_num for story in stories] == [2, 3]
+    assert [story.number for story in stories] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"a cat\n{not json}\n", [("s:1", "a cat"), ("s:2", "{not json}")]),
+        (b'# x\n{"prompt": "a cat"}\na dog\n', [("s:2", "a cat"), ("s:3", None)]),
+    ],
+)
+def test_of_an_unnamed_format_the_first_story_decides(
+    content: bytes, expected: list[tuple[str, str | None]]
+) -> None:
+    assert prompts(content, None) == expected
+
+
+def test_a_line_may_have_a_key_which_is_no_field_of_the_request() -> None:
+    content = b'{"prompt": "a", "key": "order-42"}\n{"prompt": "b", "key": 7}\n'
+    content += b'{"prompt": "c"}\n{"prompt": "d", "key": ""}\n'
+    first, second, third, wrong = read_stories(content.splitlines(), name="s", form="jsonl")
+    given = [one.story for one in (first, second, third)]
+    assert [one and one.key for one in given] == ["order-42", "7", None]
+    assert [one and json.loads(one.text) for one in given] == [{"prompt": text} for text in "abc"]
+    assert [one and one.label for one in given] == ["s:1", "s:2", "s:3"]
+    assert wrong.problem is not None
+    assert wrong.problem.startswith("key: got ''")
+
+
+def test_a_checked_file_is_read_again_and_must_be_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "s.txt"
+    path.write_text("a\n\nb\n", encoding="utf-8")
+    stories = StoryFile(path, "txt")
+    assert len(stories) == 2
+    assert [story.label for story in stories] == [f"{path}:1", f"{path}:3"]
+    path.write_text("a\n\nb\nc\n", encoding="utf-8")
+    with pytest.raises(CommandError, match="was changed while it was read"):
+        list(stories)
+
+
+def test_a_number_too_long_for_python_is_just_not_json() -> None:
+    assert prompts(b'{"prompt": ' + b"9" * 10_000 + b"}", "jsonl") == [("s:1", None)]
+
+
+async def test_the_stories_of_a_journal_keep_their_keys_and_labels(tmp_path: Path) -> None:
+    cat, dog = Story.parse("a cat", label="s:1"), Story.parse("a dog", "dog")
+    async with opened_journal(tmp_path / "j.db") as journal:
+        for position, one in enumerate((cat, dog)):
+            await add_row(journal, one, position)
+        stories = [story async for story in Stories("the journal").read(journal)]
+    found = [one.story for one in stories]
+    assert found == [attrs.evolve(cat, key=f"content:{cat.digest.hex()}/1"), dog]
+    assert [(one.number, one.label) for one in stories] == [(0, "s:1"), (1, "")]
+
+
+async def test_a_story_of_a_journal_that_is_not_allowed_any_more_is_wrong(tmp_path: Path) -> None:
+    async with opened_journal(tmp_path / "j.db") as journal:
+        await add_row(journal, Story.parse("a cat", "cat"), 0)
+    change_request(tmp_path / "j.db", '{"prompt": ""}')
+    async with opened_journal(tmp_path / "j.db") as journal:
+        (story,) = [story async for story in Stories("the journal").read(journal)]
+    assert (story.label, story.story) == ("key cat", None)
+    assert (story.problem or "").startswith("prompt: got ''")
+    change_request(tmp_path / "j.db", "no json")
+    async with opened_journal(tmp_path / "j.db") as journal:
+        with pytest.raises(JournalError, match="damaged at 'cat'"):
+            [story async for story in Stories("the journal").read(journal)]
+
+
+def change_request(path: Path, text: str) -> None:
+    """Put another request into all rows of a journal."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE job SET request = ?", (text,))

@@ -1,0 +1,171 @@
+"""`results.jsonl` and the page as they are written from a journal."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from llamagen_async import JournalError
+from llamagen_async.batch.journal.codec import Story
+from llamagen_async.cli.input.stories import InputStory
+from llamagen_async.cli.results.records import RESULTS, Record, line_of
+from llamagen_async.cli.results.unrecorded import Unrecorded
+from llamagen_async.cli.results.writer import Written, atomic_writer, write_results
+from llamagen_async.models import BatchState
+from tests.support.records import DONE, UNSENT, add_row, opened_journal
+
+BEGAN = datetime(2025, 6, 2, 11, 30, tzinfo=UTC)
+
+
+def story(prompt: str, line: int, key: str | None = None) -> Story:
+    return Story.parse(prompt, key, label=f"stdin:{line}")
+
+
+async def write(folder: Path, unrecorded: Unrecorded, **more: Any) -> Written:
+    """Write the results of the journal `j.db`."""
+    async with opened_journal(folder / "j.db") as journal:
+        options = {"title": "Comics", "speed": 1.0, "began": BEGAN, **more}
+        return await write_results(folder, journal, unrecorded, **options)
+
+
+def results(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / RESULTS).read_text("utf-8").splitlines()]
+
+
+async def test_every_story_of_the_journal_and_of_none_is_written(tmp_path: Path) -> None:
+    async with opened_journal(tmp_path / "j.db") as journal:
+        await add_row(journal, story("a", 1), 0, BatchState.SUCCEEDED, id="c1", files=("a.png",))
+        await add_row(journal, story("b", 2), 1, BatchState.RUNNING, id="c2")
+        row = await add_row(journal, story("c", 3), 2)
+    unrecorded = Unrecorded()
+    unrecorded.explain(row.key, ("the limit is used up", "QuotaExhaustedError"))
+    unrecorded.add(Record(3, BatchState.FAILED, "stdin:4", error="stdin:4: no JSON"))
+    written = await write(tmp_path, unrecorded, facts=[("requests", "3")], durations={"c1": 63.0})
+    assert [(one["label"], one["state"], one["error"]) for one in results(tmp_path)] == [
+        ("stdin:1", "succeeded", None),
+        ("stdin:2", "running", None),
+        ("stdin:3", "queued", "the limit is used up"),
+        ("stdin:4", "failed", "stdin:4: no JSON"),
+    ]
+    assert results(tmp_path)[0]["seconds"] == 63.0
+    assert (written.counts.total(), written.running, written.unfinished) == (4, ["c2"], [])
+    assert [record.index for record in written.shown] == [0, 1, 2, 3]
+    page = (tmp_path / "index.html").read_text("utf-8")
+    assert "2025-06-02 11:30 UTC" in page
+    assert ">3</dd><dt>requests" in page
+
+
+async def test_a_run_without_a_journal_is_written_too(tmp_path: Path) -> None:
+    (tmp_path / RESULTS).write_bytes(line_of(attrs.evolve(DONE, id="old").to_json()))
+    unrecorded = Unrecorded()
+    unrecorded.add(DONE)
+    options = {"title": "Comics", "speed": 1.0, "began": BEGAN}
+    written = await write_results(tmp_path, None, unrecorded, **options)  # type: ignore[arg-type]
+    assert written.shown == [DONE]
+    assert [one["id"] for one in results(tmp_path)] == ["cmc_1"]
+
+
+async def test_paid_stories_of_other_journals_stay_in_the_results(tmp_path: Path) -> None:
+    async with opened_journal(tmp_path / "j.db") as journal:
+        await add_row(journal, story("a", 1, "a"), 0, BatchState.SUCCEEDED, id="c1", files=())
+        await add_row(journal, story("b", 2, "b"), 1, BatchState.SUCCEEDED, id="c9", files=())
+    kept = [
+        attrs.evolve(DONE, key="b", id="c2"),  # the same story was another comic there
+        attrs.evolve(DONE, key=None, id="c3"),
+        Record(5, BatchState.UNCERTAIN, key="elsewhere"),
+    ]
+    dropped = [
+        attrs.evolve(DONE, key="renamed", id="c1"),
+        Record(6, BatchState.UNCERTAIN, key="a"),
+        UNSENT,  # not paid for: the next run sends it if it is in its input
+    ]
+    lines = [line_of(record.to_json()) for record in (*kept, *dropped)]
+    (tmp_path / RESULTS).write_bytes(b'{"index": 1}\nnot json\n[]\n' + b"".join(lines))
+    await write(tmp_path, Unrecorded())
+    found = [Record.from_json(one) for one in results(tmp_path)]
+    assert [record.id for record in found[:2]] == ["c1", "c9"]
+    assert found[2:] == kept
+    await write(tmp_path, Unrecorded())
+    assert [Record.from_json(one) for one in results(tmp_path)] == found
+
+
+async def test_unsent_stories_of_stdin_are_taken_into_the_journal(tmp_path: Path) -> None:
+    """Stories of equal content are told apart, and a key of another story is left alone."""
+    async with opened_journal(tmp_path / "j.db") as journal:
+        await add_row(journal, story("a cat", 1), 0, BatchState.SUCCEEDED, id="c1", files=())
+        await add_row(journal, story("a dog", 2, "dog"), 1)
+    unrecorded = Unrecorded()
+    for number, one in enumerate((story("a cat", 3), story("a fox", 4, "dog")), 2):
+        record = Record.of_story(number, one.label, one, BatchState.QUEUED)
+        unrecorded.add(attrs.evolve(record, error="no credits"))
+    unrecorded.reading[4] = InputStory(4, "stdin:5", story("a cat", 5))
+    written = await write(tmp_path, unrecorded, keep_unsent=True)
+    assert written.counts == {BatchState.SUCCEEDED: 1, BatchState.QUEUED: 4}
+    assert [record.label for record in written.unfinished] == ["stdin:5"]
+    async with opened_journal(tmp_path / "j.db") as journal:
+        rows = [row async for row in journal.rows()]
+    assert [(row.position, row.label, row.state.value) for row in rows] == [
+        (0, "stdin:1", "succeeded"),
+        (1, "stdin:2", "queued"),
+        (2, "stdin:3", "queued"),
+        (4, "stdin:5", "queued"),
+    ]
+    assert [row.key.partition("/")[2] for row in rows] == ["1", "", "2", "3"]
+
+
+async def test_unsent_stories_of_a_file_stay_out_of_the_journal(tmp_path: Path) -> None:
+    unrecorded = Unrecorded()
+    unrecorded.add(UNSENT)
+    unrecorded.reading[1] = InputStory(1, "s.txt:2", story("a cat", 2))
+    written = await write(tmp_path, unrecorded)
+    assert [record.prompt for record in written.unfinished] == ["a cat"]
+    assert [one["prompt"] for one in results(tmp_path)] == ["C"]
+    async with opened_journal(tmp_path / "j.db") as journal:
+        assert await journal.counts() == {}
+
+
+async def test_stories_that_had_not_ended_are_found_in_the_journal(tmp_path: Path) -> None:
+    async with opened_journal(tmp_path / "j.db") as journal:
+        await add_row(journal, story("old", 1), 0, BatchState.RUNNING, id="c0")
+        await add_row(journal, story("new", 1), 0, BatchState.RUNNING, id="c1")
+    unrecorded = Unrecorded()
+    unrecorded.reading[0] = InputStory(0, "stdin:1", story("new", 1))
+    written = await write(tmp_path, unrecorded)
+    assert [record.id for record in written.unfinished] == ["c1"]
+
+
+async def test_a_damaged_journal_leaves_the_results_as_they_were(tmp_path: Path) -> None:
+    async with opened_journal(tmp_path / "j.db") as journal:
+        await add_row(journal, story("a", 1), 0)
+    with closing(sqlite3.connect(tmp_path / "j.db")) as connection, connection:
+        connection.execute("UPDATE job SET request = 'no json'")
+    (tmp_path / RESULTS).write_bytes(b"old")
+    with pytest.raises(JournalError, match="the journal is damaged at"):
+        await write(tmp_path, Unrecorded())
+    assert (tmp_path / RESULTS).read_bytes() == b"old"
+
+
+def test_a_file_appears_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_file(content: bytes) -> None:
+        with atomic_writer(tmp_path / "a") as file:
+            file.write(content)
+
+    write_file(b"old")
+
+    def full(_file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_file(b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"old"

@@ -1,0 +1,51 @@
+"""The streams of a command: a reader may be gone."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+from rich.console import Console
+
+from llamagen_async.cli.output import Output
+
+
+def test_people_and_machines_read_the_same_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    for as_json in (False, True):
+        output = Output(as_json=as_json)
+        output.print("for people")
+        output.emit_json({"for": "machines ü"})
+    people, machines = capsys.readouterr().out.splitlines()
+    assert people == "for people"
+    assert machines.isascii()
+    assert json.loads(machines) == {"for": "machines ü"}
+
+
+def test_an_error_is_one_line_after_the_commands_name(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(as_json=False, command="batch").error("two\nlines \x1b[31m")
+    assert capsys.readouterr().err == "llamagen-async batch: two lines [31m\n"
+
+
+def test_a_stderr_that_nobody_reads_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    Output(as_json=False).error("lost")
+
+
+def test_a_terminal_gets_a_spinner_and_the_lines_for_people(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80)
+    monkeypatch.setattr("llamagen_async.cli.output._live_terminal", lambda: console)
+    output = Output(as_json=True)
+    with output.spinner("Waiting [bold]"):
+        output.print("a line")
+    assert "Waiting [bold]" in screen.getvalue()
+    assert "a line" in screen.getvalue()
+    assert capsys.readouterr().out == ""
