@@ -1,8 +1,8 @@
 """A stand-in for the LlamaGen Comic API that enforces its limits: no key, no credits.
 
 `SandboxService` is the API without sockets and without a clock, for tests and for simulations in
-virtual time. `SandboxServer` puts it on a socket of this machine. It knows nothing of the client,
-so that neither can hide a mistake of the other.
+virtual time. `SandboxServer` puts it on a socket of this machine. The sandbox shares no logic with
+the client, so that neither can hide a mistake of the other.
 """
 
 from llamagen_async.sandbox.accounts import DEMO_KEY, EMPTY_KEY, PAID_KEY, SANDBOX_KEYS

@@ -1,6 +1,6 @@
-"""One key of the sandbox: its plan, its meter, its credits, and what was seen of it.
+"""The accounts of the sandbox: for each key a plan, a meter, credits, and counts of its requests.
 
-The key itself is never in what it reports: unknown keys go by a piece of their hash.
+A key itself never appears in a report: unknown keys are named by a piece of their hash.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ SANDBOX_KEYS: Final = (DEMO_KEY, PAID_KEY, EMPTY_KEY)
 
 
 class Account:
-    """What the service knows about one key.
+    """The service's knowledge of one key.
 
     Args:
-        label: What reports call the key.
-        plan: Its plan.
-        meter: Counts its requests.
-        credits: What it can pay with.
+        label: The key's name in reports.
+        plan: The plan whose limits are enforced.
+        meter: The count of the key's requests.
+        credits: The credits that creates are paid with.
     """
 
     def __init__(self, label: str, plan: Plan, meter: Meter, *, credits: int) -> None:  # noqa: A002
@@ -39,24 +39,21 @@ class Account:
         self.plan: Final = plan
         self.meter: Final = meter
         self.credits = credits
+        self.is_paid: Final = plan.name != Plan.DEMO.name
+        """Whether creates cost credits and pictures have no watermark."""
         self.refused = 0
         self.creates_accepted = 0
         self._requests: Final[defaultdict[str, Counter[str]]] = defaultdict(Counter)
         self._peaks: Final = tuple(_Peak(limit.limit, limit.per) for limit in plan.limits)
         self._admitted: Final = _Peak(0, DAY)
 
-    @property
-    def is_paid(self) -> bool:
-        """Whether creates cost credits and pictures have no watermark."""
-        return self.plan.name != Plan.DEMO.name
-
     def admit(self, now: float) -> float | None:
         """Meter a request: `None` if it passes, else the seconds until one could."""
         for peak in self._peaks:
-            peak.see(now)
+            peak.add(now)
         wait = self.meter.admit(now)
         if wait is None:
-            self._admitted.see(now)
+            self._admitted.add(now)
         else:
             self.refused += 1
         return wait
@@ -71,24 +68,19 @@ class Account:
             self.credits -= price
 
     def record(self, kind: RequestKind, outcome: str) -> None:
-        """Remember how a request ended: its status, or `dropped`."""
+        """Count a request by its outcome: its status, or `dropped`."""
         self._requests[kind.value][outcome] += 1
 
-    @property
-    def total(self) -> int:
-        """How many requests came with this key."""
-        return sum(sum(by_outcome.values()) for by_outcome in self._requests.values())
-
     def used_today(self, now: float) -> int:
-        """Return how many requests passed the limits in the last 24 hours."""
-        return self._admitted.seen(now)
+        """Return the number of requests that passed the limits in the last 24 hours."""
+        return self._admitted.count(now)
 
     def stats(self) -> dict[str, Any]:
-        """Return what was seen of it, ready for JSON."""
+        """Return the counts of the key's requests, ready for JSON."""
         return {
             "plan": self.plan.name,
             "requests": {kind: dict(outcomes) for kind, outcomes in self._requests.items()},
-            "total": self.total,
+            "total": sum(outcomes.total() for outcomes in self._requests.values()),
             "refused": self.refused,
             "creates_accepted": self.creates_accepted,
             "windows": [
@@ -98,7 +90,7 @@ class Account:
 
 
 def label_of(key: str) -> str:
-    """Return what reports call a key: itself if it is built in, else a piece of its hash."""
+    """Return a key's name in reports: itself if it is built in, else a piece of its hash."""
     return key if key in SANDBOX_KEYS else f"key-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
@@ -111,15 +103,11 @@ class _Peak:
         self.most = 0
         self._arrivals: Final[deque[float]] = deque()
 
-    def see(self, now: float) -> None:
-        self._forget(now)
+    def add(self, now: float) -> None:
         self._arrivals.append(now)
-        self.most = max(self.most, len(self._arrivals))
+        self.most = max(self.most, self.count(now))
 
-    def seen(self, now: float) -> int:
-        self._forget(now)
-        return len(self._arrivals)
-
-    def _forget(self, now: float) -> None:
+    def count(self, now: float) -> int:
         while self._arrivals and self._arrivals[0] + self.per <= now + TOLERANCE:
             self._arrivals.popleft()
+        return len(self._arrivals)

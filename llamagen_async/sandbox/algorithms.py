@@ -1,8 +1,8 @@
-"""How a server may count requests: four algorithms behind one question.
+"""Four algorithms by which a server may count requests, behind one interface.
 
-Nobody outside the vendor knows which of them the real API uses, so the sandbox enforces any of
-them for real. Everything here is told the time and decides; nothing here waits, reads a clock or
-knows what a request is. Times are seconds from any origin, and never go back.
+Nobody outside the vendor knows which of them the real API uses, so the sandbox can enforce each of
+them. Every decision is given the time; nothing in this file waits, reads a clock or knows what a
+request is. Times are seconds from any origin, and never go back.
 
 - `sliding`: a log of arrivals. An arrival at time a no longer counts at a + per.
 - `fixed`: windows aligned to multiples of `per` on the server's clock, shifted by an offset.
@@ -17,59 +17,51 @@ import abc
 import math
 from collections import deque
 from collections.abc import Iterable
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Literal, get_args
 
 import attrs
 
-from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import RateLimit
+from llamagen_async.validation import InvalidRequestError
 
 __all__ = [
     "ALGORITHMS",
     "TOLERANCE",
-    "Admission",
     "Algorithm",
     "Meter",
-    "Room",
+    "Remaining",
     "Window",
     "make_window",
 ]
 
 Algorithm = Literal["sliding", "fixed", "bucket", "spaced"]
-"""The name of a way to count."""
+"""The name of an algorithm."""
 
 ALGORITHMS: Final[tuple[Algorithm, ...]] = get_args(Algorithm)
-"""All names, for those who go through them."""
+"""The names of all algorithms."""
 
 TOLERANCE: Final = 1e-6
-"""Seconds that a request may come early.
+"""Seconds by which a request may come early.
 
 A client that sends exactly `per` seconds after an earlier answer must be admitted, though adding
 and scaling floats moves either time by some 1e-7 seconds (that is their step at today's unix time).
 """
 
 _SPACED_AT_MOST: Final = 3600.0
-"""The longest window, in seconds, that strict spacing makes sense for."""
-
-
-class Admission(Protocol):
-    """Whoever says whether a request may pass."""
-
-    def admit(self, now: float) -> float | None:
-        """Return `None` if the request passes and is counted, else the seconds until it could."""
-        ...
+"""The longest window, in seconds, that `spaced` spaces strictly: one hour, as a minute's limit may
+be spaced, but a day's limit that allowed one request in 96 minutes would make no sense."""
 
 
 @attrs.frozen
-class Room:
-    """How much of a window is left."""
+class Remaining:
+    """The part of a window that is left."""
 
     limit: RateLimit
     """The window."""
     free: int
-    """How many requests fit right now."""
+    """The number of requests that fit now."""
     reset: float
-    """Seconds until one more fits than now; 0 if all of them do."""
+    """Seconds until one more request fits than now; 0 if the window is empty."""
 
 
 class Window(abc.ABC):
@@ -94,19 +86,19 @@ class Window(abc.ABC):
         """Count a request, whether it passes or not."""
 
     @abc.abstractmethod
-    def room(self, now: float) -> Room:
-        """Return how much is left."""
+    def remaining(self, now: float) -> Remaining:
+        """Return the part of the window that is left."""
 
 
 class Meter:
-    """All windows of a key, as one: a request passes all of them or is counted in none.
+    """All windows of a key together: a request passes all of them or is counted in none.
 
     Args:
         limits: The windows.
-        algorithm: How each of them counts.
+        algorithm: The algorithm by which each window counts.
         offset: Seconds by which `fixed` windows are shifted against the clock's origin.
-        count_refused: Whether a refused request counts too, and then in every window: some
-            servers punish retries so.
+        count_refused: Whether a refused request counts too, and then in every window, as some
+            servers do to punish retries.
     """
 
     def __init__(
@@ -134,9 +126,9 @@ class Meter:
         # A refused request that counts has just made the wait longer.
         return self._wait(now) if wait is not None and self._count_refused else wait
 
-    def room(self, now: float) -> Room:
-        """Return what is left of the window that has the least."""
-        return min((window.room(now) for window in self._windows), key=_tightness)
+    def remaining(self, now: float) -> Remaining:
+        """Return the remaining part of the window that has the least left."""
+        return min((window.remaining(now) for window in self._windows), key=_tightness)
 
     def _wait(self, now: float) -> float | None:
         longest: float | None = None
@@ -152,7 +144,7 @@ def make_window(algorithm: Algorithm, limit: RateLimit, *, offset: float = 0.0) 
 
     Args:
         algorithm: One of `ALGORITHMS`.
-        limit: What it enforces.
+        limit: The limit that the window enforces.
         offset: Seconds by which `fixed` windows are shifted against the clock's origin.
 
     Raises:
@@ -170,9 +162,9 @@ def make_window(algorithm: Algorithm, limit: RateLimit, *, offset: float = 0.0) 
 
 
 class _SlidingWindow(Window):
-    """A log of when each arrival stops to count.
+    """A log of the times at which arrivals stop counting.
 
-    Only the newest `limit` arrivals can ever decide, so no more than those are kept.
+    Only the newest `limit` arrivals can decide anything, so no more of them are kept.
     """
 
     def __init__(self, limit: RateLimit) -> None:
@@ -186,10 +178,10 @@ class _SlidingWindow(Window):
     def count(self, now: float) -> None:
         self._ends.append(self._end(now))
 
-    def room(self, now: float) -> Room:
+    def remaining(self, now: float) -> Remaining:
         self._forget(now)
         reset = self._ends[0] - now if self._ends else 0.0
-        return Room(self.limit, free=self.limit.limit - len(self._ends), reset=reset)
+        return Remaining(self.limit, free=self.limit.limit - len(self._ends), reset=reset)
 
     def _end(self, arrival: float) -> float:
         return arrival + self.limit.per
@@ -200,7 +192,7 @@ class _SlidingWindow(Window):
 
 
 class _FixedWindow(_SlidingWindow):
-    """The same log, where every arrival of an aligned window stops to count at that window's end.
+    """A sliding log in which all arrivals of an aligned window stop counting at that window's end.
 
     No arrival counts for longer than `per`, even if rounding puts it just before a window begins.
     """
@@ -211,14 +203,14 @@ class _FixedWindow(_SlidingWindow):
 
     def _end(self, arrival: float) -> float:
         per = self.limit.per
-        # Twice: an arrival so near to the window's end that it is forgotten at once belongs
-        # to the next window, or it would never be counted at all.
+        # Twice the tolerance: an arrival so near to the window's end that it is forgotten at once
+        # belongs to the next window, or it would never be counted.
         nth = math.floor((arrival - self._offset + 2 * TOLERANCE) / per)
         return min(arrival + per, self._offset + (nth + 1) * per)
 
 
 class _Bucket(Window):
-    """A token bucket, kept as the time at which it will be full again.
+    """A token bucket, stored as the time at which it will be full again.
 
     One number instead of two, and no sum of small refills that could drift.
     """
@@ -232,19 +224,21 @@ class _Bucket(Window):
         return wait if wait > TOLERANCE else None
 
     def count(self, now: float) -> None:
-        # A refused request takes what is there: a bucket is never emptier than empty.
+        # A refused request that counts takes what is there: a bucket is never emptier than empty.
         emptiest = now + self.limit.per + TOLERANCE
         self._full_at = min(max(self._full_at, now) + self.limit.interval, emptiest)
 
-    def room(self, now: float) -> Room:
+    def remaining(self, now: float) -> Remaining:
         missing = max(self._full_at - now, 0.0)
         free = math.floor((self.limit.per - missing + TOLERANCE) / self.limit.interval)
         reset = missing - (self.limit.limit - free - 1) * self.limit.interval
-        return Room(self.limit, free=free, reset=max(reset, 0.0) if missing > TOLERANCE else 0.0)
+        return Remaining(
+            self.limit, free=free, reset=max(reset, 0.0) if missing > TOLERANCE else 0.0
+        )
 
 
 class _Spaced(Window):
-    """Strict spacing: one request, then nothing for per / limit."""
+    """Strict spacing: after each request none passes for per / limit seconds."""
 
     def __init__(self, limit: RateLimit) -> None:
         super().__init__(limit)
@@ -257,10 +251,10 @@ class _Spaced(Window):
     def count(self, now: float) -> None:
         self._next_at = now + self.limit.interval
 
-    def room(self, now: float) -> Room:
+    def remaining(self, now: float) -> Remaining:
         wait = self.wait(now)
-        return Room(self.limit, free=int(wait is None), reset=wait or 0.0)
+        return Remaining(self.limit, free=int(wait is None), reset=wait or 0.0)
 
 
-def _tightness(room: Room) -> tuple[int, float]:
-    return room.free, -room.reset
+def _tightness(remaining: Remaining) -> tuple[int, float]:
+    return remaining.free, -remaining.reset

@@ -1,9 +1,8 @@
-"""The best that anybody could do: what a scheduler that knows every duration achieves.
+"""A lower bound for batch times: the result of a scheduler that knows every duration.
 
-It gives results of real schedulers something to be measured against. It never talks to a server
-and never looks at a clock: it is a discrete-event simulation of a perfect sliding window with no
-latency, in which every create and every status check that collects a result takes one slot.
-Comics are created in the order given.
+Results of real schedulers are measured against this bound. It is a discrete-event simulation of a
+perfect sliding window with no latency, in which every create and every status check that collects
+a result takes one slot. Comics are created in the order given. It sends nothing and reads no clock.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ __all__ = ["Bound", "Schedule", "best_possible", "known_schedule"]
 
 @attrs.frozen
 class Bound:
-    """When the comics of a batch would be collected, in seconds."""
+    """The times at which the comics of a batch would be collected, in seconds."""
 
     last: float
-    """The last one, from the start; 0 if there are none."""
+    """Seconds from the start to the last comic; 0 if there are none."""
     mean: float
-    """The mean over all, each from being asked for; 0 if there are none."""
+    """Seconds from asking for a comic to having it, the mean over all; 0 if there are none."""
 
 
 @attrs.frozen
 class Schedule(Bound):
-    """The same for one order of creating and collecting, and who waits in it."""
+    """A bound for one order of creating and collecting, and the waits in it."""
 
     create_wait: float
     """Seconds from being asked for to being sent, the mean over all creates."""
     latest: float
-    """The longest time from ready to collected, in seconds."""
+    """The longest time in seconds from being ready to being collected."""
 
 
 def best_possible(
@@ -68,7 +67,7 @@ def known_schedule(
     checks_first: bool,
     arrivals: Sequence[float] | None = None,
 ) -> Schedule:
-    """Return what becomes of comics if every duration is known, so that no check is wasted.
+    """Return the times of a batch if every duration is known, so that no check is wasted.
 
     Args:
         durations: Seconds that each comic takes, in the order of the creates.

@@ -1,7 +1,7 @@
-"""One generation of the sandbox: what was asked, when it is ready, and how it is shown.
+"""One generation of the sandbox: what was asked, when it is ready, and how the API shows it.
 
-Everything about it is decided when it is accepted; its state is a function of the time. It draws
-no pictures: it says what is in them.
+Everything about a generation is decided when it is accepted; its state is a function of the time.
+Pictures are described here and drawn in `pictures`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,28 @@ import attrs
 from llamagen_async.models import GenerationStatus
 from llamagen_async.sandbox.settings import Dialect
 
-__all__ = ["ASSETS", "Drawing", "Generation", "Run", "generation_id", "panels_on_pages"]
+__all__ = [
+    "ASSETS",
+    "Drawing",
+    "Run",
+    "SandboxGeneration",
+    "generation_id",
+    "panels_on_pages",
+]
 
 _T = TypeVar("_T")
 
 ASSETS: Final = "/_sandbox/assets"
-"""Where pictures are served, below the public URL."""
+"""The path below the public URL at which pictures are served."""
 
 _PANELS_ON_A_PAGE: Final = 6
+"""The number of panels on a full page, if a request gives no pagination: the sandbox's choice."""
 _DEFAULT_PANELS: Final = 4
+"""The number of panels if a request gives none, as at the real API."""
 _QUEUED_SHARE: Final = 0.1
+"""The share of a generation's duration in which it is shown as queued: the sandbox's choice."""
 _QUEUED_AT_MOST: Final = 5.0
+"""The most seconds for which a generation is shown as queued: the sandbox's choice."""
 _WORDS: Final[Mapping[Dialect, Mapping[GenerationStatus, str]]] = {
     "documented": {status: status.value for status in GenerationStatus},
     "production": {
@@ -36,18 +47,19 @@ _WORDS: Final[Mapping[Dialect, Mapping[GenerationStatus, str]]] = {
         GenerationStatus.FAILED: "FAILED",
     },
 }
+"""The status words of each dialect."""
 
 
 @attrs.frozen
 class Drawing:
-    """What is in one panel's picture."""
+    """The content of one panel's picture."""
 
     caption: str
-    """The text that goes with it."""
+    """The text that goes with the picture."""
     number: int
-    """Its number in the whole comic, from 1."""
+    """The panel's number in the whole comic, from 1."""
     version: int = 0
-    """How often it was redrawn."""
+    """The number of times that the panel was redrawn."""
 
 
 @attrs.frozen
@@ -55,19 +67,19 @@ class Run:
     """One stretch of work on a generation: the first one, or that of a change."""
 
     started_at: float
-    """When it was accepted, in seconds of the API's clock."""
+    """The time of acceptance in seconds of the API's clock."""
     duration: float
-    """Seconds until it is ready."""
+    """Seconds from acceptance to the end."""
     failure: str | None = None
-    """Why it ends without a result, if it does."""
+    """The reason for ending without a result; `None` if the run succeeds."""
 
     @property
     def ready_at(self) -> float:
-        """When it ends, in seconds of the API's clock."""
+        """The time of the end in seconds of the API's clock."""
         return self.started_at + self.duration
 
     def status(self, now: float) -> GenerationStatus:
-        """Return where it stands."""
+        """Return the status at a time."""
         if now >= self.ready_at:
             return GenerationStatus.FAILED if self.failure else GenerationStatus.SUCCEEDED
         queued = min(self.duration * _QUEUED_SHARE, _QUEUED_AT_MOST)
@@ -76,21 +88,21 @@ class Run:
 
 
 @attrs.define
-class Generation:
+class SandboxGeneration:
     """A comic or an animation, from its acceptance on. An animation has no pages."""
 
     id: str
-    """The server's name for it."""
+    """The id in the API's answers."""
     key: str
-    """The label of the key that it belongs to."""
-    story: str
-    """The prompt."""
+    """The label of the key that the generation belongs to."""
+    prompt: str
+    """The text that was asked for, with that of all continuations."""
     accepted_at: float
-    """When it was accepted, in seconds of the API's clock."""
+    """The time of acceptance in seconds of the API's clock."""
     run: Run
     """The newest stretch of work."""
     stream: str
-    """Names the random numbers that belong to it."""
+    """The name of the random numbers that belong to this generation."""
     size: tuple[int, int] = (1024, 1024)
     """Width and height of a panel's picture in pixels."""
     style: str | None = None
@@ -102,35 +114,35 @@ class Generation:
     options: Any = None
     """The options of an animation, repeated as given."""
     changes: int = 0
-    """How often it was continued or redrawn."""
+    """The number of times that the generation was continued or redrawn."""
     redrawn: int = 0
-    """How many panels were redrawn."""
+    """The number of panels that were redrawn."""
     first_seen_ready_at: float | None = None
-    """When a status check first returned it as ended."""
+    """The time at which a status check first showed the end, in seconds of the API's clock."""
 
     @property
     def is_animation(self) -> bool:
-        """Whether its result is a video."""
+        """Whether the result is a video."""
         return not self.pages
 
     @property
     def panel_count(self) -> int:
-        """How many panels it has."""
+        """The number of panels on all pages."""
         return sum(map(len, self.pages))
 
     def restart(self, run: Run) -> None:
-        """Put it back to running after a change."""
+        """Put the generation back to running after a change."""
         self.run = run
         self.changes += 1
         self.first_seen_ready_at = None
 
-    def see(self, now: float) -> None:
-        """Note that a status check returned it at `now`."""
+    def record_check(self, now: float) -> None:
+        """Remember that a status check showed the generation at `now`."""
         if self.first_seen_ready_at is None and now >= self.run.ready_at:
             self.first_seen_ready_at = now
 
     def add_pages(self, sizes: Sequence[int], captions: Sequence[str]) -> None:
-        """Append pages with so many panels each, captioned in reading order."""
+        """Append pages of the given numbers of panels, captioned in reading order."""
         number = self.panel_count
         remaining = iter(captions)
         for size in sizes:
@@ -149,7 +161,7 @@ class Generation:
         self.redrawn += 1
 
     def seed(self, drawing: Drawing) -> str:
-        """Return what the picture of a panel is drawn from."""
+        """Return the seed from which a panel's picture is drawn."""
         return f"{self.id}/{drawing.number}/{drawing.version}"
 
     def body(
@@ -162,15 +174,15 @@ class Generation:
         page: int | None = None,
         panel: int | None = None,
     ) -> dict[str, Any]:
-        """Return it as the API shows it at a time.
+        """Return the JSON in which the API shows the generation at a time.
 
         Args:
             now: Seconds of the API's clock.
-            dialect: Whose status words are used.
+            dialect: The source of the status words.
             epoch: The unix time of the clock's origin.
-            public_url: What the URLs of pictures begin with.
-            page: Show only this page, from 0.
-            panel: Show only this panel of each page shown, from 0.
+            public_url: The first part of the pictures' URLs.
+            page: The only page to show, from 0; all if not given.
+            panel: The only panel to show of each page, from 0; all if not given.
 
         Raises:
             IndexError: There is no such page or panel.
@@ -180,7 +192,9 @@ class Generation:
             "id": self.id,
             "status": _WORDS[dialect][status],
             "createdAt": _iso(epoch + self.accepted_at),
-            "prompt": self.story,
+            "prompt": self.prompt,
+            # The vendor has no such field: readers can tell drawn stand-ins from real comics.
+            "sandbox": True,
         }
         if self.options is not None:
             body["videoOptions"] = self.options
@@ -202,20 +216,19 @@ class Generation:
         return body
 
     def stats(self, now: float) -> dict[str, Any]:
-        """Return what became of it, ready for JSON."""
-        status = self.run.status(now)
+        """Return the generation's times and its outcome, ready for JSON."""
+        outcome = "failed" if self.run.failure else "succeeded"
         return {
             "id": self.id,
             "key": self.key,
-            "prompt": self.story,
+            "prompt": self.prompt,
             "accepted_at": self.accepted_at,
             "ready_at": self.run.ready_at,
             "first_seen_ready_at": self.first_seen_ready_at,
-            "outcome": status.value.lower() if status.is_final else "running",
+            "outcome": outcome if now >= self.run.ready_at else "running",
         }
 
     def _pages_body(self, base: str, page: int | None, panel: int | None) -> list[dict[str, Any]]:
-        pages = list(enumerate(self.pages))
         return [
             {
                 "page": page_number,
@@ -225,20 +238,20 @@ class Generation:
                         "assetUrl": f"{base}/{page_number}-{number}.png{_version(drawing.version)}",
                         "caption": drawing.caption,
                     }
-                    for number, drawing in _picked(list(enumerate(drawings)), panel)
+                    for number, drawing in _numbered(drawings, only=panel)
                 ],
             }
-            for page_number, drawings in _picked(pages, page)
+            for page_number, drawings in _numbered(self.pages, only=page)
         ]
 
 
 def generation_id(prefix: str, seed: object) -> str:
-    """Return an id that looks like one and depends on `seed` only."""
+    """Return an id in the usual form that depends on `seed` only."""
     return f"{prefix}_{hashlib.sha256(str(seed).encode()).hexdigest()[:20]}"
 
 
 def panels_on_pages(payload: Mapping[str, Any]) -> list[int]:
-    """Return how many panels each page of a valid create or continue request has."""
+    """Return the number of panels on each page of a valid create or continue request."""
     pagination: Any = payload.get("pagination")
     if pagination is not None:
         return [pagination["panelsPerPage"]] * pagination["totalPages"]
@@ -247,12 +260,13 @@ def panels_on_pages(payload: Mapping[str, Any]) -> list[int]:
     return [_PANELS_ON_A_PAGE] * full + [rest] * bool(rest)
 
 
-def _picked(items: list[_T], index: int | None) -> list[_T]:
-    return items if index is None else [items[index]]
+def _numbered(items: Sequence[_T], *, only: int | None) -> list[tuple[int, _T]]:
+    """Return all items with their indexes, or only the one at an index."""
+    return list(enumerate(items)) if only is None else [(only, items[only])]
 
 
 def _version(number: int) -> str:
-    # A new picture needs a new URL, or whoever keeps files by URL shows the old one.
+    # A new picture needs a new URL, or a client that keeps files by URL shows the old one.
     return f"?v={number}" if number else ""
 
 

@@ -1,7 +1,7 @@
-"""What the sandbox refuses in the content of a request, as the real API would: with a 400.
+"""Checks of a request's content: the sandbox answers 400 where the real API would.
 
-Written apart from the client's own checks on purpose, so that a mistake in one of them shows.
-Fields that are not known are accepted: the real API knows more of them than its documentation.
+The checks share no code and no list with the client's own on purpose, so that a mistake in one of
+them shows. Unknown fields are accepted: the real API knows more fields than its documentation.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal, cast
 
-from llamagen_async.requests import SIZES
-from llamagen_async.sandbox.wire import Refusal
+from llamagen_async.sandbox.wire import HTTPError
 
 __all__ = [
+    "SIZES",
     "change_action",
     "check_animation",
     "check_continue",
@@ -22,16 +22,28 @@ __all__ = [
     "query_index",
 ]
 
-_MOST: Final = 20
+SIZES: Final = frozenset(
+    {"1024x1024", "512x768", "512x1024", "576x1024", "768x1024"}
+    | {"1024x768", "768x512", "1024x576", "1024x512"}
+)
+"""The picture sizes in pixels, width first, that the vendor's own clients offer.
+
+They were read from the clients' source; the vendor's site lists others, which are not confirmed.
+"""
+
+_MAX_COUNT: Final = 20
+"""The most panels of a request, pages of a request, and panels of a page (the clients' source)."""
 _PANEL_NAMES: Final = ("panel", "panelIndex", "panel_index")
+"""The names under which the vendor's clients send the number of the panel to redraw."""
 _REDRAW_FIELDS: Final = ("panelPrompt", "prompt", "images", "caption")
+"""The fields of which a redraw needs at least one, to say what is to change."""
 
 
 def check_create(payload: Mapping[str, Any]) -> str:
-    """Return the story of a create request.
+    """Return the prompt of a create request.
 
     Raises:
-        Refusal: The API would not accept the request (400).
+        HTTPError: The API would not accept the request (400).
     """
     _check_counts(payload)
     picture_size(payload)
@@ -43,20 +55,20 @@ def check_create(payload: Mapping[str, Any]) -> str:
 
 
 def check_continue(payload: Mapping[str, Any]) -> str:
-    """Return the story of a continueWrite request.
+    """Return the prompt of a continueWrite request.
 
     Raises:
-        Refusal: The API would not accept the request (400).
+        HTTPError: The API would not accept the request (400).
     """
     _check_counts(payload)
     return _text(payload, "prompt")
 
 
 def check_animation(payload: Mapping[str, Any]) -> str:
-    """Return the story of an animation request.
+    """Return the prompt of an animation request.
 
     Raises:
-        Refusal: The API would not accept the request (400).
+        HTTPError: The API would not accept the request (400).
     """
     options = payload.get("videoOptions")
     if options is not None and not isinstance(options, dict):
@@ -65,10 +77,10 @@ def check_animation(payload: Mapping[str, Any]) -> str:
 
 
 def change_action(payload: Mapping[str, Any]) -> Literal["continueWrite", "regeneratePanel"]:
-    """Return what a PATCH request wants.
+    """Return which change a PATCH request asks for.
 
     Raises:
-        Refusal: It is neither of the two known actions (400).
+        HTTPError: The action is neither of the two known ones (400).
     """
     action = payload.get("action")
     if action == "continueWrite":
@@ -82,7 +94,7 @@ def panel_choice(payload: Mapping[str, Any]) -> tuple[int, int, str | None]:
     """Return page, panel (both from 0) and the new caption of a regeneratePanel request.
 
     Raises:
-        Refusal: The API would not accept the request (400).
+        HTTPError: The API would not accept the request (400).
     """
     name = next((name for name in _PANEL_NAMES if payload.get(name) is not None), None)
     if name is None:
@@ -99,14 +111,14 @@ def picture_size(payload: Mapping[str, Any]) -> tuple[int, int]:
     """Return the width and height of the pictures in pixels.
 
     Raises:
-        Refusal: The size is not one that the API offers (400).
+        HTTPError: The size is not one that the API offers (400).
     """
     size = payload.get("size")
     if size is None:
         return 1024, 1024
-    if size not in SIZES:
-        raise _invalid(f"size must be one of {', '.join(SIZES)}")
-    width, height = str(size).split("x")
+    if not isinstance(size, str) or size not in SIZES:
+        raise _invalid(f"size must be one of {', '.join(sorted(SIZES))}")
+    width, height = size.split("x")
     return int(width), int(height)
 
 
@@ -114,7 +126,7 @@ def query_index(query: Mapping[str, str], name: str) -> int | None:
     """Return the number, from 0, that a query parameter holds; `None` if it is not there.
 
     Raises:
-        Refusal: It holds something else (400).
+        HTTPError: The parameter holds something else (400).
     """
     text = query.get(name)
     if text is None:
@@ -137,8 +149,8 @@ def _check_counts(payload: Mapping[str, Any]) -> None:
 
 
 def _check_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
-        raise _invalid(f"{name} must be a whole number from 1 to {_MOST}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_COUNT:
+        raise _invalid(f"{name} must be a whole number from 1 to {_MAX_COUNT}")
 
 
 def _index(name: str, value: object) -> int:
@@ -154,5 +166,5 @@ def _text(payload: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _invalid(message: str) -> Refusal:
-    return Refusal(400, "invalid_request", message)
+def _invalid(message: str) -> HTTPError:
+    return HTTPError(400, "invalid_request", message)

@@ -1,7 +1,7 @@
 """The sandbox on a real socket, reachable from this machine only.
 
-It translates HTTP from and to `SandboxService.handle`, runs the API's clock (faster than real time
-if asked to), adds latency, and serves the pictures. It decides nothing about requests itself.
+The server translates HTTP from and to `SandboxService.handle`, runs the API's clock (faster than
+real time if asked to), adds latency, and serves the pictures. Decisions are the service's.
 """
 
 from __future__ import annotations
@@ -10,24 +10,27 @@ import asyncio
 import socket
 import time
 from random import Random
-from types import TracebackType
 from typing import Final, Self
 
 from aiohttp import web
 
-from llamagen_async.errors import InvalidRequestError
+from llamagen_async._version import __version__
 from llamagen_async.sandbox.generations import ASSETS
-from llamagen_async.sandbox.pictures.cache import Gallery
+from llamagen_async.sandbox.pictures.cache import PictureCache
 from llamagen_async.sandbox.service import SandboxService
-from llamagen_async.sandbox.wire import Call, Refusal, Reply, http_date
+from llamagen_async.sandbox.wire import Call, HTTPError, Reply, http_date
+from llamagen_async.validation import InvalidRequestError
 
 __all__ = ["HOST", "MAX_BODY", "SandboxServer"]
 
 HOST: Final = "127.0.0.1"
-"""The only address it listens on: the sandbox is no service for others."""
+"""The only address that the server listens on: the sandbox is no service for others."""
 
 MAX_BODY: Final = 20 * 1024 * 1024
-"""Bytes of the largest request body; a larger one answers 413."""
+"""The largest request body in bytes; a larger one answers 413. Uploads may have 10 MB."""
+
+_SERVER: Final = f"llamagen-async-sandbox/{__version__}"
+"""The `Server` header of every answer of the API, so that nobody takes it for the vendor's."""
 
 _SHUTDOWN: Final = 1.0
 """Seconds that a handler may take to notice that the server closes."""
@@ -43,12 +46,12 @@ class SandboxServer:
         ```
 
     Args:
-        service: What answers, and for this server alone: time must not go back for it. Its
-            `public_url` and `epoch` are set on entering.
+        service: The service that answers, for this server alone: its time must not go back. Its
+            public URL and the unix time of its clock's origin are set on entering.
         port: The port to listen on; 0 takes a free one.
-        speed: How many times faster than real time the API's clock runs.
+        speed: The speed of the API's clock, as a multiple of real time.
         latency: The least and the most seconds of the API's clock that a round trip takes. Half
-            of it passes before the request is counted, half after.
+            of a round trip passes before the request is counted, half after.
 
     Raises:
         InvalidRequestError: `speed` or `latency` is not allowed.
@@ -71,7 +74,7 @@ class SandboxServer:
         self._port = port
         self._latency: Final = latency
         self._latency_stream: Final = Random(f"{service.seed}/latency")
-        self._gallery: Final = Gallery(lambda name: service.finished(name, self.now()))
+        self._pictures: Final = PictureCache(lambda id_: service.finished(id_, self.now()))
         self._started = 0.0
         self._ran = 0.0
         self._closing = asyncio.Event()
@@ -83,7 +86,7 @@ class SandboxServer:
         return f"http://{HOST}:{self._port}/v1"
 
     def now(self) -> float:
-        """Return the seconds that the API's clock has run: while the server was entered."""
+        """Return the time of the API's clock in seconds; it runs while the server is entered."""
         running = asyncio.get_running_loop().time() - self._started if self._runner else 0.0
         return self._ran + running * self.speed
 
@@ -103,33 +106,27 @@ class SandboxServer:
         self._runner = runner
         self._closing.clear()
         self._started = asyncio.get_running_loop().time()
-        self.service.epoch = time.time() - self._ran
-        self.service.public_url = f"http://{HOST}:{self._port}"
+        self.service.set_origin(f"http://{HOST}:{self._port}", epoch=time.time() - self._ran)
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_exception: object) -> None:
         self._closing.set()
         if self._runner is not None:
             await self._runner.cleanup()
-            # What was counted stays counted: if it is entered again, its clock goes on.
+            # The counts stay: if the server is entered again, its clock goes on from here.
             self._ran, self._runner = self.now(), None
 
     async def _serve_call(self, request: web.Request) -> web.StreamResponse:
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            refusal = Refusal(413, "too_large", f"The body is larger than {MAX_BODY} bytes")
-            return _response(refusal.reply(self.service.dialect))
+            error = HTTPError(413, "too_large", f"The body is larger than {MAX_BODY} bytes")
+            return _response(error.reply(self.service.dialect))
         trip = self._latency_stream.uniform(*self._latency)
-        await self._pass(trip / 2)
+        await self._sleep(trip / 2)
         call = Call(request.method, request.path, request.headers, request.query, body)
         reply = self.service.handle(call, self.now())
-        await self._pass(reply.delay + trip / 2)
+        await self._sleep(reply.delay + trip / 2)
         if (reply.drop or self._closing.is_set()) and request.transport is not None:
             request.transport.close()
         response = _response(reply)
@@ -138,22 +135,22 @@ class SandboxServer:
         return response
 
     async def _serve_picture(self, request: web.Request) -> web.StreamResponse:
-        picture = self._gallery.find(request.path)
+        picture = self._pictures.find(request.path)
         if picture is None:
-            refusal = Refusal(404, "not_found", "There is no such picture, or not yet")
-            return _response(refusal.reply(self.service.dialect))
-        content = self._gallery.drawn(picture)
+            error = HTTPError(404, "not_found", "There is no such picture, or not yet")
+            return _response(error.reply(self.service.dialect))
+        content = self._pictures.drawn(picture)
         if content is None:
             try:
                 content = await asyncio.to_thread(picture.draw)
             except ImportError:
                 message = "Pictures need Pillow: pip install 'llamagen-async[sandbox]'"
-                return _response(Refusal(501, "no_pillow", message).reply(self.service.dialect))
-            self._gallery.keep(picture, content)
+                return _response(HTTPError(501, "no_pillow", message).reply(self.service.dialect))
+            self._pictures.keep(picture, content)
         return _ranged(request, content, picture.content_type)
 
-    async def _pass(self, seconds: float) -> None:
-        """Let seconds of the API's clock pass; less if the server closes."""
+    async def _sleep(self, seconds: float) -> None:
+        """Wait for seconds of the API's clock; fewer if the server closes."""
         if seconds > 0:
             try:
                 async with asyncio.timeout(seconds / self.speed):
@@ -163,7 +160,8 @@ class SandboxServer:
 
 
 def _response(reply: Reply) -> web.Response:
-    return web.Response(status=reply.status, headers=dict(reply.headers), body=reply.body)
+    headers = {"Server": _SERVER, **reply.headers}
+    return web.Response(status=reply.status, headers=headers, body=reply.body)
 
 
 def _ranged(request: web.Request, content: bytes, content_type: str) -> web.Response:

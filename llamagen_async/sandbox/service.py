@@ -1,8 +1,9 @@
-"""The API itself, without sockets and without a clock: calls in, replies out, told the time.
+"""The sandbox's API without sockets and without a clock: a call and the time in, a reply out.
 
-It meters every call of a key as the real API is taken to do, and lets nothing through that the
-plan does not allow. Everything random depends on the seed: what the n-th accepted create takes is
-known beforehand (`duration_of`) and no status check moves it. It never waits, reads or writes.
+The service meters every call of a key as the real API is assumed to do, and lets nothing through
+that the plan does not allow. Everything random depends on the seed: the duration of the n-th
+accepted create is known beforehand (`duration_of`) and no status check moves it. The service never
+waits, and touches neither files nor the network.
 """
 
 from __future__ import annotations
@@ -13,45 +14,48 @@ from http import HTTPStatus
 from random import Random
 from typing import Any, Final, get_args
 
-from llamagen_async.errors import InvalidRequestError
+import attrs
+
 from llamagen_async.plans import Plan, RequestKind
 from llamagen_async.sandbox.accounts import DEMO_KEY, EMPTY_KEY, PAID_KEY, Account, label_of
 from llamagen_async.sandbox.algorithms import Algorithm, Meter
 from llamagen_async.sandbox.endpoints import Endpoint, Endpoints
-from llamagen_async.sandbox.generations import Generation
+from llamagen_async.sandbox.generations import SandboxGeneration
 from llamagen_async.sandbox.settings import Dialect, Durations, Fault, Faults, RetryAfter
-from llamagen_async.sandbox.wire import Call, Refusal, Reply, http_date
+from llamagen_async.sandbox.wire import Call, HTTPError, Reply, http_date
+from llamagen_async.validation import InvalidRequestError
 
 __all__ = ["DEFAULT_EPOCH", "STATS", "SandboxService"]
 
 STATS: Final = "/_sandbox/stats"
-"""Where the statistics are: unmetered, without a key."""
+"""The path of the statistics, which need no key and are not metered."""
 
 DEFAULT_EPOCH: Final = 1_767_225_600.0
 """The unix time of the clock's origin if none is given: the first second of 2026."""
 
 _CREDITS: Final = 1_000_000
+"""The credits of a paid key at the start: more than any test or demonstration spends."""
 
 
 class SandboxService:
     """A LlamaGen Comic API that enforces its limits for real.
 
     Args:
-        algorithm: How requests are counted; one of `ALGORITHMS`.
-        dialect: Whose status words and error bodies are spoken.
-        seed: Decides everything random.
+        algorithm: The algorithm that counts requests; one of `ALGORITHMS`.
+        dialect: The source of status words and error bodies.
+        seed: The seed of everything random.
         plans: The plan of each key that is accepted. `EMPTY_KEY` is always accepted too.
-        durations: How long generations take.
+        durations: The distribution of how long generations take.
         failure_rate: The share of generations that end as failed.
-        faults: How often which trouble befalls a request.
+        faults: The probabilities of faults.
         retry_after: The form of `Retry-After` on a 429; `None` leaves it out.
         rate_limit_headers: Whether metered answers carry `RateLimit-Limit`, `-Remaining` and
-            `-Reset` (seconds) of the tightest window.
+            `-Reset` (seconds) of the window that has the least left.
         count_refused: Whether a refused request counts against the limits too.
         credits_as_429: Whether missing credits answer 429 instead of 402.
         window_offset: Seconds by which `fixed` windows are shifted against the clock's origin.
         epoch: The unix time of the clock's origin, for `createdAt` and HTTP dates.
-        public_url: What the URLs of pictures begin with.
+        public_url: The first part of the pictures' URLs, without a slash at its end.
 
     Raises:
         InvalidRequestError: An argument is not allowed.
@@ -84,7 +88,7 @@ class SandboxService:
         self.algorithm: Final = algorithm
         self.dialect: Final[Dialect] = dialect
         self.seed: Final = seed
-        self._studio: Final = Endpoints(
+        self._endpoints: Final = Endpoints(
             seed=seed,
             dialect=dialect,
             durations=durations or Durations.lognormal(),
@@ -113,40 +117,31 @@ class SandboxService:
     @property
     def epoch(self) -> float:
         """The unix time of the clock's origin."""
-        return self._studio.epoch
+        return self._endpoints.epoch
 
-    @epoch.setter
-    def epoch(self, value: float) -> None:
-        self._studio.epoch = value
-
-    @property
-    def public_url(self) -> str:
-        """What the URLs of pictures begin with; has no slash at its end."""
-        return self._studio.public_url
-
-    @public_url.setter
-    def public_url(self, value: str) -> None:
-        self._studio.public_url = value.rstrip("/")
+    def set_origin(self, public_url: str, *, epoch: float) -> None:
+        """Set the first part of the pictures' URLs and the unix time of the clock's origin."""
+        self._endpoints.public_url, self._endpoints.epoch = public_url, epoch
 
     def duration_of(self, n: int) -> float:
         """Return the seconds that the n-th accepted create of a comic takes, from 0.
 
-        It is known before that create arrives, so that bounds can be computed beforehand.
+        The duration is known before that create arrives, so that bounds can be computed beforehand.
         """
-        return self._studio.duration_of(n)
+        return self._endpoints.duration_of(n)
 
-    def finished(self, target: str, now: float) -> Generation | None:
+    def finished(self, id_: str, now: float) -> SandboxGeneration | None:
         """Return the generation of that id if it has succeeded by `now`, to draw its pictures."""
-        return self._studio.finished(target, now)
+        return self._endpoints.finished(id_, now)
 
     def stats(self, now: float) -> dict[str, Any]:
-        """Return what was seen of each key and generation, ready for JSON."""
+        """Return the counts of each key and the times of each generation, ready for JSON."""
         accounts = sorted(self._accounts.values(), key=lambda account: account.label)
         return {
             "algorithm": self.algorithm,
             "now": now,
             "keys": {account.label: account.stats() for account in accounts},
-            "generations": [one.stats(now) for one in self._studio.generations.values()],
+            "generations": [one.stats(now) for one in self._endpoints.generations.values()],
         }
 
     def handle(self, call: Call, now: float) -> Reply:
@@ -154,60 +149,53 @@ class SandboxService:
         if call.path == STATS and call.method == "GET":
             return Reply.of(200, self.stats(now))
         try:
-            kind, endpoint, target = self._studio.route(call)
+            kind, endpoint, id_ = self._endpoints.route(call)
             account = self._authenticated(call)
-        except Refusal as refusal:
-            return refusal.reply(self.dialect)
-        is_metered = account.plan.meters(kind)
+        except HTTPError as error:
+            return error.reply(self.dialect)
+        is_metered = kind in account.plan.metered
         wait = account.admit(now) if is_metered else None
         if wait is not None:
             reply = self._too_many(wait, now)
         else:
             fault = self._faults.draw(kind, self._fault_stream)
-            reply = self._answer(fault, endpoint, account, call, target, now)
-            if (
-                kind is RequestKind.STATUS
-                and reply.status == HTTPStatus.OK
-                and not fault.loses_answer
-            ):
-                self._studio.generations[target].see(now)
+            reply = self._answer(fault, endpoint, account, call, id_, now)
+            is_read = kind is RequestKind.STATUS and reply.status == HTTPStatus.OK
+            if is_read and not fault.loses_answer:
+                self._endpoints.generations[id_].record_check(now)
         account.record(kind, "dropped" if reply.drop else str(reply.status))
         if is_metered and self._rate_limit_headers:
-            return _with_headers(reply, self._room_headers(account, now))
+            headers = {**reply.headers, **self._rate_limit(account, now)}
+            return attrs.evolve(reply, headers=headers)
         return reply
 
     def _answer(
-        self,
-        fault: Fault,
-        endpoint: Endpoint,
-        account: Account,
-        call: Call,
-        target: str,
-        now: float,
+        self, fault: Fault, endpoint: Endpoint, account: Account, call: Call, id_: str, now: float
     ) -> Reply:
-        broken = Refusal(500, "internal_error", "Something went wrong")
+        broken = HTTPError(500, "internal_error", "Something went wrong")
         try:
             if fault.error_before:
                 raise broken
-            reply = Reply.of(200, endpoint(account, call, target, now))
+            reply = Reply.of(200, endpoint(account, call, id_, now))
             if fault.error_after:
                 raise broken
             if fault.not_json:
                 reply = Reply.html()
-        except Refusal as refusal:
-            reply = refusal.reply(self.dialect)
-        if fault.drop or fault.slow:
-            delay = self._faults.slow_seconds if fault.slow else 0.0
-            # Only what was accepted can be lost: an error is answered.
-            is_dropped = fault.drop and (reply.status == HTTPStatus.OK or fault.error_after)
-            return Reply(reply.status, reply.headers, reply.body, delay=delay, drop=is_dropped)
-        return reply
+        except HTTPError as error:
+            reply = error.reply(self.dialect)
+        # Only the answer to an accepted request can be lost: a request that is wrong is told so.
+        was_accepted = reply.status == HTTPStatus.OK or fault.error_after
+        return attrs.evolve(
+            reply,
+            delay=self._faults.slow_seconds if fault.slow else 0.0,
+            drop=fault.drop and was_accepted,
+        )
 
     def _authenticated(self, call: Call) -> Account:
         scheme, _, key = call.header("Authorization").partition(" ")
         account = self._accounts.get(key.strip()) if scheme.lower() == "bearer" else None
         if account is None:
-            raise Refusal(401, "unauthorized", "The API key is missing or not valid")
+            raise HTTPError(401, "unauthorized", "The API key is missing or not valid")
         return account
 
     def _too_many(self, wait: float, now: float) -> Reply:
@@ -217,27 +205,17 @@ class SandboxService:
         elif self._retry_after == "date":
             headers["Retry-After"] = http_date(_whole_seconds(self.epoch + now + wait))
         message = "Too many requests for this key: wait and try again"
-        return Refusal(429, "rate_limit_exceeded", message, headers).reply(self.dialect)
+        return HTTPError(429, "rate_limit_exceeded", message, headers).reply(self.dialect)
 
-    def _room_headers(self, account: Account, now: float) -> dict[str, str]:
-        room = account.meter.room(now)
+    def _rate_limit(self, account: Account, now: float) -> dict[str, str]:
+        remaining = account.meter.remaining(now)
         return {
-            "RateLimit-Limit": str(room.limit.limit),
-            "RateLimit-Remaining": str(room.free),
-            "RateLimit-Reset": str(_whole_seconds(room.reset)),
+            "RateLimit-Limit": str(remaining.limit.limit),
+            "RateLimit-Remaining": str(remaining.free),
+            "RateLimit-Reset": str(_whole_seconds(remaining.reset)),
         }
 
 
 def _whole_seconds(seconds: float) -> int:
-    # Upwards, or whoever obeys to the second is refused again.
+    # Rounded up: a client that waits exactly that long must not be refused again.
     return math.ceil(seconds)
-
-
-def _with_headers(reply: Reply, headers: Mapping[str, str]) -> Reply:
-    return Reply(
-        reply.status,
-        {**reply.headers, **headers},
-        reply.body,
-        delay=reply.delay,
-        drop=reply.drop,
-    )

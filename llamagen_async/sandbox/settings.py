@@ -1,6 +1,6 @@
-"""What can be set about the sandbox's behaviour: how long comics take, and what goes wrong.
+"""Settings of the sandbox: how long comics take, which words it speaks, and what goes wrong.
 
-Values only: whoever draws brings the `random.Random`, so that a seed decides everything.
+Values only: the caller brings the `random.Random` to draw from, so that a seed decides everything.
 """
 
 from __future__ import annotations
@@ -12,30 +12,32 @@ from typing import Any, Final, Literal, Self
 
 import attrs
 
-from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import RequestKind
+from llamagen_async.validation import InvalidRequestError
 
 __all__ = ["Dialect", "Durations", "Fault", "Faults", "RetryAfter"]
 
 Dialect = Literal["documented", "production"]
-"""Whose status words and error bodies are spoken: the documentation's or production's."""
+"""The source of status words and error bodies: the vendor's documentation or its servers."""
 
 RetryAfter = Literal["seconds", "date"]
 """The form of the `Retry-After` header."""
 
-_ABOUT: Final = 0.2
-"""The sigma of a lognormal that is called "about so many seconds"."""
+_MIXTURE_SIGMA: Final = 0.2
+"""The sigma of each lognormal in a mixture: narrow, so that the two humps stay apart."""
+_READS: Final = frozenset({RequestKind.STATUS, RequestKind.USAGE})
+"""The kinds of request that change nothing at the server."""
 
 
 @attrs.frozen
 class Durations:
-    """How long a generation takes, as a distribution to draw from.
+    """A distribution from which the duration of each generation is drawn.
 
     Made by `lognormal`, `constant`, `uniform` or `mixture`.
     """
 
     name: str
-    """What tables call it."""
+    """The distribution's name in tables."""
     _sample: Callable[[Random], float] = attrs.field(repr=False, eq=False)
 
     @classmethod
@@ -67,7 +69,7 @@ class Durations:
 
         def sample(rng: Random) -> float:
             median = short if rng.random() < share else long
-            return rng.lognormvariate(math.log(median), _ABOUT)
+            return rng.lognormvariate(math.log(median), _MIXTURE_SIGMA)
 
         return cls(f"mixture {short:g}/{long:g}", sample)
 
@@ -78,7 +80,7 @@ class Durations:
 
 @attrs.frozen
 class Fault:
-    """What goes wrong with one request."""
+    """The faults that happen to one request; `Faults` says what each of them means."""
 
     error_before: bool = False
     error_after: bool = False
@@ -93,6 +95,7 @@ class Fault:
 
 
 _NO_FAULT: Final = Fault()
+"""The faults of a request with which nothing goes wrong."""
 
 
 def _probability_field(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
@@ -105,9 +108,9 @@ def _rate() -> Any:
 
 @attrs.frozen
 class Faults:
-    """How likely each kind of trouble is for one request, from 0 to 1.
+    """The probability of each fault for one request, from 0 to 1.
 
-    Every one of them happens to requests that the limit has let through and counted.
+    Faults happen only to requests that the limits have let through and counted.
 
     Raises:
         InvalidRequestError: A value is not from 0 to 1, or `slow_seconds` is not positive.
@@ -122,11 +125,11 @@ class Faults:
     drop_check: float = _rate()
     """The connection closes without an answer to a request that only reads."""
     not_json: float = _rate()
-    """200 with an HTML page as its body; what was asked for did happen."""
+    """200 with an HTML page as its body, though the request was carried out."""
     slow: float = _rate()
     """The answer comes `slow_seconds` late."""
     slow_seconds: float = attrs.field(default=20.0, kw_only=True)
-    """How late, in seconds of the API's clock."""
+    """Seconds of the API's clock by which a slow answer is late."""
 
     def __attrs_post_init__(self) -> None:
         _positive("slow_seconds", self.slow_seconds)
@@ -137,15 +140,15 @@ class Faults:
         return any(attrs.astuple(self)[:-1])
 
     def draw(self, kind: RequestKind, rng: Random) -> Fault:
-        """Return what goes wrong with one request.
+        """Return the faults of one request.
 
-        The stream moves on by the same number of draws for every request, so that changing one
-        probability does not reshuffle the others.
+        Every request takes the same number of draws from `rng`, so that changing one probability
+        does not reshuffle the other faults.
         """
         if not self.possible:
             return _NO_FAULT
         before, after, drop_after, drop_check, not_json, slow = (rng.random() for _ in range(6))
-        accepts = kind.is_billed or kind is RequestKind.UPLOAD
+        accepts = kind not in _READS
         drops = drop_after < self.drop_after if accepts else drop_check < self.drop_check
         return Fault(
             error_before=before < self.error_before,

@@ -1,7 +1,7 @@
-"""What the service is asked and what it answers, without sockets.
+"""Requests to the service and its answers as plain values, without sockets.
 
-`Call` and `Reply` are a request and its answer as plain values. The virtual-time simulations pass
-them to `SandboxService.handle` directly; the server translates them from and to HTTP.
+The virtual-time simulations pass a `Call` to `SandboxService.handle` and get a `Reply` back; the
+server translates both from and to HTTP.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ import attrs
 
 from llamagen_async.sandbox.settings import Dialect
 
-__all__ = ["Call", "Refusal", "Reply", "UploadedFile"]
+__all__ = ["Call", "HTTPError", "Reply", "UploadedFile", "http_date"]
 
 _HTML: Final = b"<!doctype html><title>Just a moment</title><p>Checking your browser."
+"""The body of an answer that is a web page, such as a proxy in between would send."""
 
 
 @attrs.frozen
 class Call:
-    """One request, as it arrives."""
+    """One request as it arrives."""
 
     method: str
-    """Upper case."""
+    """The HTTP method in upper case."""
     path: str
-    """From the first slash, decoded, without the query."""
+    """The decoded path from its first slash, without the query."""
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
-    """Names in any case. Not in the repr: the key travels in them."""
+    """The headers, with names in any case. The repr omits them: the key travels in them."""
     query: Mapping[str, str] = attrs.field(factory=dict[str, str])
     """The decoded query."""
     body: bytes = attrs.field(default=b"", repr=False)
@@ -50,21 +51,21 @@ class Call:
         """Return the body as a JSON object.
 
         Raises:
-            Refusal: It is none (400).
+            HTTPError: The body is no JSON object (400).
         """
         try:
             value: object = json.loads(self.body)
         except ValueError:
-            raise Refusal(400, "invalid_json", "The body is not valid JSON") from None
+            raise HTTPError(400, "invalid_json", "The body is not valid JSON") from None
         if not isinstance(value, dict):
-            raise Refusal(400, "invalid_json", "The body must be a JSON object")
+            raise HTTPError(400, "invalid_json", "The body must be a JSON object")
         return cast("dict[str, Any]", value)
 
     def uploaded_file(self) -> UploadedFile:
-        """Return what the multipart field `file` holds.
+        """Return a description of the file in the multipart field `file`.
 
         Raises:
-            Refusal: There is no such field (400).
+            HTTPError: There is no such field (400).
         """
         head = f"Content-Type: {self.header('Content-Type')}\r\n\r\n".encode("utf-8", "replace")
         message = BytesParser().parsebytes(head + self.body)
@@ -76,19 +77,19 @@ class Call:
                     content_type=part.get_content_type(),
                     size=len(content) if isinstance(content, bytes) else 0,
                 )
-        raise Refusal(400, "file_required", "The multipart field 'file' is required")
+        raise HTTPError(400, "file_required", "The multipart field 'file' is required")
 
 
 @attrs.frozen
 class UploadedFile:
-    """What is kept of an uploaded file: everything but its content."""
+    """Everything about an uploaded file but its content, which is not kept."""
 
     name: str
-    """As the client calls it."""
+    """The file's name as the client gives it."""
     content_type: str
-    """The media type the client gives."""
+    """The media type as the client gives it."""
     size: int
-    """Bytes."""
+    """The length of the content in bytes."""
 
 
 @attrs.frozen
@@ -98,13 +99,13 @@ class Reply:
     status: int
     """The HTTP status."""
     headers: Mapping[str, str]
-    """With the content type."""
+    """The headers, with the content type."""
     body: bytes = attrs.field(default=b"", repr=False)
     """The whole body."""
     delay: float = 0.0
-    """Seconds of the API's clock to wait before it is sent."""
+    """Seconds of the API's clock to wait before the answer is sent."""
     drop: bool = False
-    """Close the connection instead of sending it."""
+    """Whether the connection is closed instead of sending the answer."""
 
     @classmethod
     def of(cls, status: int, value: object, headers: Mapping[str, str] | None = None) -> Reply:
@@ -116,7 +117,7 @@ class Reply:
 
     @classmethod
     def html(cls) -> Reply:
-        """Return a page in the way, as proxies put there: status 200, and not JSON."""
+        """Return a web page with status 200, as a proxy may put it in the way of the API."""
         return cls(200, {"Content-Type": "text/html; charset=utf-8"}, _HTML)
 
     def json(self) -> Any:
@@ -124,8 +125,8 @@ class Reply:
         return json.loads(self.body)
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer, not an error of the sandbox
-    """An answer other than success, on its way out of the service."""
+class HTTPError(Exception):
+    """An answer with an error status, raised by whatever part of the service finds the error."""
 
     def __init__(
         self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
@@ -137,7 +138,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not an error of the s
         self.headers: Final = headers or {}
 
     def reply(self, dialect: Dialect) -> Reply:
-        """Return it in the error form of a dialect: flat as documented, nested in production."""
+        """Return the answer in a dialect's form: flat as documented, nested in production."""
         body: dict[str, object] = (
             {"error": self.code, "message": self.message}
             if dialect == "documented"

@@ -1,3 +1,5 @@
+"""Four ways to count requests, and the meter that puts the windows of a key together."""
+
 from __future__ import annotations
 
 import bisect
@@ -15,7 +17,7 @@ from llamagen_async.sandbox.algorithms import (
     TOLERANCE,
     Algorithm,
     Meter,
-    Room,
+    Remaining,
     Window,
     make_window,
 )
@@ -101,16 +103,16 @@ def test_whoever_waits_for_one_period_after_the_answer_is_always_admitted(
 
 
 @given(algorithm=algorithms, gaps=gaps, limit=st.integers(1, 6))
-def test_the_room_agrees_with_what_is_admitted(
+def test_what_remains_agrees_with_what_is_admitted(
     algorithm: Algorithm, gaps: list[float], limit: int
 ) -> None:
     window = make_window(algorithm, RateLimit(limit, per=60.0))
     for now in times_of(gaps):
-        room = window.room(now)
-        assert 0 <= room.free <= limit
-        assert (room.free > 0) == (window.wait(now) is None)
-        if room.reset > TOLERANCE:
-            assert window.room(now + room.reset).free > room.free
+        left = window.remaining(now)
+        assert 0 <= left.free <= limit
+        assert (left.free > 0) == (window.wait(now) is None)
+        if left.reset > TOLERANCE:
+            assert window.remaining(now + left.reset).free > left.free
         window.admit(now)
 
 
@@ -244,13 +246,13 @@ def test_the_demo_plan_admits_four_a_minute_and_fifteen_a_day() -> None:
     assert meter.admit(DAY) is None
 
 
-def test_the_room_of_a_meter_is_that_of_the_tightest_window() -> None:
+def test_what_remains_of_a_meter_is_the_tightest_window() -> None:
     meter = Meter(Plan.DEMO.limits)
-    assert meter.room(0.0) == Room(Plan.DEMO.limits[0], free=4, reset=0.0)
+    assert meter.remaining(0.0) == Remaining(Plan.DEMO.limits[0], free=4, reset=0.0)
     for minute in range(3):
         for _ in range(4):
             assert meter.admit(minute * 60.0) is None
-    assert meter.room(180.0) == Room(Plan.DEMO.limits[1], free=3, reset=DAY - 180.0)
+    assert meter.remaining(180.0) == Remaining(Plan.DEMO.limits[1], free=3, reset=DAY - 180.0)
 
 
 @pytest.mark.parametrize("name", ["sliding", "fixed", "spaced", "bucket"])

@@ -1,3 +1,5 @@
+"""The sandbox over HTTP: real sockets, real pictures, a clock that runs fast."""
+
 from __future__ import annotations
 
 import asyncio
@@ -12,6 +14,7 @@ import aiohttp
 import pytest
 from PIL import Image
 
+from llamagen_async import __version__
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.sandbox import (
     DEMO_KEY,
@@ -79,6 +82,14 @@ async def test_the_url_is_on_loopback_and_has_the_version() -> None:
         assert server.url.endswith("/v1")
 
 
+async def test_the_server_calls_itself_a_sandbox(session: aiohttp.ClientSession) -> None:
+    async with (
+        SandboxServer(quick_service()) as server,
+        session.get(f"{server.url}/comics/usage") as response,
+    ):
+        assert response.headers["Server"] == f"llamagen-async-sandbox/{__version__}"
+
+
 async def test_limits_are_enforced_and_refusals_reach_the_client() -> None:
     async with (
         SandboxServer(SandboxService()) as server,
@@ -143,7 +154,7 @@ async def test_dates_are_those_of_the_apis_clock(session: aiohttp.ClientSession)
         assert server.service.epoch == pytest.approx(time.time(), abs=60)
 
 
-# Trouble.
+# Faults and closing.
 
 
 async def test_a_drop_closes_the_connection_without_an_answer(

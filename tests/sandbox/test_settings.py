@@ -1,3 +1,5 @@
+"""Distributions of durations, and the draws of faults."""
+
 from __future__ import annotations
 
 import statistics

@@ -1,4 +1,4 @@
-"""What the tests of the sandbox share: calls as a client would make them."""
+"""Calls to the sandbox's service, as a client would make them."""
 
 from __future__ import annotations
 

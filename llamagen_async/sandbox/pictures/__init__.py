@@ -1,1 +1,1 @@
-"""Pictures of the sandbox: panels drawn from the words of a story."""
+"""Pictures of the sandbox: panels drawn from the words of a prompt."""

@@ -28,9 +28,9 @@ def animal(
     """Return an animal with a big head, small limbs and the given ears and tail.
 
     Args:
-        furs: Colours to choose from.
-        ears: cat, fox, dog, mouse, bear, rabbit, horse or none.
-        tail: long, thin, bushy, short, ball, dragon or none.
+        furs: The colours to choose from.
+        ears: One of cat, fox, dog, mouse, bear, rabbit, horse or none.
+        tail: One of long, thin, bushy, short, ball, dragon or none.
         belly: The colour of belly and muzzle; a lighter fur if not given.
         extras: Any of wings, horns, spikes, horn, mane, fleece, stripes,
             whiskers, snout.

@@ -1,7 +1,7 @@
 """The pictures of finished generations, drawn when they are first asked for.
 
-It maps a path below `ASSETS` to what is drawn there and keeps the latest drawings in memory. What
-a panel looks like is decided in `drawing`, which needs Pillow; this module is importable without.
+The cache maps a path below `ASSETS` to a picture and keeps the latest drawings in memory. Drawing
+itself is done by `drawing`, which needs Pillow; this module can be imported without.
 """
 
 from __future__ import annotations
@@ -13,43 +13,47 @@ from typing import Final
 
 import attrs
 
-from llamagen_async.sandbox.generations import ASSETS, Generation
+from llamagen_async.sandbox.generations import ASSETS, SandboxGeneration
 
-__all__ = ["Gallery", "Picture"]
+__all__ = ["Drawable", "PictureCache"]
 
 _KEPT: Final = 64
+"""The number of drawings kept in memory; a panel has at most 150 kB."""
 _PATH: Final = re.compile(
     rf"{ASSETS}/(?P<id>\w+)/(?:(?P<page>\d+)(?:-(?P<panel>\d+))?\.png|animation\.gif)"
 )
+"""The path of a panel (`0-1.png`), a page (`0.png`) or an animation."""
 
 
 @attrs.frozen
-class Picture:
+class Drawable:
     """One picture that can be drawn."""
 
     name: str
-    """Tells it from all others of the service, redrawn ones too."""
+    """A name that no other picture of the service has, not even one redrawn from this."""
     content_type: str
-    """Its media type."""
+    """The media type of the drawing."""
     draw: Callable[[], bytes] = attrs.field(repr=False, eq=False)
-    """Draws it. Takes some milliseconds of one core, and raises ImportError without Pillow."""
+    """The function that draws, in some milliseconds; without Pillow it raises ImportError."""
 
 
-class Gallery:
+class PictureCache:
     """Finds pictures by path, and keeps the latest drawings.
 
     Args:
-        find: Returns the finished generation of an id, if there is one.
-        kept: How many drawings are kept in memory.
+        find: A function that returns the finished generation of an id, if there is one.
+        kept: The number of drawings that are kept in memory.
     """
 
-    def __init__(self, find: Callable[[str], Generation | None], *, kept: int = _KEPT) -> None:
+    def __init__(
+        self, find: Callable[[str], SandboxGeneration | None], *, kept: int = _KEPT
+    ) -> None:
         self._find: Final = find
         self._kept: Final = kept
         self._drawn: Final[OrderedDict[str, bytes]] = OrderedDict()
 
-    def find(self, path: str) -> Picture | None:
-        """Return what is drawn at a path; `None` if there is nothing (yet)."""
+    def find(self, path: str) -> Drawable | None:
+        """Return the picture at a path; `None` if there is nothing (yet)."""
         match = _PATH.fullmatch(path)
         generation = self._find(match["id"]) if match else None
         if match is None or generation is None:
@@ -64,22 +68,22 @@ class Gallery:
         panel = int(match["panel"])
         return _panel(generation, page, panel) if panel < len(generation.pages[page]) else None
 
-    def drawn(self, picture: Picture) -> bytes | None:
+    def drawn(self, picture: Drawable) -> bytes | None:
         """Return a drawing that is still in memory."""
         content = self._drawn.get(picture.name)
         if content is not None:
             self._drawn.move_to_end(picture.name)
         return content
 
-    def keep(self, picture: Picture, content: bytes) -> None:
-        """Keep a drawing; the one that was not asked for longest makes room."""
+    def keep(self, picture: Drawable, content: bytes) -> None:
+        """Keep a drawing; if there are too many, the least recently used one is dropped."""
         self._drawn[picture.name] = content
         self._drawn.move_to_end(picture.name)
         while len(self._drawn) > self._kept:
             self._drawn.popitem(last=False)
 
 
-def _panel(generation: Generation, page: int, panel: int) -> Picture:
+def _panel(generation: SandboxGeneration, page: int, panel: int) -> Drawable:
     def draw() -> bytes:
         from llamagen_async.sandbox.pictures.drawing import draw_panel  # noqa: PLC0415 - needs Pillow
 
@@ -87,17 +91,17 @@ def _panel(generation: Generation, page: int, panel: int) -> Picture:
             drawing.caption,
             size=generation.size,
             seed=generation.seed(drawing),
-            story=generation.story,
+            story=generation.prompt,
             style=generation.style,
             number=drawing.number,
             watermark=generation.watermarked,
         )
 
     drawing = generation.pages[page][panel]
-    return Picture(generation.seed(drawing), "image/png", draw)
+    return Drawable(generation.seed(drawing), "image/png", draw)
 
 
-def _page(generation: Generation, page: int) -> Picture:
+def _page(generation: SandboxGeneration, page: int) -> Drawable:
     drawings = tuple(generation.pages[page])
 
     def draw() -> bytes:
@@ -108,7 +112,7 @@ def _page(generation: Generation, page: int) -> Picture:
                 PanelSpec(
                     drawing.caption,
                     seed=generation.seed(drawing),
-                    story=generation.story,
+                    story=generation.prompt,
                     style=generation.style,
                     number=drawing.number,
                 )
@@ -118,15 +122,15 @@ def _page(generation: Generation, page: int) -> Picture:
             watermark=generation.watermarked,
         )
 
-    return Picture(f"{generation.id}/page/{page}/{generation.changes}", "image/png", draw)
+    return Drawable(f"{generation.id}/page/{page}/{generation.changes}", "image/png", draw)
 
 
-def _animation(generation: Generation) -> Picture | None:
+def _animation(generation: SandboxGeneration) -> Drawable | None:
     def draw() -> bytes:
         from llamagen_async.sandbox.pictures.drawing import draw_animation  # noqa: PLC0415 - needs Pillow
 
         return draw_animation(
-            generation.story,
+            generation.prompt,
             size=generation.size,
             seed=generation.id,
             watermark=generation.watermarked,
@@ -134,4 +138,4 @@ def _animation(generation: Generation) -> Picture | None:
 
     if not generation.is_animation:
         return None
-    return Picture(f"{generation.id}/animation", "image/gif", draw)
+    return Drawable(f"{generation.id}/animation", "image/gif", draw)

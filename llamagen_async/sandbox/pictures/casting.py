@@ -1,7 +1,7 @@
-"""Who and what a story calls for: from its words to figures, place and mood.
+"""From the words of a story to the figures, place and mood of a panel. Nothing is drawn here.
 
-Plain lookups with a seeded choice where the words say nothing, so that the same story always has
-the same heroes. It draws nothing.
+Plain lookups, with a seeded choice where the words say nothing, so that the same story always has
+the same heroes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from llamagen_async.sandbox.pictures.people import person
 __all__ = ["FIGURES", "Scene", "cast_scene"]
 
 _FIGURES_AT_MOST: Final = 3
+"""The most figures in one panel: more of them would hide each other."""
 _FIGURES: Final[tuple[tuple[str, Figure], ...]] = (
     ("cat kitten kitty tomcat feline",
      animal(furs=("#f4a259", "#8d99ae", "#4a4e69", "#f2e9e4"), ears="cat", tail="long",
@@ -84,6 +85,7 @@ _FIGURES: Final[tuple[tuple[str, Figure], ...]] = (
     ("car taxi bus truck", creatures.car),
     ("snowman", creatures.snowman),
 )  # fmt: skip
+"""The words that call for a figure, and the figure; its name is the first of them."""
 _PLACES: Final[Mapping[str, str]] = {
     "castle": "castle kingdom palace tower village medieval",
     "city": "city town street building roof rooftop skyline downtown traffic park",
@@ -94,6 +96,7 @@ _PLACES: Final[Mapping[str, str]] = {
     "sea": "sea ocean beach island wave water lighthouse harbor harbour underwater river lake",
     "space": "space moon planet star galaxy mars orbit comet asteroid universe",
 }
+"""The words that name each place."""
 _HABITATS: Final[Mapping[str, str]] = {
     "castle": "king queen prince princess knight",
     "city": "car taxi bus truck superhero",
@@ -103,30 +106,37 @@ _HABITATS: Final[Mapping[str, str]] = {
     "sea": "ship boat pirate captain whale fish shark dolphin octopus",
     "space": "rocket astronaut alien spaceship martian",
 }
-"""Where somebody is at home, if the story names no place."""
+"""The figures that are at home in a place, which is taken if the story names none."""
 FIGURES: Final[Mapping[str, Figure]] = {names.split()[0]: figure for names, figure in _FIGURES}
 """The figures by name: the first word of those that call for them."""
 
 _NAME_OF: Final = {word: names.split()[0] for names, _ in _FIGURES for word in names.split()}
+"""The name of the figure that each word calls for."""
 _PLACE_OF, _HABITAT_OF = (
     {word: place for place, words in table.items() for word in words.split()}
     for table in (_PLACES, _HABITATS)
 )
 _HEROIC: Final = frozenset({"superhero", "superheroes", "superheroine", "super", "hero", "cape"})
+"""The words that give the first figure a cape."""
 _STARS: Final = ("cat", "dog", "robot", "wizard", "dragon", "fox", "girl", "rabbit", "llama")
+"""The heroes of stories that name nobody."""
 _ANYWHERE: Final = ("city", "forest", "meadow", "mountains", "castle", "meadow")
+"""The places of stories that name none; a meadow is twice as likely as the others."""
 _BOLD: Final = frozenset(
     {"angry", "attack", "attacks", "battle", "brave", "chase", "chases", "defeat", "defeats"}
     | {"explode", "explodes", "fight", "fights", "flies", "fly", "hero", "race", "races"}
     | {"save", "saves", "storm"}
 )
+"""The words that make the figures look determined."""
 _SWIMMERS: Final = frozenset({"fish", "octopus", "ship"})
+"""The figures that may be in the sea; others stand on the beach."""
 _WORD: Final = re.compile(r"[^\W\d_]+")
+"""A word: letters of any script."""
 
 
 @attrs.frozen
 class Scene:
-    """What is in one picture."""
+    """The content of one picture."""
 
     figures: tuple[str, ...]
     """Names in `FIGURES`, the most important one first; at least one."""
@@ -135,16 +145,16 @@ class Scene:
     place: str
     """The backdrop."""
     mood: Mood
-    """What the faces show."""
+    """The expression of all faces."""
 
 
 def cast_scene(story: str, caption: str, seed: str) -> Scene:
-    """Return what a panel shows.
+    """Return the content of a panel.
 
     Args:
-        story: The whole prompt: it decides who the heroes are and where they live.
-        caption: The panel's own words: whoever they name is in it.
-        seed: Decides what the words leave open.
+        story: The whole prompt, which decides who the heroes are and where they live.
+        caption: The panel's own words; the figures they name are in the panel.
+        seed: The seed of everything that the words leave open.
     """
     rng, fate = Random(f"{seed}/scene"), Random(f"{story}/fate")
     words, own = _words(story), _words(caption)

@@ -1,4 +1,4 @@
-"""Who else appears in the sandbox's pictures: what neither walks like an animal nor a person.
+"""The other figures in the sandbox's pictures: all that is neither an animal nor a person.
 
 The same rules as in `figures`: about 100 units high, feet at the pen's origin, looking right.
 """

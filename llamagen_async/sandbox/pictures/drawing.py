@@ -1,7 +1,7 @@
 """The sandbox's pictures: panels and pages, drawn from words and a seed.
 
-Same words, seed and size, same picture. This module needs Pillow (the extra `sandbox`); nothing
-else of the sandbox does. It reads and writes no files.
+The same words, seed and size give the same picture. This folder needs Pillow (the extra
+`sandbox`), except for `cache`; nothing else of the sandbox does. It reads and writes no files.
 """
 
 from __future__ import annotations
@@ -19,13 +19,21 @@ from llamagen_async.sandbox.pictures.panels import PAPER, PanelSpec, panel_image
 __all__ = ["PanelSpec", "draw_animation", "draw_page", "draw_panel"]
 
 _MARGIN: Final = 0.016
+"""The paper around a single panel, as a share of its shorter side."""
 _PAGE_WIDTH: Final = 1200
+"""The width of a page in pixels."""
 _COLUMNS_AT_MOST: Final = 4
+"""The most panels beside each other on a page: captions of narrower ones could not be read."""
 _COLOURS: Final = 96
+"""The number of colours in a file: flat colours need no more, and the file stays small."""
 _COMPRESSION: Final = 3
-"""Pictures are drawn on request: a few kilobytes more are worth half the time."""
+"""The zlib level of PNGs. Higher levels take twice the time to save a few kilobytes."""
 _FRAMES: Final = 8
+"""The number of pictures in an animation."""
 _FRAME_MILLISECONDS: Final = 120
+"""Milliseconds for which each picture of an animation is shown."""
+_PAGE_SHAPE: Final = 1.25
+"""The height of a page, in page widths, that the number of columns is chosen for."""
 
 
 def draw_panel(
@@ -41,12 +49,12 @@ def draw_panel(
     """Return the picture of one panel as a PNG of exactly `size` pixels.
 
     Args:
-        caption: The text in it; always fits, whatever its length or script.
+        caption: The text in the panel; it always fits, whatever its length or script.
         size: Width and height in pixels.
-        seed: Decides everything that the words leave open.
+        seed: The seed of everything that the words leave open.
         story: The whole prompt, which decides who the heroes are; the caption if not given.
         style: The drawing style asked for; see `PanelSpec.style`.
-        number: Shown in a corner, if given.
+        number: The number in a corner, if there is to be one.
         watermark: Whether the demo plan's watermark lies across it.
     """
     spec = PanelSpec(caption, seed=str(seed), story=story, style=style, number=number)
@@ -62,7 +70,7 @@ def draw_page(
     """Return a page composed of panels as a PNG, 1200 pixels wide.
 
     Args:
-        panels: In reading order; at least one.
+        panels: The panels in reading order; at least one.
         size: Width and height of a panel's own picture: the page keeps their proportions.
         watermark: Whether the demo plan's watermark lies across it.
     """
@@ -94,7 +102,7 @@ def draw_animation(
     Args:
         story: The prompt.
         size: Width and height in pixels.
-        seed: Decides everything that the words leave open.
+        seed: The seed of everything that the words leave open.
         watermark: Whether the demo plan's watermark lies across it.
     """
     frames: list[Image.Image] = []
@@ -117,10 +125,10 @@ def draw_animation(
 
 
 def _columns(count: int, size: tuple[int, int]) -> int:
-    """Return how many panels stand beside each other: the page should be rather tall than wide."""
+    """Return the number of panels beside each other that makes a page a little taller than wide."""
     best = min(
         range(1, count + 1),
-        key=lambda n: abs(math.ceil(count / n) * size[1] / (n * size[0]) - 1.25),
+        key=lambda n: abs(math.ceil(count / n) * size[1] / (n * size[0]) - _PAGE_SHAPE),
     )
     return min(best, _COLUMNS_AT_MOST)
 

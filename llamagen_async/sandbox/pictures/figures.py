@@ -1,7 +1,7 @@
-"""What all figures of the sandbox's pictures share: how they look, arms, faces, a hero's cape.
+"""The parts that all figures of the sandbox's pictures share: arms, faces, a hero's cape.
 
 Every figure is about 100 units high with its feet at the pen's origin and looks to the right. It
-is drawn from shapes only; where it stands and who is called for is decided elsewhere.
+is drawn from shapes only; `panels` decides where it stands, `casting` which one is called for.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = [
 ]
 
 Mood = Literal["happy", "surprised", "bold"]
-"""What a face shows."""
+"""The expression of a face."""
 
 WHITE: Final = "#ffffff"
-"""Eyes, paper, snow."""
+"""The white of eyes, paper and snow."""
 
 
 @attrs.frozen
@@ -38,21 +38,21 @@ class Look:
     """How a figure appears in one panel."""
 
     mood: Mood = "happy"
-    """What its face shows."""
+    """The expression of the face."""
     is_hero: bool = False
-    """Whether it wears a cape and a mask."""
+    """Whether the figure wears a cape and a mask."""
     pose: int = 0
-    """Which of the arm positions it takes."""
+    """The index of the position of the arms."""
     seed: str = ""
-    """Decides what is its own for the whole comic, such as colours."""
+    """The seed of everything that stays the same in a whole comic, such as colours."""
 
     def own(self, part: str) -> Random:
-        """Return the stream that decides one part of how the figure looks."""
+        """Return the random numbers that decide one part of the figure's appearance."""
         return Random(f"{self.seed}/{part}")
 
 
 Figure = Callable[[Pen, Look], None]
-"""Draws one figure."""
+"""A function that draws one figure."""
 
 _ARMS: Final[tuple[tuple[Point, Point], ...]] = (
     ((-27, 22), (27, 22)),
@@ -60,6 +60,7 @@ _ARMS: Final[tuple[tuple[Point, Point], ...]] = (
     ((-31, 50), (31, 50)),
     ((-18, 26), (33, 38)),
 )
+"""The positions of the left and the right hand in each pose, in units of the figure."""
 
 
 def draw_arms(

@@ -1,7 +1,7 @@
 """Letters in the sandbox's pictures: captions that always fit, bubbles, numbers, the watermark.
 
-The only font that is always there is Pillow's own, which knows little beyond Latin: `legible`
-turns other scripts into letters that it has. Nothing here knows about figures or scenery.
+The only font that is always there is Pillow's own, which has little beyond Latin: `legible` spells
+other scripts with the letters that it has. Figures and scenery are drawn elsewhere.
 """
 
 from __future__ import annotations
@@ -33,15 +33,19 @@ __all__ = [
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 _WATERMARK: Final = "SANDBOX DEMO"
+"""The text of the watermark on pictures of the demo plan."""
 _UNKNOWN_AT_MOST: Final = 0.25
-"""The share of letters without a spelling above which a text says nothing."""
+"""The share of letters without a spelling above which a whole text is replaced by dots."""
 _LINE_HEIGHT: Final = 1.22
+"""The distance of two lines in font sizes."""
 _SMALLEST: Final = 9
+"""The smallest font size in pixels that can be read."""
 _LONGEST_WORD: Final = 16
+"""The most characters of a word that is not hyphenated."""
 _SOFT: Final = "\u00ad"
-"""Where a word may be cut: a hyphen at the end of a line, nothing within one."""
+"""The soft hyphen, which marks where a word may be cut."""
 _MARK_STRENGTH: Final = 84
-"""Of 255: how much of the picture the watermark covers."""
+"""The opacity of the watermark, of 255."""
 
 _OTHERS: Final = """
 а a б b в v г g д d е e ё yo ж zh з z и i й y к k л l м m н n о o п p р r с s т t у u ф f х kh
@@ -49,15 +53,15 @@ _OTHERS: Final = """
 α a β v γ g δ d ε e ζ z η i θ th ι i κ k λ l μ m ν n ξ x ο o π p ρ r σ s ς s τ t υ y φ f χ ch
 ψ ps ω o ß ss æ ae œ oe ø o đ d ð d þ th ł l ı i € EUR × x
 ‘ ' ’ ' “ " ” " „ " « " » " … ... 。 . 、 , 「 " 」 " ¿ - ¡ -
-"""  # noqa: RUF001 - that is what it is for
-"""Letters and how they are spelled with those of the font, in pairs; `-` leaves one out."""
+"""  # noqa: RUF001 - the table is about such letters
+"""Pairs of a letter and its spelling with letters of the font; `-` leaves the letter out."""
 
 _SPELLED: Final = {
     letter: latin.replace("-", "")
     for letter, latin in zip(_OTHERS.split()[::2], _OTHERS.split()[1::2], strict=True)
 }
 _NAMED: Final = re.compile(r"(?:HIRAGANA|KATAKANA|HANGUL)(?: LETTER| SYLLABLE)(?: SMALL)? ([A-Z]+)")
-"""Unicode's names of letters say how they sound."""
+"""The Unicode names that end in the sound of a letter."""
 
 
 @attrs.frozen
@@ -65,15 +69,15 @@ class Block:
     """Lines of text and the size at which they fit."""
 
     lines: tuple[str, ...]
-    """At least one."""
+    """The lines; at least one."""
     font_size: int
-    """Pixels."""
+    """The font size in pixels."""
     width: float
-    """Of the longest line, in pixels."""
+    """The width of the longest line in pixels."""
 
     @property
     def height(self) -> float:
-        """Of all lines, in pixels."""
+        """The height of all lines in pixels."""
         return len(self.lines) * self.font_size * _LINE_HEIGHT
 
 
@@ -95,7 +99,7 @@ def caption_block(
         width: The most pixels a line may have.
         height: The most pixels all lines may have.
         largest: The largest font size in pixels.
-        smallest: The smallest one: what does not fit in it is cut.
+        smallest: The smallest font size in pixels; text that does not fit in it is cut.
     """
     words = [part for word in legible(text).upper().split() for part in _hyphenated(word)]
     least = max(_SMALLEST, round(smallest))

@@ -1,7 +1,7 @@
 """One panel as an image: backdrop, figures and letters put together.
 
-What is in it is decided in `casting`; what it looks like in detail is drawn by the modules that
-this one calls. It encodes nothing: `drawing` does.
+`casting` decides what is in a panel, the modules called from here draw the details, and `drawing`
+encodes the image.
 """
 
 from __future__ import annotations
@@ -22,47 +22,55 @@ from llamagen_async.sandbox.pictures.scenery import LIGHTS, Light, Stage, draw_b
 __all__ = ["PAPER", "PanelSpec", "panel_image"]
 
 PAPER: Final = "#fffdf7"
-"""What pictures are drawn on."""
+"""The colour of the paper."""
 
 _SMOOTH: Final = 2
-"""How many times larger a picture is drawn, so that scaling it down smooths its edges."""
+"""The factor by which a picture is drawn too large, so that scaling it down smooths its edges."""
 _LARGEST_LETTERS: Final = 6.6
+"""The largest font size in hundredths of the picture's shorter side."""
 _SMALLEST_LETTERS: Final = 2.2
+"""The smallest font size in hundredths of the picture's shorter side."""
 _SAID_AT_MOST: Final = 60
-"""Characters of a caption that a figure says; what is longer is told."""
+"""The most characters of a call that stands in a bubble; a longer one stands in a box."""
 _QUOTES: Final = frozenset('"“”«»「')
+"""The quotation marks that put a caption into a bubble."""
 _BOXES: Final = ("#fff3b0", "#ffffff", "#ffe5ec", "#e0fbfc")
+"""The colours of the narrator's boxes."""
 _BURSTS: Final = (
     ("#ffd166", "#fff0bf"),
     ("#8ecae6", "#d9f1fb"),
     ("#ff9f9f", "#ffd6d6"),
     ("#b8e0a5", "#e2f5d8"),
 )
+"""The colours of the rays behind a dramatic moment, in pairs."""
 _BURST_SHARE: Final = 0.3
+"""The share of dramatic moments that have rays instead of a place behind them."""
 _USUAL_LIGHT_SHARE: Final = 0.6
+"""The share of panels whose time of day is that of the whole story."""
 _HEIGHT: Final = 108.0
-"""How high a figure is in units of its own, ears and all."""
+"""The height of most figures in units of their own, ears and all."""
 _HEIGHTS: Final = {"rabbit": 124.0, "unicorn": 116.0, "witch": 132.0, "wizard": 132.0}
-"""The same for those who are higher."""
-_PLACES: Final = {1: (0.5,), 2: (0.29, 0.72), 3: (0.2, 0.52, 0.82)}
-"""Where so many figures stand, as shares of the width."""
+"""The heights of taller figures in units of their own."""
+_POSITIONS: Final = {1: (0.5,), 2: (0.29, 0.72), 3: (0.2, 0.52, 0.82)}
+"""The positions of one, two or three figures, as shares of the width."""
 _GREY: Final = frozenset({"black", "gray", "grey", "ink", "manga", "monochrome", "noir"})
+"""The words of a style that make a picture grey."""
 
 
 @attrs.frozen
 class PanelSpec:
-    """What one panel shows."""
+    """The content of one panel."""
 
     caption: str
-    """The text in it."""
+    """The text in the panel."""
     seed: str = attrs.field(default="0", converter=str)
-    """Decides everything that the words leave open."""
+    """The seed of everything that the words leave open."""
     story: str | None = None
     """The whole prompt, which decides who the heroes are; the caption if not given."""
     style: str | None = None
     """The drawing style asked for; a word such as manga, noir, ink or grey makes it grey."""
     number: int | None = None
-    """Shown in a corner, if given."""
+    """The number in a corner, if there is to be one."""
 
 
 @attrs.frozen
@@ -72,9 +80,9 @@ class _Canvas:
     draw: ImageDraw.ImageDraw
     stage: Stage
     unit: float
-    """Pixels of a hundredth of the shorter side."""
+    """A hundredth of the shorter side in pixels."""
     ink: float
-    """Pixels of an outline."""
+    """The width of an outline in pixels."""
     rng: Random
 
 
@@ -84,7 +92,7 @@ class _Text:
 
     block: lettering.Block
     is_said: bool
-    """Whether it stands in a bubble instead of a box."""
+    """Whether the text stands in a bubble instead of a box."""
 
     @property
     def size(self) -> tuple[float, float]:
@@ -99,10 +107,10 @@ def panel_image(
     """Return the image of a panel.
 
     Args:
-        spec: What it shows.
+        spec: The content of the panel.
         size: Width and height in pixels.
-        margin: How much paper is around its frame, as a share of the shorter side.
-        hop: How far above the ground the figures are, in hundredths of the shorter side.
+        margin: The paper around the frame, as a share of the shorter side.
+        hop: The height of the figures above the ground, in hundredths of the shorter side.
     """
     width, height = size[0] * _SMOOTH, size[1] * _SMOOTH
     image = Image.new("RGB", (width, height), PAPER)
@@ -175,9 +183,9 @@ def _figures(
     head = (0.0, 0.0)
     # From the last to the first: the most important one stands before the others.
     for n in reversed(range(count)):
-        name, place = scene.figures[n], _PLACES[count][n] + shift
+        name, position = scene.figures[n], _POSITIONS[count][n] + shift
         size = tallest * (rng.uniform(0.78, 0.95) if n else 1.0) / _HEIGHT
-        x, y = place * stage.width, foot + (stage.horizon * 0.18 if n else 0.0)
+        x, y = position * stage.width, foot + (stage.horizon * 0.18 if n else 0.0)
         stage.pen.oval(x, y, 30 * size, 4.5 * size, "#4d5263", outline=False)
         origin = stage.pen.at(x, y + hop)
         look = Look(
@@ -186,7 +194,7 @@ def _figures(
             pose=rng.randrange(4),
             seed=f"{story}/{name}",
         )
-        is_right = _PLACES[count][n] + shift > 0.5  # noqa: PLR2004 - the middle
+        is_right = position > 0.5  # noqa: PLR2004 - the middle
         pen = Pen(canvas.draw, origin, size * canvas.unit, ink=canvas.ink, flip=is_right)
         FIGURES[name](pen, look)
         head = pen.at(0, _HEIGHTS.get(name, _HEIGHT))

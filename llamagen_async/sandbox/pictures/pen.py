@@ -1,8 +1,7 @@
 """A comic artist's pen on top of Pillow: filled shapes with a dark outline, in local coordinates.
 
 Figures and scenery are written in units of their own (a figure is about 100 high, its feet at
-the origin, y upwards); the pen knows where that is on the picture. It decides nothing about what
-is drawn.
+the origin, y upwards); the pen turns these units into pixels of the picture.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from PIL import ImageDraw
 __all__ = ["INK", "Pen", "Point", "mixed", "smooth_outline"]
 
 Point = tuple[float, float]
-"""x and y."""
+"""A pair of x and y."""
 
 INK: Final = "#1d1b26"
 """The colour of outlines and letters: not quite black."""
 
 _STEPS: Final = 7
-"""Straight pieces of one curve between two points."""
+"""The number of straight pieces that a curve between two points is drawn with."""
 
 
 class Pen:
     """Draws outlined shapes around an origin.
 
     Args:
-        draw: Where to draw.
+        draw: The picture to draw on.
         origin: The pixel of the local origin.
-        scale: Pixels of one local unit.
+        scale: The length of one local unit in pixels.
         ink: The outline's width in pixels.
         flip: Whether left and right are exchanged.
     """

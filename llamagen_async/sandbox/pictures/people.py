@@ -32,12 +32,12 @@ def person(
     """Return a person with the given hat, clothes and thing in hand.
 
     Args:
-        hat: wizard, witch, pirate, crown, helmet, knight, detective or chef.
-        coats: Colours of the clothes to choose from.
-        beard: The colour of a beard.
-        held: wand, sword, glass or balloon.
-        dress: Whether it wears a dress or a robe.
-        is_tall: Whether it is a grown-up: the head is smaller.
+        hat: One of wizard, witch, pirate, crown, helmet, knight, detective or chef.
+        coats: The colours of the clothes to choose from.
+        beard: The colour of the beard, if there is one.
+        held: One of wand, sword, glass or balloon.
+        dress: Whether the person wears a dress or a robe.
+        is_tall: Whether the person is a grown-up, whose head is smaller.
     """
 
     def draw(pen: Pen, look: Look) -> None:
@@ -195,9 +195,11 @@ _HATS: Final[Mapping[str, Callable[[Pen, float, float, str], None]]] = {
     "witch": _witch_hat,
     "wizard": _wizard_hat,
 }
+"""The functions that draw the hats."""
 _THINGS: Final[Mapping[str, Callable[[Pen, float, float], None]]] = {
     "balloon": _balloon,
     "glass": _glass,
     "sword": _sword,
     "wand": _wand,
 }
+"""The functions that draw the things in a hand."""

@@ -1,6 +1,6 @@
-"""Where the sandbox's stories take place: one backdrop for each place that has a name.
+"""The places of the sandbox's stories: one backdrop for each place that has a name.
 
-Drawn from what `scenery` offers, in its units. No figures and no letters are drawn here.
+Backdrops are drawn with the parts that `scenery` offers, in its units, without figures or letters.
 """
 
 from __future__ import annotations

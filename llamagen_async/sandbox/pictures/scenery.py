@@ -1,4 +1,4 @@
-"""What all backdrops of the sandbox's pictures are made of: light, skies of dots, ground, trees.
+"""The parts of all backdrops of the sandbox's pictures: light, skies of dots, ground, trees.
 
 Lengths are in units of a hundredth of the picture's shorter side, from its lower left corner. No
 figures and no letters are drawn here.
@@ -37,13 +37,13 @@ class Light:
     sky: str
     """The sky's upper part."""
     low: str
-    """The dots that the sky turns into above the horizon."""
+    """The colour of the dots above the horizon."""
     sun: str
-    """Sun or moon."""
+    """The colour of sun or moon."""
     shade: str
-    """What all colours of the scenery are mixed with."""
+    """The colour that all colours of the scenery are mixed with."""
     depth: float
-    """How much of `shade` is in them, from 0 to 1."""
+    """The share of `shade` in the colours, from 0 to 1."""
 
     def on(self, colour: str) -> str:
         """Return a colour as it looks in this light."""
@@ -57,7 +57,7 @@ LIGHTS: Final = (
     Light("#f7a8c4", "#ffe3ec", "#fff6d5", "#c77dba", 0.2),
     Light("#8fdcc6", "#dcf8ee", "#fff1a8", "#3b9c8c", 0.15),
 )
-"""Day, sunset, night, dawn and a green afternoon."""
+"""The light of day, sunset, night, dawn and a green afternoon."""
 
 NIGHT: Final = LIGHTS[2]
 """The light with stars in it."""
@@ -65,18 +65,18 @@ NIGHT: Final = LIGHTS[2]
 
 @attrs.frozen
 class Stage:
-    """What a backdrop is drawn on."""
+    """The stage that a backdrop is drawn on."""
 
     pen: Pen
     width: float
     height: float
     horizon: float
-    """How high the ground reaches."""
+    """The height of the ground."""
     rng: Random
     light: Light
 
     def across(self, step: float, *, jitter: float = 0.3) -> list[float]:
-        """Return places from left to right, about `step` apart, a little beyond both edges."""
+        """Return x from left to right, about `step` apart, a little beyond both edges."""
         count = math.ceil(self.width / step) + 1
         return [(n + self.rng.uniform(-jitter, jitter)) * step for n in range(count)]
 
@@ -112,15 +112,14 @@ def fill_stage(stage: Stage, colour: str) -> None:
     stage.pen.polygon([(0, 0), (0, h), (w, h), (w, 0)], colour, outline=False)
 
 
-def draw_sky(stage: Stage, *, sun: bool = True, clouds: bool = True) -> None:
+def draw_sky(stage: Stage, *, clouds: bool = True) -> None:
     """Draw a sky with sun or moon, dots above the horizon, clouds or stars."""
     light, rng = stage.light, stage.rng
     fill_stage(stage, light.sky)
-    if sun:
-        x, y = stage.width * rng.uniform(0.15, 0.85), stage.height * rng.uniform(0.5, 0.66)
-        r = rng.uniform(8, 12)
-        stage.pen.disc(x, y, r * 1.5, mixed(light.sky, light.sun, 0.35), outline=False)
-        stage.pen.disc(x, y, r, light.sun, outline=False)
+    x, y = stage.width * rng.uniform(0.15, 0.85), stage.height * rng.uniform(0.5, 0.66)
+    r = rng.uniform(8, 12)
+    stage.pen.disc(x, y, r * 1.5, mixed(light.sky, light.sun, 0.35), outline=False)
+    stage.pen.disc(x, y, r, light.sun, outline=False)
     draw_dots(stage, light.low, bottom=stage.horizon - 3, top=stage.height * 0.62)
     if light is NIGHT:
         draw_stars(stage, 26)

@@ -1,3 +1,5 @@
+"""Panels, pages and animations are drawn from any words at any size."""
+
 from __future__ import annotations
 
 import io
@@ -7,14 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from llamagen_async.requests import SIZES
-from llamagen_async.sandbox.pictures.casting import FIGURES, cast_scene
+from llamagen_async.sandbox.pictures.casting import FIGURES
 from llamagen_async.sandbox.pictures.drawing import PanelSpec, draw_animation, draw_page, draw_panel
-from llamagen_async.sandbox.pictures.lettering import caption_block, legible
-from llamagen_async.sandbox.pictures.pen import mixed
-from llamagen_async.sandbox.pictures.places import PLACES
+from llamagen_async.sandbox.request_checks import SIZES
 
 SMALL = (160, 120)
+
+
 LONG = "A very long story about a cat that never ends and goes on and on. " * 20
 
 
@@ -24,10 +25,7 @@ def opened(content: bytes) -> Image.Image:
     return image
 
 
-# Panels.
-
-
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", sorted(SIZES))
 def test_a_panel_has_exactly_the_size_asked_for(name: str) -> None:
     width, height = map(int, name.split("x"))
     content = draw_panel("A cat finds a hat", size=(width, height))
@@ -99,9 +97,6 @@ def test_every_place_can_be_drawn_in_every_light(word: str) -> None:
     assert len(pictures) == 12
 
 
-# Pages and animations.
-
-
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 20])
 def test_a_page_has_room_for_all_its_panels(count: int) -> None:
     panels = [PanelSpec("A cat", seed=str(n), number=n + 1) for n in range(count)]
@@ -121,101 +116,3 @@ def test_an_animation_is_a_gif_that_moves() -> None:
     assert (image.format, image.size) == ("GIF", SMALL)
     assert getattr(image, "n_frames", 1) > 2
     assert content != draw_animation("A cat hops", size=SMALL)
-
-
-# Letters.
-
-
-@pytest.mark.parametrize(
-    ("text", "spelled"),
-    [
-        ("Café über Łódź", "Cafe uber Lodz"),
-        ("Straße \u2013 “ja” …", 'Strasse - "ja" ...'),
-        ("Привет, Мир!", "Privet, Mir!"),
-        ("ひらがな 한국", "hiragana hangug"),
-        ("¿Qué?", "Que?"),
-        ("10 €", "10 EUR"),
-        ("a ★ b and some more", "a ... b and some more"),
-        ("日本猫", "..."),
-        ("\u200b", "..."),
-        ("", "..."),
-    ],
-)
-def test_other_scripts_are_spelled_with_the_letters_there_are(text: str, spelled: str) -> None:
-    assert legible(text) == spelled
-
-
-@given(text=st.text(max_size=400))
-def test_what_is_legible_is_ascii_and_not_empty(text: str) -> None:
-    made = legible(text)
-    assert made
-    assert made.isascii()
-
-
-@settings(deadline=None)
-@given(
-    text=st.text(max_size=300),
-    width=st.floats(60, 2000),
-    height=st.floats(30, 500),
-)
-def test_a_caption_always_fits_its_block(text: str, width: float, height: float) -> None:
-    block = caption_block(text, width=width, height=height, largest=60, smallest=18)
-    assert block.width <= width
-    assert block.height <= max(height, 18 * 1.22)
-    assert block.lines
-
-
-def test_a_long_word_is_hyphenated_only_where_its_line_ends() -> None:
-    word = "Donaudampfschifffahrtsgesellschaft"
-    narrow = caption_block(word, width=400, height=400, largest=40, smallest=18)
-    assert len(narrow.lines) > 1
-    assert narrow.lines[0].endswith("-")
-    wide = caption_block(word, width=4000, height=400, largest=40, smallest=18)
-    assert wide.lines == (word.upper(),)
-
-
-def test_a_text_that_does_not_fit_is_cut_with_dots() -> None:
-    block = caption_block(LONG, width=300, height=60, largest=40, smallest=18)
-    assert block.lines[-1].endswith("...")
-
-
-def test_colours_are_mixed_by_share() -> None:
-    assert mixed("#000000", "#ffffff", 0.0) == "#000000"
-    assert mixed("#000000", "#ff8000", 1.0) == "#ff8000"
-
-
-# Who is in a picture.
-
-
-@pytest.mark.parametrize(
-    ("story", "figures", "place"),
-    [
-        ("A superhero cat saves a city from giant mice", ("cat", "mouse"), "city"),
-        ("Two dogs in the snow", ("dog",), "mountains"),
-        ("The bunny drives a car to the desert", ("rabbit", "car"), "desert"),
-        ("A whale sings", ("fish",), "sea"),
-        ("A whale and a girl", ("fish", "girl"), "beach"),
-        ("The astronaut sleeps", ("astronaut",), "space"),
-        ("A cat, a dog, a fox, a bear", ("cat", "dog", "fox"), "forest"),
-        ("🐱 on the 🌊", ("cat",), "beach"),
-    ],
-)
-def test_the_words_decide_who_is_where(story: str, figures: tuple[str, ...], place: str) -> None:
-    scene = cast_scene(story, story, "0")
-    assert (scene.figures, scene.place) == (figures, place)
-
-
-def test_the_hero_wears_a_cape_and_the_others_do_not() -> None:
-    story = "A superhero cat saves a city from giant mice"
-    assert cast_scene(story, "A cat", "0").has_hero
-    assert not cast_scene(story, "The mice", "0").has_hero
-    assert not cast_scene("A cat and mice", "A cat", "0").has_hero
-
-
-@given(story=st.text(max_size=100), caption=st.text(max_size=50), seed=st.text(max_size=5))
-def test_every_story_has_somebody_somewhere(story: str, caption: str, seed: str) -> None:
-    scene = cast_scene(story, caption, seed)
-    assert 1 <= len(scene.figures) <= 3
-    assert set(scene.figures) <= set(FIGURES)
-    assert scene.place in PLACES
-    assert cast_scene(story, caption, seed) == scene

@@ -1,3 +1,5 @@
+"""Captions cut from a prompt."""
+
 from __future__ import annotations
 
 from random import Random
@@ -6,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamagen_async.sandbox.story import captions
+from llamagen_async.sandbox.captions import captions
 
 
 def split(story: str, count: int) -> tuple[str, ...]:

@@ -1,3 +1,5 @@
+"""The bound on batch times, by hand for small cases and by its properties for others."""
+
 from __future__ import annotations
 
 import statistics
@@ -33,7 +35,7 @@ def test_checking_first_is_better_for_the_mean_and_creating_first_for_the_last()
     assert bound.mean == pytest.approx((60.0 + 220.0) / 2)
 
 
-def test_who_waits_in_which_schedule() -> None:
+def test_each_schedule_tells_its_waits() -> None:
     # One slot a minute. The second is asked for at 60, when the first is ready since 50.
     creating, checking = (
         known_schedule(
@@ -45,7 +47,7 @@ def test_who_waits_in_which_schedule() -> None:
     assert checking == Schedule(last=180.0, mean=90.0, create_wait=30.0, latest=50.0)
 
 
-def test_it_agrees_with_the_measured_batch_of_twelve() -> None:
+def test_the_bound_agrees_with_the_measured_batch_of_twelve() -> None:
     bounds: list[Bound] = []
     for seed in range(200):
         rng = Random(seed)

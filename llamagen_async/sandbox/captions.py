@@ -1,7 +1,7 @@
-"""Turning a story into captions, so that the sandbox's pictures show what was asked for.
+"""Captions from a prompt, so that the sandbox's pictures show what was asked for.
 
-Plain text in, plain text out. It does not write: it cuts the user's own words into panels, and
-fills what is left over with the small change of comics.
+Plain text in, plain text out. The user's own words are cut into panels; panels that are left over
+get the short calls that are usual in comics.
 """
 
 from __future__ import annotations
@@ -14,43 +14,21 @@ from typing import Final
 __all__ = ["captions"]
 
 _LONGEST: Final = 140
-"""Characters of a caption; what is longer ends in an ellipsis."""
+"""The most characters of a caption; a longer one ends in an ellipsis."""
 
 _FEWEST_WORDS: Final = 3
-"""Words that a piece must keep when it is cut."""
+"""The fewest words of a piece of the prompt that was cut in two."""
 
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?…])\s+|(?<=[。\uff01\uff1f])\s*(?=\S)|\n+")
+"""The gap after a sentence; Chinese and Japanese sentences end without a space."""
 _JOINTS: Final = frozenset(
-    {
-        "and",
-        "but",
-        "or",
-        "then",
-        "when",
-        "while",
-        "until",
-        "because",
-        "so",
-        "who",
-        "which",
-        "that",
-        "from",
-        "for",
-        "with",
-        "without",
-        "into",
-        "onto",
-        "to",
-        "through",
-        "against",
-        "after",
-        "before",
-        "under",
-        "over",
-        "near",
-        "as",
-    }
+    {"and", "but", "or", "then", "when", "while", "until", "because", "so", "who", "which", "that"}
+    | {"from", "for", "with", "without", "into", "onto", "to", "through", "against", "after"}
+    | {"before", "under", "over", "near", "as"}
 )
+"""The words that begin a clause, before which a sentence is best cut."""
+_ARTICLES: Final = frozenset({"a", "an", "the", "of"})
+"""The words that a caption must not end with, besides those that begin a clause."""
 _FILLERS: Final = (
     "Meanwhile…",
     "Suddenly…",
@@ -69,18 +47,18 @@ _FILLERS: Final = (
     "Could it be?",
     "Hooray!",
 )
+"""The captions of panels for which the prompt has no words left."""
 
 
-def captions(story: str, count: int, rng: Random, *, ends: bool = True) -> tuple[str, ...]:
-    """Return `count` captions that tell `story` in its own words.
+def captions(prompt: str, count: int, rng: Random) -> tuple[str, ...]:
+    """Return `count` captions that tell a prompt in its own words.
 
     Args:
-        story: The prompt.
-        count: How many panels there are.
-        rng: Chooses the fillers of a story that is shorter than its panels.
-        ends: Whether a story that is too short is closed with "The end."
+        prompt: The user's text. If it is too short, the last caption is "The end."
+        count: The number of panels.
+        rng: The random numbers that choose fillers where the prompt is too short.
     """
-    pieces = [" ".join(part.split()) for part in _SENTENCE_END.split(story)]
+    pieces = [" ".join(part.split()) for part in _SENTENCE_END.split(prompt)]
     pieces = [piece for piece in pieces if piece] or ["Once upon a time…"]
     while len(pieces) < count and (cut := _cut_one(pieces)):
         pieces = cut
@@ -89,7 +67,7 @@ def captions(story: str, count: int, rng: Random, *, ends: bool = True) -> tuple
     missing = count - len(pieces)
     fillers = rng.sample(_FILLERS, len(_FILLERS)) * (missing // len(_FILLERS) + 1)
     pieces += fillers[:missing]
-    if missing and ends and count > 1:
+    if missing and count > 1:
         pieces[-1] = "The end."
     return tuple(_shortened(piece[:1].upper() + piece[1:]) for piece in pieces)
 
@@ -98,20 +76,20 @@ def _cut_one(pieces: Sequence[str]) -> list[str] | None:
     """Cut the piece that has the most words in two; `None` if none is long enough."""
     longest = max(range(len(pieces)), key=lambda n: len(pieces[n].split()))
     words = pieces[longest].split()
-    places = range(_FEWEST_WORDS, len(words) - _FEWEST_WORDS + 1)
-    if not places:
+    cuts = range(_FEWEST_WORDS, len(words) - _FEWEST_WORDS + 1)
+    if not cuts:
         return None
     middle = len(words) / 2
 
-    def badness(place: int) -> float:
+    def badness(cut: int) -> float:
         # Best where a clause ends, well before a joining word, never right after one.
-        bonus = 4.0 if words[place - 1].endswith((",", ";", ":")) else 0.0
-        bonus += 3.0 if words[place].lower() in _JOINTS else 0.0
-        clumsy = 3.0 if words[place - 1].lower() in _JOINTS | {"a", "an", "the", "of"} else 0.0
-        return abs(place - middle) - bonus + clumsy
+        bonus = 4.0 if words[cut - 1].endswith((",", ";", ":")) else 0.0
+        bonus += 3.0 if words[cut].lower() in _JOINTS else 0.0
+        clumsy = 3.0 if words[cut - 1].lower() in _JOINTS | _ARTICLES else 0.0
+        return abs(cut - middle) - bonus + clumsy
 
-    place = min(places, key=badness)
-    halves = [" ".join(words[:place]), " ".join(words[place:])]
+    cut = min(cuts, key=badness)
+    halves = [" ".join(words[:cut]), " ".join(words[cut:])]
     return [*pieces[:longest], *halves, *pieces[longest + 1 :]]
 
 
