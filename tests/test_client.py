@@ -28,6 +28,8 @@ from llamagen_async.scheduling import RequestReport
 from llamagen_async.simulation import run
 from tests.support.scripted import Network, Sent, left_over, minute
 
+pytestmark = pytest.mark.virtual_time
+
 KEY = "sk-very-secret-1234567890"
 ROOMY = Plan("roomy", limits=RateLimit(1_000, per=60))
 SPEED = 300.0
@@ -49,8 +51,8 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- arguments ----------------------------------------------------------------------------------
 
 
-def test_there_must_be_a_key() -> None:
-    """Without a key it says where one is looked for."""
+def test_a_client_without_a_key_is_refused() -> None:
+    """The error names the environment variable in which the key may be."""
     with pytest.raises(InvalidRequestError, match="LLAMAGEN_API_KEY"):
         LlamaGenClient()
 
@@ -81,8 +83,8 @@ def test_arguments_are_checked_by_name(name: str, value: Any) -> None:
         LlamaGenClient(KEY, **arguments)
 
 
-def test_the_environment_fills_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What users of the vendor's clients have set already is understood."""
+def test_settings_are_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables that users of the vendor's clients have set already are understood."""
     monkeypatch.setenv("LLAMAGEN_API_KEY", KEY)
     monkeypatch.setenv("LLAMAGEN_PLAN", "paid")
     monkeypatch.setenv("LLAMAGEN_BASE_URL", "https://old.example/v1/")
@@ -94,7 +96,7 @@ def test_the_environment_fills_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is passed is meant."""
+    """An argument is used even if the environment has another value."""
     monkeypatch.setenv("LLAMAGEN_API_KEY", "other")
     monkeypatch.setenv("LLAMAGEN_PLAN", "nonsense")
     monkeypatch.setenv("LLAMAGEN_API_URL", "ftp://nonsense")
@@ -104,38 +106,34 @@ def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_speed_of_a_sandbox_may_be_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A number there is taken, and nonsense is named."""
+    """A number in `LLAMAGEN_SPEED` is used, and anything else is refused by name."""
     monkeypatch.setenv("LLAMAGEN_SPEED", "60")
-    assert LlamaGenClient(KEY)._clock.speed == 60
-    assert LlamaGenClient(KEY, speed=2)._clock.speed == 2
+    assert LlamaGenClient(KEY).speed == 60
+    assert LlamaGenClient(KEY, speed=2).speed == 2
     for nonsense in ("fast", "0"):
         monkeypatch.setenv("LLAMAGEN_SPEED", nonsense)
         with pytest.raises(InvalidRequestError, match=r"(?i)speed"):
             LlamaGenClient(KEY)
 
 
-def test_without_any_setting_it_is_the_vendors_demo_plan() -> None:
-    """The careful plan is the default."""
+def test_the_default_is_the_vendors_server_and_its_demo_plan() -> None:
+    """The plan with the lowest limits is safe for every key."""
     client = LlamaGenClient(KEY)
     assert client.plan is Plan.DEMO
     assert "https://api.llamagen.ai/v1'" in repr(client)
 
 
-def test_the_key_is_in_no_repr() -> None:
-    """Neither the client nor its limiter tells the key."""
-
-    async def main() -> None:
-        async with LlamaGenClient(KEY) as client:
-            operations = client._open()
-            for thing in (client, client.comics, operations, operations.limiter.ledger):
-                assert KEY not in repr(thing)
-            assert KEY not in repr(await client.limits())
-
-    run(main())
+async def test_the_key_is_in_no_repr() -> None:
+    """Neither the client nor its limiter shows the key."""
+    async with LlamaGenClient(KEY) as client:
+        core = client._core
+        for thing in (client, client.comics, core, core.settings, core.open().limiter.ledger):
+            assert KEY not in repr(thing)
+        assert KEY not in repr(await client.limits())
 
 
 def test_making_a_client_needs_no_event_loop() -> None:
-    """A module may hold a client; it binds when it is used first."""
+    """A module may hold a client, which binds to the loop in which it is first used."""
     client = LlamaGenClient(KEY)
     assert client.stats() == ClientStats(requests={}, refused=0, retries=0, finished=0)
     assert client.stats().total == 0
@@ -148,47 +146,39 @@ def test_the_old_name_of_the_resource_works() -> None:
     assert client.comic is client.comics
 
 
-# --- its life -----------------------------------------------------------------------------------
+# --- the life of a client -----------------------------------------------------------------------
 
 
-def test_a_closed_client_says_so() -> None:
-    """Nothing can be asked of it any more; closing it again is fine."""
+async def test_a_closed_client_refuses_every_call() -> None:
+    """A call after closing raises `ClientClosedError`; closing again is fine."""
     network = Network(minute())
-
-    async def main() -> None:
-        client = network.client()
-        async with client:
-            await client.comics.create("x")
-        await client.aclose()
-        for asked in (
-            client.comics.create("y"),
-            client.comics.get("c"),
-            client.comics.wait_for_completion("c"),
-            client.limits(),
-            client.__aenter__(),
-        ):
-            with pytest.raises(ClientClosedError):
-                await asked
-        assert client.stats().requests == {"create": 1}
-
-    run(main())
+    client = network.client()
+    async with client:
+        await client.comics.create("x")
+    await client.aclose()
+    for call in (
+        client.comics.create("y"),
+        client.comics.get("c"),
+        client.comics.wait_for_completion("c"),
+        client.limits(),
+        client.__aenter__(),
+    ):
+        with pytest.raises(ClientClosedError):
+            await call
+    assert client.stats().requests == {"create": 1}
     assert network.closed
 
 
-def test_a_client_that_was_never_used_closes() -> None:
-    """There is nothing to give back, and afterwards it is closed."""
-
-    async def main() -> None:
-        client = LlamaGenClient(KEY)
-        await client.aclose()
-        with pytest.raises(ClientClosedError):
-            await client.limits()
-
-    run(main())
+async def test_a_client_that_was_never_used_can_be_closed() -> None:
+    """Closing a client that was not used raises nothing, and afterwards it is closed."""
+    client = LlamaGenClient(KEY)
+    await client.aclose()
+    with pytest.raises(ClientClosedError):
+        await client.limits()
 
 
 def test_a_client_belongs_to_one_event_loop() -> None:
-    """In a second loop it says so, instead of failing somewhere below."""
+    """A call in a second loop raises an error that says so."""
     client = Network(minute()).client()
 
     async def first() -> None:
@@ -202,41 +192,33 @@ def test_a_client_belongs_to_one_event_loop() -> None:
     run(second())
 
 
-def test_clients_of_one_key_share_their_limits() -> None:
-    """Two clients send no more than one may, and the second knows what the first spent."""
+async def test_clients_of_one_key_share_their_limits() -> None:
+    """Two clients send no more than one may, and a third one knows what they spent."""
     network = Network(minute())
-
-    async def main() -> None:
-        url = "https://shared.invalid"
-        async with network.client(base_url=url) as one, network.client(base_url=url) as other:
-            await asyncio.gather(
-                *(client.comics.create(f"s{n}") for n in range(6) for client in (one, other))
-            )
-        assert [sent.at for sent in network.sent].count(0) == 10
-        async with network.client(base_url=url) as third:
-            assert (await third.limits()).windows[0].used == 2
-
-    run(main())
+    url = "https://shared.invalid"
+    async with network.client(base_url=url) as one, network.client(base_url=url) as other:
+        await asyncio.gather(
+            *(client.comics.create(f"s{n}") for n in range(6) for client in (one, other))
+        )
+    assert [sent.at for sent in network.sent].count(0) == 10
+    async with network.client(base_url=url) as third:
+        assert (await third.limits()).windows[0].used == 2
     assert network.refused == 0
 
 
-def test_limits_tell_what_may_still_be_sent() -> None:
-    """Used, free and the next free slot, for each window of the plan."""
+async def test_limits_show_what_may_still_be_sent() -> None:
+    """Limits hold used slots, free slots and the next free one of each window of the plan."""
     network = Network(minute(), key="sandbox-demo")
-
-    async def main() -> None:
-        async with network.client("demo") as client:
-            for n in range(4):
-                await client.comics.create(f"s{n}")
-            limits = await client.limits()
-            assert limits.plan == "demo"
-            assert [(window.used, window.free) for window in limits.windows] == [(4, 0), (4, 11)]
-            assert limits.windows[0].next_free_in == pytest.approx(60)
-            assert limits.next_free_in == pytest.approx(60)
-            assert limits.paused_for == 0
-            assert limits.in_flight == 0
-
-    run(main())
+    async with network.client("demo") as client:
+        for n in range(4):
+            await client.comics.create(f"s{n}")
+        limits = await client.limits()
+        assert limits.plan == "demo"
+        assert [(window.used, window.free) for window in limits.windows] == [(4, 0), (4, 11)]
+        assert limits.windows[0].next_free_in == pytest.approx(60)
+        assert limits.next_free_in == pytest.approx(60)
+        assert limits.paused_for == 0
+        assert limits.in_flight == 0
 
 
 # --- the plan is found out ---------------------------------------------------------------------
@@ -247,115 +229,91 @@ def auto(network: Network) -> LlamaGenClient:
 
 
 @pytest.mark.parametrize(("key", "plan"), [("sandbox-demo", "demo"), ("sandbox-paid", "paid")])
-def test_the_plan_is_asked_for_once(key: str, plan: str) -> None:
+async def test_the_plan_is_asked_for_once(key: str, plan: str) -> None:
     """With `"auto"` one request finds the plan out, whoever asks first and however many."""
     network = Network(minute(), key=key)
-
-    async def main() -> None:
-        async with auto(network) as client:
-            assert client.plan is Plan.DEMO
-            await asyncio.gather(*(client.comics.create(f"s{n}") for n in range(3)))
-            assert client.plan == Plan.parse(plan)
-            assert client.stats().requests == {"usage": 1, "create": 3}
-
-    run(main())
+    async with auto(network) as client:
+        assert client.plan is Plan.DEMO
+        await asyncio.gather(*(client.comics.create(f"s{n}") for n in range(3)))
+        assert client.plan == Plan.parse(plan)
+        assert client.stats().requests == {"usage": 1, "create": 3}
 
 
 @pytest.mark.parametrize(("daily", "kept"), [(5, 5), (99, 15), (0, 15), (None, 15)])
-def test_the_smaller_daily_limit_holds(daily: int | None, kept: int) -> None:
-    """Where the server names fewer requests a day than the documentation, that is believed."""
+async def test_the_smaller_daily_limit_holds(daily: int | None, kept: int) -> None:
+    """A daily limit that the server names is used if it is below the documented one."""
 
     def body(sent: Sent, answer: Any) -> Any:
         return {**answer, "apiMaxUsage": daily} if sent.kind == "usage" else answer
 
     network = Network(minute(), key="sandbox-demo", body=body)
-
-    async def main() -> None:
-        async with auto(network) as client:
-            await client.comics.create("x")
-            assert client.plan.quotas == (RateLimit(kept, per=86_400),)
-
-    run(main())
+    async with auto(network) as client:
+        await client.comics.create("x")
+        assert client.plan.quotas == (RateLimit(kept, per=86_400),)
 
 
-def test_what_others_have_used_counts_on_a_demo_day() -> None:
+async def test_requests_of_another_program_count_on_a_demo_day() -> None:
     """A key of which 12 of 15 requests are gone starts one comic and not two."""
     network = Network(minute(), key="sandbox-demo")
-
-    async def main() -> None:
-        async with network.client("demo") as other:
-            comic = await other.comics.create("x")
-            for _ in range(11):
-                await other.comics.get(comic.id)
-        await asyncio.sleep(60)
-        async with auto(network) as client:
-            items = [item async for item in client.comics.batch(["a", "b"])]
-            assert sorted(item.state for item in items) == [
-                BatchState.QUEUED,
-                BatchState.SUCCEEDED,
-            ]
-
-    run(main())
+    async with network.client("demo") as other:
+        comic = await other.comics.create("x")
+        for _ in range(11):
+            await other.comics.get(comic.id)
+    await asyncio.sleep(60)
+    async with auto(network) as client:
+        items = [item async for item in client.comics.batch(["a", "b"])]
+        assert sorted(item.state for item in items) == [
+            BatchState.QUEUED,
+            BatchState.SUCCEEDED,
+        ]
     assert network.refused == 0
 
 
-def test_a_plan_that_can_not_be_found_out_is_asked_for_again() -> None:
-    """Trouble with the first question is told, and the next request asks again."""
+async def test_a_plan_that_can_not_be_found_out_is_asked_for_again() -> None:
+    """An error of the first question is raised, and the next request asks again."""
     network = Network(
         minute(),
         before=lambda sent: (
             PermissionDeniedError(403, None, "no") if sent.kind == "usage" and sent.n < 1 else None
         ),
     )
-
-    async def main() -> None:
-        async with auto(network) as client:
-            with pytest.raises(PermissionDeniedError):
-                await client.comics.create("x")
+    async with auto(network) as client:
+        with pytest.raises(PermissionDeniedError):
             await client.comics.create("x")
-            assert client.plan is Plan.PAID
+        await client.comics.create("x")
+        assert client.plan is Plan.PAID
 
-    run(main())
 
-
-def test_closing_while_the_plan_is_asked_for_leaves_nothing() -> None:
-    """The question goes with the client, and who waits for its answer is told."""
+async def test_closing_while_the_plan_is_asked_for_leaves_no_task() -> None:
+    """The question ends with the client, and the create that waits for it raises."""
     network = Network(minute(), latency=5.0)
-
-    async def main() -> None:
-        client = auto(network)
-        creating = asyncio.create_task(client.comics.create("x"))
-        await asyncio.sleep(1)
-        await client.aclose()
-        with pytest.raises(ClientClosedError):
-            await creating
-        assert not left_over()
-
-    run(main())
+    client = auto(network)
+    creating = asyncio.create_task(client.comics.create("x"))
+    await asyncio.sleep(1)
+    await client.aclose()
+    with pytest.raises(ClientClosedError):
+        await creating
+    assert not left_over()
 
 
 # --- reports -----------------------------------------------------------------------------------
 
 
-def test_each_request_is_reported() -> None:
-    """What it did, what became of it, how long it waited and how long it took."""
+async def test_each_request_is_reported() -> None:
+    """A report has the kind, the outcome, the wait and the duration of one request."""
     unsent = APIConnectionError("no connection", request_sent=False)
     reports: list[RequestReport] = []
     network = Network(minute(), latency=1.0, before=lambda sent: None if sent.n else unsent)
-
-    async def main() -> None:
-        client = LlamaGenClient(
-            "sandbox-paid",
-            plan=Plan("one", limits=RateLimit(1, per=60)),
-            base_url="https://reported.invalid",
-            transport=network,
-            on_request=reports.append,
-        )
-        async with client:
-            await client.comics.create("x")
-            await client.comics.create("y")
-
-    run(main())
+    client = LlamaGenClient(
+        "sandbox-paid",
+        plan=Plan("one", limits=RateLimit(1, per=60)),
+        base_url="https://reported.invalid",
+        transport=network,
+        on_request=reports.append,
+    )
+    async with client:
+        await client.comics.create("x")
+        await client.comics.create("y")
     assert [(report.kind.value, report.outcome) for report in reports] == [
         ("create", "not sent"),
         ("create", "answered"),
@@ -365,7 +323,7 @@ def test_each_request_is_reported() -> None:
     assert reports[2].waited == pytest.approx(60)
 
 
-def test_a_listener_that_fails_is_not_the_requests_problem(
+async def test_a_callback_that_fails_does_not_fail_the_request(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The exception of a callback is logged, and the comic is created."""
@@ -373,18 +331,15 @@ def test_a_listener_that_fails_is_not_the_requests_problem(
     def fail(_report: RequestReport) -> None:
         raise KeyError("oops")
 
-    async def main() -> None:
-        client = LlamaGenClient(
-            "sandbox-paid",
-            plan="paid",
-            base_url="https://reported-badly.invalid",
-            transport=Network(minute()),
-            on_request=fail,
-        )
-        async with client:
-            assert (await client.comics.create("x")).id
-
-    run(main())
+    client = LlamaGenClient(
+        "sandbox-paid",
+        plan="paid",
+        base_url="https://reported-badly.invalid",
+        transport=Network(minute()),
+        on_request=fail,
+    )
+    async with client:
+        assert (await client.comics.create("x")).id
     assert "on_request raised" in caplog.text
 
 
@@ -393,7 +348,7 @@ def test_a_listener_that_fails_is_not_the_requests_problem(
 
 @pytest.fixture
 async def server() -> AsyncIterator[SandboxServer]:
-    """A sandbox whose minutes are fifths of a second."""
+    """A sandbox in which a minute takes a fifth of a second."""
     service = SandboxService(
         durations=Durations.constant(20), plans={"sandbox-paid": ROOMY, KEY: ROOMY}
     )
@@ -406,7 +361,7 @@ def connected(server: SandboxServer, key: str = KEY, **settings: Any) -> LlamaGe
 
 
 async def test_a_comic_from_the_prompt_to_the_files(server: SandboxServer, tmp_path: Path) -> None:
-    """Created, waited for and downloaded, with the requests counted."""
+    """A comic is created, waited for and downloaded, and its end is counted."""
     pytest.importorskip("PIL")
     async with connected(server) as client:
         comic = await client.comics.create_and_wait("a cat", fix_panel_num=1, size="512x768")
@@ -441,8 +396,8 @@ async def test_pictures_that_can_not_be_written_are_the_items_error(
     assert item.files == ()
 
 
-async def test_a_wrong_key_is_told_and_not_repeated(server: SandboxServer) -> None:
-    """A 401 names the server's reason and not the key."""
+async def test_a_wrong_key_raises_and_is_tried_once(server: SandboxServer) -> None:
+    """The error of a 401 does not hold the key."""
     async with connected(server, "sk-wrong-key-000000") as client:
         with pytest.raises(AuthenticationError) as caught:
             await client.comics.create("x")
@@ -450,23 +405,23 @@ async def test_a_wrong_key_is_told_and_not_repeated(server: SandboxServer) -> No
         assert client.stats().requests == {"create": 1}
 
 
-async def test_a_key_without_credits_is_told(server: SandboxServer) -> None:
-    """A 402 is final."""
+async def test_a_key_without_credits_raises(server: SandboxServer) -> None:
+    """A 402 is final and has an error of its own."""
     async with connected(server, EMPTY_KEY) as client:
         with pytest.raises(InsufficientCreditsError):
             await client.comics.create("x")
 
 
 async def test_a_session_of_the_users_own_is_used_and_not_closed(server: SandboxServer) -> None:
-    """Whoever brings a session keeps it."""
+    """A session that the user brings is still open after the client is closed."""
     async with aiohttp.ClientSession() as session:
         async with connected(server, session=session) as client:
             assert (await client.comics.create("x")).id
         assert not session.closed
 
 
-async def test_a_server_that_is_not_there_is_told_as_not_sent(server: SandboxServer) -> None:
-    """No connection: nothing was sent, nothing is counted."""
+async def test_a_request_to_a_server_that_is_away_was_not_sent(server: SandboxServer) -> None:
+    """Without a connection nothing was sent and nothing is counted."""
     url = server.url
     await server.__aexit__(None, None, None)
     client = LlamaGenClient(KEY, plan=ROOMY, base_url=url, speed=SPEED, max_retries=1)

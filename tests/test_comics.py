@@ -19,9 +19,10 @@ from llamagen_async import (
     WaitTimeoutError,
 )
 from llamagen_async.sandbox import Durations, SandboxService
-from llamagen_async.simulation import run
 from llamagen_async.transport import APIRequest, APIResponse
 from tests.support.scripted import Network, minute, now
+
+pytestmark = pytest.mark.virtual_time
 
 ROOMY = Plan("roomy", limits=RateLimit(1_000, per=60))
 BAD_IDS = ["", "  ", ".", "..", None, 3, b"x"]
@@ -39,25 +40,21 @@ class Recorder(Network):
         return await super().send(request)
 
 
-def test_a_create_sends_what_was_asked_for_and_nothing_else() -> None:
+async def test_a_create_sends_what_was_asked_for_and_nothing_else() -> None:
     """The body holds the given fields in the API's spelling; no default is made up."""
     network = Recorder()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            await client.comics.create("a story")
-            comic = await client.comics.create(
-                "another",
-                size="512x768",
-                pagination=Pagination(2, 3),
-                comic_roles=[{"name": "Cat"}],
-                extra={"mood": "dark"},
-            )
-            assert comic.status is GenerationStatus.PENDING
-            assert comic.prompt == "another"
-            assert not comic.is_done
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        await client.comics.create("a story")
+        comic = await client.comics.create(
+            "another",
+            size="512x768",
+            pagination=Pagination(2, 3),
+            comic_roles=[{"name": "Cat"}],
+            extra={"mood": "dark"},
+        )
+        assert comic.status is GenerationStatus.PENDING
+        assert comic.prompt == "another"
+        assert not comic.is_done
     assert [request.json for request in network.requests] == [
         {"prompt": "a story"},
         {
@@ -73,17 +70,13 @@ def test_a_create_sends_what_was_asked_for_and_nothing_else() -> None:
     }
 
 
-def test_a_whole_request_is_sent_as_it_is() -> None:
+async def test_a_whole_request_is_sent_as_it_is() -> None:
     """`ComicRequest` says everything; a field beside it would be ambiguous and is refused."""
     network = Recorder()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            await client.comics.create(ComicRequest("x", fix_panel_num=2))
-            with pytest.raises(InvalidRequestError, match=r"^style: got 'ink'"):
-                await client.comics.create(ComicRequest("x"), style="ink")
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        await client.comics.create(ComicRequest("x", fix_panel_num=2))
+        with pytest.raises(InvalidRequestError, match=r"^style: got 'ink'"):
+            await client.comics.create(ComicRequest("x"), style="ink")
     assert [request.json for request in network.requests] == [{"prompt": "x", "fixPanelNum": 2}]
 
 
@@ -99,36 +92,28 @@ def test_a_whole_request_is_sent_as_it_is() -> None:
         ({"prompt": "x"}, {}, "prompt"),
     ],
 )
-def test_bad_input_is_refused_before_it_costs_anything(
+async def test_bad_input_is_refused_before_it_costs_anything(
     prompt: Any, fields: dict[str, Any], named: str
 ) -> None:
     """The field is named, and no request was spent, with both ways to create."""
     network = Recorder()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            for create in (client.comics.create, client.comics.create_and_wait):
-                with pytest.raises(InvalidRequestError) as caught:
-                    await create(prompt, **fields)
-                assert caught.value.field == named
-            assert (await client.limits()).windows[0].used == 0
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        for create in (client.comics.create, client.comics.create_and_wait):
+            with pytest.raises(InvalidRequestError) as caught:
+                await create(prompt, **fields)
+            assert caught.value.field == named
+        assert (await client.limits()).windows[0].used == 0
     assert not network.requests
 
 
 @pytest.mark.parametrize("bad", BAD_IDS)
-def test_an_id_is_text(bad: Any) -> None:
-    """Nothing is asked about what can't be an id."""
+async def test_an_id_is_text(bad: Any) -> None:
+    """A value that can't be an id is refused before anything is sent."""
     network = Recorder()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            for ask in (client.comics.get, client.comics.wait_for_completion):
-                with pytest.raises(InvalidRequestError, match=r"^id: got"):
-                    await ask(bad)
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        for ask in (client.comics.get, client.comics.wait_for_completion):
+            with pytest.raises(InvalidRequestError, match=r"^id: got"):
+                await ask(bad)
     assert not network.requests
 
 
@@ -136,125 +121,93 @@ def test_an_id_is_text(bad: Any) -> None:
     ("id_", "path"),
     [("c/../x", "c%2F..%2Fx"), ("a b?c#d", "a%20b%3Fc%23d"), ("ä", "%C3%A4"), ("%2e", "%252e")],
 )
-def test_an_id_stays_one_part_of_the_path(id_: str, path: str) -> None:
-    """Whatever is in an id, it leads nowhere else."""
+async def test_an_id_stays_one_part_of_the_path(id_: str, path: str) -> None:
+    """An id with slashes or other special characters leads to no other path."""
     network = Recorder()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            with pytest.raises(NotFoundError):
-                await client.comics.get(id_)
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        with pytest.raises(NotFoundError):
+            await client.comics.get(id_)
     assert [request.path for request in network.requests] == [f"/comics/generations/{path}"]
 
 
 @pytest.mark.parametrize("number", [-1, 1.5, "0", True])
 @pytest.mark.parametrize("name", ["page", "panel"])
-def test_a_page_or_panel_is_counted_from_0(name: str, number: Any) -> None:
+async def test_a_page_or_panel_is_counted_from_0(name: str, number: Any) -> None:
     """Nothing but a whole number of at least 0 picks a page or a panel."""
     network = Recorder()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            with pytest.raises(InvalidRequestError, match=f"^{name}: got"):
-                await client.comics.get("x", **{name: number})
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        with pytest.raises(InvalidRequestError, match=f"^{name}: got"):
+            await client.comics.get("x", **{name: number})
     assert not network.requests
 
 
-def test_one_page_or_panel_can_be_asked_for() -> None:
+async def test_one_page_or_panel_can_be_asked_for() -> None:
     """`page` and `panel` travel in the query, also when they are 0."""
     network = Recorder(SandboxService(durations=Durations.constant(5), plans={"the-key": ROOMY}))
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            pages = Pagination(2, 3)
-            comic = await client.comics.create_and_wait("x", pagination=pages)
-            whole = await client.comics.get(comic.id)
-            assert [len(page.panels) for page in whole.pages] == [3, 3]
-            (page,) = (await client.comics.get(comic.id, page=1, panel=0)).pages
-            assert page.page == 1
-            assert [panel.panel for panel in page.panels] == [0]
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        pages = Pagination(2, 3)
+        comic = await client.comics.create_and_wait("x", pagination=pages)
+        whole = await client.comics.get(comic.id)
+        assert [len(page.panels) for page in whole.pages] == [3, 3]
+        (page,) = (await client.comics.get(comic.id, page=1, panel=0)).pages
+        assert page.page == 1
+        assert [panel.panel for panel in page.panels] == [0]
     assert network.requests[-2].params is None
     assert network.requests[-1].params == {"page": "1", "panel": "0"}
 
 
 @pytest.mark.parametrize("timeout", [0, -5, "60", None, True, float("nan")])
-def test_a_timeout_is_more_than_nothing(timeout: Any) -> None:
+async def test_a_timeout_is_a_positive_number(timeout: Any) -> None:
     """A bad timeout is refused before the create, which would be paid for."""
     network = Recorder()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            with pytest.raises(InvalidRequestError, match=r"^timeout: got"):
-                await client.comics.create_and_wait("x", timeout=timeout)
-            with pytest.raises(InvalidRequestError, match=r"^timeout: got"):
-                await client.comics.wait_for_completion("x", timeout=timeout)
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        with pytest.raises(InvalidRequestError, match=r"^timeout: got"):
+            await client.comics.create_and_wait("x", timeout=timeout)
+        with pytest.raises(InvalidRequestError, match=r"^timeout: got"):
+            await client.comics.wait_for_completion("x", timeout=timeout)
     assert not network.requests
 
 
-def test_a_timeout_is_for_the_slot_and_then_for_the_end() -> None:
-    """A queue does not use the end's time up; a slot that is too far away is told at once."""
+async def test_a_timeout_is_for_the_slot_and_then_for_the_end() -> None:
+    """Waiting for a slot uses no time of the comic's; a slot that is too far away is no wait."""
     one = Plan("one", limits=RateLimit(1, per=60))
     network = Recorder(minute(50.0, plans={"the-key": one}))
-
-    async def main() -> None:
-        async with network.client(one) as client:
-            await client.comics.create("x")
-            comic = await client.comics.create_and_wait("y", timeout=100)
-            assert comic.succeeded
-            assert now() > 100
-            await asyncio.sleep(120)
-            with pytest.raises(WaitTimeoutError):
-                await client.comics.create_and_wait("z", timeout=1)
-            before = now()
-            with pytest.raises(QuotaExhaustedError):
-                await client.comics.create_and_wait("no slot in time", timeout=1)
-            assert now() == before
-
-    run(main())
+    async with network.client(one) as client:
+        await client.comics.create("x")
+        comic = await client.comics.create_and_wait("y", timeout=100)
+        assert comic.succeeded
+        assert now() > 100
+        await asyncio.sleep(120)
+        with pytest.raises(WaitTimeoutError):
+            await client.comics.create_and_wait("z", timeout=1)
+        before = now()
+        with pytest.raises(QuotaExhaustedError):
+            await client.comics.create_and_wait("no slot in time", timeout=1)
+        assert now() == before
 
 
-def test_a_comic_that_is_done_when_it_is_accepted_is_not_waited_for() -> None:
+async def test_a_comic_that_is_done_when_it_is_accepted_is_not_waited_for() -> None:
     """An answer that already holds the comic saves every check."""
     network = Recorder(body=lambda _sent, body: {**body, "status": "SUCCEEDED"})
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            assert (await client.comics.create_and_wait("x")).succeeded
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        assert (await client.comics.create_and_wait("x")).succeeded
     assert len(network.requests) == 1
 
 
-def test_what_the_key_has_used_can_be_asked() -> None:
-    """The server's own count, for one request that counts, too."""
+async def test_the_usage_of_the_key_can_be_asked_for() -> None:
+    """The server's own count takes one request, which counts as well."""
     network = Recorder()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            await client.comics.create("x")
-            usage = await client.comics.usage()
-            assert usage.api_usage_count == 2
-            assert client.stats().requests == {"create": 1, "usage": 1}
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        await client.comics.create("x")
+        usage = await client.comics.usage()
+        assert usage.api_usage_count == 2
+        assert client.stats().requests == {"create": 1, "usage": 1}
 
 
-def test_only_a_finished_comic_is_downloaded() -> None:
+async def test_only_a_finished_comic_is_downloaded() -> None:
     """A comic without pictures is refused before anything is fetched."""
     network = Recorder()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            comic = await client.comics.create("x")
-            with pytest.raises(InvalidRequestError, match=r"^comic: got 'PENDING'"):
-                await client.comics.download(comic, "nowhere")
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("x")
+        with pytest.raises(InvalidRequestError, match=r"^comic: got 'PENDING'"):
+            await client.comics.download(comic, "nowhere")

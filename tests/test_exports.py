@@ -1,4 +1,4 @@
-"""What is exported is real, sorted, and what the code says it is."""
+"""Exports are real and sorted, and have docstrings."""
 
 from __future__ import annotations
 

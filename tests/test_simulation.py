@@ -37,7 +37,7 @@ from llamagen_async.simulation import SimulatedTransport, VirtualTimeLoop, run, 
 from llamagen_async.transport import APIRequest
 from tests.support.scripted import left_over
 
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.virtual_time]
 
 SEEDS = range(20)
 COUNTED: tuple[Algorithm, ...] = ("sliding", "fixed", "bucket")
@@ -45,7 +45,7 @@ COUNTED: tuple[Algorithm, ...] = ("sliding", "fixed", "bucket")
 
 @attrs.frozen
 class Day:
-    """What became of a batch."""
+    """The results of a batch, of the client and of the service."""
 
     items: list[BatchItem]
     took: float
@@ -59,7 +59,7 @@ class Day:
 
     @property
     def key(self) -> dict[str, Any]:
-        """What the service saw of the key that was used."""
+        """The service's counts of the key that was used."""
         accounts: list[dict[str, Any]] = list(self.seen["keys"].values())
         return max(accounts, key=lambda account: int(account["total"]))
 
@@ -72,7 +72,7 @@ class Day:
         return Counter(one["prompt"] for one in self.seen["generations"])
 
 
-def batch(
+async def batch(
     service: SandboxService,
     number: int,
     *,
@@ -85,31 +85,28 @@ def batch(
     """Run a batch in virtual time and return what the client and the service saw."""
     random.seed(seed)  # backoff draws its jitter from there
 
-    async def main() -> Day:
-        loop = asyncio.get_running_loop()
-        async with simulated_client(
-            service, plan=plan, latency=latency, seed=seed, api_key=api_key
-        ) as client:
-            stories = [f"s{n}" for n in range(number)]
-            items = [item async for item in client.comics.batch(stories, **settings)]
-            took = loop.time()
-            await asyncio.sleep(60)  # a check may be on its way for a comic that was given up
-            assert not left_over()
-            limits = await client.limits()
-            return Day(items, took, client.stats(), limits, service.stats(loop.time()))
-
-    return run(main())
+    loop = asyncio.get_running_loop()
+    async with simulated_client(
+        service, plan=plan, latency=latency, seed=seed, api_key=api_key
+    ) as client:
+        stories = [f"s{n}" for n in range(number)]
+        items = [item async for item in client.comics.batch(stories, **settings)]
+        took = loop.time()
+        await asyncio.sleep(60)  # a check may be on its way for a comic that was given up
+        assert not left_over()
+        limits = await client.limits()
+        return Day(items, took, client.stats(), limits, service.stats(loop.time()))
 
 
-# --- the batch of the issue ---------------------------------------------------------------------
+# --- batches on the paid plan ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("algorithm", COUNTED)
-def test_a_batch_of_twelve_is_never_refused(algorithm: Algorithm, seed: int) -> None:
-    """Whichever way the server counts, at 0 to 2 s of latency: no refusal, every comic done."""
+async def test_a_batch_of_twelve_is_never_refused(algorithm: Algorithm, seed: int) -> None:
+    """Every comic is done without a 429, however the server counts, at 0 to 2 s of latency."""
     service = SandboxService(algorithm=algorithm, seed=seed, window_offset=seed * 7.3)
-    day = batch(service, 12, seed=seed)
+    day = await batch(service, 12, seed=seed)
     assert day.states == {BatchState.SUCCEEDED: 12}
     assert day.refused == day.stats.refused == 0
     assert set(day.accepted.values()) == {1}
@@ -117,31 +114,31 @@ def test_a_batch_of_twelve_is_never_refused(algorithm: Algorithm, seed: int) -> 
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_server_that_wants_strict_spacing_refuses_one_burst_at_most(seed: int) -> None:
-    """Such a server can't be foreseen; it is understood after one burst, and the batch finishes."""
-    day = batch(SandboxService(algorithm="spaced", seed=seed), 12, seed=seed)
+async def test_a_server_that_wants_strict_spacing_refuses_one_burst_at_most(seed: int) -> None:
+    """The client does not know of the spacing; it learns it from one burst, and finishes."""
+    day = await batch(SandboxService(algorithm="spaced", seed=seed), 12, seed=seed)
     assert day.states == {BatchState.SUCCEEDED: 12}
     assert day.refused <= 9
     assert set(day.accepted.values()) == {1}
 
 
 @pytest.mark.parametrize("retry_after", ["seconds", "date", None])
-def test_strict_spacing_is_found_out_however_the_server_says_it(retry_after: Any) -> None:
-    """Seconds, a date or nothing at all: the refusals stay few, and the batch finishes."""
+async def test_strict_spacing_is_learned_from_any_form_of_retry_after(retry_after: Any) -> None:
+    """With seconds, a date or no `Retry-After`, few requests are refused and the batch finishes."""
     service = SandboxService(algorithm="spaced", retry_after=retry_after)
-    day = batch(service, 12)
+    day = await batch(service, 12)
     assert day.states == {BatchState.SUCCEEDED: 12}
     assert day.refused <= 12
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("seed", range(100))
-def test_one_comic_alone_finishes(seed: int) -> None:
+async def test_one_comic_alone_finishes(seed: int) -> None:
     """A hundred different comics on the paid plan with default settings: all of them finish."""
-    day = batch(SandboxService(seed=seed), 1, seed=seed)
+    day = await batch(SandboxService(seed=seed), 1, seed=seed)
     assert day.states == {BatchState.SUCCEEDED: 1}
     assert day.refused == 0
-    # Soon after it is ready: a look too late costs at most some ten seconds.
+    # A check that comes too early costs some ten seconds until the next one.
     ready = day.seen["generations"][0]["ready_at"]
     assert day.took - ready < 60
     assert day.stats.total <= 25
@@ -151,26 +148,26 @@ def test_one_comic_alone_finishes(seed: int) -> None:
 @pytest.mark.parametrize("latency", [(0.0, 0.0), (0.0, 2.0), (0.0, 20.0)])
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("algorithm", COUNTED)
-def test_a_steady_load_is_never_refused(
+async def test_a_steady_load_is_never_refused(
     algorithm: Algorithm, seed: int, latency: tuple[float, float]
 ) -> None:
-    """A hundred comics use every slot of every window, with answers up to 20 s late: no refusal.
+    """A hundred comics use every slot of every window, with answers up to 20 s late: no 429.
 
     This is the test that fails if a slot counts from its grant instead of from its response: an
     arrival that was slow on its way then meets ten that were fast.
     """
     service = SandboxService(algorithm=algorithm, seed=seed, window_offset=seed * 13.7)
-    day = batch(service, 100, seed=seed, latency=latency)
+    day = await batch(service, 100, seed=seed, latency=latency)
     assert day.states == {BatchState.SUCCEEDED: 100}
     assert day.refused == 0
     assert max(window["most"] for window in day.key["windows"]) <= 10
 
 
-def test_slots_do_not_idle() -> None:
-    """Without latency a batch takes hardly longer than who knew every duration would take."""
+async def test_slots_do_not_idle() -> None:
+    """Without latency a batch takes hardly longer than the bound that knows every duration."""
     service = SandboxService(seed=3)
     bound = best_possible([service.duration_of(n) for n in range(60)], RateLimit(10, per=60))
-    day = batch(service, 60, latency=(0.0, 0.0))
+    day = await batch(service, 60, latency=(0.0, 0.0))
     assert day.took < 1.35 * bound.last
     requests = day.stats.requests_per_finished
     assert requests is not None
@@ -179,10 +176,10 @@ def test_slots_do_not_idle() -> None:
 
 @pytest.mark.parametrize("dialect", ["documented", "production"])
 @pytest.mark.parametrize("headers", [True, False])
-def test_dialects_and_headers_make_no_difference(dialect: Any, *, headers: bool) -> None:
+async def test_dialects_and_headers_make_no_difference(dialect: Any, *, headers: bool) -> None:
     """Whichever words and headers the service uses, the batch is done and not refused."""
     service = SandboxService(dialect=dialect, rate_limit_headers=headers, failure_rate=0.2, seed=2)
-    day = batch(service, 12)
+    day = await batch(service, 12)
     assert day.states.keys() <= {BatchState.SUCCEEDED, BatchState.FAILED}
     assert day.states[BatchState.SUCCEEDED] >= 6
     assert day.refused == 0
@@ -193,10 +190,10 @@ def test_dialects_and_headers_make_no_difference(dialect: Any, *, headers: bool)
 
 @pytest.mark.parametrize("algorithm", COUNTED)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_day_of_the_demo_plan(algorithm: Algorithm, seed: int) -> None:
-    """Ten comics wanted: seven finished, none refused, three given back unsent with the reason."""
+async def test_a_day_of_the_demo_plan(algorithm: Algorithm, seed: int) -> None:
+    """Of ten stories seven are finished and three are given back unsent, with the reason."""
     service = SandboxService(algorithm=algorithm, seed=seed)
-    day = batch(service, 10, plan="demo", seed=seed)
+    day = await batch(service, 10, plan="demo", seed=seed)
     assert day.states == {BatchState.SUCCEEDED: 7, BatchState.QUEUED: 3}
     assert day.refused == 0
     for item in day.items:
@@ -207,14 +204,14 @@ def test_a_day_of_the_demo_plan(algorithm: Algorithm, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_day_of_the_demo_plan_is_never_overdrawn(seed: int) -> None:
-    """Comics of which some take eight times as long: no refusal, every story accounted for.
+async def test_a_day_of_the_demo_plan_is_never_overdrawn(seed: int) -> None:
+    """Some comics take eight times as long: no 429, and every story has a state.
 
-    Nobody can know beforehand that a comic needs a second look, so some are still running when
-    the day is used up; they are told as running, with their ids.
+    Nobody can know beforehand that a comic needs a second check, so some are still running when
+    the day is used up; they are reported as running, with their ids.
     """
     service = SandboxService(seed=seed, durations=Durations.mixture())
-    day = batch(service, 10, plan="demo", seed=seed)
+    day = await batch(service, 10, plan="demo", seed=seed)
     assert day.refused == 0
     assert sum(day.accepted.values()) <= 7
     assert day.stats.total <= 15
@@ -224,26 +221,26 @@ def test_a_day_of_the_demo_plan_is_never_overdrawn(seed: int) -> None:
     assert all(item.generation and item.error for item in running)
 
 
-def test_a_week_of_the_demo_plan() -> None:
+async def test_a_week_of_the_demo_plan() -> None:
     """With `wait_for_quota` thirty comics take some days, and every one is collected."""
-    day = batch(SandboxService(seed=5), 30, plan="demo", wait_for_quota=True)
+    day = await batch(SandboxService(seed=5), 30, plan="demo", wait_for_quota=True)
     assert day.states == {BatchState.SUCCEEDED: 30}
     assert day.refused == 0
     assert 3 * DAY < day.took < 6 * DAY
 
 
-# --- trouble ------------------------------------------------------------------------------------
+# --- faults -------------------------------------------------------------------------------------
 
 KINDS = [field.name for field in attrs.fields(Faults) if field.name != "slow_seconds"]
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", [*KINDS, "all"])
-def test_no_trouble_is_paid_for_twice(kind: str, seed: int) -> None:
-    """One request in five goes wrong: no story is accepted twice, nothing hangs, all are told."""
+async def test_no_story_is_paid_for_twice_whatever_fails(kind: str, seed: int) -> None:
+    """One request in five goes wrong: no story is accepted twice, and each one ends."""
     rates = dict.fromkeys(KINDS if kind == "all" else [kind], 0.2)
     service = SandboxService(faults=Faults(**rates), seed=seed)
-    day = batch(service, 30, seed=seed)
+    day = await batch(service, 30, seed=seed)
     assert len(day.items) == 30
     assert max(day.accepted.values()) == 1
     assert day.refused == 0
@@ -259,17 +256,17 @@ def test_no_trouble_is_paid_for_twice(kind: str, seed: int) -> None:
     assert day.took < 7_200
 
 
-def test_a_server_that_is_slow_is_never_refused_for_it() -> None:
+async def test_slow_answers_lead_to_no_refused_request() -> None:
     """Answers later than the timeout leave a create uncertain and its slot spent, not free."""
     service = SandboxService(faults=Faults(slow=0.3, slow_seconds=45.0), seed=1)
-    day = batch(service, 30, seed=1)
+    day = await batch(service, 30, seed=1)
     assert day.refused == 0
     assert max(day.accepted.values()) == 1
     assert day.states[BatchState.UNCERTAIN] > 0
 
 
-def test_a_second_program_on_the_same_key_is_survived() -> None:
-    """Two programs that know nothing of each other: refusals come, and both batches finish."""
+async def test_two_programs_that_do_not_know_of_each_other_both_finish() -> None:
+    """Some requests are refused when two programs share a key without a store; both finish."""
     service = SandboxService(seed=4)
 
     async def one(seed: int) -> list[BatchItem]:
@@ -277,147 +274,125 @@ def test_a_second_program_on_the_same_key_is_survived() -> None:
             stories = [f"{seed}/{n}" for n in range(10)]
             return [item async for item in client.comics.batch(stories)]
 
-    async def main() -> None:
-        both = await asyncio.gather(one(1), one(2))
-        assert all(item.state is BatchState.SUCCEEDED for items in both for item in items)
-        seen = service.stats(0)
-        assert seen["keys"][PAID_KEY]["refused"] > 0
-        assert seen["keys"][PAID_KEY]["creates_accepted"] == 20
-
-    run(main())
+    both = await asyncio.gather(one(1), one(2))
+    assert all(item.state is BatchState.SUCCEEDED for items in both for item in items)
+    seen = service.stats(0)
+    assert seen["keys"][PAID_KEY]["refused"] > 0
+    assert seen["keys"][PAID_KEY]["creates_accepted"] == 20
 
 
 # --- virtual time -------------------------------------------------------------------------------
 
 
-def test_a_day_passes_at_once() -> None:
-    """The clock starts at 0 and jumps to what comes next."""
-
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualTimeLoop)
-        assert loop.time() == 0
-        await asyncio.sleep(DAY)
-        assert loop.time() == pytest.approx(DAY)
-        await asyncio.sleep(10 * DAY)  # longer than a selector would wait
-        assert loop.time() == pytest.approx(11 * DAY)
-
-    run(main())
+async def test_a_day_passes_at_once() -> None:
+    """The virtual clock starts at 0 and jumps to the next event."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    assert loop.time() == 0
+    await asyncio.sleep(DAY)
+    assert loop.time() == pytest.approx(DAY)
+    await asyncio.sleep(10 * DAY)  # longer than a selector would wait
+    assert loop.time() == pytest.approx(11 * DAY)
 
 
-def test_events_come_in_the_order_of_their_times() -> None:
-    """Who waits shorter wakes earlier, at the very time."""
+async def test_events_come_in_the_order_of_their_times() -> None:
+    """The task with the shortest sleep wakes first, at exactly its time."""
+    woken: list[float] = []
 
-    async def main() -> None:
-        woken: list[float] = []
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        woken.append(asyncio.get_running_loop().time())
 
-        async def sleep(seconds: float) -> None:
-            await asyncio.sleep(seconds)
-            woken.append(asyncio.get_running_loop().time())
-
-        await asyncio.gather(*(sleep(seconds) for seconds in (30, 10, 20, 10.5)))
-        assert woken == pytest.approx([10, 10.5, 20, 30])
-
-    run(main())
+    await asyncio.gather(*(sleep(seconds) for seconds in (30, 10, 20, 10.5)))
+    assert woken == pytest.approx([10, 10.5, 20, 30])
 
 
 def test_waiting_for_ever_is_an_error() -> None:
-    """A test that would hang fails instead."""
+    """A coroutine that can never go on raises, so that a test does not hang."""
 
-    async def main() -> None:
+    async def wait_for_ever() -> None:
         await asyncio.Event().wait()
 
     with pytest.raises(RuntimeError, match="nothing will ever happen"):
-        run(main())
+        run(wait_for_ever())
 
 
 def test_a_simulation_can_be_repeated() -> None:
-    """The same seeds give the same day."""
-    days = [batch(SandboxService(seed=6), 12, seed=6) for _ in range(2)]
+    """Two runs with the same seeds give equal results."""
+    days = [run(batch(SandboxService(seed=6), 12, seed=6)) for _ in range(2)]
     assert days[0].took == days[1].took
     assert days[0].seen == days[1].seen
 
 
-def test_latency_is_drawn_and_split() -> None:
-    """Each exchange takes its own time within the bounds; what takes too long is given up."""
+async def test_each_exchange_takes_a_random_latency() -> None:
+    """Each exchange takes its own time within the bounds; one after the timeout is an error."""
     service = SandboxService()
 
-    async def main() -> None:
-        loop = asyncio.get_running_loop()
-        transport = SimulatedTransport(service, PAID_KEY, latency=(1.0, 3.0))
-        async with simulated_client(service, latency=(1.0, 3.0)) as client:
-            times = [loop.time()]
-            for n in range(8):
-                await client.comics.create(f"s{n}")
-                times.append(loop.time())
-            took = [later - earlier for earlier, later in pairwise(times)]
-            assert all(1 <= seconds <= 3 for seconds in took)
-            assert len(set(took)) == 8
-        await transport.aclose()
-        async with simulated_client(service, latency=(5.0, 5.0), timeout=4.0) as client:
-            with pytest.raises(APITimeoutError):
-                await client.comics.get("x")
-
-    run(main())
+    loop = asyncio.get_running_loop()
+    transport = SimulatedTransport(service, PAID_KEY, latency=(1.0, 3.0))
+    async with simulated_client(service, latency=(1.0, 3.0)) as client:
+        times = [loop.time()]
+        for n in range(8):
+            await client.comics.create(f"s{n}")
+            times.append(loop.time())
+        took = [later - earlier for earlier, later in pairwise(times)]
+        assert all(1 <= seconds <= 3 for seconds in took)
+        assert len(set(took)) == 8
+    await transport.aclose()
+    async with simulated_client(service, latency=(5.0, 5.0), timeout=4.0) as client:
+        with pytest.raises(APITimeoutError):
+            await client.comics.get("x")
 
 
-def test_each_simulated_client_is_alone() -> None:
-    """Two clients do not share a count, and use the sandbox's key of their plan."""
+async def test_each_simulated_client_is_alone() -> None:
+    """Two clients do not share a ledger, and use the sandbox's key of their plan."""
     service = SandboxService()
 
-    async def main() -> None:
-        async with (
-            simulated_client(service, plan="demo") as demo,
-            simulated_client(service, plan=Plan.PAID) as paid,
-            simulated_client(service, plan=Plan.PAID) as other,
-        ):
-            for n in range(3):
-                await demo.comics.create(f"d{n}")
-                await paid.comics.create(f"p{n}")
-            assert (await demo.limits()).windows[0].used == 3
-            assert (await other.limits()).windows[0].used == 0
-        keys = service.stats(0)["keys"]
-        assert keys[DEMO_KEY]["creates_accepted"] == keys[PAID_KEY]["creates_accepted"] == 3
-
-    run(main())
+    async with (
+        simulated_client(service, plan="demo") as demo,
+        simulated_client(service, plan=Plan.PAID) as paid,
+        simulated_client(service, plan=Plan.PAID) as other,
+    ):
+        for n in range(3):
+            await demo.comics.create(f"d{n}")
+            await paid.comics.create(f"p{n}")
+        assert (await demo.limits()).windows[0].used == 3
+        assert (await other.limits()).windows[0].used == 0
+    keys = service.stats(0)["keys"]
+    assert keys[DEMO_KEY]["creates_accepted"] == keys[PAID_KEY]["creates_accepted"] == 3
 
 
-def test_a_date_to_wait_for_is_in_the_sandboxs_time() -> None:
-    """`Retry-After` as a date means as many virtual seconds as the number would."""
+async def test_a_date_in_retry_after_is_in_virtual_time() -> None:
+    """`Retry-After` as a date means the same virtual seconds as a number."""
     service = SandboxService(retry_after="date")
 
-    async def main() -> None:
-        transport = SimulatedTransport(service, PAID_KEY)
-        request = APIRequest(RequestKind.USAGE, "GET", "/comics/usage")
-        await asyncio.sleep(1000)
-        for _ in range(10):
-            await transport.send(request)
-        with pytest.raises(RateLimitError) as caught:
-            await transport.send(request)
-        assert caught.value.retry_after == pytest.approx(60, abs=1)
-
-    run(main())
+    transport = SimulatedTransport(service, PAID_KEY)
+    request = APIRequest(RequestKind.USAGE, "GET", "/comics/usage")
+    await asyncio.sleep(1000)
+    for _ in range(10):
+        await transport.send(request)
+    with pytest.raises(RateLimitError) as caught:
+        await transport.send(request)
+    assert caught.value.retry_after == pytest.approx(60, abs=1)
 
 
 @pytest.mark.parametrize("factor", [3.0, 1 / 3])
-def test_a_service_whose_speed_changes_starves_nobody_and_is_not_flooded(factor: float) -> None:
+async def test_a_service_whose_speed_changes_starves_nobody_and_is_not_flooded(
+    factor: float,
+) -> None:
     """Comics that take three times as long (or a third) from one day to the next all finish."""
-
-    async def main() -> None:
-        before = SandboxService(seed=1, durations=Durations.lognormal(60, 0.3))
-        after = SandboxService(seed=2, durations=Durations.lognormal(60 * factor, 0.3))
-        transport = SimulatedTransport(before, PAID_KEY)
-        loop = asyncio.get_running_loop()
-        async with simulated_client(before, transport=transport) as client:
-            async for item in client.comics.batch([f"a {n}" for n in range(40)]):
-                assert item.state is BatchState.SUCCEEDED
-            known, started = client.stats().total, loop.time()
-            transport._service = after
-            async for item in client.comics.batch([f"b {n}" for n in range(40)]):
-                assert item.state is BatchState.SUCCEEDED
-            took, spent = loop.time() - started, client.stats().total - known
-            bound = best_possible([after.duration_of(n) for n in range(40)], Plan.PAID.rate)
-            assert spent <= 40 * 3.5
-            assert took <= 2 * bound.last
-
-    run(main())
+    before = SandboxService(seed=1, durations=Durations.lognormal(60, 0.3))
+    after = SandboxService(seed=2, durations=Durations.lognormal(60 * factor, 0.3))
+    transport = SimulatedTransport(before, PAID_KEY)
+    loop = asyncio.get_running_loop()
+    async with simulated_client(before, transport=transport) as client:
+        async for item in client.comics.batch([f"a {n}" for n in range(40)]):
+            assert item.state is BatchState.SUCCEEDED
+        known, started = client.stats().total, loop.time()
+        transport._service = after
+        async for item in client.comics.batch([f"b {n}" for n in range(40)]):
+            assert item.state is BatchState.SUCCEEDED
+        took, spent = loop.time() - started, client.stats().total - known
+        bound = best_possible([after.duration_of(n) for n in range(40)], Plan.PAID.rate)
+        assert spent <= 40 * 3.5
+        assert took <= 2 * bound.last

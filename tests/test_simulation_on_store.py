@@ -13,8 +13,10 @@ from llamagen_async import LlamaGenClient, Plan
 from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import Grant, Ledger, MemoryLedger, registry
 from llamagen_async.sandbox import PAID_KEY, Algorithm, Durations, SandboxService
-from llamagen_async.simulation import SimulatedTransport, run
-from tests.support.distant import Distant
+from llamagen_async.simulation import SimulatedTransport
+from tests.support.remote_ledger import RemoteLedger
+
+pytestmark = pytest.mark.virtual_time
 
 COUNTED: list[Algorithm] = ["sliding", "fixed", "bucket"]
 
@@ -22,12 +24,12 @@ _numbers = itertools.count()
 
 
 class Hosts:
-    """Makes clients as if each were in a process of its own, with a store between them.
+    """A maker of clients as if each were in a process of its own, with a store between them.
 
     Args:
         service: The server.
-        monkeypatch: Puts the store in the place of a real one.
-        latency: Seconds to the store, and as many back.
+        monkeypatch: The fixture that puts the store in the place of a real one.
+        latency: Returns the seconds that one question to the store and its answer take.
     """
 
     def __init__(
@@ -37,12 +39,12 @@ class Hosts:
         latency: Callable[[], float] = lambda: 0.002,
     ) -> None:
         self.memory = MemoryLedger(Plan.PAID, Clock().now, lease=900)
-        self.memory._account.ahead = 3.0
-        self.stores: list[Distant] = []
+        self.memory._log.ahead = 3.0
+        self.stores: list[RemoteLedger] = []
         self._service = service
 
         def opened(*_: object, **__: object) -> Ledger:
-            self.stores.append(Distant(self.memory, latency))
+            self.stores.append(RemoteLedger(self.memory, latency))
             return self.stores[-1]
 
         monkeypatch.setattr(registry, "open_store", opened)
@@ -58,8 +60,8 @@ class Hosts:
         )
 
     def left(self) -> tuple[int, dict[str, float]]:
-        """Return how many slots are held, and who is in the line."""
-        return self.memory._account.held, dict(self.memory._account._line)
+        """Return the number of held slots, and the wait queue."""
+        return self.memory._log.held, dict(self.memory._log._queue)
 
     @property
     def round_trips(self) -> int:
@@ -74,80 +76,71 @@ def counted(service: SandboxService) -> dict[str, Any]:
 
 @pytest.mark.parametrize("algorithm", COUNTED)
 @pytest.mark.parametrize("seed", range(3))
-def test_three_processes_are_never_refused_and_leave_nothing_held(
+async def test_three_processes_are_never_refused_and_leave_nothing_held(
     monkeypatch: pytest.MonkeyPatch, algorithm: Algorithm, seed: int
 ) -> None:
-    """Batches side by side: every comic done, in the time that the plan allows."""
+    """All comics of three batches are done in the time that the plan allows."""
     service = SandboxService(algorithm=algorithm, seed=seed, window_offset=seed * 7.3)
 
-    async def main() -> tuple[int, float, tuple[int, dict[str, float]], int]:
-        hosts = Hosts(service, monkeypatch)
+    hosts = Hosts(service, monkeypatch)
 
-        async def batch(number: int) -> int:
-            async with hosts.client(seed=number) as client:
-                stories = [f"story {number} {place}" for place in range(8)]
-                return sum(
-                    [item.state == "succeeded" async for item in client.comics.batch(stories)]
-                )
+    async def batch(number: int) -> int:
+        async with hosts.client(seed=number) as client:
+            stories = [f"story {number} {n}" for n in range(8)]
+            return sum([item.state == "succeeded" async for item in client.comics.batch(stories)])
 
-        done = sum(await asyncio.gather(*(batch(number) for number in range(3))))
-        return done, asyncio.get_running_loop().time(), hosts.left(), hosts.round_trips
-
-    done, ended, left, round_trips = run(main())
+    done = sum(await asyncio.gather(*(batch(number) for number in range(3))))
+    ended = asyncio.get_running_loop().time()
     server = counted(service)
     assert (done, server["refused"]) == (24, 0)
-    assert left == (0, {})
-    # 48 requests take four windows and the last comics; looks that find nothing come on top.
+    assert hosts.left() == (0, {})
+    # 48 requests take four windows and the last comics; checks that find nothing come on top.
     assert ended < 8 * 62
-    assert round_trips <= 3 * server["total"]
+    assert hosts.round_trips <= 3 * server["total"]
 
 
 @pytest.mark.parametrize("something_runs", [True, False])
-def test_a_slot_that_was_kept_is_free_again_when_its_request_is_given_up(
+async def test_the_slot_of_a_cancelled_request_is_free_again(
     monkeypatch: pytest.MonkeyPatch, something_runs: bool
 ) -> None:
-    """Whether the client still has something to look at, later, or nothing at all to do."""
+    """The slot is free whether the client has a comic to check later or nothing to do."""
     service = SandboxService(durations=Durations.constant(600))
 
-    async def main() -> None:
-        hosts = Hosts(service, monkeypatch, lambda: 0.0)
-        async with hosts.client(webhooks=True) as client:
-            running = await client.comics.create("runs for ten minutes")
-            await hosts.memory.record(9)  # the window is full: somebody else's
-            await asyncio.sleep(58)  # slots are given three seconds before they are back
-            creates = [asyncio.create_task(client.comics.create(f"{n}")) for n in range(3)]
-            tasks = list(creates)
-            if something_runs:
-                tasks.append(asyncio.create_task(client.comics.wait_for_completion(running.id)))
-            await asyncio.sleep(1)
-            assert hosts.left()[0] > 1
-            for create in creates[1:]:
-                create.cancel()
-            await creates[0]
-            assert hosts.left() == (0, {}), "another process may use them"
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    run(main())
+    hosts = Hosts(service, monkeypatch, lambda: 0.0)
+    async with hosts.client(webhooks=True) as client:
+        running = await client.comics.create("runs for ten minutes")
+        await hosts.memory.record(9)  # the window is full: somebody else's
+        await asyncio.sleep(58)  # slots are given three seconds before they are back
+        creates = [asyncio.create_task(client.comics.create(f"{n}")) for n in range(3)]
+        tasks = list(creates)
+        if something_runs:
+            tasks.append(asyncio.create_task(client.comics.wait_for_completion(running.id)))
+        await asyncio.sleep(1)
+        assert hosts.left()[0] > 1
+        for create in creates[1:]:
+            create.cancel()
+        await creates[0]
+        assert hosts.left() == (0, {}), "another process may use them"
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def test_nor_is_a_place_kept_once_nothing_is_to_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever comes then from elsewhere is not behind somebody who is not there."""
+async def test_the_queue_position_of_a_cancelled_request_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A request of another process is not queued behind one that was cancelled."""
     service = SandboxService()
 
-    async def main() -> None:
-        hosts = Hosts(service, monkeypatch, lambda: 0.0)
-        async with hosts.client() as client:
-            await hosts.memory.record(9)
-            creates = [asyncio.create_task(client.comics.create(f"{n}")) for n in range(2)]
-            await asyncio.sleep(10)
-            assert hosts.left()[1], "the second one has a place"
-            creates[1].cancel()
-            await asyncio.sleep(0.1)
-            assert hosts.left() == (0, {})
-            await asyncio.gather(*creates, return_exceptions=True)
-            await asyncio.sleep(50)
-            assert isinstance(await hosts.memory.reserve("somebody else"), Grant)
-
-    run(main())
+    hosts = Hosts(service, monkeypatch, lambda: 0.0)
+    async with hosts.client() as client:
+        await hosts.memory.record(9)
+        creates = [asyncio.create_task(client.comics.create(f"{n}")) for n in range(2)]
+        await asyncio.sleep(10)
+        assert hosts.left()[1], "the second one has a position"
+        creates[1].cancel()
+        await asyncio.sleep(0.1)
+        assert hosts.left() == (0, {})
+        await asyncio.gather(*creates, return_exceptions=True)
+        await asyncio.sleep(50)
+        assert isinstance(await hosts.memory.reserve("somebody else"), Grant)

@@ -1,4 +1,4 @@
-"""Ends that are announced cost no check, however early, late or terse the announcement is."""
+"""Webhook events replace status checks, however early, late or short the event is."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from llamagen_async import ComicGeneration, GenerationFailedError, InvalidRequestError
+from llamagen_async import GenerationFailedError, InvalidRequestError
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxService
-from llamagen_async.simulation import run, simulated_client
+from llamagen_async.simulation import simulated_client
+
+pytestmark = pytest.mark.virtual_time
 
 URL = "https://pictures.invalid/a.png"
 
@@ -24,109 +26,90 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def test_an_announced_comic_costs_one_request() -> None:
-    """Ten comics a minute on the paid plan: every slot goes into a create."""
+async def test_an_announced_comic_costs_one_request() -> None:
+    """Every slot goes into a create: ten comics a minute on the paid plan."""
     service = SandboxService(durations=Durations.constant(60))
 
-    async def main() -> None:
-        async with simulated_client(service, webhooks=True) as client:
+    async with simulated_client(service, webhooks=True) as client:
 
-            async def one(number: int) -> float:
-                comic = await client.comics.create(f"story {number}")
-                waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
-                started = now()
-                await asyncio.sleep(60)
-                assert client.deliver(event(comic.id, output=URL))
-                assert (await waiting).output == URL
-                return started
+        async def one(number: int) -> float:
+            comic = await client.comics.create(f"story {number}")
+            waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
+            started = now()
+            await asyncio.sleep(60)
+            assert client.deliver(event(comic.id, output=URL))
+            assert (await waiting).output == URL
+            return started
 
-            started = await asyncio.gather(*(one(number) for number in range(40)))
-            assert client.stats().total == 40
-            assert max(started) == 180.0
-            assert statistics.mean(started) == 90.0
-
-    run(main())
+        started = await asyncio.gather(*(one(number) for number in range(40)))
+        assert client.stats().total == 40
+        assert max(started) == 180.0
+        assert statistics.mean(started) == 90.0
 
 
-def test_an_end_that_is_announced_before_anybody_waits_is_kept() -> None:
+async def test_an_end_that_is_announced_before_anybody_waits_is_kept() -> None:
     """The event may overtake the answer to the create."""
     service = SandboxService()
 
-    async def main() -> None:
-        async with simulated_client(service, webhooks=True) as client:
-            comic = await client.comics.create("a")
-            assert not client.deliver(event(comic.id, output=URL))
-            done = await client.comics.wait_for_completion(comic.id)
-            assert (done.output, client.stats().total) == (URL, 1)
-
-    run(main())
+    async with simulated_client(service, webhooks=True) as client:
+        comic = await client.comics.create("a")
+        assert not client.deliver(event(comic.id, output=URL))
+        done = await client.comics.wait_for_completion(comic.id)
+        assert (done.output, client.stats().total) == (URL, 1)
 
 
-def test_an_end_without_pictures_is_looked_at_once() -> None:
+async def test_an_end_without_pictures_is_checked_once() -> None:
     """An event that names the id only makes one check, at once."""
     service = SandboxService(durations=Durations.constant(20))
 
-    async def main() -> None:
-        async with simulated_client(service, webhooks=True) as client:
-            comic = await client.comics.create("a")
-            waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
-            await asyncio.sleep(20)
-            assert client.deliver(event(comic.id))
-            done = await waiting
-            assert done.asset_urls
-            assert (now(), client.stats().total) == (20.0, 2)
-
-    run(main())
+    async with simulated_client(service, webhooks=True) as client:
+        comic = await client.comics.create("a")
+        waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
+        await asyncio.sleep(20)
+        assert client.deliver(event(comic.id))
+        done = await waiting
+        assert done.asset_urls
+        assert (now(), client.stats().total) == (20.0, 2)
 
 
-def test_a_failure_is_told_without_a_check() -> None:
-    """A failed comic has no pictures, and nothing more is to be known."""
-
-    async def main() -> None:
-        async with simulated_client(SandboxService(), webhooks=True) as client:
-            comic = await client.comics.create("a")
-            waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
-            await asyncio.sleep(5)
-            client.deliver(event(comic.id, "updated"))
-            client.deliver(event(comic.id, "failed"))
-            with pytest.raises(GenerationFailedError):
-                await waiting
-            assert client.stats().total == 1
-
-    run(main())
+async def test_a_failure_needs_no_check() -> None:
+    """A failed comic has no pictures that a check could find."""
+    async with simulated_client(SandboxService(), webhooks=True) as client:
+        comic = await client.comics.create("a")
+        waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
+        await asyncio.sleep(5)
+        client.deliver(event(comic.id, "updated"))
+        client.deliver(event(comic.id, "failed"))
+        with pytest.raises(GenerationFailedError):
+            await waiting
+        assert client.stats().total == 1
 
 
-def test_an_announcement_that_does_not_come_is_not_waited_for() -> None:
-    """When it is overdue, the comic is checked as any other."""
+async def test_an_announcement_that_does_not_come_is_not_waited_for() -> None:
+    """A comic whose event is overdue is checked like any other."""
     service = SandboxService(durations=Durations.constant(60))
 
-    async def main() -> ComicGeneration:
-        async with simulated_client(service, webhooks=True) as client:
-            done = await client.comics.create_and_wait("a", timeout=3_000)
-            assert client.stats().total < 5
-            return done
-
-    assert run(main()).succeeded
+    async with simulated_client(service, webhooks=True) as client:
+        done = await client.comics.create_and_wait("a", timeout=3_000)
+        assert client.stats().total < 5
+    assert done.succeeded
 
 
-def test_events_teach_how_long_comics_take() -> None:
-    """What webhooks tell serves those that are checked later."""
+async def test_events_teach_how_long_comics_take() -> None:
+    """Durations learned from webhooks plan the checks of later comics."""
     plan = Plan("roomy", limits=RateLimit(1_000, per=60))
     service = SandboxService(durations=Durations.constant(200), plans={PAID_KEY: plan})
 
-    async def main() -> None:
-        async with simulated_client(service, plan=plan, api_key=PAID_KEY, webhooks=True) as client:
-            for number in range(8):
-                comic = await client.comics.create(f"story {number}")
-                waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
-                await asyncio.sleep(200)
-                client.deliver(event(comic.id, output=URL))
-                await waiting
-            started = now()
-            await client.comics.create_and_wait("the event is lost")
-            assert 200 <= now() - started < 300
-
-    run(main())
+    async with simulated_client(service, plan=plan, api_key=PAID_KEY, webhooks=True) as client:
+        for number in range(8):
+            comic = await client.comics.create(f"story {number}")
+            waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
+            await asyncio.sleep(200)
+            client.deliver(event(comic.id, output=URL))
+            await waiting
+        started = now()
+        await client.comics.create_and_wait("the event is lost")
+        assert 200 <= now() - started < 300
 
 
 @pytest.mark.parametrize(
@@ -139,12 +122,8 @@ def test_events_teach_how_long_comics_take() -> None:
         ({"type": "comic.generation.completed", "data": {"id": 7}}, "event.data.id"),
     ],
 )
-def test_what_is_no_event_is_refused(given: Any, field: str) -> None:
+async def test_a_value_that_is_no_event_is_an_error(given: Any, field: str) -> None:
     """The error names what is missing."""
-
-    async def main() -> None:
-        async with simulated_client(SandboxService()) as client:
-            with pytest.raises(InvalidRequestError, match=field):
-                client.deliver(given)
-
-    run(main())
+    async with simulated_client(SandboxService()) as client:
+        with pytest.raises(InvalidRequestError, match=field):
+            client.deliver(given)

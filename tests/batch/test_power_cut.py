@@ -150,7 +150,7 @@ def test_cuts_and_faults_at_random(program: Program, data: st.DataObject) -> Non
     faults = data.draw(st.lists(st.sampled_from(errors), max_size=20))
 
     def before(sent: Sent) -> Exception | None:
-        """What is said not to have arrived has not arrived."""
+        """A request that is said not to have arrived has not arrived."""
         error = faults[sent.n] if sent.kind == "create" and sent.n < len(faults) else None
         certain = isinstance(error, RateLimitError) or (
             isinstance(error, APIConnectionError) and not error.request_sent

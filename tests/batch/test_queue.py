@@ -1,4 +1,4 @@
-"""An open queue: an order is a comic, once, whatever happens to the program."""
+"""An open queue: each job becomes a comic, once, and whoever waits is told."""
 
 from __future__ import annotations
 
@@ -19,12 +19,10 @@ from llamagen_async import (
     BadRequestError,
     BatchState,
     ClientClosedError,
-    ComicEvent,
     ComicJob,
     ComicQueue,
     ComicRequest,
     GenerationFailedError,
-    InsufficientCreditsError,
     InvalidRequestError,
     JournalError,
     LlamaGenClient,
@@ -33,11 +31,11 @@ from llamagen_async import (
     SubmissionUncertainError,
     WaitTimeoutError,
 )
-from llamagen_async.batch.journal.database import Database
-from llamagen_async.batch.lifecycle import READ_AHEAD
 from llamagen_async.simulation import run
 from tests.support.machine import Machine, Pictures, fetching
-from tests.support.scripted import Network, Sent, left_over, minute, now
+from tests.support.scripted import Network, Sent, left_over, minute
+
+pytestmark = pytest.mark.virtual_time
 
 ONE = Plan("one", limits=RateLimit(1, per=60))
 
@@ -55,159 +53,103 @@ async def seen(queue: ComicQueue, job: ComicJob) -> list[BatchState]:
     return [event.state async for event in queue.events(job)]
 
 
-# --- orders -------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("lasting", [True, False])
-def test_an_order_becomes_a_comic(tmp_path: Path, *, lasting: bool) -> None:
+async def test_a_job_becomes_a_comic(tmp_path: Path, *, lasting: bool) -> None:
     """Submitted, followed, and fetched; the same key is the same job at any time."""
     machine = Machine(tmp_path)
 
-    async def main() -> None:
-        async with machine.open() as client:
-            journal = machine.journal if lasting else None
-            async with ComicQueue(client, journal=journal) as queue:
-                job = await queue.submit("a cat", key="order-42")
-                assert job == ComicJob("order-42")
-                following = [asyncio.create_task(seen(queue, job)) for _ in range(3)]
-                comic = await queue.result(job)
-                assert comic.succeeded
-                for states in await asyncio.gather(*following):
-                    assert states[-1] is BatchState.SUCCEEDED
-                    assert states == sorted(set(states), key=list(BatchState).index)
-                again = await queue.submit(ComicRequest("a cat"), key="order-42")
-                assert again == job == await queue.job("order-42")
-                assert await queue.result(again) == comic
-                assert await queue.job("order-43") is None
-                assert (await queue.status(job)).state is BatchState.SUCCEEDED
-            assert not left_over()
-
-    run(main())
+    async with machine.open() as client:
+        journal = machine.journal if lasting else None
+        async with ComicQueue(client, journal=journal) as queue:
+            job = await queue.submit("a cat", key="job-42")
+            assert job == ComicJob("job-42")
+            following = [asyncio.create_task(seen(queue, job)) for _ in range(3)]
+            comic = await queue.result(job)
+            assert comic.succeeded
+            for states in await asyncio.gather(*following):
+                assert states[-1] is BatchState.SUCCEEDED
+                assert states == sorted(set(states), key=list(BatchState).index)
+            again = await queue.submit(ComicRequest("a cat"), key="job-42")
+            assert again == job == await queue.job("job-42")
+            assert await queue.result(again) == comic
+            assert await queue.job("job-43") is None
+            assert (await queue.status(job)).state is BatchState.SUCCEEDED
+        assert not left_over()
     assert machine.stories == {"a cat": 1}
 
 
-def test_without_a_key_each_order_is_a_new_one(tmp_path: Path) -> None:
+async def test_without_a_key_each_job_is_a_new_one(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
 
-    async def main() -> None:
-        async with opened(machine) as queue:
-            jobs = [await queue.submit({"prompt": "a cat"}) for _ in range(3)]
-            comics = await asyncio.gather(*map(queue.result, jobs))
-            assert len({comic.id for comic in comics}) == 3
-
-    run(main())
+    async with opened(machine) as queue:
+        jobs = [await queue.submit({"prompt": "a cat"}) for _ in range(3)]
+        comics = await asyncio.gather(*map(queue.result, jobs))
+        assert len({comic.id for comic in comics}) == 3
     assert machine.stories == {"a cat": 3}
 
 
-def test_bad_orders_are_refused_at_once(tmp_path: Path) -> None:
+async def test_bad_jobs_are_refused_at_once(tmp_path: Path) -> None:
     """The field is named, and nothing is in the journal nor sent."""
     machine = Machine(tmp_path)
 
-    async def main() -> None:
-        async with opened(machine) as queue:
-            await queue.submit("a", key="k")
-            orders: list[tuple[Any, str | None, str]] = [
-                ("", None, "prompt"),
-                ({"prompt": "a", "size": "1x1"}, None, "size"),
-                ("another", "k", "key"),
-                ("a", "", "key"),
-                ({"prompt": "a", "key": ["x"]}, None, "key"),
-            ]
-            for order, key, field in orders:
-                with pytest.raises(InvalidRequestError) as caught:
-                    await queue.submit(order, key=key)
-                assert caught.value.field == field
-            assert [job.key async for job in queue.jobs()] == ["k"]
-            with pytest.raises(InvalidRequestError, match=r"^job: got 'z'"):
-                await queue.result(ComicJob("z"))
-
-    run(main())
+    async with opened(machine) as queue:
+        await queue.submit("a", key="k")
+        jobs: list[tuple[Any, str | None, str]] = [
+            ("", None, "prompt"),
+            ({"prompt": "a", "size": "1x1"}, None, "size"),
+            ("another", "k", "key"),
+            ("a", "", "key"),
+            ({"prompt": "a", "key": ["x"]}, None, "key"),
+        ]
+        for job, key, field in jobs:
+            with pytest.raises(InvalidRequestError) as caught:
+                await queue.submit(job, key=key)
+            assert caught.value.field == field
+        assert [job.key async for job in queue.jobs()] == ["k"]
+        with pytest.raises(InvalidRequestError, match=r"^job: got 'z'"):
+            await queue.result(ComicJob("z"))
 
 
-def test_urgent_orders_go_first(tmp_path: Path) -> None:
-    """Also before hundreds that wait on the disk."""
-    machine = Machine(tmp_path, 10.0, plan=ONE)
-
-    async def main() -> None:
-        async with opened(machine) as queue:
-            jobs = [await queue.submit(f"s{n}") for n in range(3 * READ_AHEAD)]
-            urgent = await queue.submit("urgent", urgent=True)
-            await queue.result(urgent)
-            assert "urgent" in [sent.prompt for sent in machine.creates[:2]]
-            assert (await queue.status(jobs[-1])).state is BatchState.QUEUED
-
-    run(main())
-
-
-def test_orders_are_served_in_order_and_few_are_in_memory(tmp_path: Path) -> None:
-    """More than the read-ahead: all are made, first come first served."""
-    machine = Machine(tmp_path, 5.0)
-    number = 5 * READ_AHEAD
-
-    async def main() -> None:
-        async with opened(machine) as queue:
-            jobs = await asyncio.gather(*(queue.submit(f"s{n}", key=f"{n}") for n in range(number)))
-            waiting = 0
-            for _ in range(200):
-                entries = queue._work.entries.values()
-                waiting = max(waiting, sum(entry.state is BatchState.QUEUED for entry in entries))
-                await asyncio.sleep(0)
-            assert waiting <= READ_AHEAD
-            await asyncio.gather(*map(queue.result, jobs))
-
-    run(main())
-    assert [sent.prompt for sent in machine.creates] == [f"s{n}" for n in range(number)]
-
-
-# --- restarts -----------------------------------------------------------------------------------
-
-
-def test_orders_survive_a_restart(tmp_path: Path) -> None:
-    """What runs is collected, what waits is sent, what is done is there; without being asked."""
+async def test_jobs_survive_a_restart(tmp_path: Path) -> None:
+    """Running jobs are collected, waiting ones sent, and finished ones are there, unasked."""
     four = Plan("four", limits=RateLimit(4, per=60))
     machine = Machine(tmp_path, 400.0, plan=four)
 
-    async def main() -> None:
-        async with opened(machine) as queue:
-            jobs = [await queue.submit(f"s{n}", key=f"order {n}") for n in range(30)]
-            await asyncio.sleep(200)
-        counts = Counter(state for state, _ in machine.rows())
-        assert counts["running"]
-        assert counts["queued"]
-        async with opened(machine) as queue:
-            await asyncio.sleep(5_000)
-            for job in jobs:
-                assert (await queue.status(job)).state is BatchState.SUCCEEDED
-        sent = len(machine.sent)
-        async with opened(machine) as queue:
-            found = await queue.job("order 3")
-            assert found is not None
-            assert (await queue.result(found)).prompt == "s3"
-            assert await seen(queue, found) == [BatchState.SUCCEEDED]
-        assert len(machine.sent) == sent
-
-    run(main())
+    async with opened(machine) as queue:
+        jobs = [await queue.submit(f"s{n}", key=f"job {n}") for n in range(30)]
+        await asyncio.sleep(200)
+    counts = Counter(state for state, _ in machine.rows())
+    assert counts["running"]
+    assert counts["queued"]
+    async with opened(machine) as queue:
+        await asyncio.sleep(5_000)
+        for job in jobs:
+            assert (await queue.status(job)).state is BatchState.SUCCEEDED
+    sent = len(machine.sent)
+    async with opened(machine) as queue:
+        found = await queue.job("job 3")
+        assert found is not None
+        assert (await queue.result(found)).prompt == "s3"
+        assert await seen(queue, found) == [BatchState.SUCCEEDED]
+    assert len(machine.sent) == sent
     assert set(machine.stories.values()) == {1}
 
 
-def test_a_batch_and_a_queue_speak_of_the_same_journal(tmp_path: Path) -> None:
-    """What a batch has left, a queue goes on with."""
+async def test_a_batch_and_a_queue_speak_of_the_same_journal(tmp_path: Path) -> None:
+    """A queue goes on with the stories that a batch has left."""
     machine = Machine(tmp_path, plan=ONE)
 
-    async def main() -> None:
-        await machine.batch([{"prompt": f"s{n}", "key": n} for n in range(3)], leave_after=1)
-        async with opened(machine) as queue:
-            for n in range(3):
-                job = await queue.job(f"{n}")
-                if job is not None:
-                    assert (await queue.result(job)).prompt == f"s{n}"
-
-    run(main())
+    await machine.batch([{"prompt": f"s{n}", "key": n} for n in range(3)], leave_after=1)
+    async with opened(machine) as queue:
+        for n in range(3):
+            job = await queue.job(f"{n}")
+            if job is not None:
+                assert (await queue.result(job)).prompt == f"s{n}"
     assert machine.stories == {"s0": 1, "s1": 1, "s2": 1}
 
 
 @pytest.mark.parametrize("restart", [True, False])
-def test_errors_are_told_before_and_after_a_restart(tmp_path: Path, *, restart: bool) -> None:
+async def test_errors_are_told_before_and_after_a_restart(tmp_path: Path, *, restart: bool) -> None:
     def body(sent: Sent, answer: Any) -> Any:
         return {**answer, "status": "FAILED"} if answer["prompt"] == "fails" else answer
 
@@ -233,59 +175,50 @@ def test_errors_are_told_before_and_after_a_restart(tmp_path: Path, *, restart: 
             assert isinstance(final.error, kind)
             assert final.is_final
 
-    async def main() -> None:
+    async with opened(machine) as queue:
+        await check(queue)
+        if not restart:
+            await check(queue)
+    if restart:
         async with opened(machine) as queue:
             await check(queue)
-            if not restart:
-                await check(queue)
-        if restart:
-            async with opened(machine) as queue:
-                await check(queue)
-
-    run(main())
     assert len(machine.creates) == 3
 
 
-def test_an_uncertain_order_is_sent_again_when_told_so(tmp_path: Path) -> None:
+async def test_an_uncertain_job_is_sent_again_when_told_so(tmp_path: Path) -> None:
     machine = Machine(
         tmp_path, after=lambda sent: APIConnectionError("gone") if sent.n == 0 else None
     )
 
-    async def main() -> None:
-        async with opened(machine) as queue:
-            job = await queue.submit("a", key="k")
-            with pytest.raises(SubmissionUncertainError):
-                await queue.result(job)
-        async with opened(machine) as queue:
-            await asyncio.sleep(1_000)
-            assert [job.key async for job in queue.jobs(BatchState.UNCERTAIN)] == ["k"]
-            assert machine.stories == {"a": 1}
-            await queue.resend(job)
-            assert (await queue.result(job)).succeeded
-            await queue.resend(job)  # it is not uncertain any more
-            assert (await queue.status(job)).state is BatchState.SUCCEEDED
-
-    run(main())
+    async with opened(machine) as queue:
+        job = await queue.submit("a", key="k")
+        with pytest.raises(SubmissionUncertainError):
+            await queue.result(job)
+    async with opened(machine) as queue:
+        await asyncio.sleep(1_000)
+        assert [job.key async for job in queue.jobs(BatchState.UNCERTAIN)] == ["k"]
+        assert machine.stories == {"a": 1}
+        await queue.resend(job)
+        assert (await queue.result(job)).succeeded
+        await queue.resend(job)  # it is not uncertain any more
+        assert (await queue.status(job)).state is BatchState.SUCCEEDED
     assert machine.stories == {"a": 2}
 
 
-def test_a_comic_that_takes_too_long_can_be_waited_for_again(tmp_path: Path) -> None:
+async def test_a_comic_that_takes_too_long_can_be_waited_for_again(tmp_path: Path) -> None:
     machine = Machine(tmp_path, 800.0)
 
-    async def main() -> None:
-        async with opened(machine, timeout=300) as queue:
-            job = await queue.submit("slow")
-            for _ in range(2):
-                with pytest.raises(WaitTimeoutError):
-                    await queue.result(job)
-                assert (await queue.status(job)).state is BatchState.RUNNING
-            assert (await queue.result(job)).succeeded
-
-    run(main())
+    async with opened(machine, timeout=300) as queue:
+        job = await queue.submit("slow")
+        for _ in range(2):
+            with pytest.raises(WaitTimeoutError):
+                await queue.result(job)
+            assert (await queue.status(job)).state is BatchState.RUNNING
+        assert (await queue.result(job)).succeeded
     assert machine.stories == {"slow": 1}
 
 
-def test_pictures_are_there_when_the_result_is(
+async def test_pictures_are_there_when_the_result_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also those that the last program had no time to fetch."""
@@ -293,143 +226,44 @@ def test_pictures_are_there_when_the_result_is(
     monkeypatch.setattr("llamagen_async.comics.Comics.download", fetching(pictures))
     machine = Machine(tmp_path)
 
-    async def main() -> None:
-        async with opened(machine, out=tmp_path / "out") as queue:
-            job = await queue.submit("a", key="k")
-            events = [event async for event in queue.events(job)]
-            assert events[-1].state is BatchState.SUCCEEDED
-            assert isinstance(events[-1].error, OSError)
-        async with opened(machine, out=tmp_path / "out") as queue:
-            events = [event async for event in queue.events(job)]
-            assert [len(event.files) for event in events] == [0, 2]
-            assert (await queue.status(job)).files == events[-1].files
-            assert all(file.exists() for file in events[-1].files)
-
-    run(main())
-
-
-# --- what holds the queue up --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        InsufficientCreditsError(402, None, "no credits"),
-        APIConnectionError("no connection", request_sent=False),
-    ],
-    ids=["credits", "connection"],
-)
-def test_a_queue_that_is_held_up_goes_on_by_itself(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception
-) -> None:
-    """It tries again from time to time, with one order only; nobody who waits is turned away."""
-    machine = Machine(tmp_path, before=lambda sent: error if now() < 3_000 else None)
-
-    async def main() -> None:
-        async with opened(machine) as queue:
-            jobs = [await queue.submit(f"s{n}") for n in range(20)]
-            waiting = [asyncio.create_task(queue.result(job)) for job in jobs]
-            following = asyncio.create_task(told(queue, jobs[0]))
-            await asyncio.sleep(600)
-            assert type(queue.held_by) is type(error)
-            assert (await queue.status(jobs[0])).state is BatchState.QUEUED
-            await asyncio.sleep(2_400)
-            assert len(machine.sent) < 150
-            comics = await asyncio.gather(*waiting)
-            assert all(comic.succeeded for comic in comics)
-            assert now() < 3_700
-            assert queue.held_by is None
-            events = await following
-            assert any(type(event.error) is type(error) for event in events)
-            assert events[-1].state is BatchState.SUCCEEDED
-
-    run(main())
-    assert set(machine.stories.values()) == {1}
-    assert "the queue waits 5 s before it sends again" in caplog.text
-    assert "the queue waits 300 s" in caplog.text
-
-
-async def told(queue: ComicQueue, job: ComicJob) -> list[ComicEvent]:
-    return [event async for event in queue.events(job)]
-
-
-def test_a_queue_waits_for_tomorrow(tmp_path: Path) -> None:
-    """A day's quota that is used up is nothing that anybody has to be told."""
-    day = Plan("day", limits=(RateLimit(10, per=60), RateLimit(6, per=86_400)))
-    machine = Machine(tmp_path, plan=day)
-
-    async def main() -> None:
-        async with opened(machine) as queue:
-            jobs = [await queue.submit(f"s{n}") for n in range(6)]
-            comics = await asyncio.gather(*map(queue.result, jobs))
-            assert all(comic.succeeded for comic in comics)
-            assert 86_400 < now() < 4 * 86_400
-
-    run(main())
-    assert machine.refused == 0
-
-
-def test_a_disk_that_is_full_for_a_while_holds_the_queue_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing that can't be recorded is sent, and a new order is refused; then it goes on."""
-    machine = Machine(tmp_path, plan=ONE)
-    together = Database._together
-
-    def full(self: Database, operations: Any, *, write: bool) -> list[Any]:
-        if write and 30 < now() < 2_000:
-            raise JournalError("database or disk is full; make room on the disk")
-        return together(self, operations, write=write)
-
-    monkeypatch.setattr(Database, "_together", full)
-
-    async def main() -> None:
-        async with opened(machine) as queue:
-            jobs = [await queue.submit(f"s{n}") for n in range(4)]
-            await asyncio.sleep(1_000)
-            assert machine.stories == {"s0": 1}
-            assert isinstance(queue.held_by, JournalError)
-            with pytest.raises(JournalError, match="full"):
-                await queue.submit("new")
-            for job in jobs:
-                assert (await queue.result(job)).succeeded
-
-    run(main())
-    assert set(machine.stories.values()) == {1}
-
-
-# --- closing ------------------------------------------------------------------------------------
+    async with opened(machine, out=tmp_path / "out") as queue:
+        job = await queue.submit("a", key="k")
+        events = [event async for event in queue.events(job)]
+        assert events[-1].state is BatchState.SUCCEEDED
+        assert isinstance(events[-1].error, OSError)
+    async with opened(machine, out=tmp_path / "out") as queue:
+        events = [event async for event in queue.events(job)]
+        assert [len(event.files) for event in events] == [0, 2]
+        assert (await queue.status(job)).files == events[-1].files
+        assert all(file.exists() for file in events[-1].files)
 
 
 @pytest.mark.parametrize("when", [0.0, 0.3, 1.0, 1.6, 61.0, 100.0])
-def test_closing_turns_away_who_waits_and_loses_nothing(tmp_path: Path, when: float) -> None:
+async def test_closing_turns_away_who_waits_and_loses_nothing(tmp_path: Path, when: float) -> None:
     """Creates on their way are recorded; no task is left; the next program goes on."""
     machine = Machine(tmp_path, 40.0, plan=ONE, latency=1.5)
 
-    async def main() -> None:
-        async with machine.open() as client:
-            queue = ComicQueue(client, machine.journal)
-            jobs = [await queue.submit(f"s{n}") for n in range(4)]
-            waiting = [asyncio.create_task(queue.result(job)) for job in jobs]
-            waiting += [asyncio.create_task(anext_twice(queue, jobs[-1]))]
-            await asyncio.sleep(when)
-            await queue.aclose()
-            results: list[Any] = await asyncio.gather(*waiting, return_exceptions=True)
-            assert isinstance(results[-1], ClientClosedError)
-            assert not left_over()
-            assert all(isinstance(one, ClientClosedError) or one.succeeded for one in results)
-            with pytest.raises(ClientClosedError):
-                await queue.submit("late")
-            with pytest.raises(ClientClosedError):
-                await queue.result(jobs[0])
-            await queue.aclose()
-        accepted = {one["id"] for one in machine.service.stats(0)["generations"]}
-        assert {id_ for _, id_ in machine.rows() if id_} == accepted
-        async with opened(machine) as queue:
-            for job in jobs:
-                assert (await queue.result(job)).succeeded
-
-    run(main())
+    async with machine.open() as client:
+        queue = ComicQueue(client, machine.journal)
+        jobs = [await queue.submit(f"s{n}") for n in range(4)]
+        waiting = [asyncio.create_task(queue.result(job)) for job in jobs]
+        waiting += [asyncio.create_task(anext_twice(queue, jobs[-1]))]
+        await asyncio.sleep(when)
+        await queue.aclose()
+        results: list[Any] = await asyncio.gather(*waiting, return_exceptions=True)
+        assert isinstance(results[-1], ClientClosedError)
+        assert not left_over()
+        assert all(isinstance(one, ClientClosedError) or one.succeeded for one in results)
+        with pytest.raises(ClientClosedError):
+            await queue.submit("late")
+        with pytest.raises(ClientClosedError):
+            await queue.result(jobs[0])
+        await queue.aclose()
+    accepted = {one["id"] for one in machine.service.stats(0)["generations"]}
+    assert {id_ for _, id_ in machine.rows() if id_} == accepted
+    async with opened(machine) as queue:
+        for job in jobs:
+            assert (await queue.result(job)).succeeded
     assert set(machine.stories.values()) == {1}
 
 
@@ -439,60 +273,51 @@ async def anext_twice(queue: ComicQueue, job: ComicJob) -> Any:
         await anext(events)
 
 
-def test_a_client_that_is_closed_first_turns_away_who_waits(tmp_path: Path) -> None:
+async def test_a_client_that_is_closed_first_turns_away_who_waits(tmp_path: Path) -> None:
     """Nobody waits for ever for a queue whose client is gone."""
     machine = Machine(tmp_path, 300.0, plan=ONE)
 
-    async def main() -> None:
-        client = machine.open()
-        async with ComicQueue(client, machine.journal) as queue:
-            jobs = [await queue.submit(f"s{n}") for n in range(3)]
-            waiting = [asyncio.create_task(queue.result(job)) for job in jobs]
-            await asyncio.sleep(10)
-            await client.aclose()
-            results = await asyncio.gather(*waiting, return_exceptions=True)
-            assert all(isinstance(one, ClientClosedError) for one in results)
-            with pytest.raises(ClientClosedError):
-                await queue.submit("late")
-        assert not left_over()
-        assert [state for state, _ in machine.rows()] == ["running", "queued", "queued"]
-
-    run(main())
+    client = machine.open()
+    async with ComicQueue(client, machine.journal) as queue:
+        jobs = [await queue.submit(f"s{n}") for n in range(3)]
+        waiting = [asyncio.create_task(queue.result(job)) for job in jobs]
+        await asyncio.sleep(10)
+        await client.aclose()
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(one, ClientClosedError) for one in results)
+        with pytest.raises(ClientClosedError):
+            await queue.submit("late")
+    assert not left_over()
+    assert [state for state, _ in machine.rows()] == ["running", "queued", "queued"]
 
 
-def test_a_queue_whose_journal_is_taken_is_refused(tmp_path: Path) -> None:
+async def test_a_queue_whose_journal_is_taken_is_refused(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
 
-    async def main() -> None:
-        async with opened(machine), machine.open() as client:
-            with pytest.raises(JournalError, match="works with this journal"):
-                async with ComicQueue(client, machine.journal):
-                    pass
-            queue = ComicQueue(client, machine.journal)
-            with pytest.raises(JournalError, match="works with this journal"):
-                await queue.submit("a")
-            await queue.aclose()
-
-    run(main())
+    async with opened(machine), machine.open() as client:
+        with pytest.raises(JournalError, match="works with this journal"):
+            async with ComicQueue(client, machine.journal):
+                pass
+        queue = ComicQueue(client, machine.journal)
+        with pytest.raises(JournalError, match="works with this journal"):
+            await queue.submit("a")
+        await queue.aclose()
 
 
-def test_who_stops_following_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_who_stops_following_leaves_nothing_behind(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
 
-    async def main() -> None:
-        async with opened(machine) as queue:
-            job = await queue.submit("a")
-            async with contextlib.aclosing(queue._events(job)) as events:
-                async for _event in events:
-                    break
-            task = asyncio.create_task(queue.result(job))
-            await asyncio.sleep(1)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            assert job.key not in queue._feeds
-            assert (await queue.result(job)).succeeded
-
-    run(main())
+    async with opened(machine) as queue:
+        job = await queue.submit("a")
+        async with contextlib.aclosing(queue._events(job)) as events:
+            async for _event in events:
+                break
+        task = asyncio.create_task(queue.result(job))
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert job.key not in queue._subscriptions
+        assert (await queue.result(job)).succeeded
 
 
 def test_it_works_with_any_client(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

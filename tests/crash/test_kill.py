@@ -1,7 +1,7 @@
-"""Killed at random instants, a batch pays for each story once and loses nothing that it paid for.
+"""A batch that is killed at random instants pays for each story once and loses none of them.
 
-Real processes, a real server in a process of its own with its own count, and SIGKILL. Here some
-kills; `nox -s crash` does `KILLS` of them each time. A run of 20 comics takes about a second.
+The processes are real and are ended with SIGKILL; so is the server, in a process of its own with
+its own count. `nox -s crash` kills more of them. A run of 20 comics takes about a second.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import pytest
 from tests.support.crash import Campaign, serving
 
 KILLS: Final = int(os.environ.get("LLAMAGEN_KILLS", "12"))
-"""How many lives are ended by force, in each test."""
-TROUBLE: Final = {
+"""Number of processes that each test kills."""
+FAULTS: Final = {
     "drop_after": 0.05,
     "error_before": 0.05,
     "drop_check": 0.05,
@@ -33,20 +33,21 @@ TROUBLE: Final = {
 
 @pytest.mark.once
 def test_a_batch_that_is_killed_again_and_again(tmp_path: Path) -> None:
-    """All 20 are finished or reported uncertain; none is accepted twice; no file is broken."""
+    """All 20 stories end or are uncertain; none is accepted twice; no file is broken."""
     kills, states = killed(tmp_path, KILLS)
     print(f"{kills} kills: {dict(states)}")
     assert states["succeeded"] > states["uncertain"]
 
 
-def test_nor_do_faults_of_the_server_change_that(tmp_path: Path) -> None:
-    kills, states = killed(tmp_path, max(3, KILLS // 4) if KILLS < 50 else KILLS, **TROUBLE)
+def test_a_batch_that_is_killed_while_the_server_has_faults(tmp_path: Path) -> None:
+    """Faults of the server change nothing of that."""
+    kills, states = killed(tmp_path, max(3, KILLS // 4) if KILLS < 50 else KILLS, **FAULTS)
     print(f"{kills} kills with faults: {dict(states)}")
     assert states["succeeded"] > states["uncertain"]
 
 
 def killed(folder: Path, wanted: int, **faults: float) -> tuple[int, Counter[str]]:
-    """Run batches that are killed at random instants, until so many kills are done."""
+    """Run batches that are killed at random instants; return the kills and the final states."""
     chance = random.Random(int(os.environ.get("LLAMAGEN_SEED", "1")))
     kills = number = 0
     states: Counter[str] = Counter()
@@ -79,7 +80,7 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="there are no such li
 
 @posix_only
 def test_a_journal_that_can_not_grow_stops_the_batch(tmp_path: Path) -> None:
-    """The error is told; nothing is sent that can't be recorded; a later run finishes it."""
+    """Nothing is sent that can't be recorded, the error says so, and a later run goes on."""
     with serving() as server:
         campaign = Campaign(
             server,
@@ -99,8 +100,8 @@ def test_a_journal_that_can_not_grow_stops_the_batch(tmp_path: Path) -> None:
         unsent = {f"full {item['index']}" for item in said if item["state"] == "queued"}
         assert unsent
         assert not unsent & set(campaign.accepted().values())
-        told = complaints + "".join(item["id"] or "" for item in said)
-        campaign.check(complaints=told)
+        reported = complaints + "".join(item["id"] or "" for item in said)
+        campaign.check(complaints=reported)
         campaign.limits = {}
         campaign.finish()
 
@@ -108,6 +109,7 @@ def test_a_journal_that_can_not_grow_stops_the_batch(tmp_path: Path) -> None:
 @posix_only
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_a_journal_that_may_not_be_written_sends_nothing(tmp_path: Path, what: str) -> None:
+    """The batch ends with an error that names the file and what to do."""
     open_to_all(tmp_path)
     with serving() as server:
         folder = tmp_path / "journals"

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamagen_async.scheduling import Action, Situation, choose
+from llamagen_async import Plan, RateLimit
+from llamagen_async.forecasting import Forecasts
+from llamagen_async.models import ComicGeneration
+from llamagen_async.plans import DAY, RequestKind
+from llamagen_async.scheduling.admission import can_afford
 from llamagen_async.scheduling.policy import (
     PLENTIFUL,
-    can_afford,
+    Action,
+    DispatchPolicy,
+    Idle,
+    Situation,
     check_threshold,
+    choose,
     is_hurried,
 )
+from llamagen_async.scheduling.poll_set import PollSet
+from llamagen_async.scheduling.poll_target import PollTarget
+from llamagen_async.scheduling.request_queue import RequestQueue
+from llamagen_async.transport import APIRequest
+
+PAID = Plan.PAID
+DEMO = Plan("demo", limits=(RateLimit(4, per=60), RateLimit(15, per=DAY)))
+CHECK = APIRequest(RequestKind.STATUS, "GET", "/comics/generations/0")
 
 
 def situation(**fields: Any) -> Situation:
@@ -23,25 +40,25 @@ def situation(**fields: Any) -> Situation:
 
 
 @pytest.mark.parametrize("due", [True, False])
-def test_1_who_waits_interactively_goes_first(*, due: bool) -> None:
-    """An interactive request is sent even when a look is due."""
+def test_1_interactive_requests_go_first(*, due: bool) -> None:
+    """An interactive request is sent even when a check is due."""
     assert choose(situation(urgent=True, queued=True, due=due)) is Action.SEND
 
 
-def test_3_a_due_look_goes_before_the_batchs_next_create() -> None:
+def test_3_a_due_check_goes_before_the_batchs_next_create() -> None:
     """A slot that finishes a comic now is worth more than one that starts another."""
     assert choose(situation(queued=True, due=True)) is Action.CHECK
 
 
 def test_4_a_batch_that_hurries_starts_what_is_left() -> None:
-    """The last comic is what it will wait for; a look can wait."""
+    """The comic that is started last decides when the batch ends; a check can wait."""
     assert choose(situation(queued=True, due=True, hurried=True)) is Action.SEND
     assert choose(situation(due=True, hurried=True)) is Action.CHECK
 
 
 @pytest.mark.parametrize(("left", "hurried"), [(10, True), (19, True), (20, False), (500, False)])
-def test_4_it_hurries_when_its_work_is_shorter_than_a_comic(left: int, *, hurried: bool) -> None:
-    """Twenty comics at six seconds each are two minutes of collecting."""
+def test_4_a_batch_hurries_when_its_work_is_short(left: int, *, hurried: bool) -> None:
+    """Work is short if it takes less time than a comic: here 20 comics, six seconds apart."""
     assert is_hurried(left, interval=6.0, duration=120.0) is hurried
 
 
@@ -53,8 +70,8 @@ def test_5_otherwise_the_batch_goes_on() -> None:
 
 @pytest.mark.parametrize("urgent", [True, False])
 @pytest.mark.parametrize("hurried", [True, False])
-def test_6_an_overdue_look_goes_before_everything(*, urgent: bool, hurried: bool) -> None:
-    """No look starves, however much is queued and whoever waits."""
+def test_6_an_overdue_check_goes_before_everything(*, urgent: bool, hurried: bool) -> None:
+    """No check starves, however much is queued and whoever waits."""
     busy = situation(urgent=urgent, queued=True, due=True, overdue=True, hurried=hurried)
     assert choose(busy) is Action.CHECK
 
@@ -72,14 +89,14 @@ def test_6_an_overdue_look_goes_before_everything(*, urgent: bool, hurried: bool
         (0, 1, 0.2),
     ],
 )
-def test_7_few_slots_of_a_long_window_make_looks_choosy(
+def test_7_few_slots_of_a_long_window_go_to_likely_checks(
     running: int, left: int, expected: float
 ) -> None:
     """The fewer checks each comic can still be given, the surer each has to be."""
     assert check_threshold(left, queued=0, running=running) == pytest.approx(expected)
 
 
-def test_7_slots_that_creates_will_need_are_not_there_for_looks() -> None:
+def test_7_slots_that_creates_will_need_are_not_there_for_checks() -> None:
     """Ten slots are plenty for two comics, and few if four more wait to be started."""
     alone = check_threshold(10, queued=0, running=2)
     shared = check_threshold(10, queued=4, running=2)
@@ -121,7 +138,7 @@ def test_7_checks_that_are_not_counted_need_no_room() -> None:
     hurried=st.booleans(),
     left=st.none() | st.integers(0, 50),
 )
-def test_nothing_is_chosen_that_is_not_there(
+def test_only_a_possible_action_is_chosen(
     *,
     urgent: bool,
     queued: int,
@@ -131,7 +148,7 @@ def test_nothing_is_chosen_that_is_not_there(
     hurried: bool,
     left: int | None,
 ) -> None:
-    """No send without a request, no check without a due look, no idle slot beside a request."""
+    """No send without a request, no check that is not due, no idle slot beside a request."""
     now = situation(
         urgent=urgent and queued > 0,
         queued=queued > 0,
@@ -144,3 +161,86 @@ def test_nothing_is_chosen_that_is_not_there(
     assert action is not Action.CHECK or due
     assert action is not Action.WAIT or not (queued or due)
     assert PLENTIFUL <= check_threshold(left, queued=queued, running=running) <= 0.99
+
+
+class ManualClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+
+    def now(self) -> float:
+        return self.at
+
+
+class FixedLimits:
+    """A limiter of which only the plan matters."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+
+@attrs.frozen
+class OneRunning:
+    """A policy with one running comic and a clock that the test moves."""
+
+    policy: DispatchPolicy
+    polls: PollSet
+    clock: ManualClock
+
+    def idles(self, quota_left: int | None = None) -> float:
+        """Return for how many seconds the policy idles now; fail if it would send something."""
+        decision = self.policy.decide(quota_left)
+        assert isinstance(decision, Idle)
+        return decision.seconds
+
+
+def target(id_: str, accepted_at: float) -> PollTarget:
+    return PollTarget(id_, CHECK, ComicGeneration.parse, accepted_at)
+
+
+def one_running(
+    plan: Plan = PAID, *, spent: int, age: float = 20.0, coming: bool = True
+) -> OneRunning:
+    """Return a policy at 1000 s: `spent` slots were used 20 s ago, one comic runs."""
+    clock: Any = ManualClock()
+    limiter: Any = FixedLimits(plan)
+    admission: Any = None
+    forecasts = Forecasts()
+    for _ in range(30):
+        forecasts.observe((), 50.0, 70.0)
+    polls = PollSet(forecasts)
+    policy = DispatchPolicy(limiter, RequestQueue(), polls, admission, clock, metered=True)
+    policy.arrived.extend(float(second) for second in range(0, 980 if coming else 0, 15))
+    clock.at = 980.0
+    for _ in range(spent):
+        policy.spent.append(clock.at)
+    clock.at = 1_000.0
+    polls.add(target("0", 1_000.0 - age))
+    return OneRunning(policy, polls, clock)
+
+
+def test_a_falling_price_is_computed_again_soon() -> None:
+    """With one slot left for 40 s a check is expensive now, and becomes cheaper."""
+    assert one_running(spent=9).idles() <= PAID.rate.interval / 3
+
+
+def test_a_returning_slot_is_a_reason_to_decide_again() -> None:
+    """A slot that comes back makes slots cheaper, so that a check may be worth one."""
+    assert one_running(spent=0, age=0.0, coming=False).idles() > 41.0
+    assert one_running(spent=3, age=0.0, coming=False).idles() == 40.0
+
+
+def test_without_requests_the_policy_idles_until_a_check_is_due() -> None:
+    """A comic that has only begun is no reason to decide again soon."""
+    assert one_running(spent=0, age=0.0, coming=False).idles() > 10.0
+
+
+def test_few_slots_of_a_long_window_are_no_reason_to_decide_again() -> None:
+    """Prices do not matter while a long window is short of slots, even if they did before."""
+    scarce = one_running(DEMO, spent=3)
+    scarce.idles(quota_left=None)
+    scarce.clock.at = 1_100.0
+    scarce.polls.remove("0")
+    scarce.polls.add(target("new", 1_100.0))
+    assert scarce.idles(quota_left=1) > 20.0

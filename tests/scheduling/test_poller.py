@@ -1,4 +1,4 @@
-"""Waiting for a comic: as few looks as useful, shared by all who wait, and an end to all of it."""
+"""The poller: a wait needs few checks, all waiters share them, and every wait ends."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ from llamagen_async import (
     WaitTimeoutError,
 )
 from llamagen_async.clock import Clock
-from llamagen_async.scheduling import Poller
+from llamagen_async.scheduling.poller import Poller
 from llamagen_async.simulation import run
 from tests.support.scripted import Network, Sent, left_over, minute, now
+
+pytestmark = pytest.mark.virtual_time
 
 ROOMY = Plan("roomy", limits=RateLimit(1_000, per=60))
 
 
 def roomy(seconds: float = 60.0, **settings: Any) -> Network:
-    """A network whose limit is never in the way."""
+    """Return a network whose limit is never in the way."""
     return Network(minute(seconds, plans={"the-key": ROOMY}), key="the-key", **settings)
 
 
 def poller(client: LlamaGenClient) -> Poller:
-    return client._open().poller
+    return client._core.open().scheduler._poller
 
 
 def never(_sent: Sent, body: Any) -> Any:
-    """An answer of a service that never gets done."""
+    """Return the answer of a service that never finishes a comic."""
     return {**body, "status": "PROCESSING"}
 
 
@@ -51,22 +53,18 @@ async def waited(client: LlamaGenClient, id_: str, timeout: float) -> Exception 
     return None
 
 
-def test_a_comic_is_collected_soon_after_it_is_done() -> None:
-    """It is there within seconds of its end, for a handful of looks."""
+async def test_a_comic_is_collected_soon_after_it_is_done() -> None:
+    """A comic is collected within seconds of its end, with a handful of checks."""
     network = roomy()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            comic = await client.comics.create_and_wait("a")
-            assert comic.succeeded
-            assert 60 <= now() < 75
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create_and_wait("a")
+        assert comic.succeeded
+        assert 60 <= now() < 75
     assert 1 <= len(network.checks) < 20
 
 
-def test_two_who_wait_for_one_comic_share_its_looks() -> None:
-    """One look tells everybody, however many wait."""
+def test_waiters_for_one_comic_share_its_checks() -> None:
+    """Five waiters cause the same requests as one."""
     alone, together = roomy(), roomy()
 
     async def main(network: Network, number: int) -> None:
@@ -83,103 +81,79 @@ def test_two_who_wait_for_one_comic_share_its_looks() -> None:
     assert together.order == alone.order
 
 
-def test_a_timeout_is_kept_and_the_other_goes_on() -> None:
-    """Who waits no longer gets the id and leaves the comic to the others."""
+async def test_a_wait_that_times_out_does_not_end_another() -> None:
+    """The error of a timeout holds the id, and the other waiter gets the comic."""
     network = roomy()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            comic = await client.comics.create("a")
-            patient = asyncio.create_task(client.comics.wait_for_completion(comic.id))
-            with pytest.raises(WaitTimeoutError) as caught:
-                await client.comics.wait_for_completion(comic.id, timeout=10)
-            assert now() == pytest.approx(10)
-            assert (caught.value.id, caught.value.waited) == (comic.id, 10)
-            assert (await patient).succeeded
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a")
+        patient = asyncio.create_task(client.comics.wait_for_completion(comic.id))
+        with pytest.raises(WaitTimeoutError) as caught:
+            await client.comics.wait_for_completion(comic.id, timeout=10)
+        assert now() == pytest.approx(10)
+        assert (caught.value.id, caught.value.waited) == (comic.id, 10)
+        assert (await patient).succeeded
 
 
-def test_who_waits_again_has_lost_nothing() -> None:
-    """After a timeout the same id is waited for with what is known of its age."""
+async def test_a_second_wait_for_a_comic_knows_its_age() -> None:
+    """A wait after a timeout plans its checks with what is known of the comic's age."""
     network = roomy()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            comic = await client.comics.create("a")
-            assert isinstance(await waited(client, comic.id, 5), WaitTimeoutError)
-            before = len(network.checks)
-            await client.comics.wait_for_completion(comic.id)
-            assert now() < 75
-            assert len(network.checks) - before < 20
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a")
+        assert isinstance(await waited(client, comic.id, 5), WaitTimeoutError)
+        before = len(network.checks)
+        await client.comics.wait_for_completion(comic.id)
+        assert now() < 75
+        assert len(network.checks) - before < 20
 
 
-def test_a_cancelled_waiter_leaves_the_other_alone() -> None:
-    """One goes away, the other gets the comic, nothing is left."""
+async def test_a_wait_that_is_cancelled_does_not_end_another() -> None:
+    """The other waiter gets the comic, and no task is left."""
     network = roomy()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            comic = await client.comics.create("a")
-            gone = asyncio.create_task(client.comics.wait_for_completion(comic.id))
-            patient = asyncio.create_task(client.comics.wait_for_completion(comic.id))
-            await asyncio.sleep(5)
-            gone.cancel()
-            assert (await patient).succeeded
-            assert gone.cancelled()
-            await asyncio.sleep(0)
-            assert not left_over()
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a")
+        gone = asyncio.create_task(client.comics.wait_for_completion(comic.id))
+        patient = asyncio.create_task(client.comics.wait_for_completion(comic.id))
+        await asyncio.sleep(5)
+        gone.cancel()
+        assert (await patient).succeeded
+        assert gone.cancelled()
+        await asyncio.sleep(0)
+        assert not left_over()
 
 
-def test_when_nobody_waits_nobody_looks() -> None:
-    """The last waiter takes the looks with it."""
+async def test_a_comic_that_nobody_waits_for_is_not_checked() -> None:
+    """Checks end with the last wait."""
     network = roomy()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            comic = await client.comics.create("a")
-            await waited(client, comic.id, 5)
-            seen = len(network.checks)
-            await asyncio.sleep(600)
-            assert len(network.checks) == seen
-            assert not left_over()
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a")
+        await waited(client, comic.id, 5)
+        seen = len(network.checks)
+        await asyncio.sleep(600)
+        assert len(network.checks) == seen
+        assert not left_over()
 
 
-def test_a_comic_of_another_program_that_is_done_takes_one_look() -> None:
-    """An id that this client knows nothing of is looked at soon, and that is enough."""
+async def test_a_finished_comic_of_another_program_takes_one_check() -> None:
+    """A comic that this client did not create is checked soon, and once is enough."""
     network = roomy()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            comic = await client.comics.create("a")
-            await asyncio.sleep(600)
-            async with network.client(ROOMY) as other:
-                before = now()
-                assert (await other.comics.wait_for_completion(comic.id)).succeeded
-                assert now() - before < 5
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a")
+        await asyncio.sleep(600)
+        async with network.client(ROOMY) as other:
+            before = now()
+            assert (await other.comics.wait_for_completion(comic.id)).succeeded
+            assert now() - before < 5
     assert len(network.checks) == 1
 
 
-def test_failure_is_told_with_the_generation() -> None:
-    """A failed comic raises, and what the server said is in the error."""
+async def test_the_error_of_a_failed_comic_holds_the_generation() -> None:
+    """The wait for a failed comic raises an error that holds the server's reason."""
     network = Network(minute(failure_rate=1.0))
-
-    async def main() -> None:
-        async with network.client() as client:
-            with pytest.raises(GenerationFailedError) as caught:
-                await client.comics.create_and_wait("a")
-            assert caught.value.generation.status is GenerationStatus.FAILED
-            assert caught.value.generation.failure_reason
-
-    run(main())
+    async with network.client() as client:
+        with pytest.raises(GenerationFailedError) as caught:
+            await client.comics.create_and_wait("a")
+        assert caught.value.generation.status is GenerationStatus.FAILED
+        assert caught.value.generation.failure_reason
 
 
 @pytest.mark.parametrize(
@@ -191,56 +165,44 @@ def test_failure_is_told_with_the_generation() -> None:
     ],
     ids=str,
 )
-def test_a_look_that_fails_is_repeated_later(error: Exception) -> None:
-    """Trouble of the server or the network is waited out; the waiter hears nothing of it."""
+async def test_a_check_that_fails_is_repeated_later(error: Exception) -> None:
+    """An error of the server or the network is waited out and does not reach the waiter."""
     network = roomy(
         before=lambda sent: error if sent.kind == "status" and sent.n in (1, 2, 3) else None
     )
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            assert (await client.comics.create_and_wait("a")).succeeded
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        assert (await client.comics.create_and_wait("a")).succeeded
     assert len(network.checks) < 25
 
 
-def test_a_look_that_always_fails_is_told_in_the_end() -> None:
-    """After the retries in a row whoever waits is told, all of them."""
+async def test_checks_that_always_fail_end_every_wait_with_the_error() -> None:
+    """Each waiter gets the error when the retries in a row are used up."""
     error = ServerError(500, None, "broken")
     network = roomy(before=lambda sent: error if sent.kind == "status" else None)
-
-    async def main() -> None:
-        async with network.client(ROOMY, max_retries=3) as client:
-            comic = await client.comics.create("a")
-            outcomes = await asyncio.gather(
-                *(client.comics.wait_for_completion(comic.id) for _ in range(2)),
-                return_exceptions=True,
-            )
-            assert [type(outcome) for outcome in outcomes] == [ServerError, ServerError]
-            await asyncio.sleep(0)
-            assert not left_over()
-
-    run(main())
+    async with network.client(ROOMY, max_retries=3) as client:
+        comic = await client.comics.create("a")
+        outcomes = await asyncio.gather(
+            *(client.comics.wait_for_completion(comic.id) for _ in range(2)),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes] == [ServerError, ServerError]
+        await asyncio.sleep(0)
+        assert not left_over()
     assert len(network.checks) == 4
 
 
-def test_an_unknown_id_is_told_at_once() -> None:
-    """A 404 does not become better by asking again."""
+async def test_an_unknown_id_ends_the_wait_at_once() -> None:
+    """A 404 is final, so the id is checked once."""
     network = roomy()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            with pytest.raises(NotFoundError):
-                await client.comics.wait_for_completion("nobody")
-            assert now() < 5
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        with pytest.raises(NotFoundError):
+            await client.comics.wait_for_completion("nobody")
+        assert now() < 5
     assert len(network.checks) == 1
 
 
-def test_refused_looks_are_no_failures() -> None:
-    """A 429 to a look pauses; it does not use up the retries."""
+async def test_a_refused_check_is_no_failed_check() -> None:
+    """A 429 to a check pauses the client; it does not use up the retries."""
     network = roomy(
         before=lambda sent: (
             RateLimitError(429, None, "slow", None, 3.0)
@@ -248,159 +210,121 @@ def test_refused_looks_are_no_failures() -> None:
             else None
         )
     )
-
-    async def main() -> None:
-        async with network.client(ROOMY, max_retries=0) as client:
-            assert (await client.comics.create_and_wait("a")).succeeded
-            assert client.stats().refused == 6
-
-    run(main())
-    looks = [sent.at for sent in network.checks]
-    assert all(later - earlier >= 3 for earlier, later in pairwise(looks[:7]))
+    async with network.client(ROOMY, max_retries=0) as client:
+        assert (await client.comics.create_and_wait("a")).succeeded
+        assert client.stats().refused == 6
+    times = [sent.at for sent in network.checks]
+    assert all(later - earlier >= 3 for earlier, later in pairwise(times[:7]))
 
 
-# --- learned otherwise --------------------------------------------------------------------------
+# --- ends that no check finds -------------------------------------------------------------------
 
 
 def done(id_: str) -> ComicGeneration:
     return ComicGeneration.parse({"id": id_, "status": "SUCCEEDED", "output": "https://x"})
 
 
-def test_what_is_delivered_ends_the_wait_without_a_look() -> None:
-    """A webhook's news saves the status check."""
+async def test_a_comic_that_is_delivered_ends_the_wait_without_a_check() -> None:
+    """A webhook event with the finished comic saves the status check."""
     network = roomy()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            comic = await client.comics.create("a")
-            waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
-            await asyncio.sleep(5)
-            poller(client).deliver(done(comic.id))
-            assert (await waiting).output == "https://x"
-            assert now() == 5
-            assert client.stats().finished == 1
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a")
+        waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
+        await asyncio.sleep(5)
+        poller(client).deliver(done(comic.id))
+        assert (await waiting).output == "https://x"
+        assert now() == 5
+        assert client.stats().finished == 1
     assert not network.checks
 
 
-def test_news_of_what_nobody_waits_for_is_no_news() -> None:
-    """It is no error, and no end is counted."""
+async def test_a_comic_that_is_delivered_and_not_waited_for_changes_nothing() -> None:
+    """An event about an unknown comic is no error, and no end is counted."""
     network = roomy()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            poller(client).deliver(done("nobody"))
-            assert client.stats().finished == 0
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        poller(client).deliver(done("nobody"))
+        assert client.stats().finished == 0
 
 
-def test_news_that_overtakes_a_look_is_counted_once() -> None:
-    """The end of one comic is one end, though both the webhook and a look tell it."""
+async def test_an_end_that_event_and_check_both_report_is_counted_once() -> None:
+    """The event comes while a check is on its way: the comic has ended once."""
     network = roomy(seconds=1.0, latency=20.0)
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            comic = await client.comics.create("a")
-            waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
-            await asyncio.sleep(40)  # the first look is on its way
-            assert len(network.checks) == 1
-            poller(client).deliver(done(comic.id))
-            await waiting
-            await asyncio.sleep(60)
-            assert client.stats().finished == 1
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a")
+        waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
+        await asyncio.sleep(40)  # the first check is on its way
+        assert len(network.checks) == 1
+        poller(client).deliver(done(comic.id))
+        await waiting
+        await asyncio.sleep(60)
+        assert client.stats().finished == 1
 
 
-def test_a_read_that_finds_it_done_ends_the_wait() -> None:
-    """Whoever reads the comic tells those who wait for it."""
+async def test_a_read_that_finds_the_comic_done_ends_the_wait() -> None:
+    """The comic that a read brings is handed to those who wait for it."""
     network = roomy(seconds=30.0)
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            comic = await client.comics.create("a")
-            waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
-            await asyncio.sleep(31)
-            read = await client.comics.get(comic.id)
-            if read.succeeded and not waiting.done():
-                assert await waiting == read
-            await waiting
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a")
+        waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
+        await asyncio.sleep(31)
+        read = await client.comics.get(comic.id)
+        if read.succeeded and not waiting.done():
+            assert await waiting == read
+        await waiting
 
 
-def test_a_read_of_one_page_does_not_take_the_place_of_the_comic() -> None:
-    """Who waits gets the whole comic, though somebody else reads a page of it meanwhile."""
+async def test_a_read_of_one_page_does_not_end_the_wait_for_the_comic() -> None:
+    """A waiter gets the whole comic, though somebody else reads a page of it meanwhile."""
     network = roomy(seconds=20.0)
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            comic = await client.comics.create(
-                "a", pagination={"total_pages": 3, "panels_per_page": 2}
-            )
-            waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
-            await asyncio.sleep(20.5)
-            page = await client.comics.get(comic.id, page=1)
-            assert len(page.pages) == 1
-            assert len((await waiting).pages) == 3
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a", pagination={"total_pages": 3, "panels_per_page": 2})
+        waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
+        await asyncio.sleep(20.5)
+        page = await client.comics.get(comic.id, page=1)
+        assert len(page.pages) == 1
+        assert len((await waiting).pages) == 3
 
 
-def test_simultaneous_reads_share_one_request() -> None:
-    """Ten who ask at the same time cost one request; who asks later costs another."""
+async def test_simultaneous_reads_share_one_request() -> None:
+    """Ten reads at the same time cost one request; a later read costs another."""
     network = roomy(latency=1.0)
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            comic = await client.comics.create("a")
-            same = await asyncio.gather(*(client.comics.get(comic.id) for _ in range(10)))
-            assert len(set(map(id, same))) == 1
-            assert len(network.checks) == 1
-            await client.comics.get(comic.id)
-            assert len(network.checks) == 2
-            with pytest.raises(NotFoundError):
-                await asyncio.gather(client.comics.get("other"), client.comics.get(comic.id))
-            await asyncio.sleep(5)
-            assert len(network.checks) == 4
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a")
+        same = await asyncio.gather(*(client.comics.get(comic.id) for _ in range(10)))
+        assert len(set(map(id, same))) == 1
+        assert len(network.checks) == 1
+        await client.comics.get(comic.id)
+        assert len(network.checks) == 2
+        with pytest.raises(NotFoundError):
+            await asyncio.gather(client.comics.get("other"), client.comics.get(comic.id))
+        await asyncio.sleep(5)
+        assert len(network.checks) == 4
 
 
-def test_one_reader_who_goes_away_does_not_take_the_others_answer() -> None:
-    """The shared request goes on for who is left."""
+async def test_a_reader_that_is_cancelled_does_not_end_another() -> None:
+    """The shared request goes on for the reader that is left."""
     network = roomy(latency=1.0)
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            comic = await client.comics.create("a")
-            gone = asyncio.create_task(client.comics.get(comic.id))
-            stays = asyncio.create_task(client.comics.get(comic.id))
-            await asyncio.sleep(0.5)
-            gone.cancel()
-            assert (await stays).id == comic.id
-            assert gone.cancelled()
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a")
+        gone = asyncio.create_task(client.comics.get(comic.id))
+        stays = asyncio.create_task(client.comics.get(comic.id))
+        await asyncio.sleep(0.5)
+        gone.cancel()
+        assert (await stays).id == comic.id
+        assert gone.cancelled()
     assert len(network.checks) == 1
 
 
-def test_failed_reads_are_repeated() -> None:
-    """Reading is safe, so trouble is waited out."""
+async def test_failed_reads_are_repeated() -> None:
+    """Reading again is safe, so errors of the server are waited out."""
     network = roomy(
         before=lambda sent: (
             ServerError(502, None, "x") if sent.kind == "status" and sent.n < 3 else None
         )
     )
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            comic = await client.comics.create("a")
-            assert (await client.comics.get(comic.id)).id == comic.id
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a")
+        assert (await client.comics.get(comic.id)).id == comic.id
     assert len(network.checks) == 4
 
 
@@ -410,59 +334,47 @@ def test_failed_reads_are_repeated() -> None:
 @pytest.mark.no_cover
 @pytest.mark.parametrize("word", ["PROCESSING", "DREAMING", None])
 @pytest.mark.parametrize(("timeout", "most"), [(1_800.0, 100), (21_600.0, 250)])
-def test_a_comic_that_never_ends_is_not_looked_at_all_the_time(
+async def test_a_comic_that_never_ends_is_checked_rarely(
     word: str | None, timeout: float, most: int
 ) -> None:
-    """The timeout is kept, and looks stay rare for hours, whatever word the service has for it."""
+    """The timeout is kept, and checks stay rare for hours, whatever status the service names."""
     network = roomy(body=lambda _sent, body: {**body, "status": word})
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            comic = await client.comics.create("a")
-            assert isinstance(await waited(client, comic.id, timeout), WaitTimeoutError)
-            assert now() == pytest.approx(timeout)
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a")
+        assert isinstance(await waited(client, comic.id, timeout), WaitTimeoutError)
+        assert now() == pytest.approx(timeout)
     assert timeout / 600 < len(network.checks) <= most
 
 
 @pytest.mark.no_cover
-def test_many_that_never_end_do_not_keep_one_from_being_created() -> None:
-    """With ten comics that hang, a new one is still created in a window's time."""
+async def test_comics_that_never_end_do_not_delay_a_new_one() -> None:
+    """A new comic is created within a window's time while ten others hang."""
     hanging = {f"s{n}" for n in range(10)}
     network = Network(
         minute(), body=lambda _s, body: never(_s, body) if body["prompt"] in hanging else body
     )
-
-    async def main() -> None:
-        async with network.client() as client:
-            waits = [
-                asyncio.create_task(client.comics.create_and_wait(story, timeout=3_600))
-                for story in sorted(hanging)
-            ]
-            await asyncio.sleep(1_200)
-            before = now()
-            assert (await client.comics.create_and_wait("good", timeout=600)).succeeded
-            assert network.creates[-1].at - before <= 60
-            outcomes = await asyncio.gather(*waits, return_exceptions=True)
-            assert all(isinstance(outcome, WaitTimeoutError) for outcome in outcomes)
-
-    run(main())
+    async with network.client() as client:
+        waits = [
+            asyncio.create_task(client.comics.create_and_wait(story, timeout=3_600))
+            for story in sorted(hanging)
+        ]
+        await asyncio.sleep(1_200)
+        before = now()
+        assert (await client.comics.create_and_wait("good", timeout=600)).succeeded
+        assert network.creates[-1].at - before <= 60
+        outcomes = await asyncio.gather(*waits, return_exceptions=True)
+        assert all(isinstance(outcome, WaitTimeoutError) for outcome in outcomes)
     assert network.refused == 0
 
 
-def test_acceptances_that_nobody_waits_for_are_not_kept_for_ever(
+async def test_only_the_latest_acceptances_are_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A program that only creates does not grow by every comic."""
-    monkeypatch.setattr("llamagen_async.scheduling.poll_set._MOST_REMEMBERED", 3)
+    """A program that only creates does not need more memory for every comic."""
+    monkeypatch.setattr("llamagen_async.scheduling.poll_set._MAX_REMEMBERED", 3)
     network = roomy()
-
-    async def main() -> None:
-        async with network.client(ROOMY) as client:
-            for n in range(10):
-                await client.comics.create(f"s{n}")
-            assert len(poller(client)._watches._accepted) == 3
-            assert poller(client)._clock == Clock()
-
-    run(main())
+    async with network.client(ROOMY) as client:
+        for n in range(10):
+            await client.comics.create(f"s{n}")
+        assert len(poller(client)._polls.accepted) == 3
+        assert poller(client)._clock == Clock()

@@ -24,7 +24,7 @@ __all__ = ["SPEED", "Campaign", "Program", "Server", "serving"]
 SPEED: Final = 500.0
 LATENCY: Final = (0.0, 30.0)
 """Seconds of the server's clock that a round trip takes: long enough to be killed in."""
-PATIENCE: Final = 60.0
+TIMEOUT: Final = 60.0
 """Real seconds after which a test gives up waiting."""
 _HERE: Final = Path(__file__).parent
 _END: Final = b"IEND\xae\x42\x60\x82"
@@ -47,33 +47,33 @@ class Program:
         assert self.process.stdout.readline() == "ready\n", self.finish()
 
     def begin(self) -> None:
-        """Let it go."""
+        """Let the program start its batch."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
     def kill(self) -> bool:
-        """End it with SIGKILL; return whether it was still running."""
+        """End the program with SIGKILL; return whether it was still running."""
         is_running = self.process.poll() is None
         self.process.kill()
-        self.process.communicate(timeout=PATIENCE)
+        self.process.communicate(timeout=TIMEOUT)
         return is_running
 
     def finish(self) -> tuple[list[dict[str, Any]], str]:
-        """Wait until it ends; return what it said and what it complained of."""
-        said, complaints = self.process.communicate(timeout=PATIENCE)
+        """Wait until the program ends; return its items and what it wrote to stderr."""
+        said, complaints = self.process.communicate(timeout=TIMEOUT)
         assert self.process.returncode == 0, complaints
         return [json.loads(line) for line in said.splitlines()], complaints
 
 
 @attrs.frozen
 class Server:
-    """The server, and what it counts itself."""
+    """The server of the crash tests, which counts what it accepted."""
 
     url: str
 
     def accepted(self) -> dict[str, str]:
-        """Return the story of each id that it has handed out."""
+        """Return the story of each id that the server has handed out."""
         stats = self.url.removesuffix("/v1") + "/_sandbox/stats"
         with urllib.request.urlopen(stats, timeout=10) as answer:
             return {one["id"]: one["prompt"] for one in json.load(answer)["generations"]}
@@ -99,7 +99,7 @@ def serving(**faults: float) -> Iterator[Server]:
 
 @attrs.define
 class Campaign:
-    """One batch, through as many lives of its program as it takes."""
+    """One batch, and the processes that run it one after the other until it is finished."""
 
     server: Server
     name: str
@@ -107,11 +107,11 @@ class Campaign:
     number: int = 20
     with_pictures: bool = True
     limits: dict[str, Any] = attrs.field(factory=dict[str, Any])
-    """What the program may not do."""
+    """Rights and resources that are taken from the program."""
 
     @property
     def stories(self) -> list[dict[str, Any]]:
-        """What is to be made; the server has never heard of them before."""
+        """The input of the batch; no other campaign has the same stories."""
         return [
             {"prompt": f"{self.name} {n}", "fix_panel_num": 1, "key": n} for n in range(self.number)
         ]

@@ -19,7 +19,7 @@ from llamagen_async import Batch, JournalError, LlamaGenClient
 
 NOBODY = 65_534
 LOADED = (LlamaGenClient("loads what clients need"), Batch)
-"""Whoever has given up rights may not be allowed to read Python's own files."""
+"""Modules loaded in advance: a process without rights may not read Python's own files later."""
 
 
 async def work(

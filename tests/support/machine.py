@@ -47,7 +47,7 @@ class Machine(Network):
         return items
 
     def rows(self, columns: str = "state, generation_id") -> list[Any]:
-        """What is on disk."""
+        """Return columns of the rows on disk."""
         with contextlib.closing(sqlite3.connect(self.journal)) as connection:
             return connection.execute(f"SELECT {columns} FROM job ORDER BY id").fetchall()
 

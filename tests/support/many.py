@@ -1,8 +1,8 @@
-"""Many stories in a process of its own, to see how much memory they take.
+"""A program that handles many stories in its own process, to measure the memory they take.
 
-    python tests/batch/many.py submit|unsent|done|lives NUMBER FOLDER
+    python tests/support/many.py submit|unsent|done|lives NUMBER FOLDER
 
-Prints how many there were, and the most memory that the process took, in MB.
+Prints the number of stories, and the most memory that the process took, in MB.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STORY = "A cat saves the city, and tells it to everybody who wants to hear it. "
 
 
 class Server:
-    """A transport that answers at once, or never, or that there are no credits."""
+    """A transport that answers at once with success or with an error status, or never."""
 
     def __init__(self, *, status: int = 200, silent: bool = False) -> None:
         self._status = status
@@ -58,7 +58,7 @@ def stories(number: int) -> Iterator[str]:
 
 
 async def submit(number: int, journal: Path) -> int:
-    """Queue them all; nothing is ever answered."""
+    """Queue all stories at a server that never answers."""
     async with client(Server(silent=True), NARROW) as one:
         queue = ComicQueue(one, journal)
         for begin in range(0, number, AT_ONCE):
@@ -72,7 +72,7 @@ async def submit(number: int, journal: Path) -> int:
 
 
 async def batch(number: int, journal: Path | None, server: Server) -> int:
-    """Read them all lazily, and take what becomes of each."""
+    """Run a batch of all stories, which it reads lazily, and count the states of its items."""
     states: Counter[str] = Counter()
     async with client(server) as one:
         async for item in one.comics.batch(stories(number), journal=journal):
@@ -82,7 +82,7 @@ async def batch(number: int, journal: Path | None, server: Server) -> int:
 
 
 async def done(number: int, journal: Path) -> int:
-    """Go on with a journal in which all of them are done."""
+    """Run a batch with a journal in which all stories are done."""
     await batch(1, journal, Server())
     with closing(sqlite3.connect(journal)) as connection:
         columns = "digest, request, urgent, state, generation_id, generation, queued_at"

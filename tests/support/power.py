@@ -26,12 +26,12 @@ class Power:
     """The power of one machine.
 
     Args:
-        network: What its client sends through.
+        network: The network that its client sends through.
     """
 
     def __init__(self, network: Network) -> None:
         self.steps = 0
-        """How many steps were taken."""
+        """Number of steps that were taken."""
         self._network = network
         # What this process remembers of spent requests is of another virtual day.
         self._url = f"https://power-{next(_numbers)}.invalid"
@@ -52,7 +52,7 @@ class Power:
             await asyncio.wait([task, out], return_when=asyncio.FIRST_COMPLETED)
             out.cancel()
             is_done = not self._out.is_set()
-            # A program without power cleans up in vain; then whoever was its process is gone.
+            # A program without power cleans up in vain; afterwards its process is gone.
             if not is_done:
                 task.cancel()
             results: Sequence[Any] = await asyncio.gather(task, out, return_exceptions=True)
@@ -83,22 +83,22 @@ class Power:
 
     @contextmanager
     def _over_the_disk(self) -> Iterator[None]:
-        together = Database._together
+        transact = Database._transact
         power = self
 
         def powered(self: Database, operations: Any, *, write: bool) -> list[Any]:
             if not power.step():
                 raise JournalError("the power is cut")
-            values = together(self, operations, write=write)
+            values = transact(self, operations, write=write)
             if not power.step():
                 raise JournalError("the power is cut")
             return values
 
-        Database._together = powered  # type: ignore[method-assign]  # for as long as this lasts
+        Database._transact = powered  # type: ignore[method-assign]  # for as long as this lasts
         try:
             yield
         finally:
-            Database._together = together  # type: ignore[method-assign]
+            Database._transact = transact  # type: ignore[method-assign]
 
 
 class _Mains:

@@ -1,4 +1,4 @@
-"""A client whose network can be told what to do, in virtual time: for all tests that wait."""
+"""A network in virtual time whose failures and answers a test decides, and clients on it."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ class Sent:
 
     kind: RequestKind
     n: int
-    """Its number among those of its kind, from 0."""
+    """Number of the request among those of its kind, from 0."""
     target: str
-    """The last part of its path: the id, for a status check."""
+    """The last part of the path: the id, for a status check."""
     prompt: str
     """The story, for a create."""
     at: float
-    """When it left, in virtual seconds."""
+    """Virtual time at which the request was sent, in seconds."""
 
     def __str__(self) -> str:
         return f"{self.kind.value} {self.prompt or self.target}"
 
 
 class Network:
-    """A transport that notes every request and may fail it before or after it arrives.
+    """A transport that records every request and may fail it before or after it arrives.
 
     Args:
-        service: Who answers; one whose comics take 60 s if not given.
+        service: The server; one whose comics take 60 s if not given.
         key: The key to send.
         latency: Seconds of each exchange.
         before: Returns the error that a request meets before the service sees it.
@@ -84,7 +84,7 @@ class Network:
         base_url: str | None = None,
         on_request: Callable[[RequestReport], None] | None = None,
     ) -> LlamaGenClient:
-        """Return a client that has a count of its own and sends through here."""
+        """Return a client with a ledger of its own that sends its requests through this network."""
         return LlamaGenClient(
             self.key,
             plan=plan,
@@ -116,12 +116,12 @@ class Network:
         return attrs.evolve(response, body=self._body(sent, response.body))
 
     async def aclose(self) -> None:
-        """Note that the client has closed it."""
+        """Count that the client has closed this network."""
         self.closed += 1
 
     @property
     def order(self) -> list[str]:
-        """What was sent, in order: "create a story", "status c1"."""
+        """The requests as text, such as "status c1", in the order in which they were sent."""
         return [str(sent) for sent in self.sent]
 
     def of(self, kind: RequestKind) -> list[Sent]:
@@ -140,17 +140,17 @@ class Network:
 
     @property
     def refused(self) -> int:
-        """How many requests the service refused with 429."""
+        """Number of requests that the service refused with 429."""
         return self._seen("refused")
 
     @property
     def accepted(self) -> int:
-        """How many creates the service accepted, and would bill."""
+        """Number of creates that the service accepted, and would bill."""
         return self._seen("creates_accepted")
 
     @property
     def stories(self) -> Counter[str]:
-        """How often each story was accepted."""
+        """Number of times that each story was accepted."""
         return Counter(one["prompt"] for one in self.service.stats(0.0)["generations"])
 
     def _seen(self, name: str) -> int:
@@ -159,7 +159,7 @@ class Network:
 
 
 def minute(seconds: float = 60.0, **settings: Any) -> SandboxService:
-    """Return a service whose comics take so many seconds each."""
+    """Return a service whose comics take `seconds` each."""
     return SandboxService(durations=Durations.constant(seconds), **settings)
 
 

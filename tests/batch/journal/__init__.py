@@ -1,0 +1,1 @@
+"""Tests of `llamagen_async/batch/journal`."""

@@ -1,0 +1,78 @@
+"""Requests, keys and errors as text: what is read back is what was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamagen_async import (
+    BadRequestError,
+    BatchState,
+    ComicRequest,
+    InvalidRequestError,
+    SubmissionUncertainError,
+)
+from llamagen_async.batch.journal.codec import Story
+from llamagen_async.errors import LlamaGenError
+from tests.support.journals import added, changed, opened
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (BadRequestError(422, "bad_size", "no such size", {"a": 1}), "HTTP 422 bad_size: no such"),
+        (InvalidRequestError("prompt", 3, "text"), "prompt: got '3', allowed is text"),
+        (SubmissionUncertainError(None, "a timeout"), "the answer to a billed request was lost"),
+        (KeyError("odd"), "'odd'"),
+    ],
+)
+async def test_errors_survive_in_kind_and_words(error: Exception, words: str) -> None:
+    """The error after a restart is the error before it."""
+    async with opened(None) as journal:
+        row = await changed(journal, await added(journal), BatchState.FAILED, error=error)
+        kept = row.error(None, None)
+        assert isinstance(kept, type(error) if isinstance(error, LlamaGenError) else LlamaGenError)
+        assert str(kept).startswith(words)
+
+
+async def test_content_is_what_is_sent(tmp_path: Path) -> None:
+    """The spelling of a field and the order of fields make no other story."""
+    same: list[Any] = [
+        ComicRequest("a", fix_panel_num=3, size="512x768"),
+        {"size": "512x768", "fixPanelNum": 3, "prompt": "a"},
+        {"prompt": "a", "fix_panel_num": 3, "size": "512x768"},
+    ]
+    other: list[Any] = [{"prompt": "a", "fix_panel_num": 3}, {"prompt": "a", "size": "512x768"}]
+    assert len({Story.parse(given).digest for given in same}) == 1
+    assert len({Story.parse(given).digest for given in [*other, same[0]]}) == 3
+
+
+@pytest.mark.parametrize("bad", ["", " ", True, 1.5, ["x"], "x" * 501, "\ud800"])
+def test_a_key_is_text_or_a_number(bad: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=r"^key: got"):
+        Story.parse({"prompt": "a", "key": bad})
+
+
+def test_a_key_is_not_sent() -> None:
+    """The key is the user's, and no field of the API."""
+    story = Story.parse({"prompt": "a", "key": 42})
+    assert (story.key, story.request.to_payload()) == ("42", {"prompt": "a"})
+    assert Story.parse({"prompt": "a", "key": None}).key is None
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ComicRequest("\x00 \ud800 ü 🐈"),
+        ComicRequest("a", extra={"size": "9x9", "b": {1: 2, "c": 3}}),
+        ComicRequest("a", pagination={"total_pages": 1, "panels_per_page": 2}, images="data:x"),
+        ComicRequest(prompt_url="https://x", comic_roles=[{"name": "x", "age": 3}], upscale=True),
+    ],
+)
+async def test_odd_stories_come_back_as_they_were(request_: ComicRequest) -> None:
+    async with opened(None) as journal:
+        row, _ = await journal.add(Story.parse(request_))
+        assert row.request.to_payload() == Story.parse(row.request).request.to_payload()
+        assert Story.parse(row.request).digest == row.digest

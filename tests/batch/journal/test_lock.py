@@ -1,0 +1,75 @@
+"""One process owns a journal; the second one is told which."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llamagen_async import (
+    JournalError,
+)
+from llamagen_async.batch.journal.journal import Journal
+from tests.support.cli import environment
+from tests.support.journals import ORIGIN, added, opened
+
+HELD = """
+import sys
+from pathlib import Path
+from llamagen_async.batch.journal.lock import JournalLock
+
+owner = JournalLock(Path(sys.argv[1]))
+owner.take()
+print("mine", flush=True)
+sys.stdin.readline()
+"""
+
+
+async def test_a_second_process_is_told_the_first_ones_pid(tmp_path: Path) -> None:
+    """And gets the journal at once when that one is gone, even if it was killed."""
+    path = tmp_path / "run.db"
+    with subprocess.Popen(  # noqa: ASYNC220  # nothing else runs here
+        [sys.executable, "-c", HELD, str(path)],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "mine\n"
+        with pytest.raises(JournalError, match=rf"process {first.pid} works with this journal"):
+            await Journal(path, ORIGIN).open()
+        first.kill()
+        first.wait()
+        async with opened(path) as journal:
+            await added(journal)
+
+
+async def test_this_process_is_a_second_one_too(tmp_path: Path) -> None:
+    """Also under another name of the same file; and being refused takes nothing from the first."""
+    path, link = tmp_path / "run.db", tmp_path / "link.db"
+    link.symlink_to(path)
+    async with opened(path):
+        for name in (path, link):
+            with pytest.raises(JournalError, match=rf"this process \({os.getpid()}\) works with"):
+                await Journal(name, ORIGIN).open()
+        code = HELD.replace("sys.stdin.readline()", "")
+        done = subprocess.run(  # noqa: ASYNC221  # nothing else runs here
+            [sys.executable, "-c", code, str(path)],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert f"process {os.getpid()} works with this journal" in done.stderr
+    async with opened(path):
+        pass
+
+
+async def test_a_damaged_lock_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "run.db-owner").write_text("x" * 5_000)
+    with pytest.raises(JournalError, match=r"run\.db-owner: .*; move that file away"):
+        await Journal(tmp_path / "run.db", ORIGIN).open()
