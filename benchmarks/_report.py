@@ -1,4 +1,4 @@
-"""What all benchmarks share: `--quick`, tables on the screen, numbers in a file."""
+"""Helpers of all benchmarks: `--quick`, tables on the screen, numbers in a file."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ RESULTS: Final = Path(__file__).parent / "results"
 
 
 def is_quick(doc: str | None) -> bool:
-    """Read the command line: whether a run of a few seconds is wanted."""
+    """Read the command line; return whether a run of a few seconds is wanted."""
     parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a few seconds, rougher numbers")
     return bool(parser.parse_args().quick)
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *notes: str
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *remarks: str
 ) -> None:
-    """Print rows under their columns: the first one to the left, numbers to the right."""
+    """Print rows under their columns: the first column to the left, the others to the right."""
     lines = [[_shown(cell) for cell in row] for row in [columns, *rows]]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
@@ -36,8 +36,8 @@ def print_table(
         first, *others = zip(line, widths, strict=True)
         cells = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
         print("  " + "  ".join(cells).rstrip())
-    for note in notes:
-        print(f"  {note}")
+    for remark in remarks:
+        print(f"  {remark}")
 
 
 def write_json(name: str, packages: Iterable[str], results: Mapping[str, Any]) -> None:

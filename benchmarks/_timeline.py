@@ -1,4 +1,4 @@
-"""A picture of where the time went: one line a comic, and the requests below."""
+"""A picture of where the time of a batch went: a line for each comic, all requests below."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _LEFT: Final = 60
 _ROW: Final = 16
 _STYLE: Final = """
 text{font:12px system-ui,sans-serif;fill:#333}.h{font-weight:600;font-size:14px}
-.run{fill:#4c8bf5}.late{fill:#e8833a}.look{stroke:#222;stroke-width:1.5}
+.run{fill:#4c8bf5}.late{fill:#e8833a}.check{stroke:#222;stroke-width:1.5}
 .asked{fill:#d8dde6}.grid{stroke:#e3e6ea}.send{stroke:#2a9d55;stroke-width:2}
-@media(prefers-color-scheme:dark){text{fill:#ddd}.look{stroke:#fff}.grid{stroke:#333}
+@media(prefers-color-scheme:dark){text{fill:#ddd}.check{stroke:#fff}.grid{stroke:#333}
 .asked{fill:#39404a}}
 """
 
 
 @attrs.define
 class Comic:
-    """When what happened to one comic, in seconds."""
+    """The times of one comic's events, in seconds from the start."""
 
     sent: float
     ready: float
     noticed: float | None = None
-    looks: list[float] = attrs.field(factory=list[float])
+    checks: list[float] = attrs.field(factory=list[float])
 
 
-def draw(lanes: Mapping[str, Sequence[Comic]]) -> str:
+def draw(clients: Mapping[str, Sequence[Comic]]) -> str:
     """Return an SVG with one block for each client."""
-    longest = max(comic.noticed or comic.ready for comics in lanes.values() for comic in comics)
+    longest = max(comic.noticed or comic.ready for comics in clients.values() for comic in comics)
     scale = (_WIDTH - _LEFT - 20) / longest
     parts: list[str] = []
     top = 60
@@ -42,7 +42,7 @@ def draw(lanes: Mapping[str, Sequence[Comic]]) -> str:
     def x(seconds: float) -> str:
         return f"{_LEFT + seconds * scale:.1f}"
 
-    for name, comics in lanes.items():
+    for name, comics in clients.items():
         end = max(comic.noticed or 0.0 for comic in comics)
         title = f"{html.escape(name)}: {len(comics)} comics in {end:.0f} s"
         parts.append(f'<text class="h" x="10" y="{top}">{title}</text>')
@@ -66,12 +66,12 @@ def draw(lanes: Mapping[str, Sequence[Comic]]) -> str:
                 )
             )
             parts.extend(
-                f'<line class="look" x1="{x(at)}" x2="{x(at)}" y1="{y + 1}" y2="{y + _ROW - 1}"/>'
-                for at in comic.looks
+                f'<line class="check" x1="{x(at)}" x2="{x(at)}" y1="{y + 1}" y2="{y + _ROW - 1}"/>'
+                for at in comic.checks
             )
         y = top + len(comics) * _ROW
         for comic in comics:
-            for kind, ats in (("send", [comic.sent]), ("look", comic.looks)):
+            for kind, ats in (("send", [comic.sent]), ("check", comic.checks)):
                 parts.extend(
                     f'<line class="{kind}" x1="{x(at)}" x2="{x(at)}" y1="{y + 4}" y2="{y + 14}"/>'
                     for at in ats
@@ -81,7 +81,7 @@ def draw(lanes: Mapping[str, Sequence[Comic]]) -> str:
         '<rect class="asked" x="10" y="14" width="14" height="10"/><text x="28" y="23">waits to '
         'be sent</text><rect class="run" x="140" y="14" width="14" height="10"/><text x="158" '
         'y="23">being drawn</text><rect class="late" x="250" y="14" width="14" height="10"/>'
-        '<text x="268" y="23">ready, not noticed</text><line class="look" x1="400" x2="400" '
+        '<text x="268" y="23">ready, not noticed</text><line class="check" x1="400" x2="400" '
         'y1="12" y2="26"/><text x="408" y="23">status check</text><line class="send" x1="505" '
         'x2="505" y1="12" y2="26"/><text x="513" y="23">create (bottom row: all requests)</text>'
     )

@@ -1,10 +1,10 @@
-"""What a write to the journal costs, beside bare sqlite3 with the same settings in the same run.
+"""The cost of a write to the journal, beside bare sqlite3 with the same settings in the same run.
 
     python benchmarks/journal.py [--quick]
 
-Both wait for the disk at each commit. One write after the other, each costs what the disk takes;
-twenty at once share the journal's commits, and bare sqlite3 makes one for each. How long the event
-loop was held up meanwhile is measured, too: it never waits for the disk.
+Both wait for the disk at each commit. Writes that follow each other cost what the disk takes;
+twenty at once share the journal's commits, while bare sqlite3 makes one commit for each. How long
+the event loop is held up meanwhile is measured, too: with the journal it never waits for the disk.
 
 Prints a table, writes `benchmarks/results/journal.json`, asserts nothing.
 """
@@ -25,21 +25,20 @@ from typing import Any, Final
 from _report import is_quick, print_table, write_json
 
 from llamagen_async import BatchState
-from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.journal.codec import AccountId, Story
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.journal.rows import AccountId
 
-ORIGIN: Final = AccountId.of("key", "https://api.example/v1")
+ACCOUNT: Final = AccountId.of("key", "https://api.example/v1")
 STORY: Final = "A superhero cat saves a city from giant mice, and everybody hears of it. "
 INTERVAL: Final = 0.0005
-"""Seconds between two looks at whether the event loop is held up."""
+"""Seconds between two measurements of whether the event loop is held up."""
 
 Write = Callable[[int], Awaitable[None]]
 
 
 async def own(folder: Path, number: int, at_once: int) -> dict[str, Any]:
-    """Add stories and write their intents with the journal: two writes each."""
-    journal = Journal(folder / "ours.db", ORIGIN)
+    """Add stories to the journal and write their intents: two writes for each."""
+    journal = Journal(folder / "ours.db", ACCOUNT)
     await journal.open()
 
     async def write(n: int) -> None:
@@ -53,7 +52,7 @@ async def own(folder: Path, number: int, at_once: int) -> dict[str, Any]:
 
 
 async def bare(folder: Path, number: int, at_once: int) -> dict[str, Any]:
-    """The same with sqlite3 alone, in the event loop's thread."""
+    """Do the same with sqlite3 alone, in the event loop's thread."""
     with contextlib.closing(sqlite3.connect(folder / "bare.db", isolation_level=None)) as one:
         one.execute("PRAGMA journal_mode = WAL")
         for name in ("synchronous = FULL", "fullfsync = 1", "checkpoint_fullfsync = 1"):
@@ -76,7 +75,7 @@ async def bare(folder: Path, number: int, at_once: int) -> dict[str, Any]:
 async def measured(write: Write, number: int, at_once: int) -> dict[str, Any]:
     """Do `number` pairs of writes, `at_once` at a time."""
     held_up: list[float] = []
-    watching = asyncio.create_task(watch(held_up))
+    measuring = asyncio.create_task(measure_delays(held_up))
     numbers = iter(range(number))
 
     async def some() -> None:
@@ -86,8 +85,8 @@ async def measured(write: Write, number: int, at_once: int) -> dict[str, Any]:
     begun = time.perf_counter()
     await asyncio.gather(*(some() for _ in range(at_once)))
     took = time.perf_counter() - begun
-    watching.cancel()
-    await asyncio.gather(watching, return_exceptions=True)
+    measuring.cancel()
+    await asyncio.gather(measuring, return_exceptions=True)
     return {
         "writes": 2 * number,
         "seconds": took,
@@ -95,8 +94,8 @@ async def measured(write: Write, number: int, at_once: int) -> dict[str, Any]:
     }
 
 
-async def watch(held_up: list[float]) -> None:
-    """Note how much later than asked for the loop comes round."""
+async def measure_delays(held_up: list[float]) -> None:
+    """Collect the seconds by which the event loop wakes up later than it was asked to."""
     while True:
         begun = time.perf_counter()
         await asyncio.sleep(INTERVAL)

@@ -1,4 +1,4 @@
-"""What the limiter costs and what it lets through, beside its peers in the same run.
+"""The limiter's cost, and how many requests it lets through, beside its peers in the same run.
 
     python benchmarks/limiter.py [--quick]
 
@@ -6,13 +6,13 @@ Three questions, each answered for this package and for its peers on this machin
 
 1. What does an uncontended slot cost in memory, taken and given back?
 2. How many requests reach the server in the worst minute, if the limiter is kept busy for an hour?
-   A leaky bucket admits nearly twice its limit, and who counts grants does not see how late a
+   A leaky bucket admits nearly twice its limit, and a count of grants does not know how late a
    request arrives.
-3. How many slots a second do the stores grant (SQLite, Redis)? Here a slot is reserved, and
-   committed when the answer is there; theirs is put once, for they don't look at answers. Like is
-   compared with like: a limiter with a limiter, and what is below it, a ledger, with a bucket.
+3. How many slots a second do the stores grant (SQLite, Redis)? This package reserves a slot and
+   commits it when the answer has come; the peers write once, because answers do not matter to them.
+   Limiters are compared with limiters, and what is below them, ledgers, with buckets.
 
-Contenders take turns, round by round; what is printed are medians, also of each round's ratios.
+Contenders take turns, round by round. Medians are printed, also of the ratios of the rounds.
 Prints tables, writes `benchmarks/results/limiter.json`, asserts nothing.
 """
 
@@ -70,21 +70,22 @@ PACKAGES: Final = ("llamagen-async", "aiolimiter", "pyrate-limiter", "filelock",
 KIND: Final = RequestKind.STATUS
 PLENTY: Final = 10**9
 LATENCY: Final = 2.0
-"""Seconds that a request takes at most on the way there, and its answer on the way back."""
+"""The most seconds that a request takes on its way there, and its answer on its way back."""
 WORKERS: Final = 40
-"""Who want to send in the busy hour: always more than may."""
+"""Tasks that want to send in the busy hour: always more than there are slots."""
 AT_ONCE: Final = 20
+"""Tasks that ask a store for slots at once."""
 LONGEST: Final = 0.2
-"""Seconds that one measurement of a store may take."""
+"""Seconds after which a measurement of a slow store ends."""
 CROWD: Final = 1_000
-"""Requests that are in the window already, where that is the question."""
+"""Requests that are in the window already when a full window is measured."""
 
 Once = Callable[[], Awaitable[object]]
-"""Takes a slot and gives it back."""
+"""A function that takes a slot and gives it back."""
 Taken = Callable[[], AbstractAsyncContextManager[object]]
-"""Holds a slot for as long as a request is on its way."""
+"""A function whose context holds a slot for as long as a request is in flight."""
 Opened = Callable[[], AbstractAsyncContextManager[Once]]
-"""Opens an account of a store that nobody has used yet."""
+"""A function that opens an account of a store that nobody has used yet."""
 
 numbers: Final = itertools.count()
 
@@ -145,7 +146,7 @@ def quiet() -> Iterator[None]:
 
 
 def pyrate(bucket: AbstractBucket) -> PyrateLimiter:
-    """Return a limiter without the thread that forgets old items, which would disturb others."""
+    """Return a limiter without the thread that deletes old items, which would disturb others."""
     return PyrateLimiter(SingleBucketFactory(bucket, schedule_leak=False))
 
 
@@ -153,13 +154,13 @@ def pyrate(bucket: AbstractBucket) -> PyrateLimiter:
 
 
 class TickingLoop(VirtualTimeLoop):
-    """Virtual time that passes while one looks, as real time does.
+    """A loop whose virtual time passes whenever it is read, as real time does.
 
-    Without that, aiolimiter's bucket may wake up a rounding error too early, for ever.
+    Otherwise aiolimiter's bucket may wake up too early by a rounding error, again and again.
     """
 
     def time(self) -> float:
-        """Return the virtual time, which is later than the last time."""
+        """Return the virtual time, which is later than at the last call."""
         self.advance(1e-9)
         return super().time()
 
@@ -168,7 +169,7 @@ class LoopTimeBucket(InMemoryBucket):
     """pyrate-limiter's bucket by the event loop's clock."""
 
     def now(self) -> int:
-        """Return the milliseconds that it counts in."""
+        """Return the loop's time in milliseconds, the bucket's unit."""
         return int(asyncio.get_running_loop().time() * 1000)
 
 
@@ -213,7 +214,7 @@ BUSY: Final[Mapping[str, Callable[[], Taken]]] = {
 
 
 async def busy_hour(make: Callable[[], Taken], seed: int, latency: float) -> tuple[int, int]:
-    """Keep a limiter busy; the most arrivals in a half-open minute, the grants of the hour."""
+    """Keep a limiter busy; return the most arrivals in a half-open minute and the hour's grants."""
     loop, taken, draws = asyncio.get_running_loop(), make(), random.Random(seed)
     granted: list[float] = []
     arrived: list[float] = []
@@ -293,11 +294,11 @@ async def own_store(quota: str, plan: Plan, crowd: int) -> AsyncIterator[Once]:
 
 @asynccontextmanager
 async def own_ledger(quota: str, plan: Plan) -> AsyncIterator[Once]:
-    """Open what is below: one ledger, whose questions may travel together."""
+    """Open what is below a limiter: one ledger, whose calls may share a round trip."""
     ledger = open_store(quota, f"ledger {next(numbers)}", plan, speed=1.0, lease=30.0)
 
     async def once() -> None:
-        answer = await ledger.reserve("ticket")
+        answer = await ledger.reserve("waiter")
         if isinstance(answer, Grant):
             await ledger.commit(answer, ANSWERED)
         else:  # a window of 5 ms is full
@@ -401,15 +402,15 @@ async def grants_per_second(opened: Opened, number: int, at_once: int) -> float:
 
 
 class Contenders(Protocol):
-    """Names those who are compared over one store."""
+    """A function that names the contenders over one store."""
 
     def __call__(self, limit: tuple[int, float], crowd: int, *, alone: bool) -> dict[str, Opened]:
-        """Return how each of them is opened."""
+        """Return how each contender is opened."""
         ...
 
 
 async def compared(contenders: Contenders, *, quick: bool) -> dict[str, dict[str, list[float]]]:
-    """Return the grants a second: situation, then contender, then round by round."""
+    """Return the grants a second by situation, contender and round."""
     one_by_one, together = "one after another", f"{AT_ONCE} at once"
     situations = {
         f"limiters, {one_by_one}": (contenders(ROOMY, 0, alone=False), 1),
@@ -427,7 +428,7 @@ async def compared(contenders: Contenders, *, quick: bool) -> dict[str, dict[str
     return rates
 
 
-# What is said about it.
+# The report.
 
 
 def ratio(these: list[float], those: list[float]) -> float:
@@ -468,7 +469,7 @@ def show_hours(results: dict[str, dict[str, Any]]) -> None:
             )
             for name, row in results.items()
         ],
-        "ArrivalRate at the server in any half-open 60 s. All of them in virtual time.",
+        "Arrivals at the server in any half-open 60 s. All of it in virtual time.",
     )
 
 
@@ -489,12 +490,12 @@ def show_stores(
                 shown = f"{situation}: {name}"
                 rows.append([shown, numbers["grants per second"], numbers["ours / this"]])
         print_table(f"3. Slots granted per second: {store}", ["", "grants/s", "ours/this"], rows)
-    for note in (
+    for remark in (
         f"ours/this: {OURS}'s rate divided by this one's; less than 1 is slower than this.",
         f"{OURS} reserves and commits each slot, pyrate-limiter puts it once.",
         *(f"Not measured: {what}" for what in missing),
     ):
-        print(f"  {note}")
+        print(f"  {remark}")
     return summary
 
 

@@ -1,18 +1,17 @@
 """How close to a scheduler that knows every duration: batches, arrivals, the demo plan's day.
 
-Everything runs in virtual time, without latency, against the sandbox's service: the real
-dispatcher, poller and limiter, and two clients as one would write them by hand. "First come first
-served" sends creates and checks in the order in which they were asked for and checks each comic
-every 5 s: once with a perfect window limiter, once with `aiolimiter.AsyncLimiter(10, 60)`.
+Everything runs in virtual time, without latency, against the sandbox's service: this package with
+its real dispatcher, poller and limiter, and two simple clients. A simple client sends creates and
+checks first come, first served, and checks each comic every 5 s: one client with a perfect window
+limiter, one with `aiolimiter.AsyncLimiter(10, 60)`.
 
-"Told the distribution" is our client that need not learn how long comics take: it knows the
-distribution they are drawn from, though no single duration. So its distance to the best possible
-is what not knowing the draws costs our rules, and ours to its is what learning costs. "Knows all"
-are the two schedules of which the best possible is the better one: whom they let wait is a bound
-for the other columns.
+"Told the distribution" is this package's client if it need not learn how long comics take: it knows
+the distribution of durations, though no single duration. Its distance from the best possible is
+what not knowing single durations costs; our distance from it is what learning costs. "Knows all"
+are two schedules with every duration known; the best possible is the better one of the two.
 
-A ratio is the mean over the seeds divided by the mean of the best possible over the same seeds;
-ratios are put together by their geometric mean over the distributions of durations.
+A ratio is the mean over the seeds divided by the mean of the best possible over the same seeds.
+Ratios of several distributions of durations are combined by their geometric mean.
 
 Run it from the repository's root: `python benchmarks/scheduling.py`. It prints tables and writes
 `benchmarks/results/scheduling.json` and `scheduling.svg`; `--quick` takes a few seeds only.
@@ -39,6 +38,7 @@ from aiolimiter import AsyncLimiter
 
 from llamagen_async import LlamaGenClient, Plan, RateLimitError
 from llamagen_async.clock import Clock
+from llamagen_async.forecasting.forecast import AGES, DurationForecast, Forecasts
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, MemoryLedger
 from llamagen_async.sandbox import (
@@ -49,7 +49,7 @@ from llamagen_async.sandbox import (
     best_possible,
     known_schedule,
 )
-from llamagen_async.scheduling import DurationForecast, RequestReport
+from llamagen_async.scheduling import RequestReport
 from llamagen_async.simulation import SimulatedTransport, run, simulated_client
 from llamagen_async.transport import APIRequest
 
@@ -75,7 +75,7 @@ CLIENTS: Final = (
 )
 TOLD: Final = CLIENTS[3]
 DRAWN: Final = 40_000
-"""Draws that stand for a distribution."""
+"""Draws from which the chances of a distribution are computed."""
 MARKS: Final = {
     "1": (1.08, 1.08),
     "4": (1.10, 1.25),
@@ -100,12 +100,12 @@ class Case:
     rate: float | None = None
     """Comics that arrive a minute; `None` if all are asked for at once."""
     demo: bool = False
-    """Whether it is the demo plan's day."""
+    """Whether this is the demo plan's day."""
 
 
 @attrs.define
 class Result:
-    """What came of it, in seconds."""
+    """The result of one case, in seconds."""
 
     last: float = 0.0
     mean: float = 0.0
@@ -114,18 +114,18 @@ class Result:
     requests: int = 0
     refused: int = 0
     create_wait: float = 0.0
-    """Mean from being asked for to being sent."""
+    """Mean seconds that a create waited from the call to the moment it was sent."""
     latest: float = 0.0
-    """The longest time from ready to noticed."""
+    """The longest time from the end of a generation to the check that found it."""
     known: dict[str, Schedule] = attrs.field(factory=dict[str, Schedule], repr=False)
-    """What becomes of it if every duration is known, by what goes first."""
+    """The schedules with every duration known, by what goes first."""
     finished: int = 0
     accepted: int = 0
     timeline: list[Comic] = attrs.field(factory=list[Comic], repr=False)
 
 
 class Recorder:
-    """Carries requests to the service, and notes what each comic's were."""
+    """A transport to the service that records when each comic was created and checked."""
 
     def __init__(self, service: SandboxService) -> None:
         self.service = service
@@ -142,7 +142,7 @@ class Recorder:
             self.comics[body["id"]] = Comic(sent=now, ready=now + duration)
         elif request.kind is RequestKind.STATUS:
             comic = self.comics[body["id"]]
-            comic.looks.append(now)
+            comic.checks.append(now)
             if body["status"] == "SUCCEEDED" and comic.noticed is None:
                 comic.noticed = now
         return response
@@ -156,7 +156,7 @@ async def ours(recorder: Recorder, arrivals: Sequence[float] | None, count: int)
     result = Result()
     waits: list[float] = []
 
-    def note(report: RequestReport) -> None:
+    def record(report: RequestReport) -> None:
         result.requests += 1
         result.refused += report.outcome == "refused"
         if report.kind is RequestKind.CREATE:
@@ -171,7 +171,7 @@ async def ours(recorder: Recorder, arrivals: Sequence[float] | None, count: int)
         times.append(loop.time() - at)
 
     async with simulated_client(
-        recorder.service, plan=Plan.PAID, on_request=note, transport=recorder
+        recorder.service, plan=Plan.PAID, on_request=record, transport=recorder
     ) as client:
         if arrivals is None:
             stories = [f"story {number}" for number in range(count)]
@@ -186,7 +186,7 @@ async def ours(recorder: Recorder, arrivals: Sequence[float] | None, count: int)
 async def in_order(
     recorder: Recorder, arrivals: Sequence[float] | None, count: int, acquire: Callable[[], Any]
 ) -> Result:
-    """Run a client as written by hand."""
+    """Run a simple client: first come, first served."""
     result = Result()
     waits: list[float] = []
     loop = asyncio.get_running_loop()
@@ -286,8 +286,8 @@ def told(distribution: str) -> Iterator[None]:
     """Let every forecast be the distribution itself, and learn nothing."""
     chances = _chances(distribution)
 
-    def sum_up(self: Any) -> None:
-        self._sums, self._news = chances, 0.0
+    def update(self: Any) -> None:
+        self.cumulative = chances
         self.version += 1
 
     def count(self: Any, *_: float) -> None:
@@ -295,12 +295,17 @@ def told(distribution: str) -> Iterator[None]:
 
     def init(self: Any) -> None:
         begin(self)
-        self.observed = 100  # it has seen enough
+        self.observed = 100  # more than a forecast needs to be trusted
 
-    begin = DurationForecast.__init__
+    def init_all(self: Any) -> None:
+        begin_all(self)
+        self.observed = 100
+
+    begin, begin_all = DurationForecast.__init__, Forecasts.__init__
     with (
         mock.patch.object(DurationForecast, "__init__", init),
-        mock.patch.object(DurationForecast, "_sum_up", sum_up),
+        mock.patch.object(Forecasts, "__init__", init_all),
+        mock.patch.object(DurationForecast, "update", update),
         mock.patch.object(DurationForecast, "observe", count),
         mock.patch.object(DurationForecast, "not_done", return_value=None),
     ):
@@ -309,14 +314,13 @@ def told(distribution: str) -> Iterator[None]:
 
 @functools.cache
 def _chances(distribution: str) -> list[float]:
-    """Return the chance to be done at each of a forecast's ages; nothing is quite impossible."""
-    ages, _ = DurationForecast().steps()
+    """Return the chance to be done at each age of a forecast; no chance is 0 or 1."""
     rng = Random(1)
     draws = sorted(DISTRIBUTIONS[distribution].draw(rng) for _ in range(DRAWN))
     rare = 1e-5
     return [
-        (1 - rare) * bisect.bisect_right(draws, age) / DRAWN + rare * place / len(ages)
-        for place, age in enumerate(ages)
+        (1 - rare) * bisect.bisect_right(draws, age) / DRAWN + rare * place / len(AGES)
+        for place, age in enumerate(AGES)
     ]
 
 
@@ -363,13 +367,13 @@ def ratios(
 
 
 def geometric(values: Iterable[tuple[float, float]]) -> tuple[float, float]:
-    """Return the geometric means of the firsts and of the seconds."""
+    """Return the geometric mean of the first values, and that of the second values."""
     lasts, means = zip(*values, strict=True)
     return statistics.geometric_mean(lasts), statistics.geometric_mean(means)
 
 
 def cases_of(seeds: int, clients: Sequence[str] = CLIENTS) -> list[Case]:
-    """Return what is run; the slowest client to simulate gets fewer seeds."""
+    """Return the cases; the client that is slowest to simulate gets fewer seeds."""
     of_client = {client: max(2, seeds // (4 if client == CLIENTS[2] else 1)) for client in clients}
     batches = [
         Case(client, name, count, seed)
@@ -406,7 +410,7 @@ def of(results: dict[Case, Result], client: str, count: int, rate: float | None)
 def by_distribution(
     results: dict[Case, Result], client: str, count: int, rate: float | None
 ) -> list[list[Result]]:
-    """Return the same, those of each distribution together."""
+    """Return the results of some cases, grouped by distribution."""
     return [
         [
             result
@@ -458,7 +462,7 @@ def report_batches(results: dict[Case, Result], clients: Sequence[str]) -> dict[
 
 
 def report_arrivals(results: dict[Case, Result], clients: Sequence[str]) -> dict[str, Any]:
-    """Print how long comics took that were asked for one by one, and return it."""
+    """Print how long comics took that arrived one by one, and return it."""
     found: dict[str, Any] = {}
     rows: list[list[object]] = []
     for rate in RATES:
@@ -532,10 +536,10 @@ def main() -> None:
         "demo": report_demo(results),
     }
     write_json("scheduling", ("llamagen-async", "aiolimiter"), report)
-    lanes = {
+    timelines = {
         client: results[Case(client, "lognormal 60/0.4", 12, 0)].timeline for client in CLIENTS[:2]
     }
-    (RESULTS / "scheduling.svg").write_text(draw(lanes), encoding="utf-8")
+    (RESULTS / "scheduling.svg").write_text(draw(timelines), encoding="utf-8")
     print(f"\nPicture: {(RESULTS / 'scheduling.svg').relative_to(RESULTS.parent.parent)}")
 
 
