@@ -61,7 +61,7 @@ from llamagen_async.ratelimit import (
     close_limiter,
     open_limiter,
 )
-from llamagen_async.ratelimit.ledger import ANSWERED
+from llamagen_async.ratelimit.protocol import ANSWERED
 from llamagen_async.ratelimit.stores import open_store
 from llamagen_async.simulation import VirtualTimeLoop
 

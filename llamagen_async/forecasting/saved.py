@@ -23,7 +23,7 @@ from llamagen_async.forecasting.forecast import (
     Profile,
     ProfileForecast,
 )
-from llamagen_async.ratelimit.ledger import BlobStore, StoreError
+from llamagen_async.ratelimit.protocol import BlobStore, StoreError
 
 __all__ = ["ForecastStore", "dump_forecasts", "load_forecasts"]
 

@@ -1,7 +1,9 @@
 """The count of a key: how many requests it may still send, and when the next slot is free."""
 
 from llamagen_async.ratelimit.failover import OnStoreFailure
-from llamagen_async.ratelimit.ledger import (
+from llamagen_async.ratelimit.limiter import Limiter, Slot
+from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.protocol import (
     BlobStore,
     Ledger,
     LimitsSnapshot,
@@ -11,8 +13,6 @@ from llamagen_async.ratelimit.ledger import (
     SharedLedger,
     StoreError,
 )
-from llamagen_async.ratelimit.limiter import Limiter, Slot
-from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.registry import Identity, close_limiter, open_limiter
 from llamagen_async.ratelimit.stores import check_quota
 from llamagen_async.ratelimit.window_log import Grant, SlotWait, WindowLog, WindowState

@@ -20,7 +20,8 @@ import attrs
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, QuotaStoreError
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.ledger import (
+from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.protocol import (
     Grant,
     LimitsSnapshot,
     NoSlot,
@@ -28,7 +29,6 @@ from llamagen_async.ratelimit.ledger import (
     SharedLedger,
     StoreError,
 )
-from llamagen_async.ratelimit.memory import MemoryLedger
 
 __all__ = ["FailoverLedger", "OnStoreFailure", "degraded_plan"]
 

@@ -32,7 +32,7 @@ import attrs
 
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan, RateLimit, RequestKind
-from llamagen_async.ratelimit.ledger import (
+from llamagen_async.ratelimit.protocol import (
     ANSWERED,
     UNMETERED,
     Grant,

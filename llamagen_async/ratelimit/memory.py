@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit.ledger import (
+from llamagen_async.ratelimit.protocol import (
     ANSWERED,
     Grant,
     LimitsSnapshot,

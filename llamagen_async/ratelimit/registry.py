@@ -19,9 +19,9 @@ from llamagen_async.clock import Clock
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
-from llamagen_async.ratelimit.ledger import SharedLedger
 from llamagen_async.ratelimit.limiter import Limiter
 from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.protocol import SharedLedger
 from llamagen_async.ratelimit.stores import open_store
 
 __all__ = ["Identity", "close_limiter", "open_limiter"]

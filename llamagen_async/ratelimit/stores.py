@@ -6,7 +6,7 @@ from typing import Final
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit.ledger import SharedLedger
+from llamagen_async.ratelimit.protocol import SharedLedger
 
 __all__ = ["check_quota", "open_store"]
 

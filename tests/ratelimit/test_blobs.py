@@ -17,7 +17,7 @@ from llamagen_async import Plan, RateLimit
 from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import MemoryLedger, StoreError
 from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
-from llamagen_async.ratelimit.ledger import MAX_BLOB
+from llamagen_async.ratelimit.protocol import MAX_BLOB
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from tests.support.redis_server import FakeClock, RedisServer, connected, opened, spend

@@ -11,7 +11,7 @@ import pytest
 
 from llamagen_async import Plan, RateLimit
 from llamagen_async.ratelimit import Grant, MemoryLedger, NoSlot, Outcome, SharedLedger
-from llamagen_async.ratelimit.ledger import MAX_BLOB, UNMETERED
+from llamagen_async.ratelimit.protocol import MAX_BLOB, UNMETERED
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from tests.support.grants import grants_in

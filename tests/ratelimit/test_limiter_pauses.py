@@ -17,7 +17,7 @@ from llamagen_async import Plan, RateLimit, RequestKind
 from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import Grant, Ledger, Limiter, MemoryLedger, Outcome
 from llamagen_async.ratelimit.failover import FailoverLedger
-from llamagen_async.ratelimit.ledger import StoreError
+from llamagen_async.ratelimit.protocol import StoreError
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from tests.support.grants import grants_in

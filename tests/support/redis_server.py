@@ -25,7 +25,7 @@ import pytest
 import redis.asyncio
 
 from llamagen_async.plans import DAY, MINUTE, Plan, RateLimit
-from llamagen_async.ratelimit.ledger import Grant, Outcome
+from llamagen_async.ratelimit.protocol import Grant, Outcome
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.registry import Identity
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from llamagen_async import Plan
 from llamagen_async.ratelimit import Grant, MemoryLedger, NoSlot
-from llamagen_async.ratelimit.ledger import LimitsSnapshot, Outcome, StoreError
+from llamagen_async.ratelimit.protocol import LimitsSnapshot, Outcome, StoreError
 from tests.support.grants import grants_in
 
 __all__ = ["RemoteLedger"]

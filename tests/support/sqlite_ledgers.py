@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.ledger import Grant, StoreError
+from llamagen_async.ratelimit.protocol import Grant, StoreError
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 
 __all__ = [

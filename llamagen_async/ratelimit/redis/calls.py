@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from llamagen_async.errors import ClientClosedError
-from llamagen_async.ratelimit.ledger import StoreError
+from llamagen_async.ratelimit.protocol import StoreError
 from llamagen_async.ratelimit.redis.connection import (
     DroppedError,
     MovedError,

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from llamagen_async.errors import InvalidRequestError
-from llamagen_async.ratelimit.ledger import StoreError
+from llamagen_async.ratelimit.protocol import StoreError
 
 __all__ = ["DroppedError", "MovedError", "RedisConnection", "RefusedError"]
 

@@ -45,7 +45,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.ledger import (
+from llamagen_async.ratelimit.protocol import (
     ANSWERED,
     MAX_BLOB,
     Grant,

@@ -30,7 +30,7 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit.ledger import (
+from llamagen_async.ratelimit.protocol import (
     Grant,
     LimitsSnapshot,
     NoSlot,

@@ -19,7 +19,7 @@ from time import time as wall_time
 from typing import Final, TypeVar
 
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit.ledger import MAX_BLOB, StoreError
+from llamagen_async.ratelimit.protocol import MAX_BLOB, StoreError
 from llamagen_async.ratelimit.sqlite.machine_clock import advance, read_machine_clock
 from llamagen_async.ratelimit.sqlite.row import DAMAGED, StoredWindowLog
 from llamagen_async.ratelimit.window_log import WindowLog

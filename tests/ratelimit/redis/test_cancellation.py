@@ -9,7 +9,7 @@ import pytest
 
 from llamagen_async.errors import ClientClosedError
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.ledger import Grant, NoSlot, Outcome
+from llamagen_async.ratelimit.protocol import Grant, NoSlot, Outcome
 from tests.support.grants import grants_in
 from tests.support.redis_server import (
     PER_DAY,

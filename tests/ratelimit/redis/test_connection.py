@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Connection
 
 from llamagen_async.plans import MINUTE, Plan, RateLimit
-from llamagen_async.ratelimit.ledger import ANSWERED, StoreError
+from llamagen_async.ratelimit.protocol import ANSWERED, StoreError
 from tests.support.grants import grants_in
 from tests.support.redis_server import FakeClock, RedisServer, opened, pass_in_loop
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.ledger import UNMETERED, Outcome, StoreError
+from llamagen_async.ratelimit.protocol import UNMETERED, Outcome, StoreError
 from tests.support.grants import grants_in
 from tests.support.redis_server import (
     PER_DAY,

@@ -16,7 +16,7 @@ import redis.asyncio
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import DAY, Plan
-from llamagen_async.ratelimit.ledger import ANSWERED, NoSlot, StoreError
+from llamagen_async.ratelimit.protocol import ANSWERED, NoSlot, StoreError
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from tests.support.grants import grants_in
 from tests.support.redis_server import (

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from llamagen_async.plans import DAY
-from llamagen_async.ratelimit.ledger import NoSlot, Outcome
+from llamagen_async.ratelimit.protocol import NoSlot, Outcome
 from tests.support.grants import delay_of
 from tests.support.redis_server import (
     BOTH,

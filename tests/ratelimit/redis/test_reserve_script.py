@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from llamagen_async.plans import DAY, HOUR, Plan, RateLimit
-from llamagen_async.ratelimit.ledger import (
+from llamagen_async.ratelimit.protocol import (
     ANSWERED,
     Grant,
     Outcome,

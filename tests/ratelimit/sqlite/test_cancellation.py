@@ -9,7 +9,7 @@ import sqlite3
 import pytest
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.ledger import Grant, Outcome
+from llamagen_async.ratelimit.protocol import Grant, Outcome
 from llamagen_async.ratelimit.sqlite.row import StoredWindowLog
 from tests.support.sqlite_ledgers import (
     Gate,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llamagen_async.plans import DAY, Plan, RateLimit
-from llamagen_async.ratelimit.ledger import Grant, NoSlot, Outcome
+from llamagen_async.ratelimit.protocol import Grant, NoSlot, Outcome
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.ratelimit.window_log import WindowLog
 from tests.support.grants import delay_of

@@ -18,7 +18,7 @@ import pytest
 
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.ledger import Grant, NoSlot, Outcome
+from llamagen_async.ratelimit.protocol import Grant, NoSlot, Outcome
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 
 SPEED = 2_000.0

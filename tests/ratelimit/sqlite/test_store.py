@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.ledger import Grant, NoSlot, Outcome
+from llamagen_async.ratelimit.protocol import Grant, NoSlot, Outcome
 from llamagen_async.ratelimit.registry import Identity
 from llamagen_async.ratelimit.sqlite import ledger as ledger_module
 from llamagen_async.ratelimit.sqlite import store

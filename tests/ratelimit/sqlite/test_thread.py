@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llamagen_async.ratelimit.ledger import ANSWERED, Grant, Outcome
+from llamagen_async.ratelimit.protocol import ANSWERED, Grant, Outcome
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.ratelimit.sqlite.row import StoredWindowLog
 from llamagen_async.simulation import VirtualTimeLoop

@@ -1,4 +1,4 @@
-"""Ledgers: where spent requests are remembered, behind one small protocol.
+"""The protocol of ledgers, which remember spent requests, and what they answer.
 
 A ledger owns the count of one key at one server, and the time by which it is kept. Callers see
 durations only, in seconds of the server's clock, so that a ledger may keep its time by the event
