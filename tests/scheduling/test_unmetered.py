@@ -63,6 +63,20 @@ async def test_an_unmetered_read_needs_no_slot() -> None:
     assert report.took == pytest.approx(2.0)
 
 
+async def test_an_unmetered_read_does_not_wait_behind_creates() -> None:
+    """A read that needs no slot is answered while a create waits for one."""
+    network = network_of(CREATES_ONLY)
+    async with network.client(CREATES_ONLY) as client:
+        id_ = (await client.comics.create("first")).id
+        await client.comics.create("second")
+        waiting = asyncio.create_task(client.comics.create("third"))
+        await asyncio.sleep(1)
+        assert (await client.comics.get(id_)).id == id_
+        assert now() == pytest.approx(1.0)
+        await waiting
+        assert now() == pytest.approx(60.0)
+
+
 @pytest.mark.parametrize("ticks", [*range(4), None])
 async def test_a_cancelled_unmetered_read_leaves_no_task(ticks: int | None) -> None:
     """A cancelled read that was sent is counted, and ends with its answer."""
