@@ -290,8 +290,8 @@ class Limiter:
 
     async def _ask(self, wants_more: Callable[[], bool] | None) -> Grant | NoSlot:
         """Ask for a slot, and in the same round trip for the waiters behind."""
-        # Memory is asked for nothing. A token bucket lets one through at a time: slots for more
-        # would be held unused.
+        # To ask memory again costs nothing. A token bucket lets one through at a time: slots for
+        # more would be held unused.
         is_alone = self._bucket is not None or not self.ledger.is_remote
         if wants_more is not None:
             # Near the end of a quota nothing is held but the slot that is decided about.
