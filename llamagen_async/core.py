@@ -256,7 +256,7 @@ class ClientCore:
             announced=settings.webhooks,
             on_request=settings.on_request,
         )
-        forecasts = ForecastStore(limiter.ledger, scheduler.forecasts, loaded=scheduler.wake)
+        forecasts = ForecastStore(limiter.ledger, scheduler.forecasts, loaded=scheduler.start_learning)
         return _Rooms(loop, transport, http, limiter, scheduler, forecasts)
 
     async def _prepare(self, rooms: _Rooms) -> None:

@@ -7,7 +7,9 @@ from llamagen_async.forecasting.slot_price import (
     PollGroup,
     SlotForecast,
     SlotPrice,
-    slot_forecast,
+    arrival_rate,
+    arrival_weight,
+    faded_weight,
 )
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     "ProfileForecast",
     "SlotForecast",
     "SlotPrice",
+    "arrival_rate",
+    "arrival_weight",
     "due_times",
-    "slot_forecast",
+    "faded_weight",
 ]

@@ -58,7 +58,7 @@ class ForecastStore:
     Args:
         blobs: Keeps them as a text.
         forecasts: The forecasts to keep.
-        loaded: Called when they were taken over from an earlier run.
+        loaded: Called when those of an earlier run were taken over, or can't be.
     """
 
     def __init__(
@@ -131,6 +131,7 @@ class ForecastStore:
             _logger.debug("the forecasts of an earlier run are not known: %s", error)
         else:
             self._kept = self._forecasts.observed
+        finally:
             self._loaded()
 
     async def _save(self) -> None:

@@ -34,17 +34,14 @@ from __future__ import annotations
 
 import bisect
 import math
-import operator
 from collections import deque
-from collections.abc import Sequence, Sized
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 import attrs
 
 from llamagen_async.forecasting.forecast import Forecasts, ProfileForecast
 from llamagen_async.forecasting.poll_plan import PRICES, PollThreshold, next_price
-from llamagen_async.plans import RateLimit
 
 __all__ = [
     "FREE_POLLS",
@@ -53,7 +50,9 @@ __all__ = [
     "Quote",
     "SlotForecast",
     "SlotPrice",
-    "slot_forecast",
+    "arrival_rate",
+    "arrival_weight",
+    "faded_weight",
 ]
 
 FREE_POLLS: Final = PollThreshold(price=1.0)
@@ -139,12 +138,12 @@ class PollGroups(Protocol):
     """The generations that are waited for."""
 
     @property
-    def targets(self) -> Sized:
-        """All of them."""
+    def running(self) -> float:
+        """Number of all of them."""
         ...
 
     @property
-    def urgent(self) -> int:
+    def urgent(self) -> float:
         """Number of those that somebody waits for interactively."""
         ...
 
@@ -163,33 +162,6 @@ class Quote:
     """The threshold of a batch's checks."""
     is_elevated: bool
     """Whether a slot costs more now than it will when some have come back."""
-
-
-def slot_forecast(
-    rate: RateLimit,
-    spent: Sequence[float],
-    arrived: Sequence[float],
-    now: float,
-    *,
-    creates_metered: bool,
-) -> SlotForecast:
-    """Return the slots that there will be.
-
-    Args:
-        rate: The limit that hands them out.
-        spent: When slots were spent, ascending.
-        arrived: When somebody asked for a generation interactively, ascending.
-        now: The time.
-        creates_metered: Whether such a request needs a slot.
-    """
-    first = max(bisect.bisect_right(spent, now - rate.per), len(spent) - rate.limit)
-    return SlotForecast(
-        free=max(0, rate.limit - len(spent) + first),
-        returning=list(map(partial(operator.add, rate.per - now), spent[first:])),
-        interval=rate.interval,
-        per=rate.per,
-        arrivals=_arrival_rate(arrived, now) if creates_metered else 0.0,
-    )
 
 
 class SlotPrice:
@@ -213,7 +185,7 @@ class SlotPrice:
         forecasts: Forecasts,
         *,
         batch_waits: bool,
-        unfinished: int,
+        unfinished: float,
     ) -> Quote:
         """Return the thresholds of status checks at the present price.
 
@@ -254,7 +226,7 @@ class SlotPrice:
 
         Where that is the same, or if a batch's creates decide on the price, it is `None`.
         """
-        running, urgent = len(polls.targets), polls.urgent
+        running, urgent = polls.running, polls.urgent
         version = newcomers.forecast.version
         state = (version, running, urgent, batch_waits, slots.interval, slots.per)
         is_old = now - self._revisions[-1] >= slots.interval / 4
@@ -386,15 +358,32 @@ def _chance_of_at_least(number: int, *, mean: float) -> float:
     return max(0.0, 1.0 - fewer)
 
 
-def _arrival_rate(arrived: Sequence[float], now: float) -> float:
-    """Return the arrivals a second that are to be expected; several at one moment are one."""
+def arrival_weight(arrived: Iterable[float], now: float) -> float:
+    """Return the weight of arrivals, which fade; several at one moment are one.
+
+    Args:
+        arrived: When somebody asked for a generation interactively, ascending.
+        now: The time.
+    """
     weight, last = 0.0, -math.inf
     for at in arrived:
         if at - last >= _AT_ONCE:
-            weight = weight * math.exp((last - at) / _MEMORY) + 1.0
+            weight = faded_weight(weight, at - last) + 1.0
             last = at
-    if not arrived:
-        return 0.0
-    weight *= math.exp((last - now) / _MEMORY)
-    seen = 1.0 - math.exp(-max(now - arrived[0], _MEMORY / 4) / _MEMORY)
+    return faded_weight(weight, now - last)
+
+
+def faded_weight(weight: float, seconds: float) -> float:
+    """Return what is left of a weight of arrivals after some seconds."""
+    return weight * math.exp(-seconds / _MEMORY) if weight else 0.0
+
+
+def arrival_rate(weight: float, age: float) -> float:
+    """Return the arrivals a second that are to be expected.
+
+    Args:
+        weight: The weight of all arrivals.
+        age: Seconds since the first of them.
+    """
+    seen = 1.0 - math.exp(-max(age, _MEMORY / 4) / _MEMORY)
     return max(0.0, weight - 1.0) / _MEMORY / seen  # one arrival is no rate

@@ -4,23 +4,35 @@ from llamagen_async.ratelimit.failover import OnStoreFailure
 from llamagen_async.ratelimit.limiter import Limiter, Slot
 from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.protocol import (
+    ANSWERED,
     BlobStore,
+    Claim,
+    Grant,
+    KeyState,
     Ledger,
     LimitsSnapshot,
     LimitState,
     NoSlot,
     Outcome,
+    PeerReport,
+    Priority,
     SharedLedger,
     StoreError,
+    WaitingRequests,
+    Workload,
 )
 from llamagen_async.ratelimit.registry import Identity, close_limiter, open_limiter
 from llamagen_async.ratelimit.stores import check_quota
-from llamagen_async.ratelimit.window_log import Grant, SlotWait, WindowLog, WindowState
+from llamagen_async.ratelimit.window_log import Durations, WindowLog
 
 __all__ = [
+    "ANSWERED",
     "BlobStore",
+    "Claim",
+    "Durations",
     "Grant",
     "Identity",
+    "KeyState",
     "Ledger",
     "LimitState",
     "Limiter",
@@ -29,12 +41,14 @@ __all__ = [
     "NoSlot",
     "OnStoreFailure",
     "Outcome",
+    "PeerReport",
+    "Priority",
     "SharedLedger",
     "Slot",
-    "SlotWait",
     "StoreError",
+    "WaitingRequests",
     "WindowLog",
-    "WindowState",
+    "Workload",
     "check_quota",
     "close_limiter",
     "open_limiter",

@@ -1,18 +1,27 @@
-"""Failover: when the store of spent requests is away, keep to less or send nothing.
+"""Failover: when the store of spent requests is away, keep to a share of the limits.
 
-With `"local"` this process goes on by itself. It cannot know what the others send, so it allows
-itself an eighth of each short window (at least one request), and begins with these windows full,
-as if the others had just used them up. Requests that it sends meanwhile are reported to the store
-as soon as it is back. With `"raise"` a request that needs a slot raises `QuotaStoreError`.
+Each answer of the store tells a client its share. While the store is away, a client goes on within
+it, by a count of its own; together all clients never exceed the limits, because:
 
-The store is asked again every few seconds, when a slot is needed or a request was sent; nobody
-waits for it longer than one operation may take.
+- Shares never add up to more than the limits (`wait_queue`).
+- A share is used only once everything that the store has granted must be over: a lease and a
+  window after the outage was noticed. A short outage so makes everyone wait, and loses nothing.
+- Who has never reached the store has no share, and sends nothing. So does who has not reached it
+  for longer than the store keeps a client's share.
+- A day's quota is not shared: what the others have used of it since the last answer is not known.
+- Requests that were sent meanwhile are reported before anything else is asked of the store. It is
+  asked every few seconds until that is done. After a long silence, the store holds the shares back
+  of those that it has not heard of, until they must have reported.
+
+With `on_failure="raise"` a request that needs a slot raises `QuotaStoreError` at once instead.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeVar
 
 import attrs
@@ -20,51 +29,54 @@ import attrs
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, QuotaStoreError
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.protocol import (
+    Claim,
     Grant,
+    KeyState,
     LimitsSnapshot,
     NoSlot,
     Outcome,
     SharedLedger,
     StoreError,
+    Workload,
 )
+from llamagen_async.ratelimit.window_log import Durations, WindowLog, shares_of, short_limits
 
-__all__ = ["FailoverLedger", "OnStoreFailure", "degraded_plan"]
+__all__ = ["FailoverLedger", "OnStoreFailure", "shared_plan"]
 
 OnStoreFailure = Literal["local", "raise"]
-"""The choice when the store is away: go on with less, or fail."""
+"""The choice when the store is away: go on within a share, or fail."""
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_DEGRADED_SHARE: Final = 8
-"""Divisor of the plan's limits while a process is without the store: a guess of its neighbours."""
 _ASK_AGAIN: Final = 3.0
 """Real seconds between two attempts to reach the store, at most."""
 _ASKS_EACH_WINDOW: Final = 20
 """Attempts in one window, at least: a store that is back must not be overlooked."""
+_NEVER: Final = -math.inf
 
 
-@attrs.define(eq=False)
-class _LocalGrant(Grant):
-    """A slot that the store does not know of."""
-
-
-def degraded_plan(plan: Plan) -> Plan:
-    """Return the plan of one process on its own, when the others' count is not known."""
-    quotas = set(plan.quotas)
-    # A long window has to hold what fills the short ones at the beginning, see `_leave_store`.
-    begin = max((_share_of(limit) for limit in plan.limits if limit not in quotas), default=0)
+def shared_plan(plan: Plan, share: int) -> Plan:
+    """Return the plan of clients that have `share` slots of the tightest short window."""
+    shares = max(1, shares_of(plan))
     limits = [
-        RateLimit(_share_of(limit) + (begin if limit in quotas else 0), per=limit.per)
-        for limit in plan.limits
+        RateLimit(max(1, share * (limit.limit - 1) // shares), per=limit.per)
+        for limit in short_limits(plan)
     ]
     return attrs.evolve(plan, limits=tuple(limits))
 
 
-def _share_of(limit: RateLimit) -> int:
-    return max(1, limit.limit // _DEGRADED_SHARE)
+@attrs.define(eq=False)
+class _Outage:
+    """The time without the store, and what is sent in it."""
+
+    log: WindowLog | None
+    """The count of this ledger's clients; `None` if they have no share."""
+    begins_at: float
+    """The clock's time from which the share may be used."""
+    ask_at: float
+    """The clock's time at which the store is asked again."""
 
 
 class FailoverLedger:
@@ -74,34 +86,36 @@ class FailoverLedger:
         store: The store's ledger.
         plan: The windows to count.
         clock: The server's clock.
-        lease: Seconds after which a slot without a report counts as spent.
+        durations: The durations that the store keeps to.
         on_failure: `"local"` or `"raise"`.
     """
-
-    is_remote = True
 
     def __init__(
         self,
         store: SharedLedger,
         plan: Plan,
         clock: Clock,
+        durations: Durations,
         *,
-        lease: float,
         on_failure: OnStoreFailure = "local",
     ) -> None:
         self._store = store
         self._plan = plan
         self._clock = clock
-        self._lease = lease
+        self._durations = durations
         self._raises = on_failure == "raise"
-        self._local: MemoryLedger | None = None
-        """The count while the store is away; `None` while it is there."""
-        self._ask_store_at = 0.0
+        self._outage: _Outage | None = None
+        self._shares: dict[str, int] = {}
+        """The share of each client of this ledger, as the store has told it last."""
+        self._told_at = _NEVER
+        """The clock's time of the store's last answer."""
+        self._paused_until = _NEVER
+        """The clock's time at which the last pause ends."""
+        self._local: set[str] = set()
+        """Claims that hold a slot that the store does not know of."""
         self._unreported = 0
-        """Requests of this process alone that have ended, and that the store does not know of."""
-        self._in_flight = 0
-        """Requests of this process alone in flight: recorded in the store once it is back, and
-        once more when they end."""
+        """Requests without the store that have ended, and of which it does not know."""
+        self._reporting: asyncio.Task[None] | None = None
         self._has_warned = False
 
     def __repr__(self) -> str:
@@ -111,91 +125,64 @@ class FailoverLedger:
         """Count the windows of another plan from now on."""
         self._plan = plan
         self._store.change_plan(plan)
-        if self._local is not None:
-            self._local.change_plan(degraded_plan(plan))
 
-    async def reserve(self, waiter_id: str) -> Grant | NoSlot:
-        """Hold a slot, of the store's or of this process's own."""
-        return await self._via_store_or_local(
-            lambda: self._store.reserve(waiter_id),
-            lambda local: self._reserve_locally(local, waiter_id),
-        )
+    async def reserve(self, claim: Claim) -> Grant | NoSlot:
+        """Hold a slot, of the store's or of the clients' share."""
+        self._shares.setdefault(claim.client, 0)
 
-    async def reserve_many(self, waiter_id: str, number: int) -> list[Grant | NoSlot]:
-        """Hold up to `number` slots of the store's, or one of this process's own."""
-        return await self._via_store_or_local(
-            lambda: self._store.reserve_many(waiter_id, number),
-            lambda local: self._reserve_first_locally(local, waiter_id),
-        )
+        async def reserve() -> Grant | NoSlot:
+            answer = await self._store.reserve(claim)
+            self._told(claim.client, answer.state)
+            return answer
 
-    def cancel_wait(self, waiter_id: str) -> None:
-        """Give up the position in the wait queue."""
-        (self._local or self._store).cancel_wait(waiter_id)
+        return await self._via_store(reserve, lambda outage: self._reserve(outage, claim))
 
-    async def commit(self, grant: Grant, outcome: Outcome) -> None:
+    async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
         """Spend the slot where it was granted; a store that is away learns of it by the lease."""
-        if isinstance(grant, _LocalGrant):
-            self._in_flight -= 1
+        if grant.id in self._local:
+            self._local.discard(grant.id)
             self._unreported += 1
-            if self._local is not None:
-                await self._local.commit(grant, outcome)
-            # Reported now, before the next slot is needed: a store that is back must not miss it.
-            await self._report()
-            return
+            self._report_soon()
+            if self._outage is not None and self._outage.log is not None:
+                self._outage.log.commit(grant, outcome, workload, self._clock.now())
+        else:
+            try:
+                state = await self._store.commit(grant, outcome, workload)
+            except StoreError as error:
+                self._leave_store(error)
+            else:
+                return self._told(grant.client, state)
+        if outcome.refused:
+            self._pause(outcome.retry_after or self._plan.rate.interval)
+        return self._state(grant.client)
+
+    def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
+        """Give up the slot or the position of a claim."""
+        if leaves:
+            self._shares.pop(client, None)
+        if claim in self._local:
+            self._local.discard(claim)
+            if self._outage is not None and self._outage.log is not None:
+                self._outage.log.release(claim, client, self._clock.now())
+        else:
+            self._store.release(claim, client, leaves=leaves)
+
+    async def record(self, number: int, *, pause: float = 0.0) -> None:
+        """Count requests that were spent without a slot, as soon as the store is there."""
+        self._pause(pause)
         try:
-            await self._store.commit(grant, outcome)
+            await self._store.record(number, pause=pause)
         except StoreError as error:
-            local = await self._leave_store(error)
-            if outcome.refused:
-                await local.commit(grant, outcome)
+            self._unreported += number
+            self._leave_store(error)
+            self._report_soon()
 
-    async def give_back(self, grant: Grant) -> None:
-        """Free the slot of a request that never left."""
-        if isinstance(grant, _LocalGrant):
-            self._in_flight -= 1
-            if self._local is not None:
-                await self._local.give_back(grant)
-            return
-        try:
-            await self._store.give_back(grant)
-        except StoreError as error:
-            await self._leave_store(error)
-
-    def return_unused(self, grants: Sequence[Grant]) -> None:
-        """Free slots without waiting for the store."""
-        of_the_store = [grant for grant in grants if not isinstance(grant, _LocalGrant)]
-        local = [grant for grant in grants if isinstance(grant, _LocalGrant)]
-        self._in_flight -= len(local)
-        if self._local is not None:
-            self._local.return_unused(local)
-        if of_the_store:
-            self._store.return_unused(of_the_store)
-
-    async def record(self, number: int) -> None:
-        """Count requests that were spent without a slot of this ledger."""
-        await self._via_store_or_local(
-            lambda: self._store.record(number), lambda local: local.record(number)
+    async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
+        """Return what is known now, of the share while the store is away."""
+        return await self._via_store(
+            lambda: self._store.snapshot(position=position),
+            lambda outage: self._log_of(outage).snapshot(self._clock.now(), position=position),
         )
-
-    async def projected(self, position: int) -> NoSlot:
-        """Return how long a request with `position` others before it waits at least."""
-        return await self._via_store_or_local(
-            lambda: self._store.projected(position), lambda local: local.projected(position)
-        )
-
-    async def snapshot(self) -> LimitsSnapshot:
-        """Return what is known now."""
-        return await self._via_store_or_local(self._store.snapshot, lambda local: local.snapshot())
-
-    async def paused_for(self) -> float:
-        """Return how long a 429 pauses everyone, as far as that is known without the store."""
-        if self._local is not None:
-            return await self._local.paused_for()
-        try:
-            return await self._store.paused_for()
-        except StoreError as error:
-            _logger.debug("it is not known whether there is a pause: %s", error)
-            return 0.0
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` when a slot may be free earlier than was said."""
@@ -210,85 +197,140 @@ class FailoverLedger:
         await self._if_there(lambda: self._store.save_blob(text))
 
     async def aclose(self) -> None:
-        """Let go of the store."""
+        """Report what the store does not know of, if it is there, and let go of it."""
+        if self._reporting is not None:
+            self._reporting.cancel()
+            await asyncio.gather(self._reporting, return_exceptions=True)
+        if self._unreported:
+            await self._if_there(self._report)
         await self._store.aclose()
 
-    async def _via_store_or_local(
-        self, use: Callable[[], Awaitable[_T]], instead: Callable[[MemoryLedger], Awaitable[_T]]
+    async def _via_store(
+        self, use: Callable[[], Awaitable[_T]], instead: Callable[[_Outage], _T]
     ) -> _T:
-        local = self._local
-        if local is not None and self._clock.now() < self._ask_store_at:
-            return await self._locally_or_raise(local, instead)
+        outage = self._outage
+        if outage is not None and self._clock.now() < outage.ask_at:
+            return instead(self._checked(outage))
+        if outage is not None:
+            outage.ask_at = self._clock.now() + self._ask_again  # nobody else asks meanwhile
         try:
-            number = self._unreported + (self._in_flight if local is not None else 0)
-            if number:
-                await self._store.record(number)
-                self._unreported = 0
-            result = await use()
+            if outage is not None:
+                await self._report()
+            answer = await use()
         except StoreError as error:
-            return await self._locally_or_raise(await self._leave_store(error), instead)
-        if local is not None:
-            self._local = None
-            self._has_warned = False
-            _logger.warning("the store of spent requests is back")
-        return result
+            return instead(self._checked(self._leave_store(error)))
+        self._come_back()
+        return answer
 
     async def _if_there(self, use: Callable[[], Awaitable[_T]]) -> _T | None:
         """Do an operation that no request depends on. A failure says nothing of the count."""
-        if self._local is not None and self._clock.now() < self._ask_store_at:
+        if self._outage is not None and self._clock.now() < self._outage.ask_at:
             return None
         try:
             return await use()
         except (StoreError, ClientClosedError) as error:
-            _logger.debug("the store did not load or save its text: %s", error)
+            _logger.debug("the store did not do what no request depends on: %s", error)
             return None
 
-    async def _report(self) -> None:
-        number, self._unreported = self._unreported, 0
-        try:
-            await self._store.record(number)
-        except StoreError as error:
-            self._unreported += number
-            await self._leave_store(error)
-
-    async def _locally_or_raise(
-        self, local: MemoryLedger, instead: Callable[[MemoryLedger], Awaitable[_T]]
-    ) -> _T:
-        if self._raises:
-            raise QuotaStoreError(
-                "the store of spent requests is away; nothing was sent. Try again when it is back, "
-                "or use on_store_failure='local' to go on more slowly without it"
-            )
-        return await instead(local)
-
-    async def _leave_store(self, error: StoreError) -> MemoryLedger:
-        pause = min(_ASK_AGAIN * self._clock.speed, self._plan.rate.per / _ASKS_EACH_WINDOW)
-        self._ask_store_at = self._clock.now() + pause
-        if not self._has_warned:
-            self._has_warned = True
-            then = "requests that need it fail" if self._raises else "going on at a modest rate"
-            _logger.warning("the store of spent requests is away (%s): %s", error, then)
-        if self._local is None:
-            plan = degraded_plan(self._plan)
-            self._local = MemoryLedger(plan, self._clock.now, lease=self._lease)
-            short = [limit.limit for limit in plan.limits if limit not in plan.quotas]
-            # Held, not spent: the others' requests may still be in flight.
-            for number in range(max(short, default=0)):
-                await self._local.reserve(f"others {number}")
-        return self._local
-
-    async def _reserve_locally(self, local: MemoryLedger, waiter_id: str) -> Grant | NoSlot:
-        answer = await local.reserve(waiter_id)
+    def _reserve(self, outage: _Outage, claim: Claim) -> Grant | NoSlot:
+        now = self._clock.now()
+        if outage.log is None or now < outage.begins_at or now < self._paused_until:
+            limit = None if now < self._paused_until else self._plan.rate
+            return NoSlot(max(0.0, outage.ask_at - now), limit, self._state(claim.client))
+        answer = outage.log.reserve(claim, now)
         if isinstance(answer, NoSlot):
             # No waiter should sleep through the store's return.
-            again = max(0.0, self._ask_store_at - self._clock.now())
-            return NoSlot(min(answer.delay, again), answer.limit)
-        self._in_flight += 1
-        return _LocalGrant(
-            answer.slot, answer.granted_at, answer.early_by, answer.is_last_slot, answer.quota_left
+            delay = min(answer.delay, max(0.0, outage.ask_at - now))
+            return attrs.evolve(answer, delay=delay)
+        self._local.add(claim.id)
+        return answer
+
+    def _checked(self, outage: _Outage) -> _Outage:
+        """Return the outage, unless it has to be told to who asks for a slot."""
+        now = self._clock.now()
+        waits_for_share = self._told_at > _NEVER and now < outage.begins_at
+        is_forgotten = now >= self._told_at + self._durations.client_lease
+        if self._raises or is_forgotten or (outage.log is None and not waits_for_share):
+            raise QuotaStoreError(
+                "the store of spent requests is away; nothing was sent. Try again when it is "
+                "back; quota='memory' counts without a store, for one process at a time"
+            )
+        return outage
+
+    def _log_of(self, outage: _Outage) -> WindowLog:
+        return outage.log or WindowLog(self._plan, self._durations)
+
+    def _leave_store(self, error: StoreError) -> _Outage:
+        now = self._clock.now()
+        if self._outage is None:
+            longest = max((limit.per for limit in short_limits(self._plan)), default=0.0)
+            share, log = sum(self._shares.values()), None
+            if share and not self._plan.quotas:
+                log = WindowLog(shared_plan(self._plan, share), self._durations)
+            self._outage = _Outage(log, now + self._durations.lease + longest, 0.0)
+        self._outage.ask_at = now + self._ask_again
+        if not self._has_warned:
+            self._has_warned = True
+            then = "requests that need it fail" if self._raises else "going on within a share"
+            _logger.warning("the store of spent requests is away (%s): %s", error, then)
+        return self._outage
+
+    def _come_back(self) -> None:
+        if self._outage is not None:
+            self._outage = None
+            self._has_warned = False
+            _logger.warning("the store of spent requests is back")
+
+    @property
+    def _ask_again(self) -> float:
+        """Seconds after which the store is asked again."""
+        return min(_ASK_AGAIN * self._clock.speed, self._plan.rate.per / _ASKS_EACH_WINDOW)
+
+    def _pause(self, seconds: float) -> None:
+        self._paused_until = max(self._paused_until, self._clock.now() + seconds)
+
+    def _told(self, client: str, state: KeyState) -> KeyState:
+        self._shares[client] = state.share
+        self._told_at = self._clock.now()
+        if state.paused_for:
+            self._pause(state.paused_for)
+        return state
+
+    def _state(self, client: str) -> KeyState:
+        """Return how the key stands as far as that is known without the store."""
+        now = self._clock.now()
+        log = self._outage.log if self._outage is not None else None
+        return KeyState(
+            returning=() if log is None else log.returning(now),
+            quota_left=None if not self._plan.quotas else 0,
+            paused_for=max(0.0, self._paused_until - now),
+            clients=1,
+            share=self._shares.get(client, 0),
+            peers=(),
         )
 
-    async def _reserve_first_locally(
-        self, local: MemoryLedger, waiter_id: str
-    ) -> list[Grant | NoSlot]:
-        return [await self._reserve_locally(local, waiter_id)]
+    def _report_soon(self) -> None:
+        """Ask the store until it knows of all requests that were sent without it."""
+        if self._reporting is None or self._reporting.done():
+            self._reporting = asyncio.create_task(self._insist())
+
+    async def _insist(self) -> None:
+        while self._unreported:
+            try:
+                await self._report()
+            except StoreError as error:
+                self._leave_store(error)
+                await self._clock.sleep(self._ask_again)
+
+    async def _report(self) -> None:
+        """Report all requests that were sent without the store, those in flight included."""
+        number, self._unreported = self._unreported, 0
+        try:
+            left = max(0.0, self._paused_until - self._clock.now())
+            await self._store.record(number + len(self._local), pause=left)
+        except BaseException:
+            self._unreported += number
+            raise
+        self._come_back()
+
+

@@ -1,20 +1,13 @@
-"""The limiter: waiters wait for a slot here, first come, first served.
+"""The limiter: asks the ledger for slots in one event loop, and guards what leaves.
 
-The ledger is the authority on the count. In front of it stands an `aiolimiter` token bucket that
-shapes bursts: a plan with `burst=3` lets three requests leave back to back and spaces the rest,
-however many slots the window still has. A plan without `burst` has none: a bucket as wide as the
-window never waits where the ledger would not, except wrongly, for a token that a slot which was
-given back has used up.
+The ledger is the authority on the count. In front of each request stands a second guard that no
+store can mislead: an `aiolimiter` token bucket for every window of the plan, shared by all clients
+of the key in this loop. Should a store be wiped, restored from a backup or wrong, this loop sends
+what the buckets admit. A plan that keeps its windows is never delayed by them: requests of which
+no more than `limit` leave in any `per` seconds never fill a bucket of that size which leaks one
+token each `per / limit` seconds. A plan with `burst` has a narrower bucket, which spaces the rest.
 
-A round trip to a store asks for all waiters, and for a caller that will be back at once: each gets
-a slot, and the first that gets none a position in the wait queue, which is kept here for whichever
-waiter is next by then. So a key that is used up costs one question a request.
-
-A slot may be granted some time before it is used: a store grants it a few seconds early, and the
-bucket spaces what leaves. If another request was refused (429) meanwhile, the slot goes back and a
-new one is asked for, after the requests that wait already. So a request leaves during a pause only
-if the ledger was asked for a pause within the last tenth of a second of the server's clock, or
-while the report of the 429 was on its way to the store and from there.
+Who waits for a slot waits elsewhere: the limiter asks once and returns the answer.
 """
 
 from __future__ import annotations
@@ -22,37 +15,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
-import uuid
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
+from aiolimiter import AsyncLimiter
 
 from llamagen_async.clock import Clock
-from llamagen_async.plans import Plan, RateLimit, RequestKind
+from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.protocol import (
-    ANSWERED,
-    UNMETERED,
+    Claim,
     Grant,
+    KeyState,
     LimitsSnapshot,
     NoSlot,
     Outcome,
     SharedLedger,
+    Workload,
 )
 from llamagen_async.ratelimit.throttle import guessed_pause
-
-if TYPE_CHECKING:
-    from aiolimiter import AsyncLimiter
 
 __all__ = ["Limiter", "Slot"]
 
 _logger = logging.getLogger(__name__)
-_MAX_TOGETHER: Final = 32
-"""Slots that one question asks for at most: none of them should be held for long unused."""
-_PAUSE_KNOWN_FOR: Final = 0.1
-"""Seconds of the server's clock for which "there is no pause" is believed without asking again."""
+_ROUNDING: Final = 1e-6
+"""Part of a token by which a bucket is wider, so that rounding errors delay nothing."""
 
 
 @attrs.define(eq=False)
@@ -60,46 +47,35 @@ class Slot:
     """The right to send one request. Report its end exactly once, by `commit` or `give_back`."""
 
     _limiter: Limiter | None
-    _grant: Grant
-    quota_left: int | None = None
-    """Slots left in the plan's long windows when this one was granted; `None` without any."""
+    grant: Grant | None
+    """The ledger's answer; `None` for a request that the plan does not meter."""
 
-    async def commit(
-        self,
-        *,
-        refused: bool = False,
-        retry_after: float | None = None,
-        rate_limit: tuple[int | None, int | None] = (None, None),
-    ) -> None:
+    async def commit(self, outcome: Outcome, workload: Workload) -> KeyState | None:
         """Report the response, or that the request was given up; later reports do nothing.
 
-        Args:
-            refused: Whether the answer was 429.
-            retry_after: Seconds that a 429 asked to wait.
-            rate_limit: The limit that the answer's headers speak of, and the requests left of it.
+        Returns:
+            How the key stands now, if the ledger was asked.
         """
         limiter, self._limiter = self._limiter, None
         if limiter is None:
-            return
-        limit, left = rate_limit
-        if self._grant is not UNMETERED:
-            is_usual = not refused and left is None
-            outcome = ANSWERED if is_usual else Outcome(refused, retry_after, limit, left)
-            await limiter.ledger.commit(self._grant, outcome)
-        elif refused:
-            await limiter.pause(retry_after)
+            return None
+        if self.grant is not None:
+            return await limiter.ledger.commit(self.grant, outcome, workload)
+        if outcome.refused:
+            await limiter.pause(outcome.retry_after)
         else:
             limiter.refusals = 0
+        return None
 
-    async def give_back(self) -> None:
+    def give_back(self) -> None:
         """Report that the request never left; later reports do nothing."""
         limiter, self._limiter = self._limiter, None
-        if limiter is not None and self._grant is not UNMETERED:
-            await limiter.ledger.give_back(self._grant)
+        if limiter is not None and self.grant is not None:
+            limiter.ledger.release(self.grant.id, self.grant.client)
 
 
 class Limiter:
-    """Hands out slots of one key in the event loop in which it was made.
+    """The limits of one key in the event loop in which it was made.
 
     Args:
         plan: The windows, and the kinds of request that are metered.
@@ -110,95 +86,49 @@ class Limiter:
     def __init__(self, plan: Plan, ledger: SharedLedger, clock: Clock) -> None:
         self.plan = plan
         self.ledger = ledger
-        self._unmetered = frozenset(RequestKind) - plan.metered
-        self._clock = clock
         self.loop = asyncio.get_running_loop()
-        self._bucket = _bucket(plan, clock)
-        self._turn = asyncio.Lock()
-        """Held by the first waiter; the others wait for it in the order in which they came."""
-        self._waiting = 0
-        self._ready: deque[tuple[Grant, float]] = deque()
-        """Slots for the next waiters, each with the clock's time from which it may be used."""
-        self._told_at = -math.inf
-        """The clock's time of the last question. If it brought a slot, there was no pause then."""
-        self._next_answer: tuple[float, RateLimit | None] | None = None
-        """The answer to the next waiter without a slot: the clock's time to ask again, and the full
-        window. While this is set, the waiter id has a position in the ledger's wait queue."""
-        self.expected: set[Callable[[], bool]] = set()
-        """Callbacks of callers that will be back at once for another slot."""
-        self._changed = asyncio.Event()
-        """Set when a slot may be free earlier than the ledger said."""
-        self.blocked_until: float | None = None
-        """The clock's time at which the first waiter may leave; `None` if nobody waits."""
-        self.blocked_by: RateLimit | None = None
-        """The window that makes waiters wait; `None` during a pause."""
         self.refusals = 0
         """429s in a row to requests that the plan does not meter."""
-        self.quota_left: int | None = None
-        """Free slots in the plan's long windows when last heard of; `None` if it has none."""
+        self._clock = clock
+        self._buckets = _buckets(plan, clock)
         self._has_waited = False
-        self._waiter_id = uuid.uuid4().hex
-        """One id for all waiters: only the first of them asks the ledger."""
-        self._unsubscribe = ledger.subscribe(self._wake)
 
     def change_plan(self, plan: Plan) -> None:
         """Keep the limits of another plan from now on, with what was spent so far."""
         self.plan = plan
-        self._unmetered = frozenset(RequestKind) - plan.metered
-        self._bucket = _bucket(plan, self._clock)
-        if not plan.quotas:
-            self.quota_left = None
+        self._buckets = _buckets(plan, self._clock)
         self.ledger.change_plan(plan)
 
-    async def acquire(
-        self,
-        kind: RequestKind,
-        *,
-        on_blocked: Callable[[], None] | None = None,
-        wants_more: Callable[[], bool] | None = None,
-    ) -> Slot:
-        """Wait for a slot, first come first served, and hold it.
+    async def reserve(self, claim: Claim) -> Slot | NoSlot:
+        """Ask once for a slot that may be used at once.
 
-        A cancelled wait leaves nothing behind. A kind that the plan does not meter waits for the
-        end of a pause, and for nothing else.
-
-        Args:
-            kind: The kind of the request that the slot is for.
-            on_blocked: Called when it is known how long the wait will be: see `blocked_until`.
-            wants_more: Called when the ledger is asked: whether the caller will be back at once for
-                another slot. That one, or the position for it, then costs no round trip of its
-                own. It is kept until the caller is back, or calls `rest`.
+        Cancelled, or failed, it leaves neither a slot nor a position behind.
         """
-        if self._unmetered and kind in self._unmetered:
-            while pause := await self.ledger.paused_for():
-                await self._clock.sleep(pause)
-            return Slot(self, UNMETERED)
-        self._waiting += 1
-        if wants_more is not None:
-            self.expected.discard(wants_more)
+        answer = await self.ledger.reserve(claim)
+        if isinstance(answer, NoSlot):
+            self._log_first_wait(answer)
+            return answer
         try:
-            async with self._turn:
-                is_known = self._ready or self._next_answer is not None
-                answer = self._known() if is_known else await self._ask(wants_more)
-                if (
-                    is_known
-                    or isinstance(answer, NoSlot)
-                    or answer.early_by
-                    or self._bucket is not None
-                ):
-                    answer = await self._wait_for(answer, on_blocked, wants_more)
-                self.quota_left = answer.quota_left if self.plan.quotas else None
-                return Slot(self, answer, quota_left=answer.quota_left)
-        finally:
-            self._waiting -= 1
-            if self._ready or self._next_answer is not None:
-                self._give_up_unneeded()
+            must_wait = not all(bucket.has_capacity() for bucket in self._buckets)
+            for bucket in self._buckets:
+                await bucket.acquire()
+        except BaseException:
+            self.ledger.release(claim.id, claim.client)
+            raise
+        if must_wait:
+            # Another request may have been refused meanwhile.
+            answer = await self.ledger.reserve(claim)
+        return answer if isinstance(answer, NoSlot) else Slot(self, answer)
 
-    def rest(self, wants_more: Callable[[], bool]) -> None:
-        """Give up what is kept for a caller that will not be back at once after all."""
-        if wants_more in self.expected:
-            self.expected.discard(wants_more)
-            self._give_up_unneeded()
+    async def unmetered_slot(self) -> Slot:
+        """Wait for the end of a pause, and for nothing else."""
+        while pause := (await self.ledger.snapshot()).paused_for:
+            await self._clock.sleep(pause)
+        return Slot(self, None)
+
+    def give_up(self, claim: str, client: str, *, leaves: bool = False) -> None:
+        """Give up the position of a claim, or all that a client has if it leaves."""
+        self.ledger.release(claim, client, leaves=leaves)
 
     async def pause(self, retry_after: float | None) -> None:
         """Pause everyone after a 429 to a request that the plan does not meter.
@@ -210,145 +140,29 @@ class Limiter:
         self.refusals += 1
         if retry_after is None:
             retry_after = guessed_pause(self.refusals, self.plan.rate.interval)
-        await self.ledger.commit(UNMETERED, Outcome(refused=True, retry_after=retry_after))
+        await self.ledger.record(0, pause=retry_after)
 
-    async def snapshot(self) -> LimitsSnapshot:
-        """Return what the ledger knows now."""
-        return await self.ledger.snapshot()
+    async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
+        """Return what the ledger knows now, for a request with `position` others before it."""
+        return await self.ledger.snapshot(position=position)
 
-    async def fresh_quota_left(self) -> int:
-        """Ask the ledger how many slots the plan's long windows have left."""
-        windows = (await self.snapshot()).windows
-        quotas = (window.free for window in windows if window.limit in self.plan.quotas)
-        self.quota_left = min(quotas)
-        return self.quota_left
+    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` in this loop when a slot may be free earlier than was said.
 
-    async def projected(self, position: int) -> NoSlot:
-        """Return how long a request with `position` others before it waits, and for what."""
-        return await self.ledger.projected(position)
+        Returns:
+            A function that ends the subscription.
+        """
+
+        def call() -> None:
+            # A ledger may call this from another thread, whose loop outlives this one.
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(changed)
+
+        return self.ledger.subscribe(call)
 
     async def aclose(self) -> None:
         """Let go of the ledger; nobody may wait for a slot any more."""
-        self._unsubscribe()
         await self.ledger.aclose()
-
-    @property
-    def _behind(self) -> int:
-        """Callers that wait for a slot of this limiter, or will at once."""
-        return self._waiting + len(self.expected)
-
-    def _give_up_unneeded(self) -> None:
-        """Give back the slots, and the position, that nobody is left to take."""
-        behind = self._behind
-        if len(self._ready) > behind:
-            self._return_unused(behind)
-        if not behind and self._next_answer is not None:
-            self._next_answer = None
-            self.ledger.cancel_wait(self._waiter_id)
-
-    async def _wait_for(
-        self,
-        answer: Grant | NoSlot,
-        on_blocked: Callable[[], None] | None,
-        wants_more: Callable[[], bool] | None,
-    ) -> Grant:
-        """Return a slot once it may be used, given the ledger's last answer."""
-        while True:
-            if isinstance(answer, NoSlot) or answer.early_by:
-                answer = await self._wait_until_granted(answer, on_blocked, wants_more)
-            if await self._may_be_used(answer):
-                return answer
-            answer = await self._ask(wants_more)
-
-    async def _may_be_used(self, grant: Grant) -> bool:
-        """Wait for a token, if there is a bucket; give the slot back if there is a pause then."""
-        try:
-            if self._bucket is not None:
-                await self._bucket.acquire()
-            if self._clock.now() - self._told_at <= _PAUSE_KNOWN_FOR:
-                return True
-            if not await self.ledger.paused_for():
-                self._told_at = self._clock.now()
-                return True
-        except BaseException:
-            await self.ledger.give_back(grant)
-            raise
-        if self._ready:
-            self._return_unused(0)
-        await self.ledger.give_back(grant)
-        return False
-
-    def _known(self) -> Grant | NoSlot:
-        """Return the ledger's answer for the first waiter, which a question before has brought."""
-        if self._ready:
-            grant, at = self._ready.popleft()
-            grant.early_by = max(0.0, at - self._clock.now())
-            return grant
-        assert self._next_answer is not None
-        ask_at, limit = self._next_answer
-        return NoSlot(max(0.0, ask_at - self._clock.now()), limit)
-
-    async def _ask(self, wants_more: Callable[[], bool] | None) -> Grant | NoSlot:
-        """Ask for a slot, and in the same round trip for the waiters behind."""
-        # To ask memory again costs nothing. A token bucket lets one through at a time: slots for
-        # more would be held unused.
-        is_alone = self._bucket is not None or not self.ledger.is_remote
-        if wants_more is not None:
-            # Near the end of a quota nothing is held but the slot that is decided about.
-            if not is_alone and not self.plan.quotas and wants_more():
-                self.expected.add(wants_more)
-            else:
-                self.expected.discard(wants_more)
-        number = 1 if is_alone else min(self._waiting + len(self.expected), _MAX_TOGETHER)
-        self._next_answer = None
-        self._changed.clear()
-        if number == 1:
-            answers = [await self.ledger.reserve(self._waiter_id)]
-        else:
-            answers = await self.ledger.reserve_many(self._waiter_id, number)
-        now = self._told_at = self._clock.now()
-        if isinstance(last := answers[-1], NoSlot):
-            self._next_answer = now + last.delay, last.limit
-        for one in answers[1:]:
-            if isinstance(one, Grant):
-                self._ready.append((one, now + one.early_by))
-        if self._ready and len(self._ready) >= self._behind:
-            self._return_unused(self._behind - 1)
-        return answers[0]
-
-    def _return_unused(self, behind: int) -> None:
-        """Give back the slots of cancelled waiters: only `behind` are left."""
-        number = len(self._ready) - behind
-        self.ledger.return_unused([self._ready.pop()[0] for _ in range(number)])
-
-    async def _wait_until_granted(
-        self,
-        answer: Grant | NoSlot,
-        on_blocked: Callable[[], None] | None,
-        wants_more: Callable[[], bool] | None,
-    ) -> Grant:
-        try:
-            while isinstance(answer, NoSlot):
-                self._log_first_wait(answer)
-                self.blocked_until = self._clock.now() + answer.delay
-                self.blocked_by = answer.limit
-                if on_blocked is not None:
-                    on_blocked()
-                await self._clock.wait(self._changed, answer.delay)
-                answer = await self._ask(wants_more)
-            await self._clock.sleep(answer.early_by)
-        except BaseException:
-            if isinstance(answer, Grant):
-                await self.ledger.give_back(answer)
-            raise
-        finally:
-            self.blocked_until = self.blocked_by = None
-        return answer
-
-    def _wake(self) -> None:
-        # A ledger may call this from another thread, whose loop outlives this one.
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(self._changed.set)
 
     def _log_first_wait(self, no_slot: NoSlot) -> None:
         if self._has_waited:
@@ -360,9 +174,13 @@ class Limiter:
             _logger.info("the limit of %s is used: waiting %.1f s", no_slot.limit, no_slot.delay)
 
 
-def _bucket(plan: Plan, clock: Clock) -> AsyncLimiter | None:
-    if plan.burst is None:
-        return None
-    from aiolimiter import AsyncLimiter  # noqa: PLC0415  # slow to import, and seldom needed
-
-    return AsyncLimiter(plan.burst, clock.real(plan.burst * plan.rate.interval))
+def _buckets(plan: Plan, clock: Clock) -> list[AsyncLimiter]:
+    """Return the token buckets of a plan, one for each window."""
+    buckets: list[AsyncLimiter] = []
+    for limit in plan.limits:
+        size = limit.limit
+        if limit is plan.rate and plan.burst is not None:
+            size = min(size, plan.burst)
+        tokens = size + _ROUNDING
+        buckets.append(AsyncLimiter(tokens, clock.real(tokens * limit.interval)))
+    return buckets

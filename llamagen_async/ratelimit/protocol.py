@@ -1,38 +1,44 @@
-"""The protocol of ledgers, which remember spent requests, and what they answer.
+"""The protocol of ledgers, which remember spent requests, and what is asked of them and answered.
 
-A ledger owns the count of one key at one server, and the time by which it is kept. Callers see
-durations only, in seconds of the server's clock, so that a ledger may keep its time by the event
-loop, by the machine or by a store's server. A ledger never waits for a slot; the limiter does.
+A ledger owns the count and the wait queue of one key at one server, and the time by which they are
+kept. Callers see durations only, in seconds of the server's clock, so that a ledger may keep its
+time by the event loop, by the machine or by a store's server. A ledger never waits for a slot.
+
+Every question and every report carries the client's *workload*: what it waits for, and what others
+should know of its generations. Every answer says how the whole key stands, and what the other
+clients have reported. So all clients of a key decide by the same facts, without asking for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import enum
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import attrs
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.window_log import Grant, SlotWait, WindowLog
 
 __all__ = [
     "ANSWERED",
+    "IDLE_WORKLOAD",
     "MAX_BLOB",
-    "UNMETERED",
     "BlobStore",
+    "Claim",
     "Grant",
+    "KeyState",
     "Ledger",
     "LimitState",
     "LimitsSnapshot",
     "NoSlot",
     "Outcome",
+    "PeerReport",
+    "Priority",
     "SharedLedger",
     "StoreError",
-    "apply_outcome",
-    "apply_reserve",
+    "WaitingRequests",
+    "Workload",
     "fits_blob",
-    "no_slot",
-    "snapshot_of",
 ]
 
 MAX_BLOB: Final = 256 * 1024
@@ -43,14 +49,128 @@ class StoreError(Exception):
     """The store behind a ledger does not answer, or not with what was stored."""
 
 
+class Priority(enum.IntEnum):
+    """The order in which requests get slots, whatever client they come from; the lowest is first.
+
+    One exception keeps checks from starving: an overdue check goes before everything if the last
+    slot was not used for a check. So two checks in a row never go before an interactive request.
+    """
+
+    INTERACTIVE = 0
+    """A billed request that somebody waits for."""
+    READ = 1
+    """A read that somebody waits for."""
+    OVERDUE = 2
+    """A status check that should have been made long ago."""
+    CHECK = 3
+    """A status check that is due at the price of slots, which counts the creates that wait."""
+    BATCH = 4
+    """A request of a batch."""
+
+    @property
+    def is_check(self) -> bool:
+        """Whether it is the priority of a status check."""
+        return self in (Priority.OVERDUE, Priority.CHECK)
+
+
+@attrs.frozen
+class WaitingRequests:
+    """Requests of one client and priority that wait for slots."""
+
+    priority: Priority
+    """Their priority."""
+    count: int
+    """How many they are."""
+    oldest: float
+    """Seconds for which the first of them has waited."""
+    newest: float
+    """Seconds for which the last of them has waited."""
+
+
+@attrs.frozen
+class Workload:
+    """The part of a client in what a key has to do, as it tells the others."""
+
+    waiting: tuple[WaitingRequests, ...] = ()
+    """Requests that wait for a slot, without the one that a slot is asked for."""
+    text: str = ""
+    """What others should know of the client's generations; the ledger hands it on unread."""
+
+
+IDLE_WORKLOAD: Final = Workload()
+"""The workload of a client that has nothing to do."""
+
+
+@attrs.frozen
+class Claim:
+    """The question for one slot. To ask twice with the same id is to ask once."""
+
+    id: str
+    """The name of the slot that is asked for."""
+    client: str
+    """The name of the client that asks."""
+    priority: Priority
+    """The priority of the request that the slot is for, as far as that is known."""
+    waited: float
+    """Seconds for which that request has waited."""
+    workload: Workload
+    """What else the client has to do."""
+
+
+@attrs.frozen
+class PeerReport:
+    """The workload of another client of the same key, as it was reported last."""
+
+    client: str
+    """The name of the client."""
+    age: float
+    """Seconds since it was reported."""
+    waiting: tuple[WaitingRequests, ...]
+    """Requests of the client that still wait for a slot, as of now."""
+    text: str
+    """The text of the client's workload, as of then."""
+
+
+@attrs.frozen
+class KeyState:
+    """The whole key as it stands, as one of its clients is told."""
+
+    returning: tuple[float, ...]
+    """Seconds until each slot of the shortest window that is not free comes back, ascending."""
+    quota_left: int | None
+    """Free slots in the plan's long windows; `None` if it has none."""
+    paused_for: float
+    """Seconds that a 429 still pauses everyone; 0 if there is no pause."""
+    clients: int
+    """Clients that share the key, the one that is told included."""
+    share: int
+    """Slots of the tightest short window that are this client's while the store is away."""
+    peers: tuple[PeerReport, ...]
+    """What the other clients have reported."""
+
+
+@attrs.frozen
+class Grant:
+    """A slot that is held until it is spent or given back."""
+
+    id: str
+    """The id of the claim."""
+    client: str
+    """The name of the client that holds it."""
+    state: KeyState
+    """The key as it stands, this slot included."""
+
+
 @attrs.frozen
 class NoSlot:
-    """No slot is free now; the waiter has a position in the wait queue."""
+    """No slot is free now; the claim has a position in the wait queue."""
 
     delay: float
     """Seconds after which to ask again."""
     limit: RateLimit | None
     """The window that is full; `None` during a pause."""
+    state: KeyState
+    """The key as it stands."""
 
 
 @attrs.frozen
@@ -67,8 +187,6 @@ class Outcome:
     """Requests left of that limit, by the answer's headers."""
 
 
-UNMETERED: Final = Grant(slot=0, granted_at=0.0, early_by=0.0, is_last_slot=True, quota_left=None)
-"""The grant of a request that the plan does not meter. The burst is not to blame for its 429."""
 ANSWERED: Final = Outcome()
 """The outcome of nearly every request: an answer other than 429."""
 
@@ -101,6 +219,11 @@ class LimitsSnapshot:
     """Requests that may leave back to back, as learned from 429s."""
     in_flight: int
     """Requests that were sent and have no answer yet."""
+    clients: int = 1
+    """Clients that share the key."""
+    waiting: dict[Priority, int] = attrs.field(factory=dict[Priority, int])
+    """Requests of all clients that wait for a slot, by priority; those that are none are left
+    out."""
 
     @property
     def next_free_in(self) -> float:
@@ -111,77 +234,46 @@ class LimitsSnapshot:
 class Ledger(Protocol):
     """The operations of every memory of spent requests.
 
-    Every coroutine costs a store one round trip, and raises `StoreError` when the
-    store is away.
+    Each coroutine costs a store one round trip, and raises `StoreError` when the store is away.
     """
 
-    is_remote: bool
-    """Whether it costs a round trip to ask."""
+    async def reserve(self, claim: Claim) -> Grant | NoSlot:
+        """Hold a slot if one is free for this claim, else give it a position in the wait queue.
 
-    async def reserve(self, waiter_id: str) -> Grant | NoSlot:
-        """Hold a slot if one is free, else give `waiter_id` a position in the wait queue.
-
-        A waiter that does not ask again a few seconds after the time it was told loses its
-        position.
+        Asked again for a slot that is held already, the answer is that slot, or no slot if a
+        pause has begun since. A claim that is not repeated a few seconds after the time it was
+        told loses its position. Cancelled, or failed, it leaves neither slot nor position behind.
         """
         ...
 
-    async def reserve_many(self, waiter_id: str, number: int) -> list[Grant | NoSlot]:
-        """Reserve for `number` requests, one after the other, that share a waiter id.
-
-        The store is asked in one round trip for all of them. Those after the first one are
-        served like waiters that come last of all.
-
-        Returns:
-            The answer to each of them, up to the first one for which no slot is free: the waiter
-            id keeps a position in the wait queue for that one. The slots are in the order of
-            `early_by`.
-        """
-        ...
-
-    def cancel_wait(self, waiter_id: str) -> None:
-        """Give up the position in the wait queue; neither waits for the store nor fails.
-
-        Where the store is away the position is lost by itself.
-        """
-        ...
-
-    async def commit(self, grant: Grant, outcome: Outcome) -> None:
+    async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
         """Report the response, or that the request was given up: the slot is spent from now on.
 
-        A 429 pauses everyone on the key, for its `retry_after` seconds in full, also that of a
-        request that needed no slot: it is reported with `UNMETERED`.
+        A 429 pauses everyone on the key, for its `retry_after` seconds in full.
         """
         ...
 
-    async def give_back(self, grant: Grant) -> None:
-        """Report that the request never left: the slot is free again."""
-        ...
+    def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
+        """Give up the slot or the position of a claim; neither waits for the store nor fails.
 
-    def return_unused(self, grants: Sequence[Grant]) -> None:
-        """Report that several requests never left; neither waits for the store nor fails.
+        A store that is away frees both by itself: the position soon, the slot with its lease.
 
-        A store that is away learns of it later, at the latest by the lease.
+        Args:
+            claim: The claim's id; an unknown one changes nothing.
+            client: The name of the client.
+            leaves: Whether the client is closed, and shares the key no longer.
         """
         ...
 
-    async def record(self, number: int) -> None:
-        """Count requests that were spent without a slot of this ledger."""
+    async def record(self, number: int, *, pause: float = 0.0) -> None:
+        """Count requests that were spent without a slot, and pause everyone for `pause` seconds."""
         ...
 
-    async def projected(self, position: int) -> NoSlot:
-        """Return how long a request with `position` others before it waits, and for what."""
-        ...
+    async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
+        """Return what is known now.
 
-    async def snapshot(self) -> LimitsSnapshot:
-        """Return what is known now."""
-        ...
-
-    async def paused_for(self) -> float:
-        """Return for how many more seconds a 429 pauses everyone on the key; 0 without a pause.
-
-        Asked by holders of a slot that was granted some time before it may be used, and by
-        requests that need none. It costs no round trip where a store can do without.
+        Args:
+            position: Requests that go before the one for which the next free slot is wanted.
         """
         ...
 
@@ -223,46 +315,6 @@ class BlobStore(Protocol):
 
 class SharedLedger(Ledger, BlobStore, Protocol):
     """A ledger whose store also keeps a text."""
-
-
-def apply_reserve(log: WindowLog, waiter_id: str, number: int, now: float) -> list[Grant | NoSlot]:
-    """Reserve up to `number` slots of `log`, and return the answers in durations."""
-    answers = log.reserve_many(waiter_id, number, now)
-    return [no_slot(one, now) if isinstance(one, SlotWait) else one for one in answers]
-
-
-def apply_outcome(log: WindowLog, plan: Plan, grant: Grant, outcome: Outcome, now: float) -> None:
-    """Spend a slot of `log` and take over what the answer says about the limits."""
-    if outcome.refused:
-        log.spend(grant.slot, now)
-        log.throttle.refuse(
-            grant.granted_at, now, outcome.retry_after, is_last_slot=grant.is_last_slot
-        )
-    else:
-        log.answered(grant.slot, grant.granted_at, now)
-    if outcome.server_left is not None:
-        limit = next((one for one in plan.limits if one.limit == outcome.server_limit), None)
-        if limit is not None:
-            log.reconcile(limit, outcome.server_left, now)
-
-
-def no_slot(wait: SlotWait, now: float) -> NoSlot:
-    """Return the answer to a waiter in durations."""
-    return NoSlot(max(0.0, wait.ask_at - now), wait.limit)
-
-
-def snapshot_of(log: WindowLog, plan: Plan, now: float) -> LimitsSnapshot:
-    """Return how `log` stands, in durations."""
-    return LimitsSnapshot(
-        plan=plan.name,
-        windows=tuple(
-            LimitState(state.limit, state.used, state.free, max(0.0, state.next_free_at - now))
-            for state in log.states(now)
-        ),
-        paused_for=max(0.0, log.throttle.paused_until - now),
-        burst=log.throttle.burst,
-        in_flight=log.held,
-    )
 
 
 def fits_blob(text: str) -> bool:

@@ -22,7 +22,8 @@ from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
 from llamagen_async.ratelimit.limiter import Limiter
 from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.protocol import SharedLedger
-from llamagen_async.ratelimit.stores import open_store
+from llamagen_async.ratelimit.stores import open_store, store_durations
+from llamagen_async.ratelimit.window_log import Durations
 
 __all__ = ["Identity", "close_limiter", "open_limiter"]
 
@@ -31,8 +32,6 @@ _LEASE: Final = 900.0
 
 Longer than any request may take: only the slot of an owner that is gone is ever spent by it.
 """
-_MARGIN: Final = 5.0
-"""Real seconds by which a store's lease outlasts the longest request: its report takes time."""
 
 
 @attrs.frozen
@@ -115,13 +114,13 @@ def _ledger(
     identity: Identity, plan: Plan, clock: Clock, timeout: float, on_store_failure: OnStoreFailure
 ) -> SharedLedger:
     if identity.quota is not None:
-        lease = (timeout + _MARGIN) * clock.speed
-        store = open_store(identity.quota, identity.name, plan, speed=clock.speed, lease=lease)
-        return FailoverLedger(store, plan, clock, lease=lease, on_failure=on_store_failure)
+        durations = store_durations(clock.speed, timeout)
+        store = open_store(identity.quota, identity.name, plan, clock.speed, durations)
+        return FailoverLedger(store, plan, clock, durations, on_failure=on_store_failure)
     ledger = _memory.get(identity)
     if ledger is None:
         ledger = _memory[identity] = MemoryLedger(
-            plan, clock.now, lease=_LEASE * clock.speed, wall=time.time
+            plan, clock.now, Durations(lease=_LEASE * clock.speed), wall=time.time
         )
     elif _plans[identity] != plan:
         ledger.change_plan(plan)

@@ -7,13 +7,21 @@ from typing import Final
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.protocol import SharedLedger
+from llamagen_async.ratelimit.window_log import Durations
 
 __all__ = ["check_quota", "open_store"]
 
-_AHEAD: Final = 3.0
-"""Seconds of the server's clock by which a store grants a slot early, at least."""
-_REAL_AHEAD: Final = 0.05
-"""Real seconds by which a store grants a slot early, at least: for high speeds."""
+_MARGIN: Final = 5.0
+"""Real seconds by which a store's lease outlasts the longest request: its report takes time."""
+_GRACE: Final = 5.0
+"""Seconds of the server's clock that a position is kept for a client that should have asked."""
+_REAL_GRACE: Final = 1.0
+"""Real seconds that a position is kept, at least: a fast server's clock makes no client faster."""
+_CLIENT_LEASE: Final = 3_600.0
+"""Real seconds for which a client that is not heard of shares the key."""
+_SILENCE: Final = 8.0
+"""Real seconds in which every client finds out that the store is back: it asks every three
+seconds, and an answer takes two at most."""
 _ALLOWED: Final = "'sqlite:///PATH', 'redis://HOST:PORT/DB', 'rediss://HOST:PORT/DB' or None"
 
 
@@ -34,7 +42,24 @@ def check_quota(quota: object) -> str | None:
     return str(quota)
 
 
-def open_store(quota: str, name: str, plan: Plan, *, speed: float, lease: float) -> SharedLedger:
+def store_durations(speed: float, timeout: float) -> Durations:
+    """Return the durations that a store keeps to, in seconds of the server's clock.
+
+    Args:
+        speed: How many times faster than real time the server's clock runs.
+        timeout: Real seconds that one request may take.
+    """
+    return Durations(
+        lease=(timeout + _MARGIN) * speed,
+        grace=max(_GRACE, _REAL_GRACE * speed),
+        client_lease=_CLIENT_LEASE * speed,
+        silence=_SILENCE * speed,
+    )
+
+
+def open_store(
+    quota: str, name: str, plan: Plan, speed: float, durations: Durations
+) -> SharedLedger:
     """Return the ledger that a quota URL names; nothing is opened before it is used.
 
     Args:
@@ -42,17 +67,14 @@ def open_store(quota: str, name: str, plan: Plan, *, speed: float, lease: float)
         name: The hash that names the count.
         plan: The windows to count.
         speed: How many times faster than real time the server's clock runs.
-        lease: Seconds of the server's clock after which a held slot counts as spent.
+        durations: The durations to keep to.
     """
-    # A slot is granted a moment before it is free, which saves a round trip when the first answer
-    # was an estimate. The moment is longer than a request takes, and than timers are late.
-    ahead = max(_AHEAD, _REAL_AHEAD * speed)
     # Imported when needed: most programs need neither.
     if quota.startswith("sqlite:///"):
         from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger  # noqa: PLC0415
 
         path = quota.removeprefix("sqlite:///")
-        return SQLiteLedger(path, name=name, plan=plan, speed=speed, lease=lease, ahead=ahead)
+        return SQLiteLedger(path, name=name, plan=plan, speed=speed, durations=durations)
     from llamagen_async.ratelimit.redis.ledger import RedisLedger  # noqa: PLC0415
 
-    return RedisLedger(quota, name=name, plan=plan, speed=speed, lease=lease, ahead=ahead)
+    return RedisLedger(quota, name=name, plan=plan, speed=speed, durations=durations)

@@ -76,6 +76,10 @@ class Throttle:
             self._grow_after = min(2 * self._grow_after, MAX_GROW_AFTER * self._rate.limit)
         self.burst = max(1, self.burst // 2)
 
+    def pause(self, now: float, seconds: float) -> None:
+        """Pause everyone for some seconds, without learning from it."""
+        self.paused_until = max(self.paused_until, now + seconds)
+
     def accept(self, granted_at: float) -> None:
         """Report an answer other than 429.
 

@@ -9,10 +9,14 @@ between the two, hence the server's window has moved past it before the slot is 
 whatever the latency was. Counting from the grant instead would let an arrival that was slow on
 its way meet ten that were fast.
 
-A waiter that finds no slot gets a position in the wait queue and is told when to ask again: at
+A claim that finds no slot gets a position in the wait queue and is told when to ask again: at
 the time at which the slot for that position is free. So a wait costs one more question and no
 polling. While all slots are held by requests in flight nobody knows that time yet; but none can
 be free sooner than `per` seconds from now, so that is when asking again makes sense.
+
+A store may have been away. Its clients then go on by their shares, but none does before the store
+has been silent for a lease and a window. So after such a silence the shares of the clients that
+were not heard of since count as used, until they must have found out that the store is back.
 
 Nothing here reads a clock, waits or does I/O: every call is told `now`, in seconds. The memory
 and SQLite ledgers use this class; the Redis ledger's script does the same on the server.
@@ -28,53 +32,46 @@ from typing import Any, Self
 
 import attrs
 
-from llamagen_async.plans import Plan, RateLimit
+from llamagen_async.plans import HOUR, Plan, RateLimit
+from llamagen_async.ratelimit.protocol import (
+    Claim,
+    Grant,
+    KeyState,
+    LimitsSnapshot,
+    LimitState,
+    NoSlot,
+    Outcome,
+    Workload,
+)
 from llamagen_async.ratelimit.throttle import Throttle
+from llamagen_async.ratelimit.wait_queue import WaitQueue
 
-__all__ = ["Grant", "SlotWait", "WindowLog", "WindowState"]
+__all__ = ["Durations", "WindowLog", "shares_of", "short_limits"]
+
+@attrs.frozen
+class Durations:
+    """The durations that a ledger keeps to, in seconds of its clock."""
+
+    lease: float
+    """Time after which a slot counts as spent if nothing was ever reported."""
+    grace: float = 5.0
+    """Time that a position is kept for a claim that should have been repeated."""
+    client_lease: float = 3_600.0
+    """Time after which a client that is not heard of no longer shares the key."""
+    silence: float = 0.0
+    """Time within which every client finds out that a store is back; 0 for what is never away."""
 
 
-@attrs.define(eq=False)
-class Grant:
-    """A slot that is held until it is spent or given back."""
+@attrs.define
+class _Held:
+    """A slot that is held."""
 
-    slot: int
-    """The slot's number in its window log."""
+    until: float
+    """Time at which it counts as spent even if no response is ever reported."""
     granted_at: float
-    """Time from which the slot may be used, on the window log's clock."""
-    early_by: float
-    """Seconds until the slot may be used; a store grants a slot a few seconds early."""
-    is_last_slot: bool
+    """Time at which it was granted."""
+    is_last_slot: bool = False
     """Whether no other slot of the shortest window was left."""
-    quota_left: int | None
-    """Slots left in the plan's long windows; `None` if it has no long window."""
-
-
-@attrs.frozen
-class SlotWait:
-    """No slot is free for the waiter, which has a position in the wait queue now."""
-
-    ask_at: float
-    """Time at which to ask again."""
-    limit: RateLimit | None
-    """The window that is full; `None` during a pause."""
-
-
-@attrs.frozen
-class WindowState:
-    """One window as it stands at a given time."""
-
-    limit: RateLimit
-    """The window."""
-    used: int
-    """Slots held or spent."""
-    next_free_at: float
-    """Time at which a slot is free: the time asked for if one is free then."""
-
-    @property
-    def free(self) -> int:
-        """Slots that are free."""
-        return max(0, self.limit.limit - self.used)
 
 
 class WindowLog:
@@ -82,197 +79,209 @@ class WindowLog:
 
     Args:
         plan: The windows.
-        lease: Seconds after which a slot counts as spent if nothing was ever reported.
-        ahead: Seconds before a slot is free at which it is already granted to the next waiter.
-        grace: Seconds that a position is kept for a waiter that should have asked again.
+        durations: The durations to keep to.
     """
 
-    def __init__(self, plan: Plan, *, lease: float, ahead: float = 0.0, grace: float = 5.0) -> None:
-        self.limits = plan.limits
-        self.lease = lease
-        self.ahead = ahead
-        self.grace = grace
+    def __init__(self, plan: Plan, durations: Durations) -> None:
+        self.plan = plan
+        self.durations = durations
         self.wall_offset = 0.0
         """Unix time minus `now`, for windows that are aligned to the clock."""
         self.throttle = Throttle(plan.rate)
         """How long everyone pauses, and how many requests may leave back to back."""
+        self.queue = WaitQueue(durations.client_lease, shares_of(plan))
+        """The clients that share the key, and what they wait for."""
         self._rate = plan.rate
-        self._quotas = plan.quotas
         self._longest = max(limit.per for limit in plan.limits)
-        self._smallest = min(limit.limit for limit in plan.limits)
-        self._held: dict[int, float] = {}
-        """Slot -> time at which it counts as spent even if no response is ever reported."""
+        self._held: dict[str, _Held] = {}
+        """Claim id -> the slot that it holds."""
         self._spent: deque[float] = deque()
         """Times at which the responses came, oldest first."""
-        self._queue: dict[str, float] = {}
-        """Waiter id -> time at which its position is lost; first come, first served."""
-        self._last_slot = 0
+        self._last_call = -math.inf
+        """Time of the last operation that anybody asked for."""
+        self._silent_until = -math.inf
+        """Time at which the last long silence ended."""
 
-    @property
-    def held(self) -> int:
-        """Slots held by requests without a response."""
-        return len(self._held)
+    def reserve(self, claim: Claim, now: float) -> Grant | NoSlot:
+        """Hold a slot for a claim, or give it a position in the wait queue."""
+        self._begin(now)
+        held = self._held.get(claim.id)
+        until = now + self.durations.grace
+        if held is not None and self.throttle.paused_until <= now:
+            self.queue.report(claim.client, claim.workload, now, until=until)
+            return Grant(claim.id, claim.client, self._state(claim.client, now))
+        if held is not None:
+            del self._held[claim.id]
+        at, limit, known = self._earliest(claim, now)
+        self.queue.report(claim.client, claim.workload, now, until=until)
+        if known and at <= now:
+            self.queue.withdraw(claim.id, claim.client)
+            self.queue.last_was_check = claim.priority.is_check
+            self._held[claim.id] = slot = _Held(now + self.durations.lease, now)
+            slot.is_last_slot = self._used(self._rate, now) >= self._rate.limit
+            return Grant(claim.id, claim.client, self._state(claim.client, now))
+        self.queue.wait(claim, now, until=at + self.durations.grace)
+        return NoSlot(max(0.0, at - now), limit, self._state(claim.client, now))
 
-    def reserve(self, waiter_id: str, now: float) -> Grant | SlotWait:
-        """Hold a slot for a waiter, or give it a position in the wait queue."""
-        spent = self._spent
-        while spent and spent[0] + self._longest <= now:
-            spent.popleft()
-        if (
-            len(spent) + len(self._held) < self._smallest
-            and not self._queue
-            and self.throttle.paused_until <= now
-            and self.throttle.burst >= self._rate.limit
-        ):
-            # Nobody waits, and every window has room even with all answers that are still counted.
-            return self._hold(now, now)
-        self._expire(now)
-        at, limit, known = self._earliest(now, self._position(waiter_id))
-        if known and at <= now + self.ahead:
-            self._queue.pop(waiter_id, None)
-            return self._hold(at, now)
-        self._queue[waiter_id] = at + self.grace
-        return SlotWait(at, limit)
-
-    def reserve_many(self, waiter_id: str, number: int, now: float) -> list[Grant | SlotWait]:
-        """Reserve for `number` requests that share a waiter id, up to the first that has to wait.
-
-        The requests after the first one are served like waiters that come last of all.
-        """
-        answers: list[Grant | SlotWait] = []
-        while len(answers) < number:
-            answer = self.reserve(waiter_id, now)
-            answers.append(answer)
-            if isinstance(answer, SlotWait):
-                break
-        return answers
-
-    def cancel_wait(self, waiter_id: str) -> None:
-        """Give up a position in the wait queue."""
-        self._queue.pop(waiter_id, None)
-
-    def spend(self, slot: int, now: float) -> None:
-        """Report the response to the request that held `slot`, or that it was given up."""
-        if self._held.pop(slot, None) is not None:
+    def commit(self, grant: Grant, outcome: Outcome, workload: Workload, now: float) -> KeyState:
+        """Spend a slot, and take over what the answer says about the limits."""
+        self._begin(now)
+        self.queue.report(grant.client, workload, now, until=now + self.durations.grace)
+        held = self._held.pop(grant.id, None)
+        if held is not None:
             bisect.insort(self._spent, now)
+            if outcome.refused:
+                self.throttle.refuse(
+                    held.granted_at, now, outcome.retry_after, is_last_slot=held.is_last_slot
+                )
+            else:
+                self.throttle.accept(held.granted_at)
+            if outcome.server_left is not None:
+                for limit in self.plan.limits:
+                    if limit.limit == outcome.server_limit:
+                        self._reconcile(limit, outcome.server_left, now)
+                        break
+        return self._state(grant.client, now)
 
-    def answered(self, slot: int, granted_at: float, now: float) -> None:
-        """Report an answer other than 429: spend the slot and learn from it."""
-        if self._held.pop(slot, None) is not None:
-            bisect.insort(self._spent, now)
-        throttle = self.throttle
-        if throttle.pauses or throttle.burst < self._rate.limit:
-            throttle.accept(granted_at)
+    def release(self, claim: str, client: str, now: float, *, leaves: bool = False) -> None:
+        """Give up the slot or the position of a claim, or all that a client has."""
+        self._begin(now)
+        self._held.pop(claim, None)
+        self.queue.withdraw(claim, client)
+        if leaves:
+            self.queue.leave(client)
 
-    def give_back(self, slot: int) -> None:
-        """Report that the request never left: the slot is free at once."""
-        self._held.pop(slot, None)
-
-    def record_external(self, number: int, now: float) -> None:
-        """Count requests that were sent without a slot, or by another program."""
-        self._expire(now)
+    def record(self, number: int, now: float, *, pause: float = 0.0) -> None:
+        """Count requests that were sent without a slot, and pause everyone."""
+        self._begin(now)
         for _ in range(number):
             bisect.insort(self._spent, now)
+        if pause > 0:
+            self.throttle.pause(now, pause)
 
-    def reconcile(self, limit: RateLimit, left: int, now: float) -> None:
-        """Take over what the server says is left of a window, if that is less than counted."""
+    def snapshot(self, now: float, *, position: int = 0) -> LimitsSnapshot:
+        """Return what is known at `now`."""
         self._expire(now)
-        excess = limit.limit - max(0, left) - self._used(limit, now)
-        for _ in range(excess):
-            bisect.insort(self._spent, now)
-
-    def quota_left(self, now: float) -> int | None:
-        """Return how many slots the plan's long windows have left; `None` if it has none."""
-        if not self._quotas:
-            return None
-        return min(max(0, limit.limit - self._used(limit, now)) for limit in self._quotas)
-
-    def states(self, now: float) -> tuple[WindowState, ...]:
-        """Return every window of the plan as it stands at `now`."""
-        self._expire(now)
-        return tuple(
-            WindowState(limit, self._used(limit, now), self._free_at(limit, now, 0)[0])
-            for limit in self.limits
+        states: list[LimitState] = []
+        for limit in self.plan.limits:
+            used = self._used(limit, now)
+            free_at, _ = self._free_at(limit, now, position)
+            states.append(LimitState(limit, used, max(0, limit.limit - used), free_at - now))
+        return LimitsSnapshot(
+            plan=self.plan.name,
+            windows=tuple(states),
+            paused_for=max(0.0, self.throttle.paused_until - now),
+            burst=self.throttle.burst,
+            in_flight=len(self._held),
+            clients=len(self.queue),
+            waiting=self.queue.waiting(now),
         )
-
-    def projected(self, now: float, position: int) -> SlotWait:
-        """Return when a request with `position` others before it can leave at the earliest."""
-        self._expire(now)
-        at, limit, _ = self._earliest(now, position)
-        return SlotWait(at, limit)
 
     def with_plan(self, plan: Plan) -> WindowLog:
         """Return a window log for another plan that remembers the same requests and pause."""
-        log = WindowLog(plan, lease=self.lease, ahead=self.ahead, grace=self.grace)
+        log = WindowLog(plan, self.durations)
         log.throttle.paused_until = self.throttle.paused_until
-        log._held.update(self._held)
-        log._spent.extend(self._spent)
-        log._last_slot = self._last_slot
+        log.queue, log.queue.shares = self.queue, log.queue.shares
+        log._held, log._spent = self._held, self._spent
+        log._last_call, log._silent_until = self._last_call, self._silent_until
         return log
 
     def dump(self) -> dict[str, Any]:
         """Return all that changes, as JSON can hold it."""
         return {
-            "held": list(self._held.items()),
+            "held": [
+                (name, one.until, one.granted_at, one.is_last_slot)
+                for name, one in self._held.items()
+            ],
             "spent": list(self._spent),
-            "queue": list(self._queue.items()),
-            "last_slot": self._last_slot,
+            "last_call": _finite(self._last_call),
+            "silent_until": _finite(self._silent_until),
+            **self.queue.dump(),
             **self.throttle.dump(),
         }
 
     @classmethod
-    def load(
-        cls,
-        plan: Plan,
-        state: Mapping[str, Any],
-        *,
-        lease: float,
-        ahead: float = 0.0,
-        grace: float = 5.0,
-    ) -> Self:
+    def load(cls, plan: Plan, state: Mapping[str, Any], durations: Durations) -> Self:
         """Return a window log with what `dump` returned."""
-        log = cls(plan, lease=lease, ahead=ahead, grace=grace)
-        log._held.update((int(slot), until) for slot, until in state["held"])
-        log._spent.extend(state["spent"])
-        log._queue.update((waiter_id, until) for waiter_id, until in state["queue"])
-        log._last_slot = state["last_slot"]
+        log = cls(plan, durations)
+        for name, until, granted_at, is_last_slot in state["held"]:
+            log._held[name] = _Held(float(until), float(granted_at), bool(is_last_slot))
+        log._spent.extend(map(float, state["spent"]))
+        log._last_call = _infinite(state["last_call"])
+        log._silent_until = _infinite(state["silent_until"])
+        log.queue.load(state)
         log.throttle.load(state)
         return log
 
-    def _hold(self, at: float, now: float) -> Grant:
-        self._last_slot = slot = self._last_slot + 1
-        self._held[slot] = at + self.lease
-        full = len(self._spent) + len(self._held) >= self._rate.limit and self._is_full(now)
-        return Grant(slot, at, at - now, full, self.quota_left(now) if self._quotas else None)
+    def _begin(self, now: float) -> None:
+        """Begin an operation: notice a long silence, and drop what is over."""
+        shortest = max((limit.per for limit in short_limits(self.plan)), default=0.0)
+        if now - self._last_call >= self.durations.lease + shortest:
+            self._silent_until = now
+        self._last_call = now
+        self._expire(now)
 
-    def _is_full(self, now: float) -> bool:
-        """Return whether the shortest window has no slot left."""
-        spent = self._spent
-        oldest = len(spent) + len(self._held) - self._rate.limit
-        if not 0 <= oldest < len(spent):
-            return oldest >= 0
-        return self._back_at(self._rate, spent[oldest]) > now
+    def _expire(self, now: float) -> None:
+        """Drop old responses and clients; spend the slots whose lease is over."""
+        held, spent = self._held, self._spent
+        while held and (until := next(iter(held.values())).until) <= now:
+            del held[next(iter(held))]
+            bisect.insort(spent, until)
+        while spent and spent[0] + self._longest <= now:
+            spent.popleft()
+        self.queue.expire(now)
 
-    def _position(self, waiter_id: str) -> int:
-        """Return how many waiters are before this one; a new one comes last."""
-        for position, other in enumerate(self._queue):
-            if other == waiter_id:
-                return position
-        return len(self._queue)
+    def returning(self, now: float) -> tuple[float, ...]:
+        """Return the seconds until each slot of the shortest window that is used comes back."""
+        times = [self._back_at(self._rate, response) for response in self._spent]
+        return (*(at - now for at in times if at > now), *(self._rate.per for _ in self._held))
 
-    def _earliest(self, now: float, position: int) -> tuple[float, RateLimit | None, bool]:
-        """Return when a slot is free for a waiter with `position` others before it.
+    def _state(self, client: str, now: float) -> KeyState:
+        """Return how the key stands, as one of its clients is told."""
+        quotas = (
+            max(0, limit.limit - self._used(limit, now)) for limit in self.plan.quotas
+        )
+        return KeyState(
+            returning=self.returning(now),
+            quota_left=min(quotas, default=None),
+            paused_for=max(0.0, self.throttle.paused_until - now),
+            clients=len(self.queue),
+            share=self.queue.share_of(client),
+            peers=self.queue.peers(client, now),
+        )
+
+    def _reconcile(self, limit: RateLimit, left: int, now: float) -> None:
+        """Take over what the server says is left of a window, if that is less than counted."""
+        excess = min(limit.limit, limit.limit - max(0, left) - self._used(limit, now))
+        for _ in range(excess):
+            bisect.insort(self._spent, now)
+
+    def _earliest(self, claim: Claim, now: float) -> tuple[float, RateLimit | None, bool]:
+        """Return when a slot is free for a claim.
 
         Also which window is the last to have one, and whether the time is exact; if it is not,
         it can only be later.
         """
+        position = self.queue.position(claim, now)
         at, blocking, exact = max(now, self.throttle.paused_until), None, True
-        for limit in self._windows():
+        spacing = self.throttle.spacing
+        for limit in self.plan.limits if spacing is None else (*self.plan.limits, spacing):
             free_at, known = self._free_at(limit, now, position)
+            if (unheard := self._unheard(claim.client, limit, now)) > 0:
+                later, known = self._free_at(limit, now, position + unheard)
+                heard_at = self._silent_until + self.durations.silence
+                free_at = max(free_at, min(later, heard_at))
             exact = exact and known
             if free_at > at:
                 at, blocking = free_at, limit
         return at, blocking, exact
+
+    def _unheard(self, client: str, limit: RateLimit, now: float) -> int:
+        """Return the slots that others may have used by their shares, unknown to the store."""
+        if now >= self._silent_until + self.durations.silence or limit.per >= HOUR:
+            return 0
+        share = self.queue.unheard(client, self._silent_until)
+        return -(-share * (limit.limit - 1) // max(1, self.queue.shares))
 
     def _free_at(self, limit: RateLimit, now: float, position: int) -> tuple[float, bool]:
         """Return when `limit` has room after `position` others, and whether that is exact."""
@@ -297,24 +306,26 @@ class WindowLog:
         window = math.floor((response + self.wall_offset) / limit.per) + 1
         return window * limit.per - self.wall_offset
 
-    def _windows(self) -> Sequence[RateLimit]:
-        spacing = self.throttle.spacing
-        return self.limits if spacing is None else (*self.limits, spacing)
-
     def _used(self, limit: RateLimit, now: float) -> int:
         gone = bisect.bisect_right(
             self._spent, now, key=lambda response: self._back_at(limit, response)
         )
         return len(self._spent) - gone + len(self._held)
 
-    def _expire(self, now: float) -> None:
-        """Drop old responses and lost positions; spend the slots whose lease is over."""
-        held, queue, spent = self._held, self._queue, self._spent
-        while held and (until := next(iter(held.values()))) <= now:
-            del held[next(iter(held))]
-            bisect.insort(self._spent, until)
-        while spent and spent[0] + self._longest <= now:
-            spent.popleft()
-        if queue:
-            for waiter_id in [waiter_id for waiter_id, until in queue.items() if until <= now]:
-                del queue[waiter_id]
+
+def short_limits(plan: Plan) -> Sequence[RateLimit]:
+    """Return the windows of a plan that are shorter than an hour."""
+    return [limit for limit in plan.limits if limit not in plan.quotas]
+
+
+def shares_of(plan: Plan) -> int:
+    """Return the slots that clients may share while the store is away: all but one."""
+    return min((limit.limit for limit in short_limits(plan)), default=1) - 1
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _infinite(value: float | None) -> float:
+    return -math.inf if value is None else float(value)

@@ -13,6 +13,7 @@ from llamagen_async.clock import Clock
 from llamagen_async.errors import QuotaExhaustedError
 from llamagen_async.plans import HOUR, RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter
+from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poller import Poller
 from llamagen_async.scheduling.request_queue import RequestQueue
@@ -34,6 +35,7 @@ class AdmissionControl:
         polls: The generations that are waited for.
         sender: Knows the creates that are on their way.
         poller: Told when no check can be sent for long.
+        view: Knows what is left of the plan's long windows.
         clock: The server's clock.
     """
 
@@ -42,6 +44,7 @@ class AdmissionControl:
         limiter: Limiter,
         queue: RequestQueue,
         polls: PollSet,
+        view: KeyView,
         sender: Sender,
         poller: Poller,
         clock: Clock,
@@ -49,10 +52,15 @@ class AdmissionControl:
         self._limiter = limiter
         self._queue = queue
         self._polls = polls
+        self._view = view
         self._sender = sender
         self._poller = poller
         self._clock = clock
         self._next_check = 0.0
+        self._blocked_until: float | None = None
+        """The clock's time before which no slot is free; `None` if one may be."""
+        self._blocked_by: RateLimit | None = None
+        """The window that is full; `None` during a pause."""
 
     def has_quota(self, kind: RequestKind, quota_left: int, *, ahead: int = 0) -> bool:
         """Whether the plan's long windows have room for a request and what follows from it."""
@@ -63,7 +71,7 @@ class AdmissionControl:
 
     async def quota_error(self, kind: RequestKind) -> QuotaExhaustedError | None:
         """Return the error for a new request that the plan's long windows have no room for."""
-        quota_left = await self._limiter.fresh_quota_left()
+        quota_left = await self.fresh_quota_left()
         if not kind.is_billed:
             return None if quota_left > 0 else await self._exhausted(position=0)
         ahead = self._queue.billed
@@ -73,14 +81,14 @@ class AdmissionControl:
 
     async def reject_over_quota(self) -> None:
         """Reject those whose create or check the plan's long windows have no room for any more."""
-        if self._limiter.quota_left is None:
+        if self._view.quota_left is None:
             return
         impatient = [one for one in self._queue if not one.wait_for_quota]
-        if self._limiter.quota_left > 0 and all(
-            self.has_quota(one.request.kind, self._limiter.quota_left) for one in impatient
+        if self._view.quota_left > 0 and all(
+            self.has_quota(one.request.kind, self._view.quota_left) for one in impatient
         ):
             return
-        quota_left = await self._limiter.fresh_quota_left()
+        quota_left = await self.fresh_quota_left()
         for one in impatient:
             if one.is_queued and not self.has_quota(one.request.kind, quota_left):
                 fail(one, await self._exhausted(position=self._running + self._slots_each - 1))
@@ -89,25 +97,41 @@ class AdmissionControl:
             until = self._clock.now() + error.wait * self._clock.speed
             self._poller.reject_blocked(until, error)
 
-    def on_blocked(self) -> None:
-        """Reject those who would wait longer than they may, now that the wait is known."""
-        until, limit = self._limiter.blocked_until, self._limiter.blocked_by
+    def block(self, seconds: float, limit: RateLimit | None) -> None:
+        """Reject those who would wait longer than they may, now that the wait is known.
+
+        Args:
+            seconds: Seconds before which no slot is free.
+            limit: The window that is full; `None` during a pause.
+        """
         now = self._clock.now()
-        if until is None or now < self._next_check:
+        self._blocked_until, self._blocked_by = now + seconds, limit
+        if now < self._next_check:
             return
         self._next_check = now + _CHECKED_EVERY * (self._queue.size + self._running)
         if self._is_paused_long() or any(one.max_wait is not None for one in self._queue):
             for position, one in enumerate(self._queue):
                 self._reject_late(one, position)
-        error = self._error(limit or self._limiter.plan.rate, until - now)
-        self._poller.reject_blocked(until, error)
+        error = self._error(limit or self._limiter.plan.rate, seconds)
+        self._poller.reject_blocked(self._blocked_until, error)
+
+    def unblock(self) -> None:
+        """Forget how long the wait was: a slot was free."""
+        self._blocked_until = self._blocked_by = None
 
     def check_deadline(self, submission: Submission[Any]) -> None:
         """Reject a submission that has just been queued if its wait would be too long."""
         self._reject_late(submission, self._queue.before(submission))
 
+    async def fresh_quota_left(self) -> int:
+        """Ask the ledger how many slots the plan's long windows have left."""
+        windows = (await self._limiter.snapshot()).windows
+        quotas = self._limiter.plan.quotas
+        self._view.quota_left = min(one.free for one in windows if one.limit in quotas)
+        return self._view.quota_left
+
     def _reject_late(self, submission: Submission[Any], position: int) -> None:
-        until, limit = self._limiter.blocked_until, self._limiter.blocked_by
+        until, limit = self._blocked_until, self._blocked_by
         if until is None:
             return
         rate = self._limiter.plan.rate
@@ -119,13 +143,14 @@ class AdmissionControl:
 
     def _is_paused_long(self) -> bool:
         """Whether the server asks to wait for hours: no better than a quota that is used up."""
-        until = self._limiter.blocked_until
-        is_pause = until is not None and self._limiter.blocked_by is None
+        until = self._blocked_until
+        is_pause = until is not None and self._blocked_by is None
         return is_pause and until is not None and until - self._clock.now() > HOUR
 
     async def _exhausted(self, *, position: int) -> QuotaExhaustedError:
-        projected = await self._limiter.projected(position)
-        return self._error(projected.limit or self._limiter.plan.quotas[0], projected.delay)
+        windows = (await self._limiter.snapshot(position=position)).windows
+        last = max(windows, key=lambda one: one.next_free_in)
+        return self._error(last.limit, last.next_free_in)
 
     def _error(self, limit: RateLimit, delay: float) -> QuotaExhaustedError:
         wait = self._clock.real(max(0.0, delay))

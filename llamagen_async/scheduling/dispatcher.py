@@ -8,7 +8,9 @@ an id, and no task lives while there is nothing to decide or to send.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import math
 from functools import partial
 from typing import Any, Final
 
@@ -17,9 +19,10 @@ import attrs
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, LlamaGenError
 from llamagen_async.plans import RequestKind
-from llamagen_async.ratelimit import Limiter, Slot
+from llamagen_async.ratelimit import Claim, Limiter, NoSlot, Priority, Slot
 from llamagen_async.scheduling.admission import AdmissionControl
-from llamagen_async.scheduling.policy import DispatchPolicy, Idle
+from llamagen_async.scheduling.key_view import KeyView
+from llamagen_async.scheduling.policy import Choice, DispatchPolicy, Idle
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import PollTarget
 from llamagen_async.scheduling.poller import Poller
@@ -47,6 +50,18 @@ class _DispatchLoop:
     """The task that decides; `None` if there is nothing to decide."""
 
 
+@attrs.define(eq=False, repr=False)
+class _Turn:
+    """The turn of a claim in the wait queue of the key, which has been told when to ask again."""
+
+    claim: str
+    """The id of the claim."""
+    priority: Priority
+    """The priority with which it was asked for."""
+    ask_at: float
+    """When to ask again, in seconds of the server's clock."""
+
+
 class Dispatcher:
     """Sends the requests and status checks of one client.
 
@@ -54,6 +69,7 @@ class Dispatcher:
         limiter: Hands out the slots.
         queue: The requests that wait for a slot.
         polls: The generations that are waited for.
+        view: Knows what the whole key has to do.
         poller: Told of the outcome of each check.
         admission: Rejects those who would wait too long.
         sender: Sends in a slot.
@@ -65,6 +81,7 @@ class Dispatcher:
         limiter: Limiter,
         queue: RequestQueue,
         polls: PollSet,
+        view: KeyView,
         poller: Poller,
         admission: AdmissionControl,
         sender: Sender,
@@ -72,6 +89,7 @@ class Dispatcher:
     ) -> None:
         self._limiter = limiter
         self._polls = polls
+        self._view = view
         self._poller = poller
         self._admission = admission
         self._sender = sender
@@ -79,11 +97,17 @@ class Dispatcher:
         self._sending: dict[asyncio.Task[None], Submission[Any]] = {}
         self._delayed: dict[Submission[Any], asyncio.TimerHandle] = {}
         """Submissions that failed and wait to be queued again, and the timer of each."""
+        self._turn: _Turn | None = None
+        """The turn that is waited for; `None` if no claim has a position."""
+        self._claims = itertools.count(1)
+        self._unsubscribe = limiter.subscribe(self._ask_again)
         self._closed = False
         # What the plan does not count must not stand behind what waits for a slot.
         metered, unmetered = (
             _DispatchLoop(
-                one, DispatchPolicy(limiter, one, polls, admission, clock, metered=counts), counts
+                one,
+                DispatchPolicy(limiter, one, polls, view, admission, clock, metered=counts),
+                counts,
             )
             for one, counts in ((queue, True), (RequestQueue(), False))
         )
@@ -96,7 +120,7 @@ class Dispatcher:
         loop = self._metered if kind in self._limiter.plan.metered else self._unmetered
         loop.queue.push(submission)
         if submission.urgent and kind.is_billed:
-            loop.policy.arrived.append(submission.since)
+            self._view.arrived.append(submission.since)
         submission.future.add_done_callback(self._on_done)
         self.wake()
 
@@ -127,6 +151,8 @@ class Dispatcher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._unsubscribe()
+        self._limiter.give_up("", self._view.client, leaves=True)
 
     def _has_work(self, loop: _DispatchLoop) -> bool:
         if loop.queue.size:
@@ -148,58 +174,106 @@ class Dispatcher:
         assert task is not None
         self._sending[task] = submission
         self.wake()
-        if loop.task is None and self._limiter.expected:
-            self._limiter.rest(self._wants_more)
         again = await self._sender.send(submission, slot)
         if again is not None:
             self._repeat(submission, again)
 
     async def _choose(self, loop: _DispatchLoop) -> tuple[Submission[Any], Slot] | None:
         """Return what is sent next and its slot; `None` if nothing is left to send."""
-        limiter = self._limiter
-        while self._has_work(loop):
-            loop.changed.clear()
-            if limiter.plan.quotas:
-                await self._admission.reject_over_quota()
-            decided_at = self._clock.now()
-            decision = loop.policy.decide(limiter.quota_left if loop.metered else None)
-            if isinstance(decision, Idle):
-                if limiter.expected:
-                    limiter.rest(self._wants_more)
-                await self._clock.wait(loop.changed, decision.seconds)
-                if loop.queue.size and limiter.plan.quotas:
-                    await limiter.fresh_quota_left()  # it may have come back
-                continue
-            slot = await limiter.acquire(
-                decision.request.kind,
-                on_blocked=self._admission.on_blocked,
-                wants_more=self._wants_more if loop.metered else None,
-            )
-            has_waited = loop.changed.is_set() or self._clock.now() > decided_at
-            if has_waited or slot.quota_left is not None:
-                left = slot.quota_left
-                decision = loop.policy.decide(None if left is None else left + 1)
+        try:
+            while self._has_work(loop):
+                loop.changed.clear()
+                if self._limiter.plan.quotas:
+                    await self._admission.reject_over_quota()
+                decision = loop.policy.decide()
                 if isinstance(decision, Idle):
-                    await slot.give_back()
+                    await self._rest(loop, decision)
                     continue
-            return self._take(loop, decision), slot
+                if not loop.metered:
+                    slot = await self._limiter.unmetered_slot()
+                    return self._take(loop, decision), slot
+                chosen = await self._claim(loop, decision)
+                if chosen is not None:
+                    return chosen
+        finally:
+            if loop.metered:
+                self._give_up_turn()
         return None
 
-    def _take(self, loop: _DispatchLoop, decision: Submission[Any] | PollTarget) -> Submission[Any]:
-        """Take what was chosen out of where it waits; return what is to be sent."""
-        now = self._clock.now()
+    async def _rest(self, loop: _DispatchLoop, idle: Idle) -> None:
+        """Wait until there is something to decide again."""
         if loop.metered:
-            loop.policy.spent.append(now)
-            del loop.policy.spent[: -self._limiter.plan.rate.limit]  # older ones have returned
-        loop.policy.was_check = isinstance(decision, PollTarget)
-        if not isinstance(decision, PollTarget):
-            loop.queue.remove(decision)
-            return decision
+            self._give_up_turn()
+            if idle.lacks_slot:
+                self._admission.block(idle.seconds, self._limiter.plan.rate)
+        await self._clock.wait(loop.changed, idle.seconds)
+        if loop.queue.size and self._limiter.plan.quotas:
+            await self._admission.fresh_quota_left()  # it may have come back
+
+    async def _claim(
+        self, loop: _DispatchLoop, choice: Choice
+    ) -> tuple[Submission[Any], Slot] | None:
+        """Ask for a slot, unless it is known that none is free yet; wait if there is none.
+
+        Returns:
+            What is sent and its slot; `None` if it has to be decided again.
+        """
+        turn, now = self._turn, self._clock.now()
+        if turn is not None and choice.priority >= turn.priority and now < turn.ask_at:
+            await self._clock.wait(loop.changed, min(choice.until, turn.ask_at - now))
+            return None
+        submission = choice.use if isinstance(choice.use, Submission) else None
+        name = turn.claim if turn else f"{self._view.client}.{next(self._claims)}"
+        claim = Claim(
+            name,
+            self._view.client,
+            choice.priority,
+            choice.waited,
+            self._view.workload(now, without=submission),
+        )
+        self._turn = None  # it is given up by who asks, if anything happens meanwhile
+        answer = await self._limiter.reserve(claim)
+        if isinstance(answer, NoSlot):
+            asked_at = self._clock.now()
+            self._view.update(answer.state, asked_at)
+            self._turn = _Turn(name, choice.priority, asked_at + answer.delay)
+            self._admission.block(answer.delay, answer.limit)
+            return None
+        self._admission.unblock()
+        assert answer.grant is not None
+        self._view.update(answer.grant.state, self._clock.now())
+        has_waited = loop.changed.is_set() or self._clock.now() > now or turn is not None
+        if has_waited or self._view.is_shared or self._limiter.plan.quotas:
+            decision = loop.policy.decide(holds_one=True)
+            if isinstance(decision, Idle):
+                answer.give_back()
+                return None
+            choice = decision
+        return self._take(loop, choice), answer
+
+    def _give_up_turn(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            self._limiter.give_up(turn.claim, self._view.client)
+
+    def _ask_again(self) -> None:
+        """Ask for a slot at once: one may be free earlier than was said."""
+        if self._turn is not None:
+            self._turn.ask_at = -math.inf
+            self._metered.changed.set()
+
+    def _take(self, loop: _DispatchLoop, choice: Choice) -> Submission[Any]:
+        """Take what was chosen out of where it waits; return what is to be sent."""
+        now, use = self._clock.now(), choice.use
+        loop.policy.was_check = isinstance(use, PollTarget)
+        if not isinstance(use, PollTarget):
+            loop.queue.remove(use)
+            return use
         # A target is in flight from now on, until `_checked` has the outcome.
-        self._polls.mark_in_flight(decision, now)
+        self._polls.mark_in_flight(use, now)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(partial(self._checked, decision, now))
-        return Submission(decision.request, decision.parse, now, future, is_check=True)
+        future.add_done_callback(partial(self._checked, use, now))
+        return Submission(use.request, use.parse, now, future, is_check=True)
 
     def _checked(self, target: PollTarget, sent_at: float, outcome: asyncio.Future[Any]) -> None:
         self._poller.record_check(target, sent_at, outcome)
@@ -223,10 +297,6 @@ class Dispatcher:
             (self._metered if metered else self._unmetered).queue.push(submission)
             self.wake()
 
-    def _wants_more(self) -> bool:
-        """Whether another slot will be wanted as soon as there is one."""
-        return self._metered.queue.size > 1
-
     def _fail_all(self, error: Exception) -> None:
         """Tell everyone who waits that the limits can't be kept, so that nothing is sent."""
         if not isinstance(error, LlamaGenError):
@@ -242,6 +312,4 @@ class Dispatcher:
         self._sending.pop(task, None)
         if loop.task is task:
             loop.task = None
-            if self._limiter.expected:
-                self._limiter.rest(self._wants_more)
         self.wake()

@@ -21,25 +21,20 @@
 from __future__ import annotations
 
 import enum
-from collections import deque
+import math
 from typing import Any, Final
 
 import attrs
 
 from llamagen_async.clock import Clock
-from llamagen_async.forecasting import (
-    FREE_POLLS,
-    PollThreshold,
-    SlotForecast,
-    SlotPrice,
-    slot_forecast,
-)
+from llamagen_async.forecasting import FREE_POLLS, PollThreshold, SlotForecast, SlotPrice
 from llamagen_async.plans import RequestKind
-from llamagen_async.ratelimit import Limiter
+from llamagen_async.ratelimit import Limiter, Priority
 from llamagen_async.scheduling.admission import AdmissionControl
+from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import ALMOST_CERTAIN, PollSet
 from llamagen_async.scheduling.poll_target import Poll, PollTarget
-from llamagen_async.scheduling.request_queue import RequestQueue
+from llamagen_async.scheduling.request_queue import PRIORITIES, RequestQueue
 from llamagen_async.scheduling.submission import Submission
 
 __all__ = [
@@ -87,8 +82,6 @@ _REPRICED: Final = 3
 """Decisions within one interval of the limit while slots are becoming cheaper."""
 _RECONSIDERED: Final = 1.0
 """Seconds after which a slot that is kept for a likelier check is decided about again."""
-_MAX_ARRIVALS: Final = 512
-"""Interactive requests whose times are remembered; older ones weigh nothing any more."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -97,10 +90,26 @@ class Idle:
 
     seconds: float
     """Seconds of the server's clock after which to decide again."""
+    lacks_slot: bool = False
+    """Whether a check would be made if a slot were free."""
 
 
-Decision = Submission[Any] | PollTarget | Idle
-"""The use of a free slot: a request of the queue, a status check, or nothing yet."""
+@attrs.frozen(eq=False, repr=False)
+class Choice:
+    """The decision what a slot is used for."""
+
+    use: Submission[Any] | PollTarget
+    """The request of the queue, or the generation to check."""
+    priority: Priority
+    """The priority with which a slot is asked for."""
+    waited: float
+    """Seconds for which the request has waited."""
+    until: float = math.inf
+    """Seconds after which to decide again if no slot is free before."""
+
+
+Decision = Choice | Idle
+"""The use of a free slot, or nothing yet."""
 
 
 class Action(enum.Enum):
@@ -137,6 +146,7 @@ class DispatchPolicy:
         limiter: Knows the plan.
         queue: The requests that wait.
         polls: The generations that are waited for.
+        view: Knows what the whole key has to do.
         admission: Knows what the long windows have room for.
         clock: The server's clock.
         metered: Whether the queue's requests count against the limits.
@@ -147,75 +157,88 @@ class DispatchPolicy:
         limiter: Limiter,
         queue: RequestQueue,
         polls: PollSet,
+        view: KeyView,
         admission: AdmissionControl,
         clock: Clock,
         *,
         metered: bool,
     ) -> None:
-        self.arrived: deque[float] = deque(maxlen=_MAX_ARRIVALS)
-        """When billed requests were asked for interactively, ascending."""
-        self.spent: list[float] = []
-        """When the slots of the present window were spent, ascending."""
         self.was_check = False
         """Whether the last slot was used for a check."""
         self._limiter = limiter
         self._queue = queue
         self._polls = polls
+        self._view = view
         self._admission = admission
         self._clock = clock
         self._metered = metered
         self._price = SlotPrice()
 
-    def decide(self, quota_left: int | None) -> Decision:
+    def decide(self, *, holds_one: bool = False) -> Decision:
         """Return what a slot that is free now is used for.
 
         Args:
-            quota_left: Free slots in the plan's long windows; `None` if it has none.
+            holds_one: Whether a slot is held, which is decided about.
         """
         now = self._clock.now()
+        quota_left = self._view.quota_left if self._metered else None
+        if quota_left is not None and holds_one:
+            quota_left += 1
         head = self._head(quota_left) if self._queue.size else None
-        if (RequestKind.STATUS in self._limiter.plan.metered) is not self._metered:
-            return head or Idle(_MAX_IDLE)  # checks draw on other slots
-        running = len(self._polls.targets)
-        if not running:
+        plan = self._limiter.plan
+        if (RequestKind.STATUS in plan.metered) is not self._metered:
+            return Idle(_MAX_IDLE) if head is None else _send(head, now)  # checks need other slots
+        if not self._polls.targets:
             return self._start(head, now)
-        plan, is_falling = self._limiter.plan, False
-        slots = slot_forecast(
-            plan.rate,
-            self.spent,
-            self.arrived,
-            now,
-            creates_metered=RequestKind.CREATE in plan.metered,
-        )
+        slots = self._view.slots(plan, now, holds_one=holds_one)
         threshold = None if quota_left is None else self._scarce_threshold(head, quota_left)
+        is_falling = batch_waits = False
         if threshold is not None:
             urgent = batch = threshold
         elif not self._metered:
             urgent = batch = FREE_POLLS
         else:
+            batch_waits = self._batch_waits(head, slots, now)
             quote = self._price.quote(
                 now,
                 slots,
-                self._polls,
+                self._view,
                 self._polls.forecasts,
-                batch_waits=head is not None and not head.urgent,
-                unfinished=self._queue.billed + running,
+                batch_waits=batch_waits,
+                unfinished=self._unfinished(slots, now),
             )
             urgent, batch, is_falling = quote.urgent, quote.batch, quote.is_elevated
         poll = self._polls.next_poll(now, urgent, batch)
-        action = choose(self._situation(head, poll))
+        action = choose(self._situation(head, poll, slots, now))
         if action is Action.SEND:
-            return self._start(head, now)
+            until = math.inf if poll.target is not None else max(_MIN_IDLE, poll.next_at - now)
+            return self._start(head, now, until=until)
         may_keep = self._metered and head is None and slots.free <= _LAST_SLOTS
         kept = self._kept(slots, poll) if may_keep else 0.0
         if action is Action.CHECK and poll.target is not None and not kept:
-            return poll.target
+            if poll.is_overdue:
+                return Choice(poll.target, Priority.OVERDUE, 0.0)
+            if slots.free or batch_waits or not self._metered:
+                return Choice(poll.target, Priority.CHECK, 0.0)
+            # What a slot costs then is known when there is one.
+            return Idle(max(_MIN_IDLE, slots.returning[0]), lacks_slot=True)
         until = min(kept or poll.next_at - now, _MAX_IDLE)
         if self._metered and slots.returning:
             until = min(until, slots.returning[0])  # slots are cheaper then
         if is_falling:
             until = min(until, slots.interval / _REPRICED)  # and already before
         return Idle(max(_MIN_IDLE, until))
+
+    def _batch_waits(self, head: Submission[Any] | None, slots: SlotForecast, now: float) -> bool:
+        """Whether the create of a batch is next in the queue of the whole key."""
+        if head is not None:
+            return not head.urgent
+        return self._view.waiting(now, slots.interval, Priority.BATCH) > 0
+
+    def _unfinished(self, slots: SlotForecast, now: float) -> float:
+        """Return how many generations of the whole key are not collected yet."""
+        others = self._view.waiting(now, slots.interval, Priority.INTERACTIVE, Priority.BATCH)
+        return self._queue.billed + others + self._view.running
 
     def _head(self, quota_left: int | None) -> Submission[Any] | None:
         """Return the request whose turn it is, if the plan's long windows have room for it."""
@@ -226,12 +249,14 @@ class DispatchPolicy:
             return head
         return self._queue.head(billed=False)
 
-    def _start(self, head: Submission[Any] | None, now: float) -> Decision:
+    def _start(
+        self, head: Submission[Any] | None, now: float, *, until: float = math.inf
+    ) -> Decision:
         """Send the head of the queue, unless an answer is worth waiting for."""
         if head is None:
             return Idle(_MAX_IDLE)
         wait = 0.0 if head.urgent else self._polls.answer_at(now) - now
-        return Idle(wait) if wait > 0 else head
+        return Idle(wait) if wait > 0 else _send(head, now, until=until)
 
     def _scarce_threshold(
         self, head: Submission[Any] | None, quota_left: int
@@ -243,7 +268,9 @@ class DispatchPolicy:
             return None
         return PollThreshold(chance=max(chance, ALMOST_CERTAIN if queued else 0.0))
 
-    def _situation(self, head: Submission[Any] | None, poll: Poll) -> Situation:
+    def _situation(
+        self, head: Submission[Any] | None, poll: Poll, slots: SlotForecast, now: float
+    ) -> Situation:
         urgent = head is not None and head.urgent
         is_due = poll.target is not None
         return Situation(
@@ -251,7 +278,10 @@ class DispatchPolicy:
             queued=head is not None,
             due=is_due,
             overdue=poll.is_overdue and not (urgent and self.was_check),
-            hurried=head is not None and is_due and self._hurries() and not self._teaches(poll),
+            hurried=head is not None
+            and is_due
+            and self._hurries(self._unfinished(slots, now))
+            and not self._teaches(poll),
         )
 
     def _kept(self, slots: SlotForecast, poll: Poll) -> float:
@@ -271,14 +301,17 @@ class DispatchPolicy:
         known = self._polls.forecasts.observed + self._polls.in_flight
         return known < _EXPLORATION and poll.chance >= _EXPLORATION_CHANCE
 
-    def _hurries(self) -> bool:
+    def _hurries(self, unfinished: float) -> bool:
         """Whether the batch has to start what is left, see `is_hurried`."""
         forecast = self._polls.forecasts.overall.forecast
         duration = forecast.age_when(HURRY)
         if forecast.observed <= _EXPLORATION:
             duration = max(duration, _LONG_COMIC)
-        unfinished = self._queue.billed + len(self._polls.targets)
         return is_hurried(unfinished, interval=self._limiter.plan.rate.interval, duration=duration)
+
+
+def _send(head: Submission[Any], now: float, *, until: float = math.inf) -> Choice:
+    return Choice(head, PRIORITIES[head.priority], max(0.0, now - head.since), until)
 
 
 def choose(situation: Situation) -> Action:
@@ -292,7 +325,7 @@ def choose(situation: Situation) -> Action:
     return Action.SEND if situation.queued else Action.WAIT
 
 
-def is_hurried(left: int, *, interval: float, duration: float) -> bool:
+def is_hurried(left: float, *, interval: float, duration: float) -> bool:
     """Whether a batch has to start what is left before it collects what is done.
 
     Args:

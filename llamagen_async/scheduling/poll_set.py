@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections import deque
 from typing import Final
 
 import attrs
@@ -42,6 +43,8 @@ ALMOST_CERTAIN: Final = 0.95
 """The chance to be done at which a check finishes a generation for all practical purposes."""
 _SAMPLES: Final = 16
 """Members of a group whose ages stand for those of all."""
+_MAX_OBSERVATIONS: Final = 16
+"""Durations that are remembered to tell other clients of them; each tells several times a minute."""
 _AGE_RATIO: Final = 1.05
 """Ages that differ by less than this factor are about the same."""
 
@@ -97,6 +100,9 @@ class PollSet:
         self._entries = itertools.count(1)
         self.accepted: dict[str, tuple[float, Profile]] = {}
         """Time of acceptance and profile of each generation that nobody waits for yet."""
+        self.observations: deque[tuple[int, Profile, float, float]] = deque(maxlen=_MAX_OBSERVATIONS)
+        """The last durations that were observed: number, profile, longer than, at most."""
+        self._observed = itertools.count(1)
         self._expected: dict[str, float] = {}
         """Time of acceptance of each generation that will be waited for at once, by its id."""
 
@@ -105,6 +111,10 @@ class PollSet:
         while self._expected and now - next(iter(self._expected.values())) >= _WAIT_BEGINS:
             del self._expected[next(iter(self._expected))]
         return len(self.targets) + len(self._expected)
+
+    def expected_since(self) -> list[float]:
+        """Return the times of acceptance of those that will be waited for at once."""
+        return list(self._expected.values())
 
     def remember_accepted(
         self, id_: str, now: float, *, profile: Profile = ANY, will_wait: bool = False
@@ -216,6 +226,8 @@ class PollSet:
             end = max(now - target.accepted_at, last)
             start = max(last, _ANNOUNCEMENT_SLACK * end) if announced else last
             self.forecasts.observe(target.profile, start, end)
+            number = next(self._observed)
+            self.observations.append((number, target.profile, round(start, 3), round(end, 3)))
             return
         self._withdraw(target)
         target.has_ended = False

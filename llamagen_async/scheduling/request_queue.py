@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
+from llamagen_async.ratelimit import Priority, WaitingRequests
 from llamagen_async.scheduling.submission import Submission
 
-__all__ = ["RequestQueue"]
+__all__ = ["PRIORITIES", "RequestQueue"]
 
-_RANKS: Final = 4
-"""Ranks of submissions: interactive or not, billed or not."""
+PRIORITIES: Final = (Priority.INTERACTIVE, Priority.READ, Priority.BATCH, Priority.BATCH)
+"""The priority of each rank of submissions: interactive or not, billed or not."""
+_RANKS: Final = len(PRIORITIES)
 
 
 class RequestQueue:
@@ -31,6 +33,8 @@ class RequestQueue:
         """Number of billed submissions among those that wait."""
         self._heaps: list[list[tuple[int, Submission[Any]]]] = [[] for _ in range(_RANKS)]
         self._waiting = [0] * _RANKS
+        self._newest = [0.0] * _RANKS
+        """When the last one of each rank was asked for."""
         self._numbers = itertools.count(1)
 
     def __iter__(self) -> Iterator[Submission[Any]]:
@@ -51,6 +55,9 @@ class RequestQueue:
         self.size += 1
         self.billed += submission.request.kind.is_billed
         self._waiting[submission.priority] += 1
+        self._newest[submission.priority] = max(
+            self._newest[submission.priority], submission.since
+        )
         heapq.heappush(self._heaps[submission.priority], (submission.number, submission))
 
     def remove(self, submission: Submission[Any]) -> None:
@@ -68,6 +75,18 @@ class RequestQueue:
         """Return how many are served before one that is the last of its rank."""
         return sum(self._waiting[: submission.priority + 1]) - 1
 
+    def waiting(
+        self, now: float, *, without: Submission[Any] | None = None
+    ) -> Iterator[WaitingRequests]:
+        """Iterate over the numbers of those that wait, by rank, without one of them."""
+        for rank, heap in enumerate(self._heaps):
+            _drop_void(heap)
+            is_left_out = without is not None and without.is_queued and without.priority == rank
+            count = self._waiting[rank] - is_left_out
+            if heap and count > 0:
+                oldest, newest = heap[0][1].since, self._newest[rank]
+                yield WaitingRequests(PRIORITIES[rank], count, now - oldest, now - newest)
+
     def head(self, *, billed: bool = True) -> Submission[Any] | None:
         """Return the submission whose turn it is.
 
@@ -75,11 +94,16 @@ class RequestQueue:
             billed: Whether it may be a billed one.
         """
         for rank, heap in enumerate(self._heaps):
-            while heap and (not heap[0][1].is_queued or heap[0][1].future.done()):
-                heapq.heappop(heap)
+            _drop_void(heap)
             if heap and (billed or rank % 2):
                 return heap[0][1]
         return None
 
     def _ended(self, submission: Submission[Any], _future: asyncio.Future[Any]) -> None:
         self.remove(submission)
+
+
+def _drop_void(heap: list[tuple[int, Submission[Any]]]) -> None:
+    """Drop the submissions at the head of a heap that wait no longer."""
+    while heap and (not heap[0][1].is_queued or heap[0][1].future.done()):
+        heapq.heappop(heap)

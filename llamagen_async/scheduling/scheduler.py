@@ -17,6 +17,7 @@ from llamagen_async.forecasting import Forecasts
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.admission import AdmissionControl
 from llamagen_async.scheduling.dispatcher import Dispatcher
+from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import Generation, GenerationWait
 from llamagen_async.scheduling.poller import Poller
@@ -60,17 +61,25 @@ class Scheduler:
         self._clock = clock
         self._queue = RequestQueue()
         self._polls = PollSet(self.forecasts, min_interval=polling)
+        self._view = KeyView(self._queue, self._polls)
         self._poller = Poller(
             self._polls, limiter, clock, max_retries=max_retries, announced=announced
         )
         self._sender = Sender(
-            transport, self._polls, clock, max_retries=max_retries, on_request=on_request
+            transport, self._polls, self._view, clock, max_retries=max_retries, on_request=on_request
         )
         self._admission = AdmissionControl(
-            limiter, self._queue, self._polls, self._sender, self._poller, clock
+            limiter, self._queue, self._polls, self._view, self._sender, self._poller, clock
         )
         self._dispatcher = Dispatcher(
-            limiter, self._queue, self._polls, self._poller, self._admission, self._sender, clock
+            limiter,
+            self._queue,
+            self._polls,
+            self._view,
+            self._poller,
+            self._admission,
+            self._sender,
+            clock,
         )
         self._reads: dict[str, asyncio.Task[Generation]] = {}
         self._closed = False
@@ -108,7 +117,7 @@ class Scheduler:
             if error is not None:
                 raise error
         self._dispatcher.submit(submission)
-        if counts and self._limiter.blocked_until is not None:
+        if counts:
             self._admission.check_deadline(submission)
         return await submission.future
 
@@ -165,8 +174,9 @@ class Scheduler:
         self._dispatcher.wake()
         return is_waited_for
 
-    def wake(self) -> None:
-        """Decide again about what is sent next: what is known has changed."""
+    def start_learning(self) -> None:
+        """Learn from other clients, now that what was learned before is known, or never will be."""
+        self._view.learns = True
         self._dispatcher.wake()
 
     async def aclose(self, grace: float) -> None:

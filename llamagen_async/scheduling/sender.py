@@ -24,7 +24,8 @@ from llamagen_async.errors import (
     SubmissionUncertainError,
 )
 from llamagen_async.plans import RequestKind
-from llamagen_async.ratelimit import Slot
+from llamagen_async.ratelimit import ANSWERED, Outcome, Slot
+from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.submission import Submission
 from llamagen_async.transport import APIResponse, Transport, as_uncertain, delays, is_retriable
@@ -71,6 +72,7 @@ class Sender:
     Args:
         transport: Carries one request.
         polls: Told of each generation that was accepted.
+        view: Words what other clients of the key are told.
         clock: The server's clock.
         max_retries: How often a submission that failed may be sent again, where that is safe.
         on_request: Told of each request once it has ended.
@@ -80,6 +82,7 @@ class Sender:
         self,
         transport: Transport,
         polls: PollSet,
+        view: KeyView,
         clock: Clock,
         *,
         max_retries: int,
@@ -90,6 +93,7 @@ class Sender:
         """The billed submissions that are on their way and have no answer yet."""
         self._transport = transport
         self._polls = polls
+        self._view = view
         self._clock = clock
         self._max_retries = max_retries
         self._on_request = on_request
@@ -143,11 +147,12 @@ class Sender:
             fail(submission, error)
         else:
             if has_slept:
-                await slot.commit()  # its lease may be over: it is spent, and another is needed
+                # Its lease may be over: it is spent, and another is needed.
+                await self._commit(slot, ANSWERED)
         finally:
             if not is_ready:
                 self.unanswered.discard(submission)
-                await slot.give_back()
+                slot.give_back()
         return is_ready
 
     async def _succeed(self, submission: Submission[Any], response: APIResponse) -> None:
@@ -219,13 +224,18 @@ class Sender:
             if isinstance(failure, RateLimitError):
                 outcome = "refused"
                 self.stats.refused += 1
-                await slot.commit(refused=True, retry_after=failure.retry_after)
+                await self._commit(slot, Outcome(refused=True, retry_after=failure.retry_after))
             elif isinstance(failure, APIConnectionError) and not failure.request_sent:
                 outcome = "not sent"
                 self.stats.sent[kind] -= 1
-                await slot.give_back()
+                slot.give_back()
             else:
-                await slot.commit(rate_limit=rate_limit)
+                limit, left = rate_limit
+                is_usual = left is None
+                await self._commit(
+                    slot,
+                    ANSWERED if is_usual else Outcome(server_limit=limit, server_left=left),
+                )
         finally:
             if self._on_request is not None:
                 now = self._clock.now()
@@ -234,6 +244,13 @@ class Sender:
                     self._on_request(report)
                 except Exception:
                     _logger.exception("on_request raised")
+
+
+    async def _commit(self, slot: Slot, outcome: Outcome) -> None:
+        """Spend a slot, tell the other clients what has changed, and hear what they say."""
+        state = await slot.commit(outcome, self._view.workload(self._clock.now()))
+        if state is not None:
+            self._view.update(state, self._clock.now())
 
 
 def fail(submission: Submission[Any], error: Exception) -> None:

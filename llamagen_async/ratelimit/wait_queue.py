@@ -1,0 +1,253 @@
+"""The wait queue of one key: its clients, what each of them waits for, and who goes first.
+
+Every client has one entry. It says when the client was last heard of, the priority of the request
+that it asks a slot for, how many others it has that wait, and what else it has told. A request's
+position is the number of requests of other clients that go before it: those of a better priority,
+and those of the same one that have waited longer.
+
+An entry also holds the client's share: the slots of the tightest short window that are its own
+while the store is away. Shares never add up to more than there is: a client that joins gets what
+the others were told to leave, and so has none until they have asked again. A share is whole slots,
+because clients with less than a slot in a window could send all at once; one slot is nobody's, so
+that a client that knows nothing of an outage gets one when it ends.
+
+Nothing here reads a clock, waits or does I/O: every call is told `now`, in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from llamagen_async.ratelimit.protocol import (
+    Claim,
+    PeerReport,
+    Priority,
+    WaitingRequests,
+    Workload,
+)
+
+__all__ = ["WaitQueue"]
+
+_Waiting = tuple[int, int, float, float]
+"""A priority, a number of requests, and the times since which the first and the last wait."""
+
+
+@attrs.define(eq=False)
+class _Client:
+    """The entry of one client."""
+
+    seen_at: float
+    """Time at which it was last heard of."""
+    share: int = 0
+    """Slots of the tightest short window that it may use while the store is away."""
+    claim: str = ""
+    """The id of the claim that waits for a slot; empty if none does."""
+    claimed: _Waiting | None = None
+    """The request that the claim is for; `None` if none waits."""
+    waiting: list[_Waiting] = attrs.field(factory=list[_Waiting])
+    """The other requests that wait."""
+    until: float = 0.0
+    """Time after which no request counts any more, unless the client is heard of."""
+    text: str = ""
+    """The text of its workload."""
+
+    def requests(self, now: float) -> list[_Waiting]:
+        """Return all requests that wait."""
+        if self.until <= now:
+            return []
+        return self.waiting if self.claimed is None else [self.claimed, *self.waiting]
+
+
+class WaitQueue:
+    """The clients of one key, and the requests that wait.
+
+    Args:
+        client_lease: Seconds after which a client that is not heard of no longer shares the key.
+        shares: Slots that are shared out.
+    """
+
+    def __init__(self, client_lease: float, shares: int) -> None:
+        self.shares = shares
+        """Slots that are shared out among the clients."""
+        self.last_was_check = False
+        """Whether the last slot was granted for a check."""
+        self._client_lease = client_lease
+        self._clients: dict[str, _Client] = {}
+
+    def report(self, client: str, workload: Workload, now: float, *, until: float) -> None:
+        """Replace what is known of a client, which has just been heard of; its claim stays.
+
+        Args:
+            client: The name of the client.
+            workload: What it has to do.
+            now: The time.
+            until: Time after which the requests that wait no longer count.
+        """
+        one = self._clients.get(client)
+        if one is None:
+            one = self._clients[client] = _Client(now)
+        one.seen_at, one.until, one.text = now, max(one.until, until), workload.text
+        one.waiting = [
+            (int(each.priority), each.count, now - each.oldest, now - each.newest)
+            for each in workload.waiting
+        ]
+        others = sum(other.share for other in self._clients.values()) - one.share
+        fair = max(1, self.shares // len(self._clients))
+        one.share = max(0, min(fair, self.shares - others))
+
+    def wait(self, claim: Claim, now: float, *, until: float) -> None:
+        """Let a claim wait until it is asked for again, or a time is past."""
+        one = self._clients[claim.client]
+        since = self._since(claim, now)
+        one.claim, one.claimed = claim.id, (int(claim.priority), 1, since, since)
+        one.until = until
+
+    def withdraw(self, claim: str, client: str) -> None:
+        """Let a claim wait no longer."""
+        one = self._clients.get(client)
+        if one is not None and one.claim == claim:
+            one.claim, one.claimed = "", None
+
+    def leave(self, client: str) -> None:
+        """Forget a client, which is closed."""
+        self._clients.pop(client, None)
+
+    def position(self, claim: Claim, now: float) -> int:
+        """Return how many requests of other clients go before the one of a claim."""
+        since, rank, before = self._since(claim, now), self._rank(claim.priority), 0
+        is_first = False
+        for name, other in self._clients.items():
+            if name == claim.client:
+                is_first = True  # before all that follow, if they wait since the same time
+                continue
+            for priority, count, first, last in other.requests(now):
+                if priority == claim.priority:
+                    before += _before(since, count, first, last, ties=not is_first)
+                elif self._rank(priority) < rank:
+                    before += count
+        return before
+
+    def expire(self, now: float) -> None:
+        """Forget the clients that were not heard of for long."""
+        gone = [
+            name
+            for name, one in self._clients.items()
+            if one.seen_at + self._client_lease <= now
+        ]
+        for name in gone:
+            del self._clients[name]
+
+    def share_of(self, client: str) -> int:
+        """Return the share of a client."""
+        one = self._clients.get(client)
+        return 0 if one is None else one.share
+
+    def unheard(self, client: str, since: float) -> int:
+        """Return the shares of all other clients that were not heard of since a time."""
+        return sum(
+            one.share
+            for name, one in self._clients.items()
+            if name != client and one.seen_at < since
+        )
+
+    def __len__(self) -> int:
+        """Return how many clients share the key."""
+        return len(self._clients)
+
+    def peers(self, client: str, now: float) -> tuple[PeerReport, ...]:
+        """Return what all clients but one have reported."""
+        return tuple(
+            PeerReport(name, now - one.seen_at, self._waiting(one, now), one.text)
+            for name, one in self._clients.items()
+            if name != client
+        )
+
+    def waiting(self, now: float) -> dict[Priority, int]:
+        """Return how many requests of all clients wait, by priority."""
+        found: dict[Priority, int] = {}
+        for one in self._clients.values():
+            for each in self._waiting(one, now):
+                found[each.priority] = found.get(each.priority, 0) + each.count
+        return dict(sorted(found.items()))
+
+    def dump(self) -> dict[str, Any]:
+        """Return all that changes, as JSON can hold it."""
+        return {
+            "last_was_check": self.last_was_check,
+            "clients": {
+                name: [
+                    one.seen_at,
+                    one.share,
+                    one.claim,
+                    one.claimed,
+                    one.waiting,
+                    one.until,
+                    one.text,
+                ]
+                for name, one in self._clients.items()
+            },
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take over what `dump` returned."""
+        self.last_was_check = state["last_was_check"]
+        for name, (seen_at, share, claim, claimed, waiting, until, text) in state[
+            "clients"
+        ].items():
+            self._clients[name] = _Client(
+                float(seen_at),
+                int(share),
+                str(claim),
+                None if claimed is None else _checked(claimed),
+                [_checked(entry) for entry in waiting],
+                float(until),
+                str(text),
+            )
+
+    @staticmethod
+    def _waiting(one: _Client, now: float) -> tuple[WaitingRequests, ...]:
+        return tuple(
+            WaitingRequests(Priority(priority), count, max(0.0, now - first), max(0.0, now - last))
+            for priority, count, first, last in one.requests(now)
+        )
+
+    def _since(self, claim: Claim, now: float) -> float:
+        """Return the time since which the request of a claim waits."""
+        since = now - claim.waited
+        one = self._clients.get(claim.client)
+        if one is not None and one.claim == claim.id and one.claimed is not None:
+            priority, _, first, _ = one.claimed
+            if priority == claim.priority:
+                return min(since, first)
+        return since
+
+    def _rank(self, priority: int) -> int:
+        """Return the place of a priority in the order that holds for the next slot."""
+        return -1 if priority == Priority.OVERDUE and not self.last_was_check else priority
+
+
+def _before(since: float, count: int, first: float, last: float, *, ties: bool) -> int:
+    """Return how many of `count` requests have waited longer than since a time.
+
+    Args:
+        since: The time.
+        count: How many they are.
+        first: Time since which the first of them waits.
+        last: Time since which the last of them waits; the others lie evenly between.
+        ties: Whether those that wait since the same time count.
+    """
+    if last < since or (ties and last == since):
+        return count
+    if first > since or (first == since and not ties):
+        return 0
+    if last == first:
+        return count
+    return max(1, int(count * (since - first) / (last - first)))
+
+
+def _checked(entry: Sequence[Any]) -> _Waiting:
+    priority, count, first, last = entry
+    return int(Priority(priority)), int(count), float(first), float(last)

@@ -1,0 +1,259 @@
+"""The view of a client on its whole key: what is spent, wanted and learned, by it and by others.
+
+Several clients may share a key, in other processes and on other hosts. Each answer of the ledger
+says how the key stands and what the other clients have told. The view keeps that, lets it grow
+older, and adds what this client knows of itself. So every client prices slots, and learns how long
+generations take, as one client alone would. It also words what this client tells the others.
+
+Nothing here sends anything: every call is told `now`, in seconds of the server's clock.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import math
+import uuid
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+from llamagen_async.forecasting import (
+    PollGroup,
+    SlotForecast,
+    arrival_rate,
+    arrival_weight,
+    faded_weight,
+)
+from llamagen_async.plans import Plan, RequestKind
+from llamagen_async.ratelimit import KeyState, PeerReport, Priority, WaitingRequests, Workload
+from llamagen_async.scheduling.poll_set import PollSet
+from llamagen_async.scheduling.request_queue import RequestQueue
+from llamagen_async.scheduling.submission import Submission
+
+__all__ = ["KeyView"]
+
+_MAX_ARRIVALS: Final = 512
+"""Interactive requests whose times are remembered; older ones weigh nothing any more."""
+_MAX_GROUPS: Final = 32
+"""Groups of running generations that a client tells of, at most; others are put together."""
+_BELIEVED_FOR: Final = 300.0
+"""Seconds for which a client is believed to have what it has told of: every client that waits for
+a generation tells more often."""
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+_DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+"""Errors of a text that is not as a client of this version writes it."""
+
+
+@attrs.frozen(eq=False)
+class _Running:
+    """Generations of another client that run, all of about the same age."""
+
+    accepted_at: float
+    """When they were accepted, in seconds of the server's clock."""
+    last_running_age: float
+    """The age in seconds at which they were last seen running; 0 if they never were."""
+    count: float
+    """How many they are."""
+    urgent: bool
+    """Whether somebody waits for them interactively."""
+
+
+@attrs.frozen(eq=False)
+class _Peer:
+    """What another client has told, with the times at which that was so."""
+
+    told_at: float
+    """When it was told."""
+    weight: float
+    """Weight of its interactive arrivals at that time."""
+    first: float
+    """When the first of them came."""
+    running: tuple[_Running, ...]
+    """Its generations that run."""
+
+
+class KeyView:
+    """What one client knows of its key.
+
+    Args:
+        queue: The client's requests that wait for a slot.
+        polls: The client's generations that are waited for.
+    """
+
+    def __init__(self, queue: RequestQueue, polls: PollSet) -> None:
+        self.client = uuid.uuid4().hex[:16]
+        """The client's name among those that share the key."""
+        self.arrived: deque[float] = deque(maxlen=_MAX_ARRIVALS)
+        """When billed requests were asked for interactively, ascending."""
+        self.quota_left: int | None = None
+        """Free slots in the plan's long windows when last heard of; `None` if it has none."""
+        self.learns = False
+        """Whether what others have learned is taken over."""
+        self._queue = queue
+        self._polls = polls
+        self._told_at = -math.inf
+        self._returning: list[float] = []
+        """When each slot of the shortest window that is used comes back, ascending."""
+        self._peers: list[_Peer] = []
+        self._waiting: dict[Priority, int] = {}
+        """Requests of the others that waited for a slot at `_told_at`, by priority."""
+        self._learned: dict[str, int] = {}
+        """Number of the last observation that was taken over from each client."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other clients share the key."""
+        return bool(self._peers)
+
+    def update(self, state: KeyState, now: float) -> None:
+        """Take over what the ledger has just answered."""
+        self._told_at = now
+        self.quota_left = state.quota_left
+        self._returning = sorted(now + seconds for seconds in state.returning)
+        self._peers = []
+        self._waiting = {}
+        for report in state.peers:
+            self._hear(report, now)
+
+    def workload(self, now: float, *, without: Submission[Any] | None = None) -> Workload:
+        """Return what this client tells the others.
+
+        Args:
+            now: The time.
+            without: The request that a slot is asked for.
+        """
+        running = [
+            [round(one.age, 2), round(one.last_running_age, 2), round(one.count, 2), urgent]
+            for urgent in (True, False)
+            for one in self._polls.groups(now, urgent=urgent)
+        ]
+        running += [
+            [round(now - accepted_at, 2), 0.0, 1, True]
+            for accepted_at in self._polls.expected_since()
+        ]
+        told: dict[str, Any] = {}
+        if running:
+            told["running"] = _put_together(running)
+        if self.arrived:
+            weight = arrival_weight(self.arrived, now)
+            told["arrived"] = [round(weight, 4), round(now - self.arrived[0], 2)]
+        if self._polls.observations:
+            told["observed"] = list(self._polls.observations)
+        return Workload(
+            tuple(self._queue.waiting(now, without=without)), _encode(told) if told else ""
+        )
+
+    def slots(self, plan: Plan, now: float, *, holds_one: bool = False) -> SlotForecast:
+        """Return the slots that there will be.
+
+        Args:
+            plan: The plan that hands them out.
+            now: The time.
+            holds_one: Whether a slot is held that is decided about: it counts as free.
+        """
+        rate = plan.rate
+        first = bisect.bisect_right(self._returning, now)
+        returning = [at - now for at in self._returning[first:]]
+        if holds_one and returning:
+            returning.pop()
+        arrivals = 0.0
+        if RequestKind.CREATE in plan.metered:
+            weights = [faded_weight(one.weight, now - one.told_at) for one in self._peers]
+            firsts = [one.first for one in self._peers if one.weight]
+            if self.arrived:
+                weights.append(arrival_weight(self.arrived, now))
+                firsts.append(self.arrived[0])
+            arrivals = arrival_rate(sum(weights), now - min(firsts, default=now))
+        return SlotForecast(
+            free=max(0, rate.limit - len(returning)),
+            returning=returning[-rate.limit :],
+            interval=rate.interval,
+            per=rate.per,
+            arrivals=arrivals,
+        )
+
+    def waiting(self, now: float, interval: float, *priorities: Priority) -> int:
+        """Return how many requests of the others wait for a slot.
+
+        Args:
+            now: The time.
+            interval: Seconds in which one of them was served since they were told of.
+            priorities: Their priorities.
+        """
+        waiting = sum(self._waiting.get(one, 0) for one in priorities)
+        return max(0, waiting - int((now - self._told_at) / interval)) if waiting else 0
+
+    @property
+    def running(self) -> float:
+        """Number of generations of all clients that run."""
+        return len(self._polls.targets) + sum(
+            one.count for peer in self._peers for one in peer.running
+        )
+
+    @property
+    def urgent(self) -> float:
+        """Number of those that somebody waits for interactively."""
+        return self._polls.urgent + sum(
+            one.count for peer in self._peers for one in peer.running if one.urgent
+        )
+
+    def groups(self, now: float, *, urgent: bool | None = None) -> list[PollGroup]:
+        """Return the generations of all clients that may be checked; of one sort of waiting."""
+        groups = self._polls.groups(now, urgent=urgent)
+        forecast = self._polls.forecasts.overall
+        for peer in self._peers:
+            if now - peer.told_at > _BELIEVED_FOR:
+                continue
+            groups += [
+                PollGroup(forecast, now - one.accepted_at, one.last_running_age, one.count)
+                for one in peer.running
+                if urgent is None or one.urgent is urgent
+            ]
+        return groups
+
+    def _hear(self, report: PeerReport, now: float) -> None:
+        """Take over what another client has told."""
+        for one in report.waiting:
+            self._waiting[one.priority] = self._waiting.get(one.priority, 0) + one.count
+        try:
+            told: dict[str, Any] = json.loads(report.text) if report.text else {}
+            told_at = now - report.age
+            weight, first_age = map(float, told.get("arrived", (0.0, 0.0)))
+            running = tuple(
+                _Running(told_at - float(age), float(last), float(count), bool(urgent))
+                for age, last, count, urgent in told.get("running", ())
+            )
+            self._peers.append(_Peer(told_at, weight, told_at - first_age, running))
+            if self.learns:
+                self._learn(report.client, told)
+        except _DAMAGED:
+            self._peers.append(_Peer(now, 0.0, now, ()))  # it is there, whatever it says
+
+    def _learn(self, client: str, told: Mapping[str, Any]) -> None:
+        """Learn from the durations that another client has observed."""
+        forecasts = self._polls.forecasts
+        known = self._learned.get(client, 0)
+        for number, profile, longer_than, at_most in told.get("observed", ()):
+            if number > known:
+                forecasts.observe(tuple(map(str, profile)), float(longer_than), float(at_most))
+                self._learned[client] = int(number)
+
+
+def _put_together(running: list[list[Any]]) -> list[list[Any]]:
+    """Return the groups of running generations; if they are many, several as one."""
+    size = math.ceil(len(running) / _MAX_GROUPS)
+    if size == 1:
+        return running
+    running.sort()
+    found: list[list[Any]] = []
+    for start in range(0, len(running), size):
+        some = running[start : start + size]
+        total = sum(one[2] for one in some)
+        age, last = (
+            round(sum(one[at] * one[2] for one in some) / total, 2) for at in (0, 1)
+        )
+        found.append([age, last, round(total, 2), some[0][3]])
+    return found
