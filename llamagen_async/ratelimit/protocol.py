@@ -115,6 +115,8 @@ class Claim:
     """Seconds for which that request has waited."""
     workload: Workload
     """What else the client has to do."""
+    waits: bool = True
+    """Whether it takes a position in the wait queue if no slot is free."""
 
 
 @attrs.frozen

@@ -120,7 +120,8 @@ class WindowLog:
             self._held[claim.id] = slot = _Held(now + self.durations.lease, now)
             slot.is_last_slot = self._used(self._rate, now) >= self._rate.limit
             return Grant(claim.id, claim.client, self._state(claim.client, now))
-        self.queue.wait(claim, now, until=at + self.durations.grace)
+        if claim.waits:
+            self.queue.wait(claim, now, until=at + self.durations.grace)
         return NoSlot(max(0.0, at - now), limit, self._state(claim.client, now))
 
     def commit(self, grant: Grant, outcome: Outcome, workload: Workload, now: float) -> KeyState:

@@ -27,9 +27,10 @@ from llamagen_async.forecasting import (
     arrival_weight,
     faded_weight,
 )
-from llamagen_async.plans import Plan, RequestKind
-from llamagen_async.ratelimit import KeyState, PeerReport, Priority, WaitingRequests, Workload
+from llamagen_async.plans import RequestKind
+from llamagen_async.ratelimit import KeyState, Limiter, PeerReport, Priority, Workload
 from llamagen_async.scheduling.poll_set import PollSet
+from llamagen_async.scheduling.poll_target import PollTarget
 from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.scheduling.submission import Submission
 
@@ -79,11 +80,12 @@ class KeyView:
     """What one client knows of its key.
 
     Args:
+        limiter: Knows the plan.
         queue: The client's requests that wait for a slot.
         polls: The client's generations that are waited for.
     """
 
-    def __init__(self, queue: RequestQueue, polls: PollSet) -> None:
+    def __init__(self, limiter: Limiter, queue: RequestQueue, polls: PollSet) -> None:
         self.client = uuid.uuid4().hex[:16]
         """The client's name among those that share the key."""
         self.arrived: deque[float] = deque(maxlen=_MAX_ARRIVALS)
@@ -92,8 +94,11 @@ class KeyView:
         """Free slots in the plan's long windows when last heard of; `None` if it has none."""
         self.learns = False
         """Whether what others have learned is taken over."""
+        self._limiter = limiter
         self._queue = queue
         self._polls = polls
+        self._was_full = False
+        """Whether no slot was free when the ledger last answered."""
         self._told_at = -math.inf
         self._returning: list[float] = []
         """When each slot of the shortest window that is used comes back, ascending."""
@@ -115,6 +120,7 @@ class KeyView:
         self._returning = sorted(now + seconds for seconds in state.returning)
         self._peers = []
         self._waiting = {}
+        self._was_full = len(self._returning) >= self._limiter.plan.rate.limit
         for report in state.peers:
             self._hear(report, now)
 
@@ -146,14 +152,14 @@ class KeyView:
             tuple(self._queue.waiting(now, without=without)), _encode(told) if told else ""
         )
 
-    def slots(self, plan: Plan, now: float, *, holds_one: bool = False) -> SlotForecast:
+    def slots(self, now: float, *, holds_one: bool = False) -> SlotForecast:
         """Return the slots that there will be.
 
         Args:
-            plan: The plan that hands them out.
             now: The time.
             holds_one: Whether a slot is held that is decided about: it counts as free.
         """
+        plan = self._limiter.plan
         rate = plan.rate
         first = bisect.bisect_right(self._returning, now)
         returning = [at - now for at in self._returning[first:]]
@@ -174,6 +180,26 @@ class KeyView:
             per=rate.per,
             arrivals=arrivals,
         )
+
+    def before(self, target: PollTarget, now: float) -> int:
+        """Return how many requests of others will take slots before a check of this client.
+
+        While no slot is free, nothing changes but that requests are added. So until those slots
+        are back that were not free when the others were last heard of, what they do is known.
+        """
+        if not self._was_full:
+            return 0
+        forecast = self._polls.forecasts.overall
+        of_target = self._polls.forecasts.of(target.profile)
+        mine = of_target.highest_price(now - target.accepted_at, target.last_running_age)
+        before = sum(
+            one.count
+            for peer in self._peers
+            for one in peer.running
+            if forecast.highest_price(now - one.accepted_at, one.last_running_age) > mine
+        )
+        urgent = (Priority.INTERACTIVE, Priority.READ, Priority.OVERDUE)
+        return int(before) + sum(self._waiting.get(one, 0) for one in urgent)
 
     def waiting(self, now: float, interval: float, *priorities: Priority) -> int:
         """Return how many requests of the others wait for a slot.

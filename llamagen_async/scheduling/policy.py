@@ -106,6 +106,8 @@ class Choice:
     """Seconds for which the request has waited."""
     until: float = math.inf
     """Seconds after which to decide again if no slot is free before."""
+    waits: bool = True
+    """Whether it waits for a slot; if not, it is decided again when the next one is free."""
 
 
 Decision = Choice | Idle
@@ -190,7 +192,7 @@ class DispatchPolicy:
             return Idle(_MAX_IDLE) if head is None else _send(head, now)  # checks need other slots
         if not self._polls.targets:
             return self._start(head, now)
-        slots = self._view.slots(plan, now, holds_one=holds_one)
+        slots = self._view.slots(now, holds_one=holds_one)
         threshold = None if quota_left is None else self._scarce_threshold(head, quota_left)
         is_falling = batch_waits = False
         if threshold is not None:
@@ -218,10 +220,14 @@ class DispatchPolicy:
         if action is Action.CHECK and poll.target is not None and not kept:
             if poll.is_overdue:
                 return Choice(poll.target, Priority.OVERDUE, 0.0)
-            if slots.free or batch_waits or not self._metered:
+            if batch_waits or not self._metered or holds_one:
                 return Choice(poll.target, Priority.CHECK, 0.0)
+            before = self._view.before(poll.target, now)
+            if slots.free > before or not slots.returning:
+                return Choice(poll.target, Priority.CHECK, 0.0, waits=False)
             # What a slot costs then is known when there is one.
-            return Idle(max(_MIN_IDLE, slots.returning[0]), lacks_slot=True)
+            next_free = slots.returning[min(before - slots.free, len(slots.returning) - 1)]
+            return Idle(max(_MIN_IDLE, next_free), lacks_slot=True)
         until = min(kept or poll.next_at - now, _MAX_IDLE)
         if self._metered and slots.returning:
             until = min(until, slots.returning[0])  # slots are cheaper then

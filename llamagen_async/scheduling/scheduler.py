@@ -61,7 +61,7 @@ class Scheduler:
         self._clock = clock
         self._queue = RequestQueue()
         self._polls = PollSet(self.forecasts, min_interval=polling)
-        self._view = KeyView(self._queue, self._polls)
+        self._view = KeyView(limiter, self._queue, self._polls)
         self._poller = Poller(
             self._polls, limiter, clock, max_retries=max_retries, announced=announced
         )
