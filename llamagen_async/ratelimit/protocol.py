@@ -66,11 +66,13 @@ class Priority(enum.IntEnum):
     """A status check that is due at the price of slots, which counts the creates that wait."""
     BATCH = 4
     """A request of a batch."""
+    SPARE = 5
+    """A status check that may wait until a batch has started what is left of it."""
 
     @property
     def is_check(self) -> bool:
         """Whether it is the priority of a status check."""
-        return self in (Priority.OVERDUE, Priority.CHECK)
+        return self in (Priority.OVERDUE, Priority.CHECK, Priority.SPARE)
 
 
 @attrs.frozen

@@ -210,7 +210,7 @@ class KeyView:
             priorities: Their priorities.
         """
         waiting = sum(self._waiting.get(one, 0) for one in priorities)
-        return max(0, waiting - int((now - self._told_at) / interval)) if waiting else 0
+        return max(0, waiting - int((now - self._told_at) / interval / 2)) if waiting else 0
 
     @property
     def running(self) -> float:

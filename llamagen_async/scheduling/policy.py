@@ -221,7 +221,11 @@ class DispatchPolicy:
             if poll.is_overdue:
                 return Choice(poll.target, Priority.OVERDUE, 0.0)
             if batch_waits or not self._metered or holds_one:
-                return Choice(poll.target, Priority.CHECK, 0.0)
+                may_wait = batch_waits and head is None and self._hurries(
+                    self._unfinished(slots, now)
+                ) and not self._teaches(poll)
+                priority = Priority.SPARE if may_wait else Priority.CHECK
+                return Choice(poll.target, priority, 0.0)
             before = self._view.before(poll.target, now)
             if slots.free > before or not slots.returning:
                 return Choice(poll.target, Priority.CHECK, 0.0, waits=False)
