@@ -99,8 +99,6 @@ class Dispatcher:
         """Submissions that failed and wait to be queued again, and the timer of each."""
         self._turn: _Turn | None = None
         """The turn that is waited for; `None` if no claim has a position."""
-        self._no_slot_until = -math.inf
-        """The clock's time before which no slot is free, as the ledger said last."""
         self._claims = itertools.count(1)
         self._unsubscribe = limiter.subscribe(self._ask_again)
         self._closed = False
@@ -232,16 +230,15 @@ class Dispatcher:
             choice.priority,
             choice.waited,
             self._view.workload(now, without=submission),
-            waits=choice.waits or now < self._no_slot_until,
+            waits=choice.waits or now < self._view.no_slot_until,
         )
         self._turn = None  # it is given up by who asks, if anything happens meanwhile
         answer = await self._limiter.reserve(claim)
         if isinstance(answer, NoSlot):
             asked_at = self._clock.now()
-            self._view.update(answer.state, asked_at)
-            self._no_slot_until = asked_at + answer.delay
+            self._view.update(answer.state, asked_at, no_slot_for=answer.delay)
             if claim.waits:
-                self._turn = _Turn(name, choice.priority, self._no_slot_until)
+                self._turn = _Turn(name, choice.priority, asked_at + answer.delay)
             self._admission.block(answer.delay, answer.limit)
             return None
         self._admission.unblock()

@@ -99,6 +99,8 @@ class KeyView:
         self._polls = polls
         self._was_full = False
         """Whether no slot was free when the ledger last answered."""
+        self.no_slot_until = -math.inf
+        """Time before which the ledger has no slot for this client, as it said last."""
         self._told_at = -math.inf
         self._returning: list[float] = []
         """When each slot of the shortest window that is used comes back, ascending."""
@@ -113,9 +115,16 @@ class KeyView:
         """Whether other clients share the key."""
         return bool(self._peers)
 
-    def update(self, state: KeyState, now: float) -> None:
-        """Take over what the ledger has just answered."""
+    def update(self, state: KeyState, now: float, *, no_slot_for: float = 0.0) -> None:
+        """Take over what the ledger has just answered.
+
+        Args:
+            state: How the key stands.
+            now: The time.
+            no_slot_for: Seconds before which it has no slot for this client.
+        """
         self._told_at = now
+        self.no_slot_until = now + no_slot_for
         self.quota_left = state.quota_left
         self._returning = sorted(now + seconds for seconds in state.returning)
         self._peers = []
@@ -165,6 +174,10 @@ class KeyView:
         returning = [at - now for at in self._returning[first:]]
         if holds_one and returning:
             returning.pop()
+        elif now < self.no_slot_until:
+            # The slots that seem free are for requests of others that go before.
+            free = rate.limit - len(returning)
+            returning = sorted([*returning, *([self.no_slot_until - now] * free)])
         arrivals = 0.0
         if RequestKind.CREATE in plan.metered:
             weights = [faded_weight(one.weight, now - one.told_at) for one in self._peers]
