@@ -158,7 +158,6 @@ class Limiter:
         Returns:
             A function that ends the subscription.
         """
-
         # The ledger may outlive a client that was forgotten, and must not keep it.
         weak, loop = weakref.WeakMethod(changed), self.loop
 
