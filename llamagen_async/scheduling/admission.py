@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import QuotaExhaustedError
-from llamagen_async.plans import HOUR, RateLimit, RequestKind
+from llamagen_async.plans import DAY, HOUR, RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poller import Poller
@@ -21,6 +21,9 @@ from llamagen_async.scheduling.submission import Submission
 
 __all__ = ["AdmissionControl", "can_afford"]
 
+_LATEST: Final = 100 * 365 * DAY
+"""Real seconds ahead of now at which the latest end of a wait is given as a date: none has to be
+farther, and every date up to then exists in each time zone."""
 _CHECKED_EVERY: Final = 1e-4
 """Seconds from one look over all that wait to the next, for each of them."""
 
@@ -99,7 +102,7 @@ class AdmissionControl:
         if self._is_paused_long() or any(one.max_wait is not None for one in self._queue):
             for position, one in enumerate(self._queue):
                 self._reject_late(one, position)
-        error = self._error(limit or self._limiter.plan.rate, until - now)
+        error = self._error(limit, until - now)
         self._poller.reject_blocked(until, error)
 
     def check_deadline(self, submission: Submission[Any]) -> None:
@@ -115,7 +118,7 @@ class AdmissionControl:
         at = until + position // rate.limit * rate.per
         is_late = submission.max_wait is not None and at - submission.since > submission.max_wait
         if is_late or (self._is_paused_long() and not submission.wait_for_quota):
-            fail(submission, self._error(limit or rate, at - self._clock.now()))
+            fail(submission, self._error(limit, at - self._clock.now()))
 
     def _is_paused_long(self) -> bool:
         """Whether the server asks to wait for hours: no better than a quota that is used up."""
@@ -125,11 +128,15 @@ class AdmissionControl:
 
     async def _exhausted(self, *, position: int) -> QuotaExhaustedError:
         projected = await self._limiter.projected(position)
-        return self._error(projected.limit or self._limiter.plan.quotas[0], projected.delay)
+        is_pause = projected.limit is None and projected.delay > 0
+        limit = None if is_pause else projected.limit or self._limiter.plan.quotas[0]
+        return self._error(limit, projected.delay)
 
-    def _error(self, limit: RateLimit, delay: float) -> QuotaExhaustedError:
+    def _error(self, limit: RateLimit | None, delay: float) -> QuotaExhaustedError:
+        """Return the error for a wait until a window has room, or until a pause (`None`) ends."""
         wait = self._clock.real(max(0.0, delay))
-        return QuotaExhaustedError(limit, wait, datetime.now(UTC) + timedelta(seconds=wait))
+        resets_at = datetime.now(UTC) + timedelta(seconds=min(wait, _LATEST))
+        return QuotaExhaustedError(limit, wait, resets_at)
 
     @property
     def _running(self) -> int:
