@@ -21,12 +21,14 @@ from llamagen_async.forecasting.saved import ForecastStore
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus, Usage
 from llamagen_async.plans import DAY, Plan, RateLimit, RequestKind
 from llamagen_async.ratelimit import (
+    MEMORY,
     Identity,
     Limiter,
     LimitsSnapshot,
     OnStoreFailure,
     close_limiter,
     open_limiter,
+    writable_default,
 )
 from llamagen_async.requests import ComicRequest
 from llamagen_async.scheduling import (
@@ -58,7 +60,8 @@ class ClientSettings:
     plan: Plan
     detect_plan: bool
     """Whether the server is asked for the plan before anything else is sent."""
-    identity: Identity
+    quota: str | None
+    """The store's URL, `MEMORY`, or `None` for the default."""
     clock: Clock
     timeout: float
     max_retries: int
@@ -77,6 +80,7 @@ class _Rooms:
     loop: asyncio.AbstractEventLoop
     transport: Transport
     assets: AssetSource
+    identity: Identity
     limiter: Limiter
     scheduler: Scheduler
     forecasts: ForecastStore
@@ -233,7 +237,7 @@ class ClientCore:
             await rooms.assets.aclose()  # often the same object: closing twice is fine
         finally:
             await rooms.forecasts.aclose()
-            await close_limiter(self.settings.identity, rooms.limiter)
+            await close_limiter(rooms.identity, rooms.limiter)
 
     def _wire(self, loop: asyncio.AbstractEventLoop) -> _Rooms:
         settings = self.settings
@@ -241,8 +245,11 @@ class ClientCore:
             settings.base_url, settings.api_key, timeout=settings.timeout, session=settings.session
         )
         transport = settings.transport or http
+        identity = Identity.of(
+            settings.api_key, settings.base_url, settings.clock.speed, self._store_for(loop)
+        )
         limiter = open_limiter(
-            settings.identity,
+            identity,
             settings.plan,
             timeout=settings.timeout,
             on_store_failure=settings.on_store_failure,
@@ -257,7 +264,16 @@ class ClientCore:
             on_request=settings.on_request,
         )
         forecasts = ForecastStore(limiter.ledger, scheduler.forecasts, loaded=scheduler.wake)
-        return _Rooms(loop, transport, http, limiter, scheduler, forecasts)
+        return _Rooms(loop, transport, http, identity, limiter, scheduler, forecasts)
+
+    def _store_for(self, loop: asyncio.AbstractEventLoop) -> str | None:
+        """Return the URL of the store of spent requests, or `None` for this process's memory."""
+        quota = self.settings.quota
+        if quota is None:
+            # What was not sent to the API, or not in real time, is no business of later programs.
+            is_real = self.settings.transport is None and not getattr(loop, "is_virtual", False)
+            quota = writable_default() if is_real else MEMORY
+        return None if quota == MEMORY else quota
 
     async def _prepare(self, rooms: _Rooms) -> None:
         """Detect the plan if that was asked for: once, whoever asks first; again if it failed.

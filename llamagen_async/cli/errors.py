@@ -165,7 +165,7 @@ def _usage(error: InvalidRequestError) -> str:
         # What was given may hold a password.
         return (
             f"{_OPTIONS['quota']}: allowed is sqlite:///PATH, redis://HOST:PORT/DB, "
-            "rediss://HOST:PORT/DB or none"
+            "rediss://HOST:PORT/DB or memory"
         )
     text = str(error)
     option = _OPTIONS.get(error.field)

@@ -14,10 +14,11 @@ from llamagen_async.ratelimit.protocol import (
     StoreError,
 )
 from llamagen_async.ratelimit.registry import Identity, close_limiter, open_limiter
-from llamagen_async.ratelimit.stores import check_quota
+from llamagen_async.ratelimit.stores import MEMORY, check_quota, default_quota, writable_default
 from llamagen_async.ratelimit.window_log import Grant, SlotWait, WindowLog, WindowState
 
 __all__ = [
+    "MEMORY",
     "BlobStore",
     "Grant",
     "Identity",
@@ -37,5 +38,7 @@ __all__ = [
     "WindowState",
     "check_quota",
     "close_limiter",
+    "default_quota",
     "open_limiter",
+    "writable_default",
 ]

@@ -88,7 +88,7 @@ async def test_an_absurd_header_costs_a_client_a_short_pause(text: str) -> None:
 
 @pytest.mark.virtual_time
 async def test_a_long_pause_is_called_so() -> None:
-    """Whoever would wait for hours is told that the server asked for it, and until when."""
+    """A caller that would wait for hours is told that the server asked for it."""
     network = Network(
         before=lambda sent: (
             error_for(429, {"Retry-After": "86400"}, b"", now=NOW) if sent.n == 0 else None
