@@ -24,6 +24,7 @@ import contextlib
 import logging
 import math
 import uuid
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
@@ -139,7 +140,11 @@ class Limiter:
         self._has_waited = False
         self._waiter_id = uuid.uuid4().hex
         """One id for all waiters: only the first of them asks the ledger."""
-        self._unsubscribe = ledger.subscribe(self._wake)
+        # A ledger in memory outlives its users: it must not keep one that was forgotten.
+        wake = weakref.WeakMethod(self._wake)
+        unsubscribe = ledger.subscribe(lambda: known() if (known := wake()) else None)
+        self._unsubscribe = weakref.finalize(self, unsubscribe)
+        self._unsubscribe.atexit = False
 
     def change_plan(self, plan: Plan) -> None:
         """Keep the limits of another plan from now on, with what was spent so far."""
