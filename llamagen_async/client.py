@@ -178,7 +178,8 @@ class LlamaGenClient:
     async def aclose(self) -> None:
         """Send nothing more, let creates on their way return for a moment, and close.
 
-        What still waits gets a `ClientClosedError`. Closing twice is fine.
+        What still waits gets a `ClientClosedError`. Closing twice is fine, and if this was cut
+        short, closing again releases the rest.
         """
         await self._core.aclose(_GRACE)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -84,6 +85,15 @@ class _Rooms:
     limiter: Limiter
     scheduler: Scheduler
     forecasts: ForecastStore
+    process: int = attrs.field(factory=os.getpid)
+    """The id of the process that opened them."""
+    closing: asyncio.Lock = attrs.field(factory=asyncio.Lock)
+    """Held by the one who closes them; others wait for that."""
+
+
+_inherited: Final[list[_Rooms]] = []
+"""The rooms of processes from which this one was forked. They are kept, since closing their
+connections here would disturb those processes."""
 
 
 class ClientCore:
@@ -100,10 +110,16 @@ class ClientCore:
         self._is_ready = False
         """Whether the plan is known and what was learned before is being read."""
         self._closed = False
+        self._is_released = False
+        """Whether everything that was opened is closed."""
 
     @property
     def opened(self) -> _Rooms | None:
-        """The rooms below; `None` until the client is used for the first time."""
+        """The rooms below; `None` until the client is used for the first time in this process."""
+        if self._rooms is not None and self._rooms.process != os.getpid():
+            _inherited.append(self._rooms)
+            self._rooms = self._detection = None
+            self._is_ready = self._is_released = False
         return self._rooms
 
     @property
@@ -114,7 +130,8 @@ class ClientCore:
     @property
     def plan(self) -> Plan:
         """The plan whose limits are kept."""
-        return self.settings.plan if self._rooms is None else self._rooms.limiter.plan
+        rooms = self.opened
+        return self.settings.plan if rooms is None else rooms.limiter.plan
 
     def open(self) -> _Rooms:
         """Return the rooms below, made for the running event loop when it is used first.
@@ -125,14 +142,15 @@ class ClientCore:
         if self._closed:
             raise ClientClosedError("the client is closed: make a new one")
         loop = asyncio.get_running_loop()
-        if self._rooms is None:
-            self._rooms = self._wire(loop)
-        elif self._rooms.loop is not loop:
+        rooms = self.opened
+        if rooms is None:
+            rooms = self._rooms = self._wire(loop)
+        elif rooms.loop is not loop:
             raise ClientClosedError(
                 "the client belongs to another event loop: make one client in each loop "
                 "(clients of the same key share their limits)"
             )
-        return self._rooms
+        return rooms
 
     async def send(
         self,
@@ -223,11 +241,20 @@ class ClientCore:
         return await rooms.limiter.snapshot()
 
     async def aclose(self, grace: float) -> None:
-        """Stop; give billed requests on their way `grace` real seconds to return."""
-        closed, self._closed = self._closed, True
-        rooms = self._rooms
-        if rooms is None or closed:
+        """Stop; give billed requests on their way `grace` real seconds to return.
+
+        If this is cut short, calling it again releases what is not released yet.
+        """
+        self._closed = True
+        rooms = self.opened
+        if rooms is None:
             return
+        async with rooms.closing:
+            if not self._is_released:
+                await self._release(rooms, grace)
+                self._is_released = True
+
+    async def _release(self, rooms: _Rooms, grace: float) -> None:
         await rooms.scheduler.aclose(grace)
         if self._detection is not None:
             self._detection.cancel()  # it may be waiting to try again
@@ -237,7 +264,7 @@ class ClientCore:
             await rooms.assets.aclose()  # often the same object: closing twice is fine
         finally:
             await rooms.forecasts.aclose()
-            await close_limiter(rooms.identity, rooms.limiter)
+            await close_limiter(rooms.identity, rooms.limiter, user=self)
 
     def _wire(self, loop: asyncio.AbstractEventLoop) -> _Rooms:
         settings = self.settings
@@ -253,6 +280,7 @@ class ClientCore:
             settings.plan,
             timeout=settings.timeout,
             on_store_failure=settings.on_store_failure,
+            user=self,
         )
         scheduler = Scheduler(
             transport,

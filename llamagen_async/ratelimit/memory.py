@@ -57,8 +57,9 @@ class MemoryLedger:
     def change_plan(self, plan: Plan) -> None:
         """Count the windows of another plan from now on, with what was spent so far."""
         with self._lock:
-            self._plan = plan
-            self._log = self._log.with_plan(plan)
+            if plan != self._plan:
+                self._plan = plan
+                self._log = self._log.with_plan(plan)
 
     async def reserve(self, waiter_id: str) -> Grant | NoSlot:
         """Hold a slot if one is free, else give `waiter_id` a position in the wait queue."""

@@ -41,8 +41,10 @@ def check_quota(quota: object) -> str | None:
         InvalidRequestError: The URL names no store. Only its scheme is repeated, because a
             password may be in the rest.
     """
-    if quota is None or quota == MEMORY:
-        return quota
+    if quota is None:
+        return None
+    if quota == MEMORY:
+        return MEMORY
     scheme, separator, rest = quota.partition("://") if isinstance(quota, str) else ("", "", "")
     known = scheme in ("redis", "rediss", "unix") or (scheme == "sqlite" and rest[:1] == "/")
     if not separator or not rest.strip("/") or not known:
