@@ -332,8 +332,9 @@ class ClientCore:
         if plan.quotas and usage.api_usage_count is not None:
             windows = (await limiter.snapshot()).windows
             known = min(window.used for window in windows if window.limit in plan.quotas)
-            # The server counts what other programs have sent, too.
-            await limiter.ledger.record(max(0, usage.api_usage_count - known))
+            # The server counts what other programs have sent, too. More than full is not counted.
+            spent = min(usage.api_usage_count, max(limit.limit for limit in plan.quotas))
+            await limiter.ledger.record(max(0, spent - known))
 
 
 def plan_for(usage: Usage) -> Plan:

@@ -16,7 +16,7 @@ from llamagen_async.clock import Clock
 from llamagen_async.plans import DAY, MINUTE
 from llamagen_async.ratelimit import Limiter, MemoryLedger, Outcome
 from llamagen_async.ratelimit.throttle import LONGEST_PAUSE, MAX_PAUSE, Throttle
-from llamagen_async.sandbox import SandboxService
+from llamagen_async.sandbox import DEMO_KEY, SandboxService
 from llamagen_async.simulation import run
 from llamagen_async.transport import decode, error_for
 from tests.support.scripted import Network, Sent
@@ -118,6 +118,24 @@ def test_a_wait_beyond_all_dates_is_an_error_like_any_other(per: float) -> None:
         assert caught.value.resets_at.astimezone() > datetime.fromtimestamp(time.time(), UTC)
 
     run(main())
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("count", [15, 10**9, 10**300])
+async def test_a_count_of_the_server_fills_the_day_and_no_more(count: int) -> None:
+    """However many requests it says were used, what is remembered is bounded."""
+    network = Network(
+        key=DEMO_KEY,
+        body=lambda sent, body: (
+            {**body, "isPaidPlan": False, "apiUsageCount": count}
+            if sent.kind is RequestKind.USAGE
+            else body
+        ),
+    )
+    async with network.client("auto") as client:
+        windows = (await client.limits()).windows
+    assert [window.used for window in windows] == [15, 15]
+    assert windows[1].free == 0
 
 
 _NUMBERS = st.integers(-(10**12), 10**12).map(str) | st.floats().map(str) | st.text()
