@@ -133,9 +133,7 @@ class WaitQueue:
     def expire(self, now: float) -> None:
         """Forget the clients that were not heard of for long."""
         gone = [
-            name
-            for name, one in self._clients.items()
-            if one.seen_at + self._client_lease <= now
+            name for name, one in self._clients.items() if one.seen_at + self._client_lease <= now
         ]
         for name in gone:
             del self._clients[name]

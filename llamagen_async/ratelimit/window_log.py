@@ -48,6 +48,7 @@ from llamagen_async.ratelimit.wait_queue import WaitQueue
 
 __all__ = ["Durations", "WindowLog", "shares_of", "short_limits"]
 
+
 @attrs.frozen
 class Durations:
     """The durations that a ledger keeps to, in seconds of its clock."""
@@ -231,6 +232,7 @@ class WindowLog:
         while spent and spent[0] + self._longest <= now:
             spent.popleft()
         self.queue.expire(now)
+        self.throttle.bound(now)
 
     def returning(self, now: float) -> tuple[float, ...]:
         """Return the seconds until each slot of the shortest window that is used comes back."""
@@ -239,9 +241,7 @@ class WindowLog:
 
     def _state(self, client: str, now: float) -> KeyState:
         """Return how the key stands, as one of its clients is told."""
-        quotas = (
-            max(0, limit.limit - self._used(limit, now)) for limit in self.plan.quotas
-        )
+        quotas = (max(0, limit.limit - self._used(limit, now)) for limit in self.plan.quotas)
         return KeyState(
             returning=self.returning(now),
             quota_left=min(quotas, default=None),

@@ -112,7 +112,8 @@ class SQLiteStore:
 
         def read(connection: sqlite3.Connection) -> float:
             row = self._load(connection, plan)
-            return max(0.0, row.log.throttle.paused_until - self._tick(row))
+            now = self._tick(row)
+            return max(0.0, row.log.throttle.paused_until - now)
 
         return self._insist(plan, read, deadline)
 
@@ -190,6 +191,7 @@ class SQLiteStore:
         if any(limit.aligned for limit in row.plan.limits):
             wall = self._wall() if self._wall is not None else wall_time() * self._speed
             row.log.wall_offset = wall - now
+        row.log.throttle.bound(now)
         return now
 
     def _load(self, connection: sqlite3.Connection, plan: Plan) -> StoredWindowLog:
