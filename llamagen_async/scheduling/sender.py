@@ -245,7 +245,6 @@ class Sender:
                 except Exception:
                     _logger.exception("on_request raised")
 
-
     async def _commit(self, slot: Slot, outcome: Outcome) -> None:
         """Spend a slot, tell the other clients what has changed, and hear what they say."""
         state = await slot.commit(outcome, self._view.workload(self._clock.now()))
