@@ -22,6 +22,8 @@ _CLIENT_LEASE: Final = 3_600.0
 _SILENCE: Final = 8.0
 """Real seconds in which every client finds out that the store is back: it asks every three
 seconds, and an answer takes two at most."""
+_WAY: Final = 1.0
+"""Real seconds that a question takes on its way to the store, at most."""
 _ALLOWED: Final = "'sqlite:///PATH', 'redis://HOST:PORT/DB', 'rediss://HOST:PORT/DB' or None"
 
 
@@ -54,6 +56,7 @@ def store_durations(speed: float, timeout: float) -> Durations:
         grace=max(_GRACE, _REAL_GRACE * speed),
         client_lease=_CLIENT_LEASE * speed,
         silence=_SILENCE * speed,
+        tolerance=_WAY * speed,
     )
 
 
