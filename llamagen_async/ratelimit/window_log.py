@@ -234,6 +234,7 @@ class WindowLog:
         while spent and spent[0] + self._longest <= now:
             spent.popleft()
         self.queue.expire(now)
+        self.throttle.bound(now)
 
     def returning(self, now: float) -> tuple[float, ...]:
         """Return the seconds until each slot of the shortest window that is used comes back."""
