@@ -29,6 +29,8 @@ _CLIENT_LEASE: Final = 3_600.0
 _SILENCE: Final = 8.0
 """Real seconds in which every client finds out that the store is back: it asks every three
 seconds, and an answer takes two at most."""
+_WAY: Final = 1.0
+"""Real seconds that a question takes on its way to the store, at most."""
 MEMORY: Final = "memory"
 """The quota of who wants this process only to know what was spent."""
 
@@ -73,6 +75,7 @@ def store_durations(speed: float, timeout: float) -> Durations:
         grace=max(_GRACE, _REAL_GRACE * speed),
         client_lease=_CLIENT_LEASE * speed,
         silence=_SILENCE * speed,
+        tolerance=_WAY * speed,
     )
 
 

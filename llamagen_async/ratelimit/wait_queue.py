@@ -3,7 +3,9 @@
 Every client has one entry. It says when the client was last heard of, the priority of the request
 that it asks a slot for, how many others it has that wait, and what else it has told. A request's
 position is the number of requests of other clients that go before it: those of a better priority,
-and those of the same one that have waited longer.
+and those of the same one that have waited longer. The times are a little off, since clients tell
+how long they have waited, and telling takes time. So of two that have waited about as long, the
+client that is known for longer goes first: else each might be told that the other one does.
 
 An entry also holds the client's share: the slots of the tightest short window that are its own
 while the store is away. Shares never add up to more than there is: a client that joins gets what
@@ -67,14 +69,16 @@ class WaitQueue:
     Args:
         client_lease: Seconds after which a client that is not heard of no longer shares the key.
         shares: Slots that are shared out.
+        tolerance: Seconds by which what clients tell of a time may be wrong.
     """
 
-    def __init__(self, client_lease: float, shares: int) -> None:
+    def __init__(self, client_lease: float, shares: int, tolerance: float = 0.0) -> None:
         self.shares = shares
         """Slots that are shared out among the clients."""
         self.last_was_check = False
         """Whether the last slot was granted for a check."""
         self._client_lease = client_lease
+        self._tolerance = tolerance
         self._clients: dict[str, _Client] = {}
 
     def report(self, client: str, workload: Workload, now: float, *, until: float) -> None:
@@ -118,14 +122,13 @@ class WaitQueue:
     def position(self, claim: Claim, now: float) -> int:
         """Return how many requests of other clients go before the one of a claim."""
         since, rank, before = self._since(claim, now), self._rank(claim.priority), 0
-        is_first = False
         for name, other in self._clients.items():
             if name == claim.client:
-                is_first = True  # before all that follow, if they wait since the same time
+                since -= self._tolerance  # before all that follow, if they wait about as long
                 continue
             for priority, count, first, last in other.requests(now):
                 if priority == claim.priority:
-                    before += _before(since, count, first, last, ties=not is_first)
+                    before += _before(since, count, first, last)
                 elif self._rank(priority) < rank:
                     before += count
         return before
@@ -227,22 +230,19 @@ class WaitQueue:
         return -1 if priority == Priority.OVERDUE and not self.last_was_check else priority
 
 
-def _before(since: float, count: int, first: float, last: float, *, ties: bool) -> int:
-    """Return how many of `count` requests have waited longer than since a time.
+def _before(since: float, count: int, first: float, last: float) -> int:
+    """Return how many of `count` requests wait at least since a time.
 
     Args:
         since: The time.
         count: How many they are.
         first: Time since which the first of them waits.
         last: Time since which the last of them waits; the others lie evenly between.
-        ties: Whether those that wait since the same time count.
     """
-    if last < since or (ties and last == since):
+    if last <= since:
         return count
-    if first > since or (first == since and not ties):
+    if first > since:
         return 0
-    if last == first:
-        return count
     return max(1, int(count * (since - first) / (last - first)))
 
 
