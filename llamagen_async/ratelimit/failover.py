@@ -332,5 +332,3 @@ class FailoverLedger:
             self._unreported += number
             raise
         self._come_back()
-
-
