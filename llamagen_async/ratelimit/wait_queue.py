@@ -26,7 +26,7 @@ Nothing here reads a clock, waits or does I/O: every call is told `now`, in seco
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -138,21 +138,11 @@ class WaitQueue:
             if name == claim.client:
                 ties = False  # before all that follow, if they wait since the same time
                 continue
-            requests = other.requests(now)
-            if requests and requests[0] is other.claimed:
-                priority, _, first, _ = requests[0]
-                theirs = (self._rank(priority), first, not ties)
-                if theirs > (self._rank(mine), since, False):
-                    del requests[1:]
-            for priority, count, first, last in requests:
-                if priority == mine:
-                    count = _before(since, count, first, last, ties=ties)
-                elif priority > mine and priority != Priority.OVERDUE:
-                    continue
+            for priority, number in self._before(other, mine, since, now, ties=ties):
                 if priority == Priority.OVERDUE:
-                    overdue += count
+                    overdue += number
                 else:
-                    others += count
+                    others += number
         if mine > Priority.OVERDUE:
             return overdue + others
         # An overdue check and another request take turns.
@@ -255,12 +245,35 @@ class WaitQueue:
                 return min(since, first)
         return since
 
+    def _before(
+        self, other: _Client, mine: Priority, since: float, now: float, *, ties: bool
+    ) -> Iterator[tuple[int, int]]:
+        """Yield the priorities and numbers of a client's requests that go before one of another.
+
+        Args:
+            other: The client.
+            mine: The priority of the request of another.
+            since: The time since which that one waits.
+            now: The time.
+            ties: Whether requests go before it that wait since the same time.
+        """
+        requests = other.requests(now)
+        if requests and requests[0] is other.claimed:
+            priority, _, first, _ = requests[0]
+            if (self._rank(priority), first, not ties) > (self._rank(mine), since, False):
+                del requests[1:]  # they wait behind the claim
+        for priority, count, first, last in requests:
+            if priority == mine:
+                yield priority, _longer(since, count, first, last, ties=ties)
+            elif priority < mine or priority == Priority.OVERDUE:
+                yield priority, count
+
     def _rank(self, priority: int) -> int:
         """Return the place of a priority in the order that holds for the next slot."""
         return -1 if priority == Priority.OVERDUE and not self.last_was_check else priority
 
 
-def _before(since: float, count: int, first: float, last: float, *, ties: bool) -> int:
+def _longer(since: float, count: int, first: float, last: float, *, ties: bool) -> int:
     """Return how many of `count` requests have waited longer than since a time.
 
     Args:
