@@ -73,7 +73,7 @@ def shared_plan(plan: Plan, share: int) -> Plan:
         RateLimit(max(1, share * (limit.limit - 1) // shares), per=limit.per)
         for limit in short_limits(plan)
     ]
-    return attrs.evolve(plan, limits=tuple(limits))
+    return attrs.evolve(plan, limits=limits)
 
 
 @attrs.define(eq=False)
@@ -131,7 +131,7 @@ class FailoverLedger:
         self._raises = on_failure == "raise"
         self._outage: _Outage | None = None
         self._shares: dict[str, _Share] = {}
-        """The share of each client of this ledger."""
+        """The share of each client."""
         self._paused_until = _NEVER
         """The clock's time at which the last pause ends."""
         self._local: set[str] = set()
@@ -149,6 +149,9 @@ class FailoverLedger:
     def change_plan(self, plan: Plan) -> None:
         """Count the windows of another plan from now on."""
         self._plan = plan
+        self._shares.clear()  # they are slots of the old plan's window
+        if self._outage is not None:
+            self._outage.log = None
         self._store.change_plan(plan)
 
     async def reserve(self, claim: Claim) -> Grant | NoSlot:
@@ -157,8 +160,8 @@ class FailoverLedger:
         async def reserve() -> Grant | NoSlot:
             workload, told = self._ask(claim.client, claim.workload)
             answer = await self._store.reserve(attrs.evolve(claim, workload=workload))
-            told(answer.state)
             self._local.discard(claim.id)  # asked for again: nothing was sent in that slot
+            told(answer.state)
             return answer
 
         return await self._via_store(reserve, lambda outage: self._reserve(outage, claim))
@@ -167,8 +170,8 @@ class FailoverLedger:
         """Spend the slot where it was granted; a store that is away learns of it by the lease."""
 
         async def commit() -> KeyState | None:
-            known, told = self._ask(grant.client, workload)
-            return told(await self._store.commit(grant, outcome, known))
+            sent, told = self._ask(grant.client, workload)
+            return told(await self._store.commit(grant, outcome, sent))
 
         if grant.id in self._local:
             self._local.discard(grant.id)
@@ -236,7 +239,7 @@ class FailoverLedger:
     async def _via_store(
         self, use: Callable[[], Awaitable[_T]], instead: Callable[[_Outage], _T]
     ) -> _T:
-        """Use the store, after it was told what it does not know; if it is away, do without."""
+        """Use the store, after it was told what it does not know, or do something else."""
         outage, now = self._outage, self._clock.now()
         if outage is not None:
             if now < outage.ask_at:
@@ -272,8 +275,7 @@ class FailoverLedger:
         answer = outage.log.reserve(claim, now)
         if isinstance(answer, NoSlot):
             # No waiter should sleep through the store's return.
-            delay = min(answer.delay, max(0.0, outage.ask_at - now))
-            return attrs.evolve(answer, delay=delay)
+            return attrs.evolve(answer, delay=min(answer.delay, max(0.0, outage.ask_at - now)))
         self._local.add(claim.id)
         self._report_soon()
         return answer
@@ -309,16 +311,13 @@ class FailoverLedger:
     def _begin_outage(self, now: float) -> _Outage:
         durations = self._durations
         over = durations.lease + max((limit.per for limit in short_limits(self._plan)), default=0.0)
-        shares = [
-            share
-            for share in self._shares.values()
-            if share.slots and now < share.told_at + durations.client_lease / 2
-        ]
-        log = None
-        if shares and not self._plan.quotas:
-            number = sum(share.slots for share in shares)
-            log = WindowLog(shared_plan(self._plan, number), durations)
-        kept_until = min((share.told_at for share in shares), default=now) + durations.client_lease
+        told_since = now - durations.client_lease / 2
+        shares = [one for one in self._shares.values() if one.slots and one.told_at > told_since]
+        number, log = sum(one.slots for one in shares), None
+        if number and not self._plan.quotas:
+            own = attrs.evolve(durations, silence=0.0)  # nobody else uses this count
+            log = WindowLog(shared_plan(self._plan, number), own)
+        kept_until = min((one.told_at for one in shares), default=now) + durations.client_lease
         return _Outage(log, now + over + durations.silence, kept_until - over)
 
     def _come_back(self) -> None:
@@ -387,17 +386,15 @@ class FailoverLedger:
         """Report all requests that were sent without the store, those in flight included."""
         async with self._lock:
             known: set[str] = set()
-            is_paused = self._clock.now() < self._paused_until
-            while self._unreported or is_paused or not self._local <= known:
-                number, known, is_paused = self._unreported, set(self._local), False
+            while self._outage is not None or self._unreported or not self._local <= known:
+                number, known, self._unreported = self._unreported, set(self._local), 0
                 # More than fill every window change nothing.
                 enough = max(limit.limit for limit in self._plan.limits)
                 pause = max(0.0, self._paused_until - self._clock.now())
-                self._unreported = 0
                 try:
                     await self._store.record(min(number + len(known), enough), pause=pause)
                 except BaseException:
                     self._unreported += number
                     raise
                 if not self._unreported and self._local <= known:
-                    self._come_back()
+                    self._come_back()  # nothing was granted while the report travelled
