@@ -245,9 +245,9 @@ class Sender:
                 except Exception:
                     _logger.exception("on_request raised")
 
-
     async def _commit(self, slot: Slot, outcome: Outcome) -> None:
         """Spend a slot, tell the other clients what has changed, and hear what they say."""
+        await asyncio.sleep(0)  # who waits for the answer takes note of it first
         state = await slot.commit(outcome, self._view.workload(self._clock.now()))
         if state is not None:
             self._view.update(state, self._clock.now())
