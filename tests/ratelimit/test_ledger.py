@@ -229,14 +229,15 @@ async def test_what_a_client_says_waits_is_counted_by_the_others(
     answer = await no_slot(other, "b")
     assert answer.delay == pytest.approx(58 + 60), "the sixth of three in a window"
     (peer,) = answer.state.peers
-    assert (peer.client, peer.age, peer.text) == ("a", pytest.approx(2), "text")
+    assert (peer.client, peer.text) == ("a", "text")
+    assert peer.age == pytest.approx(2)
     assert [(one.priority, one.count) for one in peer.waiting] == [(READ, 1), (BATCH, 4)]
     assert [peer.waiting[1].oldest, peer.waiting[1].newest] == pytest.approx([22, 4])
     snapshot = await other.snapshot()
     assert snapshot.waiting == {READ: 1, BATCH: 5}
     assert snapshot.clients == answer.state.clients == 2
     ledger.release("", "a", leaves=True)
-    snapshot = await other.snapshot()
+    snapshot = await ledger.snapshot()
     assert (snapshot.waiting, snapshot.clients) == ({BATCH: 1}, 1)
 
 
@@ -283,7 +284,8 @@ async def test_a_429_pauses_all_and_a_pause_is_only_lengthened(
     state = await other.commit(second, Outcome(refused=True, retry_after=5), IDLE_WORKLOAD)
     assert state.paused_for == pytest.approx(90)
     answer = await no_slot(other, "b", name=held.id)
-    assert (answer.limit, answer.delay) == (None, pytest.approx(90))
+    assert answer.limit is None
+    assert answer.delay == pytest.approx(90)
     assert (await ledger.snapshot()).paused_for == pytest.approx(90)
     assert (await ledger.snapshot()).in_flight == 0
     time.now += 90
@@ -413,7 +415,11 @@ async def test_listeners_hear_of_slots_that_are_given_up(make: Make) -> None:
     heard = asyncio.Event()
     loop = asyncio.get_running_loop()
     grants = [await granted(ledger) for _ in range(2)]
-    stop = ledger.subscribe(lambda: loop.call_soon_threadsafe(heard.set) and None)
+
+    def changed() -> None:
+        loop.call_soon_threadsafe(heard.set)
+
+    stop = ledger.subscribe(changed)
     ledger.release(grants[0].id, "a")
     await asyncio.wait_for(heard.wait(), 10)
     heard.clear()
