@@ -5,9 +5,11 @@ that it asks a slot for, how many others it has that wait, and what else it has 
 position is the number of requests of other clients that go before it: those of a better priority,
 and those of the same one that have waited longer. The times are a little off, since clients tell
 how long they have waited, and telling takes time. So of two that have waited about as long, the
-client that is known for longer does not stand behind the other. While overdue checks wait, every second slot at
-least is one of theirs. What waits behind its own client's claim goes before nobody whom that claim
-does not go before, so one of the claims always has the position 0, and no slot is left unused.
+client that is known for longer does not stand behind the other.
+
+While overdue checks wait, every second slot at least is one of theirs. What waits behind its own
+client's claim goes before nobody whom that claim does not go before, so one of the claims always
+has the position 0, and no slot is left unused.
 
 Nobody starves as long as what goes before leaves a slot: of any two slots one is granted to an
 overdue check if one waits, or else to the best of the others. So a request waits for the slots of
@@ -286,10 +288,11 @@ def _longer(since: float, count: int, first: float, last: float, *, ties: bool) 
         count: How many they are.
         first: Time since which the first of them waits.
         last: Time since which the last of them waits; the others lie evenly between.
+        ties: Whether those that wait since the same time count.
     """
-    if last <= since:
+    if last < since or (ties and last == since):
         return count
-    if first > since:
+    if first > since or (first == since and not ties):
         return 0
     place = (count - 1) * (since - first) / (last - first)
     return math.floor(place) + 1 if ties else math.ceil(place)
