@@ -5,7 +5,7 @@ that it asks a slot for, how many others it has that wait, and what else it has 
 position is the number of requests of other clients that go before it: those of a better priority,
 and those of the same one that have waited longer. While overdue checks wait, every second slot at
 least is one of theirs. What waits behind its own client's claim goes before nobody whom that claim
-does not go before, so one of the claims always has the position 0, and no slot is left unused.
+does not go before, so one of the claims always has the position 0.
 
 Nobody starves as long as what goes before leaves a slot: of any two slots one is granted to an
 overdue check if one waits, or else to the best of the others. So a request waits for the slots of
@@ -260,7 +260,8 @@ class WaitQueue:
         requests = other.requests(now)
         if requests and requests[0] is other.claimed:
             priority, _, first, _ = requests[0]
-            if (self._rank(priority), first, not ties) > (self._rank(mine), since, False):
+            theirs, ours = (priority, first, not ties), (mine, since, False)
+            if theirs > ours or (self._rank(priority), first) > (self._rank(mine), since):
                 del requests[1:]  # they wait behind the claim
         for priority, count, first, last in requests:
             if priority == mine:
