@@ -267,7 +267,8 @@ class WaitQueue:
         requests = other.requests(now)
         if requests and requests[0] is other.claimed:
             priority, _, first, _ = requests[0]
-            if (self._rank(priority), first, not ties) > (self._rank(mine), since, False):
+            theirs, ours = (priority, first, not ties), (mine, since, False)
+            if theirs > ours or (self._rank(priority), first) > (self._rank(mine), since):
                 del requests[1:]  # they wait behind the claim
         for priority, count, first, last in requests:
             if priority == mine:

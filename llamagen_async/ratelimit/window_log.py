@@ -17,7 +17,7 @@ be free sooner than `per` seconds from now, so that is when asking again makes s
 A store may have been away. Its clients then go on by their shares, but none does before the store
 has been silent for a lease and a window. So after such a silence the shares of the clients that
 were not heard of since count as used, until they must have found out that the store is back. Was
-it silent again for as long as that takes, they may have missed it, and have that time once more.
+it silent again for twice as long, they may have missed it, and have that time once more.
 
 Nothing here reads a clock, waits or does I/O: every call is told `now`, in seconds. The memory
 and SQLite ledgers use this class; the Redis ledger's script does the same on the server.
@@ -228,7 +228,7 @@ class WindowLog:
         silence = self.durations.silence
         if now - self._last_call >= self.durations.lease + shortest:
             self._silent_until, self._heard_by = now, now + silence
-        elif self._last_call < self._heard_by and now - self._last_call >= silence:
+        elif self._last_call < self._heard_by and now - self._last_call >= 2 * silence:
             self._heard_by = now + silence
         self._last_call = now
         self._expire(now)

@@ -73,7 +73,11 @@ def test_a_position_is_the_number_of_slots_that_others_get_before(
     place: int,
     last_was_check: bool,
 ) -> None:
-    """By priority, then waiting time, then joining; overdue checks take turns with the rest."""
+    """By priority, then waiting time, then joining; overdue checks take turns with the rest.
+
+    A client that asks for an overdue check, and has more that waits, may use a later slot for that
+    than others are told. They ask once more then.
+    """
     mine = Request(priority, waited, place)
     claims: list[Claim] = []
     pool: list[Request] = []
@@ -92,7 +96,10 @@ def test_a_position_is_the_number_of_slots_that_others_get_before(
     queue = queue_of(
         [*known, own, *(one for one in claims if one not in known)], last_was_check=last_was_check
     )
-    assert queue.position(own, NOW) == served_before(mine, pool, last_was_check)
+    position, expected = queue.position(own, NOW), served_before(mine, pool, last_was_check)
+    assert position <= expected
+    if all(len(each) <= 1 or Priority.OVERDUE not in dict(each) for each in others):
+        assert position == expected
 
 
 @given(st.lists(st.tuples(priorities, waits, requests), min_size=1, max_size=6), st.booleans())
