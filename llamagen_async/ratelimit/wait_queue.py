@@ -3,9 +3,13 @@
 Every client has one entry. It says when the client was last heard of, the priority of the request
 that it asks a slot for, how many others it has that wait, and what else it has told. A request's
 position is the number of requests of other clients that go before it: those of a better priority,
-and those of the same one that have waited longer. While overdue checks wait, every second slot at
-least is one of theirs. What waits behind its own client's claim goes before nobody whom that claim
-does not go before, so one of the claims always has the position 0.
+and those of the same one that have waited longer. The times are a little off, since clients tell
+how long they have waited, and telling takes time. So of two that have waited about as long, the
+client that is known for longer does not stand behind the other.
+
+While overdue checks wait, every second slot at least is one of theirs. What waits behind its own
+client's claim goes before nobody whom that claim does not go before, so one of the claims always
+has the position 0, and no slot is left unused.
 
 Nobody starves as long as what goes before leaves a slot: of any two slots one is granted to an
 overdue check if one waits, or else to the best of the others. So a request waits for the slots of
@@ -81,14 +85,16 @@ class WaitQueue:
     Args:
         client_lease: Seconds after which a client that is not heard of no longer shares the key.
         shares: Slots that are shared out.
+        tolerance: Seconds by which what clients tell of a time may be wrong.
     """
 
-    def __init__(self, client_lease: float, shares: int) -> None:
+    def __init__(self, client_lease: float, shares: int, tolerance: float = 0.0) -> None:
         self.shares = shares
         """Slots that are shared out among the clients."""
         self.last_was_check = False
         """Whether the last slot was granted for a check."""
         self._client_lease = client_lease
+        self._tolerance = tolerance
         self._clients: dict[str, _Client] = {}
 
     def report(self, client: str, workload: Workload, now: float, *, until: float) -> None:
@@ -136,7 +142,8 @@ class WaitQueue:
         overdue = others = 0
         for name, other in self._clients.items():
             if name == claim.client:
-                ties = False  # before all that follow, if they wait since the same time
+                # Before all that follow, if they wait since about the same time.
+                since, ties = since - self._tolerance, False
                 continue
             for priority, number in self._before(other, mine, since, now, ties=ties):
                 if priority == Priority.OVERDUE:

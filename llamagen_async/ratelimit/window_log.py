@@ -62,6 +62,8 @@ class Durations:
     """Time after which a client that is not heard of no longer shares the key."""
     silence: float = 0.0
     """Time within which every client finds out that a store is back; 0 for what is never away."""
+    tolerance: float = 1.0
+    """Time that the way to a store may take: by so much is wrong what a client tells of a time."""
 
 
 @attrs.define
@@ -91,7 +93,7 @@ class WindowLog:
         """Unix time minus `now`, for windows that are aligned to the clock."""
         self.throttle = Throttle(plan.rate)
         """How long everyone pauses, and how many requests may leave back to back."""
-        self.queue = WaitQueue(durations.client_lease, shares_of(plan))
+        self.queue = WaitQueue(durations.client_lease, shares_of(plan), durations.tolerance)
         """The clients that share the key, and what they wait for."""
         self._rate = plan.rate
         self._longest = max(limit.per for limit in plan.limits)
@@ -240,6 +242,7 @@ class WindowLog:
         while spent and spent[0] + self._longest <= now:
             spent.popleft()
         self.queue.expire(now)
+        self.throttle.bound(now)
 
     def returning(self, now: float) -> tuple[float, ...]:
         """Return the seconds until each slot of the shortest window that is used comes back."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import QuotaExhaustedError
-from llamagen_async.plans import HOUR, RateLimit, RequestKind
+from llamagen_async.plans import DAY, HOUR, RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
@@ -22,6 +22,9 @@ from llamagen_async.scheduling.submission import Submission
 
 __all__ = ["AdmissionControl", "can_afford"]
 
+_LATEST: Final = 100 * 365 * DAY
+"""Real seconds ahead of now at which the latest end of a wait is given as a date: none has to be
+farther, and every date up to then exists in each time zone."""
 _CHECKED_EVERY: Final = 1e-4
 """Seconds from one look over all that wait to the next, for each of them."""
 
@@ -112,7 +115,7 @@ class AdmissionControl:
         if self._is_paused_long() or any(one.max_wait is not None for one in self._queue):
             for position, one in enumerate(self._queue):
                 self._reject_late(one, position)
-        error = self._error(limit or self._limiter.plan.rate, seconds)
+        error = self._error(limit, seconds)
         self._poller.reject_blocked(self._blocked_until, error)
 
     def unblock(self) -> None:
@@ -139,7 +142,7 @@ class AdmissionControl:
         at = until + position // rate.limit * rate.per
         is_late = submission.max_wait is not None and at - submission.since > submission.max_wait
         if is_late or (self._is_paused_long() and not submission.wait_for_quota):
-            fail(submission, self._error(limit or rate, at - self._clock.now()))
+            fail(submission, self._error(limit, at - self._clock.now()))
 
     def _is_paused_long(self) -> bool:
         """Whether the server asks to wait for hours: no better than a quota that is used up."""
@@ -148,13 +151,16 @@ class AdmissionControl:
         return is_pause and until is not None and until - self._clock.now() > HOUR
 
     async def _exhausted(self, *, position: int) -> QuotaExhaustedError:
-        windows = (await self._limiter.snapshot(position=position)).windows
-        last = max(windows, key=lambda one: one.next_free_in)
-        return self._error(last.limit, last.next_free_in)
+        snapshot = await self._limiter.snapshot(position=position)
+        last = max(snapshot.windows, key=lambda one: one.next_free_in)
+        is_pause = snapshot.paused_for > last.next_free_in
+        return self._error(None if is_pause else last.limit, snapshot.next_free_in)
 
-    def _error(self, limit: RateLimit, delay: float) -> QuotaExhaustedError:
+    def _error(self, limit: RateLimit | None, delay: float) -> QuotaExhaustedError:
+        """Return the error for a wait until a window has room, or until a pause (`None`) ends."""
         wait = self._clock.real(max(0.0, delay))
-        return QuotaExhaustedError(limit, wait, datetime.now(UTC) + timedelta(seconds=wait))
+        resets_at = datetime.now(UTC) + timedelta(seconds=min(wait, _LATEST))
+        return QuotaExhaustedError(limit, wait, resets_at)
 
     @property
     def _running(self) -> int:

@@ -19,6 +19,7 @@ import asyncio
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -48,6 +49,10 @@ _Work = Callable[[SQLiteStore], _T]
 
 _LOCK_SHARE: Final = 0.8
 """Share of an operation's timeout that may pass in waiting for other processes."""
+
+_inherited: Final[list[SQLiteStore]] = []
+"""Stores of the processes from which this one was forked. They are kept, since closing their
+connections here would disturb those processes."""
 
 
 class SQLiteLedger:
@@ -94,14 +99,12 @@ class SQLiteLedger:
         )
         self._guard = threading.Lock()
         self._store: SQLiteStore = self._new_store()
+        self._close_store = self._close_when_collected()
         self._thread: ThreadPoolExecutor | None = None
         """The only user of the store, from the first operation on."""
         self._ended: Future[None] | None = None
         """Done when the thread has closed the file; `None` while it may be given operations."""
         self._process = os.getpid()
-        self._inherited: list[SQLiteStore] = []
-        """Stores of the processes from which this one was forked. They are kept, since closing
-        their connections here would disturb those processes."""
         self._closed = False
         self._listeners: list[Callable[[], None]] = []
 
@@ -227,14 +230,22 @@ class SQLiteLedger:
     def _ready_thread(self) -> ThreadPoolExecutor:
         """Return the thread; make another one after an end, or a fork, which none survives."""
         if self._process != os.getpid():
-            self._inherited.append(self._store)
+            _inherited.append(self._store)
+            self._close_store.detach()
             self._store, self._process = self._new_store(), os.getpid()
+            self._close_store = self._close_when_collected()
             self._thread = self._ended = None
         if self._thread is None or self._ended is not None:
             former = [] if self._thread is None else [self._thread]
             self._thread = ThreadPoolExecutor(1, "llamagen-async-ledger", _wait_for_end, (former,))
             self._ended = None
         return self._thread
+
+    def _close_when_collected(self) -> weakref.finalize[..., Any]:
+        """Have the file closed when this is collected; the thread ends by itself then."""
+        finalizer = weakref.finalize(self, _close_unless_forked, os.getpid(), self._store)
+        finalizer.atexit = False
+        return finalizer
 
     def _end(self, thread: ThreadPoolExecutor) -> Future[None]:
         """Have the thread close the file and end, after all that was submitted before."""
@@ -248,6 +259,14 @@ class SQLiteLedger:
             asyncio.get_running_loop().run_in_executor(thread, close, self._store)
             thread.shutdown(wait=False)
         return self._ended
+
+
+def _close_unless_forked(process: int, store: SQLiteStore) -> None:
+    """Close a store that nobody uses any more; keep one that belongs to the parent process."""
+    if process == os.getpid():
+        store.close()
+    else:
+        _inherited.append(store)
 
 
 def _wait_for_end(former: list[ThreadPoolExecutor]) -> None:
