@@ -173,7 +173,7 @@ async def test_slots_go_by_priority_and_then_by_waiting_time(make: Make, time: M
     """Over all clients, and whoever asked first."""
     ledger, other = make(ONE), make(ONE)
     await spend(ledger)
-    order = [("e", CHECK, 9.0), ("d", BATCH, 1.0), ("c", BATCH, 2.0), ("b", READ, 0.0)]
+    order = [("e", CHECK, 9.0), ("d", BATCH, 1.0), ("c", BATCH, 5.0), ("b", READ, 0.0)]
     for client, priority, waited in order:
         delay = (await no_slot(ledger, client, priority=priority, waited=waited)).delay
         assert delay == pytest.approx(60), "nobody else waits yet that goes before"

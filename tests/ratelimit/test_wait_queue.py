@@ -32,8 +32,10 @@ def add(queue: WaitQueue, claim: Claim, *, until: float = LATER) -> None:
     queue.wait(claim, NOW, until=until)
 
 
-def queue_of(clients: Sequence[Claim], *, last_was_check: bool = False) -> WaitQueue:
-    queue = WaitQueue(3600.0, 9)
+def queue_of(
+    clients: Sequence[Claim], *, last_was_check: bool = False, tolerance: float = 0.0
+) -> WaitQueue:
+    queue = WaitQueue(3600.0, 9, tolerance)
     queue.last_was_check = last_was_check
     for one in clients:
         add(queue, one)
@@ -102,17 +104,27 @@ def test_a_position_is_the_number_of_slots_that_others_get_before(
         assert position == expected
 
 
-@given(st.lists(st.tuples(priorities, waits, requests), min_size=1, max_size=6), st.booleans())
+@given(
+    st.lists(st.tuples(priorities, waits, requests), min_size=1, max_size=6),
+    st.booleans(),
+    st.sampled_from([0.0, 1.0]),
+)
 def test_one_of_the_claims_is_always_the_next(
-    clients: list[tuple[Priority, float, list[tuple[Priority, float]]]], last_was_check: bool
+    clients: list[tuple[Priority, float, list[tuple[Priority, float]]]],
+    last_was_check: bool,
+    tolerance: float,
 ) -> None:
-    """Even if clients ask for something else than the best that they have."""
+    """Even if clients ask for something else than the best that they have.
+
+    Of those that have waited about as long, more than one may be it: whoever asks first.
+    """
     claims = [
         claim_of(str(n), priority, waited, *(WaitingRequests(p, 1, w, w) for p, w in others))
         for n, (priority, waited, others) in enumerate(clients)
     ]
-    queue = queue_of(claims, last_was_check=last_was_check)
-    assert [queue.position(one, NOW) for one in claims].count(0) == 1
+    queue = queue_of(claims, last_was_check=last_was_check, tolerance=tolerance)
+    first = [queue.position(one, NOW) for one in claims].count(0)
+    assert first == 1 or (tolerance and first > 1)
 
 
 @given(st.integers(1, 6), waits, waits, waits, st.booleans())

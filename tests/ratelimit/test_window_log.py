@@ -292,7 +292,9 @@ def test_no_slot_idles_and_each_is_used_for_the_best_request_of_all(
 ) -> None:
     """Over any number of clients, each of which asks only when it was told to."""
     limit, wants = work
-    log = WindowLog(Plan("some", limits=RateLimit(limit, per=10)), Durations(lease=LEASE))
+    log = WindowLog(
+        Plan("some", limits=RateLimit(limit, per=10)), Durations(lease=LEASE, tolerance=0.0)
+    )
     log.record(limit, -10.0)
     log.queue.last_was_check = last_was_check
     wants = [each for each in wants if each]
@@ -319,7 +321,7 @@ def test_an_overdue_check_and_an_interactive_request_never_wait_for_two_of_the_o
     others: int,
 ) -> None:
     """However many of them come, without end."""
-    log = WindowLog(Plan("one", limits=RateLimit(1, per=10)), Durations(lease=LEASE))
+    log = WindowLog(Plan("one", limits=RateLimit(1, per=10)), Durations(lease=LEASE, tolerance=0.0))
     log.record(1, 0.0)
     every = {str(n): Priority.OVERDUE for n in range(others)}
     every |= {f"i{n}": Priority.INTERACTIVE for n in range(others)}
@@ -339,7 +341,7 @@ def test_an_overdue_check_and_an_interactive_request_never_wait_for_two_of_the_o
 
 def test_a_batch_waits_for_those_before_it_and_no_longer() -> None:
     """Its requests are not overtaken by later ones, nor by checks that may wait."""
-    log = WindowLog(Plan("one", limits=RateLimit(1, per=10)), Durations(lease=LEASE))
+    log = WindowLog(Plan("one", limits=RateLimit(1, per=10)), Durations(lease=LEASE, tolerance=0.0))
     log.record(1, 0.0)
     now, sent = 0.0, 0
     for turn in range(60):
