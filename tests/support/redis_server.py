@@ -47,6 +47,7 @@ __all__ = [
     "redis_cluster",
     "redis_server",
     "require_redis_server",
+    "settled",
     "spend",
 ]
 
@@ -332,6 +333,12 @@ async def connected(url: str) -> AsyncIterator[Any]:
         yield client
     finally:
         await client.aclose()
+
+
+async def settled(ledger: RedisLedger) -> None:
+    """Let the calls end that nobody waits for."""
+    while ledger._tasks:
+        await asyncio.wait(ledger._tasks)
 
 
 async def granted(ledger: RedisLedger, waiter_id: str = "waiter_id") -> Grant:
