@@ -25,11 +25,6 @@ _ALLOWED: Final = (
 _OURS: Final = frozenset({"prefix", "decode_responses"})
 """Options of a URL that redis-py does not get: answers have to come as bytes."""
 
-_RETRIES: Final = 1
-"""Times that redis-py repeats a call whose connection broke: it may have been idle for too long."""
-_CLOSE_TIMEOUT: Final = 1.0
-"""Real seconds that closing a connection may take."""
-
 
 class RedisConnection:
     """A script and the client of redis-py that evaluates it, in one event loop.
@@ -56,8 +51,9 @@ class RedisConnection:
         try:
             self._redis = importlib.import_module("redis.asyncio")
             self._errors = importlib.import_module("redis.exceptions")
-            self._retry = importlib.import_module("redis.asyncio.retry").Retry
-            self._no_backoff = importlib.import_module("redis.backoff").NoBackoff
+            retry = importlib.import_module("redis.asyncio.retry").Retry
+            # Once: the connection may have been idle for too long.
+            self._once = retry(importlib.import_module("redis.backoff").NoBackoff(), 1)
         except ModuleNotFoundError:
             raise InvalidRequestError(
                 "quota", _shown(url), "a Redis URL only with `pip install 'llamagen-async[redis]'`"
@@ -76,7 +72,7 @@ class RedisConnection:
         self._client = client.from_url(
             self._url,
             protocol=2,
-            retry=self._retry(self._no_backoff(), _RETRIES),
+            retry=self._once,
             socket_timeout=None,
             socket_connect_timeout=None,
         )
@@ -94,34 +90,30 @@ class RedisConnection:
     async def close(self) -> None:
         """Close the connections in good order, if that is done in a moment."""
         with contextlib.suppress(Exception):
-            async with asyncio.timeout(_CLOSE_TIMEOUT):
+            async with asyncio.timeout(1.0):
                 await self._client.aclose()
 
-    async def _call(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        for is_last in (False, True):
-            if self._is_stale:
-                await self.close()
-                self.renew()
-            try:
-                return await ask()
-            except Exception as error:  # noqa: BLE001  # redis-py's errors have no common class
-                self._is_cluster |= isinstance(error, self._errors.MovedError)
-                # After a failover the address may lead elsewhere.
-                self._is_stale = self._is_elsewhere(error)
-                if is_last or not self._is_stale:
-                    raise self._translated(error) from None
-            except BaseException:
-                # A late reply would be taken for the next answer.
-                self._is_stale = True
-                raise
-        raise AssertionError("unreachable")
+    async def _call(self, ask: Callable[[], Awaitable[Any]], *, is_again: bool = False) -> Any:
+        if self._is_stale:
+            await self.close()
+            self.renew()
+        try:
+            return await ask()
+        except Exception as error:  # noqa: BLE001  # redis-py's errors have no common class
+            self._is_cluster |= isinstance(error, self._errors.MovedError)
+            # After a failover the address may lead elsewhere.
+            self._is_stale = self._is_elsewhere(error)
+            if is_again or not self._is_stale:
+                raise self._translated(error) from None
+        except BaseException:
+            # A late reply would be taken for the next answer.
+            self._is_stale = True
+            raise
+        return await self._call(ask, is_again=True)
 
     def _is_elsewhere(self, error: Exception) -> bool:
         """Return whether another server has the key; Redis 6 says so at the end of its answer."""
-        errors = self._errors
-        return isinstance(error, errors.MovedError | errors.ReadOnlyError) or (
-            "READONLY" in str(error)
-        )
+        return isinstance(error, self._errors.MovedError) or "READONLY" in repr(error).upper()
 
     def _translated(self, error: Exception) -> StoreError:
         """Return the exception to raise for an error of redis-py's."""

@@ -1,36 +1,32 @@
 """The ledger of any number of hosts: a Redis server counts, by its own clock.
 
-Every operation is a verb of one script (`reserve.lua`), which reads the state of the account, does
-what `WindowLog` does, and stores it: atomically, in one round trip, on one key, which expires by
-itself. The calls of a ledger are made one after the other, in the order in which they were asked
-for. redis-py repeats a call that was cut short: that changes nothing, because a claim names its
-slot; only `record` may then count twice, which makes requests wait and is no harm otherwise.
+Every operation is a verb of one script (`reserve.lua`), which does what `WindowLog` does to the
+state of the account: atomically, in one round trip, on one key, which expires by itself. The calls
+of a ledger are made one after the other. redis-py repeats a call that was cut short: since a claim
+names its slot that changes nothing; only `record` may then count twice, and requests wait longer.
 
 **The clock** is the server's, so that hosts need not agree on the time. If it is set back, the
 ledger's time stands still and goes on from there. If it is set forward, which would free slots
-early, that shows: every call says how long ago the last answer was by the caller's own monotonic
-clock, and the ledger's time follows that one. A clock that is set forward while no client
-remembers it can't be noticed.
+early, the ledger's time follows the caller's monotonic clock: every call says how long ago the
+last answer was. A clock that is set forward while no client remembers it can't be noticed.
 
 **Loss.** A Redis that is restarted may have forgotten the account, or remember an older snapshot
 of it; one that was elected may lack the last writes. The script notices by the server's run id,
-and by clients that remember what is not there. Windows of up to an hour then count as full until
-a lease, in which what was in flight may arrive, and the window itself are over. They begin with
-the server's start, or now if that is not known to be later than the loss; so a new key waits, too,
-on a server that was started just now. For as long as clients may count on a share that they had
-before the loss (`client_lease`), nobody gets a new one.
+and by clients that remember what is not there. Windows of up to an hour then count as full, from
+the server's start (or from now, if that is not known to be later than the loss) until a lease, in
+which what was in flight may arrive, and the window itself are over. So a new key waits, too, on a
+server that was started just now. While clients may count on a share from before the loss
+(`client_lease`), nobody gets a new one.
 
-**A day's window** needs a Redis that keeps its data, since nobody can wait for a day. With
+**A day's window** needs a Redis that keeps its data, since nobody can wait for a day: with
 `appendonly yes` and `appendfsync everysec` a crash loses the requests of the last second at most,
-with `appendfsync always` none. Without them a restart forgets the day. The `maxmemory-policy` has
-to be `noeviction`.
-
-**The blob** has a key of its own beside the account's.
+with `appendfsync always` none. The `maxmemory-policy` has to be `noeviction`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.resources
 import json
 import logging
@@ -70,8 +66,6 @@ __all__ = ["RedisLedger"]
 _logger = logging.getLogger(__name__)
 _BLOB_TTL: Final = str(30 * 24 * 3600)
 """Real seconds after which the blob expires: 30 days."""
-_SLACK: Final = 60.0
-"""Real seconds that a key outlives its content."""
 
 
 def boottime() -> float:
@@ -144,8 +138,8 @@ class RedisLedger:
         self._plan = plan
         lease, grace, client_lease, silence = attrs.astuple(self._durations)
         counted = max(max(limit.per for limit in plan.limits) + lease, client_lease) + grace
-        kept = counted / self._speed + _SLACK
-        settings = [lease, grace, client_lease, silence, self._speed, kept]
+        # The key outlives its content by a minute.
+        settings = [lease, grace, client_lease, silence, self._speed, counted / self._speed + 60.0]
         for limit in plan.limits:
             settings += [limit.limit, limit.per, limit.aligned]
         self._settings = struct.pack(f"<{len(settings)}d", *settings)
@@ -177,10 +171,8 @@ class RedisLedger:
     def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
         """Give up the slot or the position of a claim, without waiting for the store."""
         operation = {"id": claim, "client": client, "leaves": leaves}
-        try:
+        with contextlib.suppress(ClientClosedError, RuntimeError):  # the lease frees the slot
             self._start(partial(self._release, operation))
-        except (ClientClosedError, RuntimeError) as error:
-            _logger.debug("a claim was not released: %s", error)
 
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, and pause everyone."""
@@ -190,19 +182,15 @@ class RedisLedger:
         """Return what is known now."""
         plan = self._plan
         windows, waiting, *rest = await self._ask("snapshot", position=position)
-        paused_for, burst, in_flight, clients = rest
         states = tuple(
             LimitState(limit, used, max(0, limit.limit - used), next_free_in)
             for limit, (used, next_free_in) in zip(plan.limits, windows, strict=True)
         )
         by_priority = {Priority(priority): count for priority, count in waiting}
-        return LimitsSnapshot(plan.name, states, paused_for, burst, in_flight, clients, by_priority)
+        return LimitsSnapshot(plan.name, states, *rest, waiting=by_priority)
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed` when a slot or a position was given up by this ledger.
-
-        What other processes give up shows when the waiter asks again.
-        """
+        """Call `changed` when a slot or a position was given up by this ledger, not by others."""
         self._listeners = [*self._listeners, changed]
 
         def unsubscribe() -> None:
@@ -213,8 +201,7 @@ class RedisLedger:
     async def load_blob(self) -> str | None:
         """Return the text, which has a key of its own and expires after 30 days."""
         # One byte more than allowed tells that it is too long, without reading all of it.
-        command = ("GETRANGE", self._blob_key, "0", str(MAX_BLOB))
-        blob = await self._result(self._start(partial(self._connection.execute, *command)))
+        blob = await self._execute("GETRANGE", self._blob_key, "0", str(MAX_BLOB))
         if not isinstance(blob, bytes) or not 0 < len(blob) <= MAX_BLOB:
             return None
         return blob.decode(errors="replace")
@@ -222,8 +209,8 @@ class RedisLedger:
     async def save_blob(self, text: str) -> None:
         """Save a text, unless it is too long."""
         if fits_blob(text):
-            command = ("SET", self._blob_key, text.encode(errors="replace"), "EX", _BLOB_TTL)
-            await self._result(self._start(partial(self._connection.execute, *command)))
+            blob = text.encode(errors="replace")
+            await self._execute("SET", self._blob_key, blob, "EX", _BLOB_TTL)
 
     async def aclose(self) -> None:
         """Finish pending operations and close the connection. What was counted stays counted."""
@@ -236,21 +223,19 @@ class RedisLedger:
     async def _ask(self, verb: str, **operation: Any) -> Any:
         return await self._result(self._start(partial(self._evaluate, verb, operation)))
 
+    async def _execute(self, *command: str | bytes) -> Any:
+        return await self._result(self._start(partial(self._connection.execute, *command)))
+
     def _start(self, call: Callable[[], Awaitable[Any]]) -> asyncio.Task[Any]:
         """Start a call, after all that were started before, in a task of its own.
 
         It goes on if who has asked is cancelled, and so takes its own answer off the connection.
         """
-        loop = asyncio.get_running_loop()
-        if self._closed:
-            raise ClientClosedError("this RedisLedger is closed")
-        if self._loop is not loop:
-            if self._loop is not None:
-                if not self._loop.is_closed():
-                    raise ClientClosedError(
-                        "this RedisLedger belongs to another event loop: make one for each loop"
-                    )
-                self._connection.renew()
+        loop, known = asyncio.get_running_loop(), self._loop
+        if self._closed or not (known is None or known is loop or known.is_closed()):
+            raise ClientClosedError("this RedisLedger is closed, or belongs to another event loop")
+        if known is not loop:
+            self._connection.renew()
             self._loop, self._turn, self._tasks = loop, asyncio.Lock(), set()
         task = loop.create_task(self._run(call, loop.time() + self._timeout))
         self._tasks.add(task)
