@@ -181,13 +181,14 @@ class RedisLedger:
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now."""
         plan = self._plan
-        windows, waiting, *rest = await self._ask("snapshot", position=position)
+        windows, waiting, paused_for, *counts = await self._ask("snapshot", position=position)
+        burst, in_flight, clients = counts
         states = tuple(
             LimitState(limit, used, max(0, limit.limit - used), next_free_in)
             for limit, (used, next_free_in) in zip(plan.limits, windows, strict=True)
         )
         by_priority = {Priority(priority): count for priority, count in waiting}
-        return LimitsSnapshot(plan.name, states, *rest, waiting=by_priority)
+        return LimitsSnapshot(plan.name, states, paused_for, burst, in_flight, clients, by_priority)
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` when a slot or a position was given up by this ledger, not by others."""
