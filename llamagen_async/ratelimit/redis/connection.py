@@ -113,7 +113,8 @@ class RedisConnection:
 
     def _is_elsewhere(self, error: Exception) -> bool:
         """Return whether another server has the key; Redis 6 says so at the end of its answer."""
-        return isinstance(error, self._errors.MovedError) or "READONLY" in repr(error).upper()
+        known = isinstance(error, self._errors.MovedError | self._errors.ReadOnlyError)
+        return known or "READONLY" in str(error)
 
     def _translated(self, error: Exception) -> StoreError:
         """Return the exception to raise for an error of redis-py's."""

@@ -114,19 +114,21 @@ async def test_an_answer_without_sense_cancels_nobody(account_name: str, nonsens
 
 
 async def test_a_call_that_was_cut_short_from_within_cancels_nobody(
-    redis_server: RedisServer, account_name: str, fake_clock: FakeClock
+    redis_server: RedisServer,
+    account_name: str,
+    fake_clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As when a library mistakes its own timeout for a cancellation."""
+
+    async def cut_short(*_: object) -> None:
+        raise asyncio.CancelledError
+
     async with opened(redis_server.url, account_name, fake_clock) as ledger:
-        evaluate = ledger._connection.evaluate
-
-        async def cut_short(*_: bytes) -> bytes:
-            raise asyncio.CancelledError
-
-        ledger._connection.evaluate = cut_short  # type: ignore[method-assign]  # for one call
+        monkeypatch.setattr(ledger._connection, "evaluate", cut_short)
         with pytest.raises(StoreError, match="cut short"):
             await ledger.snapshot()
-        ledger._connection.evaluate = evaluate  # type: ignore[method-assign]  # as it was
+        monkeypatch.undo()
         await granted(ledger)
 
 

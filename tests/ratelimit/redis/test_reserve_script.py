@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from random import Random
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -18,7 +17,6 @@ from llamagen_async.plans import DAY, HOUR, Plan, RateLimit
 from llamagen_async.ratelimit.protocol import (
     Claim,
     Grant,
-    NoSlot,
     Outcome,
     Priority,
     WaitingRequests,
@@ -64,9 +62,7 @@ waiting = st.builds(
     waits,
     waits,
 )
-workloads = st.builds(
-    Workload, st.lists(waiting, max_size=2).map(tuple), st.sampled_from(TEXTS)
-)
+workloads = st.builds(Workload, st.lists(waiting, max_size=2).map(tuple), st.sampled_from(TEXTS))
 names = st.sampled_from("abcdefgh")
 numbers = st.integers(0, 12)
 claims = st.builds(
@@ -139,18 +135,19 @@ class Specification:
 
     def do(self, verb: str, *arguments: Any) -> object:
         log, now = self.log, self.now
+        first, *rest = arguments
         match verb:
             case "reserve":
-                return log.reserve(arguments[0], now)
+                return log.reserve(first, now)
             case "commit":
-                return log.commit(*arguments, now)
+                return log.commit(first, rest[0], rest[1], now)
             case "release":
-                name, client, leaves = arguments
-                return log.release(name, client, now, leaves=leaves)
+                log.release(first, rest[0], now, leaves=rest[1])
             case "record":
-                return log.record(arguments[0], now, pause=arguments[1])
+                log.record(first, now, pause=rest[0])
             case _:
-                return log.snapshot(now, position=arguments[0])
+                return log.snapshot(now, position=first)
+        return None
 
 
 class Implementation:
@@ -172,19 +169,32 @@ class Implementation:
 
     async def do(self, verb: str, *arguments: Any) -> object:
         ledger = self.ledger
+        first, *rest = arguments
         match verb:
             case "reserve":
-                return await ledger.reserve(*arguments)
+                return await ledger.reserve(first)
             case "commit":
-                return await ledger.commit(*arguments)
+                return await ledger.commit(first, rest[0], rest[1])
             case "release":
-                name, client, leaves = arguments
-                ledger.release(name, client, leaves=leaves)
-                return await settled(ledger)
+                ledger.release(first, rest[0], leaves=rest[1])
+                await settled(ledger)
             case "record":
-                return await ledger.record(arguments[0], pause=arguments[1])
+                await ledger.record(first, pause=rest[0])
             case _:
-                return await ledger.snapshot(position=arguments[0])
+                return await ledger.snapshot(position=first)
+        return None
+
+
+def _with_grant(grants: list[Grant], verb: str, *arguments: Any) -> tuple[Any, ...]:
+    """Return an operation with the grant that is meant by a number; nothing if there is none."""
+    if verb not in {"commit", "give_back"}:
+        return verb, *arguments
+    if not grants:
+        return ()
+    grant = grants[arguments[0] % len(grants)]
+    if verb == "give_back":
+        return "release", grant.id, grant.client, False
+    return verb, grant, *arguments[1:]
 
 
 def compare(server: RedisServer, plan: Plan, speed: float, steps: Iterable[_Step]) -> None:
@@ -194,23 +204,15 @@ def compare(server: RedisServer, plan: Plan, speed: float, steps: Iterable[_Step
         script, account = Implementation(server, plan, speed), Specification(plan, speed)
         grants: list[Grant] = []
         try:
-            for elapsed, (verb, *arguments) in steps:
+            for elapsed, step in steps:
                 script.time += elapsed / speed
                 script.steady += max(0.0, elapsed / speed)
-                account.tick(script.time)
-                if verb in {"commit", "give_back"}:
-                    if not grants:
-                        continue
-                    grant = grants[arguments[0] % len(grants)]
-                    arguments[0] = grant
-                    if verb == "give_back":
-                        verb, arguments = "release", [grant.id, grant.client, False]
-                answer = await script.do(verb, *arguments)
-                assert answer == account.do(verb, *arguments)
-                if isinstance(answer, Grant) and all(one.id != answer.id for one in grants[-9:]):
-                    grants.append(attrs.evolve(answer))
-                elif isinstance(answer, NoSlot):
-                    assert answer.delay >= 0
+                operation = _with_grant(grants, *step)
+                if operation:
+                    account.tick(script.time)
+                    answer = await script.do(*operation)
+                    assert answer == account.do(*operation)
+                    grants += [answer] if isinstance(answer, Grant) else []
         finally:
             await script.ledger.aclose()
 
@@ -230,6 +232,60 @@ def test_the_script_and_the_class_never_differ(
     compare(redis_server, plan, speed, steps)
 
 
+class History:
+    """Operations as they come in a long time: most requests are answered, some are refused."""
+
+    def __init__(self, plan: Plan, seed: int) -> None:
+        self._random = Random(seed)
+        self._claimed = 0
+        periods = [limit.per for limit in plan.limits if limit.per <= HOUR]
+        ties = [0.0, 1.0, *periods, *(per - 1 for per in periods), *(per / 4 for per in periods)]
+        self._ties = [*ties, 100.0, 99.0, 5.0]
+        self._limits = [None, *(limit.limit for limit in plan.limits)]
+
+    def step(self) -> _Step:
+        """Return the next operation, and the seconds before it."""
+        pick, uniform = self._random.choice, self._random.uniform
+        elapsed = pick([0.0, 0.0, 0.0, pick(self._ties), uniform(0, 8)])
+        if self._random.random() < 0.02:
+            elapsed = -pick([1.0, 90.0])
+        return elapsed, self._operation()
+
+    def _operation(self) -> tuple[Any, ...]:
+        pick, number = self._random.choice, self._random.randint(-3, 3)
+        # The latest is the one most likely to be on its way.
+        refused = Outcome(True, pick([None, None, 0.5, 20.0]))
+        left = Outcome(server_limit=pick(self._limits), server_left=number)
+        claimed = self._claimed
+        operations: list[tuple[int, tuple[Any, ...]]] = [
+            (30, ("commit", -1, Outcome(), self._workload())),
+            (4, ("commit", number, refused, self._workload())),
+            (3, ("commit", -1, left, self._workload())),
+            (3, ("record", abs(number), pick([0.0, 0.0, 3.0]))),
+            (2, ("give_back", number)),
+            (2, ("release", f"{claimed}", CLIENTS[claimed % 4], pick([True, False, False]))),
+            (4, ("snapshot", abs(number))),
+            (40, ("reserve", self._claim())),
+        ]
+        weights, choices = zip(*operations, strict=True)
+        chosen: tuple[Any, ...] = self._random.choices(choices, weights)[0]
+        return chosen
+
+    def _claim(self) -> Claim:
+        random, pick = self._random, self._random.choice
+        self._claimed += random.random() < 0.3
+        name = max(0, self._claimed - pick([0, 0, 0, 1, 2, 3]))
+        waited = pick([0.0, 0.0, 2.0, random.uniform(0, 9)])
+        workload, waits = self._workload(), random.random() < 0.9
+        return Claim(f"{name}", CLIENTS[name % 4], pick([*Priority]), waited, workload, waits)
+
+    def _workload(self) -> Workload:
+        pick, count = self._random.choice, self._random.randint(1, 9)
+        number = pick([0, 0, 1, 3])
+        waiting = [WaitingRequests(pick([*Priority]), count, 9.0, 3.0) for _ in range(number)]
+        return Workload(tuple(waiting), pick(TEXTS))
+
+
 @pytest.mark.no_cover
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
 @pytest.mark.parametrize("seed", range(3))
@@ -237,53 +293,5 @@ def test_the_script_and_the_class_do_not_differ_after_a_long_time(
     redis_server: RedisServer, plan: Plan, seed: int
 ) -> None:
     """Histories that fill windows, let leases lapse and learn from many answers."""
-    random = Random(seed)
-    periods = [limit.per for limit in plan.limits if limit.per <= HOUR]
-    ties = [0.0, 1.0, *periods, *(per - 1 for per in periods), *(per / 4 for per in periods)]
-    ties += [100.0, 99.0, 5.0]
-    limits = [None, *(limit.limit for limit in plan.limits)]
-    claimed = 0
-
-    def workload() -> Workload:
-        waiting = [
-            WaitingRequests(random.choice([*Priority]), random.randint(1, 9), 9.0, 3.0)
-            for _ in range(random.choice([0, 0, 1, 3]))
-        ]
-        return Workload(tuple(waiting), random.choice(TEXTS))
-
-    def claim() -> Claim:
-        nonlocal claimed
-        claimed += random.random() < 0.7
-        name = max(0, claimed - random.choice([0, 0, 0, 1, 2, 3]))
-        client, priority = CLIENTS[name % 4], random.choice([*Priority])
-        waited = random.choice([0.0, 0.0, 2.0, random.uniform(0, 9)])
-        return Claim(f"{name}", client, priority, waited, workload(), random.random() < 0.9)
-
-    def operation() -> tuple[Any, ...]:
-        number = random.randint(-3, 3)
-        match random.choices(range(8), [40, 30, 4, 3, 3, 2, 2, 4])[0]:
-            case 0:
-                return "reserve", claim()
-            case 1:
-                # The latest is the one most likely to be on its way.
-                return "commit", -1, Outcome(), workload()
-            case 2:
-                refused = Outcome(True, random.choice([None, None, 0.5, 20.0]))
-                return "commit", number, refused, workload()
-            case 3:
-                left = Outcome(server_limit=random.choice(limits), server_left=number)
-                return "commit", -1, left, workload()
-            case 4:
-                return "record", abs(number), random.choice([0.0, 0.0, 3.0])
-            case 5:
-                return "give_back", number
-            case 6:
-                return "release", f"{claimed}", CLIENTS[claimed % 4], random.random() < 0.3
-            case _:
-                return "snapshot", abs(number)
-
-    def step() -> _Step:
-        elapsed = random.choice([0.0, 0.0, 0.0, random.choice(ties), random.uniform(0, 8)])
-        return -random.choice([1.0, 90.0]) if random.random() < 0.02 else elapsed, operation()
-
-    compare(redis_server, plan, 1.0, (step() for _ in range(500)))
+    history = History(plan, seed)
+    compare(redis_server, plan, 1.0, (history.step() for _ in range(500)))
