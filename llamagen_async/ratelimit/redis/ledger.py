@@ -1,6 +1,6 @@
 """The ledger of any number of hosts: a Redis server counts, by its own clock.
 
-Every operation is a verb of one script (`reserve.lua`), which does what `WindowLog` does to the
+Every operation is a verb of one script (`*.lua`), which does what `WindowLog` does to the
 state of the account: atomically, in one round trip, on one key, which expires by itself. The calls
 of a ledger are made one after the other. redis-py repeats a call that was cut short: since a claim
 names its slot that changes nothing; only `record` may then count twice, and requests wait longer.
@@ -30,8 +30,6 @@ import contextlib
 import importlib.resources
 import json
 import logging
-import math
-import struct
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -110,8 +108,9 @@ class RedisLedger:
         now: Callable[[], float] | None = None,
         steady: Callable[[], float] | None = None,
     ) -> None:
-        package = importlib.resources.files("llamagen_async.ratelimit.redis")
-        self._connection = RedisConnection(url, package.joinpath("reserve.lua").read_bytes())
+        files = importlib.resources.files("llamagen_async.ratelimit.redis")
+        parts = [files.joinpath(part).read_bytes() for part in ("state.lua", "reserve.lua")]
+        self._connection = RedisConnection(url, b"".join(parts))
         self._key = f"{self._connection.prefix or prefix}llamagen:{name}".encode()
         self._blob_key = b"%b:note" % self._key
         self._speed = speed
@@ -119,7 +118,7 @@ class RedisLedger:
         self._timeout = timeout
         self._now = now
         self._steady = steady or now or boottime
-        self._seen = (math.nan, 0.0)
+        self._seen: tuple[float | None, float] = (None, 0.0)
         """The ledger's time in the last answer, and the steady time at which it was asked for."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn = asyncio.Lock()
@@ -136,13 +135,15 @@ class RedisLedger:
     def change_plan(self, plan: Plan) -> None:
         """Count the windows of another plan from now on, with what was spent so far."""
         self._plan = plan
-        lease, grace, client_lease, silence = attrs.astuple(self._durations)
-        counted = max(max(limit.per for limit in plan.limits) + lease, client_lease) + grace
-        # The key outlives its content by a minute.
-        settings = [lease, grace, client_lease, silence, self._speed, counted / self._speed + 60.0]
-        for limit in plan.limits:
-            settings += [limit.limit, limit.per, limit.aligned]
-        self._settings = struct.pack(f"<{len(settings)}d", *settings)
+        kept, longest = self._durations, max(limit.per for limit in plan.limits)
+        counted = max(longest + kept.lease, kept.client_lease) + kept.grace
+        settings = {
+            **attrs.asdict(kept),
+            "speed": self._speed,
+            "ttl": counted / self._speed + 60.0,  # the key outlives its content by a minute
+            "windows": [attrs.asdict(limit) for limit in plan.limits],
+        }
+        self._settings = json.dumps(settings).encode()
 
     async def reserve(self, claim: Claim) -> Grant | NoSlot:
         """Hold a slot if one is free for this claim, else give it a position in the wait queue.
@@ -271,11 +272,12 @@ class RedisLedger:
 
     async def _evaluate(self, verb: str, operation: dict[str, Any]) -> Any:
         asked_at, (seen, seen_at) = self._steady(), self._seen
-        shown = math.nan if self._now is None else self._now()
-        header = struct.pack("<3d", seen, max(0.0, asked_at - seen_at), shown)
-        body = json.dumps({"verb": verb, **operation}, ensure_ascii=False)
-        arguments = (self._settings, header, body.encode(errors="replace"))
-        reply = await self._connection.evaluate(self._key, *arguments)
+        known = {"seen": seen, "elapsed": max(0.0, asked_at - seen_at), "time": None}
+        if self._now is not None:
+            known["time"] = self._now()
+        text = json.dumps({"verb": verb, **known, **operation}, ensure_ascii=False)
+        asked = text.encode(errors="replace")
+        reply = await self._connection.evaluate(self._key, self._settings, asked)
         try:
             now, answer = json.loads(reply)
         except (TypeError, ValueError):

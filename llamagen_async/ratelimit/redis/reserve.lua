@@ -1,128 +1,13 @@
--- One account: which slots are held, which are spent, who goes first. All of it, atomically.
---
--- This is `WindowLog` of window_log.py, with its `WaitQueue` and its `Throttle`, a second time, on
--- the server. They are the specification: a test feeds the same operations to both and compares
--- every answer. Only this script has what a store shared by hosts needs beside it: its clock, and
--- finding out that it forgot.
---
--- KEYS[1]  the account's key, the only one that is touched. It expires by itself.
--- ARGV[1]  doubles, the same in every call: lease, grace, client_lease, silence, speed, ttl (real
---          seconds), and limit, per, aligned (0 or 1) of each window. All times and durations but
---          the ttl are seconds of the ledger's clock.
--- ARGV[2]  doubles: seen (the time in the last answer that the caller had; NaN if none), elapsed
---          (real seconds since then by the caller's clock), time (replaces this server's clock in
---          tests; else NaN).
--- ARGV[3]  JSON: the operation.
--- Returns  JSON: [now, the answer].
---
--- Operations are JSON because cjson reads doubles exactly; it writes 14 digits of them only, hence
--- cmsgpack for the state and %.17g for the answer. In the state `spent`, which may be long, is one
--- string of doubles: it is handed on as it is, and only the times that matter are ever read. Clients
--- are an array because they have an order, which decides between equals.
-
-local FORMAT = 3
-local HOUR, DAY, MAX_PAUSE, GROW_AFTER, MAX_GROW_AFTER = 3600, 86400, 60, 5, 160
-local OVERDUE, IS_CHECK, LAST_PRIORITY = 2, {[2] = true, [3] = true, [5] = true}, 5
-local MIN_START = 0.002 -- real seconds in which no server is elected; to start takes 5 ms
-local TOLERANCE = 0.5 -- real seconds by which this clock may seem to be ahead: an answer was slow
-local DRIFT = 0.01 -- part by which the clocks of two machines may differ in speed
-local floor, max, min, huge = math.floor, math.max, math.min, math.huge
-local concat, format, pack, unpacked = table.concat, string.format, struct.pack, struct.unpack
-
-local lease, grace, client_lease, silence, speed, ttl, offset = unpacked('<dddddd', ARGV[1])
-local seen, elapsed, time = unpacked('<ddd', ARGV[2])
-local windows, rate, longest, longest_short, tightest = {}, nil, 0, 0, huge
-while offset <= #ARGV[1] do
-  local limit, per, aligned
-  limit, per, aligned, offset = unpacked('<ddd', ARGV[1], offset)
-  local window = {limit = limit, per = per, aligned = aligned == 1}
-  windows[#windows + 1] = window
-  if not rate or per < rate.per then rate = window end
-  longest = max(longest, per)
-  if per < HOUR then longest_short, tightest = max(longest_short, per), min(tightest, limit) end
-end
-local shares = tightest < huge and tightest - 1 or 0
-local interval = rate.per / rate.limit
-
--- The state: what was stored, the time, whether anything was lost in between.
-
-local stored, state = redis.pcall('GET', KEYS[1]), nil
-if type(stored) == 'table' then return stored end -- an error, as for a key of another type
-if stored then
-  local readable
-  readable, state = pcall(cmsgpack.unpack, stored)
-  if not readable or type(state) ~= 'table' or state.format ~= FORMAT
-    or type(state.held) ~= 'table' or type(state.clients) ~= 'table'
-    or type(state.spent) ~= 'string' or #state.spent % 8 > 0 or type(state.last) ~= 'number'
-    or type(state.clock_offset) ~= 'number' or type(state.began) ~= 'number' then
-    return redis.error_reply('CORRUPT state')
-  end
-end
-local found = state ~= nil
--- What is absent: last_call, silent_until, paused_until, pause_set_at, lost (never), burst and
--- grow_after (not changed by a 429 so far), last_was_check, run.
-state = state or {
-  format = FORMAT, clock_offset = 0, last = -huge,
-  held = {}, spent = '', clients = {}, pauses = 0, accepted = 0,
-}
-
-local is_test, server_time = time == time, time
-if not is_test then
-  local clock = redis.call('TIME')
-  server_time = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
-end
-server_time = server_time * speed
--- A caller that was away for longer remembers nothing that still counts.
-local remembers = seen == seen and elapsed <= ttl
-local now, last = server_time + state.clock_offset, state.last
-local since = now - last -- by this server's clock, set or not
-if now < last then
-  now = last -- the clock was set back: time stands still, then goes on from here
-elseif remembers and now > seen + elapsed * speed + (TOLERANCE + DRIFT * elapsed) * speed then
-  now = max(last, seen + elapsed * speed) -- it was set forward: slots must not come back early
-end
-if now ~= server_time + state.clock_offset then state.clock_offset = now - server_time end
-state.last, state.began = now, state.began or now
-local wall_offset = server_time - now
-
--- Everything before `state.lost` may be forgotten.
-if not is_test and (since < 0 or since > MIN_START * speed) then
-  -- A Redis that was started since may have lost everything, or have gone back to an older
-  -- snapshot; one that was elected since may lack the last writes. Both show another run.
-  local info = redis.pcall('INFO', 'server')
-  local run, uptime
-  if type(info) == 'string' then
-    run, uptime = info:match('run_id:(%x+)'), tonumber(info:match('uptime_in_seconds:(%d+)'))
-    -- A difference of whole seconds: it says 1 of a server that is 50 ms old.
-    uptime = uptime and max(0, uptime - 1)
-  end
-  local started = now - (uptime or 0) * speed
-  if not found then
-    state.lost = started
-  elseif run and state.run ~= run then
-    state.lost = max(state.lost or -huge, started >= last and started or now)
-  end
-  state.run = run or state.run
-end
-if remembers and (not found or seen < state.began) then
-  state.lost = max(state.lost or -huge, state.began) -- the caller has known another state
-end
--- Clients that had shares before the loss may still count on them, and are not known here.
-local has_unknown = state.lost ~= nil and state.lost + client_lease > now
-
-local held, spent, clients = state.held, state.spent, state.clients
-local paused_until, pause_set_at = state.paused_until or -huge, state.pause_set_at or -huge
-local burst = min(state.burst or rate.limit, rate.limit)
-local grow_after = state.grow_after or GROW_AFTER * rate.limit
+-- The second part of the script, after `state.lua`: what is done to the account.
 
 -- Answers.
 
-local function seconds(value)
-  local text = format('%.17g', value)
-  return text:find('[.e]') and text or text .. '.0'
-end
-
-local function list(parts)
+local function encode(value)
+  if value == huge then return 'null' end
+  if type(value) == 'number' then return format('%.17g', value) end
+  if type(value) ~= 'table' then return cjson.encode(value) end
+  local parts = {}
+  for index, part in ipairs(value) do parts[index] = encode(part) end
   return '[' .. concat(parts, ',') .. ']'
 end
 
@@ -265,8 +150,7 @@ local function expire()
 end
 
 local function begin()
-  local last_call = state.last_call or now
-  if now - last_call >= lease + longest_short then state.silent_until = now end
+  if now - (state.last_call or now) >= lease + longest_short then state.silent_until = now end
   state.last_call = now
   expire()
 end
@@ -290,7 +174,7 @@ end
 
 -- Returns the slots that others may have used by their shares, unknown to this state.
 local function unheard(name, window)
-  local silent_until, share = state.silent_until or -huge, 0
+  local silent_until, share = state.silent_until, 0
   if now >= silent_until + silence or window.per >= HOUR then return 0 end
   for _, client in ipairs(clients) do
     if client.name ~= name and client.seen_at < silent_until then share = share + client.share end
@@ -303,9 +187,9 @@ end
 -- which is no window of the plan), and whether the time is exact.
 local function earliest(claim)
   local position = position_of(claim)
-  local at, index, exact = max(now, paused_until), 0, true
+  local at, index, exact = max(now, state.paused_until), 0, true
   for number = 1, #windows + (burst < rate.limit and 1 or 0) do
-    local window = windows[number] or {limit = burst, per = burst * interval}
+    local window = windows[number] or {limit = burst, per = burst * rate.interval}
     local free, sure = free_at(window, position)
     local unknown = unheard(claim.client, window)
     if unknown > 0 then
@@ -320,11 +204,13 @@ local function earliest(claim)
 end
 
 local function refuse(slot, retry_after)
-  if slot.granted_at >= pause_set_at then state.pauses, pause_set_at = state.pauses + 1, now end
-  if retry_after == cjson.null or not (retry_after <= DAY) then -- a longer one is not believed
-    retry_after = min(MAX_PAUSE, interval * 2 ^ min(state.pauses - 1, 32))
+  if slot.granted_at >= state.pause_set_at then
+    state.pauses, state.pause_set_at = state.pauses + 1, now
   end
-  paused_until, state.accepted = max(paused_until, now + retry_after), 0
+  if retry_after == null or not (retry_after <= DAY) then -- a longer one is not believed
+    retry_after = min(MAX_PAUSE, rate.interval * 2 ^ min(state.pauses - 1, 32))
+  end
+  state.paused_until, state.accepted = max(state.paused_until, now + retry_after), 0
   if slot.is_last_slot then return end
   if burst == 1 or grow_after > GROW_AFTER * rate.limit then
     grow_after = min(2 * grow_after, MAX_GROW_AFTER * rate.limit)
@@ -333,7 +219,7 @@ local function refuse(slot, retry_after)
 end
 
 local function accept(slot)
-  if slot.granted_at < pause_set_at then return end
+  if slot.granted_at < state.pause_set_at then return end
   state.pauses = 0
   if burst < rate.limit then
     state.accepted = state.accepted + 1
@@ -343,38 +229,29 @@ end
 
 -- Returns how the key stands, as one of its clients is told.
 local function told(name)
-  local returning, lost = {}, lost_until(rate)
-  for _ = counted(rate) + 1, lost > now and rate.limit or 0 do
-    returning[#returning + 1] = seconds(lost - now)
+  local returning, lost, quota_left, share, peers = {}, lost_until(rate), huge, 0, {}
+  for index = counted(rate) + 1, lost > now and rate.limit or 0 do
+    returning[index - counted(rate)] = lost - now
   end
   for index = gone(rate) + 1, answered() do
-    returning[#returning + 1] = seconds(max(back_at(rate, response(index)), lost) - now)
+    returning[#returning + 1] = max(back_at(rate, response(index)), lost) - now
   end
-  for _ = 1, #held do returning[#returning + 1] = seconds(max(rate.per, lost - now)) end
-  local quota_left = huge
+  for _ = 1, #held do returning[#returning + 1] = max(rate.per, lost - now) end
   for _, window in ipairs(windows) do
     if window.per >= HOUR then quota_left = min(quota_left, max(0, window.limit - used(window))) end
   end
-  local share, peers = 0, {}
   for _, client in ipairs(clients) do
     if client.name == name then
       share = client.share
     else
       local waiting = {}
       for index, one in ipairs(requests(client)) do
-        local oldest, newest = max(0, now - one[3]), max(0, now - one[4])
-        waiting[index] = list({one[1], one[2], seconds(oldest), seconds(newest)})
+        waiting[index] = {one[1], one[2], max(0, now - one[3]), max(0, now - one[4])}
       end
-      peers[#peers + 1] = list({
-        cjson.encode(client.name), seconds(now - client.seen_at), list(waiting),
-        cjson.encode(client.text),
-      })
+      peers[#peers + 1] = {client.name, now - client.seen_at, waiting, client.text}
     end
   end
-  return list({
-    list(returning), quota_left < huge and quota_left or 'null',
-    seconds(max(0, paused_until - now)), #clients, share, list(peers),
-  })
+  return {returning, quota_left, max(0, state.paused_until - now), #clients, share, peers}
 end
 
 -- The verbs.
@@ -384,9 +261,9 @@ local verbs = {}
 function verbs.reserve(claim)
   begin()
   if find(held, 'id', claim.id) then
-    if paused_until <= now then
+    if state.paused_until <= now then
       report(claim.client, claim.workload, now + grace)
-      return list({'true', told(claim.client)})
+      return {true, told(claim.client)}
     end
     drop(held, 'id', claim.id)
   end
@@ -398,14 +275,14 @@ function verbs.reserve(claim)
     local slot = {id = claim.id, ends = now + lease, granted_at = now}
     held[#held + 1] = slot
     slot.is_last_slot = used(rate) >= rate.limit
-    return list({'true', told(claim.client)})
+    return {true, told(claim.client)}
   end
   if claim.waits then
     local client, since = find(clients, 'name', claim.client), since_when(claim)
     client.claim, client.claimed = claim.id, {claim.priority, 1, since, since}
     client.ends = at + grace
   end
-  return list({'false', told(claim.client), seconds(max(0, at - now)), index, burst})
+  return {false, told(claim.client), max(0, at - now), index, burst}
 end
 
 function verbs.commit(operation)
@@ -416,7 +293,7 @@ function verbs.commit(operation)
     record(now, 1)
     if operation.refused then refuse(slot, operation.retry_after) else accept(slot) end
     local window, left = find(windows, 'limit', operation.server_limit), operation.server_left
-    if window and left ~= cjson.null then
+    if window and left ~= null then
       record(now, min(window.limit, window.limit - max(0, left) - counted(window)))
     end
   end
@@ -428,14 +305,16 @@ function verbs.release(operation)
   drop(held, 'id', operation.id)
   withdraw(operation.id, operation.client)
   if operation.leaves then drop(clients, 'name', operation.client) end
-  return 'null'
+  return null
 end
 
 function verbs.record(operation)
   begin()
   record(now, operation.number)
-  if operation.pause > 0 then paused_until = max(paused_until, now + min(operation.pause, DAY)) end
-  return 'null'
+  if operation.pause > 0 then
+    state.paused_until = max(state.paused_until, now + min(operation.pause, DAY))
+  end
+  return null
 end
 
 function verbs.snapshot(operation)
@@ -443,27 +322,21 @@ function verbs.snapshot(operation)
   local states, counts, waiting = {}, {}, {}
   for index, window in ipairs(windows) do
     local free = free_at(window, operation.position)
-    states[index] = list({used(window), seconds(free - now)})
+    states[index] = {used(window), free - now}
   end
   for _, client in ipairs(clients) do
     for _, one in ipairs(requests(client)) do counts[one[1]] = (counts[one[1]] or 0) + one[2] end
   end
   for priority = 0, LAST_PRIORITY do
-    if counts[priority] then waiting[#waiting + 1] = list({priority, counts[priority]}) end
+    if counts[priority] then waiting[#waiting + 1] = {priority, counts[priority]} end
   end
-  return list({
-    list(states), list(waiting), seconds(max(0, paused_until - now)), burst, #held, #clients,
-  })
+  return {states, waiting, max(0, state.paused_until - now), burst, #held, #clients}
 end
 
-local operation = cjson.decode(ARGV[3])
 local answer = verbs[operation.verb](operation)
-
 state.spent = spent
-state.paused_until = paused_until > -huge and paused_until or nil
-state.pause_set_at = pause_set_at > -huge and pause_set_at or nil
 state.burst = burst < rate.limit and burst or nil
 state.grow_after = grow_after ~= GROW_AFTER * rate.limit and grow_after or nil
-local kept = max(ttl, (paused_until - now) / speed + ttl)
+local kept = settings.ttl + max(0, state.paused_until - now) / speed
 redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', format('%.0f', kept * 1000))
-return list({seconds(now), answer})
+return encode({now, answer})

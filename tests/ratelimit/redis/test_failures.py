@@ -60,7 +60,7 @@ async def test_a_server_that_never_answers_is_a_store_error(account_name: str) -
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b"damage", b"\xc1\xc1", b"\x93\x01\x02\x03", b"\x81\xa6format\x03", b"\xca"]
+    "damage", [b"", b"damage", b"\xc1\xc1", b"\x93\x01\x02\x03", b"\x81\xa6format\x02", b"\xca"]
 )
 async def test_a_damaged_value_is_a_store_error(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock, damage: bytes

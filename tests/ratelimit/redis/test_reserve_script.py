@@ -247,8 +247,9 @@ class History:
         """Return the next operation, and the seconds before it."""
         pick, uniform = self._random.choice, self._random.uniform
         elapsed = pick([0.0, 0.0, 0.0, pick(self._ties), uniform(0, 8)])
-        if self._random.random() < 0.02:
-            elapsed = -pick([1.0, 90.0])
+        if self._random.random() < 0.04:
+            # The clock is set back, or nobody asked for a lease and a window.
+            elapsed = pick([-1.0, -90.0, 110.0, 160.0])
         return elapsed, self._operation()
 
     def _operation(self) -> tuple[Any, ...]:
@@ -258,7 +259,7 @@ class History:
         left = Outcome(server_limit=pick(self._limits), server_left=number)
         claimed = self._claimed
         operations: list[tuple[int, tuple[Any, ...]]] = [
-            (30, ("commit", -1, Outcome(), self._workload())),
+            (30, ("commit", pick([-1, -1, -2]), Outcome(), self._workload())),
             (4, ("commit", number, refused, self._workload())),
             (3, ("commit", -1, left, self._workload())),
             (3, ("record", abs(number), pick([0.0, 0.0, 3.0]))),
