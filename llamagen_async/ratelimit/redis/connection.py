@@ -29,9 +29,8 @@ _OURS: Final = frozenset({"prefix", "decode_responses"})
 class RedisConnection:
     """A script and the client of redis-py that evaluates it, in one event loop.
 
-    The client keeps a connection between two calls, and loads the script when the server does not
-    know it. A call whose connection broke is made again, although it may have been done. Whatever
-    goes wrong is a `StoreError`; timeouts are up to the caller.
+    The client keeps a connection between two calls, and makes a call again whose connection broke,
+    although it may have been done. Errors are a `StoreError`; timeouts are up to the caller.
 
     Args:
         url: The server's URL, as redis-py takes it; `prefix` is taken out of its query.
@@ -125,16 +124,14 @@ class RedisConnection:
             return StoreError(f"Redis at {where} does not let this user do it: {error}")
         if self._is_elsewhere(error):
             return StoreError(f"Redis at {where} is not the server that has the key: {error}")
-        if isinstance(error, errors.ResponseError):
-            if str(error).startswith("WRONGTYPE"):
-                return StoreError(f"the key in Redis at {where} holds a value of another type")
-            if str(error).startswith("CORRUPT"):
-                return StoreError(
-                    f"what Redis at {where} holds is damaged or of another version of this "
-                    "package: delete the key"
-                )
-            return StoreError(f"Redis at {where} answered: {error}")
-        return StoreError(f"no connection to Redis at {where}: {error}")
+        if not isinstance(error, errors.ResponseError):
+            return StoreError(f"no connection to Redis at {where}: {error}")
+        if str(error).startswith("WRONGTYPE"):
+            return StoreError(f"the key in Redis at {where} holds a value of another type")
+        if str(error).startswith("CORRUPT"):
+            advice = "damaged or of another version of this package: delete the key"
+            return StoreError(f"what Redis at {where} holds is {advice}")
+        return StoreError(f"Redis at {where} answered: {error}")
 
 
 def _parsed(url: str) -> tuple[str, str, str]:

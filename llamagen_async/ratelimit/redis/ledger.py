@@ -1,14 +1,13 @@
 """The ledger of any number of hosts: a Redis server counts, by its own clock.
 
-Every operation is a verb of one script (`*.lua`), which does what `WindowLog` does to the
-state of the account: atomically, in one round trip, on one key, which expires by itself. The calls
-of a ledger are made one after the other. redis-py repeats a call that was cut short: since a claim
-names its slot that changes nothing; only `record` may then count twice, and requests wait longer.
+Every operation is a verb of one script (`*.lua`), which does what `WindowLog` does to the state of
+the account: atomically, in one round trip, on one key, which expires by itself. The calls of a
+ledger are made one after the other. redis-py repeats a call that was cut short: since a claim names
+its slot that changes nothing; only `record` may then count twice, and requests wait longer.
 
-**The clock** is the server's, so that hosts need not agree on the time. If it is set back, the
-ledger's time stands still and goes on from there. If it is set forward, which would free slots
-early, the ledger's time follows the caller's monotonic clock: every call says how long ago the
-last answer was. A clock that is set forward while no client remembers it can't be noticed.
+**The clock** is the server's. If it is set back, the ledger's time stands still and goes on from
+there. If it is set forward, which would free slots early, the ledger's time follows the caller's
+monotonic clock; that a clock was set while no client remembers it can't be noticed.
 
 **Loss.** A Redis that is restarted may have forgotten the account, or remember an older snapshot
 of it; one that was elected may lack the last writes. The script notices by the server's run id,
@@ -137,12 +136,9 @@ class RedisLedger:
         self._plan = plan
         kept, longest = self._durations, max(limit.per for limit in plan.limits)
         counted = max(longest + kept.lease, kept.client_lease) + kept.grace
-        settings = {
-            **attrs.asdict(kept),
-            "speed": self._speed,
-            "ttl": counted / self._speed + 60.0,  # the key outlives its content by a minute
-            "windows": [attrs.asdict(limit) for limit in plan.limits],
-        }
+        ttl = counted / self._speed + 60.0  # the key outlives its content by a minute
+        windows = [attrs.asdict(limit) for limit in plan.limits]
+        settings = {"speed": self._speed, "ttl": ttl, "windows": windows, **attrs.asdict(kept)}
         self._settings = json.dumps(settings).encode()
 
     async def reserve(self, claim: Claim) -> Grant | NoSlot:
@@ -181,15 +177,13 @@ class RedisLedger:
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now."""
-        plan = self._plan
-        windows, waiting, paused_for, *counts = await self._ask("snapshot", position=position)
-        burst, in_flight, clients = counts
+        windows, waiting, *rest = await self._ask("snapshot", position=position)
         states = tuple(
             LimitState(limit, used, max(0, limit.limit - used), next_free_in)
-            for limit, (used, next_free_in) in zip(plan.limits, windows, strict=True)
+            for limit, (used, next_free_in) in zip(self._plan.limits, windows, strict=True)
         )
-        by_priority = {Priority(priority): count for priority, count in waiting}
-        return LimitsSnapshot(plan.name, states, paused_for, burst, in_flight, clients, by_priority)
+        rest.append({Priority(priority): count for priority, count in waiting})
+        return LimitsSnapshot(self._plan.name, states, *rest)
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` when a slot or a position was given up by this ledger, not by others."""
@@ -204,9 +198,8 @@ class RedisLedger:
         """Return the text, which has a key of its own and expires after 30 days."""
         # One byte more than allowed tells that it is too long, without reading all of it.
         blob = await self._execute("GETRANGE", self._blob_key, "0", str(MAX_BLOB))
-        if not isinstance(blob, bytes) or not 0 < len(blob) <= MAX_BLOB:
-            return None
-        return blob.decode(errors="replace")
+        is_ours = isinstance(blob, bytes) and 0 < len(blob) <= MAX_BLOB
+        return blob.decode(errors="replace") if is_ours else None
 
     async def save_blob(self, text: str) -> None:
         """Save a text, unless it is too long."""
@@ -249,10 +242,8 @@ class RedisLedger:
             async with asyncio.timeout_at(deadline), self._turn:
                 return await call()
         except TimeoutError:
-            where = self._connection.address
-            raise StoreError(
-                f"no answer from Redis at {where} within {self._timeout:g} s"
-            ) from None
+            within = f"{self._connection.address} within {self._timeout:g} s"
+            raise StoreError(f"no answer from Redis at {within}") from None
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -272,12 +263,10 @@ class RedisLedger:
 
     async def _evaluate(self, verb: str, operation: dict[str, Any]) -> Any:
         asked_at, (seen, seen_at) = self._steady(), self._seen
-        known = {"seen": seen, "elapsed": max(0.0, asked_at - seen_at), "time": None}
-        if self._now is not None:
-            known["time"] = self._now()
-        text = json.dumps({"verb": verb, **known, **operation}, ensure_ascii=False)
-        asked = text.encode(errors="replace")
-        reply = await self._connection.evaluate(self._key, self._settings, asked)
+        operation |= {"verb": verb, "seen": seen, "elapsed": max(0.0, asked_at - seen_at)}
+        operation["time"] = None if self._now is None else self._now()
+        text = json.dumps(operation, ensure_ascii=False).encode(errors="replace")
+        reply = await self._connection.evaluate(self._key, self._settings, text)
         try:
             now, answer = json.loads(reply)
         except (TypeError, ValueError):
@@ -288,14 +277,9 @@ class RedisLedger:
 
 
 def _state(answer: list[Any]) -> KeyState:
-    returning, quota_left, paused_for, clients, share, reports = answer
-    peers = tuple(
-        PeerReport(client, age, tuple(map(_waiting, waiting)), text)
-        for client, age, waiting, text in reports
-    )
-    return KeyState(tuple(returning), quota_left, paused_for, clients, share, peers)
-
-
-def _waiting(answer: list[Any]) -> WaitingRequests:
-    priority, *rest = answer
-    return WaitingRequests(Priority(priority), *rest)
+    returning, quota_left, paused_for, clients, share, peers = answer
+    reports: list[PeerReport] = []
+    for client, age, waiting, text in peers:
+        requests = [WaitingRequests(Priority(first), *rest) for first, *rest in waiting]
+        reports.append(PeerReport(client, age, tuple(requests), text))
+    return KeyState(tuple(returning), quota_left, paused_for, clients, share, tuple(reports))

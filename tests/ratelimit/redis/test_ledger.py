@@ -75,7 +75,7 @@ async def test_the_key_begins_with_the_prefix(
 async def test_a_key_expires_by_itself(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """After the longest window, the lease and a little more, in real time; and not before."""
+    """After the longest window, the lease and a pause, in real time; and not before."""
     async with (
         opened(redis_server.url, account_name, fake_clock, speed=60.0) as ledger,
         connected(redis_server.url) as client,
@@ -83,6 +83,9 @@ async def test_a_key_expires_by_itself(
         await granted(ledger)
         kept = await client.pttl(f"llamagen:{account_name}") / 1000
         assert (DAY + LEASE) / 60 < kept < (DAY + LEASE) / 60 + 100
+        await ledger.record(0, pause=DAY)
+        kept = await client.pttl(f"llamagen:{account_name}") / 1000
+        assert kept > (2 * DAY + LEASE) / 60
 
 
 async def test_secrets_are_nowhere(

@@ -154,7 +154,7 @@ class Implementation:
     """The script, asked by a `RedisLedger`."""
 
     def __init__(self, server: RedisServer, plan: Plan, speed: float) -> None:
-        self.time = 1000.0
+        self.time = 100_000.0
         self.steady = 0.0
         self.ledger = RedisLedger(
             server.url,
