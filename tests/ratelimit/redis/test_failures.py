@@ -165,7 +165,7 @@ class Proxy:
 async def test_an_operation_whose_answer_was_lost_is_done_once(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """It is asked again: one slot is held, one spent, and one lesson learned."""
+    """Asked again, one slot is held, one is spent, and one lesson is learned."""
     proxy = Proxy(redis_server.port)
     async with proxy as url, opened(url, account_name, fake_clock) as ledger:
         await ledger.snapshot()
@@ -243,7 +243,7 @@ async def test_a_long_answer_is_read(
 async def test_a_pause_of_more_than_a_day_is_not_believed(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock, seconds: float
 ) -> None:
-    """It is as if the answer had named no time; a pause that a client knows is cut."""
+    """An answer that names one counts as one that names no time; a pause of a client is cut."""
     async with opened(redis_server.url, account_name, fake_clock) as ledger:
         refused = Outcome(refused=True, retry_after=seconds)
         state = await ledger.commit(await granted(ledger), refused, IDLE_WORKLOAD)
