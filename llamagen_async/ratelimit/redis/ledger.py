@@ -148,7 +148,7 @@ class RedisLedger:
         """
         task = self._start(partial(self._evaluate, "reserve", attrs.asdict(claim)))
         try:
-            is_granted, state, *wait = await self._result(task)
+            is_granted, state, delay, index, burst = await self._result(task)
         except BaseException:
             # Both are cancelled by an event loop that ends: a task made now would never run.
             if not task.cancelling():
@@ -156,7 +156,6 @@ class RedisLedger:
             raise
         if is_granted:
             return Grant(claim.id, claim.client, _state(state))
-        delay, index, burst = wait
         limits = (None, *self._plan.limits, RateLimit(burst, per=burst * self._plan.rate.interval))
         return NoSlot(delay, limits[index], _state(state))
 

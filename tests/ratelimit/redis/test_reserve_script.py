@@ -107,6 +107,18 @@ def claim_of(name: str, client: str = "s") -> Claim:
     return Claim(name, client, Priority.CHECK, 0.0, Workload())
 
 
+REFUSED = Outcome(refused=True)
+STALE: list[_Step] = [
+    (0.0, ("reserve", claim_of("a"))),
+    (0.0, ("reserve", claim_of("b", "t"))),
+    (0.0, ("reserve", claim_of("c", "u"))),
+    (0.5, ("commit", 0, REFUSED, Workload())),
+    (0.5, ("commit", 1, Outcome(), Workload())),
+    (200.0, ("reserve", claim_of("d"))),
+    (0.5, ("commit", 3, REFUSED, Workload())),
+]
+"""An answer to a request from before a pause does not say that the pause was long enough."""
+
 LATE: list[_Step] = [
     (0.0, ("reserve", claim_of("a"))),
     (0.0, ("reserve", claim_of("b"))),
@@ -225,6 +237,7 @@ def compare(server: RedisServer, plan: Plan, speed: float, steps: Iterable[_Step
 )
 @given(plan=st.sampled_from(PLANS), steps=st.lists(st.tuples(moments, operations), max_size=50))
 @example(plan=Plan.PAID, steps=LATE)
+@example(plan=Plan.PAID, steps=STALE)
 def test_the_script_and_the_class_never_differ(
     redis_server: RedisServer, speed: float, plan: Plan, steps: list[_Step]
 ) -> None:
