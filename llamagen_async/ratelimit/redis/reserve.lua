@@ -263,7 +263,7 @@ function verbs.reserve(claim)
   if find(held, 'id', claim.id) then
     if state.paused_until <= now then
       report(claim.client, claim.workload, now + grace)
-      return {true, told(claim.client), 0, 0, burst}
+      return {true, told(claim.client)}
     end
     drop(held, 'id', claim.id)
   end
@@ -275,7 +275,7 @@ function verbs.reserve(claim)
     local slot = {id = claim.id, ends = now + lease, granted_at = now}
     held[#held + 1] = slot
     slot.is_last_slot = used(rate) >= rate.limit
-    return {true, told(claim.client), 0, 0, burst}
+    return {true, told(claim.client)}
   end
   if claim.waits then
     local client, since = find(clients, 'name', claim.client), since_when(claim)
