@@ -343,8 +343,8 @@ async def settled(ledger: RedisLedger) -> None:
 
 def claim_of(name: str | None = None, client: str = "client", **more: Any) -> Claim:
     """A claim for a check; without a name it is another one than all others."""
-    options = {"priority": Priority.CHECK, "waited": 0.0, "workload": IDLE_WORKLOAD, **more}
-    return Claim(name or uuid.uuid4().hex, client, **options)
+    options: dict[str, Any] = {"priority": Priority.CHECK, "waited": 0.0, **more}
+    return Claim(name or uuid.uuid4().hex, client, **{"workload": IDLE_WORKLOAD, **options})
 
 
 async def granted(ledger: RedisLedger, name: str | None = None, client: str = "client") -> Grant:

@@ -148,16 +148,18 @@ class RedisLedger:
         """
         task = self._start(partial(self._evaluate, "reserve", attrs.asdict(claim)))
         try:
-            is_granted, state, delay, index, burst = await self._result(task)
+            answer: list[Any] = await self._result(task)
         except BaseException:
             # Both are cancelled by an event loop that ends: a task made now would never run.
             if not task.cancelling():
                 self.release(claim.id, claim.client)
             raise
+        is_granted, state = answer[0], _state(answer[1])
         if is_granted:
-            return Grant(claim.id, claim.client, _state(state))
+            return Grant(claim.id, claim.client, state)
+        delay, index, burst = answer[2:]
         limits = (None, *self._plan.limits, RateLimit(burst, per=burst * self._plan.rate.interval))
-        return NoSlot(delay, limits[index], _state(state))
+        return NoSlot(delay, limits[index], state)
 
     async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
         """Spend the slot; pause everyone if the answer was 429. Cancelled, it is done as well."""

@@ -294,7 +294,7 @@ function verbs.reserve(claim)
     local slot = {id = claim.id, ends = now + lease, granted_at = now}
     held[#held + 1] = slot
     slot.is_last_slot = used(rate) >= rate.limit
-    return {true, told(claim.client), 0, 0, burst}
+    return {true, told(claim.client)}
   end
   if claim.waits then
     local client, since = find(clients, 'name', claim.client), since_when(claim)
