@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -46,6 +46,8 @@ class Slot:
     _limiter: Limiter | None
     grant: Grant | None
     """The ledger's answer; `None` for a request that the plan does not meter."""
+    _tokens: Sequence[TokenBucket] = ()
+    """The buckets from which a token was taken."""
 
     async def commit(self, outcome: Outcome, workload: Workload) -> KeyState | None:
         """Report the response, or that the request was given up; later reports do nothing.
@@ -69,7 +71,7 @@ class Slot:
         limiter, self._limiter = self._limiter, None
         if limiter is not None and self.grant is not None:
             limiter.ledger.release(self.grant.id, self.grant.client)
-            limiter.give_back_tokens()
+            _give_back(self._tokens)
 
 
 class Limiter:
@@ -107,18 +109,21 @@ class Limiter:
             self._log_first_wait(answer)
             return answer
         must_wait = not all(bucket.has_token for bucket in self._buckets)
+        taken: list[TokenBucket] = []
         try:
             for bucket in self._buckets:
                 await bucket.take()
+                taken.append(bucket)
+            if must_wait:
+                # Another request may have been refused meanwhile.
+                answer = await self.ledger.reserve(claim)
         except BaseException:
             self.ledger.release(claim.id, claim.client)
+            _give_back(taken)
             raise
-        if must_wait:
-            # Another request may have been refused meanwhile.
-            answer = await self.ledger.reserve(claim)
         if isinstance(answer, Grant):
-            return Slot(self, answer)
-        self.give_back_tokens()
+            return Slot(self, answer, taken)
+        _give_back(taken)
         return answer
 
     async def unmetered_slot(self) -> Slot:
@@ -130,11 +135,6 @@ class Limiter:
     def give_up(self, claim: str, client: str, *, leaves: bool = False) -> None:
         """Give up the position of a claim, or all that a client has if it leaves."""
         self.ledger.release(claim, client, leaves=leaves)
-
-    def give_back_tokens(self) -> None:
-        """Give back the tokens of a request that did not leave."""
-        for bucket in self._buckets:
-            bucket.give_back()
 
     async def pause(self, retry_after: float | None) -> None:
         """Pause everyone after a 429 to a request that the plan does not meter.
@@ -185,6 +185,12 @@ class Limiter:
             _logger.info("the server refused a request: all wait for %.1f s", no_slot.delay)
         else:
             _logger.info("the limit of %s is used: waiting %.1f s", no_slot.limit, no_slot.delay)
+
+
+def _give_back(taken: Sequence[TokenBucket]) -> None:
+    """Give back the tokens of a request that did not leave."""
+    for bucket in taken:
+        bucket.give_back()
 
 
 def _buckets(plan: Plan, clock: Clock) -> list[TokenBucket]:

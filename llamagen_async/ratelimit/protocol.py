@@ -97,6 +97,8 @@ class Workload:
     """Requests that wait for a slot, without the one that a slot is asked for."""
     text: str = ""
     """What others should know of the client's generations; the ledger hands it on unread."""
+    share: int = 0
+    """The share that the client knows to be its own; `failover` fills it in."""
 
 
 IDLE_WORKLOAD: Final = Workload()

@@ -8,7 +8,7 @@ grants, unless the ledger is wrong.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import math
 from typing import Final
 
 from aiolimiter import AsyncLimiter
@@ -36,25 +36,34 @@ class TokenBucket:
         tokens = size + _ROUNDING
         self._interval = clock.real(limit.interval)
         self._bucket = AsyncLimiter(tokens, tokens * self._interval)
-        self._returned: deque[float] = deque()
-        """The loop's times at which tokens were given back that are not worthless yet."""
+        self._full_at = -math.inf
+        """The loop's time at which the bucket is full if nothing else is taken."""
+        self._returned = 0.0
+        """Tokens that were given back, and that the bucket has not gained by itself since."""
 
     @property
     def has_token(self) -> bool:
         """Whether a token can be taken without waiting."""
-        # After this time the bucket has gained the token by itself.
-        oldest = asyncio.get_running_loop().time() - self._interval
-        while self._returned and self._returned[0] <= oldest:
-            self._returned.popleft()
-        return bool(self._returned) or self._bucket.has_capacity()
+        return self._bucket.has_capacity(1.0 - self._usable())
 
     async def take(self) -> None:
         """Take a token, as soon as there is one."""
-        if self.has_token and self._returned:
-            self._returned.popleft()
-        else:
-            await self._bucket.acquire()
+        returned = self._usable()
+        self._returned -= returned
+        try:
+            await self._bucket.acquire(1.0 - returned)
+        except BaseException:
+            self._returned += returned
+            raise
+        now = asyncio.get_running_loop().time()
+        self._full_at = max(self._full_at, now) + (1.0 - returned) * self._interval
 
     def give_back(self) -> None:
         """Give back a token of which no use was made."""
-        self._returned.append(asyncio.get_running_loop().time())
+        self._returned += 1.0
+
+    def _usable(self) -> float:
+        """Return the part of the next token that was given back before."""
+        lacking = (self._full_at - asyncio.get_running_loop().time()) / self._interval
+        self._returned = min(self._returned, max(0.0, lacking))
+        return min(1.0, self._returned)

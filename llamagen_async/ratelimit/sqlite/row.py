@@ -21,7 +21,7 @@ __all__ = ["DAMAGED", "StoredWindowLog"]
 DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 """Errors of a row that is not as it was written."""
 _NUMBERS: Final = ("pauses", "burst", "accepted", "grow_after", "horizon", "most")
-_TIMES: Final = ("paused_until", "pause_set_at", "last_call", "silent_until")
+_TIMES: Final = ("paused_until", "pause_set_at", "last_call", "silent_until", "heard_by")
 """Numbers that may be missing."""
 
 
@@ -92,9 +92,9 @@ def _check(state: dict[str, Any]) -> list[Any] | None:
         *(state[name] for name in _TIMES if state[name] is not None),
         *(clock[:3] if clock else ()),
     ]
-    for seen_at, share, _, claimed, waiting, until, _ in state["clients"].values():
+    for seen_at, share, known, _, claimed, by, waiting, until, _ in state["clients"].values():
         entries = waiting if claimed is None else (claimed, *waiting)
-        numbers += (seen_at, share, until, *(number for entry in entries for number in entry))
+        numbers += (seen_at, share, known, by, until, *(n for entry in entries for n in entry))
     if not all(map(math.isfinite, numbers)) or state["burst"] < 1:
         raise ValueError("a number that can't be")
     return clock
