@@ -66,7 +66,6 @@ class Worker:
     async def run(self) -> None:
         self._count(SQLiteStore, "run")
         self._count(RedisConnection, "evaluate")
-        self._count(RedisConnection, "execute")
         async with self._client, asyncio.TaskGroup() as group:
             for _ in range(self._at_once):
                 group.create_task(self._work())

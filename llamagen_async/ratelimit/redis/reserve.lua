@@ -68,22 +68,21 @@ local function rank(priority)
   return priority == OVERDUE and not state.last_was_check and -1 or priority
 end
 
-local function requests_before(since, count, first, last, ties)
-  if last < since or (ties and last == since) then return count end
-  if first > since or (first == since and not ties) then return 0 end
-  if last == first then return count end
+local function requests_before(since, count, first, last)
+  if last <= since then return count end
+  if first > since then return 0 end
   return max(1, floor(count * (since - first) / (last - first)))
 end
 
 local function position_of(claim)
-  local since, own, before, is_first = since_when(claim), rank(claim.priority), 0, false
+  local since, own, before = since_when(claim), rank(claim.priority), 0
   for _, other in ipairs(clients) do
     if other.name == claim.client then
-      is_first = true
+      since = since - settings.tolerance -- before all that follow, if they wait about as long
     else
       for _, one in ipairs(requests(other)) do
         if one[1] == claim.priority then
-          before = before + requests_before(since, one[2], one[3], one[4], not is_first)
+          before = before + requests_before(since, one[2], one[3], one[4])
         elseif rank(one[1]) < own then
           before = before + one[2]
         end
