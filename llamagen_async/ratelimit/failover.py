@@ -18,8 +18,9 @@ it, by a count of its own; together all clients never exceed the limits, because
 - A day's quota is not shared: what the others have used of it since the last answer is not known.
 
 Two things nobody can know. A process that is killed during an outage takes with it what it has sent
-and not reported. And a store that is away for one process only looks like one that is away for
-all: that process sends within its share, beside what the store grants to the others.
+and not reported. And a store that is away for one process only, or back for so short that only one
+has missed it, looks like one that is away for all: that process sends within its share, beside what
+the store grants to the others.
 
 With `on_failure="raise"` a request that needs a slot raises `QuotaStoreError` at once instead.
 """
@@ -353,8 +354,7 @@ class FailoverLedger:
 
     def _state(self, client: str) -> KeyState:
         """Return how the key stands as far as that is known without the store."""
-        now = self._clock.now()
-        log = self._outage.log if self._outage is not None else None
+        now, log = self._clock.now(), None if self._outage is None else self._outage.log
         return KeyState(
             returning=() if log is None else log.returning(now),
             quota_left=None if not self._plan.quotas else 0,
