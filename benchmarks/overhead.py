@@ -103,7 +103,7 @@ async def drain(read: Read, ids: list[str], at_once: int) -> None:
 async def readers(url: str) -> AsyncIterator[dict[str, Read]]:
     """Yield two functions that read a generation: the client's, and aiohttp with its decoding."""
     session = aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"})
-    async with session, LlamaGenClient(KEY, plan=OFF, base_url=url) as client:
+    async with session, LlamaGenClient(KEY, plan=OFF, base_url=url, quota="memory") as client:
 
         async def bare(id_: str) -> ComicGeneration:
             async with session.get(f"{url}/comics/generations/{id_}") as response:

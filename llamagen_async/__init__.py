@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from llamagen_async.batch.batch import Batch, BatchProgress
     from llamagen_async.batch.events import ComicEvent, ComicJob
     from llamagen_async.batch.queue import ComicQueue
-    from llamagen_async.ratelimit import LimitsSnapshot, LimitState
+    from llamagen_async.ratelimit import LimitsSnapshot, LimitState, Priority
     from llamagen_async.scheduling import RequestReport
 
 __all__ = [
@@ -87,6 +87,7 @@ __all__ = [
     "Panel",
     "PermissionDeniedError",
     "Plan",
+    "Priority",
     "QuotaExhaustedError",
     "QuotaStoreError",
     "RateLimit",
@@ -109,6 +110,7 @@ _LATE = {
     "ComicQueue": "batch.queue",
     "LimitState": "ratelimit",
     "LimitsSnapshot": "ratelimit",
+    "Priority": "ratelimit",
     "RequestReport": "scheduling",
 }
 """Exports that are loaded when they are first used, and the module that has each."""

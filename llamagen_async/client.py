@@ -68,8 +68,11 @@ class LlamaGenClient:
             server once, and take over what it says was used. `$LLAMAGEN_PLAN` or demo if not given.
         base_url: Where the API is, with or without `/v1`; `$LLAMAGEN_API_URL`,
             `$LLAMAGEN_BASE_URL` or the vendor's if not given. Plain http only to loopback.
-        quota: Where spent requests are remembered: `None` is this process,
-            `"sqlite:///path"` this machine, `"redis://host:6379/0"` any number of hosts.
+        quota: Where spent requests are remembered: `None` is a file in this user's state folder,
+            which all processes of this user on this machine share, and the next run;
+            `"sqlite:///path"` another file, `"redis://host:6379/0"` any number of hosts,
+            `"memory"` this process only. A client with a `transport` of its own, or in virtual
+            time, uses memory unless a store is named.
         on_store_failure: What to do while that store is away: `"local"` goes on at an eighth of the
             plan's limits, `"raise"` raises `QuotaStoreError` instead of sending.
         polling: Seconds between two checks of the same generation, at least; 1 if not given. When
@@ -110,7 +113,7 @@ class LlamaGenClient:
         # errors or to read its models waits less, and no event loop is held up later.
         from llamagen_async.comics import Comics  # noqa: PLC0415
         from llamagen_async.core import ClientCore, ClientSettings  # noqa: PLC0415
-        from llamagen_async.ratelimit import Identity, check_quota  # noqa: PLC0415
+        from llamagen_async.ratelimit import check_quota  # noqa: PLC0415
         from llamagen_async.transport import normalize_base_url  # noqa: PLC0415
 
         key = _checked_key(api_key or os.environ.get("LLAMAGEN_API_KEY"))
@@ -130,7 +133,7 @@ class LlamaGenClient:
                 # Until the server has said which plan it is, the stricter one holds.
                 plan=Plan.DEMO if detect_plan else Plan.parse(named),
                 detect_plan=detect_plan,
-                identity=Identity.of(key, url, clock.speed, check_quota(quota)),
+                quota=check_quota(quota),
                 clock=clock,
                 timeout=seconds("timeout", timeout, at_most=_LONGEST_TIMEOUT),
                 max_retries=whole_number("max_retries", max_retries, at_least=0),
@@ -175,7 +178,8 @@ class LlamaGenClient:
     async def aclose(self) -> None:
         """Send nothing more, let creates on their way return for a moment, and close.
 
-        What still waits gets a `ClientClosedError`. Closing twice is fine.
+        What still waits gets a `ClientClosedError`. Closing twice is fine, and if this was cut
+        short, closing again releases the rest.
         """
         await self._core.aclose(_GRACE)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -21,12 +22,14 @@ from llamagen_async.forecasting.saved import ForecastStore
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus, Usage
 from llamagen_async.plans import DAY, Plan, RateLimit, RequestKind
 from llamagen_async.ratelimit import (
+    MEMORY,
     Identity,
     Limiter,
     LimitsSnapshot,
     OnStoreFailure,
     close_limiter,
     open_limiter,
+    writable_default,
 )
 from llamagen_async.requests import ComicRequest
 from llamagen_async.scheduling import (
@@ -58,7 +61,8 @@ class ClientSettings:
     plan: Plan
     detect_plan: bool
     """Whether the server is asked for the plan before anything else is sent."""
-    identity: Identity
+    quota: str | None
+    """The store's URL, `MEMORY`, or `None` for the default."""
     clock: Clock
     timeout: float
     max_retries: int
@@ -77,9 +81,19 @@ class _Rooms:
     loop: asyncio.AbstractEventLoop
     transport: Transport
     assets: AssetSource
+    identity: Identity
     limiter: Limiter
     scheduler: Scheduler
     forecasts: ForecastStore
+    process: int = attrs.field(factory=os.getpid)
+    """The id of the process that opened them."""
+    closing: asyncio.Lock = attrs.field(factory=asyncio.Lock)
+    """Held by the one who closes them; others wait for that."""
+
+
+_inherited: Final[list[_Rooms]] = []
+"""The rooms of processes from which this one was forked. They are kept, since closing their
+connections here would disturb those processes."""
 
 
 class ClientCore:
@@ -96,10 +110,16 @@ class ClientCore:
         self._is_ready = False
         """Whether the plan is known and what was learned before is being read."""
         self._closed = False
+        self._is_released = False
+        """Whether everything that was opened is closed."""
 
     @property
     def opened(self) -> _Rooms | None:
-        """The rooms below; `None` until the client is used for the first time."""
+        """The rooms below; `None` until the client is used for the first time in this process."""
+        if self._rooms is not None and self._rooms.process != os.getpid():
+            _inherited.append(self._rooms)
+            self._rooms = self._detection = None
+            self._is_ready = self._is_released = False
         return self._rooms
 
     @property
@@ -110,7 +130,8 @@ class ClientCore:
     @property
     def plan(self) -> Plan:
         """The plan whose limits are kept."""
-        return self.settings.plan if self._rooms is None else self._rooms.limiter.plan
+        rooms = self.opened
+        return self.settings.plan if rooms is None else rooms.limiter.plan
 
     def open(self) -> _Rooms:
         """Return the rooms below, made for the running event loop when it is used first.
@@ -121,14 +142,15 @@ class ClientCore:
         if self._closed:
             raise ClientClosedError("the client is closed: make a new one")
         loop = asyncio.get_running_loop()
-        if self._rooms is None:
-            self._rooms = self._wire(loop)
-        elif self._rooms.loop is not loop:
+        rooms = self.opened
+        if rooms is None:
+            rooms = self._rooms = self._wire(loop)
+        elif rooms.loop is not loop:
             raise ClientClosedError(
                 "the client belongs to another event loop: make one client in each loop "
                 "(clients of the same key share their limits)"
             )
-        return self._rooms
+        return rooms
 
     async def send(
         self,
@@ -219,11 +241,20 @@ class ClientCore:
         return await rooms.limiter.snapshot()
 
     async def aclose(self, grace: float) -> None:
-        """Stop; give billed requests on their way `grace` real seconds to return."""
-        closed, self._closed = self._closed, True
-        rooms = self._rooms
-        if rooms is None or closed:
+        """Stop; give billed requests on their way `grace` real seconds to return.
+
+        If this is cut short, calling it again releases what is not released yet.
+        """
+        self._closed = True
+        rooms = self.opened
+        if rooms is None:
             return
+        async with rooms.closing:
+            if not self._is_released:
+                await self._release(rooms, grace)
+                self._is_released = True
+
+    async def _release(self, rooms: _Rooms, grace: float) -> None:
         await rooms.scheduler.aclose(grace)
         if self._detection is not None:
             self._detection.cancel()  # it may be waiting to try again
@@ -233,7 +264,7 @@ class ClientCore:
             await rooms.assets.aclose()  # often the same object: closing twice is fine
         finally:
             await rooms.forecasts.aclose()
-            await close_limiter(self.settings.identity, rooms.limiter)
+            await close_limiter(rooms.identity, rooms.limiter, user=self)
 
     def _wire(self, loop: asyncio.AbstractEventLoop) -> _Rooms:
         settings = self.settings
@@ -241,11 +272,15 @@ class ClientCore:
             settings.base_url, settings.api_key, timeout=settings.timeout, session=settings.session
         )
         transport = settings.transport or http
+        identity = Identity.of(
+            settings.api_key, settings.base_url, settings.clock.speed, self._store_for(loop)
+        )
         limiter = open_limiter(
-            settings.identity,
+            identity,
             settings.plan,
             timeout=settings.timeout,
             on_store_failure=settings.on_store_failure,
+            user=self,
         )
         scheduler = Scheduler(
             transport,
@@ -256,8 +291,19 @@ class ClientCore:
             announced=settings.webhooks,
             on_request=settings.on_request,
         )
-        forecasts = ForecastStore(limiter.ledger, scheduler.forecasts, loaded=scheduler.start_learning)
-        return _Rooms(loop, transport, http, limiter, scheduler, forecasts)
+        forecasts = ForecastStore(
+            limiter.ledger, scheduler.forecasts, loaded=scheduler.start_learning
+        )
+        return _Rooms(loop, transport, http, identity, limiter, scheduler, forecasts)
+
+    def _store_for(self, loop: asyncio.AbstractEventLoop) -> str | None:
+        """Return the URL of the store of spent requests, or `None` for this process's memory."""
+        quota = self.settings.quota
+        if quota is None:
+            # What was not sent to the API, or not in real time, is no business of later programs.
+            is_real = self.settings.transport is None and not getattr(loop, "is_virtual", False)
+            quota = writable_default() if is_real else MEMORY
+        return None if quota == MEMORY else quota
 
     async def _prepare(self, rooms: _Rooms) -> None:
         """Detect the plan if that was asked for: once, whoever asks first; again if it failed.
@@ -288,8 +334,9 @@ class ClientCore:
         if plan.quotas and usage.api_usage_count is not None:
             windows = (await limiter.snapshot()).windows
             known = min(window.used for window in windows if window.limit in plan.quotas)
-            # The server counts what other programs have sent, too.
-            await limiter.ledger.record(max(0, usage.api_usage_count - known))
+            # The server counts what other programs have sent, too. More than full is not counted.
+            spent = min(usage.api_usage_count, max(limit.limit for limit in plan.quotas))
+            await limiter.ledger.record(max(0, spent - known))
 
 
 def plan_for(usage: Usage) -> Plan:

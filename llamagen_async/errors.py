@@ -107,7 +107,7 @@ class RateLimitError(APIError):
     """429: the server counts more requests than the limiter does."""
 
     retry_after: float | None = None
-    """Seconds that the server asks to wait; `None` if it does not say."""
+    """Seconds that the server asks to wait; `None` if it does not say, or says more than a day."""
 
 
 class ServerError(APIError):
@@ -139,8 +139,8 @@ class APITimeoutError(APIConnectionError):
 class QuotaExhaustedError(LlamaGenError):
     """The wait for a free slot would be too long. No request was sent for it."""
 
-    limit: RateLimit
-    """The window that is full."""
+    limit: RateLimit | None
+    """The window that is full; `None` if the server has asked to wait (429)."""
     wait: float
     """Seconds until a slot is free for this request."""
     resets_at: datetime
@@ -150,16 +150,18 @@ class QuotaExhaustedError(LlamaGenError):
 
     def __str__(self) -> str:
         when = self.resets_at.strftime("%Y-%m-%d %H:%M:%S UTC")
+        paused = self.limit is None
+        reason = "the server asked to wait" if paused else f"the limit of {self.limit} is used up"
         if self.id is not None:
             return (
-                f"the limit of {self.limit} is used up, so generation {self.id} can't be checked "
+                f"{reason}, so generation {self.id} can't be checked "
                 f"before {when} (in {self.wait:.0f} s); it was accepted and goes on: call "
                 f"wait_for_completion({self.id!r}) then"
             )
+        instead = "" if paused else ", or use a plan with a higher limit"
         return (
-            f"the limit of {self.limit} is used up; nothing was sent. The next free slot for this "
-            f"request is at {when} (in {self.wait:.0f} s): try again then, pass "
-            "wait_for_quota=True to wait, or use a plan with a higher limit"
+            f"{reason}; nothing was sent. The next free slot for this request is at {when} "
+            f"(in {self.wait:.0f} s): try again then, or pass wait_for_quota=True to wait{instead}"
         )
 
 

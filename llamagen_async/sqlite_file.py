@@ -65,7 +65,12 @@ def claim(
     found_application, found_schema = _marks(connection)
     if found_application != application:
         return "it is a database of another program; name another file"
-    if found_schema != schema:
+    if found_schema < schema:
+        return (
+            f"an older version of llamagen-async wrote it (schema {found_schema}, this one knows "
+            f"{schema}); move it away, what is in it is then forgotten, or name another file"
+        )
+    if found_schema > schema:
         return (
             f"a newer version of llamagen-async wrote it (schema {found_schema}, this one knows "
             f"{schema}); upgrade llamagen-async, or name another file"

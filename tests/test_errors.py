@@ -59,6 +59,14 @@ SAMPLES: list[tuple[LlamaGenError, tuple[str, ...]]] = [
         ("15 per day", "nothing was sent", "2026-01-02 03:04:05 UTC", "90 s", "wait_for_quota"),
     ),
     (
+        QuotaExhaustedError(None, 7200.0, RESETS),
+        ("the server asked to wait", "nothing was sent", "7200 s", "wait_for_quota"),
+    ),
+    (
+        QuotaExhaustedError(None, 7200.0, RESETS, "c5"),
+        ("the server asked to wait", "c5", "goes on", "wait_for_completion('c5')"),
+    ),
+    (
         SubmissionUncertainError(ComicRequest("x"), "timeout"),
         ("timeout", "may have been accepted and charged", "not sent again", "usage"),
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,20 @@ import pytest
 
 from llamagen_async import LlamaGenClient, Plan
 from llamagen_async.clock import Clock
-from llamagen_async.ratelimit import Grant, Ledger, MemoryLedger, registry
-from llamagen_async.sandbox import PAID_KEY, Algorithm, Durations, SandboxService
+from llamagen_async.ratelimit import (
+    Claim,
+    Grant,
+    LimitsSnapshot,
+    MemoryLedger,
+    NoSlot,
+    Priority,
+    SharedLedger,
+    registry,
+)
+from llamagen_async.ratelimit import Durations as StoreDurations
+from llamagen_async.sandbox import PAID_KEY, Algorithm, SandboxService
 from llamagen_async.simulation import SimulatedTransport
+from tests.support.claims import claim
 from tests.support.remote_ledger import RemoteLedger
 
 pytestmark = pytest.mark.virtual_time
@@ -23,13 +35,26 @@ COUNTED: list[Algorithm] = ["sliding", "fixed", "bucket"]
 _numbers = itertools.count()
 
 
+class Count(MemoryLedger):
+    """The count in the store, which remembers what was asked and whether it was granted."""
+
+    def __init__(self) -> None:
+        super().__init__(Plan.PAID, Clock().now, StoreDurations(lease=900.0))
+        self.asked: list[tuple[Claim, bool]] = []
+
+    async def reserve(self, claim: Claim) -> Grant | NoSlot:
+        answer = await super().reserve(claim)
+        self.asked.append((claim, isinstance(answer, Grant)))
+        return answer
+
+
 class Hosts:
     """A maker of clients as if each were in a process of its own, with a store between them.
 
     Args:
         service: The server.
         monkeypatch: The fixture that puts the store in the place of a real one.
-        latency: Returns the seconds that one question to the store and its answer take.
+        latency: Returns the seconds that one question to the store takes, and then its answer.
     """
 
     def __init__(
@@ -38,30 +63,34 @@ class Hosts:
         monkeypatch: pytest.MonkeyPatch,
         latency: Callable[[], float] = lambda: 0.002,
     ) -> None:
-        self.memory = MemoryLedger(Plan.PAID, Clock().now, lease=900)
-        self.memory._log.ahead = 3.0
+        self.count = Count()
         self.stores: list[RemoteLedger] = []
         self._service = service
 
-        def opened(*_: object, **__: object) -> Ledger:
-            self.stores.append(RemoteLedger(self.memory, latency))
+        def opened(*_: object, **__: object) -> SharedLedger:
+            self.stores.append(RemoteLedger(self.count, latency))
             return self.stores[-1]
 
         monkeypatch.setattr(registry, "open_store", opened)
 
-    def client(self, seed: int = 0, *, webhooks: bool = False) -> LlamaGenClient:
+    def client(self, seed: int = 0) -> LlamaGenClient:
         return LlamaGenClient(
             PAID_KEY,
             plan=Plan.PAID,
             base_url="https://hosts.invalid",
             quota=f"redis://host-{next(_numbers)}",
             transport=SimulatedTransport(self._service, PAID_KEY, latency=(0.0, 2.0), seed=seed),
-            webhooks=webhooks,
         )
 
-    def left(self) -> tuple[int, dict[str, float]]:
-        """Return the number of held slots, and the wait queue."""
-        return self.memory._log.held, dict(self.memory._log._queue)
+    async def batch(self, number: int, size: int = 40) -> int:
+        """Run a batch in a process of its own; return how many of its comics succeeded."""
+        async with self.client(seed=number) as client:
+            stories = (f"story {number} {n}" for n in range(size))
+            return sum([item.state == "succeeded" async for item in client.comics.batch(stories)])
+
+    async def left(self) -> LimitsSnapshot:
+        """Return what is held, and who waits."""
+        return await self.count.snapshot()
 
     @property
     def round_trips(self) -> int:
@@ -81,66 +110,97 @@ async def test_three_processes_are_never_refused_and_leave_nothing_held(
 ) -> None:
     """All comics of three batches are done in the time that the plan allows."""
     service = SandboxService(algorithm=algorithm, seed=seed, window_offset=seed * 7.3)
+    hosts = Hosts(service, monkeypatch, lambda: 0.05)
 
-    hosts = Hosts(service, monkeypatch)
-
-    async def batch(number: int) -> int:
-        async with hosts.client(seed=number) as client:
-            stories = [f"story {number} {n}" for n in range(8)]
-            return sum([item.state == "succeeded" async for item in client.comics.batch(stories)])
-
-    done = sum(await asyncio.gather(*(batch(number) for number in range(3))))
+    done = sum(await asyncio.gather(*(hosts.batch(number, 8) for number in range(3))))
     ended = asyncio.get_running_loop().time()
     server = counted(service)
     assert (done, server["refused"]) == (24, 0)
-    assert hosts.left() == (0, {})
+    left = await hosts.left()
+    assert (left.in_flight, left.waiting, left.clients) == (0, {}, 0)
     # 48 requests take four windows and the last comics; checks that find nothing come on top.
     assert ended < 8 * 62
     assert hosts.round_trips <= 3 * server["total"]
 
 
-@pytest.mark.parametrize("something_runs", [True, False])
-async def test_the_slot_of_a_cancelled_request_is_free_again(
-    monkeypatch: pytest.MonkeyPatch, something_runs: bool
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_create_gets_the_first_slot_that_the_batches_of_other_processes_leave(
+    monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """The slot is free whether the client has a comic to check later or nothing to do."""
-    service = SandboxService(durations=Durations.constant(600))
+    """Only a check that is overdue may go before it, and no second one."""
+    service = SandboxService(seed=seed)
+    hosts = Hosts(service, monkeypatch)
 
-    hosts = Hosts(service, monkeypatch, lambda: 0.0)
-    async with hosts.client(webhooks=True) as client:
-        running = await client.comics.create("runs for ten minutes")
-        await hosts.memory.record(9)  # the window is full: somebody else's
-        await asyncio.sleep(58)  # slots are given three seconds before they are back
-        creates = [asyncio.create_task(client.comics.create(f"{n}")) for n in range(3)]
-        tasks = list(creates)
-        if something_runs:
-            tasks.append(asyncio.create_task(client.comics.wait_for_completion(running.id)))
-        await asyncio.sleep(1)
-        assert hosts.left()[0] > 1
-        for create in creates[1:]:
+    batches = [asyncio.create_task(hosts.batch(number)) for number in range(3)]
+    async with hosts.client(seed=9) as client:
+        for _ in range(8):
+            await asyncio.sleep(37)
+            hosts.count.asked.clear()
+            await client.comics.create("somebody waits")
+            asked = hosts.count.asked
+            first, last = (
+                [one.priority is Priority.INTERACTIVE for one, _ in order].index(True)
+                for order in (asked, asked[::-1])
+            )
+            between = asked[first : len(asked) - last]
+            assert between[-1][1], "it has its slot"
+            others = [one.priority for one, is_granted in between[:-1] if is_granted]
+            assert others in ([], [Priority.OVERDUE])
+    for task in batches:
+        task.cancel()
+    await asyncio.gather(*batches, return_exceptions=True)
+    left = await hosts.left()
+    assert (left.in_flight, left.waiting, left.clients) == (0, {}, 0)
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.002, 0.05, 0.3])
+async def test_batches_that_begin_at_the_same_time_use_every_slot(
+    monkeypatch: pytest.MonkeyPatch, latency: float
+) -> None:
+    """None of them waits for another one that waits for it, however long the store is asked."""
+    service, way = SandboxService(), random.Random(1)
+    hosts = Hosts(service, monkeypatch, lambda: latency * way.random())
+    batches = [asyncio.create_task(hosts.batch(number)) for number in range(3)]
+    await asyncio.sleep(10 * 65)
+    assert counted(service)["total"] >= 100, "ten in each window, and seconds in between"
+    for batch in batches:
+        batch.cancel()
+    await asyncio.gather(*batches, return_exceptions=True)
+
+
+@pytest.mark.parametrize("cancelled_at", [0.25, 0.75])
+async def test_a_cancelled_request_leaves_neither_slot_nor_position(
+    monkeypatch: pytest.MonkeyPatch, cancelled_at: float
+) -> None:
+    """Whether the question was on its way to the store, or its answer on its way back."""
+    hosts = Hosts(SandboxService(), monkeypatch, lambda: 0.5)
+    async with hosts.client() as client:
+        for number, used in enumerate((0, 10)):
+            await hosts.count.record(used)
+            create = asyncio.create_task(client.comics.create(f"story {number}"))
+            await asyncio.sleep(cancelled_at)
+            left = await hosts.left()
+            assert (left.in_flight or left.waiting != {}) == (cancelled_at > 0.5)
             create.cancel()
-        await creates[0]
-        assert hosts.left() == (0, {}), "another process may use them"
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(create, return_exceptions=True)
+            await asyncio.sleep(0.1)
+            left = await hosts.left()
+            assert (left.in_flight, left.waiting) == (0, {})
 
 
 async def test_the_queue_position_of_a_cancelled_request_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A request of another process is not queued behind one that was cancelled."""
-    service = SandboxService()
-
-    hosts = Hosts(service, monkeypatch, lambda: 0.0)
+    hosts = Hosts(SandboxService(), monkeypatch, lambda: 0.0)
     async with hosts.client() as client:
-        await hosts.memory.record(9)
-        creates = [asyncio.create_task(client.comics.create(f"{n}")) for n in range(2)]
+        await hosts.count.record(10)
+        create = asyncio.create_task(client.comics.create("nobody waits any more"))
         await asyncio.sleep(10)
-        assert hosts.left()[1], "the second one has a position"
-        creates[1].cancel()
+        assert (await hosts.left()).waiting == {Priority.INTERACTIVE: 1}
+        create.cancel()
         await asyncio.sleep(0.1)
-        assert hosts.left() == (0, {})
-        await asyncio.gather(*creates, return_exceptions=True)
+        assert (await hosts.left()).waiting == {}
         await asyncio.sleep(50)
-        assert isinstance(await hosts.memory.reserve("somebody else"), Grant)
+        last = claim("last", "somebody else", Priority.BATCH)
+        assert isinstance(await hosts.count.reserve(last), Grant)

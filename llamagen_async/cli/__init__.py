@@ -12,7 +12,7 @@ from typing import Final
 
 __all__ = ["main"]
 
-_NEEDED: Final = ("click", "platformdirs", "rich")
+_NEEDED: Final = ("click", "rich")
 """The packages that the extra `cli` installs."""
 
 

@@ -18,6 +18,7 @@ from llamagen_async.errors import (
     SubmissionUncertainError,
     WaitTimeoutError,
 )
+from llamagen_async.plans import RateLimit
 
 __all__ = [
     "ALL_DONE",
@@ -27,6 +28,7 @@ __all__ = [
     "CommandError",
     "describe_error",
     "exit_status",
+    "quota_reason",
     "status_command",
 ]
 
@@ -86,10 +88,17 @@ def describe_error(
     """
     if id_ is not None and isinstance(error, QuotaExhaustedError):
         return (
-            f"accepted, and it goes on, but the limit of {format_limit(error.limit)} is used up "
-            f"until {_when(error)}: check it then with {status_command(id_)}"
+            f"accepted, and it goes on, but {quota_reason(error.limit)} until {_when(error)}: "
+            f"check it then with {status_command(id_)}"
         )
     return one_line(_describe(error, wait_with))
+
+
+def quota_reason(limit: RateLimit | None) -> str:
+    """Return why nothing can be sent: a window is full, or the server asked to wait (`None`)."""
+    if limit is None:
+        return "the server asked to wait"
+    return f"the limit of {format_limit(limit)} is used up"
 
 
 def status_command(id_: str, folder: object = None) -> str:
@@ -119,8 +128,8 @@ def _describe(error: Exception, wait_with: str | None) -> str:  # noqa: C901  # 
     if isinstance(error, QuotaExhaustedError):
         instead = f", or let it wait with {wait_with}" if wait_with else ""
         return (
-            f"nothing was sent: the limit of {format_limit(error.limit)} is used up until "
-            f"{_when(error)}: try again then{instead}"
+            f"nothing was sent: {quota_reason(error.limit)} until {_when(error)}: "
+            f"try again then{instead}"
         )
     if isinstance(error, SubmissionUncertainError):
         return (
@@ -156,7 +165,7 @@ def _usage(error: InvalidRequestError) -> str:
         # What was given may hold a password.
         return (
             f"{_OPTIONS['quota']}: allowed is sqlite:///PATH, redis://HOST:PORT/DB, "
-            "rediss://HOST:PORT/DB or none"
+            "rediss://HOST:PORT/DB or memory"
         )
     text = str(error)
     option = _OPTIONS.get(error.field)

@@ -1,7 +1,6 @@
-"""Where the command line remembers spent requests between two invocations.
+"""Proof that the store of spent requests can be had, before a command sends anything.
 
-By default it is a file in the user's state folder. Whether a store can be had is found out before
-anything is sent: a command that forgot what it spent would be refused by the server later.
+A command that forgot what it spent would be refused by the server later.
 """
 
 from __future__ import annotations
@@ -11,37 +10,31 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-import platformdirs
-
 from llamagen_async.cli.errors import FAILED, CommandError
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit import StoreError, check_quota
-from llamagen_async.ratelimit.stores import open_store
+from llamagen_async.ratelimit import MEMORY, StoreError, check_quota
+from llamagen_async.ratelimit.stores import open_store, store_durations
 
-__all__ = ["default_quota", "prove_quota", "shown_quota"]
+__all__ = ["prove_quota", "shown_quota"]
 
 _SQLITE: Final = "sqlite:///"
-_ADVICE: Final = "name another one with --quota, or count in this process only with --quota none"
-
-
-def default_quota() -> str:
-    """Return the URL of the store that is used if none is named."""
-    folder = platformdirs.user_state_path("llamagen-async", appauthor=False)
-    return f"{_SQLITE}{folder / 'quota.db'}"
+_ADVICE: Final = "name another one with --quota, or count in this process only with --quota memory"
 
 
 async def prove_quota(quota: str) -> None:
-    """Open a store and close it again.
+    """Open a store and close it again; do nothing for `MEMORY`.
 
     Args:
-        quota: Its URL.
+        quota: Its URL, or `MEMORY`.
 
     Raises:
         InvalidRequestError: It is no URL of a store.
         CommandError: It can't be opened; nothing was sent.
     """
+    if check_quota(quota) == MEMORY:
+        return
     # It is only read: neither the name nor the plan leaves a trace in it.
-    ledger = open_store(check_quota(quota) or "", "nobody", Plan.DEMO, speed=1.0, lease=1.0)
+    ledger = open_store(quota, "nobody", Plan.DEMO, 1.0, store_durations(1.0, 1.0))
     try:
         await ledger.snapshot()
         _prove_writable(quota)
@@ -52,9 +45,9 @@ async def prove_quota(quota: str) -> None:
         await ledger.aclose()
 
 
-def shown_quota(quota: str | None) -> str:
+def shown_quota(quota: str) -> str:
     """Return the name of a store, without a password that its URL may hold."""
-    if quota is None:
+    if quota == MEMORY:
         return "this process only"
     if quota.startswith(_SQLITE):
         return quota.removeprefix(_SQLITE)

@@ -5,6 +5,7 @@ from llamagen_async.forecasting.poll_plan import PollThreshold, due_times
 from llamagen_async.forecasting.slot_price import (
     FREE_POLLS,
     PollGroup,
+    Quote,
     SlotForecast,
     SlotPrice,
     arrival_rate,
@@ -20,6 +21,7 @@ __all__ = [
     "PollThreshold",
     "Profile",
     "ProfileForecast",
+    "Quote",
     "SlotForecast",
     "SlotPrice",
     "arrival_rate",

@@ -22,11 +22,12 @@ from llamagen_async.ratelimit.protocol import (
     Workload,
 )
 from llamagen_async.ratelimit.registry import Identity, close_limiter, open_limiter
-from llamagen_async.ratelimit.stores import check_quota
+from llamagen_async.ratelimit.stores import MEMORY, check_quota, default_quota, writable_default
 from llamagen_async.ratelimit.window_log import Durations, WindowLog
 
 __all__ = [
     "ANSWERED",
+    "MEMORY",
     "BlobStore",
     "Claim",
     "Durations",
@@ -51,5 +52,7 @@ __all__ = [
     "Workload",
     "check_quota",
     "close_limiter",
+    "default_quota",
     "open_limiter",
+    "writable_default",
 ]

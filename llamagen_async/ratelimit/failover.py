@@ -3,15 +3,23 @@
 Each answer of the store tells a client its share. While the store is away, a client goes on within
 it, by a count of its own; together all clients never exceed the limits, because:
 
-- Shares never add up to more than the limits (`wait_queue`).
+- Shares never add up to more than the limits, even if answers are lost: each question says which
+  share its client knows of (`wait_queue`).
 - A share is used only once everything that the store has granted must be over: a lease and a
-  window after the outage was noticed. A short outage so makes everyone wait, and loses nothing.
+  window after the outage was noticed, and the time in which others may notice it later. A short
+  outage so makes everyone wait, and loses nothing.
 - Who has never reached the store has no share, and sends nothing. So does who has not reached it
-  for longer than the store keeps a client's share.
+  for nearly as long as the store keeps a client's share.
+- The store is asked every few seconds as long as anything was sent that it does not know of. Was
+  it not asked for longer, it may have been back meanwhile: the outage begins again.
+- Requests that were sent meanwhile are reported before anything else is asked of the store, and
+  those in flight again until they have ended. After a long silence, the store holds the shares
+  back of those that it has not heard of, until they must have reported.
 - A day's quota is not shared: what the others have used of it since the last answer is not known.
-- Requests that were sent meanwhile are reported before anything else is asked of the store. It is
-  asked every few seconds until that is done. After a long silence, the store holds the shares back
-  of those that it has not heard of, until they must have reported.
+
+Two things nobody can know. A process that is killed during an outage takes with it what it has sent
+and not reported. And a store that is away for one process only looks like one that is away for
+all: that process sends within its share, beside what the store grants to the others.
 
 With `on_failure="raise"` a request that needs a slot raises `QuotaStoreError` at once instead.
 """
@@ -19,6 +27,7 @@ With `on_failure="raise"` a request that needs a slot raises `QuotaStoreError` a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -64,7 +73,19 @@ def shared_plan(plan: Plan, share: int) -> Plan:
         RateLimit(max(1, share * (limit.limit - 1) // shares), per=limit.per)
         for limit in short_limits(plan)
     ]
-    return attrs.evolve(plan, limits=tuple(limits))
+    return attrs.evolve(plan, limits=limits)
+
+
+@attrs.define(eq=False)
+class _Share:
+    """The share of one client, as far as it knows."""
+
+    slots: int = 0
+    """Slots of the tightest short window."""
+    told_at: float = _NEVER
+    """The clock's time of the last question that was answered."""
+    questions: int = 0
+    """Questions that were asked."""
 
 
 @attrs.define(eq=False)
@@ -75,7 +96,11 @@ class _Outage:
     """The count of this ledger's clients; `None` if they have no share."""
     begins_at: float
     """The clock's time from which the share may be used."""
-    ask_at: float
+    ends_at: float
+    """The clock's time from which the store may have given the share to others."""
+    asked_at: float = _NEVER
+    """The clock's time of the last question that was not answered."""
+    ask_at: float = _NEVER
     """The clock's time at which the store is asked again."""
 
 
@@ -105,18 +130,18 @@ class FailoverLedger:
         self._durations = durations
         self._raises = on_failure == "raise"
         self._outage: _Outage | None = None
-        self._shares: dict[str, int] = {}
-        """The share of each client of this ledger, as the store has told it last."""
-        self._told_at = _NEVER
-        """The clock's time of the store's last answer."""
+        self._shares: dict[str, _Share] = {}
+        """The share of each client."""
         self._paused_until = _NEVER
         """The clock's time at which the last pause ends."""
         self._local: set[str] = set()
         """Claims that hold a slot that the store does not know of."""
         self._unreported = 0
         """Requests without the store that have ended, and of which it does not know."""
+        self._lock = asyncio.Lock()
+        """Held while they are reported."""
         self._reporting: asyncio.Task[None] | None = None
-        self._has_warned = False
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"FailoverLedger({self._store!r})"
@@ -124,64 +149,69 @@ class FailoverLedger:
     def change_plan(self, plan: Plan) -> None:
         """Count the windows of another plan from now on."""
         self._plan = plan
+        self._shares.clear()  # they are slots of the old plan's window
+        if self._outage is not None:
+            self._outage.log = None
         self._store.change_plan(plan)
 
     async def reserve(self, claim: Claim) -> Grant | NoSlot:
         """Hold a slot, of the store's or of the clients' share."""
-        self._shares.setdefault(claim.client, 0)
 
         async def reserve() -> Grant | NoSlot:
-            answer = await self._store.reserve(claim)
-            self._told(claim.client, answer.state)
+            workload, told = self._ask(claim.client, claim.workload)
+            answer = await self._store.reserve(attrs.evolve(claim, workload=workload))
+            self._local.discard(claim.id)  # asked for again: nothing was sent in that slot
+            told(answer.state)
             return answer
 
         return await self._via_store(reserve, lambda outage: self._reserve(outage, claim))
 
     async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
         """Spend the slot where it was granted; a store that is away learns of it by the lease."""
+
+        async def commit() -> KeyState | None:
+            sent, told = self._ask(grant.client, workload)
+            return told(await self._store.commit(grant, outcome, sent))
+
         if grant.id in self._local:
             self._local.discard(grant.id)
             self._unreported += 1
             self._report_soon()
             if self._outage is not None and self._outage.log is not None:
                 self._outage.log.commit(grant, outcome, workload, self._clock.now())
-        else:
-            try:
-                state = await self._store.commit(grant, outcome, workload)
-            except StoreError as error:
-                self._leave_store(error)
-            else:
-                return self._told(grant.client, state)
+        elif (state := await self._via_store(commit, lambda _: None)) is not None:
+            return state
         if outcome.refused:
-            self._pause(outcome.retry_after or self._plan.rate.interval)
+            after = outcome.retry_after
+            self._pause(self._plan.rate.interval if after is None else after)
         return self._state(grant.client)
 
     def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
         """Give up the slot or the position of a claim."""
         if leaves:
             self._shares.pop(client, None)
-        if claim in self._local:
-            self._local.discard(claim)
-            if self._outage is not None and self._outage.log is not None:
-                self._outage.log.release(claim, client, self._clock.now())
-        else:
-            self._store.release(claim, client, leaves=leaves)
+        self._local.discard(claim)
+        if self._outage is not None and self._outage.log is not None:
+            self._outage.log.release(claim, client, self._clock.now(), leaves=leaves)
+        self._store.release(claim, client, leaves=leaves)
 
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, as soon as the store is there."""
         self._pause(pause)
-        try:
+
+        async def record() -> bool:
             await self._store.record(number, pause=pause)
-        except StoreError as error:
+            return True
+
+        if not await self._via_store(record, lambda _: False):
             self._unreported += number
-            self._leave_store(error)
             self._report_soon()
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now, of the share while the store is away."""
         return await self._via_store(
             lambda: self._store.snapshot(position=position),
-            lambda outage: self._log_of(outage).snapshot(self._clock.now(), position=position),
+            lambda outage: self._snapshot(outage, position),
         )
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
@@ -198,27 +228,29 @@ class FailoverLedger:
 
     async def aclose(self) -> None:
         """Report what the store does not know of, if it is there, and let go of it."""
+        self._is_closed = True
         if self._reporting is not None:
             self._reporting.cancel()
             await asyncio.gather(self._reporting, return_exceptions=True)
-        if self._unreported:
-            await self._if_there(self._report)
+        with contextlib.suppress(StoreError, ClientClosedError):
+            await self._report()
         await self._store.aclose()
 
     async def _via_store(
         self, use: Callable[[], Awaitable[_T]], instead: Callable[[_Outage], _T]
     ) -> _T:
-        outage = self._outage
-        if outage is not None and self._clock.now() < outage.ask_at:
-            return instead(self._checked(outage))
+        """Use the store, after it was told what it does not know, or do something else."""
+        outage, now = self._outage, self._clock.now()
         if outage is not None:
-            outage.ask_at = self._clock.now() + self._ask_again  # nobody else asks meanwhile
+            if now < outage.ask_at:
+                return instead(outage)
+            outage.ask_at = now + self._ask_again  # nobody else asks meanwhile
         try:
             if outage is not None:
                 await self._report()
             answer = await use()
         except StoreError as error:
-            return instead(self._checked(self._leave_store(error)))
+            return instead(self._leave_store(error, now))
         self._come_back()
         return answer
 
@@ -233,52 +265,64 @@ class FailoverLedger:
             return None
 
     def _reserve(self, outage: _Outage, claim: Claim) -> Grant | NoSlot:
+        self._check(outage)
         now = self._clock.now()
-        if outage.log is None or now < outage.begins_at or now < self._paused_until:
-            limit = None if now < self._paused_until else self._plan.rate
+        is_paused = now < self._paused_until
+        is_used = outage.begins_at <= now < outage.asked_at + self._durations.silence
+        if outage.log is None or is_paused or not is_used:
+            limit = None if is_paused else self._plan.rate
             return NoSlot(max(0.0, outage.ask_at - now), limit, self._state(claim.client))
         answer = outage.log.reserve(claim, now)
         if isinstance(answer, NoSlot):
             # No waiter should sleep through the store's return.
-            delay = min(answer.delay, max(0.0, outage.ask_at - now))
-            return attrs.evolve(answer, delay=delay)
+            return attrs.evolve(answer, delay=min(answer.delay, max(0.0, outage.ask_at - now)))
         self._local.add(claim.id)
+        self._report_soon()
         return answer
 
-    def _checked(self, outage: _Outage) -> _Outage:
-        """Return the outage, unless it has to be told to who asks for a slot."""
+    def _check(self, outage: _Outage) -> None:
+        """Raise an error if the outage has to be told to who asks for a slot."""
         now = self._clock.now()
-        waits_for_share = self._told_at > _NEVER and now < outage.begins_at
-        is_forgotten = now >= self._told_at + self._durations.client_lease
-        if self._raises or is_forgotten or (outage.log is None and not waits_for_share):
+        has_share = outage.log is not None and now < outage.ends_at
+        was_there = any(share.told_at > _NEVER for share in self._shares.values())
+        if self._raises or not (has_share or (was_there and now < outage.begins_at)):
             raise QuotaStoreError(
                 "the store of spent requests is away; nothing was sent. Try again when it is "
                 "back; quota='memory' counts without a store, for one process at a time"
             )
-        return outage
 
-    def _log_of(self, outage: _Outage) -> WindowLog:
-        return outage.log or WindowLog(self._plan, self._durations)
+    def _snapshot(self, outage: _Outage, position: int) -> LimitsSnapshot:
+        self._check(outage)
+        log = outage.log or WindowLog(self._plan, self._durations)
+        return log.snapshot(self._clock.now(), position=position)
 
-    def _leave_store(self, error: StoreError) -> _Outage:
-        now = self._clock.now()
-        if self._outage is None:
-            longest = max((limit.per for limit in short_limits(self._plan)), default=0.0)
-            share, log = sum(self._shares.values()), None
-            if share and not self._plan.quotas:
-                log = WindowLog(shared_plan(self._plan, share), self._durations)
-            self._outage = _Outage(log, now + self._durations.lease + longest, 0.0)
-        self._outage.ask_at = now + self._ask_again
-        if not self._has_warned:
-            self._has_warned = True
+    def _leave_store(self, error: StoreError, asked_at: float) -> _Outage:
+        """Note that a question that was asked at `asked_at` was not answered."""
+        outage, now = self._outage, self._clock.now()
+        if outage is None:
             then = "requests that need it fail" if self._raises else "going on within a share"
             _logger.warning("the store of spent requests is away (%s): %s", error, then)
-        return self._outage
+        if outage is None or asked_at >= outage.asked_at + self._durations.silence:
+            outage = self._outage = self._begin_outage(now)
+        outage.asked_at = max(outage.asked_at, asked_at)
+        outage.ask_at = now + self._ask_again
+        return outage
+
+    def _begin_outage(self, now: float) -> _Outage:
+        durations = self._durations
+        over = durations.lease + max((limit.per for limit in short_limits(self._plan)), default=0.0)
+        told_since = now - durations.client_lease / 2
+        shares = [one for one in self._shares.values() if one.slots and one.told_at > told_since]
+        number, log = sum(one.slots for one in shares), None
+        if number and not self._plan.quotas:
+            own = attrs.evolve(durations, silence=0.0)  # nobody else uses this count
+            log = WindowLog(shared_plan(self._plan, number), own)
+        kept_until = min((one.told_at for one in shares), default=now) + durations.client_lease
+        return _Outage(log, now + over + durations.silence, kept_until - over)
 
     def _come_back(self) -> None:
         if self._outage is not None:
             self._outage = None
-            self._has_warned = False
             _logger.warning("the store of spent requests is back")
 
     @property
@@ -289,12 +333,23 @@ class FailoverLedger:
     def _pause(self, seconds: float) -> None:
         self._paused_until = max(self._paused_until, self._clock.now() + seconds)
 
-    def _told(self, client: str, state: KeyState) -> KeyState:
-        self._shares[client] = state.share
-        self._told_at = self._clock.now()
-        if state.paused_for:
+    def _ask(
+        self, client: str, workload: Workload
+    ) -> tuple[Workload, Callable[[KeyState], KeyState]]:
+        """Return the workload to send with a question, and what to call with the answer."""
+        share = self._shares.setdefault(client, _Share())
+        share.questions += 1
+        number, asked_at = share.questions, self._clock.now()
+
+        def told(state: KeyState) -> KeyState:
+            # An answer that was overtaken by a later question may be older than the last one.
+            is_last = number == share.questions
+            share.slots = state.share if is_last else min(share.slots, state.share)
+            share.told_at = max(share.told_at, asked_at)
             self._pause(state.paused_for)
-        return state
+            return state
+
+        return attrs.evolve(workload, share=share.slots), told
 
     def _state(self, client: str) -> KeyState:
         """Return how the key stands as far as that is known without the store."""
@@ -305,32 +360,41 @@ class FailoverLedger:
             quota_left=None if not self._plan.quotas else 0,
             paused_for=max(0.0, self._paused_until - now),
             clients=1,
-            share=self._shares.get(client, 0),
+            share=self._shares.get(client, _Share()).slots,
             peers=(),
         )
 
     def _report_soon(self) -> None:
         """Ask the store until it knows of all requests that were sent without it."""
-        if self._reporting is None or self._reporting.done():
+        if not self._is_closed and (self._reporting is None or self._reporting.done()):
             self._reporting = asyncio.create_task(self._insist())
 
     async def _insist(self) -> None:
-        while self._unreported:
+        while self._unreported or self._local:
+            # What is in flight counts from the report, and is reported again before that is over.
+            delay = self._plan.rate.per / 2
+            if self._outage is not None:
+                delay = max(0.0, self._outage.ask_at - self._clock.now())
+            await self._clock.sleep(delay)
+            asked_at = self._clock.now()
             try:
                 await self._report()
             except StoreError as error:
-                self._leave_store(error)
-                await self._clock.sleep(self._ask_again)
+                self._leave_store(error, asked_at)
 
     async def _report(self) -> None:
         """Report all requests that were sent without the store, those in flight included."""
-        number, self._unreported = self._unreported, 0
-        try:
-            left = max(0.0, self._paused_until - self._clock.now())
-            await self._store.record(number + len(self._local), pause=left)
-        except BaseException:
-            self._unreported += number
-            raise
-        self._come_back()
-
-
+        async with self._lock:
+            known: set[str] = set()
+            while self._outage is not None or self._unreported or not self._local <= known:
+                number, known, self._unreported = self._unreported, set(self._local), 0
+                # More than fill every window change nothing.
+                enough = max(limit.limit for limit in self._plan.limits)
+                pause = max(0.0, self._paused_until - self._clock.now())
+                try:
+                    await self._store.record(min(number + len(known), enough), pause=pause)
+                except BaseException:
+                    self._unreported += number
+                    raise
+                if not self._unreported and self._local <= known:
+                    self._come_back()  # nothing was granted while the report travelled

@@ -3,9 +3,8 @@
 The ledger is the authority on the count. In front of each request stands a second guard that no
 store can mislead: an `aiolimiter` token bucket for every window of the plan, shared by all clients
 of the key in this loop. Should a store be wiped, restored from a backup or wrong, this loop sends
-what the buckets admit. A plan that keeps its windows is never delayed by them: requests of which
-no more than `limit` leave in any `per` seconds never fill a bucket of that size which leaks one
-token each `per / limit` seconds. A plan with `burst` has a narrower bucket, which spaces the rest.
+what the buckets admit. They never delay what a ledger grants that keeps the windows. A plan with
+`burst` has a narrower bucket, which spaces the rest.
 
 Who waits for a slot waits elsewhere: the limiter asks once and returns the answer.
 """
@@ -15,11 +14,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
-from typing import Final
+import weakref
+from collections.abc import Callable, Sequence
 
 import attrs
-from aiolimiter import AsyncLimiter
 
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan
@@ -34,12 +32,11 @@ from llamagen_async.ratelimit.protocol import (
     Workload,
 )
 from llamagen_async.ratelimit.throttle import guessed_pause
+from llamagen_async.ratelimit.token_bucket import TokenBucket
 
 __all__ = ["Limiter", "Slot"]
 
 _logger = logging.getLogger(__name__)
-_ROUNDING: Final = 1e-6
-"""Part of a token by which a bucket is wider, so that rounding errors delay nothing."""
 
 
 @attrs.define(eq=False)
@@ -49,6 +46,8 @@ class Slot:
     _limiter: Limiter | None
     grant: Grant | None
     """The ledger's answer; `None` for a request that the plan does not meter."""
+    _tokens: Sequence[TokenBucket] = ()
+    """The buckets from which a token was taken."""
 
     async def commit(self, outcome: Outcome, workload: Workload) -> KeyState | None:
         """Report the response, or that the request was given up; later reports do nothing.
@@ -72,6 +71,7 @@ class Slot:
         limiter, self._limiter = self._limiter, None
         if limiter is not None and self.grant is not None:
             limiter.ledger.release(self.grant.id, self.grant.client)
+            _give_back(self._tokens)
 
 
 class Limiter:
@@ -108,17 +108,23 @@ class Limiter:
         if isinstance(answer, NoSlot):
             self._log_first_wait(answer)
             return answer
+        must_wait = not all(bucket.has_token for bucket in self._buckets)
+        taken: list[TokenBucket] = []
         try:
-            must_wait = not all(bucket.has_capacity() for bucket in self._buckets)
             for bucket in self._buckets:
-                await bucket.acquire()
+                await bucket.take()
+                taken.append(bucket)
+            if must_wait:
+                # Another request may have been refused meanwhile.
+                answer = await self.ledger.reserve(claim)
         except BaseException:
             self.ledger.release(claim.id, claim.client)
+            _give_back(taken)
             raise
-        if must_wait:
-            # Another request may have been refused meanwhile.
-            answer = await self.ledger.reserve(claim)
-        return answer if isinstance(answer, NoSlot) else Slot(self, answer)
+        if isinstance(answer, Grant):
+            return Slot(self, answer, taken)
+        _give_back(taken)
+        return answer
 
     async def unmetered_slot(self) -> Slot:
         """Wait for the end of a pause, and for nothing else."""
@@ -147,18 +153,25 @@ class Limiter:
         return await self.ledger.snapshot(position=position)
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed` in this loop when a slot may be free earlier than was said.
+        """Call `changed`, a method, in this loop when a slot may be free earlier than was said.
 
         Returns:
             A function that ends the subscription.
         """
+        # The ledger may outlive a client that was forgotten, and must not keep it.
+        weak, loop = weakref.WeakMethod(changed), self.loop
 
         def call() -> None:
+            method = weak()
+            if method is None:
+                unsubscribe()
+                return
             # A ledger may call this from another thread, whose loop outlives this one.
             with contextlib.suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(changed)
+                loop.call_soon_threadsafe(method)
 
-        return self.ledger.subscribe(call)
+        unsubscribe = self.ledger.subscribe(call)
+        return unsubscribe
 
     async def aclose(self) -> None:
         """Let go of the ledger; nobody may wait for a slot any more."""
@@ -174,13 +187,15 @@ class Limiter:
             _logger.info("the limit of %s is used: waiting %.1f s", no_slot.limit, no_slot.delay)
 
 
-def _buckets(plan: Plan, clock: Clock) -> list[AsyncLimiter]:
+def _give_back(taken: Sequence[TokenBucket]) -> None:
+    """Give back the tokens of a request that did not leave."""
+    for bucket in taken:
+        bucket.give_back()
+
+
+def _buckets(plan: Plan, clock: Clock) -> list[TokenBucket]:
     """Return the token buckets of a plan, one for each window."""
-    buckets: list[AsyncLimiter] = []
-    for limit in plan.limits:
-        size = limit.limit
-        if limit is plan.rate and plan.burst is not None:
-            size = min(size, plan.burst)
-        tokens = size + _ROUNDING
-        buckets.append(AsyncLimiter(tokens, clock.real(tokens * limit.interval)))
-    return buckets
+    return [
+        TokenBucket(limit, clock, burst=plan.burst if limit is plan.rate else None)
+        for limit in plan.limits
+    ]

@@ -52,7 +52,8 @@ class MemoryLedger:
     def change_plan(self, plan: Plan) -> None:
         """Count the windows of another plan from now on, with what was spent so far."""
         with self._lock:
-            self._log = self._log.with_plan(plan)
+            if plan != self._log.plan:
+                self._log = self._log.with_plan(plan)
 
     async def reserve(self, claim: Claim) -> Grant | NoSlot:
         """Hold a slot if one is free for this claim, else give it a position."""

@@ -97,6 +97,8 @@ class Workload:
     """Requests that wait for a slot, without the one that a slot is asked for."""
     text: str = ""
     """What others should know of the client's generations; the ledger hands it on unread."""
+    share: int = 0
+    """The share that the client knows to be its own; `failover` fills it in."""
 
 
 IDLE_WORKLOAD: Final = Workload()
@@ -226,8 +228,12 @@ class LimitsSnapshot:
     clients: int = 1
     """Clients that share the key."""
     waiting: dict[Priority, int] = attrs.field(factory=dict[Priority, int])
-    """Requests of all clients that wait for a slot, by priority; those that are none are left
-    out."""
+    """Requests of all clients that wait for a slot, by priority. Priorities of which none waits are
+    left out."""
+
+    def before(self, priority: Priority = Priority.INTERACTIVE) -> int:
+        """Return how many requests go before one that is asked for now with a priority."""
+        return sum(number for one, number in self.waiting.items() if one <= priority)
 
     @property
     def next_free_in(self) -> float:

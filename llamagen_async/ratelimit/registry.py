@@ -1,17 +1,20 @@
 """One count per key and server in a process, without anyone having to pass it around.
 
 In memory the count outlives the clients: a second client that is opened after the first was closed
-is bound by what the first one spent. Keys are named by a hash; the key itself is never kept here.
+is bound by what the first one spent. Only living clients bind anything else: limiters are kept
+weakly, for their clients own them, and one whose event loop is closed is passed over. A process
+that was forked begins afresh. Keys are named by a hash; the key itself is never kept here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import threading
 import time
-from collections import Counter
 from typing import Final
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import attrs
 
@@ -52,12 +55,21 @@ class Identity:
         return cls(hashlib.sha256(text.encode()).hexdigest()[:32], speed, quota)
 
 
-_lock: Final = threading.Lock()
+@attrs.frozen
+class _Opened:
+    """The purpose for which a limiter was opened."""
+
+    plan: Plan
+    """The plan that its clients have named; the server may have said otherwise since."""
+    users: WeakSet[object] = attrs.field(factory=WeakSet[object])
+    """The clients that have not closed it yet."""
+
+
+_lock = threading.Lock()
 _memory: Final[dict[Identity, MemoryLedger]] = {}
-_plans: Final[dict[Identity, Plan]] = {}
-_limiters: Final[dict[tuple[Identity, int], Limiter]] = {}
-_users: Final[Counter[tuple[Identity, int]]] = Counter()
-# Limiters and their users are kept by identity and event loop.
+_limiters: Final[WeakValueDictionary[tuple[Identity, int], Limiter]] = WeakValueDictionary()
+"""The limiters by identity and event loop; a limiter keeps its loop, whose `id` is its own."""
+_opened: Final[WeakKeyDictionary[Limiter, _Opened]] = WeakKeyDictionary()
 
 
 def open_limiter(
@@ -66,14 +78,18 @@ def open_limiter(
     *,
     timeout: float,
     on_store_failure: OnStoreFailure = "local",
+    user: object = None,
 ) -> Limiter:
     """Return the limiter of this key and server in the running event loop; close it when done.
+
+    It is the caller's to keep: without anyone who does, it is collected, closed or not.
 
     Args:
         identity: The count to take part in.
         plan: The windows and the kinds of request that are metered.
         timeout: Real seconds that one request may take.
         on_store_failure: What to do when the store is away.
+        user: Keeps the limiter open until it has closed it, or was collected.
 
     Raises:
         InvalidRequestError: A client of the same key that is still open has another plan, or the
@@ -82,31 +98,35 @@ def open_limiter(
     clock = Clock(identity.speed)
     key = (identity, id(asyncio.get_running_loop()))
     with _lock:
-        used = any(users and known == identity for (known, _), users in _users.items())
-        if used and _plans[identity] != plan:
-            raise InvalidRequestError(
-                "plan",
-                plan.name,
-                f"{_plans[identity].name!r}, as for the open client of the same key",
-            )
+        for (known, _), other in list(_limiters.items()):
+            plans = (_opened[other].plan, other.plan)
+            if known == identity and plan not in plans and not other.loop.is_closed():
+                allowed = f"{other.plan.name!r}, as for the open client of the same key"
+                raise InvalidRequestError("plan", plan.name, allowed)
         limiter = _limiters.get(key)
         if limiter is None:
             ledger = _ledger(identity, plan, clock, timeout, on_store_failure)
             limiter = _limiters[key] = Limiter(plan, ledger, clock)
-        _plans[identity] = plan
-        _users[key] += 1
+            _opened[limiter] = _Opened(plan)
+        if user is not None:
+            _opened[limiter].users.add(user)
         return limiter
 
 
-async def close_limiter(identity: Identity, limiter: Limiter) -> None:
-    """Give a limiter back; the last one to do so in a loop lets go of the store."""
+async def close_limiter(identity: Identity, limiter: Limiter, *, user: object = None) -> None:
+    """Give a limiter back; the last one to do so in a loop lets go of the store.
+
+    If this is cut short, calling it again lets go of what is left.
+    """
     key = (identity, id(limiter.loop))
     with _lock:
-        _users[key] -= 1
-        if _users[key] > 0:
+        opened = _opened.get(limiter)  # `None` for one of the process that this was forked from
+        if opened is not None and user is not None:
+            opened.users.discard(user)
+        if opened is not None and opened.users:
             return
-        del _users[key]
-        _limiters.pop(key, None)
+        if _limiters.get(key) is limiter:
+            del _limiters[key]
     await limiter.aclose()
 
 
@@ -122,6 +142,19 @@ def _ledger(
         ledger = _memory[identity] = MemoryLedger(
             plan, clock.now, Durations(lease=_LEASE * clock.speed), wall=time.time
         )
-    elif _plans[identity] != plan:
+    else:
         ledger.change_plan(plan)
     return ledger
+
+
+def _begin_afresh() -> None:
+    """Forget what the parent of a process that was forked has: none of it is this process's."""
+    global _lock  # noqa: PLW0603  # another thread of the parent may have held it
+    _lock = threading.Lock()
+    _memory.clear()
+    _limiters.clear()
+    _opened.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_afresh)

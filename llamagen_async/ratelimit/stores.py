@@ -1,7 +1,14 @@
-"""Quota URLs and their stores: `sqlite:///path` for one machine, `redis://host` for many."""
+"""Quotas and their stores: `sqlite:///path` for one machine, `redis://host` for many.
+
+Without a name it is a SQLite file in this user's state folder, so that programs that run one after
+the other, or at once, share the count without being told.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+from pathlib import Path
 from typing import Final
 
 from llamagen_async.errors import InvalidRequestError
@@ -9,7 +16,7 @@ from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.protocol import SharedLedger
 from llamagen_async.ratelimit.window_log import Durations
 
-__all__ = ["check_quota", "open_store"]
+__all__ = ["MEMORY", "check_quota", "default_quota", "open_store", "writable_default"]
 
 _MARGIN: Final = 5.0
 """Real seconds by which a store's lease outlasts the longest request: its report takes time."""
@@ -22,11 +29,23 @@ _CLIENT_LEASE: Final = 3_600.0
 _SILENCE: Final = 8.0
 """Real seconds in which every client finds out that the store is back: it asks every three
 seconds, and an answer takes two at most."""
-_ALLOWED: Final = "'sqlite:///PATH', 'redis://HOST:PORT/DB', 'rediss://HOST:PORT/DB' or None"
+_WAY: Final = 1.0
+"""Real seconds that a question takes on its way to the store, at most."""
+MEMORY: Final = "memory"
+"""The quota of who wants this process only to know what was spent."""
+
+_logger = logging.getLogger(__name__)
+
+_SQLITE: Final = "sqlite:///"
+_ALLOWED: Final = (
+    "'sqlite:///PATH', 'redis://HOST:PORT/DB', 'rediss://HOST:PORT/DB', 'memory' or None"
+)
+_warned: Final[set[str]] = set()
+"""The reasons of which a log has heard in this process why the default can't be had."""
 
 
 def check_quota(quota: object) -> str | None:
-    """Return the URL of a store, or `None` for this process's memory.
+    """Return a quota: the URL of a store, `MEMORY`, or `None` for the default.
 
     Raises:
         InvalidRequestError: The URL names no store. Only its scheme is repeated, because a
@@ -34,6 +53,8 @@ def check_quota(quota: object) -> str | None:
     """
     if quota is None:
         return None
+    if quota == MEMORY:
+        return MEMORY
     scheme, separator, rest = quota.partition("://") if isinstance(quota, str) else ("", "", "")
     known = scheme in ("redis", "rediss", "unix") or (scheme == "sqlite" and rest[:1] == "/")
     if not separator or not rest.strip("/") or not known:
@@ -54,7 +75,47 @@ def store_durations(speed: float, timeout: float) -> Durations:
         grace=max(_GRACE, _REAL_GRACE * speed),
         client_lease=_CLIENT_LEASE * speed,
         silence=_SILENCE * speed,
+        tolerance=_WAY * speed,
     )
+
+
+def default_quota() -> str:
+    """Return the URL of this user's store, in the folder that the system has for such files.
+
+    Where the system follows the XDG specification, `XDG_STATE_HOME` says where that is.
+    """
+    from platformdirs import user_state_path  # noqa: PLC0415  # not needed by who names a store
+
+    return f"{_SQLITE}{user_state_path('llamagen-async', appauthor=False) / 'quota.db'}"
+
+
+def writable_default() -> str:
+    """Return the URL of this user's store if it can be written, else `MEMORY` after a warning.
+
+    It makes the folder and an empty file, which takes no longer than a few calls of the system;
+    what is in the file is for the ledger to read, in its own thread.
+    """
+    quota = default_quota()
+    path = Path(quota.removeprefix(_SQLITE))
+    try:
+        if not path.is_absolute():
+            raise FileNotFoundError(f"this user has no home folder, so there is no {path}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+        # SQLite makes other files beside it.
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(f"{path.parent} may not be written")
+    except OSError as error:
+        if str(error) not in _warned:
+            _warned.add(str(error))
+            _logger.warning(
+                "spent requests are remembered in this process only (%s), so other programs with "
+                "the same key, and the next run, do not know of them: name a file that may be "
+                "written with quota='sqlite:///PATH', or quota='memory' if that is meant",
+                error,
+            )
+        return MEMORY
+    return quota
 
 
 def open_store(
@@ -70,10 +131,10 @@ def open_store(
         durations: The durations to keep to.
     """
     # Imported when needed: most programs need neither.
-    if quota.startswith("sqlite:///"):
+    if quota.startswith(_SQLITE):
         from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger  # noqa: PLC0415
 
-        path = quota.removeprefix("sqlite:///")
+        path = quota.removeprefix(_SQLITE)
         return SQLiteLedger(path, name=name, plan=plan, speed=speed, durations=durations)
     from llamagen_async.ratelimit.redis.ledger import RedisLedger  # noqa: PLC0415
 

@@ -14,10 +14,13 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from llamagen_async.plans import RateLimit
+from llamagen_async.plans import DAY, RateLimit
 
-__all__ = ["Throttle", "guessed_pause"]
+__all__ = ["LONGEST_PAUSE", "Throttle", "guessed_pause"]
 
+LONGEST_PAUSE: Final = DAY
+"""Seconds that a server may ask to wait: the plans' longest window. A longer time is not believed,
+and counts as none: a mistake in one header must not stop everyone for years."""
 MAX_PAUSE: Final = 60.0
 """Seconds that a pause lasts at most when the server names no time: the plans' shortest window."""
 GROW_AFTER: Final = 5
@@ -59,14 +62,15 @@ class Throttle:
     ) -> None:
         """Report a 429 to a request that was granted at `granted_at`.
 
-        Everyone pauses for `retry_after` seconds in full; without it for twice as long as the
-        last time. The burst is halved, unless the request took the window's last slot: a server
-        whose clock differs a little explains that.
+        Everyone pauses for `retry_after` seconds in full. Without it, or if it is more than
+        `LONGEST_PAUSE`, they pause for twice as long as the last time. The burst is halved, unless
+        the request took the window's last slot: a server whose clock differs a little explains
+        that.
         """
         if granted_at >= self._pause_set_at:
             self.pauses += 1
             self._pause_set_at = now
-        if retry_after is None:
+        if retry_after is None or not 0 <= retry_after <= LONGEST_PAUSE:
             retry_after = guessed_pause(self.pauses, self._rate.interval)
         self.paused_until = max(self.paused_until, now + retry_after)
         self._accepted = 0
@@ -78,7 +82,7 @@ class Throttle:
 
     def pause(self, now: float, seconds: float) -> None:
         """Pause everyone for some seconds, without learning from it."""
-        self.paused_until = max(self.paused_until, now + seconds)
+        self.paused_until = max(self.paused_until, now + min(seconds, LONGEST_PAUSE))
 
     def accept(self, granted_at: float) -> None:
         """Report an answer other than 429.
@@ -95,6 +99,11 @@ class Throttle:
                 self._accepted = 0
                 self.burst += 1
 
+    def bound(self, now: float) -> None:
+        """End a pause that is longer than any can be: whatever it was read from is wrong."""
+        if self.paused_until > now + LONGEST_PAUSE:
+            self.paused_until = -math.inf
+
     def dump(self) -> dict[str, Any]:
         """Return all that changes, as JSON can hold it."""
         return {
@@ -107,7 +116,7 @@ class Throttle:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Take over what `dump` returned."""
+        """Take over what `dump` returned; call `bound` as soon as the time is known."""
         self.paused_until = _infinite(state["paused_until"])
         self._pause_set_at = _infinite(state["pause_set_at"])
         self.pauses = state["pauses"]

@@ -3,20 +3,34 @@
 Every client has one entry. It says when the client was last heard of, the priority of the request
 that it asks a slot for, how many others it has that wait, and what else it has told. A request's
 position is the number of requests of other clients that go before it: those of a better priority,
-and those of the same one that have waited longer.
+and those of the same one that have waited longer. The times are a little off, since clients tell
+how long they have waited, and telling takes time. So of two that have waited about as long, the
+client that is known for longer does not stand behind the other.
+
+While overdue checks wait, every second slot at least is one of theirs. What waits behind its own
+client's claim goes before nobody whom that claim does not go before, so one of the claims always
+has the position 0, and no slot is left unused.
+
+Nobody starves as long as what goes before leaves a slot: of any two slots one is granted to an
+overdue check if one waits, or else to the best of the others. So a request waits for the slots of
+those that go before it, and as many again if overdue checks wait. Only a batch has no bound if
+requests that somebody waits for want more slots than there are, without end. A bound by time would
+be none: the requests of a long batch have all waited long, and would hold up whoever waits.
 
 An entry also holds the client's share: the slots of the tightest short window that are its own
-while the store is away. Shares never add up to more than there is: a client that joins gets what
-the others were told to leave, and so has none until they have asked again. A share is whole slots,
-because clients with less than a slot in a window could send all at once; one slot is nobody's, so
-that a client that knows nothing of an outage gets one when it ends.
+while the store is away. Shares never add up to more than there is. A client that joins gets what
+the others leave, and that is what they know to be no longer theirs: a client that was told of less
+keeps what it had until it says that it knows, because the answer may have been lost. A share is
+whole slots, because clients with less than a slot in a window could send all at once; one slot is
+nobody's, so that a client that knows nothing of an outage gets one when it ends.
 
 Nothing here reads a clock, waits or does I/O: every call is told `now`, in seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -42,23 +56,27 @@ class _Client:
     seen_at: float
     """Time at which it was last heard of."""
     share: int = 0
-    """Slots of the tightest short window that it may use while the store is away."""
+    """Slots of the tightest short window that are its own while the store is away."""
+    believed: int = 0
+    """Slots of that window that it may take for its own: more, until it knows of a smaller one."""
     claim: str = ""
     """The id of the claim that waits for a slot; empty if none does."""
     claimed: _Waiting | None = None
     """The request that the claim is for; `None` if none waits."""
+    repeated_by: float = 0.0
+    """Time after which the claim no longer counts."""
     waiting: list[_Waiting] = attrs.field(factory=list[_Waiting])
     """The other requests that wait."""
     until: float = 0.0
-    """Time after which no request counts any more, unless the client is heard of."""
+    """Time after which they count only as long as the claim does."""
     text: str = ""
     """The text of its workload."""
 
     def requests(self, now: float) -> list[_Waiting]:
-        """Return all requests that wait."""
-        if self.until <= now:
-            return []
-        return self.waiting if self.claimed is None else [self.claimed, *self.waiting]
+        """Return all requests that wait, the one of the claim first."""
+        if self.claimed is not None and now < self.repeated_by:
+            return [self.claimed, *self.waiting]
+        return self.waiting if now < self.until else []
 
 
 class WaitQueue:
@@ -67,14 +85,16 @@ class WaitQueue:
     Args:
         client_lease: Seconds after which a client that is not heard of no longer shares the key.
         shares: Slots that are shared out.
+        tolerance: Seconds by which what clients tell of a time may be wrong.
     """
 
-    def __init__(self, client_lease: float, shares: int) -> None:
+    def __init__(self, client_lease: float, shares: int, tolerance: float = 0.0) -> None:
         self.shares = shares
         """Slots that are shared out among the clients."""
         self.last_was_check = False
         """Whether the last slot was granted for a check."""
         self._client_lease = client_lease
+        self._tolerance = tolerance
         self._clients: dict[str, _Client] = {}
 
     def report(self, client: str, workload: Workload, now: float, *, until: float) -> None:
@@ -84,26 +104,27 @@ class WaitQueue:
             client: The name of the client.
             workload: What it has to do.
             now: The time.
-            until: Time after which the requests that wait no longer count.
+            until: Time after which the requests that wait no longer count, if no claim waits.
         """
         one = self._clients.get(client)
         if one is None:
             one = self._clients[client] = _Client(now)
-        one.seen_at, one.until, one.text = now, max(one.until, until), workload.text
+        one.seen_at, one.until, one.text = now, until, workload.text
         one.waiting = [
             (int(each.priority), each.count, now - each.oldest, now - each.newest)
             for each in workload.waiting
         ]
-        others = sum(other.share for other in self._clients.values()) - one.share
+        others = sum(other.believed for other in self._clients.values()) - one.believed
         fair = max(1, self.shares // len(self._clients))
         one.share = max(0, min(fair, self.shares - others))
+        one.believed = max(one.share, workload.share)
 
     def wait(self, claim: Claim, now: float, *, until: float) -> None:
         """Let a claim wait until it is asked for again, or a time is past."""
         one = self._clients[claim.client]
         since = self._since(claim, now)
         one.claim, one.claimed = claim.id, (int(claim.priority), 1, since, since)
-        one.until = until
+        one.repeated_by = until
 
     def withdraw(self, claim: str, client: str) -> None:
         """Let a claim wait no longer."""
@@ -117,25 +138,29 @@ class WaitQueue:
 
     def position(self, claim: Claim, now: float) -> int:
         """Return how many requests of other clients go before the one of a claim."""
-        since, rank, before = self._since(claim, now), self._rank(claim.priority), 0
-        is_first = False
+        mine, since, ties = claim.priority, self._since(claim, now), True
+        overdue = others = 0
         for name, other in self._clients.items():
             if name == claim.client:
-                is_first = True  # before all that follow, if they wait since the same time
+                # Before all that follow, if they wait since about the same time.
+                since, ties = since - self._tolerance, False
                 continue
-            for priority, count, first, last in other.requests(now):
-                if priority == claim.priority:
-                    before += _before(since, count, first, last, ties=not is_first)
-                elif self._rank(priority) < rank:
-                    before += count
-        return before
+            for priority, number in self._before(other, mine, since, now, ties=ties):
+                if priority == Priority.OVERDUE:
+                    overdue += number
+                else:
+                    others += number
+        if mine > Priority.OVERDUE:
+            return overdue + others
+        # An overdue check and another request take turns.
+        if mine == Priority.OVERDUE:
+            return overdue + min(others, overdue + self.last_was_check)
+        return others + min(overdue, others + (not self.last_was_check))
 
     def expire(self, now: float) -> None:
         """Forget the clients that were not heard of for long."""
         gone = [
-            name
-            for name, one in self._clients.items()
-            if one.seen_at + self._client_lease <= now
+            name for name, one in self._clients.items() if one.seen_at + self._client_lease <= now
         ]
         for name in gone:
             del self._clients[name]
@@ -146,9 +171,9 @@ class WaitQueue:
         return 0 if one is None else one.share
 
     def unheard(self, client: str, since: float) -> int:
-        """Return the shares of all other clients that were not heard of since a time."""
+        """Return what all other clients have that were not heard of since a time."""
         return sum(
-            one.share
+            one.believed
             for name, one in self._clients.items()
             if name != client and one.seen_at < since
         )
@@ -181,8 +206,10 @@ class WaitQueue:
                 name: [
                     one.seen_at,
                     one.share,
+                    one.believed,
                     one.claim,
                     one.claimed,
+                    one.repeated_by,
                     one.waiting,
                     one.until,
                     one.text,
@@ -194,15 +221,16 @@ class WaitQueue:
     def load(self, state: Mapping[str, Any]) -> None:
         """Take over what `dump` returned."""
         self.last_was_check = state["last_was_check"]
-        for name, (seen_at, share, claim, claimed, waiting, until, text) in state[
-            "clients"
-        ].items():
+        for name, entry in state["clients"].items():
+            seen_at, share, believed, claim, claimed, repeated_by, waiting, until, text = entry
             self._clients[name] = _Client(
                 float(seen_at),
                 int(share),
+                int(believed),
                 str(claim),
                 None if claimed is None else _checked(claimed),
-                [_checked(entry) for entry in waiting],
+                float(repeated_by),
+                [_checked(one) for one in waiting],
                 float(until),
                 str(text),
             )
@@ -224,12 +252,36 @@ class WaitQueue:
                 return min(since, first)
         return since
 
+    def _before(
+        self, other: _Client, mine: Priority, since: float, now: float, *, ties: bool
+    ) -> Iterator[tuple[int, int]]:
+        """Yield the priorities and numbers of a client's requests that go before one of another.
+
+        Args:
+            other: The client.
+            mine: The priority of the request of another.
+            since: The time since which that one waits.
+            now: The time.
+            ties: Whether requests go before it that wait since the same time.
+        """
+        requests = other.requests(now)
+        if requests and requests[0] is other.claimed:
+            priority, _, first, _ = requests[0]
+            theirs, ours = (priority, first, not ties), (mine, since, False)
+            if theirs > ours or (self._rank(priority), first) > (self._rank(mine), since):
+                del requests[1:]  # they wait behind the claim
+        for priority, count, first, last in requests:
+            if priority == mine:
+                yield priority, _longer(since, count, first, last, ties=ties)
+            elif priority < mine or priority == Priority.OVERDUE:
+                yield priority, count
+
     def _rank(self, priority: int) -> int:
         """Return the place of a priority in the order that holds for the next slot."""
         return -1 if priority == Priority.OVERDUE and not self.last_was_check else priority
 
 
-def _before(since: float, count: int, first: float, last: float, *, ties: bool) -> int:
+def _longer(since: float, count: int, first: float, last: float, *, ties: bool) -> int:
     """Return how many of `count` requests have waited longer than since a time.
 
     Args:
@@ -243,9 +295,8 @@ def _before(since: float, count: int, first: float, last: float, *, ties: bool) 
         return count
     if first > since or (first == since and not ties):
         return 0
-    if last == first:
-        return count
-    return max(1, int(count * (since - first) / (last - first)))
+    place = (count - 1) * (since - first) / (last - first)
+    return math.floor(place) + 1 if ties else math.ceil(place)
 
 
 def _checked(entry: Sequence[Any]) -> _Waiting:

@@ -16,7 +16,8 @@ be free sooner than `per` seconds from now, so that is when asking again makes s
 
 A store may have been away. Its clients then go on by their shares, but none does before the store
 has been silent for a lease and a window. So after such a silence the shares of the clients that
-were not heard of since count as used, until they must have found out that the store is back.
+were not heard of since count as used, until they must have found out that the store is back. Was
+it silent again for twice as long, they may have missed it, and have that time once more.
 
 Nothing here reads a clock, waits or does I/O: every call is told `now`, in seconds. The memory
 and SQLite ledgers use this class; the Redis ledger's script does the same on the server.
@@ -48,6 +49,7 @@ from llamagen_async.ratelimit.wait_queue import WaitQueue
 
 __all__ = ["Durations", "WindowLog", "shares_of", "short_limits"]
 
+
 @attrs.frozen
 class Durations:
     """The durations that a ledger keeps to, in seconds of its clock."""
@@ -60,6 +62,8 @@ class Durations:
     """Time after which a client that is not heard of no longer shares the key."""
     silence: float = 0.0
     """Time within which every client finds out that a store is back; 0 for what is never away."""
+    tolerance: float = 1.0
+    """Time that the way to a store may take: by so much is wrong what a client tells of a time."""
 
 
 @attrs.define
@@ -89,7 +93,7 @@ class WindowLog:
         """Unix time minus `now`, for windows that are aligned to the clock."""
         self.throttle = Throttle(plan.rate)
         """How long everyone pauses, and how many requests may leave back to back."""
-        self.queue = WaitQueue(durations.client_lease, shares_of(plan))
+        self.queue = WaitQueue(durations.client_lease, shares_of(plan), durations.tolerance)
         """The clients that share the key, and what they wait for."""
         self._rate = plan.rate
         self._longest = max(limit.per for limit in plan.limits)
@@ -101,27 +105,28 @@ class WindowLog:
         """Time of the last operation that anybody asked for."""
         self._silent_until = -math.inf
         """Time at which the last long silence ended."""
+        self._heard_by = -math.inf
+        """Time at which every client must have found that out."""
 
     def reserve(self, claim: Claim, now: float) -> Grant | NoSlot:
         """Hold a slot for a claim, or give it a position in the wait queue."""
         self._begin(now)
-        held = self._held.get(claim.id)
-        until = now + self.durations.grace
-        if held is not None and self.throttle.paused_until <= now:
-            self.queue.report(claim.client, claim.workload, now, until=until)
-            return Grant(claim.id, claim.client, self._state(claim.client, now))
-        if held is not None:
-            del self._held[claim.id]
+        is_held = self._held.pop(claim.id, None) is not None
         at, limit, known = self._earliest(claim, now)
+        until = now + self.durations.grace
         self.queue.report(claim.client, claim.workload, now, until=until)
-        if known and at <= now:
+        if (known and at <= now) or (is_held and self.throttle.paused_until <= now):
             self.queue.withdraw(claim.id, claim.client)
-            self.queue.last_was_check = claim.priority.is_check
+            if not is_held:
+                self.queue.last_was_check = claim.priority.is_check
+            # A slot that is asked for again has a whole lease again: nothing was sent in it yet.
             self._held[claim.id] = slot = _Held(now + self.durations.lease, now)
             slot.is_last_slot = self._used(self._rate, now) >= self._rate.limit
             return Grant(claim.id, claim.client, self._state(claim.client, now))
         if claim.waits:
             self.queue.wait(claim, now, until=at + self.durations.grace)
+        else:
+            self.queue.withdraw(claim.id, claim.client)
         return NoSlot(max(0.0, at - now), limit, self._state(claim.client, now))
 
     def commit(self, grant: Grant, outcome: Outcome, workload: Workload, now: float) -> KeyState:
@@ -185,6 +190,7 @@ class WindowLog:
         log.queue, log.queue.shares = self.queue, log.queue.shares
         log._held, log._spent = self._held, self._spent
         log._last_call, log._silent_until = self._last_call, self._silent_until
+        log._heard_by = self._heard_by
         return log
 
     def dump(self) -> dict[str, Any]:
@@ -197,6 +203,7 @@ class WindowLog:
             "spent": list(self._spent),
             "last_call": _finite(self._last_call),
             "silent_until": _finite(self._silent_until),
+            "heard_by": _finite(self._heard_by),
             **self.queue.dump(),
             **self.throttle.dump(),
         }
@@ -210,6 +217,7 @@ class WindowLog:
         log._spent.extend(map(float, state["spent"]))
         log._last_call = _infinite(state["last_call"])
         log._silent_until = _infinite(state["silent_until"])
+        log._heard_by = _infinite(state["heard_by"])
         log.queue.load(state)
         log.throttle.load(state)
         return log
@@ -217,8 +225,11 @@ class WindowLog:
     def _begin(self, now: float) -> None:
         """Begin an operation: notice a long silence, and drop what is over."""
         shortest = max((limit.per for limit in short_limits(self.plan)), default=0.0)
+        silence = self.durations.silence
         if now - self._last_call >= self.durations.lease + shortest:
-            self._silent_until = now
+            self._silent_until, self._heard_by = now, now + silence
+        elif self._last_call < self._heard_by and now - self._last_call >= 2 * silence:
+            self._heard_by = now + silence
         self._last_call = now
         self._expire(now)
 
@@ -231,6 +242,7 @@ class WindowLog:
         while spent and spent[0] + self._longest <= now:
             spent.popleft()
         self.queue.expire(now)
+        self.throttle.bound(now)
 
     def returning(self, now: float) -> tuple[float, ...]:
         """Return the seconds until each slot of the shortest window that is used comes back."""
@@ -239,9 +251,7 @@ class WindowLog:
 
     def _state(self, client: str, now: float) -> KeyState:
         """Return how the key stands, as one of its clients is told."""
-        quotas = (
-            max(0, limit.limit - self._used(limit, now)) for limit in self.plan.quotas
-        )
+        quotas = (max(0, limit.limit - self._used(limit, now)) for limit in self.plan.quotas)
         return KeyState(
             returning=self.returning(now),
             quota_left=min(quotas, default=None),
@@ -270,8 +280,7 @@ class WindowLog:
             free_at, known = self._free_at(limit, now, position)
             if (unheard := self._unheard(claim.client, limit, now)) > 0:
                 later, known = self._free_at(limit, now, position + unheard)
-                heard_at = self._silent_until + self.durations.silence
-                free_at = max(free_at, min(later, heard_at))
+                free_at = max(free_at, min(later, self._heard_by))
             exact = exact and known
             if free_at > at:
                 at, blocking = free_at, limit
@@ -279,7 +288,7 @@ class WindowLog:
 
     def _unheard(self, client: str, limit: RateLimit, now: float) -> int:
         """Return the slots that others may have used by their shares, unknown to the store."""
-        if now >= self._silent_until + self.durations.silence or limit.per >= HOUR:
+        if now >= self._heard_by or limit.per >= HOUR:
             return 0
         share = self.queue.unheard(client, self._silent_until)
         return -(-share * (limit.limit - 1) // max(1, self.queue.shares))

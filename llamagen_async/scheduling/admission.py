@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import QuotaExhaustedError
-from llamagen_async.plans import HOUR, RateLimit, RequestKind
+from llamagen_async.plans import DAY, HOUR, RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
@@ -22,6 +22,9 @@ from llamagen_async.scheduling.submission import Submission
 
 __all__ = ["AdmissionControl", "can_afford"]
 
+_LATEST: Final = 100 * 365 * DAY
+"""Real seconds ahead of now at which the latest end of a wait is given as a date: none has to be
+farther, and every date up to then exists in each time zone."""
 _CHECKED_EVERY: Final = 1e-4
 """Seconds from one look over all that wait to the next, for each of them."""
 
@@ -66,7 +69,7 @@ class AdmissionControl:
         """Whether the plan's long windows have room for a request and what follows from it."""
         if not kind.is_billed:
             return True
-        running, slots_each = self._running, self._slots_each
+        running, slots_each = self.running, self._slots_each
         return can_afford(quota_left, running=running, ahead=ahead, slots_each=slots_each)
 
     async def quota_error(self, kind: RequestKind) -> QuotaExhaustedError | None:
@@ -77,7 +80,7 @@ class AdmissionControl:
         ahead = self._queue.billed
         if self.has_quota(kind, quota_left, ahead=ahead):
             return None
-        return await self._exhausted(position=self._running + self._slots_each * (ahead + 1) - 1)
+        return await self._exhausted(position=self.running + self._slots_each * (ahead + 1) - 1)
 
     async def reject_over_quota(self) -> None:
         """Reject those whose create or check the plan's long windows have no room for any more."""
@@ -91,7 +94,7 @@ class AdmissionControl:
         quota_left = await self.fresh_quota_left()
         for one in impatient:
             if one.is_queued and not self.has_quota(one.request.kind, quota_left):
-                fail(one, await self._exhausted(position=self._running + self._slots_each - 1))
+                fail(one, await self._exhausted(position=self.running + self._slots_each - 1))
         if quota_left == 0 and self._slots_each > 1:
             error = await self._exhausted(position=0)
             until = self._clock.now() + error.wait * self._clock.speed
@@ -108,11 +111,11 @@ class AdmissionControl:
         self._blocked_until, self._blocked_by = now + seconds, limit
         if now < self._next_check:
             return
-        self._next_check = now + _CHECKED_EVERY * (self._queue.size + self._running)
+        self._next_check = now + _CHECKED_EVERY * (self._queue.size + self.running)
         if self._is_paused_long() or any(one.max_wait is not None for one in self._queue):
             for position, one in enumerate(self._queue):
                 self._reject_late(one, position)
-        error = self._error(limit or self._limiter.plan.rate, seconds)
+        error = self._error(limit, seconds)
         self._poller.reject_blocked(self._blocked_until, error)
 
     def unblock(self) -> None:
@@ -139,7 +142,7 @@ class AdmissionControl:
         at = until + position // rate.limit * rate.per
         is_late = submission.max_wait is not None and at - submission.since > submission.max_wait
         if is_late or (self._is_paused_long() and not submission.wait_for_quota):
-            fail(submission, self._error(limit or rate, at - self._clock.now()))
+            fail(submission, self._error(limit, at - self._clock.now()))
 
     def _is_paused_long(self) -> bool:
         """Whether the server asks to wait for hours: no better than a quota that is used up."""
@@ -148,16 +151,19 @@ class AdmissionControl:
         return is_pause and until is not None and until - self._clock.now() > HOUR
 
     async def _exhausted(self, *, position: int) -> QuotaExhaustedError:
-        windows = (await self._limiter.snapshot(position=position)).windows
-        last = max(windows, key=lambda one: one.next_free_in)
-        return self._error(last.limit, last.next_free_in)
+        snapshot = await self._limiter.snapshot(position=position)
+        last = max(snapshot.windows, key=lambda one: one.next_free_in)
+        is_pause = snapshot.paused_for > last.next_free_in
+        return self._error(None if is_pause else last.limit, snapshot.next_free_in)
 
-    def _error(self, limit: RateLimit, delay: float) -> QuotaExhaustedError:
+    def _error(self, limit: RateLimit | None, delay: float) -> QuotaExhaustedError:
+        """Return the error for a wait until a window has room, or until a pause (`None`) ends."""
         wait = self._clock.real(max(0.0, delay))
-        return QuotaExhaustedError(limit, wait, datetime.now(UTC) + timedelta(seconds=wait))
+        resets_at = datetime.now(UTC) + timedelta(seconds=min(wait, _LATEST))
+        return QuotaExhaustedError(limit, wait, resets_at)
 
     @property
-    def _running(self) -> int:
+    def running(self) -> int:
         """How many comics run that still need a check, or soon will."""
         return self._polls.to_collect(self._clock.now()) + len(self._sender.unanswered)
 

@@ -291,8 +291,6 @@ def _put_together(running: list[list[Any]]) -> list[list[Any]]:
     for start in range(0, len(running), size):
         some = running[start : start + size]
         total = sum(one[2] for one in some)
-        age, last = (
-            round(sum(one[at] * one[2] for one in some) / total, 2) for at in (0, 1)
-        )
+        age, last = (round(sum(one[at] * one[2] for one in some) / total, 2) for at in (0, 1))
         found.append([age, last, round(total, 2), some[0][3]])
     return found

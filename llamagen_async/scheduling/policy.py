@@ -27,7 +27,13 @@ from typing import Any, Final
 import attrs
 
 from llamagen_async.clock import Clock
-from llamagen_async.forecasting import FREE_POLLS, PollThreshold, SlotForecast, SlotPrice
+from llamagen_async.forecasting import (
+    FREE_POLLS,
+    PollThreshold,
+    Quote,
+    SlotForecast,
+    SlotPrice,
+)
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, Priority
 from llamagen_async.scheduling.admission import AdmissionControl
@@ -102,7 +108,7 @@ class Choice:
     """The request of the queue, or the generation to check."""
     priority: Priority
     """The priority with which a slot is asked for."""
-    waited: float
+    waited: float = 0.0
     """Seconds for which the request has waited."""
     until: float = math.inf
     """Seconds after which to decide again if no slot is free before."""
@@ -193,25 +199,12 @@ class DispatchPolicy:
         if not self._polls.targets:
             return self._start(head, now)
         slots = self._view.slots(now, holds_one=holds_one)
-        threshold = None if quota_left is None else self._scarce_threshold(head, quota_left)
-        is_falling = batch_waits = False
-        if threshold is not None:
-            urgent = batch = threshold
-        elif not self._metered:
-            urgent = batch = FREE_POLLS
-        else:
-            batch_waits = self._batch_waits(head, slots, now)
-            quote = self._price.quote(
-                now,
-                slots,
-                self._view,
-                self._polls.forecasts,
-                batch_waits=batch_waits,
-                unfinished=self._unfinished(slots, now),
-            )
-            urgent, batch, is_falling = quote.urgent, quote.batch, quote.is_elevated
-        poll = self._polls.next_poll(now, urgent, batch)
-        action = choose(self._situation(head, poll, slots, now))
+        batch_waits = self._batch_waits(head, slots, now)
+        unfinished = self._unfinished(slots, now)
+        quote = self._quote(head, slots, now, quota_left, batch_waits, unfinished)
+        poll = self._polls.next_poll(now, quote.urgent, quote.batch)
+        is_hurried_batch = batch_waits and self._hurries(unfinished) and not self._teaches(poll)
+        action = choose(self._situation(head, poll, hurried=is_hurried_batch))
         if action is Action.SEND:
             until = math.inf if poll.target is not None else max(_MIN_IDLE, poll.next_at - now)
             return self._start(head, now, until=until)
@@ -219,25 +212,50 @@ class DispatchPolicy:
         kept = self._kept(slots, poll) if may_keep else 0.0
         if action is Action.CHECK and poll.target is not None and not kept:
             if poll.is_overdue:
-                return Choice(poll.target, Priority.OVERDUE, 0.0)
-            if batch_waits or not self._metered or holds_one:
-                may_wait = batch_waits and head is None and self._hurries(
-                    self._unfinished(slots, now)
-                ) and not self._teaches(poll)
-                priority = Priority.SPARE if may_wait else Priority.CHECK
-                return Choice(poll.target, priority, 0.0)
-            before = self._view.before(poll.target, now)
-            if slots.free > before or not slots.returning:
-                return Choice(poll.target, Priority.CHECK, 0.0, waits=False)
-            # What a slot costs then is known when there is one.
-            next_free = slots.returning[min(before - slots.free, len(slots.returning) - 1)]
-            return Idle(max(_MIN_IDLE, next_free), lacks_slot=True)
+                return Choice(poll.target, Priority.OVERDUE)
+            if batch_waits or holds_one or not self._metered:
+                priority = Priority.SPARE if is_hurried_batch else Priority.CHECK
+                return Choice(poll.target, priority)
+            return self._next_check(poll.target, slots, now)
         until = min(kept or poll.next_at - now, _MAX_IDLE)
         if self._metered and slots.returning:
             until = min(until, slots.returning[0])  # slots are cheaper then
-        if is_falling:
+        if quote.is_elevated:
             until = min(until, slots.interval / _REPRICED)  # and already before
         return Idle(max(_MIN_IDLE, until))
+
+    def _quote(
+        self,
+        head: Submission[Any] | None,
+        slots: SlotForecast,
+        now: float,
+        quota_left: int | None,
+        batch_waits: bool,  # noqa: FBT001  # one of six facts of one private call
+        unfinished: float,
+    ) -> Quote:
+        """Return when a check is due."""
+        threshold = None if quota_left is None else self._scarce_threshold(head, quota_left)
+        if threshold is None and not self._metered:
+            threshold = FREE_POLLS
+        if threshold is not None:
+            return Quote(threshold, threshold, is_elevated=False)
+        return self._price.quote(
+            now,
+            slots,
+            self._view,
+            self._polls.forecasts,
+            batch_waits=batch_waits,
+            unfinished=unfinished,
+        )
+
+    def _next_check(self, target: PollTarget, slots: SlotForecast, now: float) -> Decision:
+        """Return a check, or how long to wait for a slot that no other request will take."""
+        before = self._view.before(target, now)
+        if slots.free > before or not slots.returning:
+            return Choice(target, Priority.CHECK, waits=False)
+        # What a slot costs is known when there is one.
+        next_free = slots.returning[min(before - slots.free, len(slots.returning) - 1)]
+        return Idle(max(_MIN_IDLE, next_free), lacks_slot=True)
 
     def _batch_waits(self, head: Submission[Any] | None, slots: SlotForecast, now: float) -> bool:
         """Whether the create of a batch is next in the queue of the whole key."""
@@ -273,25 +291,19 @@ class DispatchPolicy:
     ) -> PollThreshold | None:
         """Return how likely a check must be while a long window is short; `None` if none is."""
         queued = self._queue.size if head is not None else 0
-        chance = check_threshold(quota_left, queued=queued, running=len(self._polls.targets))
+        chance = check_threshold(quota_left, queued=queued, running=self._admission.running)
         if chance <= PLENTIFUL:
             return None
         return PollThreshold(chance=max(chance, ALMOST_CERTAIN if queued else 0.0))
 
-    def _situation(
-        self, head: Submission[Any] | None, poll: Poll, slots: SlotForecast, now: float
-    ) -> Situation:
+    def _situation(self, head: Submission[Any] | None, poll: Poll, *, hurried: bool) -> Situation:
         urgent = head is not None and head.urgent
-        is_due = poll.target is not None
         return Situation(
             urgent=urgent,
             queued=head is not None,
-            due=is_due,
+            due=poll.target is not None,
             overdue=poll.is_overdue and not (urgent and self.was_check),
-            hurried=head is not None
-            and is_due
-            and self._hurries(self._unfinished(slots, now))
-            and not self._teaches(poll),
+            hurried=hurried,
         )
 
     def _kept(self, slots: SlotForecast, poll: Poll) -> float:

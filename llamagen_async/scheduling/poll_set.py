@@ -44,7 +44,7 @@ ALMOST_CERTAIN: Final = 0.95
 _SAMPLES: Final = 16
 """Members of a group whose ages stand for those of all."""
 _MAX_OBSERVATIONS: Final = 16
-"""Durations that are remembered to tell other clients of them; each tells several times a minute."""
+"""Durations that are remembered to tell other clients of them, which hear of each client often."""
 _AGE_RATIO: Final = 1.05
 """Ages that differ by less than this factor are about the same."""
 
@@ -100,7 +100,9 @@ class PollSet:
         self._entries = itertools.count(1)
         self.accepted: dict[str, tuple[float, Profile]] = {}
         """Time of acceptance and profile of each generation that nobody waits for yet."""
-        self.observations: deque[tuple[int, Profile, float, float]] = deque(maxlen=_MAX_OBSERVATIONS)
+        self.observations: deque[tuple[int, Profile, float, float]] = deque(
+            maxlen=_MAX_OBSERVATIONS
+        )
         """The last durations that were observed: number, profile, longer than, at most."""
         self._observed = itertools.count(1)
         self._expected: dict[str, float] = {}

@@ -55,9 +55,7 @@ class RequestQueue:
         self.size += 1
         self.billed += submission.request.kind.is_billed
         self._waiting[submission.priority] += 1
-        self._newest[submission.priority] = max(
-            self._newest[submission.priority], submission.since
-        )
+        self._newest[submission.priority] = max(self._newest[submission.priority], submission.since)
         heapq.heappush(self._heaps[submission.priority], (submission.number, submission))
 
     def remove(self, submission: Submission[Any]) -> None:
@@ -68,7 +66,7 @@ class RequestQueue:
             self.billed -= submission.request.kind.is_billed
             self._waiting[submission.priority] -= 1
             heap = self._heaps[submission.priority]
-            if heap[0][1] is submission:
+            if heap and heap[0][1] is submission:
                 heapq.heappop(heap)  # others are passed over when they come to the head
 
     def before(self, submission: Submission[Any]) -> int:

@@ -66,7 +66,12 @@ class Scheduler:
             self._polls, limiter, clock, max_retries=max_retries, announced=announced
         )
         self._sender = Sender(
-            transport, self._polls, self._view, clock, max_retries=max_retries, on_request=on_request
+            transport,
+            self._polls,
+            self._view,
+            clock,
+            max_retries=max_retries,
+            on_request=on_request,
         )
         self._admission = AdmissionControl(
             limiter, self._queue, self._polls, self._view, self._sender, self._poller, clock

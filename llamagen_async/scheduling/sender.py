@@ -230,6 +230,8 @@ class Sender:
                 self.stats.sent[kind] -= 1
                 slot.give_back()
             else:
+                if failure is None and submission.is_check:
+                    await asyncio.sleep(0)  # the poller hears of the answer first
                 limit, left = rate_limit
                 is_usual = left is None
                 await self._commit(
@@ -244,7 +246,6 @@ class Sender:
                     self._on_request(report)
                 except Exception:
                     _logger.exception("on_request raised")
-
 
     async def _commit(self, slot: Slot, outcome: Outcome) -> None:
         """Spend a slot, tell the other clients what has changed, and hear what they say."""

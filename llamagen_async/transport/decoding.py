@@ -6,7 +6,6 @@ No I/O, and no clock but the one that is passed in. Nothing here decides whether
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from llamagen_async.errors import (
     RateLimitError,
     ServerError,
 )
+from llamagen_async.plans import DAY
 from llamagen_async.transport.credits import lacks_credits
 from llamagen_async.transport.message import APIResponse
 
@@ -163,19 +163,28 @@ def _leading_number(value: str | None) -> int | None:
 
 
 def parse_retry_after(value: str | None, now: Now) -> float | None:
-    """Read `Retry-After`: seconds (whole or decimal) or an HTTP date.
+    """Read `Retry-After`: seconds (whole or decimal), an HTTP date, or a unix time.
+
+    A number that is too large for a wait is taken for a unix time, in seconds or milliseconds, if
+    that is within a day from now: some servers send one.
 
     Returns:
-        Seconds from `now`, never negative; `None` if there is nothing to read.
+        Seconds from `now`, never negative; `None` if there is nothing to read, or if it is more
+        than a day: no window of the API is longer.
     """
     text = (value or "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", text):
         seconds = float(text)
-        return seconds if math.isfinite(seconds) else None
+        if seconds <= DAY:
+            return seconds
+        from_now = (now() if callable(now) else now).timestamp()
+        waits = [seconds - from_now, seconds / 1000 - from_now]
+        return next((max(0.0, wait) for wait in waits if abs(wait) <= DAY), None)
     instant = parse_http_date(text)
     if instant is None:
         return None
-    return max(0.0, (instant - (now() if callable(now) else now)).total_seconds())
+    wait = (instant - (now() if callable(now) else now)).total_seconds()
+    return max(0.0, wait) if wait <= DAY else None
 
 
 def parse_http_date(text: str | None) -> datetime | None:

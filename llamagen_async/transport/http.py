@@ -173,11 +173,14 @@ class HTTPTransport:
         )
 
     async def aclose(self) -> None:
-        """Close the session unless it was passed in. Nothing can be sent afterwards."""
+        """Close the session unless it was passed in. Nothing can be sent afterwards.
+
+        If this is cut short, calling it again finishes it.
+        """
         self._closed = True
-        session, self._session = self._session, None
-        if session is not None and self._owned:
-            await session.close()
+        if self._session is not None and self._owned:
+            await self._session.close()
+        self._session = None
 
     def _open_session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()

@@ -23,7 +23,6 @@ def quota_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in [name for name in os.environ if name.startswith("LLAMAGEN_")]:
             patch.delenv(name)
         patch.setenv("LLAMAGEN_QUOTA", f"sqlite:///{folder / 'quota.db'}")
-        patch.setenv("XDG_STATE_HOME", str(folder / "home"))
         yield folder / "quota.db"
 
 

@@ -57,7 +57,7 @@ def test_commands_that_call_the_api_name_their_variables(command: str) -> None:
     assert all(f"LLAMAGEN_{name}" in output for name in names)
     assert "demo|paid|auto" in output
     assert "safer" in output
-    assert "none to forget" in " ".join(output.split())
+    assert "memory to forget" in " ".join(output.split())
 
 
 def test_the_version(capfd: pytest.CaptureFixture[str]) -> None:

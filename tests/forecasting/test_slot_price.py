@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamagen_async import RateLimit
 from llamagen_async.forecasting.forecast import Forecasts, ProfileForecast
 from llamagen_async.forecasting.poll_plan import PRICES
 from llamagen_async.forecasting.slot_price import (
@@ -18,10 +17,9 @@ from llamagen_async.forecasting.slot_price import (
     SlotForecast,
     SlotPrice,
     _chance_of_at_least,
-    slot_forecast,
+    arrival_rate,
+    arrival_weight,
 )
-
-TEN = RateLimit(10, per=60)
 
 
 class Polls:
@@ -29,7 +27,7 @@ class Polls:
 
     def __init__(self, count: int, age: float = 0.0, *, urgent: int | None = None) -> None:
         self.count = count
-        self.targets = range(count)
+        self.running = count
         self.urgent = count if urgent is None else urgent
         self.asked = 0
         self._group = ProfileForecast(), age, 0.0
@@ -166,20 +164,11 @@ def test_the_demand_is_worked_out_a_few_times_a_second_at_most() -> None:
     assert polls.asked == 10
 
 
-def test_a_spent_slot_comes_back_one_window_later() -> None:
-    """A slot that has come back is free; no more are out than the limit has."""
-    there = slot_forecast(TEN, [10.0, 50.0, 70.0], [], 80.0, creates_metered=True)
-    assert (there.free, list(there.returning)) == (8, [30.0, 50.0])
-    full = slot_forecast(TEN, [79.0] * 12, [], 80.0, creates_metered=True)
-    assert (full.free, len(full.returning)) == (0, 10)
-    assert (there.interval, there.per) == (6.0, 60.0)
-
-
 def test_arrivals_are_counted_and_forgotten() -> None:
     """Four a minute are a rate, many at one moment are one, and an hour later nobody comes."""
 
-    def rate(arrived: list[float], now: float, *, metered: bool = True) -> float:
-        return slot_forecast(TEN, [], arrived, now, creates_metered=metered).arrivals
+    def rate(arrived: list[float], now: float) -> float:
+        return arrival_rate(arrival_weight(arrived, now), now - min(arrived, default=now))
 
     at_once = [0.0, 0.1, 0.2]
     steady = [*at_once, *(number * 15.0 for number in range(1, 30))]
@@ -187,7 +176,6 @@ def test_arrivals_are_counted_and_forgotten() -> None:
     assert rate(at_once, 1.0) == 0.0
     assert rate(steady, 435.0) == pytest.approx(1 / 15.0, rel=0.2)
     assert rate(steady, 4_000.0) < 1e-4
-    assert rate(steady, 435.0, metered=False) == 0.0
 
 
 @given(st.integers(0, 90), st.floats(0.0, 90.0))

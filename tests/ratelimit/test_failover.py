@@ -1,237 +1,213 @@
-"""Failover: a store that is away is logged once, nothing hangs, and requests are reported later."""
+"""Failover: all processes together keep the limits, and a store that is away is told of once."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import attrs
+import hypothesis.strategies as st
 import pytest
+from hypothesis import given, settings
 
-from llamagen_async import InvalidRequestError, LlamaGenClient, Plan, RateLimit, RequestKind
+from llamagen_async import InvalidRequestError, LlamaGenClient, Plan, RateLimit
 from llamagen_async.clock import Clock
 from llamagen_async.errors import QuotaStoreError
-from llamagen_async.ratelimit import Limiter, MemoryLedger, StoreError
-from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure, degraded_plan
+from llamagen_async.ratelimit import (
+    ANSWERED,
+    Durations,
+    Grant,
+    MemoryLedger,
+    NoSlot,
+    OnStoreFailure,
+    Outcome,
+    StoreError,
+)
+from llamagen_async.ratelimit.failover import FailoverLedger, shared_plan
+from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD
+from llamagen_async.ratelimit.window_log import shares_of
 from llamagen_async.sandbox import SandboxService
-from llamagen_async.simulation import SimulatedTransport
+from llamagen_async.simulation import SimulatedTransport, run
+from tests.support.claims import claim
+from tests.support.remote_ledger import RemoteLedger
 
 pytestmark = pytest.mark.virtual_time
 
 PAID = Plan.PAID
-STATUS = RequestKind.STATUS
+TWO = Plan("two windows", limits=(RateLimit(4, per=10), RateLimit(9, per=40)))
+LEASE = 30.0
+DURATIONS = Durations(lease=LEASE, grace=5.0, client_lease=3600.0, silence=8.0)
 
 
-_ASKS = {"reserve", "reserve_many", "commit", "give_back", "record", "snapshot"}
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
 
-class Store(MemoryLedger):
-    """A store that can be away; every question meanwhile fails."""
+class Store(RemoteLedger):
+    """A store whose answers are lost as well if it is away before they have come."""
 
-    def __init__(self, plan: Plan, now: Callable[[], float]) -> None:
-        super().__init__(plan, now, lease=30)
-        self.away = False
-        self.asked = 0
-
-    def _check(self) -> None:
-        self.asked += 1
+    async def _travel(self, do: Callable[[], Awaitable[Any]]) -> Any:
+        answer = await super()._travel(do)
         if self.away:
-            raise StoreError("no connection")
-
-    def __getattribute__(self, name: str) -> Any:
-        value = super().__getattribute__(name)
-        if name not in _ASKS:
-            return value
-
-        async def checked(*args: Any) -> Any:
-            self._check()
-            return await value(*args)
-
-        return checked
+            raise StoreError("no answer")
+        return answer
 
 
-def make(plan: Plan = PAID, on_failure: OnStoreFailure = "local") -> tuple[Limiter, Store]:
-    clock = Clock()
-    store = Store(plan, clock.now)
-    ledger = FailoverLedger(store, plan, clock, lease=30, on_failure=on_failure)
-    return Limiter(plan, ledger, clock), store
+@attrs.define(eq=False)
+class Key:
+    """A key at a server that counts what arrives, and the store of its count."""
+
+    plan: Plan
+    draw: random.Random
+    durations: Durations = DURATIONS
+    arrivals: deque[float] = attrs.field(factory=deque)
+    """The server's: times of the requests that came within the longest short window."""
+    refused: int = 0
+    """Requests that were more than a window admits."""
+    sent: dict[str, list[float]] = attrs.field(factory=dict)
+    """Process -> times of its requests."""
+    failed: set[str] = attrs.field(factory=set)
+    """Processes that could not send because of the store."""
+    away: bool = False
+    memory: MemoryLedger = attrs.field(init=False)
+    stores: list[Store] = attrs.field(factory=list)
+    latency: float = LEASE
+    """Seconds that a request may take, less than the lease."""
+
+    def __attrs_post_init__(self) -> None:
+        self.memory = MemoryLedger(self.plan, Clock().now, self.durations)
+
+    def switch(self, away: bool) -> None:
+        self.away = away
+        for store in self.stores:
+            store.away = away
+
+    def ledger(self, on_failure: OnStoreFailure = "local") -> FailoverLedger:
+        """Return the ledger of one more process."""
+        store = Store(self.memory, lambda: self.draw.choice([0.0, 0.01, 0.3]))
+        store.away = self.away
+        self.stores.append(store)
+        return FailoverLedger(
+            store, self.plan, Clock(), self.durations, on_failure=on_failure
+        )
+
+    def arrive(self) -> None:
+        """Count a request as the strictest server does."""
+        short = [limit for limit in self.plan.limits if limit.per < 3600]
+        while self.arrivals and self.arrivals[0] <= now() - max(one.per for one in short) + 1e-6:
+            self.arrivals.popleft()
+        self.arrivals.append(now())
+        for limit in short:
+            since = now() - limit.per + 1e-6
+            self.refused += sum(at > since for at in self.arrivals) > limit.limit
+
+    async def send(self, ledger: FailoverLedger, grant: Grant, outcome: Outcome) -> None:
+        """Let a request arrive at any time before its answer."""
+        latency = self.draw.choice([0.0, 0.5, 2.0, self.draw.uniform(0, 0.99 * self.latency)])
+        before = self.draw.uniform(0, latency)
+        await asyncio.sleep(before)
+        self.arrive()
+        await asyncio.sleep(latency - before)
+        await ledger.commit(grant, outcome, IDLE_WORKLOAD)
+
+    async def work(self, name: str, ledger: FailoverLedger, *, refusals: float = 0.0) -> None:
+        """Be a process that sends as much as it may, several requests at a time."""
+        sending: set[asyncio.Task[None]] = set()
+        self.sent.setdefault(name, [])
+
+        async def one(number: int) -> None:
+            asked = 0
+            begun = now()
+            while True:
+                asked += 1
+                wanted = claim(f"{name}.{number}.{asked}", name, waited=now() - begun)
+                try:
+                    answer = await ledger.reserve(wanted)
+                    while isinstance(answer, NoSlot):
+                        await asyncio.sleep(max(0.01, answer.delay))
+                        answer = await ledger.reserve(
+                            attrs.evolve(wanted, waited=now() - begun)
+                        )
+                except QuotaStoreError:
+                    self.failed.add(name)
+                    await asyncio.sleep(self.draw.uniform(0.1, 5))
+                    continue
+                if self.draw.random() < 0.05:
+                    ledger.release(wanted.id, name)
+                    continue
+                refused = self.draw.random() < refusals
+                outcome = Outcome(refused=True, retry_after=9.0) if refused else ANSWERED
+                self.sent[name].append(now())
+                task = asyncio.create_task(self.send(ledger, answer, outcome))
+                sending.add(task)
+                task.add_done_callback(sending.discard)
+                if self.draw.random() < 0.1:
+                    await asyncio.sleep(self.draw.uniform(0, 40))
+
+        try:
+            await asyncio.gather(*(one(number) for number in range(2)))
+        finally:
+            await asyncio.gather(*sending, return_exceptions=True)
+            await ledger.aclose()
 
 
-async def grants(limiter: Limiter, number: int) -> list[float]:
-    times: list[float] = []
-    for _ in range(number):
-        slot = await limiter.acquire(STATUS)
-        times.append(asyncio.get_running_loop().time())
-        await slot.commit()
-    return times
-
-
-async def test_without_the_store_a_process_begins_with_full_windows_and_keeps_to_an_eighth() -> (
-    None
-):
-    """The others' last requests may be in flight for a lease, and count for a minute then."""
-    limiter, store = make()
-    await grants(limiter, 3)
-    store.away = True
-    assert await grants(limiter, 3) == pytest.approx([90, 150, 210])
-
-
-async def test_the_loss_of_the_store_and_its_return_are_logged_once(
-    caplog: pytest.LogCaptureFixture,
+async def live(
+    key: Key, processes: int, story: list[tuple[float, bool]], *, refusals: float = 0.0
 ) -> None:
-    """Once each, however many requests need the store."""
-    caplog.set_level(logging.WARNING, "llamagen_async")
-    limiter, store = make()
-    store.away = True
-    await grants(limiter, 2)
-    store.away = False
-    await asyncio.sleep(10)
-    await grants(limiter, 2)
-    away, back = (record.getMessage() for record in caplog.records)
-    assert away == (
-        "the store of spent requests is away (no connection): going on at a modest rate"
-    )
-    assert back == "the store of spent requests is back"
+    """Let processes work while the store goes and comes; one more starts each time it is away."""
+    tasks: list[asyncio.Task[None]] = []
+
+    def start(delay: float) -> None:
+        async def late(name: str) -> None:
+            await asyncio.sleep(delay)
+            await key.work(name, key.ledger(), refusals=refusals)
+
+        tasks.append(asyncio.create_task(late(f"p{len(tasks)}")))
+
+    for _ in range(processes):
+        start(key.draw.choice([0.0, key.draw.uniform(0, 5)]))
+    for seconds, away in story:
+        key.switch(away)
+        if away:
+            start(key.draw.uniform(0, seconds))
+        await asyncio.sleep(seconds)
+    for task in tasks:
+        task.cancel()
+    for answer in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(answer, asyncio.CancelledError), answer
 
 
-async def test_requests_sent_without_the_store_are_reported_once_it_is_back() -> None:
-    """The report comes before anything else is asked of the store."""
-    limiter, store = make()
-    store.away = True
-    await grants(limiter, 1)
-    store.away = False
-    await asyncio.sleep(5)
-    await grants(limiter, 1)
-    assert (await store.snapshot()).windows[0].used == 2
+seconds_up = st.sampled_from([1.0, 10.0, 200.0]) | st.floats(0.1, 150)
+seconds_away = st.sampled_from([2.0, 20.0, 99.0, 300.0]) | st.floats(0.1, 250)
 
 
-async def test_a_waiter_does_not_sleep_through_the_return_of_the_store() -> None:
-    """The store is asked again every few seconds."""
-    limiter, store = make()
-    store.away = True
-    waiter = asyncio.create_task(grants(limiter, 1))
-    await asyncio.sleep(10)
-    store.away = False
-    assert 10 <= (await waiter)[0] <= 13
-
-
-async def test_a_store_that_is_away_is_not_asked_all_the_time() -> None:
-    """Waiting for 50 minutes asks the store a bounded number of times."""
-    limiter, store = make(Plan("slow", limits=RateLimit(8, per=3600)))
-    store.away = True
-    await asyncio.wait({asyncio.create_task(grants(limiter, 1))}, timeout=3000)
-    assert store.asked <= 3000 / 3 + 5
-
-
-async def test_raise_fails_at_once_and_goes_on_when_the_store_is_back() -> None:
-    """Nothing is sent, and nobody waits meanwhile."""
-    limiter, store = make(on_failure="raise")
-    store.away = True
-    with pytest.raises(QuotaStoreError, match="nothing was sent"):
-        await limiter.acquire(STATUS)
-    with pytest.raises(QuotaStoreError):
-        await limiter.snapshot()
-    assert asyncio.get_running_loop().time() == 0
-    store.away = False
-    await asyncio.sleep(4)
-    await grants(limiter, 1)
-
-
-async def test_an_answer_that_comes_while_the_store_is_away_is_not_lost() -> None:
-    """The slot comes back by its lease; a 429 still pauses this process."""
-    limiter, store = make()
-    slot = await limiter.acquire(STATUS)
-    given_back = await limiter.acquire(STATUS)
-    store.away = True
-    await slot.commit(refused=True, retry_after=200)
-    await given_back.give_back()
-    paused = (await limiter.snapshot()).paused_for
-    store.away = False
-    await asyncio.sleep(30)
-    assert paused == pytest.approx(200)
-    assert (await store.snapshot()).in_flight == 0
-
-
-async def test_slots_granted_without_the_store_are_reported_to_the_local_count() -> None:
-    """Given back or committed, also after the store has returned."""
-    limiter, store = make()
-    store.away = True
-    await asyncio.sleep(61)
-    first = asyncio.create_task(limiter.acquire(STATUS))
-    slot = await first
-    await slot.give_back()
-    late = await limiter.acquire(STATUS)
-    store.away = False
-    await asyncio.sleep(5)
-    await grants(limiter, 1)
-    await late.commit()
-    await grants(limiter, 1)
-    assert (await store.snapshot()).windows[0].used == 4, (
-        "two of the store's, and the late one when it left and when it ended"
-    )
-
-
-@pytest.mark.parametrize("plan", [Plan.DEMO, PAID, Plan("big", limits=RateLimit(800, per=60))])
-def test_a_degraded_plan_never_allows_more(plan: Plan) -> None:
-    """An eighth of each short window, at least one; a long window has room for the beginning."""
-    for limit, part in zip(plan.limits, degraded_plan(plan).limits, strict=True):
-        assert part.per == limit.per
-        assert 1 <= part.limit <= limit.limit
-
-
-async def test_cancelled_waiters_of_a_store_that_is_away_leave_nothing() -> None:
-    """No task, and no position in a wait queue."""
-    limiter, store = make()
-    store.away = True
-    task = asyncio.create_task(limiter.acquire(STATUS))
-    await asyncio.sleep(1)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    assert len(asyncio.all_tasks()) == 1
-
-
-async def test_a_client_with_raise_fails_all_waiters(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("processes", [1, 5, 20])
+@pytest.mark.parametrize("plan", [PAID, TWO], ids=lambda plan: plan.name)
+@given(
+    seed=st.integers(0, 10_000),
+    story=st.lists(st.tuples(seconds_up, seconds_away), min_size=1, max_size=3),
+    refusals=st.sampled_from([0.0, 0.05]),
+)
+@settings(max_examples=25, deadline=None)
+def test_all_processes_together_keep_the_limits(
+    processes: int,
+    plan: Plan,
+    seed: int,
+    story: list[tuple[float, float]],
+    refusals: float,
 ) -> None:
-    """Creates in the queue and waits for comics get an error at once, and no task is left."""
-    stores: list[Store] = []
+    """Whenever the store goes and comes back, also for those that start while it is away."""
 
-    def open_store(quota: str, name: str, plan: Plan, *, speed: float, lease: float) -> Store:
-        stores.append(Store(plan, Clock(speed).now))
-        return stores[0]
-
-    monkeypatch.setattr("llamagen_async.ratelimit.registry.open_store", open_store)
-    service = SandboxService()
-    client = LlamaGenClient(
-        "sandbox-paid",
-        plan="paid",
-        base_url="https://away.invalid",
-        quota="redis://somewhere",
-        on_store_failure="raise",
-        transport=SimulatedTransport(service, "sandbox-paid"),
-    )
-    async with client:
-        comic = await client.comics.create("x")
-        stores[0].away = True
-        waiting = client.comics.wait_for_completion(comic.id)
-        answers = await asyncio.gather(waiting, client.comics.create("y"), return_exceptions=True)
-        assert [type(answer) for answer in answers] == [QuotaStoreError] * 2
-        await asyncio.sleep(0)
+    async def main() -> None:
+        key = Key(plan, random.Random(seed))
+        switches = [(seconds, away) for up, gone in story for seconds, away in
+                    ((up, False), (gone, True))]
+        await live(key, processes, [*switches, (120.0, False)], refusals=refusals)
+        assert key.refused == 0
         assert len(asyncio.all_tasks()) == 1
 
-
-@pytest.mark.parametrize("quota", ["mysql://x", "sqlite", "redis://", 7, ""])
-def test_a_quota_that_names_no_store_is_refused(quota: Any) -> None:
-    """The error names the allowed URLs, and does not repeat a possible password."""
-    with pytest.raises(InvalidRequestError, match=r"quota: .*sqlite:///PATH"):
-        LlamaGenClient("key", quota=quota)
-    with pytest.raises(InvalidRequestError) as caught:
-        LlamaGenClient("key", quota="ftp://user:secret@host")
-    assert "secret" not in str(caught.value)
-
-
-def test_on_store_failure_is_checked_when_the_client_is_made() -> None:
-    """Another value than the two allowed ones is refused."""
-    with pytest.raises(InvalidRequestError, match="on_store_failure"):
-        LlamaGenClient("key", on_store_failure="panic")  # type: ignore[arg-type]  # on purpose
+    run(main())

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from llamagen_async import Plan, RateLimit
-from llamagen_async.ratelimit import Grant, MemoryLedger, NoSlot, Outcome, SharedLedger
-from llamagen_async.ratelimit.protocol import MAX_BLOB, UNMETERED
+from llamagen_async.ratelimit import (
+    ANSWERED,
+    Durations,
+    Grant,
+    KeyState,
+    MemoryLedger,
+    NoSlot,
+    Outcome,
+    Priority,
+    SharedLedger,
+    WaitingRequests,
+    Workload,
+)
+from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD, MAX_BLOB
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
-from tests.support.grants import grants_in
+from tests.support.claims import claim
 from tests.support.redis_server import RedisServer
 
 PAID = Plan.PAID
+ONE = Plan("one", limits=RateLimit(1, per=60))
 THREE = Plan("three", limits=RateLimit(3, per=60))
-LEASE = 30.0
+DURATIONS = Durations(lease=30.0, grace=5.0, client_lease=3600.0, silence=8.0)
+BATCH, CHECK, OVERDUE, READ = Priority.BATCH, Priority.CHECK, Priority.OVERDUE, Priority.READ
 
 Make = Callable[..., SharedLedger]
+names = itertools.count()
 
 
 class ManualClock:
@@ -45,20 +62,17 @@ async def make(
 ) -> AsyncIterator[Make]:
     """Make ledgers of one account; two ledgers of a store share the count."""
     made: list[SharedLedger] = []
-    name = uuid.uuid4().hex
+    options: dict[str, Any] = {"name": uuid.uuid4().hex, "durations": DURATIONS, "now": time}
 
     def ledger(plan: Plan = THREE) -> SharedLedger:
         one: SharedLedger
         if request.param == "memory":
-            one = made[0] if made else MemoryLedger(plan, time, lease=LEASE)
+            one = made[0] if made else MemoryLedger(plan, time, DURATIONS)
         elif request.param == "sqlite":
-            path = tmp_path / "quota.db"
-            one = SQLiteLedger(path, name=name, plan=plan, lease=LEASE, ahead=0.0, now=time)
+            one = SQLiteLedger(tmp_path / "quota.db", plan=plan, **options)
         else:
             server: RedisServer = request.getfixturevalue("redis_server")
-            one = RedisLedger(
-                server.url, name=name, plan=plan, speed=1.0, lease=LEASE, ahead=0.0, now=time
-            )
+            one = RedisLedger(server.url, plan=plan, speed=1.0, **options)
         made.append(one)
         return one
 
@@ -67,31 +81,39 @@ async def make(
         await one.aclose()
 
 
-async def granted(ledger: SharedLedger, waiter_id: str = "t") -> Grant:
+async def ask(
+    ledger: SharedLedger, client: str = "a", priority: Priority = BATCH, **fields: Any
+) -> Grant | NoSlot:
+    """Ask for a slot, with a new id unless one is given."""
+    name = fields.pop("name", f"{client}.{next(names)}")
+    return await ledger.reserve(claim(name, client, priority, **fields))
+
+
+async def granted(ledger: SharedLedger, client: str = "a", **fields: Any) -> Grant:
     """Reserve a slot that has to be free."""
-    answer = await ledger.reserve(waiter_id)
+    answer = await ask(ledger, client, **fields)
     assert isinstance(answer, Grant)
+    assert answer.client == client
     return answer
 
 
-async def granted_many(ledger: SharedLedger, waiter_id: str, number: int) -> list[Grant]:
-    """Reserve up to `number` slots, of which one has to be free."""
-    grants = grants_in(await ledger.reserve_many(waiter_id, number))
-    assert grants
-    return grants
-
-
-async def no_slot(ledger: SharedLedger, waiter_id: str = "t") -> NoSlot:
+async def no_slot(ledger: SharedLedger, client: str = "a", **fields: Any) -> NoSlot:
     """Ask for a slot that must not be free."""
-    answer = await ledger.reserve(waiter_id)
+    answer = await ask(ledger, client, **fields)
     assert isinstance(answer, NoSlot)
     return answer
 
 
-async def spend(ledger: SharedLedger, number: int = 1, outcome: Outcome | None = None) -> None:
+async def spend(ledger: SharedLedger, number: int = 1, outcome: Outcome = ANSWERED) -> KeyState:
     """Reserve and answer `number` requests."""
     for _ in range(number):
-        await ledger.commit(await granted(ledger), outcome or Outcome())
+        grant = await granted(ledger)
+        state = await ledger.commit(grant, outcome, IDLE_WORKLOAD)
+    return state
+
+
+async def used(ledger: SharedLedger) -> int:
+    return (await ledger.snapshot()).windows[0].used
 
 
 async def test_a_slot_is_back_a_window_after_the_response(make: Make, time: ManualClock) -> None:
@@ -100,127 +122,197 @@ async def test_a_slot_is_back_a_window_after_the_response(make: Make, time: Manu
     grants = [await granted(ledger) for _ in range(3)]
     time.now += 20
     for grant in grants:
-        await ledger.commit(grant, Outcome())
+        state = await ledger.commit(grant, ANSWERED, IDLE_WORKLOAD)
+    assert state.returning == pytest.approx([60, 60, 60])
     time.now += 40
     assert (await no_slot(ledger)).delay == pytest.approx(20)
     time.now += 20
-    await granted(ledger)
+    assert (await granted(ledger)).state.returning == pytest.approx([60])
 
 
-async def test_a_slot_that_was_given_back_is_free_at_once(make: Make) -> None:
-    """As if it had not been asked for."""
+async def test_to_ask_twice_with_an_id_is_to_ask_once(make: Make, time: ManualClock) -> None:
+    """The slot has a whole lease from then on: nothing was sent in it before."""
+    ledger, other = make(ONE), make(ONE)
+    for wait in (0, 29, 29):
+        time.now += wait
+        await granted(ledger, name="a.1")
+    time.now += 89.5
+    await no_slot(other, "b")
+    assert await used(ledger) == 1
+    time.now += 0.5
+    await granted(other, "b")
+
+
+async def test_a_slot_is_given_up_or_spent_once(make: Make) -> None:
+    """Whichever is reported first; what nobody knows changes nothing."""
     ledger = make()
-    grants = [await granted(ledger) for _ in range(3)]
-    await no_slot(ledger)
-    await ledger.give_back(grants[1])
-    await granted(ledger)
-    assert (await ledger.snapshot()).in_flight == 3
-
-
-async def test_two_reports_on_one_slot_count_once(make: Make) -> None:
-    """Whichever comes first."""
-    ledger = make()
-    grant = await granted(ledger)
-    await ledger.commit(grant, Outcome())
-    await ledger.commit(grant, Outcome())
-    await ledger.give_back(grant)
-    assert (await ledger.snapshot()).windows[0].used == 1
+    first, second = await granted(ledger), await granted(ledger)
+    ledger.release(first.id, "a")
+    ledger.release("unknown", "a")
+    await ledger.commit(first, ANSWERED, IDLE_WORKLOAD)
+    await ledger.commit(second, ANSWERED, IDLE_WORKLOAD)
+    await ledger.commit(second, ANSWERED, IDLE_WORKLOAD)
+    ledger.release(second.id, "a")
+    assert await used(ledger) == 1
 
 
 async def test_a_slot_nobody_reports_on_comes_back_by_its_lease(
     make: Make, time: ManualClock
 ) -> None:
     """As if its answer had come when the lease was over."""
-    ledger = make()
-    for _ in range(3):
-        await granted(ledger)
-    time.now += LEASE + 59
+    ledger = make(ONE)
+    grant = await granted(ledger)
+    time.now += 89
+    await ledger.commit(grant, ANSWERED, IDLE_WORKLOAD)
     await no_slot(ledger)
     time.now += 1
     await granted(ledger)
 
 
-async def test_the_first_waiter_is_served_first(make: Make, time: ManualClock) -> None:
-    """A position in the wait queue keeps its slot, also from newcomers that ask in between."""
-    ledger = make()
-    await spend(ledger, 2)
-    time.now += 10
-    await spend(ledger, 1)
-    delays = [(await no_slot(ledger, waiter_id)).delay for waiter_id in "abc"]
-    assert delays == pytest.approx([50, 50, 60])
-    time.now += 50
-    assert isinstance(await ledger.reserve("c"), NoSlot), "there are two slots, for a and b"
-    assert isinstance(await ledger.reserve("new"), NoSlot)
-    await granted(ledger, "b")
-    await granted(ledger, "a")
+async def test_slots_go_by_priority_and_then_by_waiting_time(make: Make, time: ManualClock) -> None:
+    """Over all clients, and whoever asked first."""
+    ledger, other = make(ONE), make(ONE)
+    await spend(ledger)
+    order = [("e", CHECK, 9.0), ("d", BATCH, 1.0), ("c", BATCH, 5.0), ("b", READ, 0.0)]
+    for client, priority, waited in order:
+        delay = (await no_slot(ledger, client, priority=priority, waited=waited)).delay
+        assert delay == pytest.approx(60), "nobody else waits yet that goes before"
+        ledger.release(f"{client}.{next(names) - 1}", client)
+    for client, priority, waited in order:
+        await no_slot(ledger, client, priority=priority, waited=waited, name=f"{client}.x")
+    served: list[str] = []
+    for _ in order:
+        time.now += 60
+        for client, priority, waited in order:
+            if client in served:
+                continue
+            answer = await ask(
+                other, client, priority, name=f"{client}.x", waited=waited + time.now - 1000
+            )
+            if isinstance(answer, Grant):
+                served.append(client)
+                await other.commit(answer, ANSWERED, IDLE_WORKLOAD)
+    assert served == ["b", "e", "c", "d"]
 
 
-async def test_a_cancelled_wait_makes_room(make: Make, time: ManualClock) -> None:
-    """A waiter that does not come back loses its position a few seconds later."""
-    ledger = make()
+async def test_overdue_checks_and_the_rest_take_turns(make: Make, time: ManualClock) -> None:
+    """One of two slots is for an overdue check as long as one waits."""
+    ledger = make(ONE)
+    await spend(ledger)
+    wanted = {"a": OVERDUE, "b": OVERDUE, "c": Priority.INTERACTIVE, "d": READ}
+    turns = [
+        round((await no_slot(ledger, one, priority=what, name=one)).delay / 60) - 1
+        for one, what in wanted.items()
+    ]
+    assert turns == [0, 1, 1, 3]
+    served: list[str] = []
+    while wanted:
+        time.now += 60
+        for one, what in list(wanted.items()):
+            answer = await ask(ledger, one, what, name=one)
+            if isinstance(answer, Grant):
+                served.append(one)
+                del wanted[one]
+                await ledger.commit(answer, ANSWERED, IDLE_WORKLOAD)
+    assert served == ["a", "c", "b", "d"]
+
+
+async def test_what_a_client_says_waits_is_counted_by_the_others(
+    make: Make, time: ManualClock
+) -> None:
+    """And told them: by priority, with what else the client has to say."""
+    ledger, other = make(), make()
     await spend(ledger, 3)
-    for waiter_id in "abc":
-        await no_slot(ledger, waiter_id)
-    ledger.cancel_wait("a")
+    waiting = WaitingRequests(BATCH, 4, 20.0, 2.0)
+    await no_slot(ledger, "a", workload=Workload((waiting,), "text"), priority=READ)
+    time.now += 2
+    answer = await no_slot(other, "b")
+    assert answer.delay == pytest.approx(58 + 60), "the sixth of three in a window"
+    (peer,) = answer.state.peers
+    assert (peer.client, peer.text) == ("a", "text")
+    assert peer.age == pytest.approx(2)
+    assert [(one.priority, one.count) for one in peer.waiting] == [(READ, 1), (BATCH, 4)]
+    assert [peer.waiting[1].oldest, peer.waiting[1].newest] == pytest.approx([22, 4])
+    snapshot = await other.snapshot()
+    assert snapshot.waiting == {READ: 1, BATCH: 5}
+    assert snapshot.clients == answer.state.clients == 2
+    ledger.release("", "a", leaves=True)
+    snapshot = await ledger.snapshot()
+    assert (snapshot.waiting, snapshot.clients) == ({BATCH: 1}, 1)
+
+
+async def test_a_position_is_kept_as_long_as_it_is_asked_for(make: Make, time: ManualClock) -> None:
+    """A few seconds longer than was said; one that is given up makes room at once."""
+    ledger = make(ONE)
+    await spend(ledger)
+    await no_slot(ledger, "a", name="a")
+    assert (await no_slot(ledger, "b", name="b")).delay == pytest.approx(120)
+    await no_slot(ledger, "b", name="b", waits=False)
+    ledger.release("a", "a")
+    for client in "cd":
+        await no_slot(ledger, client, name=client)
+    assert (await ledger.snapshot()).waiting == {BATCH: 2}
     time.now += 60
-    await granted(ledger, "b")
-    await granted(ledger, "d")
-    await no_slot(ledger, "e")
-    time.now += 5.5
-    await granted(ledger, "e")
+    await no_slot(ledger, "d", name="d")
+    time.now += 4.9
+    await no_slot(ledger, "d", name="d")
+    time.now += 0.1
+    await granted(ledger, "d", name="d")
 
 
 async def test_all_windows_of_a_plan_have_to_fit(make: Make, time: ManualClock) -> None:
     """Four in a minute, fifteen in a day."""
     ledger = make(Plan.DEMO)
     for burst in (4, 4, 4, 3):
-        await spend(ledger, burst)
+        state = await spend(ledger, burst)
         time.now += 60
     answer = await no_slot(ledger)
-    assert answer.limit == Plan.DEMO.limits[1]
+    assert (answer.limit, state.quota_left) == (Plan.DEMO.limits[1], 0)
     assert answer.delay == pytest.approx(86_400 - 240)
     time.now += answer.delay
-    assert (await granted(ledger)).quota_left == 3
+    assert (await granted(ledger)).state.quota_left == 3
 
 
 async def test_a_429_pauses_all_and_a_pause_is_only_lengthened(
     make: Make, time: ManualClock
 ) -> None:
-    """`retry_after` in full, also for other ledgers of the account."""
+    """Also who holds a slot already, and asks once more before it is used."""
     ledger, other = make(PAID), make(PAID)
-    first, second = await granted(ledger), await granted(other)
-    await ledger.commit(first, Outcome(refused=True, retry_after=90))
-    await other.commit(second, Outcome(refused=True, retry_after=5))
-    assert (await no_slot(other)).delay == pytest.approx(90)
+    first, second = await granted(ledger), await granted(other, "b")
+    held = await granted(other, "b")
+    await ledger.commit(first, Outcome(refused=True, retry_after=90), IDLE_WORKLOAD)
+    state = await other.commit(second, Outcome(refused=True, retry_after=5), IDLE_WORKLOAD)
+    assert state.paused_for == pytest.approx(90)
+    answer = await no_slot(other, "b", name=held.id)
+    assert answer.limit is None
+    assert answer.delay == pytest.approx(90)
     assert (await ledger.snapshot()).paused_for == pytest.approx(90)
+    assert (await ledger.snapshot()).in_flight == 0
     time.now += 90
-    await granted(other)
+    await granted(other, "b")
 
 
-async def test_a_429_to_an_unmetered_request_pauses_all_and_spends_nothing(
-    make: Make, time: ManualClock
-) -> None:
-    """`paused_for` tells how long the pause lasts, and the burst is not halved."""
+async def test_what_was_spent_without_a_slot_is_counted(make: Make, time: ManualClock) -> None:
+    """As spent now; a pause without a slot is one, and halves no burst."""
     ledger = make()
-    assert await ledger.paused_for() == 0
-    await ledger.commit(UNMETERED, Outcome(refused=True, retry_after=30))
-    assert (await no_slot(ledger)).delay == pytest.approx(30)
-    time.now += 10
-    assert await ledger.paused_for() == pytest.approx(20)
-    await ledger.commit(UNMETERED, Outcome(refused=True, retry_after=5))
-    assert await ledger.paused_for() == pytest.approx(20)
-    time.now += 21
-    assert await ledger.paused_for() == 0
+    await ledger.record(2)
+    await granted(ledger)
+    assert (await no_slot(ledger)).delay == pytest.approx(60)
+    await ledger.record(0, pause=70)
+    await ledger.record(0, pause=10)
     snapshot = await ledger.snapshot()
-    assert (snapshot.windows[0].used, snapshot.burst, snapshot.in_flight) == (0, 3, 0)
+    assert (snapshot.windows[0].used, snapshot.burst) == (3, 3)
+    assert snapshot.paused_for == pytest.approx(70)
+    time.now += 70
+    assert (await ledger.snapshot()).paused_for == 0
 
 
 async def test_unexplained_429s_halve_the_burst(make: Make, time: ManualClock) -> None:
-    """Down to strict spacing: the next request six seconds after the response to the last."""
+    """Down to strict spacing; but not the one of a window's last slot."""
     ledger = make(PAID)
     for _ in range(4):
         time.now += 61
-        await ledger.commit(await granted(ledger), Outcome(refused=True, retry_after=0))
+        await spend(ledger, 1, Outcome(refused=True, retry_after=0))
     assert (await ledger.snapshot()).burst == 1
     time.now += 61
     await spend(ledger)
@@ -229,49 +321,74 @@ async def test_unexplained_429s_halve_the_burst(make: Make, time: ManualClock) -
 
 async def test_a_429_to_the_last_slot_does_not_halve_the_burst(make: Make) -> None:
     """A server whose clock differs a little may count the request in the window before."""
-    plan = Plan("one", limits=RateLimit(1, per=60))
-    ledger = make(plan)
-    await ledger.commit(await granted(ledger), Outcome(refused=True, retry_after=1))
-    assert (await ledger.snapshot()).burst == 1
-    ledger = make(plan)
+    ledger = make()
+    await spend(ledger, 2)
+    await spend(ledger, 1, Outcome(refused=True, retry_after=1))
+    assert (await ledger.snapshot()).burst == 3
 
 
 async def test_the_servers_count_corrects_downwards_only(make: Make) -> None:
     """Fewer requests left than counted binds; more left than counted is not believed."""
     ledger = make(PAID)
-    await spend(ledger, 1, Outcome(server_limit=10, server_left=4))
-    assert (await ledger.snapshot()).windows[0].free == 4
-    await spend(ledger, 1, Outcome(server_limit=10, server_left=9))
-    assert (await ledger.snapshot()).windows[0].free == 3
-    await spend(ledger, 1, Outcome(server_limit=77, server_left=0))
-    assert (await ledger.snapshot()).windows[0].free == 2
+    free: list[int] = []
+    for limit, left in ((10, 4), (10, 9), (77, 0), (10, -(10**9))):
+        await spend(ledger, 1, Outcome(server_limit=limit, server_left=left))
+        free.append((await ledger.snapshot()).windows[0].free)
+    assert free == [4, 3, 2, 0]
 
 
-async def test_requests_of_other_programs_are_counted(make: Make) -> None:
-    """Such requests count as spent now."""
-    ledger = make()
-    await ledger.record(2)
-    await granted(ledger)
-    assert (await no_slot(ledger)).delay == pytest.approx(60)
+async def test_shares_are_given_on_when_their_client_knows(make: Make, time: ManualClock) -> None:
+    """Not before: it may not have got the answer that has told it of a smaller one."""
+    ledger, other = make(PAID), make(PAID)
+
+    async def share(one: SharedLedger, client: str, known: int) -> int:
+        return (await granted(one, client, workload=Workload(share=known))).state.share
+
+    assert await share(ledger, "a", 0) == 9
+    assert await share(other, "b", 0) == 0
+    assert await share(ledger, "a", 9) == 4
+    assert await share(other, "b", 0) == 0, "a may still believe in nine"
+    assert await share(ledger, "a", 4) == 4
+    assert await share(other, "b", 0) == 4
+    time.now += 3599
+    assert await share(ledger, "a", 4) == 4
+    time.now += 1
+    assert await share(ledger, "a", 4) == 9, "b was not heard of for an hour"
 
 
-async def test_two_ledgers_of_an_account_share_its_count(make: Make) -> None:
-    """As in two processes."""
-    ledger, other = make(), make()
-    await spend(ledger, 2)
-    await granted(other)
-    await no_slot(ledger)
-    snapshot = await other.snapshot()
-    assert (snapshot.windows[0].used, snapshot.in_flight) == (3, 1)
+async def test_after_a_silence_the_shares_of_others_count_as_used(
+    make: Make, time: ManualClock
+) -> None:
+    """Until they are heard of, or must have found out that the store is back."""
+    ledger, other = make(PAID), make(PAID)
+    shares = {"a": 0, "b": 0, "c": 0}
+    for client in [*shares] * 3:
+        known = Workload(share=shares[client])
+        shares[client] = (await granted(ledger, client, workload=known)).state.share
+    assert list(shares.values()) == [3, 3, 3]
+    time.now += 91  # all that was held is spent, and counts no more
+    assert len([await granted(ledger, "a") for _ in range(4)]) == 4
+    assert (await no_slot(ledger, "a", name="wait")).delay == pytest.approx(8)
+    time.now += 3
+    for _ in range(2):
+        await granted(other, "b", workload=Workload(share=3))
+    await no_slot(other, "b", waits=False, workload=Workload(share=3))  # a waits, and c has three
+    time.now += 5
+    await granted(ledger, "a", name="wait")
+    for _ in range(3):
+        await granted(ledger, "a")
 
 
-async def test_the_projection_goes_beyond_the_next_window(make: Make) -> None:
-    """The fifth of three per minute waits for the second minute at least."""
-    ledger = make()
-    await spend(ledger, 3)
-    assert (await ledger.projected(0)).delay == pytest.approx(60)
-    assert (await ledger.projected(2)).delay == pytest.approx(60)
-    assert (await ledger.projected(3)).delay == pytest.approx(120)
+async def test_a_store_that_was_back_for_a_moment_only_may_have_been_missed(
+    make: Make, time: ManualClock
+) -> None:
+    """Those that were not heard of have their time once more."""
+    ledger = make(PAID)
+    await granted(ledger, "a")
+    time.now += 95
+    assert (await granted(ledger, "b")).state.share == 0
+    time.now += 20
+    assert (await no_slot(ledger, "b")).delay == pytest.approx(8)
 
 
 async def test_another_plan_keeps_what_was_spent(make: Make) -> None:
@@ -281,143 +398,71 @@ async def test_another_plan_keeps_what_was_spent(make: Make) -> None:
     ledger.change_plan(PAID)
     snapshot = await ledger.snapshot()
     assert (snapshot.plan, snapshot.windows[0].free) == ("paid", 6)
+    assert snapshot.windows[0].limit == PAID.limits[0]
 
 
-async def test_listeners_hear_of_slots_that_are_given_back(make: Make) -> None:
-    """Once for each slot, until they have ended the subscription."""
+async def test_a_position_may_be_asked_about(make: Make) -> None:
+    """The fifth of three per minute waits for the second minute at least."""
     ledger = make()
-    heard: list[int] = []
-    grants = [await granted(ledger) for _ in range(2)]
-    stop = ledger.subscribe(lambda: heard.append(1))
-    await ledger.give_back(grants[0])
-    stop()
-    await ledger.give_back(grants[1])
-    assert heard == [1]
-
-
-async def test_many_are_granted_as_far_as_there_are_slots(make: Make, time: ManualClock) -> None:
-    """The first request without a slot has a position, and is told when to ask again."""
-    ledger = make()
-    await spend(ledger, 1)
-    *many, last = await ledger.reserve_many("t", 5)
-    grants = grants_in(many)
-    assert [grant.early_by for grant in grants] == [0.0, 0.0]
-    assert len({grant.slot for grant in grants}) == 2
-    assert last == NoSlot(60.0, THREE.limits[0])
-    assert (await ledger.snapshot()).in_flight == 2
-    assert grants_in(await ledger.reserve_many("t", 5)) == []
-    time.now += 60
-    await no_slot(ledger, "new")
-    (one,) = await granted_many(ledger, "t", 5)
-    for grant in (*grants, one):
-        await ledger.commit(grant, Outcome())
-    assert (await ledger.snapshot()).windows[0].used == 3
-
-
-async def test_reserve_many_keeps_one_position_like_any_waiter(
-    make: Make, time: ManualClock
-) -> None:
-    """Behind earlier waiters and before later ones, until it is given up."""
-    ledger, other = make(), make()
-    await spend(ledger, 1)
-    time.now += 10
-    await spend(ledger, 1)
-    assert len(await ledger.reserve_many("a", 3)) == 2, "a slot, and a position"
-    await no_slot(other, "b")
-    time.now += 50
-    await no_slot(other, "b")
-    await granted(ledger, "a")
-    time.now += 10
-    assert len(await ledger.reserve_many("a", 3)) == 1, "behind b"
-    ledger.cancel_wait("a")
-    await granted(other, "b")
-
-
-async def test_reserve_many_does_not_overtake_the_wait_queue(make: Make, time: ManualClock) -> None:
-    """Of three slots one is kept for the waiter behind."""
-    ledger, other = make(), make()
     await spend(ledger, 3)
-    await no_slot(ledger, "a")
-    await no_slot(other, "b")
-    time.now += 60
-    assert len(await granted_many(ledger, "a", 3)) == 2, "one of three is b's"
-    await granted(other, "b")
-    await no_slot(other, "c")
+    for position, delay in ((0, 60), (2, 60), (3, 120)):
+        assert (await ledger.snapshot(position=position)).next_free_in == pytest.approx(delay)
 
 
-async def test_slots_are_returned_without_waiting(make: Make) -> None:
-    """The next question finds them free, and listeners hear of it."""
+async def test_listeners_hear_of_slots_that_are_given_up(make: Make) -> None:
+    """Until they have ended the subscription."""
     ledger = make()
-    heard: list[int] = []
-    many = await granted_many(ledger, "t", 3)
-    ledger.subscribe(lambda: heard.append(1))
-    ledger.return_unused(many[1:])
-    assert len(await granted_many(ledger, "t", 5)) == 2
-    assert heard
-    assert (await ledger.snapshot()).in_flight == 3
+    heard = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    grants = [await granted(ledger) for _ in range(2)]
+
+    def changed() -> None:
+        loop.call_soon_threadsafe(heard.set)
+
+    stop = ledger.subscribe(changed)
+    ledger.release(grants[0].id, "a")
+    await asyncio.wait_for(heard.wait(), 10)
+    heard.clear()
+    stop()
+    ledger.release(grants[1].id, "a")
+    assert await used(ledger) == 0
+    assert not heard.is_set()
 
 
 @pytest.mark.parametrize("after", range(6))
-async def test_a_cancelled_reserve_many_holds_nothing(make: Make, after: int) -> None:
-    """Wherever it was cancelled."""
-    ledger = make()
-    task = asyncio.ensure_future(_ask_for_many(ledger))
-    for _ in range(after):
-        await asyncio.sleep(0)
-    task.cancel()
-    (answer,) = await asyncio.gather(task, return_exceptions=True)
-    if isinstance(answer, list):  # it ended before
-        ledger.return_unused(grants_in(answer))
-    for _ in range(200):  # operations in the background come to their end
-        if not (await ledger.snapshot()).in_flight:
-            break
-        await asyncio.sleep(0.005)
-    assert len(await granted_many(ledger, "next", 9)) == 3
+async def test_a_cancelled_reserve_leaves_nothing(make: Make, after: int) -> None:
+    """Wherever it was cancelled: neither a slot nor a position."""
+    ledger = make(ONE)
+    for _ in range(2):  # once when a slot is free, once when none is
+        task = asyncio.ensure_future(ask(ledger, "gone"))
+        for _ in range(after):
+            await asyncio.sleep(0)
+        task.cancel()
+        (answer,) = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(answer, Grant):  # it ended before
+            ledger.release(answer.id, "gone")
+        elif isinstance(answer, NoSlot):
+            return
+        assert await used(ledger) == 0
+        assert (await ledger.snapshot()).waiting == {}
+        kept = await granted(ledger, "kept", name="kept")
+        assert kept.id == "kept"
+        ledger.release("kept", "kept")
 
 
-@pytest.mark.parametrize("after", range(6))
-async def test_a_cancelled_reserve_holds_nothing(make: Make, after: int) -> None:
-    """Wherever it was cancelled: no slot is lost, and the wait queue is empty."""
-    ledger = make(Plan("one", limits=RateLimit(1, per=60)))
-    task = asyncio.ensure_future(_ask(ledger))
-    for _ in range(after):
-        await asyncio.sleep(0)
-    task.cancel()
-    (answer,) = await asyncio.gather(task, return_exceptions=True)
-    if isinstance(answer, Grant):  # it ended before
-        await ledger.give_back(answer)
-    for _ in range(200):  # operations in the background come to their end
-        if isinstance(answer := await ledger.reserve("next"), Grant):
-            break
-        await asyncio.sleep(0.005)
-    assert isinstance(answer, Grant)
-
-
-async def test_two_ledgers_of_an_account_share_its_blob(make: Make) -> None:
-    """As in two processes: the last one to save wins."""
+async def test_a_blob_is_shared_and_not_counted(make: Make, time: ManualClock) -> None:
+    """The last one to save wins; it outlives the count and a change of the plan."""
     ledger, other = make(), make()
     assert await ledger.load_blob() is None
-    assert await other.load_blob() is None
-    await ledger.save_blob("é first")
-    assert await other.load_blob() == "é first"
-    await other.save_blob("second")
-    assert await ledger.load_blob() == "second"
-
-
-async def test_a_blob_is_not_counted_and_outlives_the_count(make: Make, time: ManualClock) -> None:
-    """Loading and saving holds no slot, takes no position, and changes nothing that was spent."""
-    ledger = make()
     await spend(ledger, 2)
     before = await ledger.snapshot()
-    await ledger.save_blob("learned")
-    await ledger.load_blob()
+    await ledger.save_blob("é first")
+    assert await other.load_blob() == "é first"
     assert await ledger.snapshot() == before
-    await granted(ledger)
-    await no_slot(ledger)
     time.now += 600
     ledger.change_plan(PAID)
-    await spend(ledger, 1)
-    assert await ledger.load_blob() == "learned"
+    await spend(ledger)
+    assert await ledger.load_blob() == "é first"
 
 
 @pytest.mark.parametrize("letter", ["x", "é"])
@@ -428,40 +473,3 @@ async def test_a_blob_that_is_too_long_is_not_kept(make: Make, letter: str) -> N
     await ledger.save_blob(longest)
     await ledger.save_blob(longest + "x")
     assert await ledger.load_blob() == longest
-
-
-async def test_blobs_are_loaded_and_saved_while_slots_are_granted(make: Make) -> None:
-    """At the same time: neither disturbs the other."""
-    ledger, other = make(PAID), make(PAID)
-    answers = await asyncio.gather(
-        *(spend(one, 1) for one in (ledger, other) * 4),
-        *(one.save_blob(f"{number}") for number, one in enumerate((ledger, other) * 4)),
-        *(one.load_blob() for one in (ledger, other) * 4),
-    )
-    assert {str(answer) for answer in answers} <= {"None", *map(str, range(8))}
-    assert (await ledger.snapshot()).windows[0].used == 8
-
-
-@pytest.mark.parametrize("after", range(6))
-async def test_loading_and_saving_a_blob_may_be_cancelled(make: Make, after: int) -> None:
-    """Wherever that happens: the next operations work, and no task is left."""
-    ledger = make()
-    tasks = [asyncio.ensure_future(one) for one in (ledger.load_blob(), ledger.save_blob("x"))]
-    for _ in range(after):
-        await asyncio.sleep(0)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await spend(ledger, 1)
-    await ledger.save_blob("y")
-    assert await ledger.load_blob() == "y"
-    await ledger.aclose()
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-async def _ask(ledger: SharedLedger) -> Grant | NoSlot:
-    return await ledger.reserve("gone")
-
-
-async def _ask_for_many(ledger: SharedLedger) -> list[Grant | NoSlot]:
-    return await ledger.reserve_many("gone", 3)

@@ -16,7 +16,6 @@ from llamagen_async import (
     Plan,
     QuotaExhaustedError,
     RateLimit,
-    RequestKind,
     WaitTimeoutError,
 )
 from llamagen_async.plans import DAY, MINUTE
@@ -299,8 +298,7 @@ async def test_a_create_is_refused_while_the_server_asks_for_hours() -> None:
     sandbox = SandboxService()
     async with simulated_client(sandbox) as client:
         limiter = client._core.open().limiter
-        slot = await limiter.acquire(RequestKind.STATUS)
-        await slot.commit(refused=True, retry_after=5 * 3600)
+        await limiter.pause(5 * 3600)
         with pytest.raises(QuotaExhaustedError) as caught:
             await client.comics.create("a")
         assert caught.value.wait == pytest.approx(5 * 3600)

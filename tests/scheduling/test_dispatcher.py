@@ -198,7 +198,7 @@ async def test_a_limiter_that_fails_ends_every_wait_with_its_error(
 
     async with network.client() as client:
         comic = await client.comics.create("a")
-        monkeypatch.setattr(Limiter, "acquire", broken)
+        monkeypatch.setattr(Limiter, "reserve", broken)
         outcomes = await asyncio.gather(
             client.comics.wait_for_completion(comic.id),
             client.comics.create("b"),

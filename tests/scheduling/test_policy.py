@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -14,6 +15,7 @@ from llamagen_async.forecasting import Forecasts
 from llamagen_async.models import ComicGeneration
 from llamagen_async.plans import DAY, RequestKind
 from llamagen_async.scheduling.admission import can_afford
+from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.policy import (
     PLENTIFUL,
     Action,
@@ -28,6 +30,7 @@ from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import PollTarget
 from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.transport import APIRequest
+from tests.support.claims import key_state
 
 PAID = Plan.PAID
 DEMO = Plan("demo", limits=(RateLimit(4, per=60), RateLimit(15, per=DAY)))
@@ -186,11 +189,13 @@ class OneRunning:
 
     policy: DispatchPolicy
     polls: PollSet
+    view: KeyView
     clock: ManualClock
 
     def idles(self, quota_left: int | None = None) -> float:
         """Return for how many seconds the policy idles now; fail if it would send something."""
-        decision = self.policy.decide(quota_left)
+        self.view.quota_left = quota_left
+        decision = self.policy.decide()
         assert isinstance(decision, Idle)
         return decision.seconds
 
@@ -205,19 +210,20 @@ def one_running(
     """Return a policy at 1000 s: `spent` slots were used 20 s ago, one comic runs."""
     clock: Any = ManualClock()
     limiter: Any = FixedLimits(plan)
-    admission: Any = None
+    admission: Any = SimpleNamespace(running=1)
     forecasts = Forecasts()
     for _ in range(30):
         forecasts.observe((), 50.0, 70.0)
     polls = PollSet(forecasts)
-    policy = DispatchPolicy(limiter, RequestQueue(), polls, admission, clock, metered=True)
-    policy.arrived.extend(float(second) for second in range(0, 980 if coming else 0, 15))
+    queue = RequestQueue()
+    view = KeyView(limiter, queue, polls)
+    policy = DispatchPolicy(limiter, queue, polls, view, admission, clock, metered=True)
+    view.arrived.extend(float(second) for second in range(0, 980 if coming else 0, 15))
     clock.at = 980.0
-    for _ in range(spent):
-        policy.spent.append(clock.at)
+    view.update(key_state(returning=(plan.rate.per,) * spent), clock.at)
     clock.at = 1_000.0
     polls.add(target("0", 1_000.0 - age))
-    return OneRunning(policy, polls, clock)
+    return OneRunning(policy, polls, view, clock)
 
 
 def test_a_falling_price_is_computed_again_soon() -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from llamagen_async import Plan
-from llamagen_async.ratelimit import Grant, MemoryLedger, NoSlot
-from llamagen_async.ratelimit.protocol import LimitsSnapshot, Outcome, StoreError
-from tests.support.grants import grants_in
+from llamagen_async.ratelimit import (
+    Claim,
+    Grant,
+    KeyState,
+    LimitsSnapshot,
+    MemoryLedger,
+    NoSlot,
+    Outcome,
+    StoreError,
+    Workload,
+)
 
 __all__ = ["RemoteLedger"]
 
@@ -19,75 +27,73 @@ _T = TypeVar("_T")
 class RemoteLedger:
     """A ledger in virtual time behind a latency, as over a network.
 
-    A question that is cancelled while its answer travels has been answered, and is undone.
-    """
+    A question that is cancelled is undone; a report that is cancelled arrives all the same, before
+    what is given up later. What other clients give up is not noticed. So it is with real stores.
 
-    is_remote = True
+    Args:
+        memory: The count, which other ledgers may share.
+        latency: Returns the seconds that a question takes on its way, and then its answer.
+    """
 
     def __init__(self, memory: MemoryLedger, latency: Callable[[], float]) -> None:
         self.memory = memory
         self.latency = latency
         self.round_trips = 0
-        self.asked_for: list[int] = []
         self.away = False
+        self._sent: set[asyncio.Future[Any]] = set()
+        """Reports and releases on their way."""
 
-    async def _travel(
-        self, do: Callable[[], Awaitable[_T]], undo: Callable[[_T], object] | None = None
-    ) -> _T:
+    async def _travel(self, do: Callable[[], Awaitable[_T]]) -> _T:
         self.round_trips += 1
         await asyncio.sleep(self.latency())
         if self.away:
             raise StoreError("away")
         answer = await do()
-        try:
-            await asyncio.sleep(self.latency())
-        except asyncio.CancelledError:
-            if undo is not None:
-                undo(answer)
-            raise
+        await asyncio.sleep(self.latency())
         return answer
 
-    async def reserve(self, waiter_id: str) -> Grant | NoSlot:
-        return (await self.reserve_many(waiter_id, 1))[0]
+    async def _report(self, do: Callable[[], Awaitable[_T]]) -> _T:
+        return await asyncio.shield(self._send(self._travel(do)))
 
-    async def reserve_many(self, waiter_id: str, number: int) -> list[Grant | NoSlot]:
-        self.asked_for.append(number)
+    def _send(self, work: Coroutine[Any, Any, _T]) -> asyncio.Future[_T]:
+        task = asyncio.ensure_future(work)
+        self._sent.add(task)
+        task.add_done_callback(self._sent.discard)
+        return task
 
-        def undo(answers: list[Grant | NoSlot]) -> None:
-            self.memory.return_unused(grants_in(answers))
-            self.memory.cancel_wait(waiter_id)
+    async def reserve(self, claim: Claim) -> Grant | NoSlot:
+        try:
+            return await self._travel(lambda: self.memory.reserve(claim))
+        except asyncio.CancelledError:
+            self.release(claim.id, claim.client)
+            raise
 
-        return await self._travel(lambda: self.memory.reserve_many(waiter_id, number), undo)
+    async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
+        return await self._report(lambda: self.memory.commit(grant, outcome, workload))
 
-    def cancel_wait(self, waiter_id: str) -> None:
-        self.memory.cancel_wait(waiter_id)
+    def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
+        self.round_trips += 1
+        before = list(self._sent)
 
-    async def commit(self, grant: Grant, outcome: Outcome) -> None:
-        await self.memory.commit(grant, outcome)
+        async def release() -> None:
+            await asyncio.gather(*before, return_exceptions=True)
+            if not self.away:
+                self.memory.release(claim, client, leaves=leaves)
 
-    async def give_back(self, grant: Grant) -> None:
-        await self.memory.give_back(grant)
+        self._send(release())
 
-    def return_unused(self, grants: Sequence[Grant]) -> None:
-        self.memory.return_unused(grants)
+    async def record(self, number: int, *, pause: float = 0.0) -> None:
+        await self._report(lambda: self.memory.record(number, pause=pause))
 
-    async def record(self, number: int) -> None:
-        await self.memory.record(number)
-
-    async def projected(self, position: int) -> NoSlot:
-        return await self.memory.projected(position)
-
-    async def snapshot(self) -> LimitsSnapshot:
-        return await self.memory.snapshot()
-
-    async def paused_for(self) -> float:
-        return await self._travel(self.memory.paused_for)
+    async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
+        return await self._travel(lambda: self.memory.snapshot(position=position))
 
     def change_plan(self, plan: Plan) -> None:
         self.memory.change_plan(plan)
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        return self.memory.subscribe(changed)
+        del changed
+        return lambda: None
 
     async def load_blob(self) -> str | None:
         return await self._travel(self.memory.load_blob)
@@ -96,4 +102,5 @@ class RemoteLedger:
         await self._travel(lambda: self.memory.save_blob(text))
 
     async def aclose(self) -> None:
-        pass
+        while self._sent:
+            await asyncio.gather(*self._sent, return_exceptions=True)

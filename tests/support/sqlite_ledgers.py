@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import sqlite3
 import threading
@@ -15,16 +16,19 @@ import attrs
 import pytest
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.protocol import Grant, StoreError
+from llamagen_async.ratelimit import Durations, Grant, NoSlot, StoreError
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
+from tests.support.claims import claim
 
 __all__ = [
     "FOUR",
+    "LONG",
     "WIDE",
     "Gate",
     "LedgerFactory",
     "ManualClock",
     "cancel_in_the_middle",
+    "delay_of",
     "edit_file",
     "fails",
     "ledger_threads",
@@ -37,6 +41,10 @@ FOUR: Final = Plan("four", limits=RateLimit(4, per=60))
 """A plan with a few slots."""
 WIDE: Final = Plan("wide", limits=RateLimit(10_000, per=60))
 """A plan with more slots than a test uses."""
+LONG: Final = Durations(lease=900.0)
+"""A lease that ends in no test that does not mean to."""
+_numbers: Final = itertools.count()
+"""The numbers that give each slot of `take` a name of its own."""
 
 
 @attrs.define
@@ -58,7 +66,12 @@ class LedgerFactory:
     made: list[SQLiteLedger] = attrs.field(factory=list)
 
     def __call__(self, **options: Any) -> SQLiteLedger:
-        defaults: dict[str, Any] = {"name": "a", "plan": FOUR, "lease": 900.0, "now": self.clock}
+        defaults: dict[str, Any] = {
+            "name": "a",
+            "plan": FOUR,
+            "durations": LONG,
+            "now": self.clock,
+        }
         ledger = SQLiteLedger(options.pop("path", self.path), **(defaults | options))
         self.made.append(ledger)
         return ledger
@@ -99,14 +112,21 @@ async def cancel_in_the_middle(gate: Gate, operation: Any) -> None:
     gate.open.set()
 
 
-async def take(ledger: SQLiteLedger, number: int = 1) -> list[Grant]:
+async def take(ledger: SQLiteLedger, number: int = 1, client: str = "client") -> list[Grant]:
     """Reserve slots that have to be free."""
     grants: list[Grant] = []
     for _ in range(number):
-        grant = await ledger.reserve("waiter")
+        grant = await ledger.reserve(claim(f"taken {next(_numbers)}", client))
         assert isinstance(grant, Grant)
         grants.append(grant)
     return grants
+
+
+async def delay_of(ledger: SQLiteLedger, name: str, client: str = "client") -> float:
+    """Ask for a slot that must not be free; return the seconds after which to ask again."""
+    answer = await ledger.reserve(claim(name, client))
+    assert isinstance(answer, NoSlot)
+    return answer.delay
 
 
 async def used_slots(ledger: SQLiteLedger) -> list[int]:
@@ -117,7 +137,7 @@ async def used_slots(ledger: SQLiteLedger) -> list[int]:
 async def fails(ledger: SQLiteLedger, *words: str) -> None:
     """Assert that a reservation raises `StoreError` with all of `words` in its message."""
     with pytest.raises(StoreError) as caught:
-        await ledger.reserve("waiter")
+        await ledger.reserve(claim("late"))
     for word in words:
         assert word in str(caught.value)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
@@ -22,10 +22,12 @@ from llamagen_async.errors import (
     RateLimitError,
     ServerError,
 )
+from llamagen_async.plans import DAY
 from llamagen_async.transport import APIResponse, decode, error_for, parse_retry_after
 from llamagen_async.transport.decoding import clean_text
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
+UNIX = int(NOW.timestamp())
 JSON = {"Content-Type": "application/json"}
 
 
@@ -243,7 +245,25 @@ def test_a_retry_after_date_is_measured_by_the_servers_own_clock() -> None:
         ("-5", None),
         ("1e3", None),
         ("inf", None),
+        ("nan", None),
+        ("1e308", None),
         ("9" * 400, None),
+        ("9" * 5000, None),
+        ("86400", 86400.0),
+        ("86401", None),
+        ("100000", None),
+        (UNIX + 30, 30.0),
+        (f"{UNIX + 30}000", 30.0),
+        (f"{UNIX + 30}.5", 30.5),
+        (UNIX - 30, 0.0),
+        (UNIX + 86400, 86400.0),
+        (f"{UNIX + 86400}000", 86400.0),
+        (UNIX + 86401, None),
+        (f"{UNIX + 86401}000", None),
+        (UNIX - 86401, None),
+        ("Thu, 02 Jan 2025 00:00:00 GMT", 86400.0),
+        ("Thu, 02 Jan 2025 00:00:01 GMT", None),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", None),
         ("soon", None),
         ("Wed, 99 Jan 2025 00:01:00 GMT", None),
         ("Wed, 01 Jan 99999 00:01:00 GMT", None),
@@ -253,8 +273,11 @@ def test_a_retry_after_date_is_measured_by_the_servers_own_clock() -> None:
         ("\u0663", None),
     ],
 )
-def test_retry_after_is_read_in_all_its_forms(value: str | None, seconds: float | None) -> None:
-    assert parse_retry_after(value, NOW) == seconds
+def test_retry_after_is_read_in_all_its_forms(
+    value: str | int | None, seconds: float | None
+) -> None:
+    """Seconds, dates and unix times up to a day are obeyed in full; more is not believed."""
+    assert parse_retry_after(None if value is None else str(value), NOW) == seconds
 
 
 def test_the_clock_is_asked_only_for_a_date() -> None:
@@ -270,16 +293,33 @@ def test_the_clock_is_asked_only_for_a_date() -> None:
     assert asked
 
 
-@given(st.text() | st.from_regex(r"(Mon|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d \S{1,5}"))
-def test_retry_after_is_never_negative_and_never_raises(value: str) -> None:
+@given(
+    st.text()
+    | st.from_regex(r"[0-9]{1,20}(\.[0-9]{0,9})?", fullmatch=True)
+    | st.from_regex(r"(Mon|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d \S{1,5}")
+    | st.integers().map(str)
+    | st.floats().map(str)
+    | st.integers(1, 9_000).map(lambda digits: "9" * digits)
+)
+@example("1e308")
+def test_retry_after_is_bounded_and_never_raises(value: str) -> None:
+    """Whatever text a server sends, the pause is at most a day, or nothing is known of it."""
     seconds = parse_retry_after(value, NOW)
-    assert seconds is None or 0 <= seconds < float("inf")
+    assert seconds is None or 0 <= seconds <= DAY
 
 
 @given(st.integers(0, 10**11).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)))
 def test_retry_after_reads_any_http_date(instant: datetime) -> None:
     seconds = parse_retry_after(format_datetime(instant, usegmt=True), NOW)
-    assert seconds == max(0.0, (instant - NOW).total_seconds())
+    wait = max(0.0, (instant - NOW).total_seconds())
+    assert seconds == (wait if wait <= DAY else None)
+
+
+@given(st.floats(-DAY, DAY), st.sampled_from([1, 1000]))
+def test_a_unix_time_within_a_day_is_that_moment(ahead: float, unit: int) -> None:
+    """In seconds or milliseconds, as precise as the number says."""
+    seconds = parse_retry_after(f"{(UNIX + ahead) * unit:.6f}", NOW)
+    assert seconds == pytest.approx(max(0.0, ahead), abs=1e-3) or abs(ahead) > DAY - 1e-3
 
 
 _json = st.recursive(

@@ -31,7 +31,7 @@ def what_errors_carry(error: LlamaGenError) -> None:
         case APIConnectionError():
             assert_type(error.request_sent, bool)
         case QuotaExhaustedError():
-            assert_type((error.resets_at, error.limit), tuple[datetime, RateLimit])
+            assert_type((error.resets_at, error.limit), tuple[datetime, RateLimit | None])
         case SubmissionUncertainError():
             assert_type(error.request, ComicRequest | None)
         case GenerationFailedError():

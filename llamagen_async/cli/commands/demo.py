@@ -35,6 +35,7 @@ from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.errors import QuotaExhaustedError
 from llamagen_async.plans import Plan
+from llamagen_async.ratelimit import MEMORY
 from llamagen_async.sandbox import (
     ALGORITHMS,
     DEMO_KEY,
@@ -107,7 +108,10 @@ async def _run(server: SandboxServer, named: str, folder: Path, output: Output) 
     )
     key, number = _KEYS[named], len(DEMO_STORIES)
     async with server:
-        client = LlamaGenClient(key, plan=named, base_url=server.url, speed=server.speed)
+        # The server forgets with this process, and so may the client.
+        client = LlamaGenClient(
+            key, plan=named, base_url=server.url, speed=server.speed, quota=MEMORY
+        )
         # However fast the server's clock runs, its comics need real time, too: a minute at least.
         timeout = max(DEFAULT_TIMEOUT, 60.0 * server.speed)
         run = BatchRun(client, stories, output, number=number, folder=folder, timeout=timeout)

@@ -51,6 +51,7 @@ def limits(*, connection: Connection, as_json: bool) -> int:
         if not as_json:
             output.print(f"Plan {snapshot.plan}, counted in {facts['quota']}:")
             output.print_table(_table(snapshot, now, connection.speed))
+            output.print(_queue_line(snapshot))
         return ALL_DONE
 
     return run_async(work)
@@ -138,6 +139,9 @@ def _facts(snapshot: LimitsSnapshot, now: datetime, connection: Connection) -> d
         "paused_until": at(snapshot.paused_for),
         "in_flight": snapshot.in_flight,
         "burst": snapshot.burst,
+        "clients": snapshot.clients,
+        "waiting": {one.name.lower(): number for one, number in snapshot.waiting.items()},
+        "waiting_before": snapshot.before(),
         "quota": shown_quota(connection.quota),
     }
 
@@ -161,6 +165,16 @@ def _table(snapshot: LimitsSnapshot, now: datetime, speed: float) -> Table:
             paused,
         )
     return table
+
+
+def _queue_line(snapshot: LimitsSnapshot) -> str:
+    """Return who shares the key, and what waits before a create that is asked for now."""
+    waiting = ", ".join(f"{number} {one.name.lower()}" for one, number in snapshot.waiting.items())
+    return (
+        f"{pluralize(snapshot.clients, 'client')} in all; "
+        f"{pluralize(snapshot.before(), 'request')} before a new create"
+        + (f" (waiting: {waiting})." if waiting else ".")
+    )
 
 
 def _time_in(seconds: float, now: datetime | None = None) -> str:

@@ -12,9 +12,10 @@ import attrs
 import click
 
 from llamagen_async.cli.errors import CommandError
-from llamagen_async.cli.quota import default_quota, prove_quota
+from llamagen_async.cli.quota import prove_quota
 from llamagen_async.cli.results.gallery import INDEX, is_foreign
 from llamagen_async.client import LlamaGenClient
+from llamagen_async.ratelimit import MEMORY, default_quota
 
 __all__ = [
     "ALGORITHM_HELP",
@@ -32,8 +33,6 @@ ALGORITHM_HELP: Final = "How requests are counted; nobody outside the vendor kno
 PLANS: Final = ("demo", "paid", "auto")
 """Allowed values of --plan."""
 
-_NO_QUOTA: Final = "none"
-
 
 @attrs.frozen
 class Connection:
@@ -43,8 +42,8 @@ class Connection:
     base_url: str | None = None
     plan: str | None = None
     speed: float = 1.0
-    quota: str | None = attrs.field(default=None, repr=False)
-    """The URL of the store of spent requests; `None` is this process."""
+    quota: str = attrs.field(factory=default_quota, repr=False)
+    """The URL of the store of spent requests, or `MEMORY`."""
 
     def client(self) -> LlamaGenClient:
         """Return a client; settings that are not given come from the environment.
@@ -72,8 +71,7 @@ class Connection:
         Raises:
             CommandError: It can't be opened; nothing was sent.
         """
-        if self.quota is not None:
-            await prove_quota(self.quota)
+        await prove_quota(self.quota)
 
 
 def connection_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -102,7 +100,7 @@ def connection_options(command: Callable[..., int]) -> Callable[..., int]:
         "--quota",
         metavar="URL",
         envvar="LLAMAGEN_QUOTA",
-        help="Where spent requests are remembered: sqlite:///PATH, redis://HOST:PORT/DB, or none "
+        help="Where spent requests are remembered: sqlite:///PATH, redis://HOST:PORT/DB, or memory "
         "to forget them when the command ends.  [env var: LLAMAGEN_QUOTA; default: a file in "
         "your state folder, so that commands know what earlier ones have spent]",
     )
@@ -157,7 +155,7 @@ def prepared_folder(given: str) -> Path:
     return folder
 
 
-def _store(given: str | None) -> str | None:
+def _store(given: str | None) -> str:
     if not given:
         return default_quota()
-    return None if given.strip().lower() == _NO_QUOTA else given
+    return MEMORY if given.strip().lower() == MEMORY else given

@@ -191,7 +191,8 @@ async def _create(
         with output.spinner("Waiting for the server to accept the comic"):
             return await client.comics.create(request, **attrs.asdict(slot_wait))
     except QuotaExhaustedError as error:
-        is_short = error.limit.per < HOUR or slot_wait.wait_for_quota
+        per = error.limit.per if error.limit else error.wait * client.speed
+        is_short = per < HOUR or slot_wait.wait_for_quota
         option = "a longer --max-wait" if is_short else "--wait-for-quota"
         raise CommandError(describe_error(error, wait_with=option), FAILED) from None
     except asyncio.CancelledError:

@@ -12,6 +12,7 @@ from llamagen_async.cli.errors import (
     FAILED,
     INTERRUPTED,
     describe_error,
+    quota_reason,
     status_command,
 )
 from llamagen_async.cli.output import Output
@@ -21,7 +22,7 @@ from llamagen_async.cli.results.writer import Written
 from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.cli.run.tally import Tally
 from llamagen_async.cli.run.uncertain import print_uncertain
-from llamagen_async.cli.text import format_limit, format_time, pluralize
+from llamagen_async.cli.text import format_time, pluralize
 from llamagen_async.client import ClientStats
 from llamagen_async.models import BatchState
 
@@ -131,8 +132,8 @@ def _print_missing(output: Output, tally: Tally, outcome: RunOutcome) -> None:
         last = format_time(quota.last)
         more = f", for all of them from {last}" if last != format_time(quota.first) else ""
         output.error(
-            f"{quota.number} of {number} not sent: the limit of {format_limit(quota.limit)} is "
-            f"used up; there is room from {format_time(quota.first)}{more}"
+            f"{quota.number} of {number} not sent: {quota_reason(quota.limit)}; "
+            f"there is room from {format_time(quota.first)}{more}"
         )
     reasons = tally.reasons
     if len(reasons) == 1:

@@ -25,10 +25,11 @@ _REASONS: Final = 100
 
 @attrs.define
 class OverQuota:
-    """The stories that were not sent because today's quota is used up."""
+    """The stories that were not sent because today's quota is used up, or for a long pause."""
 
     number: int
-    limit: RateLimit
+    limit: RateLimit | None
+    """The window that is full; `None` if the server asked to wait."""
     first: datetime
     """The time at which there is room again."""
     last: datetime

@@ -24,9 +24,12 @@ local function drop(entries, column, value)
   return index and table.remove(entries, index)
 end
 
+local function is_waiting(client)
+  return client.claimed and now < client.repeated_by
+end
+
 local function requests(client)
-  if client.ends <= now then return {} end
-  if not client.claimed then return client.waiting end
+  if not is_waiting(client) then return now < client.ends and client.waiting or {} end
   local all = {client.claimed}
   for index, waiting in ipairs(client.waiting) do all[index + 1] = waiting end
   return all
@@ -35,18 +38,19 @@ end
 local function report(name, workload, ends)
   local client = find(clients, 'name', name)
   if not client then
-    client = {name = name, share = 0, claim = '', ends = 0}
+    client = {name = name, share = 0, believed = 0, claim = ''}
     clients[#clients + 1] = client
   end
-  client.seen_at, client.ends, client.text = now, max(client.ends, ends), workload.text
+  client.seen_at, client.ends, client.text = now, ends, workload.text
   client.waiting = {}
   for index, one in ipairs(workload.waiting) do
     client.waiting[index] = {one.priority, one.count, now - one.oldest, now - one.newest}
   end
-  local others = -client.share
-  for _, other in ipairs(clients) do others = others + other.share end
+  local others = -client.believed
+  for _, other in ipairs(clients) do others = others + other.believed end
   local fair = max(1, floor(shares / #clients))
   client.share = has_unknown and 0 or max(0, min(fair, shares - others))
+  client.believed = max(client.share, workload.share)
 end
 
 local function since_when(claim)
@@ -68,29 +72,42 @@ local function rank(priority)
   return priority == OVERDUE and not state.last_was_check and -1 or priority
 end
 
-local function requests_before(since, count, first, last, ties)
+local function longer(since, count, first, last, ties)
   if last < since or (ties and last == since) then return count end
   if first > since or (first == since and not ties) then return 0 end
-  if last == first then return count end
-  return max(1, floor(count * (since - first) / (last - first)))
+  local place = (count - 1) * (since - first) / (last - first)
+  return ties and floor(place) + 1 or ceil(place)
+end
+
+local function goes_behind(claimed, mine, since, ties)
+  local its, first = claimed[1], claimed[3]
+  if its > mine or rank(its) > rank(mine) then return true end
+  return its == mine and (first > since or (first == since and not ties))
 end
 
 local function position_of(claim)
-  local since, own, before, is_first = since_when(claim), rank(claim.priority), 0, false
+  local mine, since, ties, overdue, others = claim.priority, since_when(claim), true, 0, 0
   for _, other in ipairs(clients) do
     if other.name == claim.client then
-      is_first = true
+      since, ties = since - settings.tolerance, false
     else
-      for _, one in ipairs(requests(other)) do
-        if one[1] == claim.priority then
-          before = before + requests_before(since, one[2], one[3], one[4], not is_first)
-        elseif rank(one[1]) < own then
-          before = before + one[2]
+      local all = requests(other)
+      if is_waiting(other) and goes_behind(other.claimed, mine, since, ties) then all = {all[1]} end
+      for _, one in ipairs(all) do
+        local count = 0
+        if one[1] == mine then
+          count = longer(since, one[2], one[3], one[4], ties)
+        elseif one[1] < mine or one[1] == OVERDUE then
+          count = one[2]
         end
+        if one[1] == OVERDUE then overdue = overdue + count else others = others + count end
       end
     end
   end
-  return before
+  if mine > OVERDUE then return overdue + others end
+  local was_check = state.last_was_check and 1 or 0
+  if mine == OVERDUE then return overdue + min(others, overdue + was_check) end
+  return others + min(overdue, others + 1 - was_check)
 end
 
 -- The count.
@@ -147,10 +164,16 @@ local function expire()
   for index = #clients, 1, -1 do
     if clients[index].seen_at + client_lease <= now then table.remove(clients, index) end
   end
+  if state.paused_until > now + DAY then state.paused_until = 0 end
 end
 
 local function begin()
-  if now - (state.last_call or now) >= lease + longest_short then state.silent_until = now end
+  local gap = now - (state.last_call or now)
+  if gap >= lease + longest_short then
+    state.silent_until, state.heard_by = now, now + silence
+  elseif now - gap < state.heard_by and gap >= 2 * silence then
+    state.heard_by = now + silence
+  end
   state.last_call = now
   expire()
 end
@@ -175,9 +198,11 @@ end
 -- Returns the slots that others may have used by their shares, unknown to this state.
 local function unheard(name, window)
   local silent_until, share = state.silent_until, 0
-  if now >= silent_until + silence or window.per >= HOUR then return 0 end
+  if now >= state.heard_by or window.per >= HOUR then return 0 end
   for _, client in ipairs(clients) do
-    if client.name ~= name and client.seen_at < silent_until then share = share + client.share end
+    if client.name ~= name and client.seen_at < silent_until then
+      share = share + client.believed
+    end
   end
   if has_unknown then share = shares end
   return -floor(-share * (window.limit - 1) / max(1, shares))
@@ -195,7 +220,7 @@ local function earliest(claim)
     if unknown > 0 then
       local later
       later, sure = free_at(window, position + unknown)
-      free = max(free, min(later, state.silent_until + silence))
+      free = max(free, min(later, state.heard_by))
     end
     exact = exact and sure
     if free > at then at, index = free, number end
@@ -207,7 +232,7 @@ local function refuse(slot, retry_after)
   if slot.granted_at >= state.pause_set_at then
     state.pauses, state.pause_set_at = state.pauses + 1, now
   end
-  if retry_after == null or not (retry_after <= DAY) then -- a longer one is not believed
+  if retry_after == null or not (retry_after >= 0 and retry_after <= DAY) then -- not believed
     retry_after = min(MAX_PAUSE, rate.interval * 2 ^ min(state.pauses - 1, 32))
   end
   state.paused_until, state.accepted = max(state.paused_until, now + retry_after), 0
@@ -260,18 +285,12 @@ local verbs = {}
 
 function verbs.reserve(claim)
   begin()
-  if find(held, 'id', claim.id) then
-    if state.paused_until <= now then
-      report(claim.client, claim.workload, now + grace)
-      return {true, told(claim.client)}
-    end
-    drop(held, 'id', claim.id)
-  end
+  local is_held = drop(held, 'id', claim.id) ~= nil
   local at, index, exact = earliest(claim)
   report(claim.client, claim.workload, now + grace)
-  if exact and at <= now then
+  if (exact and at <= now) or (is_held and state.paused_until <= now) then
     withdraw(claim.id, claim.client)
-    state.last_was_check = IS_CHECK[claim.priority] or false
+    if not is_held then state.last_was_check = IS_CHECK[claim.priority] or false end
     local slot = {id = claim.id, ends = now + lease, granted_at = now}
     held[#held + 1] = slot
     slot.is_last_slot = used(rate) >= rate.limit
@@ -280,7 +299,9 @@ function verbs.reserve(claim)
   if claim.waits then
     local client, since = find(clients, 'name', claim.client), since_when(claim)
     client.claim, client.claimed = claim.id, {claim.priority, 1, since, since}
-    client.ends = at + grace
+    client.repeated_by = at + grace
+  else
+    withdraw(claim.id, claim.client)
   end
   return {false, told(claim.client), max(0, at - now), index, burst}
 end

@@ -23,7 +23,8 @@ local OVERDUE, IS_CHECK, LAST_PRIORITY = 2, {[2] = true, [3] = true, [5] = true}
 local MIN_START = 0.002 -- real seconds in which no server is elected; to start takes 5 ms
 local TOLERANCE = 0.5 -- real seconds by which this clock may seem to be ahead: an answer was slow
 local DRIFT = 0.01 -- part by which the clocks of two machines may differ in speed
-local floor, max, min, huge, null = math.floor, math.max, math.min, math.huge, cjson.null
+local floor, ceil, max, min, huge = math.floor, math.ceil, math.max, math.min, math.huge
+local null = cjson.null
 local concat, format, pack, unpacked = table.concat, string.format, struct.pack, struct.unpack
 
 local settings, operation = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
@@ -53,8 +54,9 @@ end
 local found = state ~= nil
 -- `burst` and `grow_after` are absent until a 429 has changed them, `lost` until a loss.
 state = state or {
-  format = FORMAT, clock_offset = 0, last = -huge, silent_until = 0, last_was_check = false,
-  held = {}, spent = '', clients = {}, paused_until = 0, pause_set_at = 0, pauses = 0, accepted = 0,
+  format = FORMAT, clock_offset = 0, last = -huge, silent_until = 0, heard_by = 0,
+  last_was_check = false, held = {}, spent = '', clients = {}, paused_until = 0, pause_set_at = 0,
+  pauses = 0, accepted = 0,
 }
 
 local server_time, is_test = operation.time, operation.time ~= null

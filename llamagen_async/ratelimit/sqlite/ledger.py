@@ -3,14 +3,11 @@
 Each operation is one short transaction that takes the write lock, loads the window log, decides
 with the same code as the memory ledger, and stores it; nothing is locked while somebody waits
 for a slot. A process that is killed at any instant leaves either all of an operation or nothing:
-its slots count until their lease is over, its position until it is somebody else's turn.
+its slots count until their lease is over, its positions until a few seconds after they were due.
 
 All operations run in one thread, in the order in which they were asked for: neither a slow disk
 nor another process's transaction holds up the event loop. An operation that was begun is finished
-even if its caller stops waiting: a slot that nobody takes goes back.
-
-A pause that a 429 begins is in the row. The holder of a slot that was granted some seconds early
-asks once more whether there is one: that reads the row and locks nothing.
+even if its caller stops waiting: a slot that nobody takes is released.
 
 Time is the machine's (`machine_clock`), carried on in the file. The file must be on a local disk:
 SQLite's locks can't be trusted on network file systems. It never contains the API key.
@@ -22,38 +19,40 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final, TypeVar
 
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.protocol import (
+    Claim,
     Grant,
+    KeyState,
     LimitsSnapshot,
     NoSlot,
     Outcome,
     StoreError,
-    apply_outcome,
-    apply_reserve,
+    Workload,
     fits_blob,
-    no_slot,
-    snapshot_of,
 )
 from llamagen_async.ratelimit.sqlite.store import Operation, SQLiteStore
-from llamagen_async.ratelimit.window_log import WindowLog
+from llamagen_async.ratelimit.window_log import Durations
 
 __all__ = ["SQLiteLedger"]
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_Work = Callable[[SQLiteStore, float], _T]
-"""Work on the store, told its deadline on the monotonic clock."""
+_Work = Callable[[SQLiteStore], _T]
 
 _LOCK_SHARE: Final = 0.8
 """Share of an operation's timeout that may pass in waiting for other processes."""
+
+_inherited: Final[list[SQLiteStore]] = []
+"""Stores of the processes from which this one was forked. They are kept, since closing their
+connections here would disturb those processes."""
 
 
 class SQLiteLedger:
@@ -68,16 +67,11 @@ class SQLiteLedger:
         plan: Which windows to count. A user with shorter windows than others of the same name
             keeps what the others need.
         speed: Seconds of the server's clock in a real one. Each speed has a count of its own.
-        lease: Seconds of the server's clock after which a slot without a report counts as spent;
-            longer than any request may take.
-        ahead: Seconds of the server's clock by which a slot is granted early, so that asking
-            costs no time.
+        durations: The durations to keep to, in seconds of the server's clock.
         timeout: Real seconds after which an operation raises `StoreError` instead of waiting.
         now: The time in seconds of the server's clock, instead of the machine's. For tests.
         wall: The unix time in seconds of the server's clock, for windows that are aligned to it.
     """
-
-    is_remote = True
 
     def __init__(
         self,
@@ -86,8 +80,7 @@ class SQLiteLedger:
         name: str,
         plan: Plan,
         speed: float = 1.0,
-        lease: float,
-        ahead: float = 1.0,
+        durations: Durations,
         timeout: float = 2.0,
         now: Callable[[], float] | None = None,
         wall: Callable[[], float] | None = None,
@@ -99,21 +92,19 @@ class SQLiteLedger:
             SQLiteStore,
             self._path,
             (name, float(speed)),
-            lease=lease,
-            ahead=ahead,
+            durations,
+            timeout=_LOCK_SHARE * timeout,
             now=now,
             wall=wall,
         )
         self._guard = threading.Lock()
         self._store: SQLiteStore = self._new_store()
+        self._close_store = self._close_when_collected()
         self._thread: ThreadPoolExecutor | None = None
         """The only user of the store, from the first operation on."""
         self._ended: Future[None] | None = None
         """Done when the thread has closed the file; `None` while it may be given operations."""
         self._process = os.getpid()
-        self._inherited: list[SQLiteStore] = []
-        """Stores of the processes from which this one was forked. They are kept, since closing
-        their connections here would disturb those processes."""
         self._closed = False
         self._listeners: list[Callable[[], None]] = []
 
@@ -124,76 +115,35 @@ class SQLiteLedger:
         """Count the windows of another plan from now on, with what was spent so far."""
         self._plan = plan
 
-    async def reserve(self, waiter_id: str) -> Grant | NoSlot:
-        """Hold a slot if one is free, else give `waiter_id` a position in the wait queue.
+    async def reserve(self, claim: Claim) -> Grant | NoSlot:
+        """Hold a slot if one is free for this claim, else give it a position.
 
-        If this is cancelled, or fails, neither the slot nor the position is kept.
+        If this is cancelled, or takes too long, neither the slot nor the position is kept.
         """
-        return (await self.reserve_many(waiter_id, 1))[0]
+        reserve = self._transaction(lambda log, now: log.reserve(claim, now))
+        return await self._do(reserve, given_up=partial(self.release, claim.id, claim.client))
 
-    async def reserve_many(self, waiter_id: str, number: int) -> list[Grant | NoSlot]:
-        """Reserve for `number` requests that share a waiter id, in one transaction.
-
-        If this is cancelled, or fails, neither slots nor the position are kept.
-        """
-        answers: list[Grant | NoSlot] = []
-        transaction = self._transaction(
-            lambda log, _plan, now: apply_reserve(log, waiter_id, number, now)
-        )
-
-        def reserve(store: SQLiteStore, deadline: float) -> list[Grant | NoSlot]:
-            answers.extend(transaction(store, deadline))
-            return answers
-
-        def undo(log: WindowLog, _plan: Plan, _now: float) -> None:
-            for answer in answers:
-                if isinstance(answer, Grant):
-                    log.give_back(answer.slot)
-            log.cancel_wait(waiter_id)
-
-        return await self._do(reserve, given_up=partial(self._post, undo))
-
-    def cancel_wait(self, waiter_id: str) -> None:
-        """Give up the position without waiting for the file; a failure is logged."""
-        self._post(lambda log, _plan, _now: log.cancel_wait(waiter_id))
-
-    async def commit(self, grant: Grant, outcome: Outcome) -> None:
+    async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
         """Spend the slot; pause everyone if the answer was 429."""
-        await self._run(lambda log, plan, now: apply_outcome(log, plan, grant, outcome, now))
+        return await self._run(lambda log, now: log.commit(grant, outcome, workload, now))
 
-    async def give_back(self, grant: Grant) -> None:
-        """Free the slot of a request that never left."""
-        await self._run(lambda log, _plan, _now: log.give_back(grant.slot), notify=True)
-
-    def return_unused(self, grants: Sequence[Grant]) -> None:
-        """Free slots without waiting for the file; a failure is logged."""
-
-        def free(log: WindowLog, _plan: Plan, _now: float) -> None:
-            for grant in grants:
-                log.give_back(grant.slot)
-
-        self._post(free)
-
-    async def record(self, number: int) -> None:
-        """Count requests that were spent without a slot of this ledger."""
-        await self._run(lambda log, _plan, now: log.record_external(number, now))
-
-    async def projected(self, position: int) -> NoSlot:
-        """Return how long a request with `position` others before it waits at least."""
-        return await self._run(
-            lambda log, _plan, now: no_slot(log.projected(now, position), now), write=False
+    def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
+        """Give up a slot or a position without waiting for the file; a failure is logged."""
+        release = self._transaction(
+            lambda log, now: log.release(claim, client, now, leaves=leaves), notify=True
         )
+        self._submit(release).add_done_callback(_report)
 
-    async def snapshot(self) -> LimitsSnapshot:
+    async def record(self, number: int, *, pause: float = 0.0) -> None:
+        """Count requests that were spent without a slot, and pause everyone."""
+        await self._run(lambda log, now: log.record(number, now, pause=pause))
+
+    async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now."""
-        return await self._run(snapshot_of, write=False)
-
-    async def paused_for(self) -> float:
-        """Return for how many more seconds a 429 pauses everyone; this locks nothing."""
-        return await self._do(lambda store, deadline: store.paused_for(self._plan, deadline))
+        return await self._run(lambda log, now: log.snapshot(now, position=position), write=False)
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed` when this object gave a slot back or cancelled a wait.
+        """Call `changed` when a slot or a position was given up by this object.
 
         Changes by other processes are not noticed; a waiter asks again at the time it was told.
         """
@@ -208,12 +158,12 @@ class SQLiteLedger:
 
     async def load_blob(self) -> str | None:
         """Return the text that is kept in the file."""
-        return await self._do(lambda store, deadline: store.load_blob(self._plan, deadline))
+        return await self._do(lambda store: store.load_blob(self._plan))
 
     async def save_blob(self, text: str) -> None:
         """Replace the text in the file, unless the new one is too long."""
         if fits_blob(text):
-            await self._do(lambda store, deadline: store.save_blob(text, self._plan, deadline))
+            await self._do(lambda store: store.save_blob(text, self._plan))
 
     async def aclose(self) -> None:
         """Wait for running operations, close the file and end the thread."""
@@ -231,14 +181,8 @@ class SQLiteLedger:
             # An operation that was cancelled meanwhile is undone by another thread.
             closed = thread
 
-    async def _run(
-        self, operation: Operation[_T], *, write: bool = True, notify: bool = False
-    ) -> _T:
-        return await self._do(self._transaction(operation, write=write, notify=notify))
-
-    def _post(self, operation: Operation[object]) -> None:
-        """Run an operation that frees something, without waiting for it; a failure is logged."""
-        self._submit(self._transaction(operation, notify=True)).add_done_callback(_report)
+    async def _run(self, operation: Operation[_T], *, write: bool = True) -> _T:
+        return await self._do(self._transaction(operation, write=write))
 
     async def _do(self, work: _Work[_T], *, given_up: Callable[[], None] | None = None) -> _T:
         """Return the result of the work; if it takes too long, or this is cancelled, give it up.
@@ -264,8 +208,8 @@ class SQLiteLedger:
     ) -> _Work[_T]:
         """Return the work for an operation, which listeners hear of if `notify` is set."""
 
-        def work(store: SQLiteStore, deadline: float) -> _T:
-            answer = store.run(self._plan, operation, write=write, deadline=deadline)
+        def work(store: SQLiteStore) -> _T:
+            answer = store.run(self._plan, operation, write=write)
             if notify:
                 for changed in self._listeners:
                     changed()
@@ -275,11 +219,10 @@ class SQLiteLedger:
 
     def _submit(self, work: _Work[_T]) -> asyncio.Future[_T]:
         """Run the work in the thread, after all that was submitted before."""
-        deadline = monotonic() + _LOCK_SHARE * self._timeout
         loop = asyncio.get_running_loop()
         with self._guard:
             thread = self._ready_thread()
-            job = loop.run_in_executor(thread, work, self._store, deadline)
+            job = loop.run_in_executor(thread, work, self._store)
             if self._closed:
                 self._end(thread)
         return job
@@ -287,14 +230,22 @@ class SQLiteLedger:
     def _ready_thread(self) -> ThreadPoolExecutor:
         """Return the thread; make another one after an end, or a fork, which none survives."""
         if self._process != os.getpid():
-            self._inherited.append(self._store)
+            _inherited.append(self._store)
+            self._close_store.detach()
             self._store, self._process = self._new_store(), os.getpid()
+            self._close_store = self._close_when_collected()
             self._thread = self._ended = None
         if self._thread is None or self._ended is not None:
             former = [] if self._thread is None else [self._thread]
             self._thread = ThreadPoolExecutor(1, "llamagen-async-ledger", _wait_for_end, (former,))
             self._ended = None
         return self._thread
+
+    def _close_when_collected(self) -> weakref.finalize[..., Any]:
+        """Have the file closed when this is collected; the thread ends by itself then."""
+        finalizer = weakref.finalize(self, _close_unless_forked, os.getpid(), self._store)
+        finalizer.atexit = False
+        return finalizer
 
     def _end(self, thread: ThreadPoolExecutor) -> Future[None]:
         """Have the thread close the file and end, after all that was submitted before."""
@@ -308,6 +259,14 @@ class SQLiteLedger:
             asyncio.get_running_loop().run_in_executor(thread, close, self._store)
             thread.shutdown(wait=False)
         return self._ended
+
+
+def _close_unless_forked(process: int, store: SQLiteStore) -> None:
+    """Close a store that nobody uses any more; keep one that belongs to the parent process."""
+    if process == os.getpid():
+        store.close()
+    else:
+        _inherited.append(store)
 
 
 def _wait_for_end(former: list[ThreadPoolExecutor]) -> None:

@@ -14,13 +14,15 @@ import attrs
 
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.sqlite.machine_clock import Anchor, Reading
-from llamagen_async.ratelimit.window_log import WindowLog
+from llamagen_async.ratelimit.window_log import Durations, WindowLog
 
 __all__ = ["DAMAGED", "StoredWindowLog"]
 
 DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 """Errors of a row that is not as it was written."""
-_NUMBERS: Final = ("last_slot", "pauses", "burst", "accepted", "grow_after", "horizon", "most")
+_NUMBERS: Final = ("pauses", "burst", "accepted", "grow_after", "horizon", "most")
+_TIMES: Final = ("paused_until", "pause_set_at", "last_call", "silent_until", "heard_by")
+"""Numbers that may be missing."""
 
 
 @attrs.define
@@ -44,15 +46,15 @@ class StoredWindowLog:
         return cls(log, plan, horizon=horizon, most=max(limit.limit for limit in plan.limits))
 
     @classmethod
-    def read(cls, text: str, plan: Plan, *, lease: float, ahead: float, grace: float) -> Self:
+    def read(cls, text: str, plan: Plan, durations: Durations) -> Self:
         """Parse the text of a row in the file.
 
         Raises:
             DAMAGED: The text is not as it was written.
         """
-        state = json.loads(text)
+        state = json.loads(text, parse_constant=_refuse)
         clock = _check(state)
-        row = cls.new(WindowLog.load(plan, state, lease=lease, ahead=ahead, grace=grace), plan)
+        row = cls.new(WindowLog.load(plan, state, durations), plan)
         row.anchor = Anchor(clock[0], Reading(*clock[1:])) if clock else None
         row.horizon = max(row.horizon, state["horizon"])
         row.most = max(row.most, state["most"])
@@ -79,16 +81,24 @@ class StoredWindowLog:
 def _check(state: dict[str, Any]) -> list[Any] | None:
     """Return the clock of a row; raise if its content would fail later, or count wrongly."""
     clock: list[Any] | None = state.get("clock")
+    spent: list[float] = state["spent"]
+    if spent != sorted(spent):
+        raise ValueError("times out of order")
     numbers = [
-        *state["spent"],
-        *(number for pair in state["held"] for number in pair),
-        *(until for _, until in state["queue"]),
+        *spent[:1],
+        *spent[-1:],  # those between are no greater
+        *(number for _, *slot in state["held"] for number in slot),
         *(state[name] for name in _NUMBERS),
-        *(state[name] for name in ("paused_until", "pause_set_at") if state[name] is not None),
+        *(state[name] for name in _TIMES if state[name] is not None),
         *(clock[:3] if clock else ()),
     ]
+    for seen_at, share, known, _, claimed, by, waiting, until, _ in state["clients"].values():
+        entries = waiting if claimed is None else (claimed, *waiting)
+        numbers += (seen_at, share, known, by, until, *(n for entry in entries for n in entry))
     if not all(map(math.isfinite, numbers)) or state["burst"] < 1:
         raise ValueError("a number that can't be")
-    if state["spent"] != sorted(state["spent"]):
-        raise ValueError("times out of order")
     return clock
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no number")

@@ -8,7 +8,6 @@ Everything here may block until its deadline, so it runs in a thread of its own 
 from __future__ import annotations
 
 import contextlib
-import math
 import random
 import sqlite3
 from collections.abc import Callable
@@ -22,18 +21,18 @@ from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.protocol import MAX_BLOB, StoreError
 from llamagen_async.ratelimit.sqlite.machine_clock import advance, read_machine_clock
 from llamagen_async.ratelimit.sqlite.row import DAMAGED, StoredWindowLog
-from llamagen_async.ratelimit.window_log import WindowLog
+from llamagen_async.ratelimit.window_log import Durations, WindowLog
 from llamagen_async.sqlite_file import claim, connect, error_code, explain, file_id
 
 __all__ = ["Operation", "SQLiteStore"]
 
 _T = TypeVar("_T")
-Operation = Callable[[WindowLog, Plan, float], _T]
-"""An operation on the window log of a plan at a time."""
+Operation = Callable[[WindowLog, float], _T]
+"""An operation on a window log at a time."""
 
 _APPLICATION_ID: Final = 0x6C6C6771
 """Marks the file as ours in its header, so that nobody's database is taken for a ledger."""
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
 _CREATE: Final = """
     CREATE TABLE account (
         name TEXT NOT NULL, speed REAL NOT NULL, state TEXT NOT NULL, PRIMARY KEY (name, speed)
@@ -59,10 +58,6 @@ _SAVE_BLOB: Final = """
     INSERT INTO note (name, speed, text) VALUES (?, ?, ?)
     ON CONFLICT (name, speed) DO UPDATE SET text = excluded.text
 """
-_GRACE: Final = 5.0
-"""Seconds of the server's clock that a position is kept for a process that should have asked."""
-_REAL_GRACE: Final = 0.5
-"""Real seconds that a position is kept, at least: a fast server's clock makes no process faster."""
 _PASSING: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
 """Errors that pass: another process was quicker, and SQLite does not always wait for it."""
 _DAMAGED: Final = "move it away; what was spent is then forgotten"
@@ -72,51 +67,52 @@ class SQLiteStore:
     """One row of the file, which is opened when it is needed, and again after a failure.
 
     Operations raise `StoreError`. One thread at a time may use it.
+
+    Args:
+        path: The file.
+        key: The count's name and speed.
+        durations: The durations to keep to.
+        timeout: Real seconds to wait for another process's lock.
+        now: The time in seconds of the server's clock, instead of the machine's.
+        wall: The unix time in seconds of the server's clock.
     """
 
     def __init__(
         self,
         path: Path,
         key: tuple[str, float],
+        durations: Durations,
         *,
-        lease: float,
-        ahead: float,
+        timeout: float,
         now: Callable[[], float] | None,
         wall: Callable[[], float] | None,
     ) -> None:
         self._path = path
         self._key = key
         self._speed = key[1]
-        self._lease = lease
-        self._ahead = ahead
+        self._durations = durations
+        self._timeout = timeout
         self._now = now
         self._wall = wall
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._synchronous = ""
+        """What the connection does so that a power failure loses nothing."""
 
-    def run(self, plan: Plan, operation: Operation[_T], *, write: bool, deadline: float) -> _T:
-        """Do one operation in one transaction, before `deadline`."""
+    def run(self, plan: Plan, operation: Operation[_T], *, write: bool) -> _T:
+        """Do one operation in one transaction."""
 
         def work(connection: sqlite3.Connection) -> _T:
             row = self._load(connection, plan)
             now = self._tick(row)
-            answer = operation(row.log, plan, now)
+            answer = operation(row.log, now)
             if write:
                 connection.execute(_SAVE, (*self._key, row.write(now)))
             return answer
 
-        return self._insist(plan, partial(_transact, work, write=write), deadline)
+        return self._insist(plan, partial(_transact, work, write=write))
 
-    def paused_for(self, plan: Plan, deadline: float) -> float:
-        """Return how long a 429 pauses everyone, without a transaction that others wait for."""
-
-        def read(connection: sqlite3.Connection) -> float:
-            row = self._load(connection, plan)
-            return max(0.0, row.log.throttle.paused_until - self._tick(row))
-
-        return self._insist(plan, read, deadline)
-
-    def load_blob(self, plan: Plan, deadline: float) -> str | None:
+    def load_blob(self, plan: Plan) -> str | None:
         """Return the text."""
 
         def read(connection: sqlite3.Connection) -> str | None:
@@ -125,24 +121,23 @@ class SQLiteStore:
             row = connection.execute(_LOAD_BLOB, (*self._key, MAX_BLOB)).fetchone()
             return None if row is None else str(row[0])
 
-        return self._insist(plan, read, deadline)
+        return self._insist(plan, read)
 
-    def save_blob(self, text: str, plan: Plan, deadline: float) -> None:
+    def save_blob(self, text: str, plan: Plan) -> None:
         """Replace the text, in a transaction of its own."""
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(_CREATE_BLOB)
             connection.execute(_SAVE_BLOB, (*self._key, text))
 
-        self._insist(plan, partial(_transact, work, write=True), deadline)
+        self._insist(plan, partial(_transact, work, write=True))
 
-    def _insist(
-        self, plan: Plan, attempt: Callable[[sqlite3.Connection], _T], deadline: float
-    ) -> _T:
-        """Run an attempt, again if that helps, before `deadline`."""
+    def _insist(self, plan: Plan, attempt: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run an attempt, again if that helps."""
+        deadline = monotonic() + self._timeout
         while True:
             try:
-                return attempt(self._ready(plan, deadline))
+                return attempt(self._ready(plan))
             except (sqlite3.Error, OSError) as error:
                 self.close()
                 if error_code(error) in _PASSING and monotonic() < deadline:
@@ -157,27 +152,28 @@ class SQLiteStore:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def _ready(self, plan: Plan, deadline: float) -> sqlite3.Connection:
-        left = max(0.001, deadline - monotonic())
+    def _ready(self, plan: Plan) -> sqlite3.Connection:
         if self._connection is not None and self._identity != file_id(self._path):
             # The file was moved away or deleted: nobody else would see what is written to it.
             self.close()
         connection = self._connection
         if connection is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = connect(self._path, timeout=left)
+            connection = connect(self._path, timeout=self._timeout)
             try:
                 _prepare(connection, self._path)
             except BaseException:
                 connection.close()
                 raise
-            self._connection = connection
+            self._connection, self._synchronous = connection, ""
             self._identity = file_id(self._path)
-        connection.execute(f"PRAGMA busy_timeout = {math.ceil(left * 1000)}")
         # With NORMAL a killed process loses nothing, but a power failure may lose the last few
         # transactions. A window of a minute is over when the machine is up again; what was spent
         # of a day's quota must not be forgotten, and is worth waiting for the disk.
-        connection.execute(f"PRAGMA synchronous = {'FULL' if plan.quotas else 'NORMAL'}")
+        synchronous = "FULL" if plan.quotas else "NORMAL"
+        if self._synchronous != synchronous:
+            connection.execute(f"PRAGMA synchronous = {synchronous}")
+            self._synchronous = synchronous
         return connection
 
     def _tick(self, row: StoredWindowLog) -> float:
@@ -195,15 +191,10 @@ class SQLiteStore:
     def _load(self, connection: sqlite3.Connection, plan: Plan) -> StoredWindowLog:
         """Return the row that was stored, or a new one."""
         found = connection.execute(_LOAD, self._key).fetchone()
-        durations = {
-            "lease": self._lease,
-            "ahead": self._ahead,
-            "grace": max(_GRACE, _REAL_GRACE * self._speed),
-        }
         if found is None:
-            return StoredWindowLog.new(WindowLog(plan, **durations), plan)
+            return StoredWindowLog.new(WindowLog(plan, self._durations), plan)
         try:
-            return StoredWindowLog.read(found[0], plan, **durations)
+            return StoredWindowLog.read(found[0], plan, self._durations)
         except DAMAGED as error:
             raise StoreError(
                 f"{self._path}: the count in it is damaged ({error!r}); move the file away; what "

@@ -173,11 +173,11 @@ def test_usage_of_a_server_that_says_little(
     )
 
 
-def test_quota_none_stays_in_the_process(demo: dict[str, Any], tmp_path: Path, call: Call) -> None:
+def test_memory_stays_in_the_process(demo: dict[str, Any], tmp_path: Path, call: Call) -> None:
     file = tmp_path / "quota.db"
-    assert call("usage", "--quota", "None", env=demo["env"]).returncode == 0
+    assert call("usage", "--quota", "Memory", env=demo["env"]).returncode == 0
     assert not file.exists()
-    shown = call("limits", "--quota", "none", env=demo["env"])
+    shown = call("limits", "--quota", "memory", env=demo["env"])
     assert "counted in this process only" in shown.stdout
     assert call("usage", env=demo["env"]).returncode == 0
     assert file.exists()
@@ -216,7 +216,7 @@ def test_a_store_that_cannot_be_opened_is_one_line(
     assert done.stderr.count("\n") == 1
     assert said in done.stderr
     assert "nothing was sent" in done.stderr
-    assert "--quota none" in done.stderr
+    assert "--quota memory" in done.stderr
     assert "not-to-be-shown" not in done.stderr
     assert seen(demo, DEMO_KEY)["total"] == 0
 

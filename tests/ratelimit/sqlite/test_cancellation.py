@@ -9,8 +9,9 @@ import sqlite3
 import pytest
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.protocol import Grant, Outcome
+from llamagen_async.ratelimit import ANSWERED, Grant, Outcome, Workload
 from llamagen_async.ratelimit.sqlite.row import StoredWindowLog
+from tests.support.claims import claim
 from tests.support.sqlite_ledgers import (
     Gate,
     LedgerFactory,
@@ -26,30 +27,45 @@ async def test_a_cancelled_reserve_keeps_neither_slot_nor_position(
     factory: LedgerFactory, gate: Gate
 ) -> None:
     ledger = factory()
-    await cancel_in_the_middle(gate, ledger.reserve("waiter"))
+    await cancel_in_the_middle(gate, ledger.reserve(claim("cancelled")))
     assert await used_slots(ledger) == [0]
     await take(ledger, 4)
-    await cancel_in_the_middle(gate, ledger.reserve("gone"))
-    await ledger.snapshot()
-    assert stored_state(factory.path)["queue"] == []
+    await cancel_in_the_middle(gate, ledger.reserve(claim("gone")))
+    assert (await ledger.snapshot()).waiting == {}
+
+
+async def test_a_cancelled_reserve_gives_up_what_its_claim_had_before(
+    factory: LedgerFactory, gate: Gate
+) -> None:
+    """A slot that was granted and a position that was told are asked for again and given up."""
+    ledger = factory()
+    gate.open.set()
+    assert isinstance(await ledger.reserve(claim("held")), Grant)
+    await cancel_in_the_middle(gate, ledger.reserve(claim("held")))
+    assert await used_slots(ledger) == [0]
+    await take(ledger, 4)
+    await ledger.reserve(claim("waits"))
+    assert (await ledger.snapshot()).waiting != {}
+    await cancel_in_the_middle(gate, ledger.reserve(claim("waits")))
+    assert (await ledger.snapshot()).waiting == {}
 
 
 async def test_a_cancelled_commit_is_committed(factory: LedgerFactory, gate: Gate) -> None:
     ledger = factory()
     gate.open.set()
-    one, other = await take(ledger, 2)
-    await cancel_in_the_middle(gate, ledger.commit(one, Outcome(refused=True, retry_after=9)))
+    one, _ = await take(ledger, 2)
+    refused = Outcome(refused=True, retry_after=9)
+    await cancel_in_the_middle(gate, ledger.commit(one, refused, Workload()))
     snapshot = await ledger.snapshot()
     assert (snapshot.in_flight, snapshot.windows[0].used, snapshot.paused_for) == (1, 2, 9)
-    await cancel_in_the_middle(gate, ledger.give_back(other))
-    assert await used_slots(ledger) == [1]
-    await cancel_in_the_middle(gate, ledger.record(2))
-    assert await used_slots(ledger) == [3]
+    await cancel_in_the_middle(gate, ledger.record(2, pause=20))
+    assert await used_slots(ledger) == [4]
+    assert (await ledger.snapshot()).paused_for == 20
 
 
 async def test_aclose_waits_for_cancelled_operations(factory: LedgerFactory, gate: Gate) -> None:
     ledger = factory()
-    task = asyncio.ensure_future(ledger.reserve("waiter"))
+    task = asyncio.ensure_future(ledger.reserve(claim("cancelled")))
     await asyncio.to_thread(gate.reached.wait, 10)
     task.cancel()
     closing = asyncio.ensure_future(ledger.aclose())
@@ -62,11 +78,11 @@ async def test_aclose_waits_for_cancelled_operations(factory: LedgerFactory, gat
     assert stored_state(factory.path)["held"] == []
 
 
-async def test_a_reservation_that_is_cancelled_during_aclose_is_given_back(
+async def test_a_reservation_that_is_cancelled_during_aclose_is_released(
     factory: LedgerFactory, gate: Gate
 ) -> None:
     ledger = factory()
-    task = asyncio.ensure_future(ledger.reserve("waiter"))
+    task = asyncio.ensure_future(ledger.reserve(claim("cancelled")))
     await asyncio.to_thread(gate.reached.wait, 10)
     closing = asyncio.ensure_future(ledger.aclose())
     await asyncio.sleep(0)
@@ -86,11 +102,11 @@ async def test_cancelling_at_any_moment_leaks_nothing(factory: LedgerFactory, se
     kept: list[Grant] = []
 
     async def work(number: int) -> None:
-        grant = await ledger.reserve(f"waiter {number}")
+        grant = await ledger.reserve(claim(f"slot {number}", f"client {number}"))
         assert isinstance(grant, Grant)
         kept.append(grant)
         if number % 3 == 0:
-            await ledger.commit(grant, Outcome())
+            await ledger.commit(grant, ANSWERED, Workload())
 
     tasks = [asyncio.ensure_future(work(number)) for number in range(60)]
     while not all(task.done() for task in tasks):
@@ -100,7 +116,7 @@ async def test_cancelling_at_any_moment_leaks_nothing(factory: LedgerFactory, se
         await asyncio.sleep(random_.random() / 1_000)
     await asyncio.wait(tasks)
     assert await used_slots(ledger) == [len(kept)]
-    assert stored_state(factory.path)["queue"] == []
+    assert (await ledger.snapshot()).waiting == {}
     await ledger.aclose()
     assert not ledger_threads()
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -112,14 +128,16 @@ async def test_a_failure_that_nobody_waits_for_is_logged(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A failed release raises nothing either."""
     ledger = factory()
     gate.open.set()
-    (grant,) = await take(ledger, 1)
+    one, two = await take(ledger, 2)
 
     def broken(*_: object) -> None:
         raise sqlite3.OperationalError("the disk is gone")
 
     monkeypatch.setattr(StoredWindowLog, "write", gate.before(broken))
-    await cancel_in_the_middle(gate, ledger.commit(grant, Outcome()))
+    await cancel_in_the_middle(gate, ledger.commit(one, ANSWERED, Workload()))
+    ledger.release(two.id, two.client)
     await ledger.aclose()
-    assert "the disk is gone" in caplog.text
+    assert caplog.text.count("the disk is gone") == 2

@@ -18,13 +18,15 @@ import pytest
 
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.protocol import Grant, NoSlot, Outcome
+from llamagen_async.ratelimit import ANSWERED, Durations, NoSlot, Workload
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
+from tests.support.claims import claim
+from tests.support.sqlite_ledgers import take
 
 SPEED = 2_000.0
 PLAN = Plan("four", limits=RateLimit(4, per=60))
-LEASE = 2_000.0
-"""A real second: far longer than a request takes, also on a machine that is busy."""
+DURATIONS = Durations(lease=2_000.0, grace=2_000.0)
+"""A real second each: far longer than a request takes, also on a machine that is busy."""
 PROCESSES = 6
 GIVE_UP_AFTER = 60.0
 """Real seconds after which the test gives up; it takes two or three."""
@@ -38,19 +40,20 @@ async def _work(path: str, log: str, number: int) -> None:
 
     The times are the system's monotonic ones, not the ledger's, which are under test.
     """
-    ledger = SQLiteLedger(path, name="shared", plan=PLAN, speed=SPEED, lease=LEASE, ahead=2.0)
+    ledger = SQLiteLedger(path, name="shared", plan=PLAN, speed=SPEED, durations=DURATIONS)
     clock = Clock(SPEED)
     with Path(log).open("a", buffering=1) as record:  # noqa: ASYNC230
-        for _ in range(number):
-            answer = await ledger.reserve(log)
+        for n in range(number):
+            asked_at = clock.now()
+            answer = await ledger.reserve(claim(f"{log} {n}", log))
             while isinstance(answer, NoSlot):
                 await clock.sleep(answer.delay)
-                answer = await ledger.reserve(log)
-            await clock.sleep(answer.early_by)
+                waited = clock.now() - asked_at
+                answer = await ledger.reserve(claim(f"{log} {n}", log, waited=waited))
             record.write(f"sent {time.monotonic()}\n")
             await clock.sleep(random.uniform(0, 6))
             record.write(f"answered {time.monotonic()}\n")
-            await ledger.commit(answer, Outcome())
+            await ledger.commit(answer, ANSWERED, Workload())
     await ledger.aclose()
 
 
@@ -183,10 +186,10 @@ def test_slots_of_killed_processes_come_back(tmp_path: Path, seed: int) -> None:
 
 async def _all_come_back(path: Path) -> None:
     """Wait until the leases of the killed processes are over, and no longer."""
-    ledger = SQLiteLedger(path, name="shared", plan=PLAN, speed=SPEED, lease=LEASE)
+    ledger = SQLiteLedger(path, name="shared", plan=PLAN, speed=SPEED, durations=DURATIONS)
     async with asyncio.timeout(GIVE_UP_AFTER):
         while (snapshot := await ledger.snapshot()).windows[0].free < 4:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert snapshot.in_flight == 0
-    assert isinstance(await ledger.reserve("last"), Grant)
+    await take(ledger, 4)
     await ledger.aclose()

@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.protocol import Grant, NoSlot, Outcome
-from llamagen_async.ratelimit.registry import Identity
+from llamagen_async.ratelimit import ANSWERED, Grant, Identity, NoSlot, Priority, Workload
+from llamagen_async.ratelimit import WaitingRequests as Waiting
 from llamagen_async.ratelimit.sqlite import ledger as ledger_module
 from llamagen_async.ratelimit.sqlite import store
 from llamagen_async.ratelimit.sqlite.machine_clock import Reading
-from tests.support.grants import delay_of
+from tests.support.claims import claim
 from tests.support.sqlite_ledgers import (
     LedgerFactory,
+    delay_of,
     edit_file,
     fails,
     stored_state,
@@ -77,7 +78,7 @@ async def test_the_ledgers_time_continues_from_the_stored_one(
     monkeypatch.setattr(store, "read_machine_clock", lambda: reading)
     ledger = factory(now=None, speed=10.0)
     for grant in await take(ledger, 4):
-        await ledger.commit(grant, Outcome())
+        await ledger.commit(grant, ANSWERED, Workload())
     await ledger.aclose()
     assert stored_state(factory.path)["clock"] == [0.0, 1.7e9, 500.0, "first"]
     # A step of the wall clock is not time that passed; five seconds are fifty of the server's.
@@ -85,18 +86,18 @@ async def test_the_ledgers_time_continues_from_the_stored_one(
     ledger = factory(now=None, speed=10.0)
     assert await delay_of(ledger, "next") == pytest.approx(10.0)
     reading = Reading(1.7e9 + 86_400 + 2, 1.0, "second")
-    assert isinstance(await factory(now=None, speed=10.0).reserve("next"), Grant)
+    assert isinstance(await factory(now=None, speed=10.0).reserve(claim("next")), Grant)
     assert stored_state(factory.path)["clock"] == [7.0, 1.7e9 + 86_402, 1.0, "second"]
 
 
 async def test_the_real_clock_advances(factory: LedgerFactory) -> None:
     ledger = factory(now=None, speed=1e6, plan=Plan("quick", limits=RateLimit(1, per=60)))
-    for _ in range(5):
-        answer = await ledger.reserve("waiter")
+    for number in range(5):
+        answer = await ledger.reserve(claim(f"{number}"))
         while isinstance(answer, NoSlot):
             await asyncio.sleep(answer.delay / 1e6)
-            answer = await ledger.reserve("waiter")
-        await ledger.commit(answer, Outcome())
+            answer = await ledger.reserve(claim(f"{number}"))
+        await ledger.commit(answer, ANSWERED, Workload())
     assert stored_state(factory.path)["clock"][0] >= 4 * 60e-6
 
 
@@ -104,7 +105,7 @@ async def test_the_file_contains_the_name_and_not_the_key(factory: LedgerFactory
     name = Identity.of("sk-very-secret", "https://example.com", 1.0, None).name
     ledger = factory(name=name)
     await take(ledger, 4)
-    await ledger.reserve("waiter")
+    await ledger.reserve(claim("waits"))
     content = b"".join(path.read_bytes() for path in factory.path.parent.iterdir())
     assert name.encode() in content
     assert b"secret" not in content
@@ -153,11 +154,15 @@ async def test_the_database_of_another_program_is_left_alone(factory: LedgerFact
     await fails(factory(), "another program")
 
 
-async def test_a_newer_schema_is_refused(factory: LedgerFactory) -> None:
-    await factory().snapshot()
+@pytest.mark.parametrize(("schema", "advice"), [(1, "move it away"), (3, "upgrade")])
+async def test_another_schema_is_refused(factory: LedgerFactory, schema: int, advice: str) -> None:
+    """What was spent may be in such a file, so it is neither used nor replaced."""
+    await take(factory())
     await factory.aclose()
-    edit_file(factory.path, "PRAGMA user_version = 2")
-    await fails(factory(), str(factory.path), "schema 2", "upgrade")
+    before = stored_state(factory.path)
+    edit_file(factory.path, f"PRAGMA user_version = {schema}")
+    await fails(factory(), str(factory.path), f"schema {schema}", "this one knows 2", advice)
+    assert stored_state(factory.path) == before
 
 
 async def test_a_file_that_may_not_be_written_is_an_error(
@@ -192,6 +197,21 @@ def _connect_with(monkeypatch: pytest.MonkeyPatch, pragma: str) -> None:
     monkeypatch.setattr(sqlite3, "connect", limited)
 
 
+def _with(**changes: object) -> Callable[[dict[str, Any]], str]:
+    """Return what changes a row."""
+    return lambda state: json.dumps(state | changes)
+
+
+def _with_client(place: int, value: object) -> Callable[[dict[str, Any]], str]:
+    """Return what changes one field of a client's entry."""
+
+    def changed(state: dict[str, Any]) -> str:
+        state["clients"]["client"][place] = value
+        return json.dumps(state)
+
+    return changed
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -201,25 +221,39 @@ def _connect_with(monkeypatch: pytest.MonkeyPatch, pragma: str) -> None:
         lambda state: b"\xff\xfe\x00",
         lambda state: 5,
         lambda state: json.dumps({}),
-        lambda state: json.dumps(state | {"spent": ["yesterday"]}),
-        lambda state: json.dumps(state | {"spent": [5.0, 3.0]}),
-        lambda state: json.dumps(state | {"spent": [float("nan")]}),
-        lambda state: json.dumps(state | {"held": [[1, 2, 3]]}),
-        lambda state: json.dumps(state | {"held": 7}),
-        lambda state: json.dumps(state | {"queue": [["a"]]}),
-        lambda state: json.dumps(state | {"burst": 0}),
-        lambda state: json.dumps(state | {"last_slot": None}),
-        lambda state: json.dumps(state | {"last_slot": 10**400}),
-        lambda state: json.dumps(state | {"clock": "noon"}),
-        lambda state: json.dumps(state | {"clock": [1.0, 2.0]}),
-        lambda state: json.dumps(state | {"clock": [float("inf"), 1.0, 1.0, None]}),
+        _with(spent=["yesterday"]),
+        _with(spent=[5.0, 3.0]),
+        _with(spent=[float("nan")]),
+        _with(spent=[1.0, float("nan"), 2.0]),
+        lambda state: json.dumps(state | {"spent": [1.5]}).replace("1.5", "1e999"),
+        _with(held=[[1, 2, 3]]),
+        _with(held=[["a", float("inf"), 1.0, False]]),
+        _with(held=[[["a"], 2.0, 1.0, False]]),
+        _with(held=7),
+        _with(burst=0),
+        _with(accepted=None),
+        _with(pauses=10**400),
+        _with(last_call="noon"),
+        _with(silent_until=float("nan")),
+        _with(clock="noon"),
+        _with(clock=[1.0, 2.0]),
+        _with(clock=[float("inf"), 1.0, 1.0, None]),
+        _with(clients=[]),
+        _with(clients={"a": [1.0, 0, ""]}),
+        _with_client(0, float("inf")),
+        _with_client(1, "many"),
+        _with_client(3, [0, 1, 5.0]),
+        _with_client(4, [[17, 1, 5.0, 5.0]]),
+        _with_client(4, [[0, 1, 5.0, float("nan")]]),
+        _with_client(5, None),
     ],
 )
 async def test_a_damaged_row_is_an_error_and_stays_as_it_is(
     factory: LedgerFactory, change: Callable[[dict[str, Any]], object]
 ) -> None:
     ledger = factory()
-    await take(ledger, 1)
+    workload = Workload((Waiting(Priority.BATCH, 2, 5.0, 1.0),), "text")
+    await ledger.reserve(claim("taken", workload=workload))
     good = json.dumps(stored_state(factory.path))
     edit_file(factory.path, "UPDATE account SET state = ?", change(json.loads(good)))
     for one in (ledger, factory()):

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from llamagen_async.ratelimit.protocol import ANSWERED, Grant, Outcome
+from llamagen_async.ratelimit import ANSWERED, Grant, Workload
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.ratelimit.sqlite.row import StoredWindowLog
 from llamagen_async.simulation import VirtualTimeLoop
+from tests.support.claims import claim
 from tests.support.sqlite_ledgers import (
+    LONG,
     WIDE,
     Gate,
     LedgerFactory,
@@ -34,10 +36,10 @@ async def test_operations_are_done_in_the_order_in_which_they_were_asked_for(
     gate.open.set()
     one, two = await take(ledger, 2)
     gate.open.clear()
-    committing = asyncio.ensure_future(ledger.commit(one, Outcome()))
+    committing = asyncio.ensure_future(ledger.commit(one, ANSWERED, Workload()))
     committing.add_done_callback(lambda _: done.append("committed"))
     await asyncio.sleep(0)
-    ledger.return_unused([two])
+    ledger.release(two.id, two.client)
     asking = asyncio.ensure_future(used_slots(ledger))
     asking.add_done_callback(lambda _: done.append("asked"))
     await asyncio.sleep(0.01)
@@ -55,7 +57,7 @@ async def test_the_event_loop_goes_on_while_another_process_has_the_lock(
     await take(ledger, 2)
     with contextlib.closing(sqlite3.connect(factory.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        asking = asyncio.ensure_future(ledger.reserve("waiter"))
+        asking = asyncio.ensure_future(ledger.reserve(claim("waits")))
         await asyncio.sleep(0.05)
         assert not asking.done()
         other.execute("COMMIT")
@@ -73,7 +75,7 @@ async def test_a_disk_that_hangs_does_not_hang_the_event_loop(
         hanging.setattr(ledger, "_timeout", 0.03)
         await fails(ledger, str(factory.path), "no answer within 0.03 s")
     gate.open.set()
-    # The slot that nobody waited for any more was given back.
+    # The slot that nobody waited for any more was released.
     assert await used_slots(ledger) == [2]
 
 
@@ -81,7 +83,7 @@ def test_loops_in_several_threads_never_use_the_file_at_the_same_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if the ledger was closed before: then each operation may have a thread of its own."""
-    ledger = SQLiteLedger(tmp_path / "quota.db", name="a", plan=WIDE, lease=900)
+    ledger = SQLiteLedger(tmp_path / "quota.db", name="a", plan=WIDE, durations=LONG)
     inside, write, most = list[None](), StoredWindowLog.write, list[int]()
 
     def counting(*arguments: Any) -> str:
@@ -95,11 +97,10 @@ def test_loops_in_several_threads_never_use_the_file_at_the_same_time(
     monkeypatch.setattr(StoredWindowLog, "write", counting)
 
     async def use() -> None:
-        for number in range(30):
-            grant = await ledger.reserve("waiter")
-            assert isinstance(grant, Grant)
-            if number % 2:
-                await ledger.give_back(grant)
+        for grant in await take(ledger, 30):
+            if int(grant.id.split()[-1]) % 2:
+                ledger.release(grant.id, grant.client)
+        await ledger.snapshot()
 
     for rounds in (1, 2):
         with ThreadPoolExecutor(4) as threads:
@@ -118,7 +119,7 @@ async def test_after_closing_the_order_is_kept_and_no_thread_stays(
     await ledger.aclose()
     for number in range(20):
         (grant,) = await take(ledger)
-        ledger.return_unused([grant])
+        ledger.release(grant.id, grant.client)
         assert await used_slots(ledger) == [0], number
     await ledger.aclose()
     assert not ledger_threads()
@@ -132,9 +133,9 @@ async def test_what_was_reported_before_closing_is_in_the_file(
     gate.open.set()
     one, two = await take(ledger, 2)
     gate.open.clear()
-    committing = asyncio.ensure_future(ledger.commit(one, ANSWERED))
+    committing = asyncio.ensure_future(ledger.commit(one, ANSWERED, Workload()))
     await asyncio.sleep(0)
-    ledger.return_unused([two])
+    ledger.release(two.id, two.client)
     closing = asyncio.ensure_future(ledger.aclose())
     await asyncio.sleep(0)
     committing.cancel()
@@ -148,9 +149,9 @@ def test_in_virtual_time_no_thread_is_needed(tmp_path: Path) -> None:
     async def main() -> list[int]:
         loop = asyncio.get_running_loop()
         path = tmp_path / "quota.db"
-        ledger = SQLiteLedger(path, name="a", plan=WIDE, lease=900, now=loop.time)
+        ledger = SQLiteLedger(path, name="a", plan=WIDE, durations=LONG, now=loop.time)
         (grant, _) = await take(ledger, 2)
-        await ledger.commit(grant, ANSWERED)
+        await ledger.commit(grant, ANSWERED, Workload())
         await asyncio.sleep(59)
         used = await used_slots(ledger)
         await asyncio.sleep(2)
