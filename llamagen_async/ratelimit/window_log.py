@@ -16,8 +16,7 @@ be free sooner than `per` seconds from now, so that is when asking again makes s
 
 A store may have been away. Its clients then go on by their shares, but none does before the store
 has been silent for a lease and a window. So after such a silence the shares of the clients that
-were not heard of since count as used, until they must have found out that the store is back. Was
-it silent again for twice as long, they may have missed it, and have that time once more.
+were not heard of since count as used, until they must have found out that the store is back.
 
 Nothing here reads a clock, waits or does I/O: every call is told `now`, in seconds. The memory
 and SQLite ledgers use this class; the Redis ledger's script does the same on the server.
@@ -62,8 +61,8 @@ class Durations:
     """Time after which a client that is not heard of no longer shares the key."""
     silence: float = 0.0
     """Time within which every client finds out that a store is back; 0 for what is never away."""
-    tolerance: float = 1.0
-    """Time that the way to a store may take: by so much is wrong what a client tells of a time."""
+    tolerance: float = 0.05
+    """Time by which the ways of two questions differ: clients tell no time more exactly."""
 
 
 @attrs.define
@@ -105,8 +104,6 @@ class WindowLog:
         """Time of the last operation that anybody asked for."""
         self._silent_until = -math.inf
         """Time at which the last long silence ended."""
-        self._heard_by = -math.inf
-        """Time at which every client must have found that out."""
 
     def reserve(self, claim: Claim, now: float) -> Grant | NoSlot:
         """Hold a slot for a claim, or give it a position in the wait queue."""
@@ -190,7 +187,6 @@ class WindowLog:
         log.queue, log.queue.shares = self.queue, log.queue.shares
         log._held, log._spent = self._held, self._spent
         log._last_call, log._silent_until = self._last_call, self._silent_until
-        log._heard_by = self._heard_by
         return log
 
     def dump(self) -> dict[str, Any]:
@@ -203,7 +199,6 @@ class WindowLog:
             "spent": list(self._spent),
             "last_call": _finite(self._last_call),
             "silent_until": _finite(self._silent_until),
-            "heard_by": _finite(self._heard_by),
             **self.queue.dump(),
             **self.throttle.dump(),
         }
@@ -217,7 +212,6 @@ class WindowLog:
         log._spent.extend(map(float, state["spent"]))
         log._last_call = _infinite(state["last_call"])
         log._silent_until = _infinite(state["silent_until"])
-        log._heard_by = _infinite(state["heard_by"])
         log.queue.load(state)
         log.throttle.load(state)
         return log
@@ -225,11 +219,8 @@ class WindowLog:
     def _begin(self, now: float) -> None:
         """Begin an operation: notice a long silence, and drop what is over."""
         shortest = max((limit.per for limit in short_limits(self.plan)), default=0.0)
-        silence = self.durations.silence
         if now - self._last_call >= self.durations.lease + shortest:
-            self._silent_until, self._heard_by = now, now + silence
-        elif self._last_call < self._heard_by and now - self._last_call >= 2 * silence:
-            self._heard_by = now + silence
+            self._silent_until = now
         self._last_call = now
         self._expire(now)
 
@@ -280,7 +271,8 @@ class WindowLog:
             free_at, known = self._free_at(limit, now, position)
             if (unheard := self._unheard(claim.client, limit, now)) > 0:
                 later, known = self._free_at(limit, now, position + unheard)
-                free_at = max(free_at, min(later, self._heard_by))
+                heard_at = self._silent_until + self.durations.silence
+                free_at = max(free_at, min(later, heard_at))
             exact = exact and known
             if free_at > at:
                 at, blocking = free_at, limit
@@ -288,7 +280,7 @@ class WindowLog:
 
     def _unheard(self, client: str, limit: RateLimit, now: float) -> int:
         """Return the slots that others may have used by their shares, unknown to the store."""
-        if now >= self._heard_by or limit.per >= HOUR:
+        if now >= self._silent_until + self.durations.silence or limit.per >= HOUR:
             return 0
         share = self.queue.unheard(client, self._silent_until)
         return -(-share * (limit.limit - 1) // max(1, self.queue.shares))

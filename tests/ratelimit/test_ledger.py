@@ -379,18 +379,6 @@ async def test_after_a_silence_the_shares_of_others_count_as_used(
         await granted(ledger, "a")
 
 
-async def test_a_store_that_was_back_for_a_moment_only_may_have_been_missed(
-    make: Make, time: ManualClock
-) -> None:
-    """Those that were not heard of have their time once more."""
-    ledger = make(PAID)
-    await granted(ledger, "a")
-    time.now += 95
-    assert (await granted(ledger, "b")).state.share == 0
-    time.now += 20
-    assert (await no_slot(ledger, "b")).delay == pytest.approx(8)
-
-
 async def test_another_plan_keeps_what_was_spent(make: Make) -> None:
     """The demo plan turns out to be the paid one."""
     ledger = make(Plan.DEMO)

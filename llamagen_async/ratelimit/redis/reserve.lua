@@ -168,12 +168,7 @@ local function expire()
 end
 
 local function begin()
-  local gap = now - (state.last_call or now)
-  if gap >= lease + longest_short then
-    state.silent_until, state.heard_by = now, now + silence
-  elseif now - gap < state.heard_by and gap >= 2 * silence then
-    state.heard_by = now + silence
-  end
+  if now - (state.last_call or now) >= lease + longest_short then state.silent_until = now end
   state.last_call = now
   expire()
 end
@@ -198,7 +193,7 @@ end
 -- Returns the slots that others may have used by their shares, unknown to this state.
 local function unheard(name, window)
   local silent_until, share = state.silent_until, 0
-  if now >= state.heard_by or window.per >= HOUR then return 0 end
+  if now >= silent_until + silence or window.per >= HOUR then return 0 end
   for _, client in ipairs(clients) do
     if client.name ~= name and client.seen_at < silent_until then
       share = share + client.believed
@@ -220,7 +215,7 @@ local function earliest(claim)
     if unknown > 0 then
       local later
       later, sure = free_at(window, position + unknown)
-      free = max(free, min(later, state.heard_by))
+      free = max(free, min(later, state.silent_until + silence))
     end
     exact = exact and sure
     if free > at then at, index = free, number end

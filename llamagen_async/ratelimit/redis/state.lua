@@ -54,7 +54,7 @@ end
 local found = state ~= nil
 -- `burst` and `grow_after` are absent until a 429 has changed them, `lost` until a loss.
 state = state or {
-  format = FORMAT, clock_offset = 0, last = -huge, silent_until = 0, heard_by = 0,
+  format = FORMAT, clock_offset = 0, last = -huge, silent_until = 0,
   last_was_check = false, held = {}, spent = '', clients = {}, paused_until = 0, pause_set_at = 0,
   pauses = 0, accepted = 0,
 }

@@ -21,7 +21,7 @@ __all__ = ["DAMAGED", "StoredWindowLog"]
 DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 """Errors of a row that is not as it was written."""
 _NUMBERS: Final = ("pauses", "burst", "accepted", "grow_after", "horizon", "most")
-_TIMES: Final = ("paused_until", "pause_set_at", "last_call", "silent_until", "heard_by")
+_TIMES: Final = ("paused_until", "pause_set_at", "last_call", "silent_until")
 """Numbers that may be missing."""
 
 
