@@ -157,7 +157,7 @@ class RedisLedger:
         is_granted, state = answer[0], _state(answer[1])
         if is_granted:
             return Grant(claim.id, claim.client, state)
-        delay, index, burst = answer[2:]
+        delay, index, burst = float(answer[2]), int(answer[3]), int(answer[4])
         spacing = RateLimit(burst, per=burst * self._plan.rate.interval)
         limits: list[RateLimit | None] = [None, *self._plan.limits, spacing]
         return NoSlot(delay, limits[index], state)
