@@ -157,8 +157,9 @@ class RedisLedger:
         is_granted, state = answer[0], _state(answer[1])
         if is_granted:
             return Grant(claim.id, claim.client, state)
-        delay, index, burst = answer[2:]
-        limits = (None, *self._plan.limits, RateLimit(burst, per=burst * self._plan.rate.interval))
+        delay, index, burst = float(answer[2]), int(answer[3]), int(answer[4])
+        spacing = RateLimit(burst, per=burst * self._plan.rate.interval)
+        limits: list[RateLimit | None] = [None, *self._plan.limits, spacing]
         return NoSlot(delay, limits[index], state)
 
     async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
@@ -271,8 +272,7 @@ class RedisLedger:
         try:
             now, answer = json.loads(reply)
         except (TypeError, ValueError):
-            where = self._connection.address
-            raise StoreError(f"Redis at {where} gave an answer without sense") from None
+            raise StoreError(f"an answer of Redis at {self._connection.address} is odd") from None
         self._seen = now, asked_at
         return answer
 

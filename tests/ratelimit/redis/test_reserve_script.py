@@ -273,7 +273,7 @@ class History:
     def _operation(self) -> tuple[Any, ...]:
         pick, number = self._random.choice, self._random.randint(-3, 3)
         # The latest is the one most likely to be on its way.
-        refused = Outcome(True, pick([None, None, 0.5, 20.0]))
+        refused = Outcome(True, pick([None, None, 0.5, 20.0, -1.0]))
         left = Outcome(server_limit=pick(self._limits), server_left=number)
         claimed = self._claimed
         operations: list[tuple[int, tuple[Any, ...]]] = [
