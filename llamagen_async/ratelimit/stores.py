@@ -29,8 +29,8 @@ _CLIENT_LEASE: Final = 3_600.0
 _SILENCE: Final = 8.0
 """Real seconds in which every client finds out that the store is back: it asks every three
 seconds, and an answer takes two at most."""
-_WAY: Final = 1.0
-"""Real seconds that a question takes on its way to the store, at most."""
+_WAY: Final = 0.05
+"""Real seconds by which the ways of two questions to the store differ, as a rule."""
 MEMORY: Final = "memory"
 """The quota of who wants this process only to know what was spent."""
 

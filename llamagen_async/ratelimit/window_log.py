@@ -61,8 +61,8 @@ class Durations:
     """Time after which a client that is not heard of no longer shares the key."""
     silence: float = 0.0
     """Time within which every client finds out that a store is back; 0 for what is never away."""
-    tolerance: float = 1.0
-    """Time that the way to a store may take: by so much is wrong what a client tells of a time."""
+    tolerance: float = 0.05
+    """Time by which the ways of two questions differ: clients tell no time more exactly."""
 
 
 @attrs.define

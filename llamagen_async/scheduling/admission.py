@@ -69,7 +69,7 @@ class AdmissionControl:
         """Whether the plan's long windows have room for a request and what follows from it."""
         if not kind.is_billed:
             return True
-        running, slots_each = self._running, self._slots_each
+        running, slots_each = self.running, self._slots_each
         return can_afford(quota_left, running=running, ahead=ahead, slots_each=slots_each)
 
     async def quota_error(self, kind: RequestKind) -> QuotaExhaustedError | None:
@@ -80,7 +80,7 @@ class AdmissionControl:
         ahead = self._queue.billed
         if self.has_quota(kind, quota_left, ahead=ahead):
             return None
-        return await self._exhausted(position=self._running + self._slots_each * (ahead + 1) - 1)
+        return await self._exhausted(position=self.running + self._slots_each * (ahead + 1) - 1)
 
     async def reject_over_quota(self) -> None:
         """Reject those whose create or check the plan's long windows have no room for any more."""
@@ -94,7 +94,7 @@ class AdmissionControl:
         quota_left = await self.fresh_quota_left()
         for one in impatient:
             if one.is_queued and not self.has_quota(one.request.kind, quota_left):
-                fail(one, await self._exhausted(position=self._running + self._slots_each - 1))
+                fail(one, await self._exhausted(position=self.running + self._slots_each - 1))
         if quota_left == 0 and self._slots_each > 1:
             error = await self._exhausted(position=0)
             until = self._clock.now() + error.wait * self._clock.speed
@@ -111,7 +111,7 @@ class AdmissionControl:
         self._blocked_until, self._blocked_by = now + seconds, limit
         if now < self._next_check:
             return
-        self._next_check = now + _CHECKED_EVERY * (self._queue.size + self._running)
+        self._next_check = now + _CHECKED_EVERY * (self._queue.size + self.running)
         if self._is_paused_long() or any(one.max_wait is not None for one in self._queue):
             for position, one in enumerate(self._queue):
                 self._reject_late(one, position)
@@ -163,7 +163,7 @@ class AdmissionControl:
         return QuotaExhaustedError(limit, wait, resets_at)
 
     @property
-    def _running(self) -> int:
+    def running(self) -> int:
         """How many comics run that still need a check, or soon will."""
         return self._polls.to_collect(self._clock.now()) + len(self._sender.unanswered)
 

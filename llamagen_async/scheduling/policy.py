@@ -291,7 +291,7 @@ class DispatchPolicy:
     ) -> PollThreshold | None:
         """Return how likely a check must be while a long window is short; `None` if none is."""
         queued = self._queue.size if head is not None else 0
-        chance = check_threshold(quota_left, queued=queued, running=len(self._polls.targets))
+        chance = check_threshold(quota_left, queued=queued, running=self._admission.running)
         if chance <= PLENTIFUL:
             return None
         return PollThreshold(chance=max(chance, ALMOST_CERTAIN if queued else 0.0))

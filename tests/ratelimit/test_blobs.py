@@ -15,23 +15,25 @@ import pytest
 
 from llamagen_async import Plan, RateLimit
 from llamagen_async.clock import Clock
-from llamagen_async.ratelimit import MemoryLedger, StoreError
+from llamagen_async.ratelimit import Claim, Durations, Grant, MemoryLedger, NoSlot, StoreError
 from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
 from llamagen_async.ratelimit.protocol import MAX_BLOB
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
+from tests.support.claims import claim
 from tests.support.redis_server import FakeClock, RedisServer, connected, opened, spend
 
 FOUR: Final = Plan("four", limits=RateLimit(4, per=60))
+LONG: Final = Durations(lease=900.0)
 MONTH: Final = 30 * 24 * 3600
 
 
 def in_file(path: Path, name: str = "a", **options: Any) -> SQLiteLedger:
-    return SQLiteLedger(path, **{"name": name, "plan": FOUR, "lease": 900.0, **options})
+    return SQLiteLedger(path, **{"name": name, "plan": FOUR, "durations": LONG, **options})
 
 
-async def test_an_older_file_gets_its_table_with_the_first_blob(tmp_path: Path) -> None:
-    """The schema stays 1, so that an older version can use the file, and the count is untouched."""
+async def test_a_file_gets_the_table_of_blobs_with_the_first_one(tmp_path: Path) -> None:
+    """The count is untouched."""
     path = tmp_path / "quota.db"
     ledger = in_file(path)
     await ledger.record(3)
@@ -41,7 +43,6 @@ async def test_an_older_file_gets_its_table_with_the_first_blob(tmp_path: Path) 
         assert file.execute(tables).fetchall() == [("account",)]
         await ledger.save_blob("learned")
         assert file.execute(tables).fetchall() == [("account",), ("note",)]
-        assert file.execute("PRAGMA user_version").fetchone() == (1,)
     await ledger.aclose()
     again = in_file(path)
     assert await again.load_blob() == "learned"
@@ -201,10 +202,11 @@ async def test_a_blob_follows_its_key_through_a_cluster(
 OTHER_PROCESS: Final = """
 import asyncio, sys
 from llamagen_async.plans import Plan
+from llamagen_async.ratelimit import Durations
 from llamagen_async.ratelimit.stores import open_store
 
 async def main(quota, name):
-    ledger = open_store(quota, name, Plan.DEMO, speed=1.0, lease=900.0)
+    ledger = open_store(quota, name, Plan.DEMO, 1.0, Durations(lease=900.0))
     seen = await ledger.load_blob()
     await ledger.save_blob("from the other process")
     await ledger.aclose()
@@ -225,7 +227,7 @@ async def test_two_processes_share_a_blob(
         ledger = in_file(tmp_path / "quota.db", account_name)
     else:
         quota = request.getfixturevalue("redis_server").url
-        ledger = RedisLedger(quota, name=account_name, plan=FOUR)
+        ledger = RedisLedger(quota, name=account_name, plan=FOUR, durations=LONG)
     await ledger.save_blob("from this process")
     other = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", OTHER_PROCESS, quota, account_name),
@@ -241,7 +243,7 @@ class Store(MemoryLedger):
     """A store that can be away, or hang."""
 
     def __init__(self) -> None:
-        super().__init__(FOUR, Clock().now, lease=30)
+        super().__init__(FOUR, Clock().now, LONG)
         self.away = False
         self.hangs = False
         self.left: list[float] = []
@@ -252,9 +254,9 @@ class Store(MemoryLedger):
         if self.away:
             raise StoreError("no connection")
 
-    async def reserve(self, ticket: str) -> Any:
+    async def reserve(self, claim: Claim) -> Grant | NoSlot:
         await self._go()
-        return await super().reserve(ticket)
+        return await super().reserve(claim)
 
     async def load_blob(self) -> str | None:
         await self._go()
@@ -274,14 +276,15 @@ async def test_without_the_store_there_is_no_blob_and_no_error(
     """No warning either: that the store is away is said when something is counted."""
 
     store = Store()
-    ledger = FailoverLedger(store, FOUR, Clock(), lease=30, on_failure=on_failure)
+    ledger = FailoverLedger(store, FOUR, Clock(), LONG, on_failure=on_failure)
     await ledger.save_blob("learned")
     assert await ledger.load_blob() == "learned"
+    await ledger.reserve(claim("before"))
     store.away = True
     assert await ledger.load_blob() is None
     await ledger.save_blob("lost")
     if on_failure == "local":
-        await ledger.reserve("t")
+        await ledger.reserve(claim("t"))
         store.away = False
         assert await ledger.load_blob() is None, "it is not asked before it is time to"
         await asyncio.sleep(3)
@@ -293,8 +296,8 @@ async def test_without_the_store_there_is_no_blob_and_no_error(
 
 async def test_a_closed_ledger_has_no_blob(redis_server: RedisServer, account_name: str) -> None:
     """Nothing is raised through the failover either."""
-    ledger = RedisLedger(redis_server.url, name=account_name, plan=FOUR)
-    failover = FailoverLedger(ledger, FOUR, Clock(), lease=30)
+    ledger = RedisLedger(redis_server.url, name=account_name, plan=FOUR, durations=LONG)
+    failover = FailoverLedger(ledger, FOUR, Clock(), LONG)
     await failover.save_blob("learned")
     await failover.aclose()
     await failover.save_blob("late")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -209,7 +210,7 @@ def one_running(
     """Return a policy at 1000 s: `spent` slots were used 20 s ago, one comic runs."""
     clock: Any = ManualClock()
     limiter: Any = FixedLimits(plan)
-    admission: Any = None
+    admission: Any = SimpleNamespace(running=1)
     forecasts = Forecasts()
     for _ in range(30):
         forecasts.observe((), 50.0, 70.0)

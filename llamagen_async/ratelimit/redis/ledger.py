@@ -1,75 +1,75 @@
 """The ledger of any number of hosts: a Redis server counts, by its own clock.
 
-Every operation is a verb of one script (`reserve.lua`), which reads the state of the account,
-does what `WindowLog` does, and stores it: atomically, in one round trip, on one key, which expires
-by itself. One call is under way at a time: they are done in the order in which they were made.
+Every operation is a verb of one script (`*.lua`), which does what `WindowLog` does to the state of
+the account: atomically, in one round trip, on one key, which expires by itself. The calls of a
+ledger are made one after the other. redis-py repeats a call that was cut short: since a claim names
+its slot that changes nothing; only `record` may then count twice, and requests wait longer.
 
-**The clock** is the server's, so that hosts need not agree on the time. If it is set back, the
-ledger's time stands still and goes on from there. If it is set forward, which would free slots
-early, that shows: every call says what time it must be by the caller's own monotonic clock, and
-the ledger's time follows that one. A clock that is set forward while no client remembers it
-can't be noticed.
+**The clock** is the server's. If it is set back, the ledger's time stands still and goes on from
+there. If it is set forward, which would free slots early, the ledger's time follows the caller's
+monotonic clock; that a clock was set while no client remembers it can't be noticed.
 
 **Loss.** A Redis that is restarted may have forgotten the account, or remember an older snapshot
-of it; one that was elected may lack the last writes. The script notices both by the server's run
-id, and that there is no state at all. Windows of up to an hour then count as full as of the
-server's start, or as of now if that is not known to be later than the loss. So a new key waits,
-too, on a server that was started just now. The state begins a new *epoch*. A client that
-remembers another epoch restores its part before anything else is done: its requests in flight and,
-for windows of more than an hour, when its others were answered. Only requests that were sent more
-than an hour before, by clients that are gone, are lost for good.
+of it; one that was elected may lack the last writes. The script notices by the server's run id,
+and by clients that remember what is not there. Windows of up to an hour then count as full, from
+the server's start (or from now, if that is not known to be later than the loss) until a lease, in
+which what was in flight may arrive, and the window itself are over. So a new key waits, too, on a
+server that was started just now. While clients may count on a share from before the loss
+(`client_lease`), nobody gets a new one.
 
-**The blob** has a key of its own beside the account's, and travels over a connection of its own:
-it is asked for so rarely that it should not delay anything else.
-
-**Pauses.** A 429 begins a pause in the account, and the script publishes it. A client whose slot
-was granted some seconds early subscribes to that channel, over a connection of its own, and from
-then on knows of pauses without asking. While there is no such connection, or if this user must not
-subscribe, the account is asked. A connection that has died unnoticed is found out within twenty
-seconds.
-
-**Failure.** An operation ends within `timeout`, with an answer or with `StoreError`. A commit, a
-give-back or a cancelled wait that failed is delivered with the next operation: don't repeat it. So
-is the revocation of a reserve that was sent and had no answer, so that its slot is not lost.
+**A day's window** needs a Redis that keeps its data, since nobody can wait for a day: with
+`appendonly yes` and `appendfsync everysec` a crash loses the requests of the last second at most,
+with `appendfsync always` none. The `maxmemory-policy` has to be `noeviction`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.resources
-import itertools
-import math
-import secrets
-import struct
-from collections.abc import Callable, Sequence
+import json
+import logging
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
+import attrs
+
+from llamagen_async.errors import ClientClosedError
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.protocol import (
-    ANSWERED,
     MAX_BLOB,
+    Claim,
     Grant,
+    KeyState,
     LimitsSnapshot,
     LimitState,
     NoSlot,
     Outcome,
+    PeerReport,
+    Priority,
+    StoreError,
+    WaitingRequests,
+    Workload,
     fits_blob,
 )
-from llamagen_async.ratelimit.redis.calls import ScriptCalls, boottime
 from llamagen_async.ratelimit.redis.connection import RedisConnection
-from llamagen_async.ratelimit.redis.recovery import RecoveryState
-from llamagen_async.ratelimit.redis.subscriber import PauseSubscriber
+from llamagen_async.ratelimit.window_log import Durations
 
 __all__ = ["RedisLedger"]
 
-_GRACE: Final = 5.0
-"""Seconds of the ledger's clock that a position in the wait queue is kept."""
-_REAL_GRACE: Final = 1.0
-"""Real seconds that a position is kept, at least: a process needs time to ask."""
+_logger = logging.getLogger(__name__)
 _BLOB_TTL: Final = str(30 * 24 * 3600)
 """Real seconds after which the blob expires: 30 days."""
-_SLACK: Final = 60.0
-"""Real seconds that a key outlives its content."""
+
+
+def boottime() -> float:
+    """Return monotonic seconds that also count while the machine is suspended."""
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
 
 
 class RedisLedger:
@@ -81,24 +81,18 @@ class RedisLedger:
         name: The account's name: a hash of the API key and the server.
         plan: Which windows to count.
         speed: Seconds of the ledger's clock in a real second.
-        lease: Seconds after which a slot without a report counts as spent.
+        durations: The durations to keep to.
         prefix: Beginning of the key's name in Redis, if the URL does not name one.
-        ahead: Seconds by which a slot is granted early.
-        grace: Seconds that a position is kept for a waiter that should have asked again;
-            `None` is 5, or a real second if that is more.
-        timeout: Real seconds that an operation may take, connecting included.
+        timeout: Real seconds that an operation may take, with its wait for those before it.
         now: For tests: the reading of the server's clock, in real seconds. The script then does
             not read the server's run id either.
         steady: For tests: the monotonic clock in real seconds; `now` if only that is given.
 
-    `lease`, `ahead` and `grace` are in seconds of the ledger's clock. Methods raise
-    `ClientClosedError` after `aclose`, and in another event loop than the first.
+    Methods raise `ClientClosedError` after `aclose`, and in another event loop than the first.
 
     Raises:
         InvalidRequestError: The URL is not valid, or redis-py is not installed.
     """
-
-    is_remote = True
 
     def __init__(
         self,
@@ -107,41 +101,31 @@ class RedisLedger:
         name: str,
         plan: Plan,
         speed: float = 1.0,
-        lease: float = 900.0,
+        durations: Durations,
         prefix: str = "",
-        ahead: float = 1.0,
-        grace: float | None = None,
         timeout: float = 2.0,
         now: Callable[[], float] | None = None,
         steady: Callable[[], float] | None = None,
     ) -> None:
-        package = importlib.resources.files("llamagen_async.ratelimit.redis")
-        script = package.joinpath("reserve.lua").read_bytes()
-        self._connection = RedisConnection(url, script)
+        files = importlib.resources.files("llamagen_async.ratelimit.redis")
+        parts = [files.joinpath(part).read_bytes() for part in ("state.lua", "reserve.lua")]
+        self._connection = RedisConnection(url, b"".join(parts))
+        self._key = f"{self._connection.prefix or prefix}llamagen:{name}".encode()
+        self._blob_key = b"%b:note" % self._key
         self._speed = speed
-        grace = max(_GRACE, _REAL_GRACE * speed) if grace is None else grace
-        self._durations = {"lease": lease, "ahead": ahead, "grace": grace}
-        self._recovery = RecoveryState(speed)
-        key = f"{self._connection.prefix or prefix}llamagen:{name}".encode()
-        self._subscriber = PauseSubscriber(self._connection, key, self._on_pause)
+        self._durations = durations
+        self._timeout = timeout
+        self._now = now
         self._steady = steady or now or boottime
-        self._paused_until = -math.inf
-        """Time on the steady clock at which the last pause ends that was heard of."""
-        self._synced_session: object | None = None
-        """The subscription under which no pause can have been missed."""
-        self._blob_key = b"%b:note" % key
-        self._calls = ScriptCalls(
-            self._connection,
-            key,
-            self._recovery,
-            timeout=timeout,
-            freed=self._notify,
-            steady=self._steady,
-            now=now,
-        )
-        self._client = secrets.token_hex(4)
-        self._reservations = itertools.count()
+        self._seen: tuple[float | None, float] = (None, 0.0)
+        """The ledger's time in the last answer, and the steady time at which it was asked for."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn = asyncio.Lock()
+        """Held by the call that is made now."""
+        self._tasks: set[asyncio.Task[Any]] = set()
+        """The calls that have not ended."""
         self._listeners: list[Callable[[], None]] = []
+        self._closed = False
         self.change_plan(plan)
 
     def __repr__(self) -> str:
@@ -150,107 +134,60 @@ class RedisLedger:
     def change_plan(self, plan: Plan) -> None:
         """Count the windows of another plan from now on, with what was spent so far."""
         self._plan = plan
-        self._recovery.longest = max(limit.per for limit in plan.limits)
-        counted = self._recovery.longest + sum(self._durations.values())
-        self._recovery.kept = counted / self._speed + _SLACK
-        settings = [*self._durations.values(), self._speed, float(int(self._recovery.kept * 1000))]
-        for limit in plan.limits:
-            settings += [float(limit.limit), limit.per, float(limit.aligned)]
-        self._calls.settings = struct.pack(f"<{len(settings)}d", *settings)
+        kept, longest = self._durations, max(limit.per for limit in plan.limits)
+        counted = max(longest + kept.lease, kept.client_lease) + kept.grace
+        ttl = counted / self._speed + 60.0  # the key outlives its content by a minute
+        windows = [attrs.asdict(limit) for limit in plan.limits]
+        settings = {"speed": self._speed, "ttl": ttl, "windows": windows, **attrs.asdict(kept)}
+        self._settings = json.dumps(settings).encode()
 
-    async def reserve(self, waiter_id: str) -> Grant | NoSlot:
-        """Hold a slot if one is free, else give `waiter_id` a position in the wait queue."""
-        return (await self.reserve_many(waiter_id, 1))[0]
+    async def reserve(self, claim: Claim) -> Grant | NoSlot:
+        """Hold a slot if one is free for this claim, else give it a position in the wait queue.
 
-    async def reserve_many(self, waiter_id: str, number: int) -> list[Grant | NoSlot]:
-        """Reserve for `number` requests that share a waiter id, in one round trip."""
-        nonce = f"{self._client}{next(self._reservations):x}"
-        now, answers = await self._calls.ask(
-            {"verb": "reserve", "waiter_id": waiter_id, "nonce": nonce, "number": number},
-            undo={"verb": "revoke", "waiter_id": waiter_id, "nonce": nonce},
-        )
-        return [
-            _grant(now, answer) if answer[0] else self._no_slot(now, answer) for answer in answers
-        ]
-
-    def cancel_wait(self, waiter_id: str) -> None:
-        """Give up the position without waiting for the store."""
-        self._calls.post({"verb": "cancel_wait", "waiter_id": waiter_id})
-
-    async def commit(self, grant: Grant, outcome: Outcome) -> None:
-        """Spend the slot; pause everyone if the answer was 429.
-
-        An answer that says nothing of the limits is reported without waiting for the store: until
-        it has heard, the slot counts as held.
+        Cancelled or failed, it is followed by a release of the claim: the store may have heard.
         """
-        report: dict[str, Any] = {
-            "verb": "commit",
-            "slot": grant.slot,
-            "granted_at": grant.granted_at,
-        }
-        if outcome is ANSWERED:
-            self._calls.post(report)
-            return
-        if outcome.refused:
-            report |= {"refused": True, "is_last_slot": grant.is_last_slot}
-        if outcome.retry_after is not None:
-            report["retry_after"] = outcome.retry_after
-        if outcome.server_left is not None:
-            for index, limit in enumerate(self._plan.limits, 1):
-                if limit.limit == outcome.server_limit:
-                    report |= {"window": index, "left": outcome.server_left}
-                    break
-        await self._calls.ask(report)
+        task = self._start(partial(self._evaluate, "reserve", attrs.asdict(claim)))
+        try:
+            answer: list[Any] = await self._result(task)
+        except BaseException:
+            # Both are cancelled by an event loop that ends: a task made now would never run.
+            if not task.cancelling():
+                self.release(claim.id, claim.client)
+            raise
+        is_granted, state = answer[0], _state(answer[1])
+        if is_granted:
+            return Grant(claim.id, claim.client, state)
+        delay, index, burst = answer[2:]
+        limits = (None, *self._plan.limits, RateLimit(burst, per=burst * self._plan.rate.interval))
+        return NoSlot(delay, limits[index], state)
 
-    async def give_back(self, grant: Grant) -> None:
-        """Free the slot of a request that never left."""
-        await self._calls.ask({"verb": "give_back", "slot": grant.slot})
+    async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
+        """Spend the slot; pause everyone if the answer was 429. Cancelled, it is done as well."""
+        operation = attrs.asdict(outcome) | {"workload": attrs.asdict(workload)}
+        return _state(await self._ask("commit", id=grant.id, client=grant.client, **operation))
 
-    def return_unused(self, grants: Sequence[Grant]) -> None:
-        """Free slots without waiting for the store; if it is away it learns of them later."""
-        self._calls.post(*({"verb": "give_back", "slot": grant.slot} for grant in grants))
+    def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
+        """Give up the slot or the position of a claim, without waiting for the store."""
+        operation = {"id": claim, "client": client, "leaves": leaves}
+        with contextlib.suppress(ClientClosedError, RuntimeError):  # the lease frees the slot
+            self._start(partial(self._release, operation))
 
-    async def record(self, number: int) -> None:
-        """Count requests that were spent without a slot of this ledger."""
-        await self._calls.ask({"verb": "record", "number": number})
+    async def record(self, number: int, *, pause: float = 0.0) -> None:
+        """Count requests that were spent without a slot, and pause everyone."""
+        await self._ask("record", number=number, pause=pause)
 
-    async def projected(self, position: int) -> NoSlot:
-        """Return how long a request with `position` others before it waits at least."""
-        operation = {"verb": "projected", "position": position}
-        return self._no_slot(*await self._calls.ask(operation))
-
-    async def snapshot(self) -> LimitsSnapshot:
+    async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now."""
-        plan = self._plan
-        now, (paused_until, burst, held, *states) = await self._calls.ask({"verb": "snapshot"})
-        windows = zip(plan.limits, states[::2], states[1::2], strict=True)
-        return LimitsSnapshot(
-            plan=plan.name,
-            windows=tuple(
-                LimitState(limit, used, max(0, limit.limit - used), max(0.0, free_at - now))
-                for limit, used, free_at in windows
-            ),
-            paused_for=max(0.0, (paused_until or now) - now),
-            burst=burst,
-            in_flight=held,
+        windows, waiting, *rest = await self._ask("snapshot", position=position)
+        states = tuple(
+            LimitState(limit, used, max(0, limit.limit - used), next_free_in)
+            for limit, (used, next_free_in) in zip(self._plan.limits, windows, strict=True)
         )
-
-    async def paused_for(self) -> float:
-        """Return for how long a 429 still pauses everyone: Redis has published it, or is asked."""
-        session = self._subscriber.session
-        if session is None or session is not self._synced_session:
-            self._subscriber.start()
-            # A pause that was published before the subscription was not heard.
-            left = (await self.snapshot()).paused_for / self._speed
-            self._paused_until = max(self._paused_until, self._steady() + left)
-            self._synced_session = session
-        return max(0.0, self._paused_until - self._steady()) * self._speed
+        rest.append({Priority(priority): count for priority, count in waiting})
+        return LimitsSnapshot(self._plan.name, states, *rest)
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed` when a slot or a position was given up by this ledger.
-
-        What other processes give up shows when the waiter asks again.
-        """
+        """Call `changed` when a slot or a position was given up by this ledger, not by others."""
         self._listeners = [*self._listeners, changed]
 
         def unsubscribe() -> None:
@@ -261,42 +198,89 @@ class RedisLedger:
     async def load_blob(self) -> str | None:
         """Return the text, which has a key of its own and expires after 30 days."""
         # One byte more than allowed tells that it is too long, without reading all of it.
-        blob = await self._calls.ask_aside("GETRANGE", self._blob_key, "0", str(MAX_BLOB))
-        if not isinstance(blob, bytes) or not 0 < len(blob) <= MAX_BLOB:
-            return None
-        return blob.decode(errors="replace")
+        blob = await self._execute("GETRANGE", self._blob_key, "0", str(MAX_BLOB))
+        is_ours = isinstance(blob, bytes) and 0 < len(blob) <= MAX_BLOB
+        return blob.decode(errors="replace") if is_ours else None
 
     async def save_blob(self, text: str) -> None:
         """Save a text, unless it is too long."""
         if fits_blob(text):
             blob = text.encode(errors="replace")
-            await self._calls.ask_aside("SET", self._blob_key, blob, "EX", _BLOB_TTL)
+            await self._execute("SET", self._blob_key, blob, "EX", _BLOB_TTL)
 
     async def aclose(self) -> None:
-        """Finish pending operations and close the connections. What was counted stays counted."""
-        await self._subscriber.aclose()
-        await self._calls.aclose()
+        """Finish pending operations and close the connection. What was counted stays counted."""
+        self._closed = True
+        if self._loop is asyncio.get_running_loop():
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+            await self._connection.close()
 
-    def _no_slot(self, now: float, answer: list[Any]) -> NoSlot:
-        at, index, burst = float(answer[1]), int(answer[2]), int(answer[3])
-        limit = None
-        if index > len(self._plan.limits):
-            limit = RateLimit(burst, per=burst * self._plan.rate.interval)
-        elif index:
-            limit = self._plan.limits[index - 1]
-        return NoSlot(max(0.0, at - now), limit)
+    async def _ask(self, verb: str, **operation: Any) -> Any:
+        return await self._result(self._start(partial(self._evaluate, verb, operation)))
 
-    def _on_pause(self, message: bytes) -> None:
-        """Remember a pause that a 429 has begun a moment ago."""
-        with contextlib.suppress(ValueError):
-            until = self._steady() + float(message) / self._speed
-            self._paused_until = max(self._paused_until, until)
+    async def _execute(self, *command: str | bytes) -> Any:
+        return await self._result(self._start(partial(self._connection.execute, *command)))
 
-    def _notify(self) -> None:
+    def _start(self, call: Callable[[], Awaitable[Any]]) -> asyncio.Task[Any]:
+        """Start a call, after all that were started before, in a task of its own.
+
+        It goes on if who has asked is cancelled, and so takes its own answer off the connection.
+        """
+        loop, known = asyncio.get_running_loop(), self._loop
+        if self._closed or not (known is None or known is loop or known.is_closed()):
+            raise ClientClosedError("this RedisLedger is closed, or belongs to another event loop")
+        if known is not loop:
+            self._connection.renew()
+            self._loop, self._turn, self._tasks = loop, asyncio.Lock(), set()
+        task = loop.create_task(self._run(call, loop.time() + self._timeout))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def _run(self, call: Callable[[], Awaitable[Any]], deadline: float) -> Any:
+        try:
+            async with asyncio.timeout_at(deadline), self._turn:
+                return await call()
+        except TimeoutError:
+            within = f"{self._connection.address} within {self._timeout:g} s"
+            raise StoreError(f"no answer from Redis at {within}") from None
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _logger.debug("a call failed: %s", error)
+
+    async def _result(self, task: asyncio.Task[Any]) -> Any:
+        await asyncio.wait({task})
+        if task.cancelled():  # not by who waits here
+            raise StoreError(f"a call to Redis at {self._connection.address} was cut short")
+        return task.result()
+
+    async def _release(self, operation: dict[str, Any]) -> None:
+        await self._evaluate("release", operation)
         for changed in self._listeners:
             changed()
 
+    async def _evaluate(self, verb: str, operation: dict[str, Any]) -> Any:
+        asked_at, (seen, seen_at) = self._steady(), self._seen
+        operation |= {"verb": verb, "seen": seen, "elapsed": max(0.0, asked_at - seen_at)}
+        operation["time"] = None if self._now is None else self._now()
+        text = json.dumps(operation, ensure_ascii=False).encode(errors="replace")
+        reply = await self._connection.evaluate(self._key, self._settings, text)
+        try:
+            now, answer = json.loads(reply)
+        except (TypeError, ValueError):
+            where = self._connection.address
+            raise StoreError(f"Redis at {where} gave an answer without sense") from None
+        self._seen = now, asked_at
+        return answer
 
-def _grant(now: float, answer: list[Any]) -> Grant:
-    _, at, slot, is_last_slot, quota_left = answer
-    return Grant(slot, at, max(0.0, at - now), is_last_slot, quota_left)
+
+def _state(answer: list[Any]) -> KeyState:
+    returning, quota_left, paused_for, clients, share, peers = answer
+    reports: list[PeerReport] = []
+    for client, age, waiting, text in peers:
+        requests = [WaitingRequests(Priority(first), *rest) for first, *rest in waiting]
+        reports.append(PeerReport(client, age, tuple(requests), text))
+    return KeyState(tuple(returning), quota_left, paused_for, clients, share, tuple(reports))

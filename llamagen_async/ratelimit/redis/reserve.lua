@@ -1,400 +1,358 @@
--- One account: which slots are held, which are spent, which waiter is next. All of it, atomically.
---
--- This is `WindowLog` of window_log.py, with its `Throttle`, a second time, on the server. They are
--- the specification: a test feeds the same operations to both and compares every answer. Only this
--- script has what a store shared by hosts needs beside it: its clock, and finding out that it forgot.
---
--- KEYS[1]  the account's key, the only one that is touched. It expires by itself. When a 429 is
---          reported, the seconds that the pause lasts are published on a channel of the same name.
--- ARGV[1]  doubles, the same in every call: lease, ahead, grace, speed, ttl (real milliseconds), and
---          limit, per, aligned (0 or 1) of each window. All times and durations but the ttl are
---          seconds of the ledger's clock.
--- ARGV[2]  doubles: epoch (0: never seen one), new_epoch (a random number, should a new one begin),
---          expected and latest (the time that the caller thinks it is, and may be at most; infinite
---          if it knows nothing of it), time (replaces this server's clock in tests; else NaN).
--- ARGV[3]  JSON: the operations.
--- Returns  JSON: [epoch, now, the answers in order]; no answers if the epoch is not the caller's:
---          nothing was done then, and the caller has to restore its part first.
---
--- Operations are JSON because cjson reads doubles exactly; it writes 14 digits of them only, hence
--- cmsgpack for the state and %.17g for the answer. In the state `spent`, which may be long, is one
--- string of doubles: it is handed on as it is, and only the times that matter are ever read.
+-- The second part of the script, after `state.lua`: what is done to the account.
 
-local FORMAT = 2
-local HOUR, MAX_PAUSE, GROW_AFTER, MAX_GROW_AFTER = 3600, 60, 5, 160
-local MIN_START = 0.002 -- real seconds in which no server is elected; to start takes 5 ms
-local floor, max, min, huge = math.floor, math.max, math.min, math.huge
-local concat, format, pack, unpacked = table.concat, string.format, struct.pack, struct.unpack
+-- Answers.
 
-local epoch, new_epoch, expected, latest, time = unpacked('<ddddd', ARGV[2])
-local lease, ahead, grace, speed, ttl, offset = unpacked('<ddddd', ARGV[1])
-local windows, rate, longest, fewest, longest_short = {}, nil, 0, huge, 0
-while offset <= #ARGV[1] do
-  local limit, per, aligned
-  limit, per, aligned, offset = unpacked('<ddd', ARGV[1], offset)
-  local window = {limit = limit, per = per, aligned = aligned == 1}
-  windows[#windows + 1] = window
-  if not rate or per < rate.per then rate = window end
-  if per > longest then longest = per end
-  if per <= HOUR and per > longest_short then longest_short = per end
-  if limit < fewest then fewest = limit end
+local function encode(value)
+  if value == huge then return 'null' end
+  if type(value) == 'number' then return format('%.17g', value) end
+  if type(value) ~= 'table' then return cjson.encode(value) end
+  local parts = {}
+  for index, part in ipairs(value) do parts[index] = encode(part) end
+  return '[' .. concat(parts, ',') .. ']'
 end
 
--- The state: what was stored, the time, whether anything was lost in between.
+-- The wait queue. The order of things, and of every sum, is that of the Python code.
 
-local stored, state = redis.pcall('GET', KEYS[1]), nil
-if type(stored) == 'table' then return stored end -- an error, as for a key of another type
-if stored then
-  local readable
-  readable, state = pcall(cmsgpack.unpack, stored)
-  if not readable or type(state) ~= 'table' or state.format ~= FORMAT
-    or type(state.held) ~= 'table' or type(state.spent) ~= 'string' or #state.spent % 8 > 0
-    or type(state.queue) ~= 'table'
-    or type(state.epoch) ~= 'number' or type(state.epoch_start) ~= 'number'
-    or type(state.last) ~= 'number' or type(state.clock_offset) ~= 'number'
-    or type(state.slot) ~= 'number' or type(state.pauses) ~= 'number'
-    or type(state.accepted) ~= 'number' then
-    return redis.error_reply('CORRUPT state')
+local function find(entries, column, value)
+  for index = 1, #entries do
+    if entries[index][column] == value then return entries[index], index end
   end
 end
-local found = state ~= nil
--- `burst` and `grow_after` are absent until a 429 has changed them.
-state = state or {
-  format = FORMAT, epoch = new_epoch, clock_offset = 0, last = -huge, slot = new_epoch,
-  held = {}, spent = '', queue = {}, pauses = 0, accepted = 0,
-}
 
-local server_time, is_test = time, time == time
-if not is_test then
-  local clock = redis.call('TIME')
-  server_time = tonumber(clock[1]) + tonumber(clock[2]) / 1000000
-end
-server_time = server_time * speed
-local now, last = server_time + state.clock_offset, state.last
-local since = server_time + state.clock_offset - last -- by this server's clock, set or not
-if now < last then
-  now = last -- the clock was set back: time stands still, then goes on from here
-elseif now > latest then
-  now = max(last, expected) -- it was set forward: slots must not come back early
-end
-if now ~= server_time + state.clock_offset then state.clock_offset = now - server_time end
-state.last = now
-local wall_offset = server_time - now
-
--- Everything before `state.lost` may be forgotten: windows of up to an hour count as full as of
--- then, and a client that remembers more finds another epoch and restores its part.
-if not is_test and (since < 0 or since > MIN_START * speed) then
-  -- A Redis that was started since may have lost everything, or have gone back to an older
-  -- snapshot; one that was elected since may lack the last writes. Both show another run.
-  local info = redis.pcall('INFO', 'server')
-  local run, uptime
-  if type(info) == 'string' then
-    run, uptime = info:match('run_id:(%x+)'), tonumber(info:match('uptime_in_seconds:(%d+)'))
-    -- A difference of whole seconds: it says 1 of a server that is 50 ms old.
-    uptime = uptime and max(0, uptime - 1)
-  end
-  local started = now - (uptime or 0) * speed
-  if not found then
-    state.lost = started
-  elseif run and state.run ~= run then
-    state.lost = max(state.lost or -huge, started >= last and started or now)
-    state.epoch, state.epoch_start, state.carried_over = new_epoch, state.lost, state.spent
-  end
-  state.run = run or state.run
-end
-state.epoch_start = state.epoch_start or now
-local known = epoch == state.epoch
-if epoch ~= 0 and not known then
-  state.lost = max(state.lost or -huge, state.epoch_start)
+local function drop(entries, column, value)
+  local _, index = find(entries, column, value)
+  return index and table.remove(entries, index)
 end
 
-local held, spent, queue = state.held, state.spent, state.queue
-local paused_until, pause_set_at = state.paused_until or -huge, state.pause_set_at or -huge
-local burst = min(state.burst or rate.limit, rate.limit)
--- Whether a window may count as full because of what was lost.
-local lost = state.lost ~= nil and state.lost + longest_short > now
+local function is_waiting(client)
+  return client.claimed and now < client.repeated_by
+end
 
-local refused = false
-local operations, answers = cjson.decode(ARGV[3]), {}
-local shown = format('%.17g', now)
+local function requests(client)
+  if not is_waiting(client) then return now < client.ends and client.waiting or {} end
+  local all = {client.claimed}
+  for index, waiting in ipairs(client.waiting) do all[index + 1] = waiting end
+  return all
+end
 
-if known or epoch == 0 then
-  local grow_after, interval = state.grow_after or GROW_AFTER * rate.limit, rate.per / rate.limit
-
-  -- The count. The order of things, and of every sum, is that of window_log.py.
-
-  local function answered()
-    return #spent / 8
+local function report(name, workload, ends)
+  local client = find(clients, 'name', name)
+  if not client then
+    client = {name = name, share = 0, believed = 0, claim = ''}
+    clients[#clients + 1] = client
   end
-
-  local function response(index)
-    return (unpacked('<d', spent, index * 8 - 7))
+  client.seen_at, client.ends, client.text = now, ends, workload.text
+  client.waiting = {}
+  for index, one in ipairs(workload.waiting) do
+    client.waiting[index] = {one.priority, one.count, now - one.oldest, now - one.newest}
   end
+  local others = -client.believed
+  for _, other in ipairs(clients) do others = others + other.believed end
+  local fair = max(1, floor(shares / #clients))
+  client.share = has_unknown and 0 or max(0, min(fair, shares - others))
+  client.believed = max(client.share, workload.share)
+end
 
-  local function back_at(window, at)
-    if not window.aligned then return at + window.per end
-    return (floor((at + wall_offset) / window.per) + 1) * window.per - wall_offset
+local function since_when(claim)
+  local since = now - claim.waited
+  local client = find(clients, 'name', claim.client)
+  if client and client.claim == claim.id and client.claimed
+    and client.claimed[1] == claim.priority then
+    return min(since, client.claimed[3])
   end
+  return since
+end
 
-  local function lost_until(window)
-    if not lost or window.per > HOUR then return -huge end
-    return back_at(window, state.lost)
-  end
+local function withdraw(id, name)
+  local client = find(clients, 'name', name)
+  if client and client.claim == id then client.claim, client.claimed = '', nil end
+end
 
-  local function counted(window)
-    local low, high = 1, answered() + 1
-    while low < high do
-      local middle = floor((low + high) / 2)
-      if back_at(window, response(middle)) > now then high = middle else low = middle + 1 end
-    end
-    return answered() - low + 1 + #held
-  end
+local function rank(priority)
+  return priority == OVERDUE and not state.last_was_check and -1 or priority
+end
 
-  local function used(window)
-    local number = counted(window)
-    return lost_until(window) > now and max(number, window.limit) or number
-  end
+local function longer(since, count, first, last, ties)
+  if last < since or (ties and last == since) then return count end
+  if first > since or (first == since and not ties) then return 0 end
+  local place = (count - 1) * (since - first) / (last - first)
+  return ties and floor(place) + 1 or ceil(place)
+end
 
-  local function record(at, number)
-    local before = answered()
-    while before > 0 and response(before) > at do before = before - 1 end
-    local times = pack('<d', at):rep(number)
-    spent = spent:sub(1, before * 8) .. times .. spent:sub(before * 8 + 1)
-  end
+local function goes_behind(claimed, mine, since, ties)
+  local its, first = claimed[1], claimed[3]
+  if its > mine or rank(its) > rank(mine) then return true end
+  return its == mine and (first > since or (first == since and not ties))
+end
 
-  local function drop_old()
-    local gone = 0
-    while gone < answered() and response(gone + 1) + longest <= now do gone = gone + 1 end
-    if gone > 0 then spent = spent:sub(gone * 8 + 1) end
-  end
-
-  local function drop(entries, column, value)
-    for index = 1, #entries do
-      if entries[index][column] == value then return table.remove(entries, index) end
-    end
-  end
-
-  local function text(...)
-    local parts = {...}
-    for index, value in ipairs(parts) do
-      if type(value) == 'number' then
-        parts[index] = value == -huge and 'null' or value == huge and '1e999'
-          or format('%.17g', value)
-      else
-        parts[index] = tostring(value)
-      end
-    end
-    return '[' .. concat(parts, ',') .. ']'
-  end
-
-  local function waiting(at, index)
-    return text(false, at, index, burst)
-  end
-
-  local function expire()
-    while held[1] and held[1][2] <= now do record(table.remove(held, 1)[2], 1) end
-    drop_old()
-    for index = #queue, 1, -1 do
-      if queue[index][2] <= now then table.remove(queue, index) end
-    end
-  end
-
-  local function free_at(window, position)
-    local at, exact, known = now, true, answered() + #held
-    local turn, windows_later = known + position - window.limit, 0
-    if turn >= known then
-      -- The slot of a waiter before this one, a window after that one has used it.
-      windows_later = floor((turn - known) / window.limit) + 1
-      turn = turn - windows_later * window.limit
-      exact = false
-    end
-    if turn >= answered() then
-      at, exact = back_at(window, now), false
-    elseif turn >= 0 then
-      at = max(now, back_at(window, response(turn + 1)))
-    end
-    at = at + windows_later * window.per
-    return max(at, lost_until(window)), exact
-  end
-
-  -- Returns when, the index of the full window (0: a pause; one more than there are: the burst,
-  -- which is no window of the plan), and whether the time is exact.
-  local function earliest(position)
-    local at, index, exact = max(now, paused_until), 0, true
-    for number = 1, #windows + (burst < rate.limit and 1 or 0) do
-      local window = windows[number] or {limit = burst, per = burst * interval}
-      local free, sure = free_at(window, position)
-      exact = exact and sure
-      if free > at then at, index = free, number end
-    end
-    return at, index, exact
-  end
-
-  local function hold(at, nonce)
-    local slot = state.slot + 1
-    state.slot = slot
-    held[#held + 1] = {slot, at + lease, nonce}
-    local is_last_slot = (lost or answered() + #held >= rate.limit) and used(rate) >= rate.limit
-    local quota_left = 'null'
-    if longest >= HOUR then
-      quota_left = huge
-      for index = 1, #windows do
-        local window = windows[index]
-        if window.per >= HOUR then
-          quota_left = min(quota_left, max(0, window.limit - used(window)))
+local function position_of(claim)
+  local mine, since, ties, overdue, others = claim.priority, since_when(claim), true, 0, 0
+  for _, other in ipairs(clients) do
+    if other.name == claim.client then
+      since, ties = since - settings.tolerance, false
+    else
+      local all = requests(other)
+      if is_waiting(other) and goes_behind(other.claimed, mine, since, ties) then all = {all[1]} end
+      for _, one in ipairs(all) do
+        local count = 0
+        if one[1] == mine then
+          count = longer(since, one[2], one[3], one[4], ties)
+        elseif one[1] < mine or one[1] == OVERDUE then
+          count = one[2]
         end
-      end
-      quota_left = format('%.17g', quota_left)
-    end
-    return format('[true,%.17g,%.17g,%s,%s]', at, slot, tostring(is_last_slot), quota_left)
-  end
-
-  -- The verbs. `again` marks an operation that was sent before, without an answer: it may have
-  -- been done already.
-
-  local verbs = {}
-
-  -- Slots for up to `number` requests that share a waiter id; a position for the first without one.
-  function verbs.reserve(operation)
-    local nonce, answers = operation.nonce, {}
-    if operation.again then repeat until not drop(held, 3, nonce) end
-    drop_old()
-    for taken = 1, operation.number do
-      local at = now
-      -- Room in every window is room even if no slot came back since.
-      if answered() + #held >= fewest or queue[1] or paused_until > now or burst < rate.limit
-        or lost then
-        expire()
-        local before_it, entry, index, exact = #queue, nil, nil, nil
-        for position = 1, #queue do
-          if queue[position][1] == operation.waiter_id then
-            before_it, entry = position - 1, queue[position]
-            break
-          end
-        end
-        at, index, exact = earliest(before_it)
-        if not (exact and at <= now + ahead) then
-          if not entry then
-            entry = {operation.waiter_id}
-            queue[#queue + 1] = entry
-          end
-          entry[2] = at + grace
-          answers[taken] = waiting(at, index)
-          break
-        end
-        if entry then drop(queue, 1, operation.waiter_id) end
-      end
-      answers[taken] = hold(at, nonce)
-    end
-    return '[' .. concat(answers, ',') .. ']'
-  end
-
-  local function refuse(operation)
-    if operation.granted_at >= pause_set_at then
-      state.pauses, pause_set_at = state.pauses + 1, now
-    end
-    local pause = operation.retry_after
-      or min(MAX_PAUSE, interval * 2 ^ min(state.pauses - 1, 32))
-    paused_until, state.accepted = max(paused_until, now + pause), 0
-    refused = true
-    if operation.is_last_slot then return end
-    if burst == 1 or grow_after > GROW_AFTER * rate.limit then
-      grow_after = min(2 * grow_after, MAX_GROW_AFTER * rate.limit)
-      state.grow_after = grow_after
-    end
-    burst = max(1, floor(burst / 2))
-    state.burst = burst
-  end
-
-  local function accept(operation)
-    if operation.granted_at < pause_set_at then return end
-    state.pauses = 0
-    if burst < rate.limit then
-      state.accepted = state.accepted + 1
-      if state.accepted >= grow_after then
-        state.accepted, burst = 0, burst + 1
-        state.burst = burst < rate.limit and burst or nil
+        if one[1] == OVERDUE then overdue = overdue + count else others = others + count end
       end
     end
   end
+  if mine > OVERDUE then return overdue + others end
+  local was_check = state.last_was_check and 1 or 0
+  if mine == OVERDUE then return overdue + min(others, overdue + was_check) end
+  return others + min(overdue, others + 1 - was_check)
+end
 
-  function verbs.commit(operation)
-    if drop(held, 1, operation.slot) then record(now, 1) elseif operation.again then return end
-    if operation.refused then refuse(operation) else accept(operation) end
-    local window = windows[operation.window]
-    if window then
-      expire()
-      record(now, max(0, window.limit - max(0, operation.left) - counted(window)))
+-- The count.
+
+local function answered()
+  return #spent / 8
+end
+
+local function response(index)
+  return (unpacked('<d', spent, index * 8 - 7))
+end
+
+local function record(at, count)
+  if count <= 0 then return end
+  local before = answered()
+  while before > 0 and response(before) > at do before = before - 1 end
+  spent = spent:sub(1, before * 8) .. pack('<d', at):rep(count) .. spent:sub(before * 8 + 1)
+end
+
+local function back_at(window, at)
+  if not window.aligned then return at + window.per end
+  return (floor((at + wall_offset) / window.per) + 1) * window.per - wall_offset
+end
+
+-- What was in flight when the count was lost may arrive until its lease is over; and what was sent
+-- by shares is reported within the silence. Until a window later there may be no room.
+local function lost_until(window)
+  if not state.lost or window.per > HOUR then return -huge end
+  return back_at(window, state.lost + max(lease, silence))
+end
+
+local function gone(window)
+  local low, high = 1, answered() + 1
+  while low < high do
+    local middle = floor((low + high) / 2)
+    if back_at(window, response(middle)) > now then high = middle else low = middle + 1 end
+  end
+  return low - 1
+end
+
+local function counted(window)
+  return answered() - gone(window) + #held
+end
+
+local function used(window)
+  return lost_until(window) > now and max(counted(window), window.limit) or counted(window)
+end
+
+local function expire()
+  while held[1] and held[1].ends <= now do record(table.remove(held, 1).ends, 1) end
+  local old = 0
+  while old < answered() and response(old + 1) + longest <= now do old = old + 1 end
+  if old > 0 then spent = spent:sub(old * 8 + 1) end
+  for index = #clients, 1, -1 do
+    if clients[index].seen_at + client_lease <= now then table.remove(clients, index) end
+  end
+  if state.paused_until > now + DAY then state.paused_until = 0 end
+end
+
+local function begin()
+  if now - (state.last_call or now) >= lease + longest_short then state.silent_until = now end
+  state.last_call = now
+  expire()
+end
+
+local function free_at(window, position)
+  local known = answered() + #held
+  local turn, windows_later, at, exact = known + position - window.limit, 0, now, true
+  if turn >= known then
+    -- The slot of a waiter before this one, a window after that one has used it.
+    windows_later = floor((turn - known) / window.limit) + 1
+    turn = turn - windows_later * window.limit
+    exact = false
+  end
+  if turn >= answered() then
+    at, exact = back_at(window, now), false
+  elseif turn >= 0 then
+    at = max(now, back_at(window, response(turn + 1)))
+  end
+  return max(at + windows_later * window.per, lost_until(window)), exact
+end
+
+-- Returns the slots that others may have used by their shares, unknown to this state.
+local function unheard(name, window)
+  local silent_until, share = state.silent_until, 0
+  if now >= silent_until + silence or window.per >= HOUR then return 0 end
+  for _, client in ipairs(clients) do
+    if client.name ~= name and client.seen_at < silent_until then
+      share = share + client.believed
     end
   end
+  if has_unknown then share = shares end
+  return -floor(-share * (window.limit - 1) / max(1, shares))
+end
 
-  function verbs.cancel_wait(operation)
-    drop(queue, 1, operation.waiter_id)
-  end
-
-  -- Undoes a reservation whose answer nobody took.
-  function verbs.revoke(operation)
-    repeat until not drop(held, 3, operation.nonce)
-    if operation.waiter_id then drop(queue, 1, operation.waiter_id) end
-  end
-
-  function verbs.give_back(operation)
-    drop(held, 1, operation.slot)
-  end
-
-  function verbs.record(operation)
-    expire()
-    record(now, operation.number)
-  end
-
-  -- Restores a client's part of an epoch that was lost: its requests in flight, and when its others
-  -- were answered. Times that this state has carried over from it are not counted twice.
-  function verbs.restore(operation)
-    for _, slot in ipairs(operation.held) do
-      drop(held, 1, slot[1])
-      held[#held + 1] = {slot[1], now + lease, slot[2]}
+-- Returns when, the index of the full window (0: a pause; one more than there are: the burst,
+-- which is no window of the plan), and whether the time is exact.
+local function earliest(claim)
+  local position = position_of(claim)
+  local at, index, exact = max(now, state.paused_until), 0, true
+  for number = 1, #windows + (burst < rate.limit and 1 or 0) do
+    local window = windows[number] or {limit = burst, per = burst * rate.interval}
+    local free, sure = free_at(window, position)
+    local unknown = unheard(claim.client, window)
+    if unknown > 0 then
+      local later
+      later, sure = free_at(window, position + unknown)
+      free = max(free, min(later, state.silent_until + silence))
     end
-    -- Two clients may have been answered at the same time: each takes one of two equal ones.
-    local missing, carried_over, kept = {}, state.carried_over or '', {}
-    for _, at in ipairs(operation.spent) do missing[at] = (missing[at] or 0) + 1 end
-    for index = 1, #carried_over, 8 do
-      local at = unpacked('<d', carried_over, index)
-      if (missing[at] or 0) > 0 then
-        missing[at] = missing[at] - 1
-      else
-        kept[#kept + 1] = pack('<d', at)
-      end
-    end
-    for at, number in pairs(missing) do record(min(at, now), number) end
-    state.carried_over = kept[1] and concat(kept) or nil
+    exact = exact and sure
+    if free > at then at, index = free, number end
   end
+  return at, index, exact
+end
 
-  function verbs.projected(operation)
-    expire()
-    return waiting(earliest(operation.position))
+local function refuse(slot, retry_after)
+  if slot.granted_at >= state.pause_set_at then
+    state.pauses, state.pause_set_at = state.pauses + 1, now
   end
-
-  function verbs.snapshot()
-    expire()
-    local parts = {paused_until, burst, #held}
-    for _, window in ipairs(windows) do
-      parts[#parts + 1] = used(window)
-      parts[#parts + 1] = (free_at(window, 0))
-    end
-    return text(unpack(parts))
+  if retry_after == null or not (retry_after >= 0 and retry_after <= DAY) then -- not believed
+    retry_after = min(MAX_PAUSE, rate.interval * 2 ^ min(state.pauses - 1, 32))
   end
+  state.paused_until, state.accepted = max(state.paused_until, now + retry_after), 0
+  if slot.is_last_slot then return end
+  if burst == 1 or grow_after > GROW_AFTER * rate.limit then
+    grow_after = min(2 * grow_after, MAX_GROW_AFTER * rate.limit)
+  end
+  burst = max(1, floor(burst / 2))
+end
 
-  for index = 1, #operations do
-    local operation = operations[index]
-    answers[index] = verbs[operation.verb](operation) or 'null'
+local function accept(slot)
+  if slot.granted_at < state.pause_set_at then return end
+  state.pauses = 0
+  if burst < rate.limit then
+    state.accepted = state.accepted + 1
+    if state.accepted >= grow_after then state.accepted, burst = 0, burst + 1 end
   end
 end
 
+-- Returns how the key stands, as one of its clients is told.
+local function told(name)
+  local returning, lost, quota_left, share, peers = {}, lost_until(rate), huge, 0, {}
+  for index = counted(rate) + 1, lost > now and rate.limit or 0 do
+    returning[index - counted(rate)] = lost - now
+  end
+  for index = gone(rate) + 1, answered() do
+    returning[#returning + 1] = max(back_at(rate, response(index)), lost) - now
+  end
+  for _ = 1, #held do returning[#returning + 1] = max(rate.per, lost - now) end
+  for _, window in ipairs(windows) do
+    if window.per >= HOUR then quota_left = min(quota_left, max(0, window.limit - used(window))) end
+  end
+  for _, client in ipairs(clients) do
+    if client.name == name then
+      share = client.share
+    else
+      local waiting = {}
+      for index, one in ipairs(requests(client)) do
+        waiting[index] = {one[1], one[2], max(0, now - one[3]), max(0, now - one[4])}
+      end
+      peers[#peers + 1] = {client.name, now - client.seen_at, waiting, client.text}
+    end
+  end
+  return {returning, quota_left, max(0, state.paused_until - now), #clients, share, peers}
+end
+
+-- The verbs.
+
+local verbs = {}
+
+function verbs.reserve(claim)
+  begin()
+  local is_held = drop(held, 'id', claim.id) ~= nil
+  local at, index, exact = earliest(claim)
+  report(claim.client, claim.workload, now + grace)
+  if (exact and at <= now) or (is_held and state.paused_until <= now) then
+    withdraw(claim.id, claim.client)
+    if not is_held then state.last_was_check = IS_CHECK[claim.priority] or false end
+    local slot = {id = claim.id, ends = now + lease, granted_at = now}
+    held[#held + 1] = slot
+    slot.is_last_slot = used(rate) >= rate.limit
+    return {true, told(claim.client)}
+  end
+  if claim.waits then
+    local client, since = find(clients, 'name', claim.client), since_when(claim)
+    client.claim, client.claimed = claim.id, {claim.priority, 1, since, since}
+    client.repeated_by = at + grace
+  else
+    withdraw(claim.id, claim.client)
+  end
+  return {false, told(claim.client), max(0, at - now), index, burst}
+end
+
+function verbs.commit(operation)
+  begin()
+  report(operation.client, operation.workload, now + grace)
+  local slot = drop(held, 'id', operation.id)
+  if slot then
+    record(now, 1)
+    if operation.refused then refuse(slot, operation.retry_after) else accept(slot) end
+    local window, left = find(windows, 'limit', operation.server_limit), operation.server_left
+    if window and left ~= null then
+      record(now, min(window.limit, window.limit - max(0, left) - counted(window)))
+    end
+  end
+  return told(operation.client)
+end
+
+function verbs.release(operation)
+  begin()
+  drop(held, 'id', operation.id)
+  withdraw(operation.id, operation.client)
+  if operation.leaves then drop(clients, 'name', operation.client) end
+  return null
+end
+
+function verbs.record(operation)
+  begin()
+  record(now, operation.number)
+  if operation.pause > 0 then
+    state.paused_until = max(state.paused_until, now + min(operation.pause, DAY))
+  end
+  return null
+end
+
+function verbs.snapshot(operation)
+  expire()
+  local states, counts, waiting = {}, {}, {}
+  for index, window in ipairs(windows) do
+    local free = free_at(window, operation.position)
+    states[index] = {used(window), free - now}
+  end
+  for _, client in ipairs(clients) do
+    for _, one in ipairs(requests(client)) do counts[one[1]] = (counts[one[1]] or 0) + one[2] end
+  end
+  for priority = 0, LAST_PRIORITY do
+    if counts[priority] then waiting[#waiting + 1] = {priority, counts[priority]} end
+  end
+  return {states, waiting, max(0, state.paused_until - now), burst, #held, #clients}
+end
+
+local answer = verbs[operation.verb](operation)
 state.spent = spent
-if state.carried_over and state.epoch_start + longest <= now then state.carried_over = nil end
-state.paused_until = paused_until > -huge and paused_until or nil
-state.pause_set_at = pause_set_at > -huge and pause_set_at or nil
-redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', ttl)
--- For clients with a slot that was granted early. Publishing may be forbidden; they ask then.
-if refused then redis.pcall('PUBLISH', KEYS[1], format('%.17g', paused_until - now)) end
-return format('[%.17g,%s,[%s]]', state.epoch, shown, concat(answers, ','))
+state.burst = burst < rate.limit and burst or nil
+state.grow_after = grow_after ~= GROW_AFTER * rate.limit and grow_after or nil
+local kept = settings.ttl + max(0, state.paused_until - now) / speed
+redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', format('%.0f', kept * 1000))
+return encode({now, answer})

@@ -9,16 +9,17 @@ import pytest
 
 from llamagen_async.errors import ClientClosedError
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.protocol import Grant, NoSlot, Outcome
-from tests.support.grants import grants_in
+from llamagen_async.ratelimit.protocol import ANSWERED, IDLE_WORKLOAD, Grant, StoreError
 from tests.support.redis_server import (
     PER_DAY,
     FakeClock,
     RedisServer,
-    drop_connections,
+    claim_of,
     granted,
     ledger_of,
+    no_slot,
     opened,
+    settled,
     spend,
 )
 
@@ -32,11 +33,13 @@ async def test_a_cancelled_reserve_leaves_nothing_behind(
     async with opened(redis_server.url, account_name, fake_clock, plan=plan) as ledger:
         kept: list[Grant] = []
 
-        async def reserve(waiter_id: str) -> None:
-            answers = await ledger.reserve_many(waiter_id, chance.choice([1, 1, 2, 3]))
-            if isinstance(answers[-1], NoSlot):
-                ledger.cancel_wait(waiter_id)
-            kept.extend(grants_in(answers))
+        async def reserve(client: str) -> None:
+            claim = claim_of(client=client)
+            answer = await ledger.reserve(claim)
+            if isinstance(answer, Grant):
+                kept.append(answer)
+            else:
+                ledger.release(claim.id, client)
 
         for _ in range(60):
             tasks = [asyncio.create_task(reserve(f"{number}")) for number in range(6)]
@@ -45,11 +48,13 @@ async def test_a_cancelled_reserve_leaves_nothing_behind(
                     await asyncio.sleep(chance.choice([0, 0, 0.0002, 0.001]))
                     task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            assert (await ledger.snapshot()).in_flight == len(kept)
+            await settled(ledger)
+            seen = await ledger.snapshot()
+            assert (seen.in_flight, seen.waiting) == (len(kept), {})
             while kept:
-                await ledger.give_back(kept.pop())
-        # The wait queue is empty: a new waiter is served.
-        await granted(ledger, "new")
+                grant = kept.pop()
+                ledger.release(grant.id, grant.client)
+        await granted(ledger, client="new")
 
 
 async def test_a_cancelled_commit_is_done(
@@ -59,7 +64,7 @@ async def test_a_cancelled_commit_is_done(
     async with opened(redis_server.url, account_name, fake_clock, plan=PER_DAY) as ledger:
         for pause in (None, 0, 0.0005):
             grant = await granted(ledger)
-            task = asyncio.create_task(ledger.commit(grant, Outcome()))
+            task = asyncio.create_task(ledger.commit(grant, ANSWERED, IDLE_WORKLOAD))
             await asyncio.sleep(0)
             if pause is not None:
                 await asyncio.sleep(pause)
@@ -72,58 +77,97 @@ async def test_a_cancelled_commit_is_done(
 async def test_a_position_taken_after_a_cancelled_reserve_is_kept(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """A waiter asks, is cancelled and asks again: its second position is not given up."""
+    """A claim is asked for, cancelled and asked for again: its second position is not given up."""
     async with opened(redis_server.url, account_name, fake_clock) as ledger:
         await spend(ledger, 4)
-        task = asyncio.create_task(ledger.reserve("waiter_id"))
+        task = asyncio.create_task(ledger.reserve(claim_of("first", "one")))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.sleep(0)
-        assert isinstance(await ledger.reserve("waiter_id"), NoSlot)
+        await no_slot(ledger, "first", "one")
         fake_clock.advance(60)
-        assert isinstance(await ledger.reserve("other"), Grant)
-        for _ in range(2):
-            await granted(ledger, "other")
-        assert isinstance(await ledger.reserve("other"), NoSlot)
-        await granted(ledger, "waiter_id")
+        for _ in range(3):
+            await granted(ledger, client="other")
+        await no_slot(ledger, client="other")
+        await granted(ledger, "first", "one")
+
+
+@pytest.mark.parametrize("nonsense", [b"$-1\r\n" * 20, b"+OK\r\n" * 3, b":1\r\n" * 2, b"?\r\n"])
+async def test_an_answer_without_sense_cancels_nobody(account_name: str, nonsense: bytes) -> None:
+    """Whatever redis-py makes of it, the caller gets an error of the store."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65536):
+            writer.write(nonsense)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with opened(f"redis://127.0.0.1:{port}", account_name, None, timeout=0.1) as ledger:
+        for _ in range(3):
+            with pytest.raises(StoreError):
+                await ledger.reserve(claim_of())
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
+    server.close()
+
+
+async def test_a_call_that_was_cut_short_from_within_cancels_nobody(
+    redis_server: RedisServer,
+    account_name: str,
+    fake_clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when a library mistakes its own timeout for a cancellation."""
+
+    async def cut_short(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    async with opened(redis_server.url, account_name, fake_clock) as ledger:
+        monkeypatch.setattr(ledger._connection, "evaluate", cut_short)
+        with pytest.raises(StoreError, match="cut short"):
+            await ledger.snapshot()
+        monkeypatch.undo()
+        await granted(ledger)
 
 
 async def test_no_task_is_left_after_the_end(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """Operations that were begun are finished, then nothing runs."""
+    """Operations that were begun are finished, then nothing runs; closing twice is no harm."""
     async with opened(redis_server.url, account_name, fake_clock, plan=PER_DAY) as ledger:
-        grant = await granted(ledger)
-        task = asyncio.create_task(ledger.commit(grant, Outcome()))
+        grant, unused = await granted(ledger), await granted(ledger)
+        task = asyncio.create_task(ledger.commit(grant, ANSWERED, IDLE_WORKLOAD))
         await asyncio.sleep(0)
         task.cancel()
+        ledger.release(unused.id, unused.client)
         await ledger.aclose()
         assert task.done()
         assert asyncio.all_tasks() == {asyncio.current_task()}
         await ledger.aclose()
         with pytest.raises(ClientClosedError, match="closed"):
             await ledger.snapshot()
+        ledger.release(unused.id, unused.client)
     async with opened(redis_server.url, account_name, fake_clock, plan=PER_DAY) as other:
-        assert (await other.snapshot()).windows[0].used == 1
+        seen = await other.snapshot()
+        assert (seen.in_flight, seen.windows[0].used) == (0, 1)
 
 
-def test_no_operation_is_lost_when_the_event_loop_ends(
+def test_a_ledger_serves_one_event_loop_at_a_time(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """A ledger that outlives its loop goes on in the next one, but serves one at a time."""
+    """A ledger that outlives its loop goes on in the next one."""
     ledger = ledger_of(redis_server.url, account_name, fake_clock, plan=PER_DAY)
 
     async def interrupted() -> None:
-        grant = await granted(ledger)
-        asyncio.create_task(ledger.commit(grant, Outcome()))  # noqa: RUF006
-        asyncio.create_task(ledger.reserve("waiter_id"))  # noqa: RUF006
+        await spend(ledger, 1)
+        await ledger._connection.close()
+        asyncio.create_task(ledger.snapshot())  # noqa: RUF006  # the end of the loop ends it
         await asyncio.sleep(0)
-        drop_connections(ledger)
 
     async def afterwards() -> None:
-        await ledger._calls.ask({"verb": "cancel_wait", "waiter_id": "waiter_id"})
-        seen = await ledger.snapshot()
-        assert (seen.in_flight, seen.windows[0].used) == (0, 1)
+        assert (await ledger.snapshot()).windows[0].used == 1
         with pytest.raises(ClientClosedError, match="another event loop"):
             await asyncio.to_thread(asyncio.run, ledger.snapshot())
         await ledger.aclose()
@@ -135,7 +179,7 @@ def test_no_operation_is_lost_when_the_event_loop_ends(
 async def test_listeners_hear_of_slots_and_positions_given_up_here(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """A slot given back, a wait or a reserve cancelled; nothing after the subscription ended."""
+    """A slot or a position released, a reserve cancelled; nothing after the subscription ended."""
     async with opened(redis_server.url, account_name, fake_clock) as ledger:
         heard: list[str] = []
 
@@ -143,12 +187,13 @@ async def test_listeners_hear_of_slots_and_positions_given_up_here(
         ledger.subscribe(lambda: heard.append("second"))
         await spend(ledger, 1)
         assert heard == []
-        await ledger.give_back(await granted(ledger))
+        grant = await granted(ledger)
+        ledger.release(grant.id, grant.client)
+        await settled(ledger)
         end()
-        ledger.cancel_wait("waiter_id")
-        task = asyncio.create_task(ledger.reserve("waiter_id"))
+        task = asyncio.create_task(ledger.reserve(claim_of()))
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await ledger.snapshot()
-        assert heard == ["first", "second", "second", "second"]
+        await settled(ledger)
+        assert heard == ["first", "second", "second"]

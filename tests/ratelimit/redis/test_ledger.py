@@ -10,27 +10,33 @@ import sys
 import tempfile
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis.asyncio
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import DAY, Plan
-from llamagen_async.ratelimit.protocol import ANSWERED, NoSlot, StoreError
+from llamagen_async.ratelimit.protocol import ANSWERED, IDLE_WORKLOAD, StoreError
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
-from tests.support.grants import grants_in
+from llamagen_async.ratelimit.window_log import Durations
 from tests.support.redis_server import (
     API_KEY,
+    LEASE,
     PER_DAY,
     FakeClock,
     RedisServer,
+    claim_of,
     connected,
     granted,
+    no_slot,
     opened,
+    settled,
     spend,
 )
 
 PASSWORD = "pa/ss@wörd:#?"
+OPTIONS: Any = {"name": "name", "plan": Plan.DEMO, "durations": Durations(LEASE)}
 
 
 async def test_two_clients_share_one_count(
@@ -41,10 +47,12 @@ async def test_two_clients_share_one_count(
         opened(redis_server.url, account_name, fake_clock) as one,
         opened(redis_server.url, account_name, fake_clock) as other,
     ):
-        await spend(one, 3)
-        await granted(other)
-        assert await one.reserve("one") == NoSlot(60.0, Plan.DEMO.limits[0])
-        assert (await other.snapshot()).windows[0].used == 4
+        await spend(one, 3, "one")
+        state = (await granted(other, client="other")).state
+        assert [peer.client for peer in state.peers] == ["one"]
+        answer = await no_slot(one, client="one")
+        assert (answer.delay, answer.limit) == (60.0, Plan.DEMO.limits[0])
+        assert (await other.snapshot()).clients == 2
 
 
 @pytest.mark.parametrize("in_url", [True, False])
@@ -67,14 +75,17 @@ async def test_the_key_begins_with_the_prefix(
 async def test_a_key_expires_by_itself(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """After the longest window, the lease and a little more, in real time; and not before."""
+    """After the longest window, the lease and a pause, in real time; and not before."""
     async with (
-        opened(redis_server.url, account_name, fake_clock, speed=60.0, lease=600.0) as ledger,
+        opened(redis_server.url, account_name, fake_clock, speed=60.0) as ledger,
         connected(redis_server.url) as client,
     ):
         await granted(ledger)
         kept = await client.pttl(f"llamagen:{account_name}") / 1000
-        assert (DAY + 600) / 60 < kept < (DAY + 600) / 60 + 100
+        assert (DAY + LEASE) / 60 < kept < (DAY + LEASE) / 60 + 100
+        await ledger.record(0, pause=DAY)
+        kept = await client.pttl(f"llamagen:{account_name}") / 1000
+        assert kept > (2 * DAY + LEASE) / 60
 
 
 async def test_secrets_are_nowhere(
@@ -116,7 +127,7 @@ async def test_a_wrong_password_is_a_store_error(
             url = f"redis://{login}127.0.0.1:{server.port}"
             async with opened(url, account_name, fake_clock) as ledger:
                 with pytest.raises(StoreError, match="the user or the password") as caught:
-                    await ledger.reserve("waiter_id")
+                    await ledger.reserve(claim_of())
                 assert "wrong-secret" not in repr(caught.value)
     finally:
         server.stop()
@@ -144,14 +155,14 @@ async def test_a_server_with_tls_is_checked(
             await granted(ledger)
         async with opened(server.url.partition("?")[0], account_name, fake_clock) as ledger:
             with pytest.raises(StoreError, match=r"no connection .*certificate"):
-                await ledger.reserve("waiter_id")
+                await ledger.reserve(claim_of())
     finally:
         server.stop()
 
 
 def test_a_rediss_url_reaches_redis_as_tls() -> None:
     """Tested without a server, since not every build of Redis has TLS."""
-    ledger = RedisLedger("rediss://host/1?ssl_check_hostname=no", name="name", plan=Plan.DEMO)
+    ledger = RedisLedger("rediss://host/1?ssl_check_hostname=no", **OPTIONS)
     pool = ledger._connection._client.connection_pool
     assert pool.connection_class is redis.asyncio.SSLConnection
     assert pool.connection_kwargs["db"] == 1
@@ -197,7 +208,7 @@ async def test_a_server_on_a_unix_socket_is_reached(
 def test_a_wrong_url_is_refused_without_being_shown(url: str) -> None:
     """No part of it that could belong to the password is in the error."""
     with pytest.raises(InvalidRequestError, match=r"^quota: got .*redis://") as caught:
-        RedisLedger(url, name="name", plan=Plan.DEMO)
+        RedisLedger(url, **OPTIONS)
     for part in ("hu", "sh@", "12", "34"):
         assert part not in str(caught.value)
         assert part not in repr(caught.value)
@@ -207,7 +218,7 @@ def test_without_redis_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     """redis-py is optional: without it only a Redis URL is an error."""
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(InvalidRequestError, match=r"pip install 'llamagen-async\[redis\]'"):
-        RedisLedger("redis://:hush@host", name="name", plan=Plan.DEMO)
+        RedisLedger("redis://:hush@host", **OPTIONS)
 
 
 async def test_the_script_touches_one_key_only(
@@ -220,7 +231,9 @@ async def test_the_script_touches_one_key_only(
         client.monitor() as monitor,
     ):
         await spend(ledger, 1)
-        await ledger.give_back(await granted(ledger))
+        await ledger.record(1, pause=1.0)
+        ledger.release("claim", "client")
+        await settled(ledger)
         await client.ping()
         done = set()
         async for command in monitor.listen():
@@ -235,48 +248,21 @@ async def test_the_script_touches_one_key_only(
 async def test_one_call_for_each_operation(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """Also for many at the same time."""
+    """Also for many at the same time, which are done in the order in which they were asked for."""
     async with (
-        opened(redis_server.url, account_name, fake_clock) as ledger,
+        opened(redis_server.url, account_name, fake_clock, plan=PER_DAY) as ledger,
         connected(redis_server.url) as client,
     ):
         await spend(ledger, 1)
-        before = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
-        await spend(ledger, 1)
-        await ledger.snapshot()
-        await asyncio.gather(*[ledger.projected(position) for position in range(50)])
-        after = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
-        assert after - before == 53
-
-
-async def test_a_reported_answer_is_sent_without_being_waited_for(
-    redis_server: RedisServer, account_name: str, fake_clock: FakeClock
-) -> None:
-    """Before the next operation, and the last ones when the ledger is closed."""
-    async with opened(redis_server.url, account_name, fake_clock, plan=PER_DAY) as other:
-        async with opened(redis_server.url, account_name, fake_clock, plan=PER_DAY) as ledger:
-            for _ in range(3):
-                await ledger.commit(await granted(ledger), ANSWERED)
-            grants = grants_in(await ledger.reserve_many("waiter_id", 4))
-            seen = await other.snapshot()
-            assert (seen.in_flight, seen.windows[0].used) == (4, 7)
-            for grant in grants:
-                await ledger.commit(grant, ANSWERED)
-        seen = await other.snapshot()
-        assert (seen.in_flight, seen.windows[0].used) == (0, 7)
-
-
-async def test_a_reported_answer_that_nothing_follows_is_sent(
-    redis_server: RedisServer, account_name: str, fake_clock: FakeClock
-) -> None:
-    """A slot counts as held until then."""
-    async with (
-        opened(redis_server.url, account_name, fake_clock, plan=PER_DAY) as ledger,
-        opened(redis_server.url, account_name, fake_clock, plan=PER_DAY) as other,
-    ):
-        await ledger.commit(await granted(ledger), ANSWERED)
-        for _ in range(1000):
-            if not (await other.snapshot()).in_flight:
-                break
-        seen = await other.snapshot()
-        assert (seen.in_flight, seen.windows[0].used) == (0, 1)
+        before = await client.info("commandstats")
+        grant = await granted(ledger)
+        await ledger.commit(grant, ANSWERED, IDLE_WORKLOAD)
+        calls = (ledger.snapshot(), ledger.record(5), ledger.snapshot())
+        first, _, last = await asyncio.gather(*calls)
+        ledger.release(grant.id, grant.client)
+        await settled(ledger)
+        after = await client.info("commandstats")
+        names = {name for name in after if after[name] != before.get(name)}
+        assert after["cmdstat_evalsha"]["calls"] - before["cmdstat_evalsha"]["calls"] == 6
+        assert names <= {"cmdstat_evalsha", "cmdstat_get", "cmdstat_set", "cmdstat_info"}
+        assert (first.windows[0].used, last.windows[0].used) == (2, 7)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
-from llamagen_async.plans import DAY
-from llamagen_async.ratelimit.protocol import NoSlot, Outcome
-from tests.support.grants import delay_of
+from llamagen_async.plans import DAY, MINUTE
+from llamagen_async.ratelimit.protocol import ANSWERED, IDLE_WORKLOAD
+from llamagen_async.ratelimit.window_log import Durations
 from tests.support.redis_server import (
     BOTH,
+    LEASE,
     PER_DAY,
     FakeClock,
     RedisServer,
     connected,
     granted,
+    no_slot,
     opened,
     spend,
 )
+
+FULL = LEASE + MINUTE
+"""Seconds for which the minute is full after a loss."""
 
 # Loss of data. These tests run on the server's own clock.
 
@@ -28,57 +34,66 @@ async def test_a_server_that_was_just_started_may_have_forgotten(
 ) -> None:
     """A new client waits for requests that others may have sent; but not for a day."""
     async with opened(own_redis_server.url, account_name, None, plan=BOTH) as ledger:
-        answer = await ledger.reserve("waiter_id")
-        assert isinstance(answer, NoSlot)
+        answer = await no_slot(ledger)
         assert answer.limit == BOTH.limits[0]
-        assert 30 < answer.delay <= 60
+        assert FULL - 30 < answer.delay <= FULL
+        assert answer.state.returning == pytest.approx([answer.delay] * 4)
+        assert (answer.state.quota_left, answer.state.share) == (15, 0)
         minute, day = (await ledger.snapshot()).windows
-        assert (minute.free, day.free) == (0, 15)
+        assert (minute.used, minute.free, day.free) == (4, 0, 15)
 
 
-async def test_requests_in_flight_survive_a_restart(
+async def test_a_restart_without_data_fills_the_minute(
     own_redis_server: RedisServer, account_name: str
 ) -> None:
-    """Their client tells the restarted server of them, and of those that it has spent today."""
-    async with (
-        opened(own_redis_server.url, account_name, None, plan=PER_DAY) as ledger,
-        opened(own_redis_server.url, account_name, None, plan=PER_DAY) as other,
-        opened(own_redis_server.url, account_name, None, plan=PER_DAY) as stranger,
-    ):
+    """For a lease and the window; the day is forgotten, and a late answer is of no account."""
+    async with opened(own_redis_server.url, account_name, None, plan=PER_DAY) as ledger:
         grant = await granted(ledger)
         await spend(ledger, 2)
-        await ledger.record(1)
-        await spend(other, 1)
         own_redis_server.restart()
-        assert (await stranger.snapshot()).windows[0].used == 0
+        ledger.change_plan(BOTH)
+        assert FULL - 30 < (await no_slot(ledger)).delay <= FULL
+        await ledger.commit(grant, ANSWERED, IDLE_WORKLOAD)
         seen = await ledger.snapshot()
-        assert (seen.in_flight, seen.windows[0].used) == (1, 4)
-        assert (await other.snapshot()).windows[0].used == 5
-        await ledger.commit(grant, Outcome())
-        seen = await stranger.snapshot()
-        assert (seen.in_flight, seen.windows[0].used) == (0, 5)
+        assert (seen.in_flight, seen.windows[1].used) == (0, 0)
 
 
-async def test_a_server_with_an_older_snapshot_is_brought_up_to_date(
+async def test_a_server_that_keeps_its_data_keeps_the_day(
+    tmp_path: Path, account_name: str
+) -> None:
+    """With `appendfsync always` nothing is lost, also of requests in flight."""
+    server = RedisServer(tmp_path, "--appendonly", "yes", "--appendfsync", "always")
+    try:
+        async with opened(server.url, account_name, None, plan=PER_DAY) as ledger:
+            grant = await granted(ledger)
+            await spend(ledger, 2)
+            server.restart()
+            seen = await ledger.snapshot()
+            assert (seen.in_flight, seen.windows[0].used) == (1, 3)
+            await ledger.commit(grant, ANSWERED, IDLE_WORKLOAD)
+            await granted(ledger)
+            assert (await ledger.snapshot()).in_flight == 1
+    finally:
+        server.stop()
+
+
+async def test_a_server_with_an_older_snapshot_fills_the_minute(
     own_redis_server: RedisServer, account_name: str
 ) -> None:
-    """Requests in the snapshot are not counted twice, and the minute is full as of the start."""
+    """As of its start, whoever asks."""
     async with (
         opened(own_redis_server.url, account_name, None, plan=BOTH) as ledger,
         opened(own_redis_server.url, account_name, None, plan=BOTH) as other,
         connected(own_redis_server.url) as client,
     ):
         await ledger.record(2)
-        await other.record(1)
         await client.save()
-        await ledger.record(3)
         await other.record(1)
         own_redis_server.restart()
-        assert (await ledger.snapshot()).windows[1].used == 6
-        minute, day = (await other.snapshot()).windows
-        assert day.used == 7
-        assert minute.free == 0
-        assert 30 < minute.next_free_in <= 60
+        for one in (other, ledger):
+            minute, day = (await one.snapshot()).windows
+            assert (minute.free, day.used) == (0, 2)
+            assert FULL - 30 < minute.next_free_in <= FULL
 
 
 async def test_the_state_of_another_server_may_lack_the_last_requests(
@@ -93,32 +108,68 @@ async def test_the_state_of_another_server_may_lack_the_last_requests(
         await ledger.record(2)
         minute, day = (await stranger.snapshot()).windows
         assert (minute.free, day.used) == (0, 2)
-        assert 30 < minute.next_free_in <= 60
+        assert FULL - 30 < minute.next_free_in <= FULL
 
 
 async def test_a_key_that_vanished_is_noticed_by_its_clients(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """The minute is full as of now, once; the day has the requests that all clients remember."""
+    """The minute is full for everyone, until what was in flight must be over; and then free."""
     async with (
         opened(redis_server.url, account_name, fake_clock, plan=BOTH) as ledger,
-        opened(redis_server.url, account_name, fake_clock, plan=BOTH) as other,
+        opened(redis_server.url, account_name, fake_clock, plan=BOTH) as stranger,
         connected(redis_server.url) as client,
     ):
         await spend(ledger, 3)
-        await spend(other, 1)
         fake_clock.advance(120)
         await client.delete(f"llamagen:{account_name}")
-        assert await ledger.reserve("waiter_id") == NoSlot(60.0, BOTH.limits[0])
+        answer = await no_slot(ledger)
+        assert (answer.delay, answer.limit) == (FULL, BOTH.limits[0])
         fake_clock.advance(30)
-        minute, day = (await other.snapshot()).windows
-        assert (minute.next_free_in, day.used) == (30.0, 4)
-        fake_clock.advance(30)
+        assert (await no_slot(stranger)).delay == FULL - 30
+        fake_clock.advance(FULL - 30 - 0.25)
+        assert (await no_slot(ledger)).delay == 0.25
+        fake_clock.advance(0.25)
         await spend(ledger, 4)
-        assert (await other.snapshot()).windows[1].used == 8
+
+
+async def test_a_key_that_vanished_is_noticed_though_a_stranger_came_first(
+    redis_server: RedisServer, account_name: str, fake_clock: FakeClock
+) -> None:
+    """The state that a new client begins is younger than what another one remembers."""
+    async with (
+        opened(redis_server.url, account_name, fake_clock) as ledger,
+        opened(redis_server.url, account_name, fake_clock) as stranger,
+        connected(redis_server.url) as client,
+    ):
+        await spend(ledger, 3)
         await client.delete(f"llamagen:{account_name}")
-        await ledger.record(1)
-        assert (await ledger.snapshot()).windows[1].used == 8, "three, four and this one"
+        fake_clock.advance(1)
+        await granted(stranger, client="stranger")
+        fake_clock.advance(10)
+        assert (await no_slot(ledger)).delay == FULL - 10
+        assert (await no_slot(stranger, client="stranger")).delay == FULL - 10
+
+
+async def test_nobody_gets_a_share_while_others_may_count_on_theirs(
+    redis_server: RedisServer, account_name: str, fake_clock: FakeClock
+) -> None:
+    """Clients of before the loss are not known; theirs are over a client's lease later."""
+    durations = Durations(lease=LEASE, client_lease=100.0, silence=8.0)
+    async with (
+        opened(redis_server.url, account_name, fake_clock, durations=durations) as ledger,
+        connected(redis_server.url) as client,
+    ):
+        assert (await granted(ledger)).state.share == 3
+        fake_clock.advance(1)
+        await client.delete(f"llamagen:{account_name}")
+        assert (await no_slot(ledger)).state.share == 0
+        fake_clock.advance(90)
+        # After a silence one slot is nobody's share; the others may have been used.
+        await granted(ledger)
+        assert (await no_slot(ledger)).delay == 8.0
+        fake_clock.advance(10)
+        assert (await granted(ledger)).state.share == 3
 
 
 async def test_a_key_that_expired_is_no_loss(
@@ -135,22 +186,6 @@ async def test_a_key_that_expired_is_no_loss(
         await granted(ledger)
 
 
-async def test_a_slot_of_a_lost_count_is_no_slot_of_the_new_one(
-    redis_server: RedisServer, account_name: str, fake_clock: FakeClock
-) -> None:
-    """Slot numbers are not used twice, so that a late answer spends nobody else's slot."""
-    async with (
-        opened(redis_server.url, account_name, fake_clock) as ledger,
-        opened(redis_server.url, account_name, fake_clock) as other,
-        connected(redis_server.url) as client,
-    ):
-        late = await granted(ledger)
-        await client.delete(f"llamagen:{account_name}")
-        await granted(other)
-        await ledger.commit(late, Outcome())
-        assert (await other.snapshot()).in_flight == 1
-
-
 # A clock that is set.
 
 
@@ -161,11 +196,11 @@ async def test_a_clock_set_back_stops_the_time(
     async with opened(redis_server.url, account_name, fake_clock) as ledger:
         await spend(ledger, 4)
         fake_clock.server -= 3600
-        assert await delay_of(ledger, "waiter_id") == pytest.approx(60.0)
-        fake_clock.advance(58)
-        assert isinstance(await ledger.reserve("waiter_id"), NoSlot)
+        assert (await no_slot(ledger)).delay == pytest.approx(60.0)
+        fake_clock.advance(59)
+        await no_slot(ledger)
         fake_clock.advance(1)
-        assert (await granted(ledger)).early_by == pytest.approx(1.0)
+        await granted(ledger)
 
 
 async def test_a_clock_set_forward_frees_nothing(
@@ -179,12 +214,12 @@ async def test_a_clock_set_forward_frees_nothing(
         await spend(ledger, 4)
         fake_clock.advance(20)
         fake_clock.server += 3600
-        assert await delay_of(ledger, "waiter_id") == pytest.approx(40.0)
-        assert await delay_of(other, "other") == pytest.approx(40.0)
-        fake_clock.advance(38)
-        assert isinstance(await ledger.reserve("waiter_id"), NoSlot)
-        fake_clock.advance(2)
-        assert (await granted(ledger)).early_by == 0.0
+        assert (await no_slot(ledger)).delay == pytest.approx(40.0)
+        assert (await no_slot(other)).delay == pytest.approx(40.0)
+        fake_clock.advance(39)
+        await no_slot(ledger)
+        fake_clock.advance(1)
+        await granted(ledger)
 
 
 async def test_a_slow_answer_is_no_clock_set_forward(
@@ -195,4 +230,4 @@ async def test_a_slow_answer_is_no_clock_set_forward(
         await spend(ledger, 4)
         fake_clock.advance(30)
         fake_clock.server += 0.75
-        assert await delay_of(ledger, "waiter_id") == pytest.approx(29.25)
+        assert (await no_slot(ledger)).delay == pytest.approx(29.25)
