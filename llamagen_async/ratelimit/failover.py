@@ -16,11 +16,9 @@ it, by a count of its own; together all clients never exceed the limits, because
   that it has not heard of, until they must have reported.
 - A day's quota is not shared: what the others have used of it since the last answer is not known.
 
-Two things nobody can know. A process that is killed during an outage takes with it what it has sent
-and not reported. And a store that is away for one process only, or back for so short that only one
-has missed it, looks like one that is away for all: that process sends within its share, beside what
-the store grants to the others.
-
+Two things nobody can know. A process that is killed in an outage takes with it what it has sent and
+not reported. And a store that is away for one process only, or back for so short that one misses
+it, looks to it like one that is away for all: it uses its share beside what the store grants.
 With `on_failure="raise"` a request that needs a slot raises `QuotaStoreError` at once instead.
 """
 
@@ -49,6 +47,7 @@ from llamagen_async.ratelimit.protocol import (
     StoreError,
     Workload,
 )
+from llamagen_async.ratelimit.throttle import LONGEST_PAUSE, guessed_pause
 from llamagen_async.ratelimit.window_log import Durations, WindowLog, shares_of, short_limits
 
 __all__ = ["FailoverLedger", "OnStoreFailure", "shared_plan"]
@@ -133,7 +132,6 @@ class FailoverLedger:
         self._raises = on_failure == "raise"
         self._outage: _Outage | None = None
         self._shares: dict[str, _Share] = {}
-        """The share of each client."""
         self._paused_until = _NEVER
         """The clock's time at which the last pause ends."""
         self._local: set[str] = set()
@@ -184,8 +182,7 @@ class FailoverLedger:
         elif (state := await self._via_store(commit, lambda _: None)) is not None:
             return state
         if outcome.refused:
-            after = outcome.retry_after
-            self._pause(self._plan.rate.interval if after is None else after)
+            self._pause(guessed_pause(1, self._plan.rate.interval), outcome.retry_after)
         return self._state(grant.client)
 
     def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
@@ -239,7 +236,7 @@ class FailoverLedger:
     async def _via_store(
         self, use: Callable[[], Awaitable[_T]], instead: Callable[[_Outage], _T]
     ) -> _T:
-        """Use the store, after it was told what it does not know, or do something else."""
+        """Use the store, after it was told what it does not know, or else do `instead`."""
         outage, now = self._outage, self._clock.now()
         if outage is not None and now < outage.ask_at:
             return instead(outage)
@@ -269,8 +266,8 @@ class FailoverLedger:
         is_paused = now < self._paused_until
         is_used = outage.begins_at <= now < outage.asked_at + self._durations.silence
         if outage.log is None or is_paused or not is_used:
-            limit = None if is_paused else self._plan.rate
-            return NoSlot(max(0.0, outage.ask_at - now), limit, self._state(claim.client))
+            delay, limit = max(0.0, outage.ask_at - now), None if is_paused else self._plan.rate
+            return NoSlot(delay, limit, self._state(claim.client))
         answer = outage.log.reserve(claim, now)
         if isinstance(answer, NoSlot):  # no waiter should sleep through the store's return
             return attrs.evolve(answer, delay=min(answer.delay, max(0.0, outage.ask_at - now)))
@@ -309,8 +306,8 @@ class FailoverLedger:
     def _begin_outage(self, now: float) -> _Outage:
         durations = self._durations
         over = durations.lease + max((limit.per for limit in short_limits(self._plan)), default=0.0)
-        told_since = now - durations.client_lease / 2
-        shares = [one for one in self._shares.values() if one.slots and one.told_at > told_since]
+        half = durations.client_lease / 2
+        shares = [one for one in self._shares.values() if one.slots and now < one.told_at + half]
         number, log = sum(one.slots for one in shares), None
         if number and not self._plan.quotas:  # a count that nobody else uses
             log = WindowLog(shared_plan(self._plan, number), attrs.evolve(durations, silence=0.0))
@@ -327,7 +324,9 @@ class FailoverLedger:
         """Seconds after which the store is asked again."""
         return min(_ASK_AGAIN * self._clock.speed, self._plan.rate.per / _ASKS_EACH_WINDOW)
 
-    def _pause(self, seconds: float) -> None:
+    def _pause(self, seconds: float, asked_for: float | None = None) -> None:
+        if asked_for is not None and 0 <= asked_for <= LONGEST_PAUSE:
+            seconds = asked_for
         self._paused_until = max(self._paused_until, self._clock.now() + seconds)
 
     @contextlib.contextmanager

@@ -221,7 +221,7 @@ async def test_in_a_long_outage_each_process_with_a_share_goes_on(processes: int
     away_since = now()
     await asyncio.sleep(1000)
     times = [at for sent in key.sent.values() for at in sent if at > away_since + 1]
-    assert min(times) >= away_since + LEASE + 60
+    assert min(times) >= away_since + LEASE + 60 + DURATIONS.silence
     sending = [name for name, sent in key.sent.items() if sent and sent[-1] > away_since + 1]
     assert len(sending) == min(processes, 9)
     shared = {1: 9, 5: 5, 20: 9}[processes]
@@ -328,6 +328,46 @@ async def test_a_share_is_forgotten_before_the_store_gives_it_to_others() -> Non
         await work()
     assert len(sent) >= 9 * 55
     assert sent[-1] < 3600 - LEASE - 60 + 0.1
+    await ledger.aclose()
+
+
+async def test_what_is_in_flight_is_reported_as_soon_as_the_store_is_back() -> None:
+    """Though nobody asks for a slot; and again until it has ended."""
+    key = Key(PAID, random.Random(1))
+    ledger = key.ledger()
+    await granted(ledger, "a.1")
+    key.switch(away=True)
+    await reserve(ledger, "a.2")
+    grant = await granted(ledger, "a.2")
+    key.switch(away=False)
+    await asyncio.sleep(DURATIONS.silence)
+    for _ in range(10):
+        assert (await key.memory.snapshot()).windows[0].used >= 1
+        await asyncio.sleep(17)
+    await ledger.commit(grant, ANSWERED, IDLE_WORKLOAD)
+    await asyncio.sleep(59)
+    assert (await key.memory.snapshot()).windows[0].used >= 1
+    await ledger.aclose()
+
+
+async def test_who_did_not_ask_for_long_may_have_missed_that_the_store_was_back() -> None:
+    """So the outage begins again, and no share is used while the store is asked."""
+    key = Key(PAID, random.Random(1))
+    ledger = key.ledger()
+    await granted(ledger, "a.1")
+    key.switch(away=True)
+    await reserve(ledger, "a.2")
+    ledger.release("a.2", "a")
+    key.switch(away=False)
+    await asyncio.sleep(300)
+    key.stores[0].latency = lambda: 0.3
+    first = asyncio.create_task(reserve(ledger, "a.3"))
+    await asyncio.sleep(0.1)
+    assert isinstance(await reserve(ledger, "a.4"), NoSlot)
+    key.switch(away=True)
+    assert isinstance(await first, NoSlot)
+    await asyncio.sleep(4)
+    assert isinstance(await reserve(ledger, "a.5"), NoSlot)
     await ledger.aclose()
 
 
