@@ -95,36 +95,45 @@ class Store:
         self._result = result
 
     async def reserve(self, claim: Claim) -> Grant | NoSlot:
+        """Ask for a slot."""
         return await self._asked(self._memory.reserve(claim))
 
     async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
+        """Spend a slot."""
         return await self._asked(self._memory.commit(grant, outcome, workload))
 
     def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
+        """Give up a slot or a position."""
         self._result.round_trips += not leaves
         self._memory.release(claim, client, leaves=leaves)
 
     async def record(self, number: int, *, pause: float = 0.0) -> None:
+        """Count requests without slots."""
         await self._asked(self._memory.record(number, pause=pause))
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
+        """Return what is known."""
         return await self._asked(self._memory.snapshot(position=position))
 
     def change_plan(self, plan: Plan) -> None:
+        """Count the windows of another plan."""
         self._memory.change_plan(plan)
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        del changed  # what other processes give up shows when the store is asked again
+        """Tell nothing: what others give up shows when the store is asked again."""
+        del changed
         return lambda: None
 
     async def load_blob(self) -> str | None:
+        """Return nothing: nobody has learned before."""
         return None
 
     async def save_blob(self, text: str) -> None:
+        """Forget it."""
         del text
 
     async def aclose(self) -> None:
-        pass
+        """Do nothing."""
 
     async def _asked(self, answer: Awaitable[_T]) -> _T:
         self._result.round_trips += 1
@@ -156,13 +165,15 @@ def run_case(case: Case) -> Result:
         times.append(asyncio.get_running_loop().time() - at)
 
     async def split(client: LlamaGenClient, number: int) -> None:
-        async for _ in client.comics.batch([f"story {n}" for n in range(number)]):
-            times.append(asyncio.get_running_loop().time())
+        stories, loop = [f"story {n}" for n in range(number)], asyncio.get_running_loop()
+        times.extend([loop.time() async for _ in client.comics.batch(stories)])
 
     async def main() -> None:
         durations = store_durations(1.0, 30.0)
         memory = MemoryLedger(Plan.PAID, Clock().now, durations)
-        with mock.patch.object(registry, "open_store", lambda *_, **__: Store(memory, result)):
+        with mock.patch.object(
+            registry, "open_store", side_effect=lambda *_: Store(memory, result)
+        ):
             clients = [
                 LlamaGenClient(
                     PAID_KEY,

@@ -23,6 +23,7 @@ import asyncio
 import bisect
 import contextlib
 import functools
+import itertools
 import os
 import statistics
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -40,7 +41,15 @@ from llamagen_async import LlamaGenClient, Plan, RateLimitError
 from llamagen_async.clock import Clock
 from llamagen_async.forecasting.forecast import AGES, DurationForecast, Forecasts
 from llamagen_async.plans import RequestKind
-from llamagen_async.ratelimit import Limiter, MemoryLedger
+from llamagen_async.ratelimit import (
+    ANSWERED,
+    Claim,
+    Durations,
+    MemoryLedger,
+    NoSlot,
+    Priority,
+    Workload,
+)
 from llamagen_async.sandbox import (
     PAID_KEY,
     Durations,
@@ -242,8 +251,11 @@ def run_case(case: Case) -> Result:
                 return await ours(recorder, arrivals, case.count)
         if case.client == CLIENTS[1]:
             clock = Clock()
-            limiter = Limiter(Plan.PAID, MemoryLedger(Plan.PAID, clock.now, lease=60.0), clock)
-            return await in_order(recorder, arrivals, case.count, lambda: _slot(limiter))
+            ledger = MemoryLedger(Plan.PAID, clock.now, Durations(lease=60.0))
+            numbers = itertools.count()
+            return await in_order(
+                recorder, arrivals, case.count, lambda: _slot(ledger, clock, next(numbers))
+            )
         bucket = AsyncLimiter(Plan.PAID.rate.limit, Plan.PAID.rate.per)
         return await in_order(recorder, arrivals, case.count, lambda: bucket)
 
@@ -325,12 +337,16 @@ def _chances(distribution: str) -> list[float]:
 
 
 @contextlib.asynccontextmanager
-async def _slot(limiter: Limiter) -> Any:
-    slot = await limiter.acquire(RequestKind.STATUS)
+async def _slot(ledger: MemoryLedger, clock: Clock, number: int) -> Any:
+    """Hold a slot: each request is a client of its own, so the first that came is served first."""
+    claim = Claim(f"{number}", f"{number}", Priority.READ, 0.0, Workload())
+    while isinstance(answer := await ledger.reserve(claim), NoSlot):
+        await clock.sleep(answer.delay)
     try:
         yield
     finally:
-        await slot.commit()
+        await ledger.commit(answer, ANSWERED, Workload())
+        ledger.release(claim.id, claim.client, leaves=True)
 
 
 def _summed(gaps: Iterable[float]) -> Iterable[float]:

@@ -5,16 +5,15 @@ it, by a count of its own; together all clients never exceed the limits, because
 
 - Shares never add up to more than the limits, even if answers are lost: each question says which
   share its client knows of (`wait_queue`).
-- A share is used only once everything that the store has granted must be over: a lease and a
-  window after the outage was noticed, and the time in which others may notice it later. A short
-  outage so makes everyone wait, and loses nothing.
-- Who has never reached the store has no share, and sends nothing. So does who has not reached it
+- A share is used once everything that the store has granted must be over: a lease and a window
+  after everyone must have noticed the outage. A short outage makes all wait, and loses nothing.
+- Who has never reached the store has no share, and sends nothing. Nor does who has not reached it
   for nearly as long as the store keeps a client's share.
 - The store is asked every few seconds as long as anything was sent that it does not know of. Was
   it not asked for longer, it may have been back meanwhile: the outage begins again.
-- Requests that were sent meanwhile are reported before anything else is asked of the store, and
-  those in flight again until they have ended. After a long silence, the store holds the shares
-  back of those that it has not heard of, until they must have reported.
+- What was sent meanwhile is reported before anything else is asked of the store, and what is in
+  flight again until it has ended. After a long silence, the store holds the shares back of those
+  that it has not heard of, until they must have reported.
 - A day's quota is not shared: what the others have used of it since the last answer is not known.
 
 Two things nobody can know. A process that is killed during an outage takes with it what it has sent
@@ -31,7 +30,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Literal, TypeVar
 
 import attrs
@@ -87,6 +86,8 @@ class _Share:
     """The clock's time of the last question that was answered."""
     questions: int = 0
     """Questions that were asked."""
+    open: int = 0
+    """Questions that are on their way."""
 
 
 @attrs.define(eq=False)
@@ -159,10 +160,10 @@ class FailoverLedger:
         """Hold a slot, of the store's or of the clients' share."""
 
         async def reserve() -> Grant | NoSlot:
-            workload, told = self._ask(claim.client, claim.workload)
-            answer = await self._store.reserve(attrs.evolve(claim, workload=workload))
+            with self._question(claim.client, claim.workload) as (workload, told):
+                answer = await self._store.reserve(attrs.evolve(claim, workload=workload))
+                told(answer.state)
             self._local.discard(claim.id)  # asked for again: nothing was sent in that slot
-            told(answer.state)
             return answer
 
         return await self._via_store(reserve, lambda outage: self._reserve(outage, claim))
@@ -171,8 +172,8 @@ class FailoverLedger:
         """Spend the slot where it was granted; a store that is away learns of it by the lease."""
 
         async def commit() -> KeyState | None:
-            sent, told = self._ask(grant.client, workload)
-            return told(await self._store.commit(grant, outcome, sent))
+            with self._question(grant.client, workload) as (sent, told):
+                return told(await self._store.commit(grant, outcome, sent))
 
         if grant.id in self._local:
             self._local.discard(grant.id)
@@ -200,13 +201,11 @@ class FailoverLedger:
         """Count requests that were spent without a slot, as soon as the store is there."""
         self._pause(pause)
 
-        async def record() -> bool:
-            await self._store.record(number, pause=pause)
-            return True
-
-        if not await self._via_store(record, lambda _: False):
+        def later(_: _Outage) -> None:
             self._unreported += number
             self._report_soon()
+
+        await self._via_store(lambda: self._store.record(number, pause=pause), later)
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now, of the share while the store is away."""
@@ -242,12 +241,11 @@ class FailoverLedger:
     ) -> _T:
         """Use the store, after it was told what it does not know, or do something else."""
         outage, now = self._outage, self._clock.now()
-        if outage is not None:
-            if now < outage.ask_at:
-                return instead(outage)
-            outage.ask_at = now + self._ask_again  # nobody else asks meanwhile
+        if outage is not None and now < outage.ask_at:
+            return instead(outage)
         try:
             if outage is not None:
+                outage.ask_at = now + self._ask_again  # nobody else asks meanwhile
                 await self._report()
             answer = await use()
         except StoreError as error:
@@ -256,7 +254,7 @@ class FailoverLedger:
         return answer
 
     async def _if_there(self, use: Callable[[], Awaitable[_T]]) -> _T | None:
-        """Do an operation that no request depends on. A failure says nothing of the count."""
+        """Do an operation that no request depends on."""
         if self._outage is not None and self._clock.now() < self._outage.ask_at:
             return None
         try:
@@ -274,8 +272,7 @@ class FailoverLedger:
             limit = None if is_paused else self._plan.rate
             return NoSlot(max(0.0, outage.ask_at - now), limit, self._state(claim.client))
         answer = outage.log.reserve(claim, now)
-        if isinstance(answer, NoSlot):
-            # No waiter should sleep through the store's return.
+        if isinstance(answer, NoSlot):  # no waiter should sleep through the store's return
             return attrs.evolve(answer, delay=min(answer.delay, max(0.0, outage.ask_at - now)))
         self._local.add(claim.id)
         self._report_soon()
@@ -288,8 +285,8 @@ class FailoverLedger:
         was_there = any(share.told_at > _NEVER for share in self._shares.values())
         if self._raises or not (has_share or (was_there and now < outage.begins_at)):
             raise QuotaStoreError(
-                "the store of spent requests is away; nothing was sent. Try again when it is "
-                "back; quota='memory' counts without a store, for one process at a time"
+                "the store of spent requests is away; nothing was sent. Try again when it is back; "
+                "quota='memory' counts without a store, for one process at a time"
             )
 
     def _snapshot(self, outage: _Outage, position: int) -> LimitsSnapshot:
@@ -315,9 +312,8 @@ class FailoverLedger:
         told_since = now - durations.client_lease / 2
         shares = [one for one in self._shares.values() if one.slots and one.told_at > told_since]
         number, log = sum(one.slots for one in shares), None
-        if number and not self._plan.quotas:
-            own = attrs.evolve(durations, silence=0.0)  # nobody else uses this count
-            log = WindowLog(shared_plan(self._plan, number), own)
+        if number and not self._plan.quotas:  # a count that nobody else uses
+            log = WindowLog(shared_plan(self._plan, number), attrs.evolve(durations, silence=0.0))
         kept_until = min((one.told_at for one in shares), default=now) + durations.client_lease
         return _Outage(log, now + over + durations.silence, kept_until - over)
 
@@ -334,26 +330,31 @@ class FailoverLedger:
     def _pause(self, seconds: float) -> None:
         self._paused_until = max(self._paused_until, self._clock.now() + seconds)
 
-    def _ask(
+    @contextlib.contextmanager
+    def _question(
         self, client: str, workload: Workload
-    ) -> tuple[Workload, Callable[[KeyState], KeyState]]:
-        """Return the workload to send with a question, and what to call with the answer."""
-        share = self._shares.setdefault(client, _Share())
+    ) -> Iterator[tuple[Workload, Callable[[KeyState], KeyState]]]:
+        """Yield the workload to send with a question, and what to call with the answer."""
+        share, asked_at = self._shares.setdefault(client, _Share()), self._clock.now()
         share.questions += 1
-        number, asked_at = share.questions, self._clock.now()
+        number, is_alone = share.questions, not share.open
+        share.open += 1
 
         def told(state: KeyState) -> KeyState:
-            # An answer that was overtaken by a later question may be older than the last one.
-            is_last = number == share.questions
-            share.slots = state.share if is_last else min(share.slots, state.share)
+            # The store may believe another question, which knows of a smaller share.
+            is_known = is_alone and number == share.questions
+            share.slots = state.share if is_known else min(share.slots, state.share)
             share.told_at = max(share.told_at, asked_at)
             self._pause(state.paused_for)
             return state
 
-        return attrs.evolve(workload, share=share.slots), told
+        try:
+            yield attrs.evolve(workload, share=share.slots), told
+        finally:
+            share.open -= 1
 
     def _state(self, client: str) -> KeyState:
-        """Return how the key stands as far as that is known without the store."""
+        """Return what is known without the store."""
         now, log = self._clock.now(), None if self._outage is None else self._outage.log
         return KeyState(
             returning=() if log is None else log.returning(now),

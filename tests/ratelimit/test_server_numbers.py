@@ -14,11 +14,19 @@ from hypothesis import strategies as st
 from llamagen_async import Plan, QuotaExhaustedError, RateLimit, RequestKind
 from llamagen_async.clock import Clock
 from llamagen_async.plans import DAY, MINUTE
-from llamagen_async.ratelimit import Limiter, MemoryLedger, Outcome
+from llamagen_async.ratelimit import (
+    Durations,
+    Limiter,
+    MemoryLedger,
+    NoSlot,
+    Outcome,
+    Workload,
+)
 from llamagen_async.ratelimit.throttle import LONGEST_PAUSE, MAX_PAUSE, Throttle
 from llamagen_async.sandbox import DEMO_KEY, SandboxService
 from llamagen_async.simulation import run
 from llamagen_async.transport import decode, error_for
+from tests.support.claims import claim
 from tests.support.scripted import Network, Sent
 from tests.support.sqlite_ledgers import LedgerFactory, edit_file, take
 
@@ -59,13 +67,12 @@ async def test_a_pause_in_a_file_is_believed_up_to_a_day(
     factory = LedgerFactory(tmp_path / "quota.db")
     ledger = factory()
     (grant,) = await take(ledger)
-    await ledger.commit(grant, Outcome(refused=True, retry_after=30.0))
+    await ledger.commit(grant, Outcome(refused=True, retry_after=30.0), Workload())
     edit_file(
         factory.path,
         "UPDATE account SET state = json_set(state, '$.paused_until', ?)",
         factory.clock() + until,
     )
-    assert await ledger.paused_for() == paused
     assert (await ledger.snapshot()).paused_for == paused
     await factory.aclose()
 
@@ -156,11 +163,16 @@ def test_headers_only_lower_the_count_within_a_window(headers: dict[str, str]) -
 
     async def main() -> None:
         clock = Clock()
-        limiter = Limiter(PLAN, MemoryLedger(PLAN, clock.now, lease=900), clock)
-        for _ in range(3):
-            slot = await limiter.acquire(RequestKind.STATUS)
+        ledger = MemoryLedger(PLAN, clock.now, Durations(lease=900))
+        limiter = Limiter(PLAN, ledger, clock)
+        for number in range(3):
+            grant = await ledger.reserve(claim(f"{number}"))
+            if isinstance(grant, NoSlot):
+                break  # the server has said that nothing is left
             (before,) = (await limiter.snapshot()).windows
-            await slot.commit(rate_limit=decode(200, headers, b"{}", now=NOW).rate_limit)
+            limit, left = decode(200, headers, b"{}", now=NOW).rate_limit
+            outcome = Outcome(server_limit=limit, server_left=left)
+            await ledger.commit(grant, outcome, Workload())
             (after,) = (await limiter.snapshot()).windows
             assert 0 <= after.free <= before.free
             assert after.used <= PLAN.rate.limit

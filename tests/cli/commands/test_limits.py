@@ -27,7 +27,7 @@ from llamagen_async import (
 from llamagen_async.comics import Comics
 from llamagen_async.plans import DAY, MINUTE
 from llamagen_async.ratelimit import Ledger
-from llamagen_async.ratelimit.stores import open_store
+from llamagen_async.ratelimit.stores import open_store, store_durations
 from llamagen_async.sandbox import DEMO_KEY, SandboxService
 from tests.support.cli import (
     SPEED,
@@ -248,7 +248,7 @@ def test_the_key_is_in_no_output_and_not_in_the_file(tmp_path: Path, call: Call)
             done = call(*command.split(" "), env=env)
             assert KEY not in done.stdout + done.stderr
         # While it is open, it is three files.
-        ledger = open_store(env["LLAMAGEN_QUOTA"], "x", Plan.DEMO, speed=1.0, lease=1.0)
+        ledger = open_store(env["LLAMAGEN_QUOTA"], "x", Plan.DEMO, 1.0, store_durations(1.0, 1.0))
         left = asyncio.run(_contents(ledger, tmp_path / "state"))
     assert len(left) >= 2
     assert not any(KEY.encode() in content for content in left)

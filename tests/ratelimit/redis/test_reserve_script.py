@@ -62,7 +62,12 @@ waiting = st.builds(
     waits,
     waits,
 )
-workloads = st.builds(Workload, st.lists(waiting, max_size=2).map(tuple), st.sampled_from(TEXTS))
+workloads = st.builds(
+    Workload,
+    st.lists(waiting, max_size=2).map(tuple),
+    st.sampled_from(TEXTS),
+    st.sampled_from([0, 0, 0, 1, 3]),
+)
 names = st.sampled_from("abcdefgh")
 numbers = st.integers(0, 12)
 claims = st.builds(
@@ -85,7 +90,7 @@ claims = st.builds(
 outcomes = st.builds(
     Outcome,
     refused=st.booleans(),
-    retry_after=st.none() | st.sampled_from([0.0, 0.5, 2.0, 90.0]),
+    retry_after=st.none() | st.sampled_from([0.0, 0.5, 2.0, 90.0, -1.0, 86_401.0, 1e308]),
     server_limit=st.none() | st.sampled_from([3, 3, 4, 10, 99]),
     server_left=st.none() | st.integers(-1, 4),
 )
@@ -97,7 +102,7 @@ operations = st.one_of(
         st.just("release"), names, st.sampled_from(CLIENTS), st.sampled_from([False, False, True])
     ),
     st.tuples(st.just("give_back"), numbers),
-    st.tuples(st.just("record"), st.integers(0, 3), st.sampled_from([0.0, 0.0, 0.0, 4.0])),
+    st.tuples(st.just("record"), st.integers(0, 3), st.sampled_from([0.0, 0.0, 0.0, 4.0, 1e308])),
     st.tuples(st.just("snapshot"), numbers),
 )
 
@@ -297,7 +302,7 @@ class History:
         pick, count = self._random.choice, self._random.randint(1, 9)
         number = pick([0, 0, 1, 3])
         waiting = [WaitingRequests(pick([*Priority]), count, 9.0, 3.0) for _ in range(number)]
-        return Workload(tuple(waiting), pick(TEXTS))
+        return Workload(tuple(waiting), pick(TEXTS), pick([0, 0, 0, 1, 3]))
 
 
 @pytest.mark.no_cover
