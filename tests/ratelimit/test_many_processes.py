@@ -349,7 +349,7 @@ class OrderedService(SandboxService):
 def test_a_create_among_a_hundred_checks_of_eight_processes_is_the_next_request(
     quota: str, tmp_path: Path
 ) -> None:
-    """Its time is that at which the ledger shows that it waits, and that nothing is in flight."""
+    """From the moment at which the ledger shows that it waits and that nothing is in flight."""
     service = OrderedService()
     ids = service.create_before()
     with sandbox_thread(service, speed="1") as server:

@@ -52,7 +52,7 @@ class StoredWindowLog:
         Raises:
             DAMAGED: The text is not as it was written.
         """
-        state = json.loads(text, parse_constant=_refuse)
+        state = _decode(text)
         clock = _check(state)
         row = cls.new(WindowLog.load(plan, state, durations), plan)
         row.anchor = Anchor(clock[0], Reading(*clock[1:])) if clock else None
@@ -75,7 +75,7 @@ class StoredWindowLog:
         if (anchor := self.anchor) is not None:
             reading = anchor.reading
             state["clock"] = (anchor.now, reading.wall, reading.monotonic, reading.boot_id)
-        return json.dumps(state, separators=(",", ":"))
+        return _encode(state)
 
 
 def _check(state: dict[str, Any]) -> list[Any] | None:
@@ -102,3 +102,8 @@ def _check(state: dict[str, Any]) -> list[Any] | None:
 
 def _refuse(name: str) -> None:
     raise ValueError(f"{name} is no number")
+
+
+# Made once: that takes as long as a row.
+_decode: Final = json.JSONDecoder(parse_constant=_refuse).decode
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode

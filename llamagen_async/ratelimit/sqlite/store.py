@@ -97,7 +97,7 @@ class SQLiteStore:
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._synchronous = ""
-        """What the connection does so that a power failure loses nothing."""
+        """The setting by which SQLite waits for the disk; empty if it is not made yet."""
 
     def run(self, plan: Plan, operation: Operation[_T], *, write: bool) -> _T:
         """Do one operation in one transaction."""

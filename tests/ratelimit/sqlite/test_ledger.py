@@ -116,7 +116,7 @@ async def test_the_wait_queue_is_shared_by_priority_first_come_first_served(
 
 
 async def test_clients_of_other_processes_are_told_of_each_other(factory: LedgerFactory) -> None:
-    """What each waits for and what it says is in every answer, and gone once it has left."""
+    """Every answer has the waiting requests and the text of the others, until they leave."""
     one, other = factory(plan=Plan.DEMO), factory(plan=Plan.DEMO)
     waiting = (WaitingRequests(Priority.BATCH, 3, 8.0, 2.0),)
     (grant,) = await take(one, 1, "one")

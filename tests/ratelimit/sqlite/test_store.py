@@ -156,7 +156,7 @@ async def test_the_database_of_another_program_is_left_alone(factory: LedgerFact
 
 @pytest.mark.parametrize(("schema", "advice"), [(1, "move it away"), (3, "upgrade")])
 async def test_another_schema_is_refused(factory: LedgerFactory, schema: int, advice: str) -> None:
-    """What was spent may be in such a file, so it is neither used nor replaced."""
+    """Spent requests may be in such a file, so it is neither used nor replaced."""
     await take(factory())
     await factory.aclose()
     before = stored_state(factory.path)
@@ -242,10 +242,11 @@ def _with_client(place: int, value: object) -> Callable[[dict[str, Any]], str]:
         _with(clients={"a": [1.0, 0, ""]}),
         _with_client(0, float("inf")),
         _with_client(1, "many"),
-        _with_client(3, [0, 1, 5.0]),
-        _with_client(4, [[17, 1, 5.0, 5.0]]),
-        _with_client(4, [[0, 1, 5.0, float("nan")]]),
+        _with_client(4, [0, 1, 5.0]),
+        _with_client(6, [[17, 1, 5.0, 5.0]]),
+        _with_client(6, [[0, 1, 5.0, float("nan")]]),
         _with_client(5, None),
+        _with_client(7, None),
     ],
 )
 async def test_a_damaged_row_is_an_error_and_stays_as_it_is(
