@@ -57,8 +57,8 @@ from llamagen_async.plans import DAY, HOUR, MINUTE
 from llamagen_async.ratelimit import (
     ANSWERED,
     Claim,
-    Durations,
     Identity,
+    LedgerTimes,
     Limiter,
     MemoryLedger,
     NoSlot,
@@ -72,7 +72,7 @@ from llamagen_async.simulation import VirtualTimeLoop
 
 OURS: Final = "llamagen_async"
 PACKAGES: Final = ("llamagen-async", "aiolimiter", "pyrate-limiter", "filelock", "redis")
-IN_MEMORY: Final = Durations(lease=900.0)
+IN_MEMORY: Final = LedgerTimes(lease=900.0)
 MARK: Final = 1.0
 """Milliseconds that a slot in SQLite may take."""
 PLENTY: Final = 10**9

@@ -44,7 +44,7 @@ from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import (
     ANSWERED,
     Claim,
-    Durations,
+    LedgerTimes,
     MemoryLedger,
     NoSlot,
     Priority,
@@ -251,7 +251,7 @@ def run_case(case: Case) -> Result:
                 return await ours(recorder, arrivals, case.count)
         if case.client == CLIENTS[1]:
             clock = Clock()
-            ledger = MemoryLedger(Plan.PAID, clock.now, Durations(lease=60.0))
+            ledger = MemoryLedger(Plan.PAID, clock.now, LedgerTimes(lease=60.0))
             numbers = itertools.count()
             return await in_order(
                 recorder, arrivals, case.count, lambda: _slot(ledger, clock, next(numbers))

@@ -73,8 +73,8 @@ class LlamaGenClient:
             `"sqlite:///path"` another file, `"redis://host:6379/0"` any number of hosts,
             `"memory"` this process only. A client with a `transport` of its own, or in virtual
             time, uses memory unless a store is named.
-        on_store_failure: What to do while that store is away: `"local"` goes on within this client's
-            share of the limits, `"raise"` raises `QuotaStoreError` instead of sending.
+        on_store_failure: What to do while that store is away: `"local"` goes on within a share of
+            the limits, `"raise"` raises `QuotaStoreError` instead of sending.
         polling: Seconds between two checks of the same generation, at least; 1 if not given. When
             to check is learned from how long generations take; this only bounds it.
         webhooks: Whether you hand the API's webhook events to `deliver`. Then a comic is checked

@@ -15,6 +15,7 @@ from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import (
     Claim,
     Grant,
+    LedgerTimes,
     LimitsSnapshot,
     MemoryLedger,
     NoSlot,
@@ -22,7 +23,6 @@ from llamagen_async.ratelimit import (
     SharedLedger,
     registry,
 )
-from llamagen_async.ratelimit import Durations as StoreDurations
 from llamagen_async.sandbox import PAID_KEY, Algorithm, SandboxService
 from llamagen_async.simulation import SimulatedTransport
 from tests.support.claims import claim
@@ -39,7 +39,7 @@ class Count(MemoryLedger):
     """The count in the store, which remembers what was asked and whether it was granted."""
 
     def __init__(self) -> None:
-        super().__init__(Plan.PAID, Clock().now, StoreDurations(lease=900.0))
+        super().__init__(Plan.PAID, Clock().now, LedgerTimes(lease=900.0))
         self.asked: list[tuple[Claim, bool]] = []
 
     async def reserve(self, claim: Claim) -> Grant | NoSlot:

@@ -23,18 +23,18 @@ from llamagen_async.ratelimit.protocol import (
 )
 from llamagen_async.ratelimit.registry import Identity, close_limiter, open_limiter
 from llamagen_async.ratelimit.stores import MEMORY, check_quota, default_quota, writable_default
-from llamagen_async.ratelimit.window_log import Durations, WindowLog
+from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
 __all__ = [
     "ANSWERED",
     "MEMORY",
     "BlobStore",
     "Claim",
-    "Durations",
     "Grant",
     "Identity",
     "KeyState",
     "Ledger",
+    "LedgerTimes",
     "LimitState",
     "Limiter",
     "LimitsSnapshot",

@@ -48,7 +48,7 @@ from llamagen_async.ratelimit.protocol import (
     Workload,
 )
 from llamagen_async.ratelimit.throttle import LONGEST_PAUSE, guessed_pause
-from llamagen_async.ratelimit.window_log import Durations, WindowLog, shares_of, short_limits
+from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog, shares_of, short_limits
 
 __all__ = ["FailoverLedger", "OnStoreFailure", "shared_plan"]
 
@@ -121,7 +121,7 @@ class FailoverLedger:
         store: SharedLedger,
         plan: Plan,
         clock: Clock,
-        durations: Durations,
+        durations: LedgerTimes,
         *,
         on_failure: OnStoreFailure = "local",
     ) -> None:

@@ -16,7 +16,7 @@ from llamagen_async.ratelimit.protocol import (
     Workload,
     fits_blob,
 )
-from llamagen_async.ratelimit.window_log import Durations, WindowLog
+from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
 __all__ = ["MemoryLedger"]
 
@@ -35,7 +35,7 @@ class MemoryLedger:
         self,
         plan: Plan,
         now: Callable[[], float],
-        durations: Durations,
+        durations: LedgerTimes,
         *,
         wall: Callable[[], float] | None = None,
     ) -> None:

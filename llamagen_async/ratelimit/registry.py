@@ -26,7 +26,7 @@ from llamagen_async.ratelimit.limiter import Limiter
 from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.protocol import SharedLedger
 from llamagen_async.ratelimit.stores import open_store, store_durations
-from llamagen_async.ratelimit.window_log import Durations
+from llamagen_async.ratelimit.window_log import LedgerTimes
 
 __all__ = ["Identity", "close_limiter", "open_limiter"]
 
@@ -140,7 +140,7 @@ def _ledger(
     ledger = _memory.get(identity)
     if ledger is None:
         ledger = _memory[identity] = MemoryLedger(
-            plan, clock.now, Durations(lease=_LEASE * clock.speed), wall=time.time
+            plan, clock.now, LedgerTimes(lease=_LEASE * clock.speed), wall=time.time
         )
     else:
         ledger.change_plan(plan)

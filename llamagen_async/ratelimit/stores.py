@@ -14,7 +14,7 @@ from typing import Final
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.protocol import SharedLedger
-from llamagen_async.ratelimit.window_log import Durations
+from llamagen_async.ratelimit.window_log import LedgerTimes
 
 __all__ = ["MEMORY", "check_quota", "default_quota", "open_store", "writable_default"]
 
@@ -63,14 +63,14 @@ def check_quota(quota: object) -> str | None:
     return str(quota)
 
 
-def store_durations(speed: float, timeout: float) -> Durations:
+def store_durations(speed: float, timeout: float) -> LedgerTimes:
     """Return the durations that a store keeps to, in seconds of the server's clock.
 
     Args:
         speed: How many times faster than real time the server's clock runs.
         timeout: Real seconds that one request may take.
     """
-    return Durations(
+    return LedgerTimes(
         lease=(timeout + _MARGIN) * speed,
         grace=max(_GRACE, _REAL_GRACE * speed),
         client_lease=_CLIENT_LEASE * speed,
@@ -119,7 +119,7 @@ def writable_default() -> str:
 
 
 def open_store(
-    quota: str, name: str, plan: Plan, speed: float, durations: Durations
+    quota: str, name: str, plan: Plan, speed: float, durations: LedgerTimes
 ) -> SharedLedger:
     """Return the ledger that a quota URL names; nothing is opened before it is used.
 

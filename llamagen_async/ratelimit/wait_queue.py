@@ -50,7 +50,7 @@ _Waiting = tuple[int, int, float, float]
 
 
 @attrs.define(eq=False)
-class _Client:
+class _ClientEntry:
     """The entry of one client."""
 
     seen_at: float
@@ -95,7 +95,7 @@ class WaitQueue:
         """Whether the last slot was granted for a check."""
         self._client_lease = client_lease
         self._tolerance = tolerance
-        self._clients: dict[str, _Client] = {}
+        self._clients: dict[str, _ClientEntry] = {}
 
     def report(self, client: str, workload: Workload, now: float, *, until: float) -> None:
         """Replace what is known of a client, which has just been heard of; its claim stays.
@@ -108,7 +108,7 @@ class WaitQueue:
         """
         one = self._clients.get(client)
         if one is None:
-            one = self._clients[client] = _Client(now)
+            one = self._clients[client] = _ClientEntry(now)
         one.seen_at, one.until, one.text = now, until, workload.text
         one.waiting = [
             (int(each.priority), each.count, now - each.oldest, now - each.newest)
@@ -223,7 +223,7 @@ class WaitQueue:
         self.last_was_check = state["last_was_check"]
         for name, entry in state["clients"].items():
             seen_at, share, believed, claim, claimed, repeated_by, waiting, until, text = entry
-            self._clients[name] = _Client(
+            self._clients[name] = _ClientEntry(
                 float(seen_at),
                 int(share),
                 int(believed),
@@ -236,7 +236,7 @@ class WaitQueue:
             )
 
     @staticmethod
-    def _waiting(one: _Client, now: float) -> tuple[WaitingRequests, ...]:
+    def _waiting(one: _ClientEntry, now: float) -> tuple[WaitingRequests, ...]:
         return tuple(
             WaitingRequests(Priority(priority), count, max(0.0, now - first), max(0.0, now - last))
             for priority, count, first, last in one.requests(now)
@@ -253,7 +253,7 @@ class WaitQueue:
         return since
 
     def _before(
-        self, other: _Client, mine: Priority, since: float, now: float, *, ties: bool
+        self, other: _ClientEntry, mine: Priority, since: float, now: float, *, ties: bool
     ) -> Iterator[tuple[int, int]]:
         """Yield the priorities and numbers of a client's requests that go before one of another.
 

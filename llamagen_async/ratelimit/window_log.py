@@ -46,11 +46,11 @@ from llamagen_async.ratelimit.protocol import (
 from llamagen_async.ratelimit.throttle import Throttle
 from llamagen_async.ratelimit.wait_queue import WaitQueue
 
-__all__ = ["Durations", "WindowLog", "shares_of", "short_limits"]
+__all__ = ["LedgerTimes", "WindowLog", "shares_of", "short_limits"]
 
 
 @attrs.frozen
-class Durations:
+class LedgerTimes:
     """The durations that a ledger keeps to, in seconds of its clock."""
 
     lease: float
@@ -85,7 +85,7 @@ class WindowLog:
         durations: The durations to keep to.
     """
 
-    def __init__(self, plan: Plan, durations: Durations) -> None:
+    def __init__(self, plan: Plan, durations: LedgerTimes) -> None:
         self.plan = plan
         self.durations = durations
         self.wall_offset = 0.0
@@ -204,7 +204,7 @@ class WindowLog:
         }
 
     @classmethod
-    def load(cls, plan: Plan, state: Mapping[str, Any], durations: Durations) -> Self:
+    def load(cls, plan: Plan, state: Mapping[str, Any], durations: LedgerTimes) -> Self:
         """Return a window log with what `dump` returned."""
         log = cls(plan, durations)
         for name, until, granted_at, is_last_slot in state["held"]:

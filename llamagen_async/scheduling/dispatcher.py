@@ -222,14 +222,14 @@ class Dispatcher:
         if turn is not None and choice.priority >= turn.priority and now < turn.ask_at:
             await self._clock.wait(loop.changed, min(choice.until, turn.ask_at - now))
             return None
-        submission = choice.use if isinstance(choice.use, Submission) else None
+        self._view.claimed = choice.use if isinstance(choice.use, Submission) else None
         name = turn.claim if turn else f"{self._view.client}.{next(self._claims)}"
         claim = Claim(
             name,
             self._view.client,
             choice.priority,
             choice.waited,
-            self._view.workload(now, without=submission),
+            self._view.workload(now),
             waits=choice.waits or now < self._view.no_slot_until,
         )
         self._turn = None  # it is given up by who asks, if anything happens meanwhile
@@ -238,7 +238,12 @@ class Dispatcher:
             asked_at = self._clock.now()
             self._view.update(answer.state, asked_at, no_slot_for=answer.delay)
             if claim.waits:
-                self._turn = _Turn(name, choice.priority, asked_at + answer.delay)
+                # A longer wait is for others, which may be gone by then.
+                longest = math.inf if answer.limit is None else answer.limit.per
+                ask_at = asked_at + min(answer.delay, longest)
+                self._turn = _Turn(name, choice.priority, ask_at)
+            else:
+                self._view.claimed = None
             self._admission.block(answer.delay, answer.limit)
             return None
         self._admission.unblock()
@@ -248,6 +253,7 @@ class Dispatcher:
         if has_waited or self._view.is_shared or self._limiter.plan.quotas:
             decision = loop.policy.decide(holds_one=True)
             if isinstance(decision, Idle):
+                self._view.claimed = None
                 answer.give_back()
                 return None
             choice = decision
@@ -255,6 +261,7 @@ class Dispatcher:
 
     def _give_up_turn(self) -> None:
         turn, self._turn = self._turn, None
+        self._view.claimed = None
         if turn is not None:
             self._limiter.give_up(turn.claim, self._view.client)
 

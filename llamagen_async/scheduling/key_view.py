@@ -99,6 +99,8 @@ class KeyView:
         self._polls = polls
         self._was_full = False
         """Whether no slot was free when the ledger last answered."""
+        self.claimed: Submission[Any] | None = None
+        """The request that a slot is asked for, which the claim tells of."""
         self.no_slot_until = -math.inf
         """Time before which the ledger has no slot for this client, as it said last."""
         self._told_at = -math.inf
@@ -133,13 +135,8 @@ class KeyView:
         for report in state.peers:
             self._hear(report, now)
 
-    def workload(self, now: float, *, without: Submission[Any] | None = None) -> Workload:
-        """Return what this client tells the others.
-
-        Args:
-            now: The time.
-            without: The request that a slot is asked for.
-        """
+    def workload(self, now: float) -> Workload:
+        """Return what this client tells the others, without the request that is claimed."""
         running = [
             [round(one.age, 2), round(one.last_running_age, 2), round(one.count, 2), urgent]
             for urgent in (True, False)
@@ -158,7 +155,7 @@ class KeyView:
         if self._polls.observations:
             told["observed"] = list(self._polls.observations)
         return Workload(
-            tuple(self._queue.waiting(now, without=without)), _encode(told) if told else ""
+            tuple(self._queue.waiting(now, without=self.claimed)), _encode(told) if told else ""
         )
 
     def slots(self, now: float, *, holds_one: bool = False) -> SlotForecast:

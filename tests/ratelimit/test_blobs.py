@@ -15,7 +15,7 @@ import pytest
 
 from llamagen_async import Plan, RateLimit
 from llamagen_async.clock import Clock
-from llamagen_async.ratelimit import Claim, Durations, Grant, MemoryLedger, NoSlot, StoreError
+from llamagen_async.ratelimit import Claim, Grant, LedgerTimes, MemoryLedger, NoSlot, StoreError
 from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
 from llamagen_async.ratelimit.protocol import MAX_BLOB
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
@@ -24,7 +24,7 @@ from tests.support.claims import claim
 from tests.support.redis_server import FakeClock, RedisServer, connected, opened, spend
 
 FOUR: Final = Plan("four", limits=RateLimit(4, per=60))
-LONG: Final = Durations(lease=900.0)
+LONG: Final = LedgerTimes(lease=900.0)
 MONTH: Final = 30 * 24 * 3600
 
 
@@ -202,11 +202,11 @@ async def test_a_blob_follows_its_key_through_a_cluster(
 OTHER_PROCESS: Final = """
 import asyncio, sys
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit import Durations
+from llamagen_async.ratelimit import LedgerTimes
 from llamagen_async.ratelimit.stores import open_store
 
 async def main(quota, name):
-    ledger = open_store(quota, name, Plan.DEMO, 1.0, Durations(lease=900.0))
+    ledger = open_store(quota, name, Plan.DEMO, 1.0, LedgerTimes(lease=900.0))
     seen = await ledger.load_blob()
     await ledger.save_blob("from the other process")
     await ledger.aclose()

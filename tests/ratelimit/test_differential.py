@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from llamagen_async import Plan, RateLimit
 from llamagen_async.ratelimit import (
     Claim,
-    Durations,
     Grant,
+    LedgerTimes,
     MemoryLedger,
     Outcome,
     Priority,
@@ -28,7 +28,7 @@ PLANS = (
     Plan("few", limits=RateLimit(3, per=20)),
     Plan("aligned", limits=(RateLimit(2, per=10, aligned=True), RateLimit(5, per=120))),
 )
-DURATIONS = Durations(lease=30.0, grace=5.0, client_lease=600.0, silence=8.0)
+DURATIONS = LedgerTimes(lease=30.0, grace=5.0, client_lease=600.0, silence=8.0)
 
 priorities = st.sampled_from(list(Priority))
 workloads = st.builds(

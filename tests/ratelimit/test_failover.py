@@ -19,8 +19,8 @@ from llamagen_async.clock import Clock
 from llamagen_async.errors import QuotaStoreError
 from llamagen_async.ratelimit import (
     ANSWERED,
-    Durations,
     Grant,
+    LedgerTimes,
     MemoryLedger,
     NoSlot,
     OnStoreFailure,
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.virtual_time
 PAID = Plan.PAID
 TWO = Plan("two windows", limits=(RateLimit(4, per=10), RateLimit(9, per=40)))
 LEASE = 30.0
-DURATIONS = Durations(lease=LEASE, grace=5.0, client_lease=3600.0, silence=8.0)
+DURATIONS = LedgerTimes(lease=LEASE, grace=5.0, client_lease=3600.0, silence=8.0)
 
 
 def now() -> float:
@@ -62,7 +62,7 @@ class Key:
 
     plan: Plan
     draw: random.Random
-    durations: Durations = DURATIONS
+    durations: LedgerTimes = DURATIONS
     arrivals: deque[float] = attrs.field(factory=deque)
     """The server's: times of the requests that came within the longest short window."""
     refused: int = 0

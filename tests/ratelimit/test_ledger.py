@@ -14,9 +14,9 @@ import pytest
 from llamagen_async import Plan, RateLimit
 from llamagen_async.ratelimit import (
     ANSWERED,
-    Durations,
     Grant,
     KeyState,
+    LedgerTimes,
     MemoryLedger,
     NoSlot,
     Outcome,
@@ -34,7 +34,7 @@ from tests.support.redis_server import RedisServer
 PAID = Plan.PAID
 ONE = Plan("one", limits=RateLimit(1, per=60))
 THREE = Plan("three", limits=RateLimit(3, per=60))
-DURATIONS = Durations(lease=30.0, grace=5.0, client_lease=3600.0, silence=8.0)
+DURATIONS = LedgerTimes(lease=30.0, grace=5.0, client_lease=3600.0, silence=8.0)
 BATCH, CHECK, OVERDUE, READ = Priority.BATCH, Priority.CHECK, Priority.OVERDUE, Priority.READ
 
 Make = Callable[..., SharedLedger]

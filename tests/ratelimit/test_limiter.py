@@ -18,8 +18,8 @@ from llamagen_async.plans import HOUR
 from llamagen_async.ratelimit import (
     ANSWERED,
     Claim,
-    Durations,
     Grant,
+    LedgerTimes,
     Limiter,
     MemoryLedger,
     NoSlot,
@@ -39,7 +39,7 @@ PLANS = (
     Plan("one", limits=RateLimit(1, per=7)),
     Plan("three windows", limits=(RateLimit(2, per=1), RateLimit(7, per=9), RateLimit(9, per=20))),
 )
-DURATIONS = Durations(lease=900.0, tolerance=0.0)
+DURATIONS = LedgerTimes(lease=900.0, tolerance=0.0)
 names = itertools.count()
 
 

@@ -15,7 +15,7 @@ from llamagen_async import Plan, QuotaExhaustedError, RateLimit, RequestKind
 from llamagen_async.clock import Clock
 from llamagen_async.plans import DAY, MINUTE
 from llamagen_async.ratelimit import (
-    Durations,
+    LedgerTimes,
     Limiter,
     MemoryLedger,
     NoSlot,
@@ -163,7 +163,7 @@ def test_headers_only_lower_the_count_within_a_window(headers: dict[str, str]) -
 
     async def main() -> None:
         clock = Clock()
-        ledger = MemoryLedger(PLAN, clock.now, Durations(lease=900))
+        ledger = MemoryLedger(PLAN, clock.now, LedgerTimes(lease=900))
         limiter = Limiter(PLAN, ledger, clock)
         for number in range(3):
             grant = await ledger.reserve(claim(f"{number}"))

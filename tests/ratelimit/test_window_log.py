@@ -30,8 +30,8 @@ from llamagen_async.plans import DAY, Plan, RateLimit
 from llamagen_async.ratelimit import (
     ANSWERED,
     Claim,
-    Durations,
     Grant,
+    LedgerTimes,
     NoSlot,
     Outcome,
     Priority,
@@ -46,7 +46,7 @@ from tests.support.claims import claim
 
 LEASE = 30.0
 GRACE = 5.0
-DURATIONS = Durations(lease=LEASE, grace=GRACE, client_lease=600.0, silence=8.0)
+DURATIONS = LedgerTimes(lease=LEASE, grace=GRACE, client_lease=600.0, silence=8.0)
 ALIGNED = Plan("aligned", limits=(RateLimit(3, per=20, aligned=True), RateLimit(8, per=100)))
 PLANS = (
     Plan("one", limits=RateLimit(1, per=10)),
@@ -293,7 +293,7 @@ def test_no_slot_idles_and_each_is_used_for_the_best_request_of_all(
     """Over any number of clients, each of which asks only when it was told to."""
     limit, wants = work
     log = WindowLog(
-        Plan("some", limits=RateLimit(limit, per=10)), Durations(lease=LEASE, tolerance=0.0)
+        Plan("some", limits=RateLimit(limit, per=10)), LedgerTimes(lease=LEASE, tolerance=0.0)
     )
     log.record(limit, -10.0)
     log.queue.last_was_check = last_was_check
@@ -321,7 +321,9 @@ def test_an_overdue_check_and_an_interactive_request_never_wait_for_two_of_the_o
     others: int,
 ) -> None:
     """However many of them come, without end."""
-    log = WindowLog(Plan("one", limits=RateLimit(1, per=10)), Durations(lease=LEASE, tolerance=0.0))
+    log = WindowLog(
+        Plan("one", limits=RateLimit(1, per=10)), LedgerTimes(lease=LEASE, tolerance=0.0)
+    )
     log.record(1, 0.0)
     every = {str(n): Priority.OVERDUE for n in range(others)}
     every |= {f"i{n}": Priority.INTERACTIVE for n in range(others)}
@@ -341,7 +343,9 @@ def test_an_overdue_check_and_an_interactive_request_never_wait_for_two_of_the_o
 
 def test_a_batch_waits_for_those_before_it_and_no_longer() -> None:
     """Its requests are not overtaken by later ones, nor by checks that may wait."""
-    log = WindowLog(Plan("one", limits=RateLimit(1, per=10)), Durations(lease=LEASE, tolerance=0.0))
+    log = WindowLog(
+        Plan("one", limits=RateLimit(1, per=10)), LedgerTimes(lease=LEASE, tolerance=0.0)
+    )
     log.record(1, 0.0)
     now, sent = 0.0, 0
     for turn in range(60):

@@ -35,7 +35,7 @@ from llamagen_async.ratelimit.protocol import (
 )
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.registry import Identity
-from llamagen_async.ratelimit.window_log import Durations
+from llamagen_async.ratelimit.window_log import LedgerTimes
 
 __all__ = [
     "API_KEY",
@@ -309,7 +309,7 @@ def ledger_of(url: str, name: str, clock: FakeClock | None, **more: Any) -> Redi
     """A ledger of the demo plan, if nothing else is said; without a clock, on the server's."""
     if clock is not None:
         more |= {"now": clock.now, "steady": clock.steady}
-    defaults = {"plan": Plan.DEMO, "durations": Durations(lease=LEASE)}
+    defaults = {"plan": Plan.DEMO, "durations": LedgerTimes(lease=LEASE)}
     return RedisLedger(url, name=name, **{**defaults, **more})
 
 

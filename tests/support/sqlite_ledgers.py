@@ -16,7 +16,7 @@ import attrs
 import pytest
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit import Durations, Grant, NoSlot, StoreError
+from llamagen_async.ratelimit import Grant, LedgerTimes, NoSlot, StoreError
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from tests.support.claims import claim
 
@@ -41,7 +41,7 @@ FOUR: Final = Plan("four", limits=RateLimit(4, per=60))
 """A plan with a few slots."""
 WIDE: Final = Plan("wide", limits=RateLimit(10_000, per=60))
 """A plan with more slots than a test uses."""
-LONG: Final = Durations(lease=900.0)
+LONG: Final = LedgerTimes(lease=900.0)
 """A lease that ends in no test that does not mean to."""
 _numbers: Final = itertools.count()
 """The numbers that give each slot of `take` a name of its own."""

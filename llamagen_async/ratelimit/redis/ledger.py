@@ -56,7 +56,7 @@ from llamagen_async.ratelimit.protocol import (
     fits_blob,
 )
 from llamagen_async.ratelimit.redis.connection import RedisConnection
-from llamagen_async.ratelimit.window_log import Durations
+from llamagen_async.ratelimit.window_log import LedgerTimes
 
 __all__ = ["RedisLedger"]
 
@@ -101,7 +101,7 @@ class RedisLedger:
         name: str,
         plan: Plan,
         speed: float = 1.0,
-        durations: Durations,
+        durations: LedgerTimes,
         prefix: str = "",
         timeout: float = 2.0,
         now: Callable[[], float] | None = None,

@@ -39,7 +39,7 @@ from llamagen_async.ratelimit.protocol import (
     fits_blob,
 )
 from llamagen_async.ratelimit.sqlite.store import Operation, SQLiteStore
-from llamagen_async.ratelimit.window_log import Durations
+from llamagen_async.ratelimit.window_log import LedgerTimes
 
 __all__ = ["SQLiteLedger"]
 
@@ -80,7 +80,7 @@ class SQLiteLedger:
         name: str,
         plan: Plan,
         speed: float = 1.0,
-        durations: Durations,
+        durations: LedgerTimes,
         timeout: float = 2.0,
         now: Callable[[], float] | None = None,
         wall: Callable[[], float] | None = None,

@@ -14,7 +14,7 @@ import attrs
 
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.sqlite.machine_clock import Anchor, Reading
-from llamagen_async.ratelimit.window_log import Durations, WindowLog
+from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
 __all__ = ["DAMAGED", "StoredWindowLog"]
 
@@ -46,7 +46,7 @@ class StoredWindowLog:
         return cls(log, plan, horizon=horizon, most=max(limit.limit for limit in plan.limits))
 
     @classmethod
-    def read(cls, text: str, plan: Plan, durations: Durations) -> Self:
+    def read(cls, text: str, plan: Plan, durations: LedgerTimes) -> Self:
         """Parse the text of a row in the file.
 
         Raises:

@@ -21,7 +21,7 @@ from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.protocol import MAX_BLOB, StoreError
 from llamagen_async.ratelimit.sqlite.machine_clock import advance, read_machine_clock
 from llamagen_async.ratelimit.sqlite.row import DAMAGED, StoredWindowLog
-from llamagen_async.ratelimit.window_log import Durations, WindowLog
+from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 from llamagen_async.sqlite_file import claim, connect, error_code, explain, file_id
 
 __all__ = ["Operation", "SQLiteStore"]
@@ -81,7 +81,7 @@ class SQLiteStore:
         self,
         path: Path,
         key: tuple[str, float],
-        durations: Durations,
+        durations: LedgerTimes,
         *,
         timeout: float,
         now: Callable[[], float] | None,

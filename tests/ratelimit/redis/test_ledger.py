@@ -19,7 +19,7 @@ from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import DAY, Plan
 from llamagen_async.ratelimit.protocol import ANSWERED, IDLE_WORKLOAD, StoreError
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
-from llamagen_async.ratelimit.window_log import Durations
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from tests.support.redis_server import (
     API_KEY,
     LEASE,
@@ -36,7 +36,7 @@ from tests.support.redis_server import (
 )
 
 PASSWORD = "pa/ss@wörd:#?"
-OPTIONS: Any = {"name": "name", "plan": Plan.DEMO, "durations": Durations(LEASE)}
+OPTIONS: Any = {"name": "name", "plan": Plan.DEMO, "durations": LedgerTimes(LEASE)}
 
 
 async def test_two_clients_share_one_count(

@@ -9,7 +9,7 @@ import pytest
 
 from llamagen_async.plans import DAY, MINUTE
 from llamagen_async.ratelimit.protocol import ANSWERED, IDLE_WORKLOAD
-from llamagen_async.ratelimit.window_log import Durations
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from tests.support.redis_server import (
     BOTH,
     LEASE,
@@ -155,7 +155,7 @@ async def test_nobody_gets_a_share_while_others_may_count_on_theirs(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
     """Clients of before the loss are not known; theirs are over a client's lease later."""
-    durations = Durations(lease=LEASE, client_lease=100.0, silence=8.0)
+    durations = LedgerTimes(lease=LEASE, client_lease=100.0, silence=8.0)
     async with (
         opened(redis_server.url, account_name, fake_clock, durations=durations) as ledger,
         connected(redis_server.url) as client,

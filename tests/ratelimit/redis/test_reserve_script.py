@@ -23,7 +23,7 @@ from llamagen_async.ratelimit.protocol import (
     Workload,
 )
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
-from llamagen_async.ratelimit.window_log import Durations, WindowLog
+from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 from tests.support.redis_server import RedisServer, settled
 
 PLANS = [
@@ -36,7 +36,7 @@ PLANS = [
     Plan("wide", limits=(RateLimit(25, per=10),)),
     Plan("aligned rate", limits=(RateLimit(4, per=9, aligned=True),)),
 ]
-DURATIONS = Durations(lease=100.0, grace=5.0, client_lease=400.0, silence=8.0)
+DURATIONS = LedgerTimes(lease=100.0, grace=5.0, client_lease=400.0, silence=8.0)
 
 TEXTS = ["", '{"a": 1}', 'wörd "\\/ \x00\n\x7f', "\u2028 🦙"]
 CLIENTS = "stuv"

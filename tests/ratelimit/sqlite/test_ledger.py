@@ -15,8 +15,8 @@ import pytest
 from llamagen_async.plans import DAY, Plan, RateLimit
 from llamagen_async.ratelimit import (
     ANSWERED,
-    Durations,
     Grant,
+    LedgerTimes,
     NoSlot,
     Outcome,
     Priority,
@@ -140,7 +140,7 @@ async def test_names_and_speeds_have_counts_of_their_own(factory: LedgerFactory)
 
 
 async def test_slots_of_a_process_that_is_gone_come_back(factory: LedgerFactory) -> None:
-    await take(factory(durations=Durations(lease=100.0)), 4)
+    await take(factory(durations=LedgerTimes(lease=100.0)), 4)
     factory.clock.now += 100 + 60
     await take(factory(), 4)
 
@@ -197,7 +197,7 @@ async def test_a_random_history_is_that_of_a_window_log_in_memory(
 ) -> None:
     """Several ledgers on one file, some of them short-lived, do what one window log does."""
     plan = Plan("two windows", limits=(RateLimit(3, per=10), RateLimit(8, per=100)))
-    durations = Durations(lease=40.0, grace=2.0, client_lease=50.0, silence=8.0)
+    durations = LedgerTimes(lease=40.0, grace=2.0, client_lease=50.0, silence=8.0)
     random_ = random.Random(seed)
     log = WindowLog(plan, durations)
     ledgers = [factory(plan=plan, durations=durations) for _ in range(3)]
@@ -309,11 +309,11 @@ def test_a_reservation_of_a_loop_that_has_ended_is_undone(tmp_path: Path) -> Non
 _FORK = """
 import asyncio, os, sys
 from llamagen_async import Plan
-from llamagen_async.ratelimit import Durations
+from llamagen_async.ratelimit import LedgerTimes
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from tests.support.claims import claim
 
-ledger = SQLiteLedger(sys.argv[1], name="a", plan=Plan.PAID, durations=Durations(lease=900.0))
+ledger = SQLiteLedger(sys.argv[1], name="a", plan=Plan.PAID, durations=LedgerTimes(lease=900.0))
 asyncio.run(ledger.reserve(claim("parent")))
 child = os.fork()
 asyncio.run(ledger.reserve(claim(f"either {child}")))

@@ -18,14 +18,14 @@ import pytest
 
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit import ANSWERED, Durations, NoSlot, Workload
+from llamagen_async.ratelimit import ANSWERED, LedgerTimes, NoSlot, Workload
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from tests.support.claims import claim
 from tests.support.sqlite_ledgers import take
 
 SPEED = 2_000.0
 PLAN = Plan("four", limits=RateLimit(4, per=60))
-DURATIONS = Durations(lease=2_000.0, grace=2_000.0)
+DURATIONS = LedgerTimes(lease=2_000.0, grace=2_000.0)
 """A real second each: far longer than a request takes, also on a machine that is busy."""
 PROCESSES = 6
 GIVE_UP_AFTER = 60.0
