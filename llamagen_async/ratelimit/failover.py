@@ -28,7 +28,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Final, Literal, TypeVar
 
 import attrs
@@ -332,7 +332,7 @@ class FailoverLedger:
     @contextlib.contextmanager
     def _question(
         self, client: str, workload: Workload
-    ) -> Iterator[tuple[Workload, Callable[[KeyState], KeyState]]]:
+    ) -> Generator[tuple[Workload, Callable[[KeyState], KeyState]], None, None]:
         """Yield the workload to send with a question, and what to call with the answer."""
         share, asked_at = self._shares.setdefault(client, _Share()), self._clock.now()
         share.questions += 1

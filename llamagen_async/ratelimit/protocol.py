@@ -96,7 +96,7 @@ class Workload:
     waiting: tuple[WaitingRequests, ...] = ()
     """Requests that wait for a slot, without the one that a slot is asked for."""
     text: str = ""
-    """What others should know of the client's generations; the ledger hands it on unread."""
+    """News for other clients of this one's generations; the ledger hands it on unread."""
     share: int = 0
     """The share that the client knows to be its own; `failover` fills it in."""
 
@@ -118,7 +118,7 @@ class Claim:
     waited: float
     """Seconds for which that request has waited."""
     workload: Workload
-    """What else the client has to do."""
+    """The rest of what the client has to do."""
     waits: bool = True
     """Whether it takes a position in the wait queue if no slot is free."""
 
@@ -152,7 +152,7 @@ class KeyState:
     share: int
     """Slots of the tightest short window that are this client's while the store is away."""
     peers: tuple[PeerReport, ...]
-    """What the other clients have reported."""
+    """The reports of the other clients."""
 
 
 @attrs.frozen

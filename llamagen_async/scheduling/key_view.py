@@ -53,7 +53,7 @@ class _Running:
     """Generations of another client that run, all of about the same age."""
 
     accepted_at: float
-    """When they were accepted, in seconds of the server's clock."""
+    """Time at which they were accepted, in seconds of the server's clock."""
     last_running_age: float
     """The age in seconds at which they were last seen running; 0 if they never were."""
     count: float
@@ -64,20 +64,20 @@ class _Running:
 
 @attrs.frozen(eq=False)
 class _Peer:
-    """What another client has told, with the times at which that was so."""
+    """The report of another client, with the times at which it was true."""
 
     told_at: float
-    """When it was told."""
+    """Time of the report."""
     weight: float
     """Weight of its interactive arrivals at that time."""
     first: float
-    """When the first of them came."""
+    """Time at which the first of them came."""
     running: tuple[_Running, ...]
-    """Its generations that run."""
+    """Generations of the client that run."""
 
 
 class KeyView:
-    """What one client knows of its key.
+    """The view of one client on its key.
 
     Args:
         limiter: Knows the plan.

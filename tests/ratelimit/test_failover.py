@@ -181,6 +181,7 @@ seconds_up = st.sampled_from([12.0, 20.0, 200.0]) | st.floats(12.0, 150)
 seconds_away = st.sampled_from([2.0, 20.0, 99.0, 300.0]) | st.floats(0.1, 250)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("processes", [1, 5, 20])
 @pytest.mark.parametrize("plan", [PAID, TWO], ids=lambda plan: plan.name)
 @given(
@@ -262,7 +263,7 @@ async def test_a_short_outage_makes_all_wait_and_loses_nothing() -> None:
 
 
 async def test_the_demo_plan_waits_through_a_short_outage_and_then_says_so() -> None:
-    """What the others have used of the day is not known, so nothing is sent."""
+    """The part of the day that others have used is not known, so nothing is sent."""
     key = Key(Plan.DEMO, random.Random(1))
     ledger = key.ledger()
     grant = await granted(ledger, "a.1")

@@ -225,7 +225,7 @@ async def test_requests_that_are_not_metered_wait_for_the_end_of_a_pause_only() 
 
 
 async def test_another_plan_has_other_buckets() -> None:
-    """What was spent before is still known to the ledger."""
+    """The ledger still knows the requests that were spent before."""
     limiter = make(Plan.DEMO)
     for _ in range(4):
         await (await acquire(limiter)).commit(ANSWERED, IDLE_WORKLOAD)

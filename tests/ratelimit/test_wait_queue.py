@@ -131,7 +131,7 @@ def test_one_of_the_claims_is_always_the_next(
 def test_requests_between_the_first_and_the_last_lie_evenly(
     count: int, first: float, last: float, waited: float, joined_first: bool
 ) -> None:
-    """Those that have waited longer count, and as long, if their client joined before."""
+    """Requests that have waited longer count, and as long, if their client joined before."""
     first, last = max(first, last), min(first, last)
     last = first if count == 1 else last
     group = claim_of(

@@ -342,7 +342,7 @@ def test_an_overdue_check_and_an_interactive_request_never_wait_for_two_of_the_o
 
 
 def test_a_batch_waits_for_those_before_it_and_no_longer() -> None:
-    """Its requests are not overtaken by later ones, nor by checks that may wait."""
+    """Requests of a batch are not overtaken by later ones, nor by checks that may wait."""
     log = WindowLog(
         Plan("one", limits=RateLimit(1, per=10)), LedgerTimes(lease=LEASE, tolerance=0.0)
     )
