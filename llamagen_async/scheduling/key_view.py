@@ -15,7 +15,7 @@ import json
 import math
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -257,10 +257,11 @@ class KeyView:
         try:
             told: dict[str, Any] = json.loads(report.text) if report.text else {}
             told_at = now - report.age
-            weight, first_age = map(float, told.get("arrived", (0.0, 0.0)))
+            weight, first_age = _numbers(told.get("arrived", (0.0, 0.0)))
             running = tuple(
-                _Running(told_at - float(age), float(last), float(count), bool(urgent))
-                for age, last, count, urgent in told.get("running", ())
+                _Running(told_at - age, last, count, bool(urgent))
+                for *numbers, urgent in told.get("running", ())
+                for age, last, count in [_numbers(numbers)]
             )
             self._peers.append(_Peer(told_at, weight, told_at - first_age, running))
             if self.learns:
@@ -272,10 +273,19 @@ class KeyView:
         """Learn from the durations that another client has observed."""
         forecasts = self._polls.forecasts
         known = self._learned.get(client, 0)
-        for number, profile, longer_than, at_most in told.get("observed", ()):
+        for number, profile, *ages in told.get("observed", ()):
             if number > known:
-                forecasts.observe(tuple(map(str, profile)), float(longer_than), float(at_most))
+                longer_than, at_most = _numbers(ages)
+                forecasts.observe(tuple(map(str, profile)), longer_than, at_most)
                 self._learned[client] = int(number)
+
+
+def _numbers(values: Iterable[Any]) -> list[float]:
+    """Return values as finite numbers that are not negative; raise if they are anything else."""
+    numbers = [float(value) for value in values]
+    if not all(0.0 <= number < math.inf for number in numbers):
+        raise ValueError("a number that can't be")
+    return numbers
 
 
 def _put_together(running: list[list[Any]]) -> list[list[Any]]:
