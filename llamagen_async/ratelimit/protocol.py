@@ -226,7 +226,7 @@ class LimitsSnapshot:
     in_flight: int
     """Requests that were sent and have no answer yet."""
     clients: int = 1
-    """Clients that share the key."""
+    """Clients that have asked for a slot of the key, and are not closed."""
     waiting: dict[Priority, int] = attrs.field(factory=dict[Priority, int])
     """Requests of all clients that wait for a slot, by priority. Priorities of which none waits are
     left out."""

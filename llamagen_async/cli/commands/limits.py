@@ -171,7 +171,7 @@ def _queue_line(snapshot: LimitsSnapshot) -> str:
     """Return who shares the key, and what waits before a create that is asked for now."""
     waiting = ", ".join(f"{number} {one.name.lower()}" for one, number in snapshot.waiting.items())
     return (
-        f"{pluralize(snapshot.clients, 'client')} in all; "
+        f"{pluralize(snapshot.clients, 'client')} at work; "
         f"{pluralize(snapshot.before(), 'request')} before a new create"
         + (f" (waiting: {waiting})." if waiting else ".")
     )
