@@ -238,10 +238,7 @@ class Dispatcher:
             asked_at = self._clock.now()
             self._view.update(answer.state, asked_at, no_slot_for=answer.delay)
             if claim.waits:
-                # A longer wait is for others, which may be gone by then.
-                longest = math.inf if answer.limit is None else answer.limit.per
-                ask_at = asked_at + min(answer.delay, longest)
-                self._turn = _Turn(name, choice.priority, ask_at)
+                self._turn = _Turn(name, choice.priority, asked_at + answer.delay)
             else:
                 self._view.claimed = None
             self._admission.block(answer.delay, answer.limit)

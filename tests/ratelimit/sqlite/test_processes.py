@@ -23,6 +23,7 @@ from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from tests.support.claims import claim
 from tests.support.sqlite_ledgers import take
 
+ROOT = Path(__file__).parents[3]
 SPEED = 2_000.0
 PLAN = Plan("four", limits=RateLimit(4, per=60))
 DURATIONS = LedgerTimes(lease=2_000.0, grace=2_000.0)
@@ -88,7 +89,8 @@ class Worker:
     @classmethod
     def start(cls, path: Path, log: Path, number: int) -> Worker:
         process = subprocess.Popen(
-            [sys.executable, __file__, str(path), str(log), str(number)],
+            [sys.executable, "-m", __name__, str(path), str(log), str(number)],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -165,7 +167,7 @@ def test_six_processes_keep_one_limit_and_share_it(tmp_path: Path) -> None:
 @pytest.mark.once
 @pytest.mark.parametrize("seed", [1, 2])
 def test_slots_of_killed_processes_come_back(tmp_path: Path, seed: int) -> None:
-    each, random_, path = 12, random.Random(seed), tmp_path / "quota.db"
+    each, random_, path = 30, random.Random(seed), tmp_path / "quota.db"
     workers = _begin(path, map(str, range(PROCESSES)), each)
     killed = workers[:2]
     for worker in killed:
