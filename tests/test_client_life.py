@@ -223,6 +223,7 @@ async def test_a_forked_process_begins_afresh_and_leaves_its_parent_alone(
     async with SandboxServer(service, speed=1) as server:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            *("-W", "ignore::DeprecationWarning"),  # 3.12 warns of threads, which the child has not
             "-c",
             FORK,
             quota,
