@@ -192,6 +192,7 @@ async def child(inherited):
 async def parent():
     client = LlamaGenClient(plan="paid", quota=QUOTA)
     await client.comics.create("before")
+    await client.limits()  # the report of the create is done: no thread is at work
     pid = os.fork()
     if not pid:
         status = 1
