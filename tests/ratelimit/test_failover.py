@@ -62,23 +62,18 @@ class Key:
 
     plan: Plan
     draw: random.Random
-    durations: LedgerTimes = DURATIONS
     arrivals: deque[float] = attrs.field(factory=deque)
     """The server's: times of the requests that came within the longest short window."""
     refused: int = 0
-    """Requests that were more than a window admits."""
     sent: dict[str, list[float]] = attrs.field(factory=dict)
-    """Process -> times of its requests."""
     failed: set[str] = attrs.field(factory=set)
-    """Processes that could not send because of the store."""
     away: bool = False
     memory: MemoryLedger = attrs.field(init=False)
     stores: list[Store] = attrs.field(factory=list)
     latency: float = LEASE
-    """Seconds that a request may take, less than the lease."""
 
     def __attrs_post_init__(self) -> None:
-        self.memory = MemoryLedger(self.plan, Clock().now, self.durations)
+        self.memory = MemoryLedger(self.plan, Clock().now, DURATIONS)
 
     def switch(self, away: bool) -> None:
         self.away = away
@@ -90,7 +85,7 @@ class Key:
         store = Store(self.memory, lambda: self.draw.choice([0.0, 0.01, 0.3]))
         store.away = self.away
         self.stores.append(store)
-        return FailoverLedger(store, self.plan, Clock(), self.durations, on_failure=on_failure)
+        return FailoverLedger(store, self.plan, Clock(), DURATIONS, on_failure=on_failure)
 
     def arrive(self) -> None:
         """Count a request as the strictest server does."""
@@ -351,6 +346,48 @@ async def test_what_is_in_flight_is_reported_as_soon_as_the_store_is_back() -> N
     await ledger.aclose()
 
 
+async def test_what_is_granted_while_a_report_travels_is_reported_as_well() -> None:
+    """Before the store is asked for anything else."""
+    key = Key(PAID, random.Random(1))
+    ledger = key.ledger()
+    await granted(ledger, "a.1")
+    key.switch(away=True)
+    await reserve(ledger, "a.2")
+    await granted(ledger, "a.2")
+    ledger.release("a.2", "a")
+    await asyncio.sleep(3.5)
+    key.stores[0].latency = lambda: 0.5
+    key.switch(away=False)
+    first = asyncio.create_task(reserve(ledger, "a.3"))
+    await asyncio.sleep(0.1)
+    assert isinstance(await reserve(ledger, "a.4"), Grant)
+    await asyncio.sleep(1)  # now the second report is on its way
+    key.stores[0].latency = lambda: 0.0
+    await reserve(ledger, "a.5")
+    assert {"a.4", "a.5"} <= ledger._local, "the store was not asked before it was told"
+    assert isinstance(await first, Grant)
+    assert (await key.memory.snapshot()).windows[0].used >= 3
+    await ledger.aclose()
+
+
+async def test_nobody_asks_the_store_before_a_slow_report_has_come() -> None:
+    """A question that overtakes it would be answered by a count that lacks something."""
+    key = Key(PAID, random.Random(1))
+    ledger = key.ledger()
+    await granted(ledger, "a.1")
+    key.switch(away=True)
+    await reserve(ledger, "a.2")
+    await ledger.commit(await granted(ledger, "a.2"), ANSWERED, IDLE_WORKLOAD)
+    key.stores[0].latency = lambda: 3.5
+    key.switch(away=False)
+    await asyncio.sleep(3.2)  # the report is on its way
+    key.stores[0].latency = lambda: 0.0
+    await granted(ledger, "a.3")
+    assert "a.3" not in ledger._local
+    assert (await key.memory.snapshot()).windows[0].used >= 2
+    await ledger.aclose()
+
+
 async def test_who_did_not_ask_for_long_may_have_missed_that_the_store_was_back() -> None:
     """So the outage begins again, and no share is used while the store is asked."""
     key = Key(PAID, random.Random(1))
@@ -461,11 +498,3 @@ def test_plans_of_shares_never_allow_more_together(plan: Plan) -> None:
         plans = [shared_plan(plan, part) for part in parts if part]
         for index, limit in enumerate(limit for limit in plan.limits if limit.per < 3600):
             assert sum(one.limits[index].limit for one in plans) < max(2, limit.limit)
-
-
-def test_no_repr_has_anything_but_the_plan_in_it() -> None:
-    """Neither the count's name nor what clients said."""
-    store = MemoryLedger(PAID, lambda: 0.0, DURATIONS)
-    assert repr(FailoverLedger(store, PAID, Clock(), DURATIONS)) == (
-        "FailoverLedger(MemoryLedger(paid))"
-    )

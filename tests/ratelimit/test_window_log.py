@@ -156,6 +156,17 @@ class AnyInterleaving(RuleBasedStateMachine):
             assert free > len(ahead), "a create that waits could have had the slot"
         return answer
 
+    @rule(client=clients, before=st.floats(0, 14), after=st.floats(0, 14))
+    def send(self, client: str, before: float, after: float) -> None:
+        """Ask once, and send: the request arrives some time before its answer comes."""
+        answer = self.reserve(claim(f"{client}.{next(names)}", client, waits=False))
+        if isinstance(answer, Grant):
+            self.now += before
+            for server in self.servers:
+                assert server.admit(self.now) is None, f"refused at {self.now}"
+            self.now += after
+            self.log.commit(answer, ANSWERED, IDLE_WORKLOAD, self.now)
+
     @rule(client=clients)
     def give_up(self, client: str) -> None:
         """A wait is cancelled."""

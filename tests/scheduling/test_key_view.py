@@ -79,7 +79,7 @@ def test_arrivals_of_all_clients_are_one_rate() -> None:
 
 
 def test_durations_are_learned_once_and_only_when_asked_for() -> None:
-    """What others have observed is taken over, but not before what was saved is read."""
+    """Durations that others observed are taken over, but not before the saved ones are read."""
     one, other = view(), view()
     target = run_comic(other, "b", NOW - 70.0)
     other._polls.record_result(target, done=True, checked_at=NOW, now=NOW)
@@ -92,7 +92,7 @@ def test_durations_are_learned_once_and_only_when_asked_for() -> None:
 
 
 def test_many_generations_are_told_of_as_few_groups() -> None:
-    """What a client tells is bounded, and counts them all."""
+    """The report of a client is bounded, and counts them all."""
     one, other = view(), view()
     for number in range(500):
         target = run_comic(other, f"{number}", NOW - number)
@@ -115,7 +115,7 @@ def test_slots_of_others_that_go_before_are_not_free() -> None:
 
 
 def test_requests_of_others_wait_until_they_may_have_been_served() -> None:
-    """What was told a while ago is believed less."""
+    """A report that is older is believed less."""
     one = view()
     waiting = (WaitingRequests(Priority.BATCH, 10, 5.0, 1.0),)
     one.update(key_state(clients=2, peers=(PeerReport("other", 0.0, waiting, ""),)), NOW)
