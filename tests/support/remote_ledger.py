@@ -103,4 +103,5 @@ class RemoteLedger:
 
     async def aclose(self) -> None:
         while self._sent:
-            await asyncio.gather(*self._sent, return_exceptions=True)
+            # From Python 3.12 on, `gather` of what is done returns before it is discarded.
+            await asyncio.wait(self._sent)
