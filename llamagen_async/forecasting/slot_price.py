@@ -137,14 +137,8 @@ class PollGroup:
 class PollGroups(Protocol):
     """The generations that are waited for."""
 
-    @property
-    def running(self) -> float:
-        """Number of all of them."""
-        ...
-
-    @property
-    def urgent(self) -> float:
-        """Number of those that somebody waits for interactively."""
+    def running(self, now: float, *, urgent: bool = False) -> float:
+        """Return the number of all of them, or of those that somebody waits for interactively."""
         ...
 
     def groups(self, now: float, *, urgent: bool | None = None) -> list[PollGroup]:
@@ -226,7 +220,7 @@ class SlotPrice:
 
         Where that is the same, or if a batch's creates decide on the price, it is `None`.
         """
-        running, urgent = polls.running, polls.urgent
+        running, urgent = polls.running(now), polls.running(now, urgent=True)
         version = newcomers.forecast.version
         state = (version, running, urgent, batch_waits, slots.interval, slots.per)
         is_old = now - self._revisions[-1] >= slots.interval / 4

@@ -15,7 +15,7 @@ import json
 import math
 import uuid
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import attrs
@@ -204,8 +204,7 @@ class KeyView:
         mine = of_target.highest_price(now - target.accepted_at, target.last_running_age)
         before = sum(
             one.count
-            for peer in self._peers
-            for one in peer.running
+            for one in self._others(now)
             if forecast.highest_price(now - one.accepted_at, one.last_running_age) > mine
         )
         urgent = (Priority.INTERACTIVE, Priority.READ, Priority.OVERDUE)
@@ -216,39 +215,31 @@ class KeyView:
 
         Args:
             now: The time.
-            interval: Seconds in which one of them was served since they were told of.
+            interval: Seconds from slot to slot; every second one was used for one of them since.
             priorities: Their priorities.
         """
         waiting = sum(self._waiting.get(one, 0) for one in priorities)
         return max(0, waiting - int((now - self._told_at) / interval / 2)) if waiting else 0
 
-    @property
-    def running(self) -> float:
-        """Number of generations of all clients that run."""
-        return len(self._polls.targets) + sum(
-            one.count for peer in self._peers for one in peer.running
-        )
-
-    @property
-    def urgent(self) -> float:
-        """Number of those that somebody waits for interactively."""
-        return self._polls.urgent + sum(
-            one.count for peer in self._peers for one in peer.running if one.urgent
-        )
+    def running(self, now: float, *, urgent: bool = False) -> float:
+        """Return how many generations of all clients run, or how many that somebody waits for."""
+        own = self._polls.urgent if urgent else len(self._polls.targets)
+        return own + sum(one.count for one in self._others(now) if one.urgent or not urgent)
 
     def groups(self, now: float, *, urgent: bool | None = None) -> list[PollGroup]:
         """Return the generations of all clients that may be checked; of one sort of waiting."""
-        groups = self._polls.groups(now, urgent=urgent)
         forecast = self._polls.forecasts.overall
+        return self._polls.groups(now, urgent=urgent) + [
+            PollGroup(forecast, now - one.accepted_at, one.last_running_age, one.count)
+            for one in self._others(now)
+            if urgent is None or one.urgent is urgent
+        ]
+
+    def _others(self, now: float) -> Iterator[_Running]:
+        """Iterate over the generations of clients that were heard of."""
         for peer in self._peers:
-            if now - peer.told_at > _BELIEVED_FOR:
-                continue
-            groups += [
-                PollGroup(forecast, now - one.accepted_at, one.last_running_age, one.count)
-                for one in peer.running
-                if urgent is None or one.urgent is urgent
-            ]
-        return groups
+            if now - peer.told_at <= _BELIEVED_FOR:
+                yield from peer.running
 
     def _hear(self, report: PeerReport, now: float) -> None:
         """Take over what another client has told."""

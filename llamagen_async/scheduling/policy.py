@@ -16,6 +16,10 @@
 7. When a long window (the demo plan's day) runs short, a check is due when it is likely enough for
    each comic to get by with its share of what is left; when hardly more than one check is left for
    each, almost certain. No comic is started whose collecting check would not fit.
+8. The rules hold for a whole key. Prices count what all of its clients run and want, and a slot is
+   asked for with a priority (`ratelimit.Priority`): so a create goes before a check whatever
+   process either comes from. A check that is due while the batch of another client hurries (4) asks
+   with the last priority.
 """
 
 from __future__ import annotations
@@ -266,7 +270,7 @@ class DispatchPolicy:
     def _unfinished(self, slots: SlotForecast, now: float) -> float:
         """Return how many generations of the whole key are not collected yet."""
         others = self._view.waiting(now, slots.interval, Priority.INTERACTIVE, Priority.BATCH)
-        return self._queue.billed + others + self._view.running
+        return self._queue.billed + others + self._view.running(now)
 
     def _head(self, quota_left: int | None) -> Submission[Any] | None:
         """Return the request whose turn it is, if the plan's long windows have room for it."""

@@ -27,10 +27,13 @@ class Polls:
 
     def __init__(self, count: int, age: float = 0.0, *, urgent: int | None = None) -> None:
         self.count = count
-        self.running = count
         self.urgent = count if urgent is None else urgent
         self.asked = 0
         self._group = ProfileForecast(), age, 0.0
+
+    def running(self, now: float, *, urgent: bool = False) -> float:
+        del now
+        return self.urgent if urgent else self.count
 
     def groups(self, now: float, *, urgent: bool | None = None) -> list[PollGroup]:
         self.asked += 1

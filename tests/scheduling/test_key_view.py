@@ -51,7 +51,7 @@ def test_what_one_client_runs_counts_for_all() -> None:
     run_comic(one, "a", NOW - 30.0)
     run_comic(other, "b", NOW - 50.0, urgent=False)
     tell(other, one, age=10.0)
-    assert (one.running, one.urgent) == (2, 1)
+    assert (one.running(NOW), one.running(NOW, urgent=True)) == (2, 1)
     assert sorted(group.age for group in one.groups(NOW)) == pytest.approx([30.0, 50.0])
     assert [group.age for group in one.groups(NOW, urgent=False)] == pytest.approx([50.0])
 
@@ -61,8 +61,8 @@ def test_a_client_that_is_not_heard_of_runs_nothing_for_long() -> None:
     one, other = view(), view()
     run_comic(other, "b", NOW - 50.0)
     tell(other, one)
-    assert len(one.groups(NOW + 299.0)) == 1
-    assert one.groups(NOW + 301.0) == []
+    assert (len(one.groups(NOW + 299.0)), one.running(NOW + 299.0)) == (1, 1)
+    assert (one.groups(NOW + 301.0), one.running(NOW + 301.0)) == ([], 0)
 
 
 def test_arrivals_of_all_clients_are_one_rate() -> None:
@@ -100,7 +100,7 @@ def test_many_generations_are_told_of_as_few_groups() -> None:
         other._polls._withdraw(target)
         other._polls._insert(target)
     tell(other, one)
-    assert one.running == pytest.approx(500, abs=1)
+    assert one.running(NOW) == pytest.approx(500, abs=1)
     assert len(json.loads(other.workload(NOW).text)["running"]) <= 32
 
 
