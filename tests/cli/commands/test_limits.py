@@ -20,6 +20,7 @@ from llamagen_async import (
     LimitState,
     LlamaGenClient,
     Plan,
+    Priority,
     QuotaExhaustedError,
     RateLimit,
     Usage,
@@ -27,7 +28,7 @@ from llamagen_async import (
 from llamagen_async.comics import Comics
 from llamagen_async.plans import DAY, MINUTE
 from llamagen_async.ratelimit import Ledger
-from llamagen_async.ratelimit.stores import open_store, store_durations
+from llamagen_async.ratelimit.stores import open_store, store_times
 from llamagen_async.sandbox import DEMO_KEY, SandboxService
 from tests.support.cli import (
     SPEED,
@@ -111,13 +112,16 @@ def test_a_full_window_and_a_pause_say_until_when(
             LimitState(RateLimit(10, MINUTE), 4, 6, 0.0),
             LimitState(RateLimit(15, DAY), 15, 0, 50_000.0),
         )
-        return LimitsSnapshot("a plan", windows, paused_for=600.0, burst=5, in_flight=1)
+        waiting = {Priority.INTERACTIVE: 2, Priority.BATCH: 40}
+        return LimitsSnapshot("a plan", windows, 600.0, 5, in_flight=1, clients=3, waiting=waiting)
 
     monkeypatch.setattr(LlamaGenClient, "limits", limits)
     env = {"LLAMAGEN_API_KEY": KEY}
     now = datetime.now(UTC)
     facts = json.loads(call("limits", "--json", "--speed", "10", env=env).stdout)
     assert facts["paused_for"] == 60.0
+    assert (facts["clients"], facts["waiting_before"]) == (3, 2)
+    assert facts["waiting"] == {"interactive": 2, "batch": 40}
     assert [one["next_free_in"] for one in facts["windows"]] == [60.0, 5000.0]
     for name, seconds in (("paused_until", 60), ("next", 5000)):
         text = facts[name] if name in facts else facts["windows"][1]["next_free_at"]
@@ -125,6 +129,7 @@ def test_a_full_window_and_a_pause_say_until_when(
     shown = call("limits", "--speed", "10", env=env).stdout
     moments = re.findall(r"[0-9]{2}:[0-9]{2}:[0-9]{2} [(]in (.+?)[)]", shown)
     assert moments == ["60 s", "60 s", "1 h 23 min", "60 s"]
+    assert "3 clients at work; 2 requests before a new create (waiting: 2 interactive, 40" in shown
 
 
 def test_plan_auto_says_that_it_asks_once(demo: dict[str, Any], call: Call) -> None:
@@ -248,7 +253,7 @@ def test_the_key_is_in_no_output_and_not_in_the_file(tmp_path: Path, call: Call)
             done = call(*command.split(" "), env=env)
             assert KEY not in done.stdout + done.stderr
         # While it is open, it is three files.
-        ledger = open_store(env["LLAMAGEN_QUOTA"], "x", Plan.DEMO, 1.0, store_durations(1.0, 1.0))
+        ledger = open_store(env["LLAMAGEN_QUOTA"], "x", Plan.DEMO, 1.0, store_times(1.0, 1.0))
         left = asyncio.run(_contents(ledger, tmp_path / "state"))
     assert len(left) >= 2
     assert not any(KEY.encode() in content for content in left)
