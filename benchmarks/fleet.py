@@ -42,7 +42,7 @@ from llamagen_async.ratelimit import (
     Workload,
     registry,
 )
-from llamagen_async.ratelimit.stores import store_durations
+from llamagen_async.ratelimit.stores import store_times
 from llamagen_async.sandbox import PAID_KEY, SandboxService
 from llamagen_async.scheduling import RequestReport
 from llamagen_async.simulation import SimulatedTransport, run
@@ -169,8 +169,7 @@ def run_case(case: Case) -> Result:
         times.extend([loop.time() async for _ in client.comics.batch(stories)])
 
     async def main() -> None:
-        durations = store_durations(1.0, 30.0)
-        memory = MemoryLedger(Plan.PAID, Clock().now, durations)
+        memory = MemoryLedger(Plan.PAID, Clock().now, store_times(1.0, 30.0))
         with mock.patch.object(
             registry, "open_store", side_effect=lambda *_: Store(memory, result)
         ):

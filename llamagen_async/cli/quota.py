@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from llamagen_async.cli.errors import FAILED, CommandError
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit import MEMORY, StoreError, check_quota
-from llamagen_async.ratelimit.stores import open_store, store_durations
+from llamagen_async.ratelimit.stores import open_store, store_times
 
 __all__ = ["prove_quota", "shown_quota"]
 
@@ -34,7 +34,7 @@ async def prove_quota(quota: str) -> None:
     if check_quota(quota) == MEMORY:
         return
     # It is only read: neither the name nor the plan leaves a trace in it.
-    ledger = open_store(quota, "nobody", Plan.DEMO, 1.0, store_durations(1.0, 1.0))
+    ledger = open_store(quota, "nobody", Plan.DEMO, 1.0, store_times(1.0, 1.0))
     try:
         await ledger.snapshot()
         _prove_writable(quota)

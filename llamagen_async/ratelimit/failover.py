@@ -112,7 +112,7 @@ class FailoverLedger:
         store: The store's ledger.
         plan: The windows to count.
         clock: The server's clock.
-        durations: The durations that the store keeps to.
+        times: The times that the store keeps to.
         on_failure: `"local"` or `"raise"`.
     """
 
@@ -121,14 +121,14 @@ class FailoverLedger:
         store: SharedLedger,
         plan: Plan,
         clock: Clock,
-        durations: LedgerTimes,
+        times: LedgerTimes,
         *,
         on_failure: OnStoreFailure = "local",
     ) -> None:
         self._store = store
         self._plan = plan
         self._clock = clock
-        self._durations = durations
+        self._times = times
         self._raises = on_failure == "raise"
         self._outage: _Outage | None = None
         self._shares: dict[str, _Share] = {}
@@ -264,7 +264,7 @@ class FailoverLedger:
         self._check(outage)
         now = self._clock.now()
         is_paused = now < self._paused_until
-        is_used = outage.begins_at <= now < outage.asked_at + self._durations.silence
+        is_used = outage.begins_at <= now < outage.asked_at + self._times.silence
         if outage.log is None or is_paused or not is_used:
             delay, limit = max(0.0, outage.ask_at - now), None if is_paused else self._plan.rate
             return NoSlot(delay, limit, self._state(claim.client))
@@ -288,7 +288,7 @@ class FailoverLedger:
 
     def _snapshot(self, outage: _Outage, position: int) -> LimitsSnapshot:
         self._check(outage)
-        log = outage.log or WindowLog(self._plan, self._durations)
+        log = outage.log or WindowLog(self._plan, self._times)
         return log.snapshot(self._clock.now(), position=position)
 
     def _leave_store(self, error: StoreError, asked_at: float) -> _Outage:
@@ -297,22 +297,22 @@ class FailoverLedger:
         if outage is None:
             then = "requests that need it fail" if self._raises else "going on within a share"
             _logger.warning("the store of spent requests is away (%s): %s", error, then)
-        if outage is None or asked_at >= outage.asked_at + self._durations.silence:
+        if outage is None or asked_at >= outage.asked_at + self._times.silence:
             outage = self._outage = self._begin_outage(now)
         outage.asked_at = max(outage.asked_at, asked_at)
         outage.ask_at = now + self._ask_again
         return outage
 
     def _begin_outage(self, now: float) -> _Outage:
-        durations = self._durations
-        over = durations.lease + max((limit.per for limit in short_limits(self._plan)), default=0.0)
-        half = durations.client_lease / 2
+        times = self._times
+        over = times.lease + max((limit.per for limit in short_limits(self._plan)), default=0.0)
+        half = times.client_lease / 2
         shares = [one for one in self._shares.values() if one.slots and now < one.told_at + half]
         number, log = sum(one.slots for one in shares), None
         if number and not self._plan.quotas:  # a count that nobody else uses
-            log = WindowLog(shared_plan(self._plan, number), attrs.evolve(durations, silence=0.0))
-        kept_until = min((one.told_at for one in shares), default=now) + durations.client_lease
-        return _Outage(log, now + over + durations.silence, kept_until - over)
+            log = WindowLog(shared_plan(self._plan, number), attrs.evolve(times, silence=0.0))
+        kept_until = min((one.told_at for one in shares), default=now) + times.client_lease
+        return _Outage(log, now + over + times.silence, kept_until - over)
 
     def _come_back(self) -> None:
         if self._outage is not None:

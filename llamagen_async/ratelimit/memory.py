@@ -27,7 +27,7 @@ class MemoryLedger:
     Args:
         plan: Which windows to count.
         now: The time in seconds; the same for all threads.
-        durations: The durations to keep to.
+        times: The times to keep to.
         wall: The unix time in seconds, for windows that are aligned to the clock.
     """
 
@@ -35,13 +35,13 @@ class MemoryLedger:
         self,
         plan: Plan,
         now: Callable[[], float],
-        durations: LedgerTimes,
+        times: LedgerTimes,
         *,
         wall: Callable[[], float] | None = None,
     ) -> None:
         self._now = now
         self._wall = wall
-        self._log = WindowLog(plan, durations)
+        self._log = WindowLog(plan, times)
         self._lock = threading.Lock()
         self._listeners: list[Callable[[], None]] = []
         self._blob: str | None = None

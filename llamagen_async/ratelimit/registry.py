@@ -25,7 +25,7 @@ from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
 from llamagen_async.ratelimit.limiter import Limiter
 from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.protocol import SharedLedger
-from llamagen_async.ratelimit.stores import open_store, store_durations
+from llamagen_async.ratelimit.stores import open_store, store_times
 from llamagen_async.ratelimit.window_log import LedgerTimes
 
 __all__ = ["Identity", "close_limiter", "open_limiter"]
@@ -134,9 +134,9 @@ def _ledger(
     identity: Identity, plan: Plan, clock: Clock, timeout: float, on_store_failure: OnStoreFailure
 ) -> SharedLedger:
     if identity.quota is not None:
-        durations = store_durations(clock.speed, timeout)
-        store = open_store(identity.quota, identity.name, plan, clock.speed, durations)
-        return FailoverLedger(store, plan, clock, durations, on_failure=on_store_failure)
+        times = store_times(clock.speed, timeout)
+        store = open_store(identity.quota, identity.name, plan, clock.speed, times)
+        return FailoverLedger(store, plan, clock, times, on_failure=on_store_failure)
     ledger = _memory.get(identity)
     if ledger is None:
         ledger = _memory[identity] = MemoryLedger(

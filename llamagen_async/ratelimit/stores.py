@@ -63,8 +63,8 @@ def check_quota(quota: object) -> str | None:
     return str(quota)
 
 
-def store_durations(speed: float, timeout: float) -> LedgerTimes:
-    """Return the durations that a store keeps to, in seconds of the server's clock.
+def store_times(speed: float, timeout: float) -> LedgerTimes:
+    """Return the times that a store keeps to, in seconds of the server's clock.
 
     Args:
         speed: How many times faster than real time the server's clock runs.
@@ -118,9 +118,7 @@ def writable_default() -> str:
     return quota
 
 
-def open_store(
-    quota: str, name: str, plan: Plan, speed: float, durations: LedgerTimes
-) -> SharedLedger:
+def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTimes) -> SharedLedger:
     """Return the ledger that a quota URL names; nothing is opened before it is used.
 
     Args:
@@ -128,14 +126,14 @@ def open_store(
         name: The hash that names the count.
         plan: The windows to count.
         speed: How many times faster than real time the server's clock runs.
-        durations: The durations to keep to.
+        times: The times to keep to.
     """
     # Imported when needed: most programs need neither.
     if quota.startswith(_SQLITE):
         from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger  # noqa: PLC0415
 
         path = quota.removeprefix(_SQLITE)
-        return SQLiteLedger(path, name=name, plan=plan, speed=speed, durations=durations)
+        return SQLiteLedger(path, name=name, plan=plan, speed=speed, times=times)
     from llamagen_async.ratelimit.redis.ledger import RedisLedger  # noqa: PLC0415
 
-    return RedisLedger(quota, name=name, plan=plan, speed=speed, durations=durations)
+    return RedisLedger(quota, name=name, plan=plan, speed=speed, times=times)

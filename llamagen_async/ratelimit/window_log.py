@@ -82,17 +82,17 @@ class WindowLog:
 
     Args:
         plan: The windows.
-        durations: The durations to keep to.
+        times: The times to keep to.
     """
 
-    def __init__(self, plan: Plan, durations: LedgerTimes) -> None:
+    def __init__(self, plan: Plan, times: LedgerTimes) -> None:
         self.plan = plan
-        self.durations = durations
+        self.times = times
         self.wall_offset = 0.0
         """Unix time minus `now`, for windows that are aligned to the clock."""
         self.throttle = Throttle(plan.rate)
         """How long everyone pauses, and how many requests may leave back to back."""
-        self.queue = WaitQueue(durations.client_lease, shares_of(plan), durations.tolerance)
+        self.queue = WaitQueue(times.client_lease, shares_of(plan), times.tolerance)
         """The clients that share the key, and what they wait for."""
         self._rate = plan.rate
         self._longest = max(limit.per for limit in plan.limits)
@@ -110,18 +110,18 @@ class WindowLog:
         self._begin(now)
         is_held = self._held.pop(claim.id, None) is not None
         at, limit, known = self._earliest(claim, now)
-        until = now + self.durations.grace
+        until = now + self.times.grace
         self.queue.report(claim.client, claim.workload, now, until=until)
         if (known and at <= now) or (is_held and self.throttle.paused_until <= now):
             self.queue.withdraw(claim.id, claim.client)
             if not is_held:
                 self.queue.last_was_check = claim.priority.is_check
             # A slot that is asked for again has a whole lease again: nothing was sent in it yet.
-            self._held[claim.id] = slot = _Held(now + self.durations.lease, now)
+            self._held[claim.id] = slot = _Held(now + self.times.lease, now)
             slot.is_last_slot = self._used(self._rate, now) >= self._rate.limit
             return Grant(claim.id, claim.client, self._state(claim.client, now))
         if claim.waits:
-            self.queue.wait(claim, now, until=at + self.durations.grace)
+            self.queue.wait(claim, now, until=at + self.times.grace)
         else:
             self.queue.withdraw(claim.id, claim.client)
         return NoSlot(max(0.0, at - now), limit, self._state(claim.client, now))
@@ -129,7 +129,7 @@ class WindowLog:
     def commit(self, grant: Grant, outcome: Outcome, workload: Workload, now: float) -> KeyState:
         """Spend a slot, and take over what the answer says about the limits."""
         self._begin(now)
-        self.queue.report(grant.client, workload, now, until=now + self.durations.grace)
+        self.queue.report(grant.client, workload, now, until=now + self.times.grace)
         held = self._held.pop(grant.id, None)
         if held is not None:
             bisect.insort(self._spent, now)
@@ -182,7 +182,7 @@ class WindowLog:
 
     def with_plan(self, plan: Plan) -> WindowLog:
         """Return a window log for another plan that remembers the same requests and pause."""
-        log = WindowLog(plan, self.durations)
+        log = WindowLog(plan, self.times)
         log.throttle.paused_until = self.throttle.paused_until
         log.queue, log.queue.shares = self.queue, log.queue.shares
         log._held, log._spent = self._held, self._spent
@@ -204,9 +204,9 @@ class WindowLog:
         }
 
     @classmethod
-    def load(cls, plan: Plan, state: Mapping[str, Any], durations: LedgerTimes) -> Self:
+    def load(cls, plan: Plan, state: Mapping[str, Any], times: LedgerTimes) -> Self:
         """Return a window log with what `dump` returned."""
-        log = cls(plan, durations)
+        log = cls(plan, times)
         for name, until, granted_at, is_last_slot in state["held"]:
             log._held[name] = _Held(float(until), float(granted_at), bool(is_last_slot))
         log._spent.extend(map(float, state["spent"]))
@@ -219,7 +219,7 @@ class WindowLog:
     def _begin(self, now: float) -> None:
         """Begin an operation: notice a long silence, and drop what is over."""
         shortest = max((limit.per for limit in short_limits(self.plan)), default=0.0)
-        if now - self._last_call >= self.durations.lease + shortest:
+        if now - self._last_call >= self.times.lease + shortest:
             self._silent_until = now
         self._last_call = now
         self._expire(now)
@@ -271,7 +271,7 @@ class WindowLog:
             free_at, known = self._free_at(limit, now, position)
             if (unheard := self._unheard(claim.client, limit, now)) > 0:
                 later, known = self._free_at(limit, now, position + unheard)
-                heard_at = self._silent_until + self.durations.silence
+                heard_at = self._silent_until + self.times.silence
                 free_at = max(free_at, min(later, heard_at))
             exact = exact and known
             if free_at > at:
@@ -280,7 +280,7 @@ class WindowLog:
 
     def _unheard(self, client: str, limit: RateLimit, now: float) -> int:
         """Return the slots that others may have used by their shares, unknown to the store."""
-        if now >= self._silent_until + self.durations.silence or limit.per >= HOUR:
+        if now >= self._silent_until + self.times.silence or limit.per >= HOUR:
             return 0
         share = self.queue.unheard(client, self._silent_until)
         return -(-share * (limit.limit - 1) // max(1, self.queue.shares))

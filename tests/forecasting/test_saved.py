@@ -21,7 +21,7 @@ from llamagen_async.forecasting.saved import ForecastStore, dump_forecasts, load
 from llamagen_async.ratelimit import Identity, MemoryLedger, StoreError
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
-from llamagen_async.ratelimit.stores import store_durations
+from llamagen_async.ratelimit.stores import store_times
 from llamagen_async.sandbox import Durations, SandboxServer, SandboxService
 from llamagen_async.simulation import run
 from tests.support.redis_server import API_KEY
@@ -407,8 +407,8 @@ async def test_a_store_keeps_forecasts_and_no_secrets(
         async with client:
             await client.comics.create_and_wait(STORY, wait_for_quota=True)
     identity = Identity.of(API_KEY, client._core.settings.base_url, server.speed, quota)
-    durations = store_durations(server.speed, 30.0)
-    options: Any = {"name": identity.name, "plan": ROOMY, "durations": durations}
+    times = store_times(server.speed, 30.0)
+    options: Any = {"name": identity.name, "plan": ROOMY, "times": times}
     ledger: SQLiteLedger | RedisLedger
     if store == "sqlite":
         ledger = SQLiteLedger(tmp_path / "quota.db", speed=server.speed, **options)

@@ -29,7 +29,7 @@ MONTH: Final = 30 * 24 * 3600
 
 
 def in_file(path: Path, name: str = "a", **options: Any) -> SQLiteLedger:
-    return SQLiteLedger(path, **{"name": name, "plan": FOUR, "durations": LONG, **options})
+    return SQLiteLedger(path, **{"name": name, "plan": FOUR, "times": LONG, **options})
 
 
 async def test_a_file_gets_the_table_of_blobs_with_the_first_one(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ async def test_two_processes_share_a_blob(
         ledger = in_file(tmp_path / "quota.db", account_name)
     else:
         quota = request.getfixturevalue("redis_server").url
-        ledger = RedisLedger(quota, name=account_name, plan=FOUR, durations=LONG)
+        ledger = RedisLedger(quota, name=account_name, plan=FOUR, times=LONG)
     await ledger.save_blob("from this process")
     other = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", OTHER_PROCESS, quota, account_name),
@@ -296,7 +296,7 @@ async def test_without_the_store_there_is_no_blob_and_no_error(
 
 async def test_a_closed_ledger_has_no_blob(redis_server: RedisServer, account_name: str) -> None:
     """Nothing is raised through the failover either."""
-    ledger = RedisLedger(redis_server.url, name=account_name, plan=FOUR, durations=LONG)
+    ledger = RedisLedger(redis_server.url, name=account_name, plan=FOUR, times=LONG)
     failover = FailoverLedger(ledger, FOUR, Clock(), LONG)
     await failover.save_blob("learned")
     await failover.aclose()

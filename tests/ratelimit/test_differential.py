@@ -28,7 +28,7 @@ PLANS = (
     Plan("few", limits=RateLimit(3, per=20)),
     Plan("aligned", limits=(RateLimit(2, per=10, aligned=True), RateLimit(5, per=120))),
 )
-DURATIONS = LedgerTimes(lease=30.0, grace=5.0, client_lease=600.0, silence=8.0)
+TIMES = LedgerTimes(lease=30.0, grace=5.0, client_lease=600.0, silence=8.0)
 
 priorities = st.sampled_from(list(Priority))
 workloads = st.builds(
@@ -93,13 +93,13 @@ def test_the_file_and_the_memory_answer_alike(plan: Plan, steps: list[Any]) -> N
     wall = lambda: time[0] + 7.0  # noqa: E731  # a clock
 
     async def main() -> tuple[list[object], list[object]]:
-        memory = MemoryLedger(plan, lambda: time[0], DURATIONS, wall=wall)
+        memory = MemoryLedger(plan, lambda: time[0], TIMES, wall=wall)
         with tempfile.TemporaryDirectory() as folder:
             file = SQLiteLedger(
                 Path(folder) / "quota.db",
                 name="n",
                 plan=plan,
-                durations=DURATIONS,
+                times=TIMES,
                 now=lambda: time[0],
                 wall=wall,
             )

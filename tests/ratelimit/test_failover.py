@@ -39,7 +39,7 @@ pytestmark = pytest.mark.virtual_time
 PAID = Plan.PAID
 TWO = Plan("two windows", limits=(RateLimit(4, per=10), RateLimit(9, per=40)))
 LEASE = 30.0
-DURATIONS = LedgerTimes(lease=LEASE, grace=5.0, client_lease=3600.0, silence=8.0)
+TIMES = LedgerTimes(lease=LEASE, grace=5.0, client_lease=3600.0, silence=8.0)
 
 
 def now() -> float:
@@ -73,7 +73,7 @@ class Key:
     latency: float = LEASE
 
     def __attrs_post_init__(self) -> None:
-        self.memory = MemoryLedger(self.plan, Clock().now, DURATIONS)
+        self.memory = MemoryLedger(self.plan, Clock().now, TIMES)
 
     def switch(self, away: bool) -> None:
         self.away = away
@@ -85,7 +85,7 @@ class Key:
         store = Store(self.memory, lambda: self.draw.choice([0.0, 0.01, 0.3]))
         store.away = self.away
         self.stores.append(store)
-        return FailoverLedger(store, self.plan, Clock(), DURATIONS, on_failure=on_failure)
+        return FailoverLedger(store, self.plan, Clock(), TIMES, on_failure=on_failure)
 
     def arrive(self) -> None:
         """Count a request as the strictest server does."""
@@ -217,7 +217,7 @@ async def test_in_a_long_outage_each_process_with_a_share_goes_on(processes: int
     away_since = now()
     await asyncio.sleep(1000)
     times = [at for sent in key.sent.values() for at in sent if at > away_since + 1]
-    assert min(times) >= away_since + LEASE + 60 + DURATIONS.silence
+    assert min(times) >= away_since + LEASE + 60 + TIMES.silence
     sending = [name for name, sent in key.sent.items() if sent and sent[-1] > away_since + 1]
     assert len(sending) == min(processes, 9)
     shared = {1: 9, 5: 5, 20: 9}[processes]
@@ -336,7 +336,7 @@ async def test_what_is_in_flight_is_reported_as_soon_as_the_store_is_back() -> N
     await reserve(ledger, "a.2")
     grant = await granted(ledger, "a.2")
     key.switch(away=False)
-    await asyncio.sleep(DURATIONS.silence)
+    await asyncio.sleep(TIMES.silence)
     for _ in range(10):
         assert (await key.memory.snapshot()).windows[0].used >= 1
         await asyncio.sleep(17)

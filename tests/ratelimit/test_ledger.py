@@ -34,7 +34,7 @@ from tests.support.redis_server import RedisServer
 PAID = Plan.PAID
 ONE = Plan("one", limits=RateLimit(1, per=60))
 THREE = Plan("three", limits=RateLimit(3, per=60))
-DURATIONS = LedgerTimes(lease=30.0, grace=5.0, client_lease=3600.0, silence=8.0)
+TIMES = LedgerTimes(lease=30.0, grace=5.0, client_lease=3600.0, silence=8.0)
 BATCH, CHECK, OVERDUE, READ = Priority.BATCH, Priority.CHECK, Priority.OVERDUE, Priority.READ
 
 Make = Callable[..., SharedLedger]
@@ -62,12 +62,12 @@ async def make(
 ) -> AsyncIterator[Make]:
     """Make ledgers of one account; two ledgers of a store share the count."""
     made: list[SharedLedger] = []
-    options: dict[str, Any] = {"name": uuid.uuid4().hex, "durations": DURATIONS, "now": time}
+    options: dict[str, Any] = {"name": uuid.uuid4().hex, "times": TIMES, "now": time}
 
     def ledger(plan: Plan = THREE) -> SharedLedger:
         one: SharedLedger
         if request.param == "memory":
-            one = made[0] if made else MemoryLedger(plan, time, DURATIONS)
+            one = made[0] if made else MemoryLedger(plan, time, TIMES)
         elif request.param == "sqlite":
             one = SQLiteLedger(tmp_path / "quota.db", plan=plan, **options)
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import random
 
@@ -24,12 +23,11 @@ from llamagen_async.ratelimit import (
     MemoryLedger,
     NoSlot,
     Outcome,
-    Slot,
 )
 from llamagen_async.ratelimit.failover import FailoverLedger
 from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD
 from llamagen_async.simulation import run
-from tests.support.claims import claim, key_state
+from tests.support.claims import acquire, claim, key_state
 
 pytestmark = pytest.mark.virtual_time
 
@@ -40,8 +38,7 @@ PLANS = (
     Plan("one", limits=RateLimit(1, per=7)),
     Plan("three windows", limits=(RateLimit(2, per=1), RateLimit(7, per=9), RateLimit(9, per=20))),
 )
-DURATIONS = LedgerTimes(lease=900.0, tolerance=0.0)
-names = itertools.count()
+TIMES = LedgerTimes(lease=900.0, tolerance=0.0)
 
 
 def now() -> float:
@@ -67,17 +64,7 @@ class TimedLedger(MemoryLedger):
 
 def make(plan: Plan = TEN, kind: type[MemoryLedger] = MemoryLedger, speed: float = 1.0) -> Limiter:
     clock = Clock(speed)
-    return Limiter(plan, kind(plan, clock.now, attrs.evolve(DURATIONS)), clock)
-
-
-async def acquire(limiter: Limiter, client: str = "a") -> Slot:
-    """Wait for a slot as the dispatcher does."""
-    name = f"{client}.{next(names)}"
-    answer = await limiter.reserve(claim(name, client))
-    while isinstance(answer, NoSlot):
-        await asyncio.sleep(answer.delay / limiter._clock.speed)
-        answer = await limiter.reserve(claim(name, client))
-    return answer
+    return Limiter(plan, kind(plan, clock.now, attrs.evolve(TIMES)), clock)
 
 
 @given(st.sampled_from(PLANS), st.integers(0, 10_000), st.sampled_from([1.0, 60.0]))
@@ -249,5 +236,5 @@ async def test_the_first_wait_is_logged_with_its_reason(caplog: pytest.LogCaptur
 
 async def test_no_repr_has_anything_but_the_plan_in_it() -> None:
     """Neither the count's name nor what clients said."""
-    ledger = FailoverLedger(make().ledger, TEN, Clock(), DURATIONS)
+    ledger = FailoverLedger(make().ledger, TEN, Clock(), TIMES)
     assert repr(ledger) == "FailoverLedger(MemoryLedger(ten))"

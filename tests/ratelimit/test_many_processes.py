@@ -29,7 +29,7 @@ import pytest
 
 from llamagen_async import LlamaGenClient, Plan, RateLimit
 from llamagen_async.ratelimit import Identity, OnStoreFailure, Priority, SharedLedger
-from llamagen_async.ratelimit.stores import open_store, store_durations
+from llamagen_async.ratelimit.stores import open_store, store_times
 from llamagen_async.sandbox import PAID_KEY, Call, Durations, Reply, SandboxService
 from tests.support.cli import environment, sandbox, sandbox_thread
 from tests.support.redis_server import RedisServer
@@ -371,7 +371,7 @@ def test_a_create_among_a_hundred_checks_of_eight_processes_is_the_next_request(
 async def _create_among_checks(service: OrderedService, arguments: dict[str, Any]) -> None:
     plan = Plan("narrow", limits=NARROW)
     name = Identity.of(PAID_KEY, arguments["base_url"], 1.0, arguments["quota"]).name
-    ledger = open_store(arguments["quota"], name, plan, 1.0, store_durations(1.0, TIMEOUT))
+    ledger = open_store(arguments["quota"], name, plan, 1.0, store_times(1.0, TIMEOUT))
     async with (
         asyncio.timeout(GIVE_UP_AFTER),
         LlamaGenClient(**arguments | {"plan": plan}) as client,

@@ -46,7 +46,7 @@ from tests.support.claims import claim
 
 LEASE = 30.0
 GRACE = 5.0
-DURATIONS = LedgerTimes(lease=LEASE, grace=GRACE, client_lease=600.0, silence=8.0)
+TIMES = LedgerTimes(lease=LEASE, grace=GRACE, client_lease=600.0, silence=8.0)
 ALIGNED = Plan("aligned", limits=(RateLimit(3, per=20, aligned=True), RateLimit(8, per=100)))
 PLANS = (
     Plan("one", limits=RateLimit(1, per=10)),
@@ -82,7 +82,7 @@ class AnyInterleaving(RuleBasedStateMachine):
     def start(self, plan: Plan, offset: float) -> None:
         self.plan = plan
         self.now = 1000.0
-        self.log = WindowLog(plan, DURATIONS)
+        self.log = WindowLog(plan, TIMES)
         if plan is ALIGNED:
             # Such a plan trusts the server's clock: only its own windows are kept.
             self.servers = [
@@ -226,7 +226,7 @@ class AnyInterleaving(RuleBasedStateMachine):
 
     def twin(self) -> WindowLog:
         state = json.loads(json.dumps(self.log.dump()))
-        twin = WindowLog.load(self.plan, state, DURATIONS)
+        twin = WindowLog.load(self.plan, state, TIMES)
         assert twin.dump() == self.log.dump()
         return twin
 
@@ -387,7 +387,7 @@ def test_one_slot_of_the_tightest_short_window_is_nobodys(plan: Plan) -> None:
 @given(st.floats(0, 100), st.floats(0, 20))
 def test_after_a_long_silence_others_have_their_shares(silence: float, later: float) -> None:
     """And nothing is held back if the silence was too short for anyone to use one."""
-    log = WindowLog(Plan.PAID, DURATIONS)
+    log = WindowLog(Plan.PAID, TIMES)
     for client in "ab" * 3:
         known = Workload(share=log.queue.share_of(client))
         log.reserve(claim(client, client, waits=False, workload=known), 0.0)

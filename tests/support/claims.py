@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from typing import Any
 
-from llamagen_async.ratelimit import Claim, KeyState, Priority, Workload
+from llamagen_async.ratelimit import Claim, KeyState, Limiter, NoSlot, Priority, Slot, Workload
 
-__all__ = ["claim", "key_state"]
+__all__ = ["acquire", "claim", "key_state"]
+
+_names = itertools.count()
 
 
 def claim(
@@ -33,3 +37,13 @@ def key_state(**fields: Any) -> KeyState:
         "peers": (),
     }
     return KeyState(**{**quiet, **fields})
+
+
+async def acquire(limiter: Limiter, client: str = "a") -> Slot:
+    """Wait for a slot as the dispatcher does."""
+    name = f"{client}.{next(_names)}"
+    answer = await limiter.reserve(claim(name, client))
+    while isinstance(answer, NoSlot):
+        await asyncio.sleep(answer.delay / limiter._clock.speed)
+        answer = await limiter.reserve(claim(name, client))
+    return answer

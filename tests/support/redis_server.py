@@ -309,7 +309,7 @@ def ledger_of(url: str, name: str, clock: FakeClock | None, **more: Any) -> Redi
     """A ledger of the demo plan, if nothing else is said; without a clock, on the server's."""
     if clock is not None:
         more |= {"now": clock.now, "steady": clock.steady}
-    defaults = {"plan": Plan.DEMO, "durations": LedgerTimes(lease=LEASE)}
+    defaults = {"plan": Plan.DEMO, "times": LedgerTimes(lease=LEASE)}
     return RedisLedger(url, name=name, **{**defaults, **more})
 
 

@@ -69,7 +69,7 @@ class LedgerFactory:
         defaults: dict[str, Any] = {
             "name": "a",
             "plan": FOUR,
-            "durations": LONG,
+            "times": LONG,
             "now": self.clock,
         }
         ledger = SQLiteLedger(options.pop("path", self.path), **(defaults | options))

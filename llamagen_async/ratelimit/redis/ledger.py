@@ -81,7 +81,7 @@ class RedisLedger:
         name: The account's name: a hash of the API key and the server.
         plan: Which windows to count.
         speed: Seconds of the ledger's clock in a real second.
-        durations: The durations to keep to.
+        times: The times to keep to.
         prefix: Beginning of the key's name in Redis, if the URL does not name one.
         timeout: Real seconds that an operation may take, with its wait for those before it.
         now: For tests: the reading of the server's clock, in real seconds. The script then does
@@ -101,7 +101,7 @@ class RedisLedger:
         name: str,
         plan: Plan,
         speed: float = 1.0,
-        durations: LedgerTimes,
+        times: LedgerTimes,
         prefix: str = "",
         timeout: float = 2.0,
         now: Callable[[], float] | None = None,
@@ -113,7 +113,7 @@ class RedisLedger:
         self._key = f"{self._connection.prefix or prefix}llamagen:{name}".encode()
         self._blob_key = b"%b:note" % self._key
         self._speed = speed
-        self._durations = durations
+        self._times = times
         self._timeout = timeout
         self._now = now
         self._steady = steady or now or boottime
@@ -134,7 +134,7 @@ class RedisLedger:
     def change_plan(self, plan: Plan) -> None:
         """Count the windows of another plan from now on, with what was spent so far."""
         self._plan = plan
-        kept, longest = self._durations, max(limit.per for limit in plan.limits)
+        kept, longest = self._times, max(limit.per for limit in plan.limits)
         counted = max(longest + kept.lease, kept.client_lease) + kept.grace
         ttl = counted / self._speed + 60.0  # the key outlives its content by a minute
         windows = [attrs.asdict(limit) for limit in plan.limits]

@@ -67,7 +67,7 @@ class SQLiteLedger:
         plan: Which windows to count. A user with shorter windows than others of the same name
             keeps what the others need.
         speed: Seconds of the server's clock in a real one. Each speed has a count of its own.
-        durations: The durations to keep to, in seconds of the server's clock.
+        times: The times to keep to, in seconds of the server's clock.
         timeout: Real seconds after which an operation raises `StoreError` instead of waiting.
         now: The time in seconds of the server's clock, instead of the machine's. For tests.
         wall: The unix time in seconds of the server's clock, for windows that are aligned to it.
@@ -80,7 +80,7 @@ class SQLiteLedger:
         name: str,
         plan: Plan,
         speed: float = 1.0,
-        durations: LedgerTimes,
+        times: LedgerTimes,
         timeout: float = 2.0,
         now: Callable[[], float] | None = None,
         wall: Callable[[], float] | None = None,
@@ -92,7 +92,7 @@ class SQLiteLedger:
             SQLiteStore,
             self._path,
             (name, float(speed)),
-            durations,
+            times,
             timeout=_LOCK_SHARE * timeout,
             now=now,
             wall=wall,

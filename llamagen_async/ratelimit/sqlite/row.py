@@ -46,7 +46,7 @@ class StoredWindowLog:
         return cls(log, plan, horizon=horizon, most=max(limit.limit for limit in plan.limits))
 
     @classmethod
-    def read(cls, text: str, plan: Plan, durations: LedgerTimes) -> Self:
+    def read(cls, text: str, plan: Plan, times: LedgerTimes) -> Self:
         """Parse the text of a row in the file.
 
         Raises:
@@ -54,7 +54,7 @@ class StoredWindowLog:
         """
         state = _decode(text)
         clock = _check(state)
-        row = cls.new(WindowLog.load(plan, state, durations), plan)
+        row = cls.new(WindowLog.load(plan, state, times), plan)
         row.anchor = Anchor(clock[0], Reading(*clock[1:])) if clock else None
         row.horizon = max(row.horizon, state["horizon"])
         row.most = max(row.most, state["most"])

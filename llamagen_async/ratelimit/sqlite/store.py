@@ -71,7 +71,7 @@ class SQLiteStore:
     Args:
         path: The file.
         key: The count's name and speed.
-        durations: The durations to keep to.
+        times: The times to keep to.
         timeout: Real seconds to wait for another process's lock.
         now: The time in seconds of the server's clock, instead of the machine's.
         wall: The unix time in seconds of the server's clock.
@@ -81,7 +81,7 @@ class SQLiteStore:
         self,
         path: Path,
         key: tuple[str, float],
-        durations: LedgerTimes,
+        times: LedgerTimes,
         *,
         timeout: float,
         now: Callable[[], float] | None,
@@ -90,7 +90,7 @@ class SQLiteStore:
         self._path = path
         self._key = key
         self._speed = key[1]
-        self._durations = durations
+        self._times = times
         self._timeout = timeout
         self._now = now
         self._wall = wall
@@ -192,9 +192,9 @@ class SQLiteStore:
         """Return the row that was stored, or a new one."""
         found = connection.execute(_LOAD, self._key).fetchone()
         if found is None:
-            return StoredWindowLog.new(WindowLog(plan, self._durations), plan)
+            return StoredWindowLog.new(WindowLog(plan, self._times), plan)
         try:
-            return StoredWindowLog.read(found[0], plan, self._durations)
+            return StoredWindowLog.read(found[0], plan, self._times)
         except DAMAGED as error:
             raise StoreError(
                 f"{self._path}: the count in it is damaged ({error!r}); move the file away; what "

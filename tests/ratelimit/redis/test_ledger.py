@@ -36,7 +36,7 @@ from tests.support.redis_server import (
 )
 
 PASSWORD = "pa/ss@wörd:#?"
-OPTIONS: Any = {"name": "name", "plan": Plan.DEMO, "durations": LedgerTimes(LEASE)}
+OPTIONS: Any = {"name": "name", "plan": Plan.DEMO, "times": LedgerTimes(LEASE)}
 
 
 async def test_two_clients_share_one_count(

@@ -155,9 +155,9 @@ async def test_nobody_gets_a_share_while_others_may_count_on_theirs(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
     """Clients of before the loss are not known; theirs are over a client's lease later."""
-    durations = LedgerTimes(lease=LEASE, client_lease=100.0, silence=8.0)
+    times = LedgerTimes(lease=LEASE, client_lease=100.0, silence=8.0)
     async with (
-        opened(redis_server.url, account_name, fake_clock, durations=durations) as ledger,
+        opened(redis_server.url, account_name, fake_clock, times=times) as ledger,
         connected(redis_server.url) as client,
     ):
         assert (await granted(ledger)).state.share == 3

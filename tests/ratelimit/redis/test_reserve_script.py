@@ -36,7 +36,7 @@ PLANS = [
     Plan("wide", limits=(RateLimit(25, per=10),)),
     Plan("aligned rate", limits=(RateLimit(4, per=9, aligned=True),)),
 ]
-DURATIONS = LedgerTimes(lease=100.0, grace=5.0, client_lease=400.0, silence=8.0)
+TIMES = LedgerTimes(lease=100.0, grace=5.0, client_lease=400.0, silence=8.0)
 
 TEXTS = ["", '{"a": 1}', 'wörd "\\/ \x00\n\x7f', "\u2028 🦙"]
 CLIENTS = "stuv"
@@ -138,7 +138,7 @@ class Specification:
 
     def __init__(self, plan: Plan, speed: float) -> None:
         self.speed = speed
-        self.log = WindowLog(plan, DURATIONS)
+        self.log = WindowLog(plan, TIMES)
         self.now = -math.inf
         self._shift = 0.0
 
@@ -178,7 +178,7 @@ class Implementation:
             name=uuid.uuid4().hex,
             plan=plan,
             speed=speed,
-            durations=DURATIONS,
+            times=TIMES,
             timeout=60.0,
             now=lambda: self.time,
             steady=lambda: self.steady,

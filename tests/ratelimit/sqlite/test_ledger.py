@@ -140,7 +140,7 @@ async def test_names_and_speeds_have_counts_of_their_own(factory: LedgerFactory)
 
 
 async def test_slots_of_a_process_that_is_gone_come_back(factory: LedgerFactory) -> None:
-    await take(factory(durations=LedgerTimes(lease=100.0)), 4)
+    await take(factory(times=LedgerTimes(lease=100.0)), 4)
     factory.clock.now += 100 + 60
     await take(factory(), 4)
 
@@ -197,10 +197,10 @@ async def test_a_random_history_is_that_of_a_window_log_in_memory(
 ) -> None:
     """Several ledgers on one file, some of them short-lived, do what one window log does."""
     plan = Plan("two windows", limits=(RateLimit(3, per=10), RateLimit(8, per=100)))
-    durations = LedgerTimes(lease=40.0, grace=2.0, client_lease=50.0, silence=8.0)
+    times = LedgerTimes(lease=40.0, grace=2.0, client_lease=50.0, silence=8.0)
     random_ = random.Random(seed)
-    log = WindowLog(plan, durations)
-    ledgers = [factory(plan=plan, durations=durations) for _ in range(3)]
+    log = WindowLog(plan, times)
+    ledgers = [factory(plan=plan, times=times) for _ in range(3)]
     held: list[Grant] = []
     for number in range(300):
         factory.clock.now += random_.choice([0, 0, 0.25, 1, 3, 3, 60 * (number % 40 == 7)])
@@ -277,7 +277,7 @@ async def test_a_closed_ledger_still_answers_and_ends_its_thread_again(
 
 
 def test_several_event_loops_use_one_ledger(tmp_path: Path) -> None:
-    ledger = SQLiteLedger(tmp_path / "quota.db", name="a", plan=FOUR, durations=LONG)
+    ledger = SQLiteLedger(tmp_path / "quota.db", name="a", plan=FOUR, times=LONG)
     grants: list[Grant | NoSlot] = []
 
     async def use(name: str) -> None:
@@ -294,7 +294,7 @@ def test_several_event_loops_use_one_ledger(tmp_path: Path) -> None:
 
 
 def test_a_reservation_of_a_loop_that_has_ended_is_undone(tmp_path: Path) -> None:
-    ledger = SQLiteLedger(tmp_path / "quota.db", name="a", plan=FOUR, durations=LONG)
+    ledger = SQLiteLedger(tmp_path / "quota.db", name="a", plan=FOUR, times=LONG)
 
     async def begin() -> None:
         task = asyncio.ensure_future(ledger.reserve(claim("next")))
@@ -313,7 +313,7 @@ from llamagen_async.ratelimit import LedgerTimes
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from tests.support.claims import claim
 
-ledger = SQLiteLedger(sys.argv[1], name="a", plan=Plan.PAID, durations=LedgerTimes(lease=900.0))
+ledger = SQLiteLedger(sys.argv[1], name="a", plan=Plan.PAID, times=LedgerTimes(lease=900.0))
 asyncio.run(ledger.reserve(claim("parent")))
 child = os.fork()
 asyncio.run(ledger.reserve(claim(f"either {child}")))

@@ -26,7 +26,7 @@ from tests.support.sqlite_ledgers import take
 ROOT = Path(__file__).parents[3]
 SPEED = 2_000.0
 PLAN = Plan("four", limits=RateLimit(4, per=60))
-DURATIONS = LedgerTimes(lease=2_000.0, grace=2_000.0)
+TIMES = LedgerTimes(lease=2_000.0, grace=2_000.0)
 """A real second each: far longer than a request takes, also on a machine that is busy."""
 PROCESSES = 6
 GIVE_UP_AFTER = 60.0
@@ -41,7 +41,7 @@ async def _work(path: str, log: str, number: int) -> None:
 
     The times are the system's monotonic ones, not the ledger's, which are under test.
     """
-    ledger = SQLiteLedger(path, name="shared", plan=PLAN, speed=SPEED, durations=DURATIONS)
+    ledger = SQLiteLedger(path, name="shared", plan=PLAN, speed=SPEED, times=TIMES)
     clock = Clock(SPEED)
     with Path(log).open("a", buffering=1) as record:  # noqa: ASYNC230
         for n in range(number):
@@ -188,7 +188,7 @@ def test_slots_of_killed_processes_come_back(tmp_path: Path, seed: int) -> None:
 
 async def _all_come_back(path: Path) -> None:
     """Wait until the leases of the killed processes are over, and no longer."""
-    ledger = SQLiteLedger(path, name="shared", plan=PLAN, speed=SPEED, durations=DURATIONS)
+    ledger = SQLiteLedger(path, name="shared", plan=PLAN, speed=SPEED, times=TIMES)
     async with asyncio.timeout(GIVE_UP_AFTER):
         while (snapshot := await ledger.snapshot()).windows[0].free < 4:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -83,7 +83,7 @@ def test_loops_in_several_threads_never_use_the_file_at_the_same_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if the ledger was closed before: then each operation may have a thread of its own."""
-    ledger = SQLiteLedger(tmp_path / "quota.db", name="a", plan=WIDE, durations=LONG)
+    ledger = SQLiteLedger(tmp_path / "quota.db", name="a", plan=WIDE, times=LONG)
     inside, write, most = list[None](), StoredWindowLog.write, list[int]()
 
     def counting(*arguments: Any) -> str:
@@ -149,7 +149,7 @@ def test_in_virtual_time_no_thread_is_needed(tmp_path: Path) -> None:
     async def main() -> list[int]:
         loop = asyncio.get_running_loop()
         path = tmp_path / "quota.db"
-        ledger = SQLiteLedger(path, name="a", plan=WIDE, durations=LONG, now=loop.time)
+        ledger = SQLiteLedger(path, name="a", plan=WIDE, times=LONG, now=loop.time)
         (grant, _) = await take(ledger, 2)
         await ledger.commit(grant, ANSWERED, Workload())
         await asyncio.sleep(59)
