@@ -24,27 +24,27 @@ from yarl import URL
 from llamagen_async._version import __version__
 from llamagen_async.clock import seconds
 from llamagen_async.errors import (
-    APIError,
+    APIConnectionError,
     ClientClosedError,
     InvalidRequestError,
     InvalidResponseError,
+    LlamaGenError,
 )
+from llamagen_async.foreign import clean_text
 from llamagen_async.transport.assets import open_asset
-from llamagen_async.transport.decoding import clean_text, decode
+from llamagen_async.transport.content import LARGEST, unpacked
+from llamagen_async.transport.decoding import SUCCESS, decode
 from llamagen_async.transport.failures import SecondAttemptError, connection_error
 from llamagen_async.transport.message import APIRequest, APIResponse, AssetStream
+from llamagen_async.transport.secret import Secret
 
 __all__ = ["HTTPTransport", "normalize_base_url"]
 
-_LARGEST: Final = 20_000_000
-"""Bytes of the largest answer that is read, so that no server can fill the memory."""
 _KEEPALIVE: Final = 2.0
 """Seconds for which an idle connection is used again. Servers close idle ones after 5 s and more;
 staying well below keeps a billed request from going out on a connection that is just closing."""
 _STREAMED: Final = 1 << 20
 """Bytes from which a body is given as a file: aiohttp warns of larger ones in one piece."""
-_TELLING: Final = 8
-"""Characters that a key must have to be taken out of answers: a shorter one could be any word."""
 _METHODS: Final = ("GET", "POST", "PATCH", "PUT", "DELETE")
 _PATH: Final = r"/[!\"$->@-\[\]-~]*"
 """Visible ASCII without what ends a path (`?`, `#`) or what some take for a slash (`\\`)."""
@@ -82,10 +82,11 @@ class HTTPTransport:
         self._host = URL(self._base_url).host_port_subcomponent or ""
         _check_key(api_key)
         timeout = seconds("timeout", timeout)
-        self._key = api_key.encode()
+        self._secret = Secret(api_key)
         headers = {
             "Authorization": f"Bearer {api_key}",
             "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",  # what can be unpacked piece by piece
             "User-Agent": _AGENT,
         }
         # Of the kind that aiohttp would make of them for each request.
@@ -120,6 +121,7 @@ class HTTPTransport:
         session = self._open_session()
         url = _url(self._base_url, request)
         guard = _OneAttempt()
+        failure: LlamaGenError | None
         has_body = request.json is not None or request.form is not None
         try:
             async with session.request(
@@ -131,21 +133,27 @@ class HTTPTransport:
                 timeout=self._timeout,
                 allow_redirects=False,
                 raise_for_status=False,
-                auto_decompress=True,
+                auto_decompress=False,  # it would unpack a small answer to a giant one
                 middlewares=(guard,),
             ) as response:
                 status, headers = response.status, response.headers
-                content = await self._read(response)
+                content, failure = await self._read(response)
         except (aiohttp.ClientError, OSError) as error:
             failure = connection_error(error, self._host)
         else:
             try:
-                return decode(status, headers, content, now=_utcnow)
-            except APIError:
-                # Some servers repeat the key that they refuse.
-                if len(self._key) < _TELLING or self._key not in content:
+                return decode(
+                    status,
+                    headers,
+                    content,
+                    now=_utcnow,
+                    secret=self._secret,
+                    is_billed=request.kind.is_billed,
+                )
+            except InvalidResponseError:
+                # Of an answer that is not whole there may be enough; else that is what to tell.
+                if failure is None or status not in SUCCESS:
                     raise
-            return decode(status, headers, content.replace(self._key, b"[key]"), now=_utcnow)
         # Raised out here, so that it does not carry aiohttp's error and with it the headers.
         raise failure
 
@@ -204,27 +212,31 @@ class HTTPTransport:
             raise ClientClosedError("the aiohttp session that was passed in is closed")
         return self._session
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """Read the body; one that is too large is refused before or while it is read."""
-        body = response.content
-        if body.is_eof():
-            content = body.read_nowait()  # it came together with the head
-            if len(content) <= _LARGEST:
-                return content
-        elif (response.content_length or 0) <= _LARGEST:
-            size = 0
-            chunks: list[bytes] = []
-            while chunk := await body.readany():
-                size += len(chunk)
-                if size > _LARGEST:
-                    break
+    async def _read(self, response: aiohttp.ClientResponse) -> tuple[bytes, LlamaGenError | None]:
+        """Return the body, unpacked, and why that is not all of it, if it is not."""
+        chunks: list[bytes] = []
+        size = 0
+        failure: LlamaGenError | None = None
+        try:
+            while size <= LARGEST and (chunk := await response.content.readany()):
                 chunks.append(chunk)
-            else:
-                return b"".join(chunks)
-        response.close()
-        raise InvalidResponseError(
-            response.status, None, f"the answer is larger than {_LARGEST // 1_000_000} MB"
-        )
+                size += len(chunk)
+        except (aiohttp.ClientError, OSError) as error:
+            failure = connection_error(error, self._host)
+        content = b"".join(chunks)[:LARGEST]
+        is_whole = size <= LARGEST
+        if packing := response.headers.get("Content-Encoding"):
+            content, is_unpacked = unpacked(content, packing)
+            is_whole = is_whole and (is_unpacked or len(content) < LARGEST)
+            if not is_unpacked and failure is None:
+                failure = APIConnectionError(f"the answer from {self._host} is incomplete")
+        if not is_whole:
+            failure = InvalidResponseError(
+                response.status, None, f"the answer is larger than {LARGEST // 1_000_000} MB"
+            )
+        if failure is not None:
+            response.close()
+        return content, failure
 
 
 class _OneAttempt:
