@@ -23,7 +23,7 @@ from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
 from llamagen_async.scheduling import GenerationWait, SubmissionHooks
 from llamagen_async.transport import APIRequest
-from llamagen_async.validation import whole_number
+from llamagen_async.validation import generation_id, whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
 
@@ -284,7 +284,8 @@ def _profile(request: ComicRequest) -> Profile:
 
 
 def _status_request(id_: object, params: Mapping[str, str] | None = None) -> APIRequest:
-    if not isinstance(id_, str) or not id_.strip() or id_ in (".", ".."):
+    known = generation_id(id_)
+    if known is None:
         raise InvalidRequestError("id", id_, "the id of a generation")
-    path = f"{_PATH}/{quote(id_, safe='')}"
+    path = f"{_PATH}/{quote(known, safe='')}"
     return APIRequest(RequestKind.STATUS, "GET", path, params=params or None)

@@ -35,7 +35,6 @@ from datetime import datetime
 
 import attrs
 
-from llamagen_async.foreign import clean_text
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.plans import RateLimit
 from llamagen_async.requests import ComicRequest
@@ -218,7 +217,7 @@ class GenerationFailedError(LlamaGenError):
     """The generation as the server returned it."""
 
     def __str__(self) -> str:
-        reason = clean_text(self.generation.failure_reason or "")
+        reason = self.generation.failure_reason
         return f"generation {self.generation.id} ended as {self.generation.status.value}" + (
             f": {reason}" if reason else ""
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
-__all__ = ["MOST_DEPTH", "MOST_LETTERS", "bounded", "clean_text", "storable"]
+__all__ = ["MOST_DEPTH", "MOST_LETTERS", "bounded", "clean_text", "letters_in", "storable"]
 
 _MESSAGE: Final = 300
 """Characters that a message keeps of a foreign text, if it does not say otherwise."""
@@ -17,8 +17,8 @@ MOST_DEPTH: Final = 50
 MOST_LETTERS: Final = 2_000_000
 """Characters of one answer that are kept. A comic of 400 panels, the most that the API draws, has
 about half of that with long captions and signed URLs."""
-_LONGEST: Final = 65_536
-"""Characters of the longest text that is kept: the story of a whole book's chapter fits."""
+_LONGEST: Final = 131_072
+"""Characters of the longest text that is kept: a chapter of a book fits."""
 _LONG: Final = 4_096
 """Characters from which on a text is long. No URL that a browser opens is."""
 _MOST_LONG: Final = 4 * _LONGEST
@@ -56,11 +56,18 @@ def bounded(value: object) -> Any:
     return _Bounds().kept(value, MOST_DEPTH)
 
 
+def letters_in(value: object) -> int:
+    """Return how much of what is kept a part of an answer takes, at most `MOST_LETTERS`."""
+    bounds = _Bounds()
+    bounds.kept(value, MOST_DEPTH)
+    return MOST_LETTERS - max(0, bounds.left)
+
+
 class _Bounds:
     """The room that is left for the parts of one answer."""
 
     def __init__(self) -> None:
-        self._left = MOST_LETTERS
+        self.left = MOST_LETTERS
         self._left_for_long = _MOST_LONG
 
     def kept(self, value: object, depth: int) -> object:
@@ -70,20 +77,20 @@ class _Bounds:
             value: The part.
             depth: How many levels it may have.
         """
-        self._left -= _PART
+        self.left -= _PART
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, dict):
             kept: dict[str, object] = {}
             for name, item in cast("dict[str, object]", value).items() if depth else ():
-                if self._left <= 0:
+                if self.left <= 0:
                     break
                 kept[self._text(name)] = self.kept(item, depth - 1)
             return kept if depth else None
         if isinstance(value, list):
             items: list[object] = []
             for item in cast("list[object]", value) if depth else ():
-                if self._left <= 0:
+                if self.left <= 0:
                     break
                 items.append(self.kept(item, depth - 1))
             return items if depth else None
@@ -95,5 +102,5 @@ class _Bounds:
             if len(text) > most:
                 text = f"{text[: most - 1]}…"
             self._left_for_long -= len(text)
-        self._left -= len(text)
+        self.left -= len(text)
         return storable(text)
