@@ -140,7 +140,7 @@ class LlamaGenClient:
                 polling=None if polling is None else seconds("polling", polling),
                 webhooks=webhooks,
                 on_store_failure=_checked_choice(on_store_failure),
-                session=session,
+                session=_checked_session(session),
                 transport=transport,
                 on_request=on_request,
             )
@@ -233,6 +233,14 @@ def _checked_key(key: str | None) -> str:
     if not key:
         raise InvalidRequestError("api_key", None, "a key, as an argument or in LLAMAGEN_API_KEY")
     return key
+
+
+def _checked_session(session: aiohttp.ClientSession | None) -> aiohttp.ClientSession | None:
+    import aiohttp  # noqa: PLC0415  # loaded with the first client, see above
+
+    if session is not None and not isinstance(session, aiohttp.ClientSession):
+        raise InvalidRequestError("session", session, "an aiohttp.ClientSession")
+    return session
 
 
 def _checked_choice(choice: OnStoreFailure) -> OnStoreFailure:

@@ -141,7 +141,12 @@ class ClientCore:
         """
         if self._closed:
             raise ClientClosedError("the client is closed: make a new one")
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise ClientClosedError(
+                "the client is used outside of an event loop: call it from a coroutine"
+            ) from None
         rooms = self.opened
         if rooms is None:
             rooms = self._rooms = self._wire(loop)

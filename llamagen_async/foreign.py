@@ -17,11 +17,11 @@ MOST_DEPTH: Final = 50
 MOST_LETTERS: Final = 2_000_000
 """Characters of one answer that are kept. A comic of 400 panels, the most that the API draws, has
 about half of that with long captions and signed URLs."""
-_LONGEST: Final = 131_072
+_LONGEST: Final = 32_768
 """Characters of the longest text that is kept: a chapter of a book fits."""
 _LONG: Final = 4_096
 """Characters from which on a text is long. No URL that a browser opens is."""
-_MOST_LONG: Final = 4 * _LONGEST
+_MOST_LONG: Final = 8 * _LONGEST
 """Characters of one answer that long texts have together; what comes after is cut to `_LONG`, so
 that no other part of the answer is lost for them."""
 _PART: Final = 32
