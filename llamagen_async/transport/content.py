@@ -17,14 +17,14 @@ from typing import Any, Final
 
 from llamagen_async.foreign import MOST_DEPTH, bounded, clean_text
 
-__all__ = ["LARGEST", "beginning_of_object", "json_of", "text_of", "unpacked"]
+__all__ = ["LARGE", "LARGEST", "beginning_of_object", "json_of", "text_of", "unpacked"]
 
-LARGEST: Final = 20_000_000
+LARGEST: Final = 10_000_000
 """Bytes of the largest answer that is read, packed or unpacked: no server can fill the memory."""
-_MOST_PARTS: Final = 1_000_000
+_MOST_PARTS: Final = 200_000
 """Brackets and commas of the largest JSON that is decoded. Each may stand for a part that takes a
 hundred bytes; a comic has a few thousand."""
-_LARGE: Final = 50_000
+LARGE: Final = 50_000
 """Characters from which on an answer is bounded: below, nothing in it can be too large."""
 _LONGEST_BEGINNING: Final = 100_000
 """Characters of the beginning in which an id is looked for if the whole can't be decoded."""
@@ -113,7 +113,7 @@ def json_of(text: str) -> Any:
         value, _ = _decode(text)
     except RecursionError:
         value, _ = _decode(_shallow(text))
-    if len(text) > _LARGE or brackets > MOST_DEPTH or "\\ud" in text or "\\uD" in text:
+    if len(text) > LARGE or brackets > MOST_DEPTH or "\\ud" in text or "\\uD" in text:
         return bounded(value)
     return value
 

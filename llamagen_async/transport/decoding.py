@@ -5,6 +5,7 @@ No I/O, and no clock but the one that is passed in. Nothing here decides whether
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from llamagen_async.errors import (
 )
 from llamagen_async.foreign import clean_text
 from llamagen_async.plans import DAY
-from llamagen_async.transport.content import beginning_of_object, json_of, text_of
+from llamagen_async.transport.content import LARGE, beginning_of_object, json_of, text_of
 from llamagen_async.transport.credits import lacks_credits
 from llamagen_async.transport.message import APIResponse
 from llamagen_async.transport.secret import Secret
@@ -136,9 +137,7 @@ def decode(
     else:
         is_json = True
     if is_json:
-        if secret is not None and secret.may_be_in(text):
-            body = secret.removed_from(body)
-        return APIResponse(status, headers, body, rate_limit)
+        return APIResponse(status, headers, _without(secret, body, text), rate_limit)
     kept = _kept_headers(headers, secret)
     raise InvalidResponseError(
         status,
@@ -179,8 +178,7 @@ def error_for(
         given = "" if "<" in begin else clean_text(begin)
         code, message = None, given or f"no reason given ({_kind(kept, content)})"
     else:
-        if secret is not None and secret.may_be_in(text):
-            body = secret.removed_from(body)
+        body = _without(secret, body, text)
         code, message = _code(body), _message(body) or "no reason given"
     kind = _BY_STATUS.get(status, ServerError if status in SERVER_FAILURE else APIError)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -262,6 +260,15 @@ def header(headers: Mapping[str, str], name: str) -> str | None:
         wanted = name.lower()
         value = next((text for key, text in headers.items() if key.lower() == wanted), None)
     return value
+
+
+def _without(secret: Secret | None, body: Any, text: str) -> Any:
+    """Return the decoded body without the key; `text` is what it was decoded from."""
+    if secret is None:
+        return body
+    if len(text) > LARGE:  # only a part of it is kept: to search that takes less
+        text = json.dumps(body, ensure_ascii=False)
+    return secret.removed_from(body) if secret.may_be_in(text) else body
 
 
 def _beginning(text: str, secret: Secret | None) -> str:

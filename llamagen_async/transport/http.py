@@ -25,6 +25,7 @@ from llamagen_async._version import __version__
 from llamagen_async.clock import seconds
 from llamagen_async.errors import (
     APIConnectionError,
+    APIError,
     ClientClosedError,
     InvalidRequestError,
     InvalidResponseError,
@@ -111,7 +112,7 @@ class HTTPTransport:
 
         Raises:
             APIError: The server answered with something other than success; its subclasses say
-                with what. `InvalidResponseError` if it is not JSON, a redirect, or over 20 MB.
+                with what. `InvalidResponseError` if it is not JSON, a redirect, or over 10 MB.
             APIConnectionError: No answer came; `request_sent` is `False` only if no connection
                 was made. `APITimeoutError` if time was up.
             InvalidRequestError: The method is unknown, the path could leave the API's own paths,
@@ -150,11 +151,13 @@ class HTTPTransport:
                     secret=self._secret,
                     is_billed=request.kind.is_billed,
                 )
-            except InvalidResponseError:
+            except APIError as error:
                 # Of an answer that is not whole there may be enough; else that is what to tell.
                 if failure is None or status not in SUCCESS:
-                    raise
-        # Raised out here, so that it does not carry aiohttp's error and with it the headers.
+                    failure = error.with_traceback(None)
+            del content
+        # Raised out here, so that it carries neither aiohttp's error, and with it the headers, nor
+        # the frames that hold the whole answer.
         raise failure
 
     def open_asset(

@@ -238,7 +238,7 @@ async def test_a_page_of_html_is_an_invalid_response() -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_an_answer_over_20_mb_is_refused_and_the_connection_closed(chunked: bool) -> None:
+async def test_an_answer_over_10_mb_is_refused_and_the_connection_closed(chunked: bool) -> None:
     sent = 0
 
     async def giant(received: Received) -> None:
@@ -254,7 +254,7 @@ async def test_an_answer_over_20_mb_is_refused_and_the_connection_closed(chunked
 
     error, _ = await failure(giant)
     assert isinstance(error, InvalidResponseError)
-    assert "larger than 20 MB" in error.message
+    assert "larger than 10 MB" in error.message
     assert error.body is None
     assert sent < 60_000_000
 
@@ -267,7 +267,7 @@ async def test_a_small_answer_that_unpacks_to_a_giant_one_is_refused() -> None:
 
     error, _ = await failure(bomb)
     assert isinstance(error, InvalidResponseError)
-    assert "larger than 20 MB" in error.message
+    assert "larger than 10 MB" in error.message
 
 
 # Cancelling and closing.
