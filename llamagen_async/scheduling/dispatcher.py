@@ -100,7 +100,7 @@ class Dispatcher:
         self._turn: _Turn | None = None
         """The turn that is waited for; `None` if no claim has a position."""
         self._claims = itertools.count(1)
-        self._unsubscribe = limiter.subscribe(self._ask_again)
+        limiter.subscribe(self._ask_again)
         self._closed = False
         # What the plan does not count must not stand behind what waits for a slot.
         metered, unmetered = (
@@ -151,7 +151,6 @@ class Dispatcher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._unsubscribe()
         self._limiter.give_up("", self._view.client, leaves=True)
 
     def _has_work(self, loop: _DispatchLoop) -> bool:
