@@ -141,16 +141,16 @@ class ClientCore:
         """
         if self._closed:
             raise ClientClosedError("the client is closed: make a new one")
-        loop = asyncio.get_running_loop()
-        rooms = self.opened
-        if rooms is None:
-            rooms = self._rooms = self._wire(loop)
-        elif rooms.loop is not loop:
+        loop, rooms = asyncio.get_running_loop(), self._rooms
+        if rooms is not None and rooms.loop is loop:
+            return rooms
+        if self.opened is not None:  # a process that was forked opens its own
             raise ClientClosedError(
                 "the client belongs to another event loop: make one client in each loop "
                 "(clients of the same key share their limits)"
             )
-        return rooms
+        self._rooms = self._wire(loop)
+        return self._rooms
 
     async def send(
         self,

@@ -141,7 +141,7 @@ class Limiter:
         """
         self.ledger.release(claim, client, leaves=leaves)
         for listener in self._listeners:
-            if (changed := listener()) is not None:
+            if (changed := listener()) is not None and not self.loop.is_closed():
                 self.loop.call_soon(changed)
 
     def give_tokens_back(self, number: int | None = None) -> None:

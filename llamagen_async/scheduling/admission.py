@@ -60,7 +60,7 @@ class AdmissionControl:
         self._poller = poller
         self._clock = clock
         self._next_check = 0.0
-        self._blocked_until: float | None = None
+        self.blocked_until: float | None = None
         """The clock's time before which no slot is free; `None` if one may be."""
         self._blocked_by: RateLimit | None = None
         """The window that is full; `None` during a pause."""
@@ -108,7 +108,7 @@ class AdmissionControl:
             limit: The window that is full; `None` during a pause.
         """
         now = self._clock.now()
-        self._blocked_until, self._blocked_by = now + seconds, limit
+        self.blocked_until, self._blocked_by = now + seconds, limit
         if now < self._next_check:
             return
         self._next_check = now + _CHECKED_EVERY * (self._queue.size + self.running)
@@ -116,11 +116,7 @@ class AdmissionControl:
             for position, one in enumerate(self._queue):
                 self._reject_late(one, position)
         error = self._error(limit, seconds)
-        self._poller.reject_blocked(self._blocked_until, error)
-
-    def unblock(self) -> None:
-        """Forget how long the wait was: a slot was free."""
-        self._blocked_until = self._blocked_by = None
+        self._poller.reject_blocked(self.blocked_until, error)
 
     def check_deadline(self, submission: Submission[Any]) -> None:
         """Reject a submission that has just been queued if its wait would be too long."""
@@ -134,7 +130,7 @@ class AdmissionControl:
         return self._view.quota_left
 
     def _reject_late(self, submission: Submission[Any], position: int) -> None:
-        until, limit = self._blocked_until, self._blocked_by
+        until, limit = self.blocked_until, self._blocked_by
         if until is None:
             return
         rate = self._limiter.plan.rate
@@ -146,7 +142,7 @@ class AdmissionControl:
 
     def _is_paused_long(self) -> bool:
         """Whether the server asks to wait for hours: no better than a quota that is used up."""
-        until = self._blocked_until
+        until = self.blocked_until
         is_pause = until is not None and self._blocked_by is None
         return is_pause and until is not None and until - self._clock.now() > HOUR
 

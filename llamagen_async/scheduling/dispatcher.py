@@ -106,7 +106,7 @@ class Dispatcher:
         metered, unmetered = (
             _DispatchLoop(
                 one,
-                DispatchPolicy(limiter, one, polls, view, admission, clock, metered=counts),
+                DispatchPolicy(limiter, one, polls, view, admission, metered=counts),
                 counts,
             )
             for one, counts in ((queue, True), (RequestQueue(), False))
@@ -121,10 +121,10 @@ class Dispatcher:
         loop.queue.push(submission)
         if submission.urgent and kind.is_billed:
             self._view.arrived.append(submission.since)
-        submission.future.add_done_callback(self._on_done)
+        submission.future.add_done_callback(self.wake)
         self.wake()
 
-    def wake(self) -> None:
+    def wake(self, _ended: object = None) -> None:
         """Decide again: something was added, ended or learned."""
         for loop in self._loops:
             loop.changed.set()
@@ -184,14 +184,15 @@ class Dispatcher:
                 loop.changed.clear()
                 if self._limiter.plan.quotas:
                     await self._admission.reject_over_quota()
-                decision = loop.policy.decide()
+                now = self._clock.now()
+                decision = loop.policy.decide(now)
                 if isinstance(decision, Idle):
                     await self._rest(loop, decision)
                     continue
                 if not loop.metered:
                     slot = await self._limiter.unmetered_slot()
-                    return self._take(loop, decision), slot
-                chosen = await self._claim(loop, decision)
+                    return self._take(loop, decision, self._clock.now()), slot
+                chosen = await self._claim(loop, decision, now)
                 if chosen is not None:
                     return chosen
         finally:
@@ -210,14 +211,14 @@ class Dispatcher:
             await self._admission.fresh_quota_left()  # it may have come back
 
     async def _claim(
-        self, loop: _DispatchLoop, choice: Choice
+        self, loop: _DispatchLoop, choice: Choice, now: float
     ) -> tuple[Submission[Any], Slot] | None:
         """Ask for a slot, unless it is known that none is free yet; wait if there is none.
 
         Returns:
             What is sent and its slot; `None` if it has to be decided again.
         """
-        turn, now = self._turn, self._clock.now()
+        turn = self._turn
         if turn is not None and choice.priority >= turn.priority and now < turn.ask_at:
             await self._clock.wait(loop.changed, min(choice.until, turn.ask_at - now))
             return None
@@ -233,27 +234,28 @@ class Dispatcher:
         )
         self._turn = None  # it is given up by who asks, if anything happens meanwhile
         answer = await self._limiter.reserve(claim)
+        asked_at, now = now, self._clock.now()
         if isinstance(answer, NoSlot):
-            asked_at = self._clock.now()
-            self._view.update(answer.state, asked_at, no_slot_for=answer.delay)
+            self._view.update(answer.state, now, no_slot_for=answer.delay)
             if claim.waits:
-                self._turn = _Turn(name, choice.priority, asked_at + answer.delay)
+                self._turn = _Turn(name, choice.priority, now + answer.delay)
             else:
                 self._view.claimed = None
             self._admission.block(answer.delay, answer.limit)
             return None
-        self._admission.unblock()
+        self._admission.blocked_until = None
         assert answer.grant is not None
-        self._view.update(answer.grant.state, self._clock.now())
-        has_waited = loop.changed.is_set() or self._clock.now() > now or turn is not None
-        if has_waited or self._view.is_shared or self._limiter.plan.quotas:
-            decision = loop.policy.decide(holds_one=True)
+        self._view.update(answer.grant.state, now)
+        is_older = isinstance(choice.use, PollTarget) and now > asked_at  # its chance has grown
+        is_outdated = is_older or turn is not None or loop.changed.is_set()
+        if is_outdated or self._view.is_shared or self._limiter.plan.quotas:
+            decision = loop.policy.decide(now, holds_one=True)
             if isinstance(decision, Idle):
                 self._view.claimed = None
                 answer.give_back()
                 return None
             choice = decision
-        return self._take(loop, choice), answer
+        return self._take(loop, choice, now), answer
 
     def _give_up_turn(self) -> None:
         turn, self._turn = self._turn, None
@@ -267,9 +269,9 @@ class Dispatcher:
             self._turn.ask_at = -math.inf
             self._metered.changed.set()
 
-    def _take(self, loop: _DispatchLoop, choice: Choice) -> Submission[Any]:
+    def _take(self, loop: _DispatchLoop, choice: Choice, now: float) -> Submission[Any]:
         """Take what was chosen out of where it waits; return what is to be sent."""
-        now, use = self._clock.now(), choice.use
+        use = choice.use
         loop.policy.was_check = isinstance(use, PollTarget)
         if not isinstance(use, PollTarget):
             loop.queue.remove(use)
@@ -309,9 +311,6 @@ class Dispatcher:
         for submission in (*self._metered.queue, *self._unmetered.queue):
             fail(submission, error)
         self._poller.fail_all(error)
-
-    def _on_done(self, _future: asyncio.Future[Any]) -> None:
-        self.wake()
 
     def _on_task_done(self, loop: _DispatchLoop, task: asyncio.Task[None]) -> None:
         self._sending.pop(task, None)

@@ -30,7 +30,6 @@ from typing import Any, Final
 
 import attrs
 
-from llamagen_async.clock import Clock
 from llamagen_async.forecasting import (
     FREE_POLLS,
     PollThreshold,
@@ -160,7 +159,6 @@ class DispatchPolicy:
         polls: The generations that are waited for.
         view: Knows what the whole key has to do.
         admission: Knows what the long windows have room for.
-        clock: The server's clock.
         metered: Whether the queue's requests count against the limits.
     """
 
@@ -171,7 +169,6 @@ class DispatchPolicy:
         polls: PollSet,
         view: KeyView,
         admission: AdmissionControl,
-        clock: Clock,
         *,
         metered: bool,
     ) -> None:
@@ -182,17 +179,16 @@ class DispatchPolicy:
         self._polls = polls
         self._view = view
         self._admission = admission
-        self._clock = clock
         self._metered = metered
         self._price = SlotPrice()
 
-    def decide(self, *, holds_one: bool = False) -> Decision:
+    def decide(self, now: float, *, holds_one: bool = False) -> Decision:
         """Return what a slot that is free now is used for.
 
         Args:
+            now: The time.
             holds_one: Whether a slot is held, which is decided about.
         """
-        now = self._clock.now()
         quota_left = self._view.quota_left if self._metered else None
         if quota_left is not None and holds_one:
             quota_left += 1

@@ -122,7 +122,7 @@ class Scheduler:
             if error is not None:
                 raise error
         self._dispatcher.submit(submission)
-        if counts:
+        if counts and self._admission.blocked_until is not None:
             self._admission.check_deadline(submission)
         return await submission.future
 
