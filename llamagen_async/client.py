@@ -63,7 +63,8 @@ class LlamaGenClient:
     the event loop in which it is used first and refuses any other.
 
     Args:
-        api_key: The key; `$LLAMAGEN_API_KEY` if not given. It appears in no repr, log or error.
+        api_key: The key; `$LLAMAGEN_API_KEY` if not given. White space and quotes around it are
+            taken off, and it appears in no repr, log or error.
         plan: `Plan.DEMO`, `Plan.PAID`, `"demo"`, `"paid"`, a plan of your own, or `"auto"`: ask the
             server once, and take over what it says was used. `$LLAMAGEN_PLAN` or demo if not given.
         base_url: Where the API is, with or without `/v1`; `$LLAMAGEN_API_URL`,
@@ -81,7 +82,10 @@ class LlamaGenClient:
             only when its announcement is overdue.
         timeout: Seconds that one request may take, at most 600.
         max_retries: How often a request that failed is repeated, where repeating is safe.
-        session: An aiohttp session of yours to use; it is not closed.
+        session: An aiohttp session of yours to use, with its connector, proxy, cookies and
+            middlewares; it is not closed. What it sends elsewhere is not touched.
+        proxy: The URL of a proxy, `""` for none. If not given, `$HTTPS_PROXY`, `$HTTP_PROXY` and
+            `$NO_PROXY` say which, or your session if there is one.
         speed: How many times faster than real time the server's clock runs: the sandbox's speed,
             and 1 for the real API; `$LLAMAGEN_SPEED` or 1 if not given. Scales windows and
             polling alike.
@@ -105,6 +109,7 @@ class LlamaGenClient:
         timeout: float = 30.0,
         max_retries: int = 4,
         session: aiohttp.ClientSession | None = None,
+        proxy: str | None = None,
         speed: float | None = None,
         on_request: Callable[[RequestReport], None] | None = None,
         transport: Transport | None = None,
@@ -114,9 +119,14 @@ class LlamaGenClient:
         from llamagen_async.comics import Comics  # noqa: PLC0415
         from llamagen_async.core import ClientCore, ClientSettings  # noqa: PLC0415
         from llamagen_async.ratelimit import check_quota  # noqa: PLC0415
-        from llamagen_async.transport import normalize_base_url  # noqa: PLC0415
+        from llamagen_async.transport import (  # noqa: PLC0415
+            check_key,
+            check_proxy,
+            check_session,
+            normalize_base_url,
+        )
 
-        key = _checked_key(api_key or os.environ.get("LLAMAGEN_API_KEY"))
+        key = check_key(_given_key(api_key))
         url = normalize_base_url(
             base_url
             or os.environ.get("LLAMAGEN_API_URL")
@@ -126,6 +136,8 @@ class LlamaGenClient:
         named = plan or os.environ.get("LLAMAGEN_PLAN") or Plan.DEMO
         detect_plan = isinstance(named, str) and named.strip().lower() == "auto"
         clock = Clock(_speed_from_environment() if speed is None else speed)
+        if transport is None:
+            _check_speed(clock.speed, url)
         self._core = ClientCore(
             ClientSettings(
                 api_key=key,
@@ -140,7 +152,8 @@ class LlamaGenClient:
                 polling=None if polling is None else seconds("polling", polling),
                 webhooks=webhooks,
                 on_store_failure=_checked_choice(on_store_failure),
-                session=session,
+                session=check_session(session),
+                proxy=check_proxy(proxy),
                 transport=transport,
                 on_request=on_request,
             )
@@ -229,10 +242,19 @@ def _speed_from_environment() -> float:
         raise InvalidRequestError("LLAMAGEN_SPEED", text, "a number greater than 0") from None
 
 
-def _checked_key(key: str | None) -> str:
-    if not key:
+def _given_key(argument: str | None) -> str:
+    key = argument or os.environ.get("LLAMAGEN_API_KEY")
+    if not key or (isinstance(key, str) and not key.strip()):
         raise InvalidRequestError("api_key", None, "a key, as an argument or in LLAMAGEN_API_KEY")
     return key
+
+
+def _check_speed(speed: float, base_url: str) -> None:
+    from llamagen_async.transport import is_vendors  # noqa: PLC0415
+
+    if speed != 1 and is_vendors(base_url):
+        # Ten requests in what the server takes for a tenth of a minute would all be refused.
+        raise InvalidRequestError("speed", speed, "1 for the vendor's server; more is a sandbox's")
 
 
 def _checked_choice(choice: OnStoreFailure) -> OnStoreFailure:

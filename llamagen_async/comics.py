@@ -287,4 +287,6 @@ def _status_request(id_: object, params: Mapping[str, str] | None = None) -> API
     if not isinstance(id_, str) or not id_.strip() or id_ in (".", ".."):
         raise InvalidRequestError("id", id_, "the id of a generation")
     path = f"{_PATH}/{quote(id_, safe='')}"
-    return APIRequest(RequestKind.STATUS, "GET", path, params=params or None)
+    # One page or panel may have an id of its own.
+    whole = None if params else id_
+    return APIRequest(RequestKind.STATUS, "GET", path, params=params or None, generation_id=whole)

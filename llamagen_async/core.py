@@ -70,6 +70,8 @@ class ClientSettings:
     webhooks: bool
     on_store_failure: OnStoreFailure
     session: aiohttp.ClientSession | None
+    proxy: str | None = attrs.field(repr=False)
+    """The URL of a proxy, which may hold a password."""
     transport: Transport | None
     on_request: Callable[[RequestReport], None] | None
 
@@ -141,7 +143,10 @@ class ClientCore:
         """
         if self._closed:
             raise ClientClosedError("the client is closed: make a new one")
-        loop, rooms = asyncio.get_running_loop(), self._rooms
+        try:
+            loop, rooms = asyncio.get_running_loop(), self._rooms
+        except RuntimeError:
+            raise ClientClosedError("no event loop runs here: call it in a coroutine") from None
         if rooms is not None and rooms.loop is loop:
             return rooms
         if self.opened is not None:  # a process that was forked opens its own
@@ -269,7 +274,11 @@ class ClientCore:
     def _wire(self, loop: asyncio.AbstractEventLoop) -> _Rooms:
         settings = self.settings
         http = HTTPTransport(
-            settings.base_url, settings.api_key, timeout=settings.timeout, session=settings.session
+            settings.base_url,
+            settings.api_key,
+            timeout=settings.timeout,
+            session=settings.session,
+            proxy=settings.proxy,
         )
         transport = settings.transport or http
         identity = Identity.of(

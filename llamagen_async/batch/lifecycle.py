@@ -323,7 +323,7 @@ class _Steps:
             task.generation = cast("ComicGeneration", error.generation)
             task.state = FAILED
             await self._record(generation=task.generation, error=error)
-        elif unsent and isinstance(error, SubmissionUncertainError):
+        elif isinstance(error, SubmissionUncertainError):
             await self._lose(error)
         elif unsent and _is_final(error):
             task.state = FAILED
@@ -342,6 +342,7 @@ class _Steps:
         await self._record(error=error)
         if task.row.state is RUNNING:
             task.state = task.row.state  # its id had come when its answer was given up
+        task.generation = task.row.generation  # none, if the one that came is another story's
 
     async def _record(
         self,

@@ -161,6 +161,10 @@ class Sender:
         except ValueError as error:
             message = f"the answer is not what was asked for: {error}"
             raise InvalidResponseError(response.status, None, message, response.body) from None
+        asked = submission.request.generation_id
+        if asked is not None and answer.id != asked:
+            message = f"the answer is about generation {answer.id!r:.80}, and {asked} was asked for"
+            raise InvalidResponseError(response.status, None, message, response.body)
         self.unanswered.discard(submission)
         if submission.profile is not None and not answer.status.is_final:
             now, will_wait = self._clock.now(), submission.will_wait

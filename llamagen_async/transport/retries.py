@@ -42,13 +42,13 @@ _READING: Final = frozenset({RequestKind.STATUS, RequestKind.USAGE})
 def is_retriable(error: BaseException, kind: RequestKind) -> bool:
     """Decide whether a request of this kind may be sent again after `error`."""
     if isinstance(error, APIConnectionError):
-        return kind in _READING or not error.request_sent
+        return error.retriable and (kind in _READING or not error.request_sent)
     if kind not in _READING:
         return False
     if isinstance(error, InvalidResponseError):
-        # A 2xx that is not JSON comes from something in between, and its text is in the body.
-        # An answer that was too large was not read, and it will be as large the next time.
-        return error.status in SUCCESS and isinstance(error.body, str)
+        # A 2xx that is not JSON, or about something else, comes from something in between. An
+        # answer that was too large was not read, and it will be as large the next time.
+        return error.status in SUCCESS and error.body is not None
     return isinstance(error, ServerError)
 
 

@@ -40,6 +40,7 @@ _MOVE: Final = """
     WHERE id = :id
 """
 _FIND: Final = "WHERE key = :key OR generation_id = :generation_id ORDER BY key = :key DESC LIMIT 1"
+_OTHER: Final = "SELECT key FROM job WHERE generation_id = :generation_id AND id <> :id LIMIT 1"
 _UPDATE: Final = """
     UPDATE job SET
         state = :state,
@@ -191,6 +192,7 @@ class Journal:
 
         Raises:
             JournalError: The change could not be recorded.
+            SubmissionUncertainError: The generation is another story's.
         """
         now = time.time()
         values: dict[str, Any] = {
@@ -275,6 +277,8 @@ class Journal:
             raise JournalError(f"{self._database.path}: a story is gone from it")
         if rows[0].state not in origins:
             return rows[0]
+        if values["generation_id"] is not None and rows[0].generation_id is None:
+            _refuse_second(values, connection)
         connection.execute(_UPDATE, values)
         (row,) = self._rows("WHERE id = ?", (values["id"],), connection)
         return row
@@ -290,6 +294,14 @@ class Journal:
             ]
         except _DAMAGED as error:
             raise JournalError(f"{self._database.path}: it is damaged ({error!r})") from error
+
+
+def _refuse_second(values: Mapping[str, Any], connection: sqlite3.Connection) -> None:
+    """Refuse an id that another story has: one comic is not the answer to two creates."""
+    other = connection.execute(_OTHER, values).fetchone()
+    if other is not None:
+        reason = f"the server answered with generation {values['generation_id']}"
+        raise SubmissionUncertainError(None, f"{reason}, which is the comic of {other[0]!r}")
 
 
 def _derived_key(story: Story, connection: sqlite3.Connection) -> str:
