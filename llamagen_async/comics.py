@@ -23,7 +23,7 @@ from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
 from llamagen_async.scheduling import GenerationWait, SubmissionHooks
 from llamagen_async.transport import APIRequest
-from llamagen_async.validation import whole_number
+from llamagen_async.validation import generation_id, whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
 
@@ -284,9 +284,10 @@ def _profile(request: ComicRequest) -> Profile:
 
 
 def _status_request(id_: object, params: Mapping[str, str] | None = None) -> APIRequest:
-    if not isinstance(id_, str) or not id_.strip() or id_ in (".", ".."):
+    known = generation_id(id_)
+    if known is None:
         raise InvalidRequestError("id", id_, "the id of a generation")
-    path = f"{_PATH}/{quote(id_, safe='')}"
+    path = f"{_PATH}/{quote(known, safe='')}"
     # One page or panel may have an id of its own.
-    whole = None if params else id_
+    whole = None if params else known
     return APIRequest(RequestKind.STATUS, "GET", path, params=params or None, generation_id=whole)

@@ -13,7 +13,7 @@ from typing import Any, Final, Self, TypedDict, TypeVar, cast
 
 import attrs
 
-from llamagen_async.validation import InvalidRequestError
+from llamagen_async.validation import InvalidRequestError, python_integer
 
 __all__ = ["SIZES", "ComicFields", "ComicRequest", "Pagination"]
 
@@ -40,6 +40,10 @@ _ATTACHMENT_TYPES: Final = ("image", "document", "video")
 _T = TypeVar("_T")
 
 
+def _whole(value: Any) -> Any:
+    return None if value is None else python_integer(value)
+
+
 def _count(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_COUNT:
         raise InvalidRequestError(attribute.name, value, _COUNT)
@@ -58,9 +62,9 @@ class Pagination:
         InvalidRequestError: A number is not from 1 to 20.
     """
 
-    total_pages: int = attrs.field(validator=_count)
+    total_pages: int = attrs.field(converter=_whole, validator=_count)
     """Number of pages, 1 to 20."""
-    panels_per_page: int = attrs.field(validator=_count)
+    panels_per_page: int = attrs.field(converter=_whole, validator=_count)
     """Number of panels on each page, 1 to 20."""
 
     @classmethod
@@ -108,12 +112,12 @@ def _items(value: Iterable[_T] | None) -> tuple[_T, ...]:
 
 
 def _size(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value not in SIZES:
+    if not isinstance(value, str) or value not in SIZES:
         raise InvalidRequestError(attribute.name, value, f"one of {', '.join(SIZES)}")
 
 
 def _upscale(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, bool) and value not in ("2K", "4K"):
+    if not isinstance(value, bool) and not (isinstance(value, str) and value in ("2K", "4K")):
         raise InvalidRequestError(attribute.name, value, "True, False, '2K' or '4K'")
 
 
@@ -138,7 +142,9 @@ class ComicRequest:
     """The preset; the server uses `render` when it is not given."""
     size: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_size))
     """Picture size in pixels, one of `SIZES`."""
-    fix_panel_num: int | None = attrs.field(default=None, kw_only=True, validator=_optional(_count))
+    fix_panel_num: int | None = attrs.field(
+        default=None, kw_only=True, converter=_whole, validator=_optional(_count)
+    )
     """Number of panels, 1 to 20. Not together with `pagination`."""
     pagination: Pagination | None = attrs.field(
         default=None, kw_only=True, converter=attrs.converters.optional(_pagination)
@@ -155,18 +161,18 @@ class ComicRequest:
     images: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_urls)
     """URLs of reference images."""
     comic_roles: tuple[Mapping[str, Any], ...] = attrs.field(
-        default=(), kw_only=True, converter=_mappings
+        default=(), kw_only=True, converter=_mappings, hash=False
     )
     """Characters: `name`, and optionally `image`, `age`, `gender`, `dress`, `description`."""
     comic_locations: tuple[Mapping[str, Any], ...] = attrs.field(
-        default=(), kw_only=True, converter=_mappings
+        default=(), kw_only=True, converter=_mappings, hash=False
     )
     """Places: `name`, and optionally `image`, `description`."""
     attachments: tuple[Mapping[str, Any], ...] = attrs.field(
-        default=(), kw_only=True, converter=_mappings
+        default=(), kw_only=True, converter=_mappings, hash=False
     )
     """Files: `url`, and optionally `type` (image, document or video)."""
-    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True)
+    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True, hash=False)
     """Fields that this version does not know, in the API's own spelling; they override others."""
 
     def __attrs_post_init__(self) -> None:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from llamagen_async.errors import InvalidRequestError
+from llamagen_async.foreign import bounded
 from llamagen_async.models import ComicGeneration
+from llamagen_async.validation import generation_id
 
 __all__ = ["generation_of"]
 
@@ -37,10 +39,11 @@ def generation_of(event: Mapping[str, Any]) -> tuple[ComicGeneration, bool]:
     data: object = event.get("data")
     if not isinstance(data, Mapping):
         raise InvalidRequestError("event.data", data, "a mapping with the generation's id")
-    fields = dict(cast("Mapping[str, Any]", data))
-    id_ = next((fields[name] for name in _IDS if fields.get(name)), None)
-    if not isinstance(id_, str):
-        raise InvalidRequestError("event.data.id", id_, "the id of a generation")
+    fields: dict[str, Any] = bounded(dict(cast("Mapping[str, Any]", data)))
+    named = next((fields[name] for name in _IDS if fields.get(name)), None)
+    id_ = generation_id(named)
+    if id_ is None:
+        raise InvalidRequestError("event.data.id", named, "the id of a generation")
     word = str(event.get("type", "")).rpartition(".")[2].lower()
     status = fields.get("status") or _STATUS.get(word, "PROCESSING")
     generation = ComicGeneration.parse({**fields, "id": id_, "status": status})

@@ -122,6 +122,9 @@ class SandboxServer:
         except web.HTTPRequestEntityTooLarge:
             error = HTTPError(413, "too_large", f"The body is larger than {MAX_BODY} bytes")
             return _response(error.reply(self.service.dialect))
+        except (web.RequestPayloadError, ConnectionError):
+            error = HTTPError(400, "invalid_body", "The body is not what its headers say")
+            return _response(error.reply(self.service.dialect))
         trip = self._latency_stream.uniform(*self._latency)
         await self._sleep(trip / 2)
         call = Call(request.method, request.path, request.headers, request.query, body)

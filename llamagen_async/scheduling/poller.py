@@ -18,6 +18,7 @@ from llamagen_async.errors import QuotaExhaustedError, RateLimitError
 from llamagen_async.forecasting import ANY
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter
+from llamagen_async.scheduling.early_ends import EarlyEnds
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import Generation, GenerationWait, PollTarget
 from llamagen_async.transport import delays, is_retriable
@@ -26,8 +27,6 @@ __all__ = ["Poller", "Waiter"]
 
 _COMPACT_AT: Final = 64
 """Waits that have ended and are still in the list of ends before it is compacted, at least."""
-_MAX_EARLY: Final = 1_000
-"""Announced ends of generations that nobody waits for yet; the oldest are forgotten."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -70,8 +69,7 @@ class Poller:
         self._max_retries = max_retries
         self._announced = announced
         self._waiters: dict[str, list[Waiter]] = {}
-        self._early: dict[str, Generation] = {}
-        """Ends that were announced before anybody waited."""
+        self._early = EarlyEnds()
         self._ends: list[tuple[float, int, Waiter]] = []
         """All who wait, by when they give up."""
         self._compact_at = _COMPACT_AT
@@ -81,8 +79,9 @@ class Poller:
         """Begin to wait for a generation."""
         now, id_ = self._clock.now(), wait.id
         waiter = Waiter(id_, asyncio.get_running_loop().create_future(), now + wait.timeout)
-        if id_ in self._early:
-            waiter.future.set_result(self._early.pop(id_))
+        early = self._early.take(id_)
+        if early is not None:
+            waiter.future.set_result(early)
             return waiter
         waiters = self._waiters.setdefault(id_, [])
         waiters.append(waiter)
@@ -166,9 +165,7 @@ class Poller:
         if target is None:
             if whole:
                 self._polls.remove(generation.id)
-                self._early[generation.id] = generation
-                while len(self._early) > _MAX_EARLY:
-                    del self._early[next(iter(self._early))]
+                self._early.keep(generation)
             return False
         if whole:
             self._learn(target, generation, checked_at=self._clock.now(), announced=True)

@@ -13,7 +13,7 @@ from typing import Final
 from yarl import URL
 
 from llamagen_async.errors import InvalidRequestError
-from llamagen_async.transport.decoding import clean_text
+from llamagen_async.foreign import clean_text
 
 __all__ = ["check_proxy", "is_loopback", "is_vendors", "normalize_base_url", "proxy_for"]
 

@@ -16,7 +16,7 @@ import attrs
 from yarl import URL
 
 from llamagen_async.errors import InvalidRequestError, InvalidResponseError, LlamaGenError
-from llamagen_async.transport.decoding import clean_text
+from llamagen_async.foreign import clean_text
 from llamagen_async.transport.failures import connection_error
 from llamagen_async.transport.message import AssetStream
 

@@ -44,6 +44,8 @@ class Attempt:
     """Whether it was held back before anything could leave."""
     response: aiohttp.ClientResponse | None = attrs.field(default=None, repr=False)
     """The answer, as soon as its head has come."""
+    received: list[bytes] = attrs.field(factory=list[bytes], repr=False)
+    """The pieces of the answer's body that have come."""
     error: Exception | None = attrs.field(default=None, repr=False)
     """The exception in which sending it, or receiving the head of its answer, has ended."""
     is_observed: bool = False

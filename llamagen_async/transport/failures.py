@@ -13,8 +13,8 @@ from typing import Final
 import aiohttp
 
 from llamagen_async.errors import APIConnectionError, APITimeoutError
+from llamagen_async.foreign import clean_text
 from llamagen_async.transport.attempt import Attempt, RefusedError
-from llamagen_async.transport.decoding import clean_text
 
 __all__ = ["attempt_error", "connection_error"]
 

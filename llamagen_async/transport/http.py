@@ -24,27 +24,26 @@ from llamagen_async._version import __version__
 from llamagen_async.clock import seconds
 from llamagen_async.errors import (
     APIConnectionError,
-    APIError,
     ClientClosedError,
     InvalidRequestError,
     InvalidResponseError,
+    LlamaGenError,
 )
+from llamagen_async.foreign import clean_text
 from llamagen_async.transport.address import check_proxy, normalize_base_url, proxy_for
 from llamagen_async.transport.assets import open_asset
 from llamagen_async.transport.attempt import COMING, Attempt
-from llamagen_async.transport.decoding import clean_text, decode
+from llamagen_async.transport.content import LARGEST, unpacked
+from llamagen_async.transport.decoding import SUCCESS, decode
 from llamagen_async.transport.failures import attempt_error
 from llamagen_async.transport.message import APIRequest, APIResponse, AssetStream
+from llamagen_async.transport.secret import Secret
 from llamagen_async.transport.sessions import check_session, observe, own_session
 
 __all__ = ["HTTPTransport", "check_key"]
 
-_LARGEST: Final = 20_000_000
-"""Bytes of the largest answer that is read, so that no server can fill the memory."""
 _STREAMED: Final = 1 << 20
 """Bytes from which a body is given as a file: aiohttp warns of larger ones in one piece."""
-_TELLING: Final = 8
-"""Characters that a key must have to be taken out of answers: a shorter one could be any word."""
 _METHODS: Final = ("GET", "POST", "PATCH", "PUT", "DELETE")
 _PATH: Final = r"/[!\"$->@-\[\]-~]*"
 """Visible ASCII without what ends a path (`?`, `#`) or what some take for a slash (`\\`)."""
@@ -84,12 +83,13 @@ class HTTPTransport:
         self._host = url.host_port_subcomponent or ""
         api_key = check_key(api_key)
         self._key = api_key
+        self._secret = Secret(api_key)
         self._authorization = f"Bearer {api_key}"
         # Of the kind that aiohttp would make of them for each request. The key is added last, where
         # no user's hook, middleware or `~/.netrc` can take its place.
         headers = {
             "Accept": "application/json",
-            "Accept-Encoding": "gzip, deflate",
+            "Accept-Encoding": "gzip, deflate",  # what can be unpacked piece by piece
             "User-Agent": _AGENT,
         }
         self._headers = CIMultiDict(headers)
@@ -126,36 +126,38 @@ class HTTPTransport:
         session = self._open_session()
         connector = session.connector
         attempt = Attempt(self._authorization, pools=not (connector and connector.force_close))
-        failure: APIConnectionError | None = None
-        answer: aiohttp.ClientResponse | None = None
-        content: bytes | None = None
+        failure: LlamaGenError | None = None
         arguments = self._arguments(request)
         coming = COMING.set(attempt)
         try:
             # Around all of it, since aiohttp's own timeout begins after a user's hooks.
             async with asyncio.timeout(self._timeout):
-                answer, content = await self._exchange(session, arguments, attempt)
+                await _exchange(session, arguments, attempt)
         except Exception as error:  # noqa: BLE001  # also what users' hooks and connectors raise
             failure = attempt_error(attempt, error, self._host, self._key)
         finally:
             attempt.error = None
             COMING.reset(coming)
+        answer = attempt.response
+        if answer is not None:
+            content, lack = self._content(attempt, answer)
+            failure = failure or lack
+            try:
+                return decode(
+                    answer.status,
+                    answer.headers,
+                    content,
+                    now=_utcnow,
+                    secret=self._secret,
+                    is_billed=request.kind.is_billed,
+                )
+            except InvalidResponseError:
+                # Of an answer that is not whole there may be enough; else that is what to tell.
+                if failure is None or answer.status not in SUCCESS:
+                    raise
+        assert failure is not None
         # Raised out here, so that it carries neither aiohttp's error nor its frames.
-        if failure is not None:
-            raise failure
-        assert answer is not None
-        if content is None:
-            raise InvalidResponseError(
-                answer.status, None, f"the answer is larger than {_LARGEST // 1_000_000} MB"
-            )
-        try:
-            return decode(answer.status, answer.headers, content, now=_utcnow)
-        except APIError:
-            # Some servers repeat the key that they refuse.
-            if len(self._key) < _TELLING or self._key.encode() not in content:
-                raise
-        content = content.replace(self._key.encode(), b"[key]")
-        return decode(answer.status, answer.headers, content, now=_utcnow)
+        raise failure
 
     def open_asset(
         self, url: str, *, headers: Mapping[str, str] | None = None, inactivity: float = 60.0
@@ -222,45 +224,59 @@ class HTTPTransport:
             "timeout": self._connecting,
             "allow_redirects": False,
             "raise_for_status": False,
-            "auto_decompress": True,
+            "auto_decompress": False,  # it would unpack a small answer to a giant one
         }
 
-    async def _exchange(
-        self, session: aiohttp.ClientSession, arguments: dict[str, Any], attempt: Attempt
-    ) -> tuple[aiohttp.ClientResponse, bytes | None]:
-        """Return an answer and its body; `None` for one that is too large."""
-        # Those of a user's session have no public name; ours is the innermost.
-        middlewares = (*getattr(session, "_middlewares", ()), attempt)
+    def _content(
+        self, attempt: Attempt, answer: aiohttp.ClientResponse
+    ) -> tuple[bytes, LlamaGenError | None]:
+        """Return the body, unpacked, and why that is not all of it, if it is not."""
+        content = b"".join(attempt.received)
+        is_whole, is_unpacked = len(content) <= LARGEST, True
+        content = content[:LARGEST]
+        if packing := answer.headers.get("Content-Encoding"):
+            content, is_unpacked = unpacked(content, packing)
+            is_whole = is_whole and (is_unpacked or len(content) < LARGEST)
+        if not is_whole:
+            text = f"the answer is larger than {LARGEST // 1_000_000} MB"
+            return content, InvalidResponseError(answer.status, None, text)
+        if not is_unpacked:
+            return content, APIConnectionError(f"the answer from {self._host} is incomplete")
+        return content, None
+
+
+async def _exchange(
+    session: aiohttp.ClientSession, arguments: dict[str, Any], attempt: Attempt
+) -> None:
+    """Send a request and receive its answer; what has come of it stays with the attempt."""
+    # Those of a user's session have no public name; ours is the innermost.
+    middlewares = (*getattr(session, "_middlewares", ()), attempt)
+    try:
+        async with session.request(**arguments, middlewares=middlewares) as response:
+            attempt.response = response
+            await _receive(response, attempt.received)
+    except Exception:
+        if attempt.response is None or attempt.received:
+            raise
+        # A user's hook or middleware may have failed after the answer had come, and that answer may
+        # be the only one that knows the id of something paid.
         try:
-            async with session.request(**arguments, middlewares=middlewares) as response:
-                return response, await _read(response)
-        except Exception:
-            if attempt.response is None:
-                raise
-            # A user's hook or middleware may have failed after the answer had come, and that
-            # answer may be the only one that knows the id of something paid.
-            try:
-                return attempt.response, await _read(attempt.response)
-            finally:
-                attempt.response.close()
+            await _receive(attempt.response, attempt.received)
+        finally:
+            attempt.response.close()
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes | None:
-    """Read the body; return `None` for one that is too large, before or while it is read."""
-    body = response.content
-    if body.is_eof():
-        content = await response.read()  # it came together with the head, or was read before
-        return content if len(content) <= _LARGEST else None
-    left = _LARGEST if (response.content_length or 0) <= _LARGEST else -1
-    chunks: list[bytes] = []
-    while left >= 0:
-        chunk = await body.readany()
-        if not chunk:
-            return b"".join(chunks)
-        left -= len(chunk)
-        chunks.append(chunk)
-    response.close()
-    return None
+async def _receive(response: aiohttp.ClientResponse, received: list[bytes]) -> None:
+    """Receive the body, as far as anything of it is used."""
+    if response.content.is_eof():
+        received.append(await response.read())  # it came together with the head, or was read before
+        return
+    size = 0
+    while size <= LARGEST and (chunk := await response.content.readany()):
+        size += len(chunk)
+        received.append(chunk)
+    if size > LARGEST:
+        response.close()
 
 
 def check_key(key: object) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from llamagen_async.errors import (
     APIConnectionError,
+    APIError,
     InvalidResponseError,
     LlamaGenError,
     ServerError,
@@ -126,4 +127,7 @@ def as_uncertain(
         uncertain = error.status not in REDIRECT
     else:
         uncertain = isinstance(error, ServerError)
-    return SubmissionUncertainError(request, str(error)) if uncertain else None
+    if not uncertain:
+        return None
+    reason = error.summary if isinstance(error, APIError) else str(error)
+    return SubmissionUncertainError(request, reason)

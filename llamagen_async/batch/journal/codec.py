@@ -24,8 +24,10 @@ from llamagen_async.errors import (
     ServerError,
     SubmissionUncertainError,
 )
+from llamagen_async.foreign import clean_text
 from llamagen_async.models import BatchState, ComicGeneration
 from llamagen_async.requests import ComicRequest
+from llamagen_async.validation import python_integer, shown
 
 __all__ = [
     "COLUMNS",
@@ -43,6 +45,8 @@ _KEY: Final = "key"
 _LONGEST_KEY: Final = 500
 """Characters of the longest key: order numbers and URLs fit, a story by mistake does not."""
 _ALLOWED_KEY: Final = f"text or a whole number, up to {_LONGEST_KEY} characters"
+_LONGEST_MESSAGE: Final = 1000
+"""Characters that are kept of an error's words."""
 _API_ERRORS: Final[tuple[type[APIError], ...]] = (
     APIError,
     AuthenticationError,
@@ -221,8 +225,9 @@ def checked_key(key: object) -> str:
     Raises:
         InvalidRequestError: The value can't be a key.
     """
-    if isinstance(key, int) and not isinstance(key, bool):
-        key = str(key)
+    number = python_integer(key)
+    if isinstance(number, int) and not isinstance(number, bool):
+        key = str(number)
     if not isinstance(key, str) or not key.strip() or len(key) > _LONGEST_KEY:
         raise InvalidRequestError(_KEY, key, _ALLOWED_KEY)
     try:
@@ -243,13 +248,15 @@ def fields_of(request: ComicRequest) -> dict[str, Any]:
 
 def dump_error(error: BaseException) -> str:
     """Return an error's kind and words as JSON, without the server's whole body."""
-    kept: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
+    message = clean_text(str(error), _LONGEST_MESSAGE)
+    kept: dict[str, Any] = {"type": type(error).__name__, "message": message}
     if isinstance(error, APIError):
-        kept |= {"status": error.status, "code": error.code, "message": error.message}
+        names = "status", "code", "message", "request_id", "advice"
+        kept |= {name: getattr(error, name) for name in names}
     elif isinstance(error, SubmissionUncertainError):
         kept["message"] = error.reason
     elif isinstance(error, InvalidRequestError):
-        kept |= {"field": error.field, "value": repr(error.value)[:200], "allowed": error.allowed}
+        kept |= {"field": error.field, "value": shown(error.value), "allowed": error.allowed}
     return json.dumps(kept)
 
 
@@ -272,7 +279,13 @@ def load_error(
             return InvalidRequestError(kept["field"], kept["value"], kept["allowed"])
         for kind in _API_ERRORS:
             if name == kind.__name__:
-                return kind(kept["status"], kept["code"], message)
+                return kind(
+                    kept["status"],
+                    kept["code"],
+                    message,
+                    request_id=kept.get("request_id"),
+                    advice=kept.get("advice", ""),
+                )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not an error") from error
     return LlamaGenError(message)
