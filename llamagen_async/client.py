@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llamagen_async.batch.journal.codec import AccountId
     from llamagen_async.ratelimit import LimitsSnapshot, OnStoreFailure
     from llamagen_async.scheduling import RequestReport
-    from llamagen_async.transport import Transport
+    from llamagen_async.transport import AssetSource, Transport
 
 __all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient"]
 
@@ -87,6 +87,7 @@ class LlamaGenClient:
             polling alike.
         on_request: Called after each request with what became of it, for metrics. Keep it short.
         transport: Carries the requests instead of aiohttp, for tests and simulations.
+        assets: Opens the pictures instead of aiohttp, for tests and simulations.
 
     Raises:
         InvalidRequestError: An argument is not allowed, or there is no key.
@@ -108,6 +109,7 @@ class LlamaGenClient:
         speed: float | None = None,
         on_request: Callable[[RequestReport], None] | None = None,
         transport: Transport | None = None,
+        assets: AssetSource | None = None,
     ) -> None:
         # What a client needs is loaded with the first one: who imports the package to catch its
         # errors or to read its models waits less, and no event loop is held up later.
@@ -142,6 +144,7 @@ class LlamaGenClient:
                 on_store_failure=_checked_choice(on_store_failure),
                 session=session,
                 transport=transport,
+                assets=assets,
                 on_request=on_request,
             )
         )

@@ -7,6 +7,7 @@ be tried again and after which delay.
 
 from __future__ import annotations
 
+from llamagen_async.transport.assets import HTTPAssets
 from llamagen_async.transport.decoding import decode, error_for, parse_retry_after
 from llamagen_async.transport.http import HTTPTransport, normalize_base_url
 from llamagen_async.transport.message import (
@@ -17,7 +18,7 @@ from llamagen_async.transport.message import (
     FormFile,
     Transport,
 )
-from llamagen_async.transport.retries import as_uncertain, delays, is_retriable, retrying
+from llamagen_async.transport.retries import as_uncertain, delays, is_retriable, may_pass
 
 __all__ = [
     "APIRequest",
@@ -25,6 +26,7 @@ __all__ = [
     "AssetSource",
     "AssetStream",
     "FormFile",
+    "HTTPAssets",
     "HTTPTransport",
     "Transport",
     "as_uncertain",
@@ -32,7 +34,7 @@ __all__ = [
     "delays",
     "error_for",
     "is_retriable",
+    "may_pass",
     "normalize_base_url",
     "parse_retry_after",
-    "retrying",
 ]

@@ -12,8 +12,6 @@ import io
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -29,10 +27,9 @@ from llamagen_async.errors import (
     InvalidRequestError,
     InvalidResponseError,
 )
-from llamagen_async.transport.assets import open_asset
 from llamagen_async.transport.decoding import clean_text, decode
 from llamagen_async.transport.failures import SecondAttemptError, connection_error
-from llamagen_async.transport.message import APIRequest, APIResponse, AssetStream
+from llamagen_async.transport.message import APIRequest, APIResponse
 
 __all__ = ["HTTPTransport", "normalize_base_url"]
 
@@ -117,7 +114,7 @@ class HTTPTransport:
                 there are two bodies, or JSON can't hold the body; nothing was sent.
             ClientClosedError: The transport is closed or belongs to another event loop.
         """
-        session = self._open_session()
+        session = self.open_session()
         url = _url(self._base_url, request)
         guard = _OneAttempt()
         has_body = request.json is not None or request.form is not None
@@ -149,28 +146,14 @@ class HTTPTransport:
         # Raised out here, so that it does not carry aiohttp's error and with it the headers.
         raise failure
 
-    def open_asset(
-        self, url: str, *, headers: Mapping[str, str] | None = None, inactivity: float = 60.0
-    ) -> AbstractAsyncContextManager[AssetStream]:
-        """Open a picture or a video on the same session, without the key.
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the API is on this machine, as the sandbox is."""
+        return _is_loopback(URL(self._base_url).host or "")
 
-        Args:
-            url: An http or https URL; at most five redirects are followed.
-            headers: Further headers, such as `Range`.
-            inactivity: Seconds without a byte after which to give up.
-
-        Raises:
-            InvalidRequestError: `url` is not an http or https URL.
-            APIConnectionError: No answer came.
-            InvalidResponseError: The redirects lead nowhere.
-            ClientClosedError: The transport is closed or belongs to another event loop.
-        """
-        return open_asset(
-            self._open_session(),
-            url,
-            headers={"User-Agent": _AGENT, **(headers or {})},
-            inactivity=inactivity,
-        )
+    def proxy_for(self, url: URL) -> URL | None:  # noqa: ARG002  # there is no proxy yet
+        """Return the proxy through which a URL is opened, if it is by one."""
+        return None
 
     async def aclose(self) -> None:
         """Close the session unless it was passed in. Nothing can be sent afterwards.
@@ -182,7 +165,12 @@ class HTTPTransport:
             await self._session.close()
         self._session = None
 
-    def _open_session(self) -> aiohttp.ClientSession:
+    def open_session(self) -> aiohttp.ClientSession:
+        """Return the session, made when it is used first; who borrows its connector asks again.
+
+        Raises:
+            ClientClosedError: The transport is closed or belongs to another event loop.
+        """
         loop = asyncio.get_running_loop()
         if self._closed:
             raise ClientClosedError("the client is closed; nothing was sent")
