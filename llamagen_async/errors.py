@@ -125,7 +125,10 @@ class APIConnectionError(LlamaGenError):
     message: str
     """The failure in words, with the host and without the key."""
     request_sent: bool = True
-    """`False` only if no connection was made, so that the request provably did not arrive."""
+    """`False` only if nothing of it left this machine, so that it provably did not arrive."""
+    retriable: bool = True
+    """Whether it may end otherwise when it is tried again; `False` for what only a change of
+    settings cures, such as a certificate that is not accepted."""
 
     def __str__(self) -> str:
         return self.message

@@ -1,10 +1,10 @@
 """Opening pictures and videos with aiohttp: no secrets sent, nothing inside reached.
 
 Assets live on other hosts than the API, at addresses that the server names. They travel in a
-session of their own: it shares connections, TLS and proxy with the API's, and neither headers,
-cookies, credentials nor `~/.netrc`. Their URLs may be signed, so that whoever has one can read the
-picture: no message shows more than host and path. Plain http is allowed, since nothing secret is
-sent.
+session of their own: it shares the proxy with the API's session, and a user's connector with its
+TLS, and neither headers, cookies, credentials nor `~/.netrc`. Their URLs may be signed, so that
+whoever has one can read the picture: no message shows more than host and path. Plain http is
+allowed, since nothing secret is sent.
 
 What only this machine or its network can reach is not asked: each host, also that of a redirect,
 is looked up first, and the address of each connection is checked before the first byte is sent on
@@ -33,7 +33,12 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from llamagen_async._version import __version__
-from llamagen_async.errors import InvalidRequestError, InvalidResponseError, LlamaGenError
+from llamagen_async.errors import (
+    ClientClosedError,
+    InvalidRequestError,
+    InvalidResponseError,
+    LlamaGenError,
+)
 from llamagen_async.transport.decoding import clean_text
 from llamagen_async.transport.failures import connection_error
 from llamagen_async.transport.http import HTTPTransport
@@ -52,6 +57,9 @@ _CHUNK: Final = 1 << 18
 """Bytes of the largest piece that is handed on, also of what is unpacked."""
 _LOOK_UP: Final = 5.0
 """Seconds for which a host is looked up before its connection is: that one is checked anyway."""
+_KEEPALIVE: Final = 5.0
+"""Seconds for which an idle connection is used again: as long as a comic's pictures follow one
+another. One that was dropped meanwhile costs another connection, and nothing else."""
 _AGENT: Final = f"llamagen-async/{__version__}"
 _PUBLIC: Final = "an http or https URL of a public host"
 
@@ -60,14 +68,17 @@ class HTTPAssets:
     """Opens pictures and videos over the network; see `AssetSource`.
 
     Args:
-        transport: The API's transport, whose connections and proxy are shared.
-        inactivity: Seconds without a byte, or without a connection, after which one is given up.
+        transport: The API's transport, whose proxy and user's connector are shared.
+        inactivity: Seconds without a byte, or for connection and head, after which an answer is
+            given up.
     """
 
     def __init__(self, transport: HTTPTransport, *, inactivity: float = 60.0) -> None:
         self._transport = transport
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=inactivity, sock_read=inactivity)
+        self._inactivity = inactivity
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_read=inactivity)
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     @contextlib.asynccontextmanager
     async def open_asset(
@@ -104,10 +115,13 @@ class HTTPAssets:
         raise InvalidResponseError(response.status, None, f"{location}: {what}")
 
     async def aclose(self) -> None:
-        """Close the session; connections are the transport's."""
+        """Close the session, but not a user's connector. Nothing can be opened afterwards.
+
+        If this is cut short, calling it again finishes it.
+        """
+        self._closed = True
         if self._session is not None:
             await self._session.close()
-        self._session = None
 
     async def _get(self, url: URL, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Send one GET and return the answer's head."""
@@ -116,14 +130,15 @@ class HTTPAssets:
         await self._check(url, location)
         failure: LlamaGenError
         try:
-            return await session.get(
-                url,
-                # As it is, not compressed: lengths and ranges then mean the bytes of the file.
-                headers={"User-Agent": _AGENT, **headers, "Accept-Encoding": "identity"},
-                proxy=self._transport.proxy_for(url),
-                timeout=self._timeout,
-                allow_redirects=False,
-            )
+            async with asyncio.timeout(self._inactivity):  # a head may come byte by byte
+                return await session.get(
+                    url,
+                    # Not compressed: lengths and ranges then mean the bytes of the file.
+                    headers={"User-Agent": _AGENT, **headers, "Accept-Encoding": "identity"},
+                    proxy=self._transport.proxy_for(url),
+                    timeout=self._timeout,
+                    allow_redirects=False,
+                )
         except _InsideError:
             failure = _refused(location)
         except (aiohttp.ClientError, OSError) as error:
@@ -134,19 +149,22 @@ class HTTPAssets:
         except Exception as error:  # noqa: BLE001  # of a hook or a connector, and it may hold the URL
             allowed = f"a URL that can be opened ({type(error).__name__})"
             failure = InvalidRequestError("url", location, allowed)
+            if self._closed:
+                failure = ClientClosedError("the client was closed")
         # Raised out here, so that it does not carry aiohttp's error and with it the URL.
         raise failure
 
     def _opened(self) -> aiohttp.ClientSession:
-        shared = self._transport.open_session()
-        if self._session is None or self._session.closed:
-            connector = shared.connector
-            # What another connector connects to, such as a SOCKS proxy, is not the host itself.
-            is_seen = type(connector) is aiohttp.TCPConnector
+        if self._closed:
+            raise ClientClosedError("the client is closed")
+        lent = self._transport.lend_connector()
+        if self._session is None:
             guarded = _SandboxRequest if self._transport.is_loopback else _PublicRequest
+            # What another connector connects to, such as a SOCKS proxy, is not the host itself.
+            is_seen = lent is None or type(lent) is aiohttp.TCPConnector
             self._session = aiohttp.ClientSession(
-                connector=connector,
-                connector_owner=False,
+                connector=lent or aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
+                connector_owner=lent is None,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 request_class=guarded if is_seen else aiohttp.ClientRequest,
                 auto_decompress=False,

@@ -114,7 +114,7 @@ class HTTPTransport:
                 there are two bodies, or JSON can't hold the body; nothing was sent.
             ClientClosedError: The transport is closed or belongs to another event loop.
         """
-        session = self.open_session()
+        session = self._open_session()
         url = _url(self._base_url, request)
         guard = _OneAttempt()
         has_body = request.json is not None or request.form is not None
@@ -151,9 +151,24 @@ class HTTPTransport:
         """Whether the API is on this machine, as the sandbox is."""
         return _is_loopback(URL(self._base_url).host or "")
 
-    def proxy_for(self, url: URL) -> URL | None:  # noqa: ARG002  # there is no proxy yet
-        """Return the proxy through which a URL is opened, if it is by one."""
-        return None
+    def lend_connector(self) -> aiohttp.BaseConnector | None:
+        """Return the connector of the session that was passed in; `None` if none was.
+
+        Raises:
+            ClientClosedError: The transport is closed or belongs to another event loop.
+        """
+        return None if self._owned else self._open_session().connector
+
+    def proxy_for(self, url: URL) -> URL | None:  # noqa: ARG002  # all go through the session's
+        """Return the proxy on the way to a picture: the same one as to the API."""
+        if self._owned or self._session is None:
+            return None
+        # Those of a user's session have no public names.
+        proxy = getattr(self._session, "_default_proxy", None)
+        auth = getattr(self._session, "_default_proxy_auth", None)
+        if proxy and auth:
+            return URL(proxy).with_user(auth.login).with_password(auth.password)
+        return URL(proxy) if proxy else None
 
     async def aclose(self) -> None:
         """Close the session unless it was passed in. Nothing can be sent afterwards.
@@ -165,12 +180,7 @@ class HTTPTransport:
             await self._session.close()
         self._session = None
 
-    def open_session(self) -> aiohttp.ClientSession:
-        """Return the session, made when it is used first; who borrows its connector asks again.
-
-        Raises:
-            ClientClosedError: The transport is closed or belongs to another event loop.
-        """
+    def _open_session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
         if self._closed:
             raise ClientClosedError("the client is closed; nothing was sent")

@@ -77,7 +77,7 @@ def may_pass(error: LlamaGenError) -> bool:
     the caller has given: lost connections, a busy host (429), and a host that fails.
     """
     if isinstance(error, APIConnectionError):
-        return True
+        return error.retriable
     return isinstance(error, APIError) and (
         error.status in _PASSING
         or (error.status in SERVER_FAILURE and error.status not in _LASTING)
