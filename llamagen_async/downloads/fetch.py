@@ -104,6 +104,8 @@ class Fetch:
         """When the URL was refused first, by the event loop's time."""
         self._is_renewed = False
         """Whether a new URL was asked for."""
+        self._is_new = False
+        """Whether one was had."""
 
     async def run(self) -> Path:
         """Fetch the asset and return its file; see `download_assets`."""
@@ -125,9 +127,9 @@ class Fetch:
                         await stack.enter_async_context(turn)
                     return await transfer.attempt(self._url)
             except LlamaGenError as error:
+                self._failure = error
                 if not (may_pass(error) or await self._may_pass_after_refusal(error)):
                     raise self._explained(error) from None
-                self._failure = error
             if transfer.size > most:
                 waits, most = delays(terms.speed), transfer.size  # it goes on: as at the beginning
             failures += 1
@@ -151,7 +153,7 @@ class Fetch:
             self._is_renewed = True
             url = await self._terms.urls.renewed(self._name)
             if url is not None:
-                self._url, self._place = url, asset_location(url)
+                self._url, self._place, self._is_new = url, asset_location(url), True
                 return True
         return is_missing and (now - self._refused_at) * self._terms.speed < _SETTLING
 
@@ -164,8 +166,9 @@ class Fetch:
 
     def _explained(self, error: LlamaGenError) -> LlamaGenError:
         """Say of a refusal what was tried."""
-        if isinstance(error, APIError) and self._is_renewed:
-            problem = self._terms.urls.problem
-            tried = f"a new URL could not be had ({problem})" if problem else "also with a new URL"
-            error.message = f"{error.message}; {tried}"
+        problem = self._terms.urls.problem
+        if isinstance(error, APIError) and self._is_new:
+            error.message += "; also with a new URL"
+        elif isinstance(error, APIError) and self._is_renewed and problem:
+            error.message += f"; a new URL could not be had ({problem})"
         return error

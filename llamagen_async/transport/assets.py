@@ -291,12 +291,12 @@ def asset_location(url: str) -> str:
 def _is_host(host: str) -> bool:
     """Whether a text can be a host: resolvers raise odd errors for others."""
     labels = host.removesuffix(".").split(".")
-    return len(host) <= _LONGEST_HOST and all(0 < len(label) <= _LONGEST_LABEL for label in labels)
+    is_spelled = re.fullmatch(r"[\w.:%-]{1,253}", host, re.ASCII)
+    return bool(is_spelled) and all(0 < len(label) <= _LONGEST_LABEL for label in labels)
 
 
-_LONGEST_HOST: Final = 253
 _LONGEST_LABEL: Final = 63
-"""Characters of a host and of its parts, at most (RFC 1035)."""
+"""Characters of one part of a host's name, at most (RFC 1035)."""
 
 
 def _redirected(url: URL, target: str, location: str) -> URL:
