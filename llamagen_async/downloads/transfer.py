@@ -48,7 +48,7 @@ _ANSWERS_TO_RANGE: Final = (
     HTTPStatus.PARTIAL_CONTENT,
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
 )
-_PATIENCE: Final = 60.0
+_SLOW_AFTER: Final = 60.0
 """Seconds after which an answer may be too slow."""
 _SLOWEST: Final = 1_000
 """Bytes a second below which an answer is given up then: it keeps others from being fetched."""
@@ -168,7 +168,7 @@ class Transfer:
                 self._check_size(self._part.size + len(pending) + len(chunk))
                 pending += chunk
                 received += len(chunk)
-                if (took := loop.time() - began) > _PATIENCE and received < took * _SLOWEST:
+                if (took := loop.time() - began) > _SLOW_AFTER and received < took * _SLOWEST:
                     raise APITimeoutError(f"{self._place}: {received} bytes came in {took:.0f} s")
                 if len(pending) >= (_WRITE_SIZE if self._extension else HEAD):
                     await self._write(answer.headers, pending)

@@ -55,7 +55,7 @@ _ENCODED: Final = r"[!#-;=?-\[\]_a-z~]+"
 """A URL that needs no encoding: printable ASCII but for blanks and `"<>\\^`{|}`."""
 _CHUNK: Final = 1 << 18
 """Bytes of the largest piece that is handed on, also of what is unpacked."""
-_LOOK_UP: Final = 5.0
+_RESOLVING: Final = 5.0
 """Seconds for which a host is looked up before its connection is: that one is checked anyway."""
 _KEEPALIVE: Final = 5.0
 """Seconds for which an idle connection is used again: as long as a comic's pictures follow one
@@ -179,7 +179,7 @@ class HTTPAssets:
         """
         host = url.raw_host or ""
         address = parse_host(host)
-        addresses = await _look_up(host) if address is None else [address]
+        addresses = await _resolve(host) if address is None else [address]
         allows_loopback = self._transport.is_loopback
         if not all(_is_allowed(one, allows_loopback=allows_loopback) for one in addresses):
             raise _refused(location)
@@ -319,11 +319,11 @@ def _is_allowed(address: Address, *, allows_loopback: bool) -> bool:
     return allows_loopback and all(one.is_loopback for one in unwrapped(address))
 
 
-async def _look_up(host: str) -> list[Address]:
+async def _resolve(host: str) -> list[Address]:
     """Return the addresses that this machine knows for a name; none if it knows none now."""
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(_LOOK_UP):
+        async with asyncio.timeout(_RESOLVING):
             found = await loop.getaddrinfo(host, None, type=1)
         return [ip_address(one[4][0]) for one in found]
     except (OSError, ValueError):
