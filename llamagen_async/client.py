@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llamagen_async.batch.journal.codec import AccountId
     from llamagen_async.ratelimit import LimitsSnapshot, OnStoreFailure
     from llamagen_async.scheduling import RequestReport
-    from llamagen_async.transport import Transport
+    from llamagen_async.transport import AssetSource, Transport
 
 __all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient"]
 
@@ -91,12 +91,13 @@ class LlamaGenClient:
             polling alike.
         on_request: Called after each request with what became of it, for metrics. Keep it short.
         transport: Carries the requests instead of aiohttp, for tests and simulations.
+        assets: Opens the pictures instead of aiohttp, for tests and simulations.
 
     Raises:
         InvalidRequestError: An argument is not allowed, or there is no key.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each is a setting of its own, and nearly all have defaults
         self,
         api_key: str | None = None,
         *,
@@ -113,6 +114,7 @@ class LlamaGenClient:
         speed: float | None = None,
         on_request: Callable[[RequestReport], None] | None = None,
         transport: Transport | None = None,
+        assets: AssetSource | None = None,
     ) -> None:
         # What a client needs is loaded with the first one: who imports the package to catch its
         # errors or to read its models waits less, and no event loop is held up later.
@@ -155,6 +157,7 @@ class LlamaGenClient:
                 session=check_session(session),
                 proxy=check_proxy(proxy),
                 transport=transport,
+                assets=assets,
                 on_request=on_request,
             )
         )

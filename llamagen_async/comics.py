@@ -30,6 +30,8 @@ __all__ = ["DEFAULT_TIMEOUT", "Comics"]
 _logger = logging.getLogger(__name__)
 
 _PATH: Final = "/comics/generations"
+_LEAST_REAL: Final = 60.0
+"""Real seconds that pictures are given of their timeout, whatever the speed."""
 
 
 class Comics:
@@ -195,7 +197,8 @@ class Comics:
                 mapping may have a `key`, such as an order number: the same key is the same comic.
                 Other stories are told apart by their content, and equal ones are counted.
             out: A folder for the pictures; `None` fetches none.
-            timeout: Seconds to wait for each comic's end, once it was accepted.
+            timeout: Seconds to wait for each comic's end, once it was accepted, and then for its
+                pictures.
             wait_for_quota: Wait for tomorrow's quota instead of giving the rest back unsent.
             journal: A SQLite file in which everything is written down before it happens; made if
                 it is not there.
@@ -218,25 +221,51 @@ class Comics:
             resend_uncertain=resend_uncertain,
         )
 
-    async def download(self, comic: ComicGeneration, folder: str | os.PathLike[str]) -> list[Path]:
+    async def download(
+        self,
+        comic: ComicGeneration,
+        folder: str | os.PathLike[str],
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        urgent: bool = True,
+    ) -> list[Path]:
         """Fetch all pictures of a finished comic into `folder` and return their paths.
 
-        Files appear whole or not at all, and the key goes to no other host.
+        Files appear whole or not at all, and no secret goes to another host. Lost connections, busy
+        hosts and failing ones are held out until time is up. If a host refuses a picture, its URL
+        may be too old: then the comic is checked once, for the URLs as they are now.
+
+        Args:
+            comic: The comic.
+            folder: The folder of the files; made if it is missing.
+            timeout: Seconds for all pictures together.
+            urgent: Whether somebody waits for it; if not, others go first with their checks.
 
         Raises:
-            InvalidRequestError: The comic has not succeeded, so there is nothing to fetch.
+            InvalidRequestError: The comic has not succeeded, so there is nothing to fetch; or a
+                picture's URL leads inside a network.
             APIError: A picture can't be had.
+            APIConnectionError: A picture's host was not there until time was up.
             OSError: The folder can't be written to.
         """
         if not comic.succeeded:
             raise InvalidRequestError("comic", comic.status.value, "a comic that has succeeded")
-        settings = self._core.settings
+        seconds("timeout", timeout)
+        clock = self._core.settings.clock
+
+        async def renew() -> list[tuple[str, str]]:
+            return asset_names(
+                await self.wait_for_completion(comic.id, timeout=timeout, urgent=urgent)
+            )
+
         return await download_assets(
             asset_names(comic),
             Path(folder),
             source=self._core.open().assets,
-            max_retries=settings.max_retries,
-            speed=settings.clock.speed,
+            # Pictures come in real time, however fast the server's clock runs.
+            timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
+            renew=renew,
+            speed=clock.speed,
         )
 
     async def usage(self) -> Usage:

@@ -39,7 +39,7 @@ from llamagen_async.scheduling import (
     Submission,
     SubmissionHooks,
 )
-from llamagen_async.transport import APIRequest, AssetSource, HTTPTransport, Transport
+from llamagen_async.transport import APIRequest, AssetSource, HTTPAssets, HTTPTransport, Transport
 
 if TYPE_CHECKING:
     import aiohttp
@@ -73,6 +73,7 @@ class ClientSettings:
     proxy: str | None = attrs.field(repr=False)
     """The URL of a proxy, which may hold a password."""
     transport: Transport | None
+    assets: AssetSource | None
     on_request: Callable[[RequestReport], None] | None
 
 
@@ -265,8 +266,8 @@ class ClientCore:
             self._detection.cancel()  # it may be waiting to try again
             await asyncio.gather(self._detection, return_exceptions=True)
         try:
+            await rooms.assets.aclose()  # first, as its connections are the transport's
             await rooms.transport.aclose()
-            await rooms.assets.aclose()  # often the same object: closing twice is fine
         finally:
             await rooms.forecasts.aclose()
             await close_limiter(rooms.identity, rooms.limiter, user=self)
@@ -281,6 +282,7 @@ class ClientCore:
             proxy=settings.proxy,
         )
         transport = settings.transport or http
+        assets = settings.assets or HTTPAssets(http)
         identity = Identity.of(
             settings.api_key, settings.base_url, settings.clock.speed, self._store_for(loop)
         )
@@ -303,7 +305,7 @@ class ClientCore:
         forecasts = ForecastStore(
             limiter.ledger, scheduler.forecasts, loaded=scheduler.start_learning
         )
-        return _Rooms(loop, transport, http, identity, limiter, scheduler, forecasts)
+        return _Rooms(loop, transport, assets, identity, limiter, scheduler, forecasts)
 
     def _store_for(self, loop: asyncio.AbstractEventLoop) -> str | None:
         """Return the URL of the store of spent requests, or `None` for this process's memory."""

@@ -41,7 +41,14 @@ class ComicsPort(Protocol):
         """Return the generation when it has succeeded."""
         ...
 
-    async def download(self, comic: ComicGeneration, folder: str | os.PathLike[str]) -> list[Path]:
+    async def download(
+        self,
+        comic: ComicGeneration,
+        folder: str | os.PathLike[str],
+        *,
+        timeout: float,
+        urgent: bool,
+    ) -> list[Path]:
         """Fetch a comic's pictures into a folder."""
         ...
 

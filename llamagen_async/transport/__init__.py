@@ -13,6 +13,7 @@ from llamagen_async.transport.address import (
     normalize_base_url,
     proxy_for,
 )
+from llamagen_async.transport.assets import HTTPAssets
 from llamagen_async.transport.decoding import decode, error_for, parse_retry_after
 from llamagen_async.transport.http import HTTPTransport, check_key
 from llamagen_async.transport.message import (
@@ -23,7 +24,7 @@ from llamagen_async.transport.message import (
     FormFile,
     Transport,
 )
-from llamagen_async.transport.retries import as_uncertain, delays, is_retriable, retrying
+from llamagen_async.transport.retries import as_uncertain, delays, is_retriable, may_pass
 from llamagen_async.transport.sessions import check_session
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "AssetSource",
     "AssetStream",
     "FormFile",
+    "HTTPAssets",
     "HTTPTransport",
     "Transport",
     "as_uncertain",
@@ -43,8 +45,8 @@ __all__ = [
     "error_for",
     "is_retriable",
     "is_vendors",
+    "may_pass",
     "normalize_base_url",
     "parse_retry_after",
     "proxy_for",
-    "retrying",
 ]

@@ -11,8 +11,6 @@ import asyncio
 import io
 import json
 import re
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -30,13 +28,17 @@ from llamagen_async.errors import (
     LlamaGenError,
 )
 from llamagen_async.foreign import clean_text
-from llamagen_async.transport.address import check_proxy, normalize_base_url, proxy_for
-from llamagen_async.transport.assets import open_asset
+from llamagen_async.transport.address import (
+    check_proxy,
+    is_loopback,
+    normalize_base_url,
+    proxy_for,
+)
 from llamagen_async.transport.attempt import COMING, Attempt
 from llamagen_async.transport.content import LARGEST, unpacked
 from llamagen_async.transport.decoding import SUCCESS, decode
 from llamagen_async.transport.failures import attempt_error
-from llamagen_async.transport.message import APIRequest, APIResponse, AssetStream
+from llamagen_async.transport.message import APIRequest, APIResponse
 from llamagen_async.transport.secret import Secret
 from llamagen_async.transport.sessions import check_session, observe, own_session
 
@@ -98,8 +100,8 @@ class HTTPTransport:
         self._connecting = aiohttp.ClientTimeout(total=None, connect=timeout / 2)
         self._session = check_session(session)
         self._owned = session is None
-        proxy = check_proxy(proxy)
-        self._proxy = proxy_for(url, proxy) if self._owned or proxy else None
+        self._given_proxy = check_proxy(proxy)
+        self._proxy = self.proxy_for(url) if self._owned or self._given_proxy else None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -159,28 +161,29 @@ class HTTPTransport:
         # Raised out here, so that it carries neither aiohttp's error nor its frames.
         raise failure
 
-    def open_asset(
-        self, url: str, *, headers: Mapping[str, str] | None = None, inactivity: float = 60.0
-    ) -> AbstractAsyncContextManager[AssetStream]:
-        """Open a picture or a video on the same session, without the key.
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the API is on this machine, as the sandbox is."""
+        return is_loopback(URL(self._base_url).host or "")
 
-        Args:
-            url: An http or https URL; at most five redirects are followed.
-            headers: Further headers, such as `Range`.
-            inactivity: Seconds without a byte after which to give up.
+    def lend_connector(self) -> aiohttp.BaseConnector | None:
+        """Return the connector of the session that was passed in; `None` if none was.
 
         Raises:
-            InvalidRequestError: `url` is not an http or https URL.
-            APIConnectionError: No answer came.
-            InvalidResponseError: The redirects lead nowhere.
             ClientClosedError: The transport is closed or belongs to another event loop.
         """
-        return open_asset(
-            self._open_session(),
-            url,
-            headers={"User-Agent": _AGENT, **(headers or {})},
-            inactivity=inactivity,
-        )
+        return None if self._owned else self._open_session().connector
+
+    def proxy_for(self, url: URL) -> URL | None:
+        """Return the proxy on the way to a picture, by the settings that hold for the API."""
+        if self._owned or self._given_proxy is not None:
+            return proxy_for(url, self._given_proxy)
+        # Those of a user's session have no public names.
+        proxy = getattr(self._session, "_default_proxy", None)
+        auth = getattr(self._session, "_default_proxy_auth", None)
+        if proxy and auth:
+            return URL(proxy).with_user(auth.login).with_password(auth.password)
+        return URL(proxy) if proxy else None
 
     async def aclose(self) -> None:
         """Close the session unless it was passed in. Nothing can be sent afterwards.

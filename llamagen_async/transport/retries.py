@@ -5,14 +5,14 @@ it provably did not arrive: the API has no idempotency key, and a lost answer ca
 An upload is treated alike. Reading is safe to repeat, yet each attempt costs a slot: what will not
 change (4xx, redirects, an answer that is too large) is not asked for again.
 
-`RateLimitError` is never retried here: the limiter decides when a key may send again.
+`RateLimitError` is never retried here: the limiter decides when a key may send again. The hosts of
+pictures have no limiter: see `may_pass`.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 from llamagen_async.errors import (
     APIConnectionError,
@@ -23,21 +23,22 @@ from llamagen_async.errors import (
     SubmissionUncertainError,
 )
 from llamagen_async.plans import RequestKind
-from llamagen_async.transport.decoding import REDIRECT, SUCCESS
+from llamagen_async.transport.decoding import REDIRECT, SERVER_FAILURE, SUCCESS
 
 if TYPE_CHECKING:
     from llamagen_async.requests import ComicRequest
 
-__all__ = ["as_uncertain", "delays", "is_retriable", "retrying"]
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+__all__ = ["as_uncertain", "delays", "is_retriable", "may_pass"]
 
 _FIRST: Final = 1.0
 """Seconds at most before the first retry; the bound doubles with each further one."""
 _LONGEST: Final = 30.0
 """Seconds at most before any retry: an outage is noticed to be over within half a minute."""
 _READING: Final = frozenset({RequestKind.STATUS, RequestKind.USAGE})
+_PASSING: Final = frozenset({408, 425, 429})
+"""Statuses of a 4xx that say: not now."""
+_LASTING: Final = frozenset({501, 505})
+"""Statuses of a 5xx that say: never."""
 
 
 def is_retriable(error: BaseException, kind: RequestKind) -> bool:
@@ -69,37 +70,18 @@ def delays(speed: float = 1.0) -> Iterator[float]:
     return map(backoff.full_jitter, bounds)
 
 
-def retrying(
-    send: Callable[_P, Awaitable[_R]], *, kind: RequestKind, max_retries: int, speed: float = 1.0
-) -> Callable[_P, Coroutine[Any, Any, _R]]:
-    """Wrap `send` so that it is called again after the failures that allow it.
+def may_pass(error: LlamaGenError) -> bool:
+    """Decide whether a picture that ended in `error` may come later.
 
-    For what is sent without a queue; a request that waits for a slot goes back into its queue. The
-    waits (see `delays`) are `asyncio.sleep`, so they pass in virtual time.
-
-    Args:
-        send: The function to call; it sends one request.
-        kind: What the request does.
-        max_retries: How many times it is called again, at most; 0 is never.
-        speed: How many times faster than real time the server's clock runs.
-
-    Returns:
-        A coroutine function of the same arguments. It raises what the last call raised.
+    Pictures cost no slot and no credits, so whatever may be over later is held out for as long as
+    the caller has given: lost connections, a busy host (429), and a host that fails.
     """
-
-    async def attempts(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        waits = None
-        for _ in range(max_retries):
-            try:
-                return await send(*args, **kwargs)
-            except LlamaGenError as error:
-                if not is_retriable(error, kind):
-                    raise
-            waits = waits or delays(speed)
-            await asyncio.sleep(next(waits))
-        return await send(*args, **kwargs)
-
-    return attempts
+    if isinstance(error, APIConnectionError):
+        return error.retriable
+    return isinstance(error, APIError) and (
+        error.status in _PASSING
+        or (error.status in SERVER_FAILURE and error.status not in _LASTING)
+    )
 
 
 def as_uncertain(

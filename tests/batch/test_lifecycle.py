@@ -278,7 +278,9 @@ class Abandoning:
     ) -> ComicGeneration:
         raise AssertionError("nothing is left to wait for")
 
-    async def download(self, comic: ComicGeneration, folder: Any) -> list[Path]:
+    async def download(
+        self, comic: ComicGeneration, folder: Any, *, timeout: float, urgent: bool
+    ) -> list[Path]:
         raise AssertionError("nobody asked for pictures")
 
 
