@@ -17,7 +17,15 @@ from llamagen_async.transport.message import (
     FormFile,
     Transport,
 )
-from llamagen_async.transport.retries import as_uncertain, delays, is_retriable, retrying
+from llamagen_async.transport.retries import (
+    as_uncertain,
+    bounds,
+    delays,
+    is_outage,
+    is_retriable,
+    retry_span,
+    retrying,
+)
 
 __all__ = [
     "APIRequest",
@@ -28,11 +36,14 @@ __all__ = [
     "HTTPTransport",
     "Transport",
     "as_uncertain",
+    "bounds",
     "decode",
     "delays",
     "error_for",
+    "is_outage",
     "is_retriable",
     "normalize_base_url",
     "parse_retry_after",
+    "retry_span",
     "retrying",
 ]
