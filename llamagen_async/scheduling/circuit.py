@@ -37,9 +37,9 @@ _LONGEST_COSTLY_GAP: Final = 1800.0
 a create that is lost: an hour then costs about ten of them."""
 _FIRST_CREATE_GAP: Final = 30.0
 """Seconds before a create is tried again although its answer may be lost like those before it."""
-_LAST_RESORT: Final = 20.0
-"""Factor by which these gaps are longer while nothing else is answered either: a read is the better
-probe, and a create is one only in case that reads are what is broken."""
+_LAST_RESORT: Final = 3600.0
+"""Seconds of that gap at least while nothing else is answered either: a read is the better probe,
+and a create is one only in case that reads are what is broken."""
 
 
 @attrs.frozen
@@ -187,7 +187,7 @@ class Circuit:
         if is_lost and self.lost_creates >= TRIP:
             self._create_gaps = self._create_gaps or bounds(_FIRST_CREATE_GAP, _LONGEST_COSTLY_GAP)
             gap = next(self._create_gaps)
-            self.create_at = now + gap * (_LAST_RESORT if self.is_silent else 1.0)
+            self.create_at = now + (max(gap, _LAST_RESORT) if self.is_silent else gap)
         if self.is_silent or self.lost_creates >= TRIP:
             if self.outage is None:
                 self.opened_at = now
@@ -199,7 +199,7 @@ class Circuit:
         """Send only probes from now on; if one was due and failed, the next one comes later."""
         if not self.is_silent:
             self.is_silent = True
-            self.create_at = max(self.create_at, now + _FIRST_CREATE_GAP * _LAST_RESORT)
+            self.create_at = max(self.create_at, now + _LAST_RESORT)
         if now >= self.probe_at:
             self._gaps = self._gaps or bounds(_FIRST_GAP, _LONGEST_COSTLY_GAP)
             gap = next(self._gaps)

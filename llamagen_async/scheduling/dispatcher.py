@@ -179,6 +179,7 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._unsubscribe()
+        self._circuit.listeners.pop(self, None)
         self._limiter.give_up("", self._view.client, leaves=True)
 
     def _has_work(self, loop: _DispatchLoop) -> bool:
@@ -355,6 +356,11 @@ class Dispatcher:
         if self._closed:
             fail(submission, ClientClosedError(_CLOSED))
             return
+        if self._circuit.is_silent and submission.patience is not None:
+            # A create waits in the queue for its turn to be the probe; a read is one.
+            is_read = not submission.request.kind.is_billed
+            until_probe = self._clock.real(self._circuit.probe_at - self._clock.now())
+            delay = max(delay, until_probe) if is_read else 0.0
         timer = asyncio.get_running_loop().call_later(delay, self._queue_again, submission)
         self._delayed[submission] = timer
 

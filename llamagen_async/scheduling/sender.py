@@ -207,8 +207,8 @@ class Sender:
         """Return in how many real seconds it is to be sent again; `None` if it is not."""
         if submission.is_check:
             return None
-        patience = submission.patience
-        is_patient = patience is not None and self._clock.now() - submission.since < patience
+        left = (submission.patience or 0.0) - (self._clock.now() - submission.since)
+        is_patient = submission.patience is not None and left > 0
         if isinstance(error, RateLimitError):
             submission.refusals += 1
             return 0.0 if is_patient or submission.refusals <= _MAX_REFUSALS else None
@@ -222,13 +222,15 @@ class Sender:
             return None
         if submission.delays is None:
             submission.delays = delays(self._clock.speed)
-        return next(submission.delays)
+        delay = next(submission.delays)
+        return min(delay, self._clock.real(left)) if is_patient else delay
 
     def _learn(
         self, submission: Submission[Any], failure: BaseException | None, sent_at: float
     ) -> None:
         """Tell the circuit whether the server has answered."""
         circuit, now = self._circuit, self._clock.now()
+        before = circuit.outage
         kind = submission.request.kind
         if failure is not None and is_outage(failure):
             circuit.record_failure(
@@ -242,6 +244,10 @@ class Sender:
             )
         elif failure is None or isinstance(failure, APIError):
             circuit.record_answer(now, is_create=kind.is_billed)
+        if before is None and circuit.outage is not None:
+            _logger.warning("%s; waiting for it", circuit.outage)
+        elif before is not None and circuit.outage is None:
+            _logger.warning("the server is back; %s until now", before)
 
     async def _report(
         self,
