@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from llamagen_async.batch.journal.codec import AccountId
     from llamagen_async.ratelimit import LimitsSnapshot, OnStoreFailure
-    from llamagen_async.scheduling import RequestReport
+    from llamagen_async.scheduling import Outage, RequestReport
     from llamagen_async.transport import AssetSource, Transport
 
 __all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient"]
@@ -81,7 +81,8 @@ class LlamaGenClient:
         webhooks: Whether you hand the API's webhook events to `deliver`. Then a comic is checked
             only when its announcement is overdue.
         timeout: Seconds that one request may take, at most 600.
-        max_retries: How often a request that failed is repeated, where repeating is safe.
+        max_retries: How often a request that failed is repeated, where repeating is safe and nobody
+            said how long to wait. A wait, a batch and a queue hold out any number of failures.
         session: An aiohttp session of yours to use, with its connector, proxy, cookies and
             middlewares; it is not closed. What it sends elsewhere is not touched.
         proxy: The URL of a proxy, `""` for none. If not given, `$HTTPS_PROXY`, `$HTTP_PROXY` and
@@ -171,6 +172,14 @@ class LlamaGenClient:
     def plan(self) -> Plan:
         """The plan whose limits are kept; with `"auto"`, demo until the server has been asked."""
         return self._core.plan
+
+    @property
+    def outage(self) -> Outage | None:
+        """The outage of the server that is going on; `None` if there is none.
+
+        All requests of the key in this event loop find it out together.
+        """
+        return self._core.outage
 
     @property
     def speed(self) -> float:

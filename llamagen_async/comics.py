@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from llamagen_async.forecasting import Profile
 from llamagen_async.models import ComicGeneration, Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
-from llamagen_async.scheduling import GenerationWait, SubmissionHooks
+from llamagen_async.scheduling import GenerationWait, Outage, SubmissionHooks
 from llamagen_async.transport import APIRequest
 from llamagen_async.validation import generation_id, whole_number
 
@@ -58,11 +59,13 @@ class Comics:
         Args:
             prompt: The story, or a whole request.
             max_wait: Seconds that it may wait for a free slot; if that is known to take longer, it
-                raises at once. `None` waits for any minute, but not for tomorrow.
+                raises at once. `None` waits for any minute, but not for tomorrow. An outage of the
+                server is held out as long, and without it as long as `max_retries` take.
             wait_for_quota: Wait for tomorrow's quota instead of raising.
             urgent: Whether somebody waits for it; if not, others go first.
             hooks: Told of each step before anything else is done, for a program that keeps a
-                record of its own; who gives hooks is taken to wait for the comic afterwards.
+                record of its own; who gives hooks is taken to wait for the comic afterwards, and
+                for the end of any outage.
             **fields: The fields of `ComicRequest`.
 
         Returns:
@@ -71,6 +74,7 @@ class Comics:
         Raises:
             InvalidRequestError: A field is not allowed; nothing was sent.
             QuotaExhaustedError: It would wait too long for a slot; nothing was sent.
+            APIConnectionError: The server can't be reached; nothing was sent.
             SubmissionUncertainError: The answer was lost; it may have been accepted and charged.
             APIError: The server refused it.
         """
@@ -81,6 +85,7 @@ class Comics:
             urgent=urgent,
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
+            patience=math.inf if hooks is not None and max_wait is None else max_wait,
             hooks=hooks,
             will_wait=hooks is not None,
         )
@@ -129,6 +134,7 @@ class Comics:
         Raises:
             GenerationFailedError: It ended without a comic; the error carries the generation.
             WaitTimeoutError: Time is up; the generation goes on, the error carries the id.
+            APIError: The key or the id is refused. An outage is held out.
         """
         seconds("timeout", timeout)
         return await self._core.wait(
@@ -161,6 +167,7 @@ class Comics:
             _request(prompt, fields),
             max_wait=None if wait_for_quota else timeout,
             wait_for_quota=wait_for_quota,
+            patience=timeout,
             will_wait=True,
         )
         if comic.succeeded:
@@ -183,6 +190,8 @@ class Comics:
         resend_uncertain: bool = False,
     ) -> Batch:
         """Generate many comics at once; iterate over the result to run it.
+
+        An outage of the server is held out, however long it is: see `Batch.progress`.
 
         Items come in order of completion. What one comic fails of is that item's `error`; an
         error that concerns all (401, 402, 403, a journal that can't be written) stops new creates,
@@ -268,6 +277,11 @@ class Comics:
             speed=clock.speed,
         )
 
+    @property
+    def outage(self) -> Outage | None:
+        """The outage of the server that is going on; `None` if there is none."""
+        return self._core.outage
+
     async def usage(self) -> Usage:
         """Return what the key has used, as the server counts; this is a request, too."""
         return await self._core.usage()
@@ -279,6 +293,7 @@ class Comics:
         will_wait: bool,
         wait_for_quota: bool,
         max_wait: float | None,
+        patience: float | None,
         urgent: bool = True,
         hooks: SubmissionHooks[ComicGeneration] | None = None,
     ) -> ComicGeneration:
@@ -288,6 +303,7 @@ class Comics:
             urgent=urgent,
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
+            patience=patience,
             hooks=hooks,
             story=request,
             profile=_profile(request),

@@ -30,6 +30,7 @@ from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchItem, BatchState
 from llamagen_async.requests import ComicRequest
+from llamagen_async.scheduling.circuit import Outage
 
 __all__ = ["Batch", "BatchProgress"]
 
@@ -52,6 +53,8 @@ class BatchProgress:
     the batch was ended meanwhile, will not be known."""
     done: int = 0
     """Stories for which nothing more will happen in this run, those not sent included."""
+    outage: Outage | None = None
+    """The outage of the server that the batch is holding out; `str` says since when and why."""
 
 
 class Batch(AsyncIterable[BatchItem]):
@@ -171,6 +174,7 @@ class _BatchRun:
             tuple(sorted(running)),
             tuple(sorted(sending)),
             self._finished.total(),
+            self._lifecycle.comics.outage,
         )
 
     async def results(self) -> AsyncGenerator[BatchItem, None]:

@@ -21,7 +21,12 @@ from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, ComicsPort, Lifecycle
 from llamagen_async.batch.prefetcher import Prefetcher
 from llamagen_async.batch.task import BatchTask
-from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
+from llamagen_async.errors import (
+    APIConnectionError,
+    ClientClosedError,
+    InvalidRequestError,
+    LlamaGenError,
+)
 from llamagen_async.models import BatchState, ComicGeneration
 
 __all__ = ["ComicQueue"]
@@ -88,7 +93,10 @@ class ComicQueue:
 
     @property
     def held_by(self) -> LlamaGenError | None:
-        """Why nothing is sent for a while, such as missing credits or no connection."""
+        """Why nothing is sent for a while, such as missing credits or an outage of the server."""
+        outage = self._lifecycle.comics.outage
+        if self._lifecycle.halted is None and outage is not None:
+            return APIConnectionError(str(outage), request_sent=False)
         return self._lifecycle.halted
 
     async def __aenter__(self) -> Self:

@@ -16,6 +16,7 @@ from llamagen_async.batch.journal.codec import Row
 from llamagen_async.errors import InvalidRequestError, JournalError, LlamaGenError
 from llamagen_async.models import BatchState, ComicGeneration
 from llamagen_async.requests import ComicRequest
+from llamagen_async.scheduling.circuit import Outage
 from llamagen_async.scheduling.submission import SubmissionHooks
 
 __all__ = ["BatchTask", "ComicsPort"]
@@ -23,6 +24,11 @@ __all__ = ["BatchTask", "ComicsPort"]
 
 class ComicsPort(Protocol):
     """The part of `client.comics` with which stories are sent, waited for and fetched."""
+
+    @property
+    def outage(self) -> Outage | None:
+        """The outage of the server that is going on."""
+        ...
 
     async def create(
         self,

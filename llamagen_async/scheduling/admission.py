@@ -6,19 +6,22 @@ wait is, and when checks have used up what was left of a long window. Sends noth
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from llamagen_async.clock import Clock
-from llamagen_async.errors import QuotaExhaustedError
+from llamagen_async.errors import APIConnectionError, QuotaExhaustedError
 from llamagen_async.plans import DAY, HOUR, RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter
+from llamagen_async.scheduling.circuit import Circuit
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poller import Poller
 from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.scheduling.sender import Sender, fail
 from llamagen_async.scheduling.submission import Submission
+from llamagen_async.transport import retry_span
 
 __all__ = ["AdmissionControl", "can_afford"]
 
@@ -122,6 +125,31 @@ class AdmissionControl:
         """Reject a submission that has just been queued if its wait would be too long."""
         self._reject_late(submission, self._queue.before(submission))
 
+    def reject_unanswered(self, queue: RequestQueue, circuit: Circuit) -> float:
+        """Reject those who have waited for the server as long as they may.
+
+        Args:
+            queue: The requests that wait; the billed ones wait for the server.
+            circuit: The server's silence.
+
+        Returns:
+            Seconds after which the next one has waited long enough.
+        """
+        now, next_at = self._clock.now(), math.inf
+        span = retry_span(self._sender.max_retries)
+        for one in list(queue):
+            if not one.request.kind.is_billed:
+                continue
+            until = max(one.since, circuit.opened_at) + span
+            if one.patience is not None:
+                until = one.since + one.patience
+            if until <= now:
+                message = f"{circuit.outage}; nothing was sent"
+                fail(one, APIConnectionError(message, request_sent=False))
+            else:
+                next_at = min(next_at, until)
+        return next_at - now
+
     async def fresh_quota_left(self) -> int:
         """Ask the ledger how many slots the plan's long windows have left."""
         windows = (await self._limiter.snapshot()).windows
@@ -157,6 +185,11 @@ class AdmissionControl:
         wait = self._clock.real(max(0.0, delay))
         resets_at = datetime.now(UTC) + timedelta(seconds=min(wait, _LATEST))
         return QuotaExhaustedError(limit, wait, resets_at)
+
+    @property
+    def unanswered(self) -> int:
+        """How many creates are on their way."""
+        return len(self._sender.unanswered)
 
     @property
     def running(self) -> int:

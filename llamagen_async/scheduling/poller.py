@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from contextvars import Context, copy_context
 from typing import Any, Final
 
 import attrs
@@ -16,17 +17,18 @@ import attrs
 from llamagen_async.clock import Clock
 from llamagen_async.errors import QuotaExhaustedError, RateLimitError
 from llamagen_async.forecasting import ANY
-from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.early_ends import EarlyEnds
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import Generation, GenerationWait, PollTarget
-from llamagen_async.transport import delays, is_retriable
+from llamagen_async.transport import delays, is_outage
 
 __all__ = ["Poller", "Waiter"]
 
 _COMPACT_AT: Final = 64
 """Waits that have ended and are still in the list of ends before it is compacted, at least."""
+_LONGEST_DELAY: Final = 120.0
+"""Seconds at most before a generation is checked again whose checks fail while others succeed."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -39,6 +41,8 @@ class Waiter:
     """The generation, once it has ended."""
     deadline: float
     """When the waiter gives up, in seconds of the server's clock."""
+    context: Context = attrs.field(factory=copy_context)
+    """The waiter's context variables."""
 
 
 class Poller:
@@ -48,7 +52,6 @@ class Poller:
         polls: The generations that are waited for.
         limiter: Knows the plan.
         clock: The server's clock.
-        max_retries: How many checks in a row may fail before those who wait are told.
         announced: Whether ends are announced, so that a check waits for the announcement.
     """
 
@@ -58,7 +61,6 @@ class Poller:
         limiter: Limiter,
         clock: Clock,
         *,
-        max_retries: int,
         announced: bool = False,
     ) -> None:
         self.finished = 0
@@ -66,7 +68,6 @@ class Poller:
         self._polls = polls
         self._limiter = limiter
         self._clock = clock
-        self._max_retries = max_retries
         self._announced = announced
         self._waiters: dict[str, list[Waiter]] = {}
         self._early = EarlyEnds()
@@ -104,6 +105,7 @@ class Poller:
                 urgent=wait.urgent,
                 announced=self._announced,
                 deadline=waiter.deadline,
+                context=waiter.context,
             )
             self._polls.add(target)
         else:
@@ -122,6 +124,7 @@ class Poller:
             del self._waiters[waiter.id]
             self._polls.discard(waiter.id)
         elif (target := self._polls.targets.get(waiter.id)) is not None:
+            target.context = waiters[0].context
             self._update_deadline(target)
 
     def record_check(
@@ -134,13 +137,12 @@ class Poller:
         if error is None:
             self._learn(target, outcome.result(), checked_at=checked_at)
         elif not isinstance(error, RateLimitError):
-            target.failures += 1
-            is_repeated = target.failures <= self._max_retries
-            if not is_repeated or not is_retriable(error, RequestKind.STATUS):
+            if not is_outage(error):
                 self._end(target.id, error)
                 return
+            target.failures += 1
             if target.delays is None:
-                target.delays = delays()
+                target.delays = delays(longest=_LONGEST_DELAY)
             not_before = self._clock.now() + next(target.delays)
             target.not_before = max(target.not_before, not_before)
 

@@ -16,6 +16,7 @@ from llamagen_async.errors import ClientClosedError, WaitTimeoutError
 from llamagen_async.forecasting import Forecasts
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.admission import AdmissionControl
+from llamagen_async.scheduling.circuit import Outage, circuit_of
 from llamagen_async.scheduling.dispatcher import Dispatcher
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
@@ -62,13 +63,13 @@ class Scheduler:
         self._queue = RequestQueue()
         self._polls = PollSet(self.forecasts, min_interval=polling)
         self._view = KeyView(limiter, self._queue, self._polls)
-        self._poller = Poller(
-            self._polls, limiter, clock, max_retries=max_retries, announced=announced
-        )
+        self._circuit = circuit_of(limiter)
+        self._poller = Poller(self._polls, limiter, clock, announced=announced)
         self._sender = Sender(
             transport,
             self._polls,
             self._view,
+            self._circuit,
             clock,
             max_retries=max_retries,
             on_request=on_request,
@@ -84,6 +85,7 @@ class Scheduler:
             self._poller,
             self._admission,
             self._sender,
+            self._circuit,
             clock,
         )
         self._reads: dict[str, asyncio.Task[Generation]] = {}
@@ -93,6 +95,11 @@ class Scheduler:
     def stats(self) -> DispatchStats:
         """Counts of what was sent."""
         return self._sender.stats
+
+    @property
+    def outage(self) -> Outage | None:
+        """The outage of the server that is going on; `None` if there is none."""
+        return self._circuit.outage
 
     @property
     def finished(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextvars import Context, copy_context
 from typing import Generic, Protocol, TypeVar
 
 import attrs
@@ -63,6 +64,9 @@ class Submission(Generic[_T]):
     """Seconds that it may wait for a slot; `None` is any time within the short windows."""
     wait_for_quota: bool = False
     """Whether it may wait for a long window, such as until tomorrow."""
+    patience: float | None = None
+    """Seconds since it was asked for in which an outage is held out, infinite for a batch; `None`
+    is as long as `max_retries` take."""
     hooks: SubmissionHooks[_T] | None = None
     """The owner that keeps a record of it, if there is one."""
     story: ComicRequest | None = None
@@ -73,6 +77,8 @@ class Submission(Generic[_T]):
     """Whether the generation that it starts will be waited for at once."""
     is_check: bool = False
     """Whether it is a status check, which is chosen again instead of being queued again."""
+    context: Context = attrs.field(factory=copy_context)
+    """The context variables of whoever asked for it, in which it is sent."""
 
     priority: int = 0
     """Rank in the queue: the lowest is served first."""

@@ -24,7 +24,15 @@ from llamagen_async.transport.message import (
     FormFile,
     Transport,
 )
-from llamagen_async.transport.retries import as_uncertain, delays, is_retriable, may_pass
+from llamagen_async.transport.retries import (
+    as_uncertain,
+    bounds,
+    delays,
+    is_outage,
+    is_retriable,
+    may_pass,
+    retry_span,
+)
 from llamagen_async.transport.sessions import check_session
 
 __all__ = [
@@ -37,16 +45,19 @@ __all__ = [
     "HTTPTransport",
     "Transport",
     "as_uncertain",
+    "bounds",
     "check_key",
     "check_proxy",
     "check_session",
     "decode",
     "delays",
     "error_for",
+    "is_outage",
     "is_retriable",
     "is_vendors",
     "may_pass",
     "normalize_base_url",
     "parse_retry_after",
     "proxy_for",
+    "retry_span",
 ]
