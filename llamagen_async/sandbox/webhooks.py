@@ -230,12 +230,13 @@ class WebhookSender:
         signed = timestamp.encode() + b"." + body
         signature = hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
         self.counts["sent"] += 1
+        request = generation_id("req", f"{event['id']}/{self.counts['sent']}")
         status = await self._post(
             body,
             {
                 "Content-Type": "application/json",
                 "X-Llama-Webhook-Id": event["id"],
-                "X-Llama-Webhook-Request-Id": generation_id("req", f"{event['id']}/{self.counts['sent']}"),
+                "X-Llama-Webhook-Request-Id": request,
                 "X-Llama-Webhook-Timestamp": timestamp,
                 "X-Llama-Webhook-Signature": f"v1={signature}",
             },
