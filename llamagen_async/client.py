@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Self
 
 import attrs
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llamagen_async.ratelimit import LimitsSnapshot, OnStoreFailure
     from llamagen_async.scheduling import Outage, RequestReport
     from llamagen_async.transport import AssetSource, Transport
+    from llamagen_async.webhooks import WebhookEvent
 
 __all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient"]
 
@@ -79,7 +80,7 @@ class LlamaGenClient:
         polling: Seconds between two checks of the same generation, at least; 1 if not given. When
             to check is learned from how long generations take; this only bounds it.
         webhooks: Whether you hand the API's webhook events to `deliver`. Then a comic is checked
-            only when its announcement is overdue.
+            only when its announcement is overdue: an event that is lost at most doubles the wait.
         timeout: Seconds that one request may take, at most 600.
         max_retries: How often a request that failed is repeated, where repeating is safe and nobody
             said how long to wait. A wait, a batch and a queue hold out any number of failures.
@@ -208,25 +209,29 @@ class LlamaGenClient:
         """
         await self._core.aclose(_GRACE)
 
-    def deliver(self, event: Mapping[str, Any]) -> bool:
+    def deliver(self, event: WebhookEvent) -> bool:
         """Hand a webhook event to whoever waits for its generation, who then needs no check.
 
-        An event that says that a comic is done, but not where its pictures are, has it checked with
-        the next free slot. One that comes before anybody waits is kept for those who will.
+        An event that says that a comic is done, but not where all its pictures are, has it checked
+        once, with the next free slot. One that comes before anybody waits is kept for those who
+        will. Events that come twice, late or in another order, or are about something else, do no
+        harm.
 
         Args:
-            event: The event as parsed JSON. Its signature must have been verified.
+            event: The event, from `webhooks.construct_event`.
 
         Returns:
             Whether anybody waits for that generation in this client.
 
         Raises:
-            InvalidRequestError: It is no event of a generation.
+            InvalidRequestError: It is no verified event, or an event of a generation without an id.
+            ClientClosedError: The client is closed, or belongs to another event loop.
         """
-        from llamagen_async.webhooks import generation_of  # noqa: PLC0415
+        from llamagen_async.webhooks import announcement_of  # noqa: PLC0415
 
-        generation, whole = generation_of(event)
-        return self._core.open().scheduler.announce(generation, whole=whole)
+        announcement = announcement_of(event)
+        rooms = self._core.open()
+        return announcement is not None and rooms.scheduler.announce(announcement)
 
     async def limits(self) -> LimitsSnapshot:
         """Return what the key may still send: used, free, next free slot, pause."""

@@ -198,10 +198,12 @@ class PollSet:
             self._withdraw(target)
             self._insert(target)
 
-    def mark_ended(self, target: PollTarget) -> None:
+    def mark_ended(self, target: PollTarget, now: float) -> None:
         """Set that its end was announced: the next check collects it."""
         self._withdraw(target)
-        target.announced, target.has_ended = False, True
+        target.announced, target.has_ended, target.announced_at = False, True, now
+        if not target.failures:
+            target.not_before = -math.inf
         self._insert(target)
 
     def record_result(
@@ -232,14 +234,16 @@ class PollSet:
             self.observations.append((number, target.profile, round(start, 3), round(end, 3)))
             return
         self._withdraw(target)
-        target.has_ended = False
+        # A check that was sent before the announcement does not contradict it.
+        target.has_ended = target.has_ended and checked_at < target.announced_at
         age = checked_at - target.accepted_at
         if age > last:
             for one in self.forecasts.path(target.profile):
                 one.forecast.not_done(last, age)
             target.last_running_age = age
-        pause = max(self._min_interval, _MIN_SHARE * target.last_running_age)
-        target.not_before = max(target.not_before, checked_at + pause)
+        if not target.has_ended:
+            pause = max(self._min_interval, _MIN_SHARE * target.last_running_age)
+            target.not_before = max(target.not_before, checked_at + pause)
         self._insert(target)
 
     def next_poll(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, WaitTimeoutError
@@ -26,6 +26,9 @@ from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.scheduling.sender import DispatchStats, RequestReport, Sender
 from llamagen_async.scheduling.submission import Submission
 from llamagen_async.transport import APIRequest, Transport
+
+if TYPE_CHECKING:
+    from llamagen_async.webhooks import Announcement
 
 __all__ = ["Scheduler"]
 
@@ -175,14 +178,9 @@ class Scheduler:
             self._poller.discard(waiter)
             self._dispatcher.wake()
 
-    def announce(self, generation: Generation, *, whole: bool) -> bool:
-        """Hand on what a webhook event says, and return whether anybody waits for it.
-
-        Args:
-            generation: The generation as the event has it.
-            whole: Whether that is all there is to know, so that no check is needed.
-        """
-        is_waited_for = self._poller.announce(generation, whole=whole)
+    def announce(self, announcement: Announcement) -> bool:
+        """Hand on what a webhook event says, and return whether anybody waits for it."""
+        is_waited_for = self._poller.announce(announcement)
         self._dispatcher.wake()
         return is_waited_for
 
