@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
@@ -16,18 +14,16 @@ from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT
 from llamagen_async.clock import seconds
 from llamagen_async.core import ClientCore
 from llamagen_async.downloads.download import asset_names, download_assets
-from llamagen_async.errors import InvalidRequestError
+from llamagen_async.errors import InvalidRequestError, LlamaGenError
 from llamagen_async.forecasting import Profile
 from llamagen_async.models import ComicGeneration, Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
-from llamagen_async.scheduling import GenerationWait, SubmissionHooks
+from llamagen_async.scheduling import GenerationWait, SubmissionHooks, tell_accepted
 from llamagen_async.transport import APIRequest
 from llamagen_async.validation import whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
-
-_logger = logging.getLogger(__name__)
 
 _PATH: Final = "/comics/generations"
 
@@ -108,7 +104,10 @@ class Comics:
         }
         request = _status_request(id, params)
         name = f"{id}?{params}"
-        return await self._core.read(name, request, ComicGeneration.parse, whole=not params)
+        try:
+            return await self._core.read(name, request, ComicGeneration.parse, whole=not params)
+        except LlamaGenError as error:
+            raise error.about(id) from error
 
     async def wait_for_completion(
         self,
@@ -165,9 +164,13 @@ class Comics:
             return comic
         try:
             return await self.wait_for_completion(comic.id, timeout=timeout)
-        except asyncio.CancelledError:
-            # Whoever cancelled this does not know the id, and it was paid for.
-            _logger.warning("cancelled while waiting: comic %s goes on", comic.id)
+        except LlamaGenError as error:
+            if error.id is not None:
+                raise
+            raise error.about(comic.id) from error
+        except BaseException as error:
+            # Whoever ended this does not know the id, and it was paid for.
+            tell_accepted(RequestKind.CREATE, comic, error)
             raise
 
     def batch(
@@ -231,13 +234,16 @@ class Comics:
         if not comic.succeeded:
             raise InvalidRequestError("comic", comic.status.value, "a comic that has succeeded")
         settings = self._core.settings
-        return await download_assets(
-            asset_names(comic),
-            Path(folder),
-            source=self._core.open().assets,
-            max_retries=settings.max_retries,
-            speed=settings.clock.speed,
-        )
+        try:
+            return await download_assets(
+                asset_names(comic),
+                Path(folder),
+                source=self._core.open().assets,
+                max_retries=settings.max_retries,
+                speed=settings.clock.speed,
+            )
+        except LlamaGenError as error:
+            raise error.about(comic.id) from error
 
     async def usage(self) -> Usage:
         """Return what the key has used, as the server counts; this is a request, too."""

@@ -3,7 +3,7 @@
 from llamagen_async.scheduling.poll_target import GenerationWait
 from llamagen_async.scheduling.scheduler import Scheduler
 from llamagen_async.scheduling.sender import DispatchStats, RequestReport
-from llamagen_async.scheduling.submission import Submission, SubmissionHooks
+from llamagen_async.scheduling.submission import Submission, SubmissionHooks, tell_accepted
 
 __all__ = [
     "DispatchStats",
@@ -12,4 +12,5 @@ __all__ = [
     "Scheduler",
     "Submission",
     "SubmissionHooks",
+    "tell_accepted",
 ]
