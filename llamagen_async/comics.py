@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from llamagen_async.batch.batch import Batch
 from llamagen_async.batch.journal.codec import RequestLike
+from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT
 from llamagen_async.clock import seconds
 from llamagen_async.core import ClientCore
@@ -182,6 +183,7 @@ class Comics:
         wait_for_quota: bool = False,
         journal: str | os.PathLike[str] | None = None,
         resend_uncertain: bool = False,
+        start_over: bool = False,
     ) -> Batch:
         """Generate many comics at once; iterate over the result to run it.
 
@@ -204,20 +206,22 @@ class Comics:
                 it is not there.
             resend_uncertain: Send those again of which the journal does not know whether they were
                 accepted. They may be paid for twice.
+            start_over: Go on with a journal that is new, lost or older than what the files beside
+                it know. What only they know may be paid for again.
 
         Raises:
             InvalidRequestError: An argument is not allowed.
             JournalError: (when iterating) The journal can't be opened, another process works with
-                it, or it is about another server or key. Nothing was sent.
+                it, it is about another server or key, or the files beside it (such as
+                `results.jsonl`) know comics that it does not. Nothing was sent.
         """
         return Batch(
             requests,
             self,
-            account=self._core.account,
+            Journal(journal, self._core.account, out=out, start_over=start_over),
             out=out,
             timeout=timeout,
             wait_for_quota=wait_for_quota,
-            journal=journal,
             resend_uncertain=resend_uncertain,
         )
 

@@ -353,6 +353,8 @@ def _common_fields(
     id_, created = raw.get("id"), raw.get("createdAt")
     if not isinstance(id_, str | int) or isinstance(id_, bool) or not str(id_):
         raise ValueError("there is no id in it")
+    # Half a surrogate pair is no text: in this form it can be stored, shown and asked for.
+    id_ = str(id_).encode("utf-8", errors="backslashreplace").decode()
     created_at = None
     if isinstance(created, str):
         with contextlib.suppress(ValueError):
@@ -360,7 +362,7 @@ def _common_fields(
     if created_at is not None and created_at.tzinfo is None:
         created_at = created_at.replace(tzinfo=UTC)
     status = GenerationStatus.parse(raw.get("status"))
-    return str(id_), status, _text(raw.get("output")), created_at
+    return id_, status, _text(raw.get("output")), created_at
 
 
 def _text(value: object) -> str | None:

@@ -23,7 +23,7 @@ from typing import Final, Self, cast
 
 import attrs
 
-from llamagen_async.batch.journal.codec import AccountId, RequestLike, Story
+from llamagen_async.batch.journal.codec import RequestLike, Story
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, READ_AHEAD, ComicsPort, Lifecycle
 from llamagen_async.batch.task import BatchTask
@@ -66,12 +66,11 @@ class Batch(AsyncIterable[BatchItem]):
         self,
         requests: Iterable[RequestLike] | AsyncIterable[RequestLike],
         comics: ComicsPort,
+        journal: Journal,
         *,
-        account: AccountId,
         out: str | os.PathLike[str] | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         wait_for_quota: bool = False,
-        journal: str | os.PathLike[str] | None = None,
         resend_uncertain: bool = False,
     ) -> None:
         if isinstance(requests, str | bytes | Mapping | ComicRequest) or not isinstance(
@@ -80,7 +79,7 @@ class Batch(AsyncIterable[BatchItem]):
             raise InvalidRequestError(
                 "requests", cast("object", requests), "a list or generator of requests"
             )
-        self.journal: Final = Journal(journal, account)
+        self.journal: Final = journal
         """The journal of the batch; it is open while the batch is iterated over."""
         self._run = _BatchRun(
             requests,

@@ -55,6 +55,8 @@ class ComicQueue:
         out: A folder for the pictures; `None` fetches none.
         timeout: Seconds to wait for each comic's end, once it was accepted. A comic that takes
             longer stays in the journal as running; ask for its `result` to wait again.
+        start_over: Go on with a journal that is new, lost or older than what the files beside it
+            know. What only they know may be paid for again.
 
     Raises:
         InvalidRequestError: An argument is not allowed.
@@ -67,8 +69,9 @@ class ComicQueue:
         *,
         out: str | os.PathLike[str] | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        start_over: bool = False,
     ) -> None:
-        self._journal = Journal(journal, client.account)
+        self._journal = Journal(journal, client.account, out=out, start_over=start_over)
         # A queue that did not wait for tomorrow's quota would only have to try again tomorrow.
         self._lifecycle = Lifecycle(
             self._journal,

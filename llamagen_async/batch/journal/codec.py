@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import attrs
 
@@ -35,6 +36,7 @@ __all__ = [
     "Story",
     "checked_key",
     "dump_error",
+    "dump_generation",
     "fields_of",
     "load_error",
 ]
@@ -55,6 +57,10 @@ _API_ERRORS: Final[tuple[type[APIError], ...]] = (
     ServerError,
 )
 """The errors that are read back as what they were."""
+
+_dump: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
+_NESTED: Final = 100
+"""Objects and lists inside each other that are kept of an answer: a comic has six."""
 
 COLUMNS: Final = (
     "id, key, digest, request, urgent, label, position, state, attempts, generation_id, "
@@ -191,6 +197,20 @@ class Row:
         text = self.generation_text
         return None if text is None else ComicGeneration.parse(json.loads(text))
 
+    def changed(self, state: BatchState, values: Mapping[str, Any]) -> Self:
+        """Return the row as it would be, had a change been written."""
+        return attrs.evolve(
+            self,
+            serial=self.serial + 1,
+            state=state,
+            generation_id=values["generation_id"] or self.generation_id,
+            generation_text=values["generation"] or self.generation_text,
+            error_text=values["error"],
+            files_text=values["files"] or self.files_text,
+            accepted_at=self.accepted_at or values["accepted_at"],
+            ended_at=values["ended_at"] or self.ended_at,
+        )
+
     @property
     def files(self) -> tuple[str, ...]:
         """The comic's pictures, as paths relative to the output folder."""
@@ -239,6 +259,24 @@ def fields_of(request: ComicRequest) -> dict[str, Any]:
     # New fields stay apart: on the way in, unknown names are taken for typing errors.
     known = attrs.evolve(request, extra={}).to_payload()
     return {**known, "extra": dict(request.extra)}
+
+
+def dump_generation(generation: ComicGeneration) -> str:
+    """Return the server's answer as JSON, or what a journal needs of one that can't be kept."""
+    with contextlib.suppress(ValueError, RecursionError):
+        text = _dump(generation.raw)
+        # Whoever reads it may be deeper in the stack, so it has to be far from the limit.
+        if text.count("[") + text.count("{") <= _NESTED or not _is_deep(generation.raw):
+            return text
+    return _dump({"id": generation.id, "status": generation.status.value})
+
+
+def _is_deep(value: object, left: int = _NESTED) -> bool:
+    if isinstance(value, Mapping):
+        value = list(cast("Mapping[str, object]", value).values())
+    if not isinstance(value, list):
+        return False
+    return left == 0 or any(_is_deep(one, left - 1) for one in cast("list[object]", value))
 
 
 def dump_error(error: BaseException) -> str:
