@@ -323,8 +323,8 @@ class BatchItem:
     files: tuple[Path, ...] = ()
     """Pictures on disk, if `out` was given."""
     key: str | None = None
-    """Name of the story in the journal: the user's own, or one made of its content. `None` if the
-    journal does not hold the story: it is no valid request, or the run was stopped before."""
+    """Name of the story: the user's own, or the one that the journal has made of its content.
+    `None` if there is no name of the user's and the story is in no journal."""
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from llamagen_async.errors import (
     APIConnectionError,
     ClientClosedError,
     InvalidResponseError,
+    LlamaGenError,
     RateLimitError,
     SubmissionUncertainError,
 )
@@ -172,11 +173,15 @@ class Sender:
         try:
             if submission.hooks is not None:
                 await submission.hooks.accepted(answer)
+        except asyncio.CancelledError:
+            self._deliver(submission, answer)
+            raise
+        except LlamaGenError:
+            raise
         except Exception:  # it was paid for: its id is worth more than what the owner met
             id_ = getattr(answer, "id", None)
             _logger.exception("%s %s was accepted, and its owner failed", kind.value, id_)
-        finally:
-            self._deliver(submission, answer)
+        self._deliver(submission, answer)
 
     def _deliver(self, submission: Submission[Any], answer: Any) -> None:
         """Give an answer to its caller, or say that the caller is gone."""

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any, Final, Self, cast
 
 import attrs
@@ -38,6 +39,7 @@ __all__ = [
     "dump_error",
     "dump_generation",
     "fields_of",
+    "given_key",
     "load_error",
 ]
 
@@ -113,6 +115,16 @@ class Story:
             hashlib.sha256(canonical.encode()).digest()[:16],
             label,
         )
+
+
+def given_key(given: object) -> str | None:
+    """Return the user's own name for a story that is refused, if it is a good one."""
+    if isinstance(given, Story):
+        return given.key
+    if isinstance(given, Mapping):
+        with contextlib.suppress(InvalidRequestError):
+            return checked_key(cast("Mapping[str, object]", given).get(_KEY))
+    return None
 
 
 RequestLike = str | ComicRequest | Mapping[str, Any] | Story
@@ -211,10 +223,50 @@ class Row:
             ended_at=values["ended_at"] or self.ended_at,
         )
 
+    def values(self) -> dict[str, Any]:
+        """Return how far the story has come, as it is written to the row's columns."""
+        return {
+            "id": self.id,
+            "state": self.state.value,
+            "attempts": 0,
+            "generation_id": self.generation_id,
+            "generation": self.generation_text,
+            "error": self.error_text,
+            "files": self.files_text,
+            "sent_at": None,
+            "accepted_at": self.accepted_at,
+            "ended_at": self.ended_at,
+        }
+
     @property
     def files(self) -> tuple[str, ...]:
-        """The comic's pictures, as paths relative to the output folder."""
-        return () if self.files_text is None else tuple(json.loads(self.files_text))
+        """The comic's pictures, as paths relative to the output folder.
+
+        Raises:
+            ValueError, TypeError: The row is damaged.
+        """
+        names: object = [] if self.files_text is None else json.loads(self.files_text)
+        if not isinstance(names, list):
+            raise TypeError("the files are no list")
+        for name in cast("list[object]", names):
+            if not isinstance(name, str) or not name or {"..", "/"} & {*PurePath(name).parts}:
+                raise ValueError(f"{name!r} is no file in the folder")
+        return tuple(cast("list[str]", names))
+
+    def check(self, generation: ComicGeneration | None) -> None:
+        """Make sure that the row's parts agree.
+
+        Args:
+            generation: The server's last answer, as it is in the row.
+
+        Raises:
+            ValueError: The row is damaged.
+        """
+        id_ = None if generation is None else generation.id
+        is_accepted = self.state in (BatchState.RUNNING, BatchState.SUCCEEDED)
+        if id_ != self.generation_id or (is_accepted and id_ is None):
+            raise ValueError(f"generation {self.generation_id} has an answer about {id_}")
+        assert self.files is not None
 
     def error(
         self, request: ComicRequest | None, generation: ComicGeneration | None

@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar
 from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.batch.journal.lock import JournalLock
 from llamagen_async.batch.journal.opening import keep_changes
-from llamagen_async.batch.journal.reserve import Note, Reserve
+from llamagen_async.batch.journal.reserve import Receipt, Reserve
 from llamagen_async.errors import JournalError, LlamaGenError
 from llamagen_async.sqlite_file import connect, explain, file_id
 
@@ -33,7 +33,7 @@ __all__ = ["Database", "Operation", "SetAsideError"]
 _T = TypeVar("_T")
 Operation = Callable[[sqlite3.Connection], _T]
 """Work for one transaction. It may be done twice, if another operation of its group fails."""
-_Request = tuple[Operation[Any], bool, asyncio.Future[Any], Note | None]
+_Request = tuple[Operation[Any], bool, asyncio.Future[Any], Receipt | None]
 """An operation, whether it writes, the future of its caller, and what is noted if it fails."""
 
 _LARGEST_GROUP: Final = 512
@@ -44,7 +44,7 @@ _DAMAGED: Final = "it is damaged; restore it, or move it away: it knows what was
 
 
 class SetAsideError(JournalError):
-    """A change that could not be written, and whose note is in the reserve instead."""
+    """A change that could not be written, and whose receipt is in the reserve instead."""
 
 
 class Database:
@@ -92,7 +92,9 @@ class Database:
         else:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
 
-    async def run(self, operation: Operation[_T], *, write: bool, note: Note | None = None) -> _T:
+    async def run(
+        self, operation: Operation[_T], *, write: bool, receipt: Receipt | None = None
+    ) -> _T:
         """Do an operation in a transaction; what it wrote is on disk when this returns.
 
         It is done even if the caller is cancelled meanwhile.
@@ -100,10 +102,10 @@ class Database:
         Args:
             operation: The work.
             write: Whether it writes.
-            note: What is written to the reserve if the operation fails.
+            receipt: What is written to the reserve if the operation fails.
 
         Raises:
-            SetAsideError: The operation could not be done, and its note was written.
+            SetAsideError: The operation could not be done, and its receipt was written.
             JournalError: The operation could not be done, and nothing of it was.
         """
         if self._closing is not None or self._process != os.getpid():
@@ -113,7 +115,7 @@ class Database:
             return value
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
-        self._requests.append((operation, write, future, note))
+        self._requests.append((operation, write, future, receipt))
         if not self._is_at_work:
             # Soon, not now: what else is asked for in this turn of the loop shares the commit.
             self._is_at_work = True
@@ -231,12 +233,12 @@ class Database:
         # One that fails must not take the others with it.
         return [result for request in group for result in self._results([request])]
 
-    def _set_aside(self, note: Note | None, error: Exception) -> Exception:
-        """Write a note of a change that failed; return the error that its caller gets."""
-        if note is None or self.reserve is None:
+    def _set_aside(self, receipt: Receipt | None, error: Exception) -> Exception:
+        """Write a receipt of a change that failed; return the error that its caller gets."""
+        if receipt is None or self.reserve is None:
             return error
         try:
-            self.reserve.add(note)
+            self.reserve.add(receipt)
         except OSError:
             return error
         return SetAsideError(f"{error}; {self.reserve.path} has the ids until the next run")

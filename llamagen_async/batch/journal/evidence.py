@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from llamagen_async.batch.journal.reserve import Note
+from llamagen_async.batch.journal.reserve import Receipt
 from llamagen_async.models import BatchState
 
 __all__ = ["RESULTS", "accepted_in", "evidence_against", "journal_name", "orphaned_changes"]
@@ -57,7 +57,7 @@ def evidence_against(
     connection: sqlite3.Connection,
     *,
     counted: int,
-    notes: Iterable[Note],
+    receipts: Iterable[Receipt],
     folders: Iterable[Path],
 ) -> str | None:
     """Return what the files beside a journal know and it does not; `None` if it knows all.
@@ -66,12 +66,12 @@ def evidence_against(
         journal: The journal's file.
         connection: The journal.
         counted: How many accepted comics it had when somebody last counted.
-        notes: What is noted in its reserve.
+        receipts: What is noted in its reserve.
         folders: The folders that may have results of its stories.
     """
-    for note in notes:
-        if not _has_row(connection, note):
-            return f"its reserve has generation {note.id}, which it does not know"
+    for receipt in receipts:
+        if not _has_row(connection, receipt):
+            return f"its reserve has generation {receipt.id}, which it does not know"
     known = accepted_in(connection)
     if known < counted:
         return f"it had {counted} accepted comics, and has {known}"
@@ -83,9 +83,9 @@ def evidence_against(
     return None
 
 
-def _has_row(connection: sqlite3.Connection, note: Note) -> bool:
-    row = connection.execute("SELECT hex(digest) FROM job WHERE id = ?", (note.row,)).fetchone()
-    return row is not None and str(row[0]).lower().startswith(note.digest)
+def _has_row(connection: sqlite3.Connection, receipt: Receipt) -> bool:
+    row = connection.execute("SELECT hex(digest) FROM job WHERE id = ?", (receipt.row,)).fetchone()
+    return row is not None and str(row[0]).lower().startswith(receipt.digest)
 
 
 def _unknown(connection: sqlite3.Connection, results: Path, name: str) -> Iterator[str]:

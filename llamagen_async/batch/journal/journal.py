@@ -8,7 +8,6 @@ Nothing here sends anything, and no API key is ever written.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import sqlite3
@@ -23,13 +22,11 @@ from llamagen_async.batch.journal.codec import (
     AccountId,
     Row,
     Story,
-    dump_error,
-    dump_generation,
 )
 from llamagen_async.batch.journal.database import Database, SetAsideError
 from llamagen_async.batch.journal.evidence import accepted_in
 from llamagen_async.batch.journal.opening import begin, take_in
-from llamagen_async.batch.journal.reserve import note_of
+from llamagen_async.batch.journal.reserve import receipt_of
 from llamagen_async.batch.journal.schema import (
     FIND,
     INSERT,
@@ -37,10 +34,14 @@ from llamagen_async.batch.journal.schema import (
     UPDATE,
     bind,
     bound_to,
+    counts_of,
     derived_key,
+    forget,
     prepare,
+    same_story,
+    update_values,
 )
-from llamagen_async.errors import InvalidRequestError, JournalError
+from llamagen_async.errors import JournalError
 from llamagen_async.models import BatchState, ComicGeneration
 
 __all__ = ["Journal"]
@@ -48,7 +49,6 @@ __all__ = ["Journal"]
 _logger = logging.getLogger(__name__)
 
 _SELECT: Final = f"SELECT {COLUMNS} FROM job"  # noqa: S608  # constants
-_ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED)
 _PAGE: Final = 200
 """Rows that are read at a time, so that a long journal is never in memory."""
 _DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
@@ -97,11 +97,7 @@ class Journal:
 
     async def __aenter__(self) -> Self:
         """Open the journal until this is left, whatever works with it and closes it meanwhile."""
-        try:
-            await self.open()
-        except BaseException:
-            await self._database.aclose()
-            raise
+        await self.open()
         self._stays_open = True
         return self
 
@@ -118,12 +114,19 @@ class Journal:
             JournalError: The file can't be opened, somebody else works with it, it is about
                 another server or key, or it is not the one that the files beside it know.
         """
-        if not self._is_open:
+        is_first = not self._is_open
+        if is_first:
             await self._database.open()
             self._is_open = True
-        await self._database.run(self._begin, write=True)
+        try:
+            await self._database.run(self._begin, write=True)
+        except JournalError:
+            if is_first:
+                self._is_open = False
+                await self._database.aclose()
+            raise
         self._behind.clear()
-        if self._database.reserve is not None and self._database.reserve.notes:
+        if self._database.reserve is not None and self._database.reserve.receipts:
             await self._database.apart(self._database.reserve.clear)
         if self._start_over:
             await self._count_accepted()
@@ -222,7 +225,7 @@ class Journal:
 
     async def counts(self) -> dict[BatchState, int]:
         """Return how many stories are in each state."""
-        return await self._database.run(_counts, write=False)
+        return await self._database.run(counts_of, write=False)
 
     async def change(
         self,
@@ -250,23 +253,11 @@ class Journal:
         Raises:
             JournalError: The change could not be recorded, and nothing keeps it but this object.
         """
-        now = time.time()
-        values: dict[str, Any] = {
-            "id": row.id,
-            "state": state.value,
-            "attempts": int(state is BatchState.SENDING),
-            "generation_id": generation.id if generation else None,
-            "generation": dump_generation(generation) if generation else None,
-            "error": dump_error(error) if error else None,
-            "files": None if files is None else json.dumps(list(files)),
-            "sent_at": now if state is BatchState.SENDING else None,
-            "accepted_at": now if generation else None,
-            "ended_at": now if state in _ENDED and files is None else None,
-        }
+        values = update_values(row.id, state, generation, error, files)
         change = partial(self._change, frozenset(origins), values)
-        note = note_of(row, state, generation)
+        receipt = receipt_of(row, state, generation)
         try:
-            changed = await self._database.run(change, write=True, note=note)
+            changed = await self._database.run(change, write=True, receipt=receipt)
         except JournalError as failure:
             if state is BatchState.SENDING:
                 raise
@@ -274,7 +265,7 @@ class Journal:
             self._behind[row.id] = behind
             if not isinstance(failure, SetAsideError):
                 raise
-            _logger.warning("%s", failure)
+            _logger.warning("%s is %s (%s): %s", row.key, state, behind.generation_id, failure)
             return behind
         self._behind.pop(row.id, None)
         if generation is not None and not self._is_bound:
@@ -284,11 +275,13 @@ class Journal:
 
     async def forget(self, row: Row) -> None:
         """Remove a story's row."""
-        await self._database.run(partial(_forget, row.id), write=True)
+        await self._database.run(partial(forget, row.id), write=True)
 
     # What follows runs inside a transaction.
 
     def _begin(self, connection: sqlite3.Connection) -> None:
+        for row in self._behind.values():
+            connection.execute(UPDATE, row.values())
         database = self._database
         if database.path is None or database.reserve is None or database.lock is None:
             take_in((), self._account, connection)
@@ -319,7 +312,7 @@ class Journal:
         row = self._get(name, connection)
         stands = {"label": story.label, "position": position}
         if row is not None:
-            _same(row, story)
+            same_story(row, story)
             moved = (story.label or row.label, row.position if position is None else position)
             if moved != (row.label, row.position):
                 connection.execute(MOVE, {**stands, "id": row.id})
@@ -340,7 +333,7 @@ class Journal:
 
     def _seek(self, story: Story, connection: sqlite3.Connection) -> Row | None:
         row = self._get(story.key or derived_key(story, connection), connection)
-        return None if row is None else _same(row, story)
+        return None if row is None else same_story(row, story)
 
     def _get(self, key: str, connection: sqlite3.Connection) -> Row | None:
         rows = self._rows("WHERE key = ?", (key,), connection)
@@ -397,20 +390,3 @@ class Journal:
             ]
         except _DAMAGED as error:
             raise JournalError(f"{self._database.path}: it is damaged ({error!r})") from error
-
-
-def _same(row: Row, story: Story) -> Row:
-    if row.digest != story.digest:
-        raise InvalidRequestError(
-            "key", row.key, "a key of its own: the journal has another story under this one"
-        )
-    return row
-
-
-def _counts(connection: sqlite3.Connection) -> dict[BatchState, int]:
-    counted = connection.execute("SELECT state, count(*) FROM job GROUP BY state")
-    return {BatchState(state): number for state, number in counted}
-
-
-def _forget(id_: int, connection: sqlite3.Connection) -> None:
-    connection.execute("DELETE FROM job WHERE id = ?", (id_,))

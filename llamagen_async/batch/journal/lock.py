@@ -61,7 +61,7 @@ class JournalLock:
             sqlite3.Error: The lock file can't be written.
         """
         if self._journal.exists() and not self._journal.is_file():
-            raise JournalError(f"{self._journal}: it is no file; name another one")
+            raise JournalError(f"{self._journal}: it is no regular file; name a file, not a folder")
         connection = connect(self._path, timeout=_LOCK_TIMEOUT)
         try:
             # In this mode the lock outlasts the transaction: the process id is on disk, and held.

@@ -19,7 +19,7 @@ import attrs
 
 from llamagen_async.batch.journal.codec import AccountId, dump_error
 from llamagen_async.batch.journal.evidence import evidence_against, orphaned_changes
-from llamagen_async.batch.journal.reserve import Note, Reserve
+from llamagen_async.batch.journal.reserve import Receipt, Reserve
 from llamagen_async.batch.journal.schema import bind, bound_to, check_account
 from llamagen_async.errors import JournalError, SubmissionUncertainError
 
@@ -69,7 +69,7 @@ def begin(
         journal: The journal's file.
         account: The account whose generations it is to hold.
         connection: The journal.
-        reserve: The notes of its last owner.
+        reserve: The receipts of its last owner.
         counted: How many accepted comics it had when somebody last counted.
         folders: The folders that may have results of its stories.
         start_over: Go on with a journal that does not know what the files beside it know.
@@ -78,26 +78,28 @@ def begin(
         JournalError: It is refused.
     """
     check_account(journal, bound_to(connection), account)
-    if reserve.notes:
+    if reserve.receipts:
         check_account(journal, attrs.asdict(reserve.account), account)
     if not start_over:
         problem = evidence_against(
-            journal, connection, counted=counted, notes=reserve.notes, folders=folders
+            journal, connection, counted=counted, receipts=reserve.receipts, folders=folders
         )
         if problem is not None:
             raise JournalError(f"{journal}: {_QUESTION.format(problem)}")
-    take_in(reserve.notes, account, connection)
+    take_in(reserve.receipts, account, connection)
 
 
-def take_in(notes: Iterable[Note], account: AccountId, connection: sqlite3.Connection) -> None:
-    """Write what was noted; stories that were being sent without a note are uncertain."""
-    for note in notes:
-        text = json.dumps({"id": note.id, "status": "PENDING"}) if note.id else None
-        values = {**attrs.asdict(note), "state": note.state.value, "generation": text}
+def take_in(
+    receipts: Iterable[Receipt], account: AccountId, connection: sqlite3.Connection
+) -> None:
+    """Write what was noted; stories that were being sent without a receipt are uncertain."""
+    for receipt in receipts:
+        text = json.dumps({"id": receipt.id, "status": "PENDING"}) if receipt.id else None
+        values = {**attrs.asdict(receipt), "state": receipt.state.value, "generation": text}
         changed = connection.execute(_TAKE_IN, values).rowcount
-        if not changed and note.id is not None and not _knows(connection, note.id):
-            _logger.warning("generation %s was accepted, and no journal has its story", note.id)
-        if note.id is not None:
+        if not changed and receipt.id is not None and not _knows(connection, receipt.id):
+            _logger.warning("generation %s was accepted, and no journal has its story", receipt.id)
+        if receipt.id is not None:
             bind(connection, account)
     sending = connection.execute("SELECT id, sent_at FROM job WHERE state = 'sending'").fetchall()
     for id_, sent_at in sending:

@@ -1,6 +1,6 @@
 """The reserve of a journal: room on the disk for ids that the journal itself has no room for.
 
-A disk can fill up between a create and its answer. So room for a short note is taken before each
+A disk can fill up between a create and its answer. So room for a short receipt is taken before each
 create is sent, in a file beside the journal that is written in place. What is noted there is taken
 into the journal when it is opened again, and the file is gone when nothing is noted in it.
 """
@@ -19,19 +19,19 @@ import attrs
 from llamagen_async.batch.journal.codec import AccountId, Row
 from llamagen_async.models import BatchState, ComicGeneration
 
-__all__ = ["NOTE_SIZE", "Note", "Reserve", "note_of"]
+__all__ = ["RECEIPT_SIZE", "Receipt", "Reserve", "receipt_of"]
 
 _SUFFIX: Final = "-ids"
-NOTE_SIZE: Final = 256
+RECEIPT_SIZE: Final = 256
 """Bytes that are kept free for each create: an id of 150 characters and what names its story."""
 _DIGEST: Final = 16
-"""Hex digits of a story's digest in a note: enough to tell it from any other in the journal."""
+"""Hex digits of a story's digest in a receipt: enough to tell it from any other in the journal."""
 _STEP: Final = 16 * 1024
 """Bytes by which the file grows: room for 64 creates, more than a minute's of the paid plan."""
 
 
 @attrs.frozen
-class Note:
+class Receipt:
     """What the journal does not know of a story."""
 
     row: int
@@ -55,9 +55,9 @@ class Reserve:
     def __init__(self, journal: Path, account: AccountId) -> None:
         self.path: Final = journal.with_name(journal.name + _SUFFIX)
         self.account = account
-        """The account of the notes: of an earlier program, if that has left any."""
-        self.notes: list[Note] = []
-        """The notes that are on disk."""
+        """The account of the receipts: of an earlier program, if that has left any."""
+        self.receipts: list[Receipt] = []
+        """The receipts that are on disk."""
         self._mine: Final = account
         self._file = -1
         self._size = 0
@@ -81,36 +81,36 @@ class Reserve:
         self._grow(_STEP)
 
     def ensure(self, creates: int) -> None:
-        """Have room for the notes of so many creates, beside those that are there.
+        """Have room for the receipts of so many creates, beside those that are there.
 
         Raises:
             OSError: There is no room.
         """
-        self._grow(self._end + creates * NOTE_SIZE)
+        self._grow(self._end + creates * RECEIPT_SIZE)
 
-    def add(self, note: Note) -> None:
-        """Write a note; it is on disk when this returns.
+    def add(self, receipt: Receipt) -> None:
+        """Write a receipt; it is on disk when this returns.
 
         Raises:
             OSError: It could not be written.
         """
-        if note in self.notes:
+        if receipt in self.receipts:
             return
-        head = b"" if self.notes else _line(attrs.asdict(self.account))
-        content = head + _line(attrs.asdict(note))
+        head = b"" if self.receipts else _line(attrs.asdict(self.account))
+        content = head + _line(attrs.asdict(receipt))
         self._write(content + b"\0", self._end)
         self._end += len(content)
-        self.notes.append(note)
+        self.receipts.append(receipt)
 
     def clear(self) -> None:
-        """Forget all notes: the journal has them.
+        """Forget all receipts: the journal has them.
 
         Raises:
             OSError: They are still there.
         """
-        if self.notes:
+        if self.receipts:
             self._write(bytes(self._end), 0)
-            self.notes, self._end, self.account = [], 0, self._mine
+            self.receipts, self._end, self.account = [], 0, self._mine
 
     def close(self) -> None:
         """Let go of the file, and remove it if nothing is noted in it."""
@@ -127,11 +127,11 @@ class Reserve:
             for number, line in enumerate(lines):
                 fields: dict[str, Any] = json.loads(line)
                 if number:
-                    self.notes.append(Note(**fields))
+                    self.receipts.append(Receipt(**fields))
                 else:
                     self.account = AccountId(**fields)
                 self._end += len(line)
-        if not self.notes:
+        if not self.receipts:
             self._end, self.account = 0, self._mine
 
     def _grow(self, size: int) -> None:
@@ -150,12 +150,12 @@ class Reserve:
         os.fsync(self._file)
 
 
-def note_of(row: Row, state: BatchState, generation: ComicGeneration | None) -> Note | None:
+def receipt_of(row: Row, state: BatchState, generation: ComicGeneration | None) -> Receipt | None:
     """Return what has to be known of a change of a row even if the journal can't be written."""
     digest = row.digest.hex()[:_DIGEST]
     if generation is not None:
-        return Note(row.id, digest, BatchState.RUNNING, generation.id)
-    return Note(row.id, digest, state) if state is BatchState.QUEUED else None
+        return Receipt(row.id, digest, BatchState.RUNNING, generation.id)
+    return Receipt(row.id, digest, state) if state is BatchState.QUEUED else None
 
 
 def _line(value: dict[str, Any]) -> bytes:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
-from llamagen_async.batch.journal.codec import AccountId, Story
-from llamagen_async.errors import JournalError
+from llamagen_async.batch.journal.codec import AccountId, Row, Story, dump_error, dump_generation
+from llamagen_async.errors import InvalidRequestError, JournalError
+from llamagen_async.models import BatchState, ComicGeneration
 from llamagen_async.sqlite_file import claim
 
 __all__ = [
@@ -21,8 +24,12 @@ __all__ = [
     "bind",
     "bound_to",
     "check_account",
+    "counts_of",
     "derived_key",
+    "forget",
     "prepare",
+    "same_story",
+    "update_values",
 ]
 
 _APPLICATION_ID: Final = 0x6C6C676A
@@ -53,6 +60,7 @@ _TABLES: Final = """
     CREATE INDEX job_by_state ON job (state, urgent, id);
     CREATE INDEX job_by_generation ON job (generation_id) WHERE generation_id IS NOT NULL;
 """
+_ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED)
 _COUNT: Final = "CREATE TEMP TABLE seen (digest BLOB PRIMARY KEY, number INTEGER NOT NULL)"
 """How often each content has come in this input: in a file, for there may be a million."""
 
@@ -108,6 +116,29 @@ def prepare(path: Path | None, connection: sqlite3.Connection) -> None:
     connection.execute(_COUNT)
 
 
+def update_values(
+    id_: int,
+    state: BatchState,
+    generation: ComicGeneration | None,
+    error: BaseException | None,
+    files: Sequence[str] | None,
+) -> dict[str, Any]:
+    """Return what `UPDATE` writes of a change now."""
+    now = time.time()
+    return {
+        "id": id_,
+        "state": state.value,
+        "attempts": int(state is BatchState.SENDING),
+        "generation_id": generation.id if generation else None,
+        "generation": dump_generation(generation) if generation else None,
+        "error": dump_error(error) if error else None,
+        "files": None if files is None else json.dumps(list(files)),
+        "sent_at": now if state is BatchState.SENDING else None,
+        "accepted_at": now if generation else None,
+        "ended_at": now if state in _ENDED and files is None else None,
+    }
+
+
 def derived_key(story: Story, connection: sqlite3.Connection) -> str:
     """Name a story after its content and how many of the same content came before it.
 
@@ -152,3 +183,27 @@ def check_account(path: Path, bound: Mapping[str, str], account: AccountId) -> N
             f"{path}: it is about generations of another API key; use that key, or name "
             "another file"
         )
+
+
+def same_story(row: Row, story: Story) -> Row:
+    """Return the row of a story's key, if it is the same story's.
+
+    Raises:
+        InvalidRequestError: It is not.
+    """
+    if row.digest != story.digest:
+        raise InvalidRequestError(
+            "key", row.key, "a key of its own: the journal has another story under this one"
+        )
+    return row
+
+
+def counts_of(connection: sqlite3.Connection) -> dict[BatchState, int]:
+    """Return how many stories are in each state."""
+    counted = connection.execute("SELECT state, count(*) FROM job GROUP BY state")
+    return {BatchState(state): number for state, number in counted}
+
+
+def forget(id_: int, connection: sqlite3.Connection) -> None:
+    """Remove a story's row."""
+    connection.execute("DELETE FROM job WHERE id = ?", (id_,))
