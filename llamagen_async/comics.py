@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import math
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
@@ -13,22 +11,21 @@ from urllib.parse import quote
 
 from llamagen_async.batch.batch import Batch
 from llamagen_async.batch.journal.codec import RequestLike
+from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT
 from llamagen_async.clock import seconds
 from llamagen_async.core import ClientCore
 from llamagen_async.downloads.download import asset_names, download_assets
-from llamagen_async.errors import InvalidRequestError
+from llamagen_async.errors import InvalidRequestError, LlamaGenError
 from llamagen_async.forecasting import Profile
 from llamagen_async.models import ComicGeneration, Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
-from llamagen_async.scheduling import GenerationWait, Outage, SubmissionHooks
+from llamagen_async.scheduling import GenerationWait, Outage, SubmissionHooks, tell_accepted
 from llamagen_async.transport import APIRequest
 from llamagen_async.validation import generation_id, whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
-
-_logger = logging.getLogger(__name__)
 
 _PATH: Final = "/comics/generations"
 _LEAST_REAL: Final = 60.0
@@ -115,7 +112,10 @@ class Comics:
         }
         request = _status_request(id, params)
         name = f"{id}?{params}"
-        return await self._core.read(name, request, ComicGeneration.parse, whole=not params)
+        try:
+            return await self._core.read(name, request, ComicGeneration.parse, whole=not params)
+        except LlamaGenError as error:
+            raise error.about(id) from error
 
     async def wait_for_completion(
         self,
@@ -174,9 +174,13 @@ class Comics:
             return comic
         try:
             return await self.wait_for_completion(comic.id, timeout=timeout)
-        except asyncio.CancelledError:
-            # Whoever cancelled this does not know the id, and it was paid for.
-            _logger.warning("cancelled while waiting: comic %s goes on", comic.id)
+        except LlamaGenError as error:
+            if error.id is not None:
+                raise
+            raise error.about(comic.id) from error
+        except BaseException as error:
+            # Whoever ended this does not know the id, and it was paid for.
+            tell_accepted(RequestKind.CREATE, comic, error)
             raise
 
     def batch(
@@ -188,6 +192,7 @@ class Comics:
         wait_for_quota: bool = False,
         journal: str | os.PathLike[str] | None = None,
         resend_uncertain: bool = False,
+        start_over: bool = False,
     ) -> Batch:
         """Generate many comics at once; iterate over the result to run it.
 
@@ -213,20 +218,22 @@ class Comics:
                 it is not there.
             resend_uncertain: Send those again of which the journal does not know whether they were
                 accepted. They may be paid for twice.
+            start_over: Go on with a journal that is new, lost or older than what the files beside
+                it know. What only they know may be paid for again.
 
         Raises:
             InvalidRequestError: An argument is not allowed.
             JournalError: (when iterating) The journal can't be opened, another process works with
-                it, or it is about another server or key. Nothing was sent.
+                it, it is about another server or key, or the files beside it (such as
+                `results.jsonl`) know comics that it does not. Nothing was sent.
         """
         return Batch(
             requests,
             self,
-            account=self._core.account,
+            Journal(journal, self._core.account, out=out, start_over=start_over),
             out=out,
             timeout=timeout,
             wait_for_quota=wait_for_quota,
-            journal=journal,
             resend_uncertain=resend_uncertain,
         )
 
@@ -267,15 +274,18 @@ class Comics:
                 await self.wait_for_completion(comic.id, timeout=timeout, urgent=urgent)
             )
 
-        return await download_assets(
-            asset_names(comic),
-            Path(folder),
-            source=self._core.open().assets,
-            # Pictures come in real time, however fast the server's clock runs.
-            timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
-            renew=renew,
-            speed=clock.speed,
-        )
+        try:
+            return await download_assets(
+                asset_names(comic),
+                Path(folder),
+                source=self._core.open().assets,
+                # Pictures come in real time, however fast the server's clock runs.
+                timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
+                renew=renew,
+                speed=clock.speed,
+            )
+        except LlamaGenError as error:
+            raise error.about(comic.id) from error
 
     @property
     def outage(self) -> Outage | None:

@@ -17,7 +17,12 @@ import attrs
 
 from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.clock import Clock
-from llamagen_async.errors import ClientClosedError, GenerationFailedError, WaitTimeoutError
+from llamagen_async.errors import (
+    ClientClosedError,
+    GenerationFailedError,
+    LlamaGenError,
+    WaitTimeoutError,
+)
 from llamagen_async.forecasting import Profile
 from llamagen_async.forecasting.saved import ForecastStore
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus, Usage
@@ -236,10 +241,15 @@ class ClientCore:
             WaitTimeoutError: It has not ended in time.
             QuotaExhaustedError: No check can be sent in time; it goes on.
         """
-        rooms = self.open()
-        if not self._is_ready:
-            wait = await self._prepare_to_wait(rooms, wait)
-        generation: Any = await rooms.scheduler.wait(wait)
+        try:
+            rooms = self.open()
+            if not self._is_ready:
+                wait = await self._prepare_to_wait(rooms, wait)
+            generation: Any = await rooms.scheduler.wait(wait)
+        except LlamaGenError as error:
+            if error.id is not None:
+                raise
+            raise error.about(wait.id) from error
         if rooms.loop.time() >= rooms.forecasts.save_at:
             rooms.forecasts.save_soon()
         if generation.status is not GenerationStatus.SUCCEEDED:

@@ -116,7 +116,8 @@ class BatchTask:
                     task.state, task.error = BatchState.FAILED, error
             task.generation = row.generation
             task.error = task.error or row.error(task.request, task.generation)
-        except (ValueError, RecursionError) as error:
+            row.check(task.generation)
+        except (ValueError, TypeError, RecursionError) as error:
             raise JournalError(f"the journal is damaged at {row.key!r} ({error!r})") from error
         task.restored = row.state in (BatchState.SUCCEEDED, BatchState.FAILED)
         return task

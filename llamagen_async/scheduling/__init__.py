@@ -5,7 +5,7 @@ from llamagen_async.scheduling.poll_target import GenerationWait
 from llamagen_async.scheduling.probing import PROBE
 from llamagen_async.scheduling.scheduler import Scheduler
 from llamagen_async.scheduling.sender import DispatchStats, RequestReport
-from llamagen_async.scheduling.submission import Submission, SubmissionHooks
+from llamagen_async.scheduling.submission import Submission, SubmissionHooks, tell_accepted
 
 __all__ = [
     "PROBE",
@@ -16,4 +16,5 @@ __all__ = [
     "Scheduler",
     "Submission",
     "SubmissionHooks",
+    "tell_accepted",
 ]

@@ -134,7 +134,11 @@ class Scheduler:
         self._dispatcher.submit(submission)
         if counts and self._admission.blocked_until is not None:
             self._admission.check_deadline(submission)
-        return await submission.future
+        try:
+            return await submission.future
+        except asyncio.CancelledError as reason:
+            submission.leave(reason)
+            raise
 
     async def read(
         self,

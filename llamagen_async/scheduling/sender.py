@@ -22,6 +22,7 @@ from llamagen_async.errors import (
     APIError,
     ClientClosedError,
     InvalidResponseError,
+    LlamaGenError,
     RateLimitError,
     SubmissionUncertainError,
 )
@@ -30,7 +31,7 @@ from llamagen_async.ratelimit import ANSWERED, Outcome, Slot
 from llamagen_async.scheduling.circuit import Circuit
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
-from llamagen_async.scheduling.submission import Submission
+from llamagen_async.scheduling.submission import Submission, tell_accepted
 from llamagen_async.transport import (
     APIResponse,
     Transport,
@@ -132,7 +133,8 @@ class Sender:
             await self._succeed(submission, response)
         except asyncio.CancelledError as error:
             failure = error
-            fail(submission, _interrupted(submission))
+            if submission in self.unanswered or not kind.is_billed:
+                fail(submission, _interrupted(submission))
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
             failure = error
@@ -176,20 +178,33 @@ class Sender:
         if asked is not None and answer.id != asked:
             message = f"the answer is about generation {answer.id!r:.80}, and {asked} was asked for"
             raise InvalidResponseError(response.status, None, message, response.body)
+        kind = submission.request.kind
         self.unanswered.discard(submission)
         if submission.profile is not None and not answer.status.is_final:
             now, will_wait = self._clock.now(), submission.will_wait
             self._polls.remember_accepted(
                 answer.id, now, profile=submission.profile, will_wait=will_wait
             )
-        if submission.hooks is not None:
-            await submission.hooks.accepted(answer)
+        try:
+            if submission.hooks is not None:
+                await submission.hooks.accepted(answer)
+        except asyncio.CancelledError:
+            self._deliver(submission, answer)
+            raise
+        except LlamaGenError:
+            raise
+        except Exception:  # it was paid for: its id is worth more than what the owner met
+            id_ = getattr(answer, "id", None)
+            _logger.exception("%s %s was accepted, and its owner failed", kind.value, id_)
+        self._deliver(submission, answer)
+
+    def _deliver(self, submission: Submission[Any], answer: Any) -> None:
+        """Give an answer to its caller, or say that the caller is gone."""
         if not submission.future.done():
             submission.future.set_result(answer)
             return
         if (kind := submission.request.kind).is_billed:
-            id_ = getattr(answer, "id", None)
-            _logger.warning("cancelled, but already accepted: %s %s goes on", kind.value, id_)
+            tell_accepted(kind, answer)
         if submission.hooks is not None:
             submission.hooks.abandoned(answer)
 
