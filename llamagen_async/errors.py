@@ -25,6 +25,7 @@ LlamaGenError
 ```
 
 Each message answers three questions: what happened, was anything spent, what can be done now.
+Each error that is about a generation has its `id`.
 No error holds the API key, nor the headers in which it travels.
 """
 
@@ -92,7 +93,7 @@ class APIError(LlamaGenError):
         """What the server answered, without the advice."""
         code = f" {self.code}" if self.code else ""
         asked = f" [request {self.request_id}]" if self.request_id else ""
-        return f"HTTP {self.status}{code}: {self.message}{asked}"
+        return self.naming_id(f"HTTP {self.status}{code}: {self.message}{asked}")
 
 
 class BadRequestError(APIError):
@@ -142,10 +143,13 @@ class APIConnectionError(LlamaGenError):
     message: str
     """The failure in words, with the host and without the key."""
     request_sent: bool = True
-    """`False` only if no connection was made, so that the request provably did not arrive."""
+    """`False` only if nothing of it left this machine, so that it provably did not arrive."""
+    retriable: bool = True
+    """Whether it may end otherwise when it is tried again; `False` for what only a change of
+    settings cures, such as a certificate that is not accepted."""
 
     def __str__(self) -> str:
-        return self.message
+        return self.naming_id(self.message)
 
 
 class APITimeoutError(APIConnectionError):
@@ -216,6 +220,9 @@ class GenerationFailedError(LlamaGenError):
     generation: ComicGeneration | Animation
     """The generation as the server returned it."""
 
+    def __attrs_post_init__(self) -> None:
+        self.id = self.generation.id
+
     def __str__(self) -> str:
         reason = self.generation.failure_reason
         return f"generation {self.generation.id} ended as {self.generation.status.value}" + (
@@ -227,7 +234,8 @@ class GenerationFailedError(LlamaGenError):
 class WaitTimeoutError(LlamaGenError):
     """The time allowed for waiting is up. The generation goes on: wait for its id again."""
 
-    id: str
+    # Always known here, and nobody but `about` writes it.
+    id: str  # pyright: ignore[reportIncompatibleVariableOverride]
     """The generation's id."""
     waited: float
     """Seconds that were allowed."""

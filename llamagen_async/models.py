@@ -332,8 +332,8 @@ class BatchItem:
     files: tuple[Path, ...] = ()
     """Pictures on disk, if `out` was given."""
     key: str | None = None
-    """Name of the story in the journal: the user's own, or one made of its content. `None` if the
-    journal does not hold the story: it is no valid request, or the run was stopped before."""
+    """Name of the story: the user's own, or the one that the journal has made of its content.
+    `None` if there is no name of the user's and the story is in no journal."""
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -360,6 +360,9 @@ def _common_fields(
 ) -> tuple[str, GenerationStatus, str | None, datetime | None]:
     """Return what all generations have: id, status, output and time of acceptance."""
     given, created = raw.get("id"), raw.get("createdAt")
+    if isinstance(given, str):
+        # Half a surrogate pair is no text: in this form it can be stored, shown and asked for.
+        given = given.encode("utf-8", errors="backslashreplace").decode()
     id_ = generation_id(given)
     if id_ is None:
         what = f": {clean_text(given, 100)!r} is none" if isinstance(given, str) and given else ""

@@ -1,8 +1,8 @@
 """The real client against the sandbox's service in virtual time: a day passes in milliseconds.
 
-Everything in the client is what users get, except for two parts: a delay replaces the network, and
-the event loop's clock jumps to the next event instead of waiting. Use the simulation to test a
-program that uses this package, or to see how long a batch would take.
+Everything in the client is what users get, except for two parts: a delay and the sandbox's drawings
+replace the network, and the event loop's clock jumps to the next event instead of waiting. Use the
+simulation to test a program that uses this package, or to see how long a batch would take.
 
 ```
 async def main():
@@ -17,23 +17,28 @@ run(main())
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar, TypeVarTuple
+from urllib.parse import urlsplit
+
+import attrs
 
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import APIConnectionError, APITimeoutError
 from llamagen_async.plans import Plan
 from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, Call, SandboxService
+from llamagen_async.sandbox.pictures.cache import PictureCache
 from llamagen_async.scheduling import RequestReport
-from llamagen_async.transport import APIRequest, APIResponse, Transport, decode
+from llamagen_async.transport import APIRequest, APIResponse, AssetStream, Transport, decode
 
-__all__ = ["SimulatedTransport", "VirtualTimeLoop", "run", "simulated_client"]
+__all__ = ["SimulatedAssets", "SimulatedTransport", "VirtualTimeLoop", "run", "simulated_client"]
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -176,6 +181,57 @@ class SimulatedTransport:
         return decode(reply.status, reply.headers, reply.body, now=datetime.fromtimestamp(now, UTC))
 
 
+class SimulatedAssets:
+    """A source of pictures that a sandbox's service draws, without a network.
+
+    Args:
+        service: The service that draws them; that needs Pillow.
+    """
+
+    def __init__(self, service: SandboxService) -> None:
+        self._pictures = PictureCache(lambda id_: service.finished(id_, self._now()))
+
+    @contextlib.asynccontextmanager
+    async def open_asset(
+        self, url: str, *, headers: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[AssetStream, None]:
+        """Open a picture; see `AssetSource.open_asset`."""
+        del headers  # every answer is whole
+        picture = self._pictures.find(urlsplit(url).path)
+        if picture is None:
+            yield _Drawing(404, {}, b"")
+            return
+        content = self._pictures.drawn(picture)
+        if content is None:
+            try:
+                content = picture.draw()
+            except ImportError:
+                yield _Drawing(501, {}, b"pictures need Pillow")
+                return
+            self._pictures.keep(picture, content)
+        sent = {"Content-Type": picture.content_type, "Content-Length": str(len(content))}
+        yield _Drawing(200, sent, content)
+
+    async def aclose(self) -> None:
+        """Do nothing: there is no connection to close."""
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+@attrs.frozen
+class _Drawing:
+    """An open picture of a simulation."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield self.content
+
+
 def simulated_client(
     service: SandboxService,
     *,
@@ -192,7 +248,8 @@ def simulated_client(
 ) -> LlamaGenClient:
     """Return a client whose requests reach `service` without a network.
 
-    Each client has a ledger of its own, as if no other client used the same key.
+    Its pictures come from `service`, too. Each client has a ledger of its own, as if no other
+    client used the same key, and the loop's clock is the server's, whatever `$LLAMAGEN_SPEED` says.
 
     Args:
         service: The service that answers.
@@ -218,6 +275,8 @@ def simulated_client(
         polling=polling,
         webhooks=webhooks,
         on_request=on_request,
+        speed=1.0,
+        assets=SimulatedAssets(service),
         transport=transport
         or SimulatedTransport(service, key, latency=latency, seed=seed, timeout=timeout),
     )

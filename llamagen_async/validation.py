@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import operator
 import reprlib
-from typing import Final
+from copy import copy
+from typing import Final, Self
 
 import attrs
 
@@ -38,6 +39,22 @@ def shown(value: object) -> str:
 
 class LlamaGenError(Exception):
     """The root of the tree: catches everything this package raises on purpose."""
+
+    id: str | None = None
+    """The id of the generation that the error is about, where one is known."""
+
+    def __str__(self) -> str:
+        return self.naming_id(super().__str__())
+
+    def naming_id(self, text: str) -> str:
+        """Return a text about the error with the generation's id, where one is known."""
+        return text if self.id is None else f"{text} (generation {self.id})"
+
+    def about(self, id_: str) -> Self:
+        """Return the error with a generation's id: a copy, as others may have been told of it."""
+        error = copy(self)
+        error.id = id_
+        return error
 
 
 @attrs.define(auto_exc=True, slots=False, eq=False)

@@ -25,7 +25,7 @@ PURE = (
     "sandbox/service.py",
     "scheduling/policy.py",
     "validation.py",
-    "webhooks.py",
+    "webhooks/",
 )
 """Files and folders that decide or describe: they get the time as an argument and do no I/O."""
 KEEPS_FORECASTS = "forecasting/saved.py"

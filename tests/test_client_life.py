@@ -161,7 +161,7 @@ async def test_a_session_whose_closing_was_cut_short_is_closed_by_the_next_call(
             PAID_KEY, plan="paid", base_url=server.url, speed=SPEED, quota="memory"
         )
         await client.comics.create("x")
-        session = client._core.open().assets._session  # type: ignore[attr-defined]  # HTTPTransport
+        session = client._core.open().transport._session  # type: ignore[attr-defined]  # HTTPTransport
         close = session.close
 
         async def hang() -> None:

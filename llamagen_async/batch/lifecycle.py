@@ -28,7 +28,6 @@ from llamagen_async.errors import (
     InvalidRequestError,
     JournalError,
     LlamaGenError,
-    NotFoundError,
     PermissionDeniedError,
     SubmissionUncertainError,
 )
@@ -62,9 +61,6 @@ _CONTENT_REFUSED: Final = frozenset({409, 410, 413, 414, 415, 431, 451})
 """Statuses beside 400 and 422 with which a server refuses one request's content: the next run
 would get the same answer."""
 
-_EXPIRED: Final = (NotFoundError, PermissionDeniedError)
-"""Errors of a picture's host when the picture's URL is too old."""
-
 
 class Lifecycle:
     """All stories of one journal that are being worked at.
@@ -73,7 +69,7 @@ class Lifecycle:
         journal: The journal in which each step is written; it is closed at the end.
         comics: The client's comics.
         out: A folder for the pictures; `None` fetches none.
-        timeout: Seconds to wait for each comic's end.
+        timeout: Seconds to wait for each comic's end, and then for its pictures.
         wait_for_quota: Wait for tomorrow's quota instead of giving a story back unsent.
         ended: Told of each story for which nothing more will happen by itself.
         changed: Told of each step before that.
@@ -303,13 +299,9 @@ class _Steps:
             if there:
                 task.files = tuple(out / name for name in names)
                 return
-        try:
-            files = await comics.download(comic, out)
-        except _EXPIRED:
-            if not task.restored:
-                raise
-            task.generation = comic = await self._wait(comic)
-            files = await comics.download(comic, out)
+        files = await comics.download(
+            comic, out, timeout=self.lifecycle.timeout, urgent=task.row.urgent
+        )
         task.files = tuple(files)
         relative = [file.relative_to(out).as_posix() for file in files]
         await self._record(generation=comic, files=relative)
@@ -323,7 +315,7 @@ class _Steps:
             task.generation = cast("ComicGeneration", error.generation)
             task.state = FAILED
             await self._record(generation=task.generation, error=error)
-        elif unsent and isinstance(error, SubmissionUncertainError):
+        elif isinstance(error, SubmissionUncertainError):
             await self._lose(error)
         elif unsent and _is_final(error):
             task.state = FAILED
@@ -342,6 +334,7 @@ class _Steps:
         await self._record(error=error)
         if task.row.state is RUNNING:
             task.state = task.row.state  # its id had come when its answer was given up
+        task.generation = task.row.generation  # none, if the one that came is another story's
 
     async def _record(
         self,

@@ -4,6 +4,8 @@ Each asset is written to a hidden temporary file in the same folder, checked, an
 that a file under its final name is always complete. No key is sent to the hosts of assets, and no
 message shows a URL's query, which may be a signature. Downloads do not count against the limits.
 
+Whatever may be over later is held out until the time given is up (see `fetch`).
+
 A file that is there already is kept if the server's answer says that it is the same: same name,
 same length, and not modified since the file was written (`Last-Modified`). Without that header it
 is fetched again, because a redrawn panel has the same name and might have the same length.
@@ -21,8 +23,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
+from llamagen_async.downloads.fetch import Fetch, Renew, Terms, URLs
 from llamagen_async.downloads.media_types import distinct_stems
-from llamagen_async.downloads.transfer import Transfer, in_thread
+from llamagen_async.downloads.part_file import TEMPORARY, in_thread
+from llamagen_async.downloads.transfer import Transfer
 from llamagen_async.errors import InvalidRequestError, LlamaGenError
 from llamagen_async.models import ComicGeneration
 from llamagen_async.transport.message import AssetSource
@@ -34,11 +38,11 @@ LARGEST_ASSET: Final = 200_000_000
 
 _MOST_AT_ONCE: Final = 32
 """Assets that one source fetches at the same time, however many comics they are of."""
+_MOST_ASSETS: Final = 1_000
+"""Assets of one download, at most: a comic has up to 400 panels (vendor's own clients)."""
 _ABANDONED: Final = 86_400.0
 """Seconds after the last write from which on a temporary file is nobody's: no download takes a
 day."""
-_TEMPORARY: Final = r"\.(?P<stem>.+)\.[0-9a-f]{8}\.part"
-"""The names of temporary files, as a transfer makes them."""
 _bounds: Final[weakref.WeakKeyDictionary[AssetSource, asyncio.Semaphore]] = (
     weakref.WeakKeyDictionary()
 )
@@ -68,53 +72,58 @@ async def download_assets(
     folder: Path,
     *,
     source: AssetSource,
+    timeout: float,
+    renew: Renew | None = None,
     concurrency: int = 8,
-    max_retries: int = 4,
     speed: float = 1.0,
     largest: int = LARGEST_ASSET,
 ) -> list[Path]:
     """Fetch assets into a folder, several at a time.
 
-    Lost connections, timeouts and 5xx are tried again after a random wait that grows; what has
-    arrived is kept and resumed where the server allows it. One asset's failure does not stop the
-    others: all are tried, and then the first failure is raised. On cancellation, complete files
-    stay and incomplete ones are removed.
+    What has arrived of one is kept and resumed where the server allows it. One asset's failure does
+    not stop the others: all are tried, and then the first failure is raised. On cancellation,
+    complete files stay and incomplete ones are removed.
 
     Args:
         urls: Pairs of URL and file name without extension. The names are made safe and unique.
         folder: The folder of the files; made if it is missing.
-        source: Opens the URLs, such as `HTTPTransport`.
+        source: Opens the URLs, such as `HTTPAssets`.
+        timeout: Seconds of the event loop for all of it; lost connections, busy hosts and failing
+            ones are held out that long.
+        renew: Asks the API once for the URLs as they are now, if one is refused.
         concurrency: How many at the same time; all calls with one source have 32 together.
-        max_retries: How many times each is tried again, at most.
-        speed: How many times faster than real time the waits pass.
+        speed: How many times faster than real time the waits between attempts pass.
         largest: Bytes above which an asset is refused.
 
     Returns:
         The files, in the order of `urls`.
 
     Raises:
-        InvalidRequestError: A URL is not http or https, or `concurrency` is less than 1.
-        APIConnectionError: A connection failed until the last attempt.
+        InvalidRequestError: A URL is not http or https, or leads inside a network, there are more
+            than a thousand, or `concurrency` is less than 1.
+        APIConnectionError: A connection failed until time was up.
         APIError: A server refused, or what it sent is no picture or video, or too large.
         OSError: A file cannot be written; the error names it, and no part of it is left.
     """
     if concurrency < 1:
         raise InvalidRequestError("concurrency", concurrency, "a whole number of at least 1")
+    if len(urls) > _MOST_ASSETS:
+        raise InvalidRequestError("urls", len(urls), f"up to {_MOST_ASSETS:,} assets of one comic")
+    until = asyncio.get_running_loop().time() + timeout
     stems = await in_thread(_prepare, folder, urls)
-    free = asyncio.Semaphore(concurrency)
     free_altogether = _bounds.setdefault(source, asyncio.Semaphore(_MOST_AT_ONCE))
+    terms = Terms(URLs(renew), until, speed, (asyncio.Semaphore(concurrency), free_altogether))
 
-    async def fetch(url: str, stem: str) -> Path | Exception:
-        async with free, free_altogether:
-            try:
-                transfer = Transfer(source, url, folder, stem, largest)
-                return await transfer.run(max_retries=max_retries, speed=speed)
-            except (LlamaGenError, OSError) as error:
-                return error
+    async def fetch(url: str, name: str, stem: str) -> Path | Exception:
+        try:
+            transfer = Transfer(source, folder, stem, largest)
+            return await Fetch(transfer, url, name, terms).run()
+        except (LlamaGenError, OSError) as error:
+            return error
 
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(fetch(url, stem)) for (url, _), stem in zip(urls, stems, strict=True)
+            group.create_task(fetch(*asset, stem)) for asset, stem in zip(urls, stems, strict=True)
         ]
     files: list[Path] = []
     for task in tasks:
@@ -142,7 +151,7 @@ def sweep(folder: Path, stems: Collection[str], *, now: float) -> None:
         now: Unix time in seconds.
     """
     for entry in os.scandir(folder):
-        match = re.fullmatch(_TEMPORARY, entry.name) if entry.name.endswith(".part") else None
+        match = re.fullmatch(TEMPORARY, entry.name) if entry.name.endswith(".part") else None
         if match is None or match["stem"] not in stems:
             continue
         with contextlib.suppress(OSError):  # somebody else was quicker

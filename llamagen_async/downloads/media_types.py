@@ -1,9 +1,10 @@
 """The kind of file that an asset becomes: its extension, and a name that is safe. No I/O.
 
-The content type names the extension, and the content of the usual pictures has to start like one of
-them: what a picture is wins over what it is called. Where a server says only "some bytes", the
-content must start like a picture or a video that is known here. A page of HTML is never taken for
-one, and no extension is ever one that a system runs.
+The first bytes name the extension, whatever the server calls them: what a picture is wins over what
+it is said to be. Only raster pictures and videos get an extension that programs show. What is said
+to be a picture and is of no known kind was paid for all the same: it is kept as `.bin`, which
+nothing opens and the gallery does not link. SVG is among that, since a page of it can run scripts.
+Pages of HTML, XML, PDF and other text are refused.
 """
 
 from __future__ import annotations
@@ -14,57 +15,58 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["HEAD", "distinct_stems", "extension_of", "is_media_type", "is_whole", "safe_stem"]
+__all__ = [
+    "HEAD",
+    "PICTURES",
+    "UNKNOWN",
+    "VIDEOS",
+    "distinct_stems",
+    "extension_of",
+    "is_whole",
+    "safe_stem",
+]
 
-HEAD: Final = 64
+HEAD: Final = 512
 """First bytes that `extension_of` needs to tell the kinds apart."""
+PICTURES: Final = frozenset(
+    (".avif", ".bmp", ".gif", ".heic", ".heif", ".jpg", ".jxl", ".png", ".tiff", ".webp")
+)
+"""The extensions of pictures: all raster, and without scripts."""
+VIDEOS: Final = frozenset((".avi", ".mkv", ".mov", ".mp4", ".mpg", ".ogv", ".webm"))
+"""The extensions of videos."""
+UNKNOWN: Final = ".bin"
+"""The extension of what is said to be a picture or a video, and of no kind that is known."""
 
-_EXTENSIONS: Final = {
-    "image/apng": ".png",
-    "image/avif": ".avif",
-    "image/bmp": ".bmp",
-    "image/gif": ".gif",
-    "image/heic": ".heic",
-    "image/heif": ".heif",
-    "image/jpeg": ".jpg",
-    "image/jpg": ".jpg",
-    "image/jxl": ".jxl",
-    "image/pjpeg": ".jpg",
-    "image/png": ".png",
-    "image/svg+xml": ".svg",
-    "image/tiff": ".tiff",
-    "image/vnd.microsoft.icon": ".ico",
-    "image/webp": ".webp",
-    "image/x-icon": ".ico",
-    "image/x-png": ".png",
-    "video/mp4": ".mp4",
-    "video/mpeg": ".mpg",
-    "video/ogg": ".ogv",
-    "video/quicktime": ".mov",
-    "video/webm": ".webm",
-    "video/x-matroska": ".mkv",
-    "video/x-msvideo": ".avi",
-}
-"""The extension of each content type that is known."""
-_BYTES: Final = ("", "application/octet-stream", "binary/octet-stream")
-"""Content types that say nothing."""
-_KNOWN_BY_CONTENT: Final = frozenset((".png", ".jpg", ".gif", ".webp"))
-"""Kinds of which every file starts with its pattern in `_MAGIC`."""
 # Patterns are compiled, and remembered by `re`, when the first file comes.
 _MAGIC: Final = (
     (rb"\x89PNG\r\n\x1a\n", ".png"),
     (rb"\xff\xd8\xff", ".jpg"),
     (rb"GIF8[79]a", ".gif"),
     (rb"(?s)RIFF.{4}WEBP", ".webp"),
-    (rb"(?s).{4}ftyp(?:avif|avis)", ".avif"),
+    (rb"(?s)RIFF.{4}AVI ", ".avi"),
+    (rb"(?s).{4}ftyp(?:avi[fs]|(?:mif1|msf1).{4}(?:.{4}){0,8}?avi[fs])", ".avif"),
+    (
+        rb"(?s).{4}ftyp(?:he[iv][cmsx]|(?:mif1|msf1).{4}(?:.{4}){0,8}?he[iv][cmsx])",
+        ".heic",
+    ),
+    (rb"(?s).{4}ftyp(?:mif[12]|msf1)", ".heif"),
     (rb"(?s).{4}ftypqt  ", ".mov"),
-    (rb"(?s).{4}ftyp(?:isom|iso\d|mp4\d|avc1|M4V |dash)", ".mp4"),
-    (rb"(?s)\x1aE\xdf\xa3.*webm", ".webm"),
+    (
+        rb"(?s).{4}ftyp(?:iso\w|mp4\d|mmp4|avc1|av01|hvc1|M4V[ HP]|f4v |dash|cmf\w|MSNV|3g\w\w)",
+        ".mp4",
+    ),
+    (rb"(?s)\x1aE\xdf\xa3.{0,60}webm", ".webm"),
+    (rb"(?s)\x1aE\xdf\xa3.{0,60}matroska", ".mkv"),
+    (rb"\x00\x00\x01[\xba\xb3]", ".mpg"),
+    (rb"(?s)OggS.{24,60}\x80theora", ".ogv"),
+    (rb"\x00\x00\x00\x0cJXL \r\n\x87\n|\xff\x0a", ".jxl"),
+    (rb"II[*+]\x00|MM\x00[*+]", ".tiff"),
     (rb"(?s)BM.{4}\x00{4}", ".bmp"),
 )
 """The first bytes of a kind, and its extension."""
-_PAGE: Final = rb"(?i)(?:\xef\xbb\xbf)?\s*(?:<!doctype\s+html|<html)"
-"""The first bytes of a page of HTML."""
+_CONTROL: Final = rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]"
+"""Bytes that text does not have."""
+_SVG: Final = rb"(?i)<(?:\w+:)?svg[\s>]"
 
 _LONGEST_STEM: Final = 100
 """Bytes of a name without its extension; file systems allow 143 to 255 for all of it."""
@@ -72,13 +74,7 @@ _RESERVED: Final = r"(?i)(?:con|prn|aux|nul|conin\$|conout\$|clock\$|(?:com|lpt)
 """Names that are devices on Windows."""
 
 
-def is_media_type(content_type: str | None) -> bool:
-    """Whether an answer of this content type may be a picture or a video."""
-    kind = _bare(content_type)
-    return kind in _BYTES or kind.startswith(("image/", "video/"))
-
-
-def extension_of(content_type: str | None, head: bytes = b"") -> str | None:
+def extension_of(content_type: str | None, head: bytes) -> str | None:
     """Return the file name extension of an asset, with its dot.
 
     Args:
@@ -86,19 +82,16 @@ def extension_of(content_type: str | None, head: bytes = b"") -> str | None:
         head: The first bytes, `HEAD` of them if there are so many.
 
     Returns:
-        The extension; `None` if it is neither a picture nor a video, or cannot be told from what
-        was given.
+        The extension; `None` if it is neither a picture nor a video.
     """
-    kind = _bare(content_type)
-    if not is_media_type(content_type) or re.match(_PAGE, head):
+    for magic, extension in _MAGIC:
+        if re.match(magic, head):
+            return extension
+    said = (content_type or "").strip().lower()
+    if not said.startswith(("image", "video")) or head.startswith(b"%PDF"):
         return None
-    said = _EXTENSIONS.get(kind, ".bin")
-    if kind in _BYTES or (head and said in _KNOWN_BY_CONTENT):
-        for magic, extension in _MAGIC:
-            if re.match(magic, head):
-                return extension
-        return None
-    return said
+    is_kept = re.search(_CONTROL, head) or re.search(_SVG, head)
+    return UNKNOWN if is_kept else None
 
 
 def is_whole(extension: str, size: int, first: bytes, last: bytes) -> bool:
@@ -153,7 +146,3 @@ def distinct_stems(texts: Iterable[str]) -> list[str]:
         taken.add(name.casefold())
         names.append(name)
     return names
-
-
-def _bare(content_type: str | None) -> str:
-    return (content_type or "").partition(";")[0].strip().lower()

@@ -13,36 +13,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import os
 import re
-import secrets
-from collections.abc import Callable, Generator, Mapping
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
-from typing import BinaryIO, Final, ParamSpec, TypeVar
+from typing import Final
 
-from llamagen_async.downloads.media_types import HEAD, extension_of, is_media_type, is_whole
+from llamagen_async.downloads.media_types import HEAD, PICTURES, VIDEOS, extension_of, is_whole
+from llamagen_async.downloads.part_file import PartFile, in_thread
 from llamagen_async.errors import (
     APIConnectionError,
     APIError,
+    APITimeoutError,
     InvalidResponseError,
     LlamaGenError,
-    NotFoundError,
-    PermissionDeniedError,
+    RateLimitError,
     ServerError,
 )
-from llamagen_async.plans import RequestKind
+from llamagen_async.foreign import clean_text
 from llamagen_async.transport.assets import asset_location
-from llamagen_async.transport.decoding import SERVER_FAILURE, parse_http_date
+from llamagen_async.transport.decoding import (
+    SERVER_FAILURE,
+    parse_http_date,
+    parse_retry_after,
+)
 from llamagen_async.transport.message import AssetSource, AssetStream
-from llamagen_async.transport.retries import retrying
 
-__all__ = ["Transfer", "in_thread"]
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
+__all__ = ["Transfer"]
 
 _WRITE_SIZE: Final = 1 << 20
 """Bytes that are collected before a thread writes them."""
@@ -50,7 +48,14 @@ _ANSWERS_TO_RANGE: Final = (
     HTTPStatus.PARTIAL_CONTENT,
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
 )
-_ERRORS: Final[dict[int, type[APIError]]] = {403: PermissionDeniedError, 404: NotFoundError}
+_SLOW_AFTER: Final = 60.0
+"""Seconds after which an answer may be too slow."""
+_SLOWEST: Final = 1_000
+"""Bytes a second below which an answer is given up then: it keeps others from being fetched."""
+_WORDS: Final = 2_000
+"""Bytes that are read of a refusal's content, at most."""
+_SHOWN: Final = 120
+"""Characters that a message repeats of it."""
 _RANGE: Final = r"bytes (?P<start>\d{1,18})-(?P<end>\d{1,18})/(?P<total>\d{1,18}|\*)"
 
 
@@ -59,25 +64,21 @@ class Transfer:
 
     Args:
         source: Opens the URL.
-        url: The asset's URL.
         folder: The folder of the file.
         stem: The file's name without extension, safe and nobody else's.
         largest: Bytes above which the asset is refused.
-
-    Raises:
-        InvalidRequestError: The URL is not http or https.
     """
 
-    def __init__(
-        self, source: AssetSource, url: str, folder: Path, stem: str, largest: int
-    ) -> None:
+    def __init__(self, source: AssetSource, folder: Path, stem: str, largest: int) -> None:
+        self.asked_to_wait = 0.0
+        """Seconds that the host asked to wait at the last attempt."""
         self._source = source
-        self._url = url
-        self._place = asset_location(url)
         self._folder = folder
         self._stem = stem
         self._largest = largest
-        self._part = _PartFile(folder, stem)
+        self._place = ""
+        """The host and path of the URL, for messages."""
+        self._part = PartFile(folder, stem)
         self._total: int | None = None
         """Bytes of the whole asset, once the server has said so."""
         self._until: int | None = None
@@ -86,38 +87,42 @@ class Transfer:
         """A tag or date of the asset's content; without one nothing is resumed."""
         self._extension: str | None = None
 
-    async def run(self, *, max_retries: int, speed: float) -> Path:
-        """Fetch the asset and return its file; see `download_assets`."""
-        # Reading an asset is as safe to repeat as reading a status.
-        attempt = retrying(
-            self._attempt, kind=RequestKind.STATUS, max_retries=max_retries, speed=speed
-        )
-        try:
-            return await attempt()
-        finally:
-            await in_thread(self._part.discard)
+    @property
+    def size(self) -> int:
+        """Bytes that are here."""
+        return self._part.size
 
-    async def _attempt(self) -> Path:
+    async def discard(self) -> None:
+        """Remove what is here, unless it has become a file."""
+        await in_thread(self._part.discard)
+
+    async def attempt(self, url: str) -> Path:
+        """Ask for the asset, or for the rest of it, and return its file once it is whole.
+
+        Raises:
+            LlamaGenError: It has not come; what has come of it is kept for the next attempt.
+            OSError: The file can't be written.
+        """
+        self.asked_to_wait = 0.0
+        self._place = asset_location(url)
         if self._part.size and self._validator:
             rest = {"Range": f"bytes={self._part.size}-", "If-Range": self._validator}
-            async with self._source.open_asset(self._url, headers=rest) as answer:
+            async with self._source.open_asset(url, headers=rest) as answer:
                 if answer.status == HTTPStatus.OK:
                     return await self._begin(answer)
                 if answer.status not in _ANSWERS_TO_RANGE:
-                    raise self._refused(answer.status)
+                    raise await self._refused(answer)
                 if answer.status == HTTPStatus.PARTIAL_CONTENT and self._continues(answer.headers):
                     return await self._receive(answer)
-        async with self._source.open_asset(self._url) as answer:
+        async with self._source.open_asset(url) as answer:
             if answer.status != HTTPStatus.OK:
-                raise self._refused(answer.status)
+                raise await self._refused(answer)
             return await self._begin(answer)
 
     async def _begin(self, answer: AssetStream) -> Path:
         """Take the whole asset from its first byte on, whatever came before."""
         headers = answer.headers
         await in_thread(self._part.empty)
-        if not is_media_type(headers.get("Content-Type")):
-            raise self._invalid(f"it is {headers['Content-Type']!r:.80}, not a picture or a video")
         length = None if _is_encoded(headers) else _length(headers)
         self._total = self._until = length
         self._validator = None if _is_encoded(headers) else _validator(headers)
@@ -155,12 +160,17 @@ class Transfer:
         return headers.get("Last-Modified", self._validator) == self._validator
 
     async def _receive(self, answer: AssetStream) -> Path:
-        pending = bytearray()
+        pending, received = bytearray(), 0
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             async for chunk in answer.chunks():
                 self._check_size(self._part.size + len(pending) + len(chunk))
                 pending += chunk
-                if len(pending) >= _WRITE_SIZE:
+                received += len(chunk)
+                if (took := loop.time() - began) > _SLOW_AFTER and received < took * _SLOWEST:
+                    raise APITimeoutError(f"{self._place}: {received} bytes came in {took:.0f} s")
+                if len(pending) >= (_WRITE_SIZE if self._extension else HEAD):
                     await self._write(answer.headers, pending)
         except APIConnectionError:
             # What arrived need not be sent again; too little to tell what it is, is not worth it.
@@ -173,9 +183,11 @@ class Transfer:
 
     async def _write(self, headers: Mapping[str, str], pending: bytearray) -> None:
         if not self._extension:
-            self._extension = extension_of(headers.get("Content-Type"), bytes(pending[:HEAD]))
+            said = headers.get("Content-Type")
+            self._extension = extension_of(said, bytes(pending[:HEAD]))
             if not self._extension:
-                raise self._invalid("it does not begin like the picture or video it is said to be")
+                what = clean_text(said or "of no content type", 80)
+                raise self._invalid(f"it is {what} and begins like no known picture or video")
         await in_thread(self._part.append, bytes(pending))
         pending.clear()
 
@@ -198,17 +210,19 @@ class Transfer:
 
     def _kept(self, headers: Mapping[str, str]) -> Path | None:
         """Return the file that is there already, if the server's answer says it is the same."""
-        extension = extension_of(headers.get("Content-Type"))
         modified = parse_http_date(headers.get("Last-Modified"))
-        if not extension or not modified or not self._total:
+        if not modified or not self._total:
             return None
-        path = self._folder / f"{self._stem}{extension}"
-        try:
-            there = path.stat()
-        except OSError:
-            return None
-        same = there.st_size == self._total and there.st_mtime >= modified.timestamp()
-        return path if same and path.is_file() else None
+        for extension in (*PICTURES, *VIDEOS):
+            path = self._folder / f"{self._stem}{extension}"
+            try:
+                there = path.stat()
+            except OSError:
+                continue
+            same = there.st_size == self._total and there.st_mtime >= modified.timestamp()
+            if same and path.is_file():
+                return path
+        return None
 
     def _check_size(self, size: int) -> None:
         if size > self._largest:
@@ -217,14 +231,33 @@ class Transfer:
     def _invalid(self, what: str) -> InvalidResponseError:
         return InvalidResponseError(HTTPStatus.OK, None, f"{self._place}: {what}")
 
-    def _refused(self, status: int) -> LlamaGenError:
-        error = _ERRORS.get(status, ServerError if status in SERVER_FAILURE else APIError)
-        return error(
-            status,
-            None,
-            f"{self._place}: the asset was not given out; URLs of assets expire, so get the "
-            "generation again (nothing is charged for that) and then its assets",
-        )
+    async def _refused(self, answer: AssetStream) -> APIError:
+        """Make the error for an answer without the asset, in the words of its host."""
+        status, headers = answer.status, answer.headers
+        now = parse_http_date(headers.get("Date")) or datetime.now(UTC)
+        asked = parse_retry_after(headers.get("Retry-After"), now)
+        self.asked_to_wait = asked or 0.0
+        message = f"{self._place}: {await _words(answer)}"
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            return RateLimitError(status, None, message, None, asked)
+        return (ServerError if status in SERVER_FAILURE else APIError)(status, None, message)
+
+
+async def _words(answer: AssetStream) -> str:
+    """Return the reason that a host gives for a refusal, as far as it is fit for a message."""
+    beginning = b""
+    with contextlib.suppress(LlamaGenError):
+        async for chunk in answer.chunks():
+            beginning += chunk[:_WORDS]
+            if len(beginning) >= _WORDS:
+                break
+    text = beginning[:_WORDS].decode("utf-8", "replace")
+    # Stores of files answer in XML; what else is in it may repeat the URL.
+    found = re.findall(r"<(?:Code|Message)>([^<]{1,200})</", text)
+    if found:
+        return clean_text(": ".join(found))
+    is_plain = text.strip() and not re.search(r"[<{?=]", text)
+    return clean_text(text, _SHOWN) if is_plain else "the host did not give it out"
 
 
 def _is_encoded(headers: Mapping[str, str]) -> bool:
@@ -251,102 +284,3 @@ def _validator(headers: Mapping[str, str]) -> str | None:
     if not tag and modified and sent and sent - modified >= timedelta(seconds=1):
         return headers["Last-Modified"]
     return None
-
-
-class _PartFile:
-    """A temporary file that becomes a whole one or nothing.
-
-    It is hidden, in the folder of the file to be, and renamed at the end. Its methods block and
-    belong in a thread, one call at a time. They raise an `OSError` that names the file to be, such
-    as `No space left on device: 'out/c1-p01-01'`.
-
-    Args:
-        folder: The folder of both files.
-        stem: The name of the file to be, without its extension.
-    """
-
-    def __init__(self, folder: Path, stem: str) -> None:
-        self._folder = folder
-        self._stem = stem
-        self._path = folder / f".{stem}.{secrets.token_hex(4)}.part"
-        self._file: BinaryIO | None = None
-        self.size = 0
-        """Bytes that are in the file."""
-
-    def append(self, content: bytes) -> None:
-        """Write at the end of the file; the first call makes it."""
-        with self._named():
-            if self._file is None:
-                self._file = self._path.open("x+b")
-            self._file.write(content)
-        self.size += len(content)
-
-    def empty(self) -> None:
-        """Remove what is in the file."""
-        with self._named():
-            if self._file is not None:
-                self._file.seek(0)
-                self._file.truncate()
-        self.size = 0
-
-    def ends(self, length: int) -> tuple[bytes, bytes]:
-        """Return the first and the last bytes, `length` of each if the file is that long."""
-        assert self._file is not None
-        with self._named():
-            self._file.seek(0)
-            first = self._file.read(length)
-            self._file.seek(max(0, self.size - length))
-            return first, self._file.read(length)
-
-    def finish(self, extension: str) -> Path:
-        """Give the file its final name, in place of a file that may be there; return its path.
-
-        Args:
-            extension: The end of the name, with its dot.
-        """
-        assert self._file is not None
-        path = self._folder / f"{self._stem}{extension}"
-        with self._named(extension):
-            self._file.flush()
-            # Else a power cut could leave the final name on an empty file.
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._path.replace(path)
-        self._file = None
-        return path
-
-    def discard(self) -> None:
-        """Remove the file, unless it has become a whole one."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):  # a full disk may make itself heard once more
-                self._file.close()
-            self._path.unlink(missing_ok=True)
-            self._file = None
-
-    @contextlib.contextmanager
-    def _named(self, extension: str = "") -> Generator[None]:
-        try:
-            yield
-        except OSError as error:
-            place = self._folder / f"{self._stem}{extension}"
-            raise OSError(error.errno, error.strerror or str(error), str(place)) from error
-
-
-async def in_thread(call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Run `call` in a thread; a cancellation meanwhile is raised when the thread is done.
-
-    A thread cannot be stopped: were it left alone, it would write to a file that is being removed.
-    """
-    loop = asyncio.get_running_loop()
-    # A future and no task: at the end of asyncio.run() tasks are cancelled once more.
-    work = loop.run_in_executor(None, functools.partial(call, *args, **kwargs))
-    cancelled: asyncio.CancelledError | None = None
-    while not work.done():
-        try:
-            await asyncio.wait([work])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        work.exception()  # retrieved, so that the loop does not complain about it
-        raise cancelled
-    return work.result()

@@ -1,100 +1,218 @@
-"""Opening pictures and videos with aiohttp: no key, redirects followed, failures told apart.
+"""Opening pictures and videos with aiohttp: no secrets sent, nothing inside reached.
 
-Assets live on other hosts than the API. Their URLs may be signed, so that whoever has one can read
-the picture: no message shows more than host and path. Nothing here writes a file or tries again.
+Assets live on other hosts than the API, at addresses that the server names. They travel in a
+session of their own: it shares the proxy with the API's session, and a user's connector with its
+TLS, and neither headers, cookies, credentials nor `~/.netrc`. Their URLs may be signed, so that
+whoever has one can read the picture: no message shows more than host and path. Plain http is
+allowed, since nothing secret is sent.
+
+What only this machine or its network can reach is not asked: each host, also that of a redirect,
+is looked up first, and the address of each connection is checked before the first byte is sent on
+it, so that a name that changes its address meanwhile gains nothing. Loopback is allowed if the API
+is there, too. Through a proxy, or with a connector of another kind than aiohttp's own for TCP, the
+connection ends at an address that cannot be seen from here: then a host that is an address, or a
+name that this machine can look up, is checked, and the proxy has to see to the others.
+
+Nothing here writes a file or tries again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Final
 
 import aiohttp
 import attrs
+from aiohttp.connector import Connection
 from yarl import URL
 
-from llamagen_async.errors import InvalidRequestError, InvalidResponseError, LlamaGenError
+from llamagen_async._version import __version__
+from llamagen_async.errors import (
+    ClientClosedError,
+    InvalidRequestError,
+    InvalidResponseError,
+    LlamaGenError,
+)
 from llamagen_async.foreign import clean_text
 from llamagen_async.transport.failures import connection_error
+from llamagen_async.transport.http import HTTPTransport
 from llamagen_async.transport.message import AssetStream
+from llamagen_async.transport.public import Address, is_public, parse_host, unwrapped
 
-__all__ = ["asset_location", "open_asset"]
+__all__ = ["HTTPAssets", "asset_location"]
 
 _MAX_REDIRECTS: Final = 5
 """Redirects that are followed, at most."""
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+"""The statuses that send elsewhere (RFC 9110)."""
 _ENCODED: Final = r"[!#-;=?-\[\]_a-z~]+"
 """A URL that needs no encoding: printable ASCII but for blanks and `"<>\\^`{|}`."""
 _CHUNK: Final = 1 << 18
-"""Bytes of the largest piece that is handed on."""
+"""Bytes of the largest piece that is handed on, also of what is unpacked."""
+_RESOLVING: Final = 5.0
+"""Seconds for which a host is looked up before its connection is: that one is checked anyway."""
+_KEEPALIVE: Final = 5.0
+"""Seconds for which an idle connection is used again: as long as a comic's pictures follow one
+another. One that was dropped meanwhile costs another connection, and nothing else."""
+_AGENT: Final = f"llamagen-async/{__version__}"
+_PUBLIC: Final = "an http or https URL of a public host"
 
 
-@contextlib.asynccontextmanager
-async def open_asset(
-    session: aiohttp.ClientSession, url: str, *, headers: Mapping[str, str], inactivity: float
-) -> AsyncGenerator[AssetStream, None]:
-    """Open `url` with a GET while the result is entered.
+class HTTPAssets:
+    """Opens pictures and videos over the network; see `AssetSource`.
 
     Args:
-        session: Sends the request; its middlewares do not apply.
-        url: An http or https URL.
-        headers: The request's headers; they never hold a key.
-        inactivity: Seconds without a byte, or without a connection, after which it is given up.
-
-    Raises:
-        InvalidRequestError: The URL is not http or https.
-        APIConnectionError: No answer came.
-        InvalidResponseError: There are more than five redirects, or one leads to something other
-            than http or https.
+        transport: The API's transport, whose proxy and user's connector are shared.
+        inactivity: Seconds without a byte, or for connection and head, after which an answer is
+            given up.
     """
-    location = asset_location(url)
-    failure: LlamaGenError
-    try:
-        response = await session.get(
-            # A signed URL is valid as it is written, and not otherwise.
-            URL(url, encoded=re.fullmatch(_ENCODED, url) is not None),
-            # As it is, not compressed: lengths and ranges then mean the bytes of the file.
-            headers={**headers, "Accept-Encoding": "identity"},
-            timeout=aiohttp.ClientTimeout(total=None, connect=inactivity, sock_read=inactivity),
-            max_redirects=_MAX_REDIRECTS + 1,  # aiohttp counts the answers, not the redirects
-            raise_for_status=False,
-            middlewares=(),
-        )
-    except aiohttp.TooManyRedirects as error:
+
+    def __init__(self, transport: HTTPTransport, *, inactivity: float = 60.0) -> None:
+        self._transport = transport
+        self._inactivity = inactivity
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_read=inactivity)
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    @contextlib.asynccontextmanager
+    async def open_asset(
+        self, url: str, *, headers: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[AssetStream, None]:
+        """Open `url` with a GET while the result is entered, and follow up to five redirects.
+
+        Args:
+            url: An http or https URL of a public host.
+            headers: Further headers, such as `Range`; they never hold a key.
+
+        Raises:
+            InvalidRequestError: The URL, or one that it redirects to, is not such a URL.
+            APIConnectionError: No answer came.
+            InvalidResponseError: There are more than five redirects, or one leads to something
+                other than http or https.
+            ClientClosedError: The client is closed or belongs to another event loop.
+        """
+        location = asset_location(url)
+        # A signed URL is valid as it is written, and not otherwise.
+        to = URL(url, encoded=re.fullmatch(_ENCODED, url) is not None)
+        for _ in range(_MAX_REDIRECTS + 1):
+            response = await self._get(to, headers or {})
+            try:
+                target = response.headers.get("Location")
+                if response.status not in _REDIRECTS or not target:
+                    yield _Stream(response.status, response.headers, response, location)
+                    return
+            finally:
+                # Closes the connection if there is more to come, else keeps it for the next one.
+                response.release()
+            to = _redirected(to, target, location)
         what = f"more than {_MAX_REDIRECTS} redirects"
-        failure = InvalidResponseError(error.status, None, f"{location}: {what}")
-    except aiohttp.RedirectClientError:
-        what = "a redirect to something other than http or https"
-        failure = InvalidResponseError(302, None, f"{location}: {what}")
-    except (aiohttp.ClientError, OSError) as error:
-        failure = connection_error(error, location)
-    else:
+        raise InvalidResponseError(response.status, None, f"{location}: {what}")
+
+    async def aclose(self) -> None:
+        """Close the session, but not a user's connector. Nothing can be opened afterwards.
+
+        If this is cut short, calling it again finishes it.
+        """
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+
+    async def _get(self, url: URL, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Send one GET and return the answer's head."""
+        session = self._opened()
+        location = asset_location(str(url))
+        await self._check(url, location)
+        failure: LlamaGenError
         try:
-            yield _Stream(response.status, response.headers, response, location)
-        finally:
-            # Closes the connection if there is more to come, else keeps it for the next one.
-            response.release()
-        return
-    # Raised out here, so that it does not carry aiohttp's error and with it the URL.
-    raise failure
+            async with asyncio.timeout(self._inactivity):  # a head may come byte by byte
+                return await session.get(
+                    url,
+                    # Not compressed: lengths and ranges then mean the bytes of the file.
+                    headers={"User-Agent": _AGENT, **headers, "Accept-Encoding": "identity"},
+                    proxy=self._transport.proxy_for(url),
+                    timeout=self._timeout,
+                    allow_redirects=False,
+                )
+        except _InsideError:
+            failure = _refused(location)
+        except (aiohttp.ClientError, OSError) as error:
+            if isinstance(error, aiohttp.InvalidURL):
+                failure = InvalidRequestError("url", location, _PUBLIC)
+            else:
+                failure = connection_error(error, location)
+        except Exception as error:  # noqa: BLE001  # of a hook or a connector, and it may hold the URL
+            allowed = f"a URL that can be opened ({type(error).__name__})"
+            failure = InvalidRequestError("url", location, allowed)
+            if self._closed:
+                failure = ClientClosedError("the client was closed")
+        # Raised out here, so that it does not carry aiohttp's error and with it the URL.
+        raise failure
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise ClientClosedError("the client is closed")
+        lent = self._transport.lend_connector()
+        if self._session is None:
+            guarded = _SandboxRequest if self._transport.is_loopback else _PublicRequest
+            # What another connector connects to, such as a SOCKS proxy, is not the host itself.
+            is_seen = lent is None or type(lent) is aiohttp.TCPConnector
+            self._session = aiohttp.ClientSession(
+                connector=lent or aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
+                connector_owner=lent is None,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                request_class=guarded if is_seen else aiohttp.ClientRequest,
+                auto_decompress=False,
+            )
+        return self._session
+
+    async def _check(self, url: URL, location: str) -> None:
+        """Refuse a host that is inside, before a connection is made to it.
+
+        Raises:
+            InvalidRequestError: The host is, or its name leads to, no public address.
+        """
+        host = url.raw_host or ""
+        address = parse_host(host)
+        addresses = await _resolve(host) if address is None else [address]
+        allows_loopback = self._transport.is_loopback
+        if not all(_is_allowed(one, allows_loopback=allows_loopback) for one in addresses):
+            raise _refused(location)
 
 
-def asset_location(url: str) -> str:
-    """Return the host and path of an asset's URL: they may be shown, its query may not.
+class _InsideError(aiohttp.ClientError):
+    """A connection leads to an address that is not public."""
 
-    Raises:
-        InvalidRequestError: The URL is not http or https.
-    """
-    try:
-        parsed = URL(url)
-        location = f"{parsed.host_port_subcomponent or ''}{parsed.raw_path}"
-        valid = parsed.scheme in ("http", "https") and bool(parsed.host)
-    except (ValueError, TypeError):
-        location, valid = "", False
-    if not valid:
-        raise InvalidRequestError("url", clean_text(location, 80), "an http or https URL")
-    return clean_text(location, 120)
+
+class _PublicRequest(aiohttp.ClientRequest):
+    """A request that goes out on no connection to an address that is not public."""
+
+    allows_loopback = False
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Send the request, if its connection may be used.
+
+        Raises:
+            _InsideError: It may not.
+        """
+        if self.proxy is None:
+            peer = conn.transport.get_extra_info("peername") if conn.transport else None
+            if not peer:
+                raise aiohttp.ServerDisconnectedError
+            if not _is_allowed(ip_address(peer[0]), allows_loopback=self.allows_loopback):
+                raise _InsideError
+        return await super().send(conn)
+
+
+class _SandboxRequest(_PublicRequest):
+    """A request for a picture of an API that is on this machine itself."""
+
+    allows_loopback = True
 
 
 @attrs.frozen
@@ -107,6 +225,12 @@ class _Stream:
     location: str
 
     async def chunks(self) -> AsyncIterator[bytes]:
+        packed = self.headers.get("Content-Encoding", "").strip().lower()
+        chunks = self._received()
+        async for chunk in self._unpacked(chunks, packed) if packed not in _PLAIN else chunks:
+            yield chunk
+
+    async def _received(self) -> AsyncIterator[bytes]:
         while True:
             try:
                 chunk = await self.response.content.read(_CHUNK)
@@ -118,3 +242,89 @@ class _Stream:
                 yield chunk
                 continue
             raise failure
+
+    async def _unpacked(self, chunks: AsyncIterator[bytes], packed: str) -> AsyncIterator[bytes]:
+        """Unpack in small pieces, so that little that becomes much is noticed in time."""
+        if packed not in _ZLIB:
+            raise self._invalid(f"it is packed as {clean_text(packed, 40)!r}, unasked")
+        unpacker = zlib.decompressobj(_ANY_HEADER)
+        async for chunk in chunks:
+            rest = chunk
+            while rest and not unpacker.eof:
+                try:
+                    piece = unpacker.decompress(rest, _CHUNK)
+                except zlib.error:
+                    raise self._invalid("it is packed, and can't be unpacked") from None
+                rest = unpacker.unconsumed_tail
+                if piece:
+                    yield piece
+        if not unpacker.eof:
+            raise connection_error(aiohttp.ClientPayloadError(), self.location)
+
+    def _invalid(self, what: str) -> InvalidResponseError:
+        return InvalidResponseError(HTTPStatus.OK, None, f"{self.location}: {what}")
+
+
+_PLAIN: Final = ("", "identity")
+_ZLIB: Final = ("gzip", "x-gzip", "deflate")
+_ANY_HEADER: Final = zlib.MAX_WBITS | 32
+"""Makes zlib take either of its headers."""
+
+
+def asset_location(url: str) -> str:
+    """Return the host and path of an asset's URL: they may be shown, its query may not.
+
+    Raises:
+        InvalidRequestError: The URL is not http or https, or its host can be none.
+    """
+    try:
+        parsed = URL(url)
+        location = f"{parsed.host_port_subcomponent or ''}{parsed.raw_path}"
+        valid = parsed.scheme in ("http", "https") and _is_host(parsed.raw_host or "")
+    except (ValueError, TypeError):
+        location, valid = "", False
+    if not valid:
+        raise InvalidRequestError("url", clean_text(location, 80), "an http or https URL")
+    return clean_text(location, 120)
+
+
+def _is_host(host: str) -> bool:
+    """Whether a text can be a host: resolvers raise odd errors for others."""
+    labels = host.removesuffix(".").split(".")
+    is_spelled = re.fullmatch(r"[\w.:%-]{1,253}", host, re.ASCII)
+    return bool(is_spelled) and all(0 < len(label) <= _LONGEST_LABEL for label in labels)
+
+
+_LONGEST_LABEL: Final = 63
+"""Characters of one part of a host's name, at most (RFC 1035)."""
+
+
+def _redirected(url: URL, target: str, location: str) -> URL:
+    try:
+        to = url.join(URL(target, encoded=re.fullmatch(_ENCODED, target) is not None))
+        asset_location(str(to))
+    except ValueError:
+        what = "a redirect to something other than http or https"
+        raise InvalidResponseError(HTTPStatus.FOUND, None, f"{location}: {what}") from None
+    return to
+
+
+def _refused(location: str) -> InvalidRequestError:
+    return InvalidRequestError("url", location, f"{_PUBLIC}: this one leads inside a network")
+
+
+def _is_allowed(address: Address, *, allows_loopback: bool) -> bool:
+    if is_public(address):
+        return True
+    return allows_loopback and all(one.is_loopback for one in unwrapped(address))
+
+
+async def _resolve(host: str) -> list[Address]:
+    """Return the addresses that this machine knows for a name; none if it knows none now."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_RESOLVING):
+            found = await loop.getaddrinfo(host, None, type=1)
+        return [ip_address(one[4][0]) for one in found]
+    except (OSError, ValueError):
+        return []

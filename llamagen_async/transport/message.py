@@ -51,6 +51,8 @@ class APIRequest:
     """The JSON body; `None` is no body. Not together with `form`."""
     form: FormFile | None = attrs.field(default=None, kw_only=True)
     """The file of a multipart body."""
+    generation_id: str | None = attrs.field(default=None, kw_only=True)
+    """The generation that the answer has to be about; `None` if that is not known before."""
 
 
 @attrs.frozen

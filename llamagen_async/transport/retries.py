@@ -5,14 +5,15 @@ it provably did not arrive: the API has no idempotency key, and a lost answer ca
 An upload is treated alike. Reading is safe to repeat, yet each attempt costs a slot: what will not
 change (4xx, redirects, an answer that is too large) is not asked for again.
 
-`RateLimitError` is never retried here: the limiter decides when a key may send again.
+`RateLimitError` is never retried here: the limiter decides when a key may send again. The hosts of
+pictures have no limiter: see `may_pass`.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 from llamagen_async.errors import (
     APIConnectionError,
@@ -23,83 +24,97 @@ from llamagen_async.errors import (
     SubmissionUncertainError,
 )
 from llamagen_async.plans import RequestKind
-from llamagen_async.transport.decoding import REDIRECT, SUCCESS
+from llamagen_async.transport.decoding import REDIRECT, SERVER_FAILURE, SUCCESS
 
 if TYPE_CHECKING:
     from llamagen_async.requests import ComicRequest
 
-__all__ = ["as_uncertain", "delays", "is_retriable", "retrying"]
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
+__all__ = [
+    "as_uncertain",
+    "bounds",
+    "delays",
+    "is_outage",
+    "is_retriable",
+    "may_pass",
+    "retry_span",
+]
 
 _FIRST: Final = 1.0
 """Seconds at most before the first retry; the bound doubles with each further one."""
 _LONGEST: Final = 30.0
 """Seconds at most before any retry: an outage is noticed to be over within half a minute."""
 _READING: Final = frozenset({RequestKind.STATUS, RequestKind.USAGE})
+_PASSING: Final = frozenset({408, 425, 429})
+"""Statuses of a 4xx that say: not now."""
+_LASTING: Final = frozenset({501, 505})
+"""Statuses of a 5xx that say: never."""
 
 
 def is_retriable(error: BaseException, kind: RequestKind) -> bool:
     """Decide whether a request of this kind may be sent again after `error`."""
     if isinstance(error, APIConnectionError):
-        return kind in _READING or not error.request_sent
+        return error.retriable and (kind in _READING or not error.request_sent)
     if kind not in _READING:
         return False
     if isinstance(error, InvalidResponseError):
-        # A 2xx that is not JSON comes from something in between, and its text is in the body.
-        # An answer that was too large was not read, and it will be as large the next time.
-        return error.status in SUCCESS and isinstance(error.body, str)
+        # A 2xx that is not JSON, or about something else, comes from something in between. An
+        # answer that was too large was not read, and it will be as large the next time.
+        return error.status in SUCCESS and error.body is not None
     return isinstance(error, ServerError)
 
 
-def delays(speed: float = 1.0) -> Iterator[float]:
-    """Yield the seconds of the event loop to wait before each retry, without end.
+def is_outage(error: BaseException) -> bool:
+    """Whether a request met no server, or one that does not work: whoever waits holds that out.
 
-    They are drawn by full jitter from 0 to 1, 2, 4 ... seconds of the server's clock, at most 30.
-
-    Args:
-        speed: How many times faster than real time the server's clock runs.
+    What the server says of the request itself (4xx) is an answer; a redirect, a page of HTML or
+    an answer without end is none.
     """
+    if isinstance(error, APIConnectionError):
+        return error.retriable
+    return isinstance(error, InvalidResponseError | ServerError)
+
+
+def bounds(first: float, longest: float) -> Iterator[float]:
+    """Yield waits that double from `first` to `longest`, without end."""
     # Nearly all requests succeed: the import is not theirs to pay for.
     import backoff  # noqa: PLC0415
 
-    bounds = backoff.expo(factor=_FIRST / speed, max_value=_LONGEST / speed)
-    next(bounds)  # backoff's generators begin with a yield of nothing
-    return map(backoff.full_jitter, bounds)
+    waits = backoff.expo(factor=first, max_value=longest)
+    next(waits)  # backoff's generators begin with a yield of nothing
+    return waits
 
 
-def retrying(
-    send: Callable[_P, Awaitable[_R]], *, kind: RequestKind, max_retries: int, speed: float = 1.0
-) -> Callable[_P, Coroutine[Any, Any, _R]]:
-    """Wrap `send` so that it is called again after the failures that allow it.
+def delays(speed: float = 1.0, *, longest: float = _LONGEST) -> Iterator[float]:
+    """Yield the seconds of the event loop to wait before each retry, without end.
 
-    For what is sent without a queue; a request that waits for a slot goes back into its queue. The
-    waits (see `delays`) are `asyncio.sleep`, so they pass in virtual time.
+    They are drawn by full jitter from 0 to 1, 2, 4 ... seconds of the server's clock.
 
     Args:
-        send: The function to call; it sends one request.
-        kind: What the request does.
-        max_retries: How many times it is called again, at most; 0 is never.
         speed: How many times faster than real time the server's clock runs.
-
-    Returns:
-        A coroutine function of the same arguments. It raises what the last call raised.
+        longest: Seconds of the server's clock at most.
     """
+    import backoff  # noqa: PLC0415  # as in `bounds`
 
-    async def attempts(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        waits = None
-        for _ in range(max_retries):
-            try:
-                return await send(*args, **kwargs)
-            except LlamaGenError as error:
-                if not is_retriable(error, kind):
-                    raise
-            waits = waits or delays(speed)
-            await asyncio.sleep(next(waits))
-        return await send(*args, **kwargs)
+    return map(backoff.full_jitter, bounds(_FIRST / speed, longest / speed))
 
-    return attempts
+
+def retry_span(max_retries: int) -> float:
+    """Return the seconds of the server's clock that so many retries take at most."""
+    return sum(itertools.islice(bounds(_FIRST, _LONGEST), max_retries))
+
+
+def may_pass(error: LlamaGenError) -> bool:
+    """Decide whether a picture that ended in `error` may come later.
+
+    Pictures cost no slot and no credits, so whatever may be over later is held out for as long as
+    the caller has given: lost connections, a busy host (429), and a host that fails.
+    """
+    if isinstance(error, APIConnectionError):
+        return error.retriable
+    return isinstance(error, APIError) and (
+        error.status in _PASSING
+        or (error.status in SERVER_FAILURE and error.status not in _LASTING)
+    )
 
 
 def as_uncertain(

@@ -287,24 +287,6 @@ async def test_only_pictures_that_are_missing_are_fetched_again(
     assert len(machine.checks) == checks
 
 
-async def test_pictures_whose_address_is_too_old_are_asked_for_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A comic that is done is looked at once more, for nothing, to get new addresses."""
-    pictures = Pictures(OSError("no room"), NotFoundError(404, None, "expired"))
-    machine = Machine(tmp_path)
-    monkeypatch.setattr("llamagen_async.comics.Comics.download", fetching(pictures))
-
-    (item,) = await machine.batch(["a"], out=tmp_path / "out")
-    assert item.state is BatchState.SUCCEEDED
-    assert isinstance(item.error, OSError)
-    checks = len(machine.checks)
-    (item,) = await machine.batch(["a"], out=tmp_path / "out")
-    assert (item.state, item.error, len(item.files)) == (BatchState.SUCCEEDED, None, 2)
-    assert len(machine.checks) == checks + 1
-    assert machine.stories == {"a": 1}
-
-
 async def test_a_second_batch_on_the_same_journal_is_refused(tmp_path: Path) -> None:
     """The second iteration raises; nothing was sent, and the first batch goes on."""
     machine = Machine(tmp_path)

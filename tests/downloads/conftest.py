@@ -6,18 +6,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from llamagen_async.transport import HTTPTransport
+from llamagen_async.transport import HTTPAssets, HTTPTransport
 from tests.support.assets import KEY
 from tests.support.counted_assets import CountedAssets
 
 
 @pytest.fixture
-async def source() -> AsyncIterator[HTTPTransport]:
-    transport = HTTPTransport("https://api.example", KEY)
-    yield transport
-    await transport.aclose()
+async def source() -> AsyncIterator[HTTPAssets]:
+    """The source of an API on this machine, for which pictures may be here, too."""
+    assets = HTTPAssets(HTTPTransport("http://127.0.0.1:9", KEY))
+    yield assets
+    await assets.aclose()
 
 
 @pytest.fixture
-def watched(source: HTTPTransport) -> CountedAssets:
+def watched(source: HTTPAssets) -> CountedAssets:
     return CountedAssets(source)

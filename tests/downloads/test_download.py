@@ -11,12 +11,9 @@ import pytest
 from aiohttp import web
 
 from llamagen_async.downloads.download import asset_names, download_assets, sweep
-from llamagen_async.errors import (
-    InvalidRequestError,
-    NotFoundError,
-)
+from llamagen_async.errors import APIError, InvalidRequestError
 from llamagen_async.models import ComicGeneration
-from llamagen_async.transport import HTTPTransport
+from llamagen_async.transport import HTTPAssets, HTTPTransport
 from tests.support.assets import FUTURE, KEY, OTHER, PAST, PNG, fetch, files, picture, serving
 from tests.support.rawserver import Received, answer, raw_server
 
@@ -51,7 +48,7 @@ def test_panels_are_named_by_page_and_panel_and_output_only_if_it_is_another_pic
 
 
 async def test_many_are_fetched_a_few_at_a_time_and_come_back_in_order(
-    source: HTTPTransport, tmp_path: Path
+    source: HTTPAssets, tmp_path: Path
 ) -> None:
     busy = most = 0
 
@@ -65,32 +62,32 @@ async def test_many_are_fetched_a_few_at_a_time_and_come_back_in_order(
 
     async with raw_server(serve) as server:
         urls = [(f"{server.url}/{n}", "same/name") for n in range(20)]
-        paths = await download_assets(urls, tmp_path, source=source, concurrency=3)
+        paths = await download_assets(urls, tmp_path, source=source, timeout=60, concurrency=3)
     assert [path.read_bytes()[len(PNG) :] for path in paths] == [b"/%d" % n for n in range(20)]
     assert len(files(tmp_path)) == 20
     assert most == 3
 
 
-async def test_a_concurrency_of_nothing_is_refused(source: HTTPTransport, tmp_path: Path) -> None:
+async def test_a_concurrency_of_nothing_is_refused(source: HTTPAssets, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequestError, match="concurrency"):
         await fetch(source, "http://x", tmp_path, concurrency=0)
 
 
-async def test_one_failure_does_not_stop_the_others(source: HTTPTransport, tmp_path: Path) -> None:
+async def test_one_failure_does_not_stop_the_others(source: HTTPAssets, tmp_path: Path) -> None:
     async def serve(received: Received) -> None:
         bad = "bad" in received.head
-        await received.reply(answer(b"", status="404 Not Found") if bad else picture())
+        await received.reply(answer(b"", status="410 Gone") if bad else picture())
 
     async with raw_server(serve) as server:
         urls = [(f"{server.url}/{name}", name) for name in ("bad", "a", "b")]
-        with pytest.raises(NotFoundError):
-            await download_assets(urls, tmp_path, source=source)
+        with pytest.raises(APIError, match="410"):
+            await download_assets(urls, tmp_path, source=source, timeout=60)
     assert files(tmp_path) == ["a.png", "b.png"]
 
 
 @pytest.mark.parametrize("length", [len(PNG), 10**7])
 async def test_cancelling_leaves_no_file_and_no_task(
-    length: int, source: HTTPTransport, tmp_path: Path
+    length: int, source: HTTPAssets, tmp_path: Path
 ) -> None:
     arrived = asyncio.Event()
 
@@ -101,7 +98,9 @@ async def test_cancelling_leaves_no_file_and_no_task(
 
     async with raw_server(serve) as server:
         urls = [(f"{server.url}/{n}", str(n)) for n in range(3)]
-        task = asyncio.create_task(download_assets(urls, tmp_path, source=source, concurrency=2))
+        task = asyncio.create_task(
+            download_assets(urls, tmp_path, source=source, timeout=60, concurrency=2)
+        )
         await arrived.wait()
         await asyncio.sleep(0.02)
         task.cancel()
@@ -127,7 +126,7 @@ async def test_a_file_is_kept_only_if_the_server_says_it_is_the_same(
     modified: str | None,
     content: bytes,
     kept: bool,
-    source: HTTPTransport,
+    source: HTTPAssets,
     tmp_path: Path,
 ) -> None:
     async def serve(received: Received) -> None:
@@ -144,7 +143,7 @@ async def test_a_file_is_kept_only_if_the_server_says_it_is_the_same(
 
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="needs symbolic links")
 async def test_a_link_of_that_name_is_replaced_and_not_written_through(
-    source: HTTPTransport, tmp_path: Path
+    source: HTTPAssets, tmp_path: Path
 ) -> None:
     async def serve(received: Received) -> None:
         await received.reply(picture())
@@ -165,7 +164,7 @@ def png(content: bytes = LARGE) -> web.Response:
     return web.Response(body=content, content_type="image/png")
 
 
-async def test_the_key_goes_to_no_host_of_assets(source: HTTPTransport, tmp_path: Path) -> None:
+async def test_the_key_goes_to_no_host_of_assets(source: HTTPAssets, tmp_path: Path) -> None:
     heads: list[str] = []
 
     async def target(request: web.Request) -> web.StreamResponse:
@@ -179,13 +178,13 @@ async def test_the_key_goes_to_no_host_of_assets(source: HTTPTransport, tmp_path
             raise web.HTTPFound(f"{elsewhere}/b.png")
 
         async with serving(away) as url:
-            await download_assets([(f"{url}/a.png", "a")], tmp_path, source=source)
+            await download_assets([(f"{url}/a.png", "a")], tmp_path, source=source, timeout=60)
     assert len(heads) == 2
     assert not [head for head in heads if KEY in head or "uthorization" in head or "ookie" in head]
 
 
 async def test_the_same_comic_twice_at_once_into_one_folder(
-    source: HTTPTransport, tmp_path: Path
+    source: HTTPAssets, tmp_path: Path
 ) -> None:
     arrived = 0
     both = asyncio.Event()
@@ -206,8 +205,8 @@ async def test_the_same_comic_twice_at_once_into_one_folder(
     async with serving(serve) as url:
         assets = [(f"{url}/{n}", f"c1-p01-{n:02}") for n in range(3)]
         one, two = await asyncio.gather(
-            download_assets(assets, tmp_path, source=source),
-            download_assets(assets, tmp_path, source=source),
+            download_assets(assets, tmp_path, source=source, timeout=60),
+            download_assets(assets, tmp_path, source=source, timeout=60),
         )
     assert one == two
     assert files(tmp_path) == [path.name for path in one]
@@ -215,7 +214,7 @@ async def test_the_same_comic_twice_at_once_into_one_folder(
 
 
 async def test_however_many_comics_there_are_so_many_pictures_are_fetched_at_once(
-    source: HTTPTransport, tmp_path: Path
+    source: HTTPAssets, tmp_path: Path
 ) -> None:
     busy = most = 0
     full, go_on = asyncio.Event(), asyncio.Event()
@@ -235,12 +234,14 @@ async def test_however_many_comics_there_are_so_many_pictures_are_fetched_at_onc
     async with serving(serve) as url, asyncio.TaskGroup() as group:
         for comic in range(8):
             assets = [(f"{url}/{comic}/{n}", f"c{comic}-{n}") for n in range(8)]
-            group.create_task(download_assets(assets, tmp_path, source=source))
+            group.create_task(download_assets(assets, tmp_path, source=source, timeout=60))
         await full.wait()
         # Whatever else is on its way would be here before these.
-        other = HTTPTransport("https://api.example", KEY)
+        other = HTTPAssets(HTTPTransport("http://127.0.0.1:9", KEY))
         for _ in range(20):
-            await download_assets([(f"{url}/other", "x")], tmp_path / "other", source=other)
+            await download_assets(
+                [(f"{url}/other", "x")], tmp_path / "other", source=other, timeout=60
+            )
         await other.aclose()
         go_on.set()
     assert most == 32
@@ -248,7 +249,7 @@ async def test_however_many_comics_there_are_so_many_pictures_are_fetched_at_onc
 
 
 async def test_cancelled_at_any_step_it_leaves_whole_files_and_free_slots(
-    source: HTTPTransport, tmp_path: Path
+    source: HTTPAssets, tmp_path: Path
 ) -> None:
     async def serve(request: web.Request) -> web.StreamResponse:
         return png()
@@ -259,7 +260,7 @@ async def test_cancelled_at_any_step_it_leaves_whole_files_and_free_slots(
             folder = tmp_path / str(steps)
             assets = [(f"{url}/{n}", f"a{n}") for n in range(3)]
             task = asyncio.create_task(
-                download_assets(assets, folder, source=source, concurrency=2)
+                download_assets(assets, folder, source=source, timeout=60, concurrency=2)
             )
             for _ in range(steps):
                 await asyncio.sleep(0)
@@ -272,7 +273,7 @@ async def test_cancelled_at_any_step_it_leaves_whole_files_and_free_slots(
             whole += len(left)
         # Nothing of that is still held: more than can be fetched at once comes through.
         assets = [(f"{url}/{n}", f"b{n}") for n in range(40)]
-        assert len(await download_assets(assets, tmp_path / "all", source=source)) == 40
+        assert len(await download_assets(assets, tmp_path / "all", source=source, timeout=60)) == 40
 
 
 def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(tmp_path: Path) -> None:
@@ -293,7 +294,7 @@ def test_what_a_killed_process_left_is_removed_and_what_is_in_use_is_not(tmp_pat
     assert set(before) - set(files(tmp_path)) == {".c1-p01-01.0123abcd.part"}
 
 
-async def test_a_download_sweeps_its_own_folder(source: HTTPTransport, tmp_path: Path) -> None:
+async def test_a_download_sweeps_its_own_folder(source: HTTPAssets, tmp_path: Path) -> None:
     old = tmp_path / ".a.0123abcd.part"
     old.write_bytes(LARGE[:100])
     os.utime(old, (0, 0))
@@ -302,5 +303,5 @@ async def test_a_download_sweeps_its_own_folder(source: HTTPTransport, tmp_path:
         return png()
 
     async with serving(serve) as url:
-        await download_assets([(url, "a")], tmp_path, source=source)
+        await download_assets([(url, "a")], tmp_path, source=source, timeout=60)
     assert files(tmp_path) == ["a.png"]

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamagen_async.downloads.media_types import (
+    PICTURES,
+    UNKNOWN,
+    VIDEOS,
     distinct_stems,
     extension_of,
-    is_media_type,
     safe_stem,
 )
 
@@ -63,41 +65,118 @@ def test_names_are_distinct_even_where_case_is_ignored(texts: list[str]) -> None
     assert len({name.casefold() for name in names}) == len(texts)
 
 
-@pytest.mark.parametrize(
-    ("kind", "head", "extension"),
-    [
-        ("image/png", b"", ".png"),
-        ("IMAGE/JPEG; q=1", b"", ".jpg"),
-        ("image/webp", b"", ".webp"),
-        ("image/svg+xml", b"<svg>", ".svg"),
-        ("image/x-made-up-by-them", b"x", ".bin"),
-        ("image/exe", b"MZ", ".bin"),
-        ("image/png", b"\xff\xd8\xff\xe0", ".jpg"),
-        ("image/png", b'{"error": "expired"}', None),
-        ("image/jpeg", b"Not found", None),
-        ("image/avif", b"\0\0\0\x1cftypmif1", ".avif"),
-        ("image/../../x", b"x", ".bin"),
-        ("video/mp4", b"", ".mp4"),
-        ("video/quicktime", b"", ".mov"),
-        ("image/png", b"<!DOCTYPE html>", None),
-        ("image/png", b" <HTML lang=en>", None),
-        ("text/html", b"\x89PNG\r\n\x1a\n", None),
-        ("application/json", b"{}", None),
-        ("application/octet-stream", b"\x89PNG\r\n\x1a\n", ".png"),
-        ("binary/octet-stream", b"\xff\xd8\xff\xe0", ".jpg"),
-        ("", b"GIF89a", ".gif"),
-        (None, b"RIFF\0\0\0\0WEBPVP8 ", ".webp"),
-        (None, b"\0\0\0\x1cftypavif", ".avif"),
-        (None, b"\0\0\0\x1cftypisom", ".mp4"),
-        (None, b"\0\0\0\x1cftypqt  ", ".mov"),
-        (None, b"\x1aE\xdf\xa3\x01\0\0\0webm", ".webm"),
-        (None, b"BM1234\0\0\0\0", ".bmp"),
-        (None, b"MZ\x90\0", None),
-        (None, b"", None),
-    ],
-)
-def test_the_extension_comes_from_the_type_or_from_the_content(
-    kind: str | None, head: bytes, extension: str | None
+def boxed(brand: bytes, *others: bytes) -> bytes:
+    """Begin a file of ISO's base media format."""
+    box = b"ftyp" + brand + bytes(4) + b"".join(others)
+    return (len(box) + 4).to_bytes(4) + box + bytes(100)
+
+
+KINDS = [
+    (b"\x89PNG\r\n\x1a\n", ".png"),
+    (b"\xff\xd8\xff\xe0", ".jpg"),
+    (b"\xff\xd8\xff\xdb", ".jpg"),
+    (b"GIF87a", ".gif"),
+    (b"GIF89a", ".gif"),
+    (b"RIFF\0\0\0\0WEBPVP8 ", ".webp"),
+    (b"RIFF\n\r\n\nWEBPVP8X", ".webp"),
+    (boxed(b"avif"), ".avif"),
+    (boxed(b"avis", b"msf1"), ".avif"),
+    (boxed(b"mif1", b"mif1", b"avif"), ".avif"),
+    (boxed(b"heic", b"mif1"), ".heic"),
+    (boxed(b"heix"), ".heic"),
+    (boxed(b"mif1", b"heic"), ".heic"),
+    (boxed(b"msf1", b"hevc"), ".heic"),
+    (boxed(b"mif1", b"miaf"), ".heif"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", ".jxl"),
+    (b"\xff\x0a\xfa\x1f", ".jxl"),
+    (b"BM1234\0\0\0\0", ".bmp"),
+    (b"II*\0\x08\0\0\0", ".tiff"),
+    (b"MM\0*\0\0\0\x08", ".tiff"),
+    (b"II+\0\x08\0\0\0", ".tiff"),
+    (boxed(b"isom"), ".mp4"),
+    (boxed(b"iso6"), ".mp4"),
+    (boxed(b"mp42"), ".mp4"),
+    (boxed(b"M4V "), ".mp4"),
+    (boxed(b"dash"), ".mp4"),
+    (boxed(b"3gp5"), ".mp4"),
+    (boxed(b"qt  "), ".mov"),
+    (
+        b"\x1aE\xdf\xa3\x9fB\x86\x81\x01B\xf7\x81\x01B\xf2\x81\x04B\xf3\x81\x08B\x82\x84webm",
+        ".webm",
+    ),
+    (b"\x1aE\xdf\xa3\xa3B\x86\x81\x01B\x82\x88matroska", ".mkv"),
+    (b"RIFF\0\0\0\0AVI LIST", ".avi"),
+    (b"\0\0\x01\xba\x44", ".mpg"),
+    (b"OggS" + bytes(24) + b"\x80theora", ".ogv"),
+]
+SAID = [
+    "image/png",
+    "image/jpeg",
+    "image/*",
+    "image",
+    "IMAGE/SVG+XML; charset=utf-8",
+    "video/mp4",
+    "text/plain",
+    "text/html",
+    "application/json",
+    "application/octet-stream",
+    "binary/octet-stream",
+    "",
+    "nonsense",
+    None,
+]
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize(("head", "extension"), KINDS)
+def test_the_first_bytes_win_over_what_is_said(
+    head: bytes, extension: str, said: str | None
 ) -> None:
-    assert extension_of(kind, head) == extension
-    assert extension is None or is_media_type(kind)
+    assert extension_of(said, head) == extension
+    assert extension in PICTURES | VIDEOS
+
+
+TEXTS = [
+    b"<!DOCTYPE html><html>",
+    b" \n<HTML lang=en>",
+    b"\xef\xbb\xbf<html>",
+    b"<!-- a --><script>alert(1)</script>",
+    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+    b'{"error": "expired"}',
+    b"Not found",
+    "Nicht gefunden: für immer".encode("latin-1"),
+    b"%PDF-1.7\n\0\x01",
+    b"",
+]
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("head", TEXTS)
+def test_text_is_no_picture_whatever_is_said(head: bytes, said: str | None) -> None:
+    assert extension_of(said, head) is None
+
+
+SVGS = [
+    b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
+    b"<?xml version='1.0'?><!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN' ''><svg>",
+    b"\xef\xbb\xbf<!-- hello --><SVG onload='alert(1)'>",
+    b"<x:svg xmlns:x='http://www.w3.org/2000/svg'>",
+    "<svg xmlns='http://www.w3.org/2000/svg'>".encode("utf-16"),
+]
+STRANGE = [b"MZ\x90\0\x03", b"\x7fELF\x02\x01\x01\0", b"\0\0\0\x0cjP  \r\n\x87\n", b"qoif\0\0\x02"]
+
+
+@pytest.mark.parametrize("head", [*SVGS, *STRANGE])
+def test_what_is_said_to_be_a_picture_of_no_known_kind_is_kept_as_bytes(head: bytes) -> None:
+    for said in ("image/svg+xml", "image/png", "Image/Made-Up; q=1", "image/../../x", "video/new"):
+        assert extension_of(said, head) == ".bin"
+    for said in ("text/html", "application/octet-stream", "image\0", "", None):
+        assert extension_of(said, head) in (None, ".bin")
+    assert UNKNOWN not in PICTURES | VIDEOS
+
+
+@given(st.sampled_from(SAID), st.binary(max_size=600))
+def test_no_bytes_get_an_extension_that_runs(said: str | None, head: bytes) -> None:
+    extension = extension_of(said, head)
+    assert extension is None or extension in PICTURES | VIDEOS | {UNKNOWN}
+    assert ".svg" not in PICTURES | VIDEOS

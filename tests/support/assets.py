@@ -42,7 +42,7 @@ def picture(content: bytes = PNG, **more: Any) -> bytes:
 
 
 async def fetch(source: AssetSource, url: str, folder: Path, **options: Any) -> Path:
-    options = {"speed": 1e6, **options}
+    options = {"speed": 1e6, "timeout": 60.0, **options}
     (path,) = await download_assets([(url, "c1-p01-01")], folder, source=source, **options)
     return path
 

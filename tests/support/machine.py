@@ -67,7 +67,7 @@ class Pictures:
         self.fetched: list[str] = []
         self._errors = list(errors)
 
-    async def download(self, comic: ComicGeneration, folder: Any) -> list[Path]:
+    async def download(self, comic: ComicGeneration, folder: Any, **_given: Any) -> list[Path]:
         if self._errors:
             raise self._errors.pop(0)
         self.fetched.append(comic.id)
@@ -81,7 +81,9 @@ class Pictures:
 def fetching(pictures: Pictures) -> Callable[..., Any]:
     """Return what takes the place of `Comics.download`."""
 
-    async def download(_self: Any, comic: ComicGeneration, folder: Any) -> list[Path]:
+    async def download(
+        _self: Any, comic: ComicGeneration, folder: Any, **_given: Any
+    ) -> list[Path]:
         return await pictures.download(comic, folder)
 
     return download

@@ -15,7 +15,7 @@ from llamagen_async.sandbox import PAID_KEY, Durations, SandboxService
 from llamagen_async.sandbox.accounts import label_of
 from llamagen_async.scheduling import RequestReport
 from llamagen_async.simulation import SimulatedTransport
-from llamagen_async.transport import APIRequest, APIResponse
+from llamagen_async.transport import APIRequest, APIResponse, AssetSource
 
 __all__ = ["Network", "Sent", "left_over", "minute", "now"]
 
@@ -52,6 +52,7 @@ class Network:
         before: Returns the error that a request meets before the service sees it.
         after: Returns the error that takes the place of its answer.
         body: Changes the answer's body.
+        assets: Opens the pictures.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Network:
         before: Hook | None = None,
         after: Hook | None = None,
         body: Callable[[Sent, Any], Any] | None = None,
+        assets: AssetSource | None = None,
         seed: int = 0,
     ) -> None:
         self.service = service or SandboxService(durations=Durations.constant(60))
@@ -72,6 +74,7 @@ class Network:
         self._before = before
         self._after = after
         self._body = body
+        self._assets = assets
         spread = latency if isinstance(latency, tuple) else (latency, latency)
         self._inner = SimulatedTransport(self.service, key, latency=spread, seed=seed)
         self._counts: Counter[RequestKind] = Counter()
@@ -90,6 +93,7 @@ class Network:
             plan=plan,
             base_url=base_url or f"https://scripted-{next(_numbers)}.invalid",
             transport=self,
+            assets=self._assets,
             max_retries=max_retries,
             on_request=on_request,
         )

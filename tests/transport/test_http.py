@@ -318,8 +318,6 @@ async def test_closing_ends_what_is_under_way_and_refuses_the_rest() -> None:
             await task
         with pytest.raises(ClientClosedError):
             await transport.send(CREATE)
-        with pytest.raises(ClientClosedError):
-            transport.open_asset("https://a.example/")
     assert caught.value.request_sent
     assert_secret(caught.value)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -24,7 +22,7 @@ from llamagen_async.errors import (
 )
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicRequest
-from llamagen_async.transport import as_uncertain, delays, is_retriable, retrying
+from llamagen_async.transport import as_uncertain, delays, is_retriable, may_pass
 
 READING = (RequestKind.STATUS, RequestKind.USAGE)
 BILLED = (RequestKind.CREATE, RequestKind.CONTINUE, RequestKind.UPDATE)
@@ -114,77 +112,15 @@ def test_delays_are_drawn_from_zero_up_and_each_sequence_for_itself() -> None:
         assert len(set(drawn)) == 20
 
 
-@pytest.fixture
-def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Let waits pass at once, and draw the upper end of each."""
-    waited: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    monkeypatch.setattr("random.uniform", lambda _low, high: high)
-    return waited
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 511, 520, 599])
+def test_a_picture_may_come_after_what_passes(status: int) -> None:
+    assert may_pass(APIError(status, None, "x"))
+    assert may_pass(LOST)
+    assert may_pass(UNSENT)
 
 
-def failing(*errors: Exception) -> tuple[Callable[[str], Awaitable[str]], list[str]]:
-    calls: list[str] = []
-
-    async def send(request: str) -> str:
-        calls.append(request)
-        if len(calls) <= len(errors):
-            raise errors[len(calls) - 1]
-        return request.upper()
-
-    return send, calls
-
-
-@pytest.mark.parametrize("speed", [1.0, 50.0])
-async def test_waits_double_up_to_a_bound_and_scale_with_speed(
-    waits: list[float], speed: float
-) -> None:
-    send, calls = failing(*[LOST] * 7)
-    wrapped = retrying(send, kind=RequestKind.STATUS, max_retries=7, speed=speed)
-    assert await wrapped("x") == "X"
-    assert len(calls) == 8
-    assert waits == pytest.approx([s / speed for s in (1, 2, 4, 8, 16, 30, 30)])
-
-
-@pytest.mark.parametrize("retries", [0, 2])
-async def test_the_last_error_is_raised_when_the_retries_are_used_up(
-    waits: list[float], retries: int
-) -> None:
-    errors = [APIConnectionError(str(n)) for n in range(5)]
-    send, calls = failing(*errors)
-    with pytest.raises(APIConnectionError, match=str(retries)):
-        await retrying(send, kind=RequestKind.STATUS, max_retries=retries)("x")
-    assert len(calls) == retries + 1
-    assert len(waits) == retries
-
-
-@pytest.mark.parametrize(
-    ("kind", "error"),
-    [
-        (RequestKind.CREATE, LOST),
-        (RequestKind.STATUS, RateLimitError(429, None, "x", None, 3.0)),
-        (RequestKind.STATUS, RuntimeError("a bug")),
-        (RequestKind.STATUS, asyncio.CancelledError()),
-    ],
-)
-async def test_what_is_not_retriable_is_raised_at_once(
-    waits: list[float], kind: RequestKind, error: Exception
-) -> None:
-    send, calls = failing(error)
-    with pytest.raises(type(error)) as caught:
-        await retrying(send, kind=kind, max_retries=4)("x")
-    assert caught.value is error
-    assert len(calls) == 1
-    assert waits == []
-
-
-async def test_a_callable_object_can_be_wrapped() -> None:
-    class Sender:
-        async def __call__(self, *, number: int) -> int:
-            return number + 1
-
-    assert await retrying(Sender(), kind=RequestKind.USAGE, max_retries=1)(number=1) == 2
+@pytest.mark.parametrize("status", [200, 302, 400, 401, 402, 403, 404, 410, 418, 451, 501, 505])
+def test_a_picture_does_not_come_after_what_lasts(status: int) -> None:
+    assert not may_pass(APIError(status, None, "x"))
+    assert not may_pass(APIConnectionError("certificate verify failed", retriable=False))
+    assert not may_pass(InvalidRequestError("url", "x", "y"))

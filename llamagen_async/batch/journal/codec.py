@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Self
+from pathlib import PurePath
+from typing import Any, Final, Self, cast
 
 import attrs
 
@@ -37,7 +39,9 @@ __all__ = [
     "Story",
     "checked_key",
     "dump_error",
+    "dump_generation",
     "fields_of",
+    "given_key",
     "load_error",
 ]
 
@@ -59,6 +63,10 @@ _API_ERRORS: Final[tuple[type[APIError], ...]] = (
     ServerError,
 )
 """The errors that are read back as what they were."""
+
+_dump: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
+_NESTED: Final = 100
+"""Objects and lists inside each other that are kept of an answer: a comic has six."""
 
 COLUMNS: Final = (
     "id, key, digest, request, urgent, label, position, state, attempts, generation_id, "
@@ -111,6 +119,16 @@ class Story:
             hashlib.sha256(canonical.encode()).digest()[:16],
             label,
         )
+
+
+def given_key(given: object) -> str | None:
+    """Return the user's own name for a story that is refused, if it is a good one."""
+    if isinstance(given, Story):
+        return given.key
+    if isinstance(given, Mapping):
+        with contextlib.suppress(InvalidRequestError):
+            return checked_key(cast("Mapping[str, object]", given).get(_KEY))
+    return None
 
 
 RequestLike = str | ComicRequest | Mapping[str, Any] | Story
@@ -195,10 +213,64 @@ class Row:
         text = self.generation_text
         return None if text is None else ComicGeneration.parse(json.loads(text))
 
+    def changed(self, state: BatchState, values: Mapping[str, Any]) -> Self:
+        """Return the row as it would be, had a change been written."""
+        return attrs.evolve(
+            self,
+            serial=self.serial + 1,
+            state=state,
+            generation_id=values["generation_id"] or self.generation_id,
+            generation_text=values["generation"] or self.generation_text,
+            error_text=values["error"],
+            files_text=values["files"] or self.files_text,
+            accepted_at=self.accepted_at or values["accepted_at"],
+            ended_at=values["ended_at"] or self.ended_at,
+        )
+
+    def values(self) -> dict[str, Any]:
+        """Return how far the story has come, as it is written to the row's columns."""
+        return {
+            "id": self.id,
+            "state": self.state.value,
+            "attempts": 0,
+            "generation_id": self.generation_id,
+            "generation": self.generation_text,
+            "error": self.error_text,
+            "files": self.files_text,
+            "sent_at": None,
+            "accepted_at": self.accepted_at,
+            "ended_at": self.ended_at,
+        }
+
     @property
     def files(self) -> tuple[str, ...]:
-        """The comic's pictures, as paths relative to the output folder."""
-        return () if self.files_text is None else tuple(json.loads(self.files_text))
+        """The comic's pictures, as paths relative to the output folder.
+
+        Raises:
+            ValueError, TypeError: The row is damaged.
+        """
+        names: object = [] if self.files_text is None else json.loads(self.files_text)
+        if not isinstance(names, list):
+            raise TypeError("the files are no list")
+        for name in cast("list[object]", names):
+            if not isinstance(name, str) or not name or {"..", "/"} & {*PurePath(name).parts}:
+                raise ValueError(f"{name!r} is no file in the folder")
+        return tuple(cast("list[str]", names))
+
+    def check(self, generation: ComicGeneration | None) -> None:
+        """Make sure that the row's parts agree.
+
+        Args:
+            generation: The server's last answer, as it is in the row.
+
+        Raises:
+            ValueError: The row is damaged.
+        """
+        id_ = None if generation is None else generation.id
+        is_accepted = self.state in (BatchState.RUNNING, BatchState.SUCCEEDED)
+        if id_ != self.generation_id or (is_accepted and id_ is None):
+            raise ValueError(f"generation {self.generation_id} has an answer about {id_}")
+        assert self.files is not None
 
     def error(
         self, request: ComicRequest | None, generation: ComicGeneration | None
@@ -244,6 +316,24 @@ def fields_of(request: ComicRequest) -> dict[str, Any]:
     # New fields stay apart: on the way in, unknown names are taken for typing errors.
     known = attrs.evolve(request, extra={}).to_payload()
     return {**known, "extra": dict(request.extra)}
+
+
+def dump_generation(generation: ComicGeneration) -> str:
+    """Return the server's answer as JSON, or what a journal needs of one that can't be kept."""
+    with contextlib.suppress(ValueError, RecursionError):
+        text = _dump(generation.raw)
+        # Whoever reads it may be deeper in the stack, so it has to be far from the limit.
+        if text.count("[") + text.count("{") <= _NESTED or not _is_deep(generation.raw):
+            return text
+    return _dump({"id": generation.id, "status": generation.status.value})
+
+
+def _is_deep(value: object, left: int = _NESTED) -> bool:
+    if isinstance(value, Mapping):
+        value = list(cast("Mapping[str, object]", value).values())
+    if not isinstance(value, list):
+        return False
+    return left == 0 or any(_is_deep(one, left - 1) for one in cast("list[object]", value))
 
 
 def dump_error(error: BaseException) -> str:

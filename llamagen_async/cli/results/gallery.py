@@ -1,20 +1,24 @@
 """`index.html`: the page that shows a folder of comics.
 
 A pure function from records to text. The page stands alone: no script, no network, only relative
-links to the pictures beside it. All text in it is escaped, wherever it came from. Its frame and
-its style are the files `gallery.html`, `gallery_card.html` and `gallery.css`.
+links to the pictures beside it. All text in it is escaped, wherever it came from, and its policy
+forbids scripts all the same. Only raster pictures and videos in the page's own folder are shown and
+linked; other files are named. Its frame and its style are the files `gallery.html`,
+`gallery_card.html` and `gallery.css`.
 """
 
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from hashlib import sha256
 from html import escape
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from string import Template
 from typing import Any, Final, cast
 from urllib.parse import quote
@@ -23,6 +27,7 @@ from llamagen_async._version import __version__
 from llamagen_async.cli.errors import status_command
 from llamagen_async.cli.results.records import RESULTS, STATE_WORDS, PanelFile, Record
 from llamagen_async.cli.text import format_duration, pluralize, shortened
+from llamagen_async.downloads.media_types import PICTURES, VIDEOS
 from llamagen_async.models import BatchState
 
 __all__ = ["INDEX", "is_foreign", "render"]
@@ -74,7 +79,8 @@ def render(
     return _template("gallery.html").substitute(
         version=__version__,
         title=escape(title),
-        style=_resource("gallery.css"),
+        style=(style := _resource("gallery.css")),
+        policy=_policy(style),
         counts=f"{pluralize(number, 'story')}: {', '.join(states)}",
         time=_time(began),
         sandbox=_sandbox(records),
@@ -109,6 +115,18 @@ def _resource(name: str) -> str:
 @cache
 def _template(name: str) -> Template:
     return Template(f"{_resource(name)}\n")
+
+
+def _policy(style: str) -> str:
+    """Return what the page may load: its pictures and videos, and this very style."""
+    # Firefox takes no file for the page's own origin, so files are allowed by their scheme.
+    own = "'self' file:"
+    # Between the tags the style stands on lines of its own.
+    digest = b64encode(sha256(f"\n{style}\n".encode()).digest()).decode()
+    return (
+        f"default-src 'none'; img-src {own} data:; media-src {own}; "
+        f"style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
 
 
 def _time(began: datetime | None) -> str:
@@ -235,11 +253,27 @@ def _picture(panel: PanelFile, place: str, record: Record) -> str:
     href = escape(quote(panel.file))
     width, height = _size(record) or (0, 0)
     size = f' width="{width}" height="{height}"' if width else ""
+    kind = _kind(panel.file)
+    if kind is None:
+        name = escape(panel.file)
+        return f'<p class="other">{alt}<br>{name} is no picture that a page can show</p>'
     title = f' title="{escape(panel.caption)}"' if panel.caption else ""
+    if kind in VIDEOS:
+        return f'<video src="{href}" aria-label="{alt}"{title} controls preload="metadata"></video>'
     return (
         f'<a href="{href}"{title}>'
         f'<img src="{href}" alt="{alt}" loading="lazy" decoding="async"{size}></a>'
     )
+
+
+def _kind(file: str) -> str | None:
+    """Return the extension of a picture or video beside the page; `None` if it is something else.
+
+    A folder may hold what older versions, or somebody else, have put there.
+    """
+    extension = PurePosixPath(file).suffix.lower()
+    is_beside = re.fullmatch(r"[^/\\\x00-\x1f]+", file) is not None
+    return extension if is_beside and extension in PICTURES | VIDEOS else None
 
 
 def _columns(panels: int, ratio: float) -> int:

@@ -29,6 +29,7 @@ from llamagen_async.cli.text import clock_time, format_duration, one_line, plura
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.models import BatchState
 from llamagen_async.ratelimit import LimitsSnapshot
+from llamagen_async.scheduling import Outage
 
 __all__ = ["Display", "record_line"]
 
@@ -158,7 +159,9 @@ class Display:
             for state, word in _LIVE_WORDS.items()
             if self._number_of(state)
         ]
-        return f"  ...  {', '.join(parts)}; {_next_slot(limits)}; {self._left_words(limits)}"
+        outage = self._batch.progress.outage
+        ahead = f"{_next_slot(limits)}; {self._left_words(limits)}"
+        return f"  ...  {', '.join(parts)}; {_outage_words(outage) if outage else ahead}"
 
     def _number_of(self, state: BatchState) -> int:
         """Return how many stories are in a state; those that were given back unsent do not wait."""
@@ -180,6 +183,8 @@ class Display:
             Text(f"{clock_time(now - self._began)}, {self._left_words(limits)}", "dim"),
         )
         rows: list[RenderableType] = [Text(), progress_line, self._counts(), self._slots(limits)]
+        if progress.outage is not None:
+            rows.append(Text(_outage_words(progress.outage), "yellow"))
         if progress.running:
             rows.append(self._running(progress.running, now))
         return Group(*rows)
@@ -259,6 +264,10 @@ def _effort(record: Record) -> str:
     took = record.seconds if record.state is BatchState.SUCCEEDED else None
     pictures = pluralize(len(record.files), "picture") if record.files else ""
     return ", ".join(filter(None, (pictures, "" if took is None else format_duration(took))))
+
+
+def _outage_words(outage: Outage) -> str:
+    return f"{one_line(str(outage))}; waiting"
 
 
 def _next_slot(limits: LimitsSnapshot) -> str:

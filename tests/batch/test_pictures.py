@@ -1,0 +1,91 @@
+"""The pictures of a batch: held out for, asked for again, and never paid for twice."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamagen_async import APITimeoutError, BatchState
+from tests.support.machine import Machine
+from tests.support.scripted import Sent, now
+from tests.support.scripted_assets import PNG, Answer, Asked, ScriptedAssets, png
+
+pytestmark = pytest.mark.virtual_time
+
+
+def signed(sent: Sent, body: Any) -> Any:
+    """Give the pictures of each answer URLs of its own."""
+    if isinstance(body.get("comics"), list):
+        for page in body["comics"]:
+            for panel in page["panels"]:
+                panel["assetUrl"] = panel["assetUrl"] and f"{panel['assetUrl']}?at={now():.0f}"
+    body["output"] = None
+    return body
+
+
+class Host:
+    """A host whose URLs are good for a time, and that may be away."""
+
+    def __init__(self, lifetime: float = 1e9) -> None:
+        self.lifetime = lifetime
+        self.away_until = 0.0
+        self.refusal = 403
+
+    def __call__(self, asked: Asked, _number: int) -> Answer:
+        if asked.at < self.away_until:
+            return Answer(503)
+        signed_at = float(asked.url.partition("?at=")[2])
+        return png() if asked.at - signed_at < self.lifetime else Answer(self.refusal)
+
+
+@pytest.mark.parametrize("refusal", [400, 401, 403, 404, 410])
+async def test_pictures_whose_urls_are_too_old_cost_one_check(refusal: int, tmp_path: Path) -> None:
+    """In the run that saw the comic's end, and in a later one."""
+    host = Host(lifetime=300)
+    host.refusal = refusal
+    assets = ScriptedAssets(host)
+    machine = Machine(tmp_path, assets=assets, body=signed)
+
+    host.away_until = 700.0  # longer than the URLs are good for
+    (item,) = await machine.batch(["a"], out=tmp_path / "out")
+    assert (item.state, item.error) == (BatchState.SUCCEEDED, None)
+    assert [file.read_bytes() for file in item.files] == [PNG] * len(item.files)
+    checks = len(machine.checks)
+    for file in item.files:
+        file.unlink()
+    await asyncio.sleep(1000)
+    (again,) = await machine.batch(["a"], out=tmp_path / "out")
+    assert again.files == item.files
+    assert all(file.is_file() for file in again.files)
+    assert len(machine.checks) == checks + 1
+    assert machine.stories == {"a": 1}
+
+
+async def test_an_outage_of_the_host_ends_no_batch_before_its_time(tmp_path: Path) -> None:
+    host = Host()
+    host.away_until = 1500.0
+    machine = Machine(tmp_path, assets=ScriptedAssets(host), body=signed)
+    items = await machine.batch([f"s{n}" for n in range(10)], out=tmp_path / "out")
+    assert [item.error for item in items] == [None] * 10
+    assert all(item.files for item in items)
+    assert now() < 1500 + 40
+
+
+async def test_a_dripping_host_ends_with_the_time_of_the_batch(tmp_path: Path) -> None:
+    """The comics are done and paid for; the next run fetches what is missing."""
+    drips = Answer(200, {"Content-Type": "image/png"}, [*[PNG[:8]] * 100, *[20.0, b"x"] * 1000])
+    assets = ScriptedAssets(lambda _asked, _number: drips)
+    machine = Machine(tmp_path, assets=assets, body=signed)
+    out = tmp_path / "out"
+    items = await machine.batch(["a", "b"], out=out, timeout=300)
+    assert now() < 60 + 300 + 60
+    assert [item.state for item in items] == [BatchState.SUCCEEDED] * 2
+    assert all(isinstance(item.error, APITimeoutError) for item in items)
+    assert list(out.iterdir()) == []
+    assets._script = Host()
+    items = await machine.batch(["a", "b"], out=out, timeout=300)
+    assert all(item.files and item.error is None for item in items)
+    assert machine.stories == {"a": 1, "b": 1}
