@@ -23,7 +23,7 @@ from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
 from llamagen_async.scheduling import GenerationWait, SubmissionHooks
 from llamagen_async.transport import APIRequest
-from llamagen_async.validation import whole_number
+from llamagen_async.validation import checked_id, checked_path, whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
 
@@ -233,7 +233,7 @@ class Comics:
         settings = self._core.settings
         return await download_assets(
             asset_names(comic),
-            Path(folder),
+            checked_path("folder", folder),
             source=self._core.open().assets,
             max_retries=settings.max_retries,
             speed=settings.clock.speed,
@@ -284,7 +284,5 @@ def _profile(request: ComicRequest) -> Profile:
 
 
 def _status_request(id_: object, params: Mapping[str, str] | None = None) -> APIRequest:
-    if not isinstance(id_, str) or not id_.strip() or id_ in (".", ".."):
-        raise InvalidRequestError("id", id_, "the id of a generation")
-    path = f"{_PATH}/{quote(id_, safe='')}"
+    path = f"{_PATH}/{quote(checked_id('id', id_), safe='')}"
     return APIRequest(RequestKind.STATUS, "GET", path, params=params or None)

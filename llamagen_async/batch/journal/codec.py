@@ -26,6 +26,7 @@ from llamagen_async.errors import (
 )
 from llamagen_async.models import BatchState, ComicGeneration
 from llamagen_async.requests import ComicRequest
+from llamagen_async.validation import checked_text, without_mark
 
 __all__ = [
     "COLUMNS",
@@ -223,13 +224,10 @@ def checked_key(key: object) -> str:
     """
     if isinstance(key, int) and not isinstance(key, bool):
         key = str(key)
-    if not isinstance(key, str) or not key.strip() or len(key) > _LONGEST_KEY:
+    text = checked_text(_KEY, without_mark(key), _ALLOWED_KEY)
+    if len(text) > _LONGEST_KEY:
         raise InvalidRequestError(_KEY, key, _ALLOWED_KEY)
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequestError(_KEY, key, _ALLOWED_KEY) from None
-    return key
+    return text
 
 
 def fields_of(request: ComicRequest) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from llamagen_async.batch.journal.codec import COLUMNS, AccountId, Row, Story, dump_error
@@ -26,6 +25,7 @@ from llamagen_async.errors import (
     SubmissionUncertainError,
 )
 from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.validation import checked_path
 
 __all__ = ["Journal"]
 
@@ -70,7 +70,7 @@ class Journal:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, account: AccountId) -> None:
-        file = None if path is None else Path(path)
+        file = None if path is None else checked_path("journal", path)
         self._database = Database(file, partial(prepare, file, account))
         self._serial = 0
         self.is_lasting = file is not None
