@@ -30,7 +30,7 @@ MEANT = [
 @pytest.mark.parametrize(
     ("field", "make"),
     [
-        ("prompt", lambda text: ComicRequest(text)),
+        ("prompt", ComicRequest),
         ("prompt", lambda text: Story.parse({"prompt": text, "key": "k"})),
         ("key", lambda text: Story.parse({"prompt": "a", "key": text})),
         ("prompt_url", lambda text: ComicRequest(prompt_url=f"https://x/{text}")),
@@ -74,7 +74,7 @@ def test_text_that_shows_nothing_is_empty(text: str) -> None:
 def test_the_message_says_where() -> None:
     with pytest.raises(InvalidRequestError, match=r"U\+0000 at character 201"):
         ComicRequest("x" * 200 + "\0")
-    with pytest.raises(InvalidRequestError, match="not UTF-8 .0xE9 at character 4"):
+    with pytest.raises(InvalidRequestError, match=r"not UTF-8 .0xE9 at character 4"):
         ComicRequest("caf\udce9")
 
 
@@ -90,12 +90,12 @@ def test_an_id_has_nothing_around_it(bad: Any) -> None:
 
 @pytest.mark.parametrize("bad", ["a\0b", "\ud800", 7, b"a"])
 def test_a_path_that_can_not_be_is_refused(bad: Any) -> None:
-    with pytest.raises(InvalidRequestError, match="^out: got"):
+    with pytest.raises(InvalidRequestError, match=r"^out: got"):
         checked_path("out", bad)
-    with pytest.raises(InvalidRequestError, match="^journal: got"):
+    with pytest.raises(InvalidRequestError, match=r"^journal: got"):
         Journal(bad, AccountId("http://127.0.0.1", "x"))
     if isinstance(bad, str):
-        with pytest.raises(InvalidRequestError, match="^quota: got"):
+        with pytest.raises(InvalidRequestError, match=r"^quota: got"):
             check_quota(f"sqlite:///{bad}")
 
 
