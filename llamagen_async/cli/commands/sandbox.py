@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 
 import click
 
-from llamagen_async.cli.commands.options import ALGORITHM_HELP, json_option
+from llamagen_async.cli.commands.options import ALGORITHM_HELP, output_options
 from llamagen_async.cli.errors import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
@@ -69,7 +69,7 @@ __all__ = ["sandbox"]
     metavar="SHARE",
     help="The share of comics that fail, 0 to 1.",
 )
-@json_option
+@output_options
 def sandbox(
     *,
     port: int,
@@ -79,7 +79,7 @@ def sandbox(
     seed: int,
     latency: str,
     failure_rate: float,
-    as_json: bool,
+    output: Output,
 ) -> int:
     """Run a stand-in for the LlamaGen Comic API that enforces its limits for real.
 
@@ -93,7 +93,6 @@ def sandbox(
         failure_rate=failure_rate,
     )
     server = SandboxServer(service, port=port, speed=speed, latency=_seconds(latency))
-    output = Output(as_json=as_json, command="sandbox")
     return run_async(lambda: _serve(server, output))
 
 
