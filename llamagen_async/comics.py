@@ -23,7 +23,7 @@ from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
 from llamagen_async.scheduling import GenerationWait, Outage, SubmissionHooks, tell_accepted
 from llamagen_async.transport import APIRequest
-from llamagen_async.validation import generation_id, whole_number
+from llamagen_async.validation import checked_id, checked_path, whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
 
@@ -277,7 +277,7 @@ class Comics:
         try:
             return await download_assets(
                 asset_names(comic),
-                Path(folder),
+                checked_path("folder", folder),
                 source=self._core.open().assets,
                 # Pictures come in real time, however fast the server's clock runs.
                 timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
@@ -339,9 +339,7 @@ def _profile(request: ComicRequest) -> Profile:
 
 
 def _status_request(id_: object, params: Mapping[str, str] | None = None) -> APIRequest:
-    known = generation_id(id_)
-    if known is None:
-        raise InvalidRequestError("id", id_, "the id of a generation")
+    known = checked_id("id", id_)
     path = f"{_PATH}/{quote(known, safe='')}"
     # One page or panel may have an id of its own.
     whole = None if params else known

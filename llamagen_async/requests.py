@@ -13,7 +13,13 @@ from typing import Any, Final, Self, TypedDict, TypeVar, cast
 
 import attrs
 
-from llamagen_async.validation import InvalidRequestError, python_integer
+from llamagen_async.validation import (
+    InvalidRequestError,
+    checked_text,
+    python_integer,
+    text_problem,
+    without_mark,
+)
 
 __all__ = ["SIZES", "ComicFields", "ComicRequest", "Pagination"]
 
@@ -50,8 +56,7 @@ def _count(_instance: object, attribute: attrs.Attribute[Any], value: object) ->
 
 
 def _text(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidRequestError(attribute.name, value, _TEXT)
+    checked_text(attribute.name, value)
 
 
 @attrs.frozen
@@ -132,7 +137,7 @@ class ComicRequest:
         InvalidRequestError: A value is not allowed. Nothing was sent.
     """
 
-    prompt: str | None = None
+    prompt: str | None = attrs.field(default=None, converter=without_mark)
     """The story. Required unless `prompt_url` is given."""
     prompt_url: str | None = attrs.field(default=None, kw_only=True)
     """URL at which the story can be read, instead of `prompt`."""
@@ -179,8 +184,8 @@ class ComicRequest:
         if self.prompt is None:
             if self.prompt_url is None:
                 raise InvalidRequestError("prompt", None, f"{_TEXT}, or a prompt_url")
-        elif not isinstance(self.prompt, str) or not self.prompt.strip():
-            raise InvalidRequestError("prompt", self.prompt, _TEXT)
+        else:
+            checked_text("prompt", self.prompt)
         if self.prompt_url is not None:
             _check_url("prompt_url", self.prompt_url)
         if self.fix_panel_num is not None and self.pagination is not None:
@@ -204,6 +209,7 @@ class ComicRequest:
                 json.dumps(value, allow_nan=False)
             except (TypeError, ValueError, RecursionError):
                 raise InvalidRequestError(name, value, "what JSON can hold") from None
+            _check_all_text(name, value)
 
     @classmethod
     def parse(cls, value: ComicRequest | str | Mapping[str, Any]) -> Self:
@@ -247,13 +253,13 @@ def _check_images(urls: object) -> None:
 def _check_url(field: str, url: object) -> None:
     if not isinstance(url, str) or not url.startswith(("https://", "http://", "data:")):
         raise InvalidRequestError(field, url, _URL)
+    checked_text(field, url)
 
 
 def _check_named(field: str, items: object) -> None:
     for position, item in enumerate(_checked_tuple(field, items, "a list of mappings")):
         name = cast("Mapping[str, Any]", item).get("name") if isinstance(item, Mapping) else None
-        if not isinstance(name, str) or not name.strip():
-            raise InvalidRequestError(f"{field}[{position}].name", name, _TEXT)
+        checked_text(f"{field}[{position}].name", name)
 
 
 def _check_attachments(items: object) -> None:
@@ -267,6 +273,22 @@ def _check_attachments(items: object) -> None:
             raise InvalidRequestError(
                 f"{field}.type", attachment["type"], f"one of {', '.join(_ATTACHMENT_TYPES)}"
             )
+
+
+def _check_all_text(field: str, value: object) -> None:
+    """Check all text in what JSON can hold, the names of fields included. It may be empty."""
+    # Without recursion: what is nested deeper than that has passed JSON all the same.
+    remaining: list[tuple[str, object]] = [(field, value)]
+    while remaining:
+        where, one = remaining.pop()
+        if isinstance(one, str) and (problem := text_problem(one)):
+            raise InvalidRequestError(where, one, f"text without {problem}")
+        if isinstance(one, Mapping):
+            for name, item in cast("Mapping[object, object]", one).items():
+                remaining += [(f"a name in {where}", name), (f"{where}.{name}", item)]
+        elif isinstance(one, list | tuple):
+            items = cast("Iterable[object]", one)
+            remaining += [(f"{where}[{position}]", item) for position, item in enumerate(items)]
 
 
 def _checked_tuple(field: str, value: object, allowed: str) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""The error for an argument that is not allowed, and a check that several rooms share.
+"""The error for an argument that is not allowed, and the checks that several rooms share.
 
 The root of the error tree is here as well, because every other file may import this one;
 `llamagen_async.errors` draws the whole tree.
@@ -7,19 +7,28 @@ The root of the error tree is here as well, because every other file may import 
 from __future__ import annotations
 
 import operator
+import os
+import re
 import reprlib
+import unicodedata
 from copy import copy
-from typing import Final, Self
+from pathlib import Path
+from typing import Any, Final, Self
 
 import attrs
 
 __all__ = [
     "InvalidRequestError",
     "LlamaGenError",
+    "checked_id",
+    "checked_path",
+    "checked_text",
     "generation_id",
     "python_integer",
     "shown",
+    "text_problem",
     "whole_number",
+    "without_mark",
 ]
 
 _SHOWN: Final = 80
@@ -28,6 +37,20 @@ _LONGEST_ID: Final = 1000
 """Characters of the longest id: a longer one is none, and servers refuse URLs of 8,000."""
 _REPR: Final = reprlib.Repr()
 _REPR.maxother = _REPR.maxlong = _REPR.maxstring = _SHOWN
+_TEXT: Final = "text that is not empty"
+_ID: Final = "the id of a generation, with nothing around it"
+_ESCAPED_BYTES: Final = range(0xDC80, 0xDD00)
+"""The halves of surrogate pairs by which Python writes bytes that it can't decode."""
+_PLANES: Final = 17
+"""The planes of Unicode; the last two code points of each are no characters."""
+_UNMEANT: Final = re.compile(
+    # Tabs and all that ends a line or a page is meant: U+0009 to U+000D, and U+0085.
+    "[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | last) for plane in range(_PLANES) for last in (0xFFFE, 0xFFFF))
+    + "]"
+)
+"""A character that nobody means: it is a sign that text was read in a wrong encoding, or damaged.
+A story with one in it would be paid for all the same."""
 
 
 def shown(value: object) -> str:
@@ -101,10 +124,82 @@ def generation_id(value: object) -> str | None:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str) or len(value) > _LONGEST_ID:
+    text = value.strip() if isinstance(value, str) else ""
+    is_id = text.isprintable() and 0 < len(text) <= _LONGEST_ID and text not in (".", "..")
+    return text if is_id else None
+
+
+def text_problem(text: str) -> str | None:
+    """Return what text must not have in it, and where that is; `None` if it is in order."""
+    # Nearly all text is printable, which is found out quickly.
+    found = None if text.isprintable() else _UNMEANT.search(text)
+    if found is None:
         return None
+    code, where = ord(found.group()), f"at character {found.start() + 1}"
+    if code in _ESCAPED_BYTES:
+        return f"bytes that are not UTF-8 (0x{code & 0xFF:02X} {where})"
+    if 0xD800 <= code <= 0xDFFF:  # noqa: PLR2004  # Unicode's range of surrogates
+        return f"half a surrogate pair (U+{code:04X} {where})"
+    kind = "control characters" if unicodedata.category(chr(code)) == "Cc" else "noncharacters"
+    return f"{kind} (U+{code:04X} {where})"
+
+
+def checked_text(field: str, value: object, allowed: str = _TEXT) -> str:
+    """Return `value` if it is text that somebody can have meant.
+
+    Args:
+        field: The name of the argument.
+        value: Anything.
+        allowed: Allowed values, in words.
+
+    Raises:
+        InvalidRequestError: It is no text, shows nothing, or has in it what nobody means: NUL and
+            other control characters (but tabs and the ends of lines and pages), half a surrogate
+            pair, noncharacters.
+    """
+    if not isinstance(value, str) or _is_blank(value):
+        raise InvalidRequestError(field, value, allowed)
+    if problem := text_problem(value):
+        raise InvalidRequestError(field, value, f"text without {problem}")
+    return value
+
+
+def checked_id(field: str, value: object) -> str:
+    """Return `value` if it can be the id of a generation, which becomes part of a URL's path.
+
+    Raises:
+        InvalidRequestError: It is not.
+    """
+    text = checked_text(field, value, _ID)
+    if generation_id(text) != text:
+        raise InvalidRequestError(field, value, _ID)
+    return text
+
+
+def checked_path(field: str, value: str | os.PathLike[str]) -> Path:
+    """Return the path of a file or folder, if the system can have one of that name.
+
+    Raises:
+        InvalidRequestError: It can't.
+    """
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        return None
-    return value if value.strip() and value not in (".", "..") else None
+        path = Path(value)
+        name = os.fsencode(path)
+    except (TypeError, ValueError):  # no path, or characters that no file name can have here
+        raise InvalidRequestError(field, value, "the path of a file or folder") from None
+    if b"\0" in name:
+        raise InvalidRequestError(field, value, "a path without NUL")
+    return path
+
+
+def without_mark(value: object) -> Any:
+    """Return text without the mark of byte order that its file began with, and all else as it is.
+
+    Otherwise the first story of a file would be another one than the same story elsewhere.
+    """
+    return value.removeprefix("\ufeff") if isinstance(value, str) else value
+
+
+def _is_blank(text: str) -> bool:
+    """Return whether text shows nothing: white space, byte order marks and the like."""
+    return all(one.isspace() or unicodedata.category(one) == "Cf" for one in text)

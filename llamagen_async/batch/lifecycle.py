@@ -32,6 +32,7 @@ from llamagen_async.errors import (
     SubmissionUncertainError,
 )
 from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.validation import checked_path
 
 __all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
 
@@ -91,7 +92,7 @@ class Lifecycle:
     ) -> None:
         self.journal = journal
         self.comics = comics
-        self.out = None if out is None else Path(out)
+        self.out = None if out is None else checked_path("out", out)
         self.timeout = seconds("timeout", timeout)
         self.wait_for_quota = wait_for_quota
         self.ended = ended

@@ -29,7 +29,7 @@ from llamagen_async.errors import (
 from llamagen_async.foreign import clean_text
 from llamagen_async.models import BatchState, ComicGeneration
 from llamagen_async.requests import ComicRequest
-from llamagen_async.validation import python_integer, shown
+from llamagen_async.validation import checked_text, python_integer, shown, without_mark
 
 __all__ = [
     "COLUMNS",
@@ -300,13 +300,10 @@ def checked_key(key: object) -> str:
     number = python_integer(key)
     if isinstance(number, int) and not isinstance(number, bool):
         key = str(number)
-    if not isinstance(key, str) or not key.strip() or len(key) > _LONGEST_KEY:
+    text = checked_text(_KEY, without_mark(key), _ALLOWED_KEY)
+    if len(text) > _LONGEST_KEY:
         raise InvalidRequestError(_KEY, key, _ALLOWED_KEY)
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequestError(_KEY, key, _ALLOWED_KEY) from None
-    return key
+    return text
 
 
 def fields_of(request: ComicRequest) -> dict[str, Any]:

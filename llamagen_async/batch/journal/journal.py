@@ -14,7 +14,6 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, Self
 
 from llamagen_async.batch.journal.codec import (
@@ -44,6 +43,7 @@ from llamagen_async.batch.journal.schema import (
 )
 from llamagen_async.errors import JournalError
 from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.validation import checked_path
 
 __all__ = ["Journal"]
 
@@ -74,13 +74,13 @@ class Journal:
         out: str | os.PathLike[str] | None = None,
         start_over: bool = False,
     ) -> None:
-        self.path: Final = None if path is None else Path(path)
+        self.path: Final = None if path is None else checked_path("journal", path)
         """The file; `None` if there is none."""
         self._database = Database(
             self.path, partial(prepare, self.path), account, start_over=start_over
         )
         self._account = account
-        self._out = None if out is None else Path(out)
+        self._out = None if out is None else checked_path("out", out)
         self._start_over = start_over
         self._serial = 0
         self._behind: dict[int, Row] = {}

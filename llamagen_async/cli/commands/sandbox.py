@@ -9,7 +9,7 @@ from typing import Any, Final, cast, get_args
 
 import click
 
-from llamagen_async.cli.commands.options import ALGORITHM_HELP, json_option
+from llamagen_async.cli.commands.options import ALGORITHM_HELP, output_options
 from llamagen_async.cli.errors import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
@@ -107,7 +107,7 @@ _WEBHOOK_FAULTS: Final = {
     help=f"What goes wrong with events, and with which share of them (1 if not given): "
     f"{', '.join(_WEBHOOK_FAULTS)}. May be given several times.",
 )
-@json_option
+@output_options
 def sandbox(
     *,
     port: int,
@@ -121,7 +121,7 @@ def sandbox(
     webhook_secret: str | None,
     webhook_data: str,
     webhook_fault: tuple[str, ...],
-    as_json: bool,
+    output: Output,
 ) -> int:
     """Run a stand-in for the LlamaGen Comic API that enforces its limits for real.
 
@@ -145,7 +145,6 @@ def sandbox(
     server = SandboxServer(
         service, port=port, speed=speed, latency=_seconds(latency), webhook=endpoint
     )
-    output = Output(as_json=as_json, command="sandbox")
     return run_async(lambda: _serve(server, output))
 
 
