@@ -76,7 +76,7 @@ class APIError(LlamaGenError):
     """The vendor's word for the error, when the body has one."""
     message: str
     """The server's own words, or what is wrong with its answer."""
-    body: object = None
+    body: object = attrs.field(default=None, repr=False)
     """The decoded body, or the beginning of its text when it is not JSON."""
     request_id: str | None = None
     """The server's name for the exchange, for its support, when the answer has one."""

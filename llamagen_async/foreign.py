@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
-__all__ = ["MOST_DEPTH", "MOST_LETTERS", "bounded", "clean_text", "letters_in", "storable"]
+__all__ = [
+    "LONGEST_TEXT",
+    "MOST_DEPTH",
+    "MOST_LETTERS",
+    "bounded",
+    "clean_text",
+    "letters_in",
+    "storable",
+]
 
 _MESSAGE: Final = 300
 """Characters that a message keeps of a foreign text, if it does not say otherwise."""
@@ -17,13 +25,18 @@ MOST_DEPTH: Final = 50
 MOST_LETTERS: Final = 2_000_000
 """Characters of one answer that are kept. A comic of 400 panels, the most that the API draws, has
 about half of that with long captions and signed URLs."""
-_LONGEST: Final = 32_768
+LONGEST_TEXT: Final = 32_768
 """Characters of the longest text that is kept: a chapter of a book fits."""
 _LONG: Final = 4_096
 """Characters from which on a text is long. No URL that a browser opens is."""
-_MOST_LONG: Final = 8 * _LONGEST
+_MOST_LONG: Final = 8 * LONGEST_TEXT
 """Characters of one answer that long texts have together; what comes after is cut to `_LONG`, so
 that no other part of the answer is lost for them."""
+_SPARE: Final = 4_096
+"""Characters that are left of a text beyond where it is cut, if that is asked for: the beginning of
+an API key would not be found. A key of 500 characters fits, each of them written as an escape."""
+_CUT: Final = "\ufdd0"
+"""What a text with such a rest ends in: a noncharacter, which is in no text."""
 _PART: Final = 32
 """Characters that a part of an answer counts for beside its text: it takes memory, too."""
 
@@ -39,21 +52,26 @@ def clean_text(text: str, limit: int = _MESSAGE) -> str:
 
 
 def storable(text: str) -> str:
-    """Return a text that files and databases take: a lone surrogate is a question mark in it."""
+    """Return a text that files and databases take: half a surrogate pair is written as escape."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-8", "replace").decode()
+        return text.encode("utf-8", "backslashreplace").decode()
     return text
 
 
-def bounded(value: object) -> Any:
+def bounded(value: object, *, spare: bool = False) -> Any:
     """Return decoded JSON as much of it as is kept, in the same shape.
 
     Texts are cut, what is nested too deep becomes `None`, and what is too much in all is left out
     from the end. Every text in the result can be stored.
+
+    Args:
+        value: The decoded JSON.
+        spare: Whether some more is left of a text that is cut, for whoever looks for something
+            in it that may stand where it is cut. Who asks for it bounds the value again.
     """
-    return _Bounds().kept(value, MOST_DEPTH)
+    return _Bounds(spare=spare).kept(value, MOST_DEPTH)
 
 
 def letters_in(value: object) -> int:
@@ -66,7 +84,8 @@ def letters_in(value: object) -> int:
 class _Bounds:
     """The room that is left for the parts of one answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, spare: bool = False) -> None:
+        self._spare = spare
         self.left = MOST_LETTERS
         self._left_for_long = _MOST_LONG
 
@@ -97,10 +116,12 @@ class _Bounds:
         return value
 
     def _text(self, text: str) -> str:
+        if text.endswith(_CUT):
+            text = f"{text[:-_SPARE]}…"
         if len(text) > _LONG:
-            most = min(_LONGEST, max(_LONG, self._left_for_long))
+            most = min(LONGEST_TEXT, max(_LONG, self._left_for_long))
             if len(text) > most:
-                text = f"{text[: most - 1]}…"
+                text = text[: most + _SPARE] + _CUT if self._spare else f"{text[: most - 1]}…"
             self._left_for_long -= len(text)
         self.left -= len(text)
         return storable(text)

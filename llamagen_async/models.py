@@ -23,7 +23,7 @@ import attrs
 
 from llamagen_async.foreign import clean_text
 from llamagen_async.requests import ComicRequest
-from llamagen_async.validation import generation_id
+from llamagen_async.validation import generation_id, shown
 
 __all__ = [
     "Animation",
@@ -365,7 +365,7 @@ def _common_fields(
         given = given.encode("utf-8", errors="backslashreplace").decode()
     id_ = generation_id(given)
     if id_ is None:
-        what = f": {clean_text(given, 100)!r} is none" if isinstance(given, str) and given else ""
+        what = f": {shown(given)} is none" if isinstance(given, str) and given else ""
         raise ValueError(f"there is no id in it{what}")
     created_at = None
     if isinstance(created, str):

@@ -23,6 +23,7 @@ from llamagen_async.models import (
     Panel,
     Usage,
 )
+from llamagen_async.validation import generation_id
 
 WORDS = {
     "PENDING": GenerationStatus.PENDING,
@@ -389,7 +390,7 @@ def test_no_answer_crashes_the_reader(whole: Any, fields: dict[str, Any]) -> Non
             isinstance(answer, dict)
             and isinstance(answer.get("id"), str | int)
             and not isinstance(answer["id"], bool)
-            and str(answer["id"]) != ""
+            and generation_id(answer["id"]) is not None
         )
         for model in (ComicGeneration, Animation):
             if not has_id:

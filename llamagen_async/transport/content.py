@@ -15,17 +15,15 @@ import zlib
 from email.message import Message
 from typing import Any, Final
 
-from llamagen_async.foreign import MOST_DEPTH, bounded, clean_text
+from llamagen_async.foreign import LONGEST_TEXT, MOST_DEPTH, bounded, clean_text
 
-__all__ = ["LARGE", "LARGEST", "beginning_of_object", "json_of", "text_of", "unpacked"]
+__all__ = ["LARGEST", "beginning_of_object", "json_of", "text_of", "unpacked"]
 
 LARGEST: Final = 10_000_000
 """Bytes of the largest answer that is read, packed or unpacked: no server can fill the memory."""
 _MOST_PARTS: Final = 200_000
 """Brackets and commas of the largest JSON that is decoded. Each may stand for a part that takes a
 hundred bytes; a comic has a few thousand."""
-LARGE: Final = 50_000
-"""Characters from which on an answer is bounded: below, nothing in it can be too large."""
 _LONGEST_BEGINNING: Final = 100_000
 """Characters of the beginning in which an id is looked for if the whole can't be decoded."""
 _MOST_CODINGS: Final = 3
@@ -34,9 +32,10 @@ _LONGEST_NUMBER: Final = 400
 """Digits of the longest whole number: more fit no float, and thousands raise an error."""
 _BEFORE: Final = " \t\r\n\0\ufeff"
 """Characters that may stand before JSON without meaning anything."""
-_NAME: Final = r'[\s,]*+("(?:[^"\\]++|\\.)*+")\s*+:\s*+'
+_TEXT: Final = r'"(?:[^"\\]++|\\.)*+"'
+_NAME: Final = rf"[\s,]*+({_TEXT})\s*+:\s*+"
 """A name in an object, with what stands around it."""
-_BRACKET_OR_TEXT: Final = r'"(?:[^"\\]++|\\.)*+"|[\[\]{}]'
+_BRACKET_OR_TEXT: Final = rf"{_TEXT}|[\[\]{{}}]"
 _LONGEST_TYPE: Final = 200
 """Characters of a content type that are read."""
 _CHARSETS: Final = r"utf|iso|latin|ascii|cp\d|koi8|mac|big5|gb|hz|euc|shift|johab|tis|ptcp|kz"
@@ -100,7 +99,7 @@ def _named_charset(content_type: str | None) -> str:
 
 
 def json_of(text: str) -> Any:
-    """Return the JSON at the beginning of `text`, bounded; what follows it is not read.
+    """Return the JSON that `text` begins with, bounded with a spare.
 
     Raises:
         ValueError: There is none, it is not whole, or it is more than any answer of the API.
@@ -108,13 +107,17 @@ def json_of(text: str) -> Any:
     text = text.lstrip(_BEFORE)
     brackets = text.count("{") + text.count("[")
     if brackets + text.count(",") > _MOST_PARTS:
-        raise ValueError("too many parts")
+        bare = re.sub(_TEXT, "", text, flags=re.DOTALL)
+        if bare.count("{") + bare.count("[") + bare.count(",") > _MOST_PARTS:
+            raise ValueError("too many parts")
     try:
-        value, _ = _decode(text)
+        value, end = _decode(text)
     except RecursionError:
-        value, _ = _decode(_shallow(text))
-    if len(text) > LARGE or brackets > MOST_DEPTH or "\\ud" in text or "\\uD" in text:
-        return bounded(value)
+        value, end = _decode(_shallow(text))
+    if not isinstance(value, dict | list) and text[end:].strip(_BEFORE):
+        raise ValueError("a sentence that begins with a number")
+    if len(text) > LONGEST_TEXT or brackets > MOST_DEPTH or "\\ud" in text or "\\uD" in text:
+        return bounded(value, spare=True)
     return value
 
 
@@ -134,7 +137,7 @@ def beginning_of_object(text: str) -> dict[str, Any]:
                 value, position = _decode(text, position)
             except (ValueError, RecursionError):
                 break
-            members[_decode(name[1])[0]] = bounded(value)
+            members[_decode(name[1])[0]] = bounded(value, spare=True)
         if name is None or not text.startswith("{", position):
             break
         inner: dict[str, Any] = {}

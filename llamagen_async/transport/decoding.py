@@ -24,9 +24,9 @@ from llamagen_async.errors import (
     RateLimitError,
     ServerError,
 )
-from llamagen_async.foreign import clean_text
+from llamagen_async.foreign import LONGEST_TEXT, bounded, clean_text
 from llamagen_async.plans import DAY
-from llamagen_async.transport.content import LARGE, beginning_of_object, json_of, text_of
+from llamagen_async.transport.content import beginning_of_object, json_of, text_of
 from llamagen_async.transport.credits import lacks_credits
 from llamagen_async.transport.message import APIResponse
 from llamagen_async.transport.secret import Secret
@@ -263,12 +263,19 @@ def header(headers: Mapping[str, str], name: str) -> str | None:
 
 
 def _without(secret: Secret | None, body: Any, text: str) -> Any:
-    """Return the decoded body without the key; `text` is what it was decoded from."""
-    if secret is None:
-        return body
-    if len(text) > LARGE:  # only a part of it is kept: to search that takes less
+    """Return what is kept of a decoded body, without the key.
+
+    Args:
+        secret: The key, if there is one.
+        body: What was decoded, with a spare.
+        text: What it was decoded from.
+    """
+    is_large = len(text) > LONGEST_TEXT
+    if is_large:  # only a part of it is kept: to search that takes less
         text = json.dumps(body, ensure_ascii=False)
-    return secret.removed_from(body) if secret.may_be_in(text) else body
+    if secret is not None and secret.may_be_in(text):
+        body = secret.removed_from(body)
+    return bounded(body) if is_large else body
 
 
 def _beginning(text: str, secret: Secret | None) -> str:
