@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final, cast
 
-__all__ = ["MOST_DEPTH", "MOST_LETTERS", "bounded", "clean_text", "letters_in", "storable"]
+__all__ = ["MOST_DEPTH", "MOST_LETTERS", "bounded", "clean_text", "storable"]
 
 _MESSAGE: Final = 300
 """Characters that a message keeps of a foreign text, if it does not say otherwise."""
@@ -54,13 +54,6 @@ def bounded(value: object) -> Any:
     from the end. Every text in the result can be stored.
     """
     return _Bounds().kept(value, MOST_DEPTH)
-
-
-def letters_in(value: object) -> int:
-    """Return how much of what is kept a part of an answer takes, at most `MOST_LETTERS`."""
-    bounds = _Bounds()
-    bounds.kept(value, MOST_DEPTH)
-    return MOST_LETTERS - max(0, bounds.left)
 
 
 class _Bounds:
