@@ -14,7 +14,6 @@ __all__ = [
     "MOST_LETTERS",
     "bounded",
     "clean_text",
-    "letters_in",
     "storable",
 ]
 
@@ -74,19 +73,12 @@ def bounded(value: object, *, spare: bool = False) -> Any:
     return _Bounds(spare=spare).kept(value, MOST_DEPTH)
 
 
-def letters_in(value: object) -> int:
-    """Return how much of what is kept a part of an answer takes, at most `MOST_LETTERS`."""
-    bounds = _Bounds()
-    bounds.kept(value, MOST_DEPTH)
-    return MOST_LETTERS - max(0, bounds.left)
-
-
 class _Bounds:
     """The room that is left for the parts of one answer."""
 
     def __init__(self, *, spare: bool = False) -> None:
         self._spare = spare
-        self.left = MOST_LETTERS
+        self._left = MOST_LETTERS
         self._left_for_long = _MOST_LONG
 
     def kept(self, value: object, depth: int) -> object:
@@ -96,20 +88,20 @@ class _Bounds:
             value: The part.
             depth: How many levels it may have.
         """
-        self.left -= _PART
+        self._left -= _PART
         if isinstance(value, str):
             return self._text(value)
         if isinstance(value, dict):
             kept: dict[str, object] = {}
             for name, item in cast("dict[str, object]", value).items() if depth else ():
-                if self.left <= 0:
+                if self._left <= 0:
                     break
                 kept[self._text(name)] = self.kept(item, depth - 1)
             return kept if depth else None
         if isinstance(value, list):
             items: list[object] = []
             for item in cast("list[object]", value) if depth else ():
-                if self.left <= 0:
+                if self._left <= 0:
                     break
                 items.append(self.kept(item, depth - 1))
             return items if depth else None
@@ -123,5 +115,5 @@ class _Bounds:
             if len(text) > most:
                 text = text[: most + _SPARE] + _CUT if self._spare else f"{text[: most - 1]}…"
             self._left_for_long -= len(text)
-        self.left -= len(text)
+        self._left -= len(text)
         return storable(text)

@@ -12,8 +12,10 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from llamagen_async.errors import InvalidRequestError
+from llamagen_async.foreign import bounded
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus
-from llamagen_async.webhooks.events import WebhookEvent, name_of
+from llamagen_async.validation import generation_id
+from llamagen_async.webhooks.events import WebhookEvent
 
 __all__ = ["Announcement", "announcement_of"]
 
@@ -73,17 +75,18 @@ def announcement_of(event: WebhookEvent) -> Announcement | None:
             "what webhooks.construct_event returned, so that its signature is verified "
             "(WebhookEvent.parse reads what another process of yours has verified)",
         )
-    id_ = next(filter(None, (name_of(event.data.get(name)) for name in _IDS)), None)
+    data: dict[str, Any] = bounded(dict(event.data))
+    id_ = next(filter(None, (generation_id(data.get(name)) for name in _IDS)), None)
     if id_ is None:
         if not event.type.startswith(_ABOUT_GENERATIONS):
             return None
-        raise InvalidRequestError("event.data.id", event.data.get("id"), "the id of a generation")
+        raise InvalidRequestError("event.data.id", data.get("id"), "the id of a generation")
     ends = _ENDS.get(event.type.rpartition(".")[2].lower())
-    word = event.data.get("status") or (ends[0] if ends else GenerationStatus.PROCESSING)
+    word = data.get("status") or (ends[0] if ends else GenerationStatus.PROCESSING)
     status = GenerationStatus.parse(word)
     # If the type and the data contradict each other, only a status check can tell.
     is_clear = ends is None or status in ends
-    fields = {**event.data, "id": id_, "status": word} if is_clear else None
+    fields = {**data, "id": id_, "status": word} if is_clear else None
     return Announcement(id_, ends is not None or status.is_final, fields, event.size)
 
 

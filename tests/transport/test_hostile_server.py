@@ -8,7 +8,6 @@ import gzip
 import json
 import threading
 import tracemalloc
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -103,9 +102,7 @@ async def sent(handler: Handler, request: APIRequest) -> APIResponse:
             await transport.aclose()
 
 
-def cut_off(
-    content: bytes, *, stay: bool, status: str = "200 OK"
-) -> Callable[..., Awaitable[None]]:
+def cut_off(content: bytes, *, stay: bool, status: str = "200 OK") -> Handler:
     """Send less than was announced, then close the connection or keep silent."""
 
     async def handler(received: Received) -> None:
