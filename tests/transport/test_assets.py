@@ -315,7 +315,7 @@ async def test_names_and_addresses_of_the_internet_are_let_through(host: str, ma
     async with aiohttp.ClientSession(connector=Recording()) as session:
         with pytest.raises(APIConnectionError):
             await read(make(PUBLIC_API, session=session), f"http://{host}/")
-    assert asked == [host.strip("[]")]
+    assert set(asked) == {host.strip("[]")}  # aiohttp tries a lost connection twice
 
 
 async def test_the_sandbox_is_reached_if_the_api_is_on_this_machine(make: Make) -> None:
