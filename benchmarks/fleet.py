@@ -18,7 +18,7 @@ import asyncio
 import itertools
 import os
 import statistics
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from random import Random
 from typing import Any, Final, TypeVar
@@ -118,11 +118,6 @@ class Store:
     def change_plan(self, plan: Plan) -> None:
         """Count the windows of another plan."""
         self._memory.change_plan(plan)
-
-    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Tell nothing: what others give up shows when the store is asked again."""
-        del changed
-        return lambda: None
 
     async def load_blob(self) -> str | None:
         """Return nothing: nobody has learned before."""

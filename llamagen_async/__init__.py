@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from llamagen_async.batch.events import ComicEvent, ComicJob
     from llamagen_async.batch.queue import ComicQueue
     from llamagen_async.ratelimit import LimitsSnapshot, LimitState, Priority
-    from llamagen_async.scheduling import RequestReport
+    from llamagen_async.scheduling import Outage, RequestReport
 
 __all__ = [
     "SIZES",
@@ -82,6 +82,7 @@ __all__ = [
     "LlamaGenClient",
     "LlamaGenError",
     "NotFoundError",
+    "Outage",
     "Page",
     "Pagination",
     "Panel",
@@ -110,6 +111,7 @@ _LATE = {
     "ComicQueue": "batch.queue",
     "LimitState": "ratelimit",
     "LimitsSnapshot": "ratelimit",
+    "Outage": "scheduling",
     "Priority": "ratelimit",
     "RequestReport": "scheduling",
 }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Self
 
 import attrs
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from llamagen_async.batch.journal.codec import AccountId
     from llamagen_async.ratelimit import LimitsSnapshot, OnStoreFailure
-    from llamagen_async.scheduling import RequestReport
+    from llamagen_async.scheduling import Outage, RequestReport
     from llamagen_async.transport import AssetSource, Transport
+    from llamagen_async.webhooks import WebhookEvent
 
 __all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient"]
 
@@ -63,7 +64,8 @@ class LlamaGenClient:
     the event loop in which it is used first and refuses any other.
 
     Args:
-        api_key: The key; `$LLAMAGEN_API_KEY` if not given. It appears in no repr, log or error.
+        api_key: The key; `$LLAMAGEN_API_KEY` if not given. White space and quotes around it are
+            taken off, and it appears in no repr, log or error.
         plan: `Plan.DEMO`, `Plan.PAID`, `"demo"`, `"paid"`, a plan of your own, or `"auto"`: ask the
             server once, and take over what it says was used. `$LLAMAGEN_PLAN` or demo if not given.
         base_url: Where the API is, with or without `/v1`; `$LLAMAGEN_API_URL`,
@@ -78,10 +80,14 @@ class LlamaGenClient:
         polling: Seconds between two checks of the same generation, at least; 1 if not given. When
             to check is learned from how long generations take; this only bounds it.
         webhooks: Whether you hand the API's webhook events to `deliver`. Then a comic is checked
-            only when its announcement is overdue.
+            only when its announcement is overdue: an event that is lost at most doubles the wait.
         timeout: Seconds that one request may take, at most 600.
-        max_retries: How often a request that failed is repeated, where repeating is safe.
-        session: An aiohttp session of yours to use; it is not closed.
+        max_retries: How often a request that failed is repeated, where repeating is safe and nobody
+            said how long to wait. A wait, a batch and a queue hold out any number of failures.
+        session: An aiohttp session of yours to use, with its connector, proxy, cookies and
+            middlewares; it is not closed. What it sends elsewhere is not touched.
+        proxy: The URL of a proxy, `""` for none. If not given, `$HTTPS_PROXY`, `$HTTP_PROXY` and
+            `$NO_PROXY` say which, or your session if there is one.
         speed: How many times faster than real time the server's clock runs: the sandbox's speed,
             and 1 for the real API; `$LLAMAGEN_SPEED` or 1 if not given. Scales windows and
             polling alike.
@@ -93,7 +99,7 @@ class LlamaGenClient:
         InvalidRequestError: An argument is not allowed, or there is no key.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each is a setting of its own, and nearly all have defaults
         self,
         api_key: str | None = None,
         *,
@@ -106,6 +112,7 @@ class LlamaGenClient:
         timeout: float = 30.0,
         max_retries: int = 4,
         session: aiohttp.ClientSession | None = None,
+        proxy: str | None = None,
         speed: float | None = None,
         on_request: Callable[[RequestReport], None] | None = None,
         transport: Transport | None = None,
@@ -116,9 +123,14 @@ class LlamaGenClient:
         from llamagen_async.comics import Comics  # noqa: PLC0415
         from llamagen_async.core import ClientCore, ClientSettings  # noqa: PLC0415
         from llamagen_async.ratelimit import check_quota  # noqa: PLC0415
-        from llamagen_async.transport import normalize_base_url  # noqa: PLC0415
+        from llamagen_async.transport import (  # noqa: PLC0415
+            check_key,
+            check_proxy,
+            check_session,
+            normalize_base_url,
+        )
 
-        key = _checked_key(api_key or os.environ.get("LLAMAGEN_API_KEY"))
+        key = check_key(_given_key(api_key))
         url = normalize_base_url(
             base_url
             or os.environ.get("LLAMAGEN_API_URL")
@@ -128,6 +140,8 @@ class LlamaGenClient:
         named = plan or os.environ.get("LLAMAGEN_PLAN") or Plan.DEMO
         detect_plan = isinstance(named, str) and named.strip().lower() == "auto"
         clock = Clock(_speed_from_environment() if speed is None else speed)
+        if transport is None:
+            _check_speed(clock.speed, url)
         self._core = ClientCore(
             ClientSettings(
                 api_key=key,
@@ -142,7 +156,8 @@ class LlamaGenClient:
                 polling=None if polling is None else seconds("polling", polling),
                 webhooks=webhooks,
                 on_store_failure=_checked_choice(on_store_failure),
-                session=session,
+                session=check_session(session),
+                proxy=check_proxy(proxy),
                 transport=transport,
                 assets=assets,
                 on_request=on_request,
@@ -158,6 +173,14 @@ class LlamaGenClient:
     def plan(self) -> Plan:
         """The plan whose limits are kept; with `"auto"`, demo until the server has been asked."""
         return self._core.plan
+
+    @property
+    def outage(self) -> Outage | None:
+        """The outage of the server that is going on; `None` if there is none.
+
+        All requests of the key in this event loop find it out together.
+        """
+        return self._core.outage
 
     @property
     def speed(self) -> float:
@@ -186,25 +209,29 @@ class LlamaGenClient:
         """
         await self._core.aclose(_GRACE)
 
-    def deliver(self, event: Mapping[str, Any]) -> bool:
+    def deliver(self, event: WebhookEvent) -> bool:
         """Hand a webhook event to whoever waits for its generation, who then needs no check.
 
-        An event that says that a comic is done, but not where its pictures are, has it checked with
-        the next free slot. One that comes before anybody waits is kept for those who will.
+        An event that says that a comic is done, but not where all its pictures are, has it checked
+        once, with the next free slot. One that comes before anybody waits is kept for those who
+        will. Events that come twice, late or in another order, or are about something else, do no
+        harm.
 
         Args:
-            event: The event as parsed JSON. Its signature must have been verified.
+            event: The event, from `webhooks.construct_event`.
 
         Returns:
             Whether anybody waits for that generation in this client.
 
         Raises:
-            InvalidRequestError: It is no event of a generation.
+            InvalidRequestError: It is no verified event, or an event of a generation without an id.
+            ClientClosedError: The client is closed, or belongs to another event loop.
         """
-        from llamagen_async.webhooks import generation_of  # noqa: PLC0415
+        from llamagen_async.webhooks import announcement_of  # noqa: PLC0415
 
-        generation, whole = generation_of(event)
-        return self._core.open().scheduler.announce(generation, whole=whole)
+        announcement = announcement_of(event)
+        rooms = self._core.open()
+        return announcement is not None and rooms.scheduler.announce(announcement)
 
     async def limits(self) -> LimitsSnapshot:
         """Return what the key may still send: used, free, next free slot, pause."""
@@ -232,10 +259,19 @@ def _speed_from_environment() -> float:
         raise InvalidRequestError("LLAMAGEN_SPEED", text, "a number greater than 0") from None
 
 
-def _checked_key(key: str | None) -> str:
-    if not key:
+def _given_key(argument: str | None) -> str:
+    key = argument or os.environ.get("LLAMAGEN_API_KEY")
+    if not key or (isinstance(key, str) and not key.strip()):
         raise InvalidRequestError("api_key", None, "a key, as an argument or in LLAMAGEN_API_KEY")
     return key
+
+
+def _check_speed(speed: float, base_url: str) -> None:
+    from llamagen_async.transport import is_vendors  # noqa: PLC0415
+
+    if speed != 1 and is_vendors(base_url):
+        # Ten requests in what the server takes for a tenth of a minute would all be refused.
+        raise InvalidRequestError("speed", speed, "1 for the vendor's server; more is a sandbox's")
 
 
 def _checked_choice(choice: OnStoreFailure) -> OnStoreFailure:

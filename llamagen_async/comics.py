@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
+import math
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
@@ -12,22 +11,21 @@ from urllib.parse import quote
 
 from llamagen_async.batch.batch import Batch
 from llamagen_async.batch.journal.codec import RequestLike
+from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT
 from llamagen_async.clock import seconds
 from llamagen_async.core import ClientCore
 from llamagen_async.downloads.download import asset_names, download_assets
-from llamagen_async.errors import InvalidRequestError
+from llamagen_async.errors import InvalidRequestError, LlamaGenError
 from llamagen_async.forecasting import Profile
 from llamagen_async.models import ComicGeneration, Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
-from llamagen_async.scheduling import GenerationWait, SubmissionHooks
+from llamagen_async.scheduling import GenerationWait, Outage, SubmissionHooks, tell_accepted
 from llamagen_async.transport import APIRequest
-from llamagen_async.validation import whole_number
+from llamagen_async.validation import checked_id, checked_path, whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
-
-_logger = logging.getLogger(__name__)
 
 _PATH: Final = "/comics/generations"
 _LEAST_REAL: Final = 60.0
@@ -58,11 +56,13 @@ class Comics:
         Args:
             prompt: The story, or a whole request.
             max_wait: Seconds that it may wait for a free slot; if that is known to take longer, it
-                raises at once. `None` waits for any minute, but not for tomorrow.
+                raises at once. `None` waits for any minute, but not for tomorrow. An outage of the
+                server is held out as long, and without it as long as `max_retries` take.
             wait_for_quota: Wait for tomorrow's quota instead of raising.
             urgent: Whether somebody waits for it; if not, others go first.
             hooks: Told of each step before anything else is done, for a program that keeps a
-                record of its own; who gives hooks is taken to wait for the comic afterwards.
+                record of its own; who gives hooks is taken to wait for the comic afterwards, and
+                for the end of any outage.
             **fields: The fields of `ComicRequest`.
 
         Returns:
@@ -71,6 +71,7 @@ class Comics:
         Raises:
             InvalidRequestError: A field is not allowed; nothing was sent.
             QuotaExhaustedError: It would wait too long for a slot; nothing was sent.
+            APIConnectionError: The server can't be reached; nothing was sent.
             SubmissionUncertainError: The answer was lost; it may have been accepted and charged.
             APIError: The server refused it.
         """
@@ -81,6 +82,7 @@ class Comics:
             urgent=urgent,
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
+            patience=math.inf if hooks is not None and max_wait is None else max_wait,
             hooks=hooks,
             will_wait=hooks is not None,
         )
@@ -110,7 +112,10 @@ class Comics:
         }
         request = _status_request(id, params)
         name = f"{id}?{params}"
-        return await self._core.read(name, request, ComicGeneration.parse, whole=not params)
+        try:
+            return await self._core.read(name, request, ComicGeneration.parse, whole=not params)
+        except LlamaGenError as error:
+            raise error.about(id) from error
 
     async def wait_for_completion(
         self,
@@ -129,6 +134,7 @@ class Comics:
         Raises:
             GenerationFailedError: It ended without a comic; the error carries the generation.
             WaitTimeoutError: Time is up; the generation goes on, the error carries the id.
+            APIError: The key or the id is refused. An outage is held out.
         """
         seconds("timeout", timeout)
         return await self._core.wait(
@@ -161,15 +167,20 @@ class Comics:
             _request(prompt, fields),
             max_wait=None if wait_for_quota else timeout,
             wait_for_quota=wait_for_quota,
+            patience=timeout,
             will_wait=True,
         )
         if comic.succeeded:
             return comic
         try:
             return await self.wait_for_completion(comic.id, timeout=timeout)
-        except asyncio.CancelledError:
-            # Whoever cancelled this does not know the id, and it was paid for.
-            _logger.warning("cancelled while waiting: comic %s goes on", comic.id)
+        except LlamaGenError as error:
+            if error.id is not None:
+                raise
+            raise error.about(comic.id) from error
+        except BaseException as error:
+            # Whoever ended this does not know the id, and it was paid for.
+            tell_accepted(RequestKind.CREATE, comic, error)
             raise
 
     def batch(
@@ -181,8 +192,11 @@ class Comics:
         wait_for_quota: bool = False,
         journal: str | os.PathLike[str] | None = None,
         resend_uncertain: bool = False,
+        start_over: bool = False,
     ) -> Batch:
         """Generate many comics at once; iterate over the result to run it.
+
+        An outage of the server is held out, however long it is: see `Batch.progress`.
 
         Items come in order of completion. What one comic fails of is that item's `error`; an
         error that concerns all (401, 402, 403, a journal that can't be written) stops new creates,
@@ -204,20 +218,22 @@ class Comics:
                 it is not there.
             resend_uncertain: Send those again of which the journal does not know whether they were
                 accepted. They may be paid for twice.
+            start_over: Go on with a journal that is new, lost or older than what the files beside
+                it know. What only they know may be paid for again.
 
         Raises:
             InvalidRequestError: An argument is not allowed.
             JournalError: (when iterating) The journal can't be opened, another process works with
-                it, or it is about another server or key. Nothing was sent.
+                it, it is about another server or key, or the files beside it (such as
+                `results.jsonl`) know comics that it does not. Nothing was sent.
         """
         return Batch(
             requests,
             self,
-            account=self._core.account,
+            Journal(journal, self._core.account, out=out, start_over=start_over),
             out=out,
             timeout=timeout,
             wait_for_quota=wait_for_quota,
-            journal=journal,
             resend_uncertain=resend_uncertain,
         )
 
@@ -258,15 +274,23 @@ class Comics:
                 await self.wait_for_completion(comic.id, timeout=timeout, urgent=urgent)
             )
 
-        return await download_assets(
-            asset_names(comic),
-            Path(folder),
-            source=self._core.open().assets,
-            # Pictures come in real time, however fast the server's clock runs.
-            timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
-            renew=renew,
-            speed=clock.speed,
-        )
+        try:
+            return await download_assets(
+                asset_names(comic),
+                checked_path("folder", folder),
+                source=self._core.open().assets,
+                # Pictures come in real time, however fast the server's clock runs.
+                timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
+                renew=renew,
+                speed=clock.speed,
+            )
+        except LlamaGenError as error:
+            raise error.about(comic.id) from error
+
+    @property
+    def outage(self) -> Outage | None:
+        """The outage of the server that is going on; `None` if there is none."""
+        return self._core.outage
 
     async def usage(self) -> Usage:
         """Return what the key has used, as the server counts; this is a request, too."""
@@ -279,6 +303,7 @@ class Comics:
         will_wait: bool,
         wait_for_quota: bool,
         max_wait: float | None,
+        patience: float | None,
         urgent: bool = True,
         hooks: SubmissionHooks[ComicGeneration] | None = None,
     ) -> ComicGeneration:
@@ -288,6 +313,7 @@ class Comics:
             urgent=urgent,
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
+            patience=patience,
             hooks=hooks,
             story=request,
             profile=_profile(request),
@@ -313,7 +339,8 @@ def _profile(request: ComicRequest) -> Profile:
 
 
 def _status_request(id_: object, params: Mapping[str, str] | None = None) -> APIRequest:
-    if not isinstance(id_, str) or not id_.strip() or id_ in (".", ".."):
-        raise InvalidRequestError("id", id_, "the id of a generation")
-    path = f"{_PATH}/{quote(id_, safe='')}"
-    return APIRequest(RequestKind.STATUS, "GET", path, params=params or None)
+    known = checked_id("id", id_)
+    path = f"{_PATH}/{quote(known, safe='')}"
+    # One page or panel may have an id of its own.
+    whole = None if params else known
+    return APIRequest(RequestKind.STATUS, "GET", path, params=params or None, generation_id=whole)

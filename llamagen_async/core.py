@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -16,11 +17,16 @@ import attrs
 
 from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.clock import Clock
-from llamagen_async.errors import ClientClosedError, GenerationFailedError
+from llamagen_async.errors import (
+    ClientClosedError,
+    GenerationFailedError,
+    LlamaGenError,
+    WaitTimeoutError,
+)
 from llamagen_async.forecasting import Profile
 from llamagen_async.forecasting.saved import ForecastStore
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus, Usage
-from llamagen_async.plans import DAY, Plan, RateLimit, RequestKind
+from llamagen_async.plans import DAY, Plan, RateLimit
 from llamagen_async.ratelimit import (
     MEMORY,
     Identity,
@@ -33,7 +39,9 @@ from llamagen_async.ratelimit import (
 )
 from llamagen_async.requests import ComicRequest
 from llamagen_async.scheduling import (
+    PROBE,
     GenerationWait,
+    Outage,
     RequestReport,
     Scheduler,
     Submission,
@@ -47,7 +55,6 @@ if TYPE_CHECKING:
 __all__ = ["ClientCore", "ClientSettings", "plan_for"]
 
 _logger = logging.getLogger(__name__)
-_USAGE: Final = APIRequest(RequestKind.USAGE, "GET", "/comics/usage")
 _T = TypeVar("_T")
 _G = TypeVar("_G", ComicGeneration, Animation)
 
@@ -70,6 +77,8 @@ class ClientSettings:
     webhooks: bool
     on_store_failure: OnStoreFailure
     session: aiohttp.ClientSession | None
+    proxy: str | None = attrs.field(repr=False)
+    """The URL of a proxy, which may hold a password."""
     transport: Transport | None
     assets: AssetSource | None
     on_request: Callable[[RequestReport], None] | None
@@ -107,7 +116,8 @@ class ClientCore:
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
         self._rooms: _Rooms | None = None
-        self._detection: asyncio.Task[None] | None = None
+        self._detections: dict[bool, asyncio.Task[None]] = {}
+        """The detection of the plan that holds out an outage, and the one that gives up."""
         self._is_ready = False
         """Whether the plan is known and what was learned before is being read."""
         self._closed = False
@@ -119,7 +129,8 @@ class ClientCore:
         """The rooms below; `None` until the client is used for the first time in this process."""
         if self._rooms is not None and self._rooms.process != os.getpid():
             _inherited.append(self._rooms)
-            self._rooms = self._detection = None
+            self._rooms = None
+            self._detections = {}
             self._is_ready = self._is_released = False
         return self._rooms
 
@@ -127,6 +138,12 @@ class ClientCore:
     def account(self) -> AccountId:
         """The key and the server, named without telling the key."""
         return AccountId.of(self.settings.api_key, self.settings.base_url)
+
+    @property
+    def outage(self) -> Outage | None:
+        """The outage of the server that is going on; `None` if there is none."""
+        rooms = self.opened
+        return None if rooms is None else rooms.scheduler.outage
 
     @property
     def plan(self) -> Plan:
@@ -142,16 +159,19 @@ class ClientCore:
         """
         if self._closed:
             raise ClientClosedError("the client is closed: make a new one")
-        loop = asyncio.get_running_loop()
-        rooms = self.opened
-        if rooms is None:
-            rooms = self._rooms = self._wire(loop)
-        elif rooms.loop is not loop:
+        try:
+            loop, rooms = asyncio.get_running_loop(), self._rooms
+        except RuntimeError:
+            raise ClientClosedError("no event loop runs here: call it in a coroutine") from None
+        if rooms is not None and rooms.loop is loop:
+            return rooms
+        if self.opened is not None:  # a process that was forked opens its own
             raise ClientClosedError(
                 "the client belongs to another event loop: make one client in each loop "
                 "(clients of the same key share their limits)"
             )
-        return rooms
+        self._rooms = self._wire(loop)
+        return self._rooms
 
     async def send(
         self,
@@ -161,6 +181,7 @@ class ClientCore:
         urgent: bool = True,
         max_wait: float | None = None,
         wait_for_quota: bool = False,
+        patience: float | None = None,
         hooks: SubmissionHooks[_T] | None = None,
         story: ComicRequest | None = None,
         profile: Profile | None = None,
@@ -177,7 +198,7 @@ class ClientCore:
         """
         rooms = self.open()
         if not self._is_ready:
-            await self._prepare(rooms)
+            await self._prepare(rooms, patience)
         submission = Submission(
             request,
             parse,
@@ -186,6 +207,7 @@ class ClientCore:
             urgent=urgent,
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
+            patience=patience,
             hooks=hooks,
             story=story,
             profile=profile,
@@ -219,10 +241,15 @@ class ClientCore:
             WaitTimeoutError: It has not ended in time.
             QuotaExhaustedError: No check can be sent in time; it goes on.
         """
-        rooms = self.open()
-        if not self._is_ready:
-            await self._prepare(rooms)
-        generation: Any = await rooms.scheduler.wait(wait)
+        try:
+            rooms = self.open()
+            if not self._is_ready:
+                wait = await self._prepare_to_wait(rooms, wait)
+            generation: Any = await rooms.scheduler.wait(wait)
+        except LlamaGenError as error:
+            if error.id is not None:
+                raise
+            raise error.about(wait.id) from error
         if rooms.loop.time() >= rooms.forecasts.save_at:
             rooms.forecasts.save_soon()
         if generation.status is not GenerationStatus.SUCCEEDED:
@@ -230,9 +257,13 @@ class ClientCore:
         result: _G = generation
         return result
 
-    async def usage(self) -> Usage:
-        """Ask the server what the key has used; this is a request like any other."""
-        return await self.send(_USAGE, Usage.parse)
+    async def usage(self, *, patience: float | None = None) -> Usage:
+        """Ask the server what the key has used; this is a request like any other.
+
+        Args:
+            patience: Seconds for which an outage is held out.
+        """
+        return await self.send(PROBE, Usage.parse, patience=patience)
 
     async def limits(self) -> LimitsSnapshot:
         """Return what the key may still send."""
@@ -257,9 +288,9 @@ class ClientCore:
 
     async def _release(self, rooms: _Rooms, grace: float) -> None:
         await rooms.scheduler.aclose(grace)
-        if self._detection is not None:
-            self._detection.cancel()  # it may be waiting to try again
-            await asyncio.gather(self._detection, return_exceptions=True)
+        for detection in self._detections.values():
+            detection.cancel()  # it may be waiting to try again
+        await asyncio.gather(*self._detections.values(), return_exceptions=True)
         try:
             await rooms.assets.aclose()  # first, as its connections are the transport's
             await rooms.transport.aclose()
@@ -270,7 +301,11 @@ class ClientCore:
     def _wire(self, loop: asyncio.AbstractEventLoop) -> _Rooms:
         settings = self.settings
         http = HTTPTransport(
-            settings.base_url, settings.api_key, timeout=settings.timeout, session=settings.session
+            settings.base_url,
+            settings.api_key,
+            timeout=settings.timeout,
+            session=settings.session,
+            proxy=settings.proxy,
         )
         transport = settings.transport or http
         assets = settings.assets or HTTPAssets(http)
@@ -307,28 +342,45 @@ class ClientCore:
             quota = writable_default() if is_real else MEMORY
         return None if quota == MEMORY else quota
 
-    async def _prepare(self, rooms: _Rooms) -> None:
+    async def _prepare_to_wait(self, rooms: _Rooms, wait: GenerationWait[_G]) -> GenerationWait[_G]:
+        """Detect the plan in the time given for a wait, and return the wait with what is left."""
+        clock = self.settings.clock
+        until = clock.now() + wait.timeout
+        try:
+            async with asyncio.timeout(clock.real(wait.timeout)):
+                await self._prepare(rooms, math.inf)
+        except TimeoutError:
+            raise WaitTimeoutError(wait.id, wait.timeout) from None
+        return attrs.evolve(wait, timeout=max(0.0, until - clock.now()))
+
+    async def _prepare(self, rooms: _Rooms, patience: float | None = None) -> None:
         """Detect the plan if that was asked for: once, whoever asks first; again if it failed.
 
-        What was learned before is read meanwhile; nothing waits for that.
+        Those who hold out an outage share one detection, the others another, which gives up. What
+        was learned before is read meanwhile; nothing waits for that.
         """
         rooms.forecasts.load_once()
         if not self.settings.detect_plan:
             self._is_ready = True
             return
-        if asyncio.current_task() is self._detection:
+        if asyncio.current_task() in self._detections.values():
             return
-        if self._detection is None or self._detection.done():
-            self._detection = asyncio.create_task(self._detect_plan(rooms.limiter))
+        holds_out = patience is not None
+        detection = self._detections.get(holds_out)
+        if detection is None or detection.done():
+            detecting = self._detect_plan(rooms.limiter, math.inf if holds_out else None)
+            detection = self._detections[holds_out] = asyncio.create_task(detecting)
         try:
-            await asyncio.shield(self._detection)
+            await asyncio.shield(detection)
         except asyncio.CancelledError:
-            if self._detection.cancelled():
+            if detection.cancelled():
                 raise ClientClosedError("the client was closed; nothing was sent") from None
             raise
 
-    async def _detect_plan(self, limiter: Limiter) -> None:
-        usage = await self.usage()
+    async def _detect_plan(self, limiter: Limiter, patience: float | None) -> None:
+        usage = await self.usage(patience=patience)
+        if self._is_ready:
+            return  # another detection was faster
         plan = plan_for(usage)
         limiter.change_plan(plan)
         self._is_ready = True

@@ -25,11 +25,13 @@ LlamaGenError
 ```
 
 Each message answers three questions: what happened, was anything spent, what can be done now.
+Each error that is about a generation has its `id`.
 No error holds the API key, nor the headers in which it travels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import attrs
@@ -76,10 +78,22 @@ class APIError(LlamaGenError):
     """The server's own words, or what is wrong with its answer."""
     body: object = None
     """The decoded body, or the beginning of its text when it is not JSON."""
+    request_id: str | None = None
+    """The server's name for the exchange, for its support, when the answer has one."""
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
+    """The answer's headers, with names in lower case; long values are cut."""
+    advice: str = ""
+    """What was spent, and what can be done now; empty if the message says that."""
 
     def __str__(self) -> str:
+        return f"{self.summary} ({self.advice})" if self.advice else self.summary
+
+    @property
+    def summary(self) -> str:
+        """What the server answered, without the advice."""
         code = f" {self.code}" if self.code else ""
-        return f"HTTP {self.status}{code}: {self.message}"
+        asked = f" [request {self.request_id}]" if self.request_id else ""
+        return self.naming_id(f"HTTP {self.status}{code}: {self.message}{asked}")
 
 
 class BadRequestError(APIError):
@@ -108,6 +122,10 @@ class RateLimitError(APIError):
 
     retry_after: float | None = None
     """Seconds that the server asks to wait; `None` if it does not say, or says more than a day."""
+    # Once more, so that the wait comes before them.
+    request_id: str | None = None
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
+    advice: str = ""
 
 
 class ServerError(APIError):
@@ -131,7 +149,7 @@ class APIConnectionError(LlamaGenError):
     settings cures, such as a certificate that is not accepted."""
 
     def __str__(self) -> str:
-        return self.message
+        return self.naming_id(self.message)
 
 
 class APITimeoutError(APIConnectionError):
@@ -202,6 +220,9 @@ class GenerationFailedError(LlamaGenError):
     generation: ComicGeneration | Animation
     """The generation as the server returned it."""
 
+    def __attrs_post_init__(self) -> None:
+        self.id = self.generation.id
+
     def __str__(self) -> str:
         reason = self.generation.failure_reason
         return f"generation {self.generation.id} ended as {self.generation.status.value}" + (
@@ -213,7 +234,8 @@ class GenerationFailedError(LlamaGenError):
 class WaitTimeoutError(LlamaGenError):
     """The time allowed for waiting is up. The generation goes on: wait for its id again."""
 
-    id: str
+    # Always known here, and nobody but `about` writes it.
+    id: str  # pyright: ignore[reportIncompatibleVariableOverride]
     """The generation's id."""
     waited: float
     """Seconds that were allowed."""

@@ -21,7 +21,9 @@ from typing import Any, Final, Self, TypeVar, cast
 
 import attrs
 
+from llamagen_async.foreign import clean_text
 from llamagen_async.requests import ComicRequest
+from llamagen_async.validation import generation_id
 
 __all__ = [
     "Animation",
@@ -67,11 +69,12 @@ class GenerationStatus(enum.StrEnum):
         """
         if word is None:
             return cls.PENDING
-        text = str(word).strip().upper()
+        is_plain = isinstance(word, str | int | float)
+        text = clean_text(str(word) if is_plain else type(word).__name__, _LONGEST_WORD).upper()
         status = _WORDS.get(text)
         if status is None:
             status = cls.PROCESSING
-            if text not in _warned:
+            if text not in _warned and len(_warned) < _MOST_WORDS:
                 _warned.add(text)
                 _logger.warning("unknown generation status %r is taken for 'not done yet'", text)
         return status
@@ -84,6 +87,10 @@ _WORDS: Final[dict[str, GenerationStatus]] = {
     "COMPLETED": GenerationStatus.SUCCEEDED,
     "CANCELED": GenerationStatus.CANCELLED,
 }
+_LONGEST_WORD: Final = 40
+"""Characters of a status word that are read."""
+_MOST_WORDS: Final = 20
+"""Unknown status words that are told of: an API has few, and a server that goes mad many."""
 _warned: set[str] = set()
 
 
@@ -97,7 +104,7 @@ class Panel:
     """URL of the panel's picture."""
     caption: str | None = None
     """Text that goes with the picture."""
-    raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
+    raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, hash=False)
     """The panel as the server sent it."""
 
     @classmethod
@@ -120,7 +127,7 @@ class Page:
     """The page's number, as the server counts."""
     panels: tuple[Panel, ...] = ()
     """Panels of the page in reading order."""
-    raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
+    raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, hash=False)
     """The page as the server sent it."""
 
     @classmethod
@@ -173,7 +180,9 @@ class _Generation:
     """URL of the result, once the generation has succeeded."""
     created_at: datetime | None = None
     """Time at which the server accepted the request."""
-    raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, kw_only=True)
+    raw: Mapping[str, Any] = attrs.field(
+        factory=dict[str, Any], repr=False, hash=False, kw_only=True
+    )
     """The whole answer."""
 
     @property
@@ -188,12 +197,12 @@ class _Generation:
 
     @property
     def failure_reason(self) -> str | None:
-        """The server's reason for a failure, if it gives one."""
+        """The server's reason for a failure, if it gives one, on one line; `raw` has all of it."""
         for name in ("failureReason", "failure_reason", "error", "message", "msg", "detail"):
             value = self.raw.get(name)
             if isinstance(value, Mapping):
                 value = cast("Mapping[str, Any]", value).get("message")
-            if text := _text(value):
+            if text := clean_text(_text(value) or ""):
                 return text
         return None
 
@@ -272,7 +281,7 @@ class Usage:
     """Credits left."""
     is_paid_plan: bool | None = None
     """Whether the key is on a paid plan."""
-    raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
+    raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, hash=False)
     """The whole answer."""
 
     @classmethod
@@ -323,8 +332,8 @@ class BatchItem:
     files: tuple[Path, ...] = ()
     """Pictures on disk, if `out` was given."""
     key: str | None = None
-    """Name of the story in the journal: the user's own, or one made of its content. `None` if the
-    journal does not hold the story: it is no valid request, or the run was stopped before."""
+    """Name of the story: the user's own, or the one that the journal has made of its content.
+    `None` if there is no name of the user's and the story is in no journal."""
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -350,9 +359,14 @@ def _common_fields(
     raw: Mapping[str, Any],
 ) -> tuple[str, GenerationStatus, str | None, datetime | None]:
     """Return what all generations have: id, status, output and time of acceptance."""
-    id_, created = raw.get("id"), raw.get("createdAt")
-    if not isinstance(id_, str | int) or isinstance(id_, bool) or not str(id_):
-        raise ValueError("there is no id in it")
+    given, created = raw.get("id"), raw.get("createdAt")
+    if isinstance(given, str):
+        # Half a surrogate pair is no text: in this form it can be stored, shown and asked for.
+        given = given.encode("utf-8", errors="backslashreplace").decode()
+    id_ = generation_id(given)
+    if id_ is None:
+        what = f": {clean_text(given, 100)!r} is none" if isinstance(given, str) and given else ""
+        raise ValueError(f"there is no id in it{what}")
     created_at = None
     if isinstance(created, str):
         with contextlib.suppress(ValueError):
@@ -360,7 +374,7 @@ def _common_fields(
     if created_at is not None and created_at.tzinfo is None:
         created_at = created_at.replace(tzinfo=UTC)
     status = GenerationStatus.parse(raw.get("status"))
-    return str(id_), status, _text(raw.get("output")), created_at
+    return id_, status, _text(raw.get("output")), created_at
 
 
 def _text(value: object) -> str | None:

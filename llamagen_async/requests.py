@@ -13,7 +13,13 @@ from typing import Any, Final, Self, TypedDict, TypeVar, cast
 
 import attrs
 
-from llamagen_async.validation import InvalidRequestError
+from llamagen_async.validation import (
+    InvalidRequestError,
+    checked_text,
+    python_integer,
+    text_problem,
+    without_mark,
+)
 
 __all__ = ["SIZES", "ComicFields", "ComicRequest", "Pagination"]
 
@@ -40,14 +46,17 @@ _ATTACHMENT_TYPES: Final = ("image", "document", "video")
 _T = TypeVar("_T")
 
 
+def _whole(value: Any) -> Any:
+    return None if value is None else python_integer(value)
+
+
 def _count(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_COUNT:
         raise InvalidRequestError(attribute.name, value, _COUNT)
 
 
 def _text(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidRequestError(attribute.name, value, _TEXT)
+    checked_text(attribute.name, value)
 
 
 @attrs.frozen
@@ -58,9 +67,9 @@ class Pagination:
         InvalidRequestError: A number is not from 1 to 20.
     """
 
-    total_pages: int = attrs.field(validator=_count)
+    total_pages: int = attrs.field(converter=_whole, validator=_count)
     """Number of pages, 1 to 20."""
-    panels_per_page: int = attrs.field(validator=_count)
+    panels_per_page: int = attrs.field(converter=_whole, validator=_count)
     """Number of panels on each page, 1 to 20."""
 
     @classmethod
@@ -108,12 +117,12 @@ def _items(value: Iterable[_T] | None) -> tuple[_T, ...]:
 
 
 def _size(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value not in SIZES:
+    if not isinstance(value, str) or value not in SIZES:
         raise InvalidRequestError(attribute.name, value, f"one of {', '.join(SIZES)}")
 
 
 def _upscale(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, bool) and value not in ("2K", "4K"):
+    if not isinstance(value, bool) and not (isinstance(value, str) and value in ("2K", "4K")):
         raise InvalidRequestError(attribute.name, value, "True, False, '2K' or '4K'")
 
 
@@ -128,7 +137,7 @@ class ComicRequest:
         InvalidRequestError: A value is not allowed. Nothing was sent.
     """
 
-    prompt: str | None = None
+    prompt: str | None = attrs.field(default=None, converter=without_mark)
     """The story. Required unless `prompt_url` is given."""
     prompt_url: str | None = attrs.field(default=None, kw_only=True)
     """URL at which the story can be read, instead of `prompt`."""
@@ -138,7 +147,9 @@ class ComicRequest:
     """The preset; the server uses `render` when it is not given."""
     size: str | None = attrs.field(default=None, kw_only=True, validator=_optional(_size))
     """Picture size in pixels, one of `SIZES`."""
-    fix_panel_num: int | None = attrs.field(default=None, kw_only=True, validator=_optional(_count))
+    fix_panel_num: int | None = attrs.field(
+        default=None, kw_only=True, converter=_whole, validator=_optional(_count)
+    )
     """Number of panels, 1 to 20. Not together with `pagination`."""
     pagination: Pagination | None = attrs.field(
         default=None, kw_only=True, converter=attrs.converters.optional(_pagination)
@@ -155,26 +166,26 @@ class ComicRequest:
     images: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_urls)
     """URLs of reference images."""
     comic_roles: tuple[Mapping[str, Any], ...] = attrs.field(
-        default=(), kw_only=True, converter=_mappings
+        default=(), kw_only=True, converter=_mappings, hash=False
     )
     """Characters: `name`, and optionally `image`, `age`, `gender`, `dress`, `description`."""
     comic_locations: tuple[Mapping[str, Any], ...] = attrs.field(
-        default=(), kw_only=True, converter=_mappings
+        default=(), kw_only=True, converter=_mappings, hash=False
     )
     """Places: `name`, and optionally `image`, `description`."""
     attachments: tuple[Mapping[str, Any], ...] = attrs.field(
-        default=(), kw_only=True, converter=_mappings
+        default=(), kw_only=True, converter=_mappings, hash=False
     )
     """Files: `url`, and optionally `type` (image, document or video)."""
-    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True)
+    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True, hash=False)
     """Fields that this version does not know, in the API's own spelling; they override others."""
 
     def __attrs_post_init__(self) -> None:
         if self.prompt is None:
             if self.prompt_url is None:
                 raise InvalidRequestError("prompt", None, f"{_TEXT}, or a prompt_url")
-        elif not isinstance(self.prompt, str) or not self.prompt.strip():
-            raise InvalidRequestError("prompt", self.prompt, _TEXT)
+        else:
+            checked_text("prompt", self.prompt)
         if self.prompt_url is not None:
             _check_url("prompt_url", self.prompt_url)
         if self.fix_panel_num is not None and self.pagination is not None:
@@ -198,6 +209,7 @@ class ComicRequest:
                 json.dumps(value, allow_nan=False)
             except (TypeError, ValueError, RecursionError):
                 raise InvalidRequestError(name, value, "what JSON can hold") from None
+            _check_all_text(name, value)
 
     @classmethod
     def parse(cls, value: ComicRequest | str | Mapping[str, Any]) -> Self:
@@ -241,13 +253,13 @@ def _check_images(urls: object) -> None:
 def _check_url(field: str, url: object) -> None:
     if not isinstance(url, str) or not url.startswith(("https://", "http://", "data:")):
         raise InvalidRequestError(field, url, _URL)
+    checked_text(field, url)
 
 
 def _check_named(field: str, items: object) -> None:
     for position, item in enumerate(_checked_tuple(field, items, "a list of mappings")):
         name = cast("Mapping[str, Any]", item).get("name") if isinstance(item, Mapping) else None
-        if not isinstance(name, str) or not name.strip():
-            raise InvalidRequestError(f"{field}[{position}].name", name, _TEXT)
+        checked_text(f"{field}[{position}].name", name)
 
 
 def _check_attachments(items: object) -> None:
@@ -261,6 +273,22 @@ def _check_attachments(items: object) -> None:
             raise InvalidRequestError(
                 f"{field}.type", attachment["type"], f"one of {', '.join(_ATTACHMENT_TYPES)}"
             )
+
+
+def _check_all_text(field: str, value: object) -> None:
+    """Check all text in what JSON can hold, the names of fields included. It may be empty."""
+    # Without recursion: what is nested deeper than that has passed JSON all the same.
+    remaining: list[tuple[str, object]] = [(field, value)]
+    while remaining:
+        where, one = remaining.pop()
+        if isinstance(one, str) and (problem := text_problem(one)):
+            raise InvalidRequestError(where, one, f"text without {problem}")
+        if isinstance(one, Mapping):
+            for name, item in cast("Mapping[object, object]", one).items():
+                remaining += [(f"a name in {where}", name), (f"{where}.{name}", item)]
+        elif isinstance(one, list | tuple):
+            items = cast("Iterable[object]", one)
+            remaining += [(f"{where}[{position}]", item) for position, item in enumerate(items)]
 
 
 def _checked_tuple(field: str, value: object, allowed: str) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -93,7 +94,11 @@ def explain(path: Path | str, error: sqlite3.Error | OSError, *, damaged: str) -
         damaged: The advice for a damaged file: what is lost depends on what it held.
     """
     if isinstance(error, OSError):
-        return f"{error}; name a file in a folder that may be written"
+        is_full = error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None))
+        advice = (
+            "make room on the disk" if is_full else "name a file in a folder that may be written"
+        )
+        return f"{error}; {advice}"
     code = error_code(error)
     advice = damaged if code == sqlite3.SQLITE_CORRUPT else _ADVICE.get(code, "name another file")
     return f"{path}: {error}; {advice}"

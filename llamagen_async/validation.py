@@ -1,4 +1,4 @@
-"""The error for an argument that is not allowed, and a check that several rooms share.
+"""The error for an argument that is not allowed, and the checks that several rooms share.
 
 The root of the error tree is here as well, because every other file may import this one;
 `llamagen_async.errors` draws the whole tree.
@@ -6,23 +6,78 @@ The root of the error tree is here as well, because every other file may import 
 
 from __future__ import annotations
 
-from typing import Final
+import operator
+import os
+import re
+import reprlib
+import unicodedata
+from copy import copy
+from pathlib import Path
+from typing import Any, Final, Self
 
 import attrs
 
-__all__ = ["InvalidRequestError", "LlamaGenError", "whole_number"]
+__all__ = [
+    "InvalidRequestError",
+    "LlamaGenError",
+    "checked_id",
+    "checked_path",
+    "checked_text",
+    "generation_id",
+    "python_integer",
+    "shown",
+    "text_problem",
+    "whole_number",
+    "without_mark",
+]
 
 _SHOWN: Final = 80
 """Characters of a given value that a message repeats at most."""
+_LONGEST_ID: Final = 1000
+"""Characters of the longest id: a longer one is none, and servers refuse URLs of 8,000."""
+_REPR: Final = reprlib.Repr()
+_REPR.maxother = _REPR.maxlong = _REPR.maxstring = _SHOWN
+_TEXT: Final = "text that is not empty"
+_ID: Final = "the id of a generation, with nothing around it"
+_ESCAPED_BYTES: Final = range(0xDC80, 0xDD00)
+"""The halves of surrogate pairs by which Python writes bytes that it can't decode."""
+_PLANES: Final = 17
+"""The planes of Unicode; the last two code points of each are no characters."""
+_UNMEANT: Final = re.compile(
+    # Tabs and all that ends a line or a page is meant: U+0009 to U+000D, and U+0085.
+    "[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | last) for plane in range(_PLANES) for last in (0xFFFE, 0xFFFF))
+    + "]"
+)
+"""A character that nobody means: it is a sign that text was read in a wrong encoding, or damaged.
+A story with one in it would be paid for all the same."""
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
+def shown(value: object) -> str:
+    """Return a given value as a message repeats it: short, whatever it is."""
+    # Of a value that is large, or that can't be shown, no more is read than is shown.
+    text = repr(value[: _SHOWN + 1]) if isinstance(value, str) else _REPR.repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 class LlamaGenError(Exception):
     """The root of the tree: catches everything this package raises on purpose."""
+
+    id: str | None = None
+    """The id of the generation that the error is about, where one is known."""
+
+    def __str__(self) -> str:
+        return self.naming_id(super().__str__())
+
+    def naming_id(self, text: str) -> str:
+        """Return a text about the error with the generation's id, where one is known."""
+        return text if self.id is None else f"{text} (generation {self.id})"
+
+    def about(self, id_: str) -> Self:
+        """Return the error with a generation's id: a copy, as others may have been told of it."""
+        error = copy(self)
+        error.id = id_
+        return error
 
 
 @attrs.define(auto_exc=True, slots=False, eq=False)
@@ -37,7 +92,7 @@ class InvalidRequestError(LlamaGenError, ValueError):
     """Allowed values, in words."""
 
     def __str__(self) -> str:
-        return f"{self.field}: got {_shown(self.value)}, allowed is {self.allowed}"
+        return f"{self.field}: got {shown(self.value)}, allowed is {self.allowed}"
 
 
 def whole_number(field: str, value: object, *, at_least: int) -> int:
@@ -46,6 +101,105 @@ def whole_number(field: str, value: object, *, at_least: int) -> int:
     Raises:
         InvalidRequestError: It is not.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+    number = python_integer(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < at_least:
         raise InvalidRequestError(field, value, f"a whole number of at least {at_least}")
+    return number
+
+
+def python_integer(value: object) -> object:
+    """Return a whole number of another kind, such as numpy's, as Python's own; else `value`."""
+    if isinstance(value, bool):
+        return value
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # which is what is tried
+    except TypeError:
+        return value
+
+
+def generation_id(value: object) -> str | None:
+    """Return a generation's id as text, or `None` if nothing can be asked for by that value.
+
+    Dots alone would be another path, and half a character is in no URL.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    text = value.strip() if isinstance(value, str) else ""
+    is_id = text.isprintable() and 0 < len(text) <= _LONGEST_ID and text not in (".", "..")
+    return text if is_id else None
+
+
+def text_problem(text: str) -> str | None:
+    """Return what text must not have in it, and where that is; `None` if it is in order."""
+    # Nearly all text is printable, which is found out quickly.
+    found = None if text.isprintable() else _UNMEANT.search(text)
+    if found is None:
+        return None
+    code, where = ord(found.group()), f"at character {found.start() + 1}"
+    if code in _ESCAPED_BYTES:
+        return f"bytes that are not UTF-8 (0x{code & 0xFF:02X} {where})"
+    if 0xD800 <= code <= 0xDFFF:  # noqa: PLR2004  # Unicode's range of surrogates
+        return f"half a surrogate pair (U+{code:04X} {where})"
+    kind = "control characters" if unicodedata.category(chr(code)) == "Cc" else "noncharacters"
+    return f"{kind} (U+{code:04X} {where})"
+
+
+def checked_text(field: str, value: object, allowed: str = _TEXT) -> str:
+    """Return `value` if it is text that somebody can have meant.
+
+    Args:
+        field: The name of the argument.
+        value: Anything.
+        allowed: Allowed values, in words.
+
+    Raises:
+        InvalidRequestError: It is no text, shows nothing, or has in it what nobody means: NUL and
+            other control characters (but tabs and the ends of lines and pages), half a surrogate
+            pair, noncharacters.
+    """
+    if not isinstance(value, str) or _is_blank(value):
+        raise InvalidRequestError(field, value, allowed)
+    if problem := text_problem(value):
+        raise InvalidRequestError(field, value, f"text without {problem}")
     return value
+
+
+def checked_id(field: str, value: object) -> str:
+    """Return `value` if it can be the id of a generation, which becomes part of a URL's path.
+
+    Raises:
+        InvalidRequestError: It is not.
+    """
+    text = checked_text(field, value, _ID)
+    if generation_id(text) != text:
+        raise InvalidRequestError(field, value, _ID)
+    return text
+
+
+def checked_path(field: str, value: str | os.PathLike[str]) -> Path:
+    """Return the path of a file or folder, if the system can have one of that name.
+
+    Raises:
+        InvalidRequestError: It can't.
+    """
+    try:
+        path = Path(value)
+        name = os.fsencode(path)
+    except (TypeError, ValueError):  # no path, or characters that no file name can have here
+        raise InvalidRequestError(field, value, "the path of a file or folder") from None
+    if b"\0" in name:
+        raise InvalidRequestError(field, value, "a path without NUL")
+    return path
+
+
+def without_mark(value: object) -> Any:
+    """Return text without the mark of byte order that its file began with, and all else as it is.
+
+    Otherwise the first story of a file would be another one than the same story elsewhere.
+    """
+    return value.removeprefix("\ufeff") if isinstance(value, str) else value
+
+
+def _is_blank(text: str) -> bool:
+    """Return whether text shows nothing: white space, byte order marks and the like."""
+    return all(one.isspace() or unicodedata.category(one) == "Cf" for one in text)

@@ -25,7 +25,7 @@ from tests.support.scripted import Network, minute, now
 pytestmark = pytest.mark.virtual_time
 
 ROOMY = Plan("roomy", limits=RateLimit(1_000, per=60))
-BAD_IDS = ["", "  ", ".", "..", None, 3, b"x"]
+BAD_IDS = ["a\0", "\ud800", "", "  ", ".", "..", None, 3, b"x"]
 
 
 class Recorder(Network):

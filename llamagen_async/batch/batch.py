@@ -9,6 +9,7 @@ journal goes on where the last one ended.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections import Counter
 from collections.abc import (
@@ -19,19 +20,24 @@ from collections.abc import (
     Mapping,
     Sized,
 )
+from pathlib import Path
 from typing import Final, Self, cast
 
 import attrs
 
-from llamagen_async.batch.journal.codec import AccountId, RequestLike, Story
+from llamagen_async.batch.folder import prove_writable
+from llamagen_async.batch.journal.codec import RequestLike, Story, given_key
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, READ_AHEAD, ComicsPort, Lifecycle
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchItem, BatchState
 from llamagen_async.requests import ComicRequest
+from llamagen_async.scheduling.circuit import Outage
 
 __all__ = ["Batch", "BatchProgress"]
+
+_logger = logging.getLogger(__name__)
 
 _MOST_UNTAKEN: Final = 1_000
 """Items that nobody has taken yet, at most, before the input is read further: they are small."""
@@ -52,6 +58,8 @@ class BatchProgress:
     the batch was ended meanwhile, will not be known."""
     done: int = 0
     """Stories for which nothing more will happen in this run, those not sent included."""
+    outage: Outage | None = None
+    """The outage of the server that the batch is holding out; `str` says since when and why."""
 
 
 class Batch(AsyncIterable[BatchItem]):
@@ -66,12 +74,11 @@ class Batch(AsyncIterable[BatchItem]):
         self,
         requests: Iterable[RequestLike] | AsyncIterable[RequestLike],
         comics: ComicsPort,
+        journal: Journal,
         *,
-        account: AccountId,
         out: str | os.PathLike[str] | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         wait_for_quota: bool = False,
-        journal: str | os.PathLike[str] | None = None,
         resend_uncertain: bool = False,
     ) -> None:
         if isinstance(requests, str | bytes | Mapping | ComicRequest) or not isinstance(
@@ -80,7 +87,7 @@ class Batch(AsyncIterable[BatchItem]):
             raise InvalidRequestError(
                 "requests", cast("object", requests), "a list or generator of requests"
             )
-        self.journal: Final = Journal(journal, account)
+        self.journal: Final = journal
         """The journal of the batch; it is open while the batch is iterated over."""
         self._run = _BatchRun(
             requests,
@@ -132,6 +139,7 @@ class _BatchRun:
     ) -> None:
         self._requests = requests
         self._journal = journal
+        self._out = None if out is None else Path(out)
         self._resend_uncertain = resend_uncertain
         self._lifecycle = Lifecycle(
             journal,
@@ -171,22 +179,29 @@ class _BatchRun:
             tuple(sorted(running)),
             tuple(sorted(sending)),
             self._finished.total(),
+            self._lifecycle.comics.outage,
         )
 
     async def results(self) -> AsyncGenerator[BatchItem, None]:
         """Run the batch and yield its items."""
         if self._stopped:
             return
+        is_left = True
         try:
+            if self._out is not None:
+                await asyncio.to_thread(prove_writable, self._out)
             await self._journal.open()
             self._reader = asyncio.create_task(self._read())
             while (item := await self._items.get()) is not None:
                 self._consumed.set()
                 yield item
+            is_left = False
             if not self._stopped:
                 await self._reader
         finally:
             await self.stop()
+            if is_left and not self._journal.is_lasting:
+                self._tell_left()
 
     async def stop(self) -> None:
         """End what is left to do, and let whoever waits for an item go."""
@@ -198,6 +213,13 @@ class _BatchRun:
         finally:
             self._items.put_nowait(None)
             await self._lifecycle.stop()
+
+    def _tell_left(self) -> None:
+        """Log the ids that were in this object only, and that nobody will ask it for."""
+        items = [self._items.get_nowait() for _ in range(self._items.qsize())]
+        ids = [item.generation.id for item in items if item and item.generation]
+        for id_ in dict.fromkeys([*ids, *(id_ for _, id_ in self.progress.running)]):
+            _logger.warning("the batch was left, and it has no journal: comic %s is paid for", id_)
 
     async def _read(self) -> None:
         """Take up each story, as far as the read-ahead goes; then wait for all."""
@@ -226,9 +248,10 @@ class _BatchRun:
         try:
             story = Story.parse(given)
         except InvalidRequestError as error:
-            self._deliver(BatchItem(position, None, BatchState.FAILED, error=error))
+            key = given_key(given)
+            self._deliver(BatchItem(position, None, BatchState.FAILED, error=error, key=key))
             return
-        item = BatchItem(position, story.request, BatchState.QUEUED)
+        item = BatchItem(position, story.request, BatchState.QUEUED, key=story.key)
         try:
             task = await self._task_of(story, position)
         except InvalidRequestError as error:

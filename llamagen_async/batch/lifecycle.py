@@ -32,6 +32,7 @@ from llamagen_async.errors import (
     SubmissionUncertainError,
 )
 from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.validation import checked_path
 
 __all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
 
@@ -91,7 +92,7 @@ class Lifecycle:
     ) -> None:
         self.journal = journal
         self.comics = comics
-        self.out = None if out is None else Path(out)
+        self.out = None if out is None else checked_path("out", out)
         self.timeout = seconds("timeout", timeout)
         self.wait_for_quota = wait_for_quota
         self.ended = ended
@@ -315,7 +316,7 @@ class _Steps:
             task.generation = cast("ComicGeneration", error.generation)
             task.state = FAILED
             await self._record(generation=task.generation, error=error)
-        elif unsent and isinstance(error, SubmissionUncertainError):
+        elif isinstance(error, SubmissionUncertainError):
             await self._lose(error)
         elif unsent and _is_final(error):
             task.state = FAILED
@@ -334,6 +335,7 @@ class _Steps:
         await self._record(error=error)
         if task.row.state is RUNNING:
             task.state = task.row.state  # its id had come when its answer was given up
+        task.generation = task.row.generation  # none, if the one that came is another story's
 
     async def _record(
         self,

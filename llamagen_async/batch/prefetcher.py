@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import Context
 from typing import Final
 
 from llamagen_async.batch.journal.codec import Row
@@ -58,7 +59,8 @@ class Prefetcher:
 
     def start(self) -> None:
         """Begin to take queued jobs out of the journal."""
-        self._loop_task = asyncio.create_task(self._run())
+        # What it sends was submitted by anyone, so its first caller's context is of no concern.
+        self._loop_task = asyncio.get_running_loop().create_task(self._run(), context=Context())
         self._wake.set()
 
     async def stop(self) -> None:

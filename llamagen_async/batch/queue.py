@@ -16,12 +16,18 @@ from typing import Protocol, Self
 import attrs
 
 from llamagen_async.batch.events import ComicEvent, ComicJob, Subscriptions
+from llamagen_async.batch.folder import prove_writable
 from llamagen_async.batch.journal.codec import AccountId, RequestLike, Row, Story, checked_key
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, ComicsPort, Lifecycle
 from llamagen_async.batch.prefetcher import Prefetcher
 from llamagen_async.batch.task import BatchTask
-from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
+from llamagen_async.errors import (
+    APIConnectionError,
+    ClientClosedError,
+    InvalidRequestError,
+    LlamaGenError,
+)
 from llamagen_async.models import BatchState, ComicGeneration
 
 __all__ = ["ComicQueue"]
@@ -55,6 +61,8 @@ class ComicQueue:
         out: A folder for the pictures; `None` fetches none.
         timeout: Seconds to wait for each comic's end, once it was accepted. A comic that takes
             longer stays in the journal as running; ask for its `result` to wait again.
+        start_over: Go on with a journal that is new, lost or older than what the files beside it
+            know. What only they know may be paid for again.
 
     Raises:
         InvalidRequestError: An argument is not allowed.
@@ -67,8 +75,9 @@ class ComicQueue:
         *,
         out: str | os.PathLike[str] | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        start_over: bool = False,
     ) -> None:
-        self._journal = Journal(journal, client.account)
+        self._journal = Journal(journal, client.account, out=out, start_over=start_over)
         # A queue that did not wait for tomorrow's quota would only have to try again tomorrow.
         self._lifecycle = Lifecycle(
             self._journal,
@@ -88,7 +97,10 @@ class ComicQueue:
 
     @property
     def held_by(self) -> LlamaGenError | None:
-        """Why nothing is sent for a while, such as missing credits or no connection."""
+        """Why nothing is sent for a while, such as missing credits or an outage of the server."""
+        outage = self._lifecycle.comics.outage
+        if self._lifecycle.halted is None and outage is not None:
+            return APIConnectionError(str(outage), request_sent=False)
         return self._lifecycle.halted
 
     async def __aenter__(self) -> Self:
@@ -217,6 +229,8 @@ class ComicQueue:
                 self._subscriptions.close()
 
     async def _start(self) -> None:
+        if self._lifecycle.out is not None:
+            await asyncio.to_thread(prove_writable, self._lifecycle.out)
         await self._journal.open()
         async for row in self._journal.rows(BatchState.RUNNING):
             self._prefetcher.load(row)

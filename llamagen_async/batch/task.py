@@ -16,6 +16,7 @@ from llamagen_async.batch.journal.codec import Row
 from llamagen_async.errors import InvalidRequestError, JournalError, LlamaGenError
 from llamagen_async.models import BatchState, ComicGeneration
 from llamagen_async.requests import ComicRequest
+from llamagen_async.scheduling.circuit import Outage
 from llamagen_async.scheduling.submission import SubmissionHooks
 
 __all__ = ["BatchTask", "ComicsPort"]
@@ -23,6 +24,11 @@ __all__ = ["BatchTask", "ComicsPort"]
 
 class ComicsPort(Protocol):
     """The part of `client.comics` with which stories are sent, waited for and fetched."""
+
+    @property
+    def outage(self) -> Outage | None:
+        """The outage of the server that is going on."""
+        ...
 
     async def create(
         self,
@@ -110,7 +116,8 @@ class BatchTask:
                     task.state, task.error = BatchState.FAILED, error
             task.generation = row.generation
             task.error = task.error or row.error(task.request, task.generation)
-        except (ValueError, RecursionError) as error:
+            row.check(task.generation)
+        except (ValueError, TypeError, RecursionError) as error:
             raise JournalError(f"the journal is damaged at {row.key!r} ({error!r})") from error
         task.restored = row.state in (BatchState.SUCCEEDED, BatchState.FAILED)
         return task

@@ -23,10 +23,11 @@ def main() -> None:
     """
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        sys.stderr.write(
-            f"llamagen-async: {' and '.join(missing)} missing: "
-            "install the command line with pip install 'llamagen-async[cli]'\n"
-        )
+        if sys.stderr is not None:
+            sys.stderr.write(
+                f"llamagen-async: {' and '.join(missing)} missing: "
+                "install the command line with pip install 'llamagen-async[cli]'\n"
+            )
         sys.exit(2)
     try:
         from llamagen_async.cli.app import run  # noqa: PLC0415 - needs the extra

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import logging
-import sys
 from collections.abc import Generator, Mapping, Sequence
 from typing import Final
 
@@ -22,6 +20,7 @@ from llamagen_async.cli.errors import (
     describe_error,
     exit_status,
 )
+from llamagen_async.cli.streams import discard_unwritten, prepare_streams, write_error
 from llamagen_async.cli.text import one_line
 from llamagen_async.errors import LlamaGenError
 
@@ -73,25 +72,37 @@ def cli() -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command line and return its exit status. Raises nothing but real bugs."""
-    _prepare_streams()
+    prepare_streams()
     with _warnings_as_lines():
-        try:
-            result: object = cli.main(args=list(argv), prog_name=_NAME, standalone_mode=False)
-            sys.stdout.flush()
-        except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.format_message(), err=True)
-            return WRONG_USAGE
-        except click.ClickException as error:
-            context = getattr(error, "ctx", None)
-            name = context.command_path if context else _NAME
-            hint = f" ({name} --help shows the usage)"
-            return _failed(name, f"{error.format_message().rstrip('.')}{hint}", error.exit_code)
-        except (click.Abort, KeyboardInterrupt):
-            return INTERRUPTED
-        except BrokenPipeError:
-            return FAILED  # nobody reads the output any more
-        except (CommandError, LlamaGenError, OSError) as error:
-            return _failed(_called(argv), describe_error(error), exit_status(error))
+        status = _run(argv)
+    unwritten = discard_unwritten()
+    if unwritten is None or status != ALL_DONE:
+        return status
+    if not isinstance(unwritten, BrokenPipeError):
+        write_error(f"{_NAME}: stdout can't be written: {unwritten.strerror}")
+    return FAILED
+
+
+def _run(argv: Sequence[str]) -> int:
+    """Run a command; every error becomes a line and a status."""
+    try:
+        result: object = cli.main(args=list(argv), prog_name=_NAME, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        write_error(error.format_message())
+        return WRONG_USAGE
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        name = context.command_path if context else _NAME
+        dash = isinstance(error, click.NoSuchOption)
+        more = "; what begins with a dash and is no option goes after --" if dash else ""
+        hint = f"{more} ({name} --help shows the usage)"
+        return _failed(name, f"{error.format_message().rstrip('.')}{hint}", error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return FAILED  # nobody reads the output any more
+    except (CommandError, LlamaGenError, OSError) as error:
+        return _failed(_called(argv), describe_error(error), exit_status(error))
     return result if isinstance(result, int) else ALL_DONE
 
 
@@ -101,16 +112,8 @@ def _called(argv: Sequence[str]) -> str:
 
 
 def _failed(name: str, message: str, exit_code: int) -> int:
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"{name}: {one_line(message)}\n")
+    write_error(f"{name}: {one_line(message)}")
     return exit_code
-
-
-def _prepare_streams() -> None:
-    """Let no story be refused because the terminal can't show a letter of it."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
 
 
 @contextlib.contextmanager
@@ -131,5 +134,4 @@ class _Lines(logging.Handler):
     """Writes one line for each record."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError):
-            sys.stderr.write(f"{_NAME}: {one_line(record.getMessage())}\n")
+        write_error(f"{_NAME}: {one_line(record.getMessage())}")

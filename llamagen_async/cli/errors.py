@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from llamagen_async.cli.text import format_duration, format_limit, format_time, one_line
+from llamagen_async.cli.text import format_duration, format_limit, format_time, one_line, quoted
 from llamagen_async.errors import (
     APIConnectionError,
     AuthenticationError,
@@ -102,9 +102,16 @@ def quota_reason(limit: RateLimit | None) -> str:
 
 
 def status_command(id_: str, folder: object = None) -> str:
-    """Return the command that checks a comic and downloads its pictures into a folder."""
-    out = f" --out {folder}" if folder is not None else ""
-    return f"llamagen-async status {one_line(id_)}{out}"
+    """Return the command that checks a comic and downloads its pictures, ready to be pasted.
+
+    Args:
+        id_: The comic's id; one that begins with a dash is kept from being taken for an option.
+        folder: The folder for the pictures, if they are wanted.
+    """
+    out = f" --out {quoted(folder)}" if folder is not None else ""
+    if id_.startswith("-"):
+        return f"llamagen-async status{out} -- {quoted(id_)}"
+    return f"llamagen-async status {quoted(id_)}{out}"
 
 
 def exit_status(error: Exception) -> int:

@@ -1,12 +1,13 @@
 """Where text goes: results to stdout, problems to stderr, live progress only to a terminal.
 
 People get lines on stdout; with `--json` stdout gets one JSON object a line and nothing else. If
-the reader of stdout is gone (`| head -1`), output ends without an error message. Nothing here
-decides what is printed.
+the reader of stdout is gone (`| head -1`), output ends without an error message; any other failure
+to write is told on stderr. Nothing here decides what is printed.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ from typing import Any, Final
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from llamagen_async.cli.streams import forgiving, is_terminal, write_error, write_line
 from llamagen_async.cli.text import one_line
 
 __all__ = ["Output"]
@@ -37,16 +39,34 @@ class Output:
         self.as_json: Final = as_json
         self.stdout_closed = False
         """Whether the reader of stdout is gone."""
+        self.is_lost = False
+        """Whether stdout did not take a line, for any other reason."""
         self._name: Final = f"llamagen-async {command}".strip()
         self.terminal: Final = _live_terminal()
         """The terminal for live progress; `None` if stderr is no terminal."""
 
-    def print(self, text: str = "") -> None:
-        """Print a line for a person: on stdout, or on a terminal only if stdout is for machines."""
+    @property
+    def has_terminal(self) -> bool:
+        """Whether stdout is a terminal."""
+        return is_terminal(sys.stdout)
+
+    @property
+    def has_colours(self) -> bool:
+        """Whether lines for people may have colours."""
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "").lower() == "dumb"
+        return not plain and (self.terminal is not None if self.as_json else self.has_terminal)
+
+    def print(self, text: str = "") -> bool:
+        """Print a line for a person: on stdout, or on a terminal only if stdout is for machines.
+
+        Returns:
+            Whether it was printed.
+        """
         if not self.as_json:
-            self._write(text)
-        elif self.terminal is not None:
+            return self._write(text)
+        if self.terminal is not None:
             self.terminal.print(text, markup=False, highlight=False, soft_wrap=True)
+        return self.terminal is not None
 
     def emit_json(self, value: Mapping[str, Any]) -> None:
         """Print one JSON object, in ASCII whatever stdout's encoding is, if `--json` was given."""
@@ -55,16 +75,13 @@ class Output:
 
     def error(self, message: str) -> None:
         """Print one line on stderr."""
-        try:
-            sys.stderr.write(f"{self._name}: {one_line(message)}\n")
-            sys.stderr.flush()
-        except OSError:
-            pass  # nobody reads stderr any more
+        write_error(f"{self._name}: {one_line(message)}")
 
     def print_table(self, table: RenderableType) -> None:
-        """Print a table on stdout; it is fitted to the width and coloured only on a terminal."""
-        width = None if sys.stdout.isatty() else _WIDE
-        console = Console(file=sys.stdout, highlight=False, markup=False, width=width)
+        """Print a table on stdout; it is fitted to the width only on a terminal."""
+        width = None if self.has_terminal else _WIDE
+        file = forgiving(sys.stdout or io.StringIO())
+        console = Console(file=file, highlight=False, markup=False, width=width)
         with console.capture() as captured:
             console.print(table)
         self._write(captured.get().rstrip("\n"))
@@ -78,26 +95,20 @@ class Output:
             with self.terminal.status(Text(text)):
                 yield
 
-    def _write(self, text: str) -> None:
-        if self.stdout_closed:
-            return
-        try:
-            sys.stdout.write(f"{text}\n")
-            sys.stdout.flush()
-        except OSError:
+    def _write(self, text: str) -> bool:
+        if self.stdout_closed or self.is_lost:
+            return False
+        failure = write_line(sys.stdout, text)
+        if isinstance(failure, BrokenPipeError):
             self.stdout_closed = True
-            _discard_stdout()
+        elif failure is not None:
+            self.is_lost = True
+            self.error(f"stdout can't be written: {failure.strerror or failure}")
+        return failure is None
 
 
 def _live_terminal() -> Console | None:
-    console = Console(stderr=True, highlight=False, markup=False)
+    if sys.stderr is None or not is_terminal(sys.stderr):
+        return None
+    console = Console(file=forgiving(sys.stderr), highlight=False, markup=False)
     return console if console.is_terminal and not console.is_dumb_terminal else None
-
-
-def _discard_stdout() -> None:
-    """Send what is left in the buffer nowhere; otherwise the interpreter reports it at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, sys.stdout.fileno())
-    finally:
-        os.close(nowhere)

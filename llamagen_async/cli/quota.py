@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from llamagen_async.cli.errors import FAILED, CommandError
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit import MEMORY, StoreError, check_quota
+from llamagen_async.ratelimit import MEMORY, StoreError, check_quota, default_quota
 from llamagen_async.ratelimit.stores import open_store, store_times
 
-__all__ = ["prove_quota", "shown_quota"]
+__all__ = ["default_store", "prove_quota", "shown_quota"]
 
 _SQLITE: Final = "sqlite:///"
 _ADVICE: Final = "name another one with --quota, or count in this process only with --quota memory"
@@ -39,10 +39,21 @@ async def prove_quota(quota: str) -> None:
         await ledger.snapshot()
         _prove_writable(quota)
     except (StoreError, OSError) as error:
-        message = f"the store of spent requests can't be used: {error}; nothing was sent: {_ADVICE}"
-        raise CommandError(message, FAILED) from None
+        raise _refusal(error) from None
     finally:
         await ledger.aclose()
+
+
+def default_store() -> str:
+    """Return the URL of this user's store.
+
+    Raises:
+        CommandError: This user has no folder for it.
+    """
+    try:
+        return default_quota()
+    except OSError as error:
+        raise _refusal(error) from None
 
 
 def shown_quota(quota: str) -> str:
@@ -60,3 +71,8 @@ def _prove_writable(quota: str) -> None:
     path = Path(quota.removeprefix(_SQLITE)).expanduser()
     if quota.startswith(_SQLITE) and not os.access(path, os.W_OK):
         raise PermissionError(f"{path} may not be written")
+
+
+def _refusal(error: Exception) -> CommandError:
+    message = f"the store of spent requests can't be used: {error}; nothing was sent: {_ADVICE}"
+    return CommandError(message, FAILED)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import shlex
+import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -16,7 +19,9 @@ __all__ = [
     "format_time",
     "one_line",
     "pluralize",
+    "quoted",
     "shortened",
+    "shown_path",
 ]
 
 _MINUTE: Final = 60.0
@@ -30,8 +35,26 @@ def one_line(text: str) -> str:
     Prompts, captions and messages of servers come from elsewhere: an escape sequence in them must
     not reach the screen, nor may they forge a second line.
     """
-    printable = "".join(character if character.isprintable() else " " for character in text)
-    return re.sub(r"\s+", " ", printable).strip()
+    if text.isprintable():
+        return text.strip()
+    # Spaces side by side are kept: they may be part of a file's name.
+    return re.sub(" *\0[ \0]*", " ", "".join(map(_printable, text))).strip()
+
+
+def quoted(word: object) -> str:
+    """Return a word of a command as it can be pasted into a shell."""
+    text = str(word)
+    if os.name == "nt":
+        return subprocess.list2cmdline([text])
+    if text.isprintable():
+        return shlex.quote(text)
+    # What is not shown is written in the way of bash, ksh, zsh and POSIX of 2024.
+    return "$'" + "".join(map(_escaped, text)) + "'"
+
+
+def shown_path(path: str | os.PathLike[str]) -> str:
+    """Return the name of a file as text, with escapes for bytes in it that are none."""
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def shortened(text: str, length: int) -> str:
@@ -76,3 +99,15 @@ def clock_time(seconds: float) -> str:
     minutes, rest = divmod(int(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else "\0"
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return f"\\{character}" if character in "\\'" else character
+    is_byte = "\udc80" <= character <= "\udcff"
+    raw = character.encode("utf-8", "surrogateescape" if is_byte else "backslashreplace")
+    return "".join(f"\\{byte:03o}" for byte in raw)

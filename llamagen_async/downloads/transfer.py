@@ -31,10 +31,10 @@ from llamagen_async.errors import (
     RateLimitError,
     ServerError,
 )
+from llamagen_async.foreign import clean_text
 from llamagen_async.transport.assets import asset_location
 from llamagen_async.transport.decoding import (
     SERVER_FAILURE,
-    clean_text,
     parse_http_date,
     parse_retry_after,
 )

@@ -207,6 +207,9 @@ def due_times(
 ) -> tuple[float, float]:
     """Return when a check is due, and when it goes before everything else.
 
+    A generation whose end will be announced is checked later and less often: a check is wasted if
+    the announcement comes, and one that does not come at most doubles the wait.
+
     Args:
         target: The generation to check.
         forecast: The forecast of its profile.
@@ -215,17 +218,24 @@ def due_times(
     durations, last = forecast.forecast, target.last_running_age
     if target.has_ended:
         return -math.inf, math.inf
-    if target.announced:
-        announced = durations.age_when(_ANNOUNCED, last_running_age=last)
-        age = announced + _ANNOUNCEMENT_OVERDUE
-        return target.accepted_at + age, target.accepted_at + age + _BATCH_OVERDUE
+    overdue = math.inf
     if threshold.chance is not None:
-        due = durations.age_when(threshold.chance, last_running_age=last)
-        return target.accepted_at + min(due, last + _LONGEST_INTERVAL), math.inf
-    due = min(forecast.plan(threshold.price).next_age(last), last + _LONGEST_INTERVAL)
-    if target.urgent:
-        due = min(due, max(last, durations.age_when(_HARDLY)) + _INTERACTIVE_INTERVAL)
-        overdue = durations.age_when(_PROBABLY, last_running_age=last) + _OVERDUE
+        due = min(
+            durations.age_when(threshold.chance, last_running_age=last), last + _LONGEST_INTERVAL
+        )
     else:
-        overdue = durations.age_when(_POSSIBLY, last_running_age=last) + _BATCH_OVERDUE
-    return target.accepted_at + min(due, overdue), target.accepted_at + overdue
+        due = min(forecast.plan(threshold.price).next_age(last), last + _LONGEST_INTERVAL)
+        if target.urgent:
+            due = min(due, max(last, durations.age_when(_HARDLY)) + _INTERACTIVE_INTERVAL)
+            overdue = durations.age_when(_PROBABLY, last_running_age=last) + _OVERDUE
+        else:
+            overdue = durations.age_when(_POSSIBLY, last_running_age=last) + _BATCH_OVERDUE
+        due = min(due, overdue)
+    if target.announced:
+        # Until a check has found it running, each is made at twice the age of polling's; then each
+        # at twice the age of the one before. Either way the end is seen, at the latest, at twice
+        # the age at which polling would have seen it.
+        due, overdue = (2 * last, max(2 * last, overdue)) if last else (2 * due, 2 * overdue)
+        late = durations.age_when(_ANNOUNCED, last_running_age=last) + _ANNOUNCEMENT_OVERDUE
+        due = min(due, late)
+    return target.accepted_at + due, target.accepted_at + overdue

@@ -28,7 +28,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeVar
 
 import attrs
@@ -156,31 +156,34 @@ class FailoverLedger:
 
     async def reserve(self, claim: Claim) -> Grant | NoSlot:
         """Hold a slot, of the store's or of the clients' share."""
-
-        async def reserve() -> Grant | NoSlot:
-            with self._question(claim.client, claim.workload) as (workload, told):
-                answer = await self._store.reserve(attrs.evolve(claim, workload=workload))
-                told(answer.state)
-            self._local.discard(claim.id)  # asked for again: nothing was sent in that slot
-            return answer
-
-        return await self._via_store(reserve, lambda outage: self._reserve(outage, claim))
+        answer = await self._via_store(
+            lambda share: self._store.reserve(
+                attrs.evolve(claim, workload=attrs.evolve(claim.workload, share=share))
+            ),
+            claim.client,
+        )
+        if isinstance(answer, _Outage):
+            return self._reserve(answer, claim)
+        self._local.discard(claim.id)  # asked for again: nothing was sent in that slot
+        return answer
 
     async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
         """Spend the slot where it was granted; a store that is away learns of it by the lease."""
-
-        async def commit() -> KeyState | None:
-            with self._question(grant.client, workload) as (sent, told):
-                return told(await self._store.commit(grant, outcome, sent))
-
-        if grant.id in self._local:
+        if grant.id not in self._local:
+            state = await self._via_store(
+                lambda share: self._store.commit(
+                    grant, outcome, attrs.evolve(workload, share=share)
+                ),
+                grant.client,
+            )
+            if isinstance(state, KeyState):
+                return state
+        else:
             self._local.discard(grant.id)
             self._unreported += 1
             self._report_soon()
             if self._outage is not None and self._outage.log is not None:
                 self._outage.log.commit(grant, outcome, workload, self._clock.now())
-        elif (state := await self._via_store(commit, lambda _: None)) is not None:
-            return state
         if outcome.refused:
             self._pause(guessed_pause(1, self._plan.rate.interval), outcome.retry_after)
         return self._state(grant.client)
@@ -197,23 +200,19 @@ class FailoverLedger:
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, as soon as the store is there."""
         self._pause(pause)
-
-        def later(_: _Outage) -> None:
+        answer = await self._via_store(lambda _: self._store.record(number, pause=pause))
+        if isinstance(answer, _Outage):
             self._unreported += number
             self._report_soon()
 
-        await self._via_store(lambda: self._store.record(number, pause=pause), later)
-
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now, of the share while the store is away."""
-        return await self._via_store(
-            lambda: self._store.snapshot(position=position),
-            lambda outage: self._snapshot(outage, position),
-        )
-
-    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed` when a slot may be free earlier than was said."""
-        return self._store.subscribe(changed)
+        answer = await self._via_store(lambda _: self._store.snapshot(position=position))
+        if not isinstance(answer, _Outage):
+            return answer
+        self._check(answer)
+        log = answer.log or WindowLog(self._plan, self._times)
+        return log.snapshot(self._clock.now(), position=position)
 
     async def load_blob(self) -> str | None:
         """Return the store's text; `None` while it is away, whatever `on_failure` says."""
@@ -234,20 +233,40 @@ class FailoverLedger:
         await self._store.aclose()
 
     async def _via_store(
-        self, use: Callable[[], Awaitable[_T]], instead: Callable[[_Outage], _T]
-    ) -> _T:
-        """Use the store, after it was told what it does not know, or else do `instead`."""
-        outage, now = self._outage, self._clock.now()
-        if outage is not None and now < outage.ask_at:
-            return instead(outage)
+        self, use: Callable[[int], Awaitable[_T]], client: str | None = None
+    ) -> _T | _Outage:
+        """Use the store, after it was told what it does not know; return the outage if it is away.
+
+        Args:
+            use: Asks the store. It is called with the share that the client knows of.
+            client: The client that asks; `None` if the answer tells no share.
+        """
+        outage, asked_at = self._outage, self._clock.now()
+        if outage is not None and asked_at < outage.ask_at:
+            return outage
+        share = _Share() if client is None else self._shares.setdefault(client, _Share())
+        share.questions += 1
+        number, is_alone = share.questions, not share.open
+        share.open += 1
         try:
             if outage is not None:
-                outage.ask_at = now + self._ask_again  # nobody else asks meanwhile
+                outage.ask_at = asked_at + self._ask_again  # nobody else asks meanwhile
                 await self._report()
-            answer = await use()
+            answer = await use(share.slots)
         except StoreError as error:
-            return instead(self._leave_store(error, now))
-        self._come_back()
+            return self._leave_store(error, asked_at)
+        finally:
+            share.open -= 1
+        state = answer.state if isinstance(answer, Grant | NoSlot) else answer
+        if isinstance(state, KeyState):
+            # The store may believe another question, which knows of a smaller share.
+            is_known = is_alone and number == share.questions
+            share.slots = state.share if is_known else min(share.slots, state.share)
+            share.told_at = max(share.told_at, asked_at)
+            if state.paused_for:
+                self._pause(state.paused_for)
+        if self._outage is not None:
+            self._come_back()
         return answer
 
     async def _if_there(self, use: Callable[[], Awaitable[_T]]) -> _T | None:
@@ -286,11 +305,6 @@ class FailoverLedger:
                 "quota='memory' counts without a store, for one process at a time"
             )
 
-    def _snapshot(self, outage: _Outage, position: int) -> LimitsSnapshot:
-        self._check(outage)
-        log = outage.log or WindowLog(self._plan, self._times)
-        return log.snapshot(self._clock.now(), position=position)
-
     def _leave_store(self, error: StoreError, asked_at: float) -> _Outage:
         """Note that a question that was asked at `asked_at` was not answered."""
         outage, now = self._outage, self._clock.now()
@@ -315,9 +329,8 @@ class FailoverLedger:
         return _Outage(log, now + over + times.silence, kept_until - over)
 
     def _come_back(self) -> None:
-        if self._outage is not None:
-            self._outage = None
-            _logger.warning("the store of spent requests is back")
+        self._outage = None
+        _logger.warning("the store of spent requests is back")
 
     @property
     def _ask_again(self) -> float:
@@ -328,29 +341,6 @@ class FailoverLedger:
         if asked_for is not None and 0 <= asked_for <= LONGEST_PAUSE:
             seconds = asked_for
         self._paused_until = max(self._paused_until, self._clock.now() + seconds)
-
-    @contextlib.contextmanager
-    def _question(
-        self, client: str, workload: Workload
-    ) -> Generator[tuple[Workload, Callable[[KeyState], KeyState]], None, None]:
-        """Yield the workload to send with a question, and what to call with the answer."""
-        share, asked_at = self._shares.setdefault(client, _Share()), self._clock.now()
-        share.questions += 1
-        number, is_alone = share.questions, not share.open
-        share.open += 1
-
-        def told(state: KeyState) -> KeyState:
-            # The store may believe another question, which knows of a smaller share.
-            is_known = is_alone and number == share.questions
-            share.slots = state.share if is_known else min(share.slots, state.share)
-            share.told_at = max(share.told_at, asked_at)
-            self._pause(state.paused_for)
-            return state
-
-        try:
-            yield attrs.evolve(workload, share=share.slots), told
-        finally:
-            share.open -= 1
 
     def _state(self, client: str) -> KeyState:
         """Return what is known without the store."""
@@ -396,5 +386,5 @@ class FailoverLedger:
                 except BaseException:
                     self._unreported += number
                     raise
-                if not self._unreported and self._local <= known:
+                if self._outage is not None and not self._unreported and self._local <= known:
                     self._come_back()  # nothing was granted while the report travelled

@@ -12,15 +12,17 @@ Who waits for a slot waits elsewhere: the limiter asks once and returns the answ
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Final
 
 import attrs
+from aiolimiter import AsyncLimiter
 
 from llamagen_async.clock import Clock
-from llamagen_async.plans import Plan
+from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.protocol import (
     Claim,
     Grant,
@@ -32,11 +34,13 @@ from llamagen_async.ratelimit.protocol import (
     Workload,
 )
 from llamagen_async.ratelimit.throttle import guessed_pause
-from llamagen_async.ratelimit.token_bucket import TokenBucket
 
 __all__ = ["Limiter", "Slot"]
 
 _logger = logging.getLogger(__name__)
+
+_ROUNDING: Final = 1e-6
+"""Part of a token by which a bucket is larger, so that rounding errors delay nothing."""
 
 
 @attrs.define(eq=False)
@@ -46,8 +50,6 @@ class Slot:
     _limiter: Limiter | None
     grant: Grant | None
     """The ledger's answer; `None` for a request that the plan does not meter."""
-    _tokens: Sequence[TokenBucket] = ()
-    """The buckets from which a token was taken."""
 
     async def commit(self, outcome: Outcome, workload: Workload) -> KeyState | None:
         """Report the response, or that the request was given up; later reports do nothing.
@@ -70,8 +72,8 @@ class Slot:
         """Report that the request never left; later reports do nothing."""
         limiter, self._limiter = self._limiter, None
         if limiter is not None and self.grant is not None:
-            limiter.ledger.release(self.grant.id, self.grant.client)
-            _give_back(self._tokens)
+            limiter.give_up(self.grant.id, self.grant.client)
+            limiter.give_tokens_back()
 
 
 class Limiter:
@@ -91,6 +93,7 @@ class Limiter:
         """429s in a row to requests that the plan does not meter."""
         self._clock = clock
         self._buckets = _buckets(plan, clock)
+        self._listeners: list[weakref.WeakMethod[Callable[[], None]]] = []
         self._has_waited = False
 
     def change_plan(self, plan: Plan) -> None:
@@ -104,26 +107,25 @@ class Limiter:
 
         Cancelled, or failed, it leaves neither a slot nor a position behind.
         """
-        answer = await self.ledger.reserve(claim)
-        if isinstance(answer, NoSlot):
-            self._log_first_wait(answer)
-            return answer
-        must_wait = not all(bucket.has_token for bucket in self._buckets)
-        taken: list[TokenBucket] = []
+        number, has_waited = 0, False
         try:
+            answer = await self.ledger.reserve(claim)
+            if isinstance(answer, NoSlot):
+                self._log_first_wait(answer)
+                return answer
             for bucket in self._buckets:
-                await bucket.take()
-                taken.append(bucket)
-            if must_wait:
+                has_waited |= await bucket.take()
+                number += 1
+            if has_waited:
                 # Another request may have been refused meanwhile.
                 answer = await self.ledger.reserve(claim)
         except BaseException:
-            self.ledger.release(claim.id, claim.client)
-            _give_back(taken)
+            self.give_up(claim.id, claim.client)
+            self.give_tokens_back(number)
             raise
         if isinstance(answer, Grant):
-            return Slot(self, answer, taken)
-        _give_back(taken)
+            return Slot(self, answer)
+        self.give_tokens_back()
         return answer
 
     async def unmetered_slot(self) -> Slot:
@@ -133,8 +135,19 @@ class Limiter:
         return Slot(self, None)
 
     def give_up(self, claim: str, client: str, *, leaves: bool = False) -> None:
-        """Give up the position of a claim, or all that a client has if it leaves."""
+        """Give up the slot or the position of a claim, or all that a client has if it leaves.
+
+        Who waits in this loop is told, see `subscribe`.
+        """
         self.ledger.release(claim, client, leaves=leaves)
+        for listener in self._listeners:
+            if (changed := listener()) is not None and not self.loop.is_closed():
+                self.loop.call_soon(changed)
+
+    def give_tokens_back(self, number: int | None = None) -> None:
+        """Give back a token of each bucket, or of the first ones: the request did not leave."""
+        for bucket in self._buckets[:number]:
+            bucket.returned += 1.0
 
     async def pause(self, retry_after: float | None) -> None:
         """Pause everyone after a 429 to a request that the plan does not meter.
@@ -152,26 +165,13 @@ class Limiter:
         """Return what the ledger knows now, for a request with `position` others before it."""
         return await self.ledger.snapshot(position=position)
 
-    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed`, a method, in this loop when a slot may be free earlier than was said.
+    def subscribe(self, changed: Callable[[], None]) -> None:
+        """Call `changed`, a method, when something was given up here, for as long as it lives.
 
-        Returns:
-            A function that ends the subscription.
+        What other loops and processes give up is not noticed: who waits asks again in time.
         """
-        # The ledger may outlive a client that was forgotten, and must not keep it.
-        weak, loop = weakref.WeakMethod(changed), self.loop
-
-        def call() -> None:
-            method = weak()
-            if method is None:
-                unsubscribe()
-                return
-            # A ledger may call this from another thread, whose loop outlives this one.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(method)
-
-        unsubscribe = self.ledger.subscribe(call)
-        return unsubscribe
+        self._listeners = [listener for listener in self._listeners if listener() is not None]
+        self._listeners.append(weakref.WeakMethod(changed))
 
     async def aclose(self) -> None:
         """Let go of the ledger; nobody may wait for a slot any more."""
@@ -187,15 +187,45 @@ class Limiter:
             _logger.info("the limit of %s is used: waiting %.1f s", no_slot.limit, no_slot.delay)
 
 
-def _give_back(taken: Sequence[TokenBucket]) -> None:
-    """Give back the tokens of a request that did not leave."""
-    for bucket in taken:
-        bucket.give_back()
+class _TokenBucket:
+    """The token bucket of one window: an `aiolimiter` that takes back what was not used.
+
+    A window of which no more than `limit` requests leave in any `per` seconds never empties a
+    bucket of `limit` tokens that gains one every `per / limit` seconds. So it delays nothing that
+    a ledger grants, unless the ledger is wrong.
+    """
+
+    def __init__(self, size: int, interval: float) -> None:
+        self.returned = 0.0
+        """Tokens that were given back, and that the bucket has not gained by itself since."""
+        self._interval = interval
+        """Real seconds in which the bucket gains a token."""
+        tokens = size + _ROUNDING
+        self._bucket = AsyncLimiter(tokens, tokens * interval)
+        self._full_at = -math.inf
+        """The loop's time at which the bucket is full if nothing else is taken."""
+
+    async def take(self) -> bool:
+        """Take a token, as soon as there is one, and return whether that took time."""
+        loop = asyncio.get_running_loop()
+        lacking = max(0.0, (self._full_at - loop.time()) / self._interval)
+        self.returned = min(self.returned, lacking)
+        amount = 1.0 - min(1.0, self.returned)
+        self.returned -= 1.0 - amount
+        must_wait = not self._bucket.has_capacity(amount)
+        try:
+            await self._bucket.acquire(amount)
+        except BaseException:
+            self.returned += 1.0 - amount
+            raise
+        self._full_at = max(self._full_at, loop.time()) + amount * self._interval
+        return must_wait
 
 
-def _buckets(plan: Plan, clock: Clock) -> list[TokenBucket]:
-    """Return the token buckets of a plan, one for each window."""
-    return [
-        TokenBucket(limit, clock, burst=plan.burst if limit is plan.rate else None)
-        for limit in plan.limits
-    ]
+def _buckets(plan: Plan, clock: Clock) -> list[_TokenBucket]:
+    """Return the token buckets of a plan, one for each window; the shortest has its burst."""
+
+    def size(limit: RateLimit) -> int:
+        return min(plan.burst or limit.limit, limit.limit) if limit is plan.rate else limit.limit
+
+    return [_TokenBucket(size(limit), clock.real(limit.interval)) for limit in plan.limits]

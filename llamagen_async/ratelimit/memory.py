@@ -43,7 +43,6 @@ class MemoryLedger:
         self._wall = wall
         self._log = WindowLog(plan, times)
         self._lock = threading.Lock()
-        self._listeners: list[Callable[[], None]] = []
         self._blob: str | None = None
 
     def __repr__(self) -> str:
@@ -66,11 +65,9 @@ class MemoryLedger:
             return self._log.commit(grant, outcome, workload, self._tick())
 
     def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
-        """Give up the slot or the position of a claim, and wake those who wait."""
+        """Give up the slot or the position of a claim."""
         with self._lock:
             self._log.release(claim, client, self._tick(), leaves=leaves)
-        for changed in self._listeners:
-            changed()
 
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, and pause everyone."""
@@ -81,17 +78,6 @@ class MemoryLedger:
         """Return what is known now."""
         with self._lock:
             return self._log.snapshot(self._tick(), position=position)
-
-    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed` when a slot or a position was given up."""
-        with self._lock:
-            self._listeners = [*self._listeners, changed]
-
-        def unsubscribe() -> None:
-            with self._lock:
-                self._listeners = [kept for kept in self._listeners if kept is not changed]
-
-        return unsubscribe
 
     async def load_blob(self) -> str | None:
         """Return the text that was saved last."""

@@ -12,7 +12,6 @@ clients have reported. So all clients of a key decide by the same facts, without
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from typing import Final, Protocol
 
 import attrs
@@ -289,14 +288,6 @@ class Ledger(Protocol):
 
     def change_plan(self, plan: Plan) -> None:
         """Count the windows of another plan from now on, with what was spent so far."""
-        ...
-
-    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed`, from any thread, when a slot may be free earlier than was said.
-
-        Returns:
-            A function that ends the subscription.
-        """
         ...
 
     async def aclose(self) -> None:

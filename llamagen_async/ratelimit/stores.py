@@ -15,6 +15,7 @@ from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.protocol import SharedLedger
 from llamagen_async.ratelimit.window_log import LedgerTimes
+from llamagen_async.validation import checked_path
 
 __all__ = ["MEMORY", "check_quota", "default_quota", "open_store", "writable_default"]
 
@@ -60,6 +61,12 @@ def check_quota(quota: object) -> str | None:
     if not separator or not rest.strip("/") or not known:
         shown = f"{scheme}://..." if separator else type(quota).__name__
         raise InvalidRequestError("quota", shown, _ALLOWED)
+    if scheme == "sqlite":
+        try:
+            checked_path("quota", rest).expanduser()
+        except RuntimeError:
+            allowed = "a path without `~`, since this user has no home folder"
+            raise InvalidRequestError("quota", quota, allowed) from None
     return str(quota)
 
 
@@ -83,10 +90,19 @@ def default_quota() -> str:
     """Return the URL of this user's store, in the folder that the system has for such files.
 
     Where the system follows the XDG specification, `XDG_STATE_HOME` says where that is.
+
+    Raises:
+        FileNotFoundError: The system knows of no home folder of this user.
     """
     from platformdirs import user_state_path  # noqa: PLC0415  # not needed by who names a store
 
-    return f"{_SQLITE}{user_state_path('llamagen-async', appauthor=False) / 'quota.db'}"
+    try:
+        path = user_state_path("llamagen-async", appauthor=False) / "quota.db"
+    except RuntimeError as error:  # older versions of platformdirs return a path with `~`
+        raise FileNotFoundError(f"this user has no home folder ({error})") from None
+    if not path.is_absolute():
+        raise FileNotFoundError(f"this user has no home folder, so there is no {path}")
+    return f"{_SQLITE}{path}"
 
 
 def writable_default() -> str:
@@ -95,11 +111,9 @@ def writable_default() -> str:
     It makes the folder and an empty file, which takes no longer than a few calls of the system;
     what is in the file is for the ledger to read, in its own thread.
     """
-    quota = default_quota()
-    path = Path(quota.removeprefix(_SQLITE))
     try:
-        if not path.is_absolute():
-            raise FileNotFoundError(f"this user has no home folder, so there is no {path}")
+        quota = default_quota()
+        path = Path(quota.removeprefix(_SQLITE))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("ab").close()
         # SQLite makes other files beside it.

@@ -11,6 +11,7 @@ from llamagen_async.sandbox.best_possible import Bound, Schedule, best_possible,
 from llamagen_async.sandbox.server import SandboxServer
 from llamagen_async.sandbox.service import SandboxService
 from llamagen_async.sandbox.settings import Dialect, Durations, Faults, RetryAfter
+from llamagen_async.sandbox.webhooks import EventData, Webhook, WebhookFaults, WebhookSender
 from llamagen_async.sandbox.wire import Call, Reply
 
 __all__ = [
@@ -24,12 +25,16 @@ __all__ = [
     "Call",
     "Dialect",
     "Durations",
+    "EventData",
     "Faults",
     "Reply",
     "RetryAfter",
     "SandboxServer",
     "SandboxService",
     "Schedule",
+    "Webhook",
+    "WebhookFaults",
+    "WebhookSender",
     "best_possible",
     "known_schedule",
 ]

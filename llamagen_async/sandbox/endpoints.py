@@ -66,6 +66,8 @@ class Endpoints:
     ) -> None:
         self.epoch = epoch
         self.public_url = public_url
+        self.started: Callable[[SandboxGeneration], None] | None = None
+        """Told of each stretch of work that begins."""
         self.generations: Final[dict[str, SandboxGeneration]] = {}
         self._seed: Final = seed
         self._dialect: Final[Dialect] = dialect
@@ -132,7 +134,7 @@ class Endpoints:
             style=style if isinstance(style, str) else None,
         )
         generation.add_pages(pages, self._captions(generation.stream, prompt, sum(pages)))
-        return self._body(generation, now)
+        return self.body(generation, now)
 
     def _animate(self, account: Account, call: Call, _id: str, now: float) -> dict[str, Any]:
         payload = call.json_object()
@@ -145,13 +147,13 @@ class Endpoints:
             size=_ANIMATION_SIZE,
             options=payload.get("videoOptions"),
         )
-        return self._body(generation, now)
+        return self.body(generation, now)
 
     def _status(self, account: Account, call: Call, id_: str, now: float) -> dict[str, Any]:
         generation = self._owned(account, id_, is_animation="/artworks/" in call.path)
         page, panel = (checks.query_index(call.query, name) for name in ("page", "panel"))
         try:
-            return self._body(generation, now, page, panel)
+            return self.body(generation, now, page, panel)
         except IndexError:
             raise HTTPError(404, "not_found", "There is no such page or panel") from None
 
@@ -175,7 +177,9 @@ class Endpoints:
             self._charge(account, 1)
             generation.redraw(page, panel, caption)
         generation.restart(self._run(stream, now))
-        return self._body(generation, now)
+        if self.started is not None:
+            self.started(generation)
+        return self.body(generation, now)
 
     def _usage(self, account: Account, _call: Call, _id: str, now: float) -> dict[str, Any]:
         daily = next((limit.limit for limit in account.plan.limits if limit.per == DAY), None)
@@ -217,6 +221,8 @@ class Endpoints:
             **fields,
         )
         self.generations[generation.id] = generation
+        if self.started is not None:
+            self.started(generation)
         return generation
 
     def _owned(self, account: Account, id_: str, *, is_animation: bool) -> SandboxGeneration:
@@ -229,13 +235,14 @@ class Endpoints:
             raise HTTPError(404, "not_found", f"There is no generation {id_}")
         return generation
 
-    def _body(
+    def body(
         self,
         generation: SandboxGeneration,
         now: float,
         page: int | None = None,
         panel: int | None = None,
     ) -> dict[str, Any]:
+        """Return the JSON in which a status check shows a generation."""
         return generation.body(
             now,
             dialect=self._dialect,

@@ -78,12 +78,16 @@ class Run:
         """The time of the end in seconds of the API's clock."""
         return self.started_at + self.duration
 
+    @property
+    def processing_at(self) -> float:
+        """The time from which it is no longer queued, in seconds of the API's clock."""
+        return self.started_at + min(self.duration * _QUEUED_SHARE, _QUEUED_AT_MOST)
+
     def status(self, now: float) -> GenerationStatus:
         """Return the status at a time."""
         if now >= self.ready_at:
             return GenerationStatus.FAILED if self.failure else GenerationStatus.SUCCEEDED
-        queued = min(self.duration * _QUEUED_SHARE, _QUEUED_AT_MOST)
-        is_queued = now < self.started_at + queued
+        is_queued = now < self.processing_at
         return GenerationStatus.PENDING if is_queued else GenerationStatus.PROCESSING
 
 

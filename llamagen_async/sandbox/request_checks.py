@@ -33,6 +33,8 @@ They were read from the clients' source; the vendor's site lists others, which a
 
 _MAX_COUNT: Final = 20
 """The most panels of a request, pages of a request, and panels of a page (the clients' source)."""
+_MOST_DIGITS: Final = 18
+"""Digits of a number in a query: Python refuses to read thousands of them."""
 _PANEL_NAMES: Final = ("panel", "panelIndex", "panel_index")
 """The names under which the vendor's clients send the number of the panel to redraw."""
 _REDRAW_FIELDS: Final = ("panelPrompt", "prompt", "images", "caption")
@@ -131,7 +133,8 @@ def query_index(query: Mapping[str, str], name: str) -> int | None:
     text = query.get(name)
     if text is None:
         return None
-    return _index(name, int(text) if text.isascii() and text.isdigit() else None)
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return _index(name, int(text) if is_number else None)
 
 
 def _check_counts(payload: Mapping[str, Any]) -> None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from functools import partial
 from random import Random
 from typing import Final, Self
 
-from aiohttp import web
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
 from llamagen_async._version import __version__
 from llamagen_async.sandbox.generations import ASSETS
 from llamagen_async.sandbox.pictures.cache import PictureCache
 from llamagen_async.sandbox.service import SandboxService
+from llamagen_async.sandbox.webhooks import Webhook, WebhookSender
 from llamagen_async.sandbox.wire import Call, HTTPError, Reply, http_date
 from llamagen_async.validation import InvalidRequestError
 
@@ -31,6 +33,9 @@ MAX_BODY: Final = 20 * 1024 * 1024
 
 _SERVER: Final = f"llamagen-async-sandbox/{__version__}"
 """The `Server` header of every answer of the API, so that nobody takes it for the vendor's."""
+
+_WEBHOOK_TIMEOUT: Final = 10.0
+"""Real seconds in which the endpoint for events has to answer."""
 
 _SHUTDOWN: Final = 1.0
 """Seconds that a handler may take to notice that the server closes."""
@@ -52,6 +57,7 @@ class SandboxServer:
         speed: The speed of the API's clock, as a multiple of real time.
         latency: The least and the most seconds of the API's clock that a round trip takes. Half
             of a round trip passes before the request is counted, half after.
+        webhook: The endpoint that gets an event of each change of a generation, if there is one.
 
     Raises:
         InvalidRequestError: `speed` or `latency` is not allowed.
@@ -64,6 +70,7 @@ class SandboxServer:
         port: int = 0,
         speed: float = 1.0,
         latency: tuple[float, float] = (0.0, 0.0),
+        webhook: Webhook | None = None,
     ) -> None:
         if not speed > 0:
             raise InvalidRequestError("speed", speed, "a number greater than 0")
@@ -79,6 +86,8 @@ class SandboxServer:
         self._ran = 0.0
         self._closing = asyncio.Event()
         self._runner: web.AppRunner | None = None
+        self._webhook: Final = webhook
+        self._webhooks: tuple[WebhookSender, ClientSession] | None = None
 
     @property
     def url(self) -> str:
@@ -107,10 +116,27 @@ class SandboxServer:
         self._closing.clear()
         self._started = asyncio.get_running_loop().time()
         self.service.set_origin(f"http://{HOST}:{self._port}", epoch=time.time() - self._ran)
+        if self._webhook is not None:
+            session = ClientSession(timeout=ClientTimeout(total=_WEBHOOK_TIMEOUT))
+            self._webhooks = (
+                WebhookSender(
+                    self.service,
+                    self._webhook,
+                    partial(_post, session, self._webhook.url),
+                    now=self.now,
+                    speed=self.speed,
+                ),
+                session,
+            )
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
         self._closing.set()
+        if self._webhooks is not None:
+            sender, session = self._webhooks
+            self._webhooks = None
+            await sender.aclose()
+            await session.close()
         if self._runner is not None:
             await self._runner.cleanup()
             # The counts stay: if the server is entered again, its clock goes on from here.
@@ -121,6 +147,9 @@ class SandboxServer:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             error = HTTPError(413, "too_large", f"The body is larger than {MAX_BODY} bytes")
+            return _response(error.reply(self.service.dialect))
+        except (web.RequestPayloadError, ConnectionError):
+            error = HTTPError(400, "invalid_body", "The body is not what its headers say")
             return _response(error.reply(self.service.dialect))
         trip = self._latency_stream.uniform(*self._latency)
         await self._sleep(trip / 2)
@@ -157,6 +186,15 @@ class SandboxServer:
                     await self._closing.wait()
             except TimeoutError:
                 pass
+
+
+async def _post(session: ClientSession, url: str, body: bytes, headers: dict[str, str]) -> int:
+    """Send an event; return the HTTP status, or 0 if no answer came."""
+    try:
+        async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            return response.status
+    except (ClientError, TimeoutError):
+        return 0
 
 
 def _response(reply: Reply) -> web.Response:

@@ -9,7 +9,7 @@ waits, and touches neither files nor the network.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from random import Random
 from typing import Any, Final, get_args
@@ -101,6 +101,7 @@ class SandboxService:
         self._fault_stream: Final = Random(f"{seed}/faults")
         self._retry_after: Final[RetryAfter | None] = retry_after
         self._rate_limit_headers: Final = rate_limit_headers
+        self._webhook_counts: Mapping[str, int] | None = None
         self._accounts: Final[dict[str, Account]] = {}
         if plans is None:
             plans = {DEMO_KEY: Plan.DEMO, PAID_KEY: Plan.PAID}
@@ -134,10 +135,24 @@ class SandboxService:
         """Return the generation of that id if it has succeeded by `now`, to draw its pictures."""
         return self._endpoints.finished(id_, now)
 
+    def follow(
+        self,
+        started: Callable[[SandboxGeneration], None] | None,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
+        """Tell `started` of each stretch of work that begins, and show `counts` with the stats."""
+        self._endpoints.started, self._webhook_counts = started, counts
+
+    def shown(self, generation: SandboxGeneration, now: float) -> dict[str, Any]:
+        """Return what a status check of a generation would show at a time."""
+        return self._endpoints.body(generation, now)
+
     def stats(self, now: float) -> dict[str, Any]:
         """Return the counts of each key and the times of each generation, ready for JSON."""
         accounts = sorted(self._accounts.values(), key=lambda account: account.label)
+        counts = self._webhook_counts
         return {
+            **({} if counts is None else {"webhooks": dict(counts)}),
             "algorithm": self.algorithm,
             "now": now,
             "keys": {account.label: account.stats() for account in accounts},

@@ -7,10 +7,11 @@ server translates both from and to HTTP.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from email.parser import BytesParser
 from email.utils import formatdate
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, cast
 
 import attrs
 
@@ -18,6 +19,8 @@ from llamagen_async.sandbox.settings import Dialect
 
 __all__ = ["Call", "HTTPError", "Reply", "UploadedFile", "http_date"]
 
+_MOST_DEPTH: Final = 100
+"""Levels of a body that are accepted: no field of the API has more than five."""
 _HTML: Final = b"<!doctype html><title>Just a moment</title><p>Checking your browser."
 """The body of an answer that is a web page, such as a proxy in between would send."""
 
@@ -54,19 +57,35 @@ class Call:
             HTTPError: The body is no JSON object (400).
         """
         try:
-            value: object = json.loads(self.body)
-        except ValueError:
+            value: object = _decode(self.body.decode(json.detect_encoding(self.body)))
+            if b"\\ud" in self.body.lower():
+                # Half of a pair of surrogates is no character, and nothing could be drawn of it.
+                whole = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+                value = _decode(whole.decode())
+        except (ValueError, RecursionError):
             raise HTTPError(400, "invalid_json", "The body is not valid JSON") from None
         if not isinstance(value, dict):
             raise HTTPError(400, "invalid_json", "The body must be a JSON object")
-        return cast("dict[str, Any]", value)
+        fields = cast("dict[str, Any]", value)
+        if _is_deeper(fields, _MOST_DEPTH):
+            raise HTTPError(400, "invalid_json", "The body is nested too deep")
+        return fields
 
     def uploaded_file(self) -> UploadedFile:
         """Return a description of the file in the multipart field `file`.
 
         Raises:
-            HTTPError: There is no such field (400).
+            HTTPError: There is no such field, or the body is no multipart one (400).
         """
+        try:
+            file = self._file()
+        except (ValueError, LookupError, RecursionError):
+            raise HTTPError(400, "invalid_multipart", "The body can't be read") from None
+        if file is None:
+            raise HTTPError(400, "file_required", "The multipart field 'file' is required")
+        return file
+
+    def _file(self) -> UploadedFile | None:
         head = f"Content-Type: {self.header('Content-Type')}\r\n\r\n".encode("utf-8", "replace")
         message = BytesParser().parsebytes(head + self.body)
         for part in message.walk() if message.is_multipart() else ():
@@ -77,7 +96,7 @@ class Call:
                     content_type=part.get_content_type(),
                     size=len(content) if isinstance(content, bytes) else 0,
                 )
-        raise HTTPError(400, "file_required", "The multipart field 'file' is required")
+        return None
 
 
 @attrs.frozen
@@ -145,6 +164,35 @@ class HTTPError(Exception):
             else {"error": {"code": self.code, "message": self.message}}
         )
         return Reply.of(self.status, body, self.headers)
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    """Whether lists and objects are nested in more than `depth` levels."""
+    level = [value]
+    for _ in range(depth):
+        inner: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                inner += cast("dict[str, object]", one).values()
+            elif isinstance(one, list):
+                inner += cast("list[object]", one)
+        level = [one for one in inner if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _number(digits: str) -> float | None:
+    # The API's language has no larger numbers, and writes what is too large as null.
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+_decode: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_number).decode
 
 
 def http_date(unix_time: float) -> str:

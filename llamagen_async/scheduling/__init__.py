@@ -1,15 +1,20 @@
 """Scheduling: what is sent when a slot is free, and when a generation is checked again."""
 
+from llamagen_async.scheduling.circuit import Outage
 from llamagen_async.scheduling.poll_target import GenerationWait
+from llamagen_async.scheduling.probing import PROBE
 from llamagen_async.scheduling.scheduler import Scheduler
 from llamagen_async.scheduling.sender import DispatchStats, RequestReport
-from llamagen_async.scheduling.submission import Submission, SubmissionHooks
+from llamagen_async.scheduling.submission import Submission, SubmissionHooks, tell_accepted
 
 __all__ = [
+    "PROBE",
     "DispatchStats",
     "GenerationWait",
+    "Outage",
     "RequestReport",
     "Scheduler",
     "Submission",
     "SubmissionHooks",
+    "tell_accepted",
 ]

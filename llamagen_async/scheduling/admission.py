@@ -6,19 +6,22 @@ wait is, and when checks have used up what was left of a long window. Sends noth
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from llamagen_async.clock import Clock
-from llamagen_async.errors import QuotaExhaustedError
+from llamagen_async.errors import APIConnectionError, QuotaExhaustedError
 from llamagen_async.plans import DAY, HOUR, RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter
+from llamagen_async.scheduling.circuit import Circuit
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poller import Poller
 from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.scheduling.sender import Sender, fail
 from llamagen_async.scheduling.submission import Submission
+from llamagen_async.transport import retry_span
 
 __all__ = ["AdmissionControl", "can_afford"]
 
@@ -60,7 +63,7 @@ class AdmissionControl:
         self._poller = poller
         self._clock = clock
         self._next_check = 0.0
-        self._blocked_until: float | None = None
+        self.blocked_until: float | None = None
         """The clock's time before which no slot is free; `None` if one may be."""
         self._blocked_by: RateLimit | None = None
         """The window that is full; `None` during a pause."""
@@ -108,7 +111,7 @@ class AdmissionControl:
             limit: The window that is full; `None` during a pause.
         """
         now = self._clock.now()
-        self._blocked_until, self._blocked_by = now + seconds, limit
+        self.blocked_until, self._blocked_by = now + seconds, limit
         if now < self._next_check:
             return
         self._next_check = now + _CHECKED_EVERY * (self._queue.size + self.running)
@@ -116,15 +119,36 @@ class AdmissionControl:
             for position, one in enumerate(self._queue):
                 self._reject_late(one, position)
         error = self._error(limit, seconds)
-        self._poller.reject_blocked(self._blocked_until, error)
-
-    def unblock(self) -> None:
-        """Forget how long the wait was: a slot was free."""
-        self._blocked_until = self._blocked_by = None
+        self._poller.reject_blocked(self.blocked_until, error)
 
     def check_deadline(self, submission: Submission[Any]) -> None:
         """Reject a submission that has just been queued if its wait would be too long."""
         self._reject_late(submission, self._queue.before(submission))
+
+    def reject_unanswered(self, queue: RequestQueue, circuit: Circuit) -> float:
+        """Reject those who have waited for the server as long as they may.
+
+        Args:
+            queue: The requests that wait; the billed ones wait for the server.
+            circuit: The server's silence.
+
+        Returns:
+            Seconds after which the next one has waited long enough.
+        """
+        now, next_at = self._clock.now(), math.inf
+        span = retry_span(self._sender.max_retries)
+        for one in list(queue):
+            if not one.request.kind.is_billed:
+                continue
+            until = max(one.since, circuit.opened_at) + span
+            if one.patience is not None:
+                until = one.since + one.patience
+            if until <= now:
+                message = f"{circuit.outage}; nothing was sent"
+                fail(one, APIConnectionError(message, request_sent=False))
+            else:
+                next_at = min(next_at, until)
+        return next_at - now
 
     async def fresh_quota_left(self) -> int:
         """Ask the ledger how many slots the plan's long windows have left."""
@@ -134,7 +158,7 @@ class AdmissionControl:
         return self._view.quota_left
 
     def _reject_late(self, submission: Submission[Any], position: int) -> None:
-        until, limit = self._blocked_until, self._blocked_by
+        until, limit = self.blocked_until, self._blocked_by
         if until is None:
             return
         rate = self._limiter.plan.rate
@@ -146,7 +170,7 @@ class AdmissionControl:
 
     def _is_paused_long(self) -> bool:
         """Whether the server asks to wait for hours: no better than a quota that is used up."""
-        until = self._blocked_until
+        until = self.blocked_until
         is_pause = until is not None and self._blocked_by is None
         return is_pause and until is not None and until - self._clock.now() > HOUR
 
@@ -161,6 +185,11 @@ class AdmissionControl:
         wait = self._clock.real(max(0.0, delay))
         resets_at = datetime.now(UTC) + timedelta(seconds=min(wait, _LATEST))
         return QuotaExhaustedError(limit, wait, resets_at)
+
+    @property
+    def unanswered(self) -> int:
+        """How many creates are on their way."""
+        return len(self._sender.unanswered)
 
     @property
     def running(self) -> int:

@@ -11,6 +11,8 @@ import asyncio
 import itertools
 import logging
 import math
+from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from typing import Any, Final
 
@@ -18,17 +20,21 @@ import attrs
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, LlamaGenError
+from llamagen_async.models import Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Claim, Limiter, NoSlot, Priority, Slot
 from llamagen_async.scheduling.admission import AdmissionControl
+from llamagen_async.scheduling.circuit import Circuit
 from llamagen_async.scheduling.key_view import KeyView
-from llamagen_async.scheduling.policy import Choice, DispatchPolicy, Idle
+from llamagen_async.scheduling.policy import Choice, Decision, DispatchPolicy, Idle
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import PollTarget
 from llamagen_async.scheduling.poller import Poller
+from llamagen_async.scheduling.probing import ProbePolicy
 from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.scheduling.sender import Sender, fail
 from llamagen_async.scheduling.submission import Submission
+from llamagen_async.transport import APIRequest
 
 __all__ = ["Dispatcher"]
 
@@ -43,6 +49,7 @@ class _DispatchLoop:
 
     queue: RequestQueue
     policy: DispatchPolicy
+    probes: ProbePolicy
     metered: bool
     changed: asyncio.Event = attrs.field(factory=asyncio.Event)
     """Set when something was added, ended or learned since the last decision."""
@@ -73,6 +80,7 @@ class Dispatcher:
         poller: Told of the outcome of each check.
         admission: Rejects those who would wait too long.
         sender: Sends in a slot.
+        circuit: Knows whether the server answers.
         clock: The server's clock.
     """
 
@@ -85,6 +93,7 @@ class Dispatcher:
         poller: Poller,
         admission: AdmissionControl,
         sender: Sender,
+        circuit: Circuit,
         clock: Clock,
     ) -> None:
         self._limiter = limiter
@@ -93,20 +102,23 @@ class Dispatcher:
         self._poller = poller
         self._admission = admission
         self._sender = sender
+        self._circuit = circuit
         self._clock = clock
+        circuit.listeners[self] = None
         self._sending: dict[asyncio.Task[None], Submission[Any]] = {}
         self._delayed: dict[Submission[Any], asyncio.TimerHandle] = {}
         """Submissions that failed and wait to be queued again, and the timer of each."""
         self._turn: _Turn | None = None
         """The turn that is waited for; `None` if no claim has a position."""
         self._claims = itertools.count(1)
-        self._unsubscribe = limiter.subscribe(self._ask_again)
+        limiter.subscribe(self._ask_again)
         self._closed = False
         # What the plan does not count must not stand behind what waits for a slot.
         metered, unmetered = (
             _DispatchLoop(
                 one,
-                DispatchPolicy(limiter, one, polls, view, admission, clock, metered=counts),
+                DispatchPolicy(limiter, one, polls, view, admission, circuit, metered=counts),
+                ProbePolicy(circuit, limiter, one, polls, metered=counts),
                 counts,
             )
             for one, counts in ((queue, True), (RequestQueue(), False))
@@ -121,19 +133,32 @@ class Dispatcher:
         loop.queue.push(submission)
         if submission.urgent and kind.is_billed:
             self._view.arrived.append(submission.since)
-        submission.future.add_done_callback(self._on_done)
+        submission.future.add_done_callback(self.wake)
         self.wake()
 
-    def wake(self) -> None:
+    def wake(self, _ended: object = None) -> None:
         """Decide again: something was added, ended or learned."""
         for loop in self._loops:
             loop.changed.set()
             has_work = self._has_work(loop)
             if loop.task is None and has_work and not self._closed:
-                loop.task = asyncio.create_task(self._run(loop))
+                # Who happens to be the first to ask is no parent of what others ask for.
+                loop.task = self._limiter.loop.create_task(self._run(loop), context=Context())
                 loop.task.add_done_callback(partial(self._on_task_done, loop))
             elif loop.task is not None and not has_work:
                 loop.task.cancel()  # it may wait for a slot that nobody needs any more
+
+    def on_failure(self) -> None:
+        """Decide again: the server is still away."""
+        self.wake()
+
+    def on_recovery(self) -> None:
+        """Go on at full speed: the server answers again."""
+        for submission, timer in list(self._delayed.items()):
+            timer.cancel()
+            self._queue_again(submission)
+        self._polls.forgive()
+        self.wake()
 
     async def aclose(self, grace: float) -> None:
         """Send nothing more; give billed requests on their way `grace` real seconds to return."""
@@ -151,7 +176,7 @@ class Dispatcher:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._unsubscribe()
+        self._circuit.listeners.pop(self, None)
         self._limiter.give_up("", self._view.client, leaves=True)
 
     def _has_work(self, loop: _DispatchLoop) -> bool:
@@ -161,20 +186,23 @@ class Dispatcher:
         return makes_checks and bool(self._polls.targets)
 
     async def _run(self, loop: _DispatchLoop) -> None:
-        """Decide about the next slot, leave the one after it to another task, and send."""
+        """Decide about one slot after the other, and have each used as was decided."""
         try:
-            chosen = await self._choose(loop)
+            while (chosen := await self._choose(loop)) is not None:
+                submission, slot = chosen
+                sending = self._send(submission, slot)
+                task = self._limiter.loop.create_task(sending, context=submission.context)
+                self._sending[task] = submission
+                task.add_done_callback(partial(self._on_sent, submission, slot))
+                await asyncio.sleep(0)  # it is on its way before the next one is decided about
         except Exception as error:  # noqa: BLE001  # nobody may wait for ever for what broke
             self._fail_all(error)
-            return
-        if chosen is None:
-            return
-        submission, slot = chosen
-        task, loop.task = loop.task, None
-        assert task is not None
-        self._sending[task] = submission
-        self.wake()
-        again = await self._sender.send(submission, slot)
+
+    async def _send(self, submission: Submission[Any], slot: Slot) -> None:
+        try:
+            again = await self._sender.send(submission, slot)
+        finally:
+            self._circuit.end_probe(submission)
         if again is not None:
             self._repeat(submission, again)
 
@@ -185,20 +213,42 @@ class Dispatcher:
                 loop.changed.clear()
                 if self._limiter.plan.quotas:
                     await self._admission.reject_over_quota()
-                decision = loop.policy.decide()
+                now = self._clock.now()
+                decision = self._decide(loop, now)
                 if isinstance(decision, Idle):
                     await self._rest(loop, decision)
                     continue
                 if not loop.metered:
                     slot = await self._limiter.unmetered_slot()
-                    return self._take(loop, decision), slot
-                chosen = await self._claim(loop, decision)
+                    if self._circuit.outage is not None:
+                        decision = self._decide(loop, now)  # another one may be the probe by now
+                    if isinstance(decision, Choice):
+                        return self._take(loop, decision, self._clock.now()), slot
+                    slot.give_back()
+                    continue
+                chosen = await self._claim(loop, decision, now)
                 if chosen is not None:
                     return chosen
         finally:
             if loop.metered:
                 self._give_up_turn()
         return None
+
+    def _decide(self, loop: _DispatchLoop, now: float, *, holds_one: bool = False) -> Decision:
+        """Decide what a slot is used for; while the server is away, creates wait if they may."""
+        circuit = self._circuit
+        if circuit.outage is None:
+            return loop.policy.decide(now, holds_one=holds_one)
+        until = self._admission.reject_unanswered(loop.queue, circuit)
+        if circuit.is_silent:
+            decision = loop.probes.decide(now)
+        else:
+            decision = loop.policy.decide(now, holds_one=holds_one)
+            if now < circuit.create_at:
+                until = min(until, circuit.create_at - now)
+        if isinstance(decision, Idle) and until < decision.seconds:
+            return Idle(until, lacks_slot=decision.lacks_slot)
+        return decision
 
     async def _rest(self, loop: _DispatchLoop, idle: Idle) -> None:
         """Wait until there is something to decide again."""
@@ -211,14 +261,14 @@ class Dispatcher:
             await self._admission.fresh_quota_left()  # it may have come back
 
     async def _claim(
-        self, loop: _DispatchLoop, choice: Choice
+        self, loop: _DispatchLoop, choice: Choice, now: float
     ) -> tuple[Submission[Any], Slot] | None:
         """Ask for a slot, unless it is known that none is free yet; wait if there is none.
 
         Returns:
             What is sent and its slot; `None` if it has to be decided again.
         """
-        turn, now = self._turn, self._clock.now()
+        turn = self._turn
         if turn is not None and choice.priority >= turn.priority and now < turn.ask_at:
             await self._clock.wait(loop.changed, min(choice.until, turn.ask_at - now))
             return None
@@ -234,27 +284,29 @@ class Dispatcher:
         )
         self._turn = None  # it is given up by who asks, if anything happens meanwhile
         answer = await self._limiter.reserve(claim)
+        asked_at, now = now, self._clock.now()
         if isinstance(answer, NoSlot):
-            asked_at = self._clock.now()
-            self._view.update(answer.state, asked_at, no_slot_for=answer.delay)
+            self._view.update(answer.state, now, no_slot_for=answer.delay)
             if claim.waits:
-                self._turn = _Turn(name, choice.priority, asked_at + answer.delay)
+                self._turn = _Turn(name, choice.priority, now + answer.delay)
             else:
                 self._view.claimed = None
             self._admission.block(answer.delay, answer.limit)
             return None
-        self._admission.unblock()
+        self._admission.blocked_until = None
         assert answer.grant is not None
-        self._view.update(answer.grant.state, self._clock.now())
-        has_waited = loop.changed.is_set() or self._clock.now() > now or turn is not None
-        if has_waited or self._view.is_shared or self._limiter.plan.quotas:
-            decision = loop.policy.decide(holds_one=True)
+        self._view.update(answer.grant.state, now)
+        is_older = isinstance(choice.use, PollTarget) and now > asked_at  # its chance has grown
+        is_outdated = is_older or turn is not None or loop.changed.is_set()
+        is_out = self._circuit.outage is not None
+        if is_outdated or is_out or self._view.is_shared or self._limiter.plan.quotas:
+            decision = self._decide(loop, now, holds_one=True)
             if isinstance(decision, Idle):
                 self._view.claimed = None
                 answer.give_back()
                 return None
             choice = decision
-        return self._take(loop, choice), answer
+        return self._take(loop, choice, now), answer
 
     def _give_up_turn(self) -> None:
         turn, self._turn = self._turn, None
@@ -268,18 +320,26 @@ class Dispatcher:
             self._turn.ask_at = -math.inf
             self._metered.changed.set()
 
-    def _take(self, loop: _DispatchLoop, choice: Choice) -> Submission[Any]:
+    def _take(self, loop: _DispatchLoop, choice: Choice, now: float) -> Submission[Any]:
         """Take what was chosen out of where it waits; return what is to be sent."""
-        now, use = self._clock.now(), choice.use
+        use = choice.use
         loop.policy.was_check = isinstance(use, PollTarget)
-        if not isinstance(use, PollTarget):
-            loop.queue.remove(use)
-            return use
-        # A target is in flight from now on, until `_checked` has the outcome.
-        self._polls.mark_in_flight(use, now)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(partial(self._checked, use, now))
-        return Submission(use.request, use.parse, now, future, is_check=True)
+        if isinstance(use, Submission):
+            submission = use
+            loop.queue.remove(submission)
+            if submission.request.kind.is_billed:
+                self._sender.unanswered.add(submission)
+        elif isinstance(use, PollTarget):
+            # A target is in flight from now on, until `_checked` has the outcome.
+            self._polls.mark_in_flight(use, now)
+            submission = _check(use.request, use.parse, now, use.context)
+            submission.future.add_done_callback(partial(self._checked, use, now))
+        else:
+            submission = _check(use, Usage.parse, now, Context())
+            submission.future.add_done_callback(_retrieve)
+        if self._circuit.is_silent:
+            self._circuit.begin_probe(submission)
+        return submission
 
     def _checked(self, target: PollTarget, sent_at: float, outcome: asyncio.Future[Any]) -> None:
         self._poller.record_check(target, sent_at, outcome)
@@ -293,6 +353,11 @@ class Dispatcher:
         if self._closed:
             fail(submission, ClientClosedError(_CLOSED))
             return
+        if self._circuit.is_silent and submission.patience is not None:
+            # A create waits in the queue for its turn to be the probe; a read is one.
+            is_read = not submission.request.kind.is_billed
+            until_probe = self._clock.real(self._circuit.probe_at - self._clock.now())
+            delay = max(delay, until_probe) if is_read else 0.0
         timer = asyncio.get_running_loop().call_later(delay, self._queue_again, submission)
         self._delayed[submission] = timer
 
@@ -311,11 +376,28 @@ class Dispatcher:
             fail(submission, error)
         self._poller.fail_all(error)
 
-    def _on_done(self, _future: asyncio.Future[Any]) -> None:
+    def _on_sent(self, submission: Submission[Any], slot: Slot, task: asyncio.Task[None]) -> None:
+        del self._sending[task]
+        slot.give_back()  # its end was reported, unless it was cancelled before it began
+        self._sender.unanswered.discard(submission)
+        if task.cancelled() and not submission.future.done():
+            fail(submission, ClientClosedError(_CLOSED))
         self.wake()
 
     def _on_task_done(self, loop: _DispatchLoop, task: asyncio.Task[None]) -> None:
-        self._sending.pop(task, None)
         if loop.task is task:
             loop.task = None
         self.wake()
+
+
+def _check(
+    request: APIRequest, parse: Callable[[object], Any], now: float, context: Context
+) -> Submission[Any]:
+    """Return the submission of a read that nobody has queued."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    return Submission(request, parse, now, future, is_check=True, context=context)
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Take what came of a probe that nobody waits for."""
+    future.cancelled() or future.exception()

@@ -10,12 +10,11 @@ Nothing here sends anything: every call is told `now`, in seconds of the server'
 
 from __future__ import annotations
 
-import bisect
 import json
 import math
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -104,8 +103,9 @@ class KeyView:
         self.no_slot_until = -math.inf
         """Time before which the ledger has no slot for this client, as it said last."""
         self._told_at = -math.inf
-        self._returning: list[float] = []
-        """When each slot of the shortest window that is used comes back, ascending."""
+        self._returning: Sequence[float] = ()
+        """Seconds from `_told_at` until each slot of the shortest window that is used comes back,
+        ascending."""
         self._peers: list[_Peer] = []
         self._waiting: dict[Priority, int] = {}
         """Requests of the others that waited for a slot at `_told_at`, by priority."""
@@ -128,35 +128,20 @@ class KeyView:
         self._told_at = now
         self.no_slot_until = now + no_slot_for
         self.quota_left = state.quota_left
-        self._returning = sorted(now + seconds for seconds in state.returning)
+        self._returning = state.returning
+        self._was_full = len(state.returning) >= self._limiter.plan.rate.limit
         self._peers = []
         self._waiting = {}
-        self._was_full = len(self._returning) >= self._limiter.plan.rate.limit
         for report in state.peers:
             self._hear(report, now)
 
     def workload(self, now: float) -> Workload:
-        """Return what this client tells the others, without the request that is claimed."""
-        running = [
-            [round(one.age, 2), round(one.last_running_age, 2), round(one.count, 2), urgent]
-            for urgent in (True, False)
-            for one in self._polls.groups(now, urgent=urgent)
-        ]
-        running += [
-            [round(now - accepted_at, 2), 0.0, 1, True]
-            for accepted_at in self._polls.expected_since()
-        ]
-        told: dict[str, Any] = {}
-        if running:
-            told["running"] = _put_together(running)
-        if self.arrived:
-            weight = arrival_weight(self.arrived, now)
-            told["arrived"] = [round(weight, 4), round(now - self.arrived[0], 2)]
-        if self._polls.observations:
-            told["observed"] = list(self._polls.observations)
-        return Workload(
-            tuple(self._queue.waiting(now, without=self.claimed)), _encode(told) if told else ""
-        )
+        """Return what this client tells the others, without the request that is claimed.
+
+        As long as there are none, only what the order of the wait queue depends on is told.
+        """
+        waiting = tuple(self._queue.waiting(now, without=self.claimed))
+        return Workload(waiting, self._news(now) if self._peers else "")
 
     def slots(self, now: float, *, holds_one: bool = False) -> SlotForecast:
         """Return the slots that there will be.
@@ -167,28 +152,28 @@ class KeyView:
         """
         plan = self._limiter.plan
         rate = plan.rate
-        first = bisect.bisect_right(self._returning, now)
-        returning = [at - now for at in self._returning[first:]]
+        passed = now - self._told_at
+        returning = [after - passed for after in self._returning if after > passed]
         if holds_one and returning:
             returning.pop()
         elif now < self.no_slot_until:
             # The slots that seem free are for requests of others that go before.
             free = rate.limit - len(returning)
             returning = sorted([*returning, *([self.no_slot_until - now] * free)])
-        arrivals = 0.0
+        weight, first = 0.0, now
         if RequestKind.CREATE in plan.metered:
-            weights = [faded_weight(one.weight, now - one.told_at) for one in self._peers]
-            firsts = [one.first for one in self._peers if one.weight]
             if self.arrived:
-                weights.append(arrival_weight(self.arrived, now))
-                firsts.append(self.arrived[0])
-            arrivals = arrival_rate(sum(weights), now - min(firsts, default=now))
+                weight, first = arrival_weight(self.arrived, now), self.arrived[0]
+            for one in self._peers:
+                if one.weight:
+                    weight += faded_weight(one.weight, now - one.told_at)
+                    first = min(first, one.first)
         return SlotForecast(
             free=max(0, rate.limit - len(returning)),
             returning=returning[-rate.limit :],
             interval=rate.interval,
             per=rate.per,
-            arrivals=arrivals,
+            arrivals=arrival_rate(weight, now - first),
         )
 
     def before(self, target: PollTarget, now: float) -> int:
@@ -218,22 +203,50 @@ class KeyView:
             interval: Seconds from slot to slot; every second one was used for one of them since.
             priorities: Their priorities.
         """
+        if not self._waiting:
+            return 0
         waiting = sum(self._waiting.get(one, 0) for one in priorities)
-        return max(0, waiting - int((now - self._told_at) / interval / 2)) if waiting else 0
+        return max(0, waiting - int((now - self._told_at) / interval / 2))
 
     def running(self, now: float, *, urgent: bool = False) -> float:
         """Return how many generations of all clients run, or how many that somebody waits for."""
         own = self._polls.urgent if urgent else len(self._polls.targets)
+        if not self._peers:
+            return own
         return own + sum(one.count for one in self._others(now) if one.urgent or not urgent)
 
     def groups(self, now: float, *, urgent: bool | None = None) -> list[PollGroup]:
         """Return the generations of all clients that may be checked; of one sort of waiting."""
-        forecast = self._polls.forecasts.overall
-        return self._polls.groups(now, urgent=urgent) + [
-            PollGroup(forecast, now - one.accepted_at, one.last_running_age, one.count)
-            for one in self._others(now)
-            if urgent is None or one.urgent is urgent
+        found = self._polls.groups(now, urgent=urgent)
+        if self._peers:
+            forecast = self._polls.forecasts.overall
+            found += [
+                PollGroup(forecast, now - one.accepted_at, one.last_running_age, one.count)
+                for one in self._others(now)
+                if urgent is None or one.urgent is urgent
+            ]
+        return found
+
+    def _news(self, now: float) -> str:
+        """Word what the others should know of the generations of this client."""
+        running = [
+            [round(one.age, 2), round(one.last_running_age, 2), round(one.count, 2), urgent]
+            for urgent in (True, False)
+            for one in self._polls.groups(now, urgent=urgent)
         ]
+        running += [
+            [round(now - accepted_at, 2), 0.0, 1, True]
+            for accepted_at in self._polls.expected_since()
+        ]
+        told: dict[str, Any] = {}
+        if running:
+            told["running"] = _put_together(running)
+        if self.arrived:
+            weight = arrival_weight(self.arrived, now)
+            told["arrived"] = [round(weight, 4), round(now - self.arrived[0], 2)]
+        if self._polls.observations:
+            told["observed"] = list(self._polls.observations)
+        return _encode(told) if told else ""
 
     def _others(self, now: float) -> Iterator[_Running]:
         """Iterate over the generations of clients that were heard of."""

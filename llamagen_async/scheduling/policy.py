@@ -30,7 +30,6 @@ from typing import Any, Final
 
 import attrs
 
-from llamagen_async.clock import Clock
 from llamagen_async.forecasting import (
     FREE_POLLS,
     PollThreshold,
@@ -41,11 +40,13 @@ from llamagen_async.forecasting import (
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, Priority
 from llamagen_async.scheduling.admission import AdmissionControl
+from llamagen_async.scheduling.circuit import TRIP, Circuit
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import ALMOST_CERTAIN, PollSet
 from llamagen_async.scheduling.poll_target import Poll, PollTarget
 from llamagen_async.scheduling.request_queue import PRIORITIES, RequestQueue
 from llamagen_async.scheduling.submission import Submission
+from llamagen_async.transport import APIRequest
 
 __all__ = [
     "HURRY",
@@ -58,6 +59,7 @@ __all__ = [
     "check_threshold",
     "choose",
     "is_hurried",
+    "send",
 ]
 
 PLENTIFUL: Final = 0.2
@@ -73,6 +75,10 @@ _PRACTICALLY_DONE: Final = 0.99
 _CREATE_AND_CHECK: Final = 2
 """Slots that a comic takes at least."""
 
+_SLOW_CREATE: Final = 18.0
+"""Seconds that the answer to a create may take without slowing down those that follow: no more of
+them are on their way, unanswered, than the plan allows in that time, and three at least. So many
+may be uncertain when the server breaks down."""
 _MIN_IDLE: Final = 0.01
 """Seconds between two decisions that find nothing to send, at least."""
 _MAX_IDLE: Final = 60.0
@@ -108,8 +114,8 @@ class Idle:
 class Choice:
     """The decision what a slot is used for."""
 
-    use: Submission[Any] | PollTarget
-    """The request of the queue, or the generation to check."""
+    use: Submission[Any] | PollTarget | APIRequest
+    """The request of the queue, the generation to check, or a read to probe the server with."""
     priority: Priority
     """The priority with which a slot is asked for."""
     waited: float = 0.0
@@ -160,7 +166,7 @@ class DispatchPolicy:
         polls: The generations that are waited for.
         view: Knows what the whole key has to do.
         admission: Knows what the long windows have room for.
-        clock: The server's clock.
+        circuit: Knows whether the server takes creates.
         metered: Whether the queue's requests count against the limits.
     """
 
@@ -171,7 +177,7 @@ class DispatchPolicy:
         polls: PollSet,
         view: KeyView,
         admission: AdmissionControl,
-        clock: Clock,
+        circuit: Circuit,
         *,
         metered: bool,
     ) -> None:
@@ -182,24 +188,24 @@ class DispatchPolicy:
         self._polls = polls
         self._view = view
         self._admission = admission
-        self._clock = clock
+        self._circuit = circuit
         self._metered = metered
         self._price = SlotPrice()
 
-    def decide(self, *, holds_one: bool = False) -> Decision:
+    def decide(self, now: float, *, holds_one: bool = False) -> Decision:
         """Return what a slot that is free now is used for.
 
         Args:
+            now: The time.
             holds_one: Whether a slot is held, which is decided about.
         """
-        now = self._clock.now()
         quota_left = self._view.quota_left if self._metered else None
         if quota_left is not None and holds_one:
             quota_left += 1
-        head = self._head(quota_left) if self._queue.size else None
+        head = self._head(quota_left, now) if self._queue.size else None
         plan = self._limiter.plan
         if (RequestKind.STATUS in plan.metered) is not self._metered:
-            return Idle(_MAX_IDLE) if head is None else _send(head, now)  # checks need other slots
+            return Idle(_MAX_IDLE) if head is None else send(head, now)  # checks need other slots
         if not self._polls.targets:
             return self._start(head, now)
         slots = self._view.slots(now, holds_one=holds_one)
@@ -272,12 +278,17 @@ class DispatchPolicy:
         others = self._view.waiting(now, slots.interval, Priority.INTERACTIVE, Priority.BATCH)
         return self._queue.billed + others + self._view.running(now)
 
-    def _head(self, quota_left: int | None) -> Submission[Any] | None:
-        """Return the request whose turn it is, if the plan's long windows have room for it."""
+    def _head(self, quota_left: int | None, now: float) -> Submission[Any] | None:
+        """Return the request whose turn it is, if server and long windows have room for it."""
         head = self._queue.head()
-        if head is None or quota_left is None:
+        if head is None or not head.request.kind.is_billed:
             return head
-        if self._admission.has_quota(head.request.kind, quota_left):
+        unanswered, rate = self._admission.unanswered, self._limiter.plan.rate
+        if unanswered + self._circuit.lost_creates >= TRIP:
+            most = max(TRIP, int(_SLOW_CREATE / rate.interval))
+            if not self._circuit.may_create(now, unanswered, most):
+                return self._queue.head(billed=False)
+        if quota_left is None or self._admission.has_quota(head.request.kind, quota_left):
             return head
         return self._queue.head(billed=False)
 
@@ -288,7 +299,7 @@ class DispatchPolicy:
         if head is None:
             return Idle(_MAX_IDLE)
         wait = 0.0 if head.urgent else self._polls.answer_at(now) - now
-        return Idle(wait) if wait > 0 else _send(head, now, until=until)
+        return Idle(wait) if wait > 0 else send(head, now, until=until)
 
     def _scarce_threshold(
         self, head: Submission[Any] | None, quota_left: int
@@ -336,7 +347,8 @@ class DispatchPolicy:
         return is_hurried(unfinished, interval=self._limiter.plan.rate.interval, duration=duration)
 
 
-def _send(head: Submission[Any], now: float, *, until: float = math.inf) -> Choice:
+def send(head: Submission[Any], now: float, *, until: float = math.inf) -> Choice:
+    """Return the choice of the head of the queue."""
     return Choice(head, PRIORITIES[head.priority], max(0.0, now - head.since), until)
 
 

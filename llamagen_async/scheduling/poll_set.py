@@ -198,10 +198,12 @@ class PollSet:
             self._withdraw(target)
             self._insert(target)
 
-    def mark_ended(self, target: PollTarget) -> None:
+    def mark_ended(self, target: PollTarget, now: float) -> None:
         """Set that its end was announced: the next check collects it."""
         self._withdraw(target)
-        target.announced, target.has_ended = False, True
+        target.announced, target.has_ended, target.announced_at = False, True, now
+        if not target.failures:
+            target.not_before = -math.inf
         self._insert(target)
 
     def record_result(
@@ -232,14 +234,16 @@ class PollSet:
             self.observations.append((number, target.profile, round(start, 3), round(end, 3)))
             return
         self._withdraw(target)
-        target.has_ended = False
+        # A check that was sent before the announcement does not contradict it.
+        target.has_ended = target.has_ended and checked_at < target.announced_at
         age = checked_at - target.accepted_at
         if age > last:
             for one in self.forecasts.path(target.profile):
                 one.forecast.not_done(last, age)
             target.last_running_age = age
-        pause = max(self._min_interval, _MIN_SHARE * target.last_running_age)
-        target.not_before = max(target.not_before, checked_at + pause)
+        if not target.has_ended:
+            pause = max(self._min_interval, _MIN_SHARE * target.last_running_age)
+            target.not_before = max(target.not_before, checked_at + pause)
         self._insert(target)
 
     def next_poll(
@@ -252,7 +256,7 @@ class PollSet:
             threshold: When a check is due for somebody who waits interactively.
             batch_threshold: When a check is due for a batch.
         """
-        if self._final and self._final[0][0] <= now and (final := self._final_poll(now)):
+        if self._final and self._final[0][0] <= now and (final := self.final_poll(now)):
             return Poll(final, 1.0, is_overdue=True, next_at=now)
         best: PollTarget | None = None
         best_rank: _Rank = (False, False, 0.0, 0.0)
@@ -319,8 +323,30 @@ class PollSet:
                 found.append(PollGroup(forecast, age, one.last_running_age, share))
         return found
 
-    def _final_poll(self, now: float) -> PollTarget | None:
-        """Return a target whose wait is about to end without a final check."""
+    @property
+    def final_at(self) -> float:
+        """The time at which the next final check may be due; infinite if there is none."""
+        return self._final[0][0] if self._final else math.inf
+
+    def probe_target(self) -> PollTarget | None:
+        """Return the target whose check tells most about the server; `None` if there is none."""
+        idle = (one for one in self.targets.values() if not one.in_flight)
+        return min(idle, key=lambda one: (one.failures, one.accepted_at), default=None)
+
+    def forgive(self) -> None:
+        """Forget the failures of all targets: it was the server that failed."""
+        for target in self.targets.values():
+            if target.failures:
+                target.failures, target.delays, target.not_before = 0, None, -math.inf
+                self._withdraw(target)
+                self._insert(target)
+
+    def final_poll(self, now: float) -> PollTarget | None:
+        """Return a target whose wait is about to end without a final check.
+
+        Args:
+            now: The time.
+        """
         while self._final and self._final[0][0] <= now:
             due_at, _, target = self._final[0]
             is_void = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextvars import Context, copy_context
 from typing import Generic, TypeVar
 
 import attrs
@@ -54,6 +55,8 @@ class PollTarget:
     """Whether its end will be announced by a webhook event."""
     has_ended: bool = False
     """Whether its end was announced without what came of it."""
+    announced_at: float = -math.inf
+    """When it was."""
     last_running_age: float = 0.0
     """Its age in seconds when it was last seen running; 0 if it never was."""
     not_before: float = -math.inf
@@ -66,6 +69,8 @@ class PollTarget:
     """Checks in a row that brought no answer."""
     delays: Iterator[float] | None = None
     """Seconds to wait before each further check, once one has failed."""
+    context: Context = attrs.field(factory=copy_context)
+    """The context variables of the first who waits for it, in which checks are sent."""
     entry: int = 0
     """The number of its valid entry in a heap of the poll set; 0 if it is in none."""
 

@@ -9,25 +9,35 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from typing import Any, Final
+import logging
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import QuotaExhaustedError, RateLimitError
 from llamagen_async.forecasting import ANY
-from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter
+from llamagen_async.scheduling.early_ends import EarlyEnds
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import Generation, GenerationWait, PollTarget
-from llamagen_async.transport import delays, is_retriable
+from llamagen_async.transport import delays, is_outage
+
+if TYPE_CHECKING:
+    from llamagen_async.webhooks import Announcement
 
 __all__ = ["Poller", "Waiter"]
 
 _COMPACT_AT: Final = 64
 """Waits that have ended and are still in the list of ends before it is compacted, at least."""
-_MAX_EARLY: Final = 1_000
-"""Announced ends of generations that nobody waits for yet; the oldest are forgotten."""
+_LONGEST_DELAY: Final = 120.0
+"""Seconds at most before a generation is checked again whose checks fail while others succeed."""
+_MOST_MISSED: Final = 3
+"""Ends in a row without an announcement after which none is waited for any more (chosen)."""
+
+_logger = logging.getLogger(__name__)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -40,6 +50,8 @@ class Waiter:
     """The generation, once it has ended."""
     deadline: float
     """When the waiter gives up, in seconds of the server's clock."""
+    context: Context = attrs.field(factory=copy_context)
+    """The waiter's context variables."""
 
 
 class Poller:
@@ -49,7 +61,6 @@ class Poller:
         polls: The generations that are waited for.
         limiter: Knows the plan.
         clock: The server's clock.
-        max_retries: How many checks in a row may fail before those who wait are told.
         announced: Whether ends are announced, so that a check waits for the announcement.
     """
 
@@ -59,7 +70,6 @@ class Poller:
         limiter: Limiter,
         clock: Clock,
         *,
-        max_retries: int,
         announced: bool = False,
     ) -> None:
         self.finished = 0
@@ -67,11 +77,11 @@ class Poller:
         self._polls = polls
         self._limiter = limiter
         self._clock = clock
-        self._max_retries = max_retries
         self._announced = announced
+        self._missed = 0
+        """Ends in a row that were announced too late, or not at all."""
+        self._early = EarlyEnds() if announced else None
         self._waiters: dict[str, list[Waiter]] = {}
-        self._early: dict[str, Generation] = {}
-        """Ends that were announced before anybody waited."""
         self._ends: list[tuple[float, int, Waiter]] = []
         """All who wait, by when they give up."""
         self._compact_at = _COMPACT_AT
@@ -81,8 +91,8 @@ class Poller:
         """Begin to wait for a generation."""
         now, id_ = self._clock.now(), wait.id
         waiter = Waiter(id_, asyncio.get_running_loop().create_future(), now + wait.timeout)
-        if id_ in self._early:
-            waiter.future.set_result(self._early.pop(id_))
+        has_ended = self._early is not None and self._take_early(waiter, wait.parse)
+        if waiter.future.done():
             return waiter
         waiters = self._waiters.setdefault(id_, [])
         waiters.append(waiter)
@@ -103,8 +113,10 @@ class Poller:
                 accepted_at,
                 profile,
                 urgent=wait.urgent,
-                announced=self._announced,
+                announced=self._announced and not has_ended and self._missed < _MOST_MISSED,
+                has_ended=has_ended,
                 deadline=waiter.deadline,
+                context=waiter.context,
             )
             self._polls.add(target)
         else:
@@ -123,6 +135,7 @@ class Poller:
             del self._waiters[waiter.id]
             self._polls.discard(waiter.id)
         elif (target := self._polls.targets.get(waiter.id)) is not None:
+            target.context = waiters[0].context
             self._update_deadline(target)
 
     def record_check(
@@ -133,15 +146,17 @@ class Poller:
             return
         error = outcome.exception()
         if error is None:
+            is_waited_for = self._polls.targets.get(target.id) is target
+            if outcome.result().is_done and target.announced and is_waited_for:
+                self._miss_announcement()
             self._learn(target, outcome.result(), checked_at=checked_at)
         elif not isinstance(error, RateLimitError):
-            target.failures += 1
-            is_repeated = target.failures <= self._max_retries
-            if not is_repeated or not is_retriable(error, RequestKind.STATUS):
+            if not is_outage(error):
                 self._end(target.id, error)
                 return
+            target.failures += 1
             if target.delays is None:
-                target.delays = delays()
+                target.delays = delays(longest=_LONGEST_DELAY)
             not_before = self._clock.now() + next(target.delays)
             target.not_before = max(target.not_before, not_before)
 
@@ -153,27 +168,21 @@ class Poller:
         elif generation.is_done:
             self._polls.remove(generation.id)
 
-    def announce(self, generation: Generation, *, whole: bool) -> bool:
-        """Hand on what a webhook event says, and return whether anybody waits for it.
-
-        Args:
-            generation: The generation as the event has it.
-            whole: Whether that is all there is to know, so that no check is needed.
-        """
-        target = self._polls.targets.get(generation.id)
-        if not generation.is_done:
+    def announce(self, announcement: Announcement) -> bool:
+        """Hand on what a webhook event says, and return whether anybody waits for it."""
+        target = self._polls.targets.get(announcement.id)
+        if not announcement.has_ended:
             return target is not None
         if target is None:
-            if whole:
-                self._polls.remove(generation.id)
-                self._early[generation.id] = generation
-                while len(self._early) > _MAX_EARLY:
-                    del self._early[next(iter(self._early))]
+            if self._early is not None and not self._early.keep(announcement):
+                self._missed = 0  # it came after all
             return False
-        if whole:
-            self._learn(target, generation, checked_at=self._clock.now(), announced=True)
+        now, self._missed = self._clock.now(), 0
+        generation = announcement.read(target.parse)
+        if generation is None:
+            self._polls.mark_ended(target, now)
         else:
-            self._polls.mark_ended(target)
+            self._learn(target, generation, checked_at=now, announced=True)
         return True
 
     def reject_blocked(self, until: float, error: QuotaExhaustedError) -> None:
@@ -226,7 +235,32 @@ class Poller:
         )
         if generation.status.is_final:
             self.finished += 1
+            if self._early is not None:
+                self._early.mark_seen(target.id)
             self._end(target.id, generation)
+
+    def _take_early(self, waiter: Waiter, parse: Callable[[object], Generation]) -> bool:
+        """Return whether an end was announced or seen before; end the wait if that tells it all."""
+        assert self._early is not None
+        early = self._early.take(waiter.id)
+        # An end that was seen is not announced again, unless the generation was changed since.
+        was_seen = self._early.forget_seen(waiter.id) and waiter.id not in self._polls.accepted
+        generation = None if early is None else early.read(parse)
+        if generation is not None:
+            self.finished += 1
+            self._polls.remove(waiter.id)
+            waiter.future.set_result(generation)
+        return was_seen or early is not None
+
+    def _miss_announcement(self) -> None:
+        """Count an end that was not announced before a check found it."""
+        self._missed += 1
+        if self._missed == _MOST_MISSED:
+            _logger.warning(
+                "%d generations in a row ended without a webhook event: do the events reach this "
+                "client's deliver? Until one comes, ends are checked for as without webhooks",
+                self._missed,
+            )
 
     def _end(self, id_: str, outcome: Generation | BaseException) -> None:
         """Tell all who wait for a generation how it ended, or why its status can't be had."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, WaitTimeoutError
 from llamagen_async.forecasting import Forecasts
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.admission import AdmissionControl
+from llamagen_async.scheduling.circuit import Outage, circuit_of
 from llamagen_async.scheduling.dispatcher import Dispatcher
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
@@ -25,6 +26,9 @@ from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.scheduling.sender import DispatchStats, RequestReport, Sender
 from llamagen_async.scheduling.submission import Submission
 from llamagen_async.transport import APIRequest, Transport
+
+if TYPE_CHECKING:
+    from llamagen_async.webhooks import Announcement
 
 __all__ = ["Scheduler"]
 
@@ -62,13 +66,13 @@ class Scheduler:
         self._queue = RequestQueue()
         self._polls = PollSet(self.forecasts, min_interval=polling)
         self._view = KeyView(limiter, self._queue, self._polls)
-        self._poller = Poller(
-            self._polls, limiter, clock, max_retries=max_retries, announced=announced
-        )
+        self._circuit = circuit_of(limiter)
+        self._poller = Poller(self._polls, limiter, clock, announced=announced)
         self._sender = Sender(
             transport,
             self._polls,
             self._view,
+            self._circuit,
             clock,
             max_retries=max_retries,
             on_request=on_request,
@@ -84,6 +88,7 @@ class Scheduler:
             self._poller,
             self._admission,
             self._sender,
+            self._circuit,
             clock,
         )
         self._reads: dict[str, asyncio.Task[Generation]] = {}
@@ -93,6 +98,11 @@ class Scheduler:
     def stats(self) -> DispatchStats:
         """Counts of what was sent."""
         return self._sender.stats
+
+    @property
+    def outage(self) -> Outage | None:
+        """The outage of the server that is going on; `None` if there is none."""
+        return self._circuit.outage
 
     @property
     def finished(self) -> int:
@@ -122,9 +132,13 @@ class Scheduler:
             if error is not None:
                 raise error
         self._dispatcher.submit(submission)
-        if counts:
+        if counts and self._admission.blocked_until is not None:
             self._admission.check_deadline(submission)
-        return await submission.future
+        try:
+            return await submission.future
+        except asyncio.CancelledError as reason:
+            submission.leave(reason)
+            raise
 
     async def read(
         self,
@@ -168,14 +182,9 @@ class Scheduler:
             self._poller.discard(waiter)
             self._dispatcher.wake()
 
-    def announce(self, generation: Generation, *, whole: bool) -> bool:
-        """Hand on what a webhook event says, and return whether anybody waits for it.
-
-        Args:
-            generation: The generation as the event has it.
-            whole: Whether that is all there is to know, so that no check is needed.
-        """
-        is_waited_for = self._poller.announce(generation, whole=whole)
+    def announce(self, announcement: Announcement) -> bool:
+        """Hand on what a webhook event says, and return whether anybody waits for it."""
+        is_waited_for = self._poller.announce(announcement)
         self._dispatcher.wake()
         return is_waited_for
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from time import time as wall_time
 from typing import Any, Final
 
@@ -18,17 +19,27 @@ import attrs
 from llamagen_async.clock import Clock
 from llamagen_async.errors import (
     APIConnectionError,
+    APIError,
     ClientClosedError,
     InvalidResponseError,
+    LlamaGenError,
     RateLimitError,
     SubmissionUncertainError,
 )
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import ANSWERED, Outcome, Slot
+from llamagen_async.scheduling.circuit import Circuit
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
-from llamagen_async.scheduling.submission import Submission
-from llamagen_async.transport import APIResponse, Transport, as_uncertain, delays, is_retriable
+from llamagen_async.scheduling.submission import Submission, tell_accepted
+from llamagen_async.transport import (
+    APIResponse,
+    Transport,
+    as_uncertain,
+    delays,
+    is_outage,
+    is_retriable,
+)
 
 __all__ = ["DispatchStats", "RequestReport", "Sender", "fail"]
 
@@ -73,6 +84,7 @@ class Sender:
         transport: Carries one request.
         polls: Told of each generation that was accepted.
         view: Words what other clients of the key are told.
+        circuit: Told of what was answered and what was not.
         clock: The server's clock.
         max_retries: How often a submission that failed may be sent again, where that is safe.
         on_request: Told of each request once it has ended.
@@ -83,6 +95,7 @@ class Sender:
         transport: Transport,
         polls: PollSet,
         view: KeyView,
+        circuit: Circuit,
         clock: Clock,
         *,
         max_retries: int,
@@ -94,8 +107,9 @@ class Sender:
         self._transport = transport
         self._polls = polls
         self._view = view
+        self._circuit = circuit
         self._clock = clock
-        self._max_retries = max_retries
+        self.max_retries = max_retries
         self._on_request = on_request
 
     async def send(self, submission: Submission[Any], slot: Slot) -> float | None:
@@ -105,8 +119,6 @@ class Sender:
             The real seconds after which it is to be sent again; `None` if its caller was told.
         """
         kind = submission.request.kind
-        if kind.is_billed:
-            self.unanswered.add(submission)
         if submission.hooks is not None and not await self._prepare(submission, slot):
             return None if submission.future.done() else 0.0
         self.stats.sent[kind] += 1
@@ -121,7 +133,8 @@ class Sender:
             await self._succeed(submission, response)
         except asyncio.CancelledError as error:
             failure = error
-            fail(submission, _interrupted(submission))
+            if submission in self.unanswered or not kind.is_billed:
+                fail(submission, _interrupted(submission))
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
             failure = error
@@ -161,20 +174,37 @@ class Sender:
         except ValueError as error:
             message = f"the answer is not what was asked for: {error}"
             raise InvalidResponseError(response.status, None, message, response.body) from None
+        asked = submission.request.generation_id
+        if asked is not None and answer.id != asked:
+            message = f"the answer is about generation {answer.id!r:.80}, and {asked} was asked for"
+            raise InvalidResponseError(response.status, None, message, response.body)
+        kind = submission.request.kind
         self.unanswered.discard(submission)
         if submission.profile is not None and not answer.status.is_final:
             now, will_wait = self._clock.now(), submission.will_wait
             self._polls.remember_accepted(
                 answer.id, now, profile=submission.profile, will_wait=will_wait
             )
-        if submission.hooks is not None:
-            await submission.hooks.accepted(answer)
+        try:
+            if submission.hooks is not None:
+                await submission.hooks.accepted(answer)
+        except asyncio.CancelledError:
+            self._deliver(submission, answer)
+            raise
+        except LlamaGenError:
+            raise
+        except Exception:  # it was paid for: its id is worth more than what the owner met
+            id_ = getattr(answer, "id", None)
+            _logger.exception("%s %s was accepted, and its owner failed", kind.value, id_)
+        self._deliver(submission, answer)
+
+    def _deliver(self, submission: Submission[Any], answer: Any) -> None:
+        """Give an answer to its caller, or say that the caller is gone."""
         if not submission.future.done():
             submission.future.set_result(answer)
             return
         if (kind := submission.request.kind).is_billed:
-            id_ = getattr(answer, "id", None)
-            _logger.warning("cancelled, but already accepted: %s %s goes on", kind.value, id_)
+            tell_accepted(kind, answer)
         if submission.hooks is not None:
             submission.hooks.abandoned(answer)
 
@@ -196,16 +226,47 @@ class Sender:
         """Return in how many real seconds it is to be sent again; `None` if it is not."""
         if submission.is_check:
             return None
+        left = (submission.patience or 0.0) - (self._clock.now() - submission.since)
+        is_patient = submission.patience is not None and left > 0
         if isinstance(error, RateLimitError):
             submission.refusals += 1
-            return 0.0 if submission.refusals <= _MAX_REFUSALS else None
+            return 0.0 if is_patient or submission.refusals <= _MAX_REFUSALS else None
         submission.failures += 1
-        is_repeated = submission.failures <= self._max_retries
-        if not is_repeated or not is_retriable(error, submission.request.kind):
+        kind = submission.request.kind
+        if is_patient and is_outage(error):
+            is_repeated = not kind.is_billed or _provably_not_accepted(error)
+        else:
+            is_repeated = submission.failures <= self.max_retries and is_retriable(error, kind)
+        if not is_repeated:
             return None
         if submission.delays is None:
             submission.delays = delays(self._clock.speed)
-        return next(submission.delays)
+        delay = next(submission.delays)
+        return min(delay, self._clock.real(left)) if is_patient else delay
+
+    def _learn(
+        self, submission: Submission[Any], failure: BaseException | None, sent_at: float
+    ) -> None:
+        """Tell the circuit whether the server has answered."""
+        circuit, now = self._circuit, self._clock.now()
+        before = circuit.outage
+        kind = submission.request.kind
+        if failure is not None and is_outage(failure):
+            circuit.record_failure(
+                now,
+                str(failure),
+                sent_at=sent_at,
+                at=datetime.now(UTC),
+                may_have_arrived=not _was_not_sent(failure),
+                is_lost_create=as_uncertain(failure, kind=kind) is not None,
+                is_costly=self._view.quota_left is not None,
+            )
+        elif failure is None or isinstance(failure, APIError):
+            circuit.record_answer(now, is_create=kind.is_billed)
+        if before is None and circuit.outage is not None:
+            _logger.warning("%s; waiting for it", circuit.outage)
+        elif before is not None and circuit.outage is None:
+            _logger.warning("the server is back; %s until now", before)
 
     async def _report(
         self,
@@ -220,12 +281,18 @@ class Sender:
         kind = submission.request.kind
         self.unanswered.discard(submission)
         outcome = "answered" if failure is None else "failed"
+        if failure is not None or self._circuit.failures or self._circuit.lost_creates:
+            self._learn(submission, failure, sent_at)
+        else:
+            self._circuit.answered_at = self._clock.now()
+            if kind.is_billed:
+                self._circuit.create_answered_at = self._circuit.answered_at
         try:
             if isinstance(failure, RateLimitError):
                 outcome = "refused"
                 self.stats.refused += 1
                 await self._commit(slot, Outcome(refused=True, retry_after=failure.retry_after))
-            elif isinstance(failure, APIConnectionError) and not failure.request_sent:
+            elif _was_not_sent(failure):
                 outcome = "not sent"
                 self.stats.sent[kind] -= 1
                 slot.give_back()
@@ -270,9 +337,11 @@ def fail(submission: Submission[Any], error: Exception) -> None:
 
 
 def _provably_not_accepted(error: Exception) -> bool:
-    if isinstance(error, APIConnectionError):
-        return not error.request_sent
-    return isinstance(error, RateLimitError)
+    return isinstance(error, RateLimitError) or (is_outage(error) and as_uncertain(error) is None)
+
+
+def _was_not_sent(error: BaseException | None) -> bool:
+    return isinstance(error, APIConnectionError) and not error.request_sent
 
 
 def _interrupted(submission: Submission[Any]) -> Exception:

@@ -7,16 +7,22 @@ answer, or what went wrong, back to whoever asked. It does nothing by itself.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
+from contextvars import Context, copy_context
 from typing import Generic, Protocol, TypeVar
 
 import attrs
 
+from llamagen_async.errors import SubmissionUncertainError
 from llamagen_async.forecasting import Profile
+from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicRequest
 from llamagen_async.transport import APIRequest
 
-__all__ = ["Submission", "SubmissionHooks"]
+__all__ = ["Submission", "SubmissionHooks", "tell_accepted"]
+
+_logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _T_contra = TypeVar("_T_contra", contravariant=True)
@@ -63,6 +69,9 @@ class Submission(Generic[_T]):
     """Seconds that it may wait for a slot; `None` is any time within the short windows."""
     wait_for_quota: bool = False
     """Whether it may wait for a long window, such as until tomorrow."""
+    patience: float | None = None
+    """Seconds since it was asked for in which an outage is held out, infinite for a batch; `None`
+    is as long as `max_retries` take."""
     hooks: SubmissionHooks[_T] | None = None
     """The owner that keeps a record of it, if there is one."""
     story: ComicRequest | None = None
@@ -73,6 +82,8 @@ class Submission(Generic[_T]):
     """Whether the generation that it starts will be waited for at once."""
     is_check: bool = False
     """Whether it is a status check, which is chosen again instead of being queued again."""
+    context: Context = attrs.field(factory=copy_context)
+    """The context variables of whoever asked for it, in which it is sent."""
 
     priority: int = 0
     """Rank in the queue: the lowest is served first."""
@@ -86,3 +97,21 @@ class Submission(Generic[_T]):
     """How often in all it failed in a way that allows another attempt."""
     delays: Iterator[float] | None = None
     """Real seconds to wait before each further attempt, once one has failed."""
+
+    def leave(self, reason: asyncio.CancelledError) -> None:
+        """Log what nobody else hears of: an outcome in the very turn in which its caller left."""
+        if not self.request.kind.is_billed or not self.future.done() or self.future.cancelled():
+            return  # whoever sends it will find the caller gone
+        error = self.future.exception()
+        if error is None:
+            tell_accepted(self.request.kind, self.future.result(), reason)
+        elif isinstance(error, SubmissionUncertainError):
+            _logger.warning("cancelled, and %s may be accepted: %s", self.request.kind, error)
+
+
+def tell_accepted(kind: RequestKind, answer: object, error: BaseException | None = None) -> None:
+    """Log the id of what was paid for and whose caller is gone; note it on what ended the call."""
+    id_ = getattr(answer, "id", None)
+    _logger.warning("cancelled, but already accepted: %s %s goes on", kind.value, id_)
+    if error is not None:
+        error.add_note(f"{kind.value} {id_} was accepted, and goes on")

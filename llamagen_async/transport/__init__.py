@@ -1,15 +1,21 @@
 """One request out, one decoded answer in.
 
 This folder never waits for a rate limit, never decides when to send, and never sends a request
-twice. `message` and `decoding` do no I/O, `http` is the thin aiohttp edge, `retries` says what may
-be tried again and after which delay.
+twice. `message` and `decoding` do no I/O, `http` is the thin aiohttp edge, `attempt` observes what
+becomes of a request, `retries` says what may be tried again and after which delay.
 """
 
 from __future__ import annotations
 
+from llamagen_async.transport.address import (
+    check_proxy,
+    is_vendors,
+    normalize_base_url,
+    proxy_for,
+)
 from llamagen_async.transport.assets import HTTPAssets
 from llamagen_async.transport.decoding import decode, error_for, parse_retry_after
-from llamagen_async.transport.http import HTTPTransport, normalize_base_url
+from llamagen_async.transport.http import HTTPTransport, check_key
 from llamagen_async.transport.message import (
     APIRequest,
     APIResponse,
@@ -18,7 +24,16 @@ from llamagen_async.transport.message import (
     FormFile,
     Transport,
 )
-from llamagen_async.transport.retries import as_uncertain, delays, is_retriable, may_pass
+from llamagen_async.transport.retries import (
+    as_uncertain,
+    bounds,
+    delays,
+    is_outage,
+    is_retriable,
+    may_pass,
+    retry_span,
+)
+from llamagen_async.transport.sessions import check_session
 
 __all__ = [
     "APIRequest",
@@ -30,11 +45,19 @@ __all__ = [
     "HTTPTransport",
     "Transport",
     "as_uncertain",
+    "bounds",
+    "check_key",
+    "check_proxy",
+    "check_session",
     "decode",
     "delays",
     "error_for",
+    "is_outage",
     "is_retriable",
+    "is_vendors",
     "may_pass",
     "normalize_base_url",
     "parse_retry_after",
+    "proxy_for",
+    "retry_span",
 ]

@@ -39,7 +39,7 @@ from llamagen_async.errors import (
     InvalidResponseError,
     LlamaGenError,
 )
-from llamagen_async.transport.decoding import clean_text
+from llamagen_async.foreign import clean_text
 from llamagen_async.transport.failures import connection_error
 from llamagen_async.transport.http import HTTPTransport
 from llamagen_async.transport.message import AssetStream

@@ -5,13 +5,12 @@ No I/O, and no clock but the one that is passed in. Nothing here decides whether
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, cast
 
 from llamagen_async.errors import (
     APIError,
@@ -24,15 +23,17 @@ from llamagen_async.errors import (
     RateLimitError,
     ServerError,
 )
+from llamagen_async.foreign import clean_text
 from llamagen_async.plans import DAY
+from llamagen_async.transport.content import beginning_of_object, json_of, text_of
 from llamagen_async.transport.credits import lacks_credits
 from llamagen_async.transport.message import APIResponse
+from llamagen_async.transport.secret import Secret
 
 __all__ = [
     "REDIRECT",
     "SERVER_FAILURE",
     "SUCCESS",
-    "clean_text",
     "decode",
     "error_for",
     "header",
@@ -50,9 +51,17 @@ _FAILURE: Final = range(400, 600)
 
 _SHOWN: Final = 200
 """Characters that an error keeps of a text that is not JSON."""
-_MESSAGE: Final = 300
-"""Characters that a message keeps of the server's own words."""
 _LONGEST_DATE: Final = 64
+_MOST_HEADERS: Final = 50
+"""Headers that an error keeps; the API sends about ten, a network in front of it as many."""
+_LONGEST_HEADER: Final = 300
+"""Characters that an error keeps of a header."""
+_REQUEST_IDS: Final = (
+    *("x-request-id", "request-id", "x-llama-request-id", "x-correlation-id", "x-trace-id"),
+    *("x-amzn-requestid", "x-vercel-id", "cf-ray"),
+)
+"""Headers in which servers and networks name an exchange. Which of them the API sends is not
+documented."""
 _BY_STATUS: Final[dict[int, type[APIError]]] = {
     400: BadRequestError,
     401: AuthenticationError,
@@ -61,20 +70,45 @@ _BY_STATUS: Final[dict[int, type[APIError]]] = {
     404: NotFoundError,
     422: BadRequestError,
 }
+_REFUSED: Final = "one request of the rate limits was used, and no credits"
+_ADVICE: Final[dict[type[APIError], str]] = {
+    BadRequestError: f"{_REFUSED}: change the request",
+    AuthenticationError: f"{_REFUSED}: check the API key",
+    InsufficientCreditsError: f"{_REFUSED}: buy credits, waiting does not help",
+    PermissionDeniedError: f"{_REFUSED}: check the API key and what its plan allows",
+    NotFoundError: f"{_REFUSED}: check the id, and that it belongs to this API key",
+    RateLimitError: "no credits were used: wait before sending more with this API key",
+    ServerError: (
+        "one request of the rate limits was used; if it was one that costs credits, it may have "
+        "been accepted: compare the usage page before sending it again"
+    ),
+}
+"""What an error of each class has cost, and what can be done."""
 _RATE_LIMIT_PREFIXES: Final = ("ratelimit-", "x-ratelimit-", "x-rate-limit-")
 _RATE_LIMIT_FIELD: Final = r"(?:^|[;,\s])(limit|remaining|r|q)\s*=\s*(\d{1,9})(?![\d.])"
 _CODES: Final = ("code", "errorCode", "error_code")
 _MESSAGES: Final = ("message", "msg", "detail", "error_description", "error", "errors")
 
 
-def decode(status: int, headers: Mapping[str, str], content: bytes, *, now: Now) -> APIResponse:
+def decode(
+    status: int,
+    headers: Mapping[str, str],
+    content: bytes,
+    *,
+    now: Now,
+    secret: Secret | None = None,
+    is_billed: bool = False,
+) -> APIResponse:
     """Decode one answer.
 
     Args:
         status: The HTTP status.
         headers: The answer's headers, in any case.
-        content: The whole body, decompressed.
+        content: The body, unpacked.
         now: The time that a `Retry-After` date is measured against if there is no `Date` header.
+        secret: The key, which is taken out of everything that is returned or raised.
+        is_billed: Whether the request was billed: then an answer that is cut or broken is read as
+            far as the id.
 
     Returns:
         A 2xx answer with its JSON.
@@ -83,58 +117,80 @@ def decode(status: int, headers: Mapping[str, str], content: bytes, *, now: Now)
         APIError: The class that belongs to the status; `InvalidResponseError` for a 2xx that is
             not JSON and for redirects, which are never followed because the key would travel.
     """
-    if status in SUCCESS:
-        rate_limit: tuple[int | None, int | None] = (None, None)
-        for name in headers:
-            if "limit" in name.lower():
-                rate_limit = _rate_limit(headers)
-                break
-        try:
-            body = _loads(content.decode("utf-8-sig"))
-        except (ValueError, RecursionError):
-            pass  # raised below, so that no error hangs on another one
-        else:
-            return APIResponse(status, headers, body, rate_limit)
-        raise InvalidResponseError(
-            status,
-            None,
-            f"the answer is not JSON but {_kind(headers, content)}; "
-            "check that the base URL is the API's",
-            _beginning(content),
-        )
-    raise error_for(status, headers, content, now=now)
+    if status not in SUCCESS:
+        raise error_for(status, headers, content, now=now, secret=secret)
+    rate_limit: tuple[int | None, int | None] = (None, None)
+    for name in headers:
+        if "limit" in name.lower():
+            rate_limit = _rate_limit(headers)
+            break
+    text = text_of(content, header(headers, "Content-Type"))
+    body: Any
+    try:
+        body = json_of(text)
+    except ValueError:  # another one is raised below, so that no error hangs on this one
+        # The status and the pictures may have been in the rest: it is accepted, no more is known.
+        body = beginning_of_object(text) if is_billed else {}
+        body.pop("status", None)
+        is_json = bool(body)
+    else:
+        is_json = True
+    if is_json:
+        if secret is not None and secret.may_be_in(text):
+            body = secret.removed_from(body)
+        return APIResponse(status, headers, body, rate_limit)
+    kept = _kept_headers(headers, secret)
+    raise InvalidResponseError(
+        status,
+        None,
+        f"the answer is not JSON but {_kind(kept, content)}; check that the base URL is the API's",
+        _beginning(text, secret),
+        _request_id(kept),
+        kept,
+    )
 
 
-def error_for(status: int, headers: Mapping[str, str], content: bytes, *, now: Now) -> APIError:
+def error_for(
+    status: int,
+    headers: Mapping[str, str],
+    content: bytes,
+    *,
+    now: Now,
+    secret: Secret | None = None,
+) -> APIError:
     """Make the error that belongs to an answer which is no success (arguments as in `decode`)."""
+    kept = _kept_headers(headers, secret)
+    request_id = _request_id(kept)
+    text = text_of(content, kept.get("content-type"))
     if status not in _FAILURE:
-        location = header(headers, "Location")
+        location = kept.get("location")
         where = f" to {_origin(location)}" if location else ""
         what = (
             f"a redirect{where}, which is not followed" if status in REDIRECT else "no final answer"
         )
-        return InvalidResponseError(
-            status, None, f"got {what}; check the base URL", _beginning(content)
-        )
-    body: object
+        message, begin = f"got {what}; check the base URL", _beginning(text, secret)
+        return InvalidResponseError(status, None, message, begin, request_id, kept)
+    body: Any
     try:
-        body = _loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        body = text = _beginning(content)
+        body = json_of(text)
+    except ValueError:
+        body = begin = _beginning(text, secret)
         # A plain sentence is worth repeating, a page of HTML is not.
-        given = "" if "<" in text else clean_text(text)
-        code, message = None, given or f"no reason given ({_kind(headers, content)})"
+        given = "" if "<" in begin else clean_text(begin)
+        code, message = None, given or f"no reason given ({_kind(kept, content)})"
     else:
+        if secret is not None and secret.may_be_in(text):
+            body = secret.removed_from(body)
         code, message = _code(body), _message(body) or "no reason given"
+    kind = _BY_STATUS.get(status, ServerError if status in SERVER_FAILURE else APIError)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        if lacks_credits(_texts(body)):
-            return InsufficientCreditsError(status, code, message, body)
-        retry_after = parse_retry_after(
-            header(headers, "Retry-After"), _server_time(headers) or now
-        )
-        return RateLimitError(status, code, message, body, retry_after)
-    error = _BY_STATUS.get(status, ServerError if status in SERVER_FAILURE else APIError)
-    return error(status, code, message, body)
+        if not lacks_credits(_texts(body)):
+            wait = parse_retry_after(kept.get("retry-after"), _server_time(headers) or now)
+            return RateLimitError(
+                status, code, message, body, wait, request_id, kept, _ADVICE[RateLimitError]
+            )
+        kind = InsufficientCreditsError
+    return kind(status, code, message, body, request_id, kept, _ADVICE.get(kind, _REFUSED))
 
 
 def _rate_limit(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
@@ -208,32 +264,34 @@ def header(headers: Mapping[str, str], name: str) -> str | None:
     return value
 
 
-def clean_text(text: str, limit: int = _MESSAGE) -> str:
-    """Return a foreign text as fit for a message: one line, no control characters, trimmed."""
-    # Cut first: cleaning a megabyte would hold up the event loop.
-    text = " ".join(text[: 4 * limit].split())
-    escaped = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-    return escaped if len(escaped) <= limit else f"{escaped[: limit - 1]}…"
+def _beginning(text: str, secret: Secret | None) -> str:
+    # Searched for the key before it is cut: a part of the key would not be found.
+    text = text[: 20 * _SHOWN]
+    return (text if secret is None else secret.removed_from(text))[:_SHOWN]
 
 
-def _refuse(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not JSON")
+def _kept_headers(headers: Mapping[str, str], secret: Secret | None) -> dict[str, str]:
+    """Return what an error keeps of the headers: no cookies, and no key."""
+    kept: dict[str, str] = {}
+    for name, value in headers.items():
+        if name.lower() in ("set-cookie", "set-cookie2"):
+            continue
+        if secret is not None:
+            name, value = secret.removed_from(name), secret.removed_from(value)  # noqa: PLW2901
+        kept[clean_text(name.lower(), _LONGEST_HEADER)] = clean_text(value, _LONGEST_HEADER)
+        if len(kept) == _MOST_HEADERS:
+            break
+    return kept
 
 
-_loads: Final = json.JSONDecoder(parse_constant=_refuse).decode
-
-
-def _beginning(content: bytes) -> str:
-    # UTF-8 has at most four bytes a character; cutting first keeps this cheap for large answers.
-    return content[: 4 * _SHOWN].decode("utf-8", "replace")[:_SHOWN]
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    return next((headers[name][:100] for name in _REQUEST_IDS if headers.get(name)), None)
 
 
 def _kind(headers: Mapping[str, str], content: bytes) -> str:
     if not content:
         return "empty"
-    return clean_text(header(headers, "Content-Type") or "of no content type", 80)
+    return clean_text(headers.get("content-type") or "of no content type", 80)
 
 
 def _origin(location: str) -> str:

@@ -1,63 +1,144 @@
-"""Failures below HTTP: aiohttp's exceptions in, this package's out.
+"""Failures below HTTP: foreign exceptions in, this package's out.
 
-One thing that costs money is decided here: whether a request may have arrived. It did not if no
-connection was made; in every other case it counts as sent. Nothing here does I/O or retries.
+Whether a request may have arrived is not decided here but told. An exception's own text is used
+only where it can't hold the request's headers, and its traceback never.
 """
 
 from __future__ import annotations
 
+import ssl
+from http import HTTPStatus
 from typing import Final
 
 import aiohttp
 
 from llamagen_async.errors import APIConnectionError, APITimeoutError
+from llamagen_async.foreign import clean_text
+from llamagen_async.transport.attempt import Attempt, RefusedError
 
-__all__ = ["SecondAttemptError", "connection_error"]
+__all__ = ["attempt_error", "connection_error"]
 
-_NOT_CONNECTED: Final = (
-    aiohttp.ClientConnectorError,
-    aiohttp.ServerFingerprintMismatch,
-    aiohttp.ClientHttpProxyError,  # the proxy refused to make the connection
-)
+_SHOWN: Final = 200
+"""Characters that are shown of a foreign exception's text."""
+_DEEPEST: Final = 5
+"""Exceptions that may stand for one another, at most: a chain may be a ring."""
+_OTHER_HOST: Final = (62, 64)
+"""OpenSSL's codes for a certificate that is another host's or another address's."""
+_MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""Exceptions that come again however often a request is sent: of an argument or a setting."""
+_WORDS: Final[dict[type[BaseException], str]] = {
+    aiohttp.ClientConnectorDNSError: "its name is not known",
+    aiohttp.ServerFingerprintMismatch: "its certificate is not the expected one",
+    aiohttp.ServerDisconnectedError: "the connection was dropped before the answer",
+    aiohttp.ClientPayloadError: "the answer is incomplete",
+    aiohttp.ClientResponseError: "the answer is not valid HTTP",
+}
+_PASSING: Final = (ssl.SSLEOFError, ssl.SSLSyscallError, ssl.SSLZeroReturnError)
+"""Failures of TLS that are those of the connection below it."""
 
 
-class SecondAttemptError(aiohttp.ClientError):
-    """aiohttp was about to send a request for the second time."""
-
-
-def connection_error(error: BaseException, where: str) -> APIConnectionError:
-    """Make the error for an exchange that broke off.
+def attempt_error(attempt: Attempt, error: Exception, where: str, key: str) -> APIConnectionError:
+    """Make the error for an attempt that brought no answer.
 
     Args:
-        error: What aiohttp raised. Nothing of its text is used: it may hold the request's headers.
+        attempt: The attempt.
+        error: The exception in which it ended.
         where: The host, for the message.
+        key: What the message may not hold.
     """
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
+    # What the connection failed of says more than what a user's middleware made of it.
+    inner = attempt.error or error
+    if attempt.may_have_arrived:
+        return connection_error(inner, where, secret=key)
+    if isinstance(inner, TimeoutError):
         return APITimeoutError(
             f"no connection to {where} in the time allowed; nothing was sent", request_sent=False
         )
-    if isinstance(error, _NOT_CONNECTED):
-        return APIConnectionError(
-            f"no connection to {where} ({_reason(error)}); nothing was sent", request_sent=False
-        )
+    tls = _tls_error(inner)
+    is_foreign = not isinstance(inner, aiohttp.ClientError | OSError)
+    is_lasting = (
+        (tls is not None and not isinstance(tls, _PASSING))
+        or attempt.was_refused
+        or _status(inner) == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+        or isinstance(inner, (aiohttp.ServerFingerprintMismatch, *_MISTAKES))
+        # A user's hook or middleware; what a connector raises may be an outage, whatever it is.
+        or (is_foreign and attempt.error is None)
+    )
+    return APIConnectionError(
+        f"no connection to {where} ({_reason(inner, key)}); nothing was sent{_advice(tls)}",
+        request_sent=False,
+        retriable=not is_lasting,
+    )
+
+
+def connection_error(error: BaseException, where: str, *, secret: str = "") -> APIConnectionError:
+    """Make the error for an exchange that broke off after the request may have left.
+
+    Args:
+        error: What was raised.
+        where: The host, for the message.
+        secret: What the message may not hold.
+    """
     if isinstance(error, TimeoutError):
         return APITimeoutError(f"no complete answer from {where} in the time allowed")
-    return APIConnectionError(f"the exchange with {where} broke off ({_reason(error)})")
+    return APIConnectionError(f"the exchange with {where} broke off ({_reason(error, secret)})")
 
 
-def _reason(error: BaseException) -> str:
-    """Say why in words of our own, and in the system's for a system error."""
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "its name is not known"
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "its certificate or TLS is not accepted"
-    if isinstance(error, SecondAttemptError | aiohttp.ServerDisconnectedError):
-        return "the connection was dropped before the answer"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "the answer is incomplete"
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return "the proxy refused"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return "the answer is not valid HTTP"
-    text = error.strerror if isinstance(error, OSError) else None
-    return text or type(error).__name__
+def _reason(error: BaseException, secret: str) -> str:
+    """Say why: in ssl's words for TLS, in the system's for the system, else in words of our own."""
+    tls = _tls_error(error)
+    if tls is not None:
+        words = getattr(tls, "verify_message", "") or (tls.reason or "").lower().replace("_", " ")
+        kind = "certificate" if isinstance(tls, ssl.SSLCertVerificationError) else "TLS"
+        return f"its {kind} is not accepted: {clean_text(words or str(tls), _SHOWN)}"
+    match error:
+        case RefusedError():
+            return str(error)
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy refused with status {error.status}"
+        case aiohttp.ClientProxyConnectionError():
+            return f"no connection to the proxy: {error.os_error.strerror or 'it is not there'}"
+    known = next((words for kind, words in _WORDS.items() if isinstance(error, kind)), None)
+    return known or _own_words(error, secret)
+
+
+def _own_words(error: BaseException, secret: str) -> str:
+    """Return what an exception says of itself, or else its name."""
+    of_system = getattr(error, "strerror", None)
+    name, text = type(error).__name__, str(of_system or error)
+    # The text of aiohttp's own may hold the request.
+    is_foreign = of_system or not isinstance(error, aiohttp.ClientError)
+    if not (is_foreign and text) or (secret and secret in text):
+        return name
+    return clean_text(text if of_system else f"{name}: {text}", _SHOWN)
+
+
+def _status(error: BaseException) -> int | None:
+    return error.status if isinstance(error, aiohttp.ClientHttpProxyError) else None
+
+
+def _advice(tls: ssl.SSLError | None) -> str:
+    """Say what can be done about a failure of TLS."""
+    if tls is None or isinstance(tls, _PASSING):
+        return ""
+    if not isinstance(tls, ssl.SSLCertVerificationError):
+        return ". Check that base_url, or the proxy on the way, is one that speaks TLS"
+    if tls.verify_code in _OTHER_HOST:
+        return ". Check base_url: somebody else answers there"
+    return (
+        ". If your network has a certificate authority of its own, name its file in SSL_CERT_FILE, "
+        "or pass session= with a connector that trusts it"
+    )
+
+
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """Return ssl's own exception, if that is what `error` stands for."""
+    for _ in range(_DEEPEST):
+        if error is None or (
+            # aiohttp's are of ssl's kind, too, but do not say why.
+            isinstance(error, ssl.SSLError) and not isinstance(error, aiohttp.ClientError)
+        ):
+            return error
+        inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
+        error = inner or error.__cause__
+    return None

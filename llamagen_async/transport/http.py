@@ -1,15 +1,14 @@
 """The aiohttp edge: one request out, one answer in, and failures told apart.
 
 The key travels in a header of each request, never on the session, and appears in no message, repr
-or chained exception: aiohttp's own errors hold the request's headers, so they stay in here.
-A request is never sent twice; when and whether to send is decided elsewhere.
+or chained exception: aiohttp's own errors and their frames hold the request's headers, so they stay
+in here. A request is never sent twice; when and whether to send is decided elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
-import ipaddress
 import json
 import re
 from datetime import UTC, datetime
@@ -22,39 +21,42 @@ from yarl import URL
 from llamagen_async._version import __version__
 from llamagen_async.clock import seconds
 from llamagen_async.errors import (
-    APIError,
+    APIConnectionError,
     ClientClosedError,
     InvalidRequestError,
     InvalidResponseError,
+    LlamaGenError,
 )
-from llamagen_async.transport.decoding import clean_text, decode
-from llamagen_async.transport.failures import SecondAttemptError, connection_error
+from llamagen_async.foreign import clean_text
+from llamagen_async.transport.address import (
+    check_proxy,
+    is_loopback,
+    normalize_base_url,
+    proxy_for,
+)
+from llamagen_async.transport.attempt import COMING, Attempt
+from llamagen_async.transport.content import LARGEST, unpacked
+from llamagen_async.transport.decoding import SUCCESS, decode
+from llamagen_async.transport.failures import attempt_error
 from llamagen_async.transport.message import APIRequest, APIResponse
+from llamagen_async.transport.secret import Secret
+from llamagen_async.transport.sessions import check_session, observe, own_session
 
-__all__ = ["HTTPTransport", "normalize_base_url"]
+__all__ = ["HTTPTransport", "check_key"]
 
-_LARGEST: Final = 20_000_000
-"""Bytes of the largest answer that is read, so that no server can fill the memory."""
-_KEEPALIVE: Final = 2.0
-"""Seconds for which an idle connection is used again. Servers close idle ones after 5 s and more;
-staying well below keeps a billed request from going out on a connection that is just closing."""
 _STREAMED: Final = 1 << 20
 """Bytes from which a body is given as a file: aiohttp warns of larger ones in one piece."""
-_TELLING: Final = 8
-"""Characters that a key must have to be taken out of answers: a shorter one could be any word."""
 _METHODS: Final = ("GET", "POST", "PATCH", "PUT", "DELETE")
 _PATH: Final = r"/[!\"$->@-\[\]-~]*"
 """Visible ASCII without what ends a path (`?`, `#`) or what some take for a slash (`\\`)."""
 _AGENT: Final = f"llamagen-async/{__version__}"
-_ALLOWED_URL: Final = "https://host, or http:// on a loopback host, without user, query or fragment"
 
 
 class HTTPTransport:
-    """Sends requests with aiohttp.
+    """Sends requests with aiohttp, each on a connection of its own.
 
     The session is made on first use inside the running event loop. A session that is passed in is
-    used and never closed; its own middlewares do not apply, because the guard against silent
-    re-sending takes their place.
+    used as it is, with its connector, proxy, cookies and middlewares, and never closed.
 
     Args:
         base_url: The API's URL, with or without `/v1`.
@@ -62,9 +64,11 @@ class HTTPTransport:
         timeout: Seconds for one whole request; half of it is for getting a connection, so that a
             request that was never sent is told from one that was.
         session: An `aiohttp.ClientSession` to use instead of an own one.
+        proxy: The URL of a proxy; `""` for none. `None` is what the session says, and for an own
+            session `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
 
     Raises:
-        InvalidRequestError: The URL, the key or the timeout is not allowed.
+        InvalidRequestError: The URL, the key, the timeout, the session or the proxy is not allowed.
     """
 
     def __init__(
@@ -74,23 +78,30 @@ class HTTPTransport:
         *,
         timeout: float = 30.0,
         session: aiohttp.ClientSession | None = None,
+        proxy: str | None = None,
     ) -> None:
         self._base_url = normalize_base_url(base_url)
-        self._host = URL(self._base_url).host_port_subcomponent or ""
-        _check_key(api_key)
-        timeout = seconds("timeout", timeout)
-        self._key = api_key.encode()
+        url = URL(self._base_url)
+        self._host = url.host_port_subcomponent or ""
+        api_key = check_key(api_key)
+        self._key = api_key
+        self._secret = Secret(api_key)
+        self._authorization = f"Bearer {api_key}"
+        # Of the kind that aiohttp would make of them for each request. The key is added last, where
+        # no user's hook, middleware or `~/.netrc` can take its place.
         headers = {
-            "Authorization": f"Bearer {api_key}",
             "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",  # what can be unpacked piece by piece
             "User-Agent": _AGENT,
         }
-        # Of the kind that aiohttp would make of them for each request.
         self._headers = CIMultiDict(headers)
         self._json_headers = CIMultiDict({**headers, "Content-Type": "application/json"})
-        self._timeout = aiohttp.ClientTimeout(total=timeout, connect=timeout / 2)
-        self._session = session
+        self._timeout = seconds("timeout", timeout)
+        self._connecting = aiohttp.ClientTimeout(total=None, connect=timeout / 2)
+        self._session = check_session(session)
         self._owned = session is None
+        self._given_proxy = check_proxy(proxy)
+        self._proxy = self.proxy_for(url) if self._owned or self._given_proxy else None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -108,48 +119,52 @@ class HTTPTransport:
         Raises:
             APIError: The server answered with something other than success; its subclasses say
                 with what. `InvalidResponseError` if it is not JSON, a redirect, or over 20 MB.
-            APIConnectionError: No answer came; `request_sent` is `False` only if no connection
-                was made. `APITimeoutError` if time was up.
+            APIConnectionError: No answer came; `request_sent` is `False` only if nothing of the
+                request left. `APITimeoutError` if time was up.
             InvalidRequestError: The method is unknown, the path could leave the API's own paths,
                 there are two bodies, or JSON can't hold the body; nothing was sent.
             ClientClosedError: The transport is closed or belongs to another event loop.
         """
         session = self._open_session()
-        url = _url(self._base_url, request)
-        guard = _OneAttempt()
-        has_body = request.json is not None or request.form is not None
+        connector = session.connector
+        attempt = Attempt(self._authorization, pools=not (connector and connector.force_close))
+        failure: LlamaGenError | None = None
+        arguments = self._arguments(request)
+        coming = COMING.set(attempt)
         try:
-            async with session.request(
-                request.method,
-                url,
-                params=request.params,
-                data=_body(request) if has_body else None,
-                headers=self._headers if request.json is None else self._json_headers,
-                timeout=self._timeout,
-                allow_redirects=False,
-                raise_for_status=False,
-                auto_decompress=True,
-                middlewares=(guard,),
-            ) as response:
-                status, headers = response.status, response.headers
-                content = await self._read(response)
-        except (aiohttp.ClientError, OSError) as error:
-            failure = connection_error(error, self._host)
-        else:
+            # Around all of it, since aiohttp's own timeout begins after a user's hooks.
+            async with asyncio.timeout(self._timeout):
+                await _exchange(session, arguments, attempt)
+        except Exception as error:  # noqa: BLE001  # also what users' hooks and connectors raise
+            failure = attempt_error(attempt, error, self._host, self._key)
+        finally:
+            attempt.error = None
+            COMING.reset(coming)
+        answer = attempt.response
+        if answer is not None:
+            content, lack = self._content(attempt, answer)
+            failure = failure or lack
             try:
-                return decode(status, headers, content, now=_utcnow)
-            except APIError:
-                # Some servers repeat the key that they refuse.
-                if len(self._key) < _TELLING or self._key not in content:
+                return decode(
+                    answer.status,
+                    answer.headers,
+                    content,
+                    now=_utcnow,
+                    secret=self._secret,
+                    is_billed=request.kind.is_billed,
+                )
+            except InvalidResponseError:
+                # Of an answer that is not whole there may be enough; else that is what to tell.
+                if failure is None or answer.status not in SUCCESS:
                     raise
-            return decode(status, headers, content.replace(self._key, b"[key]"), now=_utcnow)
-        # Raised out here, so that it does not carry aiohttp's error and with it the headers.
+        assert failure is not None
+        # Raised out here, so that it carries neither aiohttp's error nor its frames.
         raise failure
 
     @property
     def is_loopback(self) -> bool:
         """Whether the API is on this machine, as the sandbox is."""
-        return _is_loopback(URL(self._base_url).host or "")
+        return is_loopback(URL(self._base_url).host or "")
 
     def lend_connector(self) -> aiohttp.BaseConnector | None:
         """Return the connector of the session that was passed in; `None` if none was.
@@ -159,10 +174,10 @@ class HTTPTransport:
         """
         return None if self._owned else self._open_session().connector
 
-    def proxy_for(self, url: URL) -> URL | None:  # noqa: ARG002  # all go through the session's
-        """Return the proxy on the way to a picture: the same one as to the API."""
-        if self._owned or self._session is None:
-            return None
+    def proxy_for(self, url: URL) -> URL | None:
+        """Return the proxy on the way to a picture, by the settings that hold for the API."""
+        if self._owned or self._given_proxy is not None:
+            return proxy_for(url, self._given_proxy)
         # Those of a user's session have no public names.
         proxy = getattr(self._session, "_default_proxy", None)
         auth = getattr(self._session, "_default_proxy_auth", None)
@@ -192,113 +207,96 @@ class HTTPTransport:
                 "sent. Make one client for each loop"
             )
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # No limit here: how much is sent is decided elsewhere, and waiting for a
-                # connection would use up the request's time.
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
+            self._session = own_session()
         if self._session.closed:
             raise ClientClosedError("the aiohttp session that was passed in is closed")
+        if not self._owned:
+            observe(self._session)
         return self._session
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """Read the body; one that is too large is refused before or while it is read."""
-        body = response.content
-        if body.is_eof():
-            content = body.read_nowait()  # it came together with the head
-            if len(content) <= _LARGEST:
-                return content
-        elif (response.content_length or 0) <= _LARGEST:
-            size = 0
-            chunks: list[bytes] = []
-            while chunk := await body.readany():
-                size += len(chunk)
-                if size > _LARGEST:
-                    break
-                chunks.append(chunk)
-            else:
-                return b"".join(chunks)
+    def _arguments(self, request: APIRequest) -> dict[str, Any]:
+        """Return the arguments of aiohttp for a request, but for the middlewares."""
+        has_body = request.json is not None or request.form is not None
+        return {
+            "method": request.method,
+            "url": _url(self._base_url, request),
+            "params": request.params,
+            "data": _body(request) if has_body else None,
+            "headers": self._headers if request.json is None else self._json_headers,
+            "proxy": self._proxy,
+            "timeout": self._connecting,
+            "allow_redirects": False,
+            "raise_for_status": False,
+            "auto_decompress": False,  # it would unpack a small answer to a giant one
+        }
+
+    def _content(
+        self, attempt: Attempt, answer: aiohttp.ClientResponse
+    ) -> tuple[bytes, LlamaGenError | None]:
+        """Return the body, unpacked, and why that is not all of it, if it is not."""
+        content = b"".join(attempt.received)
+        is_whole, is_unpacked = len(content) <= LARGEST, True
+        content = content[:LARGEST]
+        if packing := answer.headers.get("Content-Encoding"):
+            content, is_unpacked = unpacked(content, packing)
+            is_whole = is_whole and (is_unpacked or len(content) < LARGEST)
+        if not is_whole:
+            text = f"the answer is larger than {LARGEST // 1_000_000} MB"
+            return content, InvalidResponseError(answer.status, None, text)
+        if not is_unpacked:
+            return content, APIConnectionError(f"the answer from {self._host} is incomplete")
+        return content, None
+
+
+async def _exchange(
+    session: aiohttp.ClientSession, arguments: dict[str, Any], attempt: Attempt
+) -> None:
+    """Send a request and receive its answer; what has come of it stays with the attempt."""
+    # Those of a user's session have no public name; ours is the innermost.
+    middlewares = (*getattr(session, "_middlewares", ()), attempt)
+    try:
+        async with session.request(**arguments, middlewares=middlewares) as response:
+            attempt.response = response
+            await _receive(response, attempt.received)
+    except Exception:
+        if attempt.response is None or attempt.received:
+            raise
+        # A user's hook or middleware may have failed after the answer had come, and that answer may
+        # be the only one that knows the id of something paid.
+        try:
+            await _receive(attempt.response, attempt.received)
+        finally:
+            attempt.response.close()
+
+
+async def _receive(response: aiohttp.ClientResponse, received: list[bytes]) -> None:
+    """Receive the body, as far as anything of it is used."""
+    if response.content.is_eof():
+        received.append(await response.read())  # it came together with the head, or was read before
+        return
+    size = 0
+    while size <= LARGEST and (chunk := await response.content.readany()):
+        size += len(chunk)
+        received.append(chunk)
+    if size > LARGEST:
         response.close()
-        raise InvalidResponseError(
-            response.status, None, f"the answer is larger than {_LARGEST // 1_000_000} MB"
-        )
 
 
-class _OneAttempt:
-    """An aiohttp client middleware that lets a request out once; make one for each request.
-
-    aiohttp sends an idempotent request again when the kept-alive connection that it chose turns
-    out to be dropped. The first request may have arrived, and both would count against the limit.
-    A middleware is called for each attempt, and the error that it raises ends the request.
-    """
-
-    _used = False
-
-    async def __call__(
-        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-    ) -> aiohttp.ClientResponse:
-        """Pass the first attempt on and refuse the second.
-
-        Raises:
-            SecondAttemptError: This is the second attempt.
-        """
-        if self._used:
-            raise SecondAttemptError
-        self._used = True
-        return await handler(request)
-
-
-def normalize_base_url(text: str) -> str:
-    """Return the API's URL with `/v1` and without a trailing slash.
-
-    `http://` is allowed only for loopback hosts (`localhost`, 127.0.0.0/8, `::1`), since the key
-    would be readable on the way.
+def check_key(key: object) -> str:
+    """Return an API key without white space and quotes around it, as files and shells leave them.
 
     Raises:
-        InvalidRequestError: `text` is not a URL to which the key may be sent.
+        InvalidRequestError: It can't be a key; it is not shown.
     """
-    given = text.strip() if isinstance(text, str) else ""
-    url = _parsed(given)
-    host = url.host or ""
-    if not host or not (url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))):
-        shown = _without_secrets(given) if isinstance(text, str) else type(text).__name__
-        raise InvalidRequestError("base_url", shown, _ALLOWED_URL)
-    base = f"{url.scheme}://{url.host_port_subcomponent}{url.raw_path}".rstrip("/")
-    return base if base.endswith("/v1") else f"{base}/v1"
-
-
-def _parsed(text: str) -> URL:
-    """Parse with the parser that aiohttp connects with, so that no two can disagree."""
-    if not text.isprintable() or re.search(r"[\s\\@?#]", text):
-        return URL()
-    try:
-        url = URL(text)
-        return url if url.port else URL()
-    except ValueError:
-        return URL()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _without_secrets(text: str) -> str:
-    text = re.sub(r"^([^/]*//)?[^/]*@", r"\1***@", text)
-    return clean_text(re.sub(r"[?#].*", "?...", text, flags=re.DOTALL), 80)
-
-
-def _check_key(key: object) -> None:
+    text = key.strip() if isinstance(key, str) else ""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1].strip()
     # What a bearer token may hold; a space or a line break in it is a mistake of copying.
-    if not isinstance(key, str) or not re.fullmatch(r"[\x21-\x7e]+", key):
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
         raise InvalidRequestError(
-            "api_key", "(not shown)", "the key from the vendor's site, without spaces around it"
+            "api_key", "(not shown)", "the key from the vendor's site: visible ASCII, no spaces"
         )
+    return text
 
 
 def _url(base: str, request: APIRequest) -> URL:

@@ -45,12 +45,14 @@ class APIRequest:
     """The HTTP method, in capitals."""
     path: str
     """The path below the base URL, percent-encoded, such as `/comics/generations`."""
-    params: Mapping[str, str] | None = attrs.field(default=None, kw_only=True)
+    params: Mapping[str, str] | None = attrs.field(default=None, kw_only=True, hash=False)
     """The query."""
-    json: object = attrs.field(default=None, kw_only=True, repr=False)
+    json: object = attrs.field(default=None, kw_only=True, repr=False, hash=False)
     """The JSON body; `None` is no body. Not together with `form`."""
     form: FormFile | None = attrs.field(default=None, kw_only=True)
     """The file of a multipart body."""
+    generation_id: str | None = attrs.field(default=None, kw_only=True)
+    """The generation that the answer has to be about; `None` if that is not known before."""
 
 
 @attrs.frozen
@@ -59,9 +61,9 @@ class APIResponse:
 
     status: int
     """The HTTP status."""
-    headers: Mapping[str, str] = attrs.field(repr=False)
+    headers: Mapping[str, str] = attrs.field(repr=False, hash=False)
     """The answer's headers; the aiohttp edge gives a mapping that ignores case."""
-    body: object
+    body: object = attrs.field(hash=False)
     """The decoded JSON."""
     rate_limit: tuple[int | None, int | None] = (None, None)
     """How many requests the server says it allows, and how many of them are left, where its

@@ -11,6 +11,7 @@ pictures have no limiter: see `may_pass`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +29,15 @@ from llamagen_async.transport.decoding import REDIRECT, SERVER_FAILURE, SUCCESS
 if TYPE_CHECKING:
     from llamagen_async.requests import ComicRequest
 
-__all__ = ["as_uncertain", "delays", "is_retriable", "may_pass"]
+__all__ = [
+    "as_uncertain",
+    "bounds",
+    "delays",
+    "is_outage",
+    "is_retriable",
+    "may_pass",
+    "retry_span",
+]
 
 _FIRST: Final = 1.0
 """Seconds at most before the first retry; the bound doubles with each further one."""
@@ -44,30 +53,54 @@ _LASTING: Final = frozenset({501, 505})
 def is_retriable(error: BaseException, kind: RequestKind) -> bool:
     """Decide whether a request of this kind may be sent again after `error`."""
     if isinstance(error, APIConnectionError):
-        return kind in _READING or not error.request_sent
+        return error.retriable and (kind in _READING or not error.request_sent)
     if kind not in _READING:
         return False
     if isinstance(error, InvalidResponseError):
-        # A 2xx that is not JSON comes from something in between, and its text is in the body.
-        # An answer that was too large was not read, and it will be as large the next time.
-        return error.status in SUCCESS and isinstance(error.body, str)
+        # A 2xx that is not JSON, or about something else, comes from something in between. An
+        # answer that was too large was not read, and it will be as large the next time.
+        return error.status in SUCCESS and error.body is not None
     return isinstance(error, ServerError)
 
 
-def delays(speed: float = 1.0) -> Iterator[float]:
-    """Yield the seconds of the event loop to wait before each retry, without end.
+def is_outage(error: BaseException) -> bool:
+    """Whether a request met no server, or one that does not work: whoever waits holds that out.
 
-    They are drawn by full jitter from 0 to 1, 2, 4 ... seconds of the server's clock, at most 30.
-
-    Args:
-        speed: How many times faster than real time the server's clock runs.
+    What the server says of the request itself (4xx) is an answer; a redirect, a page of HTML or
+    an answer without end is none.
     """
+    if isinstance(error, APIConnectionError):
+        return error.retriable
+    return isinstance(error, InvalidResponseError | ServerError)
+
+
+def bounds(first: float, longest: float) -> Iterator[float]:
+    """Yield waits that double from `first` to `longest`, without end."""
     # Nearly all requests succeed: the import is not theirs to pay for.
     import backoff  # noqa: PLC0415
 
-    bounds = backoff.expo(factor=_FIRST / speed, max_value=_LONGEST / speed)
-    next(bounds)  # backoff's generators begin with a yield of nothing
-    return map(backoff.full_jitter, bounds)
+    waits = backoff.expo(factor=first, max_value=longest)
+    next(waits)  # backoff's generators begin with a yield of nothing
+    return waits
+
+
+def delays(speed: float = 1.0, *, longest: float = _LONGEST) -> Iterator[float]:
+    """Yield the seconds of the event loop to wait before each retry, without end.
+
+    They are drawn by full jitter from 0 to 1, 2, 4 ... seconds of the server's clock.
+
+    Args:
+        speed: How many times faster than real time the server's clock runs.
+        longest: Seconds of the server's clock at most.
+    """
+    import backoff  # noqa: PLC0415  # as in `bounds`
+
+    return map(backoff.full_jitter, bounds(_FIRST / speed, longest / speed))
+
+
+def retry_span(max_retries: int) -> float:
+    """Return the seconds of the server's clock that so many retries take at most."""
+    return sum(itertools.islice(bounds(_FIRST, _LONGEST), max_retries))
 
 
 def may_pass(error: LlamaGenError) -> bool:
@@ -109,4 +142,7 @@ def as_uncertain(
         uncertain = error.status not in REDIRECT
     else:
         uncertain = isinstance(error, ServerError)
-    return SubmissionUncertainError(request, str(error)) if uncertain else None
+    if not uncertain:
+        return None
+    reason = error.summary if isinstance(error, APIError) else str(error)
+    return SubmissionUncertainError(request, reason)

@@ -144,10 +144,41 @@ def test_somebody_who_waits_interactively_gets_a_check_every_two_minutes(seen: f
 
 
 def test_an_announced_end_is_checked_when_the_announcement_is_overdue() -> None:
-    """A comic whose end will be announced costs no check before it must have come."""
+    """A comic whose end will be announced is checked at twice the age, or when it must be done."""
+    assert due(FREE, announced=True) == 2 * due(FREE)
+    assert overdue(FREE, announced=True) == 2 * overdue(FREE)
+    assert due(FREE, announced=True, last_running_age=50.0) == 100.0
     late = DurationForecast().age_when(0.99) + 60.0
-    assert due(FREE, announced=True) == late
-    assert overdue(FREE, announced=True) > late
+    assert due(NEVER, announced=True, urgent=False) == late
+
+
+def seen_at(
+    duration: float, threshold: PollThreshold, forecast: ProfileForecast, **target: Any
+) -> tuple[float, int]:
+    """Return the age at which checks see the end of a generation, and how many there were."""
+    age, checks = 0.0, 0
+    while age < duration:
+        age = max(age + 1.0, due(threshold, forecast, last_running_age=age, **target))
+        checks += 1
+    return age, checks
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    known=st.lists(st.floats(5.0, 3_000.0), max_size=4),
+    duration=st.floats(1.0, 7_200.0),
+    threshold=st.sampled_from([FREE, NEVER, PollThreshold(price=64.0), PollThreshold(chance=0.9)]),
+    urgent=st.booleans(),
+)
+def test_an_announcement_that_does_not_come_at_most_doubles_the_wait(
+    known: list[float], duration: float, threshold: PollThreshold, urgent: bool
+) -> None:
+    """Whatever is known of durations, and however long the comic takes; with few checks."""
+    forecast = ProfileForecast(forecast_of(*known))
+    polled, _ = seen_at(duration, threshold, forecast, urgent=urgent)
+    late, checks = seen_at(duration, threshold, forecast, urgent=urgent, announced=True)
+    assert late <= 2 * polled + 1e-6
+    assert checks <= 3 + math.log2(duration)
 
 
 def test_an_end_that_was_announced_is_collected_at_once() -> None:

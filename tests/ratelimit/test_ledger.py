@@ -397,26 +397,6 @@ async def test_a_position_may_be_asked_about(make: Make) -> None:
         assert (await ledger.snapshot(position=position)).next_free_in == pytest.approx(delay)
 
 
-async def test_listeners_hear_of_slots_that_are_given_up(make: Make) -> None:
-    """Until they have ended the subscription."""
-    ledger = make()
-    heard = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    grants = [await granted(ledger) for _ in range(2)]
-
-    def changed() -> None:
-        loop.call_soon_threadsafe(heard.set)
-
-    stop = ledger.subscribe(changed)
-    ledger.release(grants[0].id, "a")
-    await asyncio.wait_for(heard.wait(), 10)
-    heard.clear()
-    stop()
-    ledger.release(grants[1].id, "a")
-    assert await used(ledger) == 0
-    assert not heard.is_set()
-
-
 @pytest.mark.parametrize("after", range(6))
 async def test_a_cancelled_reserve_leaves_nothing(make: Make, after: int) -> None:
     """Wherever it was cancelled: neither a slot nor a position."""

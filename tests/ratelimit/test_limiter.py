@@ -139,6 +139,42 @@ async def test_a_burst_smaller_than_the_window_is_spaced_by_the_bucket() -> None
     assert times == pytest.approx([0, 0, 6, 12, 18, 24], abs=1e-4)
 
 
+class Listener:
+    """A client that waits for a slot."""
+
+    def __init__(self) -> None:
+        self.heard = 0
+
+    def changed(self) -> None:
+        self.heard += 1
+
+
+async def test_who_waits_hears_of_slots_and_positions_that_are_given_up() -> None:
+    """A slot, a position, a question that was cut short; nobody who is gone is told."""
+    limiter = make(attrs.evolve(TEN, burst=1))
+    listener, gone = Listener(), Listener()
+    limiter.subscribe(listener.changed)
+    limiter.subscribe(gone.changed)
+    del gone
+    slot = await acquire(limiter)
+    await slot.commit(ANSWERED, IDLE_WORKLOAD)
+    await asyncio.sleep(0)
+    assert listener.heard == 0
+    (await acquire(limiter)).give_back()
+    await asyncio.sleep(0)
+    assert listener.heard == 1
+    limiter.give_up("a claim", "a")
+    await asyncio.sleep(0)
+    assert listener.heard == 2
+    await (await acquire(limiter)).commit(ANSWERED, IDLE_WORKLOAD)
+    task = asyncio.create_task(limiter.reserve(claim("waits for a token")))
+    await asyncio.sleep(1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert listener.heard == 3
+
+
 async def test_a_token_that_was_not_used_is_one_as_long_as_the_bucket_lacks_it() -> None:
     """Five of ten slots are given back, and are used much later than the next token came."""
     limiter = make()

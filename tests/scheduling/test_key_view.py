@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import PollTarget
 from llamagen_async.scheduling.request_queue import RequestQueue
+from llamagen_async.scheduling.submission import Submission
 from llamagen_async.transport import APIRequest
 from tests.support.claims import key_state
 
@@ -40,6 +42,8 @@ def run_comic(one: KeyView, name: str, accepted_at: float, *, urgent: bool = Tru
 
 def tell(speaker: KeyView, listener: KeyView, *, age: float = 0.0) -> None:
     """Let one client hear what another has to do."""
+    here = PeerReport(listener.client, 0.0, (), "")
+    speaker.update(key_state(clients=2, peers=(here,)), NOW - age)
     text = speaker.workload(NOW - age).text
     report = PeerReport(speaker.client, age, (), text)
     listener.update(key_state(clients=2, peers=(report,)), NOW)
@@ -54,6 +58,19 @@ def test_what_one_client_runs_counts_for_all() -> None:
     assert (one.running(NOW), one.running(NOW, urgent=True)) == (2, 1)
     assert sorted(group.age for group in one.groups(NOW)) == pytest.approx([30.0, 50.0])
     assert [group.age for group in one.groups(NOW, urgent=False)] == pytest.approx([50.0])
+
+
+async def test_nobody_is_told_of_comics_as_long_as_nobody_shares_the_key() -> None:
+    """What the wait queue needs is told all the same."""
+    one, other = view(), view()
+    run_comic(one, "a", NOW - 30.0)
+    request = APIRequest(RequestKind.USAGE, "GET", "/comics/usage")
+    future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    one._queue.push(Submission(request, lambda body: body, NOW, future))
+    alone = one.workload(NOW)
+    assert (len(alone.waiting), alone.text) == (1, "")
+    tell(one, other)
+    assert other.running(NOW) == 1
 
 
 def test_a_client_that_is_not_heard_of_runs_nothing_for_long() -> None:

@@ -195,7 +195,7 @@ class OneRunning:
     def idles(self, quota_left: int | None = None) -> float:
         """Return for how many seconds the policy idles now; fail if it would send something."""
         self.view.quota_left = quota_left
-        decision = self.policy.decide()
+        decision = self.policy.decide(self.clock.at)
         assert isinstance(decision, Idle)
         return decision.seconds
 
@@ -217,7 +217,7 @@ def one_running(
     polls = PollSet(forecasts)
     queue = RequestQueue()
     view = KeyView(limiter, queue, polls)
-    policy = DispatchPolicy(limiter, queue, polls, view, admission, clock, metered=True)
+    policy = DispatchPolicy(limiter, queue, polls, view, admission, metered=True)
     view.arrived.extend(float(second) for second in range(0, 980 if coming else 0, 15))
     clock.at = 980.0
     view.update(key_state(returning=(plan.rate.per,) * spent), clock.at)

@@ -199,13 +199,45 @@ def test_deadlines_that_were_changed_take_no_memory() -> None:
 
 
 def test_an_announced_end_is_checked_only_when_the_announcement_is_overdue() -> None:
-    """A comic whose end will be announced costs no check, unless the announcement does not come."""
+    """A comic whose end will be announced is checked later, and is no reason to keep slots."""
     one = target(announced=True)
     several = poll_set(one)
-    late = several.forecasts.overall.forecast.age_when(0.99) + 60.0
-    assert picked(several, late - 1.0, CHEAP) is None
-    assert picked(several, late + 1.0, CHEAP) is one
+    late = 2 * next_at(poll_set(target()), CHEAP)
+    assert picked(several, late - 0.1, CHEAP) is None
+    assert picked(several, late + 0.1, CHEAP) is one
     assert not several.groups(10.0)
+
+
+def test_an_announced_end_is_checked_at_once() -> None:
+    """Even if the comic was seen running just now."""
+    one = target(announced=True)
+    several = poll_set(one)
+    several.record_result(one, done=False, checked_at=20.0, now=20.1)
+    assert picked(several, 20.2) is None
+    several.mark_ended(one, 20.2)
+    assert picked(several, 20.2) is one
+
+
+def test_a_check_from_before_an_announcement_does_not_contradict_it() -> None:
+    """The answer to a check that was sent before the end was announced says no more than it knew."""
+    one = target(announced=True)
+    several = poll_set(one)
+    several.mark_in_flight(one, 20.0)
+    several.mark_ended(one, 21.0)
+    several.record_result(one, done=False, checked_at=20.0, now=22.0)
+    several.mark_idle(one)
+    assert picked(several, 22.0) is one
+    several.record_result(one, done=False, checked_at=22.0, now=23.0)
+    assert picked(several, 23.5) is None  # the server knows of no end: it is polled
+
+
+def test_an_announcement_does_not_shorten_the_pause_after_a_failure() -> None:
+    """Checks that fail are made further and further apart, whatever was announced."""
+    one = target(announced=True, failures=1, not_before=100.0)
+    several = poll_set(one)
+    several.mark_ended(one, 20.0)
+    assert picked(several, 99.0) is None
+    assert picked(several, 100.0) is one
 
 
 def test_the_first_checks_wait_for_each_other() -> None:

@@ -91,10 +91,6 @@ class RemoteLedger:
     def change_plan(self, plan: Plan) -> None:
         self.memory.change_plan(plan)
 
-    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        del changed
-        return lambda: None
-
     async def load_blob(self) -> str | None:
         return await self._travel(self.memory.load_blob)
 

@@ -22,9 +22,9 @@ from llamagen_async.errors import (
     RateLimitError,
     ServerError,
 )
+from llamagen_async.foreign import clean_text
 from llamagen_async.plans import DAY
 from llamagen_async.transport import APIResponse, decode, error_for, parse_retry_after
-from llamagen_async.transport.decoding import clean_text
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 UNIX = int(NOW.timestamp())

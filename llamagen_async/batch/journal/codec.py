@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Self
+from pathlib import PurePath
+from typing import Any, Final, Self, cast
 
 import attrs
 
@@ -24,8 +26,10 @@ from llamagen_async.errors import (
     ServerError,
     SubmissionUncertainError,
 )
+from llamagen_async.foreign import clean_text
 from llamagen_async.models import BatchState, ComicGeneration
 from llamagen_async.requests import ComicRequest
+from llamagen_async.validation import checked_text, python_integer, shown, without_mark
 
 __all__ = [
     "COLUMNS",
@@ -35,7 +39,9 @@ __all__ = [
     "Story",
     "checked_key",
     "dump_error",
+    "dump_generation",
     "fields_of",
+    "given_key",
     "load_error",
 ]
 
@@ -43,6 +49,8 @@ _KEY: Final = "key"
 _LONGEST_KEY: Final = 500
 """Characters of the longest key: order numbers and URLs fit, a story by mistake does not."""
 _ALLOWED_KEY: Final = f"text or a whole number, up to {_LONGEST_KEY} characters"
+_LONGEST_MESSAGE: Final = 1000
+"""Characters that are kept of an error's words."""
 _API_ERRORS: Final[tuple[type[APIError], ...]] = (
     APIError,
     AuthenticationError,
@@ -55,6 +63,10 @@ _API_ERRORS: Final[tuple[type[APIError], ...]] = (
     ServerError,
 )
 """The errors that are read back as what they were."""
+
+_dump: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
+_NESTED: Final = 100
+"""Objects and lists inside each other that are kept of an answer: a comic has six."""
 
 COLUMNS: Final = (
     "id, key, digest, request, urgent, label, position, state, attempts, generation_id, "
@@ -107,6 +119,16 @@ class Story:
             hashlib.sha256(canonical.encode()).digest()[:16],
             label,
         )
+
+
+def given_key(given: object) -> str | None:
+    """Return the user's own name for a story that is refused, if it is a good one."""
+    if isinstance(given, Story):
+        return given.key
+    if isinstance(given, Mapping):
+        with contextlib.suppress(InvalidRequestError):
+            return checked_key(cast("Mapping[str, object]", given).get(_KEY))
+    return None
 
 
 RequestLike = str | ComicRequest | Mapping[str, Any] | Story
@@ -191,10 +213,64 @@ class Row:
         text = self.generation_text
         return None if text is None else ComicGeneration.parse(json.loads(text))
 
+    def changed(self, state: BatchState, values: Mapping[str, Any]) -> Self:
+        """Return the row as it would be, had a change been written."""
+        return attrs.evolve(
+            self,
+            serial=self.serial + 1,
+            state=state,
+            generation_id=values["generation_id"] or self.generation_id,
+            generation_text=values["generation"] or self.generation_text,
+            error_text=values["error"],
+            files_text=values["files"] or self.files_text,
+            accepted_at=self.accepted_at or values["accepted_at"],
+            ended_at=values["ended_at"] or self.ended_at,
+        )
+
+    def values(self) -> dict[str, Any]:
+        """Return how far the story has come, as it is written to the row's columns."""
+        return {
+            "id": self.id,
+            "state": self.state.value,
+            "attempts": 0,
+            "generation_id": self.generation_id,
+            "generation": self.generation_text,
+            "error": self.error_text,
+            "files": self.files_text,
+            "sent_at": None,
+            "accepted_at": self.accepted_at,
+            "ended_at": self.ended_at,
+        }
+
     @property
     def files(self) -> tuple[str, ...]:
-        """The comic's pictures, as paths relative to the output folder."""
-        return () if self.files_text is None else tuple(json.loads(self.files_text))
+        """The comic's pictures, as paths relative to the output folder.
+
+        Raises:
+            ValueError, TypeError: The row is damaged.
+        """
+        names: object = [] if self.files_text is None else json.loads(self.files_text)
+        if not isinstance(names, list):
+            raise TypeError("the files are no list")
+        for name in cast("list[object]", names):
+            if not isinstance(name, str) or not name or {"..", "/"} & {*PurePath(name).parts}:
+                raise ValueError(f"{name!r} is no file in the folder")
+        return tuple(cast("list[str]", names))
+
+    def check(self, generation: ComicGeneration | None) -> None:
+        """Make sure that the row's parts agree.
+
+        Args:
+            generation: The server's last answer, as it is in the row.
+
+        Raises:
+            ValueError: The row is damaged.
+        """
+        id_ = None if generation is None else generation.id
+        is_accepted = self.state in (BatchState.RUNNING, BatchState.SUCCEEDED)
+        if id_ != self.generation_id or (is_accepted and id_ is None):
+            raise ValueError(f"generation {self.generation_id} has an answer about {id_}")
+        assert self.files is not None
 
     def error(
         self, request: ComicRequest | None, generation: ComicGeneration | None
@@ -221,15 +297,13 @@ def checked_key(key: object) -> str:
     Raises:
         InvalidRequestError: The value can't be a key.
     """
-    if isinstance(key, int) and not isinstance(key, bool):
-        key = str(key)
-    if not isinstance(key, str) or not key.strip() or len(key) > _LONGEST_KEY:
+    number = python_integer(key)
+    if isinstance(number, int) and not isinstance(number, bool):
+        key = str(number)
+    text = checked_text(_KEY, without_mark(key), _ALLOWED_KEY)
+    if len(text) > _LONGEST_KEY:
         raise InvalidRequestError(_KEY, key, _ALLOWED_KEY)
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequestError(_KEY, key, _ALLOWED_KEY) from None
-    return key
+    return text
 
 
 def fields_of(request: ComicRequest) -> dict[str, Any]:
@@ -241,15 +315,35 @@ def fields_of(request: ComicRequest) -> dict[str, Any]:
     return {**known, "extra": dict(request.extra)}
 
 
+def dump_generation(generation: ComicGeneration) -> str:
+    """Return the server's answer as JSON, or what a journal needs of one that can't be kept."""
+    with contextlib.suppress(ValueError, RecursionError):
+        text = _dump(generation.raw)
+        # Whoever reads it may be deeper in the stack, so it has to be far from the limit.
+        if text.count("[") + text.count("{") <= _NESTED or not _is_deep(generation.raw):
+            return text
+    return _dump({"id": generation.id, "status": generation.status.value})
+
+
+def _is_deep(value: object, left: int = _NESTED) -> bool:
+    if isinstance(value, Mapping):
+        value = list(cast("Mapping[str, object]", value).values())
+    if not isinstance(value, list):
+        return False
+    return left == 0 or any(_is_deep(one, left - 1) for one in cast("list[object]", value))
+
+
 def dump_error(error: BaseException) -> str:
     """Return an error's kind and words as JSON, without the server's whole body."""
-    kept: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
+    message = clean_text(str(error), _LONGEST_MESSAGE)
+    kept: dict[str, Any] = {"type": type(error).__name__, "message": message}
     if isinstance(error, APIError):
-        kept |= {"status": error.status, "code": error.code, "message": error.message}
+        names = "status", "code", "message", "request_id", "advice"
+        kept |= {name: getattr(error, name) for name in names}
     elif isinstance(error, SubmissionUncertainError):
         kept["message"] = error.reason
     elif isinstance(error, InvalidRequestError):
-        kept |= {"field": error.field, "value": repr(error.value)[:200], "allowed": error.allowed}
+        kept |= {"field": error.field, "value": shown(error.value), "allowed": error.allowed}
     return json.dumps(kept)
 
 
@@ -272,7 +366,13 @@ def load_error(
             return InvalidRequestError(kept["field"], kept["value"], kept["allowed"])
         for kind in _API_ERRORS:
             if name == kind.__name__:
-                return kind(kept["status"], kept["code"], message)
+                return kind(
+                    kept["status"],
+                    kept["code"],
+                    message,
+                    request_id=kept.get("request_id"),
+                    advice=kept.get("advice", ""),
+                )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not an error") from error
     return LlamaGenError(message)

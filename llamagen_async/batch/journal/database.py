@@ -21,17 +21,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.batch.journal.lock import JournalLock
-from llamagen_async.errors import JournalError
+from llamagen_async.batch.journal.opening import keep_changes
+from llamagen_async.batch.journal.reserve import Receipt, Reserve
+from llamagen_async.errors import JournalError, LlamaGenError
 from llamagen_async.sqlite_file import connect, explain, file_id
 
-__all__ = ["Database", "Operation"]
+__all__ = ["Database", "Operation", "SetAsideError"]
 
 _T = TypeVar("_T")
 Operation = Callable[[sqlite3.Connection], _T]
 """Work for one transaction. It may be done twice, if another operation of its group fails."""
-_Request = tuple[Operation[Any], bool, asyncio.Future[Any]]
-"""An operation, whether it writes, and the future of its caller."""
+_Request = tuple[Operation[Any], bool, asyncio.Future[Any], Receipt | None]
+"""An operation, whether it writes, the future of its caller, and what is noted if it fails."""
 
 _LARGEST_GROUP: Final = 512
 """Operations in one transaction, at most: enough for a burst, and soon done."""
@@ -40,18 +43,35 @@ _LOCK_TIMEOUT: Final = 5.0
 _DAMAGED: Final = "it is damaged; restore it, or move it away: it knows what was paid"
 
 
+class SetAsideError(JournalError):
+    """A change that could not be written, and whose receipt is in the reserve instead."""
+
+
 class Database:
     """One SQLite database, for one event loop.
 
     Args:
         path: The file; `None` is a private database that vanishes.
         prepare: Makes the tables in a new file and refuses a file that is not ours.
+        account: The account whose generations it holds.
+        start_over: Make a file that is gone anew, though its newest changes are there.
     """
 
-    def __init__(self, path: Path | None, prepare: Operation[None]) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        prepare: Operation[None],
+        account: AccountId,
+        *,
+        start_over: bool = False,
+    ) -> None:
         self.path = None if path is None else Path(os.path.realpath(path))
+        self.reserve = None if self.path is None else Reserve(self.path, account)
+        """Room for what a full disk keeps out of the file."""
+        self.lock = None if self.path is None else JournalLock(self.path)
+        """Keeps other processes out."""
+        self._start_over = start_over
         self._prepare = prepare
-        self._lock: JournalLock | None = None
         self._thread = None if path is None else ThreadPoolExecutor(1, "llamagen-async-journal")
         self._connection: sqlite3.Connection | None = None
         self._file_id: tuple[int, int] | None = None
@@ -72,12 +92,20 @@ class Database:
         else:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
 
-    async def run(self, operation: Operation[_T], *, write: bool) -> _T:
+    async def run(
+        self, operation: Operation[_T], *, write: bool, receipt: Receipt | None = None
+    ) -> _T:
         """Do an operation in a transaction; what it wrote is on disk when this returns.
 
         It is done even if the caller is cancelled meanwhile.
 
+        Args:
+            operation: The work.
+            write: Whether it writes.
+            receipt: What is written to the reserve if the operation fails.
+
         Raises:
+            SetAsideError: The operation could not be done, and its receipt was written.
             JournalError: The operation could not be done, and nothing of it was.
         """
         if self._closing is not None or self._process != os.getpid():
@@ -87,12 +115,21 @@ class Database:
             return value
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
-        self._requests.append((operation, write, future))
+        self._requests.append((operation, write, future, receipt))
         if not self._is_at_work:
             # Soon, not now: what else is asked for in this turn of the loop shares the commit.
             self._is_at_work = True
             loop.call_soon(self._start, loop)
         return await future
+
+    async def apart(self, work: Callable[[], object]) -> None:
+        """Do work on the files beside the database, where its operations are done, if it is open.
+
+        What fails of it is tried again when the journal is next opened or closed.
+        """
+        if self._thread is not None and self._connection is not None and self._closing is None:
+            with contextlib.suppress(sqlite3.Error, OSError):
+                await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def aclose(self) -> None:
         """Finish what was asked for, and let go of the file. Closing twice is fine."""
@@ -130,7 +167,7 @@ class Database:
     ) -> None:
         """Hand out a group's results, and go on with the next group."""
         results = [] if work.cancelled() else work.result()
-        for (_, _, future), result in zip(group, results, strict=False):
+        for (_, _, future, _), result in zip(group, results, strict=False):
             if future.done():
                 continue  # its caller was cancelled
             if isinstance(result, Exception):
@@ -150,9 +187,12 @@ class Database:
                 self._connection.execute("PRAGMA journal_mode = MEMORY")
                 self._prepare(self._connection)
                 return
+            assert self.lock is not None
+            assert self.reserve is not None
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = JournalLock(self.path)
-            self._lock.take()
+            self.lock.take()
+            self.reserve.open()
+            keep_changes(self.path, start_over=self._start_over)
             connection = self._connection = self._connect(self.path)
             self._prepare(connection)
             connection.execute("PRAGMA journal_mode = WAL")
@@ -178,19 +218,30 @@ class Database:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
-        if self._lock is not None:
-            self._lock.release()
+        if self.reserve is not None and self.lock is not None and self.lock.is_taken:
+            self.reserve.close()
+            self.lock.release()
 
     def _results(self, group: Sequence[_Request]) -> list[Any]:
         """Return what each operation returned or raised."""
         try:
-            write = any(writes for _, writes, _ in group)
-            return self._transact([operation for operation, _, _ in group], write=write)
+            write = any(writes for _, writes, _, _ in group)
+            return self._transact([operation for operation, _, _, _ in group], write=write)
         except Exception as error:  # noqa: BLE001  # it belongs to whoever asked
             if len(group) == 1:
-                return [error]
+                return [self._set_aside(group[0][-1], error)]
         # One that fails must not take the others with it.
         return [result for request in group for result in self._results([request])]
+
+    def _set_aside(self, receipt: Receipt | None, error: Exception) -> Exception:
+        """Write a receipt of a change that failed; return the error that its caller gets."""
+        if receipt is None or self.reserve is None:
+            return error
+        try:
+            self.reserve.add(receipt)
+        except OSError:
+            return error
+        return SetAsideError(f"{error}; {self.reserve.path} has the ids until the next run")
 
     def _transact(self, operations: Sequence[Operation[Any]], *, write: bool) -> list[Any]:
         """Do all operations in one transaction, or none."""
@@ -210,8 +261,11 @@ class Database:
             # An error may have ended the transaction already.
             with contextlib.suppress(sqlite3.Error):
                 connection.rollback()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, sqlite3.Error | OSError):
                 raise self._explained(error) from error
+            if isinstance(error, Exception) and not isinstance(error, LlamaGenError):
+                # A value that SQLite can't hold, or one that nobody here has written.
+                raise JournalError(f"{self._name}: {error!r}") from error
             raise
         return values
 

@@ -7,54 +7,49 @@ Nothing here sends anything, and no API key is ever written.
 
 from __future__ import annotations
 
-import json
+import contextlib
+import logging
 import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from llamagen_async.batch.journal.codec import COLUMNS, AccountId, Row, Story, dump_error
-from llamagen_async.batch.journal.database import Database
-from llamagen_async.batch.journal.schema import prepare
-from llamagen_async.errors import (
-    InvalidRequestError,
-    JournalError,
-    SubmissionUncertainError,
+from llamagen_async.batch.journal.codec import (
+    COLUMNS,
+    AccountId,
+    Row,
+    Story,
 )
+from llamagen_async.batch.journal.database import Database, SetAsideError
+from llamagen_async.batch.journal.evidence import accepted_in
+from llamagen_async.batch.journal.opening import begin, take_in
+from llamagen_async.batch.journal.reserve import receipt_of
+from llamagen_async.batch.journal.schema import (
+    FIND,
+    INSERT,
+    MOVE,
+    UPDATE,
+    bind,
+    bound_to,
+    counts_of,
+    derived_key,
+    forget,
+    prepare,
+    refuse_second,
+    same_story,
+    update_values,
+)
+from llamagen_async.errors import JournalError
 from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.validation import checked_path
 
 __all__ = ["Journal"]
 
+_logger = logging.getLogger(__name__)
+
 _SELECT: Final = f"SELECT {COLUMNS} FROM job"  # noqa: S608  # constants
-_INSERT: Final = """
-    INSERT INTO job (key, digest, request, urgent, label, position, state, queued_at)
-    VALUES (:key, :digest, :request, :urgent, :label, :position, 'queued', :now)
-"""
-_MOVE: Final = """
-    UPDATE job SET
-        label = coalesce(nullif(:label, ''), label), position = coalesce(:position, position)
-    WHERE id = :id
-"""
-_FIND: Final = "WHERE key = :key OR generation_id = :generation_id ORDER BY key = :key DESC LIMIT 1"
-_UPDATE: Final = """
-    UPDATE job SET
-        state = :state,
-        attempts = attempts + :attempts,
-        generation_id = coalesce(:generation_id, generation_id),
-        generation = coalesce(:generation, generation),
-        error = :error,
-        files = coalesce(:files, files),
-        sent_at = coalesce(:sent_at, sent_at),
-        accepted_at = coalesce(accepted_at, :accepted_at),
-        ended_at = coalesce(:ended_at, ended_at)
-    WHERE id = :id
-"""
-_dump: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
-_ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED)
 _PAGE: Final = 200
 """Rows that are read at a time, so that a long journal is never in memory."""
 _DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
@@ -66,29 +61,93 @@ class Journal:
 
     Args:
         path: The file; `None` keeps nothing beyond the life of this object.
-        account: The account whose generations it holds.
+        account: The account whose generations it holds, from the first one that is accepted on.
+        out: The folder of the pictures, in which there may be results of earlier runs.
+        start_over: Go on with a journal that does not know what the files beside it know.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, account: AccountId) -> None:
-        file = None if path is None else Path(path)
-        self._database = Database(file, partial(prepare, file, account))
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        account: AccountId,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        start_over: bool = False,
+    ) -> None:
+        self.path: Final = None if path is None else checked_path("journal", path)
+        """The file; `None` if there is none."""
+        self._database = Database(
+            self.path, partial(prepare, self.path), account, start_over=start_over
+        )
+        self._account = account
+        self._out = None if out is None else checked_path("out", out)
+        self._start_over = start_over
         self._serial = 0
-        self.is_lasting = file is not None
+        self._behind: dict[int, Row] = {}
+        """Rows as they should be, where the file could not be written."""
+        self._sending: set[int] = set()
+        """Rows that are being sent: for each there has to be room in the reserve."""
+        self._is_bound = False
+        self._is_open = False
+        self._stays_open = False
+
+    @property
+    def is_lasting(self) -> bool:
         """Whether the journal is kept in a file."""
+        return self.path is not None
+
+    async def __aenter__(self) -> Self:
+        """Open the journal until this is left, whatever works with it and closes it meanwhile."""
+        await self.open()
+        self._stays_open = True
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        self._stays_open = False
+        await self.aclose()
 
     async def open(self) -> None:
         """Open the journal as its only owner; what was being sent in a crash is uncertain now.
 
+        A journal that is open begins anew, as if it had been closed.
+
         Raises:
-            JournalError: The file can't be opened, somebody else works with it, or it is about
-                another server or key.
+            JournalError: The file can't be opened, somebody else works with it, it is about
+                another server or key, or it is not the one that the files beside it know.
         """
-        await self._database.open()
-        await self._database.run(self._recover, write=True)
+        is_first = not self._is_open
+        if is_first:
+            await self._database.open()
+            self._is_open = True
+        try:
+            await self._database.run(self._begin, write=True)
+        except JournalError:
+            if is_first:
+                self._is_open = False
+                await self._database.aclose()
+            raise
+        self._behind.clear()
+        if self._database.reserve is not None and self._database.reserve.receipts:
+            await self._database.apart(self._database.reserve.clear)
+        if self._start_over:
+            await self._count_accepted()
 
     async def aclose(self) -> None:
         """Finish what is being written, and let go. Closing twice is fine."""
+        if self._stays_open:
+            return
+        if self._is_open:
+            self._is_open = False
+            with contextlib.suppress(JournalError):
+                await self._count_accepted()
         await self._database.aclose()
+
+    async def _count_accepted(self) -> None:
+        """Have the lock remember how many accepted comics the journal has."""
+        lock = self._database.lock
+        if lock is not None:
+            accepted = await self._database.run(accepted_in, write=False)
+            await self._database.apart(partial(lock.count, accepted))
 
     async def add(
         self,
@@ -129,7 +188,8 @@ class Journal:
     async def find(self, *, key: str = "", generation_id: str = "") -> Row | None:
         """Return the story of that key or else of that generation; either may be left out."""
         names = {"key": key or None, "generation_id": generation_id or None}
-        rows = await self._database.run(partial(self._rows, _FIND, names), write=False)
+        rows = await self._database.run(partial(self._rows, FIND, names), write=False)
+        rows += [row for row in self._behind.values() if row.generation_id == generation_id]
         return rows[0] if rows else None
 
     async def at(self, id_: int) -> Row:
@@ -141,6 +201,8 @@ class Journal:
 
     async def waiting(self, *, urgent: bool, limit: int) -> list[Row]:
         """Return the first stories that are to be sent."""
+        for row in [row for row in self._behind.values() if row.state is BatchState.QUEUED]:
+            await self.change(row, BatchState.QUEUED, origins=(BatchState.QUEUED,))
         where = "WHERE state = 'queued' AND urgent = ? ORDER BY id LIMIT ?"
         return await self._database.run(partial(self._rows, where, (urgent, limit)), write=False)
 
@@ -164,7 +226,7 @@ class Journal:
 
     async def counts(self) -> dict[BatchState, int]:
         """Return how many stories are in each state."""
-        return await self._database.run(_counts, write=False)
+        return await self._database.run(counts_of, write=False)
 
     async def change(
         self,
@@ -190,39 +252,54 @@ class Journal:
             The row as it is now.
 
         Raises:
-            JournalError: The change could not be recorded.
+            JournalError: The change could not be recorded, and nothing keeps it but this object.
+            SubmissionUncertainError: The generation is another story's.
         """
-        now = time.time()
-        values: dict[str, Any] = {
-            "id": row.id,
-            "state": state.value,
-            "attempts": int(state is BatchState.SENDING),
-            "generation_id": generation.id if generation else None,
-            "generation": _dump(generation.raw) if generation else None,
-            "error": dump_error(error) if error else None,
-            "files": None if files is None else json.dumps(list(files)),
-            "sent_at": now if state is BatchState.SENDING else None,
-            "accepted_at": now if generation else None,
-            "ended_at": now if state in _ENDED and files is None else None,
-        }
+        values = update_values(row.id, state, generation, error, files)
         change = partial(self._change, frozenset(origins), values)
-        return await self._database.run(change, write=True)
+        receipt = receipt_of(row, state, generation)
+        try:
+            changed = await self._database.run(change, write=True, receipt=receipt)
+        except JournalError as failure:
+            if state is BatchState.SENDING:
+                raise
+            behind = self._behind.get(row.id, row).changed(state, values)
+            self._behind[row.id] = behind
+            if not isinstance(failure, SetAsideError):
+                raise
+            _logger.warning("%s is %s (%s): %s", row.key, state, behind.generation_id, failure)
+            return behind
+        self._behind.pop(row.id, None)
+        if generation is not None and not self._is_bound:
+            self._is_bound = True
+            await self._count_accepted()
+        return changed
 
     async def forget(self, row: Row) -> None:
         """Remove a story's row."""
-        await self._database.run(partial(_forget, row.id), write=True)
+        await self._database.run(partial(forget, row.id), write=True)
 
     # What follows runs inside a transaction.
 
-    def _recover(self, connection: sqlite3.Connection) -> None:
-        """Mark the stories that were being sent when the last owner ended as uncertain."""
-        for row in self._rows("WHERE state = 'sending'", (), connection):
-            when = datetime.fromtimestamp(row.sent_at or 0.0, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-            reason = f"it was sent at {when}, and the program ended before the answer was recorded"
-            error = dump_error(SubmissionUncertainError(None, reason))
-            connection.execute(
-                "UPDATE job SET state = 'uncertain', error = ? WHERE id = ?", (error, row.id)
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        for row in self._behind.values():
+            connection.execute(UPDATE, row.values())
+        database = self._database
+        if database.path is None or database.reserve is None or database.lock is None:
+            take_in((), self._account, connection)
+        else:
+            begin(
+                database.path,
+                self._account,
+                connection,
+                reserve=database.reserve,
+                counted=database.lock.accepted,
+                folders=[database.path.parent, *([self._out] if self._out else [])],
+                start_over=self._start_over,
             )
+        self._is_bound = bool(bound_to(connection))
+        self._sending.clear()
+        connection.execute("DELETE FROM seen")
 
     def _add(
         self,
@@ -233,14 +310,14 @@ class Journal:
         urgent: bool,
         position: int | None,
     ) -> tuple[Row, bool]:
-        name = story.key or key or _derived_key(story, connection)
+        name = story.key or key or derived_key(story, connection)
         row = self._get(name, connection)
         stands = {"label": story.label, "position": position}
         if row is not None:
-            _same(row, story)
+            same_story(row, story)
             moved = (story.label or row.label, row.position if position is None else position)
             if moved != (row.label, row.position):
-                connection.execute(_MOVE, {**stands, "id": row.id})
+                connection.execute(MOVE, {**stands, "id": row.id})
                 (row,) = self._rows("WHERE id = ?", (row.id,), connection)
             return row, False
         values = {
@@ -251,14 +328,14 @@ class Journal:
             **stands,
             "now": time.time(),
         }
-        connection.execute(_INSERT, values)
+        connection.execute(INSERT, values)
         added = self._get(name, connection)
         assert added is not None
         return added, True
 
     def _seek(self, story: Story, connection: sqlite3.Connection) -> Row | None:
-        row = self._get(story.key or _derived_key(story, connection), connection)
-        return None if row is None else _same(row, story)
+        row = self._get(story.key or derived_key(story, connection), connection)
+        return None if row is None else same_story(row, story)
 
     def _get(self, key: str, connection: sqlite3.Connection) -> Row | None:
         rows = self._rows("WHERE key = ?", (key,), connection)
@@ -275,11 +352,38 @@ class Journal:
             raise JournalError(f"{self._database.path}: a story is gone from it")
         if rows[0].state not in origins:
             return rows[0]
-        connection.execute(_UPDATE, values)
-        (row,) = self._rows("WHERE id = ?", (values["id"],), connection)
+        if values["generation_id"] is not None and rows[0].generation_id is None:
+            refuse_second(values, connection)
+        self._make_room(values)
+        if behind := self._behind.get(values["id"]):
+            known = {
+                "generation_id": behind.generation_id,
+                "generation": behind.generation_text,
+                "files": behind.files_text,
+            }
+            values |= {name: values[name] or value for name, value in known.items()}
+        connection.execute(UPDATE, values)
+        if values["generation_id"] and not self._is_bound:
+            bind(connection, self._account)
+        (row,) = self._read("WHERE id = ?", (values["id"],), connection)
         return row
 
+    def _make_room(self, values: Mapping[str, Any]) -> None:
+        """Have room in the reserve for the id of each create that is on its way."""
+        reserve = self._database.reserve
+        if values["state"] != BatchState.SENDING:
+            self._sending.discard(values["id"])
+        elif reserve is not None:
+            self._sending.add(values["id"])
+            reserve.ensure(len(self._sending))
+
     def _rows(
+        self, where: str, values: Sequence[Any] | Mapping[str, Any], connection: sqlite3.Connection
+    ) -> list[Row]:
+        rows = self._read(where, values, connection)
+        return [self._behind.get(row.id, row) for row in rows] if self._behind else rows
+
+    def _read(
         self, where: str, values: Sequence[Any] | Mapping[str, Any], connection: sqlite3.Connection
     ) -> list[Row]:
         self._serial += 1
@@ -290,35 +394,3 @@ class Journal:
             ]
         except _DAMAGED as error:
             raise JournalError(f"{self._database.path}: it is damaged ({error!r})") from error
-
-
-def _derived_key(story: Story, connection: sqlite3.Connection) -> str:
-    """Name a story after its content and how many of the same content came before it.
-
-    So a line that is inserted above it does not make another story of it.
-    """
-    connection.execute(
-        "INSERT INTO seen VALUES (?, 1) ON CONFLICT (digest) DO UPDATE SET number = number + 1",
-        (story.digest,),
-    )
-    (number,) = connection.execute(
-        "SELECT number FROM seen WHERE digest = ?", (story.digest,)
-    ).fetchone()
-    return f"content:{story.digest.hex()}/{number}"
-
-
-def _same(row: Row, story: Story) -> Row:
-    if row.digest != story.digest:
-        raise InvalidRequestError(
-            "key", row.key, "a key of its own: the journal has another story under this one"
-        )
-    return row
-
-
-def _counts(connection: sqlite3.Connection) -> dict[BatchState, int]:
-    counted = connection.execute("SELECT state, count(*) FROM job GROUP BY state")
-    return {BatchState(state): number for state, number in counted}
-
-
-def _forget(id_: int, connection: sqlite3.Connection) -> None:
-    connection.execute("DELETE FROM job WHERE id = ?", (id_,))

@@ -2,7 +2,8 @@
 
 The owner holds a lock on a small SQLite file beside the journal. SQLite's locks are the operating
 system's, on every platform: they are gone when the process is gone, however it ended. The owner's
-process id is in that file's header, which can be read whoever holds the lock.
+process id is in that file's header, which can be read whoever holds the lock. The header also has
+the number of accepted comics, by which a journal that was lost or replaced is noticed.
 """
 
 from __future__ import annotations
@@ -44,14 +45,23 @@ class JournalLock:
         self._path = journal.with_name(journal.name + _SUFFIX)
         self._connection: sqlite3.Connection | None = None
         self._file_id: tuple[int, int] | None = None
+        self.accepted = 0
+        """How many accepted comics the journal had, as far as its owners have counted."""
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether this is the owner."""
+        return self._connection is not None
 
     def take(self) -> None:
         """Become the owner.
 
         Raises:
-            JournalError: Somebody else is the owner.
+            JournalError: Somebody else is the owner, or the journal is no file.
             sqlite3.Error: The lock file can't be written.
         """
+        if self._journal.exists() and not self._journal.is_file():
+            raise JournalError(f"{self._journal}: it is no regular file; name a file, not a folder")
         connection = connect(self._path, timeout=_LOCK_TIMEOUT)
         try:
             # In this mode the lock outlasts the transaction: the process id is on disk, and held.
@@ -59,6 +69,7 @@ class JournalLock:
             connection.execute("BEGIN EXCLUSIVE")
             connection.execute(f"PRAGMA user_version = {os.getpid()}")
             connection.execute("COMMIT")
+            (self.accepted,) = connection.execute("PRAGMA application_id").fetchone()
         except sqlite3.Error as error:
             connection.close()
             code = error_code(error)
@@ -75,6 +86,16 @@ class JournalLock:
         if self._file_id is not None:
             with _guard:
                 _owned.add(self._file_id)
+
+    def count(self, accepted: int) -> None:
+        """Write how many accepted comics the journal has: one that has fewer later is another.
+
+        Raises:
+            sqlite3.Error: It can't be written.
+        """
+        if self._connection is not None and accepted != self.accepted:
+            self._connection.execute(f"PRAGMA application_id = {accepted}")
+            self.accepted = accepted
 
     def release(self) -> None:
         """Let go."""

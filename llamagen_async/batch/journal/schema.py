@@ -1,18 +1,37 @@
-"""The tables of a journal's file, and which files are refused."""
+"""The tables of a journal's file, what is written to them, and which files are refused."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
-from llamagen_async.batch.journal.codec import AccountId
-from llamagen_async.errors import JournalError
+from llamagen_async.batch.journal.codec import AccountId, Row, Story, dump_error, dump_generation
+from llamagen_async.errors import InvalidRequestError, JournalError, SubmissionUncertainError
+from llamagen_async.models import BatchState, ComicGeneration
 from llamagen_async.sqlite_file import claim
 
-__all__ = ["prepare"]
+__all__ = [
+    "FIND",
+    "INSERT",
+    "MOVE",
+    "UPDATE",
+    "bind",
+    "bound_to",
+    "check_account",
+    "counts_of",
+    "derived_key",
+    "forget",
+    "prepare",
+    "refuse_second",
+    "same_story",
+    "update_values",
+]
 
 _APPLICATION_ID: Final = 0x6C6C676A
 """The mark of a journal in a file's header, so that no other database is taken for one."""
@@ -42,16 +61,46 @@ _TABLES: Final = """
     CREATE INDEX job_by_state ON job (state, urgent, id);
     CREATE INDEX job_by_generation ON job (generation_id) WHERE generation_id IS NOT NULL;
 """
+_ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED)
 _COUNT: Final = "CREATE TEMP TABLE seen (digest BLOB PRIMARY KEY, number INTEGER NOT NULL)"
 """How often each content has come in this input: in a file, for there may be a million."""
 
 
-def prepare(path: Path | None, account: AccountId, connection: sqlite3.Connection) -> None:
-    """Make the tables in a new file; refuse a file that is not ours or not of this key.
+INSERT: Final = """
+    INSERT INTO job (key, digest, request, urgent, label, position, state, queued_at)
+    VALUES (:key, :digest, :request, :urgent, :label, :position, 'queued', :now)
+"""
+"""Takes a story in."""
+MOVE: Final = """
+    UPDATE job SET
+        label = coalesce(nullif(:label, ''), label), position = coalesce(:position, position)
+    WHERE id = :id
+"""
+"""Changes where a story stands in its input."""
+_OTHER: Final = "SELECT key FROM job WHERE generation_id = :generation_id AND id <> :id LIMIT 1"
+FIND: Final = "WHERE key = :key OR generation_id = :generation_id ORDER BY key = :key DESC LIMIT 1"
+"""Selects the story of a key or else of a generation."""
+UPDATE: Final = """
+    UPDATE job SET
+        state = :state,
+        attempts = attempts + :attempts,
+        generation_id = coalesce(:generation_id, generation_id),
+        generation = coalesce(:generation, generation),
+        error = :error,
+        files = coalesce(:files, files),
+        sent_at = coalesce(:sent_at, sent_at),
+        accepted_at = coalesce(accepted_at, :accepted_at),
+        ended_at = coalesce(:ended_at, ended_at)
+    WHERE id = :id
+"""
+"""Writes how far a story has come; what is not given stays."""
+
+
+def prepare(path: Path | None, connection: sqlite3.Connection) -> None:
+    """Make the tables in a new file; refuse a file that is not ours.
 
     Args:
         path: The file's name, for messages.
-        account: The account whose generations the journal is to hold.
         connection: The file.
 
     Raises:
@@ -62,20 +111,117 @@ def prepare(path: Path | None, account: AccountId, connection: sqlite3.Connectio
     def create(connection: sqlite3.Connection) -> None:
         for statement in _TABLES.split(";")[:-1]:
             connection.execute(statement)
-        connection.executemany("INSERT INTO meta VALUES (?, ?)", attrs.asdict(account).items())
 
     reason = claim(connection, application=_APPLICATION_ID, schema=_SCHEMA, create=create)
     if reason is not None:
         raise JournalError(f"{path}: {reason}")
-    meta = dict(connection.execute("SELECT name, value FROM meta"))
-    if meta.get("base_url") != account.base_url:
+    connection.execute(_COUNT)
+
+
+def update_values(
+    id_: int,
+    state: BatchState,
+    generation: ComicGeneration | None,
+    error: BaseException | None,
+    files: Sequence[str] | None,
+) -> dict[str, Any]:
+    """Return what `UPDATE` writes of a change now."""
+    now = time.time()
+    return {
+        "id": id_,
+        "state": state.value,
+        "attempts": int(state is BatchState.SENDING),
+        "generation_id": generation.id if generation else None,
+        "generation": dump_generation(generation) if generation else None,
+        "error": dump_error(error) if error else None,
+        "files": None if files is None else json.dumps(list(files)),
+        "sent_at": now if state is BatchState.SENDING else None,
+        "accepted_at": now if generation else None,
+        "ended_at": now if state in _ENDED and files is None else None,
+    }
+
+
+def derived_key(story: Story, connection: sqlite3.Connection) -> str:
+    """Name a story after its content and how many of the same content came before it.
+
+    So a line that is inserted above it does not make another story of it.
+    """
+    connection.execute(
+        "INSERT INTO seen VALUES (?, 1) ON CONFLICT (digest) DO UPDATE SET number = number + 1",
+        (story.digest,),
+    )
+    (number,) = connection.execute(
+        "SELECT number FROM seen WHERE digest = ?", (story.digest,)
+    ).fetchone()
+    return f"content:{story.digest.hex()}/{number}"
+
+
+def bind(connection: sqlite3.Connection, account: AccountId) -> None:
+    """Write whose generations a journal holds. It holds none before the first one is accepted."""
+    values = attrs.asdict(account).items()
+    connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", values)
+
+
+def bound_to(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return whose generations a journal holds; empty if it holds none yet."""
+    return dict(connection.execute("SELECT name, value FROM meta"))
+
+
+def check_account(path: Path, bound: Mapping[str, str], account: AccountId) -> None:
+    """Refuse a journal of another key or server.
+
+    Raises:
+        JournalError: It is about another account than this one.
+    """
+    if not bound:
+        return
+    if bound.get("base_url") != account.base_url:
         raise JournalError(
-            f"{path}: it is about generations at {meta.get('base_url')}, and this client talks "
+            f"{path}: it is about generations at {bound.get('base_url')}, and this client talks "
             f"to {account.base_url}; name another file, or another base URL"
         )
-    if meta.get("account") != account.account:
+    if bound.get("account") != account.account:
         raise JournalError(
             f"{path}: it is about generations of another API key; use that key, or name "
             "another file"
         )
-    connection.execute(_COUNT)
+
+
+def same_story(row: Row, story: Story) -> Row:
+    """Return the row of a story's key, if it is the same story's.
+
+    Raises:
+        InvalidRequestError: It is not.
+    """
+    if row.digest != story.digest:
+        raise InvalidRequestError(
+            "key", row.key, "a key of its own: the journal has another story under this one"
+        )
+    return row
+
+
+def counts_of(connection: sqlite3.Connection) -> dict[BatchState, int]:
+    """Return how many stories are in each state."""
+    counted = connection.execute("SELECT state, count(*) FROM job GROUP BY state")
+    return {BatchState(state): number for state, number in counted}
+
+
+def forget(id_: int, connection: sqlite3.Connection) -> None:
+    """Remove a story's row."""
+    connection.execute("DELETE FROM job WHERE id = ?", (id_,))
+
+
+def refuse_second(values: Mapping[str, Any], connection: sqlite3.Connection) -> None:
+    """Refuse an id that another story has: one comic is not the answer to two creates.
+
+    Args:
+        values: What `UPDATE` would write.
+        connection: The file.
+
+    Raises:
+        SubmissionUncertainError: Another story has it.
+    """
+    other = connection.execute(_OTHER, values).fetchone()
+    if other is not None:
+        reason = f"the server answered with generation {values['generation_id']}"
+        raise SubmissionUncertainError(None, f"{reason}, which is the comic of {other[0]!r}")

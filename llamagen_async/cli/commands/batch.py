@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -12,7 +11,7 @@ import click
 from llamagen_async.cli.commands.options import (
     Connection,
     connection_options,
-    json_option,
+    output_options,
     prepared_folder,
 )
 from llamagen_async.cli.errors import CommandError
@@ -24,9 +23,11 @@ from llamagen_async.cli.results.writer import Written, write_results
 from llamagen_async.cli.run.announce import announce
 from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.cli.run.summary import RunOutcome, print_summary
+from llamagen_async.cli.text import quoted
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.errors import JournalError
+from llamagen_async.validation import checked_path
 
 __all__ = ["batch"]
 
@@ -66,7 +67,7 @@ _JOURNAL: Final = "journal.db"
     is_flag=True,
     help="Wait for tomorrow's quota instead of leaving stories unsent.",
 )
-@json_option
+@output_options
 @connection_options
 def batch(
     *,
@@ -77,7 +78,7 @@ def batch(
     resend_uncertain: bool,
     timeout: float,
     wait_for_quota: bool,
-    as_json: bool,
+    output: Output,
 ) -> int:
     """Generate a comic from each story in STORIES.
 
@@ -96,7 +97,7 @@ def batch(
     where the last one was stopped, by Ctrl-C or by anything else: what is done is not done again.
     Without STORIES it goes on with all that is in the journal.
     """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
-    path = Path(journal) if journal else Path(out) / _JOURNAL
+    path = checked_path("--journal", journal) if journal else checked_path("--out", out) / _JOURNAL
     if stories is not None:
         source = open_stories(stories)
     elif path.is_file():
@@ -104,9 +105,8 @@ def batch(
     else:
         raise CommandError(f"STORIES is missing, and there is no journal {path} to go on with")
     client, folder = connection.client(), prepared_folder(out)
-    output = Output(as_json=as_json, command="batch")
     journal_option = ["--journal", journal] if journal else []
-    again = shlex.join(["llamagen-async", "batch", "--out", out, *journal_option])
+    again = " ".join(map(quoted, ["llamagen-async", "batch", "--out", out, *journal_option]))
 
     async def work() -> int:
         await connection.prove_quota()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from importlib.resources import files
@@ -20,7 +19,7 @@ from rich import box
 from rich.table import Table
 
 from llamagen_async.batch.journal.codec import Story
-from llamagen_async.cli.commands.options import ALGORITHM_HELP, json_option, prepared_folder
+from llamagen_async.cli.commands.options import ALGORITHM_HELP, output_options, prepared_folder
 from llamagen_async.cli.errors import ALL_DONE, FAILED, INTERRUPTED, CommandError
 from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.input.stories import InputStory, Stories
@@ -82,8 +81,8 @@ _KEYS: Final = {"demo": DEMO_KEY, "paid": PAID_KEY, "auto": PAID_KEY}
     show_default=True,
     help=ALGORITHM_HELP,
 )
-@json_option
-def demo(*, out: str, speed: float, seed: int, plan: str, algorithm: str, as_json: bool) -> int:
+@output_options
+def demo(*, out: str, speed: float, seed: int, plan: str, algorithm: str, output: Output) -> int:
     """Generate a dozen comics against a sandbox in this process, and show how it went.
 
     It needs no key, costs nothing and takes some seconds: the sandbox enforces the API's limits
@@ -94,7 +93,6 @@ def demo(*, out: str, speed: float, seed: int, plan: str, algorithm: str, as_jso
     service = SandboxService(algorithm=cast("Algorithm", algorithm), seed=seed)
     server = SandboxServer(service, speed=speed)
     folder = prepared_folder(out)
-    output = Output(as_json=as_json, command="demo")
     return run_async(lambda: _run(server, plan, folder, output))
 
 
@@ -141,7 +139,7 @@ async def _run(server: SandboxServer, named: str, folder: Path, output: Output) 
         | {"index": str(folder / INDEX)}
     )
     if not output.as_json:
-        output.print_table(score.table())
+        output.print_table(score.table(has_terminal=output.has_terminal))
         output.print(f"Look at {folder / INDEX}")
     for record in written.shown:
         if not record.is_done and record.error_type != QuotaExhaustedError.__name__:
@@ -228,10 +226,9 @@ class _Score:
             ("done on average after", f"{self.mean:.0f} s"),
         ]
 
-    def table(self) -> Table:
+    def table(self, *, has_terminal: bool) -> Table:
         """Return the table that the demo ends with."""
-        is_terminal = sys.stdout.isatty()
-        table = Table(box=box.ROUNDED if is_terminal else box.ASCII, show_header=True)
+        table = Table(box=box.ROUNDED if has_terminal else box.ASCII, show_header=True)
         table.add_column("counted by the server")
         table.add_column("", justify="right")
         table.add_column("best possible", justify="right", style="dim")

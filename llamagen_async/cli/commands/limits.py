@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ import click
 from rich import box
 from rich.table import Table
 
-from llamagen_async.cli.commands.options import Connection, connection_options, json_option
+from llamagen_async.cli.commands.options import Connection, connection_options, output_options
 from llamagen_async.cli.errors import ALL_DONE
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
@@ -28,16 +27,15 @@ _WORTH_A_WORD: Final = 1.0
 
 
 @click.command(short_help="Show how many requests may still be sent.")
-@json_option
+@output_options
 @connection_options
-def limits(*, connection: Connection, as_json: bool) -> int:
+def limits(*, connection: Connection, output: Output) -> int:
     """Show what the key may still send: used and free slots, the next free one, a pause.
 
     It is what this machine has counted, and takes no request; only --plan auto asks the server
     once. What the server has counted is told by `llamagen-async usage`.
     """
     client = connection.client()
-    output = Output(as_json=as_json, command="limits")
 
     async def work() -> int:
         await connection.prove_quota()
@@ -48,9 +46,9 @@ def limits(*, connection: Connection, as_json: bool) -> int:
         now = datetime.now(UTC)
         facts = _facts(snapshot, now, connection)
         output.emit_json(facts)
-        if not as_json:
+        if not output.as_json:
             output.print(f"Plan {snapshot.plan}, counted in {facts['quota']}:")
-            output.print_table(_table(snapshot, now, connection.speed))
+            output.print_table(_table(snapshot, now, connection.speed, output))
             output.print(_queue_line(snapshot))
         return ALL_DONE
 
@@ -58,15 +56,14 @@ def limits(*, connection: Connection, as_json: bool) -> int:
 
 
 @click.command(short_help="Ask the server what the key has used.")
-@json_option
+@output_options
 @connection_options
-def usage(*, connection: Connection, as_json: bool) -> int:
+def usage(*, connection: Connection, output: Output) -> int:
     """Print what the key has used, as the server counts. Takes one request.
 
     What this machine has counted is told by `llamagen-async limits`, for no request.
     """
     client = connection.client()
-    output = Output(as_json=as_json, command="usage")
 
     async def work() -> int:
         await connection.prove_quota()
@@ -82,7 +79,7 @@ def usage(*, connection: Connection, as_json: bool) -> int:
                 "raw": dict(used.raw),
             }
         )
-        if not as_json:
+        if not output.as_json:
             for line in _lines(used):
                 output.print(line)
         return ALL_DONE
@@ -146,9 +143,8 @@ def _facts(snapshot: LimitsSnapshot, now: datetime, connection: Connection) -> d
     }
 
 
-def _table(snapshot: LimitsSnapshot, now: datetime, speed: float) -> Table:
-    is_terminal = sys.stdout.isatty()
-    table = Table(box=box.ROUNDED if is_terminal else box.ASCII, show_header=True)
+def _table(snapshot: LimitsSnapshot, now: datetime, speed: float, output: Output) -> Table:
+    table = Table(box=box.ROUNDED if output.has_terminal else box.ASCII, show_header=True)
     table.add_column("window")
     table.add_column("used", justify="right")
     table.add_column("free", justify="right")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from functools import wraps
@@ -11,19 +12,22 @@ from typing import Any, Final
 import attrs
 import click
 
-from llamagen_async.cli.errors import CommandError
-from llamagen_async.cli.quota import prove_quota
+from llamagen_async.cli.errors import ALL_DONE, FAILED, CommandError
+from llamagen_async.cli.output import Output
+from llamagen_async.cli.quota import default_store, prove_quota
 from llamagen_async.cli.results.gallery import INDEX, is_foreign
 from llamagen_async.client import LlamaGenClient
-from llamagen_async.ratelimit import MEMORY, default_quota
+from llamagen_async.ratelimit import MEMORY
+from llamagen_async.validation import checked_path
 
 __all__ = [
     "ALGORITHM_HELP",
     "PLANS",
     "Connection",
     "connection_options",
-    "json_option",
+    "output_options",
     "prepared_folder",
+    "text",
 ]
 
 ALGORITHM_HELP: Final = "How requests are counted; nobody outside the vendor knows how it does."
@@ -34,6 +38,19 @@ PLANS: Final = ("demo", "paid", "auto")
 """Allowed values of --plan."""
 
 
+def text(typed: str) -> str:
+    """Return an argument that is sent: it was typed in UTF-8, whatever the locale says.
+
+    What is not UTF-8 stays as it is; the check of its field says what is wrong.
+    """
+    try:
+        typed.encode()
+    except UnicodeEncodeError:
+        with contextlib.suppress(UnicodeError):
+            return os.fsencode(typed).decode()
+    return typed
+
+
 @attrs.frozen
 class Connection:
     """The connection to the API, as far as the command line describes it."""
@@ -42,7 +59,7 @@ class Connection:
     base_url: str | None = None
     plan: str | None = None
     speed: float = 1.0
-    quota: str = attrs.field(factory=default_quota, repr=False)
+    quota: str = attrs.field(default=MEMORY, repr=False)
     """The URL of the store of spent requests, or `MEMORY`."""
 
     def client(self) -> LlamaGenClient:
@@ -129,11 +146,20 @@ def connection_options(command: Callable[..., int]) -> Callable[..., int]:
     return with_connection
 
 
-def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --json."""
-    return click.option(
+def output_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add --json; the command gets `output=Output`, and has failed if that lost anything."""
+
+    @click.option(
         "--json", "as_json", is_flag=True, help="Print JSON on stdout, one object a line."
-    )(command)
+    )
+    @wraps(command)
+    def with_output(*, as_json: bool, **others: Any) -> int:
+        name = click.get_current_context().info_name or ""
+        output = Output(as_json=as_json, command=name)
+        status = command(output=output, **others)
+        return FAILED if output.is_lost and status == ALL_DONE else status
+
+    return with_output
 
 
 def prepared_folder(given: str) -> Path:
@@ -142,7 +168,7 @@ def prepared_folder(given: str) -> Path:
     Raises:
         CommandError: It can't be made, or holds a page that is not ours to replace.
     """
-    folder = Path(given)
+    folder = checked_path("--out", given)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         foreign = is_foreign(folder)
@@ -157,5 +183,5 @@ def prepared_folder(given: str) -> Path:
 
 def _store(given: str | None) -> str:
     if not given:
-        return default_quota()
+        return default_store()
     return MEMORY if given.strip().lower() == MEMORY else given

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 from collections.abc import Mapping
-from typing import Any, cast, get_args
+from typing import Any, Final, cast, get_args
 
 import click
 
-from llamagen_async.cli.commands.options import ALGORITHM_HELP, json_option
+from llamagen_async.cli.commands.options import ALGORITHM_HELP, output_options
 from llamagen_async.cli.errors import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
@@ -22,11 +22,23 @@ from llamagen_async.sandbox import (
     PAID_KEY,
     Algorithm,
     Dialect,
+    EventData,
     SandboxServer,
     SandboxService,
+    Webhook,
+    WebhookFaults,
 )
 
 __all__ = ["sandbox"]
+
+_WEBHOOK_FAULTS: Final = {
+    "late": "late",
+    "doubled": "doubled",
+    "out-of-order": "disordered",
+    "lost": "lost",
+    "forged": "forged",
+}
+"""The faults of events on the command line, and their names in `WebhookFaults`."""
 
 
 @click.command(short_help="Run a stand-in for the API on this machine.")
@@ -69,7 +81,33 @@ __all__ = ["sandbox"]
     metavar="SHARE",
     help="The share of comics that fail, 0 to 1.",
 )
-@json_option
+@click.option(
+    "--webhook",
+    metavar="URL",
+    help="Send an event to this URL when a comic is accepted, begun, done or failed.",
+)
+@click.option(
+    "--webhook-secret",
+    metavar="S",
+    envvar="LLAMAGEN_WEBHOOK_SECRET",
+    show_envvar=True,
+    help="The secret with which events are signed.",
+)
+@click.option(
+    "--webhook-data",
+    type=click.Choice(get_args(EventData)),
+    default="status",
+    show_default=True,
+    help="What an event tells: the comic's id and status, or its pictures too.",
+)
+@click.option(
+    "--webhook-fault",
+    multiple=True,
+    metavar="FAULT[=SHARE]",
+    help=f"What goes wrong with events, and with which share of them (1 if not given): "
+    f"{', '.join(_WEBHOOK_FAULTS)}. May be given several times.",
+)
+@output_options
 def sandbox(
     *,
     port: int,
@@ -79,7 +117,11 @@ def sandbox(
     seed: int,
     latency: str,
     failure_rate: float,
-    as_json: bool,
+    webhook: str | None,
+    webhook_secret: str | None,
+    webhook_data: str,
+    webhook_fault: tuple[str, ...],
+    output: Output,
 ) -> int:
     """Run a stand-in for the LlamaGen Comic API that enforces its limits for real.
 
@@ -92,8 +134,17 @@ def sandbox(
         seed=seed,
         failure_rate=failure_rate,
     )
-    server = SandboxServer(service, port=port, speed=speed, latency=_seconds(latency))
-    output = Output(as_json=as_json, command="sandbox")
+    endpoint = None
+    if webhook is not None:
+        if not webhook_secret:
+            raise CommandError("--webhook: events are signed, so --webhook-secret is needed")
+        faults = _webhook_faults(webhook_fault)
+        endpoint = Webhook(webhook, webhook_secret, cast("EventData", webhook_data), faults)
+    elif webhook_fault:
+        raise CommandError("--webhook-fault: there are no events without --webhook")
+    server = SandboxServer(
+        service, port=port, speed=speed, latency=_seconds(latency), webhook=endpoint
+    )
     return run_async(lambda: _serve(server, output))
 
 
@@ -154,6 +205,9 @@ def _summarise(stats: Mapping[str, Any], output: Output) -> None:
         return
     used = {key: seen for key, seen in stats["keys"].items() if seen["total"]}
     output.print()
+    if webhooks := stats.get("webhooks"):
+        counts = ", ".join(f"{number} {name}" for name, number in webhooks.items())
+        output.print(f"Webhook events: {counts}")
     if not used:
         output.print("No request came.")
     for key, seen in used.items():
@@ -165,6 +219,20 @@ def _summarise(stats: Mapping[str, Any], output: Output) -> None:
             f"{key}: {pluralize(seen['total'], 'request')}, {seen['refused']} refused with 429, "
             f"{pluralize(seen['creates_accepted'], 'comic')} started; {peaks}"
         )
+
+
+def _webhook_faults(given: tuple[str, ...]) -> WebhookFaults:
+    shares: dict[str, float] = {}
+    for fault in given:
+        name, _, share = fault.partition("=")
+        try:
+            shares[_WEBHOOK_FAULTS[name]] = float(share or 1)
+        except (KeyError, ValueError):
+            raise CommandError(
+                f"--webhook-fault: got {fault!r}, allowed is {', '.join(_WEBHOOK_FAULTS)}, "
+                "each with a share if not all events have it (lost=0.2)"
+            ) from None
+    return WebhookFaults(**shares)
 
 
 def _seconds(given: str) -> tuple[float, float]:

@@ -14,8 +14,9 @@ from llamagen_async.cli.commands.limits import print_wait
 from llamagen_async.cli.commands.options import (
     Connection,
     connection_options,
-    json_option,
+    output_options,
     prepared_folder,
+    text,
 )
 from llamagen_async.cli.errors import (
     ALL_DONE,
@@ -46,15 +47,15 @@ __all__ = ["generate", "status"]
 
 
 @click.command(short_help="Generate one comic.")
-@click.argument("prompt")
-@click.option("--size", metavar="WxH", help=f"Picture size: {', '.join(SIZES)}.")
+@click.argument("prompt", type=text)
+@click.option("--size", type=text, metavar="WxH", help=f"Picture size: {', '.join(SIZES)}.")
 @click.option("--panels", type=int, metavar="N", help="How many panels, 1 to 20.")
 @click.option("--pages", type=int, metavar="N", help="How many pages, 1 to 20.")
 @click.option("--panels-per-page", type=int, metavar="N", help="With --pages: 1 to 20.")
-@click.option("--style", help="The drawing style, in words.")
-@click.option("--language", help="The language of the captions.")
-@click.option("--model", help="The model's name.")
-@click.option("--preset", help="The preset's name.")
+@click.option("--style", type=text, help="The drawing style, in words.")
+@click.option("--language", type=text, help="The language of the captions.")
+@click.option("--model", type=text, help="The model's name.")
+@click.option("--preset", type=text, help="The preset's name.")
 @click.option("--out", metavar="DIR", help="Fetch the pictures into this folder.")
 @click.option("--no-wait", is_flag=True, help="Print the id and leave.")
 @click.option(
@@ -74,7 +75,7 @@ __all__ = ["generate", "status"]
 @click.option(
     "--wait-for-quota", is_flag=True, help="Wait for tomorrow's quota if today's is used up."
 )
-@json_option
+@output_options
 @connection_options
 def generate(
     *,
@@ -85,7 +86,7 @@ def generate(
     timeout: float,
     max_wait: float | None,
     wait_for_quota: bool,
-    as_json: bool,
+    output: Output,
     **fields: Any,
 ) -> int:
     """Generate one comic from PROMPT, and print where its pictures are.
@@ -97,7 +98,6 @@ def generate(
     request = _request(prompt, **fields)
     slot_wait = _MaxWait(_checked_wait(max_wait), wait_for_quota)
     folder = prepared_folder(out) if out is not None else None
-    output = Output(as_json=as_json, command="generate")
 
     async def work() -> int:
         await connection.prove_quota()
@@ -108,18 +108,20 @@ def generate(
                 return INTERRUPTED
             if no_wait:
                 _show(comic, output, [])
+                if output.is_lost or output.stdout_closed:
+                    _tell_id(comic, output)
                 return ALL_DONE
-            output.print(f"{one_line(comic.id)}  accepted")
+            _tell_id(comic, output)
             return await _collect(client, comic, output, timeout=timeout, folder=folder)
 
     return run_async(work)
 
 
 @click.command(short_help="Show where a comic stands, by its id.")
-@click.argument("id")
+@click.argument("id", type=text)
 @click.option("--out", metavar="DIR", help="If it is done, fetch its pictures into this folder.")
 @click.option("--wait", is_flag=True, help="Wait until it is done.")
-@json_option
+@output_options
 @connection_options
 def status(
     *,
@@ -127,7 +129,7 @@ def status(
     id: str,
     out: str | None,
     wait: bool,
-    as_json: bool,
+    output: Output,
 ) -> int:
     """Print where the comic ID stands. Takes one request.
 
@@ -135,7 +137,6 @@ def status(
     """
     client = connection.client()
     folder = prepared_folder(out) if out is not None else None
-    output = Output(as_json=as_json, command="status")
 
     async def work() -> int:
         await connection.prove_quota()
@@ -235,6 +236,12 @@ async def _collect(
         raise CommandError(message, FAILED) from None
     _show(comic, output, files)
     return ALL_DONE
+
+
+def _tell_id(comic: ComicGeneration, output: Output) -> None:
+    """Print the id of a comic before anything else can fail: it is paid for."""
+    if not output.print(f"{one_line(comic.id)}  accepted"):
+        output.error(f"accepted, {status_command(comic.id)} shows it")
 
 
 async def _checked(client: LlamaGenClient, id_: str, *, wait: bool) -> ComicGeneration:

@@ -1,7 +1,7 @@
 """Lines that arrive at any time (stdin, a pipe), read without holding up the event loop.
 
 They are read in a thread that is left behind when nobody wants them any more, because a read of a
-terminal can't be cancelled. At most one chunk and one item are read ahead.
+terminal can't be cancelled. At most one item is read ahead.
 """
 
 from __future__ import annotations
@@ -9,26 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import BinaryIO, Final, TypeVar
+from collections.abc import AsyncIterator, Iterable
+from typing import TypeVar
 
-__all__ = ["iterate_in_thread", "lines_of"]
+__all__ = ["iterate_in_thread"]
 
 _T = TypeVar("_T")
-
-_CHUNK: Final = 1 << 16
-"""Bytes that are asked for at a time."""
-
-
-def lines_of(source: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of an unbuffered file as soon as each is complete, then close it."""
-    rest = b""
-    with source:
-        while chunk := source.read(_CHUNK):
-            *lines, rest = (rest + chunk).split(b"\n")
-            yield from lines
-    if rest:
-        yield rest
 
 
 async def iterate_in_thread(items: Iterable[_T]) -> AsyncIterator[_T]:

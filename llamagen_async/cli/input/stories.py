@@ -19,8 +19,11 @@ import attrs
 from llamagen_async.batch.journal.codec import Story
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.errors import FAILED, CommandError
-from llamagen_async.cli.input.stdin import iterate_in_thread, lines_of
+from llamagen_async.cli.input.lines import UNREADABLE, chunks_of, text_lines
+from llamagen_async.cli.input.stdin import iterate_in_thread
+from llamagen_async.cli.text import shown_path
 from llamagen_async.errors import InvalidRequestError, JournalError
+from llamagen_async.validation import checked_path
 
 __all__ = ["Format", "InputStory", "Stories", "StoryFile", "open_stories", "read_stories"]
 
@@ -31,7 +34,8 @@ _FORMATS: Final[dict[str, Format]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".t
 _ALLOWED: Final = ".jsonl (request fields), .txt (a prompt a line) or - (stdin)"
 _STDIN: Final = "-"
 _STDIN_NAME: Final = "stdin"
-_BOM: Final = b"\xef\xbb\xbf"
+_MARK: Final = "\ufeff"
+"""The mark of byte order; files that were joined have it in their midst."""
 
 
 @attrs.frozen
@@ -75,7 +79,7 @@ class StoryFile:
             more = f" (and {wrong - 1} more such lines)" if wrong > 1 else ""
             raise CommandError(f"{problem}{more}; nothing was sent")
         if not self._number:
-            raise CommandError(f"{path}: there is no story in it")
+            raise CommandError(f"{shown_path(path)}: there is no story in it")
 
     def __len__(self) -> int:
         return self._number
@@ -84,14 +88,15 @@ class StoryFile:
         return any(story == one for one in self)
 
     def __iter__(self) -> Iterator[InputStory]:
-        with self._path.open("rb") as lines:
-            fingerprint = _fingerprint(lines)
+        name = shown_path(self._path)
+        with self._path.open("rb") as file:
+            fingerprint = _fingerprint(file)
             self._fingerprint = self._fingerprint or fingerprint
-            for story in read_stories(lines, name=str(self._path), form=self._form):
+            for story in read_stories(text_lines(chunks_of(file)), name=name, form=self._form):
                 # Only the content that was checked may be sent.
-                if _fingerprint(lines) != self._fingerprint:
+                if _fingerprint(file) != self._fingerprint:
                     raise CommandError(
-                        f"{self._path} was changed while it was read; the same command again "
+                        f"{name} was changed while it was read; the same command again "
                         "goes on where this stopped",
                         FAILED,
                     )
@@ -122,7 +127,7 @@ class Stories:
             for story in self.checked:
                 yield story
         elif self.lines is not None:
-            lines = lines_of(self.lines)
+            lines = text_lines(_arriving(self.lines, self.name))
             stories = read_stories(lines, name=self.name, form=self.format)
             async for story in iterate_in_thread(stories):
                 yield story
@@ -139,35 +144,32 @@ def open_stories(given: str) -> Stories:
     """
     if given == _STDIN:
         return Stories(_STDIN_NAME, lines=_stdin())
-    path = Path(given)
+    path, name = checked_path("STORIES", given), shown_path(given)
     form = _FORMATS.get(path.suffix.lower())
     if form is None:
-        raise CommandError(f"{given}: its format is unknown; allowed is {_ALLOWED}")
+        raise CommandError(f"{name}: its format is unknown; allowed is {_ALLOWED}")
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            return Stories(given, lines=path.open("rb", buffering=0), format=form)
-        return Stories(given, checked=StoryFile(path, form))
+            return Stories(name, lines=path.open("rb", buffering=0), format=form)
+        return Stories(name, checked=StoryFile(path, form))
     except OSError as error:
-        raise CommandError(f"{given}: {error.strerror or error}") from None
+        raise CommandError(f"{name}: {error.strerror or error}") from None
 
 
-def read_stories(lines: Iterable[bytes], *, name: str, form: Format | None) -> Iterator[InputStory]:
+def read_stories(lines: Iterable[str], *, name: str, form: Format | None) -> Iterator[InputStory]:
     """Yield every story, wrong ones too, as their lines are read.
 
     Args:
-        lines: The input; UTF-8, with or without a byte order mark, any line ends.
+        lines: The input, without line ends.
         name: The beginning of each label.
         form: How the stories are written. `None` lets the first one decide: one that begins
             with `{` is JSON, and then all have to be.
     """
     number = 0
     for line_number, line in enumerate(lines, 1):
-        content = line.removeprefix(_BOM) if line_number == 1 else line
-        label = f"{name}:{line_number}"
-        try:
-            text = content.decode("utf-8").strip()
-        except UnicodeDecodeError:
-            yield InputStory(number, label, None, "the line is not UTF-8")
+        text, label = line.strip().strip(_MARK).strip(), f"{name}:{line_number}"
+        if problem := _unreadable(text):
+            yield InputStory(number, label, None, problem)
             number += 1
             continue
         if text and form is None and not text.startswith("#"):
@@ -190,6 +192,15 @@ async def _stories_of(journal: Journal) -> AsyncIterator[InputStory]:
         except (ValueError, RecursionError) as error:
             raise JournalError(f"the journal is damaged at {row.key!r} ({error!r})") from error
         number += 1
+
+
+def _unreadable(line: str) -> str | None:
+    """Return why a line is no text, and what to do; `None` if it is."""
+    if UNREADABLE in line:
+        return "the line is not UTF-8: save it as UTF-8 (or as UTF-16 with a byte order mark)"
+    if "\0" in line:
+        return "the line has NUL characters in it, as UTF-16 has: save it as UTF-8"
+    return None
 
 
 def _story(number: int, label: str, text: str, form: Format) -> InputStory:
@@ -225,6 +236,15 @@ def _fingerprint(file: BinaryIO) -> tuple[int, ...]:
     """Return numbers that change when a file does."""
     status = os.fstat(file.fileno())
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _arriving(source: BinaryIO, name: str) -> Iterator[bytes]:
+    """Yield the bytes of stdin or a pipe as they arrive, then close it."""
+    try:
+        with source:
+            yield from chunks_of(source)
+    except OSError as error:
+        raise CommandError(f"{name}: {error.strerror or error}", FAILED) from None
 
 
 def _stdin() -> BinaryIO:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 import statistics
-import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Self
@@ -29,6 +28,7 @@ from llamagen_async.cli.text import clock_time, format_duration, one_line, plura
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.models import BatchState
 from llamagen_async.ratelimit import LimitsSnapshot
+from llamagen_async.scheduling import Outage
 
 __all__ = ["Display", "record_line"]
 
@@ -90,7 +90,7 @@ class Display:
                 console=self._output.terminal,
                 auto_refresh=False,
                 transient=True,
-                redirect_stdout=sys.stdout.isatty(),
+                redirect_stdout=self._output.has_terminal,
             )
             self._live.start()
         self._ticker = asyncio.create_task(self._tick())
@@ -113,9 +113,10 @@ class Display:
         if not is_news or self._unsent > _UNSENT:
             return
         total = progress.total or "?"
-        colour = self._output.as_json or sys.stdout.isatty()
-        width = shutil.get_terminal_size().columns if colour else None
-        line = record_line(record, number=f"{self._told:>4}/{total}", width=width)
+        on_screen = self._output.as_json or self._output.has_terminal
+        width = shutil.get_terminal_size().columns if on_screen else None
+        number, colours = f"{self._told:>4}/{total}", self._output.has_colours
+        line = record_line(record, number=number, width=width, colours=colours)
         self._output.print(line)
         self._printed_at = self._now()
 
@@ -158,7 +159,9 @@ class Display:
             for state, word in _LIVE_WORDS.items()
             if self._number_of(state)
         ]
-        return f"  ...  {', '.join(parts)}; {_next_slot(limits)}; {self._left_words(limits)}"
+        outage = self._batch.progress.outage
+        ahead = f"{_next_slot(limits)}; {self._left_words(limits)}"
+        return f"  ...  {', '.join(parts)}; {_outage_words(outage) if outage else ahead}"
 
     def _number_of(self, state: BatchState) -> int:
         """Return how many stories are in a state; those that were given back unsent do not wait."""
@@ -180,6 +183,8 @@ class Display:
             Text(f"{clock_time(now - self._began)}, {self._left_words(limits)}", "dim"),
         )
         rows: list[RenderableType] = [Text(), progress_line, self._counts(), self._slots(limits)]
+        if progress.outage is not None:
+            rows.append(Text(_outage_words(progress.outage), "yellow"))
         if progress.running:
             rows.append(self._running(progress.running, now))
         return Group(*rows)
@@ -229,13 +234,16 @@ _ALWAYS: Final = (
 _LIVE_WORDS: Final = {**STATE_WORDS, BatchState.QUEUED: "queued"}
 
 
-def record_line(record: Record, *, number: str, width: int | None = None) -> str:
+def record_line(
+    record: Record, *, number: str, width: int | None = None, colours: bool = False
+) -> str:
     """Return a line about the result of a story.
 
     Args:
         record: The result.
         number: The beginning of the line.
         width: The columns of the terminal that the line is for; `None` if it is for none.
+        colours: Whether it may have colours.
     """
     word = STATE_WORDS[record.state]
     facts = [record.label, record.id or "", "" if record.error else _effort(record)]
@@ -246,7 +254,7 @@ def record_line(record: Record, *, number: str, width: int | None = None) -> str
     else:
         room = _TITLE if width is None else width - len(begin) - len(middle) - 1
         end = shortened(record.prompt, max(8, room))
-    if width is not None:
+    if colours:
         begin = begin.replace(word, click.style(word, fg=_COLOURS.get(word)), 1)
     return f"{begin}{middle}{end}"
 
@@ -259,6 +267,10 @@ def _effort(record: Record) -> str:
     took = record.seconds if record.state is BatchState.SUCCEEDED else None
     pictures = pluralize(len(record.files), "picture") if record.files else ""
     return ", ".join(filter(None, (pictures, "" if took is None else format_duration(took))))
+
+
+def _outage_words(outage: Outage) -> str:
+    return f"{one_line(str(outage))}; waiting"
 
 
 def _next_slot(limits: LimitsSnapshot) -> str:

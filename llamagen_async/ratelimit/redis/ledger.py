@@ -124,7 +124,6 @@ class RedisLedger:
         """Held by the call that is made now."""
         self._tasks: set[asyncio.Task[Any]] = set()
         """The calls that have not ended."""
-        self._listeners: list[Callable[[], None]] = []
         self._closed = False
         self.change_plan(plan)
 
@@ -171,7 +170,7 @@ class RedisLedger:
         """Give up the slot or the position of a claim, without waiting for the store."""
         operation = {"id": claim, "client": client, "leaves": leaves}
         with contextlib.suppress(ClientClosedError, RuntimeError):  # the lease frees the slot
-            self._start(partial(self._release, operation))
+            self._start(partial(self._evaluate, "release", operation))
 
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, and pause everyone."""
@@ -186,15 +185,6 @@ class RedisLedger:
         )
         rest.append({Priority(priority): count for priority, count in waiting})
         return LimitsSnapshot(self._plan.name, states, *rest)
-
-    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed` when a slot or a position was given up by this ledger, not by others."""
-        self._listeners = [*self._listeners, changed]
-
-        def unsubscribe() -> None:
-            self._listeners = [kept for kept in self._listeners if kept is not changed]
-
-        return unsubscribe
 
     async def load_blob(self) -> str | None:
         """Return the text, which has a key of its own and expires after 30 days."""
@@ -257,11 +247,6 @@ class RedisLedger:
         if task.cancelled():  # not by who waits here
             raise StoreError(f"a call to Redis at {self._connection.address} was cut short")
         return task.result()
-
-    async def _release(self, operation: dict[str, Any]) -> None:
-        await self._evaluate("release", operation)
-        for changed in self._listeners:
-            changed()
 
     async def _evaluate(self, verb: str, operation: dict[str, Any]) -> Any:
         asked_at, (seen, seen_at) = self._steady(), self._seen

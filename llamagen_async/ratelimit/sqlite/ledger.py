@@ -21,7 +21,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -38,14 +38,13 @@ from llamagen_async.ratelimit.protocol import (
     Workload,
     fits_blob,
 )
-from llamagen_async.ratelimit.sqlite.store import Operation, SQLiteStore
+from llamagen_async.ratelimit.sqlite.store import SQLiteStore
 from llamagen_async.ratelimit.window_log import LedgerTimes
 
 __all__ = ["SQLiteLedger"]
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_Work = Callable[[SQLiteStore], _T]
 
 _LOCK_SHARE: Final = 0.8
 """Share of an operation's timeout that may pass in waiting for other processes."""
@@ -59,7 +58,7 @@ class SQLiteLedger:
     """A ledger in a file that all processes of this machine may use at once.
 
     May be used from any thread and event loop. The file is opened by the first operation. After
-    `aclose` an operation still works; it opens the file and lets go of it again.
+    `aclose` an operation still works; it opens the file again.
 
     Args:
         path: The file. Missing folders are made.
@@ -98,15 +97,13 @@ class SQLiteLedger:
             wall=wall,
         )
         self._guard = threading.Lock()
-        self._store: SQLiteStore = self._new_store()
-        self._close_store = self._close_when_collected()
         self._thread: ThreadPoolExecutor | None = None
-        """The only user of the store, from the first operation on."""
-        self._ended: Future[None] | None = None
-        """Done when the thread has closed the file; `None` while it may be given operations."""
+        """The only user of the store; `None` while nobody has asked for anything."""
+        self._store: SQLiteStore = self._new_store()
         self._process = os.getpid()
-        self._closed = False
-        self._listeners: list[Callable[[], None]] = []
+        """The process that the thread and the store belong to."""
+        self._jobs: set[asyncio.Future[Any]] = set()
+        """The operations that have not ended."""
 
     def __repr__(self) -> str:
         return f"SQLiteLedger({str(self._path)!r}, {self._plan.name})"
@@ -120,41 +117,42 @@ class SQLiteLedger:
 
         If this is cancelled, or takes too long, neither the slot nor the position is kept.
         """
-        reserve = self._transaction(lambda log, now: log.reserve(claim, now))
-        return await self._do(reserve, given_up=partial(self.release, claim.id, claim.client))
+        return await self._do(
+            lambda store: store.run(self._plan, lambda log, now: log.reserve(claim, now)),
+            given_up=partial(self.release, claim.id, claim.client),
+        )
 
     async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
         """Spend the slot; pause everyone if the answer was 429."""
-        return await self._run(lambda log, now: log.commit(grant, outcome, workload, now))
+        return await self._do(
+            lambda store: store.run(
+                self._plan, lambda log, now: log.commit(grant, outcome, workload, now)
+            )
+        )
 
     def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
         """Give up a slot or a position without waiting for the file; a failure is logged."""
-        release = self._transaction(
-            lambda log, now: log.release(claim, client, now, leaves=leaves), notify=True
-        )
-        self._submit(release).add_done_callback(_report)
+        self._submit(
+            lambda store: store.run(
+                self._plan, lambda log, now: log.release(claim, client, now, leaves=leaves)
+            )
+        ).add_done_callback(_report)
 
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, and pause everyone."""
-        await self._run(lambda log, now: log.record(number, now, pause=pause))
+        await self._do(
+            lambda store: store.run(
+                self._plan, lambda log, now: log.record(number, now, pause=pause)
+            )
+        )
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now."""
-        return await self._run(lambda log, now: log.snapshot(now, position=position), write=False)
-
-    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """Call `changed` when a slot or a position was given up by this object.
-
-        Changes by other processes are not noticed; a waiter asks again at the time it was told.
-        """
-        with self._guard:
-            self._listeners = [*self._listeners, changed]
-
-        def unsubscribe() -> None:
-            with self._guard:
-                self._listeners = [kept for kept in self._listeners if kept is not changed]
-
-        return unsubscribe
+        return await self._do(
+            lambda store: store.run(
+                self._plan, lambda log, now: log.snapshot(now, position=position), write=False
+            )
+        )
 
     async def load_blob(self) -> str | None:
         """Return the text that is kept in the file."""
@@ -167,24 +165,21 @@ class SQLiteLedger:
 
     async def aclose(self) -> None:
         """Wait for running operations, close the file and end the thread."""
-        closed: ThreadPoolExecutor | None = None
-        while True:
-            with self._guard:
-                self._closed = True
-                thread = self._thread
-                if thread is closed or thread is None or self._process != os.getpid():
-                    return
-                ended = asyncio.wrap_future(self._end(thread))
-            # An operation that hangs in the operating system can't be ended, nor is it waited for.
-            if (await asyncio.wait((ended,), timeout=2 * self._timeout))[0]:
+        loop, within = asyncio.get_running_loop(), 2 * self._timeout
+        while jobs := [job for job in self._jobs if job.get_loop() is loop]:
+            if not (await asyncio.wait(jobs, timeout=within))[0]:
+                break  # one that hangs in the operating system can't be ended, nor is it waited for
+        with self._guard:
+            thread, self._thread = self._thread, None
+        if thread is not None and self._process == os.getpid():
+            ended = loop.run_in_executor(thread, self._store.close)
+            thread.shutdown(wait=False)
+            if (await asyncio.wait((ended,), timeout=within))[0]:
                 thread.shutdown(wait=True)
-            # An operation that was cancelled meanwhile is undone by another thread.
-            closed = thread
 
-    async def _run(self, operation: Operation[_T], *, write: bool = True) -> _T:
-        return await self._do(self._transaction(operation, write=write))
-
-    async def _do(self, work: _Work[_T], *, given_up: Callable[[], None] | None = None) -> _T:
+    async def _do(
+        self, work: Callable[[SQLiteStore], _T], *, given_up: Callable[[], None] | None = None
+    ) -> _T:
         """Return the result of the work; if it takes too long, or this is cancelled, give it up.
 
         The work is done all the same; after it comes what `given_up` asks for.
@@ -203,62 +198,28 @@ class SQLiteLedger:
             )
         return job.result()
 
-    def _transaction(
-        self, operation: Operation[_T], *, write: bool = True, notify: bool = False
-    ) -> _Work[_T]:
-        """Return the work for an operation, which listeners hear of if `notify` is set."""
-
-        def work(store: SQLiteStore) -> _T:
-            answer = store.run(self._plan, operation, write=write)
-            if notify:
-                for changed in self._listeners:
-                    changed()
-            return answer
-
-        return work
-
-    def _submit(self, work: _Work[_T]) -> asyncio.Future[_T]:
+    def _submit(self, work: Callable[[SQLiteStore], _T]) -> asyncio.Future[_T]:
         """Run the work in the thread, after all that was submitted before."""
         loop = asyncio.get_running_loop()
         with self._guard:
-            thread = self._ready_thread()
+            thread = self._thread
+            if thread is None or self._process != os.getpid():
+                thread = self._start_thread()
             job = loop.run_in_executor(thread, work, self._store)
-            if self._closed:
-                self._end(thread)
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
         return job
 
-    def _ready_thread(self) -> ThreadPoolExecutor:
-        """Return the thread; make another one after an end, or a fork, which none survives."""
+    def _start_thread(self) -> ThreadPoolExecutor:
+        """Start the thread, with a store of its own: none survives a fork."""
         if self._process != os.getpid():
             _inherited.append(self._store)
-            self._close_store.detach()
-            self._store, self._process = self._new_store(), os.getpid()
-            self._close_store = self._close_when_collected()
-            self._thread = self._ended = None
-        if self._thread is None or self._ended is not None:
-            former = [] if self._thread is None else [self._thread]
-            self._thread = ThreadPoolExecutor(1, "llamagen-async-ledger", _wait_for_end, (former,))
-            self._ended = None
-        return self._thread
-
-    def _close_when_collected(self) -> weakref.finalize[..., Any]:
-        """Have the file closed when this is collected; the thread ends by itself then."""
+            self._process, self._jobs = os.getpid(), set()
+            self._store = self._new_store()
+        thread = self._thread = ThreadPoolExecutor(1, "llamagen-async-ledger")
         finalizer = weakref.finalize(self, _close_unless_forked, os.getpid(), self._store)
         finalizer.atexit = False
-        return finalizer
-
-    def _end(self, thread: ThreadPoolExecutor) -> Future[None]:
-        """Have the thread close the file and end, after all that was submitted before."""
-        if self._ended is None:
-            ended = self._ended = Future[None]()
-
-            def close(store: SQLiteStore) -> None:
-                store.close()
-                ended.set_result(None)
-
-            asyncio.get_running_loop().run_in_executor(thread, close, self._store)
-            thread.shutdown(wait=False)
-        return self._ended
+        return thread
 
 
 def _close_unless_forked(process: int, store: SQLiteStore) -> None:
@@ -267,12 +228,6 @@ def _close_unless_forked(process: int, store: SQLiteStore) -> None:
         store.close()
     else:
         _inherited.append(store)
-
-
-def _wait_for_end(former: list[ThreadPoolExecutor]) -> None:
-    """Wait until the thread before has ended, for the store has one user; keep no reference."""
-    while former:
-        former.pop().shutdown()
 
 
 def _report(job: asyncio.Future[Any]) -> None:

@@ -24,10 +24,10 @@ from llamagen_async.ratelimit.sqlite.row import DAMAGED, StoredWindowLog
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 from llamagen_async.sqlite_file import claim, connect, error_code, explain, file_id
 
-__all__ = ["Operation", "SQLiteStore"]
+__all__ = ["SQLiteStore"]
 
 _T = TypeVar("_T")
-Operation = Callable[[WindowLog, float], _T]
+_Operation = Callable[[WindowLog, float], _T]
 """An operation on a window log at a time."""
 
 _APPLICATION_ID: Final = 0x6C6C6771
@@ -99,7 +99,7 @@ class SQLiteStore:
         self._synchronous = ""
         """The setting by which SQLite waits for the disk; empty if it is not made yet."""
 
-    def run(self, plan: Plan, operation: Operation[_T], *, write: bool) -> _T:
+    def run(self, plan: Plan, operation: _Operation[_T], *, write: bool = True) -> _T:
         """Do one operation in one transaction."""
 
         def work(connection: sqlite3.Connection) -> _T:

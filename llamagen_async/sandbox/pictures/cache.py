@@ -20,7 +20,7 @@ __all__ = ["Drawable", "PictureCache"]
 _KEPT: Final = 64
 """The number of drawings kept in memory; a panel has at most 150 kB."""
 _PATH: Final = re.compile(
-    rf"{ASSETS}/(?P<id>\w+)/(?:(?P<page>\d+)(?:-(?P<panel>\d+))?\.png|animation\.gif)"
+    rf"{ASSETS}/(?P<id>\w+)/(?:(?P<page>\d{{1,4}})(?:-(?P<panel>\d{{1,4}}))?\.png|animation\.gif)"
 )
 """The path of a panel (`0-1.png`), a page (`0.png`) or an animation."""
 

@@ -65,7 +65,7 @@ def test_a_key_is_not_sent() -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        ComicRequest("\x00 \ud800 ü 🐈"),
+        ComicRequest("\t\v \u2028 ü 🐈"),
         ComicRequest("a", extra={"size": "9x9", "b": {1: 2, "c": 3}}),
         ComicRequest("a", pagination={"total_pages": 1, "panels_per_page": 2}, images="data:x"),
         ComicRequest(prompt_url="https://x", comic_roles=[{"name": "x", "age": 3}], upscale=True),

@@ -13,7 +13,7 @@ from llamagen_async import (
 )
 from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.batch.journal.journal import Journal
-from tests.support.journals import ORIGIN, added, opened, raw
+from tests.support.journals import ORIGIN, added, changed, comic, opened, raw
 
 
 def make_foreign(path: Path) -> None:
@@ -44,7 +44,7 @@ def make_ledger(path: Path) -> None:
         (make_ledger, False, "database of another program; name another file"),
         (make_newer, True, "a newer version of llamagen-async wrote it (schema 99"),
         (make_text, False, "file is not a database; name another file"),
-        (make_folder, False, "unable to open database file; name a file, not a folder"),
+        (make_folder, False, "name a file, not a folder"),
     ],
 )
 async def test_another_file_is_refused_and_left_alone(
@@ -76,11 +76,11 @@ async def test_another_server_or_key_is_refused(
     """Ids mean nothing at another server. The key is in neither the message nor the file."""
     path = tmp_path / "run.db"
     async with opened(path) as journal:
-        await added(journal)
+        await changed(journal, await added(journal), BatchState.RUNNING, generation=comic())
     with pytest.raises(JournalError, match=words) as caught:
         await Journal(path, origin).open()
     assert "the-key" not in str(caught.value)
     assert "another-key" not in str(caught.value)
     assert b"the-key" not in path.read_bytes()
     async with opened(path) as journal:
-        assert (await journal.counts()) == {BatchState.QUEUED: 1}
+        assert (await journal.counts()) == {BatchState.RUNNING: 1}

@@ -9,20 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from llamagen_async.cli.input.stdin import iterate_in_thread, lines_of
-
-
-def test_lines_come_as_soon_as_they_are_complete() -> None:
-    reading, writing = os.pipe()
-    source = os.fdopen(reading, "rb", buffering=0)
-    with os.fdopen(writing, "wb", buffering=0) as sink:
-        lines = lines_of(source)
-        sink.write(b"one\ntw")
-        assert next(lines) == b"one"
-        sink.write(b"o\nthree")
-        assert next(lines) == b"two"
-    assert list(lines) == [b"three"]
-    assert source.closed
+from llamagen_async.cli.input.lines import chunks_of
+from llamagen_async.cli.input.stdin import iterate_in_thread
 
 
 async def test_a_thread_reads_no_further_than_asked() -> None:
@@ -51,7 +39,12 @@ async def test_an_error_in_the_thread_is_raised_to_the_reader() -> None:
 
 async def test_waiting_for_a_line_can_be_cancelled() -> None:
     reading, writing = os.pipe()
-    items = iterate_in_thread(lines_of(io.FileIO(reading)))
+
+    def arriving() -> Iterator[bytes]:
+        with io.FileIO(reading) as source:
+            yield from chunks_of(source)
+
+    items = iterate_in_thread(arriving())
     waiting = asyncio.ensure_future(anext(items))
     await asyncio.sleep(0)
     waiting.cancel()

@@ -13,12 +13,13 @@ import pytest
 from llamagen_async import JournalError
 from llamagen_async.batch.journal.codec import Story
 from llamagen_async.cli.errors import CommandError
-from llamagen_async.cli.input.stories import Stories, StoryFile, read_stories
+from llamagen_async.cli.input.lines import text_lines
+from llamagen_async.cli.input.stories import Format, Stories, StoryFile, read_stories
 from tests.support.records import add_row, opened_journal
 
 
-def prompts(content: bytes, form: str | None) -> list[tuple[str, str | None]]:
-    stories = read_stories(content.splitlines(keepends=True), name="s", form=form)  # type: ignore[arg-type]
+def prompts(content: bytes, form: Format | None) -> list[tuple[str, str | None]]:
+    stories = read_stories(text_lines([content]), name="s", form=form)
     return [(story.label, story.story.request.prompt if story.story else None) for story in stories]
 
 
@@ -29,7 +30,7 @@ def test_text_has_a_prompt_a_line() -> None:
 def test_json_lines_have_fields_in_either_spelling() -> None:
     content = b'\xef\xbb\xbf{"prompt": "a", "fixPanelNum": 2}\r\n\r\n'
     content += b'{"prompt": "b", "fix_panel_num": 3}\n'
-    stories = list(read_stories(content.splitlines(), name="s", form="jsonl"))
+    stories = list(read_stories(text_lines([content]), name="s", form="jsonl"))
     assert [story.story and story.story.request.fix_panel_num for story in stories] == [2, 3]
     assert [story.number for story in stories] == [0, 1]
 
@@ -50,7 +51,7 @@ def test_of_an_unnamed_format_the_first_story_decides(
 def test_a_line_may_have_a_key_which_is_no_field_of_the_request() -> None:
     content = b'{"prompt": "a", "key": "order-42"}\n{"prompt": "b", "key": 7}\n'
     content += b'{"prompt": "c"}\n{"prompt": "d", "key": ""}\n'
-    first, second, third, wrong = read_stories(content.splitlines(), name="s", form="jsonl")
+    first, second, third, wrong = read_stories(text_lines([content]), name="s", form="jsonl")
     given = [one.story for one in (first, second, third)]
     assert [one and one.key for one in given] == ["order-42", "7", None]
     assert [one and json.loads(one.text) for one in given] == [{"prompt": text} for text in "abc"]

@@ -49,8 +49,7 @@ def run_of(
 ) -> BatchRun:
     key = prompts[0]  # each test counts for itself
     client = LlamaGenClient(key, plan=PLAN, base_url="http://127.0.0.1:9", transport=network)
-    lines = [prompt.encode() for prompt in prompts]
-    stories = Stories("s", checked=tuple(read_stories(lines, name="s", form="txt")))
+    stories = Stories("s", checked=tuple(read_stories(prompts, name="s", form="txt")))
     return BatchRun(client, stories, output, journal=journal, number=len(prompts))
 
 
@@ -85,7 +84,6 @@ async def test_stories_that_ended_while_stdout_was_closed_are_recorded(
             raise BrokenPipeError
 
     monkeypatch.setattr(sys, "stdout", Gone())
-    monkeypatch.setattr("llamagen_async.cli.output._discard_stdout", lambda: None)
     batch_run = run_of(("one", "two", "three"), Network(), Output(as_json=True))
     await batch_run.run()
     assert batch_run.interrupted

@@ -174,26 +174,3 @@ def test_a_ledger_serves_one_event_loop_at_a_time(
 
     asyncio.run(interrupted())
     asyncio.run(afterwards())
-
-
-async def test_listeners_hear_of_slots_and_positions_given_up_here(
-    redis_server: RedisServer, account_name: str, fake_clock: FakeClock
-) -> None:
-    """A slot or a position released, a reserve cancelled; nothing after the subscription ended."""
-    async with opened(redis_server.url, account_name, fake_clock) as ledger:
-        heard: list[str] = []
-
-        end = ledger.subscribe(lambda: heard.append("first"))
-        ledger.subscribe(lambda: heard.append("second"))
-        await spend(ledger, 1)
-        assert heard == []
-        grant = await granted(ledger)
-        ledger.release(grant.id, grant.client)
-        await settled(ledger)
-        end()
-        task = asyncio.create_task(ledger.reserve(claim_of()))
-        await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await settled(ledger)
-        assert heard == ["first", "second", "second"]

@@ -188,15 +188,13 @@ async def test_a_reserve_without_any_answer_keeps_no_slot(
     proxy = Proxy(redis_server.port)
     async with proxy as url, opened(url, account_name, fake_clock) as ledger:
         await ledger.snapshot()
-        heard: list[str] = []
         proxy.swallows = 2
         with pytest.raises(StoreError):
             await ledger.reserve(claim_of())
         proxy.swallows = 0
-        ledger.subscribe(lambda: heard.append("released"))
         await settled(ledger)
         seen = await ledger.snapshot()
-        assert (heard, seen.in_flight, seen.waiting) == (["released"], 0, {})
+        assert (seen.in_flight, seen.waiting) == (0, {})
 
 
 async def test_a_late_answer_is_not_taken_for_the_next_one(

@@ -29,9 +29,7 @@ from tests.support.claims import claim
 from tests.support.sqlite_ledgers import (
     FOUR,
     LONG,
-    Gate,
     LedgerFactory,
-    cancel_in_the_middle,
     delay_of,
     ledger_threads,
     stored_state,
@@ -238,30 +236,6 @@ async def test_a_random_history_is_that_of_a_window_log_in_memory(
         position = random_.randrange(3)
         seen = await random_.choice(ledgers).snapshot(position=position)
         assert seen == log.snapshot(now, position=position)
-
-
-async def test_listeners_hear_of_slots_and_positions_given_up_here(
-    factory: LedgerFactory, gate: Gate
-) -> None:
-    ledger, other = factory(), factory()
-    heard: list[str] = []
-    unsubscribe = ledger.subscribe(lambda: heard.append("changed"))
-    gate.open.set()
-    one, two = await take(ledger, 2)
-    await ledger.commit(one, ANSWERED, Workload())
-    assert heard == []
-    ledger.release(two.id, two.client)
-    ledger.release("position", "client")
-    await ledger.snapshot()
-    assert heard == ["changed"] * 2
-    other.release("position", "client")
-    await cancel_in_the_middle(gate, ledger.reserve(claim("next")))
-    await ledger.snapshot()
-    assert heard == ["changed"] * 3
-    unsubscribe()
-    ledger.release("position", "client")
-    await ledger.snapshot()
-    assert heard == ["changed"] * 3
 
 
 async def test_a_closed_ledger_still_answers_and_ends_its_thread_again(

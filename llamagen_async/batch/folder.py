@@ -1,0 +1,23 @@
+"""A folder for pictures, proven before anything is paid for."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+__all__ = ["prove_writable"]
+
+
+def prove_writable(folder: Path) -> None:
+    """Make a folder if it is missing, and write a file into it that is gone at once.
+
+    Raises:
+        OSError: It can't be made or written to; the error names it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0")
+    except OSError as error:
+        # The file's own name is nothing that anybody knows.
+        raise type(error)(error.errno, error.strerror, str(folder)) from None

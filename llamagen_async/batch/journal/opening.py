@@ -1,0 +1,116 @@
+"""The first transaction of a journal: is it the right one, and what did its last owner leave?
+
+A journal of another account is refused, and one that does not know what the files beside it know.
+What the last owner noted in the reserve is taken in; what it was sending when it ended is
+uncertain.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from llamagen_async.batch.journal.codec import AccountId, dump_error
+from llamagen_async.batch.journal.evidence import evidence_against, orphaned_changes
+from llamagen_async.batch.journal.reserve import Receipt, Reserve
+from llamagen_async.batch.journal.schema import bind, bound_to, check_account
+from llamagen_async.errors import JournalError, SubmissionUncertainError
+
+__all__ = ["begin", "keep_changes", "take_in"]
+
+_logger = logging.getLogger(__name__)
+
+_TAKE_IN: Final = """
+    UPDATE job SET state = :state, generation_id = :id, generation = :generation, error = NULL,
+        accepted_at = CASE WHEN :id IS NULL THEN NULL ELSE coalesce(accepted_at, sent_at) END
+    WHERE id = :row AND generation_id IS NULL AND state IN ('sending', 'uncertain')
+"""
+_QUESTION: Final = (
+    "is it the right journal? {}. Put the right one back, or go on without it by start_over=True: "
+    "what it had is then paid for again. Nothing was sent"
+)
+
+
+def keep_changes(journal: Path, *, start_over: bool) -> None:
+    """Refuse to make a journal whose newest changes are still there: SQLite would remove them.
+
+    Raises:
+        JournalError: They are there, and nobody has said to go on without them.
+    """
+    changes = orphaned_changes(journal)
+    if changes is None:
+        return
+    if not start_over:
+        problem = f"It is gone or empty, and its newest changes are in {changes}"
+        raise JournalError(f"{journal}: {_QUESTION.format(problem)}")
+    changes.replace(changes.with_name(f"{changes.name}-old"))
+
+
+def begin(
+    journal: Path,
+    account: AccountId,
+    connection: sqlite3.Connection,
+    *,
+    reserve: Reserve,
+    counted: int,
+    folders: Iterable[Path],
+    start_over: bool,
+) -> None:
+    """Refuse a journal that is not the one; take in what its last owner could not write.
+
+    Args:
+        journal: The journal's file.
+        account: The account whose generations it is to hold.
+        connection: The journal.
+        reserve: The receipts of its last owner.
+        counted: How many accepted comics it had when somebody last counted.
+        folders: The folders that may have results of its stories.
+        start_over: Go on with a journal that does not know what the files beside it know.
+
+    Raises:
+        JournalError: It is refused.
+    """
+    check_account(journal, bound_to(connection), account)
+    if reserve.receipts:
+        check_account(journal, attrs.asdict(reserve.account), account)
+    if not start_over:
+        problem = evidence_against(
+            journal, connection, counted=counted, receipts=reserve.receipts, folders=folders
+        )
+        if problem is not None:
+            raise JournalError(f"{journal}: {_QUESTION.format(problem)}")
+    take_in(reserve.receipts, account, connection)
+
+
+def take_in(
+    receipts: Iterable[Receipt], account: AccountId, connection: sqlite3.Connection
+) -> None:
+    """Write what was noted; stories that were being sent without a receipt are uncertain."""
+    for receipt in receipts:
+        text = json.dumps({"id": receipt.id, "status": "PENDING"}) if receipt.id else None
+        values = {**attrs.asdict(receipt), "state": receipt.state.value, "generation": text}
+        changed = connection.execute(_TAKE_IN, values).rowcount
+        if not changed and receipt.id is not None and not _knows(connection, receipt.id):
+            _logger.warning("generation %s was accepted, and no journal has its story", receipt.id)
+        if receipt.id is not None:
+            bind(connection, account)
+    sending = connection.execute("SELECT id, sent_at FROM job WHERE state = 'sending'").fetchall()
+    for id_, sent_at in sending:
+        when = datetime.fromtimestamp(sent_at or 0.0, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        reason = f"it was sent at {when}, and the program ended before the answer was recorded"
+        error = dump_error(SubmissionUncertainError(None, reason))
+        connection.execute(
+            "UPDATE job SET state = 'uncertain', error = ? WHERE id = ?", (error, id_)
+        )
+
+
+def _knows(connection: sqlite3.Connection, id_: str) -> bool:
+    found = connection.execute("SELECT 1 FROM job WHERE generation_id = ?", (id_,))
+    return found.fetchone() is not None

@@ -1,0 +1,122 @@
+"""stdin, stdout and stderr as they come: closed, full, not blocking, of any encoding, no terminal.
+
+Python has `None` for a stream that was closed before it began (`>&-`, a service without a console).
+Nothing here decides what is printed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from typing import IO, Any, Final, cast
+
+__all__ = [
+    "discard_unwritten",
+    "forgiving",
+    "is_terminal",
+    "prepare_streams",
+    "write_error",
+    "write_line",
+]
+
+_STANDARD: Final = range(3)
+"""The descriptors of stdin, stdout and stderr."""
+
+
+def prepare_streams() -> None:
+    """Make the streams of this process fit to be used."""
+    for number in _STANDARD:
+        try:
+            os.fstat(number)
+        except OSError:
+            # Otherwise the next file that is opened is stdout to all who write there by number.
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        _make_blocking(stream)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # No story is refused because the terminal can't show a letter of it.
+            stream.reconfigure(errors="replace")
+
+
+def is_terminal(stream: IO[Any] | None) -> bool:
+    """Return whether a stream is a terminal, whatever FORCE_COLOR and the like say."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # it is closed
+        return False
+
+
+def write_line(stream: IO[str] | None, text: str) -> OSError | None:
+    """Write a line at once, and return why that was not possible."""
+    if stream is None:
+        return OSError(errno.EBADF, "it is closed")
+    try:
+        _make_blocking(stream)  # who shares it may have changed that meanwhile
+        stream.write(f"{text}\n")
+        stream.flush()
+    except OSError as error:
+        return error
+    except ValueError as error:
+        return OSError(errno.EBADF, str(error))
+    return None
+
+
+def write_error(text: str) -> None:
+    """Write a line on stderr, if anybody can read it."""
+    write_line(sys.stderr, text)
+
+
+def discard_unwritten() -> OSError | None:
+    """Write what is left, or else forget it: the interpreter would fail of it at its end.
+
+    Returns:
+        Why stdout could not be written.
+    """
+    reason: OSError | None = None
+    for stream in (sys.stderr, sys.stdout):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError) as error:
+            reason = error if stream is sys.stdout and isinstance(error, OSError) else None
+            with contextlib.suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                try:
+                    os.dup2(nowhere, stream.fileno())
+                finally:
+                    os.close(nowhere)
+    return reason
+
+
+def forgiving(stream: IO[str]) -> IO[str]:
+    """Return a stream for live progress: a terminal that is gone is no error there."""
+    return cast("IO[str]", _Forgiving(stream))
+
+
+class _Forgiving:
+    """A stream that loses what can't be written."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
+def _make_blocking(stream: IO[Any] | None) -> None:
+    """Have reads and writes wait: what was started by another program may share its pipe."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        os.set_blocking(stream.fileno(), True)  # type: ignore[union-attr]  # AttributeError is meant

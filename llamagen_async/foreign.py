@@ -1,0 +1,106 @@
+"""Text and data from outside, bounded and cleaned before they are kept, shown or logged. No I/O.
+
+A server, or whatever answers in its place, may write texts of megabytes, control characters that
+steer a terminal, and JSON that no later step can hold. Whatever is short and plain passes as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+__all__ = ["MOST_DEPTH", "MOST_LETTERS", "bounded", "clean_text", "letters_in", "storable"]
+
+_MESSAGE: Final = 300
+"""Characters that a message keeps of a foreign text, if it does not say otherwise."""
+MOST_DEPTH: Final = 50
+"""Levels of nested JSON that are kept. A comic has 6; a few hundred are too much for Python."""
+MOST_LETTERS: Final = 2_000_000
+"""Characters of one answer that are kept. A comic of 400 panels, the most that the API draws, has
+about half of that with long captions and signed URLs."""
+_LONGEST: Final = 32_768
+"""Characters of the longest text that is kept: a chapter of a book fits."""
+_LONG: Final = 4_096
+"""Characters from which on a text is long. No URL that a browser opens is."""
+_MOST_LONG: Final = 8 * _LONGEST
+"""Characters of one answer that long texts have together; what comes after is cut to `_LONG`, so
+that no other part of the answer is lost for them."""
+_PART: Final = 32
+"""Characters that a part of an answer counts for beside its text: it takes memory, too."""
+
+
+def clean_text(text: str, limit: int = _MESSAGE) -> str:
+    """Return a foreign text as fit for a message: one line, no control characters, trimmed."""
+    # Cut first: cleaning a megabyte would hold up the event loop.
+    text = " ".join(text[: 4 * limit].split())
+    escaped = "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+    return escaped if len(escaped) <= limit else f"{escaped[: limit - 1]}…"
+
+
+def storable(text: str) -> str:
+    """Return a text that files and databases take: a lone surrogate is a question mark in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+def bounded(value: object) -> Any:
+    """Return decoded JSON as much of it as is kept, in the same shape.
+
+    Texts are cut, what is nested too deep becomes `None`, and what is too much in all is left out
+    from the end. Every text in the result can be stored.
+    """
+    return _Bounds().kept(value, MOST_DEPTH)
+
+
+def letters_in(value: object) -> int:
+    """Return how much of what is kept a part of an answer takes, at most `MOST_LETTERS`."""
+    bounds = _Bounds()
+    bounds.kept(value, MOST_DEPTH)
+    return MOST_LETTERS - max(0, bounds.left)
+
+
+class _Bounds:
+    """The room that is left for the parts of one answer."""
+
+    def __init__(self) -> None:
+        self.left = MOST_LETTERS
+        self._left_for_long = _MOST_LONG
+
+    def kept(self, value: object, depth: int) -> object:
+        """Return as much of a part as is kept.
+
+        Args:
+            value: The part.
+            depth: How many levels it may have.
+        """
+        self.left -= _PART
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, dict):
+            kept: dict[str, object] = {}
+            for name, item in cast("dict[str, object]", value).items() if depth else ():
+                if self.left <= 0:
+                    break
+                kept[self._text(name)] = self.kept(item, depth - 1)
+            return kept if depth else None
+        if isinstance(value, list):
+            items: list[object] = []
+            for item in cast("list[object]", value) if depth else ():
+                if self.left <= 0:
+                    break
+                items.append(self.kept(item, depth - 1))
+            return items if depth else None
+        return value
+
+    def _text(self, text: str) -> str:
+        if len(text) > _LONG:
+            most = min(_LONGEST, max(_LONG, self._left_for_long))
+            if len(text) > most:
+                text = f"{text[: most - 1]}…"
+            self._left_for_long -= len(text)
+        self.left -= len(text)
+        return storable(text)

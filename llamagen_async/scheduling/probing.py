@@ -1,0 +1,81 @@
+"""What is sent while the server is away: one probe at a time, and what somebody asks for in person.
+
+1. A status check is the probe, where there is something to check: it may bring a comic, too. While
+   the server answers with errors, every second probe is another read, in case that the comic that
+   is checked is what it fails of.
+2. A create is the probe where nothing is checked and the last request found no server: it is sent
+   again without harm. Where the last one may have arrived, a create would be lost like it, so a
+   read of the usage is sent in its place; a create only as a last resort.
+3. A wait that is about to end has its final check, and what somebody reads goes out at once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from llamagen_async.plans import RequestKind
+from llamagen_async.ratelimit import Limiter, Priority
+from llamagen_async.scheduling.circuit import Circuit
+from llamagen_async.scheduling.policy import Choice, Decision, Idle, send
+from llamagen_async.scheduling.poll_set import PollSet
+from llamagen_async.scheduling.request_queue import RequestQueue
+from llamagen_async.transport import APIRequest
+
+__all__ = ["PROBE", "ProbePolicy"]
+
+PROBE: Final = APIRequest(RequestKind.USAGE, "GET", "/comics/usage")
+"""The read that is the probe where there is nothing to check (vendor's clients)."""
+
+
+class ProbePolicy:
+    """Decides what the slots of one queue are used for while the server is away.
+
+    Args:
+        circuit: Knows when a probe is due.
+        limiter: Knows the plan.
+        queue: The requests that wait.
+        polls: The generations that are waited for.
+        metered: Whether the queue's requests count against the limits.
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        limiter: Limiter,
+        queue: RequestQueue,
+        polls: PollSet,
+        *,
+        metered: bool,
+    ) -> None:
+        self._circuit = circuit
+        self._limiter = limiter
+        self._queue = queue
+        self._polls = polls
+        self._metered = metered
+
+    def decide(self, now: float) -> Decision:
+        """Return what a slot that is free now is used for."""
+        circuit = self._circuit
+        read = self._queue.head(billed=False)
+        if read is not None:
+            return send(read, now)
+        if circuit.probe is not None:
+            return Idle(math.inf)
+        makes_checks = (RequestKind.STATUS in self._limiter.plan.metered) is self._metered
+        if makes_checks and (final := self._polls.final_poll(now)) is not None:
+            return Choice(final, Priority.CHECK)
+        if now < circuit.probe_at:
+            next_at = self._polls.final_at if makes_checks else math.inf
+            return Idle(max(0.0, min(circuit.probe_at, next_at) - now))
+        target = self._polls.probe_target() if makes_checks else None
+        is_doubted = circuit.may_have_arrived and circuit.probes % 2
+        if target is not None and not is_doubted:
+            return Choice(target, Priority.CHECK)
+        head = self._queue.head()
+        may_create = not circuit.may_have_arrived or now >= circuit.create_at
+        if head is not None and may_create:
+            return send(head, now)
+        if self._metered or RequestKind.USAGE not in self._limiter.plan.metered:
+            return Choice(PROBE, Priority.READ)
+        return Idle(math.inf if target is None else 0.0)

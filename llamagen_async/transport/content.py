@@ -1,0 +1,179 @@
+"""The content of an answer: bytes in, decoded JSON out, as tolerant as can be. No I/O.
+
+A comic that was paid for is not lost for one field that nobody reads: broken characters, control
+characters, numbers that are none, and text after the end are read over. What is no JSON as a whole
+may still begin with an object, and that one with an id.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+import re
+import zlib
+from email.message import Message
+from typing import Any, Final
+
+from llamagen_async.foreign import MOST_DEPTH, bounded, clean_text
+
+__all__ = ["LARGEST", "beginning_of_object", "json_of", "text_of", "unpacked"]
+
+LARGEST: Final = 20_000_000
+"""Bytes of the largest answer that is read, packed or unpacked: no server can fill the memory."""
+_MOST_PARTS: Final = 1_000_000
+"""Brackets and commas of the largest JSON that is decoded. Each may stand for a part that takes a
+hundred bytes; a comic has a few thousand."""
+_LARGE: Final = 50_000
+"""Characters from which on an answer is bounded: below, nothing in it can be too large."""
+_LONGEST_BEGINNING: Final = 100_000
+"""Characters of the beginning in which an id is looked for if the whole can't be decoded."""
+_MOST_CODINGS: Final = 3
+"""Codings one upon the other that are unpacked, because each takes its time."""
+_LONGEST_NUMBER: Final = 400
+"""Digits of the longest whole number: more fit no float, and thousands raise an error."""
+_BEFORE: Final = " \t\r\n\0\ufeff"
+"""Characters that may stand before JSON without meaning anything."""
+_NAME: Final = r'[\s,]*+("(?:[^"\\]++|\\.)*+")\s*+:\s*+'
+"""A name in an object, with what stands around it."""
+_BRACKET_OR_TEXT: Final = r'"(?:[^"\\]++|\\.)*+"|[\[\]{}]'
+_LONGEST_TYPE: Final = 200
+"""Characters of a content type that are read."""
+_CHARSETS: Final = r"utf|iso|latin|ascii|cp\d|koi8|mac|big5|gb|hz|euc|shift|johab|tis|ptcp|kz"
+"""The beginnings of the names of Python's codecs that are charsets."""
+
+
+def unpacked(content: bytes, encoding: str | None) -> tuple[bytes, bool]:
+    """Return the content unpacked, and whether that is all of it.
+
+    Args:
+        content: The bytes that were sent.
+        encoding: The answer's `Content-Encoding`: only gzip and deflate are asked for.
+    """
+    names = (encoding or "").lower().replace(",", " ").split()
+    if len(names) > _MOST_CODINGS:
+        return b"", False
+    for name in reversed(names):
+        if name not in ("gzip", "x-gzip", "deflate"):
+            continue  # identity, or a lie
+        packed = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        try:
+            try:
+                content = packed.decompress(content, LARGEST + 1)
+            except zlib.error:
+                if name != "deflate":
+                    raise
+                # Some servers leave the header out.
+                packed = zlib.decompressobj(-zlib.MAX_WBITS)
+                content = packed.decompress(content, LARGEST + 1)
+        except zlib.error:
+            # Some say that it is packed, and it is not.
+            return content, content.lstrip()[:1] == b"{"
+        if not packed.eof or len(content) > LARGEST:
+            return content[:LARGEST], False
+    return content, True
+
+
+def text_of(content: bytes, content_type: str | None) -> str:
+    """Return content as text; what is in no charset is replaced.
+
+    JSON is UTF-8 or, rarely, UTF-16 or UTF-32, which can be told from its first bytes. If it is
+    none of them, the charset that the server names is believed.
+    """
+    charset: str = json.detect_encoding(content)
+    try:
+        return content.decode(charset)
+    except UnicodeDecodeError:
+        if charset == "utf-8":
+            charset = _named_charset(content_type)
+        return content.decode(charset, "replace")
+
+
+def _named_charset(content_type: str | None) -> str:
+    message = Message()
+    message["Content-Type"] = clean_text(content_type or "", _LONGEST_TYPE)
+    try:
+        charset = codecs.lookup(message.get_content_charset() or "utf-8").name
+    except (LookupError, ValueError):
+        return "utf-8"
+    return charset if re.match(_CHARSETS, charset) else "utf-8"
+
+
+def json_of(text: str) -> Any:
+    """Return the JSON at the beginning of `text`, bounded; what follows it is not read.
+
+    Raises:
+        ValueError: There is none, it is not whole, or it is more than any answer of the API.
+    """
+    text = text.lstrip(_BEFORE)
+    brackets = text.count("{") + text.count("[")
+    if brackets + text.count(",") > _MOST_PARTS:
+        raise ValueError("too many parts")
+    try:
+        value, _ = _decode(text)
+    except RecursionError:
+        value, _ = _decode(_shallow(text))
+    if len(text) > _LARGE or brackets > MOST_DEPTH or "\\ud" in text or "\\uD" in text:
+        return bounded(value)
+    return value
+
+
+def beginning_of_object(text: str) -> dict[str, Any]:
+    """Return what can be read of an object whose text is cut, or broken at some place.
+
+    These are its first members, up to the first one that is not whole; of that one, its own first
+    members. Nothing is known of what is not there.
+    """
+    text = text[:_LONGEST_BEGINNING].lstrip(_BEFORE)
+    outer: dict[str, Any] = {}
+    members, position = outer, 1
+    for _ in range(MOST_DEPTH if text.startswith("{") else 0):
+        while name := re.compile(_NAME, re.DOTALL).match(text, position):
+            position = name.end()
+            try:
+                value, position = _decode(text, position)
+            except (ValueError, RecursionError):
+                break
+            members[_decode(name[1])[0]] = bounded(value)
+        if name is None or not text.startswith("{", position):
+            break
+        inner: dict[str, Any] = {}
+        members[_decode(name[1])[0]] = inner
+        members, position = inner, position + 1
+    return outer
+
+
+def _shallow(text: str) -> str:
+    """Return JSON without what is nested deeper than is kept; strings are skipped."""
+    kept: list[str] = []
+    depth = begin = 0
+    for found in re.finditer(_BRACKET_OR_TEXT, text, re.DOTALL):
+        if found[0] in ("{", "["):
+            depth += 1
+            if depth == MOST_DEPTH + 1:
+                kept += text[begin : found.start()], "null"
+        elif found[0] in ("}", "]"):
+            if depth == MOST_DEPTH + 1:
+                begin = found.end()
+            depth -= 1
+            if depth == 0:
+                break
+    return "".join((*kept, text[begin:] if depth <= MOST_DEPTH else ""))
+
+
+def _whole_number(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _LONGEST_NUMBER else None
+
+
+def _number(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _no_number(_word: str) -> None:
+    """Read NaN and Infinity as nothing: JSON has no such numbers, and nobody could pass them on."""
+
+
+_decode: Final = json.JSONDecoder(
+    parse_int=_whole_number, parse_float=_number, parse_constant=_no_number, strict=False
+).raw_decode

@@ -1,0 +1,93 @@
+"""The API key, taken out of what a server writes: some repeat the key that they refuse.
+
+The key is found as it is, and as encoders write it: with escapes of JSON, of Python, of HTML and of
+URLs, also one upon the other, in hexadecimal and in Base64 at any place of a longer text.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Final, TypeVar, cast
+
+__all__ = ["Secret"]
+
+_T = TypeVar("_T")
+
+_TELLING: Final = 8
+"""Characters that a key must have to be taken out: a shorter one could be any word."""
+_INSTEAD: Final = "[key]"
+_ENTITIES: Final = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
+"""The names of HTML for what it escapes."""
+_ALPHANUMERIC: Final = "(?i:3[0-9]|[46][1-9a-f]|[57][0-9a])"
+_ESCAPED: Final = rf"\\u00{_ALPHANUMERIC}|\\x{_ALPHANUMERIC}|%(?:25)*{_ALPHANUMERIC}|&#"
+"""An escape of a letter or digit, which no encoder needs to escape."""
+
+
+class Secret:
+    """A key, and what takes it out of texts.
+
+    Args:
+        key: The key, in visible ASCII.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._forms = tuple(dict.fromkeys(_forms(key))) if len(key) >= _TELLING else ()
+        # Encoders leave letters and digits as they are, so these are looked for first.
+        self._runs = [max(re.findall("[A-Za-z0-9]*", form), key=len) for form in self._forms]
+
+    def __repr__(self) -> str:
+        return "Secret()"
+
+    def may_be_in(self, text: str) -> bool:
+        """Whether `text` may hold the key; nearly every other text does not look so."""
+        return any(run in text for run in self._runs) or bool(re.search(_ESCAPED, text))
+
+    def removed_from(self, value: _T) -> _T:
+        """Return a text, or decoded JSON, without the key."""
+        cleaned: object = value
+        if isinstance(value, str):
+            if self._forms and self.may_be_in(value):
+                cleaned = self._pattern.sub(_INSTEAD, value)
+        elif isinstance(value, dict):
+            fields = cast("dict[str, object]", value)
+            cleaned = {self.removed_from(name): self.removed_from(fields[name]) for name in fields}
+        elif isinstance(value, list):
+            cleaned = [*map(self.removed_from, cast("list[object]", value))]
+        return cast("_T", cleaned)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        # Made when an answer looks as if it held the key: most programs never see one.
+        return re.compile("|".join("".join(map(_any_spelling, form)) for form in self._forms))
+
+
+def _forms(key: str) -> Iterator[str]:
+    """Yield the key in all forms that have other characters than itself."""
+    content = key.encode()
+    yield key
+    yield content.hex()
+    yield content.hex().upper()
+    for before in range(3):
+        # Base64 writes three bytes as four characters: there are three ways to begin. The first
+        # and the last character also depend on what stands beside the key.
+        text = base64.b64encode(bytes(before) + content).decode()
+        text = text[-(-4 * before // 3) : (before + len(content)) * 8 // 6]
+        yield text
+        yield text.replace("+", "-").replace("/", "_")
+
+
+def _any_spelling(character: str) -> str:
+    """Return a pattern for a character as it is or escaped, with a backslash before it or not."""
+    code = ord(character)
+    spellings = [
+        re.escape(character),
+        rf"\\\\*(?:{re.escape(character)}|(?i:(?:u00|x){code:02x}))",
+        rf"%(?:25)*(?i:{code:02x})",
+        rf"&\#(?:0*{code}|(?i:x0*{code:x}));",
+    ]
+    if character in _ENTITIES:
+        spellings.append(f"&{_ENTITIES[character]};")
+    return f"(?:{'|'.join(spellings)})"
