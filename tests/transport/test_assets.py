@@ -434,7 +434,7 @@ CONTENT = bytes(range(256)) * 4000
         ("identity", CONTENT),
     ],
 )
-async def test_what_is_packed_unasked_is_unpacked(encoding: str, packed: bytes, make: Make) -> None:
+async def test_what_is_packed_all_the_same_is_unpacked(encoding: str, packed: bytes, make: Make) -> None:
     async def send(received: Received) -> None:
         await received.reply(answer(packed, headers={"Content-Encoding": encoding}))
 
