@@ -187,6 +187,8 @@ class HTTPTransport:
         auth = getattr(self._session, "_default_proxy_auth", None)
         if proxy and auth:
             return URL(proxy).with_user(auth.login).with_password(auth.password)
+        if not proxy and self._session is not None and self._session.trust_env:
+            return proxy_for(url)
         return URL(proxy) if proxy else None
 
     async def aclose(self) -> None:
