@@ -28,7 +28,14 @@ from llamagen_async.ratelimit import ANSWERED, Outcome, Slot
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.submission import Submission
-from llamagen_async.transport import APIResponse, Transport, as_uncertain, delays, is_retriable
+from llamagen_async.transport import (
+    APIResponse,
+    Transport,
+    UnsentCancelledError,
+    as_uncertain,
+    delays,
+    is_retriable,
+)
 
 __all__ = ["DispatchStats", "RequestReport", "Sender", "fail"]
 
@@ -121,7 +128,7 @@ class Sender:
             await self._succeed(submission, response)
         except asyncio.CancelledError as error:
             failure = error
-            fail(submission, _interrupted(submission))
+            fail(submission, _interrupted(submission, error))
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
             failure = error
@@ -229,7 +236,7 @@ class Sender:
                 outcome = "refused"
                 self.stats.refused += 1
                 await self._commit(slot, Outcome(refused=True, retry_after=failure.retry_after))
-            elif isinstance(failure, APIConnectionError) and not failure.request_sent:
+            elif failure is not None and _has_not_left(failure):
                 outcome = "not sent"
                 self.stats.sent[kind] -= 1
                 slot.give_back()
@@ -273,13 +280,19 @@ def fail(submission: Submission[Any], error: Exception) -> None:
         submission.hooks.abandoned(uncertain or error)
 
 
-def _provably_not_accepted(error: Exception) -> bool:
+def _has_not_left(error: BaseException) -> bool:
     if isinstance(error, APIConnectionError):
         return not error.request_sent
-    return isinstance(error, RateLimitError)
+    return isinstance(error, UnsentCancelledError)
 
 
-def _interrupted(submission: Submission[Any]) -> Exception:
+def _provably_not_accepted(error: Exception) -> bool:
+    return _has_not_left(error) or isinstance(error, RateLimitError)
+
+
+def _interrupted(submission: Submission[Any], error: asyncio.CancelledError) -> Exception:
+    if _has_not_left(error):
+        return ClientClosedError("the client was closed; nothing was sent")
     reason = "the client was closed before the answer came"
     if submission.request.kind.is_billed:
         return SubmissionUncertainError(submission.story, reason)

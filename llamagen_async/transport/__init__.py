@@ -22,6 +22,7 @@ from llamagen_async.transport.message import (
     AssetStream,
     FormFile,
     Transport,
+    UnsentCancelledError,
 )
 from llamagen_async.transport.retries import as_uncertain, delays, is_retriable, retrying
 from llamagen_async.transport.sessions import check_session
@@ -34,6 +35,7 @@ __all__ = [
     "FormFile",
     "HTTPTransport",
     "Transport",
+    "UnsentCancelledError",
     "as_uncertain",
     "check_key",
     "check_proxy",

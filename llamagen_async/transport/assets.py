@@ -16,6 +16,7 @@ import attrs
 from yarl import URL
 
 from llamagen_async.errors import InvalidRequestError, InvalidResponseError, LlamaGenError
+from llamagen_async.transport.address import proxy_for
 from llamagen_async.transport.decoding import clean_text
 from llamagen_async.transport.failures import connection_error
 from llamagen_async.transport.message import AssetStream
@@ -32,7 +33,12 @@ _CHUNK: Final = 1 << 18
 
 @contextlib.asynccontextmanager
 async def open_asset(
-    session: aiohttp.ClientSession, url: str, *, headers: Mapping[str, str], inactivity: float
+    session: aiohttp.ClientSession,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    inactivity: float,
+    proxy: str | None,
 ) -> AsyncGenerator[AssetStream, None]:
     """Open `url` with a GET while the result is entered.
 
@@ -41,6 +47,7 @@ async def open_asset(
         url: An http or https URL.
         headers: The request's headers; they never hold a key.
         inactivity: Seconds without a byte, or without a connection, after which it is given up.
+        proxy: The proxy's URL; `""` is what the session says, `None` what the environment says.
 
     Raises:
         InvalidRequestError: The URL is not http or https.
@@ -59,6 +66,7 @@ async def open_asset(
             timeout=aiohttp.ClientTimeout(total=None, connect=inactivity, sock_read=inactivity),
             max_redirects=_MAX_REDIRECTS + 1,  # aiohttp counts the answers, not the redirects
             raise_for_status=False,
+            proxy=proxy_for(URL(url), proxy),
             middlewares=(),
         )
     except aiohttp.TooManyRedirects as error:
@@ -67,7 +75,7 @@ async def open_asset(
     except aiohttp.RedirectClientError:
         what = "a redirect to something other than http or https"
         failure = InvalidResponseError(302, None, f"{location}: {what}")
-    except (aiohttp.ClientError, OSError) as error:
+    except Exception as error:  # noqa: BLE001  # whatever a user's session raises
         failure = connection_error(error, location)
     else:
         try:
@@ -110,7 +118,7 @@ class _Stream:
         while True:
             try:
                 chunk = await self.response.content.read(_CHUNK)
-            except (aiohttp.ClientError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever a user's session raises
                 failure = connection_error(error, self.location)
             else:
                 if not chunk:

@@ -22,10 +22,14 @@ from multidict import CIMultiDict
 
 from llamagen_async.transport.address import is_loopback
 
-__all__ = ["COMING", "OBSERVER", "UNFIT", "Attempt", "RefusedError"]
+__all__ = ["COMING", "LARGEST", "OBSERVER", "UNFIT", "Attempt", "RefusedError"]
 
 UNFIT: Final = r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]"
 """Characters that no header can have; aiohttp refuses them only after it has told of the head."""
+
+
+LARGEST: Final = 20_000_000
+"""Bytes of the largest answer that is read, so that no server can fill the memory."""
 
 
 class RefusedError(aiohttp.ClientError):
@@ -43,13 +47,16 @@ class Attempt:
     was_refused: bool = False
     """Whether it was held back before anything could leave."""
     response: aiohttp.ClientResponse | None = attrs.field(default=None, repr=False)
-    """The answer, as soon as its head has come."""
+    """The answer, once all of it has come."""
+    content: bytes | None = attrs.field(default=None, repr=False)
+    """The answer's body; `None` if it is too large."""
     error: Exception | None = attrs.field(default=None, repr=False)
-    """The exception in which sending it, or receiving the head of its answer, has ended."""
+    """The exception in which sending it, or receiving its answer, has ended."""
     is_observed: bool = False
     """Whether aiohttp tells what happens to the request."""
+    has_left: bool = False
+    """Whether the head of the request was about to be written to a connection."""
     _is_begun: bool = False
-    _has_left: bool = False
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -80,28 +87,35 @@ class Attempt:
             request.proxy_headers = CIMultiDict(request.proxy_headers or {})
             request.proxy_headers["X-Request-Id"] = secrets.token_hex(8)
         try:
-            self.response = await handler(request)
+            response = await handler(request)
+            await self.take(response)
         except Exception as error:
             self.error = error
             raise
-        return self.response
+        return response
+
+    async def take(self, response: aiohttp.ClientResponse) -> None:
+        """Read an answer before anybody else does; stop reading one that is too large."""
+        left = LARGEST if (response.content_length or 0) <= LARGEST else -1
+        chunks: list[bytes] = []
+        try:
+            while left >= 0 and (chunk := await response.content.readany()):
+                left -= len(chunk)
+                chunks.append(chunk)
+        except BaseException:
+            response.close()
+            raise
+        if left < 0:
+            response.close()
+        else:
+            # For a user's middlewares: whatever was read once can be read again.
+            self.content = response._body = b"".join(chunks)  # noqa: SLF001  # it has no setter
+        self.response = response
 
     @property
     def may_have_arrived(self) -> bool:
         """Whether something of the request may have left this machine."""
-        return self._is_begun and (self._has_left or not self.is_observed)
-
-    def leave(self, headers: CIMultiDict[str]) -> None:
-        """Take note that the head is about to be written.
-
-        Raises:
-            RefusedError: A header can't be sent; nothing has left.
-        """
-        for name, value in headers.items():
-            if re.search(UNFIT, f"{name}{value}"):
-                self.was_refused = True
-                raise RefusedError(f"the header {name!r:.80} has characters that can't be sent")
-        self._has_left = True
+        return self._is_begun and (self.has_left or not self.is_observed)
 
 
 COMING: Final[ContextVar[Attempt | None]] = ContextVar("llamagen_async_attempt", default=None)
@@ -133,8 +147,15 @@ async def _on_leaving(
     trace: SimpleNamespace,
     params: aiohttp.TraceRequestHeadersSentParams,
 ) -> None:
-    if trace.attempt is not None:
-        trace.attempt.leave(params.headers)
+    """Take note that the head is about to be written, unless it can't be."""
+    attempt: Attempt | None = trace.attempt
+    if attempt is None:
+        return
+    for name, value in params.headers.items():
+        if re.search(UNFIT, f"{name}{value}"):
+            attempt.was_refused = True
+            raise RefusedError(f"the header {name!r:.80} has characters that can't be sent")
+    attempt.has_left = True
 
 
 def _observer() -> aiohttp.TraceConfig:

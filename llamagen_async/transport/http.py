@@ -31,16 +31,19 @@ from llamagen_async.errors import (
 )
 from llamagen_async.transport.address import check_proxy, normalize_base_url, proxy_for
 from llamagen_async.transport.assets import open_asset
-from llamagen_async.transport.attempt import COMING, Attempt
+from llamagen_async.transport.attempt import COMING, LARGEST, Attempt, RefusedError
 from llamagen_async.transport.decoding import clean_text, decode
 from llamagen_async.transport.failures import attempt_error
-from llamagen_async.transport.message import APIRequest, APIResponse, AssetStream
+from llamagen_async.transport.message import (
+    APIRequest,
+    APIResponse,
+    AssetStream,
+    UnsentCancelledError,
+)
 from llamagen_async.transport.sessions import check_session, observe, own_session
 
 __all__ = ["HTTPTransport", "check_key"]
 
-_LARGEST: Final = 20_000_000
-"""Bytes of the largest answer that is read, so that no server can fill the memory."""
 _STREAMED: Final = 1 << 20
 """Bytes from which a body is given as a file: aiohttp warns of larger ones in one piece."""
 _TELLING: Final = 8
@@ -98,8 +101,8 @@ class HTTPTransport:
         self._connecting = aiohttp.ClientTimeout(total=None, connect=timeout / 2)
         self._session = check_session(session)
         self._owned = session is None
-        proxy = check_proxy(proxy)
-        self._proxy = proxy_for(url, proxy) if self._owned or proxy else None
+        self._proxy_setting = check_proxy(proxy) if self._owned else check_proxy(proxy) or ""
+        self._proxy = proxy_for(url, self._proxy_setting)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -122,31 +125,50 @@ class HTTPTransport:
             InvalidRequestError: The method is unknown, the path could leave the API's own paths,
                 there are two bodies, or JSON can't hold the body; nothing was sent.
             ClientClosedError: The transport is closed or belongs to another event loop.
+            UnsentCancelledError: It was cancelled before anything of the request had left.
         """
         session = self._open_session()
         connector = session.connector
         attempt = Attempt(self._authorization, pools=not (connector and connector.force_close))
-        failure: APIConnectionError | None = None
-        answer: aiohttp.ClientResponse | None = None
-        content: bytes | None = None
-        arguments = self._arguments(request)
+        failure: APIConnectionError | asyncio.CancelledError | None = None
+        url = _url(self._base_url, request)
+        has_body = request.json is not None or request.form is not None
+        body = _body(request) if has_body else None
         coming = COMING.set(attempt)
         try:
             # Around all of it, since aiohttp's own timeout begins after a user's hooks.
-            async with asyncio.timeout(self._timeout):
-                answer, content = await self._exchange(session, arguments, attempt)
-        except Exception as error:  # noqa: BLE001  # also what users' hooks and connectors raise
-            failure = attempt_error(attempt, error, self._host, self._key)
+            async with (
+                asyncio.timeout(self._timeout),
+                session.request(
+                    request.method,
+                    url,
+                    params=request.params,
+                    data=body,
+                    headers=self._headers if request.json is None else self._json_headers,
+                    proxy=self._proxy,
+                    timeout=self._connecting,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    auto_decompress=True,
+                    # Those of a user's session have no public name; ours is the innermost.
+                    middlewares=(*getattr(session, "_middlewares", ()), attempt),
+                ) as response,
+            ):
+                if response is not attempt.response:
+                    await attempt.take(response)  # a middleware answers in its own way
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # a user's hooks', too
+            failure = self._failure(attempt, error)
         finally:
             attempt.error = None
             COMING.reset(coming)
         # Raised out here, so that it carries neither aiohttp's error nor its frames.
         if failure is not None:
             raise failure
+        answer, content = attempt.response, attempt.content
         assert answer is not None
         if content is None:
             raise InvalidResponseError(
-                answer.status, None, f"the answer is larger than {_LARGEST // 1_000_000} MB"
+                answer.status, None, f"the answer is larger than {LARGEST // 1_000_000} MB"
             )
         try:
             return decode(answer.status, answer.headers, content, now=_utcnow)
@@ -178,6 +200,7 @@ class HTTPTransport:
             url,
             headers={"User-Agent": _AGENT, **(headers or {})},
             inactivity=inactivity,
+            proxy=self._proxy_setting,
         )
 
     async def aclose(self) -> None:
@@ -189,6 +212,22 @@ class HTTPTransport:
         if self._session is not None and self._owned:
             await self._session.close()
         self._session = None
+
+    def _failure(
+        self, attempt: Attempt, error: Exception | asyncio.CancelledError
+    ) -> APIConnectionError | asyncio.CancelledError | None:
+        """Return how an attempt has ended; `None` if its answer had come before."""
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                left = attempt.may_have_arrived
+                return asyncio.CancelledError() if left else UnsentCancelledError()
+            # A connector that is closed cancels whoever waits in it, and nobody else has.
+            error = RefusedError("the connection was closed meanwhile")
+        # What fails after the answer does not lose it: it may know the id of something paid.
+        if attempt.response is not None:
+            return None
+        return attempt_error(attempt, error, self._host, self._key)
 
     def _open_session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
@@ -208,59 +247,6 @@ class HTTPTransport:
         if not self._owned:
             observe(self._session)
         return self._session
-
-    def _arguments(self, request: APIRequest) -> dict[str, Any]:
-        """Return the arguments of aiohttp for a request, but for the middlewares."""
-        has_body = request.json is not None or request.form is not None
-        return {
-            "method": request.method,
-            "url": _url(self._base_url, request),
-            "params": request.params,
-            "data": _body(request) if has_body else None,
-            "headers": self._headers if request.json is None else self._json_headers,
-            "proxy": self._proxy,
-            "timeout": self._connecting,
-            "allow_redirects": False,
-            "raise_for_status": False,
-            "auto_decompress": True,
-        }
-
-    async def _exchange(
-        self, session: aiohttp.ClientSession, arguments: dict[str, Any], attempt: Attempt
-    ) -> tuple[aiohttp.ClientResponse, bytes | None]:
-        """Return an answer and its body; `None` for one that is too large."""
-        # Those of a user's session have no public name; ours is the innermost.
-        middlewares = (*getattr(session, "_middlewares", ()), attempt)
-        try:
-            async with session.request(**arguments, middlewares=middlewares) as response:
-                return response, await _read(response)
-        except Exception:
-            if attempt.response is None:
-                raise
-            # A user's hook or middleware may have failed after the answer had come, and that
-            # answer may be the only one that knows the id of something paid.
-            try:
-                return attempt.response, await _read(attempt.response)
-            finally:
-                attempt.response.close()
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes | None:
-    """Read the body; return `None` for one that is too large, before or while it is read."""
-    body = response.content
-    if body.is_eof():
-        content = await response.read()  # it came together with the head, or was read before
-        return content if len(content) <= _LARGEST else None
-    left = _LARGEST if (response.content_length or 0) <= _LARGEST else -1
-    chunks: list[bytes] = []
-    while left >= 0:
-        chunk = await body.readany()
-        if not chunk:
-            return b"".join(chunks)
-        left -= len(chunk)
-        chunks.append(chunk)
-    response.close()
-    return None
 
 
 def check_key(key: object) -> str:

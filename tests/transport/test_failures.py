@@ -150,22 +150,18 @@ async def test_an_answer_that_does_not_come_in_time_may_have_arrived(handler: Ha
 
 
 @pytest.mark.parametrize("own_session", [True, False])
-async def test_a_dropped_kept_alive_connection_is_not_tried_a_second_time(
-    own_session: bool,
-) -> None:
+async def test_a_dropped_connection_is_not_tried_a_second_time(own_session: bool) -> None:
+    """aiohttp repeats a GET by itself, whether its connection was used before or not."""
+
     async def once(received: Received) -> None:
-        if received.number == 1:
-            await received.reply(answer())
-        else:
-            received.reset()
+        received.reset()
 
     async with raw_server(once) as server, aiohttp.ClientSession() as session:
         transport = HTTPTransport(server.url, KEY, session=None if own_session else session)
-        await transport.send(STATUS)
         with pytest.raises(APIConnectionError) as caught:
             await transport.send(STATUS)
         await transport.aclose()
-    assert [r.connection for r in server.received] == [1, 1]
+    assert len(server.received) == 1
     assert caught.value.request_sent
     assert_secret(caught.value)
 
