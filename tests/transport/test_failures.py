@@ -64,22 +64,6 @@ async def test_a_name_that_is_not_found_was_provably_not_sent(hang: bool) -> Non
     assert_secret(caught.value)
 
 
-async def test_a_server_that_speaks_no_tls_was_not_sent_anything() -> None:
-    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        writer.close()
-
-    listening = await asyncio.start_server(plain, "127.0.0.1", 0)
-    port = listening.sockets[0].getsockname()[1]
-    transport = HTTPTransport(f"https://127.0.0.1:{port}", KEY)
-    with pytest.raises(APIConnectionError) as caught:
-        await transport.send(CREATE)
-    await transport.aclose()
-    listening.close()
-    assert not caught.value.request_sent
-    assert_secret(caught.value)
-
-
 async def test_a_proxy_that_refuses_to_connect_did_not_send_anything() -> None:
     async def refuse(received: Received) -> None:
         await received.reply(answer(b"", status="403 Forbidden"))
