@@ -138,7 +138,7 @@ def test_the_vendors_server_has_one_speed(url: str, monkeypatch: pytest.MonkeyPa
 def test_a_key_is_the_same_with_white_space_and_quotes_around_it(
     given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is one account, whose journal and limits it uses."""
+    """The account is the same, and with it journal and limits."""
     account = LlamaGenClient(KEY).account
     assert LlamaGenClient(given).account == account
     monkeypatch.setenv("LLAMAGEN_API_KEY", given)

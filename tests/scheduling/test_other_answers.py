@@ -47,7 +47,7 @@ async def test_a_wait_goes_on_after_an_answer_about_another_comic(times: int) ->
 
 
 async def test_an_answer_about_another_comic_is_no_news_of_that_one() -> None:
-    """Whoever waits for the comic that the answer is about is not told of it, either."""
+    """An answer that was sent to somebody else ends nobody's wait."""
     network = Network(minute())
     async with network.client() as client:
         first, second = await client.comics.create("a"), await client.comics.create("b")
@@ -74,7 +74,7 @@ async def test_reading_a_comic_is_tried_again_and_then_tells_both_ids() -> None:
 
 
 async def test_one_page_may_have_an_id_of_its_own() -> None:
-    """What a server says of a part of a comic is taken as it is."""
+    """The answer about a part of a comic is taken as it is."""
     network = Network(minute(), body=mixed_up(1))
     async with network.client() as client:
         comic = await client.comics.create("a")

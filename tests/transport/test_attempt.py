@@ -1,4 +1,4 @@
-"""What is observed of an attempt: whether it left, on which connection, with whose key."""
+"""The observation of an attempt: whether it left, on which connection, with whose key."""
 
 from __future__ import annotations
 
@@ -418,7 +418,7 @@ async def used(session: aiohttp.ClientSession, server: RawServer) -> None:
 
 @BOTH
 @pytest.mark.parametrize("status", ["200 OK", "408 Request Timeout", "429 Too Many Requests"])
-async def test_an_unasked_answer_is_nobodys(status: str, request_: APIRequest) -> None:
+async def test_an_answer_without_a_request_is_nobodys(status: str, request_: APIRequest) -> None:
     async with raw_server(twice(status)) as server:
         transport = HTTPTransport(server.url, KEY)
         for number in (1, 2, 3):
@@ -430,7 +430,7 @@ async def test_an_unasked_answer_is_nobodys(status: str, request_: APIRequest) -
 
 @BOTH
 @pytest.mark.parametrize("status", ["200 OK", "408 Request Timeout", "429 Too Many Requests"])
-async def test_an_unasked_answer_in_a_users_session_is_nobodys(
+async def test_an_answer_without_a_request_in_a_users_session_is_nobodys(
     status: str, request_: APIRequest
 ) -> None:
     async with raw_server(twice(status)) as server, aiohttp.ClientSession() as session:
@@ -442,7 +442,7 @@ async def test_an_unasked_answer_in_a_users_session_is_nobodys(
     assert [received.connection for received in server.received] == [1, 2, 3]
 
 
-async def test_an_unasked_answer_in_a_users_session_with_a_proxy_is_nobodys() -> None:
+async def test_an_answer_without_a_request_through_a_users_proxy_is_nobodys() -> None:
     async with raw_server(twice("429 Too Many Requests")) as proxy:
         session = aiohttp.ClientSession(proxy=proxy.url)
         async with session:
@@ -472,7 +472,7 @@ async def test_nothing_is_sent_on_a_connection_that_was_used_before() -> None:
 
 
 async def test_other_requests_of_a_users_session_are_left_alone() -> None:
-    """They keep their connections and get no key, while clients use the session."""
+    """Requests of the user keep their connections and get no key."""
     async with raw_server(reply_ok) as server, aiohttp.ClientSession() as session:
         for _ in range(2):
             await HTTPTransport(server.url, KEY, session=session).send(STATUS)
