@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llamagen_async import (
+    APIConnectionError,
     AuthenticationError,
     BatchItem,
     BatchProgress,
@@ -39,6 +40,7 @@ FATAL: list[LlamaGenError] = [
     InsufficientCreditsError(402, None, "no credits"),
     PermissionDeniedError(403, None, "not for you"),
     InsufficientCreditsError(429, "insufficient_credits", "no credits"),
+    APIConnectionError("its certificate is not accepted", request_sent=False, retriable=False),
 ]
 
 
@@ -181,7 +183,7 @@ async def test_two_hundred_stories() -> None:
     assert took < 60 * 60
 
 
-@pytest.mark.parametrize("error", FATAL, ids=lambda error: f"{error.status}")
+@pytest.mark.parametrize("error", FATAL, ids=str)
 async def test_an_error_that_concerns_all_stops_creating_and_collects_the_rest(
     error: LlamaGenError,
 ) -> None:
