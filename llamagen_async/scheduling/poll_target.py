@@ -52,6 +52,8 @@ class PollTarget:
     """Whether somebody waits interactively."""
     announced: bool = False
     """Whether its end will be announced by a webhook event."""
+    heard: bool = False
+    """Whether events come: one has come lately."""
     has_ended: bool = False
     """Whether its end was announced without what came of it."""
     announced_at: float = -math.inf

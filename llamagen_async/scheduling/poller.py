@@ -79,6 +79,8 @@ class Poller:
         self._announced = announced
         self._missed = 0
         """Ends in a row that were announced too late, or not at all."""
+        self._heard = False
+        """Whether an event has come since the last of these."""
         self._early = EarlyEnds() if announced else None
         self._waiters: dict[str, list[Waiter]] = {}
         self._ends: list[tuple[float, int, Waiter]] = []
@@ -113,6 +115,7 @@ class Poller:
                 profile,
                 urgent=wait.urgent,
                 announced=self._announced and not has_ended and self._missed < _MOST_MISSED,
+                heard=self._heard,
                 has_ended=has_ended,
                 deadline=waiter.deadline,
             )
@@ -168,8 +171,11 @@ class Poller:
 
     def announce(self, announcement: Announcement) -> bool:
         """Hand on what a webhook event says, and return whether anybody waits for it."""
+        self._heard = True
         target = self._polls.targets.get(announcement.id)
         if not announcement.has_ended:
+            if target is not None:
+                self._polls.mark_heard(target)
             return target is not None
         if target is None:
             if self._early is not None and not self._early.keep(announcement):
@@ -252,7 +258,7 @@ class Poller:
 
     def _miss_announcement(self) -> None:
         """Count an end that was not announced before a check found it."""
-        self._missed += 1
+        self._missed, self._heard = self._missed + 1, False
         if self._missed == _MOST_MISSED:
             _logger.warning(
                 "%d generations in a row ended without a webhook event: do the events reach this "
