@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import TestServer, unused_port
 
 from llamagen_async import ClientClosedError, LlamaGenClient, Plan, WebhookSignatureError
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxServer, Webhook, WebhookFaults
@@ -22,6 +23,7 @@ from llamagen_async.webhooks import ReplayGuard, construct_event
 from tests.support.cli import COMMAND, environment
 from tests.support.sandbox import ROOMY, roomy_service
 
+ROOT = Path(__file__).parent.parent
 SECRET = "whsec_test"
 SPEED = 600.0
 """The speed of the sandbox's clock: a comic of a minute takes a tenth of a second."""
@@ -99,6 +101,34 @@ async def test_a_backend_waits_for_comics_without_polling(
         assert all(len(comic.asset_urls) == 5 for comic in done)
         assert client.stats().requests == {"create": 4, **({"status": 4} if each else {})}
     assert backend.answers.count(400) >= 8
+
+
+async def test_the_backend_of_the_documentation_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program as printed, started with the sandbox that it is shown with."""
+    text = (ROOT / "docs" / "webhooks.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    names: dict[str, Any] = {"__name__": "backend"}
+    exec(compile(program, "webhooks.md", "exec"), names)
+    service = roomy_service(durations=Durations.constant(20))
+    webhook = Webhook(f"http://127.0.0.1:{unused_port()}/events", SECRET)
+    async with SandboxServer(service, speed=SPEED, webhook=webhook) as server:
+        for name, value in {
+            "LLAMAGEN_WEBHOOK_SECRET": SECRET,
+            "LLAMAGEN_API_KEY": PAID_KEY,
+            "LLAMAGEN_API_URL": server.url,
+            "LLAMAGEN_PLAN": "paid",
+            "LLAMAGEN_SPEED": str(SPEED),
+        }.items():
+            monkeypatch.setenv(name, value)
+        async with (
+            TestServer(names["app"], port=int(webhook.url.split(":")[2].split("/")[0])) as backend,
+            aiohttp.ClientSession() as session,
+            session.get(backend.make_url("/comic?prompt=a%20cat")) as answer,
+        ):
+            assert answer.status == 200
+            assert len((await answer.json())["pictures"]) == 5
+        counts = service.stats(server.now())["webhooks"]
+    assert counts["accepted"] >= 2
 
 
 async def test_an_endpoint_that_is_not_there_is_no_matter(backend: Backend) -> None:

@@ -73,8 +73,10 @@ def announcement_of(event: WebhookEvent) -> Announcement | None:
             "what webhooks.construct_event returned, so that its signature is verified "
             "(WebhookEvent.parse reads what another process of yours has verified)",
         )
-    id_ = next(filter(None, (name_of(event.data.get(name)) for name in _IDS)), None)
-    if id_ is None:
+    for name in _IDS:
+        if (id_ := name_of(event.data.get(name))) is not None:
+            break
+    else:
         if not event.type.startswith(_ABOUT_GENERATIONS):
             return None
         raise InvalidRequestError("event.data.id", event.data.get("id"), "the id of a generation")

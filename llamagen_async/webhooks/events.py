@@ -104,8 +104,9 @@ def construct_event(
 
 def name_of(value: object) -> str | None:
     """Return an id or another name as text; `None` if it is none."""
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return str(value) if value and (isinstance(value, str) or is_number) else None
+    if isinstance(value, str):
+        return value or None
+    return str(value) if value and isinstance(value, int) and value is not True else None
 
 
 def _instant(value: object) -> datetime | None:

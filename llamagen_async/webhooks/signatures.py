@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Self, cast
@@ -40,10 +39,14 @@ _ID: Final = "X-Llama-Webhook-Id"
 _REQUEST_ID: Final = "X-Llama-Webhook-Request-Id"
 _HEADERS: Final = {name.lower(): name for name in (_TIMESTAMP, _SIGNATURE, _ID, _REQUEST_ID)}
 """The names of the vendor's headers, by their names in lower case."""
+_SHORTEST: Final = min(map(len, _HEADERS))
+"""Characters of the shortest of these names."""
 _MAX_HEADER: Final = 4_096
 """Characters of all signatures together that are read (chosen: about sixty signatures)."""
 _MAX_TIMESTAMP: Final = 1e11
 """The largest unix time in seconds that can be signed with (chosen: the year 5138)."""
+_MOST_DIGITS: Final = 12
+"""Digits of the longest timestamp that is read."""
 _SCHEME: Final = "v1="
 """The prefix that a signature may have."""
 _REFUSED: Final = (
@@ -157,7 +160,7 @@ class SignedBody:
                 f"{len(self.content):,} bytes or {len(found):,} characters of signatures: too many"
             )
         at = times.pop()
-        if times or re.fullmatch(r"[0-9]{1,12}", at) is None:
+        if times or not (at.isascii() and at.isdigit() and len(at) <= _MOST_DIGITS):
             return f"its timestamp is no unix time in seconds: {at[:20]!r}"
         candidates = [
             one.strip().removeprefix(_SCHEME).lower().encode("utf-8", "surrogatepass")
@@ -232,7 +235,9 @@ def _vendors_headers(headers: object) -> dict[str, list[str]]:
     pairs: object = items() if callable(items) else headers
     found: dict[str, list[str]] = {}
     try:
-        for name, value in cast("Iterable[tuple[object, object]]", pairs):
+        for name, value in cast("Iterable[tuple[Any, object]]", pairs):
+            if len(name) < _SHORTEST:
+                continue
             key = _text(name).lower()
             if key.startswith("http_"):  # as WSGI spells them
                 key = key.removeprefix("http_").replace("_", "-")
@@ -247,9 +252,11 @@ def _vendors_headers(headers: object) -> dict[str, list[str]]:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
     if isinstance(value, bytes):
         return value.decode("latin-1")
-    return str(value) if isinstance(value, str | int) else ""
+    return str(value) if isinstance(value, int) else ""
 
 
 def _now() -> float:
