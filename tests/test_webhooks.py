@@ -353,7 +353,7 @@ async def test_a_value_that_is_no_verified_event_is_an_error(given: Any, field: 
 
 
 async def test_a_client_that_expects_no_events_takes_them_all_the_same() -> None:
-    """Who waits is told; what nobody waits for is not kept."""
+    """Waits end by events; an event that nobody waits for is not kept."""
     async with simulated_client(SandboxService()) as client:
         comic = await client.comics.create("a")
         assert not client.deliver(event("another"))

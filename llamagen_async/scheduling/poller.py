@@ -146,10 +146,10 @@ class Poller:
             return
         error = outcome.exception()
         if error is None:
-            is_waited_for = self._polls.targets.get(target.id) is target
-            if outcome.result().is_done and target.announced and is_waited_for:
+            generation = outcome.result()
+            if target.announced and generation.is_done and target.id in self._waiters:
                 self._miss_announcement()
-            self._learn(target, outcome.result(), checked_at=checked_at)
+            self._learn(target, generation, checked_at=checked_at)
         elif not isinstance(error, RateLimitError):
             target.failures += 1
             is_repeated = target.failures <= self._max_retries

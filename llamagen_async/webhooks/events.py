@@ -28,11 +28,11 @@ class WebhookEvent:
     """The event's id, the same for each delivery of it: the body's, or else the header's, which no
     signature covers."""
     type: str
-    """What has happened, such as `comic.generation.completed`; empty if the event does not say."""
+    """Name of what has happened, such as `comic.generation.completed`; empty if the event does not say."""
     created: datetime | None
-    """When it happened, if the event says so."""
+    """Time at which it happened, if the event says so."""
     data: Mapping[str, Any] = attrs.field(repr=False, hash=False)
-    """What the event is about; empty if it holds nothing."""
+    """The object of the event; empty if there is none."""
     raw: Mapping[str, Any] = attrs.field(repr=False, hash=False)
     """The whole body."""
     request_id: str | None = attrs.field(default=None, kw_only=True)

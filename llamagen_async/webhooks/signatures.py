@@ -146,7 +146,7 @@ class SignedBody:
 
     @property
     def signed(self) -> bytes:
-        """All that the signature covers: the timestamp and the body."""
+        """The bytes that the signature covers: the timestamp and the body."""
         return _signed(self.headers[_TIMESTAMP][0], self.content)
 
     def problem(self, keys: SecretKeys, tolerance: float, now: float) -> str | None:
@@ -225,9 +225,9 @@ def _raw_body(body: object) -> bytes:
     if isinstance(body, str):
         return body.encode("utf-8", "surrogatepass")
     if isinstance(body, bytearray | memoryview):
-        return bytes(body)
-    wanted = _PARSED if isinstance(body, Mapping | list) else _RAW
-    raise InvalidRequestError("body", type(body).__name__, wanted)
+        return bytes(cast("bytearray", body))
+    is_parsed = isinstance(body, Mapping | list)
+    raise InvalidRequestError("body", type(body).__name__, _PARSED if is_parsed else _RAW)
 
 
 def _vendors_headers(headers: object) -> dict[str, list[str]]:
@@ -242,8 +242,8 @@ def _vendors_headers(headers: object) -> dict[str, list[str]]:
             if key.startswith("http_"):  # as WSGI spells them
                 key = key.removeprefix("http_").replace("_", "-")
             if key in _HEADERS:
-                several = value if isinstance(value, list | tuple) else (value,)
-                texts = [_text(one).strip() for one in cast("Iterable[object]", several)]
+                several = cast("list[object]", value) if isinstance(value, list) else [value]
+                texts = [_text(one).strip() for one in several]
                 found.setdefault(_HEADERS[key], []).extend(filter(None, texts))
     except (TypeError, ValueError):
         wanted = "a mapping of names to values, or a list of pairs"

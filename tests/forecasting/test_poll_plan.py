@@ -145,7 +145,7 @@ def test_somebody_who_waits_interactively_gets_a_check_every_two_minutes(seen: f
 
 
 def test_an_announced_end_is_checked_when_the_announcement_is_overdue() -> None:
-    """It is checked at twice the age of polling's checks, or when it must be done."""
+    """Checks are made at twice the age of polling's, or when the comic must be done."""
     forecast = DurationForecast()
     usual = PollThreshold(price=64.0)
     assert due(usual, announced=True) == 2 * due(usual)

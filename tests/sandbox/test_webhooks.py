@@ -108,7 +108,7 @@ async def test_the_signature_is_the_vendors() -> None:
 
 
 async def test_an_event_that_was_not_accepted_comes_again() -> None:
-    """The same event under the same id, signed anew; later and later."""
+    """Under its old id, and signed anew; later and later."""
     service, endpoint = roomy_service(), Endpoint()
     endpoint.next_answers = [500, 0, 404]
     async with sending(service, endpoint) as sender:
@@ -162,7 +162,7 @@ async def test_a_forged_event_comes_before_the_real_one() -> None:
 
 
 async def test_chance_is_the_seeds() -> None:
-    """The same faults hit the same events each time."""
+    """Faults hit the same events each time."""
 
     async def fates(seed: int) -> list[str]:
         service, endpoint = SandboxService(seed=seed, durations=Durations.constant(9)), Endpoint()

@@ -1,4 +1,4 @@
-"""What an event says of a generation: whether it ended, and whether it tells the result."""
+"""Announcements: whether an event says that a generation has ended, and what came of it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_what_goes_on_has_not_ended(word: str, data: dict[str, Any]) -> None:
 
 
 def test_an_animation_is_read_as_one() -> None:
-    """Who waits says what is waited for; the video's URL is the whole result."""
+    """The one who waits says what is waited for; the video's URL is the whole result."""
     one = announced("completed", videoUrl=URL)
     assert one.read(ComicGeneration.parse) is None
     video = one.read(Animation.parse)

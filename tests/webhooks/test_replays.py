@@ -47,7 +47,7 @@ def test_a_second_delivery_is_not_new() -> None:
 
 
 def test_an_event_that_could_not_be_handled_is_new_again() -> None:
-    """Its next delivery is not taken for handled."""
+    """The next delivery is not taken for handled."""
     guard, one = ReplayGuard(), event(1)
     assert guard.claim(one)
     guard.release(one)
@@ -56,7 +56,7 @@ def test_an_event_that_could_not_be_handled_is_new_again() -> None:
 
 
 def test_an_event_without_any_mark_is_always_new() -> None:
-    """What was verified elsewhere and has no id can't be told from another one."""
+    """One that was verified elsewhere and has no id can't be told from another one."""
     guard, one = ReplayGuard(), WebhookEvent.parse({"type": "x"})
     assert guard.claim(one)
     assert guard.claim(one)
