@@ -28,7 +28,7 @@ class WebhookEvent:
     """The event's id, the same for each delivery of it: the body's, or else the header's, which no
     signature covers."""
     type: str
-    """Name of what has happened, such as `comic.generation.completed`; empty if the event does not say."""
+    """Name of what has happened, such as `comic.generation.completed`; empty if there is none."""
     created: datetime | None
     """Time at which it happened, if the event says so."""
     data: Mapping[str, Any] = attrs.field(repr=False, hash=False)
