@@ -11,9 +11,11 @@ from typing import Any, Final
 import attrs
 import click
 
+from llamagen_async.batch.folder import prove_writable
 from llamagen_async.cli.errors import CommandError
 from llamagen_async.cli.quota import prove_quota
 from llamagen_async.cli.results.gallery import INDEX, is_foreign
+from llamagen_async.cli.results.records import RESULTS
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.ratelimit import MEMORY, default_quota
 
@@ -140,14 +142,17 @@ def prepared_folder(given: str) -> Path:
     """Make a folder for pictures, before anything is sent.
 
     Raises:
-        CommandError: It can't be made, or holds a page that is not ours to replace.
+        CommandError: It can't be made or written to, or holds a page that is not ours to replace.
     """
     folder = Path(given)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        prove_writable(folder)
         foreign = is_foreign(folder)
+        results = folder / RESULTS
+        if results.exists() and not results.is_file():
+            raise FileExistsError(None, f"its {RESULTS} is no file; choose another folder")
     except OSError as error:
-        raise CommandError(f"--out {given}: {error.strerror or error}") from None
+        raise CommandError(f"--out {given}: {error.strerror or error}; nothing was sent") from None
     if foreign:
         raise CommandError(
             f"--out {given}: its {INDEX} was not made by llamagen-async; choose another folder"
