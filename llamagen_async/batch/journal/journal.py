@@ -126,6 +126,8 @@ class Journal:
                 await self._database.aclose()
             raise
         self._behind.clear()
+        if not is_first:
+            await self._database.apart(self._database.shrink)
         if self._database.reserve is not None and self._database.reserve.receipts:
             await self._database.apart(self._database.reserve.clear)
         if self._start_over:
@@ -262,10 +264,12 @@ class Journal:
             if state is BatchState.SENDING:
                 raise
             behind = self._behind.get(row.id, row).changed(state, values)
+            is_news = row.id not in self._behind
             self._behind[row.id] = behind
             if not isinstance(failure, SetAsideError):
                 raise
-            _logger.warning("%s is %s (%s): %s", row.key, state, behind.generation_id, failure)
+            if is_news:
+                _logger.warning("%s is %s (%s): %s", row.key, state, behind.generation_id, failure)
             return behind
         self._behind.pop(row.id, None)
         if generation is not None and not self._is_bound:

@@ -134,6 +134,10 @@ async def write_results(
                 # What another journal has not sent is sent by another command.
                 if one.state is not BatchState.QUEUED or one.journal in ("", name):
                     written.add(one)
+            if journal is None:
+                for record in _others(folder / RESULTS, ""):
+                    if record.key is not None:  # it is another run's, which has a journal
+                        file.write(line_of(record.to_json()))
         written.shown = latest.records
         page = render(written.shown, title=title, facts=facts, counts=written.counts, began=began)
         with atomic_writer(folder / INDEX) as file:
