@@ -239,7 +239,7 @@ class _Steps:
         if lifecycle.stopped or lifecycle.halted is not None:
             await self._take_back()
             raise lifecycle.halted or ClientClosedError("the batch was left before it was sent")
-        task.state = SENDING
+        task.state, task.error = SENDING, None
         lifecycle.changed(task)
 
     async def not_sent(self) -> None:
@@ -250,6 +250,11 @@ class _Steps:
             lifecycle.recall(task)
         elif lifecycle.stopped and task.runner is not None:
             task.runner.cancel()
+
+    def held_up(self, error: LlamaGenError) -> None:
+        """Say why the story waits."""
+        self.task.error = error
+        self.lifecycle.changed(self.task)
 
     async def accepted(self, answer: ComicGeneration) -> None:
         """Write the id."""
@@ -283,10 +288,8 @@ class _Steps:
             task.journal_error = None  # nothing is missing any more
 
     async def _wait(self, comic: ComicGeneration) -> ComicGeneration:
-        lifecycle = self.lifecycle
-        return await lifecycle.comics.wait_for_completion(
-            comic.id, timeout=lifecycle.timeout, urgent=False
-        )
+        comics, timeout = self.lifecycle.comics, self.lifecycle.timeout
+        return await comics.wait_for_completion(comic.id, timeout=timeout, urgent=False)
 
     async def _fetch(self) -> None:
         task, out = self.task, self.lifecycle.out

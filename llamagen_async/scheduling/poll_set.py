@@ -341,10 +341,10 @@ class PollSet:
         return min(idle, key=lambda one: (one.failures, one.accepted_at), default=None)
 
     def forgive(self) -> None:
-        """Forget the failures of all targets: it was the server that failed."""
+        """Allow a check of each target that failed: it was the server; or it soon fails again."""
         for target in self.targets.values():
             if target.failures:
-                target.failures, target.delays, target.not_before = 0, None, -math.inf
+                target.not_before = -math.inf
                 self._withdraw(target)
                 self._insert(target)
 

@@ -12,6 +12,7 @@ from llamagen_async import (
     ClientClosedError,
     ComicGeneration,
     ComicRequest,
+    LlamaGenError,
     NotFoundError,
     RateLimitError,
     ServerError,
@@ -240,6 +241,9 @@ async def test_the_hooks_of_a_submission_are_called_at_each_step() -> None:
 
         async def not_sent(self) -> None:
             calls.append("not_sent")
+
+        def held_up(self, error: LlamaGenError) -> None:
+            calls.append(f"held_up {error}")
 
         async def accepted(self, answer: ComicGeneration) -> None:
             calls.append(f"accepted {type(answer).__name__}")
