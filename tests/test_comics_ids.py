@@ -210,6 +210,8 @@ class Owner:
     async def accepted(self, _answer: object) -> None:
         raise self.error
 
+    def held_up(self, error: LlamaGenError) -> None: ...
+
     def abandoned(self, _outcome: object) -> None: ...
 
 
