@@ -108,8 +108,9 @@ class Attempt:
         if left < 0:
             response.close()
         else:
-            # For a user's middlewares: whatever was read once can be read again.
-            self.content = response._body = b"".join(chunks)  # noqa: SLF001  # it has no setter
+            self.content = b"".join(chunks)
+            # A user's middlewares can read it again; aiohttp has no public name for that.
+            response._body = self.content  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         self.response = response
 
     @property
