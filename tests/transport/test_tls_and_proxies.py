@@ -212,6 +212,7 @@ async def test_a_proxy_of_the_environment_that_refuses_has_sent_nothing(
         error = await refused(HTTPTransport("https://api.example", KEY))
     assert proxy.received[0].head.startswith("CONNECT api.example:443 ")
     assert KEY not in proxy.received[0].head
+    assert proxy.received[0].header("X-Request-Id") is None  # a session of ours keeps nothing
     assert status[:3] in str(error)
     assert error.retriable is retriable
 
