@@ -282,8 +282,7 @@ class _Steps:
         self.lifecycle.changed(task)
 
     async def _collect(self) -> None:
-        task = self.task
-        comic = task.generation
+        task, comic = self.task, self.task.generation
         assert comic is not None
         if not comic.succeeded:
             comic = await self._wait(comic)
@@ -301,9 +300,11 @@ class _Steps:
         if out is None or comic is None:
             return
         names = task.row.files if task.row.files_text else ()
-        if names and await asyncio.to_thread(_all_there, out, names):
-            task.files = tuple(out / name for name in names)
-            return
+        if names:
+            there: bool = await asyncio.to_thread(_all_there, out, names)
+            if there:
+                task.files = tuple(out / name for name in names)
+                return
         try:
             files = await comics.download(comic, out)
         except _EXPIRED:

@@ -195,6 +195,8 @@ class SleepyOwner:
     async def accepted(self, answer: ComicGeneration) -> None:
         self.steps.append(f"accepted {answer.id}")
 
+    def held_up(self, error: LlamaGenError) -> None: ...
+
     def abandoned(self, outcome: object) -> None:
         self.steps.append(f"abandoned {type(outcome).__name__}")
 
