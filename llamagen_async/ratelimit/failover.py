@@ -301,7 +301,7 @@ class FailoverLedger:
         if self._raises or not (has_share or (was_there and now < outage.begins_at)):
             raise QuotaStoreError(
                 f"the store of spent requests is away ({outage.reason}); nothing was sent. Try "
-                "again when it is back; quota='memory' counts without one, for one process at a time"
+                "again when it is back; quota='memory' counts without one, for one process"
             )
 
     def _leave_store(self, error: StoreError, asked_at: float) -> _Outage:
