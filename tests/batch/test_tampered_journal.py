@@ -97,7 +97,7 @@ async def test_a_value_that_nobody_here_has_written(
 
 
 async def test_a_damaged_job_does_not_hold_up_the_others(tmp_path: Path) -> None:
-    """Its reader is told, and what waits behind it is sent."""
+    """The reader of its events is told, and what waits behind it is sent."""
     machine = Machine(tmp_path)
     async with machine.open() as client, ComicQueue(client, machine.journal) as queue:
         await queue.submit("a cat", key="k")
