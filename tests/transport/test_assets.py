@@ -1,4 +1,4 @@
-"""What is sent to the hosts of pictures, what is not reached, and what is bounded."""
+"""No secret is sent to the hosts of pictures, and nothing inside a network is reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a host of pictures sends is bounded in time, in size and in redirects."""
+"""The answers of a host of pictures are bounded in time, in size and in redirects."""
 
 from __future__ import annotations
 
