@@ -312,6 +312,28 @@ async def test_pictures_go_through_the_proxy_of_a_users_session(make: Make) -> N
     assert received.header("Authorization") is None
 
 
+@pytest.mark.parametrize("own_session", [True, False])
+async def test_pictures_go_through_the_proxy_of_the_environment(
+    own_session: bool, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A redirect that the proxy hands on leads no further inside than any other."""
+    to = {"Location": "http://169.254.169.254/latest/"}
+
+    async def forward(received: Received) -> None:
+        is_bad = "bad" in received.head
+        await received.reply(answer(b"", status="302 X", headers=to) if is_bad else HELLO)
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    async with raw_server(forward) as proxy, aiohttp.ClientSession(trust_env=True) as session:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assets = make(PUBLIC_API, session=None if own_session else session)
+        assert await read(assets, "http://cdn.invalid/a") == b"hello"
+        with pytest.raises(InvalidRequestError, match="inside"):
+            await read(assets, "http://cdn.invalid/bad")
+        assert len(proxy.received) == 2
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2852039166", "[::1]", "10.1.2.3"])
 async def test_a_proxy_is_not_asked_for_what_is_inside(host: str, make: Make) -> None:
     async with raw_server(hello) as proxy, aiohttp.ClientSession(proxy=proxy.url) as session:
