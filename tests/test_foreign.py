@@ -75,6 +75,13 @@ def test_a_long_text_is_cut_and_says_so() -> None:
     assert kept["output"] == "https://x/y"
 
 
+def test_json_in_a_text_is_not_cut() -> None:
+    """Old answers have their pictures in it."""
+    data = json.dumps({"panels": [{"assetUrl": "https://x/" + "y" * 500}] * 400})
+    assert bounded({"images": ["x" * 99_999] * 20, "comicData": data})["comicData"] == data
+    assert len(bounded({"comicData": "x" * 9_000_000})["comicData"]) <= MOST_LETTERS
+
+
 def test_long_texts_do_not_use_up_the_room_for_urls() -> None:
     """The pictures are the last in the answer, after pictures that were given as data URLs."""
     url = "https://x/" + "y" * 4000

@@ -130,9 +130,7 @@ def decode(
     try:
         body = json_of(text)
     except ValueError:  # another one is raised below, so that no error hangs on this one
-        # The status and the pictures may have been in the rest: it is accepted, no more is known.
         body = beginning_of_object(text) if is_billed else {}
-        body.pop("status", None)
         is_json = bool(body)
     else:
         is_json = True
