@@ -72,15 +72,23 @@ def test_a_client_without_a_key_is_refused() -> None:
         ("max_retries", True),
         ("max_retries", 1.5),
         ("on_store_failure", "ignore"),
+        ("base_url", "https://api..llamagen.ai"),
+        ("session", "no session"),
+        ("session", aiohttp.ClientSession),
+        ("proxy", "socks5://proxy.example"),
+        ("proxy", 3128),
+        ("api_key", "two words"),
+        ("api_key", 7),
         ("speed", 0),
+        ("speed", 60),
         ("speed", float("inf")),
     ],
 )
 def test_arguments_are_checked_by_name(name: str, value: Any) -> None:
     """A bad setting is refused when the client is made."""
-    arguments: dict[str, Any] = {name: value}
+    arguments: dict[str, Any] = {"api_key": KEY, name: value}
     with pytest.raises(InvalidRequestError, match=f"^{name}: got"):
-        LlamaGenClient(KEY, **arguments)
+        LlamaGenClient(**arguments)
 
 
 def test_settings_are_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,12 +116,46 @@ def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_speed_of_a_sandbox_may_be_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A number in `LLAMAGEN_SPEED` is used, and anything else is refused by name."""
     monkeypatch.setenv("LLAMAGEN_SPEED", "60")
-    assert LlamaGenClient(KEY).speed == 60
-    assert LlamaGenClient(KEY, speed=2).speed == 2
+    sandbox = "http://127.0.0.1:8080"
+    assert LlamaGenClient(KEY, base_url=sandbox).speed == 60
+    assert LlamaGenClient(KEY, base_url=sandbox, speed=2).speed == 2
     for nonsense in ("fast", "0"):
         monkeypatch.setenv("LLAMAGEN_SPEED", nonsense)
         with pytest.raises(InvalidRequestError, match=r"(?i)speed"):
             LlamaGenClient(KEY)
+
+
+@pytest.mark.parametrize("url", ["https://api.llamagen.ai", "https://eu.llamagen.ai/v1"])
+def test_the_vendors_server_has_one_speed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A speed for a sandbox would only get refusals from the real API."""
+    monkeypatch.setenv("LLAMAGEN_SPEED", "60")
+    with pytest.raises(InvalidRequestError, match=r"^speed: got 60"):
+        LlamaGenClient(KEY, base_url=url)
+    assert LlamaGenClient(KEY, base_url=url, speed=1).speed == 1
+
+
+@pytest.mark.parametrize("given", [f" {KEY}\n", f'"{KEY}"', f"'{KEY}' "])
+def test_a_key_is_the_same_with_white_space_and_quotes_around_it(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account is the same, and with it journal and limits."""
+    account = LlamaGenClient(KEY).account
+    assert LlamaGenClient(given).account == account
+    monkeypatch.setenv("LLAMAGEN_API_KEY", given)
+    assert LlamaGenClient().account == account
+
+
+@pytest.mark.parametrize("given", ["", " ", "\n"])
+def test_a_key_of_white_space_is_none(given: str) -> None:
+    """The error says where a key may be."""
+    with pytest.raises(InvalidRequestError, match="LLAMAGEN_API_KEY"):
+        LlamaGenClient(given)
+
+
+def test_without_an_event_loop_nothing_is_opened() -> None:
+    """A call outside of a coroutine raises an error of this package."""
+    with pytest.raises(ClientClosedError, match="event loop"):
+        LlamaGenClient(KEY).deliver({"data": {"id": "c1"}})
 
 
 def test_the_default_is_the_vendors_server_and_its_demo_plan() -> None:

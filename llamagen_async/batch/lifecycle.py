@@ -40,10 +40,8 @@ _logger = logging.getLogger(__name__)
 
 DEFAULT_TIMEOUT: Final = 1800.0
 """Seconds that each comic is waited for, unless the caller says otherwise."""
-
 READ_AHEAD: Final = 64
 """Stories in memory that are not sent yet, at most: enough for the dispatcher to choose from."""
-
 GRACE: Final = 5.0
 """Real seconds that creates in flight are given when a batch or a queue ends."""
 
@@ -220,8 +218,9 @@ class _Steps:
             if task.recalled_by is None or runner is None or runner.uncancel():
                 raise
             raise task.recalled_by from None
-        except _CONCERNS_ALL as error:
-            lifecycle.halt(error)
+        except LlamaGenError as error:
+            if isinstance(error, _CONCERNS_ALL) or not getattr(error, "retriable", True):
+                lifecycle.halt(error)
             raise
 
     async def before_send(self) -> None:

@@ -20,6 +20,7 @@ import attrs
 
 from llamagen_async.downloads.transfer import Transfer
 from llamagen_async.errors import APIError, APITimeoutError, LlamaGenError
+from llamagen_async.foreign import clean_text
 from llamagen_async.transport.assets import asset_location
 from llamagen_async.transport.retries import delays, may_pass
 
@@ -134,7 +135,8 @@ class Fetch:
                 waits, most = delays(terms.speed), transfer.size  # it goes on: as at the beginning
             failures += 1
             if failures == _TOLD_AFTER:
-                _logger.warning("%s; trying again until the time given is over", self._failure)
+                name = clean_text(self._name, 80)  # it begins with the generation's id
+                _logger.warning("%s is not here yet (%s); it is held out for", name, self._failure)
             wait = max(next(waits), transfer.asked_to_wait / terms.speed)
             if loop.time() + wait >= terms.until:
                 raise self._out_of_time()

@@ -69,6 +69,15 @@ _POSSIBLY: Final = 0.02
 """Chance to be done from which the time until a batch's check is overdue counts (chosen)."""
 _BATCH_OVERDUE: Final = 600.0
 """Seconds after which a batch's check goes before its creates (chosen)."""
+_SELDOM: Final = 0.06
+"""Chance to be done at half the age at which the first check for a lost announcement is made, at
+least. Chosen near the age at which polling makes its first check, so that a lost one at most
+doubles every wait.
+"""
+_USUALLY: Final = 0.5
+"""That chance once announcements have come: hardly any check is made in vain, and a lost one at
+most doubles the wait for a generation that takes as long as usual (chosen).
+"""
 _ANNOUNCED: Final = 0.99
 """Chance to be done from which the wait for an announcement counts (chosen)."""
 _ANNOUNCEMENT_OVERDUE: Final = 60.0
@@ -198,6 +207,8 @@ class Polled(Protocol):
     """Whether somebody waits for it interactively."""
     announced: bool
     """Whether its end will be announced."""
+    heard: bool
+    """Whether announcements come: one has come lately."""
     has_ended: bool
     """Whether its end was announced, and what it came to was not."""
 
@@ -232,10 +243,12 @@ def due_times(
             overdue = durations.age_when(_POSSIBLY, last_running_age=last) + _BATCH_OVERDUE
         due = min(due, overdue)
     if target.announced:
-        # Until a check has found it running, each is made at twice the age of polling's; then each
-        # at twice the age of the one before. Either way the end is seen, at the latest, at twice
-        # the age at which polling would have seen it.
-        due, overdue = (2 * last, max(2 * last, overdue)) if last else (2 * due, 2 * overdue)
+        # The first check is made at twice the age of polling's first, and each at twice the age of
+        # the one before. Either way the end is seen, at the latest, at twice the age at which
+        # polling would have seen it.
+        first = max(due, durations.age_when(_USUALLY if target.heard else _SELDOM))
+        due = 2 * (last or first)
+        overdue = max(due, overdue if last else 2 * overdue)
         late = durations.age_when(_ANNOUNCED, last_running_age=last) + _ANNOUNCEMENT_OVERDUE
         due = min(due, late)
     return target.accepted_at + due, target.accepted_at + overdue

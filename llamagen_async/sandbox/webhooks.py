@@ -32,7 +32,7 @@ from llamagen_async.validation import InvalidRequestError
 __all__ = ["RETRIES", "EventData", "Post", "Webhook", "WebhookFaults", "WebhookSender"]
 
 EventData = Literal["status", "result"]
-"""What an event's `data` holds: id and status, or all that a status check would show."""
+"""Contents of an event's `data`: id and status, or all that a status check would show."""
 
 Post = Callable[[bytes, dict[str, str]], Awaitable[int]]
 """A function that sends a body with its headers and returns the HTTP status; 0 if none came."""
@@ -78,7 +78,7 @@ class WebhookFaults:
     disordered: float = _rate()
     """The event comes after the one that follows it."""
     forged: float = _rate()
-    """The same event comes before, signed with another secret."""
+    """A copy that is signed with another secret comes before the event."""
     late_seconds: float = attrs.field(default=60.0, kw_only=True)
     """Seconds of the API's clock by which a late event is late."""
 
@@ -96,9 +96,9 @@ class Webhook:
     secret: str = attrs.field(repr=False)
     """The secret with which they are signed."""
     data: EventData = "status"
-    """What an event's `data` holds."""
+    """Contents of an event's `data`."""
     faults: WebhookFaults = attrs.field(factory=WebhookFaults)
-    """What goes wrong."""
+    """Faults of the events."""
 
     def __attrs_post_init__(self) -> None:
         try:

@@ -50,7 +50,7 @@ _AGE_RATIO: Final = 1.05
 
 
 _HeapEntry = tuple[float, int, PollTarget]
-_GroupKey = tuple[Profile, bool, bool, bool, int]
+_GroupKey = tuple[Profile, bool, bool, bool, bool, int]
 _Rank = tuple[bool, bool, float, float]
 """The order of checks: overdue, interactive, the highest price, the most likely to be done."""
 
@@ -196,6 +196,13 @@ class PollSet:
         self._exploring.pop(target.profile, None)
         if self.targets.get(target.id) is target:
             self._withdraw(target)
+            self._insert(target)
+
+    def mark_heard(self, target: PollTarget) -> None:
+        """Set that events about it come."""
+        if not target.heard:
+            self._withdraw(target)
+            target.heard = True
             self._insert(target)
 
     def mark_ended(self, target: PollTarget, now: float) -> None:
@@ -379,7 +386,14 @@ class PollSet:
             return
         last = target.last_running_age
         step = 0 if last <= 0 else 1 + max(0, round(math.log(max(1.0, last), _AGE_RATIO)))
-        key = (target.profile, target.urgent, target.announced, target.has_ended, step)
+        key = (
+            target.profile,
+            target.urgent,
+            target.announced,
+            target.heard,
+            target.has_ended,
+            step,
+        )
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group(

@@ -53,10 +53,12 @@ class PollTarget:
     """Whether somebody waits interactively."""
     announced: bool = False
     """Whether its end will be announced by a webhook event."""
+    heard: bool = False
+    """Whether events come: one has come lately."""
     has_ended: bool = False
     """Whether its end was announced without what came of it."""
     announced_at: float = -math.inf
-    """When it was."""
+    """Time of that announcement."""
     last_running_age: float = 0.0
     """Its age in seconds when it was last seen running; 0 if it never was."""
     not_before: float = -math.inf

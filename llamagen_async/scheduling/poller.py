@@ -80,6 +80,8 @@ class Poller:
         self._announced = announced
         self._missed = 0
         """Ends in a row that were announced too late, or not at all."""
+        self._heard = False
+        """Whether an event has come since the last of these."""
         self._early = EarlyEnds() if announced else None
         self._waiters: dict[str, list[Waiter]] = {}
         self._ends: list[tuple[float, int, Waiter]] = []
@@ -114,6 +116,7 @@ class Poller:
                 profile,
                 urgent=wait.urgent,
                 announced=self._announced and not has_ended and self._missed < _MOST_MISSED,
+                heard=self._heard,
                 has_ended=has_ended,
                 deadline=waiter.deadline,
                 context=waiter.context,
@@ -146,10 +149,10 @@ class Poller:
             return
         error = outcome.exception()
         if error is None:
-            is_waited_for = self._polls.targets.get(target.id) is target
-            if outcome.result().is_done and target.announced and is_waited_for:
+            generation = outcome.result()
+            if target.announced and generation.is_done and target.id in self._waiters:
                 self._miss_announcement()
-            self._learn(target, outcome.result(), checked_at=checked_at)
+            self._learn(target, generation, checked_at=checked_at)
         elif not isinstance(error, RateLimitError):
             if not is_outage(error):
                 self._end(target.id, error)
@@ -170,8 +173,11 @@ class Poller:
 
     def announce(self, announcement: Announcement) -> bool:
         """Hand on what a webhook event says, and return whether anybody waits for it."""
+        self._heard = True
         target = self._polls.targets.get(announcement.id)
         if not announcement.has_ended:
+            if target is not None:
+                self._polls.mark_heard(target)
             return target is not None
         if target is None:
             if self._early is not None and not self._early.keep(announcement):
@@ -254,7 +260,7 @@ class Poller:
 
     def _miss_announcement(self) -> None:
         """Count an end that was not announced before a check found it."""
-        self._missed += 1
+        self._missed, self._heard = self._missed + 1, False
         if self._missed == _MOST_MISSED:
             _logger.warning(
                 "%d generations in a row ended without a webhook event: do the events reach this "

@@ -185,7 +185,8 @@ class Scheduler:
     def announce(self, announcement: Announcement) -> bool:
         """Hand on what a webhook event says, and return whether anybody waits for it."""
         is_waited_for = self._poller.announce(announcement)
-        self._dispatcher.wake()
+        if is_waited_for:
+            self._dispatcher.wake()
         return is_waited_for
 
     def start_learning(self) -> None:

@@ -35,6 +35,7 @@ from llamagen_async.scheduling.submission import Submission, tell_accepted
 from llamagen_async.transport import (
     APIResponse,
     Transport,
+    UnsentCancelledError,
     as_uncertain,
     delays,
     is_outage,
@@ -134,7 +135,7 @@ class Sender:
         except asyncio.CancelledError as error:
             failure = error
             if submission in self.unanswered or not kind.is_billed:
-                fail(submission, _interrupted(submission))
+                fail(submission, _interrupted(submission, error))
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
             failure = error
@@ -257,7 +258,7 @@ class Sender:
                 str(failure),
                 sent_at=sent_at,
                 at=datetime.now(UTC),
-                may_have_arrived=not _was_not_sent(failure),
+                may_have_arrived=not _has_not_left(failure),
                 is_lost_create=as_uncertain(failure, kind=kind) is not None,
                 is_costly=self._view.quota_left is not None,
             )
@@ -292,7 +293,7 @@ class Sender:
                 outcome = "refused"
                 self.stats.refused += 1
                 await self._commit(slot, Outcome(refused=True, retry_after=failure.retry_after))
-            elif _was_not_sent(failure):
+            elif failure is not None and _has_not_left(failure):
                 outcome = "not sent"
                 self.stats.sent[kind] -= 1
                 slot.give_back()
@@ -336,15 +337,20 @@ def fail(submission: Submission[Any], error: Exception) -> None:
         submission.hooks.abandoned(uncertain or error)
 
 
+def _has_not_left(error: BaseException) -> bool:
+    if isinstance(error, APIConnectionError):
+        return not error.request_sent
+    return isinstance(error, UnsentCancelledError)
+
+
 def _provably_not_accepted(error: Exception) -> bool:
-    return isinstance(error, RateLimitError) or (is_outage(error) and as_uncertain(error) is None)
+    is_refused = isinstance(error, RateLimitError)
+    return is_refused or (is_outage(error) and as_uncertain(error) is None) or _has_not_left(error)
 
 
-def _was_not_sent(error: BaseException | None) -> bool:
-    return isinstance(error, APIConnectionError) and not error.request_sent
-
-
-def _interrupted(submission: Submission[Any]) -> Exception:
+def _interrupted(submission: Submission[Any], error: asyncio.CancelledError) -> Exception:
+    if _has_not_left(error):
+        return ClientClosedError("the client was closed; nothing was sent")
     reason = "the client was closed before the answer came"
     if submission.request.kind.is_billed:
         return SubmissionUncertainError(submission.story, reason)

@@ -23,6 +23,7 @@ from llamagen_async.transport.message import (
     AssetStream,
     FormFile,
     Transport,
+    UnsentCancelledError,
 )
 from llamagen_async.transport.retries import (
     as_uncertain,
@@ -44,6 +45,7 @@ __all__ = [
     "HTTPAssets",
     "HTTPTransport",
     "Transport",
+    "UnsentCancelledError",
     "as_uncertain",
     "bounds",
     "check_key",

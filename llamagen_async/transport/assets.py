@@ -234,7 +234,7 @@ class _Stream:
         while True:
             try:
                 chunk = await self.response.content.read(_CHUNK)
-            except (aiohttp.ClientError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever a user's connector raises
                 failure = connection_error(error, self.location)
             else:
                 if not chunk:

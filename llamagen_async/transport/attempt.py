@@ -21,6 +21,7 @@ import attrs
 from multidict import CIMultiDict
 
 from llamagen_async.transport.address import is_loopback
+from llamagen_async.transport.content import LARGEST, unpacked
 
 __all__ = ["COMING", "OBSERVER", "UNFIT", "Attempt", "RefusedError"]
 
@@ -46,12 +47,15 @@ class Attempt:
     """The answer, as soon as its head has come."""
     received: list[bytes] = attrs.field(factory=list[bytes], repr=False)
     """The pieces of the answer's body that have come."""
+    has_ended: bool = False
+    """Whether the answer has come, as far as anything of it is used."""
     error: Exception | None = attrs.field(default=None, repr=False)
-    """The exception in which sending it, or receiving the head of its answer, has ended."""
+    """The exception in which sending it, or receiving its answer, has ended."""
     is_observed: bool = False
     """Whether aiohttp tells what happens to the request."""
+    has_left: bool = False
+    """Whether the head of the request was about to be written to a connection."""
     _is_begun: bool = False
-    _has_left: bool = False
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -82,28 +86,36 @@ class Attempt:
             request.proxy_headers = CIMultiDict(request.proxy_headers or {})
             request.proxy_headers["X-Request-Id"] = secrets.token_hex(8)
         try:
-            self.response = await handler(request)
+            response = await handler(request)
+            await self.take(response)
         except Exception as error:
             self.error = error
             raise
-        return self.response
+        return response
+
+    async def take(self, response: aiohttp.ClientResponse) -> None:
+        """Read an answer before anybody else does, as far as anything of it is used."""
+        self.response, size = response, 0
+        self.received.clear()
+        try:
+            while size <= LARGEST and (chunk := await response.content.readany()):
+                size += len(chunk)
+                self.received.append(chunk)
+        except BaseException:
+            response.close()
+            raise
+        self.has_ended = True
+        if size > LARGEST:
+            response.close()
+        else:
+            # For a user's middlewares: whatever was read once can be read again.
+            content, _ = unpacked(b"".join(self.received), response.headers.get("Content-Encoding"))
+            response._body = content  # noqa: SLF001  # it has no setter
 
     @property
     def may_have_arrived(self) -> bool:
         """Whether something of the request may have left this machine."""
-        return self._is_begun and (self._has_left or not self.is_observed)
-
-    def leave(self, headers: CIMultiDict[str]) -> None:
-        """Take note that the head is about to be written.
-
-        Raises:
-            RefusedError: A header can't be sent; nothing has left.
-        """
-        for name, value in headers.items():
-            if re.search(UNFIT, f"{name}{value}"):
-                self.was_refused = True
-                raise RefusedError(f"the header {name!r:.80} has characters that can't be sent")
-        self._has_left = True
+        return self._is_begun and (self.has_left or not self.is_observed)
 
 
 COMING: Final[ContextVar[Attempt | None]] = ContextVar("llamagen_async_attempt", default=None)
@@ -135,8 +147,15 @@ async def _on_leaving(
     trace: SimpleNamespace,
     params: aiohttp.TraceRequestHeadersSentParams,
 ) -> None:
-    if trace.attempt is not None:
-        trace.attempt.leave(params.headers)
+    """Take note that the head is about to be written, unless it can't be."""
+    attempt: Attempt | None = trace.attempt
+    if attempt is None:
+        return
+    for name, value in params.headers.items():
+        if re.search(UNFIT, f"{name}{value}"):
+            attempt.was_refused = True
+            raise RefusedError(f"the header {name!r:.80} has characters that can't be sent")
+    attempt.has_left = True
 
 
 def _observer() -> aiohttp.TraceConfig:

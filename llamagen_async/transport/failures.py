@@ -54,18 +54,18 @@ def attempt_error(attempt: Attempt, error: Exception, where: str, key: str) -> A
         return APITimeoutError(
             f"no connection to {where} in the time allowed; nothing was sent", request_sent=False
         )
-    tls = _tls_error(inner)
     is_foreign = not isinstance(inner, aiohttp.ClientError | OSError)
     is_lasting = (
-        (tls is not None and not isinstance(tls, _PASSING))
+        _is_tls_refused(inner)
         or attempt.was_refused
         or _status(inner) == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
         or isinstance(inner, (aiohttp.ServerFingerprintMismatch, *_MISTAKES))
         # A user's hook or middleware; what a connector raises may be an outage, whatever it is.
         or (is_foreign and attempt.error is None)
     )
+    what = "no request could be made to" if is_foreign else "no connection to"
     return APIConnectionError(
-        f"no connection to {where} ({_reason(inner, key)}); nothing was sent{_advice(tls)}",
+        f"{what} {where} ({_reason(inner, key)}); nothing was sent{_advice(inner)}",
         request_sent=False,
         retriable=not is_lasting,
     )
@@ -81,7 +81,10 @@ def connection_error(error: BaseException, where: str, *, secret: str = "") -> A
     """
     if isinstance(error, TimeoutError):
         return APITimeoutError(f"no complete answer from {where} in the time allowed")
-    return APIConnectionError(f"the exchange with {where} broke off ({_reason(error, secret)})")
+    return APIConnectionError(
+        f"the exchange with {where} broke off ({_reason(error, secret)}){_advice(error)}",
+        retriable=not _is_tls_refused(error),
+    )
 
 
 def _reason(error: BaseException, secret: str) -> str:
@@ -117,8 +120,15 @@ def _status(error: BaseException) -> int | None:
     return error.status if isinstance(error, aiohttp.ClientHttpProxyError) else None
 
 
-def _advice(tls: ssl.SSLError | None) -> str:
+def _is_tls_refused(error: BaseException) -> bool:
+    """Whether TLS failed in a way in which it will fail again."""
+    tls = _tls_error(error)
+    return tls is not None and not isinstance(tls, _PASSING)
+
+
+def _advice(error: BaseException) -> str:
     """Say what can be done about a failure of TLS."""
+    tls = _tls_error(error)
     if tls is None or isinstance(tls, _PASSING):
         return ""
     if not isinstance(tls, ssl.SSLCertVerificationError):

@@ -35,11 +35,11 @@ from llamagen_async.transport.address import (
     normalize_base_url,
     proxy_for,
 )
-from llamagen_async.transport.attempt import COMING, Attempt
+from llamagen_async.transport.attempt import COMING, Attempt, RefusedError
 from llamagen_async.transport.content import LARGEST, unpacked
 from llamagen_async.transport.decoding import SUCCESS, decode
 from llamagen_async.transport.failures import attempt_error
-from llamagen_async.transport.message import APIRequest, APIResponse
+from llamagen_async.transport.message import APIRequest, APIResponse, UnsentCancelledError
 from llamagen_async.transport.secret import Secret
 from llamagen_async.transport.sessions import check_session, observe, own_session
 
@@ -125,22 +125,44 @@ class HTTPTransport:
             InvalidRequestError: The method is unknown, the path could leave the API's own paths,
                 there are two bodies, or JSON can't hold the body; nothing was sent.
             ClientClosedError: The transport is closed or belongs to another event loop.
+            UnsentCancelledError: It was cancelled before anything of the request had left.
         """
         session = self._open_session()
         connector = session.connector
         attempt = Attempt(self._authorization, pools=not (connector and connector.force_close))
-        failure: LlamaGenError | None = None
-        arguments = self._arguments(request)
+        failure: LlamaGenError | asyncio.CancelledError | None = None
+        url = _url(self._base_url, request)
+        has_body = request.json is not None or request.form is not None
+        body = _body(request) if has_body else None
         coming = COMING.set(attempt)
         try:
             # Around all of it, since aiohttp's own timeout begins after a user's hooks.
-            async with asyncio.timeout(self._timeout):
-                await _exchange(session, arguments, attempt)
-        except Exception as error:  # noqa: BLE001  # also what users' hooks and connectors raise
-            failure = attempt_error(attempt, error, self._host, self._key)
+            async with (
+                asyncio.timeout(self._timeout),
+                session.request(
+                    request.method,
+                    url,
+                    params=request.params,
+                    data=body,
+                    headers=self._headers if request.json is None else self._json_headers,
+                    proxy=self._proxy,
+                    timeout=self._connecting,
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    auto_decompress=False,  # it would unpack a small answer to a giant one
+                    # Those of a user's session have no public name; ours is the innermost.
+                    middlewares=(*getattr(session, "_middlewares", ()), attempt),
+                ) as response,
+            ):
+                if response is not attempt.response:
+                    await attempt.take(response)  # a middleware answers in its own way
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # a user's hooks', too
+            failure = self._failure(attempt, error)
         finally:
             attempt.error = None
             COMING.reset(coming)
+        if isinstance(failure, asyncio.CancelledError):
+            raise failure
         answer = attempt.response
         if answer is not None:
             content, lack = self._content(attempt, answer)
@@ -187,6 +209,8 @@ class HTTPTransport:
         auth = getattr(self._session, "_default_proxy_auth", None)
         if proxy and auth:
             return URL(proxy).with_user(auth.login).with_password(auth.password)
+        if not proxy and self._session is not None and self._session.trust_env:
+            return proxy_for(url)
         return URL(proxy) if proxy else None
 
     async def aclose(self) -> None:
@@ -198,6 +222,22 @@ class HTTPTransport:
         if self._session is not None and self._owned:
             await self._session.close()
         self._session = None
+
+    def _failure(
+        self, attempt: Attempt, error: Exception | asyncio.CancelledError
+    ) -> APIConnectionError | asyncio.CancelledError | None:
+        """Return how an attempt has ended; `None` if its answer had come before."""
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                left = attempt.may_have_arrived
+                return asyncio.CancelledError() if left else UnsentCancelledError()
+            # A connector that is closed cancels whoever waits in it, and nobody else has.
+            error = RefusedError("the connection was closed meanwhile")
+        # What fails after the answer does not lose it: it may know the id of something paid.
+        if attempt.has_ended:
+            return None
+        return attempt_error(attempt, error, self._host, self._key)
 
     def _open_session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
@@ -218,22 +258,6 @@ class HTTPTransport:
             observe(self._session)
         return self._session
 
-    def _arguments(self, request: APIRequest) -> dict[str, Any]:
-        """Return the arguments of aiohttp for a request, but for the middlewares."""
-        has_body = request.json is not None or request.form is not None
-        return {
-            "method": request.method,
-            "url": _url(self._base_url, request),
-            "params": request.params,
-            "data": _body(request) if has_body else None,
-            "headers": self._headers if request.json is None else self._json_headers,
-            "proxy": self._proxy,
-            "timeout": self._connecting,
-            "allow_redirects": False,
-            "raise_for_status": False,
-            "auto_decompress": False,  # it would unpack a small answer to a giant one
-        }
-
     def _content(
         self, attempt: Attempt, answer: aiohttp.ClientResponse
     ) -> tuple[bytes, LlamaGenError | None]:
@@ -250,40 +274,6 @@ class HTTPTransport:
         if not is_unpacked:
             return content, APIConnectionError(f"the answer from {self._host} is incomplete")
         return content, None
-
-
-async def _exchange(
-    session: aiohttp.ClientSession, arguments: dict[str, Any], attempt: Attempt
-) -> None:
-    """Send a request and receive its answer; what has come of it stays with the attempt."""
-    # Those of a user's session have no public name; ours is the innermost.
-    middlewares = (*getattr(session, "_middlewares", ()), attempt)
-    try:
-        async with session.request(**arguments, middlewares=middlewares) as response:
-            attempt.response = response
-            await _receive(response, attempt.received)
-    except Exception:
-        if attempt.response is None or attempt.received:
-            raise
-        # A user's hook or middleware may have failed after the answer had come, and that answer may
-        # be the only one that knows the id of something paid.
-        try:
-            await _receive(attempt.response, attempt.received)
-        finally:
-            attempt.response.close()
-
-
-async def _receive(response: aiohttp.ClientResponse, received: list[bytes]) -> None:
-    """Receive the body, as far as anything of it is used."""
-    if response.content.is_eof():
-        received.append(await response.read())  # it came together with the head, or was read before
-        return
-    size = 0
-    while size <= LARGEST and (chunk := await response.content.readany()):
-        size += len(chunk)
-        received.append(chunk)
-    if size > LARGEST:
-        response.close()
 
 
 def check_key(key: object) -> str:

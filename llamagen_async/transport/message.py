@@ -7,6 +7,7 @@ given, or holds the API key.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -15,7 +16,15 @@ import attrs
 
 from llamagen_async.plans import RequestKind
 
-__all__ = ["APIRequest", "APIResponse", "AssetSource", "AssetStream", "FormFile", "Transport"]
+__all__ = [
+    "APIRequest",
+    "APIResponse",
+    "AssetSource",
+    "AssetStream",
+    "FormFile",
+    "Transport",
+    "UnsentCancelledError",
+]
 
 
 @attrs.frozen
@@ -70,6 +79,10 @@ class APIResponse:
     headers tell."""
 
 
+class UnsentCancelledError(asyncio.CancelledError):
+    """Sending was cancelled before anything of the request had left."""
+
+
 class Transport(Protocol):
     """Carries one request out and one answer in.
 
@@ -84,6 +97,7 @@ class Transport(Protocol):
             InvalidRequestError: The request can't be sent as it is; nothing left.
             APIError: The server answered with something other than success.
             APIConnectionError: No answer came; `request_sent` tells whether it may have arrived.
+            UnsentCancelledError: It was cancelled, and provably did not arrive.
         """
         ...
 

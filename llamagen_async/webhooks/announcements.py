@@ -1,4 +1,4 @@
-"""What an event says of a generation.
+"""Announcements: what an event says of a generation.
 
 What its `data` holds is not documented: the generation's id can be expected, its result may be
 there.
@@ -34,7 +34,7 @@ _G = TypeVar("_G", bound=ComicGeneration | Animation)
 
 @attrs.frozen(eq=False, repr=False)
 class Announcement:
-    """What an event says of one generation."""
+    """News of one generation that an event brings."""
 
     id: str
     """The generation's id."""

@@ -28,11 +28,11 @@ class WebhookEvent:
     """The event's id, the same for each delivery of it: the body's, or else the header's, which no
     signature covers."""
     type: str
-    """What has happened, such as `comic.generation.completed`; empty if the event does not say."""
+    """Name of what has happened, such as `comic.generation.completed`; empty if there is none."""
     created: datetime | None
-    """When it happened, if the event says so."""
+    """Time at which it happened, if the event says so."""
     data: Mapping[str, Any] = attrs.field(repr=False, hash=False)
-    """What the event is about; empty if it holds nothing."""
+    """The object of the event; empty if there is none."""
     raw: Mapping[str, Any] = attrs.field(repr=False, hash=False)
     """The whole body."""
     request_id: str | None = attrs.field(default=None, kw_only=True)
@@ -104,8 +104,9 @@ def construct_event(
 
 def name_of(value: object) -> str | None:
     """Return an id or another name as text; `None` if it is none."""
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return str(value) if value and (isinstance(value, str) or is_number) else None
+    if isinstance(value, str):
+        return value or None
+    return str(value) if value and isinstance(value, int) and value is not True else None
 
 
 def _instant(value: object) -> datetime | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
 from llamagen_async.validation import whole_number
 from llamagen_async.webhooks.events import WebhookEvent
 
 __all__ = ["ReplayGuard"]
+
+_LONG: Final = 64
+"""Characters of the longest id that is kept as it is, and of a digest."""
 
 
 class ReplayGuard:
@@ -23,7 +27,7 @@ class ReplayGuard:
 
     def __init__(self, most: int = 10_000) -> None:
         self._most_marks = 2 * whole_number("most", most, at_least=1)
-        self._seen: dict[bytes, None] = {}
+        self._seen: dict[str, None] = {}
         """The marks of the events, two for each, the oldest first."""
 
     def claim(self, event: WebhookEvent) -> bool:
@@ -45,10 +49,10 @@ class ReplayGuard:
             self._seen.pop(mark, None)
 
 
-def _marks(event: WebhookEvent) -> list[bytes]:
-    """Return what tells an event from others, each as long whatever the event holds."""
+def _marks(event: WebhookEvent) -> list[str]:
+    """Return what tells an event from others; none is long, whatever the event holds."""
     return [
-        hashlib.sha256(f"{kind}/{value}".encode("utf-8", "surrogatepass")).digest()
-        for kind, value in (("id", event.id), ("signed", event.fingerprint))
+        value if len(value) <= _LONG else hashlib.sha256(repr(value).encode()).hexdigest()
+        for value in (event.id, event.fingerprint)
         if value
     ]

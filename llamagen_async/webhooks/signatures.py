@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Self, cast
@@ -40,10 +39,14 @@ _ID: Final = "X-Llama-Webhook-Id"
 _REQUEST_ID: Final = "X-Llama-Webhook-Request-Id"
 _HEADERS: Final = {name.lower(): name for name in (_TIMESTAMP, _SIGNATURE, _ID, _REQUEST_ID)}
 """The names of the vendor's headers, by their names in lower case."""
+_SHORTEST: Final = min(map(len, _HEADERS))
+"""Characters of the shortest of these names."""
 _MAX_HEADER: Final = 4_096
 """Characters of all signatures together that are read (chosen: about sixty signatures)."""
 _MAX_TIMESTAMP: Final = 1e11
 """The largest unix time in seconds that can be signed with (chosen: the year 5138)."""
+_MOST_DIGITS: Final = 12
+"""Digits of the longest timestamp that is read."""
 _SCHEME: Final = "v1="
 """The prefix that a signature may have."""
 _REFUSED: Final = (
@@ -143,7 +146,7 @@ class SignedBody:
 
     @property
     def signed(self) -> bytes:
-        """All that the signature covers: the timestamp and the body."""
+        """The bytes that the signature covers: the timestamp and the body."""
         return _signed(self.headers[_TIMESTAMP][0], self.content)
 
     def problem(self, keys: SecretKeys, tolerance: float, now: float) -> str | None:
@@ -157,7 +160,7 @@ class SignedBody:
                 f"{len(self.content):,} bytes or {len(found):,} characters of signatures: too many"
             )
         at = times.pop()
-        if times or re.fullmatch(r"[0-9]{1,12}", at) is None:
+        if times or not (at.isascii() and at.isdigit() and len(at) <= _MOST_DIGITS):
             return f"its timestamp is no unix time in seconds: {at[:20]!r}"
         candidates = [
             one.strip().removeprefix(_SCHEME).lower().encode("utf-8", "surrogatepass")
@@ -222,9 +225,9 @@ def _raw_body(body: object) -> bytes:
     if isinstance(body, str):
         return body.encode("utf-8", "surrogatepass")
     if isinstance(body, bytearray | memoryview):
-        return bytes(body)
-    wanted = _PARSED if isinstance(body, Mapping | list) else _RAW
-    raise InvalidRequestError("body", type(body).__name__, wanted)
+        return bytes(cast("bytearray", body))
+    is_parsed = isinstance(body, Mapping | list)
+    raise InvalidRequestError("body", type(body).__name__, _PARSED if is_parsed else _RAW)
 
 
 def _vendors_headers(headers: object) -> dict[str, list[str]]:
@@ -232,13 +235,15 @@ def _vendors_headers(headers: object) -> dict[str, list[str]]:
     pairs: object = items() if callable(items) else headers
     found: dict[str, list[str]] = {}
     try:
-        for name, value in cast("Iterable[tuple[object, object]]", pairs):
+        for name, value in cast("Iterable[tuple[Any, object]]", pairs):
+            if len(name) < _SHORTEST:
+                continue
             key = _text(name).lower()
             if key.startswith("http_"):  # as WSGI spells them
                 key = key.removeprefix("http_").replace("_", "-")
             if key in _HEADERS:
-                several = value if isinstance(value, list | tuple) else (value,)
-                texts = [_text(one).strip() for one in cast("Iterable[object]", several)]
+                several = cast("list[object]", value) if isinstance(value, list) else [value]
+                texts = [_text(one).strip() for one in several]
                 found.setdefault(_HEADERS[key], []).extend(filter(None, texts))
     except (TypeError, ValueError):
         wanted = "a mapping of names to values, or a list of pairs"
@@ -247,9 +252,11 @@ def _vendors_headers(headers: object) -> dict[str, list[str]]:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
     if isinstance(value, bytes):
         return value.decode("latin-1")
-    return str(value) if isinstance(value, str | int) else ""
+    return str(value) if isinstance(value, int) else ""
 
 
 def _now() -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llamagen_async import (
+    APIConnectionError,
     AuthenticationError,
     BatchItem,
     BatchProgress,
@@ -201,6 +202,17 @@ async def test_an_error_that_concerns_all_stops_creating_and_collects_the_rest(
         assert all(item.error is error for item in stopped)
         assert not left_over()
     assert len(network.creates) == 6
+
+
+async def test_a_setting_with_which_nothing_can_be_sent_is_tried_hardly_ever() -> None:
+    """A certificate that is not accepted would be met with every story, and costs no slot."""
+    error = APIConnectionError("its certificate", request_sent=False, retriable=False)
+    network = roomy(before=lambda _sent: error)
+    async with network.client(ROOMY) as client:
+        items = await collect(client, named(100))
+    assert states(items) == {BatchState.QUEUED: 100}
+    assert all(item.error is error for item in items)
+    assert len(network.creates) <= 3
 
 
 async def test_a_key_without_credits_sends_hardly_anything() -> None:

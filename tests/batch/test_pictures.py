@@ -11,7 +11,7 @@ import pytest
 from llamagen_async import APITimeoutError, BatchState
 from tests.support.machine import Machine
 from tests.support.scripted import Sent, now
-from tests.support.scripted_assets import PNG, Answer, Asked, ScriptedAssets, png
+from tests.support.scripted_assets import PNG, Answer, Asked, Piece, ScriptedAssets, png
 
 pytestmark = pytest.mark.virtual_time
 
@@ -76,8 +76,9 @@ async def test_an_outage_of_the_host_ends_no_batch_before_its_time(tmp_path: Pat
 
 async def test_a_dripping_host_ends_with_the_time_of_the_batch(tmp_path: Path) -> None:
     """The comics are done and paid for; the next run fetches what is missing."""
-    drips = Answer(200, {"Content-Type": "image/png"}, [*[PNG[:8]] * 100, *[20.0, b"x"] * 1000])
-    assets = ScriptedAssets(lambda _asked, _number: drips)
+    drips: list[Piece] = [PNG[:1000]]
+    drips += [20.0, b"x"] * 1000
+    assets = ScriptedAssets([Answer(200, {"Content-Type": "image/png"}, drips)])
     machine = Machine(tmp_path, assets=assets, body=signed)
     out = tmp_path / "out"
     items = await machine.batch(["a", "b"], out=out, timeout=300)

@@ -24,7 +24,7 @@ from llamagen_async.errors import (
     ServerError,
 )
 from tests.support.assets import files
-from tests.support.scripted_assets import PNG, Answer, Asked, ScriptedAssets, png
+from tests.support.scripted_assets import PNG, Answer, Asked, Piece, ScriptedAssets, png
 
 pytestmark = pytest.mark.virtual_time
 
@@ -176,7 +176,8 @@ async def test_who_waits_to_be_tried_again_lets_others_go_first(tmp_path: Path) 
 @pytest.mark.parametrize("size", [1, 300, 2000])
 async def test_a_dripping_host_ends_with_the_time(size: int, tmp_path: Path) -> None:
     """Whatever comes of it: every wait for a byte is short enough, and all of them are too long."""
-    drips = [b"\x89PNG\r\n\x1a\n", *[30.0, bytes(size)] * 1000]
+    drips: list[Piece] = [b"\x89PNG\r\n\x1a\n"]
+    drips += [30.0, bytes(size)] * 1000
     assets = ScriptedAssets([Answer(200, {"Content-Type": "image/png"}, drips)])
     with pytest.raises(APITimeoutError, match=r"cdn\.example/a"):
         await fetch(assets, tmp_path, timeout=600)
@@ -186,7 +187,7 @@ async def test_a_dripping_host_ends_with_the_time(size: int, tmp_path: Path) -> 
 
 async def test_a_dripping_host_is_left_for_others_meanwhile(tmp_path: Path) -> None:
     def script(asked: Asked, _number: int) -> Answer:
-        drips = [*[30.0, b"x"] * 1000]
+        drips: list[Piece] = [30.0, b"x"] * 1000
         return Answer(200, {}, drips) if "drip" in asked.url else png()
 
     assets = ScriptedAssets(script)

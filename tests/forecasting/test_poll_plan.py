@@ -32,6 +32,7 @@ class Target:
     last_running_age: float = 0.0
     urgent: bool = True
     announced: bool = False
+    heard: bool = False
     has_ended: bool = False
 
 
@@ -144,12 +145,21 @@ def test_somebody_who_waits_interactively_gets_a_check_every_two_minutes(seen: f
 
 
 def test_an_announced_end_is_checked_when_the_announcement_is_overdue() -> None:
-    """A comic whose end will be announced is checked at twice the age, or when it must be done."""
-    assert due(FREE, announced=True) == 2 * due(FREE)
-    assert overdue(FREE, announced=True) == 2 * overdue(FREE)
-    assert due(FREE, announced=True, last_running_age=50.0) == 100.0
-    late = DurationForecast().age_when(0.99) + 60.0
-    assert due(NEVER, announced=True, urgent=False) == late
+    """Checks are made at twice the age of polling's, or when the comic must be done."""
+    forecast = DurationForecast()
+    usual = PollThreshold(price=64.0)
+    assert due(usual, announced=True) == 2 * due(usual)
+    assert overdue(usual, announced=True) == 2 * overdue(usual)
+    assert due(usual, announced=True, last_running_age=50.0) == 100.0
+    assert due(NEVER, announced=True, urgent=False) == forecast.age_when(0.99) + 60.0
+
+
+def test_a_check_is_made_later_where_announcements_come() -> None:
+    """Hardly any is made in vain then."""
+    forecast = DurationForecast()
+    least = PollThreshold(price=PRICES[0])
+    assert due(least, announced=True) == 2 * forecast.age_when(0.06)
+    assert due(least, announced=True, heard=True) == 2 * forecast.age_when(0.5)
 
 
 def seen_at(
@@ -169,15 +179,23 @@ def seen_at(
     duration=st.floats(1.0, 7_200.0),
     threshold=st.sampled_from([FREE, NEVER, PollThreshold(price=64.0), PollThreshold(chance=0.9)]),
     urgent=st.booleans(),
+    heard=st.booleans(),
 )
 def test_an_announcement_that_does_not_come_at_most_doubles_the_wait(
-    known: list[float], duration: float, threshold: PollThreshold, urgent: bool
+    known: list[float], duration: float, threshold: PollThreshold, urgent: bool, heard: bool
 ) -> None:
-    """Whatever is known of durations, and however long the comic takes; with few checks."""
+    """Whatever is known of durations; with few checks.
+
+    A comic that is done before nearly all others, or before most where announcements come, counts
+    as one that is not.
+    """
     forecast = ProfileForecast(forecast_of(*known))
     polled, _ = seen_at(duration, threshold, forecast, urgent=urgent)
-    late, checks = seen_at(duration, threshold, forecast, urgent=urgent, announced=True)
-    assert late <= 2 * polled + 1e-6
+    least = forecast.forecast.age_when(0.5 if heard else 0.06)
+    late, checks = seen_at(
+        duration, threshold, forecast, urgent=urgent, announced=True, heard=heard
+    )
+    assert late <= 2 * max(polled, least) + 1e-6
     assert checks <= 3 + math.log2(duration)
 
 

@@ -208,6 +208,19 @@ def test_an_announced_end_is_checked_only_when_the_announcement_is_overdue() -> 
     assert not several.groups(10.0)
 
 
+def test_a_comic_whose_events_come_is_checked_later() -> None:
+    """Each target has its own time, whatever group it was in."""
+    one, other = target("a", announced=True), target("b", announced=True, accepted_at=1.0)
+    both = poll_set(one, other)
+    both.mark_heard(one)
+    both.mark_heard(one)
+    usual = both.forecasts.overall.forecast.age_when(0.5)
+    assert picked(both, 40.0, CHEAP) is other
+    both.remove("b")
+    assert picked(both, 2 * usual - 0.1, CHEAP) is None
+    assert picked(both, 2 * usual + 0.1, CHEAP) is one
+
+
 def test_an_announced_end_is_checked_at_once() -> None:
     """Even if the comic was seen running just now."""
     one = target(announced=True)
@@ -219,7 +232,7 @@ def test_an_announced_end_is_checked_at_once() -> None:
 
 
 def test_a_check_from_before_an_announcement_does_not_contradict_it() -> None:
-    """The answer to a check that was sent before the end was announced says no more than it knew."""
+    """The answer to a check that was sent before the end says no more than was known then."""
     one = target(announced=True)
     several = poll_set(one)
     several.mark_in_flight(one, 20.0)

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from llamagen_async.downloads.download import download_assets
-from llamagen_async.transport import AssetSource
+from llamagen_async.transport import AssetSource, HTTPAssets
 from tests.support.rawserver import answer
 
 __all__ = [
@@ -21,9 +21,11 @@ __all__ = [
     "PNG",
     "TAG",
     "Handler",
+    "Make",
     "fetch",
     "files",
     "picture",
+    "read",
     "serving",
 ]
 
@@ -34,11 +36,17 @@ OTHER = PNG[:64] + PNG[:63:-1]
 TAG = {"ETag": '"v1"'}
 PAST = "Wed, 01 Jan 2020 00:00:00 GMT"
 FUTURE = "Tue, 01 Jan 2115 00:00:00 GMT"
+Make = Callable[..., HTTPAssets]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def picture(content: bytes = PNG, **more: Any) -> bytes:
     return answer(content, **{"content_type": "image/png", **more})
+
+
+async def read(assets: AssetSource, url: str, **headers: str) -> bytes:
+    async with assets.open_asset(url, headers=headers) as stream:
+        return b"".join([chunk async for chunk in stream.chunks()])
 
 
 async def fetch(source: AssetSource, url: str, folder: Path, **options: Any) -> Path:

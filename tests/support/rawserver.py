@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import attrs
@@ -72,7 +73,9 @@ def answer(
 
 
 @contextlib.asynccontextmanager
-async def raw_server(handler: Handler) -> AsyncIterator[RawServer]:
+async def raw_server(
+    handler: Handler, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RawServer]:
     """Serve `handler` until the block ends; it is called for each request."""
     open_connections: set[asyncio.Task[None]] = set()
 
@@ -104,7 +107,7 @@ async def raw_server(handler: Handler) -> AsyncIterator[RawServer]:
             open_connections.discard(task)
             writer.close()
 
-    listening = await asyncio.start_server(connected, "127.0.0.1", 0, backlog=512)
+    listening = await asyncio.start_server(connected, "127.0.0.1", 0, backlog=512, ssl=tls)
     host, port = listening.sockets[0].getsockname()[:2]
     server = RawServer(host, port)
     try:

@@ -10,9 +10,13 @@ import attrs
 
 from llamagen_async.transport import AssetStream
 
-__all__ = ["Answer", "Asked", "ScriptedAssets", "png"]
+__all__ = ["PNG", "Answer", "Asked", "Piece", "ScriptedAssets", "png"]
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(2000) + b"IEND\xaeB`\x82"
+
+
+Piece = bytes | float | Exception
+"""Bytes, seconds without any, or a failure."""
 
 
 @attrs.frozen
@@ -31,7 +35,7 @@ class Answer:
 
     status: int = 200
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
-    content: Iterable[bytes | float | Exception] = ()
+    content: Iterable[Piece] = ()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         for piece in self.content:

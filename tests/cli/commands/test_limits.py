@@ -116,7 +116,7 @@ def test_a_full_window_and_a_pause_say_until_when(
         return LimitsSnapshot("a plan", windows, 600.0, 5, in_flight=1, clients=3, waiting=waiting)
 
     monkeypatch.setattr(LlamaGenClient, "limits", limits)
-    env = {"LLAMAGEN_API_KEY": KEY}
+    env = {"LLAMAGEN_API_KEY": KEY, "LLAMAGEN_API_URL": "http://127.0.0.1:8080"}
     now = datetime.now(UTC)
     facts = json.loads(call("limits", "--json", "--speed", "10", env=env).stdout)
     assert facts["paused_for"] == 60.0

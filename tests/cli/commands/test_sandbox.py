@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.support.cli import FAST, SPEED, Call, lines_until, needs_posix, started
 
 
@@ -29,3 +31,48 @@ def test_the_sandbox_prints_its_address_and_at_its_end_its_counts(
     assert taken.returncode == 1
     assert taken.stderr.count("\n") == 1
     assert "Traceback" not in taken.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--webhook", "http://127.0.0.1:9/"], "--webhook-secret is needed"),
+        (["--webhook", "backend", "--webhook-secret", "s"], "an http or https URL"),
+        (["--webhook-fault", "lost"], "no events without --webhook"),
+        (
+            ["--webhook", "http://a", "--webhook-secret", "s", "--webhook-fault", "gone"],
+            "allowed is late, doubled, out-of-order, lost, forged",
+        ),
+        (
+            ["--webhook", "http://a", "--webhook-secret", "s", "--webhook-fault", "lost=x"],
+            "'lost=x'",
+        ),
+        (
+            ["--webhook", "http://a", "--webhook-secret", "s", "--webhook-fault", "lost=2"],
+            "got 2.0",
+        ),
+    ],
+)
+def test_options_of_webhooks_that_are_wrong(call: Call, options: list[str], words: str) -> None:
+    """Refused before anything is started, with what is allowed; the secret is not repeated."""
+    done = call("sandbox", *options)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@needs_posix
+def test_the_sandbox_tells_at_its_end_what_became_of_events(tmp_path: Path, call: Call) -> None:
+    webhook = ("--webhook", "http://127.0.0.1:9/", "--webhook-secret", "whsec_test")
+    with started(
+        "sandbox", *FAST, *webhook, cwd=tmp_path, env={"PYTHONUNBUFFERED": "1"}
+    ) as process:
+        said = "".join(lines_until(process, "Ctrl-C"))
+        url = said.split(" at ", 1)[1].split()[0]
+        argv = ("generate", "a cat", "--base-url", url, "--api-key", "sandbox-paid", *FAST)
+        assert call(*argv, "--plan", "paid").returncode == 0
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=5)
+    assert "Webhook events: " in out
+    assert "refused" in out
+    assert "whsec_test" not in said + out + err

@@ -1,0 +1,200 @@
+"""What a host of pictures sends is bounded in time, in size and in redirects."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import zlib
+from typing import Any
+
+import aiohttp
+import pytest
+
+from llamagen_async.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    ClientClosedError,
+    InvalidRequestError,
+    InvalidResponseError,
+    LlamaGenError,
+)
+from tests.support.assets import Make, read
+from tests.support.rawserver import Received, answer, raw_server
+
+HELLO = answer(b"hello", content_type="image/png")
+
+
+async def hello(received: Received) -> None:
+    await received.reply(HELLO)
+
+
+async def test_a_host_that_falls_silent_is_given_up(make: Make) -> None:
+    async def silent(received: Received) -> None:
+        await received.reply(answer(b"hello", length=6))
+        await asyncio.Event().wait()
+
+    async with raw_server(silent) as server:
+        with pytest.raises(APITimeoutError) as caught:
+            await read(make(inactivity=0.05), server.url)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("piece", [b"HTTP/1.1 103 Early Hints\r\n\r\n", b"X: y\r\n"])
+async def test_a_head_that_never_ends_is_given_up(piece: bytes, make: Make) -> None:
+    """Endless interim answers, and a head that comes line by line."""
+
+    async def drip(received: Received) -> None:
+        if piece.startswith(b"X"):
+            await received.reply(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            await received.reply(piece)
+            await asyncio.sleep(0.001)
+
+    async with raw_server(drip) as server:
+        with pytest.raises(APIConnectionError):
+            await read(make(inactivity=0.2), server.url)
+
+
+async def test_redirects_in_a_circle_end(make: Make) -> None:
+    async def around(received: Received) -> None:
+        await received.reply(answer(b"x" * 99, status="301 X", headers={"Location": "/a"}))
+
+    async with raw_server(around) as server:
+        with pytest.raises(InvalidResponseError, match="more than 5 redirects"):
+            await read(make(), f"{server.url}/a")
+        assert len(server.received) == 6
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["file:///etc/passwd", "ftp://127.0.0.1/", "data:image/png,x", "http://a..b/"],
+)
+async def test_a_redirect_out_of_the_web_is_refused(location: str, make: Make) -> None:
+    async def away(received: Received) -> None:
+        await received.reply(answer(b"", status="308 X", headers={"Location": location}))
+
+    async with raw_server(away) as server:
+        with pytest.raises(InvalidResponseError, match="other than http"):
+            await read(make(), server.url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://a..b/",
+        "http://.a/",
+        "http://a b/",
+        f"http://{'a' * 64}.example/",
+        f"http://{'a.' * 130}example/",
+        "http:///a",
+        "http://a:99999/",
+        "http://[::1",
+        "https://",
+    ],
+)
+async def test_a_host_that_can_be_none_is_refused(url: str, make: Make) -> None:
+    with pytest.raises(InvalidRequestError, match="url"):
+        await read(make(), url)
+
+
+CONTENT = bytes(range(256)) * 4000
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [
+        ("gzip", gzip.compress(CONTENT)),
+        ("GZIP", gzip.compress(CONTENT)),
+        ("deflate", zlib.compress(CONTENT)),
+        ("identity", CONTENT),
+    ],
+)
+async def test_what_is_packed_all_the_same_is_unpacked(
+    encoding: str, packed: bytes, make: Make
+) -> None:
+    async def send(received: Received) -> None:
+        await received.reply(answer(packed, headers={"Content-Encoding": encoding}))
+
+    async with raw_server(send) as server:
+        assert await read(make(), server.url) == CONTENT
+
+
+async def test_a_bomb_is_unpacked_in_small_pieces(make: Make) -> None:
+    """A megabyte that becomes a gigabyte comes in pieces of 256 kB, and who reads may stop."""
+    packer = zlib.compressobj(9)
+    million = bytes(1_000_000)
+    bomb = b"".join(packer.compress(million) for _ in range(300)) + packer.flush()
+
+    async def send(received: Received) -> None:
+        await received.reply(answer(bomb, headers={"Content-Encoding": "deflate"}))
+
+    async with raw_server(send) as server, make().open_asset(server.url) as stream:
+        sizes: list[int] = []
+        async for chunk in stream.chunks():
+            sizes.append(len(chunk))
+            if sum(sizes) > 3_000_000:
+                break
+    assert len(bomb) < 400_000
+    assert max(sizes) <= 1 << 18
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [("br", b"\x8b\x02"), ("zstd", b"("), ("gzip, gzip", b""), ("gzip", b"no gzip at all")],
+)
+async def test_what_cannot_be_unpacked_is_refused(encoding: str, packed: bytes, make: Make) -> None:
+    async def send(received: Received) -> None:
+        await received.reply(answer(packed, headers={"Content-Encoding": encoding}))
+
+    async with raw_server(send) as server:
+        with pytest.raises(InvalidResponseError, match="packed"):
+            await read(make(), server.url)
+
+
+async def test_what_is_packed_and_breaks_off_is_not_whole(make: Make) -> None:
+    async def send(received: Received) -> None:
+        cut = gzip.compress(CONTENT)[:-20]
+        await received.reply(answer(cut, headers={"Content-Encoding": "gzip"}))
+
+    async with raw_server(send) as server:
+        with pytest.raises(APIConnectionError, match="incomplete"):
+            await read(make(), server.url)
+
+
+async def test_exceptions_of_a_connector_do_not_get_out(make: Make) -> None:
+    class Broken(aiohttp.TCPConnector):
+        async def connect(self, *_args: Any, **_options: Any) -> Any:
+            raise RuntimeError("https://cdn.example/?sig=secret")
+
+    async with aiohttp.ClientSession(connector=Broken()) as session:
+        with pytest.raises(LlamaGenError) as caught:
+            await read(make(session=session), "http://127.0.0.1:9/a?sig=secret")
+    assert "secret" not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+async def test_what_is_closed_opens_nothing_any_more(make: Make) -> None:
+    assets = make()
+    arrived = asyncio.Event()
+
+    async def hang(received: Received) -> None:
+        arrived.set()
+        await asyncio.Event().wait()
+
+    async with raw_server(hang) as server:
+        task = asyncio.create_task(read(assets, server.url))
+        await arrived.wait()
+        await assets.aclose()
+        await assets.aclose()
+        with pytest.raises(LlamaGenError):
+            await task
+        with pytest.raises(ClientClosedError):
+            await read(assets, server.url)
+
+
+async def test_the_pictures_of_a_comic_share_connections(make: Make) -> None:
+    assets = make()
+    async with raw_server(hello) as server:
+        for _ in range(5):
+            await read(assets, server.url)
+        assert server.connections == 1

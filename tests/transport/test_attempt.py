@@ -1,0 +1,492 @@
+"""The observation of an attempt: whether it left, on which connection, with whose key."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+
+from llamagen_async.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    InvalidRequestError,
+    ServerError,
+)
+from llamagen_async.transport import APIRequest, HTTPTransport, UnsentCancelledError, is_retriable
+from llamagen_async.transport.attempt import OBSERVER
+from tests.support.exchange import CREATE, KEY, STATUS, assert_secret, hang, reply_ok
+from tests.support.rawserver import RawServer, Received, answer, raw_server, unused_port
+
+BOTH = pytest.mark.parametrize("request_", [STATUS, CREATE])
+
+
+async def fails(
+    transport: HTTPTransport, request: APIRequest = CREATE, *, sent: bool, retriable: bool = True
+) -> APIConnectionError:
+    """Send a request that fails, and check what its error says."""
+    with pytest.raises(APIConnectionError) as caught:
+        await transport.send(request)
+    error = caught.value
+    assert (error.request_sent, error.retriable) == (sent, retriable), error
+    assert ("nothing was sent" in str(error)) is not sent
+    assert is_retriable(error, request.kind) is (retriable and (request is STATUS or not sent))
+    assert_secret(error)
+    return error
+
+
+# A user's hooks.
+
+
+def hooked(name: str) -> aiohttp.ClientSession:
+    """Return a session with a hook that raises, and that holds what no error may show."""
+    config = aiohttp.TraceConfig()
+
+    async def broken(_session: object, _trace: SimpleNamespace, params: Any) -> None:
+        raise RuntimeError(f"the hook broke {vars(params) if hasattr(params, '__dict__') else ''}")
+
+    getattr(config, name).append(broken)
+    return aiohttp.ClientSession(trace_configs=[config])
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("name", "retriable"),
+    [
+        ("on_request_start", False),
+        ("on_connection_create_start", True),
+        ("on_connection_create_end", True),
+        ("on_request_headers_sent", True),
+    ],
+)
+async def test_a_hook_that_fails_before_the_head_is_written_sends_nothing(
+    name: str, retriable: bool, request_: APIRequest
+) -> None:
+    async with raw_server(reply_ok) as server, hooked(name) as session:
+        transport = HTTPTransport(server.url, KEY, session=session)
+        error = await fails(transport, request_, sent=False, retriable=retriable)
+    assert server.received == []
+    assert "RuntimeError" in str(error)
+
+
+async def test_a_hook_that_fails_while_the_body_is_written_may_have_sent_it() -> None:
+    async with raw_server(reply_ok) as server, hooked("on_request_chunk_sent") as session:
+        await fails(HTTPTransport(server.url, KEY, session=session), sent=True)
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["on_request_end", "on_response_chunk_received"])
+async def test_a_hook_that_fails_after_the_answer_does_not_lose_it(
+    name: str, request_: APIRequest
+) -> None:
+    async with raw_server(reply_ok) as server, hooked(name) as session:
+        transport = HTTPTransport(server.url, KEY, session=session)
+        assert (await transport.send(request_)).body == {"id": "c1"}
+
+
+async def test_a_hook_that_fails_of_a_failure_changes_nothing_about_it() -> None:
+    port = await unused_port()
+    async with hooked("on_request_exception") as session:
+        await fails(HTTPTransport(f"http://127.0.0.1:{port}", KEY, session=session), sent=False)
+
+
+async def test_a_hook_that_hangs_is_given_up_in_time() -> None:
+    config = aiohttp.TraceConfig()
+
+    async def hangs(*_arguments: object) -> None:
+        await asyncio.Event().wait()
+
+    config.on_request_start.append(hangs)
+    async with (
+        raw_server(reply_ok) as server,
+        aiohttp.ClientSession(trace_configs=[config]) as session,
+    ):
+        transport = HTTPTransport(server.url, KEY, session=session, timeout=0.05)
+        assert isinstance(await fails(transport, sent=False), APITimeoutError)
+
+
+# A user's middlewares.
+
+
+async def test_the_middlewares_of_a_session_apply_and_the_answer_is_read_all_the_same() -> None:
+    seen: list[str] = []
+
+    async def logs(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        request.headers["X-Request"] = "1"
+        response = await handler(request)
+        seen.append(await response.text())
+        return response
+
+    async with (
+        raw_server(reply_ok) as server,
+        aiohttp.ClientSession(middlewares=(logs,)) as session,
+    ):
+        transport = HTTPTransport(server.url, KEY, session=session)
+        assert (await transport.send(CREATE)).body == {"id": "c1"}
+    assert seen == ['{"id": "c1"}']
+    assert server.received[0].header("X-Request") == "1"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), LookupError("no"), KeyError("no")])
+async def test_a_middleware_that_fails_before_it_passes_the_request_on_sends_nothing(
+    error: Exception,
+) -> None:
+    async def broken(*_arguments: object) -> aiohttp.ClientResponse:
+        raise error
+
+    async with (
+        raw_server(reply_ok) as server,
+        aiohttp.ClientSession(middlewares=(broken,)) as session,
+    ):
+        await fails(HTTPTransport(server.url, KEY, session=session), sent=False, retriable=False)
+    assert server.received == []
+
+
+async def test_a_middleware_that_fails_after_the_answer_does_not_lose_it() -> None:
+    async def broken(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        await handler(request)
+        raise RuntimeError("after it was paid")
+
+    async with (
+        raw_server(reply_ok) as server,
+        aiohttp.ClientSession(middlewares=(broken,)) as session,
+    ):
+        transport = HTTPTransport(server.url, KEY, session=session)
+        assert (await transport.send(CREATE)).body == {"id": "c1"}
+
+
+@BOTH
+async def test_a_middleware_that_sends_again_is_stopped(request_: APIRequest) -> None:
+    async def retries(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        response = await handler(request)
+        return response if response.ok else await handler(request)
+
+    async def unavailable(received: Received) -> None:
+        await received.reply(answer(b"{}", status="503 Unavailable"))
+
+    async with (
+        raw_server(unavailable) as server,
+        aiohttp.ClientSession(middlewares=(retries,)) as session,
+    ):
+        with pytest.raises(ServerError) as caught:
+            await HTTPTransport(server.url, KEY, session=session).send(request_)
+    assert len(server.received) == 1
+    assert_secret(caught.value)
+
+
+async def test_what_a_middleware_requests_itself_is_not_taken_for_the_request() -> None:
+    """A token is fetched through the same session, and then the API can't be reached."""
+    port = await unused_port()
+    async with raw_server(reply_ok) as tokens:
+
+        async def fetches(
+            request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+        ) -> aiohttp.ClientResponse:
+            async with session.get(tokens.url, middlewares=()) as response:
+                await response.read()
+            return await handler(request)
+
+        async with aiohttp.ClientSession(middlewares=(fetches,)) as session:
+            transport = HTTPTransport(f"http://127.0.0.1:{port}", KEY, session=session)
+            await fails(transport, sent=False)
+    assert len(tokens.received) == 1
+    assert KEY not in tokens.received[0].head
+
+
+# A user's connector.
+
+
+class ProxyError(Exception):
+    """As connectors for SOCKS raise it: of no kind that aiohttp knows."""
+
+
+class Broken(aiohttp.TCPConnector):
+    """A connector that raises what it is given."""
+
+    error: BaseException = ProxyError("general SOCKS server failure")
+
+    async def _create_connection(self, *_arguments: object) -> Any:
+        raise self.error
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("error", "retriable"),
+    [
+        (ProxyError("general SOCKS server failure"), True),
+        (ProxyError(f"Authorization: Bearer {KEY}"), True),
+        (OSError(None, f"Bearer {KEY}"), True),
+        (EOFError(), True),
+        (TimeoutError(), True),
+        (ConnectionResetError(104, "Connection reset by peer"), True),
+        (aiohttp.ServerDisconnectedError(), True),
+        (UnicodeError("label empty or too long"), False),
+        (AttributeError("'NoneType' object has no attribute"), False),
+        (asyncio.CancelledError(), True),
+        (ExceptionGroup("many", [OSError("one")]), True),
+    ],
+)
+async def test_whatever_a_connector_raises_has_sent_nothing(
+    error: BaseException, retriable: bool, request_: APIRequest
+) -> None:
+    connector = Broken()
+    connector.error = error
+    async with aiohttp.ClientSession(connector=connector) as session:
+        transport = HTTPTransport("https://api.example", KEY, session=session)
+        await fails(transport, request_, sent=False, retriable=retriable)
+
+
+async def test_a_connector_that_is_closed_cancels_nobody() -> None:
+    """Whoever waits in it for a connection gets an error, and its task is not cancelled."""
+    arrived = asyncio.Event()
+
+    async def hold(received: Received) -> None:
+        arrived.set()
+        await hang(received)
+
+    connector = aiohttp.TCPConnector(limit=1)
+    async with raw_server(hold) as server, aiohttp.ClientSession(connector=connector) as session:
+        transport = HTTPTransport(server.url, KEY, session=session)
+        first = asyncio.create_task(transport.send(STATUS))
+        await arrived.wait()
+        second = asyncio.create_task(fails(transport, sent=False))
+        await asyncio.sleep(0)
+        await session.close()
+        assert "closed" in str(await second)
+        with pytest.raises(APIConnectionError):
+            await first
+
+
+async def test_cancelling_tells_whether_anything_has_left() -> None:
+    arrived = asyncio.Event()
+
+    async def hold(received: Received) -> None:
+        arrived.set()
+        await hang(received)
+
+    connector = aiohttp.TCPConnector(limit=1)
+    async with raw_server(hold) as server, aiohttp.ClientSession(connector=connector) as session:
+        transport = HTTPTransport(server.url, KEY, session=session)
+        on_its_way = asyncio.create_task(transport.send(CREATE))
+        await arrived.wait()
+        waiting = asyncio.create_task(transport.send(CREATE))
+        await asyncio.sleep(0)
+        for task in (waiting, on_its_way):
+            task.cancel()
+        with pytest.raises(UnsentCancelledError):
+            await waiting
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await on_its_way
+    assert not isinstance(caught.value, UnsentCancelledError)
+
+
+# The key, and other headers.
+
+
+async def received_head(session: aiohttp.ClientSession) -> Received:
+    async with raw_server(reply_ok) as server:
+        await HTTPTransport(server.url, KEY, session=session).send(CREATE)
+    (received,) = server.received
+    return received
+
+
+async def test_netrc_does_not_replace_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login joe password secret\n", encoding="utf-8")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        received = await received_head(session)
+    assert received.header("Authorization") == f"Bearer {KEY}"
+
+
+async def test_the_credentials_of_a_session_do_not_replace_the_key() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        session = aiohttp.ClientSession(auth=aiohttp.BasicAuth("joe", "secret"))
+    async with session:
+        assert (await received_head(session)).header("Authorization") == f"Bearer {KEY}"
+
+
+async def test_default_headers_and_cookies_are_kept_but_for_those_of_the_api() -> None:
+    defaults = {
+        "authorization": "Basic c2VjcmV0",
+        "Accept": "text/html",
+        "Accept-Encoding": "br",
+        "Content-Type": "text/plain",
+        "X-Team": "comics",
+    }
+    async with aiohttp.ClientSession(
+        headers=defaults,
+        cookies={"a": "1"},
+        cookie_jar=aiohttp.CookieJar(unsafe=True),
+    ) as session:
+        received = await received_head(session)
+    heads = {name: received.header(name) for name in defaults}
+    assert heads == {
+        "authorization": f"Bearer {KEY}",
+        "Accept": "application/json",
+        "Accept-Encoding": "gzip, deflate",
+        "Content-Type": "application/json",
+        "X-Team": "comics",
+    }
+    assert received.header("Cookie") == "a=1"
+    assert received.head.lower().count("authorization:") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Content-Length", "5"),
+        ("transfer-encoding", "chunked"),
+        ("Host", "other.example"),
+        ("Expect", "100-continue"),
+        ("X-Team", "comics\r\nX-Other: 1"),
+        ("X-Team", "\ud800"),
+    ],
+)
+async def test_default_headers_with_which_nothing_can_be_sent_are_refused(
+    name: str, value: str
+) -> None:
+    async with aiohttp.ClientSession(headers={name: value}) as session:
+        with pytest.raises(InvalidRequestError, match=rf"^session: .*{name}"):
+            HTTPTransport("https://api.example", KEY, session=session)
+
+
+@pytest.mark.parametrize("value", ["a\r\nb", "a\0b", "\ud800"])
+async def test_a_header_that_can_not_be_sent_is_found_before_anything_is(value: str) -> None:
+    async def adds(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        request.headers["X-Team"] = value
+        return await handler(request)
+
+    async with (
+        raw_server(reply_ok) as server,
+        aiohttp.ClientSession(middlewares=(adds,)) as session,
+    ):
+        transport = HTTPTransport(server.url, KEY, session=session)
+        error = await fails(transport, sent=False, retriable=False)
+    assert "X-Team" in str(error)
+    assert server.received == []
+
+
+@pytest.mark.parametrize("session", ["no session", 7, aiohttp.ClientSession, object()])
+def test_what_is_no_session_is_refused(session: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=r"^session: .*aiohttp\.ClientSession"):
+        HTTPTransport("https://api.example", KEY, session=session)
+
+
+async def test_a_session_that_can_not_be_observed_is_refused() -> None:
+    configs: Any = (aiohttp.TraceConfig(),)
+    async with aiohttp.ClientSession(trace_configs=configs) as session:
+        with pytest.raises(InvalidRequestError, match=r"^session: .*trace_configs"):
+            HTTPTransport("https://api.example", KEY, session=session)
+
+
+# A connection of its own.
+
+
+def twice(status: str) -> Any:
+    """Answer each request, and soon after that once more, unasked."""
+
+    async def handler(received: Received) -> None:
+        await received.reply(answer(b'{"id": "c%d"}' % received.number))
+        await asyncio.sleep(0.01)
+        late = {"Retry-After": "0"}
+        await received.reply(answer(b'{"id": "late"}', status=status, headers=late))
+
+    return handler
+
+
+async def used(session: aiohttp.ClientSession, server: RawServer) -> None:
+    """Leave a connection in a user's session, with an answer that nobody asked for on it."""
+    async with session.get(server.url) as response:
+        await response.read()
+    await asyncio.sleep(0.05)
+
+
+@BOTH
+@pytest.mark.parametrize("status", ["200 OK", "408 Request Timeout", "429 Too Many Requests"])
+async def test_an_answer_without_a_request_is_nobodys(status: str, request_: APIRequest) -> None:
+    async with raw_server(twice(status)) as server:
+        transport = HTTPTransport(server.url, KEY)
+        for number in (1, 2, 3):
+            assert (await transport.send(request_)).body == {"id": f"c{number}"}
+            await asyncio.sleep(0.05)
+        await transport.aclose()
+    assert [received.connection for received in server.received] == [1, 2, 3]
+
+
+@BOTH
+@pytest.mark.parametrize("status", ["200 OK", "408 Request Timeout", "429 Too Many Requests"])
+async def test_an_answer_without_a_request_in_a_users_session_is_nobodys(
+    status: str, request_: APIRequest
+) -> None:
+    async with raw_server(twice(status)) as server, aiohttp.ClientSession() as session:
+        await used(session, server)
+        transport = HTTPTransport(server.url, KEY, session=session)
+        for number in (2, 3):
+            assert (await transport.send(request_)).body == {"id": f"c{number}"}
+            await asyncio.sleep(0.05)
+    assert [received.connection for received in server.received] == [1, 2, 3]
+
+
+async def test_an_answer_without_a_request_through_a_users_proxy_is_nobodys() -> None:
+    async with raw_server(twice("429 Too Many Requests")) as proxy:
+        session = aiohttp.ClientSession(proxy=proxy.url)
+        async with session:
+            await used(session, proxy)
+            transport = HTTPTransport("http://127.0.0.1:9", KEY, session=session)
+            assert (await transport.send(CREATE)).body == {"id": "c2"}
+    assert [received.connection for received in proxy.received] == [1, 2]
+    assert proxy.received[1].head.startswith("POST http://127.0.0.1:9/v1/comics")
+
+
+class Lying(aiohttp.TCPConnector):
+    """A connector that says that it never uses a connection twice, and does."""
+
+    @property
+    def force_close(self) -> bool:
+        return True
+
+
+async def test_nothing_is_sent_on_a_connection_that_was_used_before() -> None:
+    async with raw_server(reply_ok) as server:
+        session = aiohttp.ClientSession(connector=Lying(), headers={"Connection": "keep-alive"})
+        async with session:
+            transport = HTTPTransport(server.url, KEY, session=session)
+            await transport.send(CREATE)
+            await fails(transport, sent=False)
+    assert len(server.received) == 1
+
+
+async def test_other_requests_of_a_users_session_are_left_alone() -> None:
+    """Requests of the user keep their connections and get no key."""
+    async with raw_server(reply_ok) as server, aiohttp.ClientSession() as session:
+        for _ in range(2):
+            await HTTPTransport(server.url, KEY, session=session).send(STATUS)
+        for _ in range(3):
+            async with session.get(server.url) as response:
+                assert response.status == 200
+        assert session.trace_configs.count(OBSERVER) == 1
+    own = [received for received in server.received if not received.header("Authorization")]
+    assert len({received.connection for received in own}) == 1
+
+
+async def test_the_key_does_not_go_through_a_proxy_elsewhere_in_the_clear() -> None:
+    """A plain request would be readable there."""
+    async with aiohttp.ClientSession(proxy="http://192.0.2.1:3128") as session:
+        transport = HTTPTransport("http://127.0.0.1:9", KEY, session=session)
+        error = await fails(transport, sent=False, retriable=False)
+    assert "proxy" in str(error)

@@ -1,0 +1,126 @@
+"""Announcements: whether an event says that a generation has ended, and what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llamagen_async import Animation, ComicGeneration, InvalidRequestError
+from llamagen_async.webhooks import Announcement, WebhookEvent, announcement_of
+
+URL = "https://pictures.invalid/a.png"
+PAGES = [{"page": 0, "panels": [{"panel": 0, "assetUrl": URL}, {"panel": 1, "image": URL}]}]
+
+
+def announced(word: str, **data: Any) -> Announcement:
+    event = WebhookEvent.parse({"type": f"comic.generation.{word}", "data": {"id": "c", **data}})
+    announcement = announcement_of(event)
+    assert announcement is not None
+    return announcement
+
+
+@pytest.mark.parametrize(
+    ("word", "data"),
+    [
+        ("completed", {"comics": PAGES}),
+        ("completed", {"comics": PAGES, "status": "SUCCEEDED"}),
+        ("completed", {"comics": PAGES, "status": "PROCESSED"}),
+        ("completed", {"comicData": '{"panels": [{"assetUrl": "https://x.invalid/1"}]}'}),
+        ("updated", {"comics": PAGES, "status": "COMPLETED"}),
+        ("finished", {"comics": PAGES, "status": "completed"}),
+        ("failed", {}),
+        ("failed", {"error": "no"}),
+        ("failed", {"status": "CANCELLED"}),
+        ("updated", {"status": "FAILED"}),
+    ],
+)
+def test_a_result_needs_no_check(word: str, data: dict[str, Any]) -> None:
+    """A comic with a picture for each panel, or one that failed."""
+    one = announced(word, **data)
+    assert one.has_ended
+    generation = one.read(ComicGeneration.parse)
+    assert generation is not None
+    assert generation.is_done
+    assert generation.id == "c"
+    assert generation.succeeded is bool(generation.asset_urls)
+
+
+@pytest.mark.parametrize(
+    ("word", "data"),
+    [
+        ("completed", {}),
+        ("completed", {"status": "SUCCEEDED"}),
+        ("completed", {"output": URL}),  # the first picture of a comic of several panels
+        ("completed", {"comics": []}),
+        ("completed", {"comics": [{"panels": [{"assetUrl": URL}, {"assetUrl": ""}]}]}),
+        ("completed", {"comics": "all of them"}),
+        ("completed", {"comics": PAGES, "status": "PROCESSING"}),
+        ("completed", {"comics": PAGES, "status": "FAILED"}),
+        ("completed", {"comics": PAGES, "status": ["?"]}),
+        ("failed", {"comics": PAGES, "status": "SUCCEEDED"}),
+        ("updated", {"status": "SUCCEEDED"}),
+    ],
+)
+def test_an_end_without_its_result_needs_a_check(word: str, data: dict[str, Any]) -> None:
+    """Pictures are missing, or the event contradicts itself."""
+    one = announced(word, **data)
+    assert one.has_ended
+    assert one.read(ComicGeneration.parse) is None
+
+
+@pytest.mark.parametrize(
+    ("word", "data"),
+    [("created", {}), ("updated", {}), ("updated", {"status": "LOADING"}), ("dreamt", {})],
+)
+def test_what_goes_on_has_not_ended(word: str, data: dict[str, Any]) -> None:
+    assert not announced(word, **data).has_ended
+
+
+def test_an_animation_is_read_as_one() -> None:
+    """The one who waits says what is waited for; the video's URL is the whole result."""
+    one = announced("completed", videoUrl=URL)
+    assert one.read(ComicGeneration.parse) is None
+    video = one.read(Animation.parse)
+    assert isinstance(video, Animation)
+    assert video.video_url == URL
+
+
+@pytest.mark.parametrize(
+    ("data", "id_"),
+    [
+        ({"id": "c"}, "c"),
+        ({"id": 7}, "7"),
+        ({"generationId": "c"}, "c"),
+        ({"generation_id": "c", "id": "other"}, "c"),
+        ({"generationId": "", "id": "c"}, "c"),
+    ],
+)
+def test_ids_under_all_names(data: dict[str, Any], id_: str) -> None:
+    event = WebhookEvent.parse({"type": "comic.generation.failed", "data": data})
+    announcement = announcement_of(event)
+    assert announcement is not None
+    assert announcement.id == id_
+    generation = announcement.read(ComicGeneration.parse)
+    assert generation is not None
+    assert generation.id == id_
+
+
+def test_an_event_about_something_else() -> None:
+    """New types will come, and none of them is an error."""
+    for type_ in ("account.credits.low", "", "ping"):
+        assert announcement_of(WebhookEvent.parse({"type": type_, "data": {}})) is None
+
+
+@pytest.mark.parametrize("data", [None, {}, {"id": None}, {"id": ""}, {"id": True}, {"id": {}}])
+def test_an_event_of_a_generation_without_an_id(data: Any) -> None:
+    event = WebhookEvent.parse({"type": "comic.generation.completed", "data": data})
+    with pytest.raises(InvalidRequestError, match=r"event\.data\.id"):
+        announcement_of(event)
+
+
+@pytest.mark.parametrize("given", ["text", None, {}, {"type": "x", "data": {"id": "c"}}])
+def test_what_was_not_verified_is_refused(given: Any) -> None:
+    """Parsed JSON may come from anybody."""
+    with pytest.raises(InvalidRequestError, match=r"construct_event.+signature"):
+        announcement_of(given)
