@@ -35,7 +35,7 @@ _SPARE: Final = 4_096
 """Characters that are left of a text beyond where it is cut, if that is asked for: the beginning of
 an API key would not be found. A key of 500 characters fits, each of them written as an escape."""
 _CUT: Final = "\ufdd0"
-"""What a text with such a rest ends in: a noncharacter, which is in no text."""
+"""The end of a text with such a rest: a noncharacter, which is in no text."""
 _WHOLE: Final = ("comicData",)
 """Fields whose text is JSON, with the pictures in it: nothing could be read of it if it was cut."""
 _PART: Final = 32

@@ -1,4 +1,4 @@
-"""What comes from outside is bounded and cleaned, and what is short and plain stays as it is."""
+"""Text and data from outside are bounded and cleaned; short and plain ones stay as they are."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -247,8 +248,109 @@ def test_comic_data_that_is_no_comic_is_no_page(data: object) -> None:
 
 def test_comics_win_over_comic_data() -> None:
     """The newer field is the one that is read."""
-    data = '{"panels": [{"caption": "a\nb"}]}'
-    answer = {"artwork": {"id": "a1", "status": "LOADING", "comicData": data}}
+    answer = {
+        "id": "x",
+        "comics": [{"panels": [{"image": "https://new"}]}],
+        "comicData": '{"panels": [{"image": "https://old"}]}',
+    }
+    assert ComicGeneration.parse(answer).asset_urls == ("https://new",)
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2026-01-02T03:04:05Z", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ("2026-01-02T03:04:05", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ("2026-01-02T05:04:05+02:00", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ("yesterday", None),
+        (1767225600, None),
+        (None, None),
+    ],
+)
+def test_the_time_of_acceptance_is_aware_or_unknown(text: object, instant: object) -> None:
+    """A time without a zone is taken for UTC, and what is no time is none."""
+    assert ComicGeneration.parse({"id": "x", "createdAt": text}).created_at == instant
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"failureReason": "no"}, "no"),
+        ({"failure_reason": "no"}, "no"),
+        ({"error": {"message": "deep"}}, "deep"),
+        ({"error": {"code": 1}, "message": "flat"}, "flat"),
+        ({"msg": "m"}, "m"),
+        ({"detail": "d"}, "d"),
+        ({"error": 5, "message": ""}, None),
+        ({}, None),
+    ],
+)
+def test_the_reason_of_a_failure_is_found_in_any_spelling(
+    answer: dict[str, Any], reason: object
+) -> None:
+    """The reason of a failure is text, from the first field that holds some."""
+    assert ComicGeneration.parse({"id": "x", "status": "failed", **answer}).failure_reason == reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "url"),
+    [
+        ({"videoUrl": "https://v", "output": "https://o"}, "https://v"),
+        ({"output": "https://o"}, "https://o"),
+        ({"videoUrl": 3}, None),
+    ],
+)
+def test_an_animation_has_one_video(answer: dict[str, Any], url: str | None) -> None:
+    """The video is at `videoUrl`, or else at `output`."""
+    animation = Animation.parse({"id": 9, "status": "completed", **answer})
+    assert animation.succeeded
+    assert animation.video_url == url
+    assert animation.asset_urls == ((url,) if url else ())
+
+
+@pytest.mark.parametrize("value", [None, {}, [], 3, "x"])
+def test_no_usage_object_is_no_usage(value: object) -> None:
+    """A generation without a readable usage object has an unknown charge."""
+    assert GenerationUsage.parse(value) is None
+
+
+def test_usage_of_a_key_is_read() -> None:
+    """Numbers come as numbers or as digits, and a flag only as a flag."""
+    usage = Usage.parse(
+        {"apiUsageCount": "12", "apiMaxUsage": 15.0, "credits": 2.5, "isPaidPlan": False}
+    )
+    assert (usage.api_usage_count, usage.api_max_usage) == (12, 15)
+    assert usage.credits == 2.5
+    assert usage.is_paid_plan is False
+    assert Usage.parse({"isPaidPlan": "yes", "credits": True, "apiUsageCount": "many"}) == Usage(
+        raw={"isPaidPlan": "yes", "credits": True, "apiUsageCount": "many"}
+    )
+    assert Usage.parse(None) == Usage()
+
+
+def test_models_are_frozen_and_their_repr_is_short() -> None:
+    """A model can't be changed, and its repr does not repeat the whole answer."""
+    comic = ComicGeneration.parse(full_answer())
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        comic.id = "other"  # type: ignore[misc]
+    assert "brandNew" not in repr(comic)
+    assert "mood" not in repr(comic)
+
+
+def test_a_batch_item_starts_empty() -> None:
+    """An item that was not sent has neither a comic nor files."""
+    item = BatchItem(3, None, BatchState.QUEUED)
+    assert (item.generation, item.error, item.files) == (None, None, ())
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan"), "²", "9" * 5000, ""])
+def test_a_number_that_is_none_is_skipped(number: object) -> None:
+    """1e999 in JSON, NaN in `comicData` and odd digits leave a field empty; they crash nothing."""
+    answer = {
+        "id": "x",
+        "comics": [{"page": number, "panels": [{"panel": number}]}],
+        "usage": {"total_comics": number, "redraw_panels": number},
+    }
     comic = ComicGeneration.parse(answer)
     assert comic.pages[0].page == 0
     assert comic.pages[0].panels[0].panel == 0
@@ -264,7 +366,7 @@ def test_a_number_of_any_size_is_read() -> None:
 
 @pytest.mark.parametrize("number", [10**16, -(10**16), 10**400, 1e300])
 def test_a_number_that_counts_nothing_is_skipped(number: float) -> None:
-    """It would be part of a file's name, or of a sum."""
+    """A number of thousands of digits would be part of a file's name."""
     answer = {"id": "x", "comics": [{"page": number, "panels": [{"panel": number}]}]}
     comic = ComicGeneration.parse(answer)
     assert (comic.pages[0].page, comic.pages[0].panels[0].panel) == (0, 0)
@@ -307,10 +409,9 @@ def test_a_reason_is_short_and_clean_and_raw_has_all_of_it() -> None:
 
 
 def test_an_old_answer_to_a_create_has_its_id_inside() -> None:
-    """What is outside goes first, if there is an id."""
-    answer = {
-        "artwork": {"id": "a1", "status": "LOADING", "comicData": '{"panels": [{"x": "\n"}]}'}
-    }
+    """An id outside goes first."""
+    data = '{"panels": [{"caption": "a\nb"}]}'
+    answer = {"artwork": {"id": "a1", "status": "LOADING", "comicData": data}}
     comic = ComicGeneration.parse(answer)
     assert (comic.id, comic.status, len(comic.pages)) == ("a1", GenerationStatus.PROCESSING, 1)
     assert comic.raw is answer

@@ -283,14 +283,9 @@ def test_a_value_that_is_huge_or_deep_is_shown_in_short() -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
-    for value in (
-        deep,
-        list(range(10**6)),
-        "\ud800" * 10**6,
-        {"x": "y" * 10**6},
-        10**4000,
-        10**9000,
-    ):
+    values: list[Any] = ["\ud800" * 10**6, {"x": "y" * 10**6}]
+    values += [deep, list(range(10**6)), 10**4000, 10**9000]
+    for value in values:
         with pytest.raises(InvalidRequestError, match="size") as caught:
             ComicRequest("x", size=value)
         assert len(str(caught.value)) < 400

@@ -1,4 +1,4 @@
-"""What a server writes is in journal and errors only if it is short, clean and no secret."""
+"""Texts of a server are in journal and errors only if they are short, clean and no secret."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ async def test_a_finished_comic_is_collected_whatever_else_is_in_its_answer(
 async def test_an_id_that_nothing_can_be_asked_by_is_told_as_uncertain(
     tmp_path: Path, given_id: str
 ) -> None:
-    """It was sent, and it may be paid for; nothing is said of `nothing was sent`."""
+    """The create was sent, and it may be paid for: nobody is told that nothing was sent."""
     body = json.dumps({"id": given_id, "status": "PENDING"}).encode()
     (item,) = await run(replying(body), tmp_path / "j.db")
     assert item.state is BatchState.UNCERTAIN
