@@ -115,6 +115,14 @@ def crash(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Run batches and waits through a thousand times of servers that fail in any way."""
+    session.install(".[cli,sandbox]", *group("test"))
+    env = {"LLAMAGEN_CHAOS": os.environ.get("LLAMAGEN_CHAOS", "1000")}
+    session.run("pytest", "tests/chaos", "--timeout=3600", *session.posargs, env=env)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""
     session.install(*group("lint"))

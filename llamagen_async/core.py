@@ -18,6 +18,7 @@ import attrs
 from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.clock import Clock
 from llamagen_async.errors import (
+    APIConnectionError,
     ClientClosedError,
     GenerationFailedError,
     LlamaGenError,
@@ -347,9 +348,8 @@ class ClientCore:
         clock = self.settings.clock
         until = clock.now() + wait.timeout
         try:
-            async with asyncio.timeout(clock.real(wait.timeout)):
-                await self._prepare(rooms, math.inf)
-        except TimeoutError:
+            await self._prepare(rooms, wait.timeout)
+        except APIConnectionError:
             raise WaitTimeoutError(wait.id, wait.timeout) from None
         return attrs.evolve(wait, timeout=max(0.0, until - clock.now()))
 
@@ -370,8 +370,13 @@ class ClientCore:
         if detection is None or detection.done():
             detecting = self._detect_plan(rooms.limiter, math.inf if holds_out else None)
             detection = self._detections[holds_out] = asyncio.create_task(detecting)
+        real = None if patience is None else self.settings.clock.real(patience)
         try:
-            await asyncio.shield(detection)
+            async with asyncio.timeout(real if real != math.inf else None):
+                await asyncio.shield(detection)
+        except TimeoutError:
+            message = f"{self.outage or 'the server is slow'}; nothing was sent"
+            raise APIConnectionError(message, request_sent=False) from None
         except asyncio.CancelledError:
             if detection.cancelled():
                 raise ClientClosedError("the client was closed; nothing was sent") from None

@@ -26,6 +26,7 @@ from llamagen_async import (
 from llamagen_async.sandbox import EMPTY_KEY, Durations, SandboxServer, SandboxService
 from llamagen_async.scheduling import RequestReport
 from llamagen_async.simulation import run
+from llamagen_async.webhooks import WebhookEvent
 from tests.support.scripted import Network, Sent, left_over, minute
 
 pytestmark = pytest.mark.virtual_time
@@ -155,7 +156,7 @@ def test_a_key_of_white_space_is_none(given: str) -> None:
 def test_without_an_event_loop_nothing_is_opened() -> None:
     """A call outside of a coroutine raises an error of this package."""
     with pytest.raises(ClientClosedError, match="event loop"):
-        LlamaGenClient(KEY).deliver({"data": {"id": "c1"}})
+        LlamaGenClient(KEY).deliver(WebhookEvent.parse({"data": {"id": "c1"}}))
 
 
 def test_the_default_is_the_vendors_server_and_its_demo_plan() -> None:

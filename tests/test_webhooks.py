@@ -137,7 +137,7 @@ async def test_events_teach_how_long_comics_take() -> None:
 @pytest.mark.parametrize(
     ("plan", "seconds"),
     [(Plan.PAID, 12), (Plan.PAID, 61), (Plan.PAID, 300), (ROOMY, 35), (ROOMY, 180)],
-    ids=str,
+    ids=lambda value: getattr(value, "name", str(value)),
 )
 async def test_a_lost_event_at_most_doubles_the_wait(plan: Plan, seconds: float) -> None:
     """Compared with a client that knows of no webhooks; and with fewer requests than it sends."""

@@ -311,12 +311,16 @@ class _BatchRun:
 
     def _changed(self, task: BatchTask) -> None:
         """Let the next story in if this one has left the queue."""
+        if task.state is not BatchState.QUEUED:
+            self._release(task)
+
+    def _release(self, task: BatchTask) -> None:
         if task.is_waiting:
             task.is_waiting = False
             self._read_ahead.release()
 
     def _ended(self, task: BatchTask) -> None:
-        self._changed(task)
+        self._release(task)
         for position in task.positions:
             self._deliver(
                 BatchItem(

@@ -239,7 +239,7 @@ class _Steps:
         if lifecycle.stopped or lifecycle.halted is not None:
             await self._take_back()
             raise lifecycle.halted or ClientClosedError("the batch was left before it was sent")
-        task.state = SENDING
+        task.state, task.error = SENDING, None
         lifecycle.changed(task)
 
     async def not_sent(self) -> None:
@@ -250,6 +250,11 @@ class _Steps:
             lifecycle.recall(task)
         elif lifecycle.stopped and task.runner is not None:
             task.runner.cancel()
+
+    def held_up(self, error: LlamaGenError) -> None:
+        """Say why the story waits."""
+        self.task.error = error
+        self.lifecycle.changed(self.task)
 
     async def accepted(self, answer: ComicGeneration) -> None:
         """Write the id."""
@@ -273,8 +278,7 @@ class _Steps:
         self.lifecycle.changed(task)
 
     async def _collect(self) -> None:
-        task = self.task
-        comic = task.generation
+        task, comic = self.task, self.task.generation
         assert comic is not None
         if not comic.succeeded:
             comic = await self._wait(comic)
@@ -283,10 +287,8 @@ class _Steps:
             task.journal_error = None  # nothing is missing any more
 
     async def _wait(self, comic: ComicGeneration) -> ComicGeneration:
-        lifecycle = self.lifecycle
-        return await lifecycle.comics.wait_for_completion(
-            comic.id, timeout=lifecycle.timeout, urgent=False
-        )
+        comics, timeout = self.lifecycle.comics, self.lifecycle.timeout
+        return await comics.wait_for_completion(comic.id, timeout=timeout, urgent=False)
 
     async def _fetch(self) -> None:
         task, out = self.task, self.lifecycle.out
@@ -299,9 +301,19 @@ class _Steps:
             if there:
                 task.files = tuple(out / name for name in names)
                 return
+<<<<<<< HEAD
         files = await comics.download(
             comic, out, timeout=self.lifecycle.timeout, urgent=task.row.urgent
         )
+=======
+        try:
+            files = await comics.download(comic, out)
+        except _EXPIRED:
+            if not task.restored:
+                raise
+            task.generation = comic = await self._wait(comic)
+            files = await comics.download(comic, out)
+>>>>>>> h-B
         task.files = tuple(files)
         relative = [file.relative_to(out).as_posix() for file in files]
         await self._record(generation=comic, files=relative)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Final
 
 from llamagen_async.batch.journal.codec import Row
@@ -27,6 +27,9 @@ _FIRST_HOLD: Final = 5.0
 each further hold in a row is twice as long."""
 _LONGEST_HOLD: Final = 300.0
 """Seconds of the longest hold: a user who has paid again need not wait longer than that."""
+_MOST_CONTEXTS: Final = 1_000
+"""Jobs that wait outside the memory and are sent in their submitters' contexts, at most; others are
+sent in an empty one."""
 _PAGE: Final = 2 * READ_AHEAD
 """Rows that are read at a time: twice the read-ahead, as some may be in memory already."""
 
@@ -50,6 +53,8 @@ class Prefetcher:
         """Whether there may be queued jobs that are not in memory."""
         self._dirty = dict.fromkeys((True, False), False)
         """Whether a job was queued while the journal was being read."""
+        self._contexts: dict[int, Context] = {}
+        """The context variables of those who have submitted jobs that are not in memory yet."""
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._holds = 0
@@ -59,7 +64,6 @@ class Prefetcher:
 
     def start(self) -> None:
         """Begin to take queued jobs out of the journal."""
-        # What it sends was submitted by anyone, so its first caller's context is of no concern.
         self._loop_task = asyncio.get_running_loop().create_task(self._run(), context=Context())
         self._wake.set()
 
@@ -74,6 +78,8 @@ class Prefetcher:
 
     def on_submitted(self, row: Row) -> None:
         """Take a new job into memory if there is room, or else later."""
+        if len(self._contexts) < _MOST_CONTEXTS:
+            self._contexts[row.id] = copy_context()
         if self._has_more[row.urgent] or self._free(urgent=row.urgent) <= 0:
             self.rescan(urgent=row.urgent)
         else:
@@ -87,7 +93,8 @@ class Prefetcher:
         if task.state is BatchState.QUEUED:
             self._room[row.urgent] -= 1
             task.is_waiting = True
-        self._lifecycle.start(task)
+        context = self._contexts.pop(row.id, None) or Context()
+        context.run(self._lifecycle.start, task)
 
     def rescan(self, *, urgent: bool) -> None:
         """Read the queued jobs, and once more if they are being read."""

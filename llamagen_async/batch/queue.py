@@ -22,12 +22,7 @@ from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, ComicsPort, Lifecycle
 from llamagen_async.batch.prefetcher import Prefetcher
 from llamagen_async.batch.task import BatchTask
-from llamagen_async.errors import (
-    APIConnectionError,
-    ClientClosedError,
-    InvalidRequestError,
-    LlamaGenError,
-)
+from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.models import BatchState, ComicGeneration
 
 __all__ = ["ComicQueue"]
@@ -99,9 +94,7 @@ class ComicQueue:
     def held_by(self) -> LlamaGenError | None:
         """Why nothing is sent for a while, such as missing credits or an outage of the server."""
         outage = self._lifecycle.comics.outage
-        if self._lifecycle.halted is None and outage is not None:
-            return APIConnectionError(str(outage), request_sent=False)
-        return self._lifecycle.halted
+        return self._lifecycle.halted or (None if outage is None else outage.error())
 
     async def __aenter__(self) -> Self:
         try:
@@ -237,7 +230,8 @@ class ComicQueue:
         self._prefetcher.start()
 
     def _changed(self, task: BatchTask) -> None:
-        self._prefetcher.release(task)
+        if task.state is not BatchState.QUEUED:
+            self._prefetcher.release(task)
         if task.state is BatchState.RUNNING:
             self._prefetcher.on_accepted()
         self._tell_of(task)

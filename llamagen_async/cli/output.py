@@ -53,7 +53,7 @@ class Output:
     @property
     def has_colours(self) -> bool:
         """Whether lines for people may have colours."""
-        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "").lower() == "dumb"
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "unknown")
         return not plain and (self.terminal is not None if self.as_json else self.has_terminal)
 
     def print(self, text: str = "") -> bool:

@@ -14,7 +14,7 @@ it, by a count of its own; together all clients never exceed the limits, because
 - What was sent meanwhile is reported before anything else is asked of the store, and what is in
   flight again until it has ended. After a long silence, the store holds the shares back of those
   that it has not heard of, until they must have reported.
-- A day's quota is not shared: what the others have used of it since the last answer is not known.
+- A day's quota is not shared: what others have used of it since the last answer is not known.
 
 Two things nobody can know. A process that is killed in an outage takes with it what it has sent and
 not reported. And a store that is away for one process only, or back for so short that one misses
@@ -67,11 +67,8 @@ _NEVER: Final = -math.inf
 
 def shared_plan(plan: Plan, share: int) -> Plan:
     """Return the plan of clients that have `share` slots of the tightest short window."""
-    shares = max(1, shares_of(plan))
-    limits = [
-        RateLimit(max(1, share * (limit.limit - 1) // shares), per=limit.per)
-        for limit in short_limits(plan)
-    ]
+    shares, short = max(1, shares_of(plan)), short_limits(plan)
+    limits = [RateLimit(max(1, share * (one.limit - 1) // shares), per=one.per) for one in short]
     return attrs.evolve(plan, limits=limits)
 
 
@@ -103,6 +100,8 @@ class _Outage:
     """The clock's time of the last question that was not answered."""
     ask_at: float = _NEVER
     """The clock's time at which the store is asked again."""
+    reason: str = ""
+    """What the store, or who asked it, said last."""
 
 
 class FailoverLedger:
@@ -301,8 +300,8 @@ class FailoverLedger:
         was_there = any(share.told_at > _NEVER for share in self._shares.values())
         if self._raises or not (has_share or (was_there and now < outage.begins_at)):
             raise QuotaStoreError(
-                "the store of spent requests is away; nothing was sent. Try again when it is back; "
-                "quota='memory' counts without a store, for one process at a time"
+                f"the store of spent requests is away ({outage.reason}); nothing was sent. Try "
+                "again when it is back; quota='memory' counts without one, for one process"
             )
 
     def _leave_store(self, error: StoreError, asked_at: float) -> _Outage:
@@ -314,7 +313,7 @@ class FailoverLedger:
         if outage is None or asked_at >= outage.asked_at + self._times.silence:
             outage = self._outage = self._begin_outage(now)
         outage.asked_at = max(outage.asked_at, asked_at)
-        outage.ask_at = now + self._ask_again
+        outage.ask_at, outage.reason = now + self._ask_again, str(error)
         return outage
 
     def _begin_outage(self, now: float) -> _Outage:

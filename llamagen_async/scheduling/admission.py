@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from llamagen_async.clock import Clock
-from llamagen_async.errors import APIConnectionError, QuotaExhaustedError
+from llamagen_async.errors import QuotaExhaustedError
 from llamagen_async.plans import DAY, HOUR, RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.circuit import Circuit
@@ -135,7 +135,8 @@ class AdmissionControl:
         Returns:
             Seconds after which the next one has waited long enough.
         """
-        now, next_at = self._clock.now(), math.inf
+        now, next_at, outage = self._clock.now(), math.inf, circuit.outage
+        assert outage is not None
         span = retry_span(self._sender.max_retries)
         for one in list(queue):
             if not one.request.kind.is_billed:
@@ -144,8 +145,7 @@ class AdmissionControl:
             if one.patience is not None:
                 until = one.since + one.patience
             if until <= now:
-                message = f"{circuit.outage}; nothing was sent"
-                fail(one, APIConnectionError(message, request_sent=False))
+                fail(one, outage.error())
             else:
                 next_at = min(next_at, until)
         return next_at - now

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 
 import attrs
 
+from llamagen_async.errors import APIConnectionError
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.transport import bounds
 
@@ -57,11 +58,19 @@ class Outage:
         what = "accepted a comic" if self.answers_reads else "answered"
         return f"the server has not {what} since {self.since:%H:%M:%S} UTC ({self.reason})"
 
+    def error(self) -> APIConnectionError:
+        """Return the error of a request that waits, or has waited, for the server."""
+        return APIConnectionError(f"{self}; nothing was sent", request_sent=False)
+
 
 class CircuitListener(Protocol):
     """A client of the key that acts on what becomes of the server."""
 
-    def on_failure(self) -> None:
+    def on_outage(self, outage: Outage) -> None:
+        """Tell those who wait: the server is away."""
+        ...
+
+    def wake(self) -> None:
         """Decide again: the server is still away."""
         ...
 
@@ -189,11 +198,14 @@ class Circuit:
             gap = next(self._create_gaps)
             self.create_at = now + (max(gap, _LAST_RESORT) if self.is_silent else gap)
         if self.is_silent or self.lost_creates >= TRIP:
-            if self.outage is None:
-                self.opened_at = now
+            is_new = self.outage is None
             self.outage = Outage(self._since, reason, answers_reads=not self.is_silent)
+            if is_new:
+                self.opened_at = now
             for listener in list(self.listeners):
-                listener.on_failure()
+                if is_new:
+                    listener.on_outage(self.outage)
+                listener.wake()
 
     def _widen(self, now: float, *, is_costly: bool) -> None:
         """Send only probes from now on; if one was due and failed, the next one comes later."""

@@ -11,7 +11,6 @@ import asyncio
 import itertools
 import logging
 import math
-from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from typing import Any, Final
@@ -24,7 +23,7 @@ from llamagen_async.models import Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Claim, Limiter, NoSlot, Priority, Slot
 from llamagen_async.scheduling.admission import AdmissionControl
-from llamagen_async.scheduling.circuit import Circuit
+from llamagen_async.scheduling.circuit import Circuit, Outage
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.policy import Choice, Decision, DispatchPolicy, Idle
 from llamagen_async.scheduling.poll_set import PollSet
@@ -34,7 +33,6 @@ from llamagen_async.scheduling.probing import ProbePolicy
 from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.scheduling.sender import Sender, fail
 from llamagen_async.scheduling.submission import Submission
-from llamagen_async.transport import APIRequest
 
 __all__ = ["Dispatcher"]
 
@@ -131,6 +129,8 @@ class Dispatcher:
         kind = submission.request.kind
         loop = self._metered if kind in self._limiter.plan.metered else self._unmetered
         loop.queue.push(submission)
+        if self._circuit.outage is not None and submission.hooks is not None:
+            submission.hooks.held_up(self._circuit.outage.error())
         if submission.urgent and kind.is_billed:
             self._view.arrived.append(submission.since)
         submission.future.add_done_callback(self.wake)
@@ -148,9 +148,11 @@ class Dispatcher:
             elif loop.task is not None and not has_work:
                 loop.task.cancel()  # it may wait for a slot that nobody needs any more
 
-    def on_failure(self) -> None:
-        """Decide again: the server is still away."""
-        self.wake()
+    def on_outage(self, outage: Outage) -> None:
+        """Tell those who wait to be sent that the server is away."""
+        for submission in (*self._metered.queue, *self._unmetered.queue, *self._delayed):
+            if submission.hooks is not None:
+                submission.hooks.held_up(outage.error())
 
     def on_recovery(self) -> None:
         """Go on at full speed: the server answers again."""
@@ -332,11 +334,11 @@ class Dispatcher:
         elif isinstance(use, PollTarget):
             # A target is in flight from now on, until `_checked` has the outcome.
             self._polls.mark_in_flight(use, now)
-            submission = _check(use.request, use.parse, now, use.context)
+            submission = Submission.check(use.request, use.parse, now, use.context)
             submission.future.add_done_callback(partial(self._checked, use, now))
         else:
-            submission = _check(use, Usage.parse, now, Context())
-            submission.future.add_done_callback(_retrieve)
+            submission = Submission.check(use, Usage.parse, now, Context())
+            submission.future.add_done_callback(asyncio.Future.exception)  # the circuit is told
         if self._circuit.is_silent:
             self._circuit.begin_probe(submission)
         return submission
@@ -388,16 +390,3 @@ class Dispatcher:
         if loop.task is task:
             loop.task = None
         self.wake()
-
-
-def _check(
-    request: APIRequest, parse: Callable[[object], Any], now: float, context: Context
-) -> Submission[Any]:
-    """Return the submission of a read that nobody has queued."""
-    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    return Submission(request, parse, now, future, is_check=True, context=context)
-
-
-def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Take what came of a probe that nobody waits for."""
-    future.cancelled() or future.exception()

@@ -263,7 +263,7 @@ class PollSet:
             threshold: When a check is due for somebody who waits interactively.
             batch_threshold: When a check is due for a batch.
         """
-        if self._final and self._final[0][0] <= now and (final := self.final_poll(now)):
+        if self._final and self._final[0][0] <= now and (final := self._final_poll(now)):
             return Poll(final, 1.0, is_overdue=True, next_at=now)
         best: PollTarget | None = None
         best_rank: _Rank = (False, False, 0.0, 0.0)
@@ -330,30 +330,21 @@ class PollSet:
                 found.append(PollGroup(forecast, age, one.last_running_age, share))
         return found
 
-    @property
-    def final_at(self) -> float:
-        """The time at which the next final check may be due; infinite if there is none."""
-        return self._final[0][0] if self._final else math.inf
-
     def probe_target(self) -> PollTarget | None:
         """Return the target whose check tells most about the server; `None` if there is none."""
         idle = (one for one in self.targets.values() if not one.in_flight)
         return min(idle, key=lambda one: (one.failures, one.accepted_at), default=None)
 
     def forgive(self) -> None:
-        """Forget the failures of all targets: it was the server that failed."""
+        """Allow a check of each target that failed: it was the server; or it soon fails again."""
         for target in self.targets.values():
             if target.failures:
-                target.failures, target.delays, target.not_before = 0, None, -math.inf
+                target.not_before = -math.inf
                 self._withdraw(target)
                 self._insert(target)
 
-    def final_poll(self, now: float) -> PollTarget | None:
-        """Return a target whose wait is about to end without a final check.
-
-        Args:
-            now: The time.
-        """
+    def _final_poll(self, now: float) -> PollTarget | None:
+        """Return a target whose wait is about to end without a final check."""
         while self._final and self._final[0][0] <= now:
             due_at, _, target = self._final[0]
             is_void = (

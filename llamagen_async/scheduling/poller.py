@@ -32,7 +32,7 @@ __all__ = ["Poller", "Waiter"]
 
 _COMPACT_AT: Final = 64
 """Waits that have ended and are still in the list of ends before it is compacted, at least."""
-_LONGEST_DELAY: Final = 120.0
+_LONGEST_DELAY: Final = 60.0
 """Seconds at most before a generation is checked again whose checks fail while others succeed."""
 _MOST_MISSED: Final = 3
 """Ends in a row without an announcement after which none is waited for any more (chosen)."""

@@ -1,12 +1,12 @@
 """What is sent while the server is away: one probe at a time, and what somebody asks for in person.
 
-1. A status check is the probe, where there is something to check: it may bring a comic, too. While
-   the server answers with errors, every second probe is another read, in case that the comic that
-   is checked is what it fails of.
+1. A status check is the probe, where there is something to check: it may bring a comic, too. With
+   one comic only, every second probe is another read, in case that this comic is what the server
+   fails of.
 2. A create is the probe where nothing is checked and the last request found no server: it is sent
    again without harm. Where the last one may have arrived, a create would be lost like it, so a
    read of the usage is sent in its place; a create only as a last resort.
-3. A wait that is about to end has its final check, and what somebody reads goes out at once.
+3. What somebody reads in person goes out at once.
 """
 
 from __future__ import annotations
@@ -63,14 +63,11 @@ class ProbePolicy:
         if circuit.probe is not None:
             return Idle(math.inf)
         makes_checks = (RequestKind.STATUS in self._limiter.plan.metered) is self._metered
-        if makes_checks and (final := self._polls.final_poll(now)) is not None:
-            return Choice(final, Priority.CHECK)
         if now < circuit.probe_at:
-            next_at = self._polls.final_at if makes_checks else math.inf
-            return Idle(max(0.0, min(circuit.probe_at, next_at) - now))
+            return Idle(circuit.probe_at - now)
         target = self._polls.probe_target() if makes_checks else None
-        is_doubted = circuit.may_have_arrived and circuit.probes % 2
-        if target is not None and not is_doubted:
+        is_only_one = circuit.may_have_arrived and len(self._polls.targets) == 1
+        if target is not None and not (is_only_one and circuit.probes % 2):
             return Choice(target, Priority.CHECK)
         head = self._queue.head()
         may_create = not circuit.may_have_arrived or now >= circuit.create_at
@@ -78,4 +75,4 @@ class ProbePolicy:
             return send(head, now)
         if self._metered or RequestKind.USAGE not in self._limiter.plan.metered:
             return Choice(PROBE, Priority.READ)
-        return Idle(math.inf if target is None else 0.0)
+        return Idle(math.inf) if target is None else Choice(target, Priority.CHECK)

@@ -267,7 +267,7 @@ class Sender:
         if before is None and circuit.outage is not None:
             _logger.warning("%s; waiting for it", circuit.outage)
         elif before is not None and circuit.outage is None:
-            _logger.warning("the server is back; %s until now", before)
+            _logger.warning("%s; it is back", before)
 
     async def _report(
         self,

@@ -19,6 +19,7 @@ from llamagen_async.forecasting import Profile
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicRequest
 from llamagen_async.transport import APIRequest
+from llamagen_async.validation import LlamaGenError
 
 __all__ = ["Submission", "SubmissionHooks", "tell_accepted"]
 
@@ -40,6 +41,10 @@ class SubmissionHooks(Protocol[_T_contra]):
 
         It did not leave after all, provably did not arrive, or was refused by a rate limit.
         """
+        ...
+
+    def held_up(self, error: LlamaGenError) -> None:
+        """Take the reason for which it waits longer than for its turn."""
         ...
 
     async def accepted(self, answer: _T_contra) -> None:
@@ -97,6 +102,14 @@ class Submission(Generic[_T]):
     """How often in all it failed in a way that allows another attempt."""
     delays: Iterator[float] | None = None
     """Real seconds to wait before each further attempt, once one has failed."""
+
+    @classmethod
+    def check(
+        cls, request: APIRequest, parse: Callable[[object], _T], now: float, context: Context
+    ) -> Submission[_T]:
+        """Return a read that is sent at once."""
+        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        return cls(request, parse, now, future, is_check=True, context=context)
 
     def leave(self, reason: asyncio.CancelledError) -> None:
         """Log what nobody else hears of: an outcome in the very turn in which its caller left."""

@@ -108,9 +108,9 @@ class Attempt:
         if size > LARGEST:
             response.close()
         else:
-            # For a user's middlewares: whatever was read once can be read again.
+            # A user's middlewares can read it again; aiohttp has no public name for that.
             content, _ = unpacked(b"".join(self.received), response.headers.get("Content-Encoding"))
-            response._body = content  # noqa: SLF001  # it has no setter
+            response._body = content  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     @property
     def may_have_arrived(self) -> bool:

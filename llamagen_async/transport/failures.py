@@ -94,13 +94,12 @@ def _reason(error: BaseException, secret: str) -> str:
         words = getattr(tls, "verify_message", "") or (tls.reason or "").lower().replace("_", " ")
         kind = "certificate" if isinstance(tls, ssl.SSLCertVerificationError) else "TLS"
         return f"its {kind} is not accepted: {clean_text(words or str(tls), _SHOWN)}"
-    match error:
-        case RefusedError():
-            return str(error)
-        case aiohttp.ClientHttpProxyError():
-            return f"the proxy refused with status {error.status}"
-        case aiohttp.ClientProxyConnectionError():
-            return f"no connection to the proxy: {error.os_error.strerror or 'it is not there'}"
+    if isinstance(error, RefusedError):
+        return str(error)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy refused with status {error.status}"
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return f"no connection to the proxy: {error.os_error.strerror or 'it is not there'}"
     known = next((words for kind, words in _WORDS.items() if isinstance(error, kind)), None)
     return known or _own_words(error, secret)
 

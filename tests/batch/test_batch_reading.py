@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,12 +14,14 @@ from llamagen_async import (
     BatchItem,
     BatchProgress,
     BatchState,
+    ComicQueue,
+    JournalError,
     Plan,
     QuotaExhaustedError,
     RateLimit,
 )
 from llamagen_async.sandbox import DEMO_KEY
-from tests.support.batches import FORMS, Source, read_into, roomy
+from tests.support.batches import FORMS, Source, collect, read_into, roomy
 from tests.support.machine import ROOMY, named, states
 from tests.support.scripted import Network, left_over, minute
 
@@ -115,3 +120,73 @@ async def test_the_total_is_known_when_the_input_has_been_read() -> None:
         assert batch.progress.total is None
         async for _item in batch:
             assert batch.progress.total == 3
+
+
+@pytest.mark.parametrize("in_file", [True, False])
+async def test_a_story_that_is_refused_keeps_its_name(tmp_path: Path, *, in_file: bool) -> None:
+    """Whoever has orders needs to know which of them was refused."""
+    stories: list[Any] = [
+        {"prompt": "", "key": "order-1"},
+        {"prompt": "a cat", "size": "1x1", "key": 7},
+        {"prompt": "a cat", "key": ["no", "name"]},
+        {"prompt": "", "key": " "},
+        "",
+        {"prompt": "a dog", "key": "order-2"},
+        {"prompt": "another", "key": "order-2"},
+    ]
+    network = roomy()
+    async with network.client(ROOMY) as client:
+        journal = tmp_path / "run.db" if in_file else None
+        items = await collect(client, stories, journal=journal)
+    keys = {item.index: (item.key, item.state.value) for item in items}
+    assert keys == {
+        0: ("order-1", "failed"),
+        1: ("7", "failed"),
+        2: (None, "failed"),
+        3: (None, "failed"),
+        4: (None, "failed"),
+        5: ("order-2", "succeeded"),
+        6: ("order-2", "failed"),
+    }
+
+
+async def test_a_folder_that_can_not_be_written_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found out before the first create, by a batch and by a queue."""
+    out = tmp_path / "out"
+
+    def refuse(**_where: Any) -> None:
+        raise PermissionError(13, "Permission denied", "tmp-file")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    network = roomy()
+    async with network.client(ROOMY) as client:
+        with pytest.raises(PermissionError, match=f"Permission denied: '{out}'"):
+            await collect(client, ["a cat"], out=out)
+        queue = ComicQueue(client, out=out)
+        with pytest.raises(PermissionError):
+            await queue.start()
+        await queue.aclose()
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OSError, match="file"):
+            await collect(client, ["a cat"], out=tmp_path / "file")
+    assert not network.sent
+
+
+async def test_an_empty_journal_beside_results_is_not_a_new_one(tmp_path: Path) -> None:
+    """Nothing is sent for a journal that was lost, unless somebody says so."""
+    journal = tmp_path / "run.db"
+    journal.write_bytes(b"")
+    record = {"id": "c1", "key": "k", "state": "succeeded"}
+    (tmp_path / "results.jsonl").write_text(json.dumps(record), encoding="utf-8")
+    network = roomy()
+    async with network.client(ROOMY) as client:
+        for given in ({"journal": journal}, {"journal": tmp_path / "gone.db"}):
+            with pytest.raises(JournalError, match=r"c1.*start_over=True"):
+                await collect(client, ["a cat"], **given)
+        with pytest.raises(JournalError, match="c1"):
+            await ComicQueue(client, journal).start()
+        assert not network.sent
+        assert await collect(client, ["a cat"], journal=journal, start_over=True)
+    assert network.accepted == 1

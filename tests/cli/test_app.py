@@ -164,7 +164,8 @@ def test_an_unreachable_server_is_one_line_with_its_host(tmp_path: Path, call: C
     done = call(*argv, env={"LLAMAGEN_API_KEY": KEY})
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "127.0.0.1:9" in done.stderr
+    assert (done.stdout + done.stderr).count("127.0.0.1:9") == 1
+    assert "(2 of 2 stories)" in done.stderr
     assert "Traceback" not in done.stderr
     assert KEY not in done.stdout + done.stderr
     assert "2 stories not sent yet: the same command again goes on" in done.stdout

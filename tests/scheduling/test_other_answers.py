@@ -13,6 +13,7 @@ from llamagen_async import (
     ClientClosedError,
     ComicGeneration,
     InvalidResponseError,
+    LlamaGenError,
     RequestKind,
 )
 from llamagen_async.scheduling import RequestReport
@@ -116,6 +117,9 @@ class Owner:
 
     async def accepted(self, answer: ComicGeneration) -> None:
         self.steps.append("accepted")
+
+    def held_up(self, error: LlamaGenError) -> None:
+        raise AssertionError(error)
 
     def abandoned(self, outcome: object) -> None:
         self.steps.append("abandoned")

@@ -15,6 +15,7 @@ from llamagen_async.forecasting import Forecasts
 from llamagen_async.models import ComicGeneration
 from llamagen_async.plans import DAY, RequestKind
 from llamagen_async.scheduling.admission import can_afford
+from llamagen_async.scheduling.circuit import Circuit
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.policy import (
     PLENTIFUL,
@@ -210,14 +211,14 @@ def one_running(
     """Return a policy at 1000 s: `spent` slots were used 20 s ago, one comic runs."""
     clock: Any = ManualClock()
     limiter: Any = FixedLimits(plan)
-    admission: Any = SimpleNamespace(running=1)
+    admission: Any = SimpleNamespace(running=1, unanswered=0)
     forecasts = Forecasts()
     for _ in range(30):
         forecasts.observe((), 50.0, 70.0)
     polls = PollSet(forecasts)
     queue = RequestQueue()
     view = KeyView(limiter, queue, polls)
-    policy = DispatchPolicy(limiter, queue, polls, view, admission, metered=True)
+    policy = DispatchPolicy(limiter, queue, polls, view, admission, Circuit(), metered=True)
     view.arrived.extend(float(second) for second in range(0, 980 if coming else 0, 15))
     clock.at = 980.0
     view.update(key_state(returning=(plan.rate.per,) * spent), clock.at)

@@ -10,11 +10,14 @@ import pytest
 
 from llamagen_async import (
     APIConnectionError,
+    AuthenticationError,
+    BadRequestError,
     ComicGeneration,
     GenerationFailedError,
     GenerationStatus,
     LlamaGenClient,
     NotFoundError,
+    PermissionDeniedError,
     Plan,
     RateLimit,
     RateLimitError,
@@ -175,20 +178,55 @@ async def test_a_check_that_fails_is_repeated_later(error: Exception) -> None:
     assert len(network.checks) < 25
 
 
-async def test_checks_that_always_fail_end_every_wait_with_the_error() -> None:
-    """Each waiter gets the error when the retries in a row are used up."""
+async def test_checks_that_always_fail_end_no_wait_before_its_time() -> None:
+    """Each waiter is told when its own time is up, however often the checks have failed."""
     error = ServerError(500, None, "broken")
     network = roomy(before=lambda sent: error if sent.kind == "status" else None)
-    async with network.client(ROOMY, max_retries=3) as client:
+    async with network.client(ROOMY, max_retries=0) as client:
         comic = await client.comics.create("a")
-        outcomes = await asyncio.gather(
-            *(client.comics.wait_for_completion(comic.id) for _ in range(2)),
-            return_exceptions=True,
-        )
-        assert [type(outcome) for outcome in outcomes] == [ServerError, ServerError]
+        began = now()
+        for seconds in (100, 600):
+            with pytest.raises(WaitTimeoutError):
+                await client.comics.wait_for_completion(comic.id, timeout=seconds)
+        assert now() == pytest.approx(began + 700)
         await asyncio.sleep(0)
         assert not left_over()
-    assert len(network.checks) == 4
+    assert len(network.checks) < 50
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AuthenticationError(401, None, "x"),
+        PermissionDeniedError(403, None, "x"),
+        NotFoundError(404, None, "x"),
+        BadRequestError(400, None, "x"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_can_not_change_ends_every_wait_at_once(error: Exception) -> None:
+    network = roomy(before=lambda sent: error if sent.kind == "status" else None)
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a")
+        with pytest.raises(type(error)):
+            await client.comics.wait_for_completion(comic.id)
+    assert len(network.checks) == 1
+
+
+async def test_a_comic_whose_checks_fail_does_not_hold_up_the_others() -> None:
+    """One comic that the server can't show takes few slots, and its wait lasts its time."""
+    bad: list[str] = []
+    broken = ServerError(500, None, "broken")
+    network = roomy(before=lambda sent: broken if sent.target in bad else None)
+    async with network.client(ROOMY) as client:
+        bad.append((await client.comics.create("bad")).id)
+        waiting = asyncio.create_task(client.comics.wait_for_completion(bad[0], timeout=1_000))
+        for n in range(10):
+            assert (await client.comics.create_and_wait(f"s{n}")).succeeded
+        assert now() < 700
+        with pytest.raises(WaitTimeoutError):
+            await waiting
+    assert len([sent for sent in network.checks if sent.target in bad]) < 40
 
 
 async def test_an_unknown_id_ends_the_wait_at_once() -> None:

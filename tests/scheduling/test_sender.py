@@ -12,6 +12,7 @@ from llamagen_async import (
     ClientClosedError,
     ComicGeneration,
     ComicRequest,
+    LlamaGenError,
     NotFoundError,
     RateLimitError,
     ServerError,
@@ -194,6 +195,13 @@ class SleepyOwner:
     async def accepted(self, answer: ComicGeneration) -> None:
         self.steps.append(f"accepted {answer.id}")
 
+<<<<<<< HEAD
+    def held_up(self, error: LlamaGenError) -> None:
+        raise AssertionError(error)
+=======
+    def held_up(self, error: LlamaGenError) -> None: ...
+>>>>>>> h-B
+
     def abandoned(self, outcome: object) -> None:
         self.steps.append(f"abandoned {type(outcome).__name__}")
 
@@ -240,6 +248,9 @@ async def test_the_hooks_of_a_submission_are_called_at_each_step() -> None:
 
         async def not_sent(self) -> None:
             calls.append("not_sent")
+
+        def held_up(self, error: LlamaGenError) -> None:
+            calls.append(f"held_up {error}")
 
         async def accepted(self, answer: ComicGeneration) -> None:
             calls.append(f"accepted {type(answer).__name__}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -397,58 +398,72 @@ async def test_a_session_that_can_not_be_observed_is_refused() -> None:
 # A connection of its own.
 
 
-def twice(status: str) -> Any:
-    """Answer each request, and soon after that once more, unasked."""
+class Twice:
+    """Answers each request, and once more when it is told to, unasked."""
 
-    async def handler(received: Received) -> None:
+    def __init__(self, status: str) -> None:
+        self._late = answer(b'{"id": "late"}', status=status, headers={"Retry-After": "0"})
+        self._may_speak, self._has_spoken = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, received: Received) -> None:
         await received.reply(answer(b'{"id": "c%d"}' % received.number))
-        await asyncio.sleep(0.01)
-        late = {"Retry-After": "0"}
-        await received.reply(answer(b'{"id": "late"}', status=status, headers=late))
+        await self._may_speak.wait()
+        self._may_speak.clear()
+        with contextlib.suppress(ConnectionError):
+            await received.reply(self._late)
+        self._has_spoken.set()
 
-    return handler
+    async def speak(self) -> None:
+        self._may_speak.set()
+        await self._has_spoken.wait()
+        self._has_spoken.clear()
+
+    async def leave_in(self, session: aiohttp.ClientSession, server: RawServer) -> None:
+        """Leave a connection with such an answer in a user's session."""
+        async with session.get(server.url) as response:
+            await response.read()
+        await self.speak()
 
 
-async def used(session: aiohttp.ClientSession, server: RawServer) -> None:
-    """Leave a connection in a user's session, with an answer that nobody asked for on it."""
-    async with session.get(server.url) as response:
-        await response.read()
-    await asyncio.sleep(0.05)
+STATUSES = pytest.mark.parametrize(
+    "status", ["200 OK", "408 Request Timeout", "429 Too Many Requests"]
+)
 
 
 @BOTH
-@pytest.mark.parametrize("status", ["200 OK", "408 Request Timeout", "429 Too Many Requests"])
+@STATUSES
 async def test_an_answer_without_a_request_is_nobodys(status: str, request_: APIRequest) -> None:
-    async with raw_server(twice(status)) as server:
+    handler = Twice(status)
+    async with raw_server(handler) as server:
         transport = HTTPTransport(server.url, KEY)
         for number in (1, 2, 3):
             assert (await transport.send(request_)).body == {"id": f"c{number}"}
-            await asyncio.sleep(0.05)
+            await handler.speak()
         await transport.aclose()
     assert [received.connection for received in server.received] == [1, 2, 3]
 
 
 @BOTH
-@pytest.mark.parametrize("status", ["200 OK", "408 Request Timeout", "429 Too Many Requests"])
+@STATUSES
 async def test_an_answer_without_a_request_in_a_users_session_is_nobodys(
     status: str, request_: APIRequest
 ) -> None:
-    async with raw_server(twice(status)) as server, aiohttp.ClientSession() as session:
-        await used(session, server)
+    handler = Twice(status)
+    async with raw_server(handler) as server, aiohttp.ClientSession() as session:
+        await handler.leave_in(session, server)
         transport = HTTPTransport(server.url, KEY, session=session)
         for number in (2, 3):
             assert (await transport.send(request_)).body == {"id": f"c{number}"}
-            await asyncio.sleep(0.05)
+            await handler.speak()
     assert [received.connection for received in server.received] == [1, 2, 3]
 
 
 async def test_an_answer_without_a_request_through_a_users_proxy_is_nobodys() -> None:
-    async with raw_server(twice("429 Too Many Requests")) as proxy:
-        session = aiohttp.ClientSession(proxy=proxy.url)
-        async with session:
-            await used(session, proxy)
-            transport = HTTPTransport("http://127.0.0.1:9", KEY, session=session)
-            assert (await transport.send(CREATE)).body == {"id": "c2"}
+    handler = Twice("429 Too Many Requests")
+    async with raw_server(handler) as proxy, aiohttp.ClientSession(proxy=proxy.url) as session:
+        await handler.leave_in(session, proxy)
+        transport = HTTPTransport("http://127.0.0.1:9", KEY, session=session)
+        assert (await transport.send(CREATE)).body == {"id": "c2"}
     assert [received.connection for received in proxy.received] == [1, 2]
     assert proxy.received[1].head.startswith("POST http://127.0.0.1:9/v1/comics")
 

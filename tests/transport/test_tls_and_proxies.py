@@ -18,7 +18,7 @@ import trustme
 
 from llamagen_async.errors import APIConnectionError
 from llamagen_async.plans import RequestKind
-from llamagen_async.transport import HTTPTransport, is_retriable
+from llamagen_async.transport import HTTPAssets, HTTPTransport, is_retriable
 from tests.support.exchange import CREATE, KEY, STATUS, assert_secret, reply_ok
 from tests.support.rawserver import Handler, RawServer, Received, answer, raw_server
 
@@ -212,6 +212,7 @@ async def test_a_proxy_of_the_environment_that_refuses_has_sent_nothing(
         error = await refused(HTTPTransport("https://api.example", KEY))
     assert proxy.received[0].head.startswith("CONNECT api.example:443 ")
     assert KEY not in proxy.received[0].head
+    assert proxy.received[0].header("X-Request-Id") is None  # a session of ours keeps nothing
     assert status[:3] in str(error)
     assert error.retriable is retriable
 
@@ -239,7 +240,9 @@ async def test_pictures_take_the_proxy_of_the_environment(monkeypatch: pytest.Mo
     async with raw_server(picture) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         transport = HTTPTransport("https://api.example", KEY)
-        async with transport.open_asset("http://cdn.example/a.png") as asset:
+        assets = HTTPAssets(transport)
+        async with assets.open_asset("http://cdn.example/a.png") as asset:
             assert b"".join([chunk async for chunk in asset.chunks()]) == b"picture"
+        await assets.aclose()
         await transport.aclose()
     assert proxy.received[0].head.startswith("GET http://cdn.example/a.png ")

@@ -208,6 +208,11 @@ class Database:
                 raise self._explained(error) from error
             raise
 
+    def shrink(self) -> None:
+        """Give back the room that changes take beside the file: results may need it."""
+        if self._connection is not None:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def _connect(self, path: Path | str) -> sqlite3.Connection:
         connection = connect(path, timeout=_LOCK_TIMEOUT)
         weakref.finalize(self, connection.close)  # for who forgets to close it

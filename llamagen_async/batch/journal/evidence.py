@@ -79,7 +79,8 @@ def evidence_against(
         file = folder / RESULTS
         unknown = list(_unknown(connection, file, journal_name(journal, folder)))
         if unknown:
-            return f"{file} has {len(unknown)} comics that it does not know, such as {unknown[0]}"
+            comics = "one comic" if len(unknown) == 1 else f"{len(unknown)} comics"
+            return f"{file} has {comics} that it does not know, such as {unknown[0]}"
     return None
 
 

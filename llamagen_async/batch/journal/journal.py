@@ -24,7 +24,7 @@ from llamagen_async.batch.journal.codec import (
 )
 from llamagen_async.batch.journal.database import Database, SetAsideError
 from llamagen_async.batch.journal.evidence import accepted_in
-from llamagen_async.batch.journal.opening import begin, take_in
+from llamagen_async.batch.journal.opening import take_in, verify
 from llamagen_async.batch.journal.reserve import receipt_of
 from llamagen_async.batch.journal.schema import (
     FIND,
@@ -120,13 +120,15 @@ class Journal:
             await self._database.open()
             self._is_open = True
         try:
-            await self._database.run(self._begin, write=True)
+            await self._database.run(partial(self._begin, is_first=is_first), write=True)
         except JournalError:
             if is_first:
                 self._is_open = False
                 await self._database.aclose()
             raise
         self._behind.clear()
+        if not is_first:
+            await self._database.apart(self._database.shrink)
         if self._database.reserve is not None and self._database.reserve.receipts:
             await self._database.apart(self._database.reserve.clear)
         if self._start_over:
@@ -264,10 +266,12 @@ class Journal:
             if state is BatchState.SENDING:
                 raise
             behind = self._behind.get(row.id, row).changed(state, values)
+            is_news = row.id not in self._behind
             self._behind[row.id] = behind
             if not isinstance(failure, SetAsideError):
                 raise
-            _logger.warning("%s is %s (%s): %s", row.key, state, behind.generation_id, failure)
+            if is_news:
+                _logger.warning("%s is %s (%s): %s", row.key, state, behind.generation_id, failure)
             return behind
         self._behind.pop(row.id, None)
         if generation is not None and not self._is_bound:
@@ -281,20 +285,21 @@ class Journal:
 
     # What follows runs inside a transaction.
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
+    def _begin(self, connection: sqlite3.Connection, *, is_first: bool) -> None:
         for row in self._behind.values():
             connection.execute(UPDATE, row.values())
         database = self._database
-        if database.path is None or database.reserve is None or database.lock is None:
-            take_in((), self._account, connection)
-        else:
-            begin(
+        # First: what is in the reserve is not unknown.
+        take_in(database.reserve.receipts if database.reserve else (), self._account, connection)
+        if is_first and database.path and database.reserve and database.lock:
+            folders = [database.path.parent, *([self._out] if self._out else [])]
+            verify(
                 database.path,
                 self._account,
                 connection,
                 reserve=database.reserve,
                 counted=database.lock.accepted,
-                folders=[database.path.parent, *([self._out] if self._out else [])],
+                folders=folders,
                 start_over=self._start_over,
             )
         self._is_bound = bool(bound_to(connection))

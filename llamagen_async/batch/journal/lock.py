@@ -22,6 +22,8 @@ from llamagen_async.sqlite_file import connect, error_code, file_id
 __all__ = ["JournalLock"]
 
 _SUFFIX: Final = "-owner"
+_BESIDE: Final = (_SUFFIX, "-ids", "-wal", "-shm")
+"""The ends of the names of all files that belong to a journal."""
 _LOCK_TIMEOUT: Final = 0.5
 """Seconds to wait for the lock: an owner that has just begun or ended needs a moment."""
 _USER_VERSION: Final = 60
@@ -60,8 +62,10 @@ class JournalLock:
             JournalError: Somebody else is the owner, or the journal is no file.
             sqlite3.Error: The lock file can't be written.
         """
-        if self._journal.exists() and not self._journal.is_file():
-            raise JournalError(f"{self._journal}: it is no regular file; name a file, not a folder")
+        for suffix in ("", *_BESIDE):
+            file = self._journal.with_name(self._journal.name + suffix)
+            if file.exists() and not file.is_file():  # a pipe, for one, may never be read
+                raise JournalError(f"{file}: it is no regular file; name a file, not a folder")
         connection = connect(self._path, timeout=_LOCK_TIMEOUT)
         try:
             # In this mode the lock outlasts the transaction: the process id is on disk, and held.

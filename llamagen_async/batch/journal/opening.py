@@ -23,7 +23,7 @@ from llamagen_async.batch.journal.reserve import Receipt, Reserve
 from llamagen_async.batch.journal.schema import bind, bound_to, check_account
 from llamagen_async.errors import JournalError, SubmissionUncertainError
 
-__all__ = ["begin", "keep_changes", "take_in"]
+__all__ = ["keep_changes", "take_in", "verify"]
 
 _logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def keep_changes(journal: Path, *, start_over: bool) -> None:
     changes.replace(changes.with_name(f"{changes.name}-old"))
 
 
-def begin(
+def verify(
     journal: Path,
     account: AccountId,
     connection: sqlite3.Connection,
@@ -63,7 +63,7 @@ def begin(
     folders: Iterable[Path],
     start_over: bool,
 ) -> None:
-    """Refuse a journal that is not the one; take in what its last owner could not write.
+    """Refuse a journal that is not the right one.
 
     Args:
         journal: The journal's file.
@@ -86,7 +86,6 @@ def begin(
         )
         if problem is not None:
             raise JournalError(f"{journal}: {_QUESTION.format(problem)}")
-    take_in(reserve.receipts, account, connection)
 
 
 def take_in(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import click
 
+from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.commands.options import (
     Connection,
     connection_options,
@@ -55,6 +57,12 @@ _JOURNAL: Final = "journal.db"
     help="Send those again that may have been accepted; they may be paid twice.",
 )
 @click.option(
+    "--start-over",
+    is_flag=True,
+    help="Go on although results.jsonl, or another file beside the journal, knows comics that the "
+    "journal does not: it was lost or replaced. They may be paid for again.",
+)
+@click.option(
     "--timeout",
     type=float,
     default=DEFAULT_TIMEOUT,
@@ -76,6 +84,7 @@ def batch(
     out: str,
     journal: str | None,
     resend_uncertain: bool,
+    start_over: bool,
     timeout: float,
     wait_for_quota: bool,
     output: Output,
@@ -110,9 +119,10 @@ def batch(
 
     async def work() -> int:
         await connection.prove_quota()
-        async with client:
-            async with open_journal(path, client) as opened:
-                summary = await summarize_journal(opened, source, resend=resend_uncertain)
+        # The journal stays open to the end: on a full disk it could not be opened again.
+        opening = open_journal(path, client, folder=folder, start_over=start_over)
+        async with client, opening as opened:
+            summary = await summarize_journal(opened, source, resend=resend_uncertain)
             if not summary.is_new:
                 output.print(f"going on with {path}: {summary}")
             await announce(output, client, source, summary, wait_for_quota=wait_for_quota)
@@ -120,7 +130,7 @@ def batch(
                 client,
                 source,
                 output,
-                journal=path,
+                journal=opened,
                 number=summary.total,
                 folder=folder,
                 timeout=timeout,
@@ -132,7 +142,7 @@ def batch(
                     await run.run()
                 finally:
                     # Whatever happened: an id that is not written down is money that is lost.
-                    written = await _write(client, output, run, folder, path)
+                    written = await _write(client, output, run, folder, opened)
         is_repeatable = source.lines is None
         return print_summary(
             output, run, client.stats(), RunOutcome(folder, *written, again, is_repeatable)
@@ -142,20 +152,21 @@ def batch(
 
 
 async def _write(
-    client: LlamaGenClient, output: Output, run: BatchRun, folder: Path, journal: Path
+    client: LlamaGenClient, output: Output, run: BatchRun, folder: Path, journal: Journal
 ) -> tuple[Written | None, Exception | None]:
     """Write the results of a run; return what was written, or why it could not be."""
+    with contextlib.suppress(JournalError):  # what can't be written may still be read
+        await journal.open()
     try:
-        async with open_journal(journal, client) as opened:
-            written = await write_results(
-                folder,
-                opened,
-                run.unrecorded,
-                title=f"Comics from {run.stories.name}",
-                speed=client.speed,
-                began=run.began,
-                keep_unsent=run.stories.lines is not None,
-            )
+        written = await write_results(
+            folder,
+            journal,
+            run.unrecorded,
+            title=f"Comics from {run.stories.name}",
+            speed=client.speed,
+            began=run.began,
+            keep_unsent=run.stories.lines is not None,
+        )
     except (JournalError, OSError) as error:
         return None, error
     for record in written.unfinished:

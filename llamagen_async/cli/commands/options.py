@@ -12,10 +12,12 @@ from typing import Any, Final
 import attrs
 import click
 
+from llamagen_async.batch.folder import prove_writable
 from llamagen_async.cli.errors import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.quota import default_store, prove_quota
 from llamagen_async.cli.results.gallery import INDEX, is_foreign
+from llamagen_async.cli.results.records import RESULTS
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.ratelimit import MEMORY
 from llamagen_async.validation import checked_path
@@ -166,14 +168,17 @@ def prepared_folder(given: str) -> Path:
     """Make a folder for pictures, before anything is sent.
 
     Raises:
-        CommandError: It can't be made, or holds a page that is not ours to replace.
+        CommandError: It can't be made or written to, or holds a page that is not ours to replace.
     """
     folder = checked_path("--out", given)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        prove_writable(folder)
         foreign = is_foreign(folder)
+        results = folder / RESULTS
+        if results.exists() and not results.is_file():
+            raise FileExistsError(None, f"its {RESULTS} is no file; choose another folder")
     except OSError as error:
-        raise CommandError(f"--out {given}: {error.strerror or error}") from None
+        raise CommandError(f"--out {given}: {error.strerror or error}; nothing was sent") from None
     if foreign:
         raise CommandError(
             f"--out {given}: its {INDEX} was not made by llamagen-async; choose another folder"

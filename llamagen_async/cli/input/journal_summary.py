@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -14,9 +14,10 @@ import attrs
 
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.cli.errors import FAILED, CommandError
 from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.client import LlamaGenClient
-from llamagen_async.errors import InvalidRequestError
+from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchState
 
 __all__ = ["JournalSummary", "open_journal", "summarize_journal"]
@@ -59,18 +60,28 @@ _RARE: Final = ("failed", "uncertain")
 
 
 @asynccontextmanager
-async def open_journal(path: Path, client: LlamaGenClient) -> AsyncGenerator[Journal, None]:
-    """Open a journal while no batch works with it.
+async def open_journal(
+    path: Path, client: LlamaGenClient, *, folder: Path, start_over: bool
+) -> AsyncGenerator[Journal, None]:
+    """Open the journal of a run, from before its first story until its results are written.
+
+    Args:
+        path: The journal's file.
+        client: The client that sends.
+        folder: The folder of the pictures, in which there may be results of earlier runs.
+        start_over: Go on with a journal that does not know what the files beside it know.
 
     Raises:
-        JournalError: It can't be opened, or another process works with it.
+        CommandError: It can't be opened, another process works with it, or it is not the right one.
     """
-    journal = Journal(path, client.account)
-    try:
-        await journal.open()
+    journal = Journal(path, client.account, out=folder, start_over=start_over)
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(journal)
+        except JournalError as error:
+            message = str(error).replace("start_over=True", "--start-over")
+            raise CommandError(message, FAILED) from None
         yield journal
-    finally:
-        await journal.aclose()
 
 
 async def summarize_journal(journal: Journal, stories: Stories, *, resend: bool) -> JournalSummary:

@@ -94,7 +94,9 @@ def render(
 def is_foreign(folder: Path) -> bool:
     """Return whether there is an `index.html` in the folder that was not made here."""
     path = folder / INDEX
-    return path.exists() and _MARK not in path.read_text("utf-8", errors="replace")
+    if not path.is_file():  # what is no file may never end
+        return path.exists()
+    return _MARK not in path.read_text("utf-8", errors="replace")
 
 
 _ORDER: Final = (

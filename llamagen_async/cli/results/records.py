@@ -14,6 +14,7 @@ from typing import Any, Final, Self, cast
 import attrs
 
 from llamagen_async.batch.journal.codec import Row, Story, fields_of
+from llamagen_async.batch.journal.evidence import RESULTS
 from llamagen_async.cli.errors import describe_error
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.downloads.download import asset_names
@@ -31,9 +32,6 @@ __all__ = [
     "line_of",
     "prompt_of",
 ]
-
-RESULTS: Final = "results.jsonl"
-"""The file of a folder that has the result of every story, one JSON object a line."""
 
 LISTED: Final = 20
 """Comics that are named one by one on the screen, at most."""
@@ -98,6 +96,8 @@ class Record:
     """The kind of that error."""
     key: str | None = None
     """Its key in the journal, if it is in one."""
+    journal: str = ""
+    """The journal's file, as seen from the folder; empty if the story is in none that is left."""
     sent_at: str | None = None
     """The time in UTC at which it was last sent, as far as the journal knows."""
     ended_at: str | None = None
@@ -162,7 +162,9 @@ class Record:
         )
 
     @classmethod
-    def of_row(cls, row: Row, *, speed: float, passing: Reason | None = None) -> Self:
+    def of_row(
+        cls, row: Row, *, speed: float, passing: Reason | None = None, journal: str = ""
+    ) -> Self:
         """Make a record of a row of the journal.
 
         Args:
@@ -170,6 +172,7 @@ class Record:
             speed: How many times faster than real time the server's clock runs.
             passing: The reason why it is not done, if that is nothing that the journal keeps,
                 because the next run may do better.
+            journal: The journal's file, as seen from the folder.
 
         Raises:
             ValueError: The row is damaged.
@@ -184,7 +187,8 @@ class Record:
             reason = describe_error(error, id_=row.generation_id), type(error).__name__
         return cls(
             index=row.id - 1 if row.position is None else row.position,
-            state=row.state,
+            # The program that was sending it has ended.
+            state=BatchState.UNCERTAIN if row.state is BatchState.SENDING else row.state,
             label=row.label,
             id=row.generation_id,
             prompt=str(request.get("prompt") or request.get("promptUrl") or ""),
@@ -194,6 +198,7 @@ class Record:
             error=reason[0] if reason else None,
             error_type=(reason[1] or None) if reason else None,
             key=row.key,
+            journal=journal,
             is_sandbox=_is_sandbox(comic),
         ).timed(row, speed)
 

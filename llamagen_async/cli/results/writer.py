@@ -22,9 +22,11 @@ from typing import BinaryIO, Final, TypeVar
 import attrs
 
 from llamagen_async.batch.journal.codec import Row, Story
+from llamagen_async.batch.journal.evidence import journal_name
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.results.gallery import INDEX, render
 from llamagen_async.cli.results.records import LISTED, RESULTS, Record, line_of
+from llamagen_async.cli.results.turns import own_turn
 from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchState
@@ -121,17 +123,25 @@ async def write_results(
         if journal is None
         else _records(folder, journal, unrecorded, written, speed=speed, keep_unsent=keep_unsent)
     )
-    with atomic_writer(folder / RESULTS) as file:
-        async for record in records:
-            seconds = (durations or {}).get(record.id or "", record.seconds)
-            one = attrs.evolve(record, seconds=seconds)
-            file.write(line_of(one.to_json()))
-            latest.add(one)
-            written.add(one)
-    written.shown = latest.records
-    page = render(written.shown, title=title, facts=facts, counts=written.counts, began=began)
-    with atomic_writer(folder / INDEX) as file:
-        file.write(page.encode("utf-8", errors="xmlcharrefreplace"))
+    name = _name_of(journal, folder)
+    async with own_turn(folder):
+        with atomic_writer(folder / RESULTS) as file:
+            async for record in records:
+                seconds = (durations or {}).get(record.id or "", record.seconds)
+                one = attrs.evolve(record, seconds=seconds)
+                file.write(line_of(one.to_json()))
+                latest.add(one)
+                # What another journal has not sent is sent by another command.
+                if one.state is not BatchState.QUEUED or one.journal in ("", name):
+                    written.add(one)
+            if journal is None:
+                for record in _others(folder / RESULTS, ""):
+                    if record.key is not None:  # it is another run's, which has a journal
+                        file.write(line_of(record.to_json()))
+        written.shown = latest.records
+        page = render(written.shown, title=title, facts=facts, counts=written.counts, began=began)
+        with atomic_writer(folder / INDEX) as file:
+            file.write(page.encode("utf-8", errors="xmlcharrefreplace"))
     return written
 
 
@@ -165,15 +175,17 @@ async def _records(
     keep_unsent: bool,
 ) -> AsyncIterator[Record]:
     """Yield every story: of the journal, of earlier runs with other journals, and of none."""
+    name = _name_of(journal, folder)
     async for row in journal.rows():
+        passing = unrecorded.reason(row.key)
         try:
-            record = Record.of_row(row, speed=speed, passing=unrecorded.reason(row.key))
-        except ValueError as error:
+            record = Record.of_row(row, speed=speed, passing=passing, journal=name)
+        except (ValueError, TypeError) as error:
             raise JournalError(f"the journal is damaged at {row.key!r} ({error!r})") from error
         if unrecorded.take_unfinished(row):
             written.unfinished.append(record)
         yield record
-    async for record in _of_other_journals(folder / RESULTS, journal):
+    async for record in _of_other_journals(folder / RESULTS, journal, name):
         yield record
     # Stories that were read last, and that the batch had no time to hand to the journal.
     late = [
@@ -189,27 +201,35 @@ async def _records(
             yield record
 
 
-async def _of_other_journals(path: Path, journal: Journal) -> AsyncIterator[Record]:
-    """Yield what an earlier run has paid for, or may have, and this journal does not know."""
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as lines:
-        paid = (
-            record
-            for record in map(_record_of, lines)
-            if record is not None and (record.id or record.state is BatchState.UNCERTAIN)
-        )
-        for some in _chunks(paid):
-            known = await asyncio.gather(*(_is_known(journal, record) for record in some))
-            for record, is_known in zip(some, known, strict=True):
-                if not is_known:
-                    yield record
+def _name_of(journal: Journal | None, folder: Path) -> str:
+    return journal_name(journal.path, folder) if journal and journal.path else ""
 
 
-async def _is_known(journal: Journal, record: Record) -> bool:
-    if record.id and await journal.find(generation_id=record.id) is not None:
-        return True
-    row = await journal.find(key=record.key) if record.key else None
-    # The same story in another journal was another comic, and it was paid for.
-    return row is not None and (record.id is None or row.generation_id is None)
+async def _of_other_journals(path: Path, journal: Journal, name: str) -> AsyncIterator[Record]:
+    """Yield what was written of other journals, and what was paid for and no journal knows."""
+    for some in _chunks(_others(path, name)):
+        known = await asyncio.gather(*(_is_known(journal, record, name) for record in some))
+        for record, is_known in zip(some, known, strict=True):
+            if not is_known:
+                yield attrs.evolve(record, journal="") if record.journal == name else record
+
+
+def _others(path: Path, name: str) -> Iterator[Record]:
+    if not path.is_file():  # what is no file may never end
+        return
+    with path.open("rb") as lines:
+        for record in filter(None, map(_record_of, lines)):
+            is_paid = record.id is not None or record.state is BatchState.UNCERTAIN
+            if is_paid or record.journal not in ("", name):
+                yield record
+
+
+async def _is_known(journal: Journal, record: Record, name: str) -> bool:
+    if record.id:
+        return await journal.find(generation_id=record.id) is not None
+    # The same story in another journal is another comic.
+    is_ours = record.journal in ("", name) and record.key is not None
+    return is_ours and await journal.find(key=record.key or "") is not None
 
 
 async def _kept(journal: Journal, records: Sequence[Record]) -> list[Record]:
@@ -221,7 +241,8 @@ async def _keep(journal: Journal, record: Record) -> Record:
     if record.state is not BatchState.QUEUED or not record.request:
         return record
     story = Story.parse(record.request, record.key, record.label)
-    with contextlib.suppress(InvalidRequestError):  # another story has its key
+    # Another story may have its key, or the disk is full: it is written where it can be.
+    with contextlib.suppress(InvalidRequestError, JournalError):
         row = await _add(journal, story, record.index)
         return attrs.evolve(record, key=row.key)
     return record

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.input.stories import Stories
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.run.estimate import Outlook, affordable, requests_each, time_left
-from llamagen_async.cli.text import format_duration, format_limit, pluralize
+from llamagen_async.cli.run.estimate import (
+    Outlook,
+    affordable,
+    checks_late,
+    requests_each,
+    room_again_in,
+    time_left,
+)
+from llamagen_async.cli.text import format_duration, format_limit, format_time, pluralize
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.models import BatchState
+from llamagen_async.plans import HOUR, Plan
+from llamagen_async.ratelimit import LimitsSnapshot
 
 __all__ = ["announce"]
 
@@ -32,20 +43,38 @@ async def announce(
     else:
         if not wanted + running:
             return
-        number, room = wanted, affordable(plan, limits)
-        if room is not None and room < wanted and not wait_for_quota:
-            number = room
-            output.print(
-                f"The limit of {format_limit(plan.quotas[0])} pays for about "
-                f"{pluralize(room, 'comic')} now: {wanted - room} of the "
-                f"{pluralize(wanted, 'story')} will probably not be sent."
-            )
-        outlook = Outlook(number, ages=[0.0] * running, each=requests_each(plan))
+        outlook = Outlook(wanted, ages=[0.0] * running, each=requests_each(plan))
+        room = affordable(outlook.each, limits, running=running)
+        number = wanted
+        if room is not None and room < wanted:
+            number = wanted if wait_for_quota else room
+            output.print(_scarcity(room, wanted, plan, limits, speed, waits=wait_for_quota))
         left = time_left(outlook, limits, quotas=wait_for_quota)
         output.print(
             f"{pluralize(number + running, 'comic')}, about {format_duration(left)}; "
             f"the limit is {rules}."
         )
+        if checks_late(outlook, limits):
+            output.print(
+                "Today's requests pay for hardly more than one check of each, so each is checked "
+                "when it is most certainly done."
+            )
         here = f", so that is about {format_duration(max(1.0, left / speed))} here"
     if speed != 1:
         output.print(f"Times are the server's: its clock runs {speed:g} times as fast{here}.")
+
+
+def _scarcity(
+    room: int, wanted: int, plan: Plan, limits: LimitsSnapshot, speed: float, *, waits: bool
+) -> str:
+    """Return what becomes of the stories that a long window has no room for."""
+    again = datetime.now(UTC) + timedelta(seconds=room_again_in(limits) / speed)
+    # Of a window that is partly spent nobody has asked when each of its requests comes back.
+    is_partly_spent = any(one.used and one.free for one in limits.windows if one.limit.per >= HOUR)
+    latest = " at the latest" if is_partly_spent else ""
+    pays = f"The limit of {format_limit(plan.quotas[0])} pays for about {pluralize(room, 'comic')}"
+    rest = f"{wanted - room} of the {pluralize(wanted, 'story')}"
+    then = f"from {format_time(again)}{latest}"
+    if waits:
+        return f"{pays} now: {rest} will wait until there is room again, {then}."
+    return f"{pays} now: {rest} will probably not be sent; there is room again {then}."

@@ -17,7 +17,9 @@ from typing import Final
 
 import attrs
 
+from llamagen_async.batch.batch import Batch
 from llamagen_async.batch.journal.codec import RequestLike, Row
+from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.errors import CommandError, describe_error, status_command
 from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.output import Output
@@ -54,8 +56,8 @@ class BatchRun:
         stories: The input.
         number: How many stories there are, if that is known beforehand.
         output: Where lines go.
-        journal: The file in which everything is written down; `None` keeps nothing of it, so that
-            the results of all stories are in `unrecorded`.
+        journal: The journal in which everything is written down; `None` keeps nothing of it, so
+            that the results of all stories are in `unrecorded`.
         folder: The folder for the pictures; `None` fetches none.
         timeout: Seconds to wait for each comic.
         wait_for_quota: Whether tomorrow's quota is waited for.
@@ -68,7 +70,7 @@ class BatchRun:
         stories: Stories,
         output: Output,
         *,
-        journal: Path | None = None,
+        journal: Journal | None = None,
         number: int | None = None,
         folder: Path | None = None,
         timeout: float = DEFAULT_TIMEOUT,
@@ -96,12 +98,13 @@ class BatchRun:
         """The items that the batch has yielded, by state."""
         self._number = number
         self._has_journal = journal is not None
-        self._batch = client.comics.batch(
+        self._batch = Batch(
             self._requests() if number is None else _Sized(self._requests(), number),
+            client.comics,
+            journal or Journal(None, client.account),
             out=folder,
             timeout=timeout,
             wait_for_quota=wait_for_quota,
-            journal=journal,
             resend_uncertain=resend_uncertain,
         )
 
@@ -162,9 +165,12 @@ class BatchRun:
         self, item: BatchItem, story: InputStory | None, display: Display
     ) -> None:
         row: Row | None = None
+        in_journal = item.key is not None
         if item.key is not None:
             with contextlib.suppress(JournalError):  # it may be closed by now
                 row = await self._batch.journal.get(item.key)
+                if row is None or (story and story.story and story.story.digest != row.digest):
+                    row, in_journal = None, False
         record = attrs.evolve(
             Record.of_item(item, folder=self._folder),
             label=story.label if story else row.label if row else "",
@@ -176,7 +182,7 @@ class BatchRun:
             record = attrs.evolve(record, key=None)
         if item.generation is None and _is_unspent(item.error):
             record = attrs.evolve(record, state=BatchState.QUEUED)
-        record = self._record(record, item.error, in_journal=item.key is not None)
+        record = self._record(record, item.error, in_journal=in_journal)
         ended_before = row is not None and (row.ended_at or time.time()) < self.began.timestamp()
         is_old = ended_before and record.state is not BatchState.QUEUED
         display.ended(record, is_news=not is_old)

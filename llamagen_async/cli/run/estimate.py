@@ -12,10 +12,20 @@ from typing import Final
 import attrs
 
 from llamagen_async.client import ClientStats
+from llamagen_async.forecasting import Forecasts
 from llamagen_async.plans import HOUR, Plan, RequestKind
-from llamagen_async.ratelimit import LimitsSnapshot
+from llamagen_async.ratelimit import LimitsSnapshot, LimitState
+from llamagen_async.scheduling.policy import PLENTIFUL, check_threshold
 
-__all__ = ["TYPICAL", "Outlook", "affordable", "requests_each", "time_left"]
+__all__ = [
+    "TYPICAL",
+    "Outlook",
+    "affordable",
+    "checks_late",
+    "requests_each",
+    "room_again_in",
+    "time_left",
+]
 
 TYPICAL: Final = 60.0
 """Seconds that a comic takes, as long as none was seen to end."""
@@ -24,6 +34,9 @@ _USUAL_REQUESTS: Final = 2.3
 check."""
 _SPARING_REQUESTS: Final = 2.15
 """Requests per comic under a daily limit, where checks come later so that fewer find nothing."""
+_RARE: Final = 0.96
+"""The chance of being done from which on a check waits for more than what a comic usually takes:
+above the scheduler's `ALMOST_CERTAIN`, which it asks for while a long window is merely short."""
 _ENOUGH: Final = 3
 """Finished comics from which on the measured number of requests is used."""
 _SLOWEST: Final = 1.5
@@ -64,49 +77,102 @@ def time_left(outlook: Outlook, snapshot: LimitsSnapshot, *, quotas: bool = Fals
         quotas: Whether long windows (a day) are waited for, too; if not, stories for which they
             have no room are not sent and take no time.
     """
-    queued, checks = outlook.queued, max(0.0, outlook.each - 1.0)
-    room = _room(snapshot)
-    if room is not None and not quotas:
-        room_for_new = max(0.0, room - len(outlook.ages) * checks)
-        queued = min(queued, math.floor(room_for_new / outlook.each))
-    requests = queued * outlook.each + len(outlook.ages) * checks
-    left = [_time_for(math.ceil(requests), snapshot, quotas=quotas)]
-    several = queued + len(outlook.ages) > 1
-    longest = outlook.typical * (_SLOWEST if several else 1.0)
+    running, checks = len(outlook.ages), max(0.0, outlook.each - 1.0)
+    now = affordable(outlook.each, snapshot, running=running)
+    queued = outlook.queued if now is None else min(outlook.queued, now)
+    slowest = outlook.typical * (_SLOWEST if queued + running > 1 else 1.0)
+    longest = max(slowest, checks_late(outlook, snapshot))
+    requests = math.ceil(queued * outlook.each + running * checks)
+    left = [_time_for(requests if now is None else min(requests, _room(snapshot)), snapshot)]
     if queued:
-        left.append(_time_for(queued, snapshot, quotas=quotas) + longest)
+        left.append(_time_for(queued, snapshot) + longest)
     if outlook.ages:
         left.append(max(_SOON, longest - min(outlook.ages)))
+    if quotas and queued < outlook.queued:
+        left.append(_time_for_later(outlook.queued - queued, outlook, snapshot))
     return max(left)
 
 
-def affordable(plan: Plan, snapshot: LimitsSnapshot) -> int | None:
+def affordable(each: float, snapshot: LimitsSnapshot, *, running: int = 0) -> int | None:
     """Return how many new comics the long windows have room for now; `None` if there is no such.
 
-    This is a likely number, because the checks that a comic needs are not known beforehand.
+    A comic is started if there is room for it and for one check of each that runs.
+
+    Args:
+        each: Requests that a comic takes, its create included.
+        snapshot: The limits as they are now.
+        running: Comics that run and have to be checked.
     """
-    room = _room(snapshot)
-    return None if room is None else math.floor(room / requests_each(plan))
+    if not _long_windows(snapshot):
+        return None
+    return max(0, _room(snapshot) - running * (_least(each) - 1)) // _least(each)
 
 
-def _room(snapshot: LimitsSnapshot) -> int | None:
-    """Return how many requests the long windows have room for; `None` if there is no such."""
-    left = [window.free for window in snapshot.windows if window.limit.per >= HOUR]
-    return min(left, default=None)
+def checks_late(outlook: Outlook, snapshot: LimitsSnapshot) -> float:
+    """Return the age at which comics are checked if no check may be wasted; 0 if some may be.
+
+    The day has time enough, but hardly more requests than one check for each comic.
+    """
+    new = affordable(outlook.each, snapshot, running=len(outlook.ages))
+    if new is None or _least(outlook.each) == 1:
+        return 0.0
+    new, running = min(new, outlook.queued), len(outlook.ages)
+    if running:
+        chance = check_threshold(_room(snapshot), queued=new, running=running)
+    elif new:  # as it will be when the first of them was sent
+        chance = check_threshold(_room(snapshot) - 1, queued=new - 1, running=1)
+    else:
+        chance = PLENTIFUL
+    return Forecasts().overall.forecast.age_when(chance) if chance > _RARE else 0.0
 
 
-def _time_for(requests: int, snapshot: LimitsSnapshot, *, quotas: bool) -> float:
-    """Return when the last of these requests can be sent, if all windows are kept full."""
+def room_again_in(snapshot: LimitsSnapshot) -> float:
+    """Return in how many seconds a long window has room again, if what it has now is spent."""
+    return max((_back_in(window) for window in _long_windows(snapshot)), default=0.0)
+
+
+def _time_for_later(queued: int, outlook: Outlook, snapshot: LimitsSnapshot) -> float:
+    """Return when comics are done for which the long windows have no room now."""
+    tightest = min(_long_windows(snapshot), key=lambda window: window.limit.limit)
+    each_time = max(1, tightest.limit.limit // _least(outlook.each))
+    times, last = divmod(queued - 1, each_time)
+    whole_again = attrs.evolve(
+        snapshot,
+        windows=tuple(
+            attrs.evolve(window, used=0, free=window.limit.limit, next_free_in=0.0)
+            for window in snapshot.windows
+        ),
+        paused_for=0.0,
+    )
+    then = attrs.evolve(outlook, queued=last + 1, ages=())
+    return room_again_in(snapshot) + times * tightest.limit.per + time_left(then, whole_again)
+
+
+def _least(each: float) -> int:
+    """Return how many requests a comic takes at least: its create and, if that counts, a check."""
+    return 1 if each <= 1 else 2
+
+
+def _long_windows(snapshot: LimitsSnapshot) -> list[LimitState]:
+    return [window for window in snapshot.windows if window.limit.per >= HOUR]
+
+
+def _room(snapshot: LimitsSnapshot) -> int:
+    """Return how many requests the long windows have room for."""
+    return min(window.free for window in _long_windows(snapshot))
+
+
+def _back_in(window: LimitState) -> float:
+    """Return when a window that is full, or soon will be, has room again."""
+    return window.limit.per if window.free else window.next_free_in
+
+
+def _time_for(requests: int, snapshot: LimitsSnapshot) -> float:
+    """Return when the last of these requests can be sent, if all short windows are kept full."""
     longest = snapshot.paused_for
     for window in snapshot.windows:
         missing = requests - window.free
-        if missing <= 0 or (window.limit.per >= HOUR and not quotas):
-            continue
-        # Slots that are spent at the same moment are free again at the same moment.
-        first = window.limit.per if window.free else window.next_free_in
-        if window.limit.per >= HOUR:  # the whole of a day's requests is spent at its beginning
-            rest = (missing - 1) // window.limit.limit * window.limit.per
-        else:
-            rest = (missing - 1) * window.limit.interval
-        longest = max(longest, first + rest)
+        if missing > 0 and window.limit.per < HOUR:
+            # Slots that are spent at the same moment are free again at the same moment.
+            longest = max(longest, _back_in(window) + (missing - 1) * window.limit.interval)
     return longest

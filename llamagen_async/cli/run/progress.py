@@ -39,8 +39,6 @@ _REDRAW: Final = 2
 """Updates per redraw of the live display."""
 _SILENCE: Final = 30.0
 """Real seconds without a line after which plain output prints where the batch stands."""
-_UNSENT: Final = 20
-"""Unsent stories that get a line each, at most."""
 _ROWS: Final = 6
 """Running comics that are listed one by one, at most."""
 _ENOUGH: Final = 3
@@ -104,13 +102,17 @@ class Display:
             self._live.stop()
 
     def ended(self, record: Record, *, is_news: bool = True) -> None:
-        """Print the result of a story, if it is news: what had ended before is only counted."""
+        """Print the result of a story, if it is news: what had ended before is only counted.
+
+        Stories that were not sent are counted, too: one reason concerns them all, and the summary
+        has it once.
+        """
         progress = self._batch.progress
         self._told += 1
         self._unsent += record.state is BatchState.QUEUED
         if is_news and record.seconds is not None:
             self._durations.append(record.seconds)
-        if not is_news or self._unsent > _UNSENT:
+        if not is_news or record.state is BatchState.QUEUED:
             return
         total = progress.total or "?"
         on_screen = self._output.as_json or self._output.has_terminal

@@ -20,7 +20,7 @@ from llamagen_async.cli.results.gallery import INDEX
 from llamagen_async.cli.results.records import RESULTS, STATE_WORDS
 from llamagen_async.cli.results.writer import Written
 from llamagen_async.cli.run.batch_run import BatchRun
-from llamagen_async.cli.run.tally import Tally
+from llamagen_async.cli.run.tally import OTHER_REASONS, Tally
 from llamagen_async.cli.run.uncertain import print_uncertain
 from llamagen_async.cli.text import format_time, pluralize
 from llamagen_async.client import ClientStats
@@ -29,6 +29,8 @@ from llamagen_async.models import BatchState
 __all__ = ["RunOutcome", "counts_of", "print_summary"]
 
 _GOES_ON: Final = "goes on where this stopped"
+_TOLD: Final = 3
+"""Reasons of several stories that are printed, at most."""
 
 
 @attrs.frozen
@@ -125,7 +127,7 @@ def _print_interrupted(output: Output, tally: Tally, written: Written, outcome: 
 
 
 def _print_missing(output: Output, tally: Tally, outcome: RunOutcome) -> None:
-    """Print on stderr why comics are missing: one line, and one for those over the quota."""
+    """Print on stderr why comics are missing: each reason once, with the number of its stories."""
     number = pluralize(tally.total, "story")
     quota = tally.over_quota
     if quota is not None:
@@ -135,12 +137,14 @@ def _print_missing(output: Output, tally: Tally, outcome: RunOutcome) -> None:
             f"{quota.number} of {number} not sent: {quota_reason(quota.limit)}; "
             f"there is room from {format_time(quota.first)}{more}"
         )
-    reasons = tally.reasons
-    if len(reasons) == 1:
-        ((reason, times_met),) = reasons.items()
-        more = f" ({times_met} of {number})" if times_met > 1 else ""
-        output.error(f"{reason}{more}")
-    elif reasons:
-        output.error(
-            f"{reasons.total()} of {number} are not done; {outcome.folder / RESULTS} says why"
-        )
+    told = [
+        (reason, times)
+        for reason, times in tally.reasons.most_common(_TOLD)
+        if (times > 1 and reason != OTHER_REASONS) or len(tally.reasons) == 1
+    ]
+    for reason, times in told:
+        output.error(f"{reason} ({times} of {number})" if times > 1 else reason)
+    rest = tally.reasons.total() - sum(times for _, times in told)
+    if rest:
+        more = "more " if told else ""
+        output.error(f"{rest} {more}of {number} are not done; {outcome.folder / RESULTS} says why")

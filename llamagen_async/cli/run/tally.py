@@ -17,7 +17,10 @@ from llamagen_async.errors import QuotaExhaustedError
 from llamagen_async.models import BatchState
 from llamagen_async.plans import RateLimit
 
-__all__ = ["OverQuota", "Tally"]
+__all__ = ["OTHER_REASONS", "OverQuota", "Tally"]
+
+OTHER_REASONS: Final = "other reasons"
+"""The name of all reasons that are not counted apart."""
 
 _REASONS: Final = 100
 """Different reasons that are counted apart, at most."""
@@ -64,7 +67,7 @@ class Tally:
             self._defer(error)
         elif record.error is not None and record.state is not BatchState.UNCERTAIN:
             is_listed = record.error in self.reasons or len(self.reasons) < _REASONS
-            self.reasons[record.error if is_listed else "other reasons"] += 1
+            self.reasons[record.error if is_listed else OTHER_REASONS] += 1
 
     def add_unfinished(self, counts: Mapping[BatchState, int], running: Iterable[str]) -> None:
         """Count the stories that had not ended when the run was stopped.

@@ -24,6 +24,8 @@ _ALLOWED: Final = (
 )
 _OURS: Final = frozenset({"prefix", "decode_responses"})
 """Options of a URL that redis-py does not get: answers have to come as bytes."""
+_SAID: Final = 300
+"""Characters of a server's words that a message repeats, at most."""
 
 
 class RedisConnection:
@@ -100,9 +102,10 @@ class RedisConnection:
             return await ask()
         except Exception as error:  # noqa: BLE001  # redis-py's errors have no common class
             self._is_cluster |= isinstance(error, self._errors.MovedError)
-            # After a failover the address may lead elsewhere.
-            self._is_stale = self._is_elsewhere(error)
-            if is_again or not self._is_stale:
+            # Whatever was answered: after a failover the address leads to another server, while
+            # the old one keeps its connections.
+            self._is_stale = True
+            if is_again or not self._is_elsewhere(error):
                 raise self._translated(error) from None
         except BaseException:
             # A late reply would be taken for the next answer.
@@ -112,26 +115,27 @@ class RedisConnection:
 
     def _is_elsewhere(self, error: Exception) -> bool:
         """Return whether another server has the key; Redis 6 says so at the end of its answer."""
-        known = isinstance(error, self._errors.MovedError | self._errors.ReadOnlyError)
-        return known or "READONLY" in str(error)
+        errors = self._errors
+        elsewhere = (errors.MovedError, errors.ReadOnlyError, errors.MasterDownError)
+        return isinstance(error, elsewhere) or "READONLY" in str(error)
 
     def _translated(self, error: Exception) -> StoreError:
         """Return the exception to raise for an error of redis-py's."""
-        errors, where = self._errors, self.address
+        errors, where, said = self._errors, self.address, f"{error}"[:_SAID]
         if isinstance(error, errors.AuthenticationError):
             return StoreError(f"Redis at {where} does not accept the user or the password")
         if isinstance(error, errors.NoPermissionError):
-            return StoreError(f"Redis at {where} does not let this user do it: {error}")
+            return StoreError(f"Redis at {where} does not let this user do it: {said}")
         if self._is_elsewhere(error):
-            return StoreError(f"Redis at {where} is not the server that has the key: {error}")
+            return StoreError(f"Redis at {where} is not the server that has the key: {said}")
         if not isinstance(error, errors.ResponseError):
-            return StoreError(f"no connection to Redis at {where}: {error}")
+            return StoreError(f"no connection to Redis at {where}: {said}")
         if str(error).startswith("WRONGTYPE"):
             return StoreError(f"the key in Redis at {where} holds a value of another type")
         if str(error).startswith("CORRUPT"):
             advice = "damaged or of another version of this package: delete the key"
             return StoreError(f"what Redis at {where} holds is {advice}")
-        return StoreError(f"Redis at {where} answered: {error}")
+        return StoreError(f"Redis at {where} answered: {said}")
 
 
 def _parsed(url: str) -> tuple[str, str, str]:

@@ -31,7 +31,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import Any, Final
 
@@ -61,6 +61,7 @@ from llamagen_async.ratelimit.window_log import LedgerTimes
 __all__ = ["RedisLedger"]
 
 _logger = logging.getLogger(__name__)
+_SCRIPT: Final = ("check.lua", "state.lua", "reserve.lua")
 _BLOB_TTL: Final = str(30 * 24 * 3600)
 """Real seconds after which the blob expires: 30 days."""
 
@@ -108,7 +109,7 @@ class RedisLedger:
         steady: Callable[[], float] | None = None,
     ) -> None:
         files = importlib.resources.files("llamagen_async.ratelimit.redis")
-        parts = [files.joinpath(part).read_bytes() for part in ("state.lua", "reserve.lua")]
+        parts = [files.joinpath(part).read_bytes() for part in _SCRIPT]
         self._connection = RedisConnection(url, b"".join(parts))
         self._key = f"{self._connection.prefix or prefix}llamagen:{name}".encode()
         self._blob_key = b"%b:note" % self._key
@@ -153,18 +154,21 @@ class RedisLedger:
             if not task.cancelling():
                 self.release(claim.id, claim.client)
             raise
-        is_granted, state = answer[0], _state(answer[1])
-        if is_granted:
-            return Grant(claim.id, claim.client, state)
-        delay, index, burst = float(answer[2]), int(answer[3]), int(answer[4])
-        spacing = RateLimit(burst, per=burst * self._plan.rate.interval)
-        limits: list[RateLimit | None] = [None, *self._plan.limits, spacing]
-        return NoSlot(delay, limits[index], state)
+        with self._expected():
+            is_granted, state = answer[0], _state(answer[1])
+            if is_granted:
+                return Grant(claim.id, claim.client, state)
+            delay, index, burst = float(answer[2]), int(answer[3]), int(answer[4])
+            spacing = RateLimit(burst, per=burst * self._plan.rate.interval)
+            limits: list[RateLimit | None] = [None, *self._plan.limits, spacing]
+            return NoSlot(delay, limits[index], state)
 
     async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
         """Spend the slot; pause everyone if the answer was 429. Cancelled, it is done as well."""
         operation = attrs.asdict(outcome) | {"workload": attrs.asdict(workload)}
-        return _state(await self._ask("commit", id=grant.id, client=grant.client, **operation))
+        answer = await self._ask("commit", id=grant.id, client=grant.client, **operation)
+        with self._expected():
+            return _state(answer)
 
     def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
         """Give up the slot or the position of a claim, without waiting for the store."""
@@ -178,13 +182,15 @@ class RedisLedger:
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now."""
-        windows, waiting, *rest = await self._ask("snapshot", position=position)
-        states = tuple(
-            LimitState(limit, used, max(0, limit.limit - used), next_free_in)
-            for limit, (used, next_free_in) in zip(self._plan.limits, windows, strict=True)
-        )
-        rest.append({Priority(priority): count for priority, count in waiting})
-        return LimitsSnapshot(self._plan.name, states, *rest)
+        answer = await self._ask("snapshot", position=position)
+        with self._expected():
+            windows, waiting, *rest = answer
+            states = tuple(
+                LimitState(limit, used, max(0, limit.limit - used), next_free_in)
+                for limit, (used, next_free_in) in zip(self._plan.limits, windows, strict=True)
+            )
+            rest.append({Priority(priority): count for priority, count in waiting})
+            return LimitsSnapshot(self._plan.name, states, *rest)
 
     async def load_blob(self) -> str | None:
         """Return the text, which has a key of its own and expires after 30 days."""
@@ -254,12 +260,19 @@ class RedisLedger:
         operation["time"] = None if self._now is None else self._now()
         text = json.dumps(operation, ensure_ascii=False).encode(errors="replace")
         reply = await self._connection.evaluate(self._key, self._settings, text)
-        try:
-            now, answer = json.loads(reply)
-        except (TypeError, ValueError):
-            raise StoreError(f"an answer of Redis at {self._connection.address} is odd") from None
-        self._seen = now, asked_at
+        with self._expected():
+            now, answer = json.loads(reply, parse_constant=_refuse)
+            self._seen = float(now), asked_at
         return answer
+
+    @contextlib.contextmanager
+    def _expected(self) -> Generator[None, None, None]:
+        """Read an answer; one that the script can't have given is a `StoreError`."""
+        try:
+            yield
+        except (TypeError, ValueError, LookupError, ArithmeticError, RecursionError):
+            where = self._connection.address
+            raise StoreError(f"an answer of Redis at {where} is odd: is it a Redis?") from None
 
 
 def _state(answer: list[Any]) -> KeyState:
@@ -269,3 +282,7 @@ def _state(answer: list[Any]) -> KeyState:
         requests = [WaitingRequests(Priority(first), *rest) for first, *rest in waiting]
         reports.append(PeerReport(client, age, tuple(requests), text))
     return KeyState(tuple(returning), quota_left, paused_for, clients, share, tuple(reports))
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no number")

@@ -47,7 +47,8 @@ if type(stored) == 'table' then return stored end -- an error, as for a key of a
 if stored then
   local readable
   readable, state = pcall(cmsgpack.unpack, stored)
-  if not readable or type(state) ~= 'table' or state.format ~= FORMAT then
+  if not readable or type(state) ~= 'table' or state.format ~= FORMAT
+    or not is_sound(state, lease) then
     return redis.error_reply('CORRUPT state')
   end
 end

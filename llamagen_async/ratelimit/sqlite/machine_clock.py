@@ -31,7 +31,10 @@ from typing import Final
 
 import attrs
 
-__all__ = ["Anchor", "Reading", "advance", "read_machine_clock"]
+__all__ = ["Anchor", "Reading", "advance", "is_ahead", "read_machine_clock"]
+
+_TOLERANCE: Final = 3_600.0
+"""Seconds by which an anchor may be ahead: it is no more than moments, if all is well."""
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 """The file in which Linux tells one boot from another, see `random(4)`."""
@@ -73,6 +76,15 @@ def advance(anchor: Anchor | None, reading: Reading) -> Anchor:
     rebooted = None not in (then.boot_id, reading.boot_id) or monotonic < 0
     elapsed = wall if rebooted else min(wall, monotonic)
     return Anchor(anchor.now + max(0.0, elapsed), reading)
+
+
+def is_ahead(anchor: Anchor, reading: Reading) -> bool:
+    """Whether time would have to stand still for hours until this machine has caught up.
+
+    Within one boot no clock shows less than it did, so another program has written the anchor.
+    """
+    same_boot = anchor.reading.boot_id is not None and anchor.reading.boot_id == reading.boot_id
+    return same_boot and anchor.reading.monotonic > reading.monotonic + _TOLERANCE
 
 
 def read_machine_clock() -> Reading:

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.protocol import MAX_BLOB, StoreError
-from llamagen_async.ratelimit.sqlite.machine_clock import advance, read_machine_clock
+from llamagen_async.ratelimit.sqlite.machine_clock import advance, is_ahead, read_machine_clock
 from llamagen_async.ratelimit.sqlite.row import DAMAGED, StoredWindowLog
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 from llamagen_async.sqlite_file import claim, connect, error_code, explain, file_id
@@ -61,6 +61,9 @@ _SAVE_BLOB: Final = """
 _PASSING: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL)
 """Errors that pass: another process was quicker, and SQLite does not always wait for it."""
 _DAMAGED: Final = "move it away; what was spent is then forgotten"
+_ROUNDING: Final = 1.0
+"""Seconds by which a time that is over may seem to be still to come: times are kept in rounded
+numbers."""
 
 
 class SQLiteStore:
@@ -105,6 +108,8 @@ class SQLiteStore:
         def work(connection: sqlite3.Connection) -> _T:
             row = self._load(connection, plan)
             now = self._tick(row)
+            if row.latest > now + _ROUNDING:
+                raise self._damaged("a time that is still to come")
             answer = operation(row.log, now)
             if write:
                 connection.execute(_SAVE, (*self._key, row.write(now)))
@@ -181,7 +186,10 @@ class SQLiteStore:
         if self._now is not None:
             now = self._now()
         else:
-            row.anchor = advance(row.anchor, read_machine_clock())
+            reading = read_machine_clock()
+            if row.anchor is not None and is_ahead(row.anchor, reading):
+                raise self._damaged("a clock that is ahead of this machine's")
+            row.anchor = advance(row.anchor, reading)
             now = round(row.anchor.now * self._speed, 6)
         if any(limit.aligned for limit in row.plan.limits):
             wall = self._wall() if self._wall is not None else wall_time() * self._speed
@@ -196,10 +204,13 @@ class SQLiteStore:
         try:
             return StoredWindowLog.read(found[0], plan, self._times)
         except DAMAGED as error:
-            raise StoreError(
-                f"{self._path}: the count in it is damaged ({error!r}); move the file away; what "
-                "was spent is then forgotten"
-            ) from error
+            raise self._damaged(repr(error)) from error
+
+    def _damaged(self, reason: str) -> StoreError:
+        return StoreError(
+            f"{self._path}: the count in it is damaged ({reason}); move the file away; what was "
+            "spent is then forgotten"
+        )
 
 
 def _transact(

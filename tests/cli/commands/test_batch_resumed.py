@@ -149,7 +149,9 @@ def test_unsent_stories_of_stdin_stay_in_the_journal(
     done = call("batch", "-", *FAST, *PATIENT, env=env, stdin=lines.encode())
     assert done.returncode == 1
     assert "150 stories not sent yet: llamagen-async batch --out comics goes on" in done.stdout
-    assert done.stdout.count(" not sent  ") == 20  # a line each for some, not for a million
+    assert " not sent  " not in done.stdout  # no line for each of a million
+    assert (done.stdout + done.stderr).count("there are not enough credits") == 1
+    assert "(150 of 150 stories)" in done.stderr
     again = call("batch", *FAST, *PATIENT, env=env)
     assert "0 done, 0 running, 150 to send" in again.stdout
     assert len(results(tmp_path)) == 150
@@ -241,3 +243,39 @@ def test_a_journal_of_another_server_is_refused(
     assert done.stderr.count("\n") == 1
     assert server["url"] in done.stderr
     assert len(results(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("lost", ["empty", "gone", "older"])
+def test_a_journal_that_was_lost_is_not_taken_for_a_new_one(
+    server: dict[str, Any], tmp_path: Path, call: Call, lost: str
+) -> None:
+    """Nothing is paid again without --start-over; with it the old ids stay in the results."""
+    env = connection(server)
+    stories(1, tmp_path)
+    assert call(*BATCH, env=env).returncode == 0
+    journal = tmp_path / "comics" / "journal.db"
+    older = journal.read_bytes()
+    stories(2, tmp_path)
+    assert call(*BATCH, env=env).returncode == 0
+    paid = {one["id"] for one in results(tmp_path)}
+    assert len(paid) == 2
+    if lost == "older":
+        journal.write_bytes(older)
+    elif lost == "empty":
+        journal.write_bytes(b"")
+    else:
+        journal.unlink()
+    for _ in range(2):
+        stopped = call(*BATCH, env=env)
+        assert (stopped.returncode, stopped.stdout) == (1, "")
+        assert stopped.stderr.count("\n") == 1
+        assert "is it the right journal?" in stopped.stderr
+        assert "--start-over" in stopped.stderr
+        assert {one["id"] for one in results(tmp_path)} == paid
+    again = call(*BATCH, "--start-over", env=env)
+    assert again.returncode == 0, again.stderr
+    found = [one["id"] for one in results(tmp_path)]
+    assert paid < set(found)
+    assert len(found) == len(set(found))
+    done = call(*BATCH, env=env)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -13,14 +15,19 @@ import attrs
 import pytest
 
 from llamagen_async import JournalError
-from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.journal.codec import AccountId, Story
+from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.cli.commands.options import prepared_folder
+from llamagen_async.cli.errors import CommandError
 from llamagen_async.cli.input.stories import InputStory
+from llamagen_async.cli.results.gallery import is_foreign
 from llamagen_async.cli.results.records import RESULTS, Record, line_of
 from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.cli.results.writer import Written, atomic_writer, write_results
 from llamagen_async.models import BatchState
 from tests.support.records import DONE, UNSENT, add_row, opened_journal
 
+NOBODY = AccountId("http://127.0.0.1:9", "nobody")
 BEGAN = datetime(2025, 6, 2, 11, 30, tzinfo=UTC)
 
 
@@ -169,3 +176,91 @@ def test_a_file_appears_whole_or_not_at_all(
         write_file(b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_bytes() == b"old"
+
+
+async def test_two_runs_that_end_together_keep_both_results(tmp_path: Path) -> None:
+    """Each has a journal of its own, and the same stories: neither loses what the other wrote."""
+    for name in "jk":
+        async with opened_journal(tmp_path / f"{name}.db") as journal:
+            for n in range(300):
+                row = story(f"s{n}", n, f"k{n}")
+                await add_row(journal, row, n, BatchState.RUNNING, id=f"{name}{n}")
+            await add_row(journal, story("unsent", 9, "u"), 999)
+
+    async def end(name: str) -> Written:
+        async with opened_journal(tmp_path / f"{name}.db") as journal:
+            options = {"title": "Comics", "speed": 1.0, "began": BEGAN}
+            return await write_results(tmp_path, journal, Unrecorded(), **options)  # type: ignore[arg-type]  # the options are mixed
+
+    for _ in range(3):
+        written = await asyncio.gather(end("j"), end("k"))
+        found = [(one["journal"], one["id"]) for one in results(tmp_path)]
+        assert len(found) == len(set(found)) == 602
+        assert {id_ for _, id_ in found if id_} == {f"{a}{n}" for a in "jk" for n in range(300)}
+        # What the other journal has not sent is not sent by this command.
+        assert {one.counts[BatchState.QUEUED] for one in written} == {1}
+
+
+async def test_a_run_without_a_journal_leaves_those_of_journals_alone(tmp_path: Path) -> None:
+    """The demo in the folder of a real batch does not cost its ids."""
+    paid = attrs.evolve(DONE, key="k", journal="j.db")
+    (tmp_path / RESULTS).write_bytes(line_of(paid.to_json()))
+    unrecorded = Unrecorded()
+    unrecorded.add(attrs.evolve(DONE, id="of the demo"))
+    options = {"title": "Comics", "speed": 1.0, "began": BEGAN}
+    written = await write_results(tmp_path, None, unrecorded, **options)  # type: ignore[arg-type]  # the options are mixed
+    assert [one["id"] for one in results(tmp_path)] == ["of the demo", "cmc_1"]
+    assert written.counts.total() == 1
+
+
+async def test_comics_of_a_journal_that_was_lost_stay_in_the_results(tmp_path: Path) -> None:
+    """Whoever goes on without it still has the ids, and is not asked again."""
+    lost = attrs.evolve(DONE, key="k", journal="j.db", id="paid")
+    (tmp_path / RESULTS).write_bytes(line_of(lost.to_json()))
+    with pytest.raises(JournalError, match="paid"):
+        await write(tmp_path, Unrecorded())
+    journal = Journal(tmp_path / "j.db", NOBODY, start_over=True)
+    async with journal:
+        await add_row(journal, story("a cat", 1, "k"), 0)
+        options = {"title": "Comics", "speed": 1.0, "began": BEGAN}
+        await write_results(tmp_path, journal, Unrecorded(), **options)  # type: ignore[arg-type]  # the options are mixed
+    assert [(one["id"], one["journal"]) for one in results(tmp_path)] == [
+        (None, "j.db"),
+        ("paid", ""),
+    ]
+    await write(tmp_path, Unrecorded())
+    assert len(results(tmp_path)) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+@pytest.mark.parametrize("name", [RESULTS, "index.html"])
+async def test_a_pipe_in_the_folder_is_not_read(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert is_foreign(tmp_path) is (name == "index.html")
+    with pytest.raises(CommandError, match=f"--out .*{name}"):
+        prepared_folder(str(tmp_path))
+    await write(tmp_path, Unrecorded())  # it takes the pipe's place
+
+
+async def test_a_full_disk_leaves_results_that_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stories of stdin that the journal can't take in are in the results all the same."""
+    async with opened_journal(tmp_path / "j.db") as journal:
+        await add_row(journal, story("a", 1), 0, BatchState.RUNNING, id="c1")
+        row = await add_row(journal, story("b", 2), 1, BatchState.SENDING)
+        assert row.state is BatchState.SENDING
+
+        async def full(*_: Any, **__: Any) -> None:
+            raise JournalError("the disk is full")
+
+        monkeypatch.setattr(journal, "add", full)
+        unrecorded = Unrecorded()
+        unrecorded.add(UNSENT)
+        options = {"title": "Comics", "speed": 1.0, "began": BEGAN, "keep_unsent": True}
+        await write_results(tmp_path, journal, unrecorded, **options)  # type: ignore[arg-type]  # the options are mixed
+    assert [(one["state"], one["id"]) for one in results(tmp_path)] == [
+        ("running", "c1"),
+        ("uncertain", None),
+        ("queued", None),
+    ]

@@ -13,6 +13,7 @@ import pytest
 
 from llamagen_async import LlamaGenClient, Plan, RateLimit, RateLimitError
 from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.lifecycle import Lifecycle
 from llamagen_async.cli.input.stories import InputStory, Stories, read_stories
 from llamagen_async.cli.output import Output
@@ -50,7 +51,8 @@ def run_of(
     key = prompts[0]  # each test counts for itself
     client = LlamaGenClient(key, plan=PLAN, base_url="http://127.0.0.1:9", transport=network)
     stories = Stories("s", checked=tuple(read_stories(prompts, name="s", form="txt")))
-    return BatchRun(client, stories, output, journal=journal, number=len(prompts))
+    opened = None if journal is None else Journal(journal, client.account)
+    return BatchRun(client, stories, output, journal=opened, number=len(prompts))
 
 
 async def test_after_an_interrupt_only_the_create_in_flight_is_uncertain(
@@ -135,7 +137,7 @@ async def test_a_long_file_is_read_only_as_far_as_needed(
         client,
         Stories("s", checked=stories),
         output,
-        journal=tmp_path / "journal.db",
+        journal=Journal(tmp_path / "journal.db", client.account),
         number=len(stories),
     )
     running = asyncio.create_task(batch_run.run())

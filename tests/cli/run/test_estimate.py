@@ -14,7 +14,14 @@ from llamagen_async import (
     RateLimit,
     simulation,
 )
-from llamagen_async.cli.run.estimate import Outlook, affordable, requests_each, time_left
+from llamagen_async.cli.run.estimate import (
+    Outlook,
+    affordable,
+    checks_late,
+    requests_each,
+    room_again_in,
+    time_left,
+)
 from llamagen_async.cli.text import format_duration
 from llamagen_async.plans import DAY
 from llamagen_async.sandbox import SandboxService
@@ -52,7 +59,7 @@ def test_a_day_is_waited_for_only_if_asked() -> None:
     demo = limits((RateLimit(4, 60), 4, 0.0), (RateLimit(15, DAY), 0, 1000.0))
     assert time_left(Outlook(1), demo) == 0.0  # it is not sent
     assert time_left(Outlook(1), demo, quotas=True) > 1000
-    assert time_left(Outlook(9, ages=(20.0,)), demo) == 40.0
+    assert room_again_in(demo) == 1000
     some = limits((RateLimit(4, 60), 4, 0.0), (RateLimit(15, DAY), 5, 0.0))
     assert time_left(Outlook(9), some) == time_left(Outlook(2), FRESH_PAID) == 90.0
 
@@ -60,9 +67,27 @@ def test_a_day_is_waited_for_only_if_asked() -> None:
 def test_a_days_requests_come_back_together() -> None:
     day = RateLimit(15, DAY)
     fresh = limits((RateLimit(4, 60), 4, 0.0), (day, 15, 0.0))
-    assert time_left(Outlook(20, each=2.15), fresh, quotas=True) == 2 * DAY
+    assert 2 * DAY <= time_left(Outlook(20, each=2.15), fresh, quotas=True) <= 2 * DAY + 1800
     used_up = limits((RateLimit(4, 60), 4, 0.0), (day, 0, 1000.0))
-    assert time_left(Outlook(13, each=2.15), used_up, quotas=True) == 1000 + DAY
+    assert 1000 + DAY <= time_left(Outlook(13, each=2.15), used_up, quotas=True) <= 3000 + DAY
+
+
+def test_a_day_that_has_hardly_more_than_one_check_for_each_takes_its_time() -> None:
+    """No check may be wasted, so each waits until the comic is most certainly done."""
+    minute, day = (RateLimit(4, 60), 4, 0.0), RateLimit(15, DAY)
+    for free, number, late in ((15, 6, False), (15, 7, True), (14, 6, True), (13, 5, False)):
+        snapshot = limits(minute, (day, free, 0.0))
+        outlook = Outlook(number, each=2.15)
+        assert (checks_late(outlook, snapshot) > 600) is late
+        assert (time_left(outlook, snapshot) > 600) is late
+    running = Outlook(0, ages=(100.0, 200.0), each=2.15)
+    assert (
+        time_left(running, limits(minute, (day, 2, 0.0)))
+        == checks_late(running, limits(minute, (day, 2, 0.0))) - 100
+    )
+    assert not checks_late(running, limits(minute, (day, 12, 0.0)))
+    assert not checks_late(Outlook(15, each=1.0), limits(minute, (day, 15, 0.0)))
+    assert not checks_late(running, FRESH_PAID)
 
 
 async def taken(service: SandboxService, number: int, plan: str, *, quotas: bool) -> float:
@@ -77,6 +102,30 @@ async def taken(service: SandboxService, number: int, plan: str, *, quotas: bool
 
 
 @pytest.mark.no_cover
+@pytest.mark.parametrize("left", range(2, 16))
+def test_a_days_quota_pays_for_as_many_as_was_said(left: int) -> None:
+    """Whatever is left of the day, the number and the time that are said beforehand are right."""
+
+    async def rest_of_the_day() -> None:
+        service = SandboxService(seed=1)
+        async with simulated_client(service, plan="demo", latency=(0.1, 1.0)) as client:
+            for _ in range(15 - left):
+                await client.comics.usage()
+            await asyncio.sleep(300)
+            outlook, now = Outlook(20, each=requests_each(client.plan)), await client.limits()
+            said, began = time_left(outlook, now), asyncio.get_running_loop().time()
+            ends = [
+                asyncio.get_running_loop().time() - began
+                async for item in client.comics.batch([f"story {n}" for n in range(20)])
+                if item.generation
+            ]
+        assert len(ends) == affordable(outlook.each, now)
+        assert 0.5 <= ends[-1] / said <= 1.5
+
+    simulation.run(rest_of_the_day())
+
+
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("plan", "number", "least", "most"),
     [
@@ -85,6 +134,8 @@ async def taken(service: SandboxService, number: int, plan: str, *, quotas: bool
         ("paid", 12, 0.7, 1.3),
         ("paid", 38, 0.75, 1.1),
         ("paid", 150, 0.8, 1.1),
+        ("demo", 5, 0.7, 1.5),
+        ("demo", 7, 0.8, 1.2),
         ("demo", 20, 0.95, 1.05),
     ],
 )
@@ -93,7 +144,7 @@ def test_the_estimate_before_a_batch_is_close_to_its_duration(
 ) -> None:
     for seed in range(3):
         service = SandboxService(seed=seed)
-        part = simulation.run(taken(service, number, plan, quotas=plan == "demo"))
+        part = simulation.run(taken(service, number, plan, quotas=number == 20))
         assert least <= part <= most
 
 
@@ -101,14 +152,18 @@ def test_a_pause_is_waited_for() -> None:
     assert time_left(Outlook(1), limits((RateLimit(10, 60), 0, 5.0), paused=300.0)) >= 300
 
 
-@pytest.mark.parametrize(("free", "comics"), [(15, 6), (3, 1), (2, 0), (0, 0)])
-def test_a_days_quota_pays_for_so_many_comics(free: int, comics: int) -> None:
+@pytest.mark.parametrize(
+    ("free", "running", "comics"),
+    [(15, 0, 7), (3, 0, 1), (2, 0, 1), (1, 0, 0), (0, 0, 0), (15, 6, 4), (3, 5, 0)],
+)
+def test_a_days_quota_pays_for_so_many_comics(free: int, running: int, comics: int) -> None:
     snapshot = limits((RateLimit(4, 60), 4, 0.0), (RateLimit(15, DAY), free, 0.0))
-    assert affordable(Plan.DEMO, snapshot) == comics
+    assert affordable(2.15, snapshot, running=running) == comics
+    assert affordable(1.0, snapshot, running=running) == free
 
 
 def test_without_a_daily_quota_any_number_is_affordable() -> None:
-    assert affordable(Plan.PAID, FRESH_PAID) is None
+    assert affordable(2.3, FRESH_PAID) is None
 
 
 def test_the_number_of_requests_is_measured_once_comics_have_ended() -> None:

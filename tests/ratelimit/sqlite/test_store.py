@@ -247,6 +247,20 @@ def _with_client(place: int, value: object) -> Callable[[dict[str, Any]], str]:
         _with_client(6, [[0, 1, 5.0, float("nan")]]),
         _with_client(5, None),
         _with_client(7, None),
+        # Numbers that can be, and that would have everyone wait for ever.
+        _with(spent=[1e9]),
+        _with(spent=[0.0] * 20 + [1e9]),
+        _with(held=[["a", 1e300, 0.0, False]]),
+        _with(held=[["a", 1e9, 1e9, False]]),
+        _with(burst=True),
+        _with(burst=1.5),
+        _with(last_call=1e18),
+        _with(silent_until=1e9),
+        _with_client(0, 1e18),
+        _with_client(1, 0.5),
+        _with_client(6, [[0, 10**15, 0.0, 0.0]]),
+        _with_client(6, [[0, 1, 0.0, 1e9]]),
+        lambda state: "[" * 100_000,
     ],
 )
 async def test_a_damaged_row_is_an_error_and_stays_as_it_is(
@@ -261,6 +275,25 @@ async def test_a_damaged_row_is_an_error_and_stays_as_it_is(
         await fails(one, str(factory.path), "damaged", "move the file away")
     edit_file(factory.path, "UPDATE account SET state = ?", good)
     assert await used_slots(ledger) == [1]
+
+
+@pytest.mark.parametrize(
+    "clock",
+    [
+        [1e300, 1.7e9, 500.0, "boot"],
+        [-1e300, 1.7e9, 500.0, "boot"],
+        [0.0, 1.7e9, 1e9, "boot"],
+    ],
+)
+async def test_a_clock_at_which_time_would_stand_still_is_an_error(
+    factory: LedgerFactory, monkeypatch: pytest.MonkeyPatch, clock: list[Any]
+) -> None:
+    monkeypatch.setattr(store, "read_machine_clock", lambda: Reading(1.7e9, 501.0, "boot"))
+    ledger = factory(now=None)
+    await take(ledger, 1)
+    state = json.dumps(stored_state(factory.path) | {"clock": clock})
+    edit_file(factory.path, "UPDATE account SET state = ?", state)
+    await fails(ledger, str(factory.path), "damaged", "move the file away")
 
 
 async def test_a_missing_table_is_an_error(factory: LedgerFactory) -> None:

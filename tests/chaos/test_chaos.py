@@ -1,0 +1,271 @@
+"""Servers that fail in any way at any time, and callers that leave: what holds all the same.
+
+`LLAMAGEN_CHAOS` is the number of examples; `nox -s chaos` tries many more than the other sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llamagen_async import (
+    APIConnectionError,
+    BatchItem,
+    BatchState,
+    ComicGeneration,
+    RequestKind,
+    SubmissionUncertainError,
+    WaitTimeoutError,
+)
+from llamagen_async.scheduling.circuit import TRIP
+from llamagen_async.simulation import run
+from tests.support.faults import FAULTS, NOT_YET, Faulty, Outage
+from tests.support.scripted import left_over, minute, now
+
+pytestmark = [pytest.mark.once, pytest.mark.no_cover]
+
+EXAMPLES: Final = int(os.environ.get("LLAMAGEN_CHAOS", "25"))
+WINDOW: Final = 60.0
+"""Seconds of the paid plan's window."""
+NOTICED: Final = 30.0 + 30.0
+"""Seconds after an outage until it is known to be over: the longest gap, and a probe on its way."""
+numbers: Final = itertools.count()
+LONG: Final = 100_000.0
+"""Seconds that outlast every outage here."""
+
+chaos = settings(
+    max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow], derandomize=EXAMPLES < 100
+)
+
+WHOLE: Final = tuple(RequestKind)
+PARTS: Final = (WHOLE, WHOLE, (RequestKind.CREATE,), (RequestKind.STATUS,))
+outages = st.lists(
+    st.builds(
+        Outage,
+        begin=st.floats(0.0, 400.0),
+        seconds=st.floats(1.0, 2_000.0),
+        fault=st.sampled_from([fault for fault in FAULTS if fault not in NOT_YET]),
+        kinds=st.sampled_from(PARTS),
+    ),
+    max_size=3,
+)
+latencies = st.sampled_from([0.0, 0.3, (0.1, 3.0)])
+
+
+class Log(logging.Handler):
+    """Everything that is logged, as stderr would have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += record.getMessage() + "\n"
+
+
+@contextmanager
+def logged() -> Iterator[Log]:
+    log = Log()
+    logger = logging.getLogger("llamagen_async")
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(log)
+    try:
+        yield log
+    finally:
+        logger.removeHandler(log)
+        logger.propagate = propagates
+
+
+def rows(journal: Path) -> dict[str, tuple[str, str | None]]:
+    """Return state and id of each story of a journal."""
+    with closing(sqlite3.connect(journal)) as connection:
+        found = connection.execute("SELECT request, state, generation_id FROM job").fetchall()
+    return {str(request): (state, id_) for request, state, id_ in found}
+
+
+async def batch(
+    network: Faulty, stories: list[str], journal: Path, url: str, leave_after: float | None
+) -> list[BatchItem]:
+    """Run a batch as a program of its own, which may be left in the middle."""
+    items: list[BatchItem] = []
+    async with network.client(base_url=url, max_retries=0) as client:
+        running = client.comics.batch(stories, journal=journal, timeout=LONG)
+        try:
+            async with running, asyncio.timeout(leave_after):
+                async for item in running:
+                    items.append(item)  # noqa: PERF401  # what came before it was left counts
+        except TimeoutError:
+            pass
+        assert leave_after is not None or running.progress.outage is None
+    assert not left_over()
+    return items
+
+
+@chaos
+@given(
+    number=st.integers(1, 25),
+    outages=outages,
+    latency=latencies,
+    leaves=st.lists(st.floats(0.0, 900.0), max_size=2),
+)
+def test_a_batch_survives_everything(
+    number: int, outages: list[Outage], latency: Any, leaves: list[float]
+) -> None:
+    """A batch that is left and run again through outages ends with each story once."""
+    stories = [f"s{n}" for n in range(number)]
+
+    async def main(outages: list[Outage]) -> tuple[Faulty, list[BatchItem], float]:
+        url = f"https://chaos-{next(numbers)}.invalid"  # another key, of which nothing is spent
+        network = Faulty(minute(), latency=latency, outages=outages)
+        for leave_after in (*leaves, None):
+            items = await batch(network, stories, journal, url, leave_after)
+        return network, items, now()
+
+    with logged() as log, tempfile.TemporaryDirectory() as folder:
+        journal = Path(folder, "run.db")
+        network, items, ended = run(main(outages))
+        known = rows(journal)
+    assert len(items) == number
+    assert set(network.stories.values()) <= {1}, "paid twice"
+    for item in items:
+        assert item.request is not None
+        if item.state is BatchState.UNCERTAIN:
+            assert network.doubtful[item.request.prompt or ""], "it was provably not sent"
+        else:
+            assert item.state is BatchState.SUCCEEDED, repr(item.error)
+    in_journal = {id_ for _, id_ in known.values()}
+    told = {item.generation.id for item in items if item.generation is not None}
+    lost = {id_ for id_ in network.delivered - in_journal - told if id_ not in log.text}
+    assert not lost
+    if leaves:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Path(folder, "run.db")
+        _, _, undisturbed = run(main([]))
+    assert ended <= undisturbed + delay(outages)
+
+
+def delay(outages: list[Outage]) -> float:
+    """Return the seconds by which outages may delay a batch."""
+    total = sum(one.seconds for one in outages)
+    for one in outages:
+        total += WINDOW + NOTICED
+        if one.kinds != WHOLE:
+            total += one.seconds + WINDOW  # creates that may be lost are tried rarely
+    return total
+
+
+@settings(chaos, max_examples=max(1, EXAMPLES // 5))
+@given(
+    outages=st.lists(
+        st.builds(
+            Outage,
+            st.just(0.0),
+            st.floats(60.0, 3_600.0),
+            st.sampled_from(["broken", "late", "garbage", "cut on the way there"]),
+        ),
+        min_size=1,
+        max_size=1,
+    ),
+    latency=latencies,
+)
+def test_an_outage_makes_no_more_creates_uncertain_than_it_takes_to_notice(
+    outages: list[Outage], latency: Any
+) -> None:
+    async def main() -> list[BatchItem]:
+        network = Faulty(minute(), latency=latency, outages=outages)
+        async with network.client() as client:
+            stories = [f"s{n}" for n in range(30)]
+            return [item async for item in client.comics.batch(stories, timeout=LONG)]
+
+    with logged():
+        states = [item.state for item in run(main())]
+    assert states.count(BatchState.UNCERTAIN) <= TRIP
+    assert states.count(BatchState.SUCCEEDED) >= 30 - TRIP
+
+
+@attrs.frozen
+class Caller:
+    """Somebody who asks for a comic, and may lose patience."""
+
+    comes: float
+    timeout: float
+    leaves: float | None
+    """Seconds after which the caller is cancelled."""
+
+
+callers = st.lists(
+    st.builds(
+        Caller,
+        comes=st.floats(0.0, 300.0),
+        timeout=st.floats(1.0, 2_000.0),
+        leaves=st.none() | st.floats(0.0, 600.0),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@chaos
+@given(callers=callers, outages=outages, latency=latencies)
+def test_every_wait_ends_at_its_time_or_with_its_comic(
+    callers: list[Caller], outages: list[Outage], latency: Any
+) -> None:
+    """Nothing that was paid for is lost with a caller that leaves, and no wait is too long."""
+
+    async def ask(client: Any, number: int, caller: Caller, ids: set[str]) -> str:
+        await asyncio.sleep(caller.comes)
+        began = now()
+        try:
+            async with asyncio.timeout(caller.leaves):
+                comic = await client.comics.create_and_wait(f"s{number}", timeout=caller.timeout)
+                assert isinstance(comic, ComicGeneration)
+                assert comic.succeeded
+                ids.add(comic.id)
+                outcome = "comic"
+        except TimeoutError:
+            outcome = "left"
+        except WaitTimeoutError as error:
+            ids.add(error.id)
+            outcome = "late"
+        except SubmissionUncertainError:
+            outcome = "uncertain"
+        except APIConnectionError as error:
+            outcome = "sent" if error.request_sent else "not sent"
+        # The time for a slot, the time for the comic, and a request on its way in between.
+        assert now() - began <= 2 * caller.timeout + 31.0
+        return outcome
+
+    async def main() -> tuple[Faulty, set[str], list[str]]:
+        network = Faulty(minute(), latency=latency, outages=outages)
+        ids: set[str] = set()
+        async with network.client() as client:
+            outcomes = await asyncio.gather(
+                *(ask(client, number, caller, ids) for number, caller in enumerate(callers))
+            )
+        assert not left_over()
+        return network, ids, outcomes
+
+    with logged() as log:
+        network, ids, outcomes = run(main())
+    assert set(network.stories.values()) <= {1}, "paid twice"
+    assert not {id_ for id_ in network.delivered - ids if id_ not in log.text}
+    for number, outcome in enumerate(outcomes):
+        if outcome == "uncertain":
+            assert network.doubtful[f"s{number}"], "it was provably not sent"
+        assert outcome != "sent", "it is uncertain"
+        if outcome == "not sent":
+            assert not network.stories[f"s{number}"]

@@ -1,0 +1,255 @@
+"""An outage: creates stop, a probe goes out at times, and all goes on when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import attrs
+import pytest
+
+from llamagen_async import (
+    APIConnectionError,
+    InvalidResponseError,
+    Plan,
+    RateLimit,
+    RequestKind,
+    ServerError,
+    SubmissionUncertainError,
+    WaitTimeoutError,
+)
+from llamagen_async.plans import HOUR
+from llamagen_async.scheduling.circuit import TRIP
+from tests.support.machine import ROOMY
+from tests.support.scheduling import CREATES_ONLY, collect, network_of, refusal, service_of
+from tests.support.scripted import Network, Sent, left_over, minute, now
+
+pytestmark = pytest.mark.virtual_time
+
+AWAY = ServerError(503, None, "away")
+UNREACHED = APIConnectionError("no connection", request_sent=False)
+LOST = APIConnectionError("broke off")
+PAGE = InvalidResponseError(200, None, "not JSON", "<html>")
+MOVED = InvalidResponseError(302, None, "a redirect")
+
+
+def away(
+    begin: float, end: float, error: Any, kind: str = ""
+) -> Callable[[Sent], Exception | None]:
+    """Return what makes a network fail for a time, for one kind of request or for all."""
+    return lambda sent: (
+        attrs.evolve(error) if begin <= sent.at < end and kind in ("", sent.kind) else None
+    )
+
+
+def roomy(seconds: float = 60.0, **settings: Any) -> Network:
+    return network_of(ROOMY, seconds, **settings)
+
+
+@pytest.mark.parametrize("error", [AWAY, UNREACHED, LOST, PAGE, MOVED], ids=str)
+async def test_a_wait_outlasts_any_outage_that_its_time_allows(error: Exception) -> None:
+    network = roomy(before=away(10, 1_000, error))
+    async with network.client(ROOMY, max_retries=0) as client:
+        comic = await client.comics.create_and_wait("a")
+        assert comic.succeeded
+    assert 1_000 <= now() < 1_032
+    assert not left_over()
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.5])
+@pytest.mark.parametrize("error", [AWAY, LOST, PAGE], ids=str)
+async def test_an_hour_of_outage_loses_no_more_creates_than_it_takes_to_notice(
+    error: Exception, latency: float
+) -> None:
+    network = Network(minute(), latency=latency, after=away(0, HOUR, error))
+    waiting: list[asyncio.Task[object]] = []
+    async with network.client() as client:
+        for n in range(40):
+            creating = client.comics.create_and_wait(f"s{n}", timeout=2 * HOUR)
+            waiting.append(asyncio.create_task(creating))
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    lost = [one for one in outcomes if isinstance(one, SubmissionUncertainError)]
+    assert len(lost) == TRIP
+    assert len([one for one in outcomes if not isinstance(one, BaseException)]) == 40 - TRIP
+
+
+async def test_the_first_creates_wait_for_an_answer_before_many_follow() -> None:
+    """A server that breaks down gets no more creates than it takes to notice it."""
+    network = roomy(latency=5.0)
+    slow = Network(minute(), latency=5.0)
+    async with slow.client() as client:
+        await asyncio.gather(*(client.comics.create(f"s{n}") for n in range(10)))
+    times = [sent.at for sent in slow.creates]
+    assert times == [0, 0, 0, 5, 5, 5, 10, 10, 10, 15]
+    async with network.client(ROOMY) as client:
+        began = now()
+        await asyncio.gather(*(client.comics.create(f"s{n}") for n in range(100)))
+        assert now() == began + 5.0  # a plan that allows many is not slowed down
+
+
+async def test_one_probe_at_a_time_goes_out_further_and_further_apart() -> None:
+    """With comics running the probes are status checks, and creates wait."""
+    network = roomy(600.0, before=away(10, 500, UNREACHED))
+    async with network.client(ROOMY) as client:
+        running = [await client.comics.create(f"s{n}") for n in range(5)]
+        waiting = [asyncio.create_task(client.comics.wait_for_completion(r.id)) for r in running]
+        await asyncio.sleep(20)
+        waiting.append(asyncio.create_task(client.comics.create_and_wait("new")))
+        await asyncio.gather(*waiting)
+        outage = [sent for sent in network.sent if 12 <= sent.at < 500]
+        gaps = [round(later.at - earlier.at, 6) for earlier, later in pairwise(outage)]
+        assert {sent.kind for sent in outage[TRIP:]} == {"status"}
+        assert gaps[TRIP:] == sorted(gaps[TRIP:])
+        assert max(gaps) <= 31
+        assert client.outage is None
+    assert network.creates[-1].at < 531
+
+
+async def test_without_a_comic_to_check_a_create_that_reached_nobody_is_the_probe() -> None:
+    """It is sent again without harm, and none is lost."""
+    network = Network(minute(), before=away(0, 600, UNREACHED))
+    async with network.client() as client:
+        await asyncio.gather(
+            *(client.comics.create_and_wait(f"s{n}", timeout=HOUR) for n in range(10))
+        )
+    assert set(network.stories.values()) == {1}
+    early = [sent.kind for sent in network.sent if sent.at < 600]
+    assert set(early) == {"create"}
+    assert len(early) < 35
+
+
+async def test_where_a_create_would_be_lost_a_read_is_the_probe() -> None:
+    network = Network(minute(), before=away(0, 600, AWAY))
+    async with network.client() as client:
+        items = await collect(client, [f"s{n}" for n in range(20)])
+    early = [sent.kind for sent in network.sent if sent.at < 600]
+    assert early.count(RequestKind.CREATE) == TRIP
+    assert early.count(RequestKind.USAGE) > 15
+    assert [item.state for item in items].count("uncertain") == TRIP
+
+
+async def test_a_server_that_takes_no_creates_is_told_of_while_reads_go_on() -> None:
+    network = Network(minute(), before=away(0, 600, AWAY, "create"))
+    async with network.client() as client:
+        creating = [
+            asyncio.create_task(client.comics.create_and_wait(f"s{n}", timeout=2 * HOUR))
+            for n in range(20)
+        ]
+        await asyncio.sleep(60)
+        assert client.outage is not None
+        assert "has not accepted a comic since" in str(client.outage)
+        assert (await client.comics.usage()).is_paid_plan
+        outcomes = await asyncio.gather(*creating, return_exceptions=True)
+    assert sum(isinstance(one, SubmissionUncertainError) for one in outcomes) <= TRIP + 5
+    assert sum(not isinstance(one, Exception) for one in outcomes) >= 12
+
+
+async def test_all_clients_of_a_key_find_it_out_together() -> None:
+    """What one client has found out keeps another one from losing a create."""
+    network = Network(minute(), before=away(0, 300, AWAY))
+    url = "https://one-key.invalid"
+    async with network.client(base_url=url) as one, network.client(base_url=url) as other:
+        gone = [one.comics.create(f"s{n}") for n in range(TRIP)]
+        assert all(
+            isinstance(error, SubmissionUncertainError)
+            for error in await asyncio.gather(*gone, return_exceptions=True)
+        )
+        assert other.outage is not None
+        comic = await other.comics.create_and_wait("a", timeout=HOUR)
+        assert comic.succeeded
+        assert one.outage is None
+    assert len(network.creates) == TRIP + 1
+
+
+@pytest.mark.parametrize("timeout", [20.0, 200.0])
+async def test_a_create_holds_out_as_long_as_it_was_given(timeout: float) -> None:
+    network = Network(minute(), before=away(0, HOUR, UNREACHED))
+    async with network.client() as client:
+        for create in (
+            client.comics.create("a", max_wait=timeout),
+            client.comics.create_and_wait("b", timeout=timeout),
+            client.comics.create_and_wait("c", timeout=timeout, wait_for_quota=True),
+        ):
+            began = now()
+            with pytest.raises(APIConnectionError) as caught:
+                await create
+            assert not caught.value.request_sent
+            assert now() == pytest.approx(began + timeout, abs=0.01)
+
+
+async def test_a_create_without_a_time_waits_no_longer_than_its_retries_would() -> None:
+    """Callers who gave no time are told within 15 s, the bound of four retries."""
+    network = Network(minute(), before=away(0, HOUR, AWAY))
+    async with network.client() as client:
+        lost = (client.comics.create(f"s{n}") for n in range(TRIP))
+        await asyncio.gather(*lost, return_exceptions=True)
+        began = now()
+        errors = await asyncio.gather(
+            *(client.comics.create(f"t{n}") for n in range(20)), return_exceptions=True
+        )
+        assert {type(error) for error in errors} == {APIConnectionError}
+        assert all("the server has not answered since" in str(error) for error in errors)
+        assert now() == pytest.approx(began + 15)
+    assert len(network.creates) == TRIP
+
+
+async def test_a_wait_ends_at_its_time_in_an_outage() -> None:
+    network = roomy(before=away(10, HOUR, AWAY, "status"))
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a")
+        with pytest.raises(WaitTimeoutError) as caught:
+            await client.comics.wait_for_completion(comic.id, timeout=333)
+        assert caught.value.id == comic.id
+        assert now() == pytest.approx(333)
+
+
+@pytest.mark.parametrize("error", [AWAY, UNREACHED], ids=str)
+async def test_an_outage_leaves_slots_of_the_day(error: Exception) -> None:
+    """Probes that count against a day's slots are few."""
+    plan = Plan("day", limits=(RateLimit(4, per=60), RateLimit(40, per=86_400)))
+    network = Network(service_of(plan), key="the-key", before=away(5, HOUR, error))
+    async with network.client(plan) as client:
+        comic = await client.comics.create("a")
+        with pytest.raises(WaitTimeoutError):
+            await client.comics.wait_for_completion(comic.id, timeout=HOUR - 10)
+        free = (await client.limits()).windows[1].free
+        assert free >= 25
+
+
+async def test_where_checks_are_not_metered_the_probes_need_no_slot() -> None:
+    network = Network(service_of(CREATES_ONLY), key="the-key", before=away(5, 400, AWAY))
+    async with network.client(CREATES_ONLY) as client:
+        items = await collect(client, [f"s{n}" for n in range(8)])
+    assert [item.state for item in items].count("succeeded") >= 8 - TRIP
+    assert network.refused == 0
+    assert now() < 800
+
+
+async def test_batches_hold_out_a_server_that_only_refuses() -> None:
+    """No number of refusals gives a story back; a caller without a time is told after nine."""
+    network = Network(minute(), before=away(0, 900, refusal(20.0)))
+    async with network.client() as client:
+        items = await collect(client, ["a", "b"])
+    assert {item.state for item in items} == {"succeeded"}
+
+
+@pytest.mark.parametrize("error", [AWAY, UNREACHED], ids=str)
+async def test_the_plan_is_asked_for_until_the_server_answers(error: Exception) -> None:
+    """With `"auto"` an outage at the beginning ends neither a batch nor a wait."""
+    network = Network(minute(), before=away(1, 200, error))
+    async with network.client() as client:
+        comic = await client.comics.create("x")
+    await asyncio.sleep(2)
+    async with network.client("auto") as client:
+        waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
+        with pytest.raises(WaitTimeoutError):
+            await client.comics.wait_for_completion(comic.id, timeout=50)
+        with pytest.raises(type(error)):
+            await client.comics.create("impatient")
+        items = await collect(client, [f"s{n}" for n in range(20)])
+        assert {item.state for item in items} == {"succeeded"}
+        assert (await waiting).succeeded
+        assert client.plan is Plan.PAID
+    assert not left_over()
