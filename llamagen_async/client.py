@@ -37,7 +37,7 @@ _GRACE: Final = 1.0
 class ClientStats:
     """Counts of what one client has sent so far."""
 
-    requests: dict[str, int]
+    requests: dict[str, int] = attrs.field(hash=False)
     """Requests by kind, repeated ones included."""
     refused: int
     """How many were answered with 429."""

@@ -35,7 +35,9 @@ _SPARE: Final = 4_096
 """Characters that are left of a text beyond where it is cut, if that is asked for: the beginning of
 an API key would not be found. A key of 500 characters fits, each of them written as an escape."""
 _CUT: Final = "\ufdd0"
-"""What a text with such a rest ends in: a noncharacter, which is in no text."""
+"""The end of a text with such a rest: a noncharacter, which is in no text."""
+_WHOLE: Final = ("comicData",)
+"""Fields whose text is JSON, with the pictures in it: nothing could be read of it if it was cut."""
 _PART: Final = 32
 """Characters that a part of an answer counts for beside its text: it takes memory, too."""
 
@@ -96,7 +98,10 @@ class _Bounds:
             for name, item in cast("dict[str, object]", value).items() if depth else ():
                 if self._left <= 0:
                     break
-                kept[self._text(name)] = self.kept(item, depth - 1)
+                if name in _WHOLE and isinstance(item, str):
+                    kept[name] = self._text(item, longest=self._left)
+                else:
+                    kept[self._text(name)] = self.kept(item, depth - 1)
             return kept if depth else None
         if isinstance(value, list):
             items: list[object] = []
@@ -107,11 +112,11 @@ class _Bounds:
             return items if depth else None
         return value
 
-    def _text(self, text: str) -> str:
+    def _text(self, text: str, *, longest: int | None = None) -> str:
         if text.endswith(_CUT):
             text = f"{text[:-_SPARE]}…"
         if len(text) > _LONG:
-            most = min(LONGEST_TEXT, max(_LONG, self._left_for_long))
+            most = longest or min(LONGEST_TEXT, max(_LONG, self._left_for_long))
             if len(text) > most:
                 text = text[: most + _SPARE] + _CUT if self._spare else f"{text[: most - 1]}…"
             self._left_for_long -= len(text)

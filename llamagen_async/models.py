@@ -11,7 +11,6 @@ import contextlib
 import enum
 import json
 import logging
-import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -87,10 +86,12 @@ _WORDS: Final[dict[str, GenerationStatus]] = {
     "COMPLETED": GenerationStatus.SUCCEEDED,
     "CANCELED": GenerationStatus.CANCELLED,
 }
+_LARGEST_NUMBER: Final = 10**15
+"""The largest number that is read: more is no count, and no file's name could hold it."""
 _LONGEST_WORD: Final = 40
 """Characters of a status word that are read."""
 _MOST_WORDS: Final = 20
-"""Unknown status words that are told of: an API has few, and a server that goes mad many."""
+"""Unknown status words that are told of; an API has few."""
 _warned: set[str] = set()
 
 
@@ -226,15 +227,15 @@ class ComicGeneration(_Generation):
             ValueError: There is no id in it.
         """
         raw = _mapping(value)
-        pages = _list(raw.get("comics"))
-        if not pages and "comicData" in raw:
-            pages = _old_pages(raw["comicData"])
-        usage = raw.get("usage")
+        fields = _fields(raw)
+        pages = _list(fields.get("comics"))
+        if not pages and "comicData" in fields:
+            pages = _old_pages(fields["comicData"])
         return cls(
-            *_common_fields(raw),
-            prompt=_text(raw.get("prompt")),
+            *_common_fields(fields),
+            prompt=_text(fields.get("prompt")),
             pages=tuple(map(Page.parse, pages, count())),
-            usage=GenerationUsage.parse(usage) if usage else None,
+            usage=GenerationUsage.parse(fields.get("usage")),
             raw=raw,
         )
 
@@ -260,8 +261,9 @@ class Animation(_Generation):
             ValueError: There is no id in it.
         """
         raw = _mapping(value)
-        video_url = _text(raw.get("videoUrl")) or _text(raw.get("output"))
-        return cls(*_common_fields(raw), video_url=video_url, raw=raw)
+        fields = _fields(raw)
+        video_url = _text(fields.get("videoUrl")) or _text(fields.get("output"))
+        return cls(*_common_fields(fields), video_url=video_url, raw=raw)
 
     @property
     def asset_urls(self) -> tuple[str, ...]:
@@ -344,11 +346,16 @@ def _list(value: object) -> list[object]:
     return cast("list[object]", value) if isinstance(value, list) else []
 
 
+def _fields(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the generation in an answer; an old answer to a create had it in `artwork`."""
+    return _mapping(raw.get("artwork")) or raw if raw.get("id") is None else raw
+
+
 def _old_pages(value: object) -> list[object]:
     """Return the pages of `comicData`, which old answers carry as a JSON string."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = json.loads(value, strict=False)
         except (ValueError, RecursionError):
             return []
     data = _mapping(value)
@@ -365,14 +372,13 @@ def _common_fields(
         given = given.encode("utf-8", errors="backslashreplace").decode()
     id_ = generation_id(given)
     if id_ is None:
-        what = f": {shown(given)} is none" if isinstance(given, str) and given else ""
-        raise ValueError(f"there is no id in it{what}")
+        raise ValueError(f"there is no id in it, but {shown(given)}")
     created_at = None
     if isinstance(created, str):
         with contextlib.suppress(ValueError):
             created_at = datetime.fromisoformat(created)
-    if created_at is not None and created_at.tzinfo is None:
-        created_at = created_at.replace(tzinfo=UTC)
+            if created_at.tzinfo is None:
+                created_at = created_at.replace(tzinfo=UTC)
     status = GenerationStatus.parse(raw.get("status"))
     return id_, status, _text(raw.get("output")), created_at
 
@@ -384,7 +390,7 @@ def _text(value: object) -> str | None:
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value if isinstance(value, int) or math.isfinite(value) else None
+    return value if abs(value) <= _LARGEST_NUMBER else None
 
 
 def _integer(value: object, default: _D) -> int | _D:

@@ -56,7 +56,10 @@ A story with one in it would be paid for all the same."""
 def shown(value: object) -> str:
     """Return a given value as a message repeats it: short, whatever it is."""
     # Of a value that is large, or that can't be shown, no more is read than is shown.
-    text = repr(value[: _SHOWN + 1]) if isinstance(value, str) else _REPR.repr(value)
+    try:
+        text = repr(value[: _SHOWN + 1]) if isinstance(value, str) else _REPR.repr(value)
+    except ValueError:  # Python does not write numbers of thousands of digits
+        text = f"a large {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 

@@ -45,7 +45,10 @@ SAMPLES: list[tuple[LlamaGenError, tuple[str, ...]]] = [
     (InvalidRequestError("size", "1x1", "one of 9"), ("size", "'1x1'", "one of 9")),
     (APIError(409, None, "busy", {"a": 1}), ("HTTP 409", "busy")),
     (BadRequestError(422, "bad_size", "no such size"), ("HTTP 422", "bad_size", "no such size")),
-    (AuthenticationError(401, None, "key"), ("HTTP 401", "key")),
+    (
+        AuthenticationError(401, None, "key", None, "r1", {"x": "y"}, "check the key"),
+        ("HTTP 401", "key", "[request r1]", "(check the key)"),
+    ),
     (InsufficientCreditsError(429, "credits", "none left"), ("HTTP 429", "none left")),
     (PermissionDeniedError(403, None, "no"), ("HTTP 403", "no")),
     (NotFoundError(404, None, "gone"), ("HTTP 404", "gone")),

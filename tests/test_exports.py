@@ -9,6 +9,7 @@ import subprocess
 import sys
 from types import ModuleType
 
+import attrs
 import pytest
 
 import llamagen_async
@@ -52,6 +53,21 @@ def test_every_export_is_real_and_sorted(name: str) -> None:
     assert exported == sorted(exported, key=isort_key)
     for export in exported:
         assert hasattr(module, export), f"{name}.{export}"
+
+
+@pytest.mark.parametrize("name", modules())
+def test_what_is_frozen_and_exported_can_be_hashed(name: str) -> None:
+    """A field that holds a mapping or a list is left out of the hash."""
+    module = imported(name)
+    for export in getattr(module, "__all__", ()):
+        one = getattr(module, export)
+        if not attrs.has(one) or one.__hash__ in (None, object.__hash__, Exception.__hash__):
+            continue
+        unhashable = ("Mapping", "dict", "list", "set[", "Any", "object")
+        for field in attrs.fields(one):
+            kind = str(field.type).replace("frozenset[", "")
+            counts = field.eq and field.hash is not False
+            assert not (counts and kind.startswith(unhashable)), f"{name}.{export}.{field.name}"
 
 
 def test_the_top_level_exports_what_it_imports() -> None:

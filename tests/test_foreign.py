@@ -1,4 +1,4 @@
-"""What comes from outside is bounded and cleaned, and what is short and plain stays as it is."""
+"""Text and data from outside are bounded and cleaned; short and plain ones stay as they are."""
 
 from __future__ import annotations
 
@@ -73,6 +73,13 @@ def test_a_long_text_is_cut_and_says_so() -> None:
     kept = bounded({"failureReason": "x" * 4_000_000, "output": "https://x/y"})
     assert kept["failureReason"] == "x" * 32_767 + "…"
     assert kept["output"] == "https://x/y"
+
+
+def test_json_in_a_text_is_not_cut() -> None:
+    """Old answers have their pictures in it."""
+    data = json.dumps({"panels": [{"assetUrl": "https://x/" + "y" * 500}] * 400})
+    assert bounded({"images": ["x" * 99_999] * 20, "comicData": data})["comicData"] == data
+    assert len(bounded({"comicData": "x" * 9_000_000})["comicData"]) <= MOST_LETTERS
 
 
 def test_long_texts_do_not_use_up_the_room_for_urls() -> None:

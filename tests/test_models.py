@@ -23,6 +23,7 @@ from llamagen_async.models import (
     Panel,
     Usage,
 )
+from llamagen_async.requests import ComicRequest
 from llamagen_async.validation import generation_id
 
 WORDS = {
@@ -361,6 +362,71 @@ def test_a_number_of_any_size_is_read() -> None:
     """A whole number that no float can hold crashes nothing."""
     answer = {"id": 10**400, "usage": {"amount": 10**400, "total_comics": 10**400}}
     assert ComicGeneration.parse(answer).id == str(10**400)
+
+
+@pytest.mark.parametrize("number", [10**16, -(10**16), 10**400, 1e300])
+def test_a_number_that_counts_nothing_is_skipped(number: float) -> None:
+    """A number of thousands of digits would be part of a file's name."""
+    answer = {"id": "x", "comics": [{"page": number, "panels": [{"panel": number}]}]}
+    comic = ComicGeneration.parse(answer)
+    assert (comic.pages[0].page, comic.pages[0].panels[0].panel) == (0, 0)
+    assert Usage.parse({"apiUsageCount": number, "credits": number}).credits is None
+    assert Usage.parse({"apiUsageCount": 10**10}).api_usage_count == 10**10
+
+
+@pytest.mark.parametrize("given_id", ["", " ", ".", "..", "\n", "x" * 1001, True, None, 1.5, ["x"]])
+@pytest.mark.parametrize("model", [ComicGeneration, Animation])
+def test_an_id_that_nothing_can_be_asked_by_is_none(model: Any, given_id: object) -> None:
+    """Such a comic could not be waited for: that is said at once, and not when it is asked for."""
+    with pytest.raises(ValueError, match="no id in it") as caught:
+        model.parse({"id": given_id})
+    assert len(str(caught.value)) < 150
+
+
+@pytest.mark.usefixtures("no_warned_words")
+def test_unknown_words_are_told_of_within_bounds(caplog: pytest.LogCaptureFixture) -> None:
+    """A server that goes mad fills neither the log nor the memory."""
+    words: list[object] = ["x" * 5_000_000, "\x1b[2J\u202e", {"a": ["b"] * 10**6}, [[]], True, 7.5]
+    words += [f"word {number}" for number in range(1000)]
+    with caplog.at_level(logging.WARNING):
+        statuses = {GenerationStatus.parse(word) for word in words}
+    assert statuses == {GenerationStatus.PROCESSING}
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 20
+    assert max(map(len, messages)) < 120
+    assert all(message.isprintable() for message in messages)
+
+
+def test_a_reason_is_short_and_clean_and_raw_has_all_of_it() -> None:
+    reason = "boom\x1b[2J\u202e\n" * 1000
+    comic = ComicGeneration.parse({"id": "c1", "status": "FAILED", "failureReason": reason})
+    assert comic.failure_reason is not None
+    assert comic.failure_reason.startswith("boom\\x1b[2J\\u202e boom")
+    assert comic.failure_reason.isprintable()
+    assert len(comic.failure_reason) == 300
+    assert comic.raw["failureReason"] == reason
+    assert ComicGeneration.parse({"id": "x", "error": " \n", "msg": "m"}).failure_reason == "m"
+
+
+def test_an_old_answer_to_a_create_has_its_id_inside() -> None:
+    """An id outside goes first."""
+    data = '{"panels": [{"caption": "a\nb"}]}'
+    answer = {"artwork": {"id": "a1", "status": "LOADING", "comicData": data}}
+    comic = ComicGeneration.parse(answer)
+    assert (comic.id, comic.status, len(comic.pages)) == ("a1", GenerationStatus.PROCESSING, 1)
+    assert comic.raw is answer
+    assert Animation.parse(answer).id == "a1"
+    assert ComicGeneration.parse({"id": "c1", **answer}).id == "c1"
+
+
+def test_answers_can_be_kept_in_sets() -> None:
+    """Two that are equal are one, although they hold dictionaries."""
+    one, same = (ComicGeneration.parse(full_answer()) for _ in range(2))
+    assert {one, same} == {one}
+    item = BatchItem(0, ComicRequest("x"), BatchState.SUCCEEDED, one)
+    assert item in {item, BatchItem(0, ComicRequest("x"), BatchState.SUCCEEDED, same)}
+    assert len({Usage.parse({"credits": 3}), Usage.parse({"credits": 3})}) == 1
+    assert hash(Animation.parse({"id": "x"})) == hash(Animation.parse({"id": "x"}))
 
 
 def test_comic_data_that_is_nested_too_deep_is_no_page() -> None:

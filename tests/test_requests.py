@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -231,6 +232,63 @@ def test_the_keyword_arguments_are_the_fields() -> None:
     """`create(**fields)` has the type of every field but the prompt."""
     fields = {field.name for field in attrs.fields(ComicRequest)}
     assert set(ComicFields.__annotations__) == fields - {"prompt"}
+
+
+class Int64:
+    """A whole number as numpy, pandas and databases have it."""
+
+    def __init__(self, value: int) -> None:
+        self._value = value
+
+    def __index__(self) -> int:
+        return self._value
+
+
+def test_whole_numbers_of_other_libraries_are_numbers() -> None:
+    """A data frame's are, and what is sent are Python's own."""
+    number: Any = Int64(4)
+    request = ComicRequest("x", fix_panel_num=number)
+    assert json.dumps(request.to_payload()) == '{"prompt": "x", "fixPanelNum": 4}'
+    pages = Pagination(number, Int64(2))
+    assert pages == Pagination(4, 2)
+    with pytest.raises(InvalidRequestError, match="fix_panel_num"):
+        ComicRequest("x", fix_panel_num=Int64(21))
+
+
+def test_requests_can_be_kept_in_sets() -> None:
+    requests = [
+        ComicRequest("x", comic_roles=[{"name": "A"}], extra={"a": [1]}, images=["https://x"])
+        for _ in range(2)
+    ]
+    assert len(set(requests)) == 1
+    assert len({*requests, ComicRequest("x"), ComicRequest("y")}) == 3
+
+
+class Rows(list[str]):
+    """A value that compares like numpy's arrays do: to no truth."""
+
+    def __eq__(self, other: object) -> Any:
+        raise ValueError("the truth value of an array is ambiguous")
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("field", ["size", "upscale", "model", "prompt"])
+def test_an_array_is_refused_by_name(field: str) -> None:
+    with pytest.raises(InvalidRequestError, match=field):
+        ComicRequest.parse({"prompt": "x", field: Rows(["a"])})
+
+
+def test_a_value_that_is_huge_or_deep_is_shown_in_short() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    values: list[Any] = ["\ud800" * 10**6, {"x": "y" * 10**6}]
+    values += [deep, list(range(10**6)), 10**4000, 10**9000]
+    for value in values:
+        with pytest.raises(InvalidRequestError, match="size") as caught:
+            ComicRequest("x", size=value)
+        assert len(str(caught.value)) < 400
 
 
 @given(

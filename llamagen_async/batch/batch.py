@@ -49,7 +49,7 @@ class BatchProgress:
 
     total: int | None
     """Stories in all, if the input has a length or has been read to its end."""
-    counts: Mapping[BatchState, int]
+    counts: Mapping[BatchState, int] = attrs.field(hash=False)
     """Stories read so far, by state."""
     running: tuple[tuple[int, str], ...]
     """Index and generation id of each comic that the server is drawing."""

@@ -125,13 +125,13 @@ def _describe(error: Exception, wait_with: str | None) -> str:  # noqa: C901  # 
     if isinstance(error, InvalidRequestError):
         return _usage(error)
     if isinstance(error, AuthenticationError):
-        return f"the API key is not accepted ({error}): check LLAMAGEN_API_KEY"
+        return f"the API key is not accepted ({error.summary}): check LLAMAGEN_API_KEY"
     if isinstance(error, InsufficientCreditsError):
-        return f"there are not enough credits ({error}): buy some, then send the rest"
+        return f"there are not enough credits ({error.summary}): buy some, then send the rest"
     if isinstance(error, PermissionDeniedError):
-        return f"the API key may not do this ({error})"
+        return f"the API key may not do this ({error.summary})"
     if isinstance(error, NotFoundError):
-        return f"the server does not know it ({error})"
+        return f"the server does not know it ({error.summary})"
     if isinstance(error, QuotaExhaustedError):
         instead = f", or let it wait with {wait_with}" if wait_with else ""
         return (

@@ -226,7 +226,7 @@ class LimitsSnapshot:
     """Requests that were sent and have no answer yet."""
     clients: int = 1
     """Clients that have asked for a slot of the key, and are not closed."""
-    waiting: dict[Priority, int] = attrs.field(factory=dict[Priority, int])
+    waiting: dict[Priority, int] = attrs.field(factory=dict[Priority, int], hash=False)
     """Requests of all clients that wait for a slot, by priority. Priorities of which none waits are
     left out."""
 

@@ -33,9 +33,9 @@ class Call:
     """The HTTP method in upper case."""
     path: str
     """The decoded path from its first slash, without the query."""
-    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False, hash=False)
     """The headers, with names in any case. The repr omits them: the key travels in them."""
-    query: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    query: Mapping[str, str] = attrs.field(factory=dict[str, str], hash=False)
     """The decoded query."""
     body: bytes = attrs.field(default=b"", repr=False)
     """The whole body."""
@@ -117,7 +117,7 @@ class Reply:
 
     status: int
     """The HTTP status."""
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(hash=False)
     """The headers, with the content type."""
     body: bytes = attrs.field(default=b"", repr=False)
     """The whole body."""

@@ -125,7 +125,7 @@ def beginning_of_object(text: str) -> dict[str, Any]:
     """Return what can be read of an object whose text is cut, or broken at some place.
 
     These are its first members, up to the first one that is not whole; of that one, its own first
-    members. Nothing is known of what is not there.
+    members. Its status is left out: what belongs to it may have been in the rest.
     """
     text = text[:_LONGEST_BEGINNING].lstrip(_BEFORE)
     outer: dict[str, Any] = {}
@@ -137,7 +137,8 @@ def beginning_of_object(text: str) -> dict[str, Any]:
                 value, position = _decode(text, position)
             except (ValueError, RecursionError):
                 break
-            members[_decode(name[1])[0]] = bounded(value, spare=True)
+            if name[1] != '"status"':
+                members[_decode(name[1])[0]] = bounded(value, spare=True)
         if name is None or not text.startswith("{", position):
             break
         inner: dict[str, Any] = {}

@@ -84,7 +84,7 @@ _ADVICE: Final[dict[type[APIError], str]] = {
         "been accepted: compare the usage page before sending it again"
     ),
 }
-"""What an error of each class has cost, and what can be done."""
+"""The cost of an error of each class, and the cure."""
 _RATE_LIMIT_PREFIXES: Final = ("ratelimit-", "x-ratelimit-", "x-rate-limit-")
 _RATE_LIMIT_FIELD: Final = r"(?:^|[;,\s])(limit|remaining|r|q)\s*=\s*(\d{1,9})(?![\d.])"
 _CODES: Final = ("code", "errorCode", "error_code")
@@ -130,9 +130,7 @@ def decode(
     try:
         body = json_of(text)
     except ValueError:  # another one is raised below, so that no error hangs on this one
-        # The status and the pictures may have been in the rest: it is accepted, no more is known.
         body = beginning_of_object(text) if is_billed else {}
-        body.pop("status", None)
         is_json = bool(body)
     else:
         is_json = True

@@ -116,7 +116,7 @@ class SignedBody:
 
     content: bytes
     """The body as it came."""
-    headers: Mapping[str, list[str]]
+    headers: Mapping[str, list[str]] = attrs.field(hash=False)
     """The values of the vendor's headers, by the vendor's names."""
 
     @classmethod

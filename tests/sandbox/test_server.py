@@ -302,3 +302,37 @@ async def test_without_pillow_the_answer_names_the_extra(
         async with session.get(body["output"]) as response:
             assert response.status == 501
             assert "llamagen-async[sandbox]" in (await response.json())["message"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_a_body_that_is_not_packed_as_it_says_is_a_400(
+    session: aiohttp.ClientSession, encoding: str
+) -> None:
+    async with SandboxServer(quick_service()) as server:
+        headers = {"Content-Encoding": encoding}
+        url = f"{server.url}/comics/generations"
+        async with session.post(url, data=b'{"prompt": "a"}', headers=headers) as response:
+            assert response.status == 400
+            assert (await response.json())["error"] == "invalid_body"
+
+
+@pytest.mark.parametrize("name", ["9" * 5000, "0-" + "9" * 5000, "\u0663", "0-\u00b2", "99999"])
+async def test_a_picture_of_an_odd_number_is_a_404(
+    session: aiohttp.ClientSession, name: str
+) -> None:
+    async with SandboxServer(quick_service(), speed=FAST) as server:
+        comic = await create(session, server)
+        await finished(session, server, comic)
+        url = server.url.replace("/v1", f"/_sandbox/assets/{comic}/{name}.png")
+        async with session.get(url) as response:
+            assert response.status == 404
+
+
+async def test_a_story_with_half_a_character_is_drawn(session: aiohttp.ClientSession) -> None:
+    async with SandboxServer(quick_service(), speed=FAST) as server:
+        url = f"{server.url}/comics/generations"
+        async with session.post(url, data=b'{"prompt": "a \\ud83d cat"}') as response:
+            comic = (await response.json())["id"]
+        picture = (await finished(session, server, comic))["output"]
+        async with session.get(picture) as response:
+            assert response.status == 200

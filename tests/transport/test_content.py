@@ -156,6 +156,7 @@ def test_what_is_no_json_is_an_error(text: str) -> None:
         ('{"id": 17, "x": {"y": [1, 2], "z": tru', {"id": 17, "x": {"y": [1, 2]}}),
         ('{"x": {"id": "no"}, "id": "c1", oops', {"x": {"id": "no"}, "id": "c1"}),
         ('{"artwork": {"id": "a1", "s', {"artwork": {"id": "a1"}}),
+        ('{"artwork": {"status": "SUCCEEDED", "id": "a1", "o', {"artwork": {"id": "a1"}}),
         ('{"id": "c1", "x": ' + "[" * 90_000, {"id": "c1"}),
         ('{"id": "c1"}', {"id": "c1"}),
         ("{}", {}),

@@ -412,7 +412,7 @@ def test_a_key_that_the_server_repeats_is_in_nothing_that_is_kept(
 def test_the_id_of_a_paid_comic_is_read_from_an_answer_that_is_cut(
     content: bytes, body: object
 ) -> None:
-    """Its status is not, because the pictures may have been in the rest."""
+    """The status is not read, because the pictures may have been in the rest."""
     assert decode(200, JSON, content, now=NOW, is_billed=True).body == body
     # A status check is repeated: the whole answer is worth more than its beginning.
     assert isinstance(failed(200, content), InvalidResponseError)

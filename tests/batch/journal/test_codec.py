@@ -14,8 +14,8 @@ from llamagen_async import (
     InvalidRequestError,
     SubmissionUncertainError,
 )
-from llamagen_async.batch.journal.codec import Story
-from llamagen_async.errors import LlamaGenError
+from llamagen_async.batch.journal.codec import Story, dump_error
+from llamagen_async.errors import LlamaGenError, ServerError
 from tests.support.journals import added, changed, opened
 
 
@@ -26,6 +26,10 @@ from tests.support.journals import added, changed, opened
         (InvalidRequestError("prompt", 3, "text"), "prompt: got '3', allowed is text"),
         (SubmissionUncertainError(None, "a timeout"), "the answer to a billed request was lost"),
         (KeyError("odd"), "'odd'"),
+        (
+            ServerError(503, None, "down", None, "r1", {"x": "y"}, "repeat it"),
+            "HTTP 503: down [request r1] (repeat it)",
+        ),
     ],
 )
 async def test_errors_survive_in_kind_and_words(error: Exception, words: str) -> None:
@@ -35,6 +39,18 @@ async def test_errors_survive_in_kind_and_words(error: Exception, words: str) ->
         kept = row.error(None, None)
         assert isinstance(kept, type(error) if isinstance(error, LlamaGenError) else LlamaGenError)
         assert str(kept).startswith(words)
+
+
+def test_what_is_kept_of_an_error_is_short_and_clean() -> None:
+    """A server's megabytes, and what would steer a terminal, are not written down."""
+    for error in (
+        KeyError("\x1b[2J" * 10**6),
+        InvalidRequestError("prompt", "\x1b" * 10**6, "text"),
+        ServerError(500, None, "down", {"x": "y" * 10**6}),
+    ):
+        text = dump_error(error)
+        assert len(text) < 4000
+        assert "\\u001b" not in text
 
 
 async def test_content_is_what_is_sent(tmp_path: Path) -> None:
