@@ -7,9 +7,9 @@ The root of the error tree is here as well, because every other file may import 
 from __future__ import annotations
 
 import operator
-import os
 import re
 import reprlib
+import sys
 import unicodedata
 from copy import copy
 from pathlib import Path
@@ -179,15 +179,19 @@ def checked_id(field: str, value: object) -> str:
     return text
 
 
-def checked_path(field: str, value: str | os.PathLike[str]) -> Path:
+def checked_path(field: str, value: Any) -> Path:
     """Return the path of a file or folder, if the system can have one of that name.
+
+    Args:
+        field: The name of the argument.
+        value: A path, or its text.
 
     Raises:
         InvalidRequestError: It can't.
     """
     try:
         path = Path(value)
-        name = os.fsencode(path)
+        name = str(path).encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
     except (TypeError, ValueError):  # no path, or characters that no file name can have here
         raise InvalidRequestError(field, value, "the path of a file or folder") from None
     if b"\0" in name:

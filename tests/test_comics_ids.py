@@ -1,4 +1,4 @@
-"""Whoever paid for a comic knows its id, whatever happens after the server has accepted it."""
+"""The id of a paid comic is told, whatever happens after the server has accepted it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_an_id_that_can_not_be_asked_for_is_told() -> None:
 
 @pytest.mark.parametrize("given", ["PAID\ud800", "\udcffPAID", "PAID\x00ID", "PAID" * 200_000])
 async def test_an_id_that_is_hard_to_store_is_no_foreign_error(tmp_path: Path, given: str) -> None:
-    """What can be stored of it is stored, and every error of the package has it."""
+    """The part that can be stored is stored, and every error of the package has it."""
 
     def body(sent: Sent, answer: Any) -> Any:
         return {**answer, "id": given} if sent.kind == "create" else answer
@@ -232,7 +232,7 @@ async def test_an_owner_that_fails_does_not_cost_the_id(caplog: pytest.LogCaptur
 async def test_a_batch_without_a_journal_that_is_left_tells_its_ids(
     caplog: pytest.LogCaptureFixture, end: str
 ) -> None:
-    """Those that run, and those that are done and that nobody took."""
+    """Comics that run are told, and those that are done and that nobody took."""
     net = network()
 
     async def use(client: Any) -> None:

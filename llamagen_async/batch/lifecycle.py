@@ -301,19 +301,9 @@ class _Steps:
             if there:
                 task.files = tuple(out / name for name in names)
                 return
-<<<<<<< HEAD
         files = await comics.download(
             comic, out, timeout=self.lifecycle.timeout, urgent=task.row.urgent
         )
-=======
-        try:
-            files = await comics.download(comic, out)
-        except _EXPIRED:
-            if not task.restored:
-                raise
-            task.generation = comic = await self._wait(comic)
-            files = await comics.download(comic, out)
->>>>>>> h-B
         task.files = tuple(files)
         relative = [file.relative_to(out).as_posix() for file in files]
         await self._record(generation=comic, files=relative)

@@ -15,7 +15,7 @@ from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.lifecycle import READ_AHEAD, Lifecycle
 from llamagen_async.batch.task import BatchTask
-from llamagen_async.errors import LlamaGenError
+from llamagen_async.errors import JournalError, LlamaGenError
 from llamagen_async.models import BatchState
 
 __all__ = ["Prefetcher"]
@@ -89,7 +89,11 @@ class Prefetcher:
         """Work at a job, if nobody does."""
         if row.id in self._lifecycle.tasks or self._stopped:
             return
-        task = BatchTask.of(row)
+        try:
+            task = BatchTask.of(row)
+        except JournalError as error:
+            # That job alone is damaged: the others must not wait behind it.
+            task = BatchTask(row, BatchState.FAILED, error=error)
         if task.state is BatchState.QUEUED:
             self._room[row.urgent] -= 1
             task.is_waiting = True

@@ -4,7 +4,8 @@ Each asset is written to a hidden temporary file in the same folder, checked, an
 that a file under its final name is always complete. No key is sent to the hosts of assets, and no
 message shows a URL's query, which may be a signature. Downloads do not count against the limits.
 
-Whatever may be over later is held out until the time given is up (see `fetch`).
+Whatever may be over later is held out until the time given is up (see `fetch`). 80 MB of memory are
+enough, whatever hosts send: 32 answers are read at the same time, some hundred kilobytes of each.
 
 A file that is there already is kept if the server's answer says that it is the same: same name,
 same length, and not modified since the file was written (`Last-Modified`). Without that header it

@@ -68,7 +68,7 @@ class URLs:
 
 @attrs.frozen
 class Terms:
-    """What the fetches of one download have in common."""
+    """The time, the turns and the URLs that the fetches of one download have in common."""
 
     urls: URLs
     """Renews the URLs."""

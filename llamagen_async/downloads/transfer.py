@@ -42,7 +42,7 @@ from llamagen_async.transport.message import AssetSource, AssetStream
 
 __all__ = ["Transfer"]
 
-_WRITE_SIZE: Final = 1 << 20
+_WRITE_SIZE: Final = 1 << 18
 """Bytes that are collected before a thread writes them."""
 _ANSWERS_TO_RANGE: Final = (
     HTTPStatus.PARTIAL_CONTENT,

@@ -101,7 +101,7 @@ class _Outage:
     ask_at: float = _NEVER
     """The clock's time at which the store is asked again."""
     reason: str = ""
-    """What the store, or who asked it, said last."""
+    """The last words of the store, or of who asked it."""
 
 
 class FailoverLedger:
@@ -301,7 +301,7 @@ class FailoverLedger:
         if self._raises or not (has_share or (was_there and now < outage.begins_at)):
             raise QuotaStoreError(
                 f"the store of spent requests is away ({outage.reason}); nothing was sent. Try "
-                "again when it is back; quota='memory' counts without one, for one process"
+                "again when it is back; quota='memory' counts without, for one process at a time"
             )
 
     def _leave_store(self, error: StoreError, asked_at: float) -> _Outage:

@@ -124,7 +124,7 @@ async def test_the_total_is_known_when_the_input_has_been_read() -> None:
 
 @pytest.mark.parametrize("in_file", [True, False])
 async def test_a_story_that_is_refused_keeps_its_name(tmp_path: Path, *, in_file: bool) -> None:
-    """Whoever has orders needs to know which of them was refused."""
+    """The user's own name tells which order was refused."""
     stories: list[Any] = [
         {"prompt": "", "key": "order-1"},
         {"prompt": "a cat", "size": "1x1", "key": 7},
@@ -153,7 +153,7 @@ async def test_a_story_that_is_refused_keeps_its_name(tmp_path: Path, *, in_file
 async def test_a_folder_that_can_not_be_written_costs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is found out before the first create, by a batch and by a queue."""
+    """A batch and a queue find out before the first create."""
     out = tmp_path / "out"
 
     def refuse(**_where: Any) -> None:

@@ -174,7 +174,7 @@ def test_a_log_has_no_control_codes_whatever_a_variable_says(
 def test_letters_that_can_not_be_shown_are_replaced(
     server: dict[str, Any], tmp_path: Path, locale: dict[str, str]
 ) -> None:
-    """What was typed is sent all the same, as UTF-8."""
+    """The text is sent all the same, as UTF-8."""
     env = connection(server, **locale)
     argv = ("generate", "Ein Hündchen, 犬", "--no-wait", "--style", "wäßrig", *FAST)
     done = shell("", *argv, cwd=tmp_path, env=env)

@@ -195,12 +195,8 @@ class SleepyOwner:
     async def accepted(self, answer: ComicGeneration) -> None:
         self.steps.append(f"accepted {answer.id}")
 
-<<<<<<< HEAD
     def held_up(self, error: LlamaGenError) -> None:
         raise AssertionError(error)
-=======
-    def held_up(self, error: LlamaGenError) -> None: ...
->>>>>>> h-B
 
     def abandoned(self, outcome: object) -> None:
         self.steps.append(f"abandoned {type(outcome).__name__}")

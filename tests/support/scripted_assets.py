@@ -31,7 +31,7 @@ class Asked:
 
 @attrs.frozen
 class Answer:
-    """What is answered: a head, and pieces of content with waits and failures between them."""
+    """One answer: a head, and pieces of content with waits and failures between them."""
 
     status: int = 200
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])

@@ -1,4 +1,4 @@
-"""What is sent to the hosts of pictures, what is not reached, and what is bounded."""
+"""No secret is sent to the hosts of pictures, and nothing inside a network is reached."""
 
 from __future__ import annotations
 
@@ -310,6 +310,28 @@ async def test_pictures_go_through_the_proxy_of_a_users_session(make: Make) -> N
     credentials = base64.b64encode(b"me:pass").decode()
     assert received.header("Proxy-Authorization") == f"Basic {credentials}"
     assert received.header("Authorization") is None
+
+
+@pytest.mark.parametrize("own_session", [True, False])
+async def test_pictures_go_through_the_proxy_of_the_environment(
+    own_session: bool, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A redirect that the proxy hands on leads no further inside than any other."""
+    to = {"Location": "http://169.254.169.254/latest/"}
+
+    async def forward(received: Received) -> None:
+        is_bad = "bad" in received.head
+        await received.reply(answer(b"", status="302 X", headers=to) if is_bad else HELLO)
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    async with raw_server(forward) as proxy, aiohttp.ClientSession(trust_env=True) as session:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assets = make(PUBLIC_API, session=None if own_session else session)
+        assert await read(assets, "http://cdn.invalid/a") == b"hello"
+        with pytest.raises(InvalidRequestError, match="inside"):
+            await read(assets, "http://cdn.invalid/bad")
+        assert len(proxy.received) == 2
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2852039166", "[::1]", "10.1.2.3"])

@@ -1,4 +1,4 @@
-"""What a host of pictures sends is bounded in time, in size and in redirects."""
+"""The answers of a host of pictures are bounded in time, in size and in redirects."""
 
 from __future__ import annotations
 
@@ -190,6 +190,11 @@ async def test_what_is_closed_opens_nothing_any_more(make: Make) -> None:
             await task
         with pytest.raises(ClientClosedError):
             await read(assets, server.url)
+        never_used = make()
+        await never_used.aclose()
+        with pytest.raises(ClientClosedError):
+            await read(never_used, server.url)
+    assert never_used._session is None
 
 
 async def test_the_pictures_of_a_comic_share_connections(make: Make) -> None:

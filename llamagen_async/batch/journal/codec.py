@@ -68,6 +68,9 @@ _dump: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
 _NESTED: Final = 100
 """Objects and lists inside each other that are kept of an answer: a comic has six."""
 
+_LATEST: Final = 1e11
+"""Unix time that no clock of this millennium shows, in seconds."""
+
 COLUMNS: Final = (
     "id, key, digest, request, urgent, label, position, state, attempts, generation_id, "
     "generation, error, files, queued_at, sent_at, accepted_at, ended_at"
@@ -151,9 +154,19 @@ class AccountId:
         return cls(base_url, hashlib.sha256(text.encode()).hexdigest()[:32])
 
 
+def _flag(value: object) -> bool:
+    if value not in (0, 1):
+        raise ValueError(f"{value!r} is neither 0 nor 1")
+    return bool(value)
+
+
 @attrs.frozen
 class Row:
-    """One story as the journal has it."""
+    """One story as the journal has it.
+
+    Raises:
+        ValueError, TypeError: It is not as it was written.
+    """
 
     serial: int
     """The number of the read that gave this row: a higher one is newer."""
@@ -166,7 +179,7 @@ class Row:
     """A hash of the request's content."""
     request_text: str = attrs.field(repr=False)
     """The request, as JSON."""
-    urgent: bool = attrs.field(converter=bool)
+    urgent: bool = attrs.field(converter=_flag)
     """Whether somebody waits for it interactively."""
     label: str
     """Where the story stands in its file, such as `stories.jsonl:7`; empty if nobody said."""
@@ -192,6 +205,17 @@ class Row:
     """Unix time at which the server's answer came."""
     ended_at: float | None
     """Unix time at which the comic's end was seen."""
+
+    def __attrs_post_init__(self) -> None:
+        texts = (self.key, self.request_text, self.label)
+        others = (self.generation_id, self.generation_text, self.error_text, self.files_text)
+        is_text = all(isinstance(text, str) for text in texts)
+        is_text = is_text and all(text is None or isinstance(text, str) for text in others)
+        if not (is_text and isinstance(self.digest, bytes)):
+            raise TypeError("a text or a digest is something else")
+        for when in (self.queued_at, self.sent_at, self.accepted_at, self.ended_at):
+            if when is not None and not 0 <= when < _LATEST:
+                raise ValueError(f"{when} is no time")
 
     @property
     def request(self) -> ComicRequest:

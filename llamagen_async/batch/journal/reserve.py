@@ -32,7 +32,7 @@ _STEP: Final = 16 * 1024
 
 @attrs.frozen
 class Receipt:
-    """What the journal does not know of a story."""
+    """The outcome of a create that the journal could not be told."""
 
     row: int
     """The number of the story's row."""

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final, Literal, cast
 
 import attrs
 
-from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.journal.codec import Story, given_key
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.errors import FAILED, CommandError
 from llamagen_async.cli.input.lines import UNREADABLE, chunks_of, text_lines
@@ -50,6 +50,8 @@ class InputStory:
     """The checked story; `None` if it is wrong."""
     problem: str | None = None
     """The reason why it is wrong."""
+    key: str | None = None
+    """The user's own name for a story that is wrong, if it has a good one."""
 
 
 class StoryFile:
@@ -204,11 +206,12 @@ def _unreadable(line: str) -> str | None:
 
 
 def _story(number: int, label: str, text: str, form: Format) -> InputStory:
+    given: object = None
     try:
         given = _decoded(text) if form == "jsonl" else text
         return InputStory(number, label, Story.parse(given, label=label))
     except (InvalidRequestError, ValueError, RecursionError) as error:
-        return InputStory(number, label, None, str(error))
+        return InputStory(number, label, None, str(error), given_key(given))
 
 
 def _decoded(text: str) -> str | dict[str, Any]:

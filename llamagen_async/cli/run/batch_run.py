@@ -189,7 +189,8 @@ class BatchRun:
 
     def _reject(self, one: InputStory) -> None:
         error = CommandError(f"{one.label}: {one.problem}")
-        self._record(Record(one.number, BatchState.FAILED, one.label), error, in_journal=False)
+        record = Record(one.number, BatchState.FAILED, one.label, key=one.key)
+        self._record(record, error, in_journal=False)
         self._output.error(str(error))
 
     def _record(self, record: Record, error: Exception | None, *, in_journal: bool) -> Record:

@@ -50,7 +50,7 @@ def empty(path: Path) -> None:
 async def test_a_lost_journal_stops_with_a_question(
     tmp_path: Path, lose: Callable[[Path], None], *, has_owner_file: bool
 ) -> None:
-    """What the file of its owners counted, or the results know, is told; nothing is made new."""
+    """The count of its owners, or the results, are told; nothing is made new."""
     path = tmp_path / "run.db"
     await with_comics(path, 2)
     write_results(tmp_path, {"id": "c0", "key": "k0", "state": "running", "journal": "run.db"})

@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 import pytest
 
@@ -51,9 +52,11 @@ async def hostile(received: Received) -> None:
         kind, content = FILES[path]
         await received.reply(answer(content, content_type=kind))
         return
-    is_failed = b"fail" in received.body or "fail" in path
+    asked = unquote(path.rpartition("/")[2])
+    is_failed = b"fail" in received.body or "fail" in asked
+    made = "fail" if is_failed else "c"
     comic: dict[str, Any] = {
-        "id": f"{'fail' if is_failed else 'c'}{received.number}{SCRIPTS[:60]}",
+        "id": asked if "fail" in asked else f"{made}{received.number}{SCRIPTS[:60]}",
         "status": "SUCCEEDED",
         "prompt": SCRIPTS,
         "comics": [{"panels": [{"assetUrl": base + name, "caption": SCRIPTS} for name in FILES]}],

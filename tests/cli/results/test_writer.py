@@ -214,7 +214,7 @@ async def test_a_run_without_a_journal_leaves_those_of_journals_alone(tmp_path: 
 
 
 async def test_comics_of_a_journal_that_was_lost_stay_in_the_results(tmp_path: Path) -> None:
-    """Whoever goes on without it still has the ids, and is not asked again."""
+    """The ids are there for those who go on without it, and nobody is asked again."""
     lost = attrs.evolve(DONE, key="k", journal="j.db", id="paid")
     (tmp_path / RESULTS).write_bytes(line_of(lost.to_json()))
     with pytest.raises(JournalError, match="paid"):

@@ -136,7 +136,7 @@ CLIENT = "name='z', claim='', text='', share=0, believed=0, ends=0, seen_at=stat
 async def test_a_state_that_another_program_has_changed_is_a_store_error(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock, change: str
 ) -> None:
-    """It would be an error in the midst of an operation, or everyone would wait for ever."""
+    """Otherwise an operation fails in its midst, or everyone waits for ever."""
     async with opened(redis_server.url, account_name, fake_clock) as ledger:
         await granted(ledger)
         await changed(redis_server, account_name, change)
