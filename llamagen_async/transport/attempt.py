@@ -41,6 +41,8 @@ class Attempt:
     """The header that carries the API key."""
     pools: bool = False
     """Whether the connector keeps connections and uses them again."""
+    has_others: bool = False
+    """Whether a user's middlewares may read the answer, too."""
     was_refused: bool = False
     """Whether it was held back before anything could leave."""
     response: aiohttp.ClientResponse | None = attrs.field(default=None, repr=False)
@@ -107,7 +109,7 @@ class Attempt:
         self.has_ended = True
         if size > LARGEST:
             response.close()
-        else:
+        elif self.has_others:
             # A user's middlewares can read it again; aiohttp has no public name for that.
             content, _ = unpacked(b"".join(self.received), response.headers.get("Content-Encoding"))
             response._body = content  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

@@ -129,7 +129,13 @@ class HTTPTransport:
         """
         session = self._open_session()
         connector = session.connector
-        attempt = Attempt(self._authorization, pools=not (connector and connector.force_close))
+        # Those of a user's session have no public name.
+        others: tuple[aiohttp.ClientMiddlewareType, ...] = getattr(session, "_middlewares", ())
+        attempt = Attempt(
+            self._authorization,
+            pools=not (connector and connector.force_close),
+            has_others=bool(others),
+        )
         failure: LlamaGenError | asyncio.CancelledError | None = None
         url = _url(self._base_url, request)
         has_body = request.json is not None or request.form is not None
@@ -150,8 +156,7 @@ class HTTPTransport:
                     allow_redirects=False,
                     raise_for_status=False,
                     auto_decompress=False,  # it would unpack a small answer to a giant one
-                    # Those of a user's session have no public name; ours is the innermost.
-                    middlewares=(*getattr(session, "_middlewares", ()), attempt),
+                    middlewares=(*others, attempt),  # ours is the innermost
                 ) as response,
             ):
                 if response is not attempt.response:

@@ -82,7 +82,7 @@ class Record:
     """The id of the generation, once it was accepted."""
     prompt: str = ""
     """The story."""
-    request: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    request: Mapping[str, Any] = attrs.field(factory=dict[str, Any], hash=False)
     """All fields of the request, so that it can be given to `batch` again."""
     files: tuple[str, ...] = ()
     """Every picture, relative to the folder."""
