@@ -182,7 +182,7 @@ class ClientCore:
         urgent: bool = True,
         max_wait: float | None = None,
         wait_for_quota: bool = False,
-        patience: float | None = None,
+        outage_timeout: float | None = None,
         hooks: SubmissionHooks[_T] | None = None,
         story: ComicRequest | None = None,
         profile: Profile | None = None,
@@ -199,7 +199,7 @@ class ClientCore:
         """
         rooms = self.open()
         if not self._is_ready:
-            await self._prepare(rooms, patience)
+            await self._prepare(rooms, outage_timeout)
         submission = Submission(
             request,
             parse,
@@ -208,7 +208,7 @@ class ClientCore:
             urgent=urgent,
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
-            patience=patience,
+            outage_timeout=outage_timeout,
             hooks=hooks,
             story=story,
             profile=profile,
@@ -258,13 +258,13 @@ class ClientCore:
         result: _G = generation
         return result
 
-    async def usage(self, *, patience: float | None = None) -> Usage:
+    async def usage(self, *, outage_timeout: float | None = None) -> Usage:
         """Ask the server what the key has used; this is a request like any other.
 
         Args:
-            patience: Seconds for which an outage is held out.
+            outage_timeout: Seconds for which an outage is held out.
         """
-        return await self.send(PROBE, Usage.parse, patience=patience)
+        return await self.send(PROBE, Usage.parse, outage_timeout=outage_timeout)
 
     async def limits(self) -> LimitsSnapshot:
         """Return what the key may still send."""
@@ -353,7 +353,7 @@ class ClientCore:
             raise WaitTimeoutError(wait.id, wait.timeout) from None
         return attrs.evolve(wait, timeout=max(0.0, until - clock.now()))
 
-    async def _prepare(self, rooms: _Rooms, patience: float | None = None) -> None:
+    async def _prepare(self, rooms: _Rooms, outage_timeout: float | None = None) -> None:
         """Detect the plan if that was asked for: once, whoever asks first; again if it failed.
 
         Those who hold out an outage share one detection, the others another, which gives up. What
@@ -365,12 +365,12 @@ class ClientCore:
             return
         if asyncio.current_task() in self._detections.values():
             return
-        holds_out = patience is not None
+        holds_out = outage_timeout is not None
         detection = self._detections.get(holds_out)
         if detection is None or detection.done():
             detecting = self._detect_plan(rooms.limiter, math.inf if holds_out else None)
             detection = self._detections[holds_out] = asyncio.create_task(detecting)
-        real = None if patience is None else self.settings.clock.real(patience)
+        real = None if outage_timeout is None else self.settings.clock.real(outage_timeout)
         try:
             async with asyncio.timeout(real if real != math.inf else None):
                 await asyncio.shield(detection)
@@ -382,8 +382,8 @@ class ClientCore:
                 raise ClientClosedError("the client was closed; nothing was sent") from None
             raise
 
-    async def _detect_plan(self, limiter: Limiter, patience: float | None) -> None:
-        usage = await self.usage(patience=patience)
+    async def _detect_plan(self, limiter: Limiter, outage_timeout: float | None) -> None:
+        usage = await self.usage(outage_timeout=outage_timeout)
         if self._is_ready:
             return  # another detection was faster
         plan = plan_for(usage)
