@@ -7,7 +7,6 @@ scheduler. A resource says what is sent and how the answer is read, and nothing 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import os
 from collections.abc import Callable
@@ -27,7 +26,8 @@ from llamagen_async.errors import (
 from llamagen_async.forecasting import Profile
 from llamagen_async.forecasting.saved import ForecastStore
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus, Usage
-from llamagen_async.plans import DAY, Plan, RateLimit
+from llamagen_async.plan_detection import take_over
+from llamagen_async.plans import Plan
 from llamagen_async.ratelimit import (
     MEMORY,
     Identity,
@@ -53,9 +53,8 @@ from llamagen_async.transport import APIRequest, AssetSource, HTTPAssets, HTTPTr
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["ClientCore", "ClientSettings", "plan_for"]
+__all__ = ["ClientCore", "ClientSettings"]
 
-_logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _G = TypeVar("_G", ComicGeneration, Animation)
 
@@ -386,28 +385,5 @@ class ClientCore:
         usage = await self.usage(outage_timeout=outage_timeout)
         if self._is_ready:
             return  # another detection was faster
-        plan = plan_for(usage)
-        limiter.change_plan(plan)
         self._is_ready = True
-        _logger.info("the plan is %s", plan.name)
-        if plan.quotas and usage.api_usage_count is not None:
-            windows = (await limiter.snapshot()).windows
-            known = min(window.used for window in windows if window.limit in plan.quotas)
-            # The server counts what other programs have sent, too. More than full is not counted.
-            spent = min(usage.api_usage_count, max(limit.limit for limit in plan.quotas))
-            await limiter.ledger.record(max(0, spent - known))
-
-
-def plan_for(usage: Usage) -> Plan:
-    """Return the plan of a key from what the usage endpoint says.
-
-    Only `isPaidPlan: true` is the paid plan: taking a demo key for a paid one would be refused.
-    Where the server names another daily limit than the documented one, the smaller one holds.
-    """
-    if usage.is_paid_plan:
-        return Plan.PAID
-    daily = usage.api_max_usage
-    short, day = Plan.DEMO.limits
-    if daily is None or not 0 < daily < day.limit:
-        return Plan.DEMO
-    return Plan("demo", limits=(short, RateLimit(daily, per=DAY)))
+        await take_over(usage, limiter)
