@@ -18,7 +18,7 @@ from typing import Any
 from llamagen_async import Batch, JournalError, LlamaGenClient
 
 NOBODY = 65_534
-LOADED = (LlamaGenClient("loads what clients need"), Batch)
+LOADED = (LlamaGenClient("loads-what-clients-need"), Batch)
 """Modules loaded in advance: a process without rights may not read Python's own files later."""
 
 
