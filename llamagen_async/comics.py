@@ -82,7 +82,7 @@ class Comics:
             urgent=urgent,
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
-            patience=math.inf if hooks is not None and max_wait is None else max_wait,
+            outage_timeout=math.inf if hooks is not None and max_wait is None else max_wait,
             hooks=hooks,
             will_wait=hooks is not None,
         )
@@ -167,7 +167,7 @@ class Comics:
             _request(prompt, fields),
             max_wait=None if wait_for_quota else timeout,
             wait_for_quota=wait_for_quota,
-            patience=timeout,
+            outage_timeout=timeout,
             will_wait=True,
         )
         if comic.succeeded:
@@ -303,7 +303,7 @@ class Comics:
         will_wait: bool,
         wait_for_quota: bool,
         max_wait: float | None,
-        patience: float | None,
+        outage_timeout: float | None,
         urgent: bool = True,
         hooks: SubmissionHooks[ComicGeneration] | None = None,
     ) -> ComicGeneration:
@@ -313,7 +313,7 @@ class Comics:
             urgent=urgent,
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
-            patience=patience,
+            outage_timeout=outage_timeout,
             hooks=hooks,
             story=request,
             profile=_profile(request),

@@ -7,7 +7,6 @@ scheduler. A resource says what is sent and how the answer is read, and nothing 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import os
 from collections.abc import Callable
@@ -27,7 +26,8 @@ from llamagen_async.errors import (
 from llamagen_async.forecasting import Profile
 from llamagen_async.forecasting.saved import ForecastStore
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus, Usage
-from llamagen_async.plans import DAY, Plan, RateLimit
+from llamagen_async.plan_detection import take_over
+from llamagen_async.plans import Plan
 from llamagen_async.ratelimit import (
     MEMORY,
     Identity,
@@ -53,9 +53,8 @@ from llamagen_async.transport import APIRequest, AssetSource, HTTPAssets, HTTPTr
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["ClientCore", "ClientSettings", "plan_for"]
+__all__ = ["ClientCore", "ClientSettings"]
 
-_logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _G = TypeVar("_G", ComicGeneration, Animation)
 
@@ -182,7 +181,7 @@ class ClientCore:
         urgent: bool = True,
         max_wait: float | None = None,
         wait_for_quota: bool = False,
-        patience: float | None = None,
+        outage_timeout: float | None = None,
         hooks: SubmissionHooks[_T] | None = None,
         story: ComicRequest | None = None,
         profile: Profile | None = None,
@@ -199,7 +198,7 @@ class ClientCore:
         """
         rooms = self.open()
         if not self._is_ready:
-            await self._prepare(rooms, patience)
+            await self._prepare(rooms, outage_timeout)
         submission = Submission(
             request,
             parse,
@@ -208,7 +207,7 @@ class ClientCore:
             urgent=urgent,
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
-            patience=patience,
+            outage_timeout=outage_timeout,
             hooks=hooks,
             story=story,
             profile=profile,
@@ -258,13 +257,13 @@ class ClientCore:
         result: _G = generation
         return result
 
-    async def usage(self, *, patience: float | None = None) -> Usage:
+    async def usage(self, *, outage_timeout: float | None = None) -> Usage:
         """Ask the server what the key has used; this is a request like any other.
 
         Args:
-            patience: Seconds for which an outage is held out.
+            outage_timeout: Seconds for which an outage is held out.
         """
-        return await self.send(PROBE, Usage.parse, patience=patience)
+        return await self.send(PROBE, Usage.parse, outage_timeout=outage_timeout)
 
     async def limits(self) -> LimitsSnapshot:
         """Return what the key may still send."""
@@ -353,7 +352,7 @@ class ClientCore:
             raise WaitTimeoutError(wait.id, wait.timeout) from None
         return attrs.evolve(wait, timeout=max(0.0, until - clock.now()))
 
-    async def _prepare(self, rooms: _Rooms, patience: float | None = None) -> None:
+    async def _prepare(self, rooms: _Rooms, outage_timeout: float | None = None) -> None:
         """Detect the plan if that was asked for: once, whoever asks first; again if it failed.
 
         Those who hold out an outage share one detection, the others another, which gives up. What
@@ -365,12 +364,12 @@ class ClientCore:
             return
         if asyncio.current_task() in self._detections.values():
             return
-        holds_out = patience is not None
+        holds_out = outage_timeout is not None
         detection = self._detections.get(holds_out)
         if detection is None or detection.done():
             detecting = self._detect_plan(rooms.limiter, math.inf if holds_out else None)
             detection = self._detections[holds_out] = asyncio.create_task(detecting)
-        real = None if patience is None else self.settings.clock.real(patience)
+        real = None if outage_timeout is None else self.settings.clock.real(outage_timeout)
         try:
             async with asyncio.timeout(real if real != math.inf else None):
                 await asyncio.shield(detection)
@@ -382,32 +381,9 @@ class ClientCore:
                 raise ClientClosedError("the client was closed; nothing was sent") from None
             raise
 
-    async def _detect_plan(self, limiter: Limiter, patience: float | None) -> None:
-        usage = await self.usage(patience=patience)
+    async def _detect_plan(self, limiter: Limiter, outage_timeout: float | None) -> None:
+        usage = await self.usage(outage_timeout=outage_timeout)
         if self._is_ready:
             return  # another detection was faster
-        plan = plan_for(usage)
-        limiter.change_plan(plan)
         self._is_ready = True
-        _logger.info("the plan is %s", plan.name)
-        if plan.quotas and usage.api_usage_count is not None:
-            windows = (await limiter.snapshot()).windows
-            known = min(window.used for window in windows if window.limit in plan.quotas)
-            # The server counts what other programs have sent, too. More than full is not counted.
-            spent = min(usage.api_usage_count, max(limit.limit for limit in plan.quotas))
-            await limiter.ledger.record(max(0, spent - known))
-
-
-def plan_for(usage: Usage) -> Plan:
-    """Return the plan of a key from what the usage endpoint says.
-
-    Only `isPaidPlan: true` is the paid plan: taking a demo key for a paid one would be refused.
-    Where the server names another daily limit than the documented one, the smaller one holds.
-    """
-    if usage.is_paid_plan:
-        return Plan.PAID
-    daily = usage.api_max_usage
-    short, day = Plan.DEMO.limits
-    if daily is None or not 0 < daily < day.limit:
-        return Plan.DEMO
-    return Plan("demo", limits=(short, RateLimit(daily, per=DAY)))
+        await take_over(usage, limiter)

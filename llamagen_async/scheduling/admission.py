@@ -62,6 +62,8 @@ class AdmissionControl:
         self._sender = sender
         self._poller = poller
         self._clock = clock
+        self.unanswered = sender.unanswered
+        """The creates that are on their way."""
         self._next_check = 0.0
         self.blocked_until: float | None = None
         """The clock's time before which no slot is free; `None` if one may be."""
@@ -142,8 +144,8 @@ class AdmissionControl:
             if not one.request.kind.is_billed:
                 continue
             until = max(one.since, circuit.opened_at) + span
-            if one.patience is not None:
-                until = one.since + one.patience
+            if one.outage_timeout is not None:
+                until = one.since + one.outage_timeout
             if until <= now:
                 fail(one, outage.error())
             else:
@@ -185,11 +187,6 @@ class AdmissionControl:
         wait = self._clock.real(max(0.0, delay))
         resets_at = datetime.now(UTC) + timedelta(seconds=min(wait, _LATEST))
         return QuotaExhaustedError(limit, wait, resets_at)
-
-    @property
-    def unanswered(self) -> int:
-        """How many creates are on their way."""
-        return len(self._sender.unanswered)
 
     @property
     def running(self) -> int:

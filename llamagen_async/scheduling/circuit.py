@@ -132,11 +132,6 @@ class Circuit:
         self.probe = probe
         self.probes += 1
 
-    def end_probe(self, probe: object) -> None:
-        """Forget a probe that has ended, if it was one."""
-        if self.probe is probe:
-            self.probe = None
-
     def record_answer(self, now: float, *, is_create: bool) -> None:
         """Learn that the server has answered a request, whatever it said."""
         had_outage, was_silent = self.outage is not None, self.is_silent

@@ -29,7 +29,7 @@ from llamagen_async.scheduling.policy import Choice, Decision, DispatchPolicy, I
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import PollTarget
 from llamagen_async.scheduling.poller import Poller
-from llamagen_async.scheduling.probing import ProbePolicy
+from llamagen_async.scheduling.probing import choose_probe
 from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.scheduling.sender import Sender, fail
 from llamagen_async.scheduling.submission import Submission
@@ -47,7 +47,6 @@ class _DispatchLoop:
 
     queue: RequestQueue
     policy: DispatchPolicy
-    probes: ProbePolicy
     metered: bool
     changed: asyncio.Event = attrs.field(factory=asyncio.Event)
     """Set when something was added, ended or learned since the last decision."""
@@ -103,7 +102,7 @@ class Dispatcher:
         self._circuit = circuit
         self._clock = clock
         circuit.listeners[self] = None
-        self._sending: dict[asyncio.Task[None], Submission[Any]] = {}
+        self._sending: dict[asyncio.Task[float | None], Submission[Any]] = {}
         self._delayed: dict[Submission[Any], asyncio.TimerHandle] = {}
         """Submissions that failed and wait to be queued again, and the timer of each."""
         self._turn: _Turn | None = None
@@ -116,7 +115,6 @@ class Dispatcher:
             _DispatchLoop(
                 one,
                 DispatchPolicy(limiter, one, polls, view, admission, circuit, metered=counts),
-                ProbePolicy(circuit, limiter, one, polls, metered=counts),
                 counts,
             )
             for one, counts in ((queue, True), (RequestQueue(), False))
@@ -192,21 +190,13 @@ class Dispatcher:
         try:
             while (chosen := await self._choose(loop)) is not None:
                 submission, slot = chosen
-                sending = self._send(submission, slot)
+                sending = self._sender.send(submission, slot)
                 task = self._limiter.loop.create_task(sending, context=submission.context)
                 self._sending[task] = submission
                 task.add_done_callback(partial(self._on_sent, submission, slot))
                 await asyncio.sleep(0)  # it is on its way before the next one is decided about
         except Exception as error:  # noqa: BLE001  # nobody may wait for ever for what broke
             self._fail_all(error)
-
-    async def _send(self, submission: Submission[Any], slot: Slot) -> None:
-        try:
-            again = await self._sender.send(submission, slot)
-        finally:
-            self._circuit.end_probe(submission)
-        if again is not None:
-            self._repeat(submission, again)
 
     async def _choose(self, loop: _DispatchLoop) -> tuple[Submission[Any], Slot] | None:
         """Return what is sent next and its slot; `None` if nothing is left to send."""
@@ -243,7 +233,9 @@ class Dispatcher:
             return loop.policy.decide(now, holds_one=holds_one)
         until = self._admission.reject_unanswered(loop.queue, circuit)
         if circuit.is_silent:
-            decision = loop.probes.decide(now)
+            decision = choose_probe(
+                circuit, self._limiter, loop.queue, self._polls, now, metered=loop.metered
+            )
         else:
             decision = loop.policy.decide(now, holds_one=holds_one)
             if now < circuit.create_at:
@@ -355,7 +347,7 @@ class Dispatcher:
         if self._closed:
             fail(submission, ClientClosedError(_CLOSED))
             return
-        if self._circuit.is_silent and submission.patience is not None:
+        if self._circuit.is_silent and submission.outage_timeout is not None:
             # A create waits in the queue for its turn to be the probe; a read is one.
             is_read = not submission.request.kind.is_billed
             until_probe = self._clock.real(self._circuit.probe_at - self._clock.now())
@@ -378,12 +370,22 @@ class Dispatcher:
             fail(submission, error)
         self._poller.fail_all(error)
 
-    def _on_sent(self, submission: Submission[Any], slot: Slot, task: asyncio.Task[None]) -> None:
+    def _on_sent(
+        self, submission: Submission[Any], slot: Slot, task: asyncio.Task[float | None]
+    ) -> None:
         del self._sending[task]
-        slot.give_back()  # its end was reported, unless it was cancelled before it began
-        self._sender.unanswered.discard(submission)
-        if task.cancelled() and not submission.future.done():
-            fail(submission, ClientClosedError(_CLOSED))
+        if self._circuit.probe is submission:
+            self._circuit.probe = None
+        if task.cancelled():
+            # It may not even have begun; what was reported already is not changed by this.
+            slot.give_back()
+            self._sender.unanswered.discard(submission)
+            if not submission.future.done():
+                fail(submission, ClientClosedError(_CLOSED))
+        elif (error := task.exception()) is not None:
+            _logger.error("the sender failed", exc_info=error)
+        elif (again := task.result()) is not None:
+            self._repeat(submission, again)
         self.wake()
 
     def _on_task_done(self, loop: _DispatchLoop, task: asyncio.Task[None]) -> None:

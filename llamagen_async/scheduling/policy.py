@@ -283,7 +283,7 @@ class DispatchPolicy:
         head = self._queue.head()
         if head is None or not head.request.kind.is_billed:
             return head
-        unanswered, rate = self._admission.unanswered, self._limiter.plan.rate
+        unanswered, rate = len(self._admission.unanswered), self._limiter.plan.rate
         if unanswered + self._circuit.lost_creates >= TRIP:
             most = max(TRIP, int(_SLOW_CREATE / rate.interval))
             if not self._circuit.may_create(now, unanswered, most):

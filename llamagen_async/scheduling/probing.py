@@ -22,57 +22,47 @@ from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.transport import APIRequest
 
-__all__ = ["PROBE", "ProbePolicy"]
+__all__ = ["PROBE", "choose_probe"]
 
 PROBE: Final = APIRequest(RequestKind.USAGE, "GET", "/comics/usage")
 """The read that is the probe where there is nothing to check (vendor's clients)."""
 
 
-class ProbePolicy:
-    """Decides what the slots of one queue are used for while the server is away.
+def choose_probe(
+    circuit: Circuit,
+    limiter: Limiter,
+    queue: RequestQueue,
+    polls: PollSet,
+    now: float,
+    *,
+    metered: bool,
+) -> Decision:
+    """Return what a slot that is free now is used for while the server is away.
 
     Args:
         circuit: Knows when a probe is due.
         limiter: Knows the plan.
         queue: The requests that wait.
         polls: The generations that are waited for.
+        now: The time.
         metered: Whether the queue's requests count against the limits.
     """
-
-    def __init__(
-        self,
-        circuit: Circuit,
-        limiter: Limiter,
-        queue: RequestQueue,
-        polls: PollSet,
-        *,
-        metered: bool,
-    ) -> None:
-        self._circuit = circuit
-        self._limiter = limiter
-        self._queue = queue
-        self._polls = polls
-        self._metered = metered
-
-    def decide(self, now: float) -> Decision:
-        """Return what a slot that is free now is used for."""
-        circuit = self._circuit
-        read = self._queue.head(billed=False)
-        if read is not None:
-            return send(read, now)
-        if circuit.probe is not None:
-            return Idle(math.inf)
-        makes_checks = (RequestKind.STATUS in self._limiter.plan.metered) is self._metered
-        if now < circuit.probe_at:
-            return Idle(circuit.probe_at - now)
-        target = self._polls.probe_target() if makes_checks else None
-        is_only_one = circuit.may_have_arrived and len(self._polls.targets) == 1
-        if target is not None and not (is_only_one and circuit.probes % 2):
-            return Choice(target, Priority.CHECK)
-        head = self._queue.head()
-        may_create = not circuit.may_have_arrived or now >= circuit.create_at
-        if head is not None and may_create:
-            return send(head, now)
-        if self._metered or RequestKind.USAGE not in self._limiter.plan.metered:
-            return Choice(PROBE, Priority.READ)
-        return Idle(math.inf) if target is None else Choice(target, Priority.CHECK)
+    read = queue.head(billed=False)
+    if read is not None:
+        return send(read, now)
+    if circuit.probe is not None:
+        return Idle(math.inf)
+    if now < circuit.probe_at:
+        return Idle(circuit.probe_at - now)
+    makes_checks = (RequestKind.STATUS in limiter.plan.metered) is metered
+    target = polls.probe_target() if makes_checks else None
+    is_only_one = circuit.may_have_arrived and len(polls.targets) == 1
+    if target is not None and not (is_only_one and circuit.probes % 2):
+        return Choice(target, Priority.CHECK)
+    head = queue.head()
+    may_create = not circuit.may_have_arrived or now >= circuit.create_at
+    if head is not None and may_create:
+        return send(head, now)
+    if metered or RequestKind.USAGE not in limiter.plan.metered:
+        return Choice(PROBE, Priority.READ)
+    return Idle(math.inf) if target is None else Choice(target, Priority.CHECK)

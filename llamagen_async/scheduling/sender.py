@@ -227,14 +227,14 @@ class Sender:
         """Return in how many real seconds it is to be sent again; `None` if it is not."""
         if submission.is_check:
             return None
-        left = (submission.patience or 0.0) - (self._clock.now() - submission.since)
-        is_patient = submission.patience is not None and left > 0
+        left = (submission.outage_timeout or 0.0) - (self._clock.now() - submission.since)
+        holds_out = submission.outage_timeout is not None and left > 0
         if isinstance(error, RateLimitError):
             submission.refusals += 1
-            return 0.0 if is_patient or submission.refusals <= _MAX_REFUSALS else None
+            return 0.0 if holds_out or submission.refusals <= _MAX_REFUSALS else None
         submission.failures += 1
         kind = submission.request.kind
-        if is_patient and is_outage(error):
+        if holds_out and is_outage(error):
             is_repeated = not kind.is_billed or _provably_not_accepted(error)
         else:
             is_repeated = submission.failures <= self.max_retries and is_retriable(error, kind)
@@ -243,7 +243,7 @@ class Sender:
         if submission.delays is None:
             submission.delays = delays(self._clock.speed)
         delay = next(submission.delays)
-        return min(delay, self._clock.real(left)) if is_patient else delay
+        return min(delay, self._clock.real(left)) if holds_out else delay
 
     def _learn(
         self, submission: Submission[Any], failure: BaseException | None, sent_at: float

@@ -74,7 +74,7 @@ class Submission(Generic[_T]):
     """Seconds that it may wait for a slot; `None` is any time within the short windows."""
     wait_for_quota: bool = False
     """Whether it may wait for a long window, such as until tomorrow."""
-    patience: float | None = None
+    outage_timeout: float | None = None
     """Seconds since it was asked for in which an outage is held out, infinite for a batch; `None`
     is as long as `max_retries` take."""
     hooks: SubmissionHooks[_T] | None = None

@@ -39,6 +39,7 @@ async def test_twenty_creates_with_one_id_are_one_comic(latency: Any) -> None:
     (id_,) = {item.generation.id for item in items if item.generation is not None}
     for item in items:
         if item.state is BatchState.UNCERTAIN:
+            assert item.generation is None
             assert isinstance(item.error, SubmissionUncertainError)
             assert f"generation {id_}" in str(item.error)
             assert "comic of" in str(item.error)

@@ -34,7 +34,7 @@ class Watched(Network):
 
 
 async def test_each_create_is_sent_in_its_callers_context() -> None:
-    """That holds for repeated ones, for `on_request` and for what is logged meanwhile."""
+    """Repeated ones, `on_request` and what is logged meanwhile have it, too."""
     reported: set[str] = set()
     logged: set[str] = set()
 
@@ -118,10 +118,10 @@ async def test_a_job_of_a_queue_is_sent_in_the_context_of_its_submission(tmp_pat
     machine = Machine(tmp_path)
     users: dict[str, str] = {}
 
-    def note(sent: str) -> None:
+    def remember(sent: str) -> None:
         users[sent] = user.get()
 
-    machine._before = lambda sent: note(str(sent))
+    machine._before = lambda sent: remember(str(sent))
 
     async def backend(name: str) -> None:
         user.set(name)

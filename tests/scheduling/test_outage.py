@@ -108,7 +108,7 @@ async def test_one_probe_at_a_time_goes_out_further_and_further_apart() -> None:
 
 
 async def test_without_a_comic_to_check_a_create_that_reached_nobody_is_the_probe() -> None:
-    """It is sent again without harm, and none is lost."""
+    """A create that arrived nowhere is sent again without harm."""
     network = Network(minute(), before=away(0, 600, UNREACHED))
     async with network.client() as client:
         await asyncio.gather(
@@ -147,7 +147,7 @@ async def test_a_server_that_takes_no_creates_is_told_of_while_reads_go_on() -> 
 
 
 async def test_all_clients_of_a_key_find_it_out_together() -> None:
-    """What one client has found out keeps another one from losing a create."""
+    """An outage that one client has found keeps another one from losing a create."""
     network = Network(minute(), before=away(0, 300, AWAY))
     url = "https://one-key.invalid"
     async with network.client(base_url=url) as one, network.client(base_url=url) as other:

@@ -211,7 +211,7 @@ def one_running(
     """Return a policy at 1000 s: `spent` slots were used 20 s ago, one comic runs."""
     clock: Any = ManualClock()
     limiter: Any = FixedLimits(plan)
-    admission: Any = SimpleNamespace(running=1, unanswered=0)
+    admission: Any = SimpleNamespace(running=1, unanswered=())
     forecasts = Forecasts()
     for _ in range(30):
         forecasts.observe((), 50.0, 70.0)

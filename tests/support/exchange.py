@@ -10,16 +10,18 @@ from typing import Final
 import aiohttp
 import pytest
 
-from llamagen_async.errors import LlamaGenError
+from llamagen_async.errors import APIConnectionError, LlamaGenError
 from llamagen_async.plans import RequestKind
-from llamagen_async.transport import APIRequest, HTTPTransport
+from llamagen_async.transport import APIRequest, HTTPTransport, is_retriable
 from tests.support.rawserver import Handler, Received, answer, raw_server
 
 __all__ = [
+    "BOTH",
     "CREATE",
     "KEY",
     "STATUS",
     "assert_secret",
+    "fails",
     "failure",
     "hang",
     "hang_in_the_body",
@@ -30,6 +32,7 @@ TESTS: Final = Path(__file__).parent.parent
 KEY = "lg_sk_0123456789abcdef"
 STATUS = APIRequest(RequestKind.STATUS, "GET", "/comics/generations/c1")
 CREATE = APIRequest(RequestKind.CREATE, "POST", "/comics/generations", json={"prompt": "é"})
+BOTH = pytest.mark.parametrize("request_", [STATUS, CREATE])
 
 
 async def reply_ok(received: Received) -> None:
@@ -75,6 +78,20 @@ async def failure(
             await transport.aclose()
         assert_secret(caught.value, frames=frames)
         return caught.value, len(server.received)
+
+
+async def fails(
+    transport: HTTPTransport, request: APIRequest = CREATE, *, sent: bool, retriable: bool = True
+) -> APIConnectionError:
+    """Send a request that fails, and check what its error says."""
+    with pytest.raises(APIConnectionError) as caught:
+        await transport.send(request)
+    error = caught.value
+    assert (error.request_sent, error.retriable) == (sent, retriable), error
+    assert ("nothing was sent" in str(error)) is not sent
+    assert is_retriable(error, request.kind) is (retriable and (request is STATUS or not sent))
+    assert_secret(error)
+    return error
 
 
 async def hang(received: Received) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,27 +17,18 @@ from llamagen_async.errors import (
     InvalidRequestError,
     ServerError,
 )
-from llamagen_async.transport import APIRequest, HTTPTransport, UnsentCancelledError, is_retriable
-from llamagen_async.transport.attempt import OBSERVER
-from tests.support.exchange import CREATE, KEY, STATUS, assert_secret, hang, reply_ok
-from tests.support.rawserver import RawServer, Received, answer, raw_server, unused_port
-
-BOTH = pytest.mark.parametrize("request_", [STATUS, CREATE])
-
-
-async def fails(
-    transport: HTTPTransport, request: APIRequest = CREATE, *, sent: bool, retriable: bool = True
-) -> APIConnectionError:
-    """Send a request that fails, and check what its error says."""
-    with pytest.raises(APIConnectionError) as caught:
-        await transport.send(request)
-    error = caught.value
-    assert (error.request_sent, error.retriable) == (sent, retriable), error
-    assert ("nothing was sent" in str(error)) is not sent
-    assert is_retriable(error, request.kind) is (retriable and (request is STATUS or not sent))
-    assert_secret(error)
-    return error
-
+from llamagen_async.transport import APIRequest, HTTPTransport, UnsentCancelledError
+from tests.support.exchange import (
+    BOTH,
+    CREATE,
+    KEY,
+    STATUS,
+    assert_secret,
+    fails,
+    hang,
+    reply_ok,
+)
+from tests.support.rawserver import Received, answer, raw_server, unused_port
 
 # A user's hooks.
 
@@ -393,115 +383,3 @@ async def test_a_session_that_can_not_be_observed_is_refused() -> None:
     async with aiohttp.ClientSession(trace_configs=configs) as session:
         with pytest.raises(InvalidRequestError, match=r"^session: .*trace_configs"):
             HTTPTransport("https://api.example", KEY, session=session)
-
-
-# A connection of its own.
-
-
-class Twice:
-    """Answers each request, and once more when it is told to, unasked."""
-
-    def __init__(self, status: str) -> None:
-        self._late = answer(b'{"id": "late"}', status=status, headers={"Retry-After": "0"})
-        self._may_speak, self._has_spoken = asyncio.Event(), asyncio.Event()
-
-    async def __call__(self, received: Received) -> None:
-        await received.reply(answer(b'{"id": "c%d"}' % received.number))
-        await self._may_speak.wait()
-        self._may_speak.clear()
-        with contextlib.suppress(ConnectionError):
-            await received.reply(self._late)
-        self._has_spoken.set()
-
-    async def speak(self) -> None:
-        self._may_speak.set()
-        await self._has_spoken.wait()
-        self._has_spoken.clear()
-
-    async def leave_in(self, session: aiohttp.ClientSession, server: RawServer) -> None:
-        """Leave a connection with such an answer in a user's session."""
-        async with session.get(server.url) as response:
-            await response.read()
-        await self.speak()
-
-
-STATUSES = pytest.mark.parametrize(
-    "status", ["200 OK", "408 Request Timeout", "429 Too Many Requests"]
-)
-
-
-@BOTH
-@STATUSES
-async def test_an_answer_without_a_request_is_nobodys(status: str, request_: APIRequest) -> None:
-    handler = Twice(status)
-    async with raw_server(handler) as server:
-        transport = HTTPTransport(server.url, KEY)
-        for number in (1, 2, 3):
-            assert (await transport.send(request_)).body == {"id": f"c{number}"}
-            await handler.speak()
-        await transport.aclose()
-    assert [received.connection for received in server.received] == [1, 2, 3]
-
-
-@BOTH
-@STATUSES
-async def test_an_answer_without_a_request_in_a_users_session_is_nobodys(
-    status: str, request_: APIRequest
-) -> None:
-    handler = Twice(status)
-    async with raw_server(handler) as server, aiohttp.ClientSession() as session:
-        await handler.leave_in(session, server)
-        transport = HTTPTransport(server.url, KEY, session=session)
-        for number in (2, 3):
-            assert (await transport.send(request_)).body == {"id": f"c{number}"}
-            await handler.speak()
-    assert [received.connection for received in server.received] == [1, 2, 3]
-
-
-async def test_an_answer_without_a_request_through_a_users_proxy_is_nobodys() -> None:
-    handler = Twice("429 Too Many Requests")
-    async with raw_server(handler) as proxy, aiohttp.ClientSession(proxy=proxy.url) as session:
-        await handler.leave_in(session, proxy)
-        transport = HTTPTransport("http://127.0.0.1:9", KEY, session=session)
-        assert (await transport.send(CREATE)).body == {"id": "c2"}
-    assert [received.connection for received in proxy.received] == [1, 2]
-    assert proxy.received[1].head.startswith("POST http://127.0.0.1:9/v1/comics")
-
-
-class Lying(aiohttp.TCPConnector):
-    """A connector that says that it never uses a connection twice, and does."""
-
-    @property
-    def force_close(self) -> bool:
-        return True
-
-
-async def test_nothing_is_sent_on_a_connection_that_was_used_before() -> None:
-    async with raw_server(reply_ok) as server:
-        session = aiohttp.ClientSession(connector=Lying(), headers={"Connection": "keep-alive"})
-        async with session:
-            transport = HTTPTransport(server.url, KEY, session=session)
-            await transport.send(CREATE)
-            await fails(transport, sent=False)
-    assert len(server.received) == 1
-
-
-async def test_other_requests_of_a_users_session_are_left_alone() -> None:
-    """Requests of the user keep their connections and get no key."""
-    async with raw_server(reply_ok) as server, aiohttp.ClientSession() as session:
-        for _ in range(2):
-            await HTTPTransport(server.url, KEY, session=session).send(STATUS)
-        for _ in range(3):
-            async with session.get(server.url) as response:
-                assert response.status == 200
-        assert session.trace_configs.count(OBSERVER) == 1
-    own = [received for received in server.received if not received.header("Authorization")]
-    assert len({received.connection for received in own}) == 1
-
-
-async def test_the_key_does_not_go_through_a_proxy_elsewhere_in_the_clear() -> None:
-    """A plain request would be readable there."""
-    async with aiohttp.ClientSession(proxy="http://192.0.2.1:3128") as session:
-        transport = HTTPTransport("http://127.0.0.1:9", KEY, session=session)
-        error = await fails(transport, sent=False, retriable=False)
-    assert "proxy" in str(error)

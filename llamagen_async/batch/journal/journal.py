@@ -16,12 +16,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Self
 
-from llamagen_async.batch.journal.codec import (
-    COLUMNS,
-    AccountId,
-    Row,
-    Story,
-)
+from llamagen_async.batch.journal.codec import COLUMNS, AccountId, Row, Story
 from llamagen_async.batch.journal.database import Database, SetAsideError
 from llamagen_async.batch.journal.evidence import accepted_in
 from llamagen_async.batch.journal.opening import take_in, verify

@@ -208,3 +208,16 @@ def test_the_folder_of_a_new_file_is_synced(
 
     asyncio.run(main())
     assert synced == [tmp_path.resolve()]
+
+
+async def test_a_value_that_no_file_holds_is_told_and_harms_nobody(tmp_path: Path) -> None:
+    """Python's own errors of encoding and of size are the journal's, too."""
+    async with opened(tmp_path / "run.db") as journal:
+        results = await asyncio.gather(
+            journal.get("half a pair \ud800"),
+            journal.waiting(urgent=False, limit=1 << 70),
+            added(journal, "a", "k"),
+            return_exceptions=True,
+        )
+    assert [type(result).__name__ for result in results] == ["JournalError", "JournalError", "Row"]
+    assert all("run.db" in str(result) for result in results[:2])

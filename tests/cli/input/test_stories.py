@@ -104,3 +104,15 @@ def change_request(path: Path, text: str) -> None:
     """Put another request into all rows of a journal."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE job SET request = ?", (text,))
+
+
+def test_a_line_that_is_no_text_says_what_to_do() -> None:
+    content = "a cat\n".encode("utf-16-le") + b"caf\xe9\n\xef\xbb\xbfan owl\n"
+    first, second, third = read_stories(text_lines([content]), name="s", form=None)
+    assert (first.label, first.problem) == (
+        "s:1",
+        "the line has NUL characters in it, as UTF-16 has: save it as UTF-8",
+    )
+    assert "not UTF-8: save it" in (second.problem or "")
+    assert third.story is not None
+    assert third.story.request.prompt == "an owl"

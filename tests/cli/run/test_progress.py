@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import re
@@ -17,9 +18,11 @@ from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import Record
 from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.cli.run.progress import record_line
+from llamagen_async.errors import APIConnectionError
 from llamagen_async.models import BatchState
-from llamagen_async.sandbox import SandboxService
-from llamagen_async.simulation import run, simulated_client
+from llamagen_async.sandbox import PAID_KEY, SandboxService
+from llamagen_async.simulation import SimulatedTransport, run, simulated_client
+from llamagen_async.transport import APIRequest, APIResponse
 
 DONE: Final = Record(
     0,
@@ -106,3 +109,30 @@ def test_a_line_fits_a_terminal_and_steers_none() -> None:
     assert len(plain) < 60
     assert plain.isprintable()
     assert line.count("\x1b") == 2  # the colour of the word, and its end
+
+
+def test_a_log_says_that_the_server_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever watches a batch in an outage reads since when, and why."""
+
+    class Away(SimulatedTransport):
+        async def send(self, request: APIRequest) -> APIResponse:
+            if asyncio.get_running_loop().time() < 200:
+                raise APIConnectionError("no connection", request_sent=False)
+            return await super().send(request)
+
+    service = SandboxService(seed=3)
+    client = simulated_client(service, transport=Away(service, PAID_KEY))
+    stories = tuple(InputStory(n, f"s.txt:{n}", Story.parse(f"s{n}")) for n in range(2))
+
+    async def main() -> None:
+        output = Output(as_json=False)
+        await BatchRun(client, Stories("s.txt", checked=stories), output, number=2).run()
+
+    run(main())
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ...  ")]
+    assert re.fullmatch(
+        r"  \.\.\.  2 queued; the server has not answered since [\d:]+ UTC "
+        r"\(no connection\); waiting",
+        said[0],
+    )
+    assert "waiting" not in said[-1]
