@@ -390,13 +390,8 @@ def load_error(
             return InvalidRequestError(kept["field"], kept["value"], kept["allowed"])
         for kind in _API_ERRORS:
             if name == kind.__name__:
-                return kind(
-                    kept["status"],
-                    kept["code"],
-                    message,
-                    request_id=kept.get("request_id"),
-                    advice=kept.get("advice", ""),
-                )
+                more = {name: kept[name] for name in ("request_id", "advice") if kept.get(name)}
+                return kind(kept["status"], kept["code"], message, **more)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not an error") from error
     return LlamaGenError(message)
