@@ -18,6 +18,7 @@ from llamagen_async import (
     JournalError,
 )
 from llamagen_async.batch.journal import database
+from llamagen_async.batch.journal.codec import Story
 from llamagen_async.batch.journal.database import Database
 from llamagen_async.batch.journal.journal import Journal
 from tests.support.journals import ORIGIN, added, changed, comic, opened, raw
@@ -215,9 +216,10 @@ async def test_a_value_that_no_file_holds_is_told_and_harms_nobody(tmp_path: Pat
     async with opened(tmp_path / "run.db") as journal:
         results = await asyncio.gather(
             journal.get("half a pair \ud800"),
-            journal.waiting(urgent=False, limit=1 << 70),
+            journal.add(Story.parse("b", label="half a pair \ud800")),
+            journal.add(Story.parse("c"), position=1 << 70),
             added(journal, "a", "k"),
             return_exceptions=True,
         )
-    assert [type(result).__name__ for result in results] == ["JournalError", "JournalError", "Row"]
-    assert all("run.db" in str(result) for result in results[:2])
+    assert [type(result).__name__ for result in results] == ["JournalError"] * 3 + ["Row"]
+    assert all("run.db" in str(result) for result in results[:3])
