@@ -279,3 +279,16 @@ def test_what_is_not_blocking_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> 
         assert discard_unwritten() is None
         stream.close()
         assert reader.read() == "a line\n"
+
+
+@pytest.mark.once
+@needs_posix
+def test_no_file_gets_the_number_of_a_closed_stream() -> None:
+    """Otherwise whoever writes to stderr by its number writes into a picture."""
+    program = (
+        "import os, sys; from llamagen_async.cli.streams import prepare_streams; "
+        "prepare_streams(); sys.exit(os.open(os.devnull, os.O_RDONLY))"
+    )
+    closing = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", program]
+    done = subprocess.run(closing, env=environment(), check=False)
+    assert done.returncode > 2
