@@ -258,6 +258,8 @@ def test_a_create_and_wait_that_is_cancelled_leaves_its_id_in_the_log(
 class Abandoning:
     """Comics whose creates are accepted when their callers are gone."""
 
+    outage = None
+
     async def create(
         self,
         prompt: ComicRequest,
