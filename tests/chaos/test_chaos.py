@@ -166,7 +166,7 @@ def delay(outages: list[Outage]) -> float:
         total += WINDOW + NOTICED
         if one.kinds != WHOLE or one.fault == "too many":
             # Creates that may be lost are tried rarely, and pauses after refusals double.
-            total += one.seconds + WINDOW
+            total += 2 * one.seconds + WINDOW
     return total
 
 
@@ -236,7 +236,7 @@ async def ask(client: Any, number: int, caller: Caller, ids: set[str]) -> str:
         outcome = "left"
     except (WaitTimeoutError, QuotaExhaustedError) as error:
         # The server may have asked to wait for longer than there is time.
-        ids.update({error.id} - {None})
+        ids.add(error.id or "")
         outcome = "late" if error.id else "not sent"
     except RateLimitError:
         outcome = "not sent"
