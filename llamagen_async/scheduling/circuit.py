@@ -81,7 +81,7 @@ class CircuitListener(Protocol):
 
 @attrs.define(eq=False)
 class Circuit:
-    """What the requests of one key have found out about the server."""
+    """The state of the server, as the requests of one key have found it."""
 
     outage: Outage | None = None
     """The outage that is going on; `None` if there is none."""

@@ -1,4 +1,4 @@
-"""What is sent while the server is away: one probe at a time, and what somebody asks for in person.
+"""Probing: while the server is away, one probe at a time goes out, and what somebody reads.
 
 1. A status check is the probe, where there is something to check: it may bring a comic, too. With
    one comic only, every second probe is another read, in case that this comic is what the server

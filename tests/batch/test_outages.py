@@ -113,7 +113,7 @@ async def test_running_jobs_of_a_queue_are_collected_after_any_outage(tmp_path: 
 
 
 async def test_a_batch_that_is_left_in_an_outage_goes_on_in_the_next_run(tmp_path: Path) -> None:
-    """What was never sent is queued, whatever was tried."""
+    """A story that was never sent is queued, whatever was tried."""
     machine = Machine(tmp_path, before=lambda sent: UNREACHED if sent.at < 300 else None)
     async with machine.open() as client:
         batch = client.comics.batch(named(5), journal=machine.journal)

@@ -157,7 +157,7 @@ def test_after_a_silence_one_create_finds_out_whether_they_are_taken() -> None:
 def test_whatever_happens_it_opens_and_closes_as_it_should(
     steps: list[tuple[float, str]], *, costly: bool
 ) -> None:
-    """It is silent after `TRIP` failures in a row and only then, and a probe is always due soon."""
+    """A circuit is silent after `TRIP` failures in a row, and a probe is always due soon."""
     circuit, now, in_a_row = Circuit(), 0.0, 0
     for seconds, what in steps:
         now += seconds + 0.001

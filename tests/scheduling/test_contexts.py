@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from llamagen_async import ComicQueue, RequestReport, ServerError
+from llamagen_async.ratelimit import Claim, Limiter, NoSlot, Slot
 from tests.support.machine import ROOMY, Machine
 from tests.support.scheduling import network_of, refusal
 from tests.support.scripted import Network, Sent, minute
@@ -99,7 +100,9 @@ async def test_simultaneous_reads_are_sent_in_the_first_readers_context() -> Non
     assert network.users[f"status {comic.id}"] == "ann"
 
 
-async def test_what_nobody_asked_for_is_sent_in_an_empty_context() -> None:
+async def test_what_nobody_asked_for_is_sent_in_an_empty_context(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A probe is nobody's, whoever is the first to use the client."""
     network = Watched(
         network_of(ROOMY).service,
@@ -107,10 +110,19 @@ async def test_what_nobody_asked_for_is_sent_in_an_empty_context() -> None:
         before=lambda sent: ServerError(503, None, "away") if sent.at < 60 else None,
     )
     user.set("ann")
+    dispatching: set[str] = set()
+    reserve = Limiter.reserve
+
+    async def watched(self: Limiter, claim: Claim) -> Slot | NoSlot:
+        dispatching.add(user.get())
+        return await reserve(self, claim)
+
+    monkeypatch.setattr(Limiter, "reserve", watched)
     async with network.client(ROOMY) as client:
         creating = [client.comics.create_and_wait(f"s{n}", timeout=600) for n in range(5)]
         await asyncio.gather(*creating, return_exceptions=True)
     assert network.users["usage usage"] == "nobody"
+    assert dispatching == {"nobody"}
     assert network.users["create s0"] == "ann"
 
 

@@ -163,6 +163,30 @@ async def test_all_clients_of_a_key_find_it_out_together() -> None:
     assert len(network.creates) == TRIP + 1
 
 
+async def test_all_goes_on_at_once_when_one_probe_was_answered() -> None:
+    """The creates of other clients go out, and what failed is checked, without another delay."""
+    network = roomy(before=away(10, 300, UNREACHED))
+    url = "https://one-more-key.invalid"
+    async with (
+        network.client(ROOMY, base_url=url) as one,
+        network.client(ROOMY, base_url=url) as other,
+    ):
+        comics = [await one.comics.create(f"s{n}") for n in range(5)]
+        waiting = [asyncio.create_task(one.comics.wait_for_completion(c.id)) for c in comics]
+        await asyncio.sleep(100)
+        waiting += [
+            asyncio.create_task(other.comics.create_and_wait(f"t{n}", timeout=HOUR))
+            for n in range(5)
+        ]
+        await asyncio.gather(*waiting)
+    answered = min(sent.at for sent in network.sent if sent.at >= 300)
+    assert answered < 331
+    assert {sent.at for sent in network.creates[5:] if sent.at >= 300} == {answered}
+    ids = {comic.id for comic in comics}
+    checked = [sent for sent in network.checks if sent.target in ids and sent.at >= 300]
+    assert {sent.at for sent in checked} == {answered}
+
+
 @pytest.mark.parametrize("timeout", [20.0, 200.0])
 async def test_a_create_holds_out_as_long_as_it_was_given(timeout: float) -> None:
     network = Network(minute(), before=away(0, HOUR, UNREACHED))

@@ -112,7 +112,7 @@ def test_a_line_fits_a_terminal_and_steers_none() -> None:
 
 
 def test_a_log_says_that_the_server_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever watches a batch in an outage reads since when, and why."""
+    """A line in an outage says since when, and why."""
 
     class Away(SimulatedTransport):
         async def send(self, request: APIRequest) -> APIResponse:
