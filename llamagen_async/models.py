@@ -367,9 +367,6 @@ def _common_fields(
 ) -> tuple[str, GenerationStatus, str | None, datetime | None]:
     """Return what all generations have: id, status, output and time of acceptance."""
     given, created = raw.get("id"), raw.get("createdAt")
-    if isinstance(given, str):
-        # Half a surrogate pair is no text: in this form it can be stored, shown and asked for.
-        given = given.encode("utf-8", errors="backslashreplace").decode()
     id_ = generation_id(given)
     if id_ is None:
         raise ValueError(f"there is no id in it, but {shown(given)}")

@@ -34,7 +34,7 @@ __all__ = [
 _SHOWN: Final = 80
 """Characters of a given value that a message repeats at most."""
 _LONGEST_ID: Final = 1000
-"""Characters of the longest id: a longer one is none, and servers refuse URLs of 8,000."""
+"""Characters of an id that are kept: servers refuse URLs of 8,000."""
 _REPR: Final = reprlib.Repr()
 _REPR.maxother = _REPR.maxlong = _REPR.maxstring = _SHOWN
 _TEXT: Final = "text that is not empty"
@@ -123,13 +123,17 @@ def python_integer(value: object) -> object:
 def generation_id(value: object) -> str | None:
     """Return a generation's id as text, or `None` if nothing can be asked for by that value.
 
-    Dots alone would be another path, and half a character is in no URL.
+    It was paid for: so what no text or URL can hold is escaped in it, and what is too long is cut.
+    Dots alone would be another path.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    text = value.strip() if isinstance(value, str) else ""
-    is_id = text.isprintable() and 0 < len(text) <= _LONGEST_ID and text not in (".", "..")
-    return text if is_id else None
+    text = value.strip()[:_LONGEST_ID] if isinstance(value, str) else ""
+    if not text.isprintable():
+        text = "".join(
+            one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+        )
+    return text if text not in ("", ".", "..") else None
 
 
 def text_problem(text: str) -> str | None:

@@ -240,8 +240,8 @@ class Database:
 
     def _set_aside(self, receipt: Receipt | None, error: Exception) -> Exception:
         """Write a receipt of a change that failed; return the error that its caller gets."""
-        if receipt is None or self.reserve is None:
-            return error
+        if receipt is None or self.reserve is None or not isinstance(error, JournalError):
+            return error  # nothing is wrong with the file
         try:
             self.reserve.add(receipt)
         except OSError:

@@ -62,6 +62,8 @@ _TABLES: Final = """
     CREATE INDEX job_by_generation ON job (generation_id) WHERE generation_id IS NOT NULL;
 """
 _ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED)
+_FORGOTTEN: Final = "CREATE TEMP TABLE forgotten (generation_id TEXT PRIMARY KEY, key TEXT NOT NULL)"
+"""The generations of stories that were removed: no other story may be answered with one of them."""
 _COUNT: Final = "CREATE TEMP TABLE seen (digest BLOB PRIMARY KEY, number INTEGER NOT NULL)"
 """How often each content has come in this input: in a file, for there may be a million."""
 
@@ -77,7 +79,10 @@ MOVE: Final = """
     WHERE id = :id
 """
 """Changes where a story stands in its input."""
-_OTHER: Final = "SELECT key FROM job WHERE generation_id = :generation_id AND id <> :id LIMIT 1"
+_OTHER: Final = """
+    SELECT key FROM job WHERE generation_id = :generation_id AND id <> :id
+    UNION ALL SELECT key FROM forgotten WHERE generation_id = :generation_id LIMIT 1
+"""
 FIND: Final = "WHERE key = :key OR generation_id = :generation_id ORDER BY key = :key DESC LIMIT 1"
 """Selects the story of a key or else of a generation."""
 UPDATE: Final = """
@@ -116,6 +121,7 @@ def prepare(path: Path | None, connection: sqlite3.Connection) -> None:
     if reason is not None:
         raise JournalError(f"{path}: {reason}")
     connection.execute(_COUNT)
+    connection.execute(_FORGOTTEN)
 
 
 def update_values(
@@ -207,7 +213,12 @@ def counts_of(connection: sqlite3.Connection) -> dict[BatchState, int]:
 
 
 def forget(id_: int, connection: sqlite3.Connection) -> None:
-    """Remove a story's row."""
+    """Remove a story's row, but not what it was answered with."""
+    connection.execute(
+        "INSERT OR IGNORE INTO forgotten SELECT generation_id, key FROM job "
+        "WHERE id = ? AND generation_id IS NOT NULL",
+        (id_,),
+    )
     connection.execute("DELETE FROM job WHERE id = ?", (id_,))
 
 
