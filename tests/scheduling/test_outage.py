@@ -187,6 +187,21 @@ async def test_all_goes_on_at_once_when_one_probe_was_answered() -> None:
     assert {sent.at for sent in checked} == {answered}
 
 
+async def test_one_comic_that_can_not_be_shown_does_not_stop_creates() -> None:
+    """Another read finds out that the server is there, if only one comic is waited for."""
+    sick: list[str] = []
+    network = roomy(before=lambda sent: attrs.evolve(AWAY) if sent.target in sick else None)
+    async with network.client(ROOMY) as client:
+        sick.append((await client.comics.create("sick")).id)
+        waiting = asyncio.create_task(client.comics.wait_for_completion(sick[0]))
+        while client.outage is None:  # noqa: ASYNC110  # virtual time, and there is no event
+            await asyncio.sleep(1)
+        began = now()
+        await client.comics.create("new", max_wait=600)
+        assert now() < began + 35
+        waiting.cancel()
+
+
 @pytest.mark.parametrize("timeout", [20.0, 200.0])
 async def test_a_create_holds_out_as_long_as_it_was_given(timeout: float) -> None:
     network = Network(minute(), before=away(0, HOUR, UNREACHED))
