@@ -425,18 +425,16 @@ async def test_a_batch_over_the_network(server: SandboxServer) -> None:
     assert all(account["refused"] == 0 for account in seen["keys"].values())
 
 
-async def test_pictures_that_can_not_be_written_are_the_items_error(
+async def test_a_folder_that_can_not_be_made_is_told_before_anything_is_sent(
     server: SandboxServer, tmp_path: Path
 ) -> None:
-    """The comic has succeeded and is paid for; only its files are missing."""
+    """Nothing is paid for whose pictures could not be kept."""
     in_the_way = tmp_path / "out"
     in_the_way.write_text("not a folder")
     async with connected(server) as client:
-        (item,) = [item async for item in client.comics.batch(["a"], out=in_the_way)]
-    assert item.state is BatchState.SUCCEEDED
-    assert isinstance(item.error, OSError)
-    assert item.generation is not None
-    assert item.files == ()
+        with pytest.raises(InvalidRequestError, match=r"out: got .*File exists.*nothing was sent"):
+            _ = [item async for item in client.comics.batch(["a"], out=in_the_way)]
+        assert client.stats().total == 0
 
 
 async def test_a_wrong_key_raises_and_is_tried_once(server: SandboxServer) -> None:

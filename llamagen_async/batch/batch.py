@@ -25,7 +25,7 @@ from typing import Final, Self, cast
 
 import attrs
 
-from llamagen_async.batch.folder import prove_writable
+from llamagen_async.batch.folder import check_writable
 from llamagen_async.batch.journal.codec import RequestLike, Story, given_key
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, READ_AHEAD, ComicsPort, Lifecycle
@@ -189,7 +189,7 @@ class _BatchRun:
         is_left = True
         try:
             if self._out is not None:
-                await asyncio.to_thread(prove_writable, self._out)
+                await asyncio.to_thread(check_writable, self._out)
             await self._journal.open()
             self._reader = asyncio.create_task(self._read())
             while (item := await self._items.get()) is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-__all__ = ["prove_writable"]
+from llamagen_async.errors import InvalidRequestError
+
+__all__ = ["check_writable", "prove_writable"]
 
 
 def prove_writable(folder: Path) -> None:
@@ -21,3 +23,17 @@ def prove_writable(folder: Path) -> None:
     except OSError as error:
         # The file's own name is nothing that anybody knows.
         raise type(error)(error.errno, error.strerror, str(folder)) from None
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder for pictures if it is missing, before anything is sent.
+
+    Raises:
+        InvalidRequestError: It can't be made or written to.
+    """
+    try:
+        prove_writable(folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        allowed = f"a folder that can be written to ({reason}); nothing was sent"
+        raise InvalidRequestError("out", str(folder), allowed) from None

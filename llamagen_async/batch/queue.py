@@ -16,7 +16,7 @@ from typing import Protocol, Self
 import attrs
 
 from llamagen_async.batch.events import ComicEvent, ComicJob, Subscriptions
-from llamagen_async.batch.folder import prove_writable
+from llamagen_async.batch.folder import check_writable
 from llamagen_async.batch.journal.codec import AccountId, RequestLike, Row, Story, checked_key
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, ComicsPort, Lifecycle
@@ -223,7 +223,7 @@ class ComicQueue:
 
     async def _start(self) -> None:
         if self._lifecycle.out is not None:
-            await asyncio.to_thread(prove_writable, self._lifecycle.out)
+            await asyncio.to_thread(check_writable, self._lifecycle.out)
         await self._journal.open()
         async for row in self._journal.rows(BatchState.RUNNING):
             self._prefetcher.load(row)

@@ -119,7 +119,7 @@ async def test_a_finished_comic_is_collected_whatever_else_is_in_its_answer(
     assert "https://x.invalid/a.png" in written(journal)
 
 
-@pytest.mark.parametrize("given_id", ["..", " ", "", "x" * 2000])
+@pytest.mark.parametrize("given_id", ["..", " ", ""])
 async def test_an_id_that_nothing_can_be_asked_by_is_told_as_uncertain(
     tmp_path: Path, given_id: str
 ) -> None:

@@ -19,7 +19,7 @@ from llamagen_async import (
 from llamagen_async.transport import APIRequest, APIResponse
 from tests.support.scripted import Network, now
 
-__all__ = ["FAULTS", "NOT_YET", "Faulty", "Outage"]
+__all__ = ["FAULTS", "Faulty", "Outage"]
 
 FAULTS: Final = (
     "unreached",
@@ -38,7 +38,6 @@ FAULTS: Final = (
 )
 """The ways in which a server fails."""
 
-NOT_YET: Final = ("another id", "one id twice")
 
 _ON_THE_WAY: Final[dict[str, Any]] = {
     "refused at the door": ServerError(500, None, "away"),

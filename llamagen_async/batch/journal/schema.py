@@ -62,7 +62,9 @@ _TABLES: Final = """
     CREATE INDEX job_by_generation ON job (generation_id) WHERE generation_id IS NOT NULL;
 """
 _ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED)
-_FORGOTTEN: Final = "CREATE TEMP TABLE forgotten (generation_id TEXT PRIMARY KEY, key TEXT NOT NULL)"
+_FORGOTTEN: Final = (
+    "CREATE TEMP TABLE forgotten (generation_id TEXT PRIMARY KEY, key TEXT NOT NULL)"
+)
 """The generations of stories that were removed: no other story may be answered with one of them."""
 _COUNT: Final = "CREATE TEMP TABLE seen (digest BLOB PRIMARY KEY, number INTEGER NOT NULL)"
 """How often each content has come in this input: in a file, for there may be a million."""
