@@ -1,0 +1,270 @@
+"""Comics and animations, as the API returns them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any, Final, Self, cast
+
+import attrs
+
+from llamagen_async.foreign import clean_text
+from llamagen_async.models.reading import integer_of, list_of, mapping_of, number_of, text_of
+from llamagen_async.models.status import GenerationStatus
+from llamagen_async.validation import generation_id
+
+__all__ = ["Animation", "ComicGeneration", "GenerationUsage", "Page", "Panel"]
+
+_AROUND: Final = ("artwork", "data")
+"""The names of objects in which an answer may have the generation: old creates have the first."""
+_REASONS: Final = (
+    *("failureReason", "failure_reason", "error", "errorMessage", "message", "msg", "detail"),
+    *("reason", "description"),
+)
+"""The names under which a failed generation may have its reason, the plainest ones first."""
+
+
+@attrs.frozen
+class Panel:
+    """One panel of a page."""
+
+    panel: int
+    """The panel's number on its page, as the server counts."""
+    asset_url: str | None = None
+    """URL of the panel's picture."""
+    caption: str | None = None
+    """Text that goes with the picture."""
+    raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, hash=False)
+    """The panel as the server sent it."""
+
+    @classmethod
+    def parse(cls, value: object, position: int) -> Self:
+        """Read a panel; `position` is its number when the server gives none."""
+        raw = mapping_of(value)
+        return cls(
+            panel=integer_of(raw.get("panel"), position),
+            asset_url=text_of(raw.get("assetUrl")) or text_of(raw.get("image")),
+            caption=text_of(raw.get("caption")),
+            raw=raw,
+        )
+
+
+@attrs.frozen
+class Page:
+    """One page of a comic."""
+
+    page: int
+    """The page's number, as the server counts."""
+    panels: tuple[Panel, ...] = ()
+    """Panels of the page in reading order."""
+    raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, hash=False)
+    """The page as the server sent it."""
+
+    @classmethod
+    def parse(cls, value: object, position: int) -> Self:
+        """Read a page; `position` is its number when the server gives none."""
+        raw = mapping_of(value)
+        return cls(
+            page=integer_of(raw.get("page"), position),
+            panels=tuple(map(Panel.parse, list_of(raw.get("panels")), count())),
+            raw=raw,
+        )
+
+
+@attrs.frozen
+class GenerationUsage:
+    """Charge for one generation."""
+
+    amount: float | None = None
+    """The charge, in `unit`."""
+    unit: str | None = None
+    """Unit of `amount`, such as credits."""
+    total_comics: int | None = None
+    """Number of comics that were charged."""
+    redraw_panels: int | None = None
+    """Number of redrawn panels that were charged."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self | None:
+        """Read the `usage` object of a generation, if there is one."""
+        raw = mapping_of(value)
+        if not raw:
+            return None
+        return cls(
+            amount=number_of(raw.get("amount")),
+            unit=text_of(raw.get("unit")),
+            total_comics=integer_of(raw.get("total_comics"), None),
+            redraw_panels=integer_of(raw.get("redraw_panels"), None),
+        )
+
+
+@attrs.frozen(init=False, repr=False, eq=False)  # those that inherit have their own
+class _Generation:
+    """Fields that a comic and an animation have in common."""
+
+    id: str
+    """The id that the server gave the generation."""
+    status: GenerationStatus
+    """How far the generation has come."""
+    output: str | None = None
+    """URL of the result, once the generation has succeeded."""
+    created_at: datetime | None = None
+    """Time at which the server accepted the request."""
+    raw: Mapping[str, Any] = attrs.field(
+        factory=dict[str, Any], repr=False, hash=False, kw_only=True
+    )
+    """The whole answer."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the generation has ended, well or not."""
+        return self.status.is_final
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the generation has ended well."""
+        return self.status is GenerationStatus.SUCCEEDED
+
+    @property
+    def failure_reason(self) -> str | None:
+        """The server's reason for a failure, if it gives one, on one line; `raw` has all of it."""
+        fields = _fields(self.raw)
+        for name in _REASONS:
+            value = fields.get(name)
+            if isinstance(value, Mapping):
+                inner = cast("Mapping[str, Any]", value)
+                value = next(
+                    filter(None, map(inner.get, ("message", "msg", "detail", "code"))), None
+                )
+            if text := clean_text(text_of(value) or ""):
+                return text
+        return None
+
+
+@attrs.frozen
+class ComicGeneration(_Generation):
+    """A comic, at any time of its life."""
+
+    prompt: str | None = attrs.field(default=None, kw_only=True)
+    """The story, if the server repeats it."""
+    pages: tuple[Page, ...] = attrs.field(default=(), kw_only=True)
+    """Pages of the comic, once it has succeeded."""
+    usage: GenerationUsage | None = attrs.field(default=None, kw_only=True)
+    """Charge for the comic, if the server says so."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read a generation as the API returns it.
+
+        Raises:
+            ValueError: There is no id in it.
+        """
+        fields = _fields(value)
+        pages = list_of(fields.get("comics")) or _other_pages(fields)
+        usage = fields.get("usage")
+        return cls(
+            *_common_fields(fields),
+            prompt=text_of(fields.get("prompt")),
+            pages=tuple(map(Page.parse, pages, count())),
+            usage=GenerationUsage.parse(usage) if usage else None,
+            raw=mapping_of(value),
+        )
+
+    @property
+    def asset_urls(self) -> tuple[str, ...]:
+        """URLs of all pictures: the panels' in reading order, then `output` if it is another."""
+        urls = [panel.asset_url for page in self.pages for panel in page.panels]
+        return tuple(dict.fromkeys(url for url in (*urls, self.output) if url))
+
+
+@attrs.frozen
+class Animation(_Generation):
+    """An animation, at any time of its life."""
+
+    video_url: str | None = attrs.field(default=None, kw_only=True)
+    """URL of the video, once the animation has succeeded."""
+    video_options: Mapping[str, Any] = attrs.field(
+        factory=dict[str, Any], repr=False, hash=False, kw_only=True
+    )
+    """How the video is made, if the server repeats it."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read an animation as the API returns it.
+
+        Raises:
+            ValueError: There is no id in it.
+        """
+        fields = _fields(value)
+        return cls(
+            *_common_fields(fields),
+            video_url=text_of(fields.get("videoUrl")) or text_of(fields.get("output")),
+            video_options=mapping_of(fields.get("videoOptions")),
+            raw=mapping_of(value),
+        )
+
+    @property
+    def asset_urls(self) -> tuple[str, ...]:
+        """The video's URL, if there is one."""
+        return (self.video_url,) if self.video_url else ()
+
+
+def _fields(value: object) -> Mapping[str, Any]:
+    """Return the fields of a generation, which may be one level deeper than usual."""
+    raw = mapping_of(value)
+    if generation_id(raw.get("id")) is None:
+        for name in _AROUND:
+            inner = mapping_of(raw.get(name))
+            if generation_id(inner.get("id")) is not None:
+                return {**raw, **inner}
+    return raw
+
+
+def _other_pages(fields: Mapping[str, Any]) -> list[object]:
+    """Return the pages of an answer that has none under the usual name.
+
+    Old answers have them in `comicData`, as a JSON string; others have the panels of one page, one
+    page, or one panel.
+    """
+    data = fields.get("comicData")
+    if isinstance(data, str):
+        try:
+            data = json.loads(data)
+        except (ValueError, RecursionError):
+            data = None
+    for one in (mapping_of(data), fields):
+        if pages := list_of(one.get("pages")):
+            return pages
+        if list_of(one.get("panels")):
+            return [{"page": one.get("page"), "panels": one["panels"]}]
+    page, panel = fields.get("page"), fields.get("panel")
+    if isinstance(page, Mapping):
+        return [page]
+    if not isinstance(panel, Mapping) and (fields.get("assetUrl") or fields.get("image")):
+        panel = {name: fields.get(name) for name in ("panel", "assetUrl", "image", "caption")}
+    return [{"page": page, "panels": [panel]}] if isinstance(panel, Mapping) else []
+
+
+def _common_fields(
+    raw: Mapping[str, Any],
+) -> tuple[str, GenerationStatus, str | None, datetime | None]:
+    """Return what all generations have: id, status, output and time of acceptance."""
+    given, created = raw.get("id"), raw.get("createdAt")
+    if isinstance(given, str):
+        # Half a surrogate pair is no text: in this form it can be stored, shown and asked for.
+        given = given.encode("utf-8", errors="backslashreplace").decode()
+    id_ = generation_id(given)
+    if id_ is None:
+        what = f": {clean_text(given, 100)!r} is none" if isinstance(given, str) and given else ""
+        raise ValueError(f"there is no id in it{what}")
+    created_at = None
+    if isinstance(created, str):
+        with contextlib.suppress(ValueError):
+            created_at = datetime.fromisoformat(created)
+    if created_at is not None and created_at.tzinfo is None:
+        created_at = created_at.replace(tzinfo=UTC)
+    status = GenerationStatus.parse(raw.get("status"))
+    return id_, status, text_of(raw.get("output")), created_at
