@@ -25,6 +25,8 @@ _REASONS: Final = (
     *("reason", "description"),
 )
 """The names under which a failed generation may have its reason, the plainest ones first."""
+_INNER_REASONS: Final = ("message", "msg", "detail")
+"""The names that the reason may have within an object of these."""
 
 
 @attrs.frozen
@@ -136,12 +138,11 @@ class _Generation:
             value = fields.get(name)
             if isinstance(value, Mapping):
                 inner = cast("Mapping[str, Any]", value)
-                value = next(
-                    filter(None, map(inner.get, ("message", "msg", "detail", "code"))), None
-                )
+                value = next(filter(None, map(inner.get, _INNER_REASONS)), None)
             if text := clean_text(text_of(value) or ""):
                 return text
-        return None
+        code = text_of(mapping_of(fields.get("error")).get("code"))
+        return clean_text(code) if code else None
 
 
 @attrs.frozen
