@@ -9,10 +9,9 @@ change's own by these rules, in this order:
 3. An end that is another one than before is the change's: another status, more panels, more
    redrawn or charged panels, or a panel whose picture is at another path. (A query does not count:
    signatures stand in it, which are others in each answer.)
-4. An end that is the same as before, as far as can be seen, is believed when the change is almost
-   certainly done, and caches have had their time.
-5. If it is not known how the generation was before, an end is believed when half of all changes are
-   done, but not in the first seconds.
+4. If nobody knows how the generation was before, an end is believed once the change is probably
+   done and caches have had their time.
+5. An end that is the same as before, as far as can be seen, is believed long after that.
 
 What is not believed counts as "still running". The answer to the change itself is evidence, too: it
 may show how the generation was before. Nothing here waits, sends, or reads a clock.
@@ -32,16 +31,16 @@ __all__ = ["Changes", "SeenEnd"]
 
 _V = TypeVar("_V")
 
-_ALMOST_CERTAIN: Final = 0.95
-"""The chance to be done from which on an end that looks as before is believed (chosen)."""
+_PROBABLE: Final = 0.75
+"""The chance to be done, as forecast when a change begins, from which on an end is believed that
+may be the old one (chosen: it costs a wait only if the change was done before the first check)."""
 _CACHED: Final = 60.0
-"""Seconds after a change before which such an end is not believed (chosen: caches of answers that
-change are seldom kept for longer)."""
-_HALF: Final = 0.5
-"""The chance to be done from which on an end is believed if nothing is known of before (chosen)."""
-_FIRST: Final = 30.0
-"""Seconds after a change before which such an end is not believed (chosen: a copy of the server's
-data is seldom behind for longer, and a wait is not much longer for it)."""
+"""Seconds after a change before which such an end is not believed (chosen: answers that change are
+seldom kept in a cache for longer)."""
+_SAME: Final = 300.0
+"""Seconds after a change before which an end is not believed that is the same as before (chosen: it
+costs a wait only if the server tells of no redraw and puts the new picture where the old one was,
+and was done before the first check)."""
 _MOST: Final = 10_000
 """Ends that are remembered, and changes that nobody waits for yet (chosen: about 2 MB)."""
 
@@ -84,7 +83,8 @@ class _Change:
     """One change that was accepted and whose end was not seen yet."""
 
     accepted_at: float
-    profile: Profile
+    believed_at: float
+    """When an end is believed that may be the old one."""
     before: SeenEnd | None
     """The generation before the change; `None` if nobody has seen it."""
     is_running: bool = False
@@ -118,7 +118,9 @@ class Changes:
                 return  # the answer has the result: whatever comes is its end
             before = shown
         self._pending.pop(answer.id, None)
-        _keep(self._pending, answer.id, _Change(now, profile, before))
+        probable = self._forecasts.of(profile).forecast.age_when(_PROBABLE)
+        believed_at = now + max(_CACHED if before is None else _SAME, probable)
+        _keep(self._pending, answer.id, _Change(now, believed_at, before))
 
     def shows_end(self, generation: ComicGeneration | Animation, asked_at: float) -> bool:
         """Whether an answer shows the end of what is waited for.
@@ -134,26 +136,20 @@ class Changes:
             return False
         end = SeenEnd.of(generation)
         if change is not None:
-            if not self._is_believed(change, end, asked_at):
+            if not _is_believed(change, end, asked_at):
                 return False
             del self._pending[generation.id]
         self._ends.pop(generation.id, None)
         _keep(self._ends, generation.id, end)
         return True
 
-    def _is_believed(self, change: _Change, end: SeenEnd, asked_at: float) -> bool:
-        """Apply the rules to an end that was seen while a change is pending."""
-        age = asked_at - change.accepted_at
-        if age < 0:
-            return False
-        if change.is_running:
-            return True
-        forecast = self._forecasts.of(change.profile).forecast
-        if change.before is None:
-            return age >= max(_FIRST, forecast.age_when(_HALF))
-        if end.is_after(change.before):
-            return True
-        return age >= max(_CACHED, forecast.age_when(_ALMOST_CERTAIN))
+
+def _is_believed(change: _Change, end: SeenEnd, asked_at: float) -> bool:
+    """Apply the rules to an end that was seen while a change is pending."""
+    if asked_at < change.accepted_at:
+        return False
+    is_other = change.before is not None and end.is_after(change.before)
+    return change.is_running or is_other or asked_at >= change.believed_at
 
 
 def _path(url: str) -> str:
