@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Unpack, cast
 
 from llamagen_async.clock import seconds
-from llamagen_async.errors import LlamaGenError
+from llamagen_async.errors import LlamaGenError, QuotaExhaustedError
 from llamagen_async.forecasting import Profile
 from llamagen_async.generations import DEFAULT_TIMEOUT, Generations, check_alone, panels
 from llamagen_async.models import ComicGeneration
@@ -197,6 +197,8 @@ class ComicChanges(Generations[ComicGeneration]):
                 profile=profile,
                 will_wait=will_wait or hooks is not None,
             )
+        except QuotaExhaustedError:
+            raise  # nothing was sent: with an id, it would speak of a generation that goes on
         except LlamaGenError as error:
             raise error.about(known) from error
 
