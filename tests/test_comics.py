@@ -89,7 +89,8 @@ async def test_a_whole_request_is_sent_as_it_is() -> None:
         ("x", {"size": "1x1"}, "size"),
         ("x", {"promt": "y"}, "promt"),
         ("x", {"fix_panel_num": 0}, "fix_panel_num"),
-        ({"prompt": "x"}, {}, "prompt"),
+        ({"prompt": ""}, {}, "prompt"),
+        ({"prompt": "x"}, {"style": "ink"}, "style"),
     ],
 )
 async def test_bad_input_is_refused_before_it_costs_anything(

@@ -65,7 +65,8 @@ _SITE_SIZES: Final = (
     *("512x512", "768x768", "1024x1536", "1536x1024", "1024x1792", "1792x1024"),
 )  # fmt: skip
 """Further sizes that a page of the vendor's site names."""
-_SIZE: Final = r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}"
+_SIZE: Final = r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}"
+"""The form of a size: no picture has a side of fewer than ten pixels."""
 _MAX_COUNT: Final = 20
 """The most pages, and the most panels, that the vendor's clients offer."""
 COUNT: Final = f"a whole number from 1 to {_MAX_COUNT}"

@@ -101,6 +101,8 @@ def update_panel(
     `llamagen-async update-panel cmc_1 --panel 2 --prompt "The cat smiles" --out comics` draws the
     third panel again.
     """
+    if prompt is None and caption is None and not images:
+        raise click.UsageError("one of --prompt, --caption and --image has to say what changes")
     request = UpdateRequest(panel=panel, page=page, prompt=prompt, caption=caption, images=images)
     return _change(connection, id, request, output, waiting)
 
