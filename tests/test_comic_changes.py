@@ -27,6 +27,8 @@ from llamagen_async import (
 )
 from llamagen_async.plans import DAY
 from llamagen_async.sandbox import Durations, SandboxService
+from llamagen_async.simulation import simulated_client
+from llamagen_async.webhooks import WebhookEvent
 from tests.support.scripted import ROOMY, Network, Recorder, Sent, minute, now
 
 pytestmark = pytest.mark.virtual_time
@@ -258,3 +260,32 @@ async def test_a_bad_timeout_is_refused_before_it_is_paid(name: str) -> None:
 
 def _and_wait(name: str) -> str:
     return {"continue_write": "continue_and_wait", "update_panel": "update_panel_and_wait"}[name]
+
+
+async def test_an_event_of_the_time_before_does_not_end_the_wait_for_a_change() -> None:
+    """It may come late, twice, or have been kept before anybody waited; a new one ends the wait."""
+    service = SandboxService(durations=Durations.constant(60), plans={"the-key": ROOMY})
+    network = Recorder(service)
+
+    def completed(shown: dict[str, Any]) -> WebhookEvent:
+        event = {"type": "comic.generation.completed", "id": "e", "data": shown}
+        return WebhookEvent.parse(event)
+
+    async with simulated_client(
+        service, plan=ROOMY, api_key="the-key", webhooks=True, transport=network
+    ) as client:
+        id_ = await finished(client)
+        old = dict((await client.comics.get(id_)).raw)
+        client.deliver(completed(old))
+        await change(client, "update_panel", id_)
+        client.deliver(completed(old))
+        waiting = asyncio.create_task(client.comics.wait_for_completion(id_))
+        await asyncio.sleep(10)
+        client.deliver(completed(old))
+        await asyncio.sleep(51)
+        assert not waiting.done()
+        checks = len(network.checks)
+        new = {**old, "usage": {**old["usage"], "redraw_panels": 1}}
+        client.deliver(completed(new))
+        assert has_changed("update_panel", await waiting)
+        assert len(network.checks) == checks

@@ -40,10 +40,6 @@ def _text() -> Any:
     )
 
 
-def _urls() -> Any:
-    return attrs.field(default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls)
-
-
 def _extra() -> Any:
     return attrs.field(
         factory=dict[str, Any], kw_only=True, hash=False, validator=fields.check_extra
@@ -75,7 +71,9 @@ class ContinueRequest:
         default=(), kw_only=True, converter=_attachments
     )
     """Files, each an `Attachment` or a mapping of its fields."""
-    images: tuple[str, ...] = _urls()
+    images: tuple[str, ...] = attrs.field(
+        default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
+    )
     """URLs of reference images."""
     extra: Mapping[str, Any] = _extra()
     """Fields that this version does not know, in the API's own spelling; they override others."""
@@ -123,7 +121,9 @@ class UpdateRequest:
     """What the panel is to show."""
     panel_prompt: str | None = _text()
     """What the panel is to show, in the API's more precise word."""
-    images: tuple[str, ...] = _urls()
+    images: tuple[str, ...] = attrs.field(
+        default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
+    )
     """URLs of reference images."""
     caption: str | None = _text()
     """The text that goes with the picture."""

@@ -34,10 +34,6 @@ def _url() -> Any:
     return attrs.field(default=None, kw_only=True, validator=fields.optional(fields.url))
 
 
-def _urls() -> Any:
-    return attrs.field(default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls)
-
-
 def _extra() -> Any:
     return attrs.field(
         factory=dict[str, Any], kw_only=True, hash=False, validator=fields.check_extra
@@ -214,11 +210,17 @@ class VideoOptions:
     """URL of the first frame's picture."""
     last_frame_image: str | None = _url()
     """URL of the last frame's picture."""
-    reference_images: tuple[str, ...] = _urls()
+    reference_images: tuple[str, ...] = attrs.field(
+        default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
+    )
     """URLs of pictures to go by."""
-    reference_videos: tuple[str, ...] = _urls()
+    reference_videos: tuple[str, ...] = attrs.field(
+        default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
+    )
     """URLs of videos to go by."""
-    reference_audios: tuple[str, ...] = _urls()
+    reference_audios: tuple[str, ...] = attrs.field(
+        default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
+    )
     """URLs of sounds to go by."""
     generate_audio: bool | None = attrs.field(default=None, validator=fields.optional(fields.flag))
     """Whether the video gets sound."""

@@ -8,9 +8,8 @@ import pytest
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.models import ComicGeneration
-from llamagen_async.sandbox import SandboxService
+from llamagen_async.sandbox import PAID_KEY, SandboxService
 from tests.support.sandbox import (
-    PAID_KEY,
     call,
     change,
     check,
