@@ -174,7 +174,7 @@ class ComicChanges(Generations[ComicGeneration]):
         wait_for_quota: bool,
         urgent: bool = True,
         hooks: SubmissionHooks[ComicGeneration] | None = None,
-        patience: float | None = None,
+        outage_for: float | None = None,
         will_wait: bool = False,
     ) -> ComicGeneration:
         known = checked_id("id", id_)
@@ -183,7 +183,7 @@ class ComicChanges(Generations[ComicGeneration]):
         kind, profile = _kind_and_profile(request)
         path, body = self._path_of(known), request.to_payload()
         if hooks is not None and max_wait is None:
-            patience = math.inf
+            outage_for = math.inf
         try:
             return await self._core.send(
                 APIRequest(kind, "PATCH", path, json=body, generation_id=known),
@@ -191,7 +191,7 @@ class ComicChanges(Generations[ComicGeneration]):
                 urgent=urgent,
                 max_wait=max_wait,
                 wait_for_quota=wait_for_quota,
-                patience=max_wait if patience is None else patience,
+                patience=max_wait if outage_for is None else outage_for,
                 hooks=hooks,
                 story=request,
                 profile=profile,
@@ -216,7 +216,7 @@ class ComicChanges(Generations[ComicGeneration]):
             request,
             max_wait=None if wait_for_quota else timeout,
             wait_for_quota=wait_for_quota,
-            patience=timeout,
+            outage_for=timeout,
             will_wait=True,
         )
         # Also if the answer says that it is done: it may speak of the comic as it was.
@@ -246,8 +246,9 @@ def _changed(id_: str, value: object) -> ComicGeneration:
     try:
         return ComicGeneration.parse(value)
     except ValueError:
-        fields = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
-        return ComicGeneration.parse({**fields, "id": id_})
+        if not isinstance(value, Mapping):
+            return ComicGeneration.parse({"id": id_})
+        return ComicGeneration.parse({**cast("Mapping[str, Any]", value), "id": id_})
 
 
 def _kind_and_profile(request: ContinueRequest | UpdateRequest) -> tuple[RequestKind, Profile]:

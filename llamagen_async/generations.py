@@ -1,4 +1,4 @@
-"""What comics and animations share: they are checked, waited for and fetched alike."""
+"""Comics and animations alike: how they are checked, waited for and fetched."""
 
 from __future__ import annotations
 

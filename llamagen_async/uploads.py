@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from llamagen_async.downloads.media_types import HEAD, extension_of
 from llamagen_async.errors import InvalidRequestError
@@ -93,8 +93,9 @@ def _opened(path: Path) -> tuple[bytes | Path, bytes]:
 
 async def _content(file: object) -> bytes:
     if isinstance(file, bytes | bytearray | memoryview):
-        _check_size(memoryview(file).nbytes)
-        return bytes(file)
+        view = memoryview(cast("bytes", file))
+        _check_size(view.nbytes)
+        return bytes(view)
     read: Any = getattr(file, "read", None)
     if not callable(read):
         raise InvalidRequestError("file", file, _FILE)

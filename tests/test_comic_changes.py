@@ -143,7 +143,7 @@ async def test_a_change_that_can_not_be_sent_today_speaks_of_no_generation(name:
 async def test_an_answer_without_an_id_is_about_the_comic_that_was_asked_for(
     name: str, answer: Any
 ) -> None:
-    """What was accepted is never lost for want of an id that is known."""
+    """Nothing that was accepted is lost for want of an id that is known."""
     kind = CHANGES[name][0]
     network = Recorder(body=lambda sent, body: answer if sent.kind is kind else body)
     async with network.client(ROOMY) as client:
@@ -216,8 +216,8 @@ async def test_a_wait_of_its_own_after_a_change_is_for_the_change(name: str) -> 
         assert now() < began + 5  # nothing is pending any more
 
 
-async def test_a_look_at_a_comic_that_was_changed_does_not_end_the_wait_for_it() -> None:
-    """What `get` reads is what the server says, but no reason to stop waiting."""
+async def test_a_get_of_a_comic_that_was_changed_does_not_end_the_wait_for_it() -> None:
+    """The answer to `get` is what the server says, but no reason to stop waiting."""
     network = Recorder(
         SandboxService(
             durations=Durations.constant(60), plans={"the-key": ROOMY}, stale_after_change=30.0
@@ -263,7 +263,7 @@ def _and_wait(name: str) -> str:
 
 
 async def test_an_event_of_the_time_before_does_not_end_the_wait_for_a_change() -> None:
-    """It may come late, twice, or have been kept before anybody waited; a new one ends the wait."""
+    """Old events may come late, twice, or before anybody waits; a new one ends the wait."""
     service = SandboxService(durations=Durations.constant(60), plans={"the-key": ROOMY})
     network = Recorder(service)
 

@@ -241,7 +241,7 @@ async def test_a_whole_request_may_be_a_mapping_as_for_the_vendors_clients() -> 
 
 
 async def test_an_animation_is_created_waited_for_and_fetched(tmp_path: Path) -> None:
-    """The same words as for comics."""
+    """Animations have the words that comics have."""
     network = Recorder()
     async with network.client(ROOMY) as client:
         assert client.animation is client.animations

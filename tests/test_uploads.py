@@ -65,7 +65,7 @@ def named(content: bytes, name: object) -> io.BytesIO:
 async def test_name_and_type_are_told_of_any_form(
     file: Any, filename: str | None, expected: tuple[str, str]
 ) -> None:
-    """What a file is wins over what it is called; the name is given, its own, or made up."""
+    """Content wins over the name; the name is given, the file's own, or made up."""
     form = await form_file(file, filename)
     assert (form.filename, form.content_type) == expected
 
@@ -167,7 +167,7 @@ async def test_an_upload_arrives_whole(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_is_gone_when_it_is_sent_is_refused(tmp_path: Path) -> None:
-    """It may have waited for its slot; nothing is sent."""
+    """A file may have to wait for its slot; nothing is sent."""
     form = FormFile("x.png", tmp_path / "gone.png")
     request = APIRequest(RequestKind.UPLOAD, "POST", "/comics/upload", form=form)
     async with SandboxServer(SandboxService()) as server:
@@ -180,7 +180,7 @@ async def test_a_file_that_is_gone_when_it_is_sent_is_refused(tmp_path: Path) ->
 
 @pytest.mark.virtual_time
 async def test_an_upload_that_may_have_arrived_is_not_sent_again() -> None:
-    """It would be there twice; one that provably did not arrive is."""
+    """Such a file would be there twice; one that provably did not arrive is sent again."""
     lost = APIConnectionError("broke off")
     early = APIConnectionError("no connection", request_sent=False)
     network = Recorder(

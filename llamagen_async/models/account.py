@@ -1,4 +1,4 @@
-"""What the server says of an API key, and of a file that was uploaded."""
+"""Answers about an API key, and about a file that was uploaded."""
 
 from __future__ import annotations
 

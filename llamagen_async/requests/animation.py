@@ -28,7 +28,7 @@ class AnimationRequest:
     """
 
     prompt: str = attrs.field(converter=without_mark, validator=fields.text)
-    """What happens in the video."""
+    """The video's content, in words."""
     video_options: VideoOptions | None = attrs.field(
         default=None, kw_only=True, converter=attrs.converters.optional(_video_options)
     )
@@ -52,7 +52,7 @@ class AnimationRequest:
         if not isinstance(value, Mapping):
             allowed = "a prompt, a mapping or an AnimationRequest"
             raise InvalidRequestError("request", value, allowed)
-        return cls(**{"prompt": None, **_SPELLING.read(value)})
+        return cls(**_SPELLING.read(value, needs="prompt"))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON body of the request; what was not given is not sent."""

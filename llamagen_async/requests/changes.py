@@ -55,7 +55,7 @@ class ContinueRequest:
     """
 
     prompt: str = attrs.field(converter=without_mark, validator=fields.text)
-    """What happens next."""
+    """The story from there on."""
     fix_panel_num: int | None = attrs.field(
         default=None,
         kw_only=True,
@@ -95,7 +95,7 @@ class ContinueRequest:
         if not isinstance(value, Mapping):
             allowed = "a prompt, a mapping or a ContinueRequest"
             raise InvalidRequestError("request", value, allowed)
-        return cls(**{"prompt": None, **_CONTINUE.read(_without_action(value))})
+        return cls(**_CONTINUE.read(_without_action(value), needs="prompt"))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON body of the request; what was not given is not sent."""
@@ -118,9 +118,9 @@ class UpdateRequest:
     )
     """The page's number, from 0; the server takes the first one when it is not given."""
     prompt: str | None = _text()
-    """What the panel is to show."""
+    """The panel's new content, in words."""
     panel_prompt: str | None = _text()
-    """What the panel is to show, in the API's more precise word."""
+    """The same under the API's more precise name."""
     images: tuple[str, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
@@ -146,7 +146,7 @@ class UpdateRequest:
             return value
         if not isinstance(value, Mapping):
             raise InvalidRequestError("request", value, "a mapping or an UpdateRequest")
-        return cls(**{"panel": None, **_UPDATE.read(_without_action(value))})
+        return cls(**_UPDATE.read(_without_action(value), needs="panel"))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON body of the request; what was not given is not sent."""

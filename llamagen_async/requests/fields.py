@@ -100,9 +100,14 @@ class _Part(Protocol):
         ...
 
 
-def optional(validator: _Validator) -> Any:
+def optional(validator: _Validator) -> _Validator:
     """Return a check that lets `None` pass."""
-    return attrs.validators.optional(validator)
+
+    def check(instance: Any, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value is not None:
+            validator(instance, attribute, value)
+
+    return check
 
 
 def whole(value: Any) -> Any:
@@ -216,7 +221,7 @@ def parsed_items(field: str, value: object, part: type[_P]) -> tuple[_P, ...]:
     if value is None:
         return ()
     if isinstance(value, (Mapping, part)):
-        value = (value,)
+        value = (cast("object", value),)
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise InvalidRequestError(field, value, f"a list, each a {part.__name__} or a mapping")
     items = cast("Iterable[object]", value)

@@ -91,9 +91,9 @@ class Character:
     gender: str | None = _text()
     """The gender, in words."""
     dress: str | None = _text()
-    """What the character wears, in words; the vendor's newer clients send this one."""
+    """Clothes of the character, in words; the vendor's newer clients send this field."""
     clothing: str | None = _text()
-    """What the character wears, in the spelling of the vendor's older clients."""
+    """Clothes of the character, under the name of the vendor's older clients."""
     description: str | None = _text()
     """The character, in words; the vendor's newer clients do not send it."""
     extra: Mapping[str, Any] = _extra()
@@ -105,7 +105,7 @@ class Character:
         if isinstance(value, cls):
             return value
         given = _mapping(value, "a Character or a mapping with a name")
-        return cls(**{"name": None, **_CHARACTER.read(given, keeps_unknown=True)})
+        return cls(**_CHARACTER.read(given, keeps_unknown=True, needs="name"))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the API's spelling."""
@@ -135,7 +135,7 @@ class Location:
         if isinstance(value, cls):
             return value
         given = _mapping(value, "a Location or a mapping with a name")
-        return cls(**{"name": None, **_LOCATION.read(given, keeps_unknown=True)})
+        return cls(**_LOCATION.read(given, keeps_unknown=True, needs="name"))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the API's spelling."""
@@ -173,7 +173,7 @@ class Attachment:
         if isinstance(value, cls):
             return value
         given = _mapping(value, "an Attachment or a mapping with a url")
-        return cls(**{"url": None, **_ATTACHMENT.read(given, keeps_unknown=True)})
+        return cls(**_ATTACHMENT.read(given, keeps_unknown=True, needs="url"))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the API's spelling."""

@@ -44,35 +44,39 @@ class Spelling:
         }
 
     def read(
-        self, given: Mapping[str, Any], *, where: str = "", keeps_unknown: bool = False
+        self,
+        given: Mapping[str, Any],
+        *,
+        keeps_unknown: bool = False,
+        needs: str | None = None,
     ) -> dict[str, Any]:
         """Return what was given by the fields' names in Python.
 
         Args:
             given: The fields, in either spelling.
-            where: The beginning of the fields' names in messages.
             keeps_unknown: Whether unknown fields are passed on in `extra`.
+            needs: A field that is `None` if it was not given, so that its check names it.
 
         Raises:
             InvalidRequestError: There is no such field, or it was given in two spellings.
         """
+        fields: dict[str, Any] = {} if needs is None else {needs: None}
         if given.keys() <= self.written.keys():
-            return dict(given)
-        fields: dict[str, Any] = {}
+            return {**fields, **given}
         unknown: dict[str, Any] = {}
         spellings: dict[str, str] = {}
         for spelling, value in given.items():
             name = self._read.get(spelling)
             if name is None:
                 if not keeps_unknown:
-                    raise self._unknown(f"{where}{spelling}" or "(no name)", str(spelling), value)
+                    raise self._unknown(str(spelling) or "(no name)", value)
                 warn_once(self._name, str(spelling))
                 unknown[spelling] = value
             elif fields.get(name) is None:
                 fields[name], spellings[name] = value, spelling
             elif value is not None:
                 allowed = f"{spellings[name]} or {spelling}, not both"
-                raise InvalidRequestError(f"{where}{spelling}", value, allowed)
+                raise InvalidRequestError(spelling, value, allowed)
         if unknown:
             extra = fields.get(EXTRA)
             if extra is None or isinstance(extra, Mapping):
@@ -95,10 +99,10 @@ class Spelling:
                 payload[spelling] = _plain(value)
         return {**payload, **extra}
 
-    def _unknown(self, field: str, spelling: str, value: object) -> InvalidRequestError:
+    def _unknown(self, field: str, value: object) -> InvalidRequestError:
         import difflib  # noqa: PLC0415  # needed only for a mistyped name
 
-        near = difflib.get_close_matches(spelling, self._read, n=1)
+        near = difflib.get_close_matches(field, self._read, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return InvalidRequestError(field, value, f"no such field (extra passes new ones on){hint}")
 

@@ -47,7 +47,7 @@ _MOST: Final = 10_000
 
 @attrs.frozen
 class SeenEnd:
-    """What a change alters of a generation that has ended, as far as it was seen."""
+    """The end of a generation, as far as a change alters it and it was seen."""
 
     status: GenerationStatus
     panels: int

@@ -431,7 +431,7 @@ def test_pictures_are_found_at_every_place(answer: dict[str, Any], urls: tuple[s
 
 
 def test_one_panel_keeps_its_numbers() -> None:
-    """What was picked out is numbered as in the whole comic."""
+    """A part of a comic is numbered as in the whole."""
     for answer in ({"panel": {"panel": 2}}, {"panel": 2, "assetUrl": "https://a"}):
         (page,) = ComicGeneration.parse({"id": "x", "page": 1, **answer}).pages
         assert (page.page, [panel.panel for panel in page.panels]) == (1, [2])

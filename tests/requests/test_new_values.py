@@ -1,4 +1,4 @@
-"""What the vendor may have added since is sent, with one warning; only nonsense is refused."""
+"""Values that may be new at the API are sent, with one warning; only nonsense is refused."""
 
 from __future__ import annotations
 

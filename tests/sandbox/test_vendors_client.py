@@ -94,7 +94,7 @@ def everything(client: llamagen.LlamaGenClient, picture: Path) -> None:
 async def test_the_vendors_client_does_all_that_its_readme_says(
     dialect: Dialect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever comes from it finds the same API here, in both dialects."""
+    """Users of it find the same API here, in both dialects."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     picture = tmp_path / "reference.png"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n")

@@ -96,7 +96,7 @@ def test_an_end_is_believed_at_last_if_nobody_knows_how_it_was() -> None:
     assert quick.shows_end(comic(), 160.0)
 
 
-def test_an_end_that_looks_as_before_is_believed_later() -> None:
+def test_the_same_end_as_before_is_believed_later() -> None:
     """Rule 5: nothing waits for ever for a server that shows no difference."""
     made = changes(comic())
     assert not made.shows_end(comic(), 399.0)

@@ -140,7 +140,9 @@ async def collect(
         with output.spinner(f"{one_line(generation.id)} is being drawn"):
             if is_change or not generation.succeeded:
                 generation = await generations.wait_for_completion(generation.id, timeout=timeout)
-            files = [] if folder is None else await generations.download(generation, folder)
+            files: list[Path] = []
+            if folder is not None:
+                files = await generations.download(generation, folder)
     except asyncio.CancelledError:
         output.error(f"interrupted; it goes on at the server: {again}")
         return INTERRUPTED
