@@ -289,3 +289,46 @@ async def test_an_event_of_the_time_before_does_not_end_the_wait_for_a_change() 
         client.deliver(completed(new))
         assert has_changed("update_panel", await waiting)
         assert len(network.checks) == checks
+
+
+async def test_an_event_that_was_kept_before_the_change_is_no_news_of_it() -> None:
+    """Nobody had waited for the first end, so its event was kept for who would."""
+    service = SandboxService(durations=Durations.constant(60), plans={"the-key": ROOMY})
+    async with simulated_client(service, plan=ROOMY, api_key="the-key", webhooks=True) as client:
+        id_ = (await client.comics.create("x", fix_panel_num=4)).id
+        await asyncio.sleep(61)
+        event = {"type": "comic.generation.completed", "id": "e"}
+        shown = service.shown(next(iter(service._endpoints.generations.values())), now())
+        assert not client.deliver(WebhookEvent.parse({**event, "data": shown}))
+        await change(client, "update_panel", id_)
+        assert has_changed("update_panel", await client.comics.wait_for_completion(id_))
+
+
+async def test_a_get_before_a_change_is_enough_to_know_how_it_was() -> None:
+    """Then even answers that are stale for long are told from the change's own end."""
+    service = SandboxService(
+        durations=Durations.constant(5), plans={"the-key": ROOMY}, stale_after_change=200.0
+    )
+    network = Recorder(service)
+    async with network.client(ROOMY) as client, network.client(ROOMY) as other:
+        id_ = await finished(client)
+        await other.comics.get(id_)
+        comic = await other.comics.update_panel_and_wait(id_, panel=1, prompt="brighter")
+        assert has_changed("update_panel", comic)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_a_change_that_was_cancelled_and_lost_is_logged_with_its_id(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody else hears of it."""
+    kind = CHANGES[name][0]
+    lost = APIConnectionError("broke off")
+    network = Recorder(latency=2.0, after=lambda sent: lost if sent.kind is kind else None)
+    async with network.client(ROOMY) as client:
+        id_ = await finished(client)
+        task = asyncio.create_task(change(client, name, id_))
+        await asyncio.sleep(1)
+        task.cancel()
+        await asyncio.sleep(10)
+    assert f"{kind.value} may be accepted (broke off (generation {id_}))" in caplog.text

@@ -130,8 +130,9 @@ class PollSet:
     ) -> None:
         """Remember that a change was accepted now (arguments as in `remember_accepted`)."""
         self.changes.begin(answer, now, profile)
-        self.remember_accepted(answer.id, now, profile=profile, will_wait=will_wait)
         target = self.targets.get(answer.id)
+        will_wait = will_wait and target is None
+        self.remember_accepted(answer.id, now, profile=profile, will_wait=will_wait)
         if target is not None:  # those who wait for it wait for the change from now on
             self._withdraw(target)
             target.restart(now)

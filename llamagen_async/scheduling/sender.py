@@ -333,7 +333,8 @@ def fail(submission: Submission[Any], error: Exception) -> None:
         submission.future.set_exception(uncertain or error)
         return
     if uncertain is not None:
-        _logger.warning("cancelled, and its answer was lost: %s may be accepted (%s)", kind, error)
+        reason = uncertain.naming_id(str(error))
+        _logger.warning("cancelled, and its answer was lost: %s may be accepted (%s)", kind, reason)
     if submission.hooks is not None:
         submission.hooks.abandoned(uncertain or error)
 
