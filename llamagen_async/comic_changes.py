@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Unpack, cast
+from urllib.parse import quote
 
 from llamagen_async.clock import seconds
 from llamagen_async.errors import LlamaGenError, QuotaExhaustedError
 from llamagen_async.forecasting import Profile
-from llamagen_async.generations import DEFAULT_TIMEOUT, Generations, check_alone, panels
+from llamagen_async.generations import DEFAULT_TIMEOUT, Generations, check_alone
 from llamagen_async.models import ComicGeneration
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
@@ -181,7 +182,7 @@ class ComicChanges(Generations[ComicGeneration]):
         if max_wait is not None:
             seconds("max_wait", max_wait)
         kind, profile = _kind_and_profile(request)
-        path, body = self._path_of(known), request.to_payload()
+        path, body = f"{self._path}/{quote(known, safe='')}", request.to_payload()
         if hooks is not None and max_wait is None:
             outage_for = math.inf
         try:
@@ -255,4 +256,6 @@ def _kind_and_profile(request: ContinueRequest | UpdateRequest) -> tuple[Request
     """Return the kind of a change, and what decides how long it takes."""
     if isinstance(request, UpdateRequest):
         return RequestKind.UPDATE, ("redraw",)
-    return RequestKind.CONTINUE, ("continue", panels(request))
+    pages = request.pagination
+    panels = f"{pages.total_pages}x{pages.panels_per_page}" if pages else str(request.fix_panel_num)
+    return RequestKind.CONTINUE, ("continue", panels)

@@ -14,7 +14,7 @@ from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.clock import seconds
 from llamagen_async.comic_changes import ComicChanges
 from llamagen_async.forecasting import Profile
-from llamagen_async.generations import DEFAULT_TIMEOUT, check_alone, panels
+from llamagen_async.generations import DEFAULT_TIMEOUT, check_alone
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
@@ -284,5 +284,7 @@ def _request(
 
 def _profile(request: ComicRequest) -> Profile:
     """Return what decides how long a comic takes, from coarse to fine."""
+    pages = request.pagination
+    panels = f"{pages.total_pages}x{pages.panels_per_page}" if pages else str(request.fix_panel_num)
     given = filter(None, (request.model, request.size, request.upscale))
-    return ("comic", panels(request), *map(str, given))
+    return ("comic", panels, *map(str, given))

@@ -15,12 +15,11 @@ from llamagen_async.downloads.download import asset_names, download_assets
 from llamagen_async.errors import InvalidRequestError, LlamaGenError
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.plans import RequestKind
-from llamagen_async.requests import ComicRequest, ContinueRequest
 from llamagen_async.scheduling import GenerationWait, tell_accepted
 from llamagen_async.transport import APIRequest
 from llamagen_async.validation import checked_id, checked_path
 
-__all__ = ["DEFAULT_TIMEOUT", "Generations", "check_alone", "panels"]
+__all__ = ["DEFAULT_TIMEOUT", "Generations", "check_alone"]
 
 _LEAST_REAL: Final = 60.0
 """Real seconds that pictures are given of their timeout, whatever the speed."""
@@ -126,21 +125,12 @@ class Generations(Generic[_G]):
 
     def _status_request(self, id_: object, params: Mapping[str, str] | None = None) -> APIRequest:
         known = checked_id("id", id_)
-        path = self._path_of(known)
+        path = f"{self._path}/{quote(known, safe='')}"
         # One page or panel may have an id of its own.
         whole = None if params else known
         return APIRequest(
             RequestKind.STATUS, "GET", path, params=params or None, generation_id=whole
         )
-
-    def _path_of(self, known_id: str) -> str:
-        return f"{self._path}/{quote(known_id, safe='')}"
-
-
-def panels(request: ComicRequest | ContinueRequest) -> str:
-    """Return how many panels a request asks for, as a part of its profile."""
-    pages = request.pagination
-    return f"{pages.total_pages}x{pages.panels_per_page}" if pages else str(request.fix_panel_num)
 
 
 def check_alone(fields: Mapping[str, Any]) -> None:

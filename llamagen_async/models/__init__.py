@@ -10,11 +10,11 @@ from llamagen_async.models.batch import BatchItem, BatchState
 from llamagen_async.models.generation import (
     Animation,
     ComicGeneration,
+    GenerationStatus,
     GenerationUsage,
     Page,
     Panel,
 )
-from llamagen_async.models.status import GenerationStatus
 
 __all__ = [
     "Animation",

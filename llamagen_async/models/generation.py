@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import json
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import count
@@ -13,13 +15,23 @@ import attrs
 
 from llamagen_async.foreign import clean_text
 from llamagen_async.models.reading import integer_of, list_of, mapping_of, number_of, text_of
-from llamagen_async.models.status import GenerationStatus
 from llamagen_async.validation import generation_id
 
-__all__ = ["Animation", "ComicGeneration", "GenerationUsage", "Page", "Panel"]
+__all__ = [
+    "Animation",
+    "ComicGeneration",
+    "GenerationStatus",
+    "GenerationUsage",
+    "Page",
+    "Panel",
+]
+
+_logger = logging.getLogger(__name__)
 
 _AROUND: Final = ("artwork", "data")
 """The names of objects in which an answer may have the generation: old creates have the first."""
+_PLACES: Final = frozenset(("comicData", "pages", "panels", "page", "panel", "assetUrl", "image"))
+"""The names under which an answer may have pictures that has no `comics`."""
 _REASONS: Final = (
     *("failureReason", "failure_reason", "error", "errorMessage", "message", "msg", "detail"),
     *("reason", "description"),
@@ -27,6 +39,61 @@ _REASONS: Final = (
 """The names under which a failed generation may have its reason, the plainest ones first."""
 _INNER_REASONS: Final = ("message", "msg", "detail")
 """The names that the reason may have within an object of these."""
+
+
+class GenerationStatus(enum.StrEnum):
+    """How far a generation has come."""
+
+    is_final: bool
+    """Whether the generation will never change again."""
+
+    PENDING = "PENDING"
+    """Accepted and waiting for its turn."""
+    PROCESSING = "PROCESSING"
+    """Being drawn."""
+    SUCCEEDED = "SUCCEEDED"
+    """Done: the pictures are there."""
+    FAILED = "FAILED"
+    """Ended without a comic; final."""
+    CANCELLED = "CANCELLED"
+    """Stopped; final."""
+
+    def __init__(self, word: str) -> None:
+        self.is_final = word in ("SUCCEEDED", "FAILED", "CANCELLED")
+
+    @classmethod
+    def parse(cls, word: object) -> GenerationStatus:
+        """Read a status word of either dialect, in any case.
+
+        A word that is not known means "not done yet", with one warning for each such word.
+        """
+        if word is None:
+            return cls.PENDING
+        is_plain = isinstance(word, str | int | float)
+        text = clean_text(str(word) if is_plain else type(word).__name__, _LONGEST_WORD).upper()
+        status = _WORDS.get(text)
+        if status is None:
+            status = cls.PROCESSING
+            if text not in _warned and len(_warned) < _MOST_WORDS:
+                _warned.add(text)
+                _logger.warning("unknown generation status %r is taken for 'not done yet'", text)
+        return status
+
+
+_WORDS: Final[dict[str, GenerationStatus]] = {
+    **{status.value: status for status in GenerationStatus},
+    "LOADING": GenerationStatus.PROCESSING,
+    "QUEUED": GenerationStatus.PENDING,
+    "PROCESSED": GenerationStatus.SUCCEEDED,
+    "COMPLETED": GenerationStatus.SUCCEEDED,
+    "CANCELED": GenerationStatus.CANCELLED,
+    "ERROR": GenerationStatus.FAILED,
+}
+_LONGEST_WORD: Final = 40
+"""Characters of a status word that are read."""
+_MOST_WORDS: Final = 20
+"""Unknown status words that are told of: an API has few, and a server that goes mad many."""
+_warned: set[str] = set()
 
 
 @attrs.frozen
@@ -163,15 +230,18 @@ class ComicGeneration(_Generation):
         Raises:
             ValueError: There is no id in it.
         """
-        fields = _fields(value)
-        pages = list_of(fields.get("comics")) or _other_pages(fields)
+        raw = mapping_of(value)
+        fields = raw if raw.get("id") else _fields(raw)
+        pages = list_of(fields.get("comics"))
+        if not (pages or _PLACES.isdisjoint(fields)):
+            pages = _other_pages(fields)
         usage = fields.get("usage")
         return cls(
             *_common_fields(fields),
             prompt=text_of(fields.get("prompt")),
             pages=tuple(map(Page.parse, pages, count())),
             usage=GenerationUsage.parse(usage) if usage else None,
-            raw=mapping_of(value),
+            raw=raw,
         )
 
     @property

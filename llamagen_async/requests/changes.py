@@ -28,7 +28,7 @@ def _pagination(value: Pagination | Mapping[str, Any]) -> Pagination:
 def _attachments(
     value: Iterable[Attachment | Mapping[str, Any]] | Attachment | Mapping[str, Any] | None,
 ) -> tuple[Attachment, ...]:
-    return fields.parsed_items("attachments", value, Attachment)
+    return () if value == () else fields.parsed_items("attachments", value, Attachment)
 
 
 def _text() -> Any:

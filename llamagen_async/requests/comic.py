@@ -27,19 +27,19 @@ def _pagination(value: Pagination | Mapping[str, Any]) -> Pagination:
 def _characters(
     value: Iterable[Character | Mapping[str, Any]] | Character | Mapping[str, Any] | None,
 ) -> tuple[Character, ...]:
-    return fields.parsed_items("comic_roles", value, Character)
+    return () if value == () else fields.parsed_items("comic_roles", value, Character)
 
 
 def _locations(
     value: Iterable[Location | Mapping[str, Any]] | Location | Mapping[str, Any] | None,
 ) -> tuple[Location, ...]:
-    return fields.parsed_items("comic_locations", value, Location)
+    return () if value == () else fields.parsed_items("comic_locations", value, Location)
 
 
 def _attachments(
     value: Iterable[Attachment | Mapping[str, Any]] | Attachment | Mapping[str, Any] | None,
 ) -> tuple[Attachment, ...]:
-    return fields.parsed_items("attachments", value, Attachment)
+    return () if value == () else fields.parsed_items("attachments", value, Attachment)
 
 
 @attrs.frozen

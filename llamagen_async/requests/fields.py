@@ -102,12 +102,7 @@ class _Part(Protocol):
 
 def optional(validator: _Validator) -> _Validator:
     """Return a check that lets `None` pass."""
-
-    def check(instance: Any, attribute: attrs.Attribute[Any], value: object) -> None:
-        if value is not None:
-            validator(instance, attribute, value)
-
-    return check
+    return cast("_Validator", attrs.validators.optional(validator))
 
 
 def whole(value: Any) -> Any:

@@ -96,7 +96,7 @@ class Spelling:
             if name == EXTRA:
                 extra = value
             elif value is not None and value != ():
-                payload[spelling] = _plain(value)
+                payload[spelling] = value if isinstance(value, str | int) else _plain(value)
         return {**payload, **extra}
 
     def _unknown(self, field: str, value: object) -> InvalidRequestError:

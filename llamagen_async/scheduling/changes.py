@@ -19,7 +19,7 @@ may show how the generation was before. Nothing here waits, sends, or reads a cl
 
 from __future__ import annotations
 
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 import attrs
@@ -28,8 +28,6 @@ from llamagen_async.forecasting import Forecasts, Profile
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus
 
 __all__ = ["Changes", "SeenEnd"]
-
-_V = TypeVar("_V")
 
 _PROBABLE: Final = 0.75
 """The chance to be done, as forecast when a change begins, from which on an end is believed that
@@ -62,11 +60,15 @@ class SeenEnd:
         """Return what is seen of a generation."""
         if isinstance(generation, Animation):
             return cls(generation.status, 0, (0, 0), 0)
-        panels = [panel for page in generation.pages for panel in page.panels]
-        paths = tuple(_path(panel.asset_url) for panel in panels if panel.asset_url)
+        panels, paths = 0, list[str]()
+        for page in generation.pages:
+            panels += len(page.panels)
+            for panel in page.panels:
+                if panel.asset_url:
+                    paths.append(_path(panel.asset_url))
         usage = generation.usage
         charged = (usage.total_comics or 0, usage.redraw_panels or 0) if usage else (0, 0)
-        return cls(generation.status, len(panels), charged, hash(paths) if paths else 0)
+        return cls(generation.status, panels, charged, hash(tuple(paths)) if paths else 0)
 
     def is_after(self, before: SeenEnd) -> bool:
         """Whether something has changed since."""
@@ -117,10 +119,12 @@ class Changes:
             if before is not None and shown.is_after(before):
                 return  # the answer has the result: whatever comes is its end
             before = shown
-        self._pending.pop(answer.id, None)
         probable = self._forecasts.of(profile).forecast.age_when(_PROBABLE)
         believed_at = now + max(_CACHED if before is None else _SAME, probable)
-        _keep(self._pending, answer.id, _Change(now, believed_at, before))
+        self._pending.pop(answer.id, None)
+        self._pending[answer.id] = _Change(now, believed_at, before)
+        if len(self._pending) > _MOST:
+            del self._pending[next(iter(self._pending))]
 
     def shows_end(self, generation: ComicGeneration | Animation, asked_at: float) -> bool:
         """Whether an answer shows the end of what is waited for.
@@ -140,7 +144,9 @@ class Changes:
                 return False
             del self._pending[generation.id]
         self._ends.pop(generation.id, None)
-        _keep(self._ends, generation.id, end)
+        self._ends[generation.id] = end
+        if len(self._ends) > _MOST:
+            del self._ends[next(iter(self._ends))]
         return True
 
 
@@ -157,9 +163,3 @@ def _path(url: str) -> str:
         return urlsplit(url).path
     except ValueError:
         return url
-
-
-def _keep(kept: dict[str, _V], id_: str, value: _V) -> None:
-    kept[id_] = value
-    if len(kept) > _MOST:
-        del kept[next(iter(kept))]

@@ -84,7 +84,7 @@ pages_of_junk = st.lists(
 
 @pytest.fixture
 def no_warned_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llamagen_async.models.status._warned", set())
+    monkeypatch.setattr("llamagen_async.models.generation._warned", set())
 
 
 @pytest.mark.parametrize("case", [str.upper, str.lower, str.title, lambda word: f"  {word}\n"])
