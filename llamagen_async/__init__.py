@@ -39,10 +39,22 @@ from llamagen_async.models import (
     GenerationUsage,
     Page,
     Panel,
+    Upload,
     Usage,
 )
 from llamagen_async.plans import Plan, RateLimit, RequestKind
-from llamagen_async.requests import SIZES, ComicRequest, Pagination
+from llamagen_async.requests import (
+    SIZES,
+    AnimationRequest,
+    Attachment,
+    Character,
+    ComicRequest,
+    ContinueRequest,
+    Location,
+    Pagination,
+    UpdateRequest,
+    VideoOptions,
+)
 
 if TYPE_CHECKING:
     from llamagen_async.batch.batch import Batch, BatchProgress
@@ -57,12 +69,15 @@ __all__ = [
     "APIError",
     "APITimeoutError",
     "Animation",
+    "AnimationRequest",
+    "Attachment",
     "AuthenticationError",
     "BadRequestError",
     "Batch",
     "BatchItem",
     "BatchProgress",
     "BatchState",
+    "Character",
     "ClientClosedError",
     "ClientStats",
     "ComicEvent",
@@ -70,6 +85,7 @@ __all__ = [
     "ComicJob",
     "ComicQueue",
     "ComicRequest",
+    "ContinueRequest",
     "GenerationFailedError",
     "GenerationStatus",
     "GenerationUsage",
@@ -81,6 +97,7 @@ __all__ = [
     "LimitsSnapshot",
     "LlamaGenClient",
     "LlamaGenError",
+    "Location",
     "NotFoundError",
     "Outage",
     "Page",
@@ -97,7 +114,10 @@ __all__ = [
     "RequestReport",
     "ServerError",
     "SubmissionUncertainError",
+    "UpdateRequest",
+    "Upload",
     "Usage",
+    "VideoOptions",
     "WaitTimeoutError",
     "WebhookSignatureError",
     "__version__",

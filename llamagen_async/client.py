@@ -120,6 +120,7 @@ class LlamaGenClient:
     ) -> None:
         # What a client needs is loaded with the first one: who imports the package to catch its
         # errors or to read its models waits less, and no event loop is held up later.
+        from llamagen_async.animations import Animations  # noqa: PLC0415
         from llamagen_async.comics import Comics  # noqa: PLC0415
         from llamagen_async.core import ClientCore, ClientSettings  # noqa: PLC0415
         from llamagen_async.ratelimit import check_quota  # noqa: PLC0415
@@ -164,6 +165,7 @@ class LlamaGenClient:
             )
         )
         self.comics = self.comic = Comics(self._core)
+        self.animations = self.animation = Animations(self._core)
 
     def __repr__(self) -> str:
         settings = self._core.settings

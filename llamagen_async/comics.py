@@ -6,44 +6,35 @@ import math
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Unpack
-from urllib.parse import quote
+from typing import Any, Unpack
 
 from llamagen_async.batch.batch import Batch
 from llamagen_async.batch.journal.codec import RequestLike
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT
 from llamagen_async.clock import seconds
-from llamagen_async.core import ClientCore
-from llamagen_async.downloads.download import asset_names, download_assets
-from llamagen_async.errors import InvalidRequestError, LlamaGenError
+from llamagen_async.comic_changes import ComicChanges
 from llamagen_async.forecasting import Profile
-from llamagen_async.models import ComicGeneration, Usage
+from llamagen_async.generations import DEFAULT_TIMEOUT, check_alone
+from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
-from llamagen_async.scheduling import GenerationWait, Outage, SubmissionHooks, tell_accepted
+from llamagen_async.scheduling import Outage, SubmissionHooks
 from llamagen_async.transport import APIRequest
-from llamagen_async.validation import checked_id, checked_path, whole_number
+from llamagen_async.uploads import FileLike, form_file
+from llamagen_async.validation import whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
 
-_PATH: Final = "/comics/generations"
-_LEAST_REAL: Final = 60.0
-"""Real seconds that pictures are given of their timeout, whatever the speed."""
 
-
-class Comics:
+class Comics(ComicChanges):
     """Comics: create them, check them, wait for them, download their pictures.
 
     Made by `LlamaGenClient`; use it as `client.comics`.
     """
 
-    def __init__(self, core: ClientCore) -> None:
-        self._core = core
-
     async def create(
         self,
-        prompt: str | ComicRequest | None = None,
+        prompt: str | ComicRequest | Mapping[str, Any] | None = None,
         *,
         max_wait: float | None = None,
         wait_for_quota: bool = False,
@@ -105,45 +96,18 @@ class Comics:
             NotFoundError: There is no such comic.
         """
         picked = {"page": page, "panel": panel}
-        params = {
-            name: str(whole_number(name, value, at_least=0))
-            for name, value in picked.items()
-            if value is not None
-        }
-        request = _status_request(id, params)
-        name = f"{id}?{params}"
-        try:
-            return await self._core.read(name, request, ComicGeneration.parse, whole=not params)
-        except LlamaGenError as error:
-            raise error.about(id) from error
-
-    async def wait_for_completion(
-        self,
-        id: str,
-        *,
-        timeout: float = DEFAULT_TIMEOUT,  # the API's word
-        urgent: bool = True,
-    ) -> ComicGeneration:
-        """Return the finished comic, checking it no more often than useful.
-
-        Args:
-            id: The generation's id.
-            timeout: Seconds to wait at most, by the server's clock.
-            urgent: Whether somebody waits for it; if not, others go first.
-
-        Raises:
-            GenerationFailedError: It ended without a comic; the error carries the generation.
-            WaitTimeoutError: Time is up; the generation goes on, the error carries the id.
-            APIError: The key or the id is refused. An outage is held out.
-        """
-        seconds("timeout", timeout)
-        return await self._core.wait(
-            GenerationWait(id, _status_request(id), ComicGeneration.parse, timeout, urgent)
+        return await self._read(
+            id,
+            {
+                name: str(whole_number(name, value, at_least=0))
+                for name, value in picked.items()
+                if value is not None
+            },
         )
 
     async def create_and_wait(
         self,
-        prompt: str | ComicRequest | None = None,
+        prompt: str | ComicRequest | Mapping[str, Any] | None = None,
         *,
         timeout: float = DEFAULT_TIMEOUT,
         wait_for_quota: bool = False,
@@ -172,16 +136,25 @@ class Comics:
         )
         if comic.succeeded:
             return comic
-        try:
-            return await self.wait_for_completion(comic.id, timeout=timeout)
-        except LlamaGenError as error:
-            if error.id is not None:
-                raise
-            raise error.about(comic.id) from error
-        except BaseException as error:
-            # Whoever ended this does not know the id, and it was paid for.
-            tell_accepted(RequestKind.CREATE, comic, error)
-            raise
+        return await self._finished(comic, RequestKind.CREATE, timeout)
+
+    async def upload(self, file: FileLike, filename: str | None = None) -> Upload:
+        """Upload a picture or a document, whose URL can stand in a request. Costs no credits.
+
+        Args:
+            file: Its path, its content, or an open file. What is on disk is sent piece by piece,
+                and what is open is not closed.
+            filename: The name that the server is told; the file's own if not given. What sort of
+                file it is is told by its first bytes, or else by its name.
+
+        Raises:
+            InvalidRequestError: It is no file, can't be read, is empty or larger than 10 MB.
+                Nothing was sent.
+            LlamaGenError: It was not uploaded, or nobody knows whether it was.
+        """
+        form = await form_file(file, filename)
+        request = APIRequest(RequestKind.UPLOAD, "POST", "/comics/upload", form=form)
+        return await self._core.send(request, Upload.parse)
 
     def batch(
         self,
@@ -264,28 +237,7 @@ class Comics:
             APIConnectionError: A picture's host was not there until time was up.
             OSError: The folder can't be written to.
         """
-        if not comic.succeeded:
-            raise InvalidRequestError("comic", comic.status.value, "a comic that has succeeded")
-        seconds("timeout", timeout)
-        clock = self._core.settings.clock
-
-        async def renew() -> list[tuple[str, str]]:
-            return asset_names(
-                await self.wait_for_completion(comic.id, timeout=timeout, urgent=urgent)
-            )
-
-        try:
-            return await download_assets(
-                asset_names(comic),
-                checked_path("folder", folder),
-                source=self._core.open().assets,
-                # Pictures come in real time, however fast the server's clock runs.
-                timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
-                renew=renew,
-                speed=clock.speed,
-            )
-        except LlamaGenError as error:
-            raise error.about(comic.id) from error
+        return await self._download("comic", comic, folder, timeout=timeout, urgent=urgent)
 
     @property
     def outage(self) -> Outage | None:
@@ -308,7 +260,7 @@ class Comics:
         hooks: SubmissionHooks[ComicGeneration] | None = None,
     ) -> ComicGeneration:
         return await self._core.send(
-            APIRequest(RequestKind.CREATE, "POST", _PATH, json=request.to_payload()),
+            APIRequest(RequestKind.CREATE, "POST", self._path, json=request.to_payload()),
             ComicGeneration.parse,
             urgent=urgent,
             max_wait=max_wait,
@@ -321,12 +273,12 @@ class Comics:
         )
 
 
-def _request(prompt: str | ComicRequest | None, fields: Mapping[str, Any]) -> ComicRequest:
-    if isinstance(prompt, ComicRequest):
-        if fields:
-            name, value = next(iter(fields.items()))
-            raise InvalidRequestError(name, value, "nothing beside a whole ComicRequest")
-        return prompt
+def _request(
+    prompt: str | ComicRequest | Mapping[str, Any] | None, fields: Mapping[str, Any]
+) -> ComicRequest:
+    if isinstance(prompt, ComicRequest | Mapping):
+        check_alone(fields)
+        return ComicRequest.parse(prompt)
     return ComicRequest.parse({"prompt": prompt, **fields})
 
 
@@ -336,11 +288,3 @@ def _profile(request: ComicRequest) -> Profile:
     panels = f"{pages.total_pages}x{pages.panels_per_page}" if pages else str(request.fix_panel_num)
     given = filter(None, (request.model, request.size, request.upscale))
     return ("comic", panels, *map(str, given))
-
-
-def _status_request(id_: object, params: Mapping[str, str] | None = None) -> APIRequest:
-    known = checked_id("id", id_)
-    path = f"{_PATH}/{quote(known, safe='')}"
-    # One page or panel may have an id of its own.
-    whole = None if params else known
-    return APIRequest(RequestKind.STATUS, "GET", path, params=params or None, generation_id=whole)

@@ -38,7 +38,7 @@ from llamagen_async.ratelimit import (
     open_limiter,
     writable_default,
 )
-from llamagen_async.requests import ComicRequest
+from llamagen_async.requests import AnyRequest
 from llamagen_async.scheduling import (
     PROBE,
     GenerationWait,
@@ -183,7 +183,7 @@ class ClientCore:
         wait_for_quota: bool = False,
         outage_timeout: float | None = None,
         hooks: SubmissionHooks[_T] | None = None,
-        story: ComicRequest | None = None,
+        story: AnyRequest | None = None,
         profile: Profile | None = None,
         will_wait: bool = False,
     ) -> _T:

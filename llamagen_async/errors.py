@@ -38,7 +38,7 @@ import attrs
 
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.plans import RateLimit
-from llamagen_async.requests import ComicRequest
+from llamagen_async.requests import AnyRequest
 from llamagen_async.validation import InvalidRequestError, LlamaGenError
 
 __all__ = [
@@ -201,13 +201,13 @@ class SubmissionUncertainError(LlamaGenError):
     The request is not sent again, because the API offers no way to find out.
     """
 
-    request: ComicRequest | None
-    """The request that was submitted, if it is a comic's."""
+    request: AnyRequest | None
+    """The request that was submitted; `None` if it is not known any more."""
     reason: str
     """The way in which the answer was lost."""
 
     def __str__(self) -> str:
-        return (
+        return self.naming_id(
             f"the answer to a billed request was lost ({self.reason}); it may have been accepted "
             "and charged, so it is not sent again. Compare the usage page before resending it"
         )

@@ -36,7 +36,14 @@ from llamagen_async.plans import Plan
 from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, Call, SandboxService
 from llamagen_async.sandbox.pictures.cache import PictureCache
 from llamagen_async.scheduling import RequestReport
-from llamagen_async.transport import APIRequest, APIResponse, AssetStream, Transport, decode
+from llamagen_async.transport import (
+    APIRequest,
+    APIResponse,
+    AssetStream,
+    FormFile,
+    Transport,
+    decode,
+)
 
 __all__ = ["SimulatedAssets", "SimulatedTransport", "VirtualTimeLoop", "run", "simulated_client"]
 
@@ -48,6 +55,7 @@ _STALLED_STEPS: Final = 1_000
 program takes so many."""
 _NANOSECOND: Final = 1e-9
 """Seconds by which a stalled clock is moved: more than the rounding error of a day in seconds."""
+_BOUNDARY: Final = "a-boundary-that-no-file-has-in-it"
 _numbers: Final = itertools.count(1)
 """The numbers that give each simulated client a server name of its own."""
 
@@ -165,13 +173,13 @@ class SimulatedTransport:
         there = latency * self._random.random()
         if there:
             await asyncio.sleep(there)
-        call = Call(
-            request.method,
-            f"/v1{request.path}",
-            self._headers,
-            dict(request.params or {}),
-            b"" if request.json is None else json.dumps(request.json).encode(),
-        )
+        headers, body = self._headers, b""
+        if request.json is not None:
+            body = json.dumps(request.json).encode()
+        elif request.form is not None:
+            headers, body = _multipart(request.form, headers)
+        path, query = f"/v1{request.path}", dict(request.params or {})
+        call = Call(request.method, path, headers, query, body)
         reply = self._service.handle(call, asyncio.get_running_loop().time())
         if latency - there + reply.delay:
             await asyncio.sleep(latency - there + reply.delay)
@@ -179,6 +187,17 @@ class SimulatedTransport:
             raise APIConnectionError("the server dropped the connection")
         now = self._service.epoch + asyncio.get_running_loop().time()
         return decode(reply.status, reply.headers, reply.body, now=datetime.fromtimestamp(now, UTC))
+
+
+def _multipart(form: FormFile, headers: dict[str, str]) -> tuple[dict[str, str], bytes]:
+    """Return the headers and the body of an upload."""
+    content = form.content if isinstance(form.content, bytes) else form.content.read_bytes()
+    head = (
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{form.field}"; '
+        f'filename="{form.filename}"\r\nContent-Type: {form.content_type}\r\n\r\n'
+    )
+    body = head.encode() + content + f"\r\n--{_BOUNDARY}--\r\n".encode()
+    return {**headers, "Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}, body
 
 
 class SimulatedAssets:

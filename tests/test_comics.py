@@ -19,25 +19,11 @@ from llamagen_async import (
     WaitTimeoutError,
 )
 from llamagen_async.sandbox import Durations, SandboxService
-from llamagen_async.transport import APIRequest, APIResponse
-from tests.support.scripted import Network, minute, now
+from tests.support.scripted import ROOMY, Recorder, minute, now
 
 pytestmark = pytest.mark.virtual_time
 
-ROOMY = Plan("roomy", limits=RateLimit(1_000, per=60))
 BAD_IDS = ["a\0", "\ud800", "", "  ", ".", "..", None, 3, b"x"]
-
-
-class Recorder(Network):
-    """A network that keeps the requests themselves."""
-
-    def __init__(self, service: SandboxService | None = None, **settings: Any) -> None:
-        super().__init__(service or minute(plans={"the-key": ROOMY}), key="the-key", **settings)
-        self.requests: list[APIRequest] = []
-
-    async def send(self, request: APIRequest) -> APIResponse:
-        self.requests.append(request)
-        return await super().send(request)
 
 
 async def test_a_create_sends_what_was_asked_for_and_nothing_else() -> None:
@@ -89,7 +75,8 @@ async def test_a_whole_request_is_sent_as_it_is() -> None:
         ("x", {"size": "1x1"}, "size"),
         ("x", {"promt": "y"}, "promt"),
         ("x", {"fix_panel_num": 0}, "fix_panel_num"),
-        ({"prompt": "x"}, {}, "prompt"),
+        ({"prompt": ""}, {}, "prompt"),
+        ({"prompt": "x"}, {"style": "ink"}, "style"),
     ],
 )
 async def test_bad_input_is_refused_before_it_costs_anything(

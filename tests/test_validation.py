@@ -37,7 +37,7 @@ MEANT = [
         ("style", lambda text: ComicRequest("a", style=text)),
         ("images[1]", lambda text: ComicRequest("a", images=["https://x", f"https://x/{text}"])),
         ("comic_roles[0].name", lambda text: ComicRequest("a", comic_roles=[{"name": text}])),
-        ("comicRoles[0].age", lambda x: ComicRequest("a", comic_roles=[{"name": "A", "age": x}])),
+        ("comic_roles[0].age", lambda x: ComicRequest("a", comic_roles=[{"name": "A", "age": x}])),
         ("new.a[0]", lambda text: ComicRequest("a", extra={"new": {"a": [text]}})),
         ("a name in new", lambda text: ComicRequest("a", extra={"new": {text: 1}})),
         ("id", lambda text: checked_id("id", text)),

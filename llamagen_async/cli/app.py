@@ -32,11 +32,17 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "generate": "single",
     "batch": "batch",
     "status": "single",
+    "continue": "changes",
+    "update-panel": "changes",
+    "animate": "single",
+    "upload": "upload",
     "usage": "limits",
     "limits": "limits",
     "sandbox": "sandbox",
 }
 """Every command, in the order of the help, and the module that it is in."""
+_FUNCTIONS: Final = {"continue": "continue_comic", "update-panel": "update_panel"}
+"""The functions of the commands whose names are none in Python."""
 
 
 class _Commands(click.Group):
@@ -53,7 +59,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"llamagen_async.cli.commands.{_COMMANDS[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
         return command
 
 

@@ -57,9 +57,19 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "model": "--model",
     "preset": "--preset",
     "fix_panel_num": "--panels",
-    "total_pages": "--pages",
-    "panels_per_page": "--panels-per-page",
+    "pagination.total_pages": "--pages",
+    "pagination.panels_per_page": "--panels-per-page",
     "id": "ID",
+    "panel": "--panel",
+    "page": "--page",
+    "caption": "--caption",
+    "file": "FILE",
+    "filename": "--filename",
+    "video_options.duration": "--duration",
+    "video_options.resolution": "--resolution",
+    "video_options.aspect_ratio": "--aspect-ratio",
+    "video_options.image": "--image",
+    "video_options.last_frame_image": "--last-frame-image",
 }
 
 
@@ -101,14 +111,16 @@ def quota_reason(limit: RateLimit | None) -> str:
     return f"the limit of {format_limit(limit)} is used up"
 
 
-def status_command(id_: str, folder: object = None) -> str:
+def status_command(id_: str, folder: object = None, *, is_animation: bool = False) -> str:
     """Return the command that checks a comic and downloads its pictures, ready to be pasted.
 
     Args:
         id_: The comic's id; one that begins with a dash is kept from being taken for an option.
         folder: The folder for the pictures, if they are wanted.
+        is_animation: Whether it is an animation's id.
     """
     out = f" --out {quoted(folder)}" if folder is not None else ""
+    out = f" --animation{out}" if is_animation else out
     if id_.startswith("-"):
         return f"llamagen-async status{out} -- {quoted(id_)}"
     return f"llamagen-async status {quoted(id_)}{out}"
@@ -139,7 +151,7 @@ def _describe(error: Exception, wait_with: str | None) -> str:  # noqa: C901  # 
             f"try again then{instead}"
         )
     if isinstance(error, SubmissionUncertainError):
-        return (
+        return error.naming_id(
             f"the answer was lost ({error.reason}): it may have been accepted and charged, so it "
             "is not sent again"
         )

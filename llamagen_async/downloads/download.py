@@ -29,7 +29,7 @@ from llamagen_async.downloads.media_types import distinct_stems
 from llamagen_async.downloads.part_file import TEMPORARY, in_thread
 from llamagen_async.downloads.transfer import Transfer
 from llamagen_async.errors import InvalidRequestError, LlamaGenError
-from llamagen_async.models import ComicGeneration
+from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.transport.message import AssetSource
 
 __all__ = ["LARGEST_ASSET", "asset_names", "download_assets", "sweep"]
@@ -49,14 +49,17 @@ _bounds: Final[weakref.WeakKeyDictionary[AssetSource, asyncio.Semaphore]] = (
 )
 
 
-def asset_names(generation: ComicGeneration) -> list[tuple[str, str]]:
-    """Name all pictures of a comic.
+def asset_names(generation: ComicGeneration | Animation) -> list[tuple[str, str]]:
+    """Name all pictures of a comic, or the video of an animation.
 
     Returns:
         Pairs of URL and file name without extension, as many as `generation.asset_urls` and in
         the same order: `<id>-p01-02` for the second panel of the first page, counted from 1 in
-        reading order, and `<id>-output` for `output` if it is another picture.
+        reading order, and `<id>-output` for `output` if it is another picture; `<id>-video` for a
+        video.
     """
+    if isinstance(generation, Animation):
+        return [(url, f"{generation.id}-video") for url in generation.asset_urls]
     names: dict[str, str] = {}
     for page_number, page in enumerate(generation.pages, 1):
         for panel_number, panel in enumerate(page.panels, 1):

@@ -36,6 +36,8 @@ _FAILURES: Final = (
     "The drawing worker ran out of memory",
 )
 """The reasons that failed generations give."""
+_LARGEST_UPLOAD: Final = 10 * 1024 * 1024
+"""Bytes of the largest file that is taken (seen in other people's code)."""
 _ANIMATION_SIZE: Final = (512, 288)
 """The width and height of an animation in pixels: small, because it is only a placeholder."""
 
@@ -51,6 +53,8 @@ class Endpoints:
         credits_as_429: Whether missing credits answer 429 instead of 402.
         epoch: The unix time of the clock's origin.
         public_url: The first part of the pictures' URLs, without a slash at its end.
+        stale_after_change: Seconds after a change in which a status check shows the generation as
+            it was before.
     """
 
     def __init__(
@@ -63,8 +67,10 @@ class Endpoints:
         credits_as_429: bool,
         epoch: float,
         public_url: str,
+        stale_after_change: float = 0.0,
     ) -> None:
         self.epoch = epoch
+        self._stale_after_change: Final = stale_after_change
         self.public_url = public_url
         self.started: Callable[[SandboxGeneration], None] | None = None
         """Told of each stretch of work that begins."""
@@ -103,7 +109,7 @@ class Endpoints:
             allowed = ", ".join(by_method)
             raise HTTPError(405, "method_not_allowed", f"Allowed: {allowed}", {"Allow": allowed})
         kind, endpoint = route
-        if kind is RequestKind.CONTINUE and b'"regeneratePanel"' in call.body:
+        if kind is RequestKind.CONTINUE and _is_redraw(call):
             kind = RequestKind.UPDATE
         return kind, endpoint, id_
 
@@ -151,6 +157,9 @@ class Endpoints:
 
     def _status(self, account: Account, call: Call, id_: str, now: float) -> dict[str, Any]:
         generation = self._owned(account, id_, is_animation="/artworks/" in call.path)
+        before = generation.before
+        if before is not None and now < generation.run.started_at + self._stale_after_change:
+            generation = before
         page, panel = (checks.query_index(call.query, name) for name in ("page", "panel"))
         try:
             return self.body(generation, now, page, panel)
@@ -168,6 +177,7 @@ class Endpoints:
             prompt = checks.check_continue(payload)
             pages = panels_on_pages(payload)
             self._charge(account, sum(pages))
+            generation.remember()
             generation.prompt = f"{generation.prompt}\n{prompt}"
             generation.add_pages(pages, self._captions(stream, prompt, sum(pages)))
         else:
@@ -175,6 +185,7 @@ class Endpoints:
             if page >= len(generation.pages) or panel >= len(generation.pages[page]):
                 raise HTTPError(400, "invalid_request", "There is no such page or panel")
             self._charge(account, 1)
+            generation.remember()
             generation.redraw(page, panel, caption)
         generation.restart(self._run(stream, now))
         if self.started is not None:
@@ -192,6 +203,8 @@ class Endpoints:
 
     def _upload(self, _account: Account, call: Call, _id: str, _now: float) -> dict[str, Any]:
         file = call.uploaded_file()
+        if file.size > _LARGEST_UPLOAD:
+            raise HTTPError(413, "file_too_large", "A file may have at most 10 MB")
         code = generation_id("upl", f"{self._seed}/{self._counts['upload']}")
         self._counts["upload"] += 1
         return {
@@ -270,3 +283,11 @@ class Endpoints:
 
     def _random(self, stream: str) -> Random:
         return Random(f"{self._seed}/{stream}")
+
+
+def _is_redraw(call: Call) -> bool:
+    """Whether a change is a redraw; what can't be read is told apart nowhere."""
+    try:
+        return call.json_object().get("action") == "regeneratePanel"
+    except HTTPError:
+        return False

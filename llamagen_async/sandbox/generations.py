@@ -119,6 +119,8 @@ class SandboxGeneration:
     """The options of an animation, repeated as given."""
     changes: int = 0
     """The number of times that the generation was continued or redrawn."""
+    before: SandboxGeneration | None = None
+    """The generation as it was before the newest change."""
     redrawn: int = 0
     """The number of panels that were redrawn."""
     first_seen_ready_at: float | None = None
@@ -133,6 +135,11 @@ class SandboxGeneration:
     def panel_count(self) -> int:
         """The number of panels on all pages."""
         return sum(map(len, self.pages))
+
+    def remember(self) -> None:
+        """Keep what the generation is like now, before it is changed."""
+        pages = [list(page) for page in self.pages]
+        self.before = attrs.evolve(self, pages=pages, before=None)
 
     def restart(self, run: Run) -> None:
         """Put the generation back to running after a change."""

@@ -6,6 +6,7 @@ them shows. Unknown fields are accepted: the real API knows more fields than its
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal, cast
 
@@ -28,8 +29,11 @@ SIZES: Final = frozenset(
 )
 """The picture sizes in pixels, width first, that the vendor's own clients offer.
 
-They were read from the clients' source; the vendor's site lists others, which are not confirmed.
+They were read from the clients' source; a page of the vendor's site lists others.
 """
+_SIZE: Final = r"([0-9]{2,4})x([0-9]{2,4})"
+_SIDES: Final = range(64, 2049)
+"""The pixels that a side of a picture may have: both lists, and whatever else can be drawn soon."""
 
 _MAX_COUNT: Final = 20
 """The most panels of a request, pages of a request, and panels of a page (the clients' source)."""
@@ -37,7 +41,12 @@ _MOST_DIGITS: Final = 18
 """Digits of a number in a query: Python refuses to read thousands of them."""
 _PANEL_NAMES: Final = ("panel", "panelIndex", "panel_index")
 """The names under which the vendor's clients send the number of the panel to redraw."""
-_REDRAW_FIELDS: Final = ("panelPrompt", "prompt", "images", "caption")
+_PAGE_NAMES: Final = ("page", "pageIndex", "page_index")
+"""The names under which they send the number of its page."""
+_REDRAW_FIELDS: Final = (
+    *("panelPrompt", "panel_prompt", "prompt"),
+    *("images", "images_url", "caption"),
+)
 """The fields of which a redraw needs at least one, to say what is to change."""
 
 
@@ -98,30 +107,33 @@ def panel_choice(payload: Mapping[str, Any]) -> tuple[int, int, str | None]:
     Raises:
         HTTPError: The API would not accept the request (400).
     """
-    name = next((name for name in _PANEL_NAMES if payload.get(name) is not None), None)
+    name = _given(payload, _PANEL_NAMES)
     if name is None:
         raise _invalid("panel is required")
     if not any(payload.get(field) for field in _REDRAW_FIELDS):
         raise _invalid(f"one of {', '.join(_REDRAW_FIELDS)} is required")
-    page = payload.get("page")
-    texts = (payload.get(field) for field in ("caption", "panelPrompt", "prompt"))
+    page = _given(payload, _PAGE_NAMES)
+    texts = (payload.get(field) for field in ("caption", *_REDRAW_FIELDS[:3]))
     caption = next((text for text in texts if isinstance(text, str) and text.strip()), None)
-    return _index("page", 0 if page is None else page), _index(name, payload[name]), caption
+    page_number = 0 if page is None else _index(page, payload[page])
+    return page_number, _index(name, payload[name]), caption
 
 
 def picture_size(payload: Mapping[str, Any]) -> tuple[int, int]:
     """Return the width and height of the pictures in pixels.
 
     Raises:
-        HTTPError: The size is not one that the API offers (400).
+        HTTPError: The size is none, or one that the sandbox does not draw (400).
     """
     size = payload.get("size")
     if size is None:
         return 1024, 1024
-    if not isinstance(size, str) or size not in SIZES:
-        raise _invalid(f"size must be one of {', '.join(sorted(SIZES))}")
-    width, height = size.split("x")
-    return int(width), int(height)
+    sides = re.fullmatch(_SIZE, size) if isinstance(size, str) else None
+    width, height = map(int, sides.groups()) if sides else (0, 0)
+    if width not in _SIDES or height not in _SIDES:
+        least, most = _SIDES[0], _SIDES[-1]
+        raise _invalid(f"size must be WIDTHxHEIGHT, each from {least} to {most}")
+    return width, height
 
 
 def query_index(query: Mapping[str, str], name: str) -> int | None:
@@ -135,6 +147,11 @@ def query_index(query: Mapping[str, str], name: str) -> int | None:
         return None
     is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
     return _index(name, int(text) if is_number else None)
+
+
+def _given(payload: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    """Return the one of these names under which there is something."""
+    return next((name for name in names if payload.get(name) is not None), None)
 
 
 def _check_counts(payload: Mapping[str, Any]) -> None:

@@ -56,12 +56,14 @@ class SandboxService:
         window_offset: Seconds by which `fixed` windows are shifted against the clock's origin.
         epoch: The unix time of the clock's origin, for `createdAt` and HTTP dates.
         public_url: The first part of the pictures' URLs, without a slash at its end.
+        stale_after_change: Seconds after a continuation or a redraw in which a status check shows
+            the comic as it was before; the real API may do so, nobody knows.
 
     Raises:
         InvalidRequestError: An argument is not allowed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each is a setting of its own, and all have defaults
         self,
         *,
         algorithm: Algorithm = "sliding",
@@ -78,6 +80,7 @@ class SandboxService:
         window_offset: float = 0.0,
         epoch: float | None = None,
         public_url: str = "https://sandbox.invalid",
+        stale_after_change: float = 0.0,
     ) -> None:
         if dialect not in get_args(Dialect):
             raise InvalidRequestError("dialect", dialect, " or ".join(get_args(Dialect)))
@@ -85,6 +88,10 @@ class SandboxService:
             raise InvalidRequestError("retry_after", retry_after, "'seconds', 'date' or None")
         if not 0 <= failure_rate <= 1:
             raise InvalidRequestError("failure_rate", failure_rate, "a share from 0 to 1")
+        if not 0 <= stale_after_change < math.inf:
+            raise InvalidRequestError(
+                "stale_after_change", stale_after_change, "a number of seconds, 0 or more"
+            )
         self.algorithm: Final = algorithm
         self.dialect: Final[Dialect] = dialect
         self.seed: Final = seed
@@ -96,6 +103,7 @@ class SandboxService:
             credits_as_429=credits_as_429,
             epoch=DEFAULT_EPOCH if epoch is None else epoch,
             public_url=public_url,
+            stale_after_change=stale_after_change,
         )
         self._faults: Final = faults or Faults()
         self._fault_stream: Final = Random(f"{seed}/faults")

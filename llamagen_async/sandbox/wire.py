@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
+from email.message import Message
 from email.parser import BytesParser
 from email.utils import formatdate
 from typing import Any, Final, NoReturn, cast
@@ -92,11 +94,18 @@ class Call:
             if part.get_param("name", header="content-disposition") == "file":
                 content = part.get_payload(decode=True)
                 return UploadedFile(
-                    name=part.get_filename() or "file",
+                    name=_plain_name(part) or part.get_filename() or "file",
                     content_type=part.get_content_type(),
                     size=len(content) if isinstance(content, bytes) else 0,
                 )
         return None
+
+
+def _plain_name(part: Message) -> str | None:
+    """Return the name of a file as browsers send it: in quotes, and in UTF-8 as it is."""
+    head = dict(part.raw_items()).get("Content-Disposition", "")
+    found = re.search(r'filename="([^"]*)"', head)
+    return found[1].encode("utf-8", "surrogateescape").decode("utf-8", "replace") if found else None
 
 
 @attrs.frozen

@@ -14,10 +14,16 @@ import math
 from collections import deque
 from typing import Final
 
-import attrs
-
 from llamagen_async.forecasting import ANY, Forecasts, PollGroup, PollThreshold, Profile, due_times
-from llamagen_async.scheduling.poll_target import Poll, PollTarget
+from llamagen_async.scheduling.changes import Changes
+from llamagen_async.scheduling.poll_target import (
+    Generation,
+    GroupKey,
+    HeapEntry,
+    Poll,
+    PollTarget,
+    TargetGroup,
+)
 
 __all__ = ["ALMOST_CERTAIN", "PollSet"]
 
@@ -49,26 +55,8 @@ _AGE_RATIO: Final = 1.05
 """Ages that differ by less than this factor are about the same."""
 
 
-_HeapEntry = tuple[float, int, PollTarget]
-_GroupKey = tuple[Profile, bool, bool, bool, bool, int]
 _Rank = tuple[bool, bool, float, float]
 """The order of checks: overdue, interactive, the highest price, the most likely to be done."""
-
-
-@attrs.define(eq=False, repr=False)
-class _Group:
-    """Targets of one profile that were last seen running at about the same age."""
-
-    urgent: bool
-    announced: bool
-    has_ended: bool
-    profile: Profile
-    heap: list[_HeapEntry] = attrs.field(factory=list[_HeapEntry])
-    """The members by the time of their acceptance.
-
-    An entry is void if its number is not that of its target.
-    """
-    size: int = 0
 
 
 class PollSet:
@@ -81,6 +69,8 @@ class PollSet:
 
     def __init__(self, forecasts: Forecasts, *, min_interval: float | None = None) -> None:
         self.forecasts = forecasts
+        self.changes = Changes(forecasts)
+        """Changes of generations that had ended before."""
         self.urgent = 0
         """Number of generations that somebody waits for interactively."""
         self.in_flight = 0
@@ -88,12 +78,12 @@ class PollSet:
         self._min_interval = _MIN_INTERVAL if min_interval is None else min_interval
         self.targets: dict[str, PollTarget] = {}
         """The poll target of each generation, by its id."""
-        self._groups: dict[_GroupKey, _Group] = {}
-        self._group_of: dict[str, _Group] = {}
+        self._groups: dict[GroupKey, TargetGroup] = {}
+        self._group_of: dict[str, TargetGroup] = {}
         """The group of each target, by the id of its generation."""
-        self._delayed: list[_HeapEntry] = []
+        self._delayed: list[HeapEntry] = []
         """Targets that must not be checked yet, by the time from which they may."""
-        self._final: list[_HeapEntry] = []
+        self._final: list[HeapEntry] = []
         """Targets whose wait ends, by the time at which the final check is due."""
         self._exploring: dict[Profile, float] = {}
         """Time at which the latest check of each profile was sent, until its answer comes."""
@@ -134,6 +124,19 @@ class PollSet:
         self.accepted[id_] = (now, profile)
         while len(self.accepted) > _MAX_REMEMBERED:
             del self.accepted[next(iter(self.accepted))]
+
+    def remember_changed(
+        self, answer: Generation, now: float, *, profile: Profile, will_wait: bool = False
+    ) -> None:
+        """Remember that a change was accepted now (arguments as in `remember_accepted`)."""
+        self.changes.begin(answer, now, profile)
+        target = self.targets.get(answer.id)
+        will_wait = will_wait and target is None
+        self.remember_accepted(answer.id, now, profile=profile, will_wait=will_wait)
+        if target is not None:  # those who wait for it wait for the change from now on
+            self._withdraw(target)
+            target.restart(now)
+            self._insert(target)
 
     def add(self, target: PollTarget) -> None:
         """Wait for the generation of `target` from now on."""
@@ -387,7 +390,7 @@ class PollSet:
         )
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = _Group(
+            group = self._groups[key] = TargetGroup(
                 target.urgent, target.announced, target.has_ended, target.profile
             )
         self._group_of[target.id] = group

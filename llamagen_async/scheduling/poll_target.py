@@ -13,7 +13,15 @@ from llamagen_async.forecasting import ANY, Profile
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.transport import APIRequest
 
-__all__ = ["Generation", "GenerationWait", "Poll", "PollTarget"]
+__all__ = [
+    "Generation",
+    "GenerationWait",
+    "GroupKey",
+    "HeapEntry",
+    "Poll",
+    "PollTarget",
+    "TargetGroup",
+]
 
 Generation = ComicGeneration | Animation
 _G = TypeVar("_G", bound=Generation)
@@ -75,6 +83,33 @@ class PollTarget:
     """The context variables of the first who waits for it, in which checks are sent."""
     entry: int = 0
     """The number of its valid entry in a heap of the poll set; 0 if it is in none."""
+
+    def restart(self, now: float) -> None:
+        """Set that it runs again: a change of it was accepted now."""
+        self.accepted_at, self.last_running_age = now, 0.0
+        self.has_ended, self.announced_at, self.not_before = False, -math.inf, -math.inf
+
+
+HeapEntry = tuple[float, int, PollTarget]
+"""What the target is ordered by, the entry's number, and the target.
+
+An entry is void if its number is not that of its target.
+"""
+GroupKey = tuple[Profile, bool, bool, bool, bool, int]
+"""What the members of a group have in common."""
+
+
+@attrs.define(eq=False, repr=False)
+class TargetGroup:
+    """Targets of one profile that were last seen running at about the same age."""
+
+    urgent: bool
+    announced: bool
+    has_ended: bool
+    profile: Profile
+    heap: list[HeapEntry] = attrs.field(factory=list[HeapEntry])
+    """The members by the time of their acceptance."""
+    size: int = 0
 
 
 @attrs.frozen(eq=False, repr=False)

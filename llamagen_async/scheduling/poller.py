@@ -149,10 +149,9 @@ class Poller:
             return
         error = outcome.exception()
         if error is None:
-            generation = outcome.result()
-            if target.announced and generation.is_done and target.id in self._waiters:
+            has_ended = self._learn(target, outcome.result(), checked_at=checked_at)
+            if has_ended and target.announced:
                 self._miss_announcement()
-            self._learn(target, generation, checked_at=checked_at)
         elif not isinstance(error, RateLimitError):
             if not is_outage(error):
                 self._end(target.id, error)
@@ -163,12 +162,17 @@ class Poller:
             not_before = self._clock.now() + next(target.delays)
             target.not_before = max(target.not_before, not_before)
 
-    def deliver(self, generation: Generation) -> None:
-        """Hand a generation that was read otherwise to those who wait for it."""
+    def deliver(self, generation: Generation, asked_at: float) -> None:
+        """Hand a generation that was read otherwise to those who wait for it.
+
+        Args:
+            generation: The generation.
+            asked_at: When it was asked for.
+        """
         target = self._polls.targets.get(generation.id)
         if target is not None:
-            self._learn(target, generation, checked_at=self._clock.now())
-        elif generation.is_done:
+            self._learn(target, generation, checked_at=asked_at)
+        elif self._polls.changes.shows_end(generation, asked_at):
             self._polls.remove(generation.id)
 
     def announce(self, announcement: Announcement) -> bool:
@@ -229,21 +233,31 @@ class Poller:
         *,
         checked_at: float,
         announced: bool = False,
-    ) -> None:
+    ) -> bool:
+        """Learn from what a generation looks like; return whether that has ended the wait for it.
+
+        Args:
+            target: The generation that is waited for.
+            generation: The generation as it was seen.
+            checked_at: When the server was asked.
+            announced: Whether its end was announced, and so has just come.
+        """
         if self._polls.targets.get(target.id) is not target:
-            return  # other news came first
+            return False  # other news came first
+        done = self._polls.changes.shows_end(generation, checked_at)
         self._polls.record_result(
             target,
-            done=generation.status.is_final,
+            done=done,
             checked_at=checked_at,
             now=self._clock.now(),
             announced=announced,
         )
-        if generation.status.is_final:
+        if done:
             self.finished += 1
             if self._early is not None:
                 self._early.mark_seen(target.id)
             self._end(target.id, generation)
+        return done
 
     def _take_early(self, waiter: Waiter, parse: Callable[[object], Generation]) -> bool:
         """Return whether an end was announced or seen before; end the wait if that tells it all."""
@@ -252,7 +266,8 @@ class Poller:
         # An end that was seen is not announced again, unless the generation was changed since.
         was_seen = self._early.forget_seen(waiter.id) and waiter.id not in self._polls.accepted
         generation = None if early is None else early.read(parse)
-        if generation is not None:
+        now = self._clock.now()
+        if generation is not None and self._polls.changes.shows_end(generation, now):
             self.finished += 1
             self._polls.remove(waiter.id)
             waiter.future.set_result(generation)

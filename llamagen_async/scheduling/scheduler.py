@@ -206,9 +206,10 @@ class Scheduler:
         self, request: APIRequest, parse: Callable[[object], Generation], *, whole: bool
     ) -> Generation:
         future: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
-        generation = await self.submit(Submission(request, parse, self._clock.now(), future))
+        asked_at = self._clock.now()
+        generation = await self.submit(Submission(request, parse, asked_at, future))
         if whole:
-            self._poller.deliver(generation)
+            self._poller.deliver(generation, asked_at)
             self._dispatcher.wake()
         return generation
 

@@ -176,16 +176,18 @@ class Sender:
             message = f"the answer is not what was asked for: {error}"
             raise InvalidResponseError(response.status, None, message, response.body) from None
         asked = submission.request.generation_id
-        if asked is not None and answer.id != asked:
+        kind = submission.request.kind
+        # Of what was paid for, whatever id came is the one to know.
+        if asked is not None and answer.id != asked and not kind.is_billed:
             message = f"the answer is about generation {answer.id!r:.80}, and {asked} was asked for"
             raise InvalidResponseError(response.status, None, message, response.body)
-        kind = submission.request.kind
         self.unanswered.discard(submission)
-        if submission.profile is not None and not answer.status.is_final:
+        if (profile := submission.profile) is not None:
             now, will_wait = self._clock.now(), submission.will_wait
-            self._polls.remember_accepted(
-                answer.id, now, profile=submission.profile, will_wait=will_wait
-            )
+            if answer.id == asked:
+                self._polls.remember_changed(answer, now, profile=profile, will_wait=will_wait)
+            elif not answer.status.is_final:
+                self._polls.remember_accepted(answer.id, now, profile=profile, will_wait=will_wait)
         try:
             if submission.hooks is not None:
                 await submission.hooks.accepted(answer)
@@ -327,12 +329,13 @@ def fail(submission: Submission[Any], error: Exception) -> None:
     kind = submission.request.kind
     uncertain = as_uncertain(error, submission.story, kind=kind)
     if uncertain is not None:
-        uncertain.__cause__ = error
+        uncertain.__cause__, uncertain.id = error, submission.request.generation_id
     if not submission.future.done():
         submission.future.set_exception(uncertain or error)
         return
     if uncertain is not None:
-        _logger.warning("cancelled, and its answer was lost: %s may be accepted (%s)", kind, error)
+        reason = uncertain.naming_id(str(error))
+        _logger.warning("cancelled, and its answer was lost: %s may be accepted (%s)", kind, reason)
     if submission.hooks is not None:
         submission.hooks.abandoned(uncertain or error)
 
@@ -353,5 +356,7 @@ def _interrupted(submission: Submission[Any], error: asyncio.CancelledError) -> 
         return ClientClosedError("the client was closed; nothing was sent")
     reason = "the client was closed before the answer came"
     if submission.request.kind.is_billed:
-        return SubmissionUncertainError(submission.story, reason)
+        uncertain = SubmissionUncertainError(submission.story, reason)
+        uncertain.id = submission.request.generation_id
+        return uncertain
     return ClientClosedError(reason)

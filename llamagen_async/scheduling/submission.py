@@ -17,7 +17,7 @@ import attrs
 from llamagen_async.errors import SubmissionUncertainError
 from llamagen_async.forecasting import Profile
 from llamagen_async.plans import RequestKind
-from llamagen_async.requests import ComicRequest
+from llamagen_async.requests import AnyRequest
 from llamagen_async.transport import APIRequest
 from llamagen_async.validation import LlamaGenError
 
@@ -79,7 +79,7 @@ class Submission(Generic[_T]):
     is as long as `max_retries` take."""
     hooks: SubmissionHooks[_T] | None = None
     """The owner that keeps a record of it, if there is one."""
-    story: ComicRequest | None = None
+    story: AnyRequest | None = None
     """The user's request, to report an uncertain outcome with."""
     profile: Profile | None = None
     """Features of the generation that is started; `None` if none is."""

@@ -88,7 +88,10 @@ _ADVICE: Final[dict[type[APIError], str]] = {
 _RATE_LIMIT_PREFIXES: Final = ("ratelimit-", "x-ratelimit-", "x-rate-limit-")
 _RATE_LIMIT_FIELD: Final = r"(?:^|[;,\s])(limit|remaining|r|q)\s*=\s*(\d{1,9})(?![\d.])"
 _CODES: Final = ("code", "errorCode", "error_code")
-_MESSAGES: Final = ("message", "msg", "detail", "error_description", "error", "errors")
+_MESSAGES: Final = (
+    *("message", "msg", "errorMessage", "detail", "error_description", "error", "errors"),
+    *("reason", "description"),
+)
 
 
 def decode(

@@ -12,6 +12,7 @@ import io
 import json
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -321,7 +322,7 @@ def _body(request: APIRequest) -> Any:
         form = aiohttp.FormData(quote_fields=False)
         form.add_field(
             request.form.field,
-            io.BytesIO(request.form.content),
+            _opened(request.form.content),
             filename=re.sub(r"[\x00-\x1f\x7f]", "_", request.form.filename).replace('"', "'"),
             content_type=request.form.content_type,
         )
@@ -332,6 +333,17 @@ def _body(request: APIRequest) -> Any:
         reason = clean_text(str(error), 80)
         raise InvalidRequestError("json", request.path, f"what JSON can hold ({reason})") from None
     return io.BytesIO(content) if len(content) > _STREAMED else content
+
+
+def _opened(content: bytes | Path) -> io.BufferedIOBase:
+    """Return a file that aiohttp reads piece by piece, and closes."""
+    if isinstance(content, bytes):
+        return io.BytesIO(content)
+    try:
+        return content.open("rb")
+    except OSError as error:
+        allowed = f"a file that can be read ({error.strerror or error})"
+        raise InvalidRequestError("file", str(content), allowed) from None
 
 
 def _utcnow() -> datetime:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Protocol
 
 import attrs
@@ -36,8 +37,8 @@ class FormFile:
 
     filename: str
     """The name the server is told."""
-    content: bytes = attrs.field(repr=False)
-    """The whole file."""
+    content: bytes | Path = attrs.field(repr=False)
+    """The whole file, or where it is: then it is read while it is sent."""
     content_type: str = "application/octet-stream"
     """The MIME type of the content."""
     field: str = "file"

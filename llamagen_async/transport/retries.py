@@ -27,7 +27,7 @@ from llamagen_async.plans import RequestKind
 from llamagen_async.transport.decoding import REDIRECT, SERVER_FAILURE, SUCCESS
 
 if TYPE_CHECKING:
-    from llamagen_async.requests import ComicRequest
+    from llamagen_async.requests import AnyRequest
 
 __all__ = [
     "as_uncertain",
@@ -119,7 +119,7 @@ def may_pass(error: LlamaGenError) -> bool:
 
 def as_uncertain(
     error: BaseException,
-    request: ComicRequest | None = None,
+    request: AnyRequest | None = None,
     *,
     kind: RequestKind = RequestKind.CREATE,
 ) -> SubmissionUncertainError | None:

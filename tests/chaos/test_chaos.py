@@ -202,7 +202,7 @@ def test_an_outage_makes_no_more_creates_uncertain_than_it_takes_to_notice(
 
 @attrs.frozen
 class Caller:
-    """Somebody who asks for a comic, and may lose patience."""
+    """Somebody who asks for a comic, and may leave."""
 
     comes: float
     timeout: float

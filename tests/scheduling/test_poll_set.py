@@ -377,3 +377,18 @@ def test_a_decision_among_many_takes_as_many_steps_as_there_are_groups() -> None
         many.record_result(poll.target, done=False, checked_at=2_000.0, now=2_000.0)
     assert steps <= 50 * 60
     assert len(many.groups(2_000.0)) <= 50 * 32
+
+
+def test_a_change_of_a_target_makes_it_young_again() -> None:
+    """Those who wait already wait for the change, and its checks are planned by its age."""
+    one = target("c", 0.0)
+    polls = poll_set(one)
+    polls.record_result(one, done=False, checked_at=500.0, now=500.0)
+    polls.mark_ended(one, 550.0)
+    assert picked(polls, 600.0) is one
+    answer = ComicGeneration.parse({"id": "c", "status": "PENDING"})
+    polls.remember_changed(answer, 600.0, profile=("redraw",), will_wait=True)
+    assert (one.accepted_at, one.last_running_age, one.has_ended) == (600.0, 0.0, False)
+    assert picked(polls, 601.0) is None
+    assert polls.accepted["c"] == (600.0, ("redraw",))
+    assert polls.to_collect(601.0) == 1

@@ -269,7 +269,7 @@ async def test_a_comic_that_is_delivered_ends_the_wait_without_a_check() -> None
         comic = await client.comics.create("a")
         waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
         await asyncio.sleep(5)
-        poller(client).deliver(done(comic.id))
+        poller(client).deliver(done(comic.id), now())
         assert (await waiting).output == "https://x"
         assert now() == 5
         assert client.stats().finished == 1
@@ -280,7 +280,7 @@ async def test_a_comic_that_is_delivered_and_not_waited_for_changes_nothing() ->
     """An event about an unknown comic is no error, and no end is counted."""
     network = roomy()
     async with network.client(ROOMY) as client:
-        poller(client).deliver(done("nobody"))
+        poller(client).deliver(done("nobody"), now())
         assert client.stats().finished == 0
 
 
@@ -292,7 +292,7 @@ async def test_an_end_that_event_and_check_both_report_is_counted_once() -> None
         waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
         await asyncio.sleep(40)  # the first check is on its way
         assert len(network.checks) == 1
-        poller(client).deliver(done(comic.id))
+        poller(client).deliver(done(comic.id), now())
         await waiting
         await asyncio.sleep(60)
         assert client.stats().finished == 1

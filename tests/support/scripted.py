@@ -10,18 +10,21 @@ from typing import Any
 
 import attrs
 
-from llamagen_async import LlamaGenClient, Plan, RequestKind
+from llamagen_async import LlamaGenClient, Plan, RateLimit, RequestKind
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxService
 from llamagen_async.sandbox.accounts import label_of
 from llamagen_async.scheduling import RequestReport
 from llamagen_async.simulation import SimulatedTransport
 from llamagen_async.transport import APIRequest, APIResponse, AssetSource
 
-__all__ = ["Network", "Sent", "left_over", "minute", "now"]
+__all__ = ["ROOMY", "Network", "Recorder", "Sent", "left_over", "minute", "now"]
 
 Hook = Callable[["Sent"], Exception | None]
 
 _numbers = itertools.count()
+
+ROOMY = Plan("roomy", limits=RateLimit(1_000, per=60))
+"""A plan whose limit is never in the way."""
 
 
 @attrs.frozen
@@ -160,6 +163,19 @@ class Network:
     def _seen(self, name: str) -> int:
         number: int = self.service.stats(0.0)["keys"][label_of(self.key)][name]
         return number
+
+
+class Recorder(Network):
+    """A network with a roomy plan that keeps the requests themselves."""
+
+    def __init__(self, service: SandboxService | None = None, **settings: Any) -> None:
+        super().__init__(service or minute(plans={"the-key": ROOMY}), key="the-key", **settings)
+        self.requests: list[APIRequest] = []
+
+    async def send(self, request: APIRequest) -> APIResponse:
+        """Carry a request."""
+        self.requests.append(request)
+        return await super().send(request)
 
 
 def minute(seconds: float = 60.0, **settings: Any) -> SandboxService:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import assert_type
 
 from llamagen_async import (
+    Animation,
+    AnimationRequest,
+    Attachment,
     Batch,
     BatchItem,
     BatchState,
+    Character,
     ClientStats,
     ComicGeneration,
     ComicRequest,
+    ContinueRequest,
     GenerationStatus,
     LimitsSnapshot,
     LlamaGenClient,
     Pagination,
     Plan,
     RateLimit,
+    UpdateRequest,
+    Upload,
     Usage,
+    VideoOptions,
 )
 
 
@@ -34,6 +43,41 @@ async def one_comic(client: LlamaGenClient, request: ComicRequest) -> None:
     assert_type(comic.asset_urls, tuple[str, ...])
     assert_type(await client.comics.download(comic, "out"), list[Path])
     assert_type(await client.comics.usage(), Usage)
+
+
+async def changes(client: LlamaGenClient) -> None:
+    comics = client.comics
+    more = ContinueRequest("more", images=["https://a.example/1.png"], pagination=None)
+    assert_type(await comics.continue_write("c1", "more", fix_panel_num=2), ComicGeneration)
+    assert_type(await comics.continue_and_wait("c1", more, timeout=60), ComicGeneration)
+    assert_type(await comics.update_panel("c1", panel=0, prompt="it smiles"), ComicGeneration)
+    redraw = UpdateRequest(panel=0, images=["https://a.example/1.png"])
+    assert_type(await comics.update_panel_and_wait("c1", redraw), ComicGeneration)
+    assert_type(await comics.update_panel("c1", {"panelIndex": 0, "prompt": "x"}), ComicGeneration)
+    await comics.update_panel("c1", panel="0")  # type: ignore[arg-type]  # not a number
+    assert_type(await comics.upload("tom.png"), Upload)
+    assert_type(await comics.upload(Path("tom.png")), Upload)
+    assert_type(await comics.upload(BytesIO(b"x"), "t.png"), Upload)
+    await comics.upload(5)  # type: ignore[arg-type]  # not a file
+
+
+async def animations(client: LlamaGenClient) -> None:
+    options = VideoOptions(duration=5, reference_images=["https://a.example/1.png"])
+    request = AnimationRequest("a boat", video_options={"aspectRatio": "1:1"})
+    assert_type(await client.animations.create("a boat", video_options=options), Animation)
+    video = await client.animation.create_and_wait(request, timeout=60)
+    assert_type(video, Animation)
+    assert_type(await client.animations.get("a1"), Animation)
+    assert_type(await client.animations.wait_for_completion("a1"), Animation)
+    assert_type(await client.animations.download(video, "out"), list[Path])
+
+
+def parts() -> None:
+    tom = Character("Tom", age=3, dress="a hat", extra={"mood": "dark"})
+    request = ComicRequest("x", comic_roles=[tom, {"name": "Ann"}], images=["https://a.example"])
+    assert_type(request.comic_roles, tuple[Character, ...])
+    assert_type(request.attachments, tuple[Attachment, ...])
+    Character(5)  # type: ignore[arg-type]  # not a name
 
 
 async def many_comics(client: LlamaGenClient, request: ComicRequest) -> None:

@@ -10,7 +10,6 @@ from llamagen_async import (
     APIConnectionError,
     APIError,
     ComicGeneration,
-    ComicRequest,
     GenerationFailedError,
     InvalidRequestError,
     LlamaGenError,
@@ -20,6 +19,7 @@ from llamagen_async import (
     SubmissionUncertainError,
     WaitTimeoutError,
 )
+from llamagen_async.requests import AnyRequest
 
 
 def what_errors_carry(error: LlamaGenError) -> None:
@@ -33,7 +33,7 @@ def what_errors_carry(error: LlamaGenError) -> None:
         case QuotaExhaustedError():
             assert_type((error.resets_at, error.limit), tuple[datetime, RateLimit | None])
         case SubmissionUncertainError():
-            assert_type(error.request, ComicRequest | None)
+            assert_type(error.request, AnyRequest | None)
         case GenerationFailedError():
             assert_type(error.generation, ComicGeneration | Animation)
         case WaitTimeoutError():

@@ -18,7 +18,9 @@ from llamagen_async.cli.output import Output
 from llamagen_async.cli.quota import default_store, prove_quota
 from llamagen_async.cli.results.gallery import INDEX, is_foreign
 from llamagen_async.cli.results.records import RESULTS
+from llamagen_async.cli.run.single import SlotWait
 from llamagen_async.client import LlamaGenClient
+from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.ratelimit import MEMORY
 from llamagen_async.validation import checked_path
 
@@ -28,8 +30,10 @@ __all__ = [
     "Connection",
     "connection_options",
     "output_options",
+    "pages_option",
     "prepared_folder",
     "text",
+    "waiting_options",
 ]
 
 ALGORITHM_HELP: Final = "How requests are counted; nobody outside the vendor knows how it does."
@@ -164,6 +168,38 @@ def output_options(command: Callable[..., int]) -> Callable[..., int]:
     return with_output
 
 
+def waiting_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options of all commands that start something and wait for it.
+
+    The command gets `out`, `no_wait`, `timeout` and `slot_wait=SlotWait`.
+    """
+
+    @click.option("--out", metavar="DIR", help="Fetch what was drawn into this folder.")
+    @click.option("--no-wait", is_flag=True, help="Print the id and leave.")
+    @click.option(
+        "--timeout",
+        type=float,
+        default=DEFAULT_TIMEOUT,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait once it was accepted.",
+    )
+    @click.option(
+        "--max-wait",
+        type=float,
+        metavar="SECONDS",
+        help="How long to wait for a free slot. Without it: minutes, but not for tomorrow's quota.",
+    )
+    @click.option(
+        "--wait-for-quota", is_flag=True, help="Wait for tomorrow's quota if today's is used up."
+    )
+    @wraps(command)
+    def with_waiting(*, max_wait: float | None, wait_for_quota: bool, **others: Any) -> int:
+        return command(slot_wait=SlotWait(max_wait, wait_for_quota), **others)
+
+    return with_waiting
+
+
 def prepared_folder(given: str) -> Path:
     """Make a folder for pictures, before anything is sent.
 
@@ -190,3 +226,20 @@ def _store(given: str | None) -> str:
     if not given:
         return default_store()
     return MEMORY if given.strip().lower() == MEMORY else given
+
+
+def pages_option(
+    panels: int | None, pages: int | None, panels_per_page: int | None
+) -> dict[str, int | None] | None:
+    """Return the pagination that --pages and --panels-per-page ask for, if there is one.
+
+    Raises:
+        click.UsageError: The options do not go together.
+    """
+    if (pages is None) != (panels_per_page is None):
+        raise click.UsageError("--pages and --panels-per-page go together")
+    if pages is None:
+        return None
+    if panels is not None:
+        raise click.UsageError("--panels does not go together with --pages")
+    return {"total_pages": pages, "panels_per_page": panels_per_page}

@@ -1,9 +1,4 @@
-"""Answers of the API, as frozen attrs classes that are read with tolerance.
-
-Every field but `id` and `status` may be missing, new ones appear, and two dialects of status
-words are in use (the documented one and production's). None of that is an error; the whole answer
-always stays in `raw`. No I/O.
-"""
+"""Comics and animations, as the API returns them."""
 
 from __future__ import annotations
 
@@ -11,33 +6,39 @@ import contextlib
 import enum
 import json
 import logging
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import count
-from pathlib import Path
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Final, Self, cast
 
 import attrs
 
 from llamagen_async.foreign import clean_text
-from llamagen_async.requests import ComicRequest
+from llamagen_async.models.reading import integer_of, list_of, mapping_of, number_of, text_of
 from llamagen_async.validation import generation_id, shown
 
 __all__ = [
     "Animation",
-    "BatchItem",
-    "BatchState",
     "ComicGeneration",
     "GenerationStatus",
     "GenerationUsage",
     "Page",
     "Panel",
-    "Usage",
 ]
 
 _logger = logging.getLogger(__name__)
-_D = TypeVar("_D")
+
+_AROUND: Final = ("artwork", "data")
+"""The names of objects in which an answer may have the generation: old creates have the first."""
+_PLACES: Final = frozenset(("comicData", "pages", "panels", "page", "panel", "assetUrl", "image"))
+"""The names under which an answer may have pictures that has no `comics`."""
+_REASONS: Final = (
+    *("failureReason", "failure_reason", "error", "errorMessage", "message", "msg", "detail"),
+    *("reason", "description"),
+)
+"""The names under which a failed generation may have its reason, the plainest ones first."""
+_INNER_REASONS: Final = ("message", "msg", "detail")
+"""The names that the reason may have within an object of these."""
 
 
 class GenerationStatus(enum.StrEnum):
@@ -82,12 +83,12 @@ class GenerationStatus(enum.StrEnum):
 _WORDS: Final[dict[str, GenerationStatus]] = {
     **{status.value: status for status in GenerationStatus},
     "LOADING": GenerationStatus.PROCESSING,
+    "QUEUED": GenerationStatus.PENDING,
     "PROCESSED": GenerationStatus.SUCCEEDED,
     "COMPLETED": GenerationStatus.SUCCEEDED,
     "CANCELED": GenerationStatus.CANCELLED,
+    "ERROR": GenerationStatus.FAILED,
 }
-_LARGEST_NUMBER: Final = 10**15
-"""The largest number that is read: more is no count, and no file's name could hold it."""
 _LONGEST_WORD: Final = 40
 """Characters of a status word that are read."""
 _MOST_WORDS: Final = 20
@@ -111,11 +112,11 @@ class Panel:
     @classmethod
     def parse(cls, value: object, position: int) -> Self:
         """Read a panel; `position` is its number when the server gives none."""
-        raw = _mapping(value)
+        raw = mapping_of(value)
         return cls(
-            panel=_integer(raw.get("panel"), position),
-            asset_url=_text(raw.get("assetUrl")) or _text(raw.get("image")),
-            caption=_text(raw.get("caption")),
+            panel=integer_of(raw.get("panel"), position),
+            asset_url=text_of(raw.get("assetUrl")) or text_of(raw.get("image")),
+            caption=text_of(raw.get("caption")),
             raw=raw,
         )
 
@@ -134,10 +135,10 @@ class Page:
     @classmethod
     def parse(cls, value: object, position: int) -> Self:
         """Read a page; `position` is its number when the server gives none."""
-        raw = _mapping(value)
+        raw = mapping_of(value)
         return cls(
-            page=_integer(raw.get("page"), position),
-            panels=tuple(map(Panel.parse, _list(raw.get("panels")), count())),
+            page=integer_of(raw.get("page"), position),
+            panels=tuple(map(Panel.parse, list_of(raw.get("panels")), count())),
             raw=raw,
         )
 
@@ -158,14 +159,14 @@ class GenerationUsage:
     @classmethod
     def parse(cls, value: object) -> Self | None:
         """Read the `usage` object of a generation, if there is one."""
-        raw = _mapping(value)
+        raw = mapping_of(value)
         if not raw:
             return None
         return cls(
-            amount=_number(raw.get("amount")),
-            unit=_text(raw.get("unit")),
-            total_comics=_integer(raw.get("total_comics"), None),
-            redraw_panels=_integer(raw.get("redraw_panels"), None),
+            amount=number_of(raw.get("amount")),
+            unit=text_of(raw.get("unit")),
+            total_comics=integer_of(raw.get("total_comics"), None),
+            redraw_panels=integer_of(raw.get("redraw_panels"), None),
         )
 
 
@@ -199,13 +200,16 @@ class _Generation:
     @property
     def failure_reason(self) -> str | None:
         """The server's reason for a failure, if it gives one, on one line; `raw` has all of it."""
-        for name in ("failureReason", "failure_reason", "error", "message", "msg", "detail"):
-            value = self.raw.get(name)
+        fields = _fields(self.raw)
+        for name in _REASONS:
+            value = fields.get(name)
             if isinstance(value, Mapping):
-                value = cast("Mapping[str, Any]", value).get("message")
-            if text := clean_text(_text(value) or ""):
+                inner = cast("Mapping[str, Any]", value)
+                value = next(filter(None, map(inner.get, _INNER_REASONS)), None)
+            if text := clean_text(text_of(value) or ""):
                 return text
-        return None
+        code = text_of(mapping_of(fields.get("error")).get("code"))
+        return clean_text(code) if code else None
 
 
 @attrs.frozen
@@ -226,14 +230,14 @@ class ComicGeneration(_Generation):
         Raises:
             ValueError: There is no id in it.
         """
-        raw = _mapping(value)
-        fields = _fields(raw)
-        pages = _list(fields.get("comics"))
-        if not pages and "comicData" in fields:
-            pages = _old_pages(fields["comicData"])
+        raw = mapping_of(value)
+        fields = raw if raw.get("id") else _fields(raw)
+        pages = list_of(fields.get("comics"))
+        if not (pages or _PLACES.isdisjoint(fields)):
+            pages = _other_pages(fields)
         return cls(
             *_common_fields(fields),
-            prompt=_text(fields.get("prompt")),
+            prompt=text_of(fields.get("prompt")),
             pages=tuple(map(Page.parse, pages, count())),
             usage=GenerationUsage.parse(fields.get("usage")),
             raw=raw,
@@ -252,6 +256,10 @@ class Animation(_Generation):
 
     video_url: str | None = attrs.field(default=None, kw_only=True)
     """URL of the video, once the animation has succeeded."""
+    video_options: Mapping[str, Any] = attrs.field(
+        factory=dict[str, Any], repr=False, hash=False, kw_only=True
+    )
+    """How the video is made, if the server repeats it."""
 
     @classmethod
     def parse(cls, value: object) -> Self:
@@ -260,10 +268,13 @@ class Animation(_Generation):
         Raises:
             ValueError: There is no id in it.
         """
-        raw = _mapping(value)
-        fields = _fields(raw)
-        video_url = _text(fields.get("videoUrl")) or _text(fields.get("output"))
-        return cls(*_common_fields(fields), video_url=video_url, raw=raw)
+        fields = _fields(value)
+        return cls(
+            *_common_fields(fields),
+            video_url=text_of(fields.get("videoUrl")) or text_of(fields.get("output")),
+            video_options=mapping_of(fields.get("videoOptions")),
+            raw=mapping_of(value),
+        )
 
     @property
     def asset_urls(self) -> tuple[str, ...]:
@@ -271,95 +282,40 @@ class Animation(_Generation):
         return (self.video_url,) if self.video_url else ()
 
 
-@attrs.frozen
-class Usage:
-    """Use of a key, as the server counts. Any field may be missing."""
-
-    api_usage_count: int | None = None
-    """Requests used."""
-    api_max_usage: int | None = None
-    """Requests allowed."""
-    credits: float | None = None
-    """Credits left."""
-    is_paid_plan: bool | None = None
-    """Whether the key is on a paid plan."""
-    raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, hash=False)
-    """The whole answer."""
-
-    @classmethod
-    def parse(cls, value: object) -> Self:
-        """Read the answer of the usage endpoint."""
-        raw = _mapping(value)
-        paid = raw.get("isPaidPlan")
-        return cls(
-            api_usage_count=_integer(raw.get("apiUsageCount"), None),
-            api_max_usage=_integer(raw.get("apiMaxUsage"), None),
-            credits=_number(raw.get("credits")),
-            is_paid_plan=paid if isinstance(paid, bool) else None,
-            raw=raw,
-        )
+def _fields(value: object) -> Mapping[str, Any]:
+    """Return the fields of a generation, which may be one level deeper than usual."""
+    raw = mapping_of(value)
+    if generation_id(raw.get("id")) is None:
+        for name in _AROUND:
+            inner = mapping_of(raw.get(name))
+            if generation_id(inner.get("id")) is not None:
+                return {**raw, **inner}
+    return raw
 
 
-class BatchState(enum.StrEnum):
-    """State of one story of a batch."""
+def _other_pages(fields: Mapping[str, Any]) -> list[object]:
+    """Return the pages of an answer that has none under the usual name.
 
-    QUEUED = "queued"
-    """Not sent, and nothing was spent. The next run with the same journal sends the story."""
-    SENDING = "sending"
-    """On its way."""
-    RUNNING = "running"
-    """Accepted; the server is drawing."""
-    SUCCEEDED = "succeeded"
-    """Done."""
-    FAILED = "failed"
-    """Ended without a comic: the server drew none, or does not accept the request."""
-    UNCERTAIN = "uncertain"
-    """Sent, and the answer was lost: it may have been accepted. Not sent again."""
-
-
-@attrs.frozen
-class BatchItem:
-    """One story of a batch, once nothing more will happen to it in this run."""
-
-    index: int
-    """Position of the story in the input, from 0."""
-    request: ComicRequest | None
-    """The parsed request; `None` if the input is not a valid one."""
-    state: BatchState
-    """State at the end; `QUEUED` if nothing was sent."""
-    generation: ComicGeneration | None = None
-    """The comic, as the server last described it."""
-    error: Exception | None = None
-    """The reason for not having succeeded."""
-    files: tuple[Path, ...] = ()
-    """Pictures on disk, if `out` was given."""
-    key: str | None = None
-    """Name of the story: the user's own, or the one that the journal has made of its content.
-    `None` if there is no name of the user's and the story is in no journal."""
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
-
-
-def _list(value: object) -> list[object]:
-    return cast("list[object]", value) if isinstance(value, list) else []
-
-
-def _fields(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the generation in an answer; an old answer to a create had it in `artwork`."""
-    return _mapping(raw.get("artwork")) or raw if raw.get("id") is None else raw
-
-
-def _old_pages(value: object) -> list[object]:
-    """Return the pages of `comicData`, which old answers carry as a JSON string."""
-    if isinstance(value, str):
+    Old answers have them in `comicData`, as a JSON string; others have the panels of one page, one
+    page, or one panel.
+    """
+    data = fields.get("comicData")
+    if isinstance(data, str):
         try:
-            value = json.loads(value, strict=False)
+            data = json.loads(data, strict=False)
         except (ValueError, RecursionError):
-            return []
-    data = _mapping(value)
-    return _list(data.get("pages")) or ([data] if data.get("panels") else [])
+            data = None
+    for one in (mapping_of(data), fields):
+        if pages := list_of(one.get("pages")):
+            return pages
+        if list_of(one.get("panels")):
+            return [{"page": one.get("page"), "panels": one["panels"]}]
+    page, panel = fields.get("page"), fields.get("panel")
+    if isinstance(page, Mapping):
+        return [page]
+    if not isinstance(panel, Mapping) and (fields.get("assetUrl") or fields.get("image")):
+        panel = {name: fields.get(name) for name in ("panel", "assetUrl", "image", "caption")}
+    return [{"page": page, "panels": [panel]}] if isinstance(panel, Mapping) else []
 
 
 def _common_fields(
@@ -377,21 +333,4 @@ def _common_fields(
             if created_at.tzinfo is None:
                 created_at = created_at.replace(tzinfo=UTC)
     status = GenerationStatus.parse(raw.get("status"))
-    return id_, status, _text(raw.get("output")), created_at
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value if abs(value) <= _LARGEST_NUMBER else None
-
-
-def _integer(value: object, default: _D) -> int | _D:
-    if isinstance(value, str):
-        return int(value) if re.fullmatch(r"\s*[0-9]{1,18}\s*", value) else default
-    number = _number(value)
-    return default if number is None else int(number)
+    return id_, status, text_of(raw.get("output")), created_at

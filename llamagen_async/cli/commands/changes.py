@@ -1,0 +1,146 @@
+"""`llamagen-async continue` and `update-panel`: changes of one finished comic."""
+
+from __future__ import annotations
+
+import attrs
+import click
+
+from llamagen_async.cli.commands.limits import print_wait
+from llamagen_async.cli.commands.options import (
+    Connection,
+    connection_options,
+    output_options,
+    pages_option,
+    prepared_folder,
+    text,
+    waiting_options,
+)
+from llamagen_async.cli.interrupts import run_async
+from llamagen_async.cli.output import Output
+from llamagen_async.cli.run.single import SlotWait, accepted, finish
+from llamagen_async.plans import RequestKind
+from llamagen_async.requests import ContinueRequest, UpdateRequest
+from llamagen_async.validation import checked_id
+
+__all__ = ["continue_comic", "update_panel"]
+
+
+@click.command(name="continue", short_help="Have a finished comic go on.")
+@click.argument("id", type=text)
+@click.argument("prompt", type=text)
+@click.option("--panels", type=int, metavar="N", help="How many further panels, 1 to 20.")
+@click.option("--pages", type=int, metavar="N", help="How many further pages, 1 to 20.")
+@click.option("--panels-per-page", type=int, metavar="N", help="With --pages: 1 to 20.")
+@click.option(
+    "--image", "images", type=text, multiple=True, metavar="URL", help="A picture to go by."
+)
+@waiting_options
+@output_options
+@connection_options
+def continue_comic(
+    *,
+    connection: Connection,
+    id: str,
+    prompt: str,
+    panels: int | None,
+    pages: int | None,
+    panels_per_page: int | None,
+    images: tuple[str, ...],
+    output: Output,
+    **waiting: object,
+) -> int:
+    """Have the finished comic ID go on with PROMPT, and print where all its pictures are.
+
+    It is billed like a new comic of as many panels, and never sent twice. The comic keeps its id.
+    `llamagen-async continue cmc_1 "The cat moves to the moon" --panels 2 --out comics` draws two
+    more panels.
+    """
+    request = ContinueRequest(
+        prompt,
+        fix_panel_num=panels,
+        pagination=pages_option(panels, pages, panels_per_page),
+        images=images,
+    )
+    return _change(connection, id, request, output, waiting)
+
+
+@click.command(name="update-panel", short_help="Have one panel of a finished comic drawn again.")
+@click.argument("id", type=text)
+@click.option(
+    "--panel",
+    type=int,
+    required=True,
+    metavar="N",
+    help="The panel's number on its page, from 0: the first one is 0.",
+)
+@click.option("--page", type=int, metavar="N", help="The page's number, from 0; the first if none.")
+@click.option("--prompt", type=text, help="What the panel is to show.")
+@click.option("--caption", type=text, help="The text that goes with the picture.")
+@click.option(
+    "--image", "images", type=text, multiple=True, metavar="URL", help="A picture to go by."
+)
+@waiting_options
+@output_options
+@connection_options
+def update_panel(
+    *,
+    connection: Connection,
+    id: str,
+    panel: int,
+    page: int | None,
+    prompt: str | None,
+    caption: str | None,
+    images: tuple[str, ...],
+    output: Output,
+    **waiting: object,
+) -> int:
+    """Have one panel of the finished comic ID drawn again, and print where its pictures are.
+
+    One of --prompt, --caption and --image says what is to change. It is billed, and never sent
+    twice. The comic keeps its id and all other pictures.
+    `llamagen-async update-panel cmc_1 --panel 2 --prompt "The cat smiles" --out comics` draws the
+    third panel again.
+    """
+    if prompt is None and caption is None and not images:
+        raise click.UsageError("one of --prompt, --caption and --image has to say what changes")
+    request = UpdateRequest(panel=panel, page=page, prompt=prompt, caption=caption, images=images)
+    return _change(connection, id, request, output, waiting)
+
+
+def _change(
+    connection: Connection,
+    id_: str,
+    request: ContinueRequest | UpdateRequest,
+    output: Output,
+    waiting: dict[str, object],
+) -> int:
+    """Send a change and wait for its end; `waiting` is what `waiting_options` gave."""
+    client = connection.client()
+    checked_id("id", id_)
+    out, timeout, slot_wait = waiting["out"], waiting["timeout"], waiting["slot_wait"]
+    assert isinstance(slot_wait, SlotWait)
+    assert isinstance(timeout, float)
+    folder = prepared_folder(str(out)) if out is not None else None
+    comics = client.comics
+
+    async def work() -> int:
+        await connection.prove_quota()
+        async with client:
+            wait = attrs.asdict(slot_wait)
+            await print_wait(client, output, speed=connection.speed, **wait)
+            if isinstance(request, UpdateRequest):
+                kind, sending = RequestKind.UPDATE, comics.update_panel(id_, request, **wait)
+            else:
+                kind, sending = RequestKind.CONTINUE, comics.continue_write(id_, request, **wait)
+            comic = await accepted(client, sending, kind, slot_wait, output)
+            return await finish(
+                comics,
+                comic,
+                output,
+                timeout=timeout,
+                folder=folder,
+                no_wait=bool(waiting["no_wait"]),
+                is_change=True,
+            )
+
+    return run_async(work)

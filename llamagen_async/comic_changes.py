@@ -1,0 +1,261 @@
+"""Changes of finished comics: their continuation, and the redrawing of a panel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Unpack, cast
+from urllib.parse import quote
+
+from llamagen_async.clock import seconds
+from llamagen_async.errors import LlamaGenError, QuotaExhaustedError
+from llamagen_async.forecasting import Profile
+from llamagen_async.generations import DEFAULT_TIMEOUT, Generations, check_alone
+from llamagen_async.models import ComicGeneration
+from llamagen_async.plans import RequestKind
+from llamagen_async.requests import (
+    ContinueFields,
+    ContinueRequest,
+    UpdateFields,
+    UpdateRequest,
+)
+from llamagen_async.scheduling import SubmissionHooks
+from llamagen_async.transport import APIRequest
+from llamagen_async.validation import checked_id
+
+__all__ = ["ComicChanges"]
+
+
+class ComicChanges(Generations[ComicGeneration]):
+    """The methods of `client.comics` that change a finished comic."""
+
+    _path = "/comics/generations"
+    _model = ComicGeneration
+
+    async def continue_write(
+        self,
+        id: str,
+        prompt: str | ContinueRequest | Mapping[str, Any] | None = None,
+        *,
+        max_wait: float | None = None,
+        wait_for_quota: bool = False,
+        urgent: bool = True,
+        hooks: SubmissionHooks[ComicGeneration] | None = None,
+        **fields: Unpack[ContinueFields],
+    ) -> ComicGeneration:
+        """Have a finished comic go on: more panels are drawn. This is billed, and never sent twice.
+
+        `wait_for_completion` waits for their end afterwards, even if the server goes on showing
+        the comic as it was for a while.
+
+        Args:
+            id: The comic's id.
+            prompt: What happens next, or a whole request.
+            max_wait: Seconds that it may wait for a free slot; as for `create`.
+            wait_for_quota: Wait for tomorrow's quota instead of raising.
+            urgent: Whether somebody waits for it; if not, others go first.
+            hooks: Told of each step before anything else is done; as for `create`.
+            **fields: The fields of `ContinueRequest`.
+
+        Returns:
+            The accepted generation, usually not done yet.
+
+        Raises:
+            SubmissionUncertainError: The answer was lost; it may have been accepted and charged.
+                The error carries the id and the request.
+            LlamaGenError: As for `create`.
+        """
+        return await self._change(
+            id,
+            _continuation(prompt, fields),
+            max_wait=max_wait,
+            wait_for_quota=wait_for_quota,
+            urgent=urgent,
+            hooks=hooks,
+        )
+
+    async def continue_and_wait(
+        self,
+        id: str,
+        prompt: str | ContinueRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        wait_for_quota: bool = False,
+        **fields: Unpack[ContinueFields],
+    ) -> ComicGeneration:
+        """Have a comic go on and return it finished: `continue_write`, `wait_for_completion`.
+
+        Args:
+            id: The comic's id.
+            prompt: What happens next, or a whole request.
+            timeout: Seconds that it may wait for a free slot, and then for its end.
+            wait_for_quota: Wait for tomorrow's quota instead of raising.
+            **fields: The fields of `ContinueRequest`.
+
+        Raises:
+            LlamaGenError: As `continue_write` and `wait_for_completion`.
+        """
+        return await self._change_and_wait(
+            id, _continuation(prompt, fields), timeout, wait_for_quota=wait_for_quota
+        )
+
+    async def update_panel(
+        self,
+        id: str,
+        request: UpdateRequest | Mapping[str, Any] | None = None,
+        *,
+        max_wait: float | None = None,
+        wait_for_quota: bool = False,
+        urgent: bool = True,
+        hooks: SubmissionHooks[ComicGeneration] | None = None,
+        **fields: Unpack[UpdateFields],
+    ) -> ComicGeneration:
+        """Have one panel of a finished comic drawn again. This is billed, and never sent twice.
+
+        `wait_for_completion` waits for its end afterwards, as after `continue_write`.
+
+        Args:
+            id: The comic's id.
+            request: A whole request, instead of its fields.
+            max_wait: Seconds that it may wait for a free slot; as for `create`.
+            wait_for_quota: Wait for tomorrow's quota instead of raising.
+            urgent: Whether somebody waits for it; if not, others go first.
+            hooks: Told of each step before anything else is done; as for `create`.
+            **fields: The fields of `UpdateRequest`: `panel` and `page`, from 0, and at least one of
+                `prompt`, `panel_prompt`, `images` and `caption`.
+
+        Returns:
+            The accepted generation, usually not done yet.
+
+        Raises:
+            SubmissionUncertainError: As for `continue_write`.
+            LlamaGenError: As for `create`.
+        """
+        return await self._change(
+            id,
+            _update(request, fields),
+            max_wait=max_wait,
+            wait_for_quota=wait_for_quota,
+            urgent=urgent,
+            hooks=hooks,
+        )
+
+    async def update_panel_and_wait(
+        self,
+        id: str,
+        request: UpdateRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        wait_for_quota: bool = False,
+        **fields: Unpack[UpdateFields],
+    ) -> ComicGeneration:
+        """Have one panel drawn again and return the comic: `update_panel`, `wait_for_completion`.
+
+        Args:
+            id: The comic's id.
+            request: A whole request, instead of its fields.
+            timeout: Seconds that it may wait for a free slot, and then for its end.
+            wait_for_quota: Wait for tomorrow's quota instead of raising.
+            **fields: The fields of `UpdateRequest`.
+
+        Raises:
+            LlamaGenError: As `update_panel` and `wait_for_completion`.
+        """
+        return await self._change_and_wait(
+            id, _update(request, fields), timeout, wait_for_quota=wait_for_quota
+        )
+
+    async def _change(
+        self,
+        id_: str,
+        request: ContinueRequest | UpdateRequest,
+        *,
+        max_wait: float | None,
+        wait_for_quota: bool,
+        urgent: bool = True,
+        hooks: SubmissionHooks[ComicGeneration] | None = None,
+        outage_for: float | None = None,
+        will_wait: bool = False,
+    ) -> ComicGeneration:
+        known = checked_id("id", id_)
+        if max_wait is not None:
+            seconds("max_wait", max_wait)
+        kind, profile = _kind_and_profile(request)
+        path, body = f"{self._path}/{quote(known, safe='')}", request.to_payload()
+        if hooks is not None and max_wait is None:
+            outage_for = math.inf
+        try:
+            return await self._core.send(
+                APIRequest(kind, "PATCH", path, json=body, generation_id=known),
+                partial(_changed, known),
+                urgent=urgent,
+                max_wait=max_wait,
+                wait_for_quota=wait_for_quota,
+                outage_timeout=max_wait if outage_for is None else outage_for,
+                hooks=hooks,
+                story=request,
+                profile=profile,
+                will_wait=will_wait or hooks is not None,
+            )
+        except QuotaExhaustedError:
+            raise  # nothing was sent: with an id, it would speak of a generation that goes on
+        except LlamaGenError as error:
+            raise error.about(known) from error
+
+    async def _change_and_wait(
+        self,
+        id_: str,
+        request: ContinueRequest | UpdateRequest,
+        timeout: float,
+        *,
+        wait_for_quota: bool,
+    ) -> ComicGeneration:
+        seconds("timeout", timeout)
+        changed = await self._change(
+            id_,
+            request,
+            max_wait=None if wait_for_quota else timeout,
+            wait_for_quota=wait_for_quota,
+            outage_for=timeout,
+            will_wait=True,
+        )
+        # Also if the answer says that it is done: it may speak of the comic as it was.
+        return await self._finished(changed, _kind_and_profile(request)[0], timeout)
+
+
+def _continuation(
+    prompt: str | ContinueRequest | Mapping[str, Any] | None, fields: Mapping[str, Any]
+) -> ContinueRequest:
+    if isinstance(prompt, ContinueRequest | Mapping):
+        check_alone(fields)
+        return ContinueRequest.parse(prompt)
+    return ContinueRequest.parse({"prompt": prompt, **fields})
+
+
+def _update(
+    request: UpdateRequest | Mapping[str, Any] | None, fields: Mapping[str, Any]
+) -> UpdateRequest:
+    if request is None:
+        return UpdateRequest.parse(fields)
+    check_alone(fields)
+    return UpdateRequest.parse(request)
+
+
+def _changed(id_: str, value: object) -> ComicGeneration:
+    """Read the answer to a change; one without an id is about the comic that was asked for."""
+    try:
+        return ComicGeneration.parse(value)
+    except ValueError:
+        if not isinstance(value, Mapping):
+            return ComicGeneration.parse({"id": id_})
+        return ComicGeneration.parse({**cast("Mapping[str, Any]", value), "id": id_})
+
+
+def _kind_and_profile(request: ContinueRequest | UpdateRequest) -> tuple[RequestKind, Profile]:
+    """Return the kind of a change, and what decides how long it takes."""
+    if isinstance(request, UpdateRequest):
+        return RequestKind.UPDATE, ("redraw",)
+    pages = request.pagination
+    panels = f"{pages.total_pages}x{pages.panels_per_page}" if pages else str(request.fix_panel_num)
+    return RequestKind.CONTINUE, ("continue", panels)

@@ -1,0 +1,144 @@
+"""Comics and animations alike: how they are checked, waited for and fetched."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final, Generic, TypeVar
+from urllib.parse import quote
+
+from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT
+from llamagen_async.clock import seconds
+from llamagen_async.core import ClientCore
+from llamagen_async.downloads.download import asset_names, download_assets
+from llamagen_async.errors import InvalidRequestError, LlamaGenError
+from llamagen_async.models import Animation, ComicGeneration
+from llamagen_async.plans import RequestKind
+from llamagen_async.scheduling import GenerationWait, tell_accepted
+from llamagen_async.transport import APIRequest
+from llamagen_async.validation import checked_id, checked_path
+
+__all__ = ["DEFAULT_TIMEOUT", "Generations", "check_alone"]
+
+_LEAST_REAL: Final = 60.0
+"""Real seconds that pictures are given of their timeout, whatever the speed."""
+
+_G = TypeVar("_G", ComicGeneration, Animation)
+
+
+class Generations(Generic[_G]):
+    """Generations of one sort, as the server keeps them."""
+
+    _path: ClassVar[str]
+    """The path of all of them."""
+    _model: type[_G]
+    """The class that reads them."""
+
+    def __init__(self, core: ClientCore) -> None:
+        self._core = core
+
+    async def wait_for_completion(
+        self,
+        id: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,  # the API's word
+        urgent: bool = True,
+    ) -> _G:
+        """Return the finished generation, checking it no more often than useful.
+
+        After a `continue_write` or `update_panel` of this client, it is that change whose end is
+        waited for, even if the server goes on showing the old state for a while.
+
+        Args:
+            id: The generation's id.
+            timeout: Seconds to wait at most, by the server's clock.
+            urgent: Whether somebody waits for it; if not, others go first.
+
+        Raises:
+            GenerationFailedError: It ended without a result; the error carries the generation.
+            WaitTimeoutError: Time is up; the generation goes on, the error carries the id.
+            APIError: The key or the id is refused. An outage is held out.
+        """
+        seconds("timeout", timeout)
+        return await self._core.wait(
+            GenerationWait(id, self._status_request(id), self._model.parse, timeout, urgent)
+        )
+
+    async def _read(self, id_: str, params: Mapping[str, str] | None = None) -> _G:
+        """Return a generation, or a part of it, as it stands now."""
+        request = self._status_request(id_, params)
+        try:
+            return await self._core.read(
+                f"{request.path}?{params}", request, self._model.parse, whole=not params
+            )
+        except LlamaGenError as error:
+            raise error.about(id_) from error
+
+    async def _finished(self, accepted: _G, kind: RequestKind, timeout: float) -> _G:
+        """Return what was accepted for this caller, once it is finished."""
+        try:
+            return await self.wait_for_completion(accepted.id, timeout=timeout)
+        except LlamaGenError as error:
+            if error.id is not None:
+                raise
+            raise error.about(accepted.id) from error
+        except BaseException as error:
+            # Whoever ended this does not know the id, and it was paid for.
+            tell_accepted(kind, accepted, error)
+            raise
+
+    async def _download(
+        self,
+        name: str,
+        generation: _G,
+        folder: str | os.PathLike[str],
+        *,
+        timeout: float,
+        urgent: bool,
+    ) -> list[Path]:
+        """Fetch all files of a finished generation; `name` is what its argument is called."""
+        if not isinstance(generation, self._model):
+            raise InvalidRequestError(name, generation, f"a {self._model.__name__}")
+        if not generation.succeeded:
+            raise InvalidRequestError(name, generation.status.value, f"a {name} that has succeeded")
+        seconds("timeout", timeout)
+        clock = self._core.settings.clock
+
+        async def renew() -> list[tuple[str, str]]:
+            return asset_names(
+                await self.wait_for_completion(generation.id, timeout=timeout, urgent=urgent)
+            )
+
+        try:
+            return await download_assets(
+                asset_names(generation),
+                checked_path("folder", folder),
+                source=self._core.open().assets,
+                # Files come in real time, however fast the server's clock runs.
+                timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
+                renew=renew,
+                speed=clock.speed,
+            )
+        except LlamaGenError as error:
+            raise error.about(generation.id) from error
+
+    def _status_request(self, id_: object, params: Mapping[str, str] | None = None) -> APIRequest:
+        known = checked_id("id", id_)
+        path = f"{self._path}/{quote(known, safe='')}"
+        # One page or panel may have an id of its own.
+        whole = None if params else known
+        return APIRequest(
+            RequestKind.STATUS, "GET", path, params=params or None, generation_id=whole
+        )
+
+
+def check_alone(fields: Mapping[str, Any]) -> None:
+    """Check that no field was given beside a whole request.
+
+    Raises:
+        InvalidRequestError: One was.
+    """
+    if fields:
+        name, value = next(iter(fields.items()))
+        raise InvalidRequestError(name, value, "nothing beside a whole request")

@@ -1,0 +1,76 @@
+"""Answers about an API key, and about a file that was uploaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+import attrs
+
+from llamagen_async.models.reading import integer_of, mapping_of, number_of, text_of
+
+__all__ = ["Upload", "Usage"]
+
+_LEFT: Final = ("credits", "creditBalance", "remaining")
+"""The names under which the credits that are left come (vendor's clients)."""
+_URLS: Final = ("fileUrl", "file_url", "url")
+"""The names under which the URL of an upload may come; the first one is the vendor's."""
+
+
+@attrs.frozen
+class Usage:
+    """Use of a key, as the server counts. Any field may be missing."""
+
+    api_usage_count: int | None = None
+    """Requests used."""
+    api_max_usage: int | None = None
+    """Requests allowed."""
+    credits: float | None = None
+    """Credits left."""
+    is_paid_plan: bool | None = None
+    """Whether the key is on a paid plan."""
+    raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, hash=False)
+    """The whole answer."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read the answer of the usage endpoint."""
+        raw = mapping_of(value)
+        paid = raw.get("isPaidPlan")
+        return cls(
+            api_usage_count=integer_of(raw.get("apiUsageCount"), None),
+            api_max_usage=integer_of(raw.get("apiMaxUsage"), None),
+            credits=next(
+                (left for left in map(number_of, map(raw.get, _LEFT)) if left is not None), None
+            ),
+            is_paid_plan=paid if isinstance(paid, bool) else None,
+            raw=raw,
+        )
+
+
+@attrs.frozen
+class Upload:
+    """A file that was uploaded."""
+
+    url: str
+    """URL of the file, to stand in a request."""
+    code: str | None = None
+    """The server's code of the file."""
+    raw: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False, hash=False)
+    """The whole answer."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read the answer of the upload endpoint.
+
+        Raises:
+            ValueError: There is no URL in it.
+        """
+        raw = mapping_of(value)
+        found = raw if any(map(raw.get, _URLS)) else mapping_of(raw.get("data"))
+        url = next(filter(None, (text_of(found.get(name)) for name in _URLS)), None)
+        if url is None:
+            raise ValueError("there is no fileUrl in it")
+        code = found.get("code")
+        is_code = isinstance(code, str | int) and not isinstance(code, bool)
+        return cls(url, str(code) if is_code else None, raw)

@@ -1,0 +1,51 @@
+"""The stories of a batch."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+
+import attrs
+
+from llamagen_async.models.generation import ComicGeneration
+from llamagen_async.requests import ComicRequest
+
+__all__ = ["BatchItem", "BatchState"]
+
+
+class BatchState(enum.StrEnum):
+    """State of one story of a batch."""
+
+    QUEUED = "queued"
+    """Not sent, and nothing was spent. The next run with the same journal sends the story."""
+    SENDING = "sending"
+    """On its way."""
+    RUNNING = "running"
+    """Accepted; the server is drawing."""
+    SUCCEEDED = "succeeded"
+    """Done."""
+    FAILED = "failed"
+    """Ended without a comic: the server drew none, or does not accept the request."""
+    UNCERTAIN = "uncertain"
+    """Sent, and the answer was lost: it may have been accepted. Not sent again."""
+
+
+@attrs.frozen
+class BatchItem:
+    """One story of a batch, once nothing more will happen to it in this run."""
+
+    index: int
+    """Position of the story in the input, from 0."""
+    request: ComicRequest | None
+    """The parsed request; `None` if the input is not a valid one."""
+    state: BatchState
+    """State at the end; `QUEUED` if nothing was sent."""
+    generation: ComicGeneration | None = None
+    """The comic, as the server last described it."""
+    error: Exception | None = None
+    """The reason for not having succeeded."""
+    files: tuple[Path, ...] = ()
+    """Pictures on disk, if `out` was given."""
+    key: str | None = None
+    """Name of the story: the user's own, or the one that the journal has made of its content.
+    `None` if there is no name of the user's and the story is in no journal."""

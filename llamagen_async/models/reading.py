@@ -1,0 +1,47 @@
+"""Fields of an answer, read with tolerance: what is of another type is not there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar, cast
+
+__all__ = ["integer_of", "list_of", "mapping_of", "number_of", "text_of"]
+
+_D = TypeVar("_D")
+
+_LARGEST: Final = 10**15
+"""The largest number that is read: more is no count, and no file's name could hold it."""
+
+
+def mapping_of(value: object) -> Mapping[str, Any]:
+    """Return an object; an empty one if it is none."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def list_of(value: object) -> list[object]:
+    """Return a list; an empty one if it is none."""
+    return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def text_of(value: object) -> str | None:
+    """Return text that is not empty, or `None`."""
+    return value if isinstance(value, str) and value else None
+
+
+def number_of(value: object) -> float | None:
+    """Return a number, which may be written as text, or `None`."""
+    if isinstance(value, str):
+        is_number = re.fullmatch(r"\s*-?[0-9]{1,18}(?:\.[0-9]{1,18})?\s*", value)
+        return float(value) if is_number else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if abs(value) <= _LARGEST else None
+
+
+def integer_of(value: object, default: _D) -> int | _D:
+    """Return a whole number, which may be written as text, or `default`."""
+    if isinstance(value, str):
+        return int(value) if re.fullmatch(r"\s*[0-9]{1,18}\s*", value) else default
+    number = number_of(value)
+    return default if number is None else int(number)

@@ -1,0 +1,45 @@
+"""Requests, checked when they are made. No I/O.
+
+A wrong value raises `InvalidRequestError` with the field's name, what was given and what is
+allowed, so a mistake costs neither a request nor a credit. What is not wrong but only unknown (a
+size, a preset, a model that may be new) is sent, with one warning; `extra` passes on whatever else
+a newer API understands.
+"""
+
+from llamagen_async.requests.animation import AnimationFields, AnimationRequest
+from llamagen_async.requests.changes import (
+    ContinueFields,
+    ContinueRequest,
+    UpdateFields,
+    UpdateRequest,
+)
+from llamagen_async.requests.comic import ComicFields, ComicRequest
+from llamagen_async.requests.fields import SIZES
+from llamagen_async.requests.parts import (
+    Attachment,
+    Character,
+    Location,
+    Pagination,
+    VideoOptions,
+)
+
+__all__ = [
+    "SIZES",
+    "AnimationFields",
+    "AnimationRequest",
+    "AnyRequest",
+    "Attachment",
+    "Character",
+    "ComicFields",
+    "ComicRequest",
+    "ContinueFields",
+    "ContinueRequest",
+    "Location",
+    "Pagination",
+    "UpdateFields",
+    "UpdateRequest",
+    "VideoOptions",
+]
+
+AnyRequest = ComicRequest | ContinueRequest | UpdateRequest | AnimationRequest
+"""A request that is billed."""

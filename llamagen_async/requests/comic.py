@@ -1,0 +1,168 @@
+"""The request for a comic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Self, TypedDict
+
+import attrs
+
+from llamagen_async.requests import fields
+from llamagen_async.requests.parts import Attachment, Character, Location, Pagination
+from llamagen_async.requests.spelling import Spelling
+from llamagen_async.validation import InvalidRequestError, checked_text, without_mark
+
+__all__ = ["ComicFields", "ComicRequest"]
+
+_PRESETS: Final = ("render", "neutral", "japanese_manga", "animeStyle", "comicBookStyle")
+"""Presets that the vendor's pages and clients name; there are hundreds more."""
+_MODELS: Final = ("auto",)
+"""Models that the vendor's pages name."""
+
+
+def _pagination(value: Pagination | Mapping[str, Any]) -> Pagination:
+    return fields.parsed("pagination", value, Pagination)
+
+
+def _characters(
+    value: Iterable[Character | Mapping[str, Any]] | Character | Mapping[str, Any] | None,
+) -> tuple[Character, ...]:
+    return () if value == () else fields.parsed_items("comic_roles", value, Character)
+
+
+def _locations(
+    value: Iterable[Location | Mapping[str, Any]] | Location | Mapping[str, Any] | None,
+) -> tuple[Location, ...]:
+    return () if value == () else fields.parsed_items("comic_locations", value, Location)
+
+
+def _attachments(
+    value: Iterable[Attachment | Mapping[str, Any]] | Attachment | Mapping[str, Any] | None,
+) -> tuple[Attachment, ...]:
+    return () if value == () else fields.parsed_items("attachments", value, Attachment)
+
+
+@attrs.frozen
+class ComicRequest:
+    """One comic to generate.
+
+    Raises:
+        InvalidRequestError: A value is not allowed. Nothing was sent.
+    """
+
+    prompt: str | None = attrs.field(default=None, converter=without_mark)
+    """The story. Required unless `prompt_url` is given."""
+    prompt_url: str | None = attrs.field(
+        default=None, kw_only=True, validator=fields.optional(fields.url)
+    )
+    """URL at which the story can be read, instead of `prompt`."""
+    model: str | None = attrs.field(
+        default=None,
+        kw_only=True,
+        validator=fields.optional(fields.text_that_may_be_new(_MODELS)),
+    )
+    """The model's name; the server chooses by plan when it is not given."""
+    preset: str | None = attrs.field(
+        default=None,
+        kw_only=True,
+        validator=fields.optional(fields.text_that_may_be_new(_PRESETS)),
+    )
+    """The preset; the server uses `render` when it is not given."""
+    size: str | None = attrs.field(
+        default=None, kw_only=True, validator=fields.optional(fields.size)
+    )
+    """Picture size in pixels, such as one of `SIZES`."""
+    fix_panel_num: int | None = attrs.field(
+        default=None,
+        kw_only=True,
+        converter=fields.whole,
+        validator=fields.optional(fields.count),
+    )
+    """Number of panels, 1 to 20. Not together with `pagination`."""
+    pagination: Pagination | None = attrs.field(
+        default=None, kw_only=True, converter=attrs.converters.optional(_pagination)
+    )
+    """Pages and panels per page. Not together with `fix_panel_num`."""
+    style: str | None = attrs.field(
+        default=None, kw_only=True, validator=fields.optional(fields.text)
+    )
+    """The drawing style, in words."""
+    language: str | None = attrs.field(
+        default=None, kw_only=True, validator=fields.optional(fields.language)
+    )
+    """The code of the captions' language, such as `en`."""
+    upscale: bool | str | None = attrs.field(
+        default=None, kw_only=True, validator=fields.optional(fields.upscale)
+    )
+    """`True`, `"2K"` or `"4K"` for larger pictures."""
+    images: tuple[str, ...] = attrs.field(
+        default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
+    )
+    """URLs of reference images."""
+    comic_roles: tuple[Character, ...] = attrs.field(
+        default=(), kw_only=True, converter=_characters
+    )
+    """Characters, each a `Character` or a mapping of its fields."""
+    comic_locations: tuple[Location, ...] = attrs.field(
+        default=(), kw_only=True, converter=_locations
+    )
+    """Places, each a `Location` or a mapping of its fields."""
+    attachments: tuple[Attachment, ...] = attrs.field(
+        default=(), kw_only=True, converter=_attachments
+    )
+    """Files, each an `Attachment` or a mapping of its fields."""
+    extra: Mapping[str, Any] = attrs.field(
+        factory=dict[str, Any], kw_only=True, hash=False, validator=fields.check_extra
+    )
+    """Fields that this version does not know, in the API's own spelling; they override others."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.prompt is not None:
+            checked_text("prompt", self.prompt)
+        elif self.prompt_url is None:
+            raise InvalidRequestError("prompt", None, f"{fields.TEXT}, or a prompt_url")
+        if self.fix_panel_num is not None and self.pagination is not None:
+            fields.check_layout(self.fix_panel_num, self.pagination)
+
+    @classmethod
+    def parse(cls, value: ComicRequest | str | Mapping[str, Any]) -> Self:
+        """Make a request from a prompt or from a mapping of fields.
+
+        Field names may be in snake_case or in the API's own spelling (`fixPanelNum`).
+
+        Raises:
+            InvalidRequestError: A field is unknown or its value is not allowed.
+        """
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        if not isinstance(value, Mapping):
+            raise InvalidRequestError("request", value, "a prompt, a mapping or a ComicRequest")
+        return cls(**_SPELLING.read(value))
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the JSON body of the request; what was not given is not sent."""
+        return _SPELLING.write(self)
+
+
+_SPELLING: Final = Spelling(ComicRequest)
+
+
+class ComicFields(TypedDict, total=False):
+    """The keyword arguments of `create` and `create_and_wait`: the fields of `ComicRequest`."""
+
+    prompt_url: str | None
+    model: str | None
+    preset: str | None
+    size: str | None
+    fix_panel_num: int | None
+    pagination: Pagination | Mapping[str, Any] | None
+    style: str | None
+    language: str | None
+    upscale: bool | str | None
+    images: Iterable[str]
+    comic_roles: Iterable[Character | Mapping[str, Any]]
+    comic_locations: Iterable[Location | Mapping[str, Any]]
+    attachments: Iterable[Attachment | Mapping[str, Any]]
+    extra: Mapping[str, Any]

@@ -1,0 +1,286 @@
+"""Checks of single fields, which all requests share."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, Protocol, TypeVar, cast
+
+import attrs
+
+from llamagen_async.validation import (
+    InvalidRequestError,
+    checked_text,
+    python_integer,
+    shown,
+    text_problem,
+    whole_number,
+)
+
+__all__ = [
+    "COUNT",
+    "SIZES",
+    "TEXT",
+    "URL",
+    "check_extra",
+    "check_layout",
+    "count",
+    "flag",
+    "index",
+    "language",
+    "optional",
+    "parsed",
+    "parsed_items",
+    "seed",
+    "size",
+    "text",
+    "text_or_number",
+    "text_that_may_be_new",
+    "upscale",
+    "url",
+    "urls",
+    "urls_of",
+    "warn_once",
+    "whole",
+]
+
+SIZES: Final = (
+    "1024x1024",
+    "512x768",
+    "512x1024",
+    "576x1024",
+    "768x1024",
+    "1024x768",
+    "768x512",
+    "1024x576",
+    "1024x512",
+)
+"""The picture sizes that the vendor's clients offer, in pixels, width first."""
+
+_SITE_SIZES: Final = (
+    *("512x512", "768x768", "1024x1536", "1536x1024", "1024x1792", "1792x1024"),
+)  # fmt: skip
+"""Further sizes that a page of the vendor's site names."""
+_SIZE: Final = r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}"
+"""The form of a size: no picture has a side of fewer than ten pixels."""
+_MAX_COUNT: Final = 20
+"""The most pages, and the most panels, that the vendor's clients offer."""
+COUNT: Final = f"a whole number from 1 to {_MAX_COUNT}"
+TEXT: Final = "text that is not empty"
+URL: Final = "a URL that starts with https://, http:// or data:"
+_MOST_WARNINGS: Final = 1_000
+"""Values that were warned of and are remembered; of one that comes again later is warned again."""
+_LANGUAGES: Final = (
+    " aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy "
+    "da de dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu "
+    "hy hz ia id ie ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb "
+    "lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv ny oc oj om "
+    "or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw "
+    "ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu "
+)
+"""The codes of languages (ISO 639-1). The API's own list is not known; its examples are of these,
+and what is none is often a country's: `jp` for `ja`."""
+
+_logger = logging.getLogger(__name__)
+
+_Validator = Callable[[Any, "attrs.Attribute[Any]", object], None]
+_P = TypeVar("_P", bound="_Part")
+
+
+class _Part(Protocol):
+    """A part of a request, which may be given as a mapping."""
+
+    @classmethod
+    def parse(cls, value: Any) -> Any:
+        """Return `value`, or make it from a mapping."""
+        ...
+
+
+def optional(validator: _Validator) -> _Validator:
+    """Return a check that lets `None` pass."""
+    return cast("_Validator", attrs.validators.optional(validator))
+
+
+def whole(value: Any) -> Any:
+    """Return a whole number of another kind, such as numpy's, as Python's own."""
+    return None if value is None else python_integer(value)
+
+
+def count(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check a number of pages or panels."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_COUNT:
+        raise InvalidRequestError(attribute.name, value, COUNT)
+
+
+def index(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check the number of a page or a panel, which are counted from 0."""
+    whole_number(attribute.name, value, at_least=0)
+
+
+def seed(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check a whole number of any size."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidRequestError(attribute.name, value, "a whole number")
+
+
+def flag(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check a yes or no."""
+    if not isinstance(value, bool):
+        raise InvalidRequestError(attribute.name, value, "True or False")
+
+
+def text(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check text."""
+    checked_text(attribute.name, value)
+
+
+def text_or_number(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check text or a number."""
+    if isinstance(value, str):
+        checked_text(attribute.name, value)
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidRequestError(attribute.name, value, "a number, or text that is not empty")
+
+
+def text_that_may_be_new(known: Collection[str]) -> _Validator:
+    """Return a check of text that the API may know although it is not in `known`."""
+
+    def check(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if checked_text(attribute.name, value) not in known:
+            warn_once(attribute.name, str(value))
+
+    return check
+
+
+def language(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check the code of a language, with or without a region or a script."""
+    given = checked_text(attribute.name, value)
+    if f" {re.split('[-_]', given)[0].lower()} " not in _LANGUAGES:
+        warn_once(attribute.name, given)
+
+
+def size(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check a picture's size: only what is none is refused."""
+    if not isinstance(value, str) or not re.fullmatch(_SIZE, value):
+        allowed = f"WIDTHxHEIGHT in pixels, such as {', '.join(SIZES)}"
+        raise InvalidRequestError(attribute.name, value, allowed)
+    if value not in SIZES and value not in _SITE_SIZES:
+        warn_once(attribute.name, value)
+
+
+def upscale(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check how pictures are enlarged."""
+    if not isinstance(value, bool) and not (isinstance(value, str) and value in ("2K", "4K")):
+        raise InvalidRequestError(attribute.name, value, "True, False, '2K' or '4K'")
+
+
+def url(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check a URL."""
+    _check_url(attribute.name, value)
+
+
+def urls(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check a tuple of URLs."""
+    if not isinstance(value, tuple):
+        raise InvalidRequestError(attribute.name, value, f"a list, each {URL}")
+    for position, one in enumerate(cast("tuple[object, ...]", value)):
+        _check_url(f"{attribute.name}[{position}]", one)
+
+
+def urls_of(value: Iterable[str] | str | None) -> tuple[str, ...]:
+    """Return URLs as a tuple; a single one is a list of one."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, bytes | Mapping) or not isinstance(value, Iterable):
+        return cast("tuple[str, ...]", value)  # as it is: the check that follows names the field
+    return tuple(value)
+
+
+def parsed(field: str, value: object, part: type[_P]) -> _P:
+    """Return a part of a request; what is wrong with it is named as in `field.name`."""
+    try:
+        result: _P = part.parse(value)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(_inner(field, error.field), error.value, error.allowed) from None
+    return result
+
+
+def parsed_items(field: str, value: object, part: type[_P]) -> tuple[_P, ...]:
+    """Return a list of parts as a tuple; a single one is a list of one."""
+    if value is None:
+        return ()
+    if isinstance(value, (Mapping, part)):
+        value = (cast("object", value),)
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise InvalidRequestError(field, value, f"a list, each a {part.__name__} or a mapping")
+    items = cast("Iterable[object]", value)
+    return tuple(parsed(f"{field}[{position}]", one, part) for position, one in enumerate(items))
+
+
+def check_layout(fix_panel_num: int | None, pagination: object) -> None:
+    """Check that panels are counted in one way only.
+
+    Raises:
+        InvalidRequestError: They are counted in two.
+    """
+    if fix_panel_num is not None and pagination is not None:
+        raise InvalidRequestError(
+            "fix_panel_num", fix_panel_num, "nothing when pagination is given"
+        )
+
+
+def check_extra(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check the fields that are passed on: only what JSON can hold can be sent."""
+    if not isinstance(value, Mapping):
+        raise InvalidRequestError(attribute.name, value, "a mapping of field names to values")
+    for name, item in cast("Mapping[object, object]", value).items():
+        field = name if isinstance(name, str) else repr(name)
+        try:
+            json.dumps({name: item}, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            raise InvalidRequestError(field, item, "what JSON can hold") from None
+        _check_all_text("a name in extra", name)
+        _check_all_text(field, item)
+
+
+def _check_url(field: str, value: object) -> None:
+    if not isinstance(value, str) or not value.startswith(("https://", "http://", "data:")):
+        raise InvalidRequestError(field, value, URL)
+    checked_text(field, value)
+
+
+def _check_all_text(field: str, value: object) -> None:
+    """Check all text in what JSON can hold, the names of fields included. It may be empty."""
+    # Without recursion: what is nested deeper than that has passed JSON all the same.
+    remaining: list[tuple[str, object]] = [(field, value)]
+    while remaining:
+        where, one = remaining.pop()
+        if isinstance(one, str) and (problem := text_problem(one)):
+            raise InvalidRequestError(where, one, f"text without {problem}")
+        if isinstance(one, Mapping):
+            for name, item in cast("Mapping[object, object]", one).items():
+                remaining += [(f"a name in {where}", name), (f"{where}.{name}", item)]
+        elif isinstance(one, list | tuple):
+            items = cast("Iterable[object]", one)
+            remaining += [(f"{where}[{position}]", item) for position, item in enumerate(items)]
+
+
+def _inner(outer: str, field: str) -> str:
+    """Return the name of a field within another one; a part that is none has no field itself."""
+    return f"{outer}.{field}" if field else outer
+
+
+@functools.lru_cache(maxsize=_MOST_WARNINGS)
+def warn_once(field: str, value: str) -> None:
+    """Say once of a value that it is not known; it is sent all the same."""
+    _logger.warning(
+        "%s: %s is none that this version knows, and is sent all the same: the API may know it",
+        field,
+        shown(value),
+    )

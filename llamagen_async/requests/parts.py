@@ -1,0 +1,257 @@
+"""Parts of requests: characters, places, files, pages, and how a video is made.
+
+Each may be given as a mapping, in Python's spelling or the API's. Fields that this version does not
+know are passed on where the API is known to take them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Self, cast
+
+import attrs
+
+from llamagen_async.requests import fields
+from llamagen_async.requests.spelling import Spelling
+from llamagen_async.validation import InvalidRequestError
+
+__all__ = ["Attachment", "Character", "Location", "Pagination", "VideoOptions"]
+
+_ATTACHMENT_TYPES: Final = ("image", "document", "video")
+_RESOLUTIONS: Final = ("480p", "720p", "1080p", "4k")
+"""The resolutions of videos that the vendor's clients offer."""
+_ASPECT_RATIOS: Final = ("16:9", "9:16", "1:1", "4:3", "3:4")
+"""The aspect ratios of videos that the vendor's clients offer."""
+_LONGEST_VIDEO: Final = 3_600.0
+"""Seconds of the longest video that is asked for: more is a mistake, such as milliseconds."""
+
+
+def _text() -> Any:
+    return attrs.field(default=None, kw_only=True, validator=fields.optional(fields.text))
+
+
+def _url() -> Any:
+    return attrs.field(default=None, kw_only=True, validator=fields.optional(fields.url))
+
+
+def _extra() -> Any:
+    return attrs.field(
+        factory=dict[str, Any], kw_only=True, hash=False, validator=fields.check_extra
+    )
+
+
+@attrs.frozen
+class Pagination:
+    """Number of pages of a comic, and of panels on each page.
+
+    Raises:
+        InvalidRequestError: A number is not from 1 to 20.
+    """
+
+    total_pages: int = attrs.field(converter=fields.whole, validator=fields.count)
+    """Number of pages, 1 to 20."""
+    panels_per_page: int = attrs.field(converter=fields.whole, validator=fields.count)
+    """Number of panels on each page, 1 to 20."""
+
+    @classmethod
+    def parse(cls, value: Pagination | Mapping[str, Any]) -> Self:
+        """Return `value`, or make it from a mapping in either spelling."""
+        if isinstance(value, cls):
+            return value
+        given = _PAGINATION.read(_mapping(value, "a Pagination or a mapping"))
+        missing = [name for name in _PAGINATION.written if name not in given]
+        if missing:
+            raise InvalidRequestError(missing[0], None, fields.COUNT)
+        return cls(**given)
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the API's spelling."""
+        return _PAGINATION.write(self)
+
+
+@attrs.frozen
+class Character:
+    """A character of a comic.
+
+    Raises:
+        InvalidRequestError: A value is not allowed.
+    """
+
+    name: str = attrs.field(validator=fields.text)
+    """The name by which the story speaks of the character."""
+    image: str | None = _url()
+    """URL of a picture of the character; `client.comics.upload` makes one of a file."""
+    age: float | str | None = attrs.field(
+        default=None,
+        kw_only=True,
+        converter=fields.whole,
+        validator=fields.optional(fields.text_or_number),
+    )
+    """The age, as a number or in words."""
+    gender: str | None = _text()
+    """The gender, in words."""
+    dress: str | None = _text()
+    """Clothes of the character, in words; the vendor's newer clients send this field."""
+    clothing: str | None = _text()
+    """Clothes of the character, under the name of the vendor's older clients."""
+    description: str | None = _text()
+    """The character, in words; the vendor's newer clients do not send it."""
+    extra: Mapping[str, Any] = _extra()
+    """Further fields, in the API's own spelling."""
+
+    @classmethod
+    def parse(cls, value: Character | Mapping[str, Any]) -> Self:
+        """Return `value`, or make it from a mapping in either spelling."""
+        if isinstance(value, cls):
+            return value
+        given = _mapping(value, "a Character or a mapping with a name")
+        return cls(**_CHARACTER.read(given, keeps_unknown=True, needs="name"))
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the API's spelling."""
+        return _CHARACTER.write(self)
+
+
+@attrs.frozen
+class Location:
+    """A place of a comic.
+
+    Raises:
+        InvalidRequestError: A value is not allowed.
+    """
+
+    name: str = attrs.field(validator=fields.text)
+    """The name by which the story speaks of the place."""
+    image: str | None = _url()
+    """URL of a picture of the place."""
+    description: str | None = _text()
+    """The place, in words."""
+    extra: Mapping[str, Any] = _extra()
+    """Further fields, in the API's own spelling."""
+
+    @classmethod
+    def parse(cls, value: Location | Mapping[str, Any]) -> Self:
+        """Return `value`, or make it from a mapping in either spelling."""
+        if isinstance(value, cls):
+            return value
+        given = _mapping(value, "a Location or a mapping with a name")
+        return cls(**_LOCATION.read(given, keeps_unknown=True, needs="name"))
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the API's spelling."""
+        return _LOCATION.write(self)
+
+
+def _attachment_type(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in _ATTACHMENT_TYPES:
+        allowed = f"one of {', '.join(_ATTACHMENT_TYPES)}"
+        raise InvalidRequestError(attribute.name, value, allowed)
+
+
+@attrs.frozen
+class Attachment:
+    """A file that goes with a request.
+
+    Raises:
+        InvalidRequestError: A value is not allowed.
+    """
+
+    url: str = attrs.field(validator=fields.url)
+    """URL of the file."""
+    type: str | None = attrs.field(
+        default=None, kw_only=True, validator=fields.optional(_attachment_type)
+    )
+    """The sort of file: `image`, `document` or `video`."""
+    title: str | None = _text()
+    """The file's title."""
+    extra: Mapping[str, Any] = _extra()
+    """Further fields, in the API's own spelling."""
+
+    @classmethod
+    def parse(cls, value: Attachment | Mapping[str, Any]) -> Self:
+        """Return `value`, or make it from a mapping in either spelling."""
+        if isinstance(value, cls):
+            return value
+        given = _mapping(value, "an Attachment or a mapping with a url")
+        return cls(**_ATTACHMENT.read(given, keeps_unknown=True, needs="url"))
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the API's spelling."""
+        return _ATTACHMENT.write(self)
+
+
+def _duration(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < cast("float", value) <= _LONGEST_VIDEO:
+        raise InvalidRequestError(attribute.name, value, "seconds, more than 0 and up to 3600")
+
+
+@attrs.frozen(kw_only=True)
+class VideoOptions:
+    """How a video is made; nothing has to be given.
+
+    Raises:
+        InvalidRequestError: A value is not allowed.
+    """
+
+    duration: float | None = attrs.field(
+        default=None, converter=fields.whole, validator=fields.optional(_duration)
+    )
+    """The length in seconds."""
+    resolution: str | None = attrs.field(
+        default=None, validator=fields.optional(fields.text_that_may_be_new(_RESOLUTIONS))
+    )
+    """The resolution, such as `480p`, `720p`, `1080p` or `4k`."""
+    aspect_ratio: str | None = attrs.field(
+        default=None, validator=fields.optional(fields.text_that_may_be_new(_ASPECT_RATIOS))
+    )
+    """The aspect ratio, such as `16:9`, `9:16`, `1:1`, `4:3` or `3:4`."""
+    image: str | None = _url()
+    """URL of the first frame's picture."""
+    last_frame_image: str | None = _url()
+    """URL of the last frame's picture."""
+    reference_images: tuple[str, ...] = attrs.field(
+        default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
+    )
+    """URLs of pictures to go by."""
+    reference_videos: tuple[str, ...] = attrs.field(
+        default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
+    )
+    """URLs of videos to go by."""
+    reference_audios: tuple[str, ...] = attrs.field(
+        default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
+    )
+    """URLs of sounds to go by."""
+    generate_audio: bool | None = attrs.field(default=None, validator=fields.optional(fields.flag))
+    """Whether the video gets sound."""
+    seed: int | None = attrs.field(
+        default=None, converter=fields.whole, validator=fields.optional(fields.seed)
+    )
+    """The seed of what is drawn by chance."""
+    extra: Mapping[str, Any] = _extra()
+    """Further fields, in the API's own spelling."""
+
+    @classmethod
+    def parse(cls, value: VideoOptions | Mapping[str, Any]) -> Self:
+        """Return `value`, or make it from a mapping in either spelling."""
+        if isinstance(value, cls):
+            return value
+        given = _mapping(value, "VideoOptions or a mapping")
+        return cls(**_VIDEO_OPTIONS.read(given, keeps_unknown=True))
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the API's spelling, which is Python's here."""
+        return _VIDEO_OPTIONS.write(self)
+
+
+def _mapping(value: object, allowed: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidRequestError("", value, allowed)
+    return cast("Mapping[str, Any]", value)
+
+
+_PAGINATION: Final = Spelling(Pagination)
+_CHARACTER: Final = Spelling(Character)
+_LOCATION: Final = Spelling(Location)
+_ATTACHMENT: Final = Spelling(Attachment)
+_VIDEO_OPTIONS: Final = Spelling(VideoOptions, is_snake=True)

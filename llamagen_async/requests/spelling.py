@@ -1,0 +1,119 @@
+"""Names of fields: Python's and the API's, read in either spelling and written in the API's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import attrs
+
+from llamagen_async.requests.fields import warn_once
+from llamagen_async.validation import InvalidRequestError
+
+__all__ = ["EXTRA", "Spelling"]
+
+EXTRA: Final = "extra"
+"""The field whose fields are sent beside the others, as they are."""
+
+
+class Spelling:
+    """The two spellings of the fields of one class.
+
+    Args:
+        cls: The class.
+        is_snake: Whether the API writes them as Python does.
+        also: Further spellings that are read, and the names in Python.
+    """
+
+    def __init__(
+        self,
+        cls: type[attrs.AttrsInstance],
+        *,
+        is_snake: bool = False,
+        also: Mapping[str, str] | None = None,
+    ) -> None:
+        self._name: Final = cls.__name__
+        names = [field.name for field in attrs.fields(cls)]
+        camel = {name: _camel(name) for name in names}
+        self.written: Final = {name: name for name in names} if is_snake else camel
+        """The API's spelling of each field, by its name in Python."""
+        self._read: Final = {
+            **(also or {}),
+            **{spelling: name for name, spelling in camel.items()},
+            **{name: name for name in names},
+        }
+
+    def read(
+        self,
+        given: Mapping[str, Any],
+        *,
+        keeps_unknown: bool = False,
+        needs: str | None = None,
+    ) -> dict[str, Any]:
+        """Return what was given by the fields' names in Python.
+
+        Args:
+            given: The fields, in either spelling.
+            keeps_unknown: Whether unknown fields are passed on in `extra`.
+            needs: A field that is `None` if it was not given, so that its check names it.
+
+        Raises:
+            InvalidRequestError: There is no such field, or it was given in two spellings.
+        """
+        fields: dict[str, Any] = {} if needs is None else {needs: None}
+        if given.keys() <= self.written.keys():
+            return {**fields, **given}
+        unknown: dict[str, Any] = {}
+        spellings: dict[str, str] = {}
+        for spelling, value in given.items():
+            name = self._read.get(spelling)
+            if name is None:
+                if not keeps_unknown:
+                    raise self._unknown(str(spelling) or "(no name)", value)
+                warn_once(self._name, str(spelling))
+                unknown[spelling] = value
+            elif fields.get(name) is None:
+                fields[name], spellings[name] = value, spelling
+            elif value is not None:
+                allowed = f"{spellings[name]} or {spelling}, not both"
+                raise InvalidRequestError(spelling, value, allowed)
+        if unknown:
+            extra = fields.get(EXTRA)
+            if extra is None or isinstance(extra, Mapping):
+                fields[EXTRA] = {**unknown, **cast("Mapping[str, Any]", extra or {})}
+        return fields
+
+    def write(self, request: attrs.AttrsInstance) -> dict[str, Any]:
+        """Return the JSON object of a request or of a part of one; what was not given is left out.
+
+        Args:
+            request: An instance of the class.
+        """
+        payload: dict[str, Any] = {}
+        extra: Mapping[str, Any] = {}
+        for name, spelling in self.written.items():
+            value = getattr(request, name)
+            if name == EXTRA:
+                extra = value
+            elif value is not None and value != ():
+                payload[spelling] = value if isinstance(value, str | int) else _plain(value)
+        return {**payload, **extra}
+
+    def _unknown(self, field: str, value: object) -> InvalidRequestError:
+        import difflib  # noqa: PLC0415  # needed only for a mistyped name
+
+        near = difflib.get_close_matches(field, self._read, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return InvalidRequestError(field, value, f"no such field (extra passes new ones on){hint}")
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(map(str.capitalize, rest))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in cast("tuple[object, ...]", value)]
+    to_payload = getattr(value, "to_payload", None)
+    return value if to_payload is None else to_payload()

@@ -1,0 +1,131 @@
+"""`continue`, `update-panel`, `animate` and `upload`, as people run them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamagen_async.sandbox import Durations, SandboxService
+from tests.support.cli import FAST, Call, connection, sandbox_thread, seen
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def comic(server: dict[str, Any], call: Call) -> str:
+    """The id of a finished comic of two panels."""
+    made = call("generate", "a cat", "--panels", "2", "--json", *FAST, env=connection(server))
+    assert made.returncode == 0
+    id_: str = json.loads(made.stdout)["id"]
+    return id_
+
+
+def test_a_comic_goes_on_and_all_its_pictures_are_fetched(
+    server: dict[str, Any], comic: str, tmp_path: Path, call: Call
+) -> None:
+    env = connection(server)
+    argv = ("continue", comic, "To the moon", "--panels", "1", "--out", "d")
+    done = call(*argv, *FAST, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == f"{comic}  accepted"
+    assert "page 2, 1 panel" in done.stdout
+    assert len(list((tmp_path / "d").glob("*-p0*.png"))) == 3
+
+
+def test_a_panel_is_drawn_again(server: dict[str, Any], comic: str, call: Call) -> None:
+    env = connection(server)
+    argv = ("update-panel", comic, "--panel", "1", "--prompt", "It smiles", "--json")
+    done = call(*argv, *FAST, env=env)
+    assert done.returncode == 0
+    shown = json.loads(done.stdout)
+    assert (shown["id"], shown["status"]) == (comic, "SUCCEEDED")
+    assert shown["raw"]["usage"]["redraw_panels"] == 1
+    begun = call(*argv[:-1], "--no-wait", "--json", *FAST, env=env)
+    assert json.loads(begun.stdout)["status"] == "PENDING"
+
+
+def test_a_change_waits_for_its_own_end(tmp_path: Path, call: Call) -> None:
+    """A program of its own does not know the comic, and is not misled by stale answers."""
+    service = SandboxService(durations=Durations.constant(60.0), stale_after_change=30.0)
+    with sandbox_thread(service) as server:
+        env = connection(server)
+        made = call("generate", "a cat", "--panels", "2", "--json", *FAST, env=env)
+        id_ = json.loads(made.stdout)["id"]
+        done = call("update-panel", id_, "--panel", "0", "--caption", "New", *FAST, env=env)
+    assert done.returncode == 0
+    assert "New" in done.stdout
+
+
+def test_an_animation_is_made_and_fetched(
+    server: dict[str, Any], tmp_path: Path, call: Call
+) -> None:
+    env = connection(server)
+    argv = ("animate", "a boat", "--duration", "5", "--resolution", "720p", "--out", "d")
+    made = call(*argv, *FAST, env=env)
+    assert (made.returncode, made.stderr) == (0, "")
+    (video,) = (tmp_path / "d").iterdir()
+    assert f"video: d/{video.name}" in made.stdout
+    begun = call("animate", "a boat", "--no-wait", *FAST, env=env)
+    id_ = begun.stdout.split()[0]
+    assert f"llamagen-async status {id_} --animation" in begun.stdout
+    later = call("status", id_, "--animation", "--wait", "--json", *FAST, env=env)
+    assert json.loads(later.stdout)["raw"]["videoUrl"]
+
+
+def test_a_file_becomes_a_url(server: dict[str, Any], tmp_path: Path, call: Call) -> None:
+    (tmp_path / "tom.png").write_bytes(PNG)
+    env = connection(server)
+    done = call("upload", "tom.png", *FAST, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("http://127.0.0.1:")
+    told = json.loads(call("upload", "tom.png", "--json", *FAST, env=env).stdout)
+    assert set(told) == {"url", "code", "raw"}
+    assert told["raw"]["fileName"] == "tom.png"
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (("continue", "c", ""), "PROMPT: got ''"),
+        (("continue", "c", "x", "--panels", "0"), "--panels: got 0"),
+        (("continue", "c", "x", "--pages", "1"), "--panels-per-page"),
+        (("continue", "", "x"), "ID: got ''"),
+        (("update-panel", "c"), "--panel"),
+        (("update-panel", "c", "--panel", "0"), "one of --prompt, --caption and --image"),
+        (("update-panel", "c", "--panel", "-1", "--prompt", "x"), "--panel: got -1"),
+        (("update-panel", "c", "--panel", "0", "--image", "x.png"), "images[0]: got 'x.png'"),
+        (("animate", ""), "PROMPT: got ''"),
+        (("animate", "x", "--duration", "0"), "--duration: got 0"),
+        (("animate", "x", "--image", "x.png"), "--image: got 'x.png'"),
+        (("upload", "nowhere.png"), "FILE: got 'nowhere.png'"),
+        (("upload", "."), "FILE: got '.'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_nothing_is_sent(
+    server: dict[str, Any], call: Call, argv: tuple[str, ...], named: str
+) -> None:
+    before = seen(server)["total"]
+    done = call(*argv, *FAST, env=connection(server))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert named in done.stderr
+    assert seen(server)["total"] == before
+
+
+def test_what_the_server_refuses_names_the_comic(server: dict[str, Any], call: Call) -> None:
+    done = call("continue", "cmc_nobody", "x", *FAST, env=connection(server))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cmc_nobody" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["continue", "update-panel", "animate", "upload"])
+def test_the_help_teaches(call: Call, command: str) -> None:
+    """Each says what it does and costs, and has --json."""
+    shown = call(command, "--help")
+    assert shown.returncode == 0
+    assert "--json" in shown.stdout
+    words = " ".join(shown.stdout.split())
+    assert ("billed" in words) or ("credits" in words) or ("paid" in words)
