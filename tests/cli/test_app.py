@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from llamagen_async import __version__
 from llamagen_async.cli import main
 from llamagen_async.cli.app import cli
 from llamagen_async.cli.app import run as run_here
-from tests.support.cli import Call
+from tests.support.cli import started
 
 KEY = "lg-not-to-be-shown"
 GOOD = '{"prompt": "a cat"}\n'
@@ -158,17 +159,23 @@ def test_a_folder_that_is_a_file(here: Path, capfd: pytest.CaptureFixture[str]) 
     assert "--out stories.txt" in complaint(capfd)
 
 
-def test_an_unreachable_server_is_one_line_with_its_host(tmp_path: Path, call: Call) -> None:
+def test_an_unreachable_server_is_waited_for_with_one_line(tmp_path: Path) -> None:
+    """It may be back at any time; whoever does not want to wait interrupts it."""
     (tmp_path / "stories.txt").write_text("a cat\na dog\n", encoding="utf-8")
     argv = ("batch", "stories.txt", "--base-url", "http://127.0.0.1:9", "--speed", "100")
-    done = call(*argv, env={"LLAMAGEN_API_KEY": KEY})
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert (done.stdout + done.stderr).count("127.0.0.1:9") == 1
-    assert "(2 of 2 stories)" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert KEY not in done.stdout + done.stderr
-    assert "2 stories not sent yet: the same command again goes on" in done.stdout
+    env = {"LLAMAGEN_API_KEY": KEY, "LLAMAGEN_QUOTA": "memory"}
+    with started(*argv, cwd=tmp_path, env=env) as process:
+        assert process.stderr is not None
+        told = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, rest = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "the server has not answered since" in told
+    assert "waiting for it" in told
+    assert (out + told + rest).count("no connection to 127.0.0.1:9") == 1
+    assert "interrupted: 2 not sent" in rest
+    assert "Traceback" not in rest
+    assert KEY not in out + told + rest
     results = (tmp_path / "comics" / "results.jsonl").read_text(encoding="utf-8")
     assert results.count('"queued"') == 2
 
