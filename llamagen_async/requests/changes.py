@@ -120,7 +120,7 @@ class UpdateRequest:
     prompt: str | None = _text()
     """The panel's new content, in words."""
     panel_prompt: str | None = _text()
-    """The same under the API's more precise name."""
+    """A second name of it, which is more precise at the API."""
     images: tuple[str, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )

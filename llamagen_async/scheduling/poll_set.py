@@ -380,19 +380,11 @@ class PollSet:
             return
         last = target.last_running_age
         step = 0 if last <= 0 else 1 + max(0, round(math.log(max(1.0, last), _AGE_RATIO)))
-        key = (
-            target.profile,
-            target.urgent,
-            target.announced,
-            target.heard,
-            target.has_ended,
-            step,
-        )
+        key = target.group_key(step)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = TargetGroup(
-                target.urgent, target.announced, target.has_ended, target.profile
-            )
+            told = target.announced, target.has_ended
+            group = self._groups[key] = TargetGroup(target.urgent, *told, target.profile)
         self._group_of[target.id] = group
         heapq.heappush(group.heap, (target.accepted_at, target.entry, target))
         group.size += 1

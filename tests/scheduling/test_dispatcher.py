@@ -25,7 +25,7 @@ from tests.support.scheduling import (
     fill,
     network_of,
 )
-from tests.support.scripted import Network, Sent, left_over, minute
+from tests.support.scripted import Network, Sent, left_over, minute, now
 
 pytestmark = pytest.mark.virtual_time
 
@@ -178,8 +178,8 @@ async def test_a_slot_whose_check_is_no_longer_needed_is_given_back() -> None:
         ]
         await asyncio.sleep(59.5)  # a check was chosen long ago and waits for its slot
         deliver = client._core.open().scheduler._poller.deliver
-        deliver(ComicGeneration.parse({"id": one.id, "status": "COMPLETED"}), 59.5)
-        deliver(ComicGeneration.parse({"id": other.id, "status": "PROCESSING"}), 59.5)
+        deliver(ComicGeneration.parse({"id": one.id, "status": "COMPLETED"}), now())
+        deliver(ComicGeneration.parse({"id": other.id, "status": "PROCESSING"}), now())
         await asyncio.sleep(0.6)
         assert (await client.limits()).windows[0].free == 2
         await asyncio.gather(*waits)
