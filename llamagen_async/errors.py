@@ -83,14 +83,14 @@ class APIError(LlamaGenError):
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
     """The answer's headers, with names in lower case; long values are cut."""
     advice: str = ""
-    """What was spent, and what can be done now; empty if the message says that."""
+    """Advice: what was spent, and what can be done now; empty if the message says that."""
 
     def __str__(self) -> str:
         return f"{self.summary} ({self.advice})" if self.advice else self.summary
 
     @property
     def summary(self) -> str:
-        """What the server answered, without the advice."""
+        """The server's answer in words, without the advice."""
         code = f" {self.code}" if self.code else ""
         asked = f" [request {self.request_id}]" if self.request_id else ""
         return self.naming_id(f"HTTP {self.status}{code}: {self.message}{asked}")

@@ -84,6 +84,7 @@ def discard_unwritten() -> OSError | None:
         except (OSError, ValueError) as error:
             reason = error if stream is sys.stdout and isinstance(error, OSError) else None
             with contextlib.suppress(OSError, ValueError):
+                assert stream is not None
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 try:
                     os.dup2(nowhere, stream.fileno())

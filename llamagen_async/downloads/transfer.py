@@ -239,7 +239,7 @@ class Transfer:
         self.asked_to_wait = asked or 0.0
         message = f"{self._place}: {await _words(answer)}"
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            return RateLimitError(status, None, message, None, asked)
+            return RateLimitError(status, None, message, retry_after=asked)
         return (ServerError if status in SERVER_FAILURE else APIError)(status, None, message)
 
 

@@ -177,7 +177,7 @@ class HTTPError(Exception):
 
 def _is_deeper(value: object, depth: int) -> bool:
     """Whether lists and objects are nested in more than `depth` levels."""
-    level = [value]
+    level: list[object] = [value]
     for _ in range(depth):
         inner: list[object] = []
         for one in level:
@@ -185,7 +185,7 @@ def _is_deeper(value: object, depth: int) -> bool:
                 inner += cast("dict[str, object]", one).values()
             elif isinstance(one, list):
                 inner += cast("list[object]", one)
-        level = [one for one in inner if isinstance(one, dict | list)]
+        level = [one for one in inner if isinstance(one, (dict, list))]
         if not level:
             return False
     return True

@@ -33,6 +33,7 @@ from llamagen_async.scheduling.probing import choose_probe
 from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.scheduling.sender import Sender, fail
 from llamagen_async.scheduling.submission import Submission
+from llamagen_async.transport import APIRequest
 
 __all__ = ["Dispatcher"]
 
@@ -318,19 +319,19 @@ class Dispatcher:
         """Take what was chosen out of where it waits; return what is to be sent."""
         use = choice.use
         loop.policy.was_check = isinstance(use, PollTarget)
-        if isinstance(use, Submission):
+        submission: Submission[Any]
+        if isinstance(use, PollTarget):
+            # A target is in flight from now on, until `_checked` has the outcome.
+            self._polls.mark_in_flight(use, now)
+            submission = Submission[Any].check(use.request, use.parse, now, use.context)
+            submission.future.add_done_callback(partial(self._checked, use, now))
+        elif isinstance(use, APIRequest):
+            submission = Submission[Any].check(use, Usage.parse, now, Context())
+        else:
             submission = use
             loop.queue.remove(submission)
             if submission.request.kind.is_billed:
                 self._sender.unanswered.add(submission)
-        elif isinstance(use, PollTarget):
-            # A target is in flight from now on, until `_checked` has the outcome.
-            self._polls.mark_in_flight(use, now)
-            submission = Submission.check(use.request, use.parse, now, use.context)
-            submission.future.add_done_callback(partial(self._checked, use, now))
-        else:
-            submission = Submission.check(use, Usage.parse, now, Context())
-            submission.future.add_done_callback(asyncio.Future.exception)  # the circuit is told
         if self._circuit.is_silent:
             self._circuit.begin_probe(submission)
         return submission

@@ -96,12 +96,12 @@ class PollTarget:
 
 
 HeapEntry = tuple[float, int, PollTarget]
-"""What the target is ordered by, the entry's number, and the target.
+"""A value that the target is ordered by, the entry's number, and the target.
 
 An entry is void if its number is not that of its target.
 """
 GroupKey = tuple[Profile, bool, bool, bool, bool, int]
-"""What the members of a group have in common."""
+"""Features that the members of a group have in common."""
 
 
 @attrs.define(eq=False, repr=False)

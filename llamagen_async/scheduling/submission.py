@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -109,6 +109,7 @@ class Submission(Generic[_T]):
     ) -> Submission[_T]:
         """Return a read that is sent at once."""
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(_retrieve)
         return cls(request, parse, now, future, is_check=True, context=context)
 
     def leave(self, reason: asyncio.CancelledError) -> None:
@@ -128,3 +129,9 @@ def tell_accepted(kind: RequestKind, answer: object, error: BaseException | None
     _logger.warning("cancelled, but already accepted: %s %s goes on", kind.value, id_)
     if error is not None:
         error.add_note(f"{kind.value} {id_} was accepted, and goes on")
+
+
+def _retrieve(outcome: asyncio.Future[Any]) -> None:
+    """Take note of an error: nobody may wait for a check that is a probe."""
+    if not outcome.cancelled():
+        outcome.exception()

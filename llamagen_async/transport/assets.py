@@ -100,8 +100,10 @@ class HTTPAssets:
         location = asset_location(url)
         # A signed URL is valid as it is written, and not otherwise.
         to = URL(url, encoded=re.fullmatch(_ENCODED, url) is not None)
+        status = 0
         for _ in range(_MAX_REDIRECTS + 1):
             response = await self._get(to, headers or {})
+            status = response.status
             try:
                 target = response.headers.get("Location")
                 if response.status not in _REDIRECTS or not target:
@@ -112,7 +114,7 @@ class HTTPAssets:
                 response.release()
             to = _redirected(to, target, location)
         what = f"more than {_MAX_REDIRECTS} redirects"
-        raise InvalidResponseError(response.status, None, f"{location}: {what}")
+        raise InvalidResponseError(status, None, f"{location}: {what}")
 
     async def aclose(self) -> None:
         """Close the session, but not a user's connector. Nothing can be opened afterwards.

@@ -110,11 +110,12 @@ def json_of(text: str) -> Any:
         bare = re.sub(_TEXT, "", text, flags=re.DOTALL)
         if bare.count("{") + bare.count("[") + bare.count(",") > _MOST_PARTS:
             raise ValueError("too many parts")
+    value: Any
     try:
         value, end = _decode(text)
     except RecursionError:
         value, end = _decode(_shallow(text))
-    if not isinstance(value, dict | list) and text[end:].strip(_BEFORE):
+    if not text.startswith(("{", "[")) and text[end:].strip(_BEFORE):
         raise ValueError("a sentence that begins with a number")
     if len(text) > LONGEST_TEXT or brackets > MOST_DEPTH or "\\ud" in text or "\\uD" in text:
         return bounded(value, spare=True)

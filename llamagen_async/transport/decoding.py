@@ -186,7 +186,14 @@ def error_for(
         if not lacks_credits(_texts(body)):
             wait = parse_retry_after(kept.get("retry-after"), _server_time(headers) or now)
             return RateLimitError(
-                status, code, message, body, wait, request_id, kept, _ADVICE[RateLimitError]
+                status,
+                code,
+                message,
+                body,
+                retry_after=wait,
+                request_id=request_id,
+                headers=kept,
+                advice=_ADVICE[RateLimitError],
             )
         kind = InsufficientCreditsError
     return kind(status, code, message, body, request_id, kept, _ADVICE.get(kind, _REFUSED))

@@ -160,7 +160,7 @@ def test_a_folder_that_is_a_file(here: Path, capfd: pytest.CaptureFixture[str]) 
 
 
 def test_an_unreachable_server_is_waited_for_with_one_line(tmp_path: Path) -> None:
-    """It may be back at any time; whoever does not want to wait interrupts it."""
+    """A server may be back at any time; whoever does not want to wait interrupts the command."""
     (tmp_path / "stories.txt").write_text("a cat\na dog\n", encoding="utf-8")
     argv = ("batch", "stories.txt", "--base-url", "http://127.0.0.1:9", "--speed", "100")
     env = {"LLAMAGEN_API_KEY": KEY, "LLAMAGEN_QUOTA": "memory"}

@@ -384,7 +384,7 @@ def test_an_id_that_nothing_can_be_asked_by_is_none(model: Any, given_id: object
 
 
 def test_an_id_that_is_no_text_or_too_long_is_kept_as_far_as_it_can_be() -> None:
-    """It was paid for."""
+    """An id was paid for."""
     assert ComicGeneration.parse({"id": "a\ud800\0b"}).id == "a\\ud800\\x00b"
     assert ComicGeneration.parse({"id": "x" * 1001}).id == "x" * 1000
 

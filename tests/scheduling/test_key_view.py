@@ -61,7 +61,7 @@ def test_what_one_client_runs_counts_for_all() -> None:
 
 
 async def test_nobody_is_told_of_comics_as_long_as_nobody_shares_the_key() -> None:
-    """What the wait queue needs is told all the same."""
+    """The wait queue is told what it needs all the same."""
     one, other = view(), view()
     run_comic(one, "a", NOW - 30.0)
     request = APIRequest(RequestKind.USAGE, "GET", "/comics/usage")

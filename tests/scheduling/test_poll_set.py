@@ -380,7 +380,7 @@ def test_a_decision_among_many_takes_as_many_steps_as_there_are_groups() -> None
 
 
 def test_a_change_of_a_target_makes_it_young_again() -> None:
-    """Those who wait already wait for the change, and its checks are planned by its age."""
+    """Waits that have begun are for the change, and its checks are planned by its age."""
     one = target("c", 0.0)
     polls = poll_set(one)
     polls.record_result(one, done=False, checked_at=500.0, now=500.0)
