@@ -170,7 +170,7 @@ async def test_a_folder_that_can_not_be_written_costs_nothing(
             await queue.start()
         await queue.aclose()
         (tmp_path / "file").write_text("")
-        with pytest.raises(InvalidRequestError, match="file"):
+        with pytest.raises(InvalidRequestError, match="File exists"):
             await collect(client, ["a cat"], out=tmp_path / "file")
     assert not network.sent
 
