@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self, cast
 
 import attrs
 
@@ -262,10 +264,21 @@ def _speed_from_environment() -> float:
 
 
 def _given_key(argument: str | None) -> str:
-    key = argument or os.environ.get("LLAMAGEN_API_KEY")
+    key = argument or os.environ.get("LLAMAGEN_API_KEY") or _kept_key()
     if not key or (isinstance(key, str) and not key.strip()):
         raise InvalidRequestError("api_key", None, "a key, as an argument or in LLAMAGEN_API_KEY")
     return key
+
+
+def _kept_key() -> str | None:
+    """Return the key that the vendor's command line keeps for this user (vendor's clients)."""
+    folder = Path(os.environ.get("LLAMAGEN_CONFIG_HOME") or "~/.llamagen")
+    try:
+        kept: object = json.loads((folder.expanduser() / "credentials.json").read_text("utf-8"))
+    except (OSError, ValueError, RuntimeError):  # also of a user without a home folder
+        return None
+    key = cast("dict[str, object]", kept).get("apiToken") if isinstance(kept, dict) else None
+    return key if isinstance(key, str) else None
 
 
 def _check_speed(speed: float, base_url: str) -> None:

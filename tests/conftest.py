@@ -34,9 +34,10 @@ settings.load_profile("patient")
 
 @pytest.fixture(scope="session", autouse=True)
 def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the tests, and the processes that they start, out of the user's own state folder."""
+    """Keep the tests, and the processes that they start, away from the user's state and key."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("home")))
+        patch.setenv("LLAMAGEN_CONFIG_HOME", str(tmp_path_factory.mktemp("vendor")))
         yield
 
 

@@ -146,6 +146,23 @@ def test_a_key_is_the_same_with_white_space_and_quotes_around_it(
     assert LlamaGenClient().account == account
 
 
+def test_the_key_that_the_vendors_command_line_keeps_is_the_last_resort(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An argument and the environment come first; a file that is no such file says nothing."""
+    monkeypatch.delenv("LLAMAGEN_API_KEY", raising=False)
+    monkeypatch.setenv("LLAMAGEN_CONFIG_HOME", str(tmp_path))
+    kept = tmp_path / "credentials.json"
+    for text in ("{", "[]", "{}", '{"apiToken": 7}', '{"apiToken": " "}', "[" * 10_000):
+        kept.write_text(text, encoding="utf-8")
+        with pytest.raises(InvalidRequestError, match="LLAMAGEN_API_KEY"):
+            LlamaGenClient()
+    kept.write_text('{"apiToken": "sk-kept-0123456789"}', encoding="utf-8")
+    assert LlamaGenClient().account == LlamaGenClient("sk-kept-0123456789").account
+    monkeypatch.setenv("LLAMAGEN_API_KEY", KEY)
+    assert LlamaGenClient().account == LlamaGenClient(KEY).account
+
+
 @pytest.mark.parametrize("given", ["", " ", "\n"])
 def test_a_key_of_white_space_is_none(given: str) -> None:
     """The error says where a key may be."""
