@@ -75,7 +75,7 @@ least. Chosen near the age at which polling makes its first check, so that a los
 doubles every wait.
 """
 _USUALLY: Final = 0.5
-"""The same chance once announcements have come: hardly any check is made in vain, and a lost one at
+"""Chance to be done once announcements have come: hardly any check is made in vain, and a lost one at
 most doubles the wait for a generation that takes as long as usual (chosen).
 """
 _ANNOUNCED: Final = 0.99

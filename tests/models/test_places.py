@@ -5,70 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import strategies as st
 
 from llamagen_async.models import (
     Animation,
     ComicGeneration,
     GenerationStatus,
     Usage,
-)
-
-WORDS = {
-    "PENDING": GenerationStatus.PENDING,
-    "PROCESSING": GenerationStatus.PROCESSING,
-    "LOADING": GenerationStatus.PROCESSING,
-    "SUCCEEDED": GenerationStatus.SUCCEEDED,
-    "PROCESSED": GenerationStatus.SUCCEEDED,
-    "COMPLETED": GenerationStatus.SUCCEEDED,
-    "FAILED": GenerationStatus.FAILED,
-    "CANCELLED": GenerationStatus.CANCELLED,
-    "CANCELED": GenerationStatus.CANCELLED,
-}
-
-FIELDS = (
-    "id",
-    "status",
-    "comics",
-    "comicData",
-    "panels",
-    "page",
-    "panel",
-    "assetUrl",
-    "image",
-    "caption",
-    "output",
-    "createdAt",
-    "usage",
-    "amount",
-    "total_comics",
-    "redraw_panels",
-    "apiUsageCount",
-    "credits",
-    "isPaidPlan",
-    "error",
-    "message",
-    "videoUrl",
-)
-
-scalars = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=12)
-    | st.text(alphabet="0123456789²٣ -+.", max_size=6)
-)
-names = st.sampled_from(FIELDS) | st.text(max_size=6)
-junk = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=6),
-    max_leaves=20,
-)
-pages_of_junk = st.lists(
-    st.dictionaries(st.just("panels"), st.lists(st.dictionaries(names, scalars, max_size=4)))
-    | st.dictionaries(names, scalars, max_size=3),
-    max_size=3,
 )
 
 
