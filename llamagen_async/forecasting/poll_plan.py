@@ -75,8 +75,8 @@ least. Chosen near the age at which polling makes its first check, so that a los
 doubles every wait.
 """
 _USUALLY: Final = 0.5
-"""Chance to be done once announcements have come: hardly any check is made in vain, and a lost one at
-most doubles the wait for a generation that takes as long as usual (chosen).
+"""Chance to be done once announcements have come: hardly any check is made in vain, and a lost
+one at most doubles the wait for a generation that takes as long as usual (chosen).
 """
 _ANNOUNCED: Final = 0.99
 """Chance to be done from which the wait for an announcement counts (chosen)."""
