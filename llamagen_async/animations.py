@@ -63,7 +63,7 @@ class Animations(Generations[Animation]):
             urgent=urgent,
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
-            outage_for=math.inf if hooks is not None and max_wait is None else max_wait,
+            outage_timeout=math.inf if hooks is not None and max_wait is None else max_wait,
             hooks=hooks,
             will_wait=hooks is not None,
         )
@@ -105,7 +105,7 @@ class Animations(Generations[Animation]):
             _request(prompt, fields),
             max_wait=None if wait_for_quota else timeout,
             wait_for_quota=wait_for_quota,
-            outage_for=timeout,
+            outage_timeout=timeout,
             will_wait=True,
         )
         if animation.succeeded:
@@ -141,7 +141,7 @@ class Animations(Generations[Animation]):
         will_wait: bool,
         wait_for_quota: bool,
         max_wait: float | None,
-        outage_for: float | None,
+        outage_timeout: float | None,
         urgent: bool = True,
         hooks: SubmissionHooks[Animation] | None = None,
     ) -> Animation:
@@ -151,7 +151,7 @@ class Animations(Generations[Animation]):
             urgent=urgent,
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
-            outage_timeout=outage_for,
+            outage_timeout=outage_timeout,
             hooks=hooks,
             story=request,
             profile=_profile(request),

@@ -175,7 +175,7 @@ class ComicChanges(Generations[ComicGeneration]):
         wait_for_quota: bool,
         urgent: bool = True,
         hooks: SubmissionHooks[ComicGeneration] | None = None,
-        outage_for: float | None = None,
+        outage_timeout: float | None = None,
         will_wait: bool = False,
     ) -> ComicGeneration:
         known = checked_id("id", id_)
@@ -184,7 +184,7 @@ class ComicChanges(Generations[ComicGeneration]):
         kind, profile = _kind_and_profile(request)
         path, body = f"{self._path}/{quote(known, safe='')}", request.to_payload()
         if hooks is not None and max_wait is None:
-            outage_for = math.inf
+            outage_timeout = math.inf
         try:
             return await self._core.send(
                 APIRequest(kind, "PATCH", path, json=body, generation_id=known),
@@ -192,7 +192,7 @@ class ComicChanges(Generations[ComicGeneration]):
                 urgent=urgent,
                 max_wait=max_wait,
                 wait_for_quota=wait_for_quota,
-                outage_timeout=max_wait if outage_for is None else outage_for,
+                outage_timeout=max_wait if outage_timeout is None else outage_timeout,
                 hooks=hooks,
                 story=request,
                 profile=profile,
@@ -217,7 +217,7 @@ class ComicChanges(Generations[ComicGeneration]):
             request,
             max_wait=None if wait_for_quota else timeout,
             wait_for_quota=wait_for_quota,
-            outage_for=timeout,
+            outage_timeout=timeout,
             will_wait=True,
         )
         # Also if the answer says that it is done: it may speak of the comic as it was.
