@@ -108,6 +108,7 @@ CONTENT = bytes(range(256)) * 4000
         ("deflate", zlib.compress(CONTENT)),
         ("identity", CONTENT),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_what_is_packed_all_the_same_is_unpacked(
     encoding: str, packed: bytes, make: Make
