@@ -48,3 +48,10 @@ def pytest_asyncio_loop_factories(
     if item.get_closest_marker("virtual_time"):
         return {"virtual": VirtualTimeLoop}
     return {"real": asyncio.new_event_loop}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse content as the name of a case: packed content differs from run to run, and workers
+    that collect different names can't share the tests."""
+    for item in items:
+        assert len(item.name) <= 1_000, f"{item.nodeid[:100]}... needs `ids`"
