@@ -10,11 +10,12 @@ from urllib.parse import quote
 
 from llamagen_async.clock import seconds
 from llamagen_async.errors import LlamaGenError, QuotaExhaustedError
-from llamagen_async.forecasting import Profile
+from llamagen_async.forecasting import ANY, Profile
 from llamagen_async.generations import DEFAULT_TIMEOUT, Generations, check_alone
 from llamagen_async.models import ComicGeneration
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
+    ChangeRequest,
     ContinueFields,
     ContinueRequest,
     UpdateFields,
@@ -177,7 +178,7 @@ class ComicChanges(Generations[ComicGeneration]):
         self._core.open().scheduler.recall_end(comic)
 
     def resume_change(
-        self, request: ContinueRequest | UpdateRequest, answer: ComicGeneration, *, age: float
+        self, request: ChangeRequest | None, answer: ComicGeneration, *, age: float
     ) -> None:
         """Expect the end of a change that an earlier program has sent.
 
@@ -185,17 +186,18 @@ class ComicChanges(Generations[ComicGeneration]):
         If it is known how the comic was before, `recall_end` is called first.
 
         Args:
-            request: The change.
+            request: The change, if it is known.
             answer: The server's answer to it.
-            age: Seconds since that came, by the server's clock.
+            age: Real seconds since that came.
         """
-        _, profile = _kind_and_profile(request)
+        profile = ANY if request is None else _kind_and_profile(request)[1]
+        age *= self._core.settings.clock.speed
         self._core.open().scheduler.resume_change(answer, age=age, profile=profile)
 
     async def _change(
         self,
         id_: str,
-        request: ContinueRequest | UpdateRequest,
+        request: ChangeRequest,
         *,
         max_wait: float | None,
         wait_for_quota: bool,
@@ -232,7 +234,7 @@ class ComicChanges(Generations[ComicGeneration]):
     async def _change_and_wait(
         self,
         id_: str,
-        request: ContinueRequest | UpdateRequest,
+        request: ChangeRequest,
         timeout: float,
         *,
         wait_for_quota: bool,
@@ -278,7 +280,7 @@ def _changed(id_: str, value: object) -> ComicGeneration:
         return ComicGeneration.parse({**cast("Mapping[str, Any]", value), "id": id_})
 
 
-def _kind_and_profile(request: ContinueRequest | UpdateRequest) -> tuple[RequestKind, Profile]:
+def _kind_and_profile(request: ChangeRequest) -> tuple[RequestKind, Profile]:
     """Return the kind of a change, and what decides how long it takes."""
     if isinstance(request, UpdateRequest):
         return RequestKind.UPDATE, ("redraw",)
