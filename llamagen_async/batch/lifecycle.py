@@ -334,7 +334,7 @@ class _Steps:
             await self._record(generation=task.generation, error=error)
         elif isinstance(error, SubmissionUncertainError):
             await self._lose(error)
-        elif unsent and is_final(error):
+        elif unsent and is_final(error, task.row.type):
             task.state = FAILED
             await self._record(error=error)
         elif task.state is SENDING and not isinstance(error, LlamaGenError):

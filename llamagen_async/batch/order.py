@@ -167,6 +167,9 @@ class ChangeOrder:
     ) -> _Name | LlamaGenError | None:
         """Return what a change waits for, or why it can't be sent; `None` if it can."""
         of, target = await self._of(row), row.target
+        if of is not None and of.type is RequestType.ANIMATION:
+            field, value = ("id", row.target) if row.of is None else ("of", row.of)
+            return InvalidRequestError(field, value, "a comic's; this is an animation's")
         if row.of is not None:
             if of is None or of.state is not BatchState.SUCCEEDED or self._is_here(of):
                 return self._without(row.of, of, is_last=is_last)
@@ -195,8 +198,6 @@ class ChangeOrder:
 
     def _without(self, key: str, of: Row | None, *, is_last: bool) -> _Name | LlamaGenError:
         """Return what a change waits for whose comic is not there, or why it waits no longer."""
-        if of is not None and of.type is RequestType.ANIMATION:
-            return InvalidRequestError("of", key, "the key of a comic; this is an animation's")
         if of is not None and of.state is BatchState.FAILED:
             return InvalidRequestError("of", key, "the key of a story that has not failed")
         if not is_last or (of is not None and self._is_here(of)):

@@ -28,6 +28,10 @@ WAITING: Final = """
             OR other.state = 'queued' AND other.id < job.id
         )
     ))
+    AND (target IS NULL OR NOT EXISTS (
+        SELECT 1 FROM job AS comic WHERE comic.generation_id = job.target
+        AND comic.id <> job.id AND comic.state = 'running'
+    ))
     ORDER BY id LIMIT :limit
 """
 """Selects stories that can be sent: of the changes of a comic one at a time, in their order, and
@@ -84,7 +88,7 @@ def check_target(
             raise InvalidRequestError("of", story.of, "the key of a story in the journal")
         return None
     if found.type is RequestType.ANIMATION:
-        raise InvalidRequestError("of", story.of, "the key of a comic; this is an animation's")
+        raise InvalidRequestError("of", story.of, "a comic's; this is an animation's")
     if is_last and found.state is BatchState.FAILED:
         raise InvalidRequestError("of", story.of, "the key of a story that has not failed")
     chain, next_ = [name, found.key], found
