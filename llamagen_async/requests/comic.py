@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, Self, TypedDict
 
 import attrs
@@ -52,7 +53,7 @@ class ComicRequest:
 
     prompt: str | None = attrs.field(default=None, converter=without_mark)
     """The story. Required unless `prompt_url` is given."""
-    prompt_url: str | None = attrs.field(
+    prompt_url: str | Path | None = attrs.field(
         default=None, kw_only=True, validator=fields.optional(fields.url)
     )
     """URL at which the story can be read, instead of `prompt`."""
@@ -95,7 +96,7 @@ class ComicRequest:
         default=None, kw_only=True, validator=fields.optional(fields.upscale)
     )
     """`True`, `"2K"` or `"4K"` for larger pictures."""
-    images: tuple[str, ...] = attrs.field(
+    images: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of reference images."""
@@ -152,7 +153,7 @@ _SPELLING: Final = Spelling(ComicRequest)
 class ComicFields(TypedDict, total=False):
     """The keyword arguments of `create` and `create_and_wait`: the fields of `ComicRequest`."""
 
-    prompt_url: str | None
+    prompt_url: str | Path | None
     model: str | None
     preset: str | None
     size: str | None
@@ -161,7 +162,7 @@ class ComicFields(TypedDict, total=False):
     style: str | None
     language: str | None
     upscale: bool | str | None
-    images: Iterable[str]
+    images: Iterable[str | Path]
     comic_roles: Iterable[Character | Mapping[str, Any]]
     comic_locations: Iterable[Location | Mapping[str, Any]]
     attachments: Iterable[Attachment | Mapping[str, Any]]

@@ -7,6 +7,7 @@ know are passed on where the API is known to take them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, Self, cast
 
 import attrs
@@ -30,8 +31,8 @@ def _text() -> Any:
     return attrs.field(default=None, kw_only=True, validator=fields.optional(fields.text))
 
 
-def _url() -> Any:
-    return attrs.field(default=None, kw_only=True, validator=fields.optional(fields.url))
+_URL: Final = fields.optional(fields.url)
+"""The check of a URL that need not be given."""
 
 
 def _extra() -> Any:
@@ -79,8 +80,8 @@ class Character:
 
     name: str = attrs.field(validator=fields.text)
     """The name by which the story speaks of the character."""
-    image: str | None = _url()
-    """URL of a picture of the character; `client.comics.upload` makes one of a file."""
+    image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
+    """URL of a picture of the character, or the `Path` of one, which is uploaded first."""
     age: float | str | None = attrs.field(
         default=None,
         kw_only=True,
@@ -122,8 +123,8 @@ class Location:
 
     name: str = attrs.field(validator=fields.text)
     """The name by which the story speaks of the place."""
-    image: str | None = _url()
-    """URL of a picture of the place."""
+    image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
+    """URL of a picture of the place, or the `Path` of one."""
     description: str | None = _text()
     """The place, in words."""
     extra: Mapping[str, Any] = _extra()
@@ -156,8 +157,8 @@ class Attachment:
         InvalidRequestError: A value is not allowed.
     """
 
-    url: str = attrs.field(validator=fields.url)
-    """URL of the file."""
+    url: str | Path = attrs.field(validator=fields.url)
+    """URL of the file, or its `Path`."""
     type: str | None = attrs.field(
         default=None, kw_only=True, validator=fields.optional(_attachment_type)
     )
@@ -206,19 +207,19 @@ class VideoOptions:
         default=None, validator=fields.optional(fields.text_that_may_be_new(_ASPECT_RATIOS))
     )
     """The aspect ratio, such as `16:9`, `9:16`, `1:1`, `4:3` or `3:4`."""
-    image: str | None = _url()
+    image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
     """URL of the first frame's picture."""
-    last_frame_image: str | None = _url()
+    last_frame_image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
     """URL of the last frame's picture."""
-    reference_images: tuple[str, ...] = attrs.field(
+    reference_images: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of pictures to go by."""
-    reference_videos: tuple[str, ...] = attrs.field(
+    reference_videos: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of videos to go by."""
-    reference_audios: tuple[str, ...] = attrs.field(
+    reference_audios: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of sounds to go by."""

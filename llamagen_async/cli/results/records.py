@@ -214,7 +214,7 @@ class Record:
 
 def prompt_of(request: ComicRequest | None) -> str:
     """Return the title of a request: its story, or where the story is."""
-    return (request.prompt or request.prompt_url or "") if request else ""
+    return str(request.prompt or request.prompt_url or "") if request else ""
 
 
 def _seconds_of(row: Row, speed: float) -> float | None:
