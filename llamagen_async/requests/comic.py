@@ -9,20 +9,23 @@ from typing import Any, Final, Self, TypedDict
 import attrs
 
 from llamagen_async.requests import fields
-from llamagen_async.requests.parts import Attachment, Character, Location, Pagination
+from llamagen_async.requests.parts import (
+    Attachment,
+    Character,
+    Location,
+    Pagination,
+    attachments_of,
+    pagination_of,
+)
 from llamagen_async.requests.spelling import Spelling
 from llamagen_async.validation import InvalidRequestError, checked_text, without_mark
 
-__all__ = ["ComicFields", "ComicRequest"]
+__all__ = ["COMIC", "ComicFields", "ComicRequest"]
 
 _PRESETS: Final = ("render", "neutral", "japanese_manga", "animeStyle", "comicBookStyle")
 """Presets that the vendor's pages and clients name; there are hundreds more."""
 _MODELS: Final = ("auto",)
 """Models that the vendor's pages name."""
-
-
-def _pagination(value: Pagination | Mapping[str, Any]) -> Pagination:
-    return fields.parsed("pagination", value, Pagination)
 
 
 def _characters(
@@ -35,12 +38,6 @@ def _locations(
     value: Iterable[Location | Mapping[str, Any]] | Location | Mapping[str, Any] | None,
 ) -> tuple[Location, ...]:
     return () if value == () else fields.parsed_items("comic_locations", value, Location)
-
-
-def _attachments(
-    value: Iterable[Attachment | Mapping[str, Any]] | Attachment | Mapping[str, Any] | None,
-) -> tuple[Attachment, ...]:
-    return () if value == () else fields.parsed_items("attachments", value, Attachment)
 
 
 @attrs.frozen
@@ -81,7 +78,7 @@ class ComicRequest:
     )
     """Number of panels, 1 to 20. Not together with `pagination`."""
     pagination: Pagination | None = attrs.field(
-        default=None, kw_only=True, converter=attrs.converters.optional(_pagination)
+        default=None, kw_only=True, converter=attrs.converters.optional(pagination_of)
     )
     """Pages and panels per page. Not together with `fix_panel_num`."""
     style: str | None = attrs.field(
@@ -109,7 +106,7 @@ class ComicRequest:
     )
     """Places, each a `Location` or a mapping of its fields."""
     attachments: tuple[Attachment, ...] = attrs.field(
-        default=(), kw_only=True, converter=_attachments
+        default=(), kw_only=True, converter=attachments_of
     )
     """Files, each an `Attachment` or a mapping of its fields."""
     extra: Mapping[str, Any] = attrs.field(
@@ -134,20 +131,19 @@ class ComicRequest:
         Raises:
             InvalidRequestError: A field is unknown or its value is not allowed.
         """
-        if isinstance(value, cls):
-            return value
-        if isinstance(value, str):
-            return cls(value)
-        if not isinstance(value, Mapping):
-            raise InvalidRequestError("request", value, "a prompt, a mapping or a ComicRequest")
-        return cls(**_SPELLING.read(value))
+        return value if isinstance(value, cls) else cls(**COMIC.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON body of the request; what was not given is not sent."""
-        return _SPELLING.write(self)
+        return COMIC.write(self)
 
 
-_SPELLING: Final = Spelling(ComicRequest)
+COMIC: Final = Spelling(
+    ComicRequest,
+    field="request",
+    allowed="a prompt, a mapping or a ComicRequest",
+    text_is="prompt",
+)
 
 
 class ComicFields(TypedDict, total=False):

@@ -32,6 +32,7 @@ __all__ = [
     "check_extra",
     "check_layout",
     "count",
+    "extra",
     "flag",
     "index",
     "language",
@@ -108,6 +109,11 @@ class _Part(Protocol):
 def optional(validator: _Validator) -> _Validator:
     """Return a check that lets `None` pass."""
     return cast("_Validator", attrs.validators.optional(validator))
+
+
+def extra() -> Any:
+    """Return the attribute of fields that a class does not know, which are passed on."""
+    return attrs.field(factory=dict[str, Any], kw_only=True, hash=False, validator=check_extra)
 
 
 def whole(value: Any) -> Any:
