@@ -57,11 +57,11 @@ def files_of(request: attrs.AttrsInstance) -> list[tuple[str, Path]]:
     """Return the fields of a request that name files, and the files."""
     found: list[tuple[str, Path]] = []
 
-    def note(field: str, path: Path) -> Path:
+    def take(field: str, path: Path) -> Path:
         found.append((field, path))
         return path
 
-    _changed(request, note)
+    _changed(request, take)
     return found
 
 
