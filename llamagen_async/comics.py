@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
@@ -11,10 +10,8 @@ from typing import Any, Unpack
 from llamagen_async.batch.batch import Batch
 from llamagen_async.batch.journal.codec import RequestLike
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.clock import seconds
 from llamagen_async.comic_changes import ComicChanges
-from llamagen_async.forecasting import Profile
-from llamagen_async.generations import DEFAULT_TIMEOUT, check_alone
+from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, panels_of, whole_request
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicFields, ComicRequest
@@ -66,16 +63,12 @@ class Comics(ComicChanges):
             SubmissionUncertainError: The answer was lost; it may have been accepted and charged.
             APIError: The server refused it.
         """
-        if max_wait is not None:
-            seconds("max_wait", max_wait)
-        return await self._create(
-            _request(prompt, fields),
-            urgent=urgent,
+        return await self._accepted(
+            self._new(prompt, fields),
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
-            outage_timeout=math.inf if hooks is not None and max_wait is None else max_wait,
+            urgent=urgent,
             hooks=hooks,
-            will_wait=hooks is not None,
         )
 
     async def get(
@@ -126,17 +119,9 @@ class Comics(ComicChanges):
 
         If it is cancelled while it waits, the comic goes on; its id is in the log.
         """
-        seconds("timeout", timeout)
-        comic = await self._create(
-            _request(prompt, fields),
-            max_wait=None if wait_for_quota else timeout,
-            wait_for_quota=wait_for_quota,
-            outage_timeout=timeout,
-            will_wait=True,
+        return await self._finished(
+            self._new(prompt, fields), timeout, wait_for_quota=wait_for_quota
         )
-        if comic.succeeded:
-            return comic
-        return await self._finished(comic, RequestKind.CREATE, timeout)
 
     async def upload(self, file: FileLike, filename: str | None = None) -> Upload:
         """Upload a picture or a document, whose URL can stand in a request. Costs no credits.
@@ -248,43 +233,11 @@ class Comics(ComicChanges):
         """Return what the key has used, as the server counts; this is a request, too."""
         return await self._core.usage()
 
-    async def _create(
-        self,
-        request: ComicRequest,
-        *,
-        will_wait: bool,
-        wait_for_quota: bool,
-        max_wait: float | None,
-        outage_timeout: float | None,
-        urgent: bool = True,
-        hooks: SubmissionHooks[ComicGeneration] | None = None,
-    ) -> ComicGeneration:
-        return await self._core.send(
-            APIRequest(RequestKind.CREATE, "POST", self._path, json=request.to_payload()),
-            ComicGeneration.parse,
-            urgent=urgent,
-            max_wait=max_wait,
-            wait_for_quota=wait_for_quota,
-            outage_timeout=outage_timeout,
-            hooks=hooks,
-            story=request,
-            profile=_profile(request),
-            will_wait=will_wait,
-        )
-
-
-def _request(
-    prompt: str | ComicRequest | Mapping[str, Any] | None, fields: Mapping[str, Any]
-) -> ComicRequest:
-    if isinstance(prompt, ComicRequest | Mapping):
-        check_alone(fields)
-        return ComicRequest.parse(prompt)
-    return ComicRequest.parse({"prompt": prompt, **fields})
-
-
-def _profile(request: ComicRequest) -> Profile:
-    """Return what decides how long a comic takes, from coarse to fine."""
-    pages = request.pagination
-    panels = f"{pages.total_pages}x{pages.panels_per_page}" if pages else str(request.fix_panel_num)
-    given = filter(None, (request.model, request.size, request.upscale))
-    return ("comic", panels, *map(str, given))
+    def _new(
+        self, prompt: str | ComicRequest | Mapping[str, Any] | None, fields: ComicFields
+    ) -> Billed[ComicGeneration]:
+        story = whole_request(ComicRequest, prompt, fields)
+        request = APIRequest(RequestKind.CREATE, "POST", self._path, json=story.to_payload())
+        given = filter(None, (story.model, story.size, story.upscale))
+        panels = panels_of(story.fix_panel_num, story.pagination)
+        return Billed(request, self._model.parse, story, ("comic", panels, *map(str, given)))
