@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
@@ -14,10 +15,10 @@ from llamagen_async.comic_changes import ComicChanges
 from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, panels_of, whole_request
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
-from llamagen_async.requests import ComicFields, ComicRequest
+from llamagen_async.requests import AnyRequest, ComicFields, ComicRequest
 from llamagen_async.scheduling import Outage, SubmissionHooks
 from llamagen_async.transport import APIRequest
-from llamagen_async.uploads import FileLike, form_file
+from llamagen_async.uploads import FileLike, UploadStore, form_file, upload_request
 from llamagen_async.validation import whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
@@ -138,8 +139,32 @@ class Comics(ComicChanges):
             LlamaGenError: It was not uploaded, or nobody knows whether it was.
         """
         form = await form_file(file, filename)
-        request = APIRequest(RequestKind.UPLOAD, "POST", "/comics/upload", form=form)
-        return await self._core.send(request, Upload.parse)
+        return await self._core.send(upload_request(form), Upload.parse)
+
+    async def uploaded(
+        self, request: AnyRequest, store: UploadStore, *, urgent: bool, wait_for_quota: bool
+    ) -> AnyRequest:
+        """Return a request with the URLs of its files, each uploaded before if that is needed.
+
+        Batches and queues call it before they send a request; an outage is held out.
+
+        Args:
+            request: Any request.
+            store: What remembers uploads for the next run.
+            urgent: Whether somebody waits for it; if not, others go first.
+            wait_for_quota: Wait for tomorrow's quota instead of raising.
+
+        Raises:
+            InvalidRequestError: A file can't be uploaded; the error has its field and its path.
+            LlamaGenError: It was not uploaded.
+        """
+        return await self._core.uploads.completed(
+            request,
+            store,
+            urgent=urgent,
+            wait_for_quota=wait_for_quota,
+            outage_timeout=math.inf,
+        )
 
     def batch(
         self,
