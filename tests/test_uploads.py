@@ -228,8 +228,8 @@ async def test_a_large_file_gets_the_time_of_a_slow_line(
     """Never more than the time for which its slot is held; other requests get no more than ever."""
     limits: list[float] = []
 
-    def limited(seconds: float) -> asyncio.Timeout:
-        limits.append(seconds)
+    def limited(seconds: float | None) -> asyncio.Timeout:
+        limits.extend([] if seconds is None else [seconds])  # aiohttp's own have none
         return asyncio.Timeout(None)
 
     (tmp_path / "x.bin").write_bytes(b"x" * size)
