@@ -43,6 +43,7 @@ from llamagen_async.models import (
     Usage,
 )
 from llamagen_async.plans import Plan, RateLimit, RequestKind
+from llamagen_async.prices import Estimate, Prices
 from llamagen_async.requests import (
     SIZES,
     AnimationRequest,
@@ -86,6 +87,7 @@ __all__ = [
     "ComicQueue",
     "ComicRequest",
     "ContinueRequest",
+    "Estimate",
     "GenerationFailedError",
     "GenerationStatus",
     "GenerationUsage",
@@ -105,6 +107,7 @@ __all__ = [
     "Panel",
     "PermissionDeniedError",
     "Plan",
+    "Prices",
     "Priority",
     "QuotaExhaustedError",
     "QuotaStoreError",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from llamagen_async.batch.batch import Batch
-from llamagen_async.batch.journal.codec import RequestLike
+from llamagen_async.batch.journal.codec import RequestLike, Story
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.clock import seconds
 from llamagen_async.comic_changes import ComicChanges
@@ -17,7 +18,15 @@ from llamagen_async.forecasting import Profile
 from llamagen_async.generations import DEFAULT_TIMEOUT, check_alone
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
-from llamagen_async.requests import ComicFields, ComicRequest
+from llamagen_async.prices import Charge, Estimate, PriceList, Prices
+from llamagen_async.requests import (
+    AnimationRequest,
+    AnyRequest,
+    ComicFields,
+    ComicRequest,
+    ContinueRequest,
+    UpdateRequest,
+)
 from llamagen_async.scheduling import Outage, SubmissionHooks
 from llamagen_async.transport import APIRequest
 from llamagen_async.uploads import FileLike, form_file
@@ -248,6 +257,28 @@ class Comics(ComicChanges):
         """Return what the key has used, as the server counts; this is a request, too."""
         return await self._core.usage()
 
+    def estimate(
+        self,
+        requests: RequestLike | AnyRequest | Iterable[RequestLike | AnyRequest],
+        *,
+        prices: PriceList | None = None,
+    ) -> Estimate:
+        """Return what requests would draw and cost. Nothing is sent.
+
+        Args:
+            requests: A request or many, as `create` or `batch` takes them; a generator is used up.
+            prices: Prices that you know; others are those of the vendor's page, which has few.
+
+        Raises:
+            InvalidRequestError: A request or a price is not allowed.
+        """
+        if isinstance(requests, Iterable) and not isinstance(requests, str | Mapping):
+            charges = Counter(Charge.of(_any_request(given)) for given in requests)
+        else:
+            one = cast("RequestLike | AnyRequest", requests)
+            charges = Counter((Charge.of(_any_request(one)),))
+        return Prices.parse(prices).estimate(charges)
+
     async def _create(
         self,
         request: ComicRequest,
@@ -280,6 +311,12 @@ def _request(
         check_alone(fields)
         return ComicRequest.parse(prompt)
     return ComicRequest.parse({"prompt": prompt, **fields})
+
+
+def _any_request(given: RequestLike | AnyRequest) -> AnyRequest:
+    if isinstance(given, ContinueRequest | UpdateRequest | AnimationRequest):
+        return given
+    return Story.parse(given).request
 
 
 def _profile(request: ComicRequest) -> Profile:
