@@ -13,6 +13,7 @@ from llamagen_async.errors import (
     APITimeoutError,
     AuthenticationError,
     BadRequestError,
+    BudgetReachedError,
     ClientClosedError,
     GenerationFailedError,
     InsufficientCreditsError,
@@ -59,6 +60,7 @@ from llamagen_async.requests import (
 
 if TYPE_CHECKING:
     from llamagen_async.batch.batch import Batch, BatchProgress
+    from llamagen_async.batch.budget import Spending
     from llamagen_async.batch.events import ComicEvent, ComicJob
     from llamagen_async.batch.queue import ComicQueue
     from llamagen_async.ratelimit import LimitsSnapshot, LimitState, Priority
@@ -78,6 +80,7 @@ __all__ = [
     "BatchItem",
     "BatchProgress",
     "BatchState",
+    "BudgetReachedError",
     "Character",
     "ClientClosedError",
     "ClientStats",
@@ -116,6 +119,7 @@ __all__ = [
     "RequestKind",
     "RequestReport",
     "ServerError",
+    "Spending",
     "SubmissionUncertainError",
     "UpdateRequest",
     "Upload",
@@ -137,6 +141,7 @@ _LATE = {
     "Outage": "scheduling",
     "Priority": "ratelimit",
     "RequestReport": "scheduling",
+    "Spending": "batch.budget",
 }
 """Exports that are loaded when they are first used, and the module that has each."""
 
