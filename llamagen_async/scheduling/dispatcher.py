@@ -213,7 +213,7 @@ class Dispatcher:
                     continue
                 if not loop.metered:
                     slot = await self._limiter.unmetered_slot()
-                    if self._circuit.outage is not None:
+                    if self._circuit.outage is not None or self._circuit.is_silent:
                         decision = self._decide(loop, now)  # another one may be the probe by now
                     if isinstance(decision, Choice):
                         return self._take(loop, decision, self._clock.now()), slot
@@ -230,9 +230,11 @@ class Dispatcher:
     def _decide(self, loop: _DispatchLoop, now: float, *, holds_one: bool = False) -> Decision:
         """Decide what a slot is used for; while the server is away, creates wait if they may."""
         circuit = self._circuit
-        if circuit.outage is None:
+        if circuit.outage is None and not circuit.is_silent:
             return loop.policy.decide(now, holds_one=holds_one)
-        until = self._admission.reject_unanswered(loop.queue, circuit)
+        until = math.inf
+        if circuit.outage is not None:
+            until = self._admission.reject_unanswered(loop.queue, circuit)
         if circuit.is_silent:
             decision = choose_probe(
                 circuit, self._limiter, loop.queue, self._polls, now, metered=loop.metered
@@ -293,7 +295,7 @@ class Dispatcher:
         self._view.update(answer.grant.state, now)
         is_older = isinstance(choice.use, PollTarget) and now > asked_at  # its chance has grown
         is_outdated = is_older or turn is not None or loop.changed.is_set()
-        is_out = self._circuit.outage is not None
+        is_out = self._circuit.outage is not None or self._circuit.is_silent
         if is_outdated or is_out or self._view.is_shared or self._limiter.plan.quotas:
             decision = self._decide(loop, now, holds_one=True)
             if isinstance(decision, Idle):
