@@ -98,7 +98,7 @@ def test_settings_are_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("LLAMAGEN_PLAN", "paid")
     monkeypatch.setenv("LLAMAGEN_BASE_URL", "https://old.example/v1/")
     client = LlamaGenClient()
-    assert client.plan is Plan.PAID
+    assert client.plan == Plan.PAID
     assert "https://old.example/v1'" in repr(client)
     monkeypatch.setenv("LLAMAGEN_API_URL", "https://new.example")
     assert "https://new.example/v1'" in repr(LlamaGenClient())
@@ -341,7 +341,7 @@ async def test_a_plan_that_can_not_be_found_out_is_asked_for_again() -> None:
         with pytest.raises(PermissionDeniedError):
             await client.comics.create("x")
         await client.comics.create("x")
-        assert client.plan is Plan.PAID
+        assert client.plan == Plan.PAID
 
 
 async def test_closing_while_the_plan_is_asked_for_leaves_no_task() -> None:

@@ -44,6 +44,8 @@ INTERRUPTED: Final = 130
 _OPTIONS: Final[Mapping[str, str]] = {
     "base_url": "--base-url (or LLAMAGEN_API_URL)",
     "plan": "--plan (or LLAMAGEN_PLAN)",
+    "metered": "--metered (or LLAMAGEN_METERED)",
+    "proxy": "--proxy",
     "quota": "--quota (or LLAMAGEN_QUOTA)",
     "speed": "--speed",
     "timeout": "--timeout",
