@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -16,15 +17,7 @@ from typing import Final
 import attrs
 
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.makers import (
-    ComicsPort,
-    download,
-    newest,
-    recall_end,
-    resume_change,
-    submit,
-    wait,
-)
+from llamagen_async.batch.makers import ComicsPort, before, download, newest, submit, wait
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import seconds
@@ -35,7 +28,7 @@ from llamagen_async.errors import (
     LlamaGenError,
     SubmissionUncertainError,
 )
-from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
 from llamagen_async.requests import AnyRequest
 from llamagen_async.validation import checked_path
 
@@ -234,7 +227,9 @@ class _Steps:
         lifecycle, task = self.lifecycle, self.task
         assert task.request is not None
         if task.row.type.is_change:
-            await recall_end(lifecycle.comics, lifecycle.journal, task.row)
+            comic = await before(lifecycle.journal, task.row)
+            if comic is not None:
+                lifecycle.comics.recall_end(comic)
         return task.request
 
     async def before_send(self) -> None:
@@ -292,16 +287,26 @@ class _Steps:
         self.lifecycle.changed(task)
 
     async def _collect(self) -> None:
-        lifecycle, task, generation = self.lifecycle, self.task, self.task.generation
+        task, generation = self.task, self.task.generation
         assert generation is not None
-        if task.is_resumed and task.row.type.is_change:
-            await resume_change(lifecycle.comics, lifecycle.journal, task.row, task.request)
         # The answer to a change may speak of the comic as it was.
         if not generation.succeeded or task.row.type.is_change:
-            generation = await wait(lifecycle.comics, generation, timeout=lifecycle.timeout)
+            generation = await self._wait(generation)
         task.state, task.generation = SUCCEEDED, generation
         if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
+
+    async def _wait(self, generation: AnyGeneration) -> AnyGeneration:
+        lifecycle, row = self.lifecycle, self.task.row
+        comics, timeout = lifecycle.comics, lifecycle.timeout
+        is_sent_by_another = self.task.is_resumed and row.type.is_change
+        # Answered with another id, it is a comic of its own, which has not ended before.
+        if not is_sent_by_another or generation.id != row.target:
+            return await wait(comics, generation, timeout=timeout)
+        after = await before(lifecycle.journal, row) or generation
+        assert isinstance(after, ComicGeneration)
+        age = max(0.0, time.time() - (row.accepted_at or 0.0))
+        return await wait(comics, generation, timeout=timeout, after=after, age=age)
 
     async def _fetch(self) -> None:
         task, out, generation = self.task, self.lifecycle.out, self.task.generation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +12,6 @@ from llamagen_async.models import Animation, AnyGeneration, ComicGeneration
 from llamagen_async.requests import (
     AnimationRequest,
     AnyRequest,
-    ChangeRequest,
     ComicRequest,
     ContinueRequest,
     UpdateRequest,
@@ -24,10 +22,9 @@ from llamagen_async.scheduling.submission import SubmissionHooks
 __all__ = [
     "AnimationsPort",
     "ComicsPort",
+    "before",
     "download",
     "newest",
-    "recall_end",
-    "resume_change",
     "submit",
     "wait",
 ]
@@ -85,16 +82,16 @@ class ComicsPort(Protocol):
         """Take in how a comic ended, before it is changed."""
         ...
 
-    def resume_change(
-        self, request: ChangeRequest | None, answer: ComicGeneration, *, age: float
-    ) -> None:
-        """Expect the end of a change that an earlier program has sent."""
-        ...
-
     async def wait_for_completion(
-        self, id: str, *, timeout: float, urgent: bool
+        self,
+        id: str,
+        *,
+        timeout: float,
+        urgent: bool,
+        after: ComicGeneration | None,
+        age: float,
     ) -> ComicGeneration:
-        """Return the generation when it has succeeded."""
+        """Return the generation when it has succeeded, after a change of it if there was one."""
         ...
 
     async def download(
@@ -175,10 +172,29 @@ async def submit(
             )
 
 
-async def wait(comics: ComicsPort, generation: AnyGeneration, *, timeout: float) -> AnyGeneration:
-    """Return a comic or an animation when it has succeeded."""
-    makers = comics.animations if isinstance(generation, Animation) else comics
-    return await makers.wait_for_completion(generation.id, timeout=timeout, urgent=False)
+async def wait(
+    comics: ComicsPort,
+    generation: AnyGeneration,
+    *,
+    timeout: float,
+    after: ComicGeneration | None = None,
+    age: float = 0.0,
+) -> AnyGeneration:
+    """Return a comic or an animation when it has succeeded.
+
+    Args:
+        comics: The client's comics.
+        generation: The comic or animation, as it was seen last.
+        timeout: Seconds to wait at most.
+        after: The comic as it was before a change that an earlier program has sent.
+        age: Real seconds since that was accepted.
+    """
+    id_ = generation.id
+    if isinstance(generation, Animation):
+        return await comics.animations.wait_for_completion(id_, timeout=timeout, urgent=False)
+    return await comics.wait_for_completion(
+        id_, timeout=timeout, urgent=False, after=after, age=age
+    )
 
 
 async def download(
@@ -190,39 +206,18 @@ async def download(
     return await comics.download(generation, folder, timeout=timeout, urgent=urgent)
 
 
-async def recall_end(comics: ComicsPort, journal: JournalReader, row: Row) -> None:
-    """Tell the client how a comic was before it is changed, as far as the journal has it.
+async def before(journal: JournalReader, row: Row) -> ComicGeneration | None:
+    """Return a comic as it was before its change; `None` if the journal has never seen its end.
 
     So a check that still shows that state is not taken for the end of the change.
 
     Args:
-        comics: The client's comics.
         journal: The journal.
         row: The change.
     """
-    before = None if row.target is None else await journal.newest(row.target, failed=True)
-    if before is not None and isinstance(comic := before.generation, ComicGeneration):
-        comics.recall_end(comic)
-
-
-async def resume_change(
-    comics: ComicsPort, journal: JournalReader, row: Row, request: AnyRequest | None
-) -> None:
-    """Have the client wait for the end of a change that an earlier program has sent.
-
-    Args:
-        comics: The client's comics.
-        journal: The journal.
-        row: The change, accepted.
-        request: Its request; `None` if this version does not allow it any more.
-    """
-    answer = row.generation
-    # Answered with another id, it is a comic of its own, which has not ended before.
-    if isinstance(answer, ComicGeneration) and answer.id == row.target:
-        await recall_end(comics, journal, row)
-        age = max(0.0, time.time() - (row.accepted_at or 0.0))
-        known = request if isinstance(request, ChangeRequest) else None
-        comics.resume_change(known, answer, age=age)
+    last = None if row.target is None else await journal.newest(row.target, failed=True)
+    comic = None if last is None else last.generation
+    return comic if isinstance(comic, ComicGeneration) else None
 
 
 async def newest(journal: JournalReader, generation: AnyGeneration) -> AnyGeneration:
