@@ -59,7 +59,9 @@ class ChangedKeys:
                 if key in chain:
                     way = " of ".join(map(repr, (*chain, key)))
                     label = self._changes[start][1]
-                    problem = InvalidRequestError("of", key, f"no circle, and this is one: {way}")
+                    problem = InvalidRequestError(
+                        "of", key, f"a comic that does not wait for this one ({way})"
+                    )
                     raise CommandError(f"{label}: {problem}; nothing was sent")
                 chain[key] = None
                 key = self._changes[key][0]

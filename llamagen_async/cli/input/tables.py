@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import difflib
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import attrs
@@ -28,6 +29,8 @@ _BESIDE: Final = {name: name for name in ("key", "type", "action", "of", "id")}
 """The columns that are no fields of a request."""
 _KNOWN: Final = {**FIELDS, **_BESIDE}
 """The name in Python of each column that there may be."""
+_LOOSE: Final = {spelling.lower(): name for spelling, name in _KNOWN.items()}
+"""The same without case: people begin the titles of columns with a capital."""
 _ALLOWED: Final = "the first row names the columns: fields of requests, key, type, of, id"
 
 
@@ -42,7 +45,7 @@ class TableRow:
     problem: str = ""
     """The reason why it is wrong."""
     columns: tuple[str, ...] = ()
-    """The names of all columns."""
+    """The names of all columns' fields in Python; empty for one without a title."""
 
 
 def table_rows(lines: Iterable[str]) -> Iterator[TableRow]:
@@ -76,21 +79,19 @@ def table_rows(lines: Iterable[str]) -> Iterator[TableRow]:
                 return
             continue
         if columns is None:
-            columns = tuple(cell.strip() for cell in cells)
-            if problem := _problem_of(columns):
+            titles = [cell.strip() for cell in cells]
+            if problem := _problem_of(titles):
                 yield TableRow(line, problem=problem)
                 return
+            columns = tuple(map(_name_of, titles))
         elif any(cell.strip() for cell in cells):
             yield _row(line, cells, columns)
 
 
 def column_of(field: str, columns: tuple[str, ...]) -> int | None:
     """Return the number of the column that a field stands in, from 1; `None` if it is in none."""
-    name = _KNOWN.get(field.split(".", maxsplit=1)[0].split("[", maxsplit=1)[0])
-    for number, column in enumerate(columns, 1):
-        if name is not None and _KNOWN.get(column) == name:
-            return number
-    return None
+    name = _KNOWN.get(re.split(r"[.\[]", field)[0])
+    return columns.index(name) + 1 if name in columns else None
 
 
 def _row(line: int, cells: list[str], columns: tuple[str, ...]) -> TableRow:
@@ -103,7 +104,7 @@ def _row(line: int, cells: list[str], columns: tuple[str, ...]) -> TableRow:
             return TableRow(line, problem=problem)
         column = columns[number - 1]
         try:
-            fields[column] = _value(cell, _KNOWN[column])
+            fields[column] = _value(cell, column)
         except ValueError as error:
             return TableRow(line, problem=f"column {number}, {column}: {error}")
     return TableRow(line, fields, columns=columns)
@@ -131,21 +132,24 @@ def _value(cell: str, name: str) -> object:
     return cell
 
 
-def _problem_of(columns: tuple[str, ...]) -> str:
-    """Return what is wrong with the names of the columns; nothing if they are in order."""
+def _problem_of(titles: Sequence[str]) -> str:
+    """Return what is wrong with the titles of the columns; nothing if they are in order."""
     names: dict[str, int] = {}
-    for number, column in enumerate(columns, 1):
-        if not column:
-            continue
-        name = _KNOWN.get(column)
-        if name is None:
-            near = difflib.get_close_matches(column, _KNOWN, n=1)
+    for number, title in enumerate(titles, 1):
+        name = _name_of(title)
+        if title and not name:
+            near = difflib.get_close_matches(title, _KNOWN, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f" ({_ALLOWED})"
-            return f"column {number}: there is no field {_shown(column)}{hint}"
-        if name in names:
+            return f"column {number}: there is no field {_shown(title)}{hint}"
+        if name and name in names:
             return f"column {number}: column {names[name]} is {name}, too"
         names[name] = number
     return ""
+
+
+def _name_of(title: str) -> str:
+    """Return the name in Python of a column's field; nothing if there is none of that title."""
+    return _KNOWN.get(title) or _LOOSE.get(title.lower().replace(" ", "_").replace("-", "_"), "")
 
 
 def _ended(first: str, others: Iterator[str]) -> Iterator[str]:

@@ -53,14 +53,14 @@ class Written:
     counts: Counter[BatchState] = attrs.field(factory=Counter[BatchState])
     running: list[str] = attrs.field(factory=list[str])
     """The ids of the first comics and animations that run."""
-    animations: set[str] = attrs.field(factory=set[str])
-    """Those of these that are animations'."""
     uncertain: list[Record] = attrs.field(factory=list[Record])
     """The first stories that may have been accepted."""
     unfinished: list[Record] = attrs.field(factory=list[Record])
     """The stories of this run that had not ended when it was stopped."""
     shown: Sequence[Record] = ()
     """The stories on the page."""
+    animations: set[str] = attrs.field(factory=set[str])
+    """The ids among `running` that are animations'."""
 
     def add(self, record: Record) -> None:
         """Count one story."""
