@@ -81,6 +81,7 @@ async def download_assets(
     concurrency: int = 8,
     speed: float = 1.0,
     largest: int = LARGEST_ASSET,
+    keeps_old: bool = False,
 ) -> list[Path]:
     """Fetch assets into a folder, several at a time.
 
@@ -98,6 +99,8 @@ async def download_assets(
         concurrency: How many at the same time; all calls with one source have 32 together.
         speed: How many times faster than real time the waits between attempts pass.
         largest: Bytes above which an asset is refused.
+        keeps_old: Fetch each asset whatever is there, and keep what is there, if it is another one,
+            under another name (see `versions`).
 
     Returns:
         The files, in the order of `urls`.
@@ -120,7 +123,7 @@ async def download_assets(
 
     async def fetch(url: str, name: str, stem: str) -> Path | Exception:
         try:
-            transfer = Transfer(source, folder, stem, largest)
+            transfer = Transfer(source, folder, stem, largest, keeps_old=keeps_old)
             return await Fetch(transfer, url, name, terms).run()
         except (LlamaGenError, OSError) as error:
             return error
