@@ -71,6 +71,7 @@ class Generations(Generic[_G]):
         *,
         timeout: float = DEFAULT_TIMEOUT,  # the API's word
         urgent: bool = True,
+        after: _G | None = None,
     ) -> _G:
         """Return the finished generation, checking it no more often than useful.
 
@@ -81,6 +82,9 @@ class Generations(Generic[_G]):
             id: The generation's id.
             timeout: Seconds to wait at most, by the server's clock.
             urgent: Whether somebody waits for it; if not, others go first.
+            after: The generation as it was before a change that another process has made (or the
+                answer to that change, which tells less): then an end that is the same as before is
+                not taken for the change's own, at first. The `raw` of one can be stored and sent.
 
         Raises:
             GenerationFailedError: It ended without a result; the error carries the generation.
@@ -88,8 +92,13 @@ class Generations(Generic[_G]):
             APIError: The key or the id is refused. An outage is held out.
         """
         seconds("timeout", timeout)
+        request = self._status_request(id)
+        given: object = after
+        if given is not None and (not isinstance(given, self._model) or given.id != id):
+            allowed = f"the {self._model.__name__} of that id, as it was before"
+            raise InvalidRequestError("after", given, allowed)
         return await self._core.wait(
-            GenerationWait(id, self._status_request(id), self._model.parse, timeout, urgent)
+            GenerationWait(id, request, self._model.parse, timeout, urgent, after)
         )
 
     async def _accepted(
