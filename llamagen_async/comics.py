@@ -6,12 +6,14 @@ import math
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Final, Unpack
 
+from llamagen_async.animations import Animations
 from llamagen_async.batch.batch import Batch
-from llamagen_async.batch.journal.codec import RequestLike
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import RequestLike
 from llamagen_async.comic_changes import ComicChanges
+from llamagen_async.core import ClientCore
 from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, panels_of, whole_request
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
@@ -29,6 +31,11 @@ class Comics(ComicChanges):
 
     Made by `LlamaGenClient`; use it as `client.comics`.
     """
+
+    def __init__(self, core: ClientCore, animations: Animations) -> None:
+        super().__init__(core)
+        self.animations: Final = animations
+        """The client's animations, which a batch may have, too."""
 
     async def create(
         self,
