@@ -183,6 +183,7 @@ class Comics(ComicChanges):
         journal: str | os.PathLike[str] | None = None,
         resend_uncertain: bool = False,
         start_over: bool = False,
+        defaults: ComicRequest | Mapping[str, Any] | None = None,
     ) -> Batch:
         """Generate many comics at once; iterate over the result to run it.
 
@@ -210,6 +211,10 @@ class Comics(ComicChanges):
                 accepted. They may be paid for twice.
             start_over: Go on with a journal that is new, lost or older than what the files beside
                 it know. What only they know may be paid for again.
+            defaults: What all comics have in common, such as their characters and their preset: a
+                mapping of fields without a prompt, or a request, whose prompt is left out. A
+                story's own fields win; characters and places are merged by name. What was sent
+                before is not sent again because they are others now.
 
         Raises:
             InvalidRequestError: An argument is not allowed.
@@ -225,6 +230,7 @@ class Comics(ComicChanges):
             timeout=timeout,
             wait_for_quota=wait_for_quota,
             resend_uncertain=resend_uncertain,
+            defaults=defaults,
         )
 
     async def download(

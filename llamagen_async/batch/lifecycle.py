@@ -29,6 +29,7 @@ from llamagen_async.errors import (
 )
 from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.requests import AnyRequest
+from llamagen_async.requests.files import files_of
 from llamagen_async.validation import checked_path
 
 __all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
@@ -211,8 +212,22 @@ class _Steps:
 
     async def _completed(self) -> AnyRequest:
         """Return the request as it is sent: whatever has to be done first is done here."""
-        assert self.task.request is not None
-        return self.task.request
+        lifecycle, request = self.lifecycle, self.task.request
+        assert request is not None
+        if not files_of(request):
+            return request
+        try:
+            return await lifecycle.comics.uploaded(
+                request,
+                lifecycle.journal,
+                urgent=self.task.row.urgent,
+                wait_for_quota=lifecycle.wait_for_quota,
+            )
+        except LlamaGenError as error:
+            if not is_final(error):
+                raise
+            # Not the story is refused: with another file, the next run may send it.
+            raise LlamaGenError(f"{error}; the story was not sent") from error
 
     async def before_send(self) -> None:
         """Write the intent; if that fails, or nothing is to be sent any more, raise."""

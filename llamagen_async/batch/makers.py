@@ -17,6 +17,7 @@ from llamagen_async.requests import (
 )
 from llamagen_async.scheduling.circuit import Outage
 from llamagen_async.scheduling.submission import SubmissionHooks
+from llamagen_async.uploads import UploadStore
 
 __all__ = ["AnimationsPort", "ComicsPort", "download", "submit", "wait"]
 
@@ -67,6 +68,12 @@ class ComicsPort(Protocol):
         hooks: SubmissionHooks[ComicGeneration],
     ) -> ComicGeneration:
         """Submit the redrawing of a panel and return the accepted generation."""
+        ...
+
+    async def uploaded(
+        self, request: AnyRequest, store: UploadStore, *, urgent: bool, wait_for_quota: bool
+    ) -> AnyRequest:
+        """Return a request with the URLs of its files, which are uploaded if that is needed."""
         ...
 
     def recall_end(self, comic: ComicGeneration) -> None:
