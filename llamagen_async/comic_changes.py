@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Unpack, cast
 from urllib.parse import quote
 
-from llamagen_async.forecasting import Profile
+from llamagen_async.forecasting import ANY, Profile
 from llamagen_async.generations import (
     DEFAULT_TIMEOUT,
     Billed,
@@ -18,6 +18,7 @@ from llamagen_async.generations import (
 from llamagen_async.models import ComicGeneration
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
+    ChangeRequest,
     ContinueFields,
     ContinueRequest,
     UpdateFields,
@@ -178,7 +179,7 @@ class ComicChanges(Generations[ComicGeneration]):
         self._core.open().scheduler.recall_end(comic)
 
     def resume_change(
-        self, request: ContinueRequest | UpdateRequest, answer: ComicGeneration, *, age: float
+        self, request: ChangeRequest | None, answer: ComicGeneration, *, age: float
     ) -> None:
         """Expect the end of a change that an earlier program has sent.
 
@@ -186,16 +187,18 @@ class ComicChanges(Generations[ComicGeneration]):
         If it is known how the comic was before, `recall_end` is called first.
 
         Args:
-            request: The change.
+            request: The change, if it is known.
             answer: The server's answer to it.
-            age: Seconds since that came, by the server's clock.
+            age: Real seconds since that came.
         """
-        billed = (
-            self._update(answer.id, request, {})
-            if isinstance(request, UpdateRequest)
-            else self._continuation(answer.id, request, {})
-        )
-        self._core.open().scheduler.resume_change(answer, age=age, profile=billed.profile)
+        if request is None:
+            profile = ANY
+        elif isinstance(request, UpdateRequest):
+            profile = self._update(answer.id, request, {}).profile
+        else:
+            profile = self._continuation(answer.id, request, {}).profile
+        age *= self._core.settings.clock.speed
+        self._core.open().scheduler.resume_change(answer, age=age, profile=profile)
 
     def _continuation(
         self,

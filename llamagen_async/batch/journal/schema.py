@@ -100,8 +100,10 @@ _OTHER: Final = """
     SELECT key FROM job WHERE generation_id = :generation_id AND id <> :id
     UNION ALL SELECT key FROM forgotten WHERE generation_id = :generation_id LIMIT 1
 """
-FIND: Final = "WHERE key = :key OR generation_id = :generation_id ORDER BY key = :key DESC LIMIT 1"
-"""Selects the story of a key or else of a generation."""
+FIND: Final = (
+    "WHERE key = :key OR generation_id = :generation_id ORDER BY key = :key DESC, id LIMIT 1"
+)
+"""Selects the story of a key or else of a generation, the comic itself before its changes."""
 UPDATE: Final = """
     UPDATE job SET
         state = :state,
