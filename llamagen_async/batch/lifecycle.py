@@ -24,6 +24,7 @@ from llamagen_async.batch.makers import (
     resume_change,
     submit,
     wait,
+    with_uploads,
 )
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final
 from llamagen_async.batch.task import BatchTask

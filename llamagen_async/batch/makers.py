@@ -18,6 +18,7 @@ from llamagen_async.requests import (
     ChangeRequest,
     ComicRequest,
     ContinueRequest,
+    RequestType,
     UpdateRequest,
 )
 from llamagen_async.requests.files import files_of
@@ -34,6 +35,7 @@ __all__ = [
     "resume_change",
     "submit",
     "wait",
+    "with_uploads",
 ]
 
 
@@ -167,7 +169,7 @@ async def with_uploads(
     try:
         return await comics.uploaded(request, store, urgent=urgent, wait_for_quota=wait_for_quota)
     except LlamaGenError as error:
-        if not is_final(error):
+        if not is_final(error, RequestType.COMIC):
             raise
         raise LlamaGenError(f"{error}; the story was not sent") from error  # it may be yet
 
