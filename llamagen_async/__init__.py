@@ -13,6 +13,7 @@ from llamagen_async.errors import (
     APITimeoutError,
     AuthenticationError,
     BadRequestError,
+    BudgetReachedError,
     ClientClosedError,
     GenerationFailedError,
     InsufficientCreditsError,
@@ -43,6 +44,7 @@ from llamagen_async.models import (
     Usage,
 )
 from llamagen_async.plans import Plan, RateLimit, RequestKind
+from llamagen_async.prices import Estimate, Prices
 from llamagen_async.requests import (
     SIZES,
     AnimationRequest,
@@ -60,6 +62,7 @@ from llamagen_async.requests import (
 
 if TYPE_CHECKING:
     from llamagen_async.batch.batch import Batch, BatchProgress
+    from llamagen_async.batch.budget import Spending
     from llamagen_async.batch.events import ComicEvent, ComicJob
     from llamagen_async.batch.queue import ComicQueue
     from llamagen_async.ratelimit import LimitsSnapshot, LimitState, Priority
@@ -80,6 +83,7 @@ __all__ = [
     "BatchProgress",
     "BatchState",
     "BatchStory",
+    "BudgetReachedError",
     "Character",
     "ClientClosedError",
     "ClientStats",
@@ -89,6 +93,7 @@ __all__ = [
     "ComicQueue",
     "ComicRequest",
     "ContinueRequest",
+    "Estimate",
     "GenerationFailedError",
     "GenerationStatus",
     "GenerationUsage",
@@ -108,6 +113,7 @@ __all__ = [
     "Panel",
     "PermissionDeniedError",
     "Plan",
+    "Prices",
     "Priority",
     "QuotaExhaustedError",
     "QuotaStoreError",
@@ -117,6 +123,7 @@ __all__ = [
     "RequestReport",
     "RequestType",
     "ServerError",
+    "Spending",
     "SubmissionUncertainError",
     "UpdateRequest",
     "Upload",
@@ -138,6 +145,7 @@ _LATE = {
     "Outage": "scheduling",
     "Priority": "ratelimit",
     "RequestReport": "scheduling",
+    "Spending": "batch.budget",
 }
 """Exports that are loaded when they are first used, and the module that has each."""
 

@@ -191,12 +191,7 @@ class ComicChanges(Generations[ComicGeneration]):
             answer: The server's answer to it.
             age: Real seconds since that came.
         """
-        if request is None:
-            profile = ANY
-        elif isinstance(request, UpdateRequest):
-            profile = self._update(answer.id, request, {}).profile
-        else:
-            profile = self._continuation(answer.id, request, {}).profile
+        profile = ANY if request is None else _profile_of(request)
         age *= self._core.settings.clock.speed
         self._core.open().scheduler.resume_change(answer, age=age, profile=profile)
 
@@ -207,22 +202,27 @@ class ComicChanges(Generations[ComicGeneration]):
         fields: ContinueFields,
     ) -> Billed[ComicGeneration]:
         story = whole_request(ContinueRequest, prompt, fields)
-        panels = panels_of(story.fix_panel_num, story.pagination)
-        return self._change(id_, RequestKind.CONTINUE, story, ("continue", panels))
+        return self._change(id_, RequestKind.CONTINUE, story)
 
     def _update(
         self, id_: str, request: UpdateRequest | Mapping[str, Any] | None, fields: UpdateFields
     ) -> Billed[ComicGeneration]:
         story = whole_request(UpdateRequest, request, fields, first_is=None)
-        return self._change(id_, RequestKind.UPDATE, story, ("redraw",))
+        return self._change(id_, RequestKind.UPDATE, story)
 
     def _change(
-        self, id_: str, kind: RequestKind, story: ContinueRequest | UpdateRequest, profile: Profile
+        self, id_: str, kind: RequestKind, story: ContinueRequest | UpdateRequest
     ) -> Billed[ComicGeneration]:
         known = checked_id("id", id_)
         path = f"{self._path}/{quote(known, safe='')}"
         request = APIRequest(kind, "PATCH", path, json=story.to_payload(), generation_id=known)
-        return Billed(request, partial(_changed, known), story, profile)
+        return Billed(request, partial(_changed, known), story, _profile_of(story))
+
+
+def _profile_of(request: ContinueRequest | UpdateRequest) -> Profile:
+    if isinstance(request, UpdateRequest):
+        return ("redraw",)
+    return ("continue", panels_of(request.fix_panel_num, request.pagination))
 
 
 def _changed(id_: str, value: object) -> ComicGeneration:

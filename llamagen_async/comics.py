@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Unpack
+from typing import Any, Final, Unpack, cast
 
 from llamagen_async.animations import Animations
 from llamagen_async.batch.batch import Batch
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.journal.story import RequestLike
+from llamagen_async.batch.journal.story import RequestLike, Story
 from llamagen_async.comic_changes import ComicChanges
 from llamagen_async.core import ClientCore
 from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, panels_of, whole_request
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
+from llamagen_async.prices import Charge, Estimate, PriceList, Prices
 from llamagen_async.requests import AnyRequest, ComicFields, ComicRequest
 from llamagen_async.scheduling import Outage, SubmissionHooks
 from llamagen_async.transport import APIRequest
@@ -270,6 +272,27 @@ class Comics(ComicChanges):
     async def usage(self) -> Usage:
         """Return what the key has used, as the server counts; this is a request, too."""
         return await self._core.usage()
+
+    def estimate(
+        self,
+        requests: RequestLike | Iterable[RequestLike],
+        *,
+        prices: PriceList | None = None,
+    ) -> Estimate:
+        """Return what requests would draw and cost. Nothing is sent.
+
+        Args:
+            requests: A request or many, as `create` or `batch` takes them; a generator is used up.
+            prices: Prices that you know; others are those of the vendor's page, which has few.
+
+        Raises:
+            InvalidRequestError: A request or a price is not allowed.
+        """
+        if isinstance(requests, Iterable) and not isinstance(requests, str | Mapping):
+            charges = Counter(Charge.of(Story.parse(given).request) for given in requests)
+        else:
+            charges = Counter((Charge.of(Story.parse(cast("RequestLike", requests)).request),))
+        return Prices.parse(prices).estimate(charges)
 
     def _new(
         self, prompt: str | ComicRequest | Mapping[str, Any] | None, fields: ComicFields
