@@ -18,7 +18,6 @@ import attrs
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.makers import (
     ComicsPort,
-    download,
     newest,
     recall_end,
     resume_change,
@@ -27,6 +26,7 @@ from llamagen_async.batch.makers import (
     with_uploads,
 )
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final
+from llamagen_async.batch.replacing import fetch
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import seconds
 from llamagen_async.errors import (
@@ -323,8 +323,14 @@ class _Steps:
         lifecycle = self.lifecycle
         if lifecycle.journal.has_changes:
             generation = await newest(lifecycle.journal, generation)
-        files = await download(
-            lifecycle.comics, generation, out, timeout=lifecycle.timeout, urgent=task.row.urgent
+        files = await fetch(
+            lifecycle.comics,
+            lifecycle.journal,
+            generation,
+            task.request,
+            out,
+            timeout=lifecycle.timeout,
+            urgent=task.row.urgent,
         )
         task.files = tuple(files)
         relative = [file.relative_to(out).as_posix() for file in files]

@@ -120,6 +120,19 @@ class ComicsPort(Protocol):
         """Fetch a comic's pictures into a folder."""
         ...
 
+    async def download_panel(
+        self,
+        comic: ComicGeneration,
+        folder: str | os.PathLike[str],
+        *,
+        panel: int,
+        page: int | None,
+        timeout: float,
+        urgent: bool,
+    ) -> Path:
+        """Fetch the picture of one panel, and keep the one that is there."""
+        ...
+
 
 class AnimationsPort(Protocol):
     """The part of `client.animations` with which stories are sent, waited for and fetched."""

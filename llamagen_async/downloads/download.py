@@ -32,7 +32,7 @@ from llamagen_async.errors import InvalidRequestError, LlamaGenError
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.transport.message import AssetSource
 
-__all__ = ["LARGEST_ASSET", "asset_names", "download_assets", "sweep"]
+__all__ = ["LARGEST_ASSET", "asset_names", "download_assets", "panel_name", "sweep"]
 
 LARGEST_ASSET: Final = 200_000_000
 """Bytes of the largest asset that is accepted."""
@@ -61,14 +61,25 @@ def asset_names(generation: ComicGeneration | Animation) -> list[tuple[str, str]
     if isinstance(generation, Animation):
         return [(url, f"{generation.id}-video") for url in generation.asset_urls]
     names: dict[str, str] = {}
-    for page_number, page in enumerate(generation.pages, 1):
-        for panel_number, panel in enumerate(page.panels, 1):
+    for page_number, page in enumerate(generation.pages):
+        for panel_number, panel in enumerate(page.panels):
             if panel.asset_url:
-                stem = f"{generation.id}-p{page_number:02}-{panel_number:02}"
+                stem = panel_name(generation.id, page_number, panel_number)
                 names.setdefault(panel.asset_url, stem)
     if generation.output:
         names.setdefault(generation.output, f"{generation.id}-output")
     return list(names.items())
+
+
+def panel_name(id_: str, page: int, panel: int) -> str:
+    """Name the picture of a panel, without extension.
+
+    Args:
+        id_: The comic's id.
+        page: The page's number, from 0.
+        panel: The panel's number on its page, from 0.
+    """
+    return f"{id_}-p{page + 1:02}-{panel + 1:02}"
 
 
 async def download_assets(
