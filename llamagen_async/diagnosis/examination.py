@@ -54,6 +54,7 @@ from llamagen_async.transport import (
     normalize_base_url,
     proxy_for,
 )
+from llamagen_async.transport.address import is_loopback
 from llamagen_async.transport.decoding import parse_http_date
 from llamagen_async.validation import whole_number
 
@@ -118,7 +119,7 @@ class Examination:
         snapshot = None
         if self.client is not None and is_kept:
             snapshot = await self.client.limits()
-            found, why_not = judge_limits(snapshot, needed=self._requests)
+            found, why_not = judge_limits(snapshot, needed=self._requests, is_auto=source == "auto")
             self.tell(found)
         if self.client is not None and reached and is_kept and not why_not:
             snapshot = await self._ask(self.client)
@@ -145,7 +146,8 @@ class Examination:
         try:
             url = URL(normalize_base_url(given))
         except InvalidRequestError as error:
-            self.tell(problem("address", f"{source}: {error}", "correct it"))
+            said = str(error).removeprefix("base_url: ")
+            self.tell(problem("address", f"{source}: {said}", "correct it"))
             return None
         self.tell(ok("address", f"{url} ({source})", url=str(url), source=source))
         return url
@@ -200,7 +202,8 @@ class Examination:
             LlamaGenClient(key, **given)  # with a transport of one's own less is checked
             http = HTTPTransport(str(url), key, timeout=_TIMEOUT, proxy=self._settings.proxy)
         except InvalidRequestError as error:
-            self.tell(problem("settings", str(error), "correct it"))
+            if error.field != "quota" and not error.field.endswith("_PROXY"):  # told elsewhere
+                self.tell(problem("settings", str(error), "correct it"))
             return None
         return LlamaGenClient(key, transport=ObservedTransport(http, self._observe), **given)
 
@@ -212,15 +215,23 @@ class Examination:
     async def _way(self, url: URL) -> bool:
         """Go the way to the server; return whether it leads there."""
         given = self._settings.proxy
-        is_loopback = HTTPTransport(str(url), "none").is_loopback
-        source = "--proxy" if given is not None else f"{url.scheme.upper()}_PROXY and NO_PROXY"
+        is_here = is_loopback(url.host or "")
+        name = f"{url.scheme.upper()}_PROXY"
         try:
             proxy = proxy_for(url, given)
+            # With a proxy for all other hosts, NO_PROXY keeps this one from it.
+            is_set = (
+                given is None
+                and proxy is None
+                and proxy_for(url.with_host("elsewhere.example")) is not None
+            )
         except InvalidRequestError as error:
             self.tell(problem("proxy", str(error), "correct the variable, or use --proxy"))
             return False
         shown = None if proxy is None else f"{proxy.scheme}://{proxy.host_port_subcomponent}"
-        self.tell(judge_proxy(shown, source, is_loopback=is_loopback))
+        source = name if proxy else "NO_PROXY names this host" if is_set else f"{name} is not set"
+        source = source if given is None else "--proxy"
+        self.tell(judge_proxy(shown, source, is_loopback=is_here))
         found: Reach = await reach(url, proxy)
         now, uses_tls = datetime.now(UTC), url.scheme == "https"
         for one in judge_reach(found, now, uses_tls=uses_tls, through_proxy=proxy is not None):
@@ -259,6 +270,9 @@ class Examination:
 
     def _judge_clock(self, exchange: Exchange | None) -> None:
         if exchange is None or exchange.status is None:
+            return
+        if self._settings.speed != 1:
+            self.tell(ok("clock", "not compared: the server's runs at a speed of its own"))
             return
         told = parse_http_date(_header(exchange, "date"))
         if told is None:

@@ -10,7 +10,7 @@ from llamagen_async.diagnosis.findings import Finding, ok, problem, warning
 from llamagen_async.diagnosis.versions import Versions
 from llamagen_async.models import Usage
 from llamagen_async.plan_detection import plan_for
-from llamagen_async.plans import Plan, RequestKind
+from llamagen_async.plans import Plan, RateLimit, RequestKind
 from llamagen_async.ratelimit import LimitsSnapshot
 
 __all__ = [
@@ -27,8 +27,10 @@ _TOLERANCE: Final = 300.0
 """Seconds by which a webhook event's time may differ (vendor's clients)."""
 _NOTICEABLE: Final = 30.0
 """Seconds of clock skew from which on it is worth a word: a tenth of the tolerance (chosen)."""
-_PREFIX: Final = "sk-"
-"""The beginning of the vendor's keys (vendor's clients)."""
+_LONG: Final = 3_600.0
+"""Seconds from which on a window is one whose requests are budgeted."""
+_COMIC: Final = 2
+"""Requests that a comic takes at least."""
 
 
 @attrs.frozen
@@ -115,23 +117,25 @@ def judge_clock(ahead: float, margin: float) -> Finding:
     return problem("clock", f"{text}; {consequence}", advice, **facts)
 
 
-def judge_limits(snapshot: LimitsSnapshot, *, needed: int) -> tuple[Finding, str]:
+def judge_limits(
+    snapshot: LimitsSnapshot, *, needed: int, is_auto: bool = False
+) -> tuple[Finding, str]:
     """Judge what may still be sent, by this machine's count.
 
     Args:
         snapshot: What the ledger knows.
         needed: Requests that are to be sent.
+        is_auto: Whether the plan is not known yet, and the server has to be asked for it.
 
     Returns:
         The finding, and why they are not sent; `""` if they may be.
     """
     windows = "; ".join(
-        f"{str(one.limit).replace(' per ', ' a ', 1)}: {one.used} used, {one.free} free"
-        for one in snapshot.windows
+        f"{_words(one.limit)}: {one.used} used, {one.free} free" for one in snapshot.windows
     )
     others = snapshot.clients
     shared = f"; {others} clients of this key are at work" if others > 1 else ""
-    text = f"{windows}{shared}"
+    text = f"{windows}{shared}{'; as on the demo plan until the server is asked' * is_auto}"
     facts = {
         "clients": others,
         "windows": [
@@ -144,17 +148,11 @@ def judge_limits(snapshot: LimitsSnapshot, *, needed: int) -> tuple[Finding, str
         return warning("limits", text, "wait until then", **facts), "the server asked to wait"
     left = min((one.free for one in snapshot.windows if one.limit.per >= _LONG), default=None)
     # A comic takes a create and a check at least: those are left.
-    if left is not None and left < needed + _COMIC:
+    if not is_auto and left is not None and left < needed + _COMIC:
         why = f"{left} requests are left of the day"
         advice = "wait for the next day, or ask with `llamagen-async usage` all the same"
         return warning("limits", text, advice, **facts), why
     return ok("limits", text, **facts), ""
-
-
-_LONG: Final = 3_600.0
-"""Seconds from which on a window is one whose requests are budgeted."""
-_COMIC: Final = 2
-"""Requests that a comic takes at least."""
 
 
 def judge_plan(plan: Plan, source: str, usage: Usage | None) -> Finding:
@@ -167,7 +165,7 @@ def judge_plan(plan: Plan, source: str, usage: Usage | None) -> Finding:
     """
     is_auto = source == "auto"
     kept = plan_for(usage) if is_auto and usage is not None else plan
-    limits = " and ".join(str(one) for one in kept.limits)
+    limits = " and ".join(map(_words, kept.limits))
     free = [kind.value for kind in RequestKind if kind not in plan.metered]
     counted = f"all requests count but {', '.join(free)}" if free else "all requests count"
     text = f"{kept.name} ({source}): {limits}; {counted}"
@@ -200,9 +198,9 @@ def judge_usage(usage: Usage, snapshot: LimitsSnapshot) -> Finding:
     used, most, left = usage.api_usage_count, usage.api_max_usage, usage.credits
     parts: list[str] = []
     if used is not None:
-        parts.append(f"{used} requests" + (f" of {most}" if most is not None else ""))
+        parts.append(f"requests counted: {used}" + (f" of {most}" if most is not None else ""))
     if left is not None:
-        parts.append(f"{left:g} credits left")
+        parts.append(f"credits left: {left:.12g}")
     text = ", ".join(parts) or "the server tells nothing that is known here"
     facts = {"api_usage_count": used, "api_max_usage": most, "credits": left}
     if usage.is_paid_plan and left is not None and left <= 0:
@@ -216,3 +214,7 @@ def judge_usage(usage: Usage, snapshot: LimitsSnapshot) -> Finding:
         )
         return warning("usage", text, advice, **facts)
     return ok("usage", text, **facts)
+
+
+def _words(limit: RateLimit) -> str:
+    return str(limit).replace(" per ", " a ", 1)

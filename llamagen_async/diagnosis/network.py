@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import os
 import re
 import socket
 import ssl
@@ -30,6 +31,8 @@ _TIMEOUT: Final = 10.0
 """Real seconds that one step may take (chosen)."""
 _LONGEST_HEAD: Final = 65_536
 """Bytes of a proxy's answer at most."""
+_PLAIN: Final = (OSError, ConnectionRefusedError, ConnectionResetError, PermissionError)
+"""Failures of the system that its error number describes."""
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -155,4 +158,6 @@ def _words(error: Exception) -> tuple[str, str]:
         return str(error), ""
     if isinstance(error, TimeoutError) and not error.args:
         return f"nothing came within {_TIMEOUT:g} s", ""
+    if type(error) in _PLAIN and isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno), ""  # asyncio's own words name the address once more
     return failure_words(error)

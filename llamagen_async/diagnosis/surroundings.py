@@ -54,7 +54,8 @@ def judge_reach(
         return [problem("name", f"{who} is not known: {reach.reason}", advice)]
     listed = ", ".join(reach.addresses[:3])
     more = f" and {len(reach.addresses) - 3} more" if len(reach.addresses) > 3 else ""  # noqa: PLR2004  # those that are listed
-    found.append(ok("name", f"{who} is {listed}{more}", addresses=list(reach.addresses)))
+    if list(reach.addresses) != [reach.host]:
+        found.append(ok("name", f"{who} is {listed}{more}", addresses=list(reach.addresses)))
     if reach.failed_at == "connection":
         advice = (
             "start the proxy, or name another with --proxy; --proxy '' goes without"
@@ -104,7 +105,8 @@ def judge_store(facts: StoreFacts) -> Finding:
     if redis.ping is not None:
         parts.append(f"answers in {redis.ping * 1000:.0f} ms")
     if redis.ahead is not None:
-        parts.append(f"its clock is {redis.ahead:+.0f} s from ours")
+        is_near = abs(redis.ahead) < 1
+        parts.append("its clock is ours" if is_near else f"its clock is {redis.ahead:+.0f} s off")
     if redis.has_log is not None:
         parts.append("keeps a log" if redis.has_log else "keeps no log")
     text = f"{facts.shown}: {', '.join(parts)}"

@@ -127,7 +127,10 @@ def _may_send(output: Output, *, yes: bool) -> bool:
         return True
     if not is_terminal(sys.stdin):
         raise CommandError(f"--measure: sends {len(STEPS)} requests; allow it with --yes")
-    return click.confirm("Go on?", err=True)
+    if click.confirm("Go on?", err=True):
+        return True
+    output.print("Nothing was sent.")
+    return False
 
 
 async def _measure(

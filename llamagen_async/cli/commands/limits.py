@@ -190,7 +190,7 @@ def _lines(used: Usage) -> list[str]:
         limit = f" of {used.api_max_usage}" if used.api_max_usage is not None else ""
         lines.append(f"Requests used: {used.api_usage_count}{limit}")
     if used.credits is not None:
-        lines.append(f"Credits left: {used.credits:g}")
+        lines.append(f"Credits left: {used.credits:.12g}")
     if lines:
         return lines
     names = ", ".join(map(one_line, used.raw))
