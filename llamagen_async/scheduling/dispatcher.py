@@ -209,7 +209,8 @@ class Dispatcher:
                     continue
                 if not loop.metered:
                     slot, now = await self._limiter.unmetered_slot(), self._clock.now()
-                    if self._circuit.outage is not None or self._free.read_wait(now):
+                    held_up = self._circuit.outage is not None or self._circuit.is_silent
+                    if held_up or self._free.read_wait(now):
                         decision = self._decide(loop, now)  # another one may have been faster
                     if isinstance(decision, Choice):
                         return self._take(loop, decision, self._clock.now()), slot
@@ -226,9 +227,11 @@ class Dispatcher:
     def _decide(self, loop: _DispatchLoop, now: float, *, holds_one: bool = False) -> Decision:
         """Decide what a slot is used for; while the server is away, creates wait if they may."""
         circuit = self._circuit
-        if circuit.outage is None:
+        if circuit.outage is None and not circuit.is_silent:
             return loop.policy.decide(now, holds_one=holds_one)
-        until = self._admission.reject_unanswered(loop.queue, circuit)
+        until = math.inf
+        if circuit.outage is not None:
+            until = self._admission.reject_unanswered(loop.queue, circuit)
         if circuit.is_silent and not loop.metered and (wait := self._free.read_wait(now)):
             return Idle(wait)
         if circuit.is_silent:
@@ -291,7 +294,7 @@ class Dispatcher:
         self._view.update(answer.grant.state, now)
         is_older = isinstance(choice.use, PollTarget) and now > asked_at  # its chance has grown
         is_outdated = is_older or turn is not None or loop.changed.is_set()
-        is_out = self._circuit.outage is not None
+        is_out = self._circuit.outage is not None or self._circuit.is_silent
         if is_outdated or is_out or self._view.is_shared or self._limiter.plan.quotas:
             decision = self._decide(loop, now, holds_one=True)
             if isinstance(decision, Idle):

@@ -333,11 +333,6 @@ class PollSet:
                 found.append(PollGroup(forecast, age, one.last_running_age, share))
         return found
 
-    def probe_target(self) -> PollTarget | None:
-        """Return the target whose check tells most about the server; `None` if there is none."""
-        idle = (one for one in self.targets.values() if not one.in_flight)
-        return min(idle, key=lambda one: (one.failures, one.accepted_at), default=None)
-
     def forgive(self) -> None:
         """Allow a check of each target that failed: it was the server; or it soon fails again."""
         for target in self.targets.values():

@@ -28,10 +28,12 @@ from llamagen_async.transport.message import (
 )
 from llamagen_async.transport.retries import (
     as_uncertain,
+    asked_wait,
     bounds,
     delays,
     is_outage,
     is_retriable,
+    is_told,
     may_pass,
     retry_span,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "Transport",
     "UnsentCancelledError",
     "as_uncertain",
+    "asked_wait",
     "bounds",
     "check_key",
     "check_proxy",
@@ -58,6 +61,7 @@ __all__ = [
     "failure_words",
     "is_outage",
     "is_retriable",
+    "is_told",
     "is_vendors",
     "may_pass",
     "normalize_base_url",

@@ -18,9 +18,11 @@ from llamagen_async.cli.output import Output
 from llamagen_async.cli.quota import default_store, prove_quota
 from llamagen_async.cli.results.gallery import INDEX, is_foreign
 from llamagen_async.cli.results.records import RESULTS
+from llamagen_async.cli.run.money import Money
 from llamagen_async.cli.run.single import SlotWait
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import DEFAULT_TIMEOUT
+from llamagen_async.prices import Prices, checked_credits
 from llamagen_async.ratelimit import MEMORY
 from llamagen_async.transport import Transport, check_proxy
 from llamagen_async.validation import checked_path
@@ -30,6 +32,7 @@ __all__ = [
     "PLANS",
     "Connection",
     "connection_options",
+    "money_options",
     "output_options",
     "pages_option",
     "prepared_folder",
@@ -233,6 +236,55 @@ def waiting_options(command: Callable[..., int]) -> Callable[..., int]:
         return command(slot_wait=SlotWait(max_wait, wait_for_quota), **others)
 
     return with_waiting
+
+
+def money_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options about money; the command gets `money=Money`."""
+
+    @click.option(
+        "--budget",
+        type=float,
+        metavar="CREDITS",
+        help="The most credits that all runs with this journal may spend: what would be more is "
+        "not sent. Counted by what the server charges where it says so, else by the estimate.",
+    )
+    @click.option(
+        "--price",
+        "prices",
+        multiple=True,
+        metavar="NAME=CREDITS",
+        help="A price that you know, for the estimate: panel (150 if not given), continued-panel, "
+        "redraw, upscaled-panel or animation. May be given several times.",
+    )
+    @click.option(
+        "--usage/--no-usage",
+        "asks",
+        default=None,
+        help="Ask the server first how many credits are left, which takes a request.  "
+        "[default: only for 10 stories or more on a plan without a daily limit]",
+    )
+    @wraps(command)
+    def with_money(
+        *, budget: float | None, prices: tuple[str, ...], asks: bool | None, **others: Any
+    ) -> int:
+        if budget is not None:
+            budget = checked_credits("--budget", budget)
+        return command(money=Money(_prices(prices), budget, asks), **others)
+
+    return with_money
+
+
+def _prices(given: tuple[str, ...]) -> Prices:
+    prices: dict[str, float | None] = {}
+    for one in given:
+        name, _, number = one.partition("=")
+        try:
+            prices[name.strip().replace("-", "_")] = float(number)
+        except ValueError:
+            raise click.UsageError(
+                f"--price: got {one!r}, allowed is NAME=CREDITS, such as redraw=100"
+            ) from None
+    return Prices.parse(prices)
 
 
 def prepared_folder(given: str) -> Path:
