@@ -21,7 +21,7 @@ from collections.abc import (
     Sized,
 )
 from pathlib import Path
-from typing import Final, Self, cast
+from typing import Any, Final, Self, cast
 
 import attrs
 
@@ -33,8 +33,10 @@ from llamagen_async.batch.order import ChangeOrder
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchItem, BatchState
-from llamagen_async.requests import AnyRequest, BatchStory
+from llamagen_async.requests import AnyRequest, BatchStory, ComicRequest
+from llamagen_async.requests.defaults import Defaults
 from llamagen_async.scheduling.circuit import Outage
+from llamagen_async.uploads import check_files
 
 __all__ = ["Batch", "BatchProgress"]
 
@@ -81,6 +83,7 @@ class Batch(AsyncIterable[BatchItem]):
         timeout: float = DEFAULT_TIMEOUT,
         wait_for_quota: bool = False,
         resend_uncertain: bool = False,
+        defaults: Defaults | ComicRequest | Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(requests, str | bytes | Mapping | AnyRequest | BatchStory) or not isinstance(
             requests, Iterable | AsyncIterable
@@ -98,6 +101,7 @@ class Batch(AsyncIterable[BatchItem]):
             timeout=timeout,
             wait_for_quota=wait_for_quota,
             resend_uncertain=resend_uncertain,
+            defaults=None if defaults is None else Defaults.parse(defaults).with_absolute_paths(),
         )
         # The run knows neither this object nor the iterator: who drops both ends it at once.
         self._results = self._run.results()
@@ -137,11 +141,13 @@ class _BatchRun:
         timeout: float,
         wait_for_quota: bool,
         resend_uncertain: bool,
+        defaults: Defaults | None,
     ) -> None:
         self._requests = requests
         self._journal = journal
         self._out = None if out is None else Path(out)
         self._resend_uncertain = resend_uncertain
+        self._defaults = defaults
         self._lifecycle = Lifecycle(
             journal,
             comics,
@@ -194,6 +200,8 @@ class _BatchRun:
         try:
             if self._out is not None:
                 await asyncio.to_thread(check_writable, self._out)
+            if self._defaults is not None:
+                await asyncio.to_thread(check_files, self._defaults.merged("a story"))
             await self._journal.open()
             self._reader = asyncio.create_task(self._read())
             while (item := await self._items.get()) is not None:
@@ -250,7 +258,7 @@ class _BatchRun:
     async def _take(self, position: int, given: RequestLike) -> None:
         """Take up one story of the input."""
         try:
-            story = Story.parse(given)
+            story = Story.parse(given, defaults=self._defaults)
         except InvalidRequestError as error:
             item = BatchItem(position, None, BatchState.FAILED, error=error, key=given_key(given))
             self._deliver(attrs.evolve(item, given=given))

@@ -9,16 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Final
 
 import attrs
 
+from llamagen_async.batch.folder import are_there
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.makers import ComicsPort, before, download, newest, submit, wait
+from llamagen_async.batch.makers import (
+    ComicsPort,
+    newest,
+    recall_end,
+    submit,
+    wait,
+    with_uploads,
+)
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final
+from llamagen_async.batch.replacing import fetch
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import seconds
 from llamagen_async.errors import (
@@ -28,7 +35,7 @@ from llamagen_async.errors import (
     LlamaGenError,
     SubmissionUncertainError,
 )
-from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
+from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.requests import AnyRequest
 from llamagen_async.validation import checked_path
 
@@ -227,10 +234,14 @@ class _Steps:
         lifecycle, task = self.lifecycle, self.task
         assert task.request is not None
         if task.row.type.is_change:
-            comic = await before(lifecycle.journal, task.row)
-            if comic is not None:
-                lifecycle.comics.recall_end(comic)
-        return task.request
+            await recall_end(lifecycle.comics, lifecycle.journal, task.row)
+        return await with_uploads(
+            lifecycle.comics,
+            task.request,
+            lifecycle.journal,
+            urgent=task.row.urgent,
+            wait_for_quota=lifecycle.wait_for_quota,
+        )
 
     async def before_send(self) -> None:
         """Write the intent; if that fails, or nothing is to be sent any more, raise."""
@@ -287,26 +298,16 @@ class _Steps:
         self.lifecycle.changed(task)
 
     async def _collect(self) -> None:
-        task, generation = self.task, self.task.generation
+        lifecycle, task, generation = self.lifecycle, self.task, self.task.generation
         assert generation is not None
         # The answer to a change may speak of the comic as it was.
         if not generation.succeeded or task.row.type.is_change:
-            generation = await self._wait(generation)
+            generation = await wait(
+                lifecycle.comics, lifecycle.journal, task, timeout=lifecycle.timeout
+            )
         task.state, task.generation = SUCCEEDED, generation
         if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
-
-    async def _wait(self, generation: AnyGeneration) -> AnyGeneration:
-        lifecycle, row = self.lifecycle, self.task.row
-        comics, timeout = lifecycle.comics, lifecycle.timeout
-        is_sent_by_another = self.task.is_resumed and row.type.is_change
-        # Answered with another id, it is a comic of its own, which has not ended before.
-        if not is_sent_by_another or generation.id != row.target:
-            return await wait(comics, generation, timeout=timeout)
-        after = await before(lifecycle.journal, row) or generation
-        assert isinstance(after, ComicGeneration)
-        age = max(0.0, time.time() - (row.accepted_at or 0.0))
-        return await wait(comics, generation, timeout=timeout, after=after, age=age)
 
     async def _fetch(self) -> None:
         task, out, generation = self.task, self.lifecycle.out, self.task.generation
@@ -314,15 +315,21 @@ class _Steps:
             return
         names = task.row.files if task.row.files_text else ()
         if names:
-            there: bool = await asyncio.to_thread(_all_there, out, names)
+            there: bool = await asyncio.to_thread(are_there, out, names)
             if there:
                 task.files = tuple(out / name for name in names)
                 return
         lifecycle = self.lifecycle
         if lifecycle.journal.has_changes:
             generation = await newest(lifecycle.journal, generation)
-        files = await download(
-            lifecycle.comics, generation, out, timeout=lifecycle.timeout, urgent=task.row.urgent
+        files = await fetch(
+            lifecycle.comics,
+            lifecycle.journal,
+            generation,
+            task.request,
+            out,
+            timeout=lifecycle.timeout,
+            urgent=task.row.urgent,
         )
         task.files = tuple(files)
         relative = [file.relative_to(out).as_posix() for file in files]
@@ -387,7 +394,3 @@ class _Steps:
         task = self.task
         id_ = f" as generation {task.generation.id}" if task.generation else ""
         return f"{task.row.key} is {task.state}{id_}"
-
-
-def _all_there(out: Path, names: Sequence[str]) -> bool:
-    return all((out / name).is_file() for name in names)

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Protocol
 
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.reading import JournalReader
+from llamagen_async.batch.outcomes import is_final
+from llamagen_async.batch.task import BatchTask
+from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import Animation, AnyGeneration, ComicGeneration
 from llamagen_async.requests import (
     AnimationRequest,
     AnyRequest,
     ComicRequest,
     ContinueRequest,
+    RequestType,
     UpdateRequest,
 )
+from llamagen_async.requests.files import files_of
 from llamagen_async.scheduling.circuit import Outage
 from llamagen_async.scheduling.submission import SubmissionHooks
+from llamagen_async.uploads import UploadStore
 
 __all__ = [
     "AnimationsPort",
     "ComicsPort",
-    "before",
     "download",
     "newest",
+    "recall_end",
     "submit",
     "wait",
+    "with_uploads",
 ]
 
 
@@ -78,6 +86,12 @@ class ComicsPort(Protocol):
         """Submit the redrawing of a panel and return the accepted generation."""
         ...
 
+    async def uploaded(
+        self, request: AnyRequest, store: UploadStore, *, urgent: bool, wait_for_quota: bool
+    ) -> AnyRequest:
+        """Return a request with the URLs of its files, which are uploaded if that is needed."""
+        ...
+
     def recall_end(self, comic: ComicGeneration) -> None:
         """Take in how a comic ended, before it is changed."""
         ...
@@ -103,6 +117,19 @@ class ComicsPort(Protocol):
         urgent: bool,
     ) -> list[Path]:
         """Fetch a comic's pictures into a folder."""
+        ...
+
+    async def download_panel(
+        self,
+        comic: ComicGeneration,
+        folder: str | os.PathLike[str],
+        *,
+        panel: int,
+        page: int | None,
+        timeout: float,
+        urgent: bool,
+    ) -> Path:
+        """Fetch the picture of one panel, and keep the one that is there."""
         ...
 
 
@@ -134,6 +161,29 @@ class AnimationsPort(Protocol):
     ) -> list[Path]:
         """Fetch an animation's video into a folder."""
         ...
+
+
+async def with_uploads(
+    comics: ComicsPort,
+    request: AnyRequest,
+    store: UploadStore,
+    *,
+    urgent: bool,
+    wait_for_quota: bool,
+) -> AnyRequest:
+    """Return a request with the URLs of its files, each uploaded before if that is needed.
+
+    Raises:
+        LlamaGenError: A file was not uploaded; with another one, the next run may send the story.
+    """
+    if not files_of(request):
+        return request
+    try:
+        return await comics.uploaded(request, store, urgent=urgent, wait_for_quota=wait_for_quota)
+    except LlamaGenError as error:
+        if not is_final(error, RequestType.COMIC):
+            raise
+        raise LlamaGenError(f"{error}; the story was not sent") from error  # it may be yet
 
 
 async def submit(
@@ -173,27 +223,28 @@ async def submit(
 
 
 async def wait(
-    comics: ComicsPort,
-    generation: AnyGeneration,
-    *,
-    timeout: float,
-    after: ComicGeneration | None = None,
-    age: float = 0.0,
+    comics: ComicsPort, journal: JournalReader, task: BatchTask, *, timeout: float
 ) -> AnyGeneration:
-    """Return a comic or an animation when it has succeeded.
+    """Return the comic or animation of a story when it has succeeded.
 
     Args:
         comics: The client's comics.
-        generation: The comic or animation, as it was seen last.
+        journal: The journal.
+        task: The story, accepted.
         timeout: Seconds to wait at most.
-        after: The comic as it was before a change that an earlier program has sent.
-        age: Real seconds since that was accepted.
     """
-    id_ = generation.id
+    generation, row = task.generation, task.row
+    assert generation is not None
     if isinstance(generation, Animation):
-        return await comics.animations.wait_for_completion(id_, timeout=timeout, urgent=False)
+        makers = comics.animations
+        return await makers.wait_for_completion(generation.id, timeout=timeout, urgent=False)
+    after, age = None, 0.0
+    # Answered with another id, it is a comic of its own, which has not ended before.
+    if task.is_resumed and row.type.is_change and generation.id == row.target:
+        after = await _before(journal, row) or generation
+        age = max(0.0, time.time() - (row.accepted_at or 0.0))
     return await comics.wait_for_completion(
-        id_, timeout=timeout, urgent=False, after=after, age=age
+        generation.id, timeout=timeout, urgent=False, after=after, age=age
     )
 
 
@@ -206,15 +257,17 @@ async def download(
     return await comics.download(generation, folder, timeout=timeout, urgent=urgent)
 
 
-async def before(journal: JournalReader, row: Row) -> ComicGeneration | None:
-    """Return a comic as it was before its change; `None` if the journal has never seen its end.
+async def recall_end(comics: ComicsPort, journal: JournalReader, row: Row) -> None:
+    """Tell the client how a comic was before a change that is about to be sent.
 
     So a check that still shows that state is not taken for the end of the change.
-
-    Args:
-        journal: The journal.
-        row: The change.
     """
+    if (comic := await _before(journal, row)) is not None:
+        comics.recall_end(comic)
+
+
+async def _before(journal: JournalReader, row: Row) -> ComicGeneration | None:
+    """Return a comic as it was before its change; `None` if the journal has not seen its end."""
     last = None if row.target is None else await journal.newest(row.target, failed=True)
     comic = None if last is None else last.generation
     return comic if isinstance(comic, ComicGeneration) else None

@@ -25,15 +25,18 @@ from llamagen_async.batch.journal.reserve import receipt_of
 from llamagen_async.batch.journal.schema import (
     INSERT,
     MOVE,
+    REWRITE,
     UPDATE,
     bind,
     bound_to,
     derived_key,
     forget,
+    keep_url,
     prepare,
     refuse_second,
     same_story,
     update_values,
+    uploaded_url,
 )
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.journal.targets import (
@@ -239,6 +242,14 @@ class Journal(JournalReader):
         """Remove a story's row."""
         await self._database.run(partial(forget, row.id), write=True)
 
+    async def uploaded(self, digest: str, since: float) -> str | None:
+        """Return the URL of a content that was uploaded after a unix time; see `UploadStore`."""
+        return await self._database.run(partial(uploaded_url, digest, since), write=False)
+
+    async def keep_upload(self, digest: str, url: str, at: float) -> None:
+        """Remember the URL of a content, uploaded at a unix time."""
+        await self._database.run(partial(keep_url, digest, url, at), write=True)
+
     # What follows runs inside a transaction.
 
     def _begin(self, connection: sqlite3.Connection, *, is_first: bool) -> None:
@@ -278,6 +289,10 @@ class Journal(JournalReader):
         stands = {"label": story.label, "position": position}
         if row is not None:
             same_story(row, story)
+            if row.state is BatchState.QUEUED and row.request_text != story.text:
+                # It was not sent yet, and what is no part of its digest is another one now.
+                connection.execute(REWRITE, {"request": story.text, "id": row.id})
+                (row,) = self._rows.select("WHERE id = ?", (row.id,), connection)
             moved = (story.label or row.label, row.position if position is None else position)
             if moved != (row.label, row.position):
                 connection.execute(MOVE, {**stands, "id": row.id})
