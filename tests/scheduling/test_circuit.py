@@ -124,6 +124,7 @@ def test_a_lost_create_is_followed_by_a_read_at_once() -> None:
     fail(circuit, 2.0, is_lost_create=True)
     fail(circuit, 2.0)
     assert circuit.outage is None
+    assert circuit.probe_at == 3.0
     fail(circuit, circuit.probe_at)
     assert circuit.outage is not None
     assert circuit.lost_creates < TRIP
