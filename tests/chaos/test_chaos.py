@@ -41,7 +41,7 @@ from tests.support.scripted import left_over, minute, now
 
 pytestmark = [pytest.mark.once, pytest.mark.no_cover]
 
-EXAMPLES: Final = int(os.environ.get("LLAMAGEN_CHAOS", "25"))
+EXAMPLES: Final = int(os.environ.get("LLAMAGEN_CHAOS", "16"))
 WINDOW: Final = 60.0
 """Seconds of the paid plan's window."""
 NOTICED: Final = 30.0 + 30.0

@@ -171,15 +171,15 @@ class Faulty:
         body = self._spoilt(reply, fault, kind)
         reply = attrs.evolve(reply, body=json.dumps(body).encode()) if body else reply
         yield Piece(latency - there + reply.delay, b"")
-        id_ = body.get("id", "") if is_create else ""
-        sent = b""
-        headers = dict(reply.headers)
+        sent, headers = b"", dict(reply.headers)
         for piece in self._pieces(reply, headers, fault):
             yield piece
             sent += piece.content or b""
-            if id_ and _shows(sent, headers, id_):
-                self.delivered.add(id_)
-        if is_create and reply.status < 500 and (reply.status >= 300 or id_ in self.delivered):
+            if is_create and body and _shows(sent, headers, body["id"]):
+                is_own = body["id"] not in self.delivered
+                self.delivered.add(body["id"])
+                self.doubtful[story] -= is_own
+        if is_create and 300 <= reply.status < 500:
             self.doubtful[story] -= 1
 
     def _spoilt(self, reply: Reply, fault: str, kind: RequestKind) -> dict[str, Any]:

@@ -50,10 +50,11 @@ Serve = Callable[[Request], Answer]
 class Wire(asyncio.Transport):
     """One connection, from a client that thinks it is a socket to a function that answers."""
 
-    def __init__(self, protocol: ResponseHandler, serve: Serve) -> None:
+    def __init__(self, protocol: ResponseHandler, serve: Serve, peer: str = "203.0.113.1") -> None:
         super().__init__()
         self._protocol = protocol
         self._serve = serve
+        self._peer = peer
         self._received = b""
         self._pieces: Iterator[Piece] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -87,7 +88,7 @@ class Wire(asyncio.Transport):
     abort = close
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("203.0.113.1", 443) if name == "peername" else default
+        return (self._peer, 443) if name == "peername" else default
 
     def pause_reading(self) -> None: ...
 
