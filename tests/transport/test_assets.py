@@ -233,7 +233,6 @@ async def test_a_name_that_leads_inside_is_refused_before_a_connection(make: Mak
         assert server.connections == 0
 
 
-@pytest.mark.parametrize("own_session", [True, False])
 @pytest.mark.parametrize(
     ("address", "is_refused"),
     [("198.18.0.5", False), ("fc00::5", False), ("fd00::5", True), ("198.20.0.5", False)],
@@ -268,6 +267,7 @@ async def test_a_program_that_answers_each_name_with_an_address_of_its_own_is_us
             await read(assets, literal)
 
 
+@pytest.mark.parametrize("own_session", [True, False])
 async def test_a_name_that_changes_its_address_gains_nothing(
     own_session: bool, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
