@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, cast
 
@@ -12,7 +12,7 @@ import attrs
 
 from llamagen_async.clock import Clock, seconds
 from llamagen_async.errors import InvalidRequestError
-from llamagen_async.plans import Plan
+from llamagen_async.plans import Plan, RequestKind
 from llamagen_async.validation import whole_number
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llamagen_async.transport import AssetSource, Transport
     from llamagen_async.webhooks import WebhookEvent
 
-__all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient"]
+__all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient", "find_base_url", "find_key"]
 
 DEFAULT_BASE_URL: Final = "https://api.llamagen.ai/v1"
 """Where the API is (vendor's documentation)."""
@@ -70,6 +70,9 @@ class LlamaGenClient:
             taken off, and it appears in no repr, log or error.
         plan: `Plan.DEMO`, `Plan.PAID`, `"demo"`, `"paid"`, a plan of your own, or `"auto"`: ask the
             server once, and take over what it says was used. `$LLAMAGEN_PLAN` or demo if not given.
+        metered: The kinds of request that count against the limits, if they are not the plan's, as
+            a set of kinds or as text such as `"create,continue,update"`; `$LLAMAGEN_METERED` if
+            not given and the plan is none of your own. `llamagen-async doctor --measure` finds out.
         base_url: Where the API is, with or without `/v1`; `$LLAMAGEN_API_URL`,
             `$LLAMAGEN_BASE_URL` or the vendor's if not given. Plain http only to loopback.
         quota: Where spent requests are remembered: `None` is a file in this user's state folder,
@@ -106,6 +109,7 @@ class LlamaGenClient:
         api_key: str | None = None,
         *,
         plan: Plan | str | None = None,
+        metered: Iterable[RequestKind | str] | None = None,
         base_url: str | None = None,
         quota: str | None = None,
         on_store_failure: OnStoreFailure = "local",
@@ -134,14 +138,13 @@ class LlamaGenClient:
         )
 
         key = check_key(_given_key(api_key))
-        url = normalize_base_url(
-            base_url
-            or os.environ.get("LLAMAGEN_API_URL")
-            or os.environ.get("LLAMAGEN_BASE_URL")
-            or DEFAULT_BASE_URL
-        )
+        url = normalize_base_url(find_base_url(base_url)[0])
         named = plan or os.environ.get("LLAMAGEN_PLAN") or Plan.DEMO
         detect_plan = isinstance(named, str) and named.strip().lower() == "auto"
+        # Until the server has said which plan it is, the stricter one holds.
+        kept = Plan.DEMO if detect_plan else Plan.parse(named)
+        if not metered and not isinstance(named, Plan):
+            metered = os.environ.get("LLAMAGEN_METERED")
         clock = Clock(_speed_from_environment() if speed is None else speed)
         if transport is None:
             _check_speed(clock.speed, url)
@@ -149,8 +152,7 @@ class LlamaGenClient:
             ClientSettings(
                 api_key=key,
                 base_url=url,
-                # Until the server has said which plan it is, the stricter one holds.
-                plan=Plan.DEMO if detect_plan else Plan.parse(named),
+                plan=attrs.evolve(kept, metered=metered) if metered else kept,
                 detect_plan=detect_plan,
                 quota=check_quota(quota),
                 clock=clock,
@@ -166,8 +168,8 @@ class LlamaGenClient:
                 on_request=on_request,
             )
         )
-        self.comics = self.comic = Comics(self._core)
         self.animations = self.animation = Animations(self._core)
+        self.comics = self.comic = Comics(self._core, self.animations)
 
     def __repr__(self) -> str:
         settings = self._core.settings
@@ -264,21 +266,35 @@ def _speed_from_environment() -> float:
 
 
 def _given_key(argument: str | None) -> str:
-    key = argument or os.environ.get("LLAMAGEN_API_KEY") or _kept_key()
+    key, _ = find_key(argument)
     if not key or (isinstance(key, str) and not key.strip()):
         raise InvalidRequestError("api_key", None, "a key, as an argument or in LLAMAGEN_API_KEY")
     return key
 
 
-def _kept_key() -> str | None:
-    """Return the key that the vendor's command line keeps for this user (vendor's clients)."""
-    folder = Path(os.environ.get("LLAMAGEN_CONFIG_HOME") or "~/.llamagen")
+def find_key(argument: str | None = None) -> tuple[str | None, str]:
+    """Return the key as it is found, unchecked, and where: a variable, a file, or `""` if given."""
+    if argument:
+        return argument, ""
+    if key := os.environ.get("LLAMAGEN_API_KEY"):
+        return key, "LLAMAGEN_API_KEY"
+    # The vendor's command line keeps it for this user (vendor's clients).
+    path = Path(os.environ.get("LLAMAGEN_CONFIG_HOME") or "~/.llamagen") / "credentials.json"
     try:
-        kept: object = json.loads((folder.expanduser() / "credentials.json").read_text("utf-8"))
+        path = path.expanduser()
+        kept: object = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RuntimeError):  # also of a user without a home folder
-        return None
-    key = cast("dict[str, object]", kept).get("apiToken") if isinstance(kept, dict) else None
-    return key if isinstance(key, str) else None
+        return None, ""
+    found = cast("dict[str, object]", kept).get("apiToken") if isinstance(kept, dict) else None
+    return (found, str(path)) if isinstance(found, str) else (None, "")
+
+
+def find_base_url(argument: str | None = None) -> tuple[str, str]:
+    """Return the API's URL as it is found, unchecked, and where: a variable, or `""` if given."""
+    for name in ("", "LLAMAGEN_API_URL", "LLAMAGEN_BASE_URL"):
+        if url := os.environ.get(name) if name else argument:
+            return url, name
+    return DEFAULT_BASE_URL, "default"
 
 
 def _check_speed(speed: float, base_url: str) -> None:

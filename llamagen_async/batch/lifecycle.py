@@ -9,29 +9,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import attrs
 
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.task import BatchTask, ComicsPort
+from llamagen_async.batch.makers import (
+    ComicsPort,
+    newest,
+    recall_end,
+    resume_change,
+    submit,
+    wait,
+    with_uploads,
+)
+from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final
+from llamagen_async.batch.replacing import fetch
+from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import seconds
 from llamagen_async.errors import (
-    APIError,
-    AuthenticationError,
-    BadRequestError,
     ClientClosedError,
     GenerationFailedError,
-    InsufficientCreditsError,
-    InvalidRequestError,
     JournalError,
     LlamaGenError,
-    PermissionDeniedError,
     SubmissionUncertainError,
 )
-from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.requests import AnyRequest
 from llamagen_async.validation import checked_path
 
 __all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
@@ -48,18 +54,6 @@ GRACE: Final = 5.0
 QUEUED, SENDING, RUNNING = BatchState.QUEUED, BatchState.SENDING, BatchState.RUNNING
 SUCCEEDED, FAILED, UNCERTAIN = BatchState.SUCCEEDED, BatchState.FAILED, BatchState.UNCERTAIN
 
-_CONCERNS_ALL: Final = (
-    AuthenticationError,
-    InsufficientCreditsError,
-    JournalError,
-    PermissionDeniedError,
-)
-"""Errors of one create that every other create would meet, too."""
-
-_CONTENT_REFUSED: Final = frozenset({409, 410, 413, 414, 415, 431, 451})
-"""Statuses beside 400 and 422 with which a server refuses one request's content: the next run
-would get the same answer."""
-
 
 class Lifecycle:
     """All stories of one journal that are being worked at.
@@ -71,6 +65,7 @@ class Lifecycle:
         timeout: Seconds to wait for each comic's end, and then for its pictures.
         wait_for_quota: Wait for tomorrow's quota instead of giving a story back unsent.
         ended: Told of each story for which nothing more will happen by itself.
+        followed: Called when a story has ended, to start those that have waited for it.
         changed: Told of each step before that.
 
     Raises:
@@ -86,6 +81,7 @@ class Lifecycle:
         timeout: float,
         wait_for_quota: bool,
         ended: Callable[[BatchTask], None],
+        followed: Callable[[BatchTask], Awaitable[None]],
         changed: Callable[[BatchTask], None],
     ) -> None:
         self.journal = journal
@@ -94,6 +90,7 @@ class Lifecycle:
         self.timeout = seconds("timeout", timeout)
         self.wait_for_quota = wait_for_quota
         self.ended = ended
+        self.followed = followed
         self.changed = changed
         self.tasks: dict[int, BatchTask] = {}
         """The stories in memory, by the number of their row."""
@@ -131,7 +128,7 @@ class Lifecycle:
 
     async def join(self) -> None:
         """Wait for all stories that were started."""
-        if self._runners:
+        while self._runners:  # one that ends may start others
             await asyncio.wait(self._runners)
 
     async def stop(self, grace: float = GRACE) -> None:
@@ -184,6 +181,8 @@ class _Steps:
             await lifecycle.journal.forget(task.row)
         del lifecycle.tasks[task.row.id]
         lifecycle.ended(task)
+        if lifecycle.journal.has_changes:
+            await self._follow()
 
     async def _advance(self) -> None:
         lifecycle, task = self.lifecycle, self.task
@@ -196,16 +195,24 @@ class _Steps:
         if task.state is SUCCEEDED and not lifecycle.stopped:
             await self._fetch()
 
+    async def _follow(self) -> None:
+        """Start the stories that have waited for this one."""
+        try:
+            await self.lifecycle.followed(self.task)
+        except LlamaGenError as error:
+            self.lifecycle.halt(error)
+
     async def _submit(self) -> None:
         lifecycle, task = self.lifecycle, self.task
-        if lifecycle.halted is not None:
-            raise lifecycle.halted
-        assert task.request is not None
+        if (reason := lifecycle.halted or task.held_by) is not None:
+            raise reason
         task.is_submitted = True
         try:
             try:
-                await lifecycle.comics.create(
-                    task.request,
+                await submit(
+                    lifecycle.comics,
+                    await self._completed(),
+                    task.row.target,
                     urgent=task.row.urgent,
                     wait_for_quota=lifecycle.wait_for_quota,
                     hooks=self,
@@ -219,16 +226,30 @@ class _Steps:
                 raise
             raise task.recalled_by from None
         except LlamaGenError as error:
-            if isinstance(error, _CONCERNS_ALL) or not getattr(error, "retriable", True):
+            if concerns_all(error):
                 lifecycle.halt(error)
             raise
+
+    async def _completed(self) -> AnyRequest:
+        """Return the request as it is sent: whatever has to be done first is done here."""
+        lifecycle, task = self.lifecycle, self.task
+        assert task.request is not None
+        if task.row.type.is_change:
+            await recall_end(lifecycle.comics, lifecycle.journal, task.row)
+        return await with_uploads(
+            lifecycle.comics,
+            task.request,
+            lifecycle.journal,
+            urgent=task.row.urgent,
+            wait_for_quota=lifecycle.wait_for_quota,
+        )
 
     async def before_send(self) -> None:
         """Write the intent; if that fails, or nothing is to be sent any more, raise."""
         lifecycle, task = self.lifecycle, self.task
         task.is_in_flight = True
         try:
-            row = await lifecycle.journal.change(task.row, SENDING, origins=_ORIGINS[SENDING])
+            row = await lifecycle.journal.change(task.row, SENDING, origins=ORIGINS[SENDING])
         except JournalError:
             task.is_in_flight = False
             raise
@@ -256,7 +277,7 @@ class _Steps:
         self.task.error = error
         self.lifecycle.changed(self.task)
 
-    async def accepted(self, answer: ComicGeneration) -> None:
+    async def accepted(self, answer: AnyGeneration) -> None:
         """Write the id."""
         task = self.task
         task.state, task.generation = RUNNING, answer
@@ -266,7 +287,7 @@ class _Steps:
 
     def abandoned(self, outcome: object) -> None:
         """Say what became of a create whose caller was gone: its id may be nowhere else."""
-        news = self._where() if isinstance(outcome, ComicGeneration) else outcome
+        news = self._where() if isinstance(outcome, AnyGeneration) else outcome
         _logger.warning("left while %s was in flight: %s", self.task.row.key, news)
 
     async def _take_back(self) -> None:
@@ -278,22 +299,20 @@ class _Steps:
         self.lifecycle.changed(task)
 
     async def _collect(self) -> None:
-        task, comic = self.task, self.task.generation
-        assert comic is not None
-        if not comic.succeeded:
-            comic = await self._wait(comic)
-        task.state, task.generation = SUCCEEDED, comic
-        if await self._record(generation=comic):
+        lifecycle, task, generation = self.lifecycle, self.task, self.task.generation
+        assert generation is not None
+        if task.is_resumed and task.row.type.is_change:
+            await resume_change(lifecycle.comics, lifecycle.journal, task.row, task.request)
+        # The answer to a change may speak of the comic as it was.
+        if not generation.succeeded or task.row.type.is_change:
+            generation = await wait(lifecycle.comics, generation, timeout=lifecycle.timeout)
+        task.state, task.generation = SUCCEEDED, generation
+        if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
 
-    async def _wait(self, comic: ComicGeneration) -> ComicGeneration:
-        comics, timeout = self.lifecycle.comics, self.lifecycle.timeout
-        return await comics.wait_for_completion(comic.id, timeout=timeout, urgent=False)
-
     async def _fetch(self) -> None:
-        task, out = self.task, self.lifecycle.out
-        comic, comics = task.generation, self.lifecycle.comics
-        if out is None or comic is None:
+        task, out, generation = self.task, self.lifecycle.out, self.task.generation
+        if out is None or generation is None:
             return
         names = task.row.files if task.row.files_text else ()
         if names:
@@ -301,12 +320,21 @@ class _Steps:
             if there:
                 task.files = tuple(out / name for name in names)
                 return
-        files = await comics.download(
-            comic, out, timeout=self.lifecycle.timeout, urgent=task.row.urgent
+        lifecycle = self.lifecycle
+        if lifecycle.journal.has_changes:
+            generation = await newest(lifecycle.journal, generation)
+        files = await fetch(
+            lifecycle.comics,
+            lifecycle.journal,
+            generation,
+            task.request,
+            out,
+            timeout=lifecycle.timeout,
+            urgent=task.row.urgent,
         )
         task.files = tuple(files)
         relative = [file.relative_to(out).as_posix() for file in files]
-        await self._record(generation=comic, files=relative)
+        await self._record(generation=generation, files=relative)
 
     async def _fail(self, error: Exception) -> None:
         """Decide what an error means for the story, and write that."""
@@ -314,12 +342,12 @@ class _Steps:
         task.error = error
         unsent = task.state in (QUEUED, SENDING)
         if isinstance(error, GenerationFailedError):
-            task.generation = cast("ComicGeneration", error.generation)
+            task.generation = error.generation
             task.state = FAILED
             await self._record(generation=task.generation, error=error)
         elif isinstance(error, SubmissionUncertainError):
             await self._lose(error)
-        elif unsent and _is_final(error):
+        elif unsent and is_final(error, task.row.type):
             task.state = FAILED
             await self._record(error=error)
         elif task.state is SENDING and not isinstance(error, LlamaGenError):
@@ -341,7 +369,7 @@ class _Steps:
     async def _record(
         self,
         *,
-        generation: ComicGeneration | None = None,
+        generation: AnyGeneration | None = None,
         error: Exception | None = None,
         files: Sequence[str] | None = None,
     ) -> bool:
@@ -351,7 +379,7 @@ class _Steps:
             task.row = await self.lifecycle.journal.change(
                 task.row,
                 task.state,
-                origins=_ORIGINS[task.state],
+                origins=ORIGINS[task.state],
                 generation=generation,
                 error=error,
                 files=files,
@@ -367,26 +395,6 @@ class _Steps:
         task = self.task
         id_ = f" as generation {task.generation.id}" if task.generation else ""
         return f"{task.row.key} is {task.state}{id_}"
-
-
-_ORIGINS: Final[dict[BatchState, tuple[BatchState, ...]]] = {
-    QUEUED: (SENDING,),
-    SENDING: (QUEUED, SENDING),
-    UNCERTAIN: (QUEUED, SENDING),
-    # What the server has said is worth more than what was feared.
-    RUNNING: tuple(BatchState),
-    SUCCEEDED: tuple(BatchState),
-    FAILED: tuple(BatchState),
-}
-"""The states that a row may have had before each state. Steps that could not be written leave
-gaps."""
-
-
-def _is_final(error: Exception) -> bool:
-    """Whether the server, or this package, will never accept this very request."""
-    if isinstance(error, BadRequestError | InvalidRequestError):
-        return True
-    return isinstance(error, APIError) and error.status in _CONTENT_REFUSED
 
 
 def _all_there(out: Path, names: Sequence[str]) -> bool:

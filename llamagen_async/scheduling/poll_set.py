@@ -299,7 +299,7 @@ class PollSet:
         if now < due_at:
             return None, due_at
         if target.has_ended:
-            return (now >= overdue_at, target.urgent, 0.0, 1.0), now
+            return (now >= overdue_at, target.urgent, math.inf, 1.0), now  # it collects surely
         age, last = now - target.accepted_at, target.last_running_age
         chance = forecast.forecast.chance_done(age, last_running_age=last)
         answer_at = self._exploring.get(target.profile, -math.inf) + _EXPLORATION_WAIT

@@ -19,7 +19,7 @@ from llamagen_async.errors import APIConnectionError, APITimeoutError
 from llamagen_async.foreign import clean_text
 from llamagen_async.transport.attempt import Attempt, RefusedError
 
-__all__ = ["attempt_error", "connection_error"]
+__all__ = ["attempt_error", "connection_error", "failure_words"]
 
 _SHOWN: Final = 200
 """Characters that are shown of a foreign exception's text."""
@@ -104,6 +104,11 @@ def connection_error(error: BaseException, where: str, *, secret: str = "") -> A
     )
 
 
+def failure_words(error: BaseException) -> tuple[str, str]:
+    """Return why a connection failed, and what can be done about that, if anything."""
+    return _reason(error, "", ""), _advice(error).removeprefix(". ")
+
+
 def _reason(error: BaseException, secret: str, where: str) -> str:
     """Say why: in ssl's words for TLS, in the system's for the system, else in words of our own."""
     tls = _tls_error(error)
@@ -118,7 +123,7 @@ def _reason(error: BaseException, secret: str, where: str) -> str:
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return f"no connection to the proxy: {_of_system(error) or 'it is not there'}"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        whose = "its" if where.startswith(error.host) else "the proxy's"
+        whose = "its" if not where or where.startswith(error.host) else "the proxy's"
         is_known = "is not known" if _is_unknown_name(error) else "can't be looked up now"
         return f"{whose} name {is_known}"
     known = next((words for kind, words in _WORDS.items() if isinstance(error, kind)), None)

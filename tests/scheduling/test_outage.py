@@ -353,5 +353,5 @@ async def test_the_plan_is_asked_for_until_the_server_answers(error: Exception) 
         items = await collect(client, [f"s{n}" for n in range(20)])
         assert {item.state for item in items} == {"succeeded"}
         assert (await waiting).succeeded
-        assert client.plan is Plan.PAID
+        assert client.plan == Plan.PAID
     assert not left_over()

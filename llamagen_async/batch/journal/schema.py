@@ -11,15 +11,17 @@ from typing import Any, Final
 
 import attrs
 
-from llamagen_async.batch.journal.codec import AccountId, Row, Story, dump_error, dump_generation
+from llamagen_async.batch.journal.codec import AccountId, Row, dump_error, dump_generation
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.errors import InvalidRequestError, JournalError, SubmissionUncertainError
-from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.sqlite_file import claim
 
 __all__ = [
     "FIND",
     "INSERT",
     "MOVE",
+    "REWRITE",
     "UPDATE",
     "bind",
     "bound_to",
@@ -27,15 +29,17 @@ __all__ = [
     "counts_of",
     "derived_key",
     "forget",
+    "keep_url",
     "prepare",
     "refuse_second",
     "same_story",
     "update_values",
+    "uploaded_url",
 ]
 
 _APPLICATION_ID: Final = 0x6C6C676A
 """The mark of a journal in a file's header, so that no other database is taken for one."""
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
 """The version of the tables below."""
 _TABLES: Final = """
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -44,6 +48,9 @@ _TABLES: Final = """
         key TEXT NOT NULL UNIQUE,
         digest BLOB NOT NULL,
         request TEXT NOT NULL,
+        type TEXT NOT NULL,
+        of_key TEXT,
+        target TEXT,
         urgent INTEGER NOT NULL,
         label TEXT NOT NULL DEFAULT '',
         position INTEGER,
@@ -58,8 +65,11 @@ _TABLES: Final = """
         accepted_at REAL,
         ended_at REAL
     );
+    CREATE TABLE upload (digest TEXT PRIMARY KEY, url TEXT NOT NULL, uploaded_at REAL NOT NULL);
     CREATE INDEX job_by_state ON job (state, urgent, id);
     CREATE INDEX job_by_generation ON job (generation_id) WHERE generation_id IS NOT NULL;
+    CREATE INDEX job_by_of ON job (of_key) WHERE of_key IS NOT NULL;
+    CREATE INDEX job_by_target ON job (target) WHERE target IS NOT NULL;
 """
 _ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED)
 _FORGOTTEN: Final = (
@@ -71,10 +81,15 @@ _COUNT: Final = "CREATE TEMP TABLE seen (digest BLOB PRIMARY KEY, number INTEGER
 
 
 INSERT: Final = """
-    INSERT INTO job (key, digest, request, urgent, label, position, state, queued_at)
-    VALUES (:key, :digest, :request, :urgent, :label, :position, 'queued', :now)
+    INSERT INTO job (
+        key, digest, request, type, of_key, target, urgent, label, position, state, queued_at
+    ) VALUES (
+        :key, :digest, :request, :type, :of, :target, :urgent, :label, :position, 'queued', :now
+    )
 """
 """Takes a story in."""
+REWRITE: Final = "UPDATE job SET request = :request WHERE id = :id"
+"""Changes what is to be sent for a story."""
 MOVE: Final = """
     UPDATE job SET
         label = coalesce(nullif(:label, ''), label), position = coalesce(:position, position)
@@ -85,8 +100,10 @@ _OTHER: Final = """
     SELECT key FROM job WHERE generation_id = :generation_id AND id <> :id
     UNION ALL SELECT key FROM forgotten WHERE generation_id = :generation_id LIMIT 1
 """
-FIND: Final = "WHERE key = :key OR generation_id = :generation_id ORDER BY key = :key DESC LIMIT 1"
-"""Selects the story of a key or else of a generation."""
+FIND: Final = (
+    "WHERE key = :key OR generation_id = :generation_id ORDER BY key = :key DESC, id LIMIT 1"
+)
+"""Selects the story of a key or else of a generation, the comic itself before its changes."""
 UPDATE: Final = """
     UPDATE job SET
         state = :state,
@@ -129,7 +146,7 @@ def prepare(path: Path | None, connection: sqlite3.Connection) -> None:
 def update_values(
     id_: int,
     state: BatchState,
-    generation: ComicGeneration | None,
+    generation: AnyGeneration | None,
     error: BaseException | None,
     files: Sequence[str] | None,
 ) -> dict[str, Any]:
@@ -212,6 +229,19 @@ def counts_of(connection: sqlite3.Connection) -> dict[BatchState, int]:
     """Return how many stories are in each state."""
     counted = connection.execute("SELECT state, count(*) FROM job GROUP BY state")
     return {BatchState(state): number for state, number in counted}
+
+
+def uploaded_url(digest: str, since: float, connection: sqlite3.Connection) -> str | None:
+    """Return the URL of a content that was uploaded after a unix time."""
+    found = connection.execute(
+        "SELECT url FROM upload WHERE digest = ? AND uploaded_at >= ?", (digest, since)
+    ).fetchone()
+    return None if found is None else str(found[0])
+
+
+def keep_url(digest: str, url: str, at: float, connection: sqlite3.Connection) -> None:
+    """Remember the URL of a content, uploaded at a unix time."""
+    connection.execute("INSERT OR REPLACE INTO upload VALUES (?, ?, ?)", (digest, url, at))
 
 
 def forget(id_: int, connection: sqlite3.Connection) -> None:

@@ -13,10 +13,12 @@ from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.commands.options import (
     Connection,
     connection_options,
+    money_options,
     output_options,
     prepared_folder,
 )
 from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.input.cast import open_cast
 from llamagen_async.cli.input.journal_summary import open_journal, summarize_journal
 from llamagen_async.cli.input.stories import Stories, open_stories
 from llamagen_async.cli.interrupts import run_async
@@ -24,6 +26,8 @@ from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.writer import Written, write_results
 from llamagen_async.cli.run.announce import announce
 from llamagen_async.cli.run.batch_run import BatchRun
+from llamagen_async.cli.run.dry_run import dry_run
+from llamagen_async.cli.run.money import Money
 from llamagen_async.cli.run.summary import RunOutcome, print_summary
 from llamagen_async.cli.text import quoted
 from llamagen_async.client import LlamaGenClient
@@ -52,6 +56,13 @@ _JOURNAL: Final = "journal.db"
     help="Where everything is written down before it happens.  [default: journal.db in DIR]",
 )
 @click.option(
+    "--with",
+    "cast",
+    metavar="CAST",
+    help="A JSON file of fields that all stories have in common: characters, places, preset, "
+    "language, size. A story's own fields win.",
+)
+@click.option(
     "--resend-uncertain",
     is_flag=True,
     help="Send those again that may have been accepted; they may be paid twice.",
@@ -75,6 +86,14 @@ _JOURNAL: Final = "journal.db"
     is_flag=True,
     help="Wait for tomorrow's quota instead of leaving stories unsent.",
 )
+@click.option(
+    "--dry-run",
+    "is_dry",
+    is_flag=True,
+    help="Send nothing: check all stories, and say what would be sent, what it would cost and how "
+    "long it would take.",
+)
+@money_options
 @output_options
 @connection_options
 def batch(
@@ -83,10 +102,13 @@ def batch(
     stories: str | None,
     out: str,
     journal: str | None,
+    cast: str | None,
     resend_uncertain: bool,
     start_over: bool,
     timeout: float,
     wait_for_quota: bool,
+    is_dry: bool,
+    money: Money,
     output: Output,
 ) -> int:
     """Generate a comic from each story in STORIES.
@@ -101,6 +123,8 @@ def batch(
 
     A file is checked to its end before anything is sent. The pictures of each comic are in DIR,
     index.html there shows the latest ones, and results.jsonl says what became of every story.
+    Where a story or the cast takes a URL, the path of a picture or a document may stand, from the
+    folder of that file on: it is uploaded once, for all stories and for further runs.
 
     The journal remembers what was sent and what came of it. So the same command again goes on
     where the last one was stopped, by Ctrl-C or by anything else: what is done is not done again.
@@ -108,14 +132,32 @@ def batch(
     """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
     path = checked_path("--journal", journal) if journal else checked_path("--out", out) / _JOURNAL
     if stories is not None:
-        source = open_stories(stories)
+        source = open_stories(stories, None if cast is None else open_cast(cast))
+    elif cast is not None:
+        raise CommandError("--with needs STORIES: what is in the journal has its cast already")
     elif path.is_file():
         source = Stories("the journal")
     else:
         raise CommandError(f"STORIES is missing, and there is no journal {path} to go on with")
-    client, folder = connection.client(), prepared_folder(out)
+    client = connection.client()
+    folder = checked_path("--out", out) if is_dry else prepared_folder(out)
     journal_option = ["--journal", journal] if journal else []
     again = " ".join(map(quoted, ["llamagen-async", "batch", "--out", out, *journal_option]))
+
+    async def rehearse() -> int:
+        known = path if path.is_file() else None
+        opening = open_journal(known, client, folder=folder, start_over=start_over)
+        async with client, opening as opened:
+            return await dry_run(
+                output,
+                client,
+                opened,
+                source,
+                money=money,
+                resend=resend_uncertain,
+                wait_for_quota=wait_for_quota,
+                may_ask=bool(money.asks) or not connection.asks_plan,
+            )
 
     async def work() -> int:
         await connection.prove_quota()
@@ -125,7 +167,9 @@ def batch(
             summary = await summarize_journal(opened, source, resend=resend_uncertain)
             if not summary.is_new:
                 output.print(f"going on with {path}: {summary}")
-            await announce(output, client, source, summary, wait_for_quota=wait_for_quota)
+            await announce(
+                output, client, source, summary, money=money, wait_for_quota=wait_for_quota
+            )
             run = BatchRun(
                 client,
                 source,
@@ -148,7 +192,7 @@ def batch(
             output, run, client.stats(), RunOutcome(folder, *written, again, is_repeatable)
         )
 
-    return run_async(work)
+    return run_async(rehearse if is_dry else work)
 
 
 async def _write(
