@@ -298,8 +298,8 @@ class Circuit:
         self._lost_of = failure.subject
         self.resort_at = now + _LAST_RESORT
         age = now - self._lost_at
-        longest = max(_CREATE_GAP, _LATE * age) if failure.is_told else _LONGEST_COSTLY_GAP
-        gap = min(max(_FIRST_CREATE_GAP, age), longest)
+        longest = max(_CREATE_GAP, _LATE * age) if failure.is_told else math.inf
+        gap = min(max(_FIRST_CREATE_GAP, age), longest, _LONGEST_COSTLY_GAP)
         asked = min(failure.retry_after, _LONGEST_COSTLY_GAP)
         self.create_at = now + max(gap, asked)
 
