@@ -315,11 +315,9 @@ class _Steps:
         if out is None or generation is None:
             return
         names = task.row.files if task.row.files_text else ()
-        if names:
-            there: bool = await asyncio.to_thread(_all_there, out, names)
-            if there:
-                task.files = tuple(out / name for name in names)
-                return
+        if names and await asyncio.to_thread(_all_there, out, names):
+            task.files = tuple(out / name for name in names)
+            return
         lifecycle = self.lifecycle
         if lifecycle.journal.has_changes:
             generation = await newest(lifecycle.journal, generation)
