@@ -315,7 +315,8 @@ class _Steps:
         if out is None or generation is None:
             return
         names = task.row.files if task.row.files_text else ()
-        if names and await asyncio.to_thread(_all_there, out, names):
+        is_there: bool = bool(names) and await asyncio.to_thread(_all_there, out, names)
+        if is_there:
             task.files = tuple(out / name for name in names)
             return
         lifecycle = self.lifecycle
