@@ -9,6 +9,7 @@ from typing import Final, cast
 import attrs
 
 from llamagen_async.requests.any_request import AnyRequest, type_of
+from llamagen_async.requests.parts import Character, Location
 from llamagen_async.validation import shown
 
 __all__ = ["differences"]
@@ -46,7 +47,8 @@ def _flat(one: object, place: str = "") -> Iterator[tuple[str, object]]:
             yield from _flat(value, f"{place}.{name}" if place else str(name))
     elif isinstance(one, tuple | list):
         for number, value in enumerate(cast("tuple[object, ...]", one)):
-            yield from _flat(value, f"{place}[{getattr(value, 'name', number)}]")
+            name = value.name if isinstance(value, Character | Location) else number
+            yield from _flat(value, f"{place}[{name}]")
     elif one is not None:
         yield place, str(one) if isinstance(one, PurePath) else one
 

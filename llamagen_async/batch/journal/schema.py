@@ -245,8 +245,8 @@ def _edited(row: Row, story: Story) -> str:
     cost = Prices().estimate({Charge.of(story.request): 1})
     return (
         f"a key of its own: the story that has this one {_STATE_WORDS[row.state]}{id_}, and was "
-        f"another one ({'; '.join(news) or 'it was edited'}). Nothing was sent. Under another key it is a new story, and is paid for: "
-        f"{cost}. To have one panel drawn again, use redraw"
+        f"another one ({'; '.join(news) or 'it was edited'}). Nothing was sent. Under another key "
+        f"it is a new story, and is paid for: {cost}. To have one panel drawn again, use redraw"
     )
 
 
