@@ -47,8 +47,8 @@ def _flat(one: object, place: str = "") -> Iterator[tuple[str, object]]:
             yield from _flat(value, f"{place}.{name}" if place else str(name))
     elif isinstance(one, tuple | list):
         for number, value in enumerate(cast("tuple[object, ...]", one)):
-            name = value.name if isinstance(value, Character | Location) else number
-            yield from _flat(value, f"{place}[{name}]")
+            within = value.name if isinstance(value, Character | Location) else number
+            yield from _flat(value, f"{place}[{within}]")
     elif one is not None:
         yield place, str(one) if isinstance(one, PurePath) else one
 
