@@ -20,14 +20,12 @@ from tests.support.crash import Campaign, serving
 
 KILLS: Final = int(os.environ.get("LLAMAGEN_KILLS", "12"))
 """Number of processes that each test kills."""
-FAULTS: Final = {
-    "drop_after": 0.05,
-    "error_before": 0.05,
-    "drop_check": 0.05,
-    "not_json": 0.02,
-    "slow": 0.05,
-    "slow_seconds": 30.0,
-}
+FAULTS: Final = (
+    "error:rate=0.05",
+    "drop:rate=0.05",
+    "not-json:rate=0.02",
+    "delay:30:rate=0.05",
+)
 """The server's faults: creates lost after they were accepted, 500, dropped checks, and so on."""
 
 
@@ -41,18 +39,18 @@ def test_a_batch_that_is_killed_again_and_again(tmp_path: Path) -> None:
 
 def test_a_batch_that_is_killed_while_the_server_has_faults(tmp_path: Path) -> None:
     """Faults of the server change nothing of that."""
-    kills, states = killed(tmp_path, max(3, KILLS // 4) if KILLS < 50 else KILLS, **FAULTS)
+    kills, states = killed(tmp_path, max(3, KILLS // 4) if KILLS < 50 else KILLS, *FAULTS)
     print(f"{kills} kills with faults: {dict(states)}")
     assert states["succeeded"] > states["uncertain"]
 
 
-def killed(folder: Path, wanted: int, **faults: float) -> tuple[int, Counter[str]]:
+def killed(folder: Path, wanted: int, *faults: str) -> tuple[int, Counter[str]]:
     """Run batches that are killed at random instants; return the kills and the final states."""
     chance = random.Random(int(os.environ.get("LLAMAGEN_SEED", "1")))
     kills = number = 0
     states: Counter[str] = Counter()
     longest = 1.0
-    with serving(**faults) as server:
+    with serving(*faults) as server:
         while kills < wanted:
             number += 1
             # Every other one without pictures: more of its time is spent on creates.
