@@ -6,7 +6,7 @@ and drawing faults is done by the service around them.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Final
@@ -22,6 +22,7 @@ from llamagen_async.sandbox.generations import (
     generation_id,
     panels_on_pages,
 )
+from llamagen_async.sandbox.routes import PREFIX, ROUTES, Operation
 from llamagen_async.sandbox.schemas import ANIMATION, CONTINUE, CREATE
 from llamagen_async.sandbox.settings import Dialect, Durations
 from llamagen_async.sandbox.wire import Call, HTTPError
@@ -76,18 +77,20 @@ class Endpoints:
         self._durations: Final = durations
         self._failure_rate: Final = failure_rate
         self._counts: Final[Counter[str]] = Counter()
-        generations, animations = "/v1/comics/generations", "/v1/artworks/generations"
-        self._routes: Final[Mapping[str, Mapping[str, tuple[RequestKind, Endpoint]]]] = {
-            generations: {"POST": (RequestKind.CREATE, self._create)},
-            f"{generations}/": {
-                "GET": (RequestKind.STATUS, self._status),
-                "PATCH": (RequestKind.CONTINUE, self._change),
-            },
-            animations: {"POST": (RequestKind.CREATE, self._animate)},
-            f"{animations}/": {"GET": (RequestKind.STATUS, self._status)},
-            "/v1/comics/usage": {"GET": (RequestKind.USAGE, self._usage)},
-            "/v1/comics/upload": {"POST": (RequestKind.UPLOAD, self._upload)},
+        endpoints: Mapping[Operation, Endpoint] = {
+            "createComic": self._create,
+            "getComic": self._status,
+            "changeComic": self._change,
+            "getUsage": self._usage,
+            "uploadFile": self._upload,
+            "createAnimation": self._animate,
+            "getAnimation": self._status,
         }
+        routes: defaultdict[str, dict[str, tuple[RequestKind, Endpoint]]] = defaultdict(dict)
+        for route in ROUTES:
+            path = f"{PREFIX}{route.path.removesuffix('{id}')}"
+            routes[path][route.method] = (route.kind, endpoints[route.operation])
+        self._routes: Final = dict(routes)
 
     def route(self, call: Call) -> tuple[RequestKind, Endpoint, str]:
         """Return the kind of a request, the endpoint that answers it, and the id in its path.

@@ -19,6 +19,7 @@ from llamagen_async.sandbox.settings import Dialect
 
 __all__ = [
     "ASSETS",
+    "WORDS",
     "Drawing",
     "Run",
     "SandboxGeneration",
@@ -40,7 +41,7 @@ _QUEUED_SHARE: Final = 0.1
 """The share of a generation's duration in which it is shown as queued: the sandbox's choice."""
 _QUEUED_AT_MOST: Final = 5.0
 """The most seconds for which a generation is shown as queued: the sandbox's choice."""
-_WORDS: Final[Mapping[Dialect, Mapping[GenerationStatus, str]]] = {
+WORDS: Final[Mapping[Dialect, Mapping[GenerationStatus, str]]] = {
     "documented": {status: status.value for status in GenerationStatus},
     "production": {
         GenerationStatus.PENDING: "LOADING",
@@ -207,7 +208,7 @@ class SandboxGeneration:
         status = self.run.status(now)
         body: dict[str, Any] = {
             "id": self.id,
-            "status": _WORDS[dialect][status],
+            "status": WORDS[dialect][status],
             "createdAt": _iso(epoch + self.accepted_at),
             "prompt": self.prompt,
             # The vendor has no such field: readers can tell drawn stand-ins from real comics.

@@ -102,7 +102,8 @@ class SandboxServer:
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_get(f"{ASSETS}/{{name:.+}}", self._serve_picture)
-        app.router.add_route("*", "/{path:.*}", self._serve_call)
+        # A path may have a line end in it, and is answered by the API all the same.
+        app.router.add_route("*", r"/{path:[\s\S]*}", self._serve_call)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN)
         await runner.setup()
         try:

@@ -21,6 +21,7 @@ from llamagen_async.sandbox.algorithms import Algorithm, Meter
 from llamagen_async.sandbox.endpoints import Endpoint, Endpoints
 from llamagen_async.sandbox.faults import ERRORS, Fault, FaultName, Faults, Hits
 from llamagen_async.sandbox.generations import SandboxGeneration
+from llamagen_async.sandbox.openapi import OPENAPI_PATHS, openapi_document
 from llamagen_async.sandbox.settings import Dialect, Durations, RetryAfter
 from llamagen_async.sandbox.wire import Call, HTTPError, Reply, http_date
 from llamagen_async.validation import InvalidRequestError
@@ -163,6 +164,8 @@ class SandboxService:
         """Answer one call at `now`, in seconds of the API's clock, which never goes back."""
         if call.path == STATS and call.method == "GET":
             return Reply.of(200, self.stats(now))
+        if call.path in OPENAPI_PATHS and call.method == "GET":
+            return Reply.of(200, openapi_document(self.dialect, self._endpoints.public_url))
         try:
             kind, endpoint, id_ = self._endpoints.route(call)
             account = self._authenticated(call)
