@@ -17,6 +17,8 @@ from llamagen_async.sandbox.accounts import Account
 from llamagen_async.sandbox.captions import captions
 from llamagen_async.sandbox.faults import ERRORS, NO_HITS, Hits
 from llamagen_async.sandbox.generations import (
+    ANIMATION_PRICE,
+    PANEL_PRICE,
     Run,
     SandboxGeneration,
     generation_id,
@@ -133,7 +135,7 @@ class Endpoints:
             account,
             ("comic", "cmc"),
             now,
-            price=sum(pages),
+            price=PANEL_PRICE * sum(pages),
             prompt=prompt,
             size=size,
             style=style if isinstance(style, str) else None,
@@ -148,7 +150,7 @@ class Endpoints:
             account,
             ("animation", "art"),
             now,
-            price=1,
+            price=ANIMATION_PRICE,
             prompt=payload["prompt"],
             size=_ANIMATION_SIZE,
             options=payload.get("videoOptions"),
@@ -177,7 +179,7 @@ class Endpoints:
         if schema is CONTINUE:
             prompt = payload["prompt"]
             pages = panels_on_pages(payload)
-            self._charge(account, sum(pages))
+            self._charge(account, PANEL_PRICE * sum(pages))
             generation.remember()
             generation.prompt = f"{generation.prompt}\n{prompt}"
             generation.add_pages(pages, self._captions(stream, prompt, sum(pages)))
@@ -185,7 +187,7 @@ class Endpoints:
             page, panel, caption = checks.panel_choice(payload)
             if page >= len(generation.pages) or panel >= len(generation.pages[page]):
                 raise HTTPError(400, "invalid_request", "There is no such page or panel")
-            self._charge(account, 1)
+            self._charge(account, PANEL_PRICE)
             generation.remember()
             generation.redraw(page, panel, caption)
         generation.restart(self._run(stream, now))

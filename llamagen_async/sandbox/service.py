@@ -34,8 +34,8 @@ STATS: Final = "/_sandbox/stats"
 DEFAULT_EPOCH: Final = 1_767_225_600.0
 """The unix time of the clock's origin if none is given: the first second of 2026."""
 
-_CREDITS: Final = 1_000_000
-"""The credits of a paid key at the start: more than any test or demonstration spends."""
+_CREDITS: Final = 100_000_000
+"""The credits of a paid key at the start, if not given: more than a demonstration spends."""
 
 _LOSES_ANSWER: Final[frozenset[FaultName]] = frozenset({"drop", "not-json", "cut-json"})
 """The faults by which a client never reads the answer to a status check."""
@@ -59,6 +59,7 @@ class SandboxService:
         window_offset: Seconds by which `fixed` windows are shifted against the clock's origin.
         epoch: The unix time of the clock's origin, for `createdAt` and HTTP dates.
         public_url: The first part of the pictures' URLs, without a slash at its end.
+        credits: The credits of each paid key at the start; `EMPTY_KEY` has none.
 
     Raises:
         InvalidRequestError: An argument is not allowed.
@@ -80,6 +81,7 @@ class SandboxService:
         window_offset: float = 0.0,
         epoch: float | None = None,
         public_url: str = "https://sandbox.invalid",
+        credits: int = _CREDITS,  # noqa: A002  # the API's word
     ) -> None:
         if dialect not in get_args(Dialect):
             raise InvalidRequestError("dialect", dialect, " or ".join(get_args(Dialect)))
@@ -112,7 +114,7 @@ class SandboxService:
                 offset=window_offset,
                 count_refused=count_refused,
             )
-            owned = 0 if key == EMPTY_KEY or plan.name == Plan.DEMO.name else _CREDITS
+            owned = 0 if key == EMPTY_KEY or plan.name == Plan.DEMO.name else credits
             self._accounts[key] = Account(label_of(key), plan, meter, credits=owned)
 
     @property
