@@ -314,11 +314,10 @@ class _Steps:
         if out is None or generation is None:
             return
         names = task.row.files if task.row.files_text else ()
-        if names:
-            there: bool = await asyncio.to_thread(are_there, out, names)
-            if there:
-                task.files = tuple(out / name for name in names)
-                return
+        is_there: bool = bool(names) and await asyncio.to_thread(are_there, out, names)
+        if is_there:
+            task.files = tuple(out / name for name in names)
+            return
         lifecycle = self.lifecycle
         if lifecycle.journal.has_changes:
             generation = await newest(lifecycle.journal, generation)

@@ -85,7 +85,7 @@ class Server:
 
 
 @contextmanager
-def serving(**faults: float) -> Iterator[Server]:
+def serving(*faults: str) -> Iterator[Server]:
     """Run a server beside the test."""
     settings = {"speed": SPEED, "latency": LATENCY, "faults": faults}
     with subprocess.Popen(
