@@ -259,6 +259,8 @@ class SandboxGeneration:
             "accepted_at": self.accepted_at,
             "ready_at": self.run.ready_at,
             "first_seen_ready_at": self.first_seen_ready_at,
+            "changes": self.changes,
+            "redrawn": self.redrawn,
             "outcome": outcome if now >= self.run.ready_at else "running",
         }
 

@@ -17,6 +17,7 @@ from typing import Final
 import pytest
 
 from tests.support.crash import Campaign, serving
+from tests.support.crash_mixed import MixedCampaign
 
 KILLS: Final = int(os.environ.get("LLAMAGEN_KILLS", "12"))
 """Number of processes that each test kills."""
@@ -45,7 +46,19 @@ def test_a_batch_that_is_killed_while_the_server_has_faults(tmp_path: Path) -> N
     assert states["succeeded"] > states["uncertain"]
 
 
-def killed(folder: Path, wanted: int, *faults: str) -> tuple[int, Counter[str]]:
+@pytest.mark.once
+@pytest.mark.parametrize("faults", [(), FAULTS], ids=["sound", "faulty"])
+def test_a_batch_of_anything_that_is_killed(faults: tuple[str, ...], tmp_path: Path) -> None:
+    """No continuation and no redraw is sent twice, by the server's own count."""
+    wanted = max(4, KILLS // 2)
+    kills, states = killed(tmp_path, wanted, *faults, make=MixedCampaign)
+    print(f"{kills} kills of mixed batches: {dict(states)}")
+    assert states["succeeded"] > states["uncertain"] + states["queued"] * bool(not faults)
+
+
+def killed(
+    folder: Path, wanted: int, *faults: str, make: type[Campaign] = Campaign
+) -> tuple[int, Counter[str]]:
     """Run batches that are killed at random instants; return the kills and the final states."""
     chance = random.Random(int(os.environ.get("LLAMAGEN_SEED", "1")))
     kills = number = 0
@@ -55,7 +68,7 @@ def killed(folder: Path, wanted: int, *faults: str) -> tuple[int, Counter[str]]:
         while kills < wanted:
             number += 1
             # Every other one without pictures: more of its time is spent on creates.
-            campaign = Campaign(server, f"batch{number}", folder, with_pictures=bool(number % 2))
+            campaign = make(server, f"batch{number}", folder, with_pictures=bool(number % 2))
             for _ in range(chance.randint(3, 9)):
                 program = campaign.start()
                 program.begin()

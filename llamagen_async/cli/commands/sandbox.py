@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any, Final, cast, get_args
 
+import attrs
 import click
 
 from llamagen_async.cli.commands.options import ALGORITHM_HELP, output_options
@@ -83,6 +84,12 @@ _FAULTS: Final = "\n".join(
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides all chance.")
 @click.option(
+    "--metered",
+    metavar="KINDS",
+    help="Which requests count, separated by commas: create,continue,update for a server that "
+    "counts no reads.  [default: all]",
+)
+@click.option(
     "--latency",
     default="0",
     show_default=True,
@@ -130,6 +137,7 @@ def sandbox(
     speed: float,
     dialect: str,
     seed: int,
+    metered: str | None,
     latency: str,
     failure_rate: float,
     webhook: str | None,
@@ -144,8 +152,12 @@ def sandbox(
     what it has seen. GET /_sandbox/stats shows the same at any time, and GET /openapi.json is a
     description of all endpoints for other tools.
     """
+    plans = {PAID_KEY: Plan.PAID, DEMO_KEY: Plan.DEMO}
+    if metered is not None:
+        plans = {key: attrs.evolve(plan, metered=metered) for key, plan in plans.items()}
     faults = [Fault.parse(one) for one in fault]
     service = SandboxService(
+        plans=plans,
         algorithm=cast("Algorithm", algorithm),
         dialect=cast("Dialect", dialect),
         seed=seed,
