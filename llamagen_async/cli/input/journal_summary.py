@@ -100,7 +100,12 @@ async def summarize_journal(journal: Journal, stories: Stories, *, resend: bool)
         journal: The journal, open.
         stories: The input.
         resend: Whether uncertain stories are sent again.
+
+    Raises:
+        CommandError: A story changes another one's comic, and there is no such story.
     """
+    if isinstance(stories.checked, StoryFile):
+        await stories.checked.changed.check_journal(journal)
     everything = Counter(await journal.counts())
     recorded = everything.total()
     counts, total = everything.copy(), recorded if stories.is_journal else None
