@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 from urllib.parse import quote
 
 from llamagen_async.forecasting import Profile
@@ -16,6 +16,7 @@ from llamagen_async.generations import (
     whole_request,
 )
 from llamagen_async.models import ComicGeneration
+from llamagen_async.models.places import fields_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
     ContinueFields,
@@ -197,6 +198,4 @@ def _changed(id_: str, value: object) -> ComicGeneration:
     try:
         return ComicGeneration.parse(value)
     except ValueError:
-        if not isinstance(value, Mapping):
-            return ComicGeneration.parse({"id": id_})
-        return ComicGeneration.parse({**cast("Mapping[str, Any]", value), "id": id_})
+        return ComicGeneration.parse({**fields_of(value), "id": id_})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, TypeVar
 from urllib.parse import quote
@@ -15,9 +18,15 @@ from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT
 from llamagen_async.clock import seconds
 from llamagen_async.core import ClientCore
 from llamagen_async.downloads.download import asset_names, download_assets
-from llamagen_async.errors import InvalidRequestError, LlamaGenError
+from llamagen_async.errors import (
+    APIError,
+    InvalidRequestError,
+    InvalidResponseError,
+    LlamaGenError,
+)
 from llamagen_async.forecasting import Profile
 from llamagen_async.models import Animation, ComicGeneration
+from llamagen_async.models.places import fields_of, tells
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
     AnimationRequest,
@@ -35,6 +44,11 @@ __all__ = ["DEFAULT_TIMEOUT", "Billed", "Generations", "panels_of", "whole_reque
 
 _LEAST_REAL: Final = 60.0
 """Real seconds that pictures are given of their timeout, whatever the speed."""
+
+_MOST_PLACES: Final = 3
+"""Places of an answer that a message names at most."""
+
+_logger = logging.getLogger(__name__)
 
 _G = TypeVar("_G", ComicGeneration, Animation)
 _R = TypeVar("_R", ComicRequest, ContinueRequest, UpdateRequest, AnimationRequest)
@@ -98,7 +112,7 @@ class Generations(Generic[_G]):
             allowed = f"the {self._model.__name__} of that id, as it was before"
             raise InvalidRequestError("after", given, allowed)
         return await self._core.wait(
-            GenerationWait(id, request, self._model.parse, timeout, urgent, after)
+            GenerationWait(id, request, partial(_about, self._model, id), timeout, urgent, after)
         )
 
     async def _accepted(
@@ -158,7 +172,10 @@ class Generations(Generic[_G]):
         request = self._status_request(id_, params)
         try:
             return await self._core.read(
-                f"{request.path}?{params}", request, self._model.parse, whole=not params
+                f"{request.path}?{params}",
+                request,
+                partial(_about, self._model, id_),
+                whole=not params,
             )
         except LlamaGenError as error:
             raise error.about(id_) from error
@@ -178,7 +195,7 @@ class Generations(Generic[_G]):
         if not generation.succeeded:
             raise InvalidRequestError(name, generation.status.value, f"a {name} that has succeeded")
         seconds("timeout", timeout)
-        clock = self._core.settings.clock
+        path, clock = checked_path("folder", folder), self._core.settings.clock
 
         async def renew() -> list[tuple[str, str]]:
             return asset_names(
@@ -186,9 +203,14 @@ class Generations(Generic[_G]):
             )
 
         try:
+            assets = asset_names(generation) or await renew()
+            if not assets:
+                raise _without_pictures(name, generation)
+            if missing := generation.missing_pictures:
+                _logger.warning("%s %s has no picture at %s", name, generation.id, _few(missing))
             return await download_assets(
-                asset_names(generation),
-                checked_path("folder", folder),
+                assets,
+                path,
                 source=self._core.open().assets,
                 # Files come in real time, however fast the server's clock runs.
                 timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
@@ -206,6 +228,39 @@ class Generations(Generic[_G]):
         return APIRequest(
             RequestKind.STATUS, "GET", path, params=params or None, generation_id=whole
         )
+
+
+def _about(model: type[_G], id_: str, value: object) -> _G:
+    """Read the answer to a status check, which may leave out the id that it was asked for.
+
+    Without an id, an answer that something has failed may be about anything.
+    """
+    try:
+        return model.parse(value)
+    except ValueError:
+        fields = fields_of(value)
+        if not tells(fields):
+            raise
+        generation = model.parse({**fields, "id": id_})
+        if generation.is_done and not generation.asset_urls:
+            raise
+        return generation
+
+
+def _without_pictures(name: str, generation: ComicGeneration | Animation) -> APIError:
+    places = _few(generation.missing_pictures)
+    return InvalidResponseError(
+        HTTPStatus.OK,
+        None,
+        f"the {name} has succeeded, but where its pictures should be there is no URL ({places})",
+        generation.raw,
+        advice="it is paid for and not lost: fetch it again later, its id is all that it takes",
+    )
+
+
+def _few(places: Sequence[str]) -> str:
+    more = f" and {len(places) - _MOST_PLACES} more" if len(places) > _MOST_PLACES else ""
+    return f"{', '.join(places[:_MOST_PLACES])}{more}"
 
 
 def whole_request(

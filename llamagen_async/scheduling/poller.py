@@ -158,7 +158,7 @@ class Poller:
             if not is_outage(error):
                 self._end(target.id, error)
                 return
-            target.failures += 1
+            target.failures, target.trouble = target.failures + 1, str(error)
             if target.delays is None:
                 target.delays = delays(longest=_LONGEST_DELAY)
             not_before = self._clock.now() + next(target.delays)
@@ -217,6 +217,11 @@ class Poller:
             )
         for entry in passed:
             heapq.heappush(self._ends, entry)
+
+    def trouble(self, id_: str) -> str | None:
+        """Return the failure of the last status check of a generation, if it has failed."""
+        target = self._polls.targets.get(id_)
+        return None if target is None else target.trouble
 
     def fail_all(self, error: Exception) -> None:
         """Tell all who wait that no check can be sent."""
