@@ -197,19 +197,21 @@ class Generations(Generic[_G]):
         seconds("timeout", timeout)
         path, clock = checked_path("folder", folder), self._core.settings.clock
 
+        async def checked() -> _G:
+            return await self.wait_for_completion(generation.id, timeout=timeout, urgent=urgent)
+
         async def renew() -> list[tuple[str, str]]:
-            return asset_names(
-                await self.wait_for_completion(generation.id, timeout=timeout, urgent=urgent)
-            )
+            return asset_names(await checked())
 
         try:
-            assets = asset_names(generation) or await renew()
-            if not assets:
+            if not generation.asset_urls:
+                generation = await checked()
+            if not generation.asset_urls:
                 raise _without_pictures(name, generation)
             if missing := generation.missing_pictures:
                 _logger.warning("%s %s has no picture at %s", name, generation.id, _few(missing))
             return await download_assets(
-                assets,
+                asset_names(generation),
                 path,
                 source=self._core.open().assets,
                 # Files come in real time, however fast the server's clock runs.
@@ -250,7 +252,7 @@ def _about(model: type[_G], id_: str, value: object) -> _G:
 def _without_pictures(name: str, generation: ComicGeneration | Animation) -> APIError:
     places = _few(generation.missing_pictures)
     return InvalidResponseError(
-        HTTPStatus.OK,
+        HTTPStatus.OK.value,
         None,
         f"the {name} has succeeded, but where its pictures should be there is no URL ({places})",
         generation.raw,
