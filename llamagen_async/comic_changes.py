@@ -168,6 +168,32 @@ class ComicChanges(Generations[ComicGeneration]):
             self._update(id, request, fields), timeout, wait_for_quota=wait_for_quota
         )
 
+    def recall_end(self, comic: ComicGeneration) -> None:
+        """Take in how a comic ended that an earlier program has seen, before it is changed.
+
+        So the end of the change is told from that one.
+
+        Args:
+            comic: The comic, finished.
+        """
+        self._core.open().scheduler.recall_end(comic)
+
+    def resume_change(
+        self, request: ContinueRequest | UpdateRequest, answer: ComicGeneration, *, age: float
+    ) -> None:
+        """Expect the end of a change that an earlier program has sent.
+
+        `wait_for_completion` waits for that end afterwards, as if this client had sent the change.
+        If it is known how the comic was before, `recall_end` is called first.
+
+        Args:
+            request: The change.
+            answer: The server's answer to it.
+            age: Seconds since that came, by the server's clock.
+        """
+        scheduler = self._core.open().scheduler
+        scheduler.resume_change(answer, age=age, profile=_profile_of(request))
+
     def _continuation(
         self,
         id_: str,
@@ -175,22 +201,27 @@ class ComicChanges(Generations[ComicGeneration]):
         fields: ContinueFields,
     ) -> Billed[ComicGeneration]:
         story = whole_request(ContinueRequest, prompt, fields)
-        panels = panels_of(story.fix_panel_num, story.pagination)
-        return self._change(id_, RequestKind.CONTINUE, story, ("continue", panels))
+        return self._change(id_, RequestKind.CONTINUE, story)
 
     def _update(
         self, id_: str, request: UpdateRequest | Mapping[str, Any] | None, fields: UpdateFields
     ) -> Billed[ComicGeneration]:
         story = whole_request(UpdateRequest, request, fields, first_is=None)
-        return self._change(id_, RequestKind.UPDATE, story, ("redraw",))
+        return self._change(id_, RequestKind.UPDATE, story)
 
     def _change(
-        self, id_: str, kind: RequestKind, story: ContinueRequest | UpdateRequest, profile: Profile
+        self, id_: str, kind: RequestKind, story: ContinueRequest | UpdateRequest
     ) -> Billed[ComicGeneration]:
         known = checked_id("id", id_)
         path = f"{self._path}/{quote(known, safe='')}"
         request = APIRequest(kind, "PATCH", path, json=story.to_payload(), generation_id=known)
-        return Billed(request, partial(_changed, known), story, profile)
+        return Billed(request, partial(_changed, known), story, _profile_of(story))
+
+
+def _profile_of(request: ContinueRequest | UpdateRequest) -> Profile:
+    if isinstance(request, UpdateRequest):
+        return ("redraw",)
+    return ("continue", panels_of(request.fix_panel_num, request.pagination))
 
 
 def _changed(id_: str, value: object) -> ComicGeneration:

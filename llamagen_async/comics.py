@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Final, Unpack, cast
 
+from llamagen_async.animations import Animations
 from llamagen_async.batch.batch import Batch
-from llamagen_async.batch.journal.codec import RequestLike
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import RequestLike, Story
 from llamagen_async.comic_changes import ComicChanges
+from llamagen_async.core import ClientCore
 from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, panels_of, whole_request
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
-from llamagen_async.requests import ComicFields, ComicRequest
+from llamagen_async.prices import Charge, Estimate, PriceList, Prices
+from llamagen_async.requests import AnyRequest, ComicFields, ComicRequest
 from llamagen_async.scheduling import Outage, SubmissionHooks
 from llamagen_async.transport import APIRequest
-from llamagen_async.uploads import FileLike, form_file
+from llamagen_async.uploads import FileLike, UploadStore, form_file, upload_request
 from llamagen_async.validation import whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
@@ -28,6 +33,11 @@ class Comics(ComicChanges):
 
     Made by `LlamaGenClient`; use it as `client.comics`.
     """
+
+    def __init__(self, core: ClientCore, animations: Animations) -> None:
+        super().__init__(core)
+        self.animations: Final = animations
+        """The client's animations, which a batch may have, too."""
 
     async def create(
         self,
@@ -138,8 +148,32 @@ class Comics(ComicChanges):
             LlamaGenError: It was not uploaded, or nobody knows whether it was.
         """
         form = await form_file(file, filename)
-        request = APIRequest(RequestKind.UPLOAD, "POST", "/comics/upload", form=form)
-        return await self._core.send(request, Upload.parse)
+        return await self._core.send(upload_request(form), Upload.parse)
+
+    async def uploaded(
+        self, request: AnyRequest, store: UploadStore, *, urgent: bool, wait_for_quota: bool
+    ) -> AnyRequest:
+        """Return a request with the URLs of its files, each uploaded before if that is needed.
+
+        Batches and queues call it before they send a request; an outage is held out.
+
+        Args:
+            request: Any request.
+            store: What remembers uploads for the next run.
+            urgent: Whether somebody waits for it; if not, others go first.
+            wait_for_quota: Wait for tomorrow's quota instead of raising.
+
+        Raises:
+            InvalidRequestError: A file can't be uploaded; the error has its field and its path.
+            LlamaGenError: It was not uploaded.
+        """
+        return await self._core.uploads.completed(
+            request,
+            store,
+            urgent=urgent,
+            wait_for_quota=wait_for_quota,
+            outage_timeout=math.inf,
+        )
 
     def batch(
         self,
@@ -232,6 +266,27 @@ class Comics(ComicChanges):
     async def usage(self) -> Usage:
         """Return what the key has used, as the server counts; this is a request, too."""
         return await self._core.usage()
+
+    def estimate(
+        self,
+        requests: RequestLike | Iterable[RequestLike],
+        *,
+        prices: PriceList | None = None,
+    ) -> Estimate:
+        """Return what requests would draw and cost. Nothing is sent.
+
+        Args:
+            requests: A request or many, as `create` or `batch` takes them; a generator is used up.
+            prices: Prices that you know; others are those of the vendor's page, which has few.
+
+        Raises:
+            InvalidRequestError: A request or a price is not allowed.
+        """
+        if isinstance(requests, Iterable) and not isinstance(requests, str | Mapping):
+            charges = Counter(Charge.of(Story.parse(given).request) for given in requests)
+        else:
+            charges = Counter((Charge.of(Story.parse(cast("RequestLike", requests)).request),))
+        return Prices.parse(prices).estimate(charges)
 
     def _new(
         self, prompt: str | ComicRequest | Mapping[str, Any] | None, fields: ComicFields

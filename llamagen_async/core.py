@@ -50,6 +50,7 @@ from llamagen_async.scheduling import (
     SubmissionHooks,
 )
 from llamagen_async.transport import APIRequest, AssetSource, HTTPAssets, HTTPTransport, Transport
+from llamagen_async.uploads import Uploads
 
 if TYPE_CHECKING:
     import aiohttp
@@ -116,6 +117,8 @@ class ClientCore:
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
+        self.uploads = Uploads(self.send)
+        """The uploads of files that requests name."""
         self._rooms: _Rooms | None = None
         self._detections: dict[bool, asyncio.Task[None]] = {}
         """The detection of the plan that holds out an outage, and the one that gives up."""

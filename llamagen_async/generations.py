@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from pathlib import Path, PurePath
+from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 from urllib.parse import quote
 
 import attrs
@@ -127,28 +127,36 @@ class Generations(Generic[_G]):
         """Send a billed request and return what was accepted (arguments as for `create`)."""
         if max_wait is not None:
             seconds("max_wait", max_wait)
-        return await self._core.send(
+        how: dict[str, Any] = {
+            "urgent": urgent,
+            "max_wait": max_wait,
+            "wait_for_quota": wait_for_quota,
+            "outage_timeout": math.inf if hooks is not None and max_wait is None else max_wait,
+        }
+        billed = await self._with_uploads(billed, how)
+        accepted: _G = await self._core.send(
             billed.request,
             billed.parse,
-            urgent=urgent,
-            max_wait=max_wait,
-            wait_for_quota=wait_for_quota,
-            outage_timeout=math.inf if hooks is not None and max_wait is None else max_wait,
+            **how,
             hooks=hooks,
             story=billed.story,
             profile=billed.profile,
             will_wait=hooks is not None,
         )
+        return accepted
 
     async def _finished(self, billed: Billed[_G], timeout: float, *, wait_for_quota: bool) -> _G:
         """Send a billed request; return the generation finished (as for `create_and_wait`)."""
-        seconds("timeout", timeout)
-        accepted = await self._core.send(
+        how: dict[str, Any] = {
+            "max_wait": None if wait_for_quota else seconds("timeout", timeout),
+            "wait_for_quota": wait_for_quota,
+            "outage_timeout": seconds("timeout", timeout),
+        }
+        billed = await self._with_uploads(billed, how)
+        accepted: _G = await self._core.send(
             billed.request,
             billed.parse,
-            max_wait=None if wait_for_quota else timeout,
-            wait_for_quota=wait_for_quota,
-            outage_timeout=timeout,
+            **how,
             story=billed.story,
             profile=billed.profile,
             will_wait=True,
@@ -166,6 +174,17 @@ class Generations(Generic[_G]):
             # Whoever ended this does not know the id, and it was paid for.
             tell_accepted(billed.request.kind, accepted, error)
             raise
+
+    async def _with_uploads(self, billed: Billed[_G], how: dict[str, Any]) -> Billed[_G]:
+        """Return a billed request with the URLs of its files, which are uploaded before it."""
+        for value in cast("dict[str, object]", billed.request.json).values():
+            if isinstance(value, list | dict | PurePath):
+                break
+        else:
+            return billed  # nearly all name no file
+        story = await self._core.uploads.completed(billed.story, **how)
+        request = attrs.evolve(billed.request, json=story.to_payload())
+        return attrs.evolve(billed, request=request, story=story)
 
     async def _read(self, id_: str, params: Mapping[str, str] | None = None) -> _G:
         """Return a generation, or a part of it, as it stands now."""

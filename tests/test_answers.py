@@ -130,8 +130,9 @@ class Capturing:
 def captured(name: str) -> Captured:
     core = cast("ClientCore", Capturing())
     call, _ = METHODS[name]
+    animations = Animations(core)
     with pytest.raises(Captured) as caught:
-        asyncio.run(_run(call(Comics(core), Animations(core))))
+        asyncio.run(_run(call(Comics(core, animations), animations)))
     return caught.value
 
 

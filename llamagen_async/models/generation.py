@@ -26,6 +26,7 @@ from llamagen_async.validation import generation_id, shown
 
 __all__ = [
     "Animation",
+    "AnyGeneration",
     "ComicGeneration",
     "GenerationStatus",
     "GenerationUsage",
@@ -317,6 +318,10 @@ class Animation(_Generation):
         if self.video_url:
             return ()
         return (f"videoUrl: {shown(fields_of(self.raw).get('videoUrl'))}",)
+
+
+AnyGeneration = ComicGeneration | Animation
+"""A comic or an animation."""
 
 
 def _is_complete(pages: tuple[Page, ...], fields: Mapping[str, Any]) -> bool:

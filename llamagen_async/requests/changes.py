@@ -6,6 +6,7 @@ What they may hold, and under which names, is read off the vendor's own clients.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, Self, TypedDict
 
 import attrs
@@ -60,7 +61,7 @@ class ContinueRequest:
         default=(), kw_only=True, converter=attachments_of
     )
     """Files, each an `Attachment` or a mapping of its fields."""
-    images: tuple[str, ...] = attrs.field(
+    images: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of reference images."""
@@ -103,7 +104,7 @@ class UpdateRequest:
     """The panel's new content, in words."""
     panel_prompt: str | None = _text()
     """A second name of it, which is more precise at the API."""
-    images: tuple[str, ...] = attrs.field(
+    images: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of reference images."""
@@ -163,7 +164,7 @@ class ContinueFields(TypedDict, total=False):
     fix_panel_num: int | None
     pagination: Pagination | Mapping[str, Any] | None
     attachments: Iterable[Attachment | Mapping[str, Any]]
-    images: Iterable[str]
+    images: Iterable[str | Path]
     extra: Mapping[str, Any]
 
 
@@ -174,6 +175,6 @@ class UpdateFields(TypedDict, total=False):
     page: int | None
     prompt: str | None
     panel_prompt: str | None
-    images: Iterable[str]
+    images: Iterable[str | Path]
     caption: str | None
     extra: Mapping[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, Self, TypedDict
 
 import attrs
@@ -19,7 +20,7 @@ from llamagen_async.requests.parts import (
 from llamagen_async.requests.spelling import Spelling
 from llamagen_async.validation import InvalidRequestError, checked_text, without_mark
 
-__all__ = ["ComicFields", "ComicRequest"]
+__all__ = ["COMIC", "ComicFields", "ComicRequest"]
 
 _PRESETS: Final = ("render", "neutral", "japanese_manga", "animeStyle", "comicBookStyle")
 """Presets that the vendor's pages and clients name; there are hundreds more."""
@@ -49,7 +50,7 @@ class ComicRequest:
 
     prompt: str | None = attrs.field(default=None, converter=without_mark)
     """The story. Required unless `prompt_url` is given."""
-    prompt_url: str | None = attrs.field(
+    prompt_url: str | Path | None = attrs.field(
         default=None, kw_only=True, validator=fields.optional(fields.url)
     )
     """URL at which the story can be read, instead of `prompt`."""
@@ -92,7 +93,7 @@ class ComicRequest:
         default=None, kw_only=True, validator=fields.optional(fields.upscale)
     )
     """`True`, `"2K"` or `"4K"` for larger pictures."""
-    images: tuple[str, ...] = attrs.field(
+    images: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of reference images."""
@@ -130,14 +131,14 @@ class ComicRequest:
         Raises:
             InvalidRequestError: A field is unknown or its value is not allowed.
         """
-        return value if isinstance(value, cls) else cls(**_SPELLING.read(value))
+        return value if isinstance(value, cls) else cls(**COMIC.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON body of the request; what was not given is not sent."""
-        return _SPELLING.write(self)
+        return COMIC.write(self)
 
 
-_SPELLING: Final = Spelling(
+COMIC: Final = Spelling(
     ComicRequest,
     field="request",
     allowed="a prompt, a mapping or a ComicRequest",
@@ -148,7 +149,7 @@ _SPELLING: Final = Spelling(
 class ComicFields(TypedDict, total=False):
     """The keyword arguments of `create` and `create_and_wait`: the fields of `ComicRequest`."""
 
-    prompt_url: str | None
+    prompt_url: str | Path | None
     model: str | None
     preset: str | None
     size: str | None
@@ -157,7 +158,7 @@ class ComicFields(TypedDict, total=False):
     style: str | None
     language: str | None
     upscale: bool | str | None
-    images: Iterable[str]
+    images: Iterable[str | Path]
     comic_roles: Iterable[Character | Mapping[str, Any]]
     comic_locations: Iterable[Location | Mapping[str, Any]]
     attachments: Iterable[Attachment | Mapping[str, Any]]

@@ -7,6 +7,7 @@ know are passed on where the API is known to take them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, Self, cast
 
 import attrs
@@ -16,6 +17,8 @@ from llamagen_async.requests.spelling import Spelling
 from llamagen_async.validation import InvalidRequestError
 
 __all__ = [
+    "CHARACTER",
+    "LOCATION",
     "Attachment",
     "Character",
     "Location",
@@ -38,8 +41,8 @@ def _text() -> Any:
     return attrs.field(default=None, kw_only=True, validator=fields.optional(fields.text))
 
 
-def _url() -> Any:
-    return attrs.field(default=None, kw_only=True, validator=fields.optional(fields.url))
+_URL: Final = fields.optional(fields.url)
+"""The check of a URL that need not be given."""
 
 
 @attrs.frozen
@@ -75,8 +78,8 @@ class Character:
 
     name: str = attrs.field(validator=fields.text)
     """The name by which the story speaks of the character."""
-    image: str | None = _url()
-    """URL of a picture of the character; `client.comics.upload` makes one of a file."""
+    image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
+    """URL of a picture of the character, or the `Path` of one, which is uploaded first."""
     age: float | str | None = attrs.field(
         default=None,
         kw_only=True,
@@ -98,11 +101,11 @@ class Character:
     @classmethod
     def parse(cls, value: Character | Mapping[str, Any]) -> Self:
         """Return `value`, or make it from a mapping in either spelling."""
-        return value if isinstance(value, cls) else cls(**_CHARACTER.read(value))
+        return value if isinstance(value, cls) else cls(**CHARACTER.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the API's spelling."""
-        return _CHARACTER.write(self)
+        return CHARACTER.write(self)
 
 
 @attrs.frozen
@@ -115,8 +118,8 @@ class Location:
 
     name: str = attrs.field(validator=fields.text)
     """The name by which the story speaks of the place."""
-    image: str | None = _url()
-    """URL of a picture of the place."""
+    image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
+    """URL of a picture of the place, or the `Path` of one."""
     description: str | None = _text()
     """The place, in words."""
     extra: Mapping[str, Any] = fields.extra()
@@ -125,11 +128,11 @@ class Location:
     @classmethod
     def parse(cls, value: Location | Mapping[str, Any]) -> Self:
         """Return `value`, or make it from a mapping in either spelling."""
-        return value if isinstance(value, cls) else cls(**_LOCATION.read(value))
+        return value if isinstance(value, cls) else cls(**LOCATION.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the API's spelling."""
-        return _LOCATION.write(self)
+        return LOCATION.write(self)
 
 
 def _attachment_type(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -146,8 +149,8 @@ class Attachment:
         InvalidRequestError: A value is not allowed.
     """
 
-    url: str = attrs.field(validator=fields.url)
-    """URL of the file."""
+    url: str | Path = attrs.field(validator=fields.url)
+    """URL of the file, or its `Path`."""
     type: str | None = attrs.field(
         default=None, kw_only=True, validator=fields.optional(_attachment_type)
     )
@@ -193,19 +196,19 @@ class VideoOptions:
         default=None, validator=fields.optional(fields.text_that_may_be_new(_ASPECT_RATIOS))
     )
     """The aspect ratio, such as `16:9`, `9:16`, `1:1`, `4:3` or `3:4`."""
-    image: str | None = _url()
+    image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
     """URL of the first frame's picture."""
-    last_frame_image: str | None = _url()
+    last_frame_image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
     """URL of the last frame's picture."""
-    reference_images: tuple[str, ...] = attrs.field(
+    reference_images: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of pictures to go by."""
-    reference_videos: tuple[str, ...] = attrs.field(
+    reference_videos: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of videos to go by."""
-    reference_audios: tuple[str, ...] = attrs.field(
+    reference_audios: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of sounds to go by."""
@@ -231,10 +234,10 @@ class VideoOptions:
 _PAGINATION: Final = Spelling(
     Pagination, allowed="a Pagination or a mapping", needs=("total_pages", "panels_per_page")
 )
-_CHARACTER: Final = Spelling(
+CHARACTER: Final = Spelling(
     Character, allowed="a Character or a mapping with a name", needs=("name",), keeps_unknown=True
 )
-_LOCATION: Final = Spelling(
+LOCATION: Final = Spelling(
     Location, allowed="a Location or a mapping with a name", needs=("name",), keeps_unknown=True
 )
 _ATTACHMENT: Final = Spelling(

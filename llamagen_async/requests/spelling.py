@@ -44,7 +44,7 @@ class Spelling:
         is_snake: bool = False,
         also: Mapping[str, str] | None = None,
     ) -> None:
-        self._name: Final = cls.__name__
+        self._class: Final = cls
         self._allowed: Final = allowed
         self._field: Final = field
         self._text_is: Final = text_is
@@ -79,6 +79,18 @@ class Spelling:
         if values.keys() <= self.written.keys():
             return {**self._needed, **values}
         return self._translated(values)
+
+    def given(self, value: object) -> dict[str, Any]:
+        """Return the fields that were given and are not empty, or that an instance has.
+
+        Raises:
+            InvalidRequestError: As `read` does.
+        """
+        if isinstance(value, self._class):
+            fields = {name: getattr(value, name) for name in self.written}
+        else:
+            fields = self.read(value)
+        return {name: one for name, one in fields.items() if one not in (None, (), [], {})}
 
     def write(self, request: attrs.AttrsInstance) -> dict[str, Any]:
         """Return the JSON object of a request or of a part of one; what was not given is left out.
@@ -121,7 +133,7 @@ class Spelling:
         """Return the value of an unknown field, if such fields are passed on."""
         if not self._keeps_unknown:
             raise self._unknown(str(field) or "(no name)", value)
-        warn_once(self._name, str(field))
+        warn_once(self._class.__name__, str(field))
         return value
 
     def _unknown(self, field: str, value: object) -> InvalidRequestError:

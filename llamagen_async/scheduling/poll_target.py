@@ -79,7 +79,7 @@ class PollTarget:
     """Whether a check is on its way."""
     failures: int = 0
     """Checks in a row that brought no answer."""
-    trouble: str | None = None
+    last_error: str | None = None
     """The failure of the last check, if it has brought no answer."""
     delays: Iterator[float] | None = None
     """Seconds to wait before each further check, once one has failed."""
