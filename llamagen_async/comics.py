@@ -23,7 +23,7 @@ from llamagen_async.requests import AnyRequest, ComicFields, ComicRequest
 from llamagen_async.scheduling import Outage, SubmissionHooks
 from llamagen_async.transport import APIRequest
 from llamagen_async.uploads import FileLike, UploadStore, form_file, upload_request
-from llamagen_async.validation import whole_number
+from llamagen_async.validation import check_flags, whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
 
@@ -219,6 +219,11 @@ class Comics(ComicChanges):
                 it, it is about another server or key, or the files beside it (such as
                 `results.jsonl`) know comics that it does not. Nothing was sent.
         """
+        check_flags(
+            wait_for_quota=wait_for_quota,
+            resend_uncertain=resend_uncertain,
+            start_over=start_over,
+        )
         return Batch(
             requests,
             self,

@@ -38,7 +38,7 @@ from llamagen_async.requests import (
 )
 from llamagen_async.scheduling import GenerationWait, SubmissionHooks, tell_accepted
 from llamagen_async.transport import APIRequest
-from llamagen_async.validation import checked_id, checked_path
+from llamagen_async.validation import check_flags, checked_id, checked_path
 
 __all__ = ["DEFAULT_TIMEOUT", "Billed", "Generations", "panels_of", "whole_request"]
 
@@ -106,6 +106,7 @@ class Generations(Generic[_G]):
             APIError: The key or the id is refused. An outage is held out.
         """
         seconds("timeout", timeout)
+        check_flags(urgent=urgent)
         request = self._status_request(id)
         given: object = after
         if given is not None and (not isinstance(given, self._model) or given.id != id):
@@ -125,8 +126,11 @@ class Generations(Generic[_G]):
         hooks: SubmissionHooks[_G] | None,
     ) -> _G:
         """Send a billed request and return what was accepted (arguments as for `create`)."""
+        check_flags(urgent=urgent, wait_for_quota=wait_for_quota)
         if max_wait is not None:
             seconds("max_wait", max_wait)
+        if hooks is not None and not hasattr(hooks, "before_send"):
+            raise InvalidRequestError("hooks", hooks, "an object with the methods of a hook")
         how: dict[str, Any] = {
             "urgent": urgent,
             "max_wait": max_wait,
@@ -147,6 +151,7 @@ class Generations(Generic[_G]):
 
     async def _finished(self, billed: Billed[_G], timeout: float, *, wait_for_quota: bool) -> _G:
         """Send a billed request; return the generation finished (as for `create_and_wait`)."""
+        check_flags(wait_for_quota=wait_for_quota)
         how: dict[str, Any] = {
             "max_wait": None if wait_for_quota else seconds("timeout", timeout),
             "wait_for_quota": wait_for_quota,
@@ -214,6 +219,7 @@ class Generations(Generic[_G]):
         if not generation.succeeded:
             raise InvalidRequestError(name, generation.status.value, f"a {name} that has succeeded")
         seconds("timeout", timeout)
+        check_flags(urgent=urgent)
         path, clock = checked_path("folder", folder), self._core.settings.clock
 
         async def checked() -> _G:
