@@ -212,8 +212,12 @@ class Generations(Generic[_G]):
         *,
         timeout: float,
         urgent: bool,
+        only: Sequence[tuple[str, str]] | None = None,
     ) -> list[Path]:
-        """Fetch all files of a finished generation; `name` is what its argument is called."""
+        """Fetch the files of a finished generation; `name` is what its argument is called.
+
+        Of those that are fetched alone (`only`, pairs of URL and name), what is there is kept.
+        """
         if not isinstance(generation, self._model):
             raise InvalidRequestError(name, generation, f"a {self._model.__name__}")
         if not generation.succeeded:
@@ -229,20 +233,21 @@ class Generations(Generic[_G]):
             return asset_names(await checked())
 
         try:
-            if not generation.asset_urls:
+            if only is None and not generation.asset_urls:
                 generation = await checked()
-            if not generation.asset_urls:
+            if only is None and not generation.asset_urls:
                 raise _without_pictures(name, generation)
-            if missing := generation.missing_pictures:
+            if only is None and (missing := generation.missing_pictures):
                 _logger.warning("%s %s has no picture at %s", name, generation.id, _few(missing))
             return await download_assets(
-                asset_names(generation),
+                asset_names(generation) if only is None else only,
                 path,
                 source=self._core.open().assets,
                 # Files come in real time, however fast the server's clock runs.
                 timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
                 renew=renew,
                 speed=clock.speed,
+                keeps_old=only is not None,
             )
         except LlamaGenError as error:
             raise error.about(generation.id) from error

@@ -9,15 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import attrs
 
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.makers import ComicsPort, download, submit, wait
+from llamagen_async.batch.makers import (
+    ComicsPort,
+    newest,
+    recall_end,
+    resume_change,
+    submit,
+    wait,
+    with_uploads,
+)
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final
+from llamagen_async.batch.replacing import fetch
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import seconds
 from llamagen_async.errors import (
@@ -56,6 +65,7 @@ class Lifecycle:
         timeout: Seconds to wait for each comic's end, and then for its pictures.
         wait_for_quota: Wait for tomorrow's quota instead of giving a story back unsent.
         ended: Told of each story for which nothing more will happen by itself.
+        followed: Called when a story has ended, to start those that have waited for it.
         changed: Told of each step before that.
 
     Raises:
@@ -71,6 +81,7 @@ class Lifecycle:
         timeout: float,
         wait_for_quota: bool,
         ended: Callable[[BatchTask], None],
+        followed: Callable[[BatchTask], Awaitable[None]],
         changed: Callable[[BatchTask], None],
     ) -> None:
         self.journal = journal
@@ -79,6 +90,7 @@ class Lifecycle:
         self.timeout = seconds("timeout", timeout)
         self.wait_for_quota = wait_for_quota
         self.ended = ended
+        self.followed = followed
         self.changed = changed
         self.tasks: dict[int, BatchTask] = {}
         """The stories in memory, by the number of their row."""
@@ -116,7 +128,7 @@ class Lifecycle:
 
     async def join(self) -> None:
         """Wait for all stories that were started."""
-        if self._runners:
+        while self._runners:  # one that ends may start others
             await asyncio.wait(self._runners)
 
     async def stop(self, grace: float = GRACE) -> None:
@@ -169,6 +181,8 @@ class _Steps:
             await lifecycle.journal.forget(task.row)
         del lifecycle.tasks[task.row.id]
         lifecycle.ended(task)
+        if lifecycle.journal.has_changes:
+            await self._follow()
 
     async def _advance(self) -> None:
         lifecycle, task = self.lifecycle, self.task
@@ -181,10 +195,17 @@ class _Steps:
         if task.state is SUCCEEDED and not lifecycle.stopped:
             await self._fetch()
 
+    async def _follow(self) -> None:
+        """Start the stories that have waited for this one."""
+        try:
+            await self.lifecycle.followed(self.task)
+        except LlamaGenError as error:
+            self.lifecycle.halt(error)
+
     async def _submit(self) -> None:
         lifecycle, task = self.lifecycle, self.task
-        if lifecycle.halted is not None:
-            raise lifecycle.halted
+        if (reason := lifecycle.halted or task.held_by) is not None:
+            raise reason
         task.is_submitted = True
         try:
             try:
@@ -211,8 +232,17 @@ class _Steps:
 
     async def _completed(self) -> AnyRequest:
         """Return the request as it is sent: whatever has to be done first is done here."""
-        assert self.task.request is not None
-        return self.task.request
+        lifecycle, task = self.lifecycle, self.task
+        assert task.request is not None
+        if task.row.type.is_change:
+            await recall_end(lifecycle.comics, lifecycle.journal, task.row)
+        return await with_uploads(
+            lifecycle.comics,
+            task.request,
+            lifecycle.journal,
+            urgent=task.row.urgent,
+            wait_for_quota=lifecycle.wait_for_quota,
+        )
 
     async def before_send(self) -> None:
         """Write the intent; if that fails, or nothing is to be sent any more, raise."""
@@ -271,6 +301,8 @@ class _Steps:
     async def _collect(self) -> None:
         lifecycle, task, generation = self.lifecycle, self.task, self.task.generation
         assert generation is not None
+        if task.is_resumed and task.row.type.is_change:
+            await resume_change(lifecycle.comics, lifecycle.journal, task.row, task.request)
         # The answer to a change may speak of the comic as it was.
         if not generation.succeeded or task.row.type.is_change:
             generation = await wait(lifecycle.comics, generation, timeout=lifecycle.timeout)
@@ -288,11 +320,16 @@ class _Steps:
             if there:
                 task.files = tuple(out / name for name in names)
                 return
-        files = await download(
-            self.lifecycle.comics,
+        lifecycle = self.lifecycle
+        if lifecycle.journal.has_changes:
+            generation = await newest(lifecycle.journal, generation)
+        files = await fetch(
+            lifecycle.comics,
+            lifecycle.journal,
             generation,
+            task.request,
             out,
-            timeout=self.lifecycle.timeout,
+            timeout=lifecycle.timeout,
             urgent=task.row.urgent,
         )
         task.files = tuple(files)
@@ -310,7 +347,7 @@ class _Steps:
             await self._record(generation=task.generation, error=error)
         elif isinstance(error, SubmissionUncertainError):
             await self._lose(error)
-        elif unsent and is_final(error):
+        elif unsent and is_final(error, task.row.type):
             task.state = FAILED
             await self._record(error=error)
         elif task.state is SENDING and not isinstance(error, LlamaGenError):
