@@ -200,7 +200,8 @@ class ComicChanges(Generations[ComicGeneration]):
             LlamaGenError: As for `download`.
             OSError: A file can't be written.
         """
-        page = whole_number("page", page or 0, at_least=0)
+        self._check_succeeded("comic", comic)
+        page = whole_number("page", 0 if page is None else page, at_least=0)
         panel = whole_number("panel", panel, at_least=0)
         panels = comic.pages[page].panels if page < len(comic.pages) else ()
         url = panels[panel].asset_url if panel < len(panels) else None

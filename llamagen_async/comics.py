@@ -36,6 +36,7 @@ from llamagen_async.validation import (
     InvalidRequestError,
     check_flags,
     checked_path,
+    checked_text,
     whole_number,
 )
 
@@ -293,6 +294,9 @@ class Comics(ComicChanges):
             LlamaGenError: As for `update_panel` and `wait_for_completion`.
         """
         change = whole_request(UpdateRequest, request, fields, first_is=None)
+        check_flags(again=again, resend_uncertain=resend_uncertain, wait_for_quota=wait_for_quota)
+        checked_text("key", key)
+        seconds("timeout", timeout)
         folder = checked_path("out", out)
         path = folder / JOURNAL if journal is None else checked_path("journal", journal)
         if not await asyncio.to_thread(path.is_file):
@@ -300,7 +304,7 @@ class Comics(ComicChanges):
         options = RedrawOptions(
             again=again,
             resend_uncertain=resend_uncertain,
-            timeout=seconds("timeout", timeout),
+            timeout=timeout,
             wait_for_quota=wait_for_quota,
         )
         async with Journal(path, self._core.account, out=folder) as opened:

@@ -218,10 +218,7 @@ class Generations(Generic[_G]):
 
         Of those that are fetched alone (`only`, pairs of URL and name), what is there is kept.
         """
-        if not isinstance(generation, self._model):
-            raise InvalidRequestError(name, generation, f"a {self._model.__name__}")
-        if not generation.succeeded:
-            raise InvalidRequestError(name, generation.status.value, f"a {name} that has succeeded")
+        self._check_succeeded(name, generation)
         seconds("timeout", timeout)
         check_flags(urgent=urgent)
         path, clock = checked_path("folder", folder), self._core.settings.clock
@@ -251,6 +248,13 @@ class Generations(Generic[_G]):
             )
         except LlamaGenError as error:
             raise error.about(generation.id) from error
+
+    def _check_succeeded(self, name: str, generation: object) -> None:
+        """Check an argument that has to be a generation with a result."""
+        if not isinstance(generation, self._model):
+            raise InvalidRequestError(name, generation, f"a {self._model.__name__}")
+        if not generation.succeeded:
+            raise InvalidRequestError(name, generation.status.value, f"a {name} that has succeeded")
 
     def _status_request(self, id_: object, params: Mapping[str, str] | None = None) -> APIRequest:
         known = checked_id("id", id_)

@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 
-from llamagen_async import Animation, ComicGeneration, InvalidRequestError, LlamaGenClient
+from llamagen_async import Animation, ComicGeneration, InvalidRequestError, LlamaGenClient, requests
 from llamagen_async import webhooks as hooks_module
 from llamagen_async.animations import Animations
 from llamagen_async.comics import Comics
-from llamagen_async.requests import AnimationFields, ComicFields, ContinueFields, UpdateFields
 from llamagen_async.validation import shown
 from llamagen_async.webhooks import ReplayGuard, sign
 from tests.support.scripted import ROOMY, Recorder
@@ -33,10 +32,17 @@ INDEX = [-1, "1", 1.5, True, NAN, [0]]
 COUNT = [0, 21, -1, "4", 1.5, True, NAN]
 URLS = [5, "x", ["x"], [5], [None], {"a": 1}, b"x", ["https://a", "ftp://b"], [""]]
 PATH = [5, "a\0", ["x"], object()]
-COMIC = ComicGeneration.parse({"id": "c", "status": "SUCCEEDED", "output": "https://a.example/0"})
+COMIC = ComicGeneration.parse(
+    {
+        "id": "c",
+        "status": "SUCCEEDED",
+        "comics": [{"panels": [{"assetUrl": "https://a.example/0"}]}],
+    }
+)
 VIDEO = Animation.parse({"id": "c", "status": "SUCCEEDED", "output": "https://a.example/v"})
 
 WRONG: dict[str, list[Any]] = {
+    "again": FLAG,
     "after": ["c", 5, {"id": "c"}, ComicGeneration.parse({"id": "another"})],
     "animation": [None, 5, "c", {"id": "c"}, COMIC, Animation.parse({"id": "c"})],
     "attachments": [5, "x", [5], [{}], [{"url": "x"}], [{"url": "https://a", "type": "sound"}]],
@@ -45,6 +51,7 @@ WRONG: dict[str, list[Any]] = {
     "comic": [None, 5, "c", {"id": "c"}, VIDEO, ComicGeneration.parse({"id": "c"})],
     "comic_locations": [5, "x", [5], [{}], [{"name": ""}], [{"name": "x", "image": "y"}]],
     "comic_roles": [5, "x", [5], [{}], [{"name": ""}], [{"name": "x", "age": []}]],
+    "defaults": [5, "x", [], {"nonsense": 1}, {"size": "big"}, {"comic_roles": [{}]}],
     "event": [None, 5, "x", {"type": "x"}],
     "extra": [5, [], "x", {"a": object()}, {"a": NAN}, {"a": "\0"}],
     "file": [None, 5, "", object(), "no/such/file", b"", ["x"]],
@@ -55,7 +62,8 @@ WRONG: dict[str, list[Any]] = {
     "hooks": [5, "x", object()],
     "id": ID,
     "images": URLS,
-    "journal": PATH,
+    "journal": [*PATH, "no/such/journal.db"],
+    "key": [None, "", " ", 5, b"x"],
     "language": TEXT,
     "max_wait": [one for one in SECONDS if one is not None],
     "model": TEXT,
@@ -93,6 +101,7 @@ WRONG: dict[str, list[Any]] = {
     "wait_for_quota": FLAG,
 }
 """Wrong values of each parameter, by its name; those of one method under `method.parameter`."""
+WRONG |= {"batch.journal": PATH}
 WRONG |= {"batch.requests": [*WRONG["requests"], "a story", b"x", {"prompt": "x"}], "sign.id": TEXT}
 OTHERS = {"comics.recall_end", "comics.resume_change", "comics.uploaded"}
 """Methods for batches and queues, which check what they are given before."""
@@ -103,8 +112,10 @@ GOOD: dict[str, dict[str, Any]] = {
     "comics.create": {"prompt": "x"},
     "comics.create_and_wait": {"prompt": "x"},
     "comics.download": {"comic": COMIC, "folder": "nowhere"},
+    "comics.download_panel": {"comic": COMIC, "folder": "nowhere", "panel": 0},
     "comics.estimate": {"requests": ["x"]},
     "comics.get": {"id": "c"},
+    "comics.redraw": {"out": "nowhere", "key": "x", "panel": 0, "prompt": "x"},
     "comics.update_panel": {"id": "c", "panel": 0, "prompt": "x"},
     "comics.update_panel_and_wait": {"id": "c", "panel": 0, "prompt": "x"},
     "comics.upload": {"file": b"x"},
@@ -128,13 +139,6 @@ GOOD: dict[str, dict[str, Any]] = {
     "webhooks.ReplayGuard.release": {},
 }
 """A good call of each method; what is wrong takes the place of one argument."""
-FIELDS: dict[str, Any] = {
-    "comics.create": ComicFields,
-    "comics.continue": ContinueFields,
-    "comics.update": UpdateFields,
-    "animations.create": AnimationFields,
-}
-"""The fields that methods whose names begin so take as keywords."""
 
 
 def functions() -> Iterator[tuple[str, Any]]:
@@ -152,17 +156,17 @@ def functions() -> Iterator[tuple[str, Any]]:
             yield f"webhooks.{name}", one
 
 
-def parameters(name: str, function: Any) -> Iterator[str]:
+def parameters(function: Any) -> Iterator[str]:
     """Yield the names of the parameters of a method, its fields included."""
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
-            fields = next(one for start, one in FIELDS.items() if name.startswith(start))
-            yield from typing.get_type_hints(fields)
+            fields = str(parameter.annotation).removeprefix("Unpack[").removesuffix("]")
+            yield from typing.get_type_hints(getattr(requests, fields))
         elif parameter.name != "self":
             yield parameter.name
 
 
-CASES = [(name, one) for name, function in functions() for one in parameters(name, function)]
+CASES = [(name, one) for name, function in functions() for one in parameters(function)]
 
 
 def wrong_values(name: str, parameter: str) -> list[Any]:
@@ -174,7 +178,9 @@ def wrong_values(name: str, parameter: str) -> list[Any]:
 def good_call(name: str, parameter: str) -> dict[str, Any]:
     """Return good arguments that go with a wrong value of one parameter."""
     given = GOOD[name]
-    return {"id": given["id"]} if parameter == "request" else given  # a whole request stands alone
+    if parameter != "request":
+        return given
+    return {one: given[one] for one in given if one not in ("panel", "prompt")}  # it stands alone
 
 
 async def outcome(function: Callable[..., Any], **given: Any) -> Any:
@@ -211,7 +217,7 @@ async def test_a_wrong_argument_is_refused_before_anything_is_sent(
             assert error.allowed
             assert message == f"{error.field}: got {shown(error.value)}, allowed is {error.allowed}"
             assert len(shown(error.value)) <= 80
-            if parameter not in ("extra", "request", "requests", "prices"):
+            if parameter not in ("extra", "defaults", "request", "requests", "prices"):
                 assert error.field.partition("[")[0].partition(".")[0] == parameter, message
         assert client.stats().total == 0
     assert not network.requests

@@ -35,6 +35,7 @@ GOOD: dict[str, list[str]] = {
     "upload": ["a-file"],
     "usage": [],
     "limits": [],
+    "doctor": ["--measure", "--yes"],
     "sandbox": ["--port", "0"],
 }
 """A good call of each command; an option with a wrong value is added to it."""
@@ -87,6 +88,8 @@ WRONG: dict[str, list[str]] = {
     "--style": TEXT,
     "--timeout": SECONDS,
     "--video-seed": ["x", "1.5"],
+    "--id": ["", "..", " c"],
+    "--with": ["nowhere.json", "a-file", ""],
     "--webhook": ["x", "ftp://x"],
     "--webhook-data": CHOICE,
     "--webhook-fault": ["nonsense"],
@@ -100,10 +103,12 @@ WITH: dict[str, list[str]] = {
     "--webhook-fault": ["--webhook-secret", "s", "--webhook", "http://127.0.0.1:9"],
 }
 """Options without which another makes no sense."""
-NAMED = {"--api-key": "api_key", "--image": "image", "--webhook": "url"}
+NAMED = {"--api-key": "api_key", "--image": "image", "--webhook": "url", "--with": ""}
 """The names of options that a message may say in another way."""
 SECRET = {"--api-key", "--quota", "--proxy"}
 """Options whose values may hold a secret, so that no message shows them."""
+CONNECTION = {"--api-key", "--base-url", "--plan", "--metered", "--quota", "--proxy", "--speed"}
+"""Options of the connection: what is wrong with them is what `doctor` is there to tell."""
 NOTHING_WRONG = {"--webhook-secret"}
 """Options that take any text."""
 
@@ -123,7 +128,8 @@ def options() -> Iterator[tuple[str, str]]:
         for parameter in command.params:
             if isinstance(parameter, click.Option) and not parameter.is_flag:
                 option = max(parameter.opts, key=len)
-                if option not in NOTHING_WRONG:
+                is_finding = name == "doctor" and option in CONNECTION
+                if option not in NOTHING_WRONG and not is_finding:
                     yield name, option
 
 
