@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from urllib.parse import quote
 
 from llamagen_async.downloads.download import panel_name
-from llamagen_async.forecasting import ANY, Profile
+from llamagen_async.forecasting import Profile
 from llamagen_async.generations import (
     DEFAULT_TIMEOUT,
     Billed,
@@ -22,7 +22,6 @@ from llamagen_async.models import ComicGeneration
 from llamagen_async.models.places import fields_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
-    ChangeRequest,
     ContinueFields,
     ContinueRequest,
     UpdateFields,
@@ -223,23 +222,6 @@ class ComicChanges(Generations[ComicGeneration]):
             comic: The comic, finished.
         """
         self._core.open().scheduler.recall_end(comic)
-
-    def resume_change(
-        self, request: ChangeRequest | None, answer: ComicGeneration, *, age: float
-    ) -> None:
-        """Expect the end of a change that an earlier program has sent.
-
-        `wait_for_completion` waits for that end afterwards, as if this client had sent the change.
-        If it is known how the comic was before, `recall_end` is called first.
-
-        Args:
-            request: The change, if it is known.
-            answer: The server's answer to it.
-            age: Real seconds since that came.
-        """
-        profile = ANY if request is None else _profile_of(request)
-        age *= self._core.settings.clock.speed
-        self._core.open().scheduler.resume_change(answer, age=age, profile=profile)
 
     def _continuation(
         self,

@@ -86,6 +86,7 @@ class Generations(Generic[_G]):
         timeout: float = DEFAULT_TIMEOUT,  # the API's word
         urgent: bool = True,
         after: _G | None = None,
+        age: float = 0.0,
     ) -> _G:
         """Return the finished generation, checking it no more often than useful.
 
@@ -99,6 +100,7 @@ class Generations(Generic[_G]):
             after: The generation as it was before a change that another process has made (or the
                 answer to that change, which tells less): then an end that is the same as before is
                 not taken for the change's own, at first. The `raw` of one can be stored and sent.
+            age: Real seconds since that change was accepted, as far as is known.
 
         Raises:
             GenerationFailedError: It ended without a result; the error carries the generation.
@@ -109,11 +111,14 @@ class Generations(Generic[_G]):
         check_flags(urgent=urgent)
         request = self._status_request(id)
         given: object = after
+        speed = self._core.settings.clock.speed
         if given is not None and (not isinstance(given, self._model) or given.id != id):
             allowed = f"the {self._model.__name__} of that id, as it was before"
             raise InvalidRequestError("after", given, allowed)
         return await self._core.wait(
-            GenerationWait(id, request, partial(_about, self._model, id), timeout, urgent, after)
+            GenerationWait(
+                id, request, partial(_about, self._model, id), timeout, urgent, after, age * speed
+            )
         )
 
     async def _accepted(

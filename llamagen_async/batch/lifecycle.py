@@ -10,17 +10,16 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Final
 
 import attrs
 
+from llamagen_async.batch.folder import are_there
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.makers import (
     ComicsPort,
     newest,
     recall_end,
-    resume_change,
     submit,
     wait,
     with_uploads,
@@ -301,11 +300,11 @@ class _Steps:
     async def _collect(self) -> None:
         lifecycle, task, generation = self.lifecycle, self.task, self.task.generation
         assert generation is not None
-        if task.is_resumed and task.row.type.is_change:
-            await resume_change(lifecycle.comics, lifecycle.journal, task.row, task.request)
         # The answer to a change may speak of the comic as it was.
         if not generation.succeeded or task.row.type.is_change:
-            generation = await wait(lifecycle.comics, generation, timeout=lifecycle.timeout)
+            generation = await wait(
+                lifecycle.comics, lifecycle.journal, task, timeout=lifecycle.timeout
+            )
         task.state, task.generation = SUCCEEDED, generation
         if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
@@ -315,11 +314,10 @@ class _Steps:
         if out is None or generation is None:
             return
         names = task.row.files if task.row.files_text else ()
-        if names:
-            there: bool = await asyncio.to_thread(_all_there, out, names)
-            if there:
-                task.files = tuple(out / name for name in names)
-                return
+        is_there: bool = bool(names) and await asyncio.to_thread(are_there, out, names)
+        if is_there:
+            task.files = tuple(out / name for name in names)
+            return
         lifecycle = self.lifecycle
         if lifecycle.journal.has_changes:
             generation = await newest(lifecycle.journal, generation)
@@ -395,7 +393,3 @@ class _Steps:
         task = self.task
         id_ = f" as generation {task.generation.id}" if task.generation else ""
         return f"{task.row.key} is {task.state}{id_}"
-
-
-def _all_there(out: Path, names: Sequence[str]) -> bool:
-    return all((out / name).is_file() for name in names)

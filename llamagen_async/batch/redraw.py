@@ -84,6 +84,7 @@ async def redraw_panel(
     """
     comic = await _comic_of(journal, name)
     _check_panel(comic, request)
+    request = attrs.evolve(request, page=request.page or 0)  # which is the same
     lifecycle = Lifecycle(
         journal,
         comics,

@@ -33,7 +33,7 @@ class Finding:
     """The thing that was found; without the API key and without passwords."""
     advice: str = ""
     """Advice: what to do about it."""
-    facts: Mapping[str, object] = attrs.field(factory=dict[str, object])
+    facts: Mapping[str, object] = attrs.field(factory=dict[str, object], hash=False)
     """Numbers and names of the text, for programs."""
 
 

@@ -150,7 +150,7 @@ def judge_limits(
     # A comic takes a create and a check at least: those are left.
     if not is_auto and left is not None and left < needed + _COMIC:
         why = f"{left} requests are left of the day"
-        advice = "wait for the next day, or ask with `llamagen-async usage` all the same"
+        advice = "wait for the next day, or name the key's plan with --plan if it has no such limit"
         return warning("limits", text, advice, **facts), why
     return ok("limits", text, **facts), ""
 

@@ -165,7 +165,7 @@ async def test_a_refused_story_keeps_its_key() -> None:
     ("stories", "failed", "words"),
     [
         ([redraw(1, "nobody", key="r")], "r", "of: got 'nobody'"),
-        ([redraw(1, "y", key="x"), redraw(2, "x", key="y")], "y", "no circle"),
+        ([redraw(1, "y", key="x"), redraw(2, "x", key="y")], "y", "does not wait for this one"),
         ([redraw(1, "y", key="x"), redraw(2, "x", key="y")], "x", "of: got 'y'"),
         ([VIDEO, redraw(1, "v", key="r")], "r", "this is an animation's"),
         ([redraw(1, "v", key="r"), VIDEO], "r", "this is an animation's"),

@@ -95,7 +95,9 @@ def check_target(
     while next_.of is not None:
         if next_.of in chain:
             way = " of ".join(map(repr, (*chain, next_.of)))
-            raise InvalidRequestError("of", story.of, f"no circle, and this is one: {way}")
+            raise InvalidRequestError(
+                "of", story.of, f"a comic that does not wait for this one ({way})"
+            )
         chain.append(next_.of)
         following = rows.of_key(next_.of, connection)
         if following is None:

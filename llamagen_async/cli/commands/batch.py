@@ -29,7 +29,7 @@ from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.cli.run.dry_run import dry_run
 from llamagen_async.cli.run.money import Money
 from llamagen_async.cli.run.summary import RunOutcome, print_summary
-from llamagen_async.cli.text import quoted
+from llamagen_async.cli.text import one_line, pluralize, quoted
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.clock import seconds
 from llamagen_async.comics import DEFAULT_TIMEOUT
@@ -169,6 +169,12 @@ def batch(
             summary = await summarize_journal(opened, source, resend=resend_uncertain)
             if not summary.is_new:
                 output.print(f"going on with {path}: {summary}")
+            if summary.others:
+                output.print(
+                    f"{pluralize(summary.others, 'story')} would be different with this cast "
+                    f"({one_line(summary.example)}); what was sent stays as it is, and is not paid "
+                    "for again."
+                )
             await announce(
                 output, client, source, summary, money=money, wait_for_quota=wait_for_quota
             )
