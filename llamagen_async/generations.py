@@ -115,6 +115,8 @@ class Generations(Generic[_G]):
         if given is not None and (not isinstance(given, self._model) or given.id != id):
             allowed = f"the {self._model.__name__} of that id, as it was before"
             raise InvalidRequestError("after", given, allowed)
+        if age != 0:
+            seconds("age", age)
         return await self._core.wait(
             GenerationWait(
                 id, request, partial(_about, self._model, id), timeout, urgent, after, age * speed

@@ -43,6 +43,7 @@ VIDEO = Animation.parse({"id": "c", "status": "SUCCEEDED", "output": "https://a.
 
 WRONG: dict[str, list[Any]] = {
     "again": FLAG,
+    "age": [-1, None, "5", NAN, float("inf"), [1]],
     "after": ["c", 5, {"id": "c"}, ComicGeneration.parse({"id": "another"})],
     "animation": [None, 5, "c", {"id": "c"}, COMIC, Animation.parse({"id": "c"})],
     "attachments": [5, "x", [5], [{}], [{"url": "x"}], [{"url": "https://a", "type": "sound"}]],

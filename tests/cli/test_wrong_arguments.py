@@ -28,6 +28,7 @@ GOOD: dict[str, list[str]] = {
     "demo": [],
     "generate": ["x"],
     "batch": ["stories.txt"],
+    "redraw": ["done", "x", "--panel", "0", "--prompt", "x"],
     "status": ["c"],
     "continue": ["c", "x"],
     "update-panel": ["c", "--panel", "0", "--prompt", "x"],
@@ -42,6 +43,7 @@ GOOD: dict[str, list[str]] = {
 ARGUMENTS: dict[str, list[list[str]]] = {
     "generate": [[], *([one] for one in TEXT)],
     "batch": [["nowhere.txt"], [""], ["."], ["empty.jsonl", "--out", "d"]],
+    "redraw": [["done"], ["done", "x"], ["done", "x", "--prompt", "x"], ["nowhere", "x.png"]],
     "status": [[], *([one] for one in (*TEXT, "..", " c"))],
     "continue": [["c"], *(["c", one] for one in TEXT), *([one, "x"] for one in (*TEXT, ".."))],
     "update-panel": [["c"], ["c", "--panel", "0"], ["..", "--panel", "0", "--prompt", "x"]],
@@ -59,6 +61,7 @@ WRONG: dict[str, list[str]] = {
     "--dialect": CHOICE,
     "--duration": ["0", "-1", "x", "5000", "nan"],
     "--failure-rate": ["-1", "2", "x", "nan"],
+    "--fault": ["nonsense", "nonsense=1"],
     "--filename": TEXT,
     "--image": URL,
     "--journal": ["a\x00"],
@@ -138,6 +141,8 @@ def files(tmp_path: Path) -> None:
     (tmp_path / "a-file").write_text("x")
     (tmp_path / "empty").write_text("")
     (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "done").mkdir()
+    (tmp_path / "done/journal.db").write_text("x")
     (tmp_path / "stories.txt").write_text("A cat\n")
 
 
