@@ -151,6 +151,11 @@ class ClientCore:
         rooms = self.opened
         return self.settings.plan if rooms is None else rooms.limiter.plan
 
+    @property
+    def knows_plan(self) -> bool:
+        """Whether nobody has to be asked for the plan."""
+        return self._is_ready or not self.settings.detect_plan
+
     def open(self) -> _Rooms:
         """Return the rooms below, made for the running event loop when it is used first.
 

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Final, Self
 
 from llamagen_async.batch.journal.codec import COLUMNS, AccountId, Row, Story
-from llamagen_async.batch.journal.database import Database, SetAsideError
+from llamagen_async.batch.journal.database import Database, Operation, SetAsideError
 from llamagen_async.batch.journal.evidence import accepted_in
 from llamagen_async.batch.journal.opening import take_in, verify
 from llamagen_async.batch.journal.reserve import receipt_of
@@ -143,8 +143,7 @@ class Journal:
         """Have the lock remember how many accepted comics the journal has."""
         lock = self._database.lock
         if lock is not None:
-            accepted = await self._database.run(accepted_in, write=False)
-            await self._database.apart(partial(lock.count, accepted))
+            await self._database.apart(partial(lock.count, await self.ask(accepted_in)))
 
     async def add(
         self,
@@ -184,14 +183,13 @@ class Journal:
 
     async def find(self, *, key: str = "", generation_id: str = "") -> Row | None:
         """Return the story of that key or else of that generation; either may be left out."""
-        names = {"key": key or None, "generation_id": generation_id or None}
-        rows = await self._database.run(partial(self._rows, FIND, names), write=False)
+        rows = await self.select(FIND, {"key": key or None, "generation_id": generation_id or None})
         rows += [row for row in self._behind.values() if row.generation_id == generation_id]
         return rows[0] if rows else None
 
     async def at(self, id_: int) -> Row:
         """Return the story at that place of the journal."""
-        rows = await self._database.run(partial(self._rows, "WHERE id = ?", (id_,)), write=False)
+        rows = await self.select("WHERE id = ?", (id_,))
         if not rows:
             raise JournalError(f"{self._database.path}: a story is gone from it")
         return rows[0]
@@ -201,7 +199,15 @@ class Journal:
         for row in [row for row in self._behind.values() if row.state is BatchState.QUEUED]:
             await self.change(row, BatchState.QUEUED, origins=(BatchState.QUEUED,))
         where = "WHERE state = 'queued' AND urgent = ? ORDER BY id LIMIT ?"
-        return await self._database.run(partial(self._rows, where, (urgent, limit)), write=False)
+        return await self.select(where, (urgent, limit))
+
+    async def select(self, where: str, values: Sequence[Any] | Mapping[str, Any]) -> list[Row]:
+        """Return the stories that a condition of SQL selects."""
+        return await self._database.run(partial(self._rows, where, values), write=False)
+
+    async def ask(self, question: Operation[Any]) -> Any:
+        """Return the answer to a question, which reads the file and writes nothing."""
+        return await self._database.run(question, write=False)
 
     async def rows(self, *states: BatchState) -> AsyncIterator[Row]:
         """Yield the stories in these states (in any, if none is given), oldest first.
@@ -209,12 +215,10 @@ class Journal:
         They are read page by page: a change meanwhile may be seen or not.
         """
         known = states or tuple(BatchState)
-        marks = ", ".join("?" * len(known))
-        where = f"WHERE state IN ({marks}) AND id > ? ORDER BY id LIMIT ?"
+        where = f"WHERE state IN ({', '.join('?' * len(known))}) AND id > ? ORDER BY id LIMIT ?"
         last = 0
         while True:
-            values = (*known, last, _PAGE)
-            page = await self._database.run(partial(self._rows, where, values), write=False)
+            page = await self.select(where, (*known, last, _PAGE))
             for row in page:
                 yield row
             if len(page) < _PAGE:

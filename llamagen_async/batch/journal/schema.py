@@ -61,7 +61,7 @@ _TABLES: Final = """
     CREATE INDEX job_by_state ON job (state, urgent, id);
     CREATE INDEX job_by_generation ON job (generation_id) WHERE generation_id IS NOT NULL;
 """
-_ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED)
+_ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED, BatchState.CANCELLED)
 _FORGOTTEN: Final = (
     "CREATE TEMP TABLE forgotten (generation_id TEXT PRIMARY KEY, key TEXT NOT NULL)"
 )
