@@ -18,6 +18,7 @@ from typing import Final, Self
 import attrs
 
 from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.requests import ComicRequest
 
 __all__ = ["ComicJob", "Mark", "Subscription", "Subscriptions"]
 
@@ -78,6 +79,8 @@ class ComicJob:
     """The time at which the job was submitted, in UTC."""
     at: datetime
     """The time since which the job is in this state, in UTC."""
+    request: ComicRequest | None = None
+    """The comic that is asked for; `None` if this version does not allow it any more."""
     generation: ComicGeneration | None = None
     """The server's last answer about the comic."""
     error: Exception | None = None

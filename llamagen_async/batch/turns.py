@@ -93,6 +93,7 @@ class Turns:
             row.attempts,
             datetime.fromtimestamp(row.queued_at, UTC),
             datetime.fromtimestamp(at or row.sent_at or row.queued_at, UTC),
+            known.request,
             known.generation,
             known.error if known.state in (row.state, FAILED) else None,
             () if out is None else tuple(out / name for name in names),

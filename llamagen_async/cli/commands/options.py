@@ -68,8 +68,11 @@ class Connection:
     quota: str = attrs.field(default=MEMORY, repr=False)
     """The URL of the store of spent requests, or `MEMORY`."""
 
-    def client(self) -> LlamaGenClient:
+    def client(self, *, webhooks: bool = False) -> LlamaGenClient:
         """Return a client; settings that are not given come from the environment.
+
+        Args:
+            webhooks: Whether the vendor's events are handed to it.
 
         Raises:
             InvalidRequestError: A setting is not allowed, or there is no key.
@@ -80,6 +83,7 @@ class Connection:
             base_url=self.base_url,
             speed=self.speed,
             quota=self.quota,
+            webhooks=webhooks,
         )
 
     @property
