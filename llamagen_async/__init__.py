@@ -13,6 +13,7 @@ from llamagen_async.errors import (
     APITimeoutError,
     AuthenticationError,
     BadRequestError,
+    BudgetReachedError,
     ClientClosedError,
     GenerationFailedError,
     InsufficientCreditsError,
@@ -43,21 +44,25 @@ from llamagen_async.models import (
     Usage,
 )
 from llamagen_async.plans import Plan, RateLimit, RequestKind
+from llamagen_async.prices import Estimate, Prices
 from llamagen_async.requests import (
     SIZES,
     AnimationRequest,
     Attachment,
+    BatchStory,
     Character,
     ComicRequest,
     ContinueRequest,
     Location,
     Pagination,
+    RequestType,
     UpdateRequest,
     VideoOptions,
 )
 
 if TYPE_CHECKING:
     from llamagen_async.batch.batch import Batch, BatchProgress
+    from llamagen_async.batch.budget import Spending
     from llamagen_async.batch.events import ComicJob
     from llamagen_async.batch.queue import ComicQueue
     from llamagen_async.ratelimit import LimitsSnapshot, LimitState, Priority
@@ -77,6 +82,8 @@ __all__ = [
     "BatchItem",
     "BatchProgress",
     "BatchState",
+    "BatchStory",
+    "BudgetReachedError",
     "Character",
     "ClientClosedError",
     "ClientStats",
@@ -85,6 +92,7 @@ __all__ = [
     "ComicQueue",
     "ComicRequest",
     "ContinueRequest",
+    "Estimate",
     "GenerationFailedError",
     "GenerationStatus",
     "GenerationUsage",
@@ -104,6 +112,7 @@ __all__ = [
     "Panel",
     "PermissionDeniedError",
     "Plan",
+    "Prices",
     "Priority",
     "QuotaExhaustedError",
     "QuotaStoreError",
@@ -111,7 +120,9 @@ __all__ = [
     "RateLimitError",
     "RequestKind",
     "RequestReport",
+    "RequestType",
     "ServerError",
+    "Spending",
     "SubmissionUncertainError",
     "UpdateRequest",
     "Upload",
@@ -132,6 +143,7 @@ _LATE = {
     "Outage": "scheduling",
     "Priority": "ratelimit",
     "RequestReport": "scheduling",
+    "Spending": "batch.budget",
 }
 """Exports that are loaded when they are first used, and the module that has each."""
 

@@ -21,6 +21,7 @@ from llamagen_async.errors import (
     ClientClosedError,
     GenerationFailedError,
     LlamaGenError,
+    QuotaExhaustedError,
     WaitTimeoutError,
 )
 from llamagen_async.forecasting import Profile
@@ -49,6 +50,7 @@ from llamagen_async.scheduling import (
     SubmissionHooks,
 )
 from llamagen_async.transport import APIRequest, AssetSource, HTTPAssets, HTTPTransport, Transport
+from llamagen_async.uploads import Uploads
 
 if TYPE_CHECKING:
     import aiohttp
@@ -115,10 +117,12 @@ class ClientCore:
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
+        self.uploads = Uploads(self.send)
+        """The uploads of files that requests name."""
         self._rooms: _Rooms | None = None
         self._detections: dict[bool, asyncio.Task[None]] = {}
         """The detection of the plan that holds out an outage, and the one that gives up."""
-        self._is_ready = False
+        self.is_ready = False
         """Whether the plan is known and what was learned before is being read."""
         self._closed = False
         self._is_released = False
@@ -131,7 +135,7 @@ class ClientCore:
             _inherited.append(self._rooms)
             self._rooms = None
             self._detections = {}
-            self._is_ready = self._is_released = False
+            self.is_ready = self._is_released = False
         return self._rooms
 
     @property
@@ -150,11 +154,6 @@ class ClientCore:
         """The plan whose limits are kept."""
         rooms = self.opened
         return self.settings.plan if rooms is None else rooms.limiter.plan
-
-    @property
-    def knows_plan(self) -> bool:
-        """Whether nobody has to be asked for the plan."""
-        return self._is_ready or not self.settings.detect_plan
 
     def open(self) -> _Rooms:
         """Return the rooms below, made for the running event loop when it is used first.
@@ -201,9 +200,7 @@ class ClientCore:
             QuotaExhaustedError: It would wait too long; nothing was sent.
             LlamaGenError: It failed for good.
         """
-        rooms = self.open()
-        if not self._is_ready:
-            await self._prepare(rooms, outage_timeout)
+        rooms, id_ = self.open(), request.generation_id
         submission = Submission(
             request,
             parse,
@@ -218,7 +215,16 @@ class ClientCore:
             profile=profile,
             will_wait=will_wait,
         )
-        return await rooms.scheduler.submit(submission)
+        try:
+            if not self.is_ready:
+                await self._prepare(rooms, outage_timeout)
+            return await rooms.scheduler.submit(submission)
+        except QuotaExhaustedError:
+            raise  # nothing was sent: with an id, it would speak of a generation that goes on
+        except LlamaGenError as error:
+            if id_ is None or error.id is not None:
+                raise
+            raise error.about(id_) from error
 
     async def read(
         self, name: str, request: APIRequest, parse: Callable[[object], _G], *, whole: bool = True
@@ -232,7 +238,7 @@ class ClientCore:
             whole: Whether it is the whole generation, and so news for those who wait for it.
         """
         rooms = self.open()
-        if not self._is_ready:
+        if not self.is_ready:
             await self._prepare(rooms)
         generation: Any = await rooms.scheduler.read(name, request, parse, whole=whole)
         result: _G = generation
@@ -248,7 +254,7 @@ class ClientCore:
         """
         try:
             rooms = self.open()
-            if not self._is_ready:
+            if not self.is_ready:
                 wait = await self._prepare_to_wait(rooms, wait)
             generation: Any = await rooms.scheduler.wait(wait)
         except LlamaGenError as error:
@@ -273,7 +279,7 @@ class ClientCore:
     async def limits(self) -> LimitsSnapshot:
         """Return what the key may still send."""
         rooms = self.open()
-        if not self._is_ready:
+        if not self.is_ready:
             await self._prepare(rooms)
         return await rooms.limiter.snapshot()
 
@@ -365,7 +371,7 @@ class ClientCore:
         """
         rooms.forecasts.load_once()
         if not self.settings.detect_plan:
-            self._is_ready = True
+            self.is_ready = True
             return
         if asyncio.current_task() in self._detections.values():
             return
@@ -388,7 +394,7 @@ class ClientCore:
 
     async def _detect_plan(self, limiter: Limiter, outage_timeout: float | None) -> None:
         usage = await self.usage(outage_timeout=outage_timeout)
-        if self._is_ready:
+        if self.is_ready:
             return  # another detection was faster
-        self._is_ready = True
+        self.is_ready = True
         await take_over(usage, limiter)

@@ -15,6 +15,7 @@ LlamaGenError
 ├── APIConnectionError                        no answer
 │   └── APITimeoutError
 ├── QuotaExhaustedError                       refused before waiting: nothing was sent
+├── BudgetReachedError                        a batch's budget does not pay for it: nothing was sent
 ├── QuotaStoreError                           the store of spent slots is away: nothing was sent
 ├── JournalError                              a batch's journal can't be used
 ├── SubmissionUncertainError                  sent, and nobody knows whether it was accepted
@@ -38,6 +39,7 @@ import attrs
 
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.plans import RateLimit
+from llamagen_async.prices import format_credits
 from llamagen_async.requests import AnyRequest
 from llamagen_async.validation import InvalidRequestError, LlamaGenError
 
@@ -47,6 +49,7 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "BadRequestError",
+    "BudgetReachedError",
     "ClientClosedError",
     "GenerationFailedError",
     "InsufficientCreditsError",
@@ -183,6 +186,30 @@ class QuotaExhaustedError(LlamaGenError):
         return (
             f"{reason}; nothing was sent. The next free slot for this request is at {when} "
             f"(in {self.wait:.0f} s): try again then, or pass wait_for_quota=True to wait{instead}"
+        )
+
+
+@attrs.define(auto_exc=True, slots=False, eq=False)
+class BudgetReachedError(LlamaGenError):
+    """A batch's budget does not pay for a story, or nobody knows its price. Nothing was sent."""
+
+    budget: float
+    """The budget in credits."""
+    spent: float
+    """Credits that all runs of the batch have spent."""
+    price: float | None
+    """The story's estimated price in credits; `None` if it is not known."""
+
+    def __str__(self) -> str:
+        budget = f"the budget of {format_credits(self.budget)}"
+        if self.price is None:
+            return (
+                f"its price is not known, so {budget} can't be kept; nothing was sent. Give the "
+                "price if you know it, or no budget"
+            )
+        return (
+            f"{budget} does not pay for it (about {format_credits(self.price)}): "
+            f"{format_credits(self.spent)} are spent; nothing was sent. A higher budget sends it"
         )
 
 

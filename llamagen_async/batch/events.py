@@ -17,8 +17,8 @@ from typing import Final, Self
 
 import attrs
 
-from llamagen_async.models import BatchState, ComicGeneration
-from llamagen_async.requests import ComicRequest
+from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.requests import AnyRequest
 
 __all__ = ["ComicJob", "Mark", "Subscription", "Subscriptions"]
 
@@ -79,9 +79,9 @@ class ComicJob:
     """The time at which the job was submitted, in UTC."""
     at: datetime
     """The time since which the job is in this state, in UTC."""
-    request: ComicRequest | None = None
-    """The comic that is asked for; `None` if this version does not allow it any more."""
-    generation: ComicGeneration | None = None
+    request: AnyRequest | None = None
+    """What is asked for; `None` if this version does not allow it any more."""
+    generation: AnyGeneration | None = None
     """The server's last answer about the comic."""
     error: Exception | None = None
     """The reason why the job did not succeed, or, in a state that is not final, why it does not go

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from llamagen_async.batch.events import ComicJob
-from llamagen_async.batch.journal.codec import RequestLike
+from llamagen_async.batch.journal.story import RequestLike
 from llamagen_async.errors import LlamaGenError
-from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.models import AnyGeneration, BatchState
 
 __all__ = ["JobLike", "JobQueue"]
 
@@ -38,7 +38,7 @@ class JobQueue(Protocol):
         """Yield a job as it stands, and after each change, up to its end."""
         ...
 
-    async def result(self, job: JobLike) -> ComicGeneration:
+    async def result(self, job: JobLike) -> AnyGeneration:
         """Return the finished comic of a job."""
         ...
 

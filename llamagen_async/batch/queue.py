@@ -17,16 +17,17 @@ import attrs
 
 from llamagen_async.batch.events import ComicJob, Mark, Subscriptions
 from llamagen_async.batch.folder import check_writable
-from llamagen_async.batch.journal.codec import AccountId, RequestLike, Row, Story, checked_key
+from llamagen_async.batch.journal.codec import AccountId, Row
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.order import LISTED, count_queued
+from llamagen_async.batch.journal.story import RequestLike, Story, checked_key
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, ComicsPort, Lifecycle
 from llamagen_async.batch.prefetcher import Prefetcher
 from llamagen_async.batch.protocol import JobLike
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.batch.turns import PacedClient, Turns
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
-from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.validation import whole_number
 
 __all__ = ["ComicQueue"]
@@ -202,8 +203,8 @@ class ComicQueue:
                     job = event
                     yield event
 
-    async def result(self, job: JobLike) -> ComicGeneration:
-        """Return the finished comic of a job, whenever it was submitted.
+    async def result(self, job: JobLike) -> AnyGeneration:
+        """Return the finished comic or animation of a job, whenever it was submitted.
 
         Raises:
             GenerationFailedError: It ended without a comic.

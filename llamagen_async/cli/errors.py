@@ -44,6 +44,10 @@ INTERRUPTED: Final = 130
 _OPTIONS: Final[Mapping[str, str]] = {
     "base_url": "--base-url (or LLAMAGEN_API_URL)",
     "plan": "--plan (or LLAMAGEN_PLAN)",
+    "prices": "--price",
+    "budget": "--budget",
+    "metered": "--metered (or LLAMAGEN_METERED)",
+    "proxy": "--proxy",
     "quota": "--quota (or LLAMAGEN_QUOTA)",
     "speed": "--speed",
     "timeout": "--timeout",
@@ -71,6 +75,10 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "video_options.image": "--image",
     "video_options.last_frame_image": "--last-frame-image",
 }
+
+
+_PRICES: Final = "prices."
+"""The beginning of the name of the field of a price."""
 
 
 class CommandError(Exception):
@@ -188,4 +196,6 @@ def _usage(error: InvalidRequestError) -> str:
         )
     text = str(error)
     option = _OPTIONS.get(error.field)
+    if error.field.startswith(_PRICES):
+        return f"--price {text.removeprefix(_PRICES)}"
     return option + text.removeprefix(error.field) if option else text

@@ -19,6 +19,7 @@ from llamagen_async.validation import generation_id, shown
 
 __all__ = [
     "Animation",
+    "AnyGeneration",
     "ComicGeneration",
     "GenerationStatus",
     "GenerationUsage",
@@ -69,6 +70,8 @@ class GenerationStatus(enum.StrEnum):
         """
         if word is None:
             return cls.PENDING
+        if isinstance(word, str) and word in _WORDS:
+            return _WORDS[word]
         is_plain = isinstance(word, str | int | float)
         text = clean_text(str(word) if is_plain else type(word).__name__, _LONGEST_WORD).upper()
         status = _WORDS.get(text)
@@ -280,6 +283,10 @@ class Animation(_Generation):
     def asset_urls(self) -> tuple[str, ...]:
         """The video's URL, if there is one."""
         return (self.video_url,) if self.video_url else ()
+
+
+AnyGeneration = ComicGeneration | Animation
+"""A comic or an animation."""
 
 
 def _fields(value: object) -> Mapping[str, Any]:

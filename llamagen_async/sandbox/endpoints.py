@@ -16,6 +16,8 @@ from llamagen_async.sandbox import request_checks as checks
 from llamagen_async.sandbox.accounts import Account
 from llamagen_async.sandbox.captions import captions
 from llamagen_async.sandbox.generations import (
+    ANIMATION_PRICE,
+    PANEL_PRICE,
     Run,
     SandboxGeneration,
     generation_id,
@@ -134,7 +136,7 @@ class Endpoints:
             account,
             ("comic", "cmc"),
             now,
-            price=sum(pages),
+            price=PANEL_PRICE * sum(pages),
             prompt=prompt,
             size=size,
             style=style if isinstance(style, str) else None,
@@ -148,7 +150,7 @@ class Endpoints:
             account,
             ("animation", "art"),
             now,
-            price=1,
+            price=ANIMATION_PRICE,
             prompt=checks.check_animation(payload),
             size=_ANIMATION_SIZE,
             options=payload.get("videoOptions"),
@@ -176,7 +178,7 @@ class Endpoints:
         if action == "continueWrite":
             prompt = checks.check_continue(payload)
             pages = panels_on_pages(payload)
-            self._charge(account, sum(pages))
+            self._charge(account, PANEL_PRICE * sum(pages))
             generation.remember()
             generation.prompt = f"{generation.prompt}\n{prompt}"
             generation.add_pages(pages, self._captions(stream, prompt, sum(pages)))
@@ -184,7 +186,7 @@ class Endpoints:
             page, panel, caption = checks.panel_choice(payload)
             if page >= len(generation.pages) or panel >= len(generation.pages[page]):
                 raise HTTPError(400, "invalid_request", "There is no such page or panel")
-            self._charge(account, 1)
+            self._charge(account, PANEL_PRICE)
             generation.remember()
             generation.redraw(page, panel, caption)
         generation.restart(self._run(stream, now))

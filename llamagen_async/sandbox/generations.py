@@ -17,7 +17,9 @@ from llamagen_async.models import GenerationStatus
 from llamagen_async.sandbox.settings import Dialect
 
 __all__ = [
+    "ANIMATION_PRICE",
     "ASSETS",
+    "PANEL_PRICE",
     "Drawing",
     "Run",
     "SandboxGeneration",
@@ -30,6 +32,12 @@ _T = TypeVar("_T")
 ASSETS: Final = "/_sandbox/assets"
 """The path below the public URL at which pictures are served."""
 
+PANEL_PRICE: Final = 150
+"""Credits of a panel, also of a further or a redrawn one. The vendor's page has 150 for each output
+comic, and an example in which four panels are four of them; that a change costs the same is the
+sandbox's choice."""
+ANIMATION_PRICE: Final = 600
+"""Credits of an animation: the sandbox's choice."""
 _PANELS_ON_A_PAGE: Final = 6
 """The number of panels on a full page, if a request gives no pagination: the sandbox's choice."""
 _DEFAULT_PANELS: Final = 4
@@ -136,6 +144,11 @@ class SandboxGeneration:
         """The number of panels on all pages."""
         return sum(map(len, self.pages))
 
+    @property
+    def charged(self) -> int:
+        """The credits that a comic has cost so far, with all changes; 0 on the demo plan."""
+        return 0 if self.watermarked else PANEL_PRICE * (self.panel_count + self.redrawn)
+
     def remember(self) -> None:
         """Keep what the generation is like now, before it is changed."""
         pages = [list(page) for page in self.pages]
@@ -219,9 +232,9 @@ class SandboxGeneration:
                 body["output"] = f"{base}/0.png{_version(self.changes)}"
                 body["comics"] = self._pages_body(base, page, panel)
                 body["usage"] = {
-                    "amount": self.panel_count + self.redrawn,
+                    "amount": self.charged,
                     "unit": "credits",
-                    "total_comics": 1,
+                    "total_comics": self.panel_count,
                     "redraw_panels": self.redrawn,
                 }
         return body

@@ -33,8 +33,8 @@ STATS: Final = "/_sandbox/stats"
 DEFAULT_EPOCH: Final = 1_767_225_600.0
 """The unix time of the clock's origin if none is given: the first second of 2026."""
 
-_CREDITS: Final = 1_000_000
-"""The credits of a paid key at the start: more than any test or demonstration spends."""
+_CREDITS: Final = 100_000_000
+"""The credits of a paid key at the start, if not given: more than a demonstration spends."""
 
 
 class SandboxService:
@@ -58,6 +58,7 @@ class SandboxService:
         public_url: The first part of the pictures' URLs, without a slash at its end.
         stale_after_change: Seconds after a continuation or a redraw in which a status check shows
             the comic as it was before; the real API may do so, nobody knows.
+        credits: The credits of each paid key at the start; `EMPTY_KEY` has none.
 
     Raises:
         InvalidRequestError: An argument is not allowed.
@@ -81,6 +82,7 @@ class SandboxService:
         epoch: float | None = None,
         public_url: str = "https://sandbox.invalid",
         stale_after_change: float = 0.0,
+        credits: int = _CREDITS,  # noqa: A002  # the API's word
     ) -> None:
         if dialect not in get_args(Dialect):
             raise InvalidRequestError("dialect", dialect, " or ".join(get_args(Dialect)))
@@ -120,7 +122,7 @@ class SandboxService:
                 offset=window_offset,
                 count_refused=count_refused,
             )
-            owned = 0 if key == EMPTY_KEY or plan.name == Plan.DEMO.name else _CREDITS
+            owned = 0 if key == EMPTY_KEY or plan.name == Plan.DEMO.name else credits
             self._accounts[key] = Account(label_of(key), plan, meter, credits=owned)
 
     @property

@@ -14,7 +14,8 @@ change's own by these rules, in this order:
 5. An end that is the same as before, as far as can be seen, is believed long after that.
 
 What is not believed counts as "still running". The answer to the change itself is evidence, too: it
-may show how the generation was before. Nothing here waits, sends, or reads a clock.
+may show how the generation was before. If another process has made the change, whoever waits here
+tells how the generation was. Nothing here waits, sends, or reads a clock.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from llamagen_async.forecasting import Forecasts, Profile
+from llamagen_async.forecasting import ANY, Forecasts, Profile
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus
 
 __all__ = ["Changes", "SeenEnd"]
@@ -114,6 +115,7 @@ class Changes:
             profile: What decides how long the change takes.
         """
         before = self._ends.pop(answer.id, None)
+        self._pending.pop(answer.id, None)
         if answer.is_done:
             shown = SeenEnd.of(answer)
             if before is not None and shown.is_after(before):
@@ -121,10 +123,19 @@ class Changes:
             before = shown
         probable = self._forecasts.of(profile).forecast.age_when(_PROBABLE)
         believed_at = now + max(_CACHED if before is None else _SAME, probable)
-        self._pending.pop(answer.id, None)
         self._pending[answer.id] = _Change(now, believed_at, before)
         if len(self._pending) > _MOST:
             del self._pending[next(iter(self._pending))]
+
+    def expect(self, seen: ComicGeneration | Animation, now: float) -> None:
+        """Expect the end of a change that another process has made.
+
+        Args:
+            seen: The generation as it was seen last: before the change, or in the answer to it.
+            now: The time.
+        """
+        if seen.id not in self._pending:  # a change of this process is known better
+            self.begin(seen, now, ANY)
 
     def shows_end(self, generation: ComicGeneration | Animation, asked_at: float) -> bool:
         """Whether an answer shows the end of what is waited for.
@@ -143,11 +154,20 @@ class Changes:
             if not _is_believed(change, end, asked_at):
                 return False
             del self._pending[generation.id]
-        self._ends.pop(generation.id, None)
-        self._ends[generation.id] = end
+        self._keep(generation.id, end)
+        return True
+
+    def recall(self, generation: ComicGeneration | Animation) -> None:
+        """Take in how a generation ended that somebody else has seen, unless it was seen here."""
+        is_known = generation.id in self._ends or generation.id in self._pending
+        if generation.is_done and not is_known:
+            self._keep(generation.id, SeenEnd.of(generation))
+
+    def _keep(self, id_: str, end: SeenEnd) -> None:
+        self._ends.pop(id_, None)
+        self._ends[id_] = end
         if len(self._ends) > _MOST:
             del self._ends[next(iter(self._ends))]
-        return True
 
 
 def _is_believed(change: _Change, end: SeenEnd, asked_at: float) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from llamagen_async.batch.events import ComicJob
-from llamagen_async.models import BatchState
+from llamagen_async.models import BatchState, ComicGeneration
 from llamagen_async.ratelimit import LimitsSnapshot
 
 __all__ = ["job_facts", "job_path", "limits_facts"]
@@ -24,7 +24,8 @@ def job_facts(job: ComicJob, root: str) -> dict[str, Any]:
     pictures = job.files or (comic.asset_urls if comic else ())
     if job.state not in (BatchState.SUCCEEDED, BatchState.RUNNING):
         pictures = ()
-    panels = [panel for page in comic.pages for panel in page.panels] if comic else []
+    pages = comic.pages if isinstance(comic, ComicGeneration) else ()
+    captions = [one.caption for page in pages for one in page.panels if one.asset_url]
     return {
         "key": job.key,
         "state": job.state.value,
@@ -34,8 +35,8 @@ def job_facts(job: ComicJob, root: str) -> dict[str, Any]:
         "pictures": [f"{path}/pictures/{number}" for number in range(len(pictures))],
         "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
         "links": {"self": path, "events": f"{path}/events"},
-        "prompt": job.request.prompt if job.request else None,
-        "captions": [panel.caption for panel in panels if panel.asset_url],
+        "prompt": getattr(job.request, "prompt", None),
+        "captions": captions,
         "queued_at": _second(job.queued_at),
     }
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, cast
 
 from llamagen_async.batch.events import ComicJob, Mark
-from llamagen_async.batch.journal.codec import checked_key
+from llamagen_async.batch.journal.story import checked_key
 from llamagen_async.batch.protocol import JobQueue
 from llamagen_async.downloads.media_types import PICTURES, VIDEOS
 from llamagen_async.errors import (

@@ -9,12 +9,14 @@ from llamagen_async.plans import DAY
 from llamagen_async.sandbox import (
     DEMO_KEY,
     EMPTY_KEY,
+    Durations,
     SandboxService,
 )
 from tests.support.sandbox import (
     ANIMATIONS,
     GENERATIONS,
     call,
+    change,
     check,
     create,
     finished_comic,
@@ -63,7 +65,27 @@ def test_usage_of_the_paid_plan_has_credits_and_no_maximum() -> None:
     after = call(service, "GET", "/v1/comics/usage").json()
     assert before["apiMaxUsage"] is None
     assert before["isPaidPlan"] is True
-    assert before["credits"] - after["credits"] == 7
+    assert before["credits"] - after["credits"] == 7 * 150
+
+
+def test_what_a_comic_cost_is_what_the_key_has_less() -> None:
+    """Its `usage` is of its whole life; a create that can't be paid costs nothing."""
+    service = roomy_service(credits=1_300)
+    name = finished_comic(service, fixPanelNum=4)
+    for now, fields in (
+        (60.0, {"action": "continueWrite", "prompt": "x", "fixPanelNum": 3}),
+        (120.0, {"action": "regeneratePanel", "panel": 0, "prompt": "x"}),
+    ):
+        assert change(service, name, now, **fields).status == 200
+    assert create(service, 120.0, fixPanelNum=1).status == 402
+    left = call(service, "GET", "/v1/comics/usage", now=180.0).json()["credits"]
+    assert left == 1_300 - check(service, name, 180.0).json()["usage"]["amount"] == 100
+
+
+def test_the_demo_plan_is_not_charged() -> None:
+    service = SandboxService(durations=Durations.constant(60.0))
+    name = create(service, key=DEMO_KEY).json()["id"]
+    assert check(service, name, 60.0, key=DEMO_KEY).json()["usage"]["amount"] == 0
 
 
 def test_refused_requests_are_not_in_the_usage() -> None:

@@ -50,7 +50,7 @@ def test_a_finished_comic_is_read_by_the_models() -> None:
     assert comic.pages[1].panels[1].asset_url == f"{base}/1-1.png"
     assert comic.output == f"{base}/0.png"
     assert comic.usage is not None
-    assert comic.usage.amount == 8
+    assert (comic.usage.amount, comic.usage.total_comics) == (8 * 150, 8)
     assert comic.created_at is not None
     assert comic.created_at.timestamp() == 1_700_000_000.5
 
@@ -161,9 +161,9 @@ def test_a_panel_redrawn_from_images_keeps_its_caption() -> None:
     body = check(service, name, 120.0).json()
     assert body["comics"][0]["panels"][0]["caption"] == before
     assert body["usage"] == {
-        "amount": 5,
+        "amount": 5 * 150,
         "unit": "credits",
-        "total_comics": 1,
+        "total_comics": 4,
         "redraw_panels": 1,
     }
 

@@ -18,11 +18,13 @@ from llamagen_async import (
     ComicGeneration,
     ComicRequest,
     ContinueRequest,
+    Estimate,
     GenerationStatus,
     LimitsSnapshot,
     LlamaGenClient,
     Pagination,
     Plan,
+    Prices,
     RateLimit,
     UpdateRequest,
     Upload,
@@ -89,6 +91,15 @@ async def many_comics(client: LlamaGenClient, request: ComicRequest) -> None:
         assert_type(item.generation, ComicGeneration | None)
         assert_type(item.error, Exception | None)
         assert_type(item.files, tuple[Path, ...])
+
+
+def money(client: LlamaGenClient, request: UpdateRequest) -> None:
+    assert_type(client.comics.estimate("a cat"), Estimate)
+    estimate = client.comics.estimate(["a cat", {"prompt": "x"}, request], prices={"redraw": 20})
+    assert_type(estimate.credits, float)
+    client.comics.estimate(request, prices=Prices(redraw=20, animation=None))
+    client.comics.estimate(5)  # type: ignore[arg-type]  # not a request
+    Prices(redraw="5")  # type: ignore[arg-type]  # not a number
 
 
 async def around_it() -> None:

@@ -13,6 +13,7 @@ from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.commands.options import (
     Connection,
     connection_options,
+    money_options,
     output_options,
     prepared_folder,
 )
@@ -24,6 +25,8 @@ from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.writer import Written, write_results
 from llamagen_async.cli.run.announce import announce
 from llamagen_async.cli.run.batch_run import BatchRun
+from llamagen_async.cli.run.dry_run import dry_run
+from llamagen_async.cli.run.money import Money
 from llamagen_async.cli.run.summary import RunOutcome, print_summary
 from llamagen_async.cli.text import quoted
 from llamagen_async.client import LlamaGenClient
@@ -75,6 +78,14 @@ _JOURNAL: Final = "journal.db"
     is_flag=True,
     help="Wait for tomorrow's quota instead of leaving stories unsent.",
 )
+@click.option(
+    "--dry-run",
+    "is_dry",
+    is_flag=True,
+    help="Send nothing: check all stories, and say what would be sent, what it would cost and how "
+    "long it would take.",
+)
+@money_options
 @output_options
 @connection_options
 def batch(
@@ -87,6 +98,8 @@ def batch(
     start_over: bool,
     timeout: float,
     wait_for_quota: bool,
+    is_dry: bool,
+    money: Money,
     output: Output,
 ) -> int:
     """Generate a comic from each story in STORIES.
@@ -113,9 +126,25 @@ def batch(
         source = Stories("the journal")
     else:
         raise CommandError(f"STORIES is missing, and there is no journal {path} to go on with")
-    client, folder = connection.client(), prepared_folder(out)
+    client = connection.client()
+    folder = checked_path("--out", out) if is_dry else prepared_folder(out)
     journal_option = ["--journal", journal] if journal else []
     again = " ".join(map(quoted, ["llamagen-async", "batch", "--out", out, *journal_option]))
+
+    async def rehearse() -> int:
+        known = path if path.is_file() else None
+        opening = open_journal(known, client, folder=folder, start_over=start_over)
+        async with client, opening as opened:
+            return await dry_run(
+                output,
+                client,
+                opened,
+                source,
+                money=money,
+                resend=resend_uncertain,
+                wait_for_quota=wait_for_quota,
+                may_ask=bool(money.asks) or not connection.asks_plan,
+            )
 
     async def work() -> int:
         await connection.prove_quota()
@@ -125,7 +154,9 @@ def batch(
             summary = await summarize_journal(opened, source, resend=resend_uncertain)
             if not summary.is_new:
                 output.print(f"going on with {path}: {summary}")
-            await announce(output, client, source, summary, wait_for_quota=wait_for_quota)
+            await announce(
+                output, client, source, summary, money=money, wait_for_quota=wait_for_quota
+            )
             run = BatchRun(
                 client,
                 source,
@@ -148,7 +179,7 @@ def batch(
             output, run, client.stats(), RunOutcome(folder, *written, again, is_repeatable)
         )
 
-    return run_async(work)
+    return run_async(rehearse if is_dry else work)
 
 
 async def _write(

@@ -18,7 +18,7 @@ import click
 from rich import box
 from rich.table import Table
 
-from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.commands.options import ALGORITHM_HELP, output_options, prepared_folder
 from llamagen_async.cli.errors import ALL_DONE, FAILED, INTERRUPTED, CommandError
 from llamagen_async.cli.input.journal_summary import JournalSummary
@@ -27,7 +27,7 @@ from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.gallery import INDEX
 from llamagen_async.cli.results.writer import write_results
-from llamagen_async.cli.run.announce import announce
+from llamagen_async.cli.run.announce import print_time
 from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.cli.run.summary import counts_of
 from llamagen_async.client import LlamaGenClient
@@ -116,7 +116,7 @@ async def _run(server: SandboxServer, named: str, folder: Path, output: Output) 
         output.print(f"A sandbox of the LlamaGen Comic API runs at {server.url}, plan {named}.")
         async with client:
             summary = JournalSummary(total=number, to_send=number)
-            await announce(output, client, stories, summary)
+            await print_time(output, client, stories, summary)
             plan, began = client.plan, server.now()
             await run.run()
         score = _Score.count(server, key, plan, began, run)

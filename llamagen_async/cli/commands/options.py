@@ -18,10 +18,13 @@ from llamagen_async.cli.output import Output
 from llamagen_async.cli.quota import default_store, prove_quota
 from llamagen_async.cli.results.gallery import INDEX, is_foreign
 from llamagen_async.cli.results.records import RESULTS
+from llamagen_async.cli.run.money import Money
 from llamagen_async.cli.run.single import SlotWait
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import DEFAULT_TIMEOUT
+from llamagen_async.prices import Prices, checked_credits
 from llamagen_async.ratelimit import MEMORY
+from llamagen_async.transport import Transport, check_proxy
 from llamagen_async.validation import checked_path
 
 __all__ = [
@@ -29,6 +32,7 @@ __all__ = [
     "PLANS",
     "Connection",
     "connection_options",
+    "money_options",
     "output_options",
     "pages_option",
     "prepared_folder",
@@ -65,13 +69,30 @@ class Connection:
     base_url: str | None = None
     plan: str | None = None
     speed: float = 1.0
-    quota: str = attrs.field(default=MEMORY, repr=False)
-    """The URL of the store of spent requests, or `MEMORY`."""
+    given_quota: str | None = attrs.field(default=None, repr=False)
+    """The value of --quota; `None` is this user's own store."""
+    metered: str | None = None
+    """Kinds of request that count against the limits, separated by commas; `None` is the plan's."""
+    proxy: str | None = attrs.field(default=None, repr=False)
+    """The URL of a proxy, `""` for none; `None` is what the environment says."""
 
-    def client(self, *, webhooks: bool = False) -> LlamaGenClient:
+    @property
+    def quota(self) -> str:
+        """The URL of the store of spent requests, or `MEMORY`.
+
+        Raises:
+            CommandError: None is named, and this user has no folder for one.
+        """
+        given = (self.given_quota or "").strip()
+        return (MEMORY if given.lower() == MEMORY else given) or default_store()
+
+    def client(
+        self, transport: Transport | None = None, *, webhooks: bool = False
+    ) -> LlamaGenClient:
         """Return a client; settings that are not given come from the environment.
 
         Args:
+            transport: Carries the requests instead of the client's own.
             webhooks: Whether the vendor's events are handed to it.
 
         Raises:
@@ -80,10 +101,13 @@ class Connection:
         return LlamaGenClient(
             self.api_key,
             plan=self.plan,
+            metered=self.metered,
             base_url=self.base_url,
             speed=self.speed,
             quota=self.quota,
             webhooks=webhooks,
+            proxy=self.proxy,
+            transport=transport,
         )
 
     @property
@@ -124,12 +148,24 @@ def connection_options(command: Callable[..., int]) -> Callable[..., int]:
         "[env var: LLAMAGEN_PLAN; default: demo]",
     )
     @click.option(
+        "--metered",
+        metavar="KINDS",
+        help="Which requests count against the limits, where that is known, separated by commas; "
+        "`llamagen-async doctor --measure` finds out.  [env var: LLAMAGEN_METERED; default: all]",
+    )
+    @click.option(
         "--quota",
         metavar="URL",
         envvar="LLAMAGEN_QUOTA",
         help="Where spent requests are remembered: sqlite:///PATH, redis://HOST:PORT/DB, or memory "
         "to forget them when the command ends.  [env var: LLAMAGEN_QUOTA; default: a file in "
         "your state folder, so that commands know what earlier ones have spent]",
+    )
+    @click.option(
+        "--proxy",
+        metavar="URL",
+        help="The proxy on the way to the API and to the pictures, '' for none.  [default: what "
+        "HTTPS_PROXY, HTTP_PROXY and NO_PROXY say]",
     )
     @click.option(
         "--speed",
@@ -148,10 +184,12 @@ def connection_options(command: Callable[..., int]) -> Callable[..., int]:
         plan: str | None,
         quota: str | None,
         speed: float,
+        metered: str | None,
+        proxy: str | None,
         **others: Any,
     ) -> int:
-        store = _store(quota)
-        return command(connection=Connection(api_key, base_url, plan, speed, store), **others)
+        given = Connection(api_key, base_url, plan, speed, quota, metered, check_proxy(proxy))
+        return command(connection=given, **others)
 
     return with_connection
 
@@ -204,6 +242,55 @@ def waiting_options(command: Callable[..., int]) -> Callable[..., int]:
     return with_waiting
 
 
+def money_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options about money; the command gets `money=Money`."""
+
+    @click.option(
+        "--budget",
+        type=float,
+        metavar="CREDITS",
+        help="The most credits that all runs with this journal may spend: what would be more is "
+        "not sent. Counted by what the server charges where it says so, else by the estimate.",
+    )
+    @click.option(
+        "--price",
+        "prices",
+        multiple=True,
+        metavar="NAME=CREDITS",
+        help="A price that you know, for the estimate: panel (150 if not given), continued-panel, "
+        "redraw, upscaled-panel or animation. May be given several times.",
+    )
+    @click.option(
+        "--usage/--no-usage",
+        "asks",
+        default=None,
+        help="Ask the server first how many credits are left, which takes a request.  "
+        "[default: only for 10 stories or more on a plan without a daily limit]",
+    )
+    @wraps(command)
+    def with_money(
+        *, budget: float | None, prices: tuple[str, ...], asks: bool | None, **others: Any
+    ) -> int:
+        if budget is not None:
+            budget = checked_credits("--budget", budget)
+        return command(money=Money(_prices(prices), budget, asks), **others)
+
+    return with_money
+
+
+def _prices(given: tuple[str, ...]) -> Prices:
+    prices: dict[str, float | None] = {}
+    for one in given:
+        name, _, number = one.partition("=")
+        try:
+            prices[name.strip().replace("-", "_")] = float(number)
+        except ValueError:
+            raise click.UsageError(
+                f"--price: got {one!r}, allowed is NAME=CREDITS, such as redraw=100"
+            ) from None
+    return Prices.parse(prices)
+
+
 def prepared_folder(given: str) -> Path:
     """Make a folder for pictures, before anything is sent.
 
@@ -224,12 +311,6 @@ def prepared_folder(given: str) -> Path:
             f"--out {given}: its {INDEX} was not made by llamagen-async; choose another folder"
         )
     return folder
-
-
-def _store(given: str | None) -> str:
-    if not given:
-        return default_store()
-    return MEMORY if given.strip().lower() == MEMORY else given
 
 
 def pages_option(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -14,11 +14,13 @@ import attrs
 
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.errors import FAILED, CommandError
-from llamagen_async.cli.input.stories import InputStory, Stories
+from llamagen_async.cli.input.stories import InputStory, Stories, StoryFile
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchState
+from llamagen_async.prices import Charge
 
 __all__ = ["JournalSummary", "open_journal", "summarize_journal"]
 
@@ -38,6 +40,8 @@ class JournalSummary:
     """Stories of these that will be sent."""
     is_new: bool = True
     """Whether there is nothing in the journal."""
+    charges: Counter[Charge] = attrs.field(factory=Counter[Charge])
+    """What the stories that will be sent are charged for, as far as they are known."""
 
     def __str__(self) -> str:
         """Return the counts in words: `7 done, 3 running, 10 to send`."""
@@ -62,12 +66,12 @@ _RARE: Final = ("failed", "uncertain", "cancelled")
 
 @asynccontextmanager
 async def open_journal(
-    path: Path, client: LlamaGenClient, *, folder: Path, start_over: bool
+    path: Path | None, client: LlamaGenClient, *, folder: Path, start_over: bool
 ) -> AsyncGenerator[Journal, None]:
     """Open the journal of a run, from before its first story until its results are written.
 
     Args:
-        path: The journal's file.
+        path: The journal's file; `None` is one that has nothing in it and leaves nothing.
         client: The client that sends.
         folder: The folder of the pictures, in which there may be results of earlier runs.
         start_over: Go on with a journal that does not know what the files beside it know.
@@ -96,28 +100,45 @@ async def summarize_journal(journal: Journal, stories: Stories, *, resend: bool)
     everything = Counter(await journal.counts())
     recorded = everything.total()
     counts, total = everything.copy(), recorded if stories.is_journal else None
+    sent = {BatchState.QUEUED, *([BatchState.UNCERTAIN] if resend else [])}
+    charges: Counter[Charge] = Counter()
     if stories.checked is not None:
         total, counts = len(stories.checked), Counter[BatchState]()
-        async for row in _known(journal, stories.checked, recorded):
+        charges = _charges_of(stories.checked)
+        async for story, row in _known(journal, stories.checked, recorded):
             counts[row.state] += 1
+            if row.state not in sent:
+                charges[Charge.of(story.request)] -= 1
+    elif stories.is_journal:
+        async for row in journal.rows(*sent):
+            with suppress(InvalidRequestError):  # this version does not allow it any more
+                charges[Charge.of(row.request)] += 1
     new = 0 if total is None else total - counts.total()
     counts[BatchState.RUNNING] = everything[BatchState.RUNNING]
     again = counts.pop(BatchState.UNCERTAIN, 0) if resend else 0
     to_send = None if total is None else new + counts[BatchState.QUEUED] + again
-    return JournalSummary(counts, total, to_send, is_new=not recorded)
+    return JournalSummary(counts, total, to_send, not recorded, charges)
+
+
+def _charges_of(stories: Iterable[InputStory]) -> Counter[Charge]:
+    """Return what stories are charged for, all of them."""
+    if isinstance(stories, StoryFile):
+        return stories.charges.copy()
+    return Counter(Charge.of(one.story.request) for one in stories if one.story is not None)
 
 
 async def _known(
     journal: Journal, stories: Collection[InputStory], recorded: int
-) -> AsyncIterator[Row]:
-    """Yield what the journal has of these stories, until all `recorded` ones were found."""
+) -> AsyncIterator[tuple[Story, Row]]:
+    """Yield those of these stories that the journal has, until all `recorded` ones were found."""
     remaining = (one.story for one in stories if one.story is not None)
     while recorded > 0 and (some := list(islice(remaining, _AT_ONCE))):
-        for row in await asyncio.gather(*map(journal.seek, some), return_exceptions=True):
+        rows = await asyncio.gather(*map(journal.seek, some), return_exceptions=True)
+        for story, row in zip(some, rows, strict=True):
             if isinstance(row, InvalidRequestError):
                 continue  # another story has its key: it will fail alone
             if isinstance(row, BaseException):
                 raise row
             if row is not None:
                 recorded -= 1
-                yield row
+                yield story, row

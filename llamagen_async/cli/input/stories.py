@@ -10,19 +10,21 @@ import json
 import os
 import stat
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, cast
 
 import attrs
 
-from llamagen_async.batch.journal.codec import Story, given_key
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import Story, given_key
 from llamagen_async.cli.errors import FAILED, CommandError
 from llamagen_async.cli.input.lines import UNREADABLE, chunks_of, text_lines
 from llamagen_async.cli.input.stdin import iterate_in_thread
 from llamagen_async.cli.text import shown_path
 from llamagen_async.errors import InvalidRequestError, JournalError
+from llamagen_async.prices import Charge
 from llamagen_async.validation import checked_path
 
 __all__ = ["Format", "InputStory", "Stories", "StoryFile", "open_stories", "read_stories"]
@@ -71,9 +73,13 @@ class StoryFile:
         self._form: Final[Format] = form
         self._fingerprint: tuple[int, ...] | None = None
         self._number = 0
+        self.charges: Final[Counter[Charge]] = Counter()
+        """What all its stories are charged for."""
         problem, wrong = "", 0
         for story in self:
             self._number += 1
+            if story.story is not None:
+                self.charges[Charge.of(story.story.request)] += 1
             if story.problem:
                 wrong += 1
                 problem = problem or f"{story.label}: {story.problem}"

@@ -1,4 +1,4 @@
-"""The lines before a run: how long it will take, and what today's quota does not pay for."""
+"""The lines before a run: how long it will take, what it will cost, and what is left unsent."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.input.stories import Stories
 from llamagen_async.cli.output import Output
+from llamagen_async.cli.run.money import Money, print_cost
 from llamagen_async.cli.text import format_duration, format_limit, format_time, pluralize
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.models import BatchState
@@ -21,7 +22,7 @@ from llamagen_async.scheduling.outlook import (
     time_left,
 )
 
-__all__ = ["announce"]
+__all__ = ["announce", "print_time"]
 
 
 async def announce(
@@ -30,19 +31,46 @@ async def announce(
     stories: Stories,
     summary: JournalSummary,
     *,
+    money: Money,
     wait_for_quota: bool = False,
 ) -> None:
-    """Print how long a run will take, and how many stories today's quota does not pay for."""
+    """Print how long a run will take, what it will cost, and what today's quota has no room for.
+
+    Args:
+        output: The streams to print to.
+        client: The client that will send.
+        stories: The input.
+        summary: The stories of the input as the journal has them.
+        money: The options about money.
+        wait_for_quota: Whether tomorrow's quota is waited for.
+    """
+    await print_time(output, client, stories, summary, wait_for_quota=wait_for_quota)
+    await print_cost(output, client, summary, money)
+
+
+async def print_time(
+    output: Output,
+    client: LlamaGenClient,
+    stories: Stories,
+    summary: JournalSummary,
+    *,
+    wait_for_quota: bool = False,
+) -> float | None:
+    """Print how long a run will take, and how many stories today's quota does not pay for.
+
+    Returns:
+        Seconds of the server's clock; `None` if nobody can say.
+    """
     limits, speed = await client.limits(), client.speed
     plan = client.plan  # known by now, if the server had to be asked for it
     rules = " and ".join(map(format_limit, plan.limits))
     running, wanted = summary.counts[BatchState.RUNNING], summary.to_send
     if wanted is None:
         output.print(f"Comics from {stories.name}; the limit is {rules}.")
-        here = ""
+        here, left = "", None
     else:
         if not wanted + running:
-            return
+            return 0.0
         outlook = Outlook(wanted, ages=[0.0] * running, each=requests_each(plan))
         room = affordable(outlook.each, limits, running=running)
         number = wanted
@@ -62,6 +90,7 @@ async def announce(
         here = f", so that is about {format_duration(max(1.0, left / speed))} here"
     if speed != 1:
         output.print(f"Times are the server's: its clock runs {speed:g} times as fast{here}.")
+    return left
 
 
 def _scarcity(

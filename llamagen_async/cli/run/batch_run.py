@@ -18,16 +18,17 @@ from typing import Final
 import attrs
 
 from llamagen_async.batch.batch import Batch
-from llamagen_async.batch.journal.codec import RequestLike, Row
+from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import RequestLike
 from llamagen_async.cli.errors import CommandError, describe_error, status_command
 from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import Record, prompt_of
 from llamagen_async.cli.results.unrecorded import Unrecorded
+from llamagen_async.cli.run.money import ask_usage
 from llamagen_async.cli.run.progress import Display
 from llamagen_async.cli.run.tally import Tally
-from llamagen_async.cli.run.uncertain import requests_counted
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.errors import (
@@ -124,7 +125,8 @@ class BatchRun:
             async with display:
                 await asyncio.wait((reporting,))
             if self.tally.uncertain and not self.interrupted:
-                self.requests_counted = await requests_counted(self._client)
+                usage = await ask_usage(self._client)
+                self.requests_counted = usage.api_usage_count if usage else None
         except asyncio.CancelledError:
             self.interrupted = True
         finally:

@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final
 
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import RESULTS, Record
 from llamagen_async.cli.text import pluralize, shortened
-from llamagen_async.client import LlamaGenClient
-from llamagen_async.errors import LlamaGenError
 
-__all__ = ["print_uncertain", "requests_counted"]
+__all__ = ["print_uncertain"]
 
-_USAGE_TIMEOUT: Final = 10.0
-"""Real seconds that the server may take to report its count of requests."""
 _TITLE: Final = 48
 """Characters of a story's title."""
-
-
-async def requests_counted(client: LlamaGenClient) -> int | None:
-    """Return how many requests the server has counted, if asking delays nobody.
-
-    It is a request like any other: on a plan with a daily quota, or while no slot is free, the
-    server is not asked.
-    """
-    if client.plan.quotas:
-        return None
-    try:
-        limits = await client.limits()
-        if limits.next_free_in > 0:
-            return None
-        async with asyncio.timeout(_USAGE_TIMEOUT):
-            return (await client.comics.usage()).api_usage_count
-    except (LlamaGenError, TimeoutError):
-        return None
 
 
 def print_uncertain(

@@ -1,0 +1,184 @@
+"""A run that sends nothing: all stories are checked, and what a real run would do is said."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import attrs
+
+from llamagen_async.batch.journal.codec import Row
+from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.cli.errors import ALL_DONE, FAILED
+from llamagen_async.cli.input.journal_summary import JournalSummary
+from llamagen_async.cli.input.stories import InputStory, Stories
+from llamagen_async.cli.output import Output
+from llamagen_async.cli.results.records import STATE_WORDS, prompt_of
+from llamagen_async.cli.run.announce import print_time
+from llamagen_async.cli.run.money import Money, print_cost
+from llamagen_async.cli.text import pluralize, shortened
+from llamagen_async.client import LlamaGenClient
+from llamagen_async.errors import InvalidRequestError
+from llamagen_async.models import BatchState
+from llamagen_async.prices import Charge, format_credits
+
+__all__ = ["dry_run"]
+
+_AT_ONCE: Final = 256
+"""Stories that the journal is asked for at the same time, so that they share a transaction."""
+_LISTED: Final = 10
+"""Stories that are named one by one to a person, at most."""
+_TITLE: Final = 60
+"""Characters of a story's title."""
+
+
+async def dry_run(
+    output: Output,
+    client: LlamaGenClient,
+    journal: Journal,
+    stories: Stories,
+    *,
+    money: Money,
+    resend: bool,
+    wait_for_quota: bool,
+    may_ask: bool,
+) -> int:
+    """Print what a run would send, what that would cost and how long it would take.
+
+    Args:
+        output: The streams to print to.
+        client: The client that would send.
+        journal: The journal of the run, open.
+        stories: The input.
+        money: The options about money; the server is asked what is left only if they say so.
+        resend: Whether uncertain stories would be sent again.
+        wait_for_quota: Whether tomorrow's quota would be waited for.
+        may_ask: Whether the client may send a request to find out the plan.
+
+    Returns:
+        The exit status: success if all stories would be done.
+    """
+    preview = _Preview(output, money, resend=resend)
+    async for one, row in _matched(stories, journal):
+        preview.add(one, row)
+    counts = Counter(await journal.counts())
+    preview.counts[BatchState.RUNNING] = counts[BatchState.RUNNING]
+    summary = JournalSummary(
+        preview.counts, preview.total, preview.to_send, not counts.total(), preview.charges
+    )
+    more = preview.to_send - _LISTED
+    if more > 0:
+        output.print(f"  and {more} more")
+    output.print(f"{pluralize(preview.total, 'story')}: {summary}.")
+    seconds = None
+    if may_ask:
+        seconds = await print_time(output, client, stories, summary, wait_for_quota=wait_for_quota)
+    else:
+        output.print("Only the server knows the plan, and so how long it takes; --usage asks it.")
+    await print_cost(output, client, summary, attrs.evolve(money, asks=bool(money.asks)))
+    output.print("Nothing was sent.")
+    output.emit_json({**preview.to_json(), "seconds": seconds})
+    return FAILED if preview.wrong else ALL_DONE
+
+
+class _Preview:
+    """The stories of the input, taken one by one, and what would become of them."""
+
+    def __init__(self, output: Output, money: Money, *, resend: bool) -> None:
+        self.counts: Final[Counter[BatchState]] = Counter()
+        """The stories that the journal has, by state, without those that would be sent."""
+        self.charges: Final[Counter[Charge]] = Counter()
+        """What the stories that would be sent are charged for."""
+        self.total = 0
+        """Stories in all."""
+        self.to_send = 0
+        """Stories that would be sent."""
+        self.wrong = 0
+        """Stories that no run would send."""
+        self._output = output
+        self._money = money
+        self._sent = {None, BatchState.QUEUED, *([BatchState.UNCERTAIN] if resend else [])}
+
+    def add(self, one: InputStory, found: Row | InvalidRequestError | None) -> None:
+        """Count a story, and say what would become of it."""
+        self.total += 1
+        story = one.story
+        if story is None or isinstance(found, InvalidRequestError):
+            self.wrong += 1
+            self._output.error(f"{one.label}: {one.problem or found}")
+            return
+        state = found.state if found else None
+        is_sent, price = state in self._sent, self._money.prices.of(story.request)
+        if is_sent:
+            self.charges[Charge.of(story.request)] += 1
+            self.to_send += 1
+        elif state is not None:
+            self.counts[state] += 1
+        title = prompt_of(story.request)
+        self._output.emit_json(
+            {
+                "index": one.number,
+                "label": one.label,
+                "key": found.key if found else story.key,
+                "prompt": title,
+                "state": BatchState.QUEUED if is_sent else state,
+                "id": found.generation_id if found else None,
+                "credits": price if is_sent else 0,
+            }
+        )
+        if is_sent and self.to_send <= _LISTED and not self._output.as_json:
+            panels = Charge.of(story.request).panels
+            words = pluralize(panels, "panel") if panels else "a video"
+            cost = "price not known" if price is None else f"about {format_credits(price)}"
+            name = f"{one.label}  {shortened(title, _TITLE)}".strip()
+            self._output.print(f"  {name}: {words}, {cost}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the sums, as the last line of JSON."""
+        estimate = self._money.prices.estimate(self.charges)
+        states = {STATE_WORDS[state]: number for state, number in self.counts.items() if number}
+        return {
+            "dry_run": True,
+            "stories": self.total,
+            "to_send": self.to_send,
+            "wrong": self.wrong,
+            **states,
+            "comics": estimate.comics,
+            "panels": estimate.panels,
+            "credits": estimate.credits,
+            "unpriced": dict(estimate.unpriced),
+        }
+
+
+async def _matched(
+    stories: Stories, journal: Journal
+) -> AsyncIterator[tuple[InputStory, Row | InvalidRequestError | None]]:
+    """Yield each story, and what the journal has of it or why it refuses it."""
+    some: list[InputStory] = []
+    async for one in stories.read(journal):
+        some.append(one)
+        if len(some) >= _AT_ONCE:
+            for pair in await _seek(some, journal):
+                yield pair
+            some = []
+    for pair in await _seek(some, journal):
+        yield pair
+
+
+async def _seek(
+    some: list[InputStory], journal: Journal
+) -> list[tuple[InputStory, Row | InvalidRequestError | None]]:
+    asked = [journal.seek(one.story) if one.story else _nothing() for one in some]
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    pairs: list[tuple[InputStory, Row | InvalidRequestError | None]] = []
+    for one, row in zip(some, found, strict=True):
+        if isinstance(row, BaseException) and not isinstance(row, InvalidRequestError):
+            raise row
+        pairs.append((one, row))
+    return pairs
+
+
+async def _nothing() -> None:
+    """Return what the journal has of a story that is wrong."""

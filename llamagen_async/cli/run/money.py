@@ -1,0 +1,102 @@
+"""The money of a run: the options about it, what the server says is left, and lines for people."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
+from llamagen_async.cli.input.journal_summary import JournalSummary
+from llamagen_async.cli.output import Output
+from llamagen_async.cli.text import pluralize
+from llamagen_async.client import LlamaGenClient
+from llamagen_async.errors import LlamaGenError
+from llamagen_async.models import Usage
+from llamagen_async.plans import Plan
+from llamagen_async.prices import Estimate, Prices, format_credits
+
+__all__ = ["Money", "ask_usage", "print_cost"]
+
+_USAGE_TIMEOUT: Final = 10.0
+"""Real seconds that the server may take to say what was used."""
+_MANY: Final = 10
+"""Comics from which on the server is asked what is left without being told to: as many as the paid
+plan sends in the first minute. Fewer are hardly delayed by an account that turns out to be empty,
+and the question would be a large part of their requests."""
+
+
+@attrs.frozen
+class Money:
+    """The options of a run that are about money."""
+
+    prices: Prices = attrs.field(factory=Prices)
+    """Prices, as far as they are known."""
+    budget: float | None = None
+    """The most credits that may be spent; `None` is any number."""
+    asks: bool | None = None
+    """Whether the server is asked what is left; `None` is where that is worth a request."""
+
+    def asks_for(self, estimate: Estimate) -> bool:
+        """Return whether the server is to be asked before these requests are sent."""
+        if self.asks is not None:
+            return self.asks
+        return estimate.requests >= _MANY
+
+
+async def ask_usage(client: LlamaGenClient, *, is_told_to: bool = False) -> Usage | None:
+    """Return what the server says of the key, or `None` if it can't be asked.
+
+    It is a request like any other: on a plan with a daily quota, or while no slot is free, the
+    server is only asked if somebody wants it to be.
+    """
+    if client.plan.quotas and not is_told_to:
+        return None
+    try:
+        limits = await client.limits()
+        if limits.next_free_in > 0 and not is_told_to:
+            return None
+        async with asyncio.timeout(_USAGE_TIMEOUT):
+            return await client.comics.usage()
+    except (LlamaGenError, TimeoutError):
+        return None
+
+
+async def print_cost(
+    output: Output, client: LlamaGenClient, summary: JournalSummary, money: Money
+) -> None:
+    """Print what the stories that will be sent cost, and what is left to pay for them."""
+    estimate = money.prices.estimate(summary.charges)
+    if not estimate.requests:
+        return
+    for line in cost_lines(estimate, client.plan):
+        output.print(line)
+    if not money.asks_for(estimate):
+        return
+    usage = await ask_usage(client, is_told_to=bool(money.asks))
+    if usage is not None and usage.credits is not None:
+        output.print(f"The server says that {format_credits(usage.credits)} are left.")
+        if usage.credits < estimate.credits and usage.is_paid_plan is not False:
+            number = within(usage.credits, estimate)
+            output.error(
+                f"the credits that are left pay for about {number} of "
+                f"{pluralize(estimate.requests, 'story')}"
+            )
+    elif money.asks:
+        output.error("the server did not say how many credits are left")
+
+
+def cost_lines(estimate: Estimate, plan: Plan) -> Iterator[str]:
+    """Yield what requests cost."""
+    on_paid = ", if the key is on a paid plan" if plan.name == Plan.DEMO.name else ""
+    yield f"{estimate}{on_paid}."
+
+
+def within(credits_: float, estimate: Estimate) -> int:
+    """Return for how many of the requests that have a price these credits are about enough."""
+    priced = estimate.requests - sum(estimate.unpriced.values())
+    if estimate.credits <= credits_:
+        return priced
+    return math.floor(priced * credits_ / estimate.credits)
