@@ -13,7 +13,7 @@ from typing import Final
 from llamagen_async.batch.protocol import JobQueue
 from llamagen_async.batch.queue import ComicQueue
 from llamagen_async.client import LlamaGenClient
-from llamagen_async.errors import ClientClosedError
+from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.validation import whole_number
 from llamagen_async.webhooks import ReplayGuard
 
@@ -108,7 +108,9 @@ class ComicService:
 
         Raises:
             ClientClosedError: The server closes.
-            InvalidRequestError: There is no API key, or another setting is not allowed.
+            InvalidRequestError: `open` was called, and there is no API key, or another setting is
+                not allowed.
+            LlamaGenError: The same for a request, which is not to blame for it.
             JournalError: The journal can't be opened, or another process works with it.
         """
         if self._queue is not None:
@@ -117,12 +119,10 @@ class ComicService:
             if self._is_closed:
                 raise ClientClosedError("the server closes")
             if self._queue is None:
-                if not self._is_owned:
-                    _logger.warning(
-                        "the comics app is started by its first request, so creates on their way "
-                        "are not waited for when the server ends: give your app its lifespan"
-                    )
-                await self._start()
+                if self._is_owned:
+                    await self._start()
+                else:
+                    await self._start_late()
             return self.queue
 
     async def open(self) -> None:
@@ -151,6 +151,16 @@ class ComicService:
         self.kept[name] = content
         while len(self.kept) > _MOST_KEPT:
             self.kept.popitem(last=False)
+
+    async def _start_late(self) -> None:
+        try:
+            await self._start()
+        except InvalidRequestError as error:
+            raise LlamaGenError(f"the comics app can't be started: {error}") from error
+        _logger.warning(
+            "the comics app was started by its first request, so creates on their way are not "
+            "waited for when the server ends: give your app its lifespan"
+        )
 
     async def _start(self) -> None:
         out = Path(self._out or os.environ.get("LLAMAGEN_OUT") or _FOLDER)
