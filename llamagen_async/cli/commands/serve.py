@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import os
 import socket
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Final
@@ -51,8 +52,8 @@ _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
     "--journal",
     metavar="FILE",
     envvar="LLAMAGEN_JOURNAL",
-    show_envvar=True,
-    help="Remember the orders in this file.  [default: journal.db in DIR]",
+    help="Remember the orders in this file.  [env var: LLAMAGEN_JOURNAL; default: journal.db in "
+    "DIR]",
 )
 @click.option(
     "--webhook-secret",
@@ -128,7 +129,8 @@ async def _serve(app: ComicsApp, host: str, port: int, output: Output) -> int:
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
         )
     except OSError as error:
-        output.error(f"no server on {host} port {port}: {error.strerror or error}")
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        output.error(f"no server on {host} port {port}: {reason}")
         return FAILED
     with listening:
         config = uvicorn.Config(
