@@ -123,6 +123,15 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def live(session: nox.Session) -> None:
+    """Ask the real server, with your key, what it really says; the report is live-report.md."""
+    if not os.environ.get("LLAMAGEN_API_KEY", "").strip():
+        session.skip("live: LLAMAGEN_API_KEY is not set")
+    session.install(PACKAGE, *group("test"))
+    session.run("python", "-m", "tests.live", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""
     session.install(*group("lint"))

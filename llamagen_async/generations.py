@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 from urllib.parse import quote
@@ -72,6 +72,7 @@ class Generations(Generic[_G]):
         timeout: float = DEFAULT_TIMEOUT,  # the API's word
         urgent: bool = True,
         after: _G | None = None,
+        age: float = 0.0,
     ) -> _G:
         """Return the finished generation, checking it no more often than useful.
 
@@ -85,6 +86,7 @@ class Generations(Generic[_G]):
             after: The generation as it was before a change that another process has made (or the
                 answer to that change, which tells less): then an end that is the same as before is
                 not taken for the change's own, at first. The `raw` of one can be stored and sent.
+            age: Real seconds since that change was accepted, as far as is known.
 
         Raises:
             GenerationFailedError: It ended without a result; the error carries the generation.
@@ -94,11 +96,12 @@ class Generations(Generic[_G]):
         seconds("timeout", timeout)
         request = self._status_request(id)
         given: object = after
+        speed = self._core.settings.clock.speed
         if given is not None and (not isinstance(given, self._model) or given.id != id):
             allowed = f"the {self._model.__name__} of that id, as it was before"
             raise InvalidRequestError("after", given, allowed)
         return await self._core.wait(
-            GenerationWait(id, request, self._model.parse, timeout, urgent, after)
+            GenerationWait(id, request, self._model.parse, timeout, urgent, after, age * speed)
         )
 
     async def _accepted(
@@ -190,8 +193,12 @@ class Generations(Generic[_G]):
         *,
         timeout: float,
         urgent: bool,
+        only: Sequence[tuple[str, str]] | None = None,
     ) -> list[Path]:
-        """Fetch all files of a finished generation; `name` is what its argument is called."""
+        """Fetch the files of a finished generation; `name` is what its argument is called.
+
+        Of those that are fetched alone (`only`, pairs of URL and name), what is there is kept.
+        """
         if not isinstance(generation, self._model):
             raise InvalidRequestError(name, generation, f"a {self._model.__name__}")
         if not generation.succeeded:
@@ -206,13 +213,14 @@ class Generations(Generic[_G]):
 
         try:
             return await download_assets(
-                asset_names(generation),
+                asset_names(generation) if only is None else only,
                 checked_path("folder", folder),
                 source=self._core.open().assets,
                 # Files come in real time, however fast the server's clock runs.
                 timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
                 renew=renew,
                 speed=clock.speed,
+                keeps_old=only is not None,
             )
         except LlamaGenError as error:
             raise error.about(generation.id) from error

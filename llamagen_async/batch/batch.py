@@ -21,7 +21,7 @@ from collections.abc import (
     Sized,
 )
 from pathlib import Path
-from typing import Final, Self, cast
+from typing import Any, Final, Self, cast
 
 import attrs
 
@@ -29,11 +29,14 @@ from llamagen_async.batch.folder import check_writable
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike, Story, given_key
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, READ_AHEAD, ComicsPort, Lifecycle
+from llamagen_async.batch.order import ChangeOrder
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchItem, BatchState
-from llamagen_async.requests import ComicRequest
+from llamagen_async.requests import AnyRequest, BatchStory, ComicRequest
+from llamagen_async.requests.defaults import Defaults
 from llamagen_async.scheduling.circuit import Outage
+from llamagen_async.uploads import check_files
 
 __all__ = ["Batch", "BatchProgress"]
 
@@ -80,8 +83,9 @@ class Batch(AsyncIterable[BatchItem]):
         timeout: float = DEFAULT_TIMEOUT,
         wait_for_quota: bool = False,
         resend_uncertain: bool = False,
+        defaults: Defaults | ComicRequest | Mapping[str, Any] | None = None,
     ) -> None:
-        if isinstance(requests, str | bytes | Mapping | ComicRequest) or not isinstance(
+        if isinstance(requests, str | bytes | Mapping | AnyRequest | BatchStory) or not isinstance(
             requests, Iterable | AsyncIterable
         ):
             raise InvalidRequestError(
@@ -97,6 +101,7 @@ class Batch(AsyncIterable[BatchItem]):
             timeout=timeout,
             wait_for_quota=wait_for_quota,
             resend_uncertain=resend_uncertain,
+            defaults=None if defaults is None else Defaults.parse(defaults).with_absolute_paths(),
         )
         # The run knows neither this object nor the iterator: who drops both ends it at once.
         self._results = self._run.results()
@@ -136,11 +141,13 @@ class _BatchRun:
         timeout: float,
         wait_for_quota: bool,
         resend_uncertain: bool,
+        defaults: Defaults | None,
     ) -> None:
         self._requests = requests
         self._journal = journal
         self._out = None if out is None else Path(out)
         self._resend_uncertain = resend_uncertain
+        self._defaults = defaults
         self._lifecycle = Lifecycle(
             journal,
             comics,
@@ -148,8 +155,10 @@ class _BatchRun:
             timeout=timeout,
             wait_for_quota=wait_for_quota,
             ended=self._ended,
+            followed=self._follow,
             changed=self._changed,
         )
+        self._order = ChangeOrder(self._lifecycle)
         self._total = len(requests) if isinstance(requests, Sized) else None
         self._finished: Counter[BatchState] = Counter()
         """Items handed out, by state."""
@@ -165,6 +174,7 @@ class _BatchRun:
     def progress(self) -> BatchProgress:
         """How far the batch has come."""
         counts = self._finished.copy()
+        counts[BatchState.QUEUED] += self._order.size
         running: list[tuple[int, str]] = []
         sending: list[int] = []
         for task in self._lifecycle.tasks.values():
@@ -190,6 +200,8 @@ class _BatchRun:
         try:
             if self._out is not None:
                 await asyncio.to_thread(check_writable, self._out)
+            if self._defaults is not None:
+                await asyncio.to_thread(check_files, self._defaults.merged("a story"))
             await self._journal.open()
             self._reader = asyncio.create_task(self._read())
             while (item := await self._items.get()) is not None:
@@ -228,7 +240,7 @@ class _BatchRun:
             # What was paid for is collected at once, wherever it comes in the input.
             async for row in self._journal.rows(BatchState.RUNNING):
                 self._leftover_running[row.id] = None
-                self._lifecycle.start(BatchTask.of(row))
+                await self._start(BatchTask.of(row))
             async for given in _each(self._requests):
                 await self._take(number, given)
                 number += 1
@@ -240,16 +252,16 @@ class _BatchRun:
                     await self._add_leftovers(number)
             finally:
                 if not self._stopped:
-                    await self._lifecycle.join()
+                    await self._finish()
                 self._items.put_nowait(None)
 
     async def _take(self, position: int, given: RequestLike) -> None:
         """Take up one story of the input."""
         try:
-            story = Story.parse(given)
+            story = Story.parse(given, defaults=self._defaults)
         except InvalidRequestError as error:
-            key = given_key(given)
-            self._deliver(BatchItem(position, None, BatchState.FAILED, error=error, key=key))
+            item = BatchItem(position, None, BatchState.FAILED, error=error, key=given_key(given))
+            self._deliver(attrs.evolve(item, given=given))
             return
         item = BatchItem(position, story.request, BatchState.QUEUED, key=story.key)
         try:
@@ -263,8 +275,10 @@ class _BatchRun:
         if task is None:
             self._deliver(attrs.evolve(item, error=self._lifecycle.halted))
             return
+        if self._order.add_position(task.row, position):
+            return
         task.positions.append(position)
-        if task.runner is None:
+        if task.runner is None and await self._admit(task):
             if task.state is BatchState.QUEUED:
                 await self._read_ahead.acquire()
                 task.is_waiting = True
@@ -300,8 +314,38 @@ class _BatchRun:
             task = self._lifecycle.tasks.get(id_)
             if task is None:
                 task = BatchTask.of(await self._journal.at(id_))
-                self._lifecycle.start(task)
+                await self._start(task)
             task.positions.append(position)
+
+    async def _admit(self, task: BatchTask) -> bool:
+        """Return whether a story may be started now; if not, it is started by another's end."""
+        try:
+            return await self._order.admit(task)
+        except JournalError as error:
+            self._lifecycle.halt(error)
+            return True
+
+    async def _start(self, task: BatchTask) -> None:
+        """Start a story that was sent by an earlier run."""
+        await self._order.admit(task)
+        self._lifecycle.start(task)
+
+    async def _follow(self, task: BatchTask) -> None:
+        """Start the changes that have waited for a story."""
+        for one in await self._order.released_by(task):
+            self._lifecycle.start(one)
+
+    async def _finish(self) -> None:
+        """Wait for all stories; those that wait for one that does not come end, too."""
+        await self._lifecycle.join()
+        try:
+            while self._order:
+                for task in await self._order.leftover():
+                    self._lifecycle.start(task)
+                await self._lifecycle.join()
+        except JournalError as error:
+            for position in self._order.forget():
+                self._deliver(BatchItem(position, None, BatchState.QUEUED, error=error))
 
     async def _wait_for_consumer(self) -> None:
         """Wait while too many items wait to be taken: the input may be longer than the memory."""

@@ -9,15 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import attrs
 
+from llamagen_async.batch.folder import are_there
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.makers import ComicsPort, download, submit, wait
+from llamagen_async.batch.makers import (
+    ComicsPort,
+    newest,
+    recall_end,
+    submit,
+    wait,
+    with_uploads,
+)
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final
+from llamagen_async.batch.replacing import fetch
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import seconds
 from llamagen_async.errors import (
@@ -56,6 +64,7 @@ class Lifecycle:
         timeout: Seconds to wait for each comic's end, and then for its pictures.
         wait_for_quota: Wait for tomorrow's quota instead of giving a story back unsent.
         ended: Told of each story for which nothing more will happen by itself.
+        followed: Called when a story has ended, to start those that have waited for it.
         changed: Told of each step before that.
 
     Raises:
@@ -71,6 +80,7 @@ class Lifecycle:
         timeout: float,
         wait_for_quota: bool,
         ended: Callable[[BatchTask], None],
+        followed: Callable[[BatchTask], Awaitable[None]],
         changed: Callable[[BatchTask], None],
     ) -> None:
         self.journal = journal
@@ -79,6 +89,7 @@ class Lifecycle:
         self.timeout = seconds("timeout", timeout)
         self.wait_for_quota = wait_for_quota
         self.ended = ended
+        self.followed = followed
         self.changed = changed
         self.tasks: dict[int, BatchTask] = {}
         """The stories in memory, by the number of their row."""
@@ -116,7 +127,7 @@ class Lifecycle:
 
     async def join(self) -> None:
         """Wait for all stories that were started."""
-        if self._runners:
+        while self._runners:  # one that ends may start others
             await asyncio.wait(self._runners)
 
     async def stop(self, grace: float = GRACE) -> None:
@@ -169,6 +180,8 @@ class _Steps:
             await lifecycle.journal.forget(task.row)
         del lifecycle.tasks[task.row.id]
         lifecycle.ended(task)
+        if lifecycle.journal.has_changes:
+            await self._follow()
 
     async def _advance(self) -> None:
         lifecycle, task = self.lifecycle, self.task
@@ -181,10 +194,17 @@ class _Steps:
         if task.state is SUCCEEDED and not lifecycle.stopped:
             await self._fetch()
 
+    async def _follow(self) -> None:
+        """Start the stories that have waited for this one."""
+        try:
+            await self.lifecycle.followed(self.task)
+        except LlamaGenError as error:
+            self.lifecycle.halt(error)
+
     async def _submit(self) -> None:
         lifecycle, task = self.lifecycle, self.task
-        if lifecycle.halted is not None:
-            raise lifecycle.halted
+        if (reason := lifecycle.halted or task.held_by) is not None:
+            raise reason
         task.is_submitted = True
         try:
             try:
@@ -211,8 +231,17 @@ class _Steps:
 
     async def _completed(self) -> AnyRequest:
         """Return the request as it is sent: whatever has to be done first is done here."""
-        assert self.task.request is not None
-        return self.task.request
+        lifecycle, task = self.lifecycle, self.task
+        assert task.request is not None
+        if task.row.type.is_change:
+            await recall_end(lifecycle.comics, lifecycle.journal, task.row)
+        return await with_uploads(
+            lifecycle.comics,
+            task.request,
+            lifecycle.journal,
+            urgent=task.row.urgent,
+            wait_for_quota=lifecycle.wait_for_quota,
+        )
 
     async def before_send(self) -> None:
         """Write the intent; if that fails, or nothing is to be sent any more, raise."""
@@ -276,7 +305,9 @@ class _Steps:
         assert generation is not None
         # The answer to a change may speak of the comic as it was.
         if not generation.succeeded or task.row.type.is_change:
-            generation = await wait(lifecycle.comics, generation, timeout=lifecycle.timeout)
+            generation = await wait(
+                lifecycle.comics, lifecycle.journal, task, timeout=lifecycle.timeout
+            )
         task.state, task.generation = SUCCEEDED, generation
         if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
@@ -286,16 +317,20 @@ class _Steps:
         if out is None or generation is None:
             return
         names = task.row.files if task.row.files_text else ()
-        if names:
-            there: bool = await asyncio.to_thread(_all_there, out, names)
-            if there:
-                task.files = tuple(out / name for name in names)
-                return
-        files = await download(
-            self.lifecycle.comics,
+        is_there: bool = bool(names) and await asyncio.to_thread(are_there, out, names)
+        if is_there:
+            task.files = tuple(out / name for name in names)
+            return
+        lifecycle = self.lifecycle
+        if lifecycle.journal.has_changes:
+            generation = await newest(lifecycle.journal, generation)
+        files = await fetch(
+            lifecycle.comics,
+            lifecycle.journal,
             generation,
+            task.request,
             out,
-            timeout=self.lifecycle.timeout,
+            timeout=lifecycle.timeout,
             urgent=task.row.urgent,
         )
         task.files = tuple(files)
@@ -313,7 +348,7 @@ class _Steps:
             await self._record(generation=task.generation, error=error)
         elif isinstance(error, SubmissionUncertainError):
             await self._lose(error)
-        elif unsent and is_final(error):
+        elif unsent and is_final(error, task.row.type):
             task.state = FAILED
             await self._record(error=error)
         elif task.state is SENDING and not isinstance(error, LlamaGenError):
@@ -361,7 +396,3 @@ class _Steps:
         task = self.task
         id_ = f" as generation {task.generation.id}" if task.generation else ""
         return f"{task.row.key} is {task.state}{id_}"
-
-
-def _all_there(out: Path, names: Sequence[str]) -> bool:
-    return all((out / name).is_file() for name in names)

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Protocol
 
+from llamagen_async.batch.journal.codec import Row
+from llamagen_async.batch.journal.reading import JournalReader
+from llamagen_async.batch.outcomes import is_final
+from llamagen_async.batch.task import BatchTask
+from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import Animation, AnyGeneration, ComicGeneration
 from llamagen_async.requests import (
     AnimationRequest,
     AnyRequest,
-    ChangeRequest,
     ComicRequest,
     ContinueRequest,
+    RequestType,
     UpdateRequest,
 )
+from llamagen_async.requests.files import files_of
 from llamagen_async.scheduling.circuit import Outage
 from llamagen_async.scheduling.submission import SubmissionHooks
+from llamagen_async.uploads import UploadStore
 
-__all__ = ["AnimationsPort", "ComicsPort", "download", "submit", "wait"]
+__all__ = [
+    "AnimationsPort",
+    "ComicsPort",
+    "download",
+    "newest",
+    "recall_end",
+    "submit",
+    "wait",
+    "with_uploads",
+]
 
 
 class ComicsPort(Protocol):
@@ -69,18 +86,26 @@ class ComicsPort(Protocol):
         """Submit the redrawing of a panel and return the accepted generation."""
         ...
 
+    async def uploaded(
+        self, request: AnyRequest, store: UploadStore, *, urgent: bool, wait_for_quota: bool
+    ) -> AnyRequest:
+        """Return a request with the URLs of its files, which are uploaded if that is needed."""
+        ...
+
     def recall_end(self, comic: ComicGeneration) -> None:
         """Take in how a comic ended, before it is changed."""
         ...
 
-    def resume_change(self, request: ChangeRequest, answer: ComicGeneration, *, age: float) -> None:
-        """Expect the end of a change that an earlier program has sent."""
-        ...
-
     async def wait_for_completion(
-        self, id: str, *, timeout: float, urgent: bool
+        self,
+        id: str,
+        *,
+        timeout: float,
+        urgent: bool,
+        after: ComicGeneration | None,
+        age: float,
     ) -> ComicGeneration:
-        """Return the generation when it has succeeded."""
+        """Return the generation when it has succeeded, after a change of it if there was one."""
         ...
 
     async def download(
@@ -92,6 +117,19 @@ class ComicsPort(Protocol):
         urgent: bool,
     ) -> list[Path]:
         """Fetch a comic's pictures into a folder."""
+        ...
+
+    async def download_panel(
+        self,
+        comic: ComicGeneration,
+        folder: str | os.PathLike[str],
+        *,
+        panel: int,
+        page: int | None,
+        timeout: float,
+        urgent: bool,
+    ) -> Path:
+        """Fetch the picture of one panel, and keep the one that is there."""
         ...
 
 
@@ -123,6 +161,29 @@ class AnimationsPort(Protocol):
     ) -> list[Path]:
         """Fetch an animation's video into a folder."""
         ...
+
+
+async def with_uploads(
+    comics: ComicsPort,
+    request: AnyRequest,
+    store: UploadStore,
+    *,
+    urgent: bool,
+    wait_for_quota: bool,
+) -> AnyRequest:
+    """Return a request with the URLs of its files, each uploaded before if that is needed.
+
+    Raises:
+        LlamaGenError: A file was not uploaded; with another one, the next run may send the story.
+    """
+    if not files_of(request):
+        return request
+    try:
+        return await comics.uploaded(request, store, urgent=urgent, wait_for_quota=wait_for_quota)
+    except LlamaGenError as error:
+        if not is_final(error, RequestType.COMIC):
+            raise
+        raise LlamaGenError(f"{error}; the story was not sent") from error  # it may be yet
 
 
 async def submit(
@@ -161,10 +222,30 @@ async def submit(
             )
 
 
-async def wait(comics: ComicsPort, generation: AnyGeneration, *, timeout: float) -> AnyGeneration:
-    """Return a comic or an animation when it has succeeded."""
-    makers = comics.animations if isinstance(generation, Animation) else comics
-    return await makers.wait_for_completion(generation.id, timeout=timeout, urgent=False)
+async def wait(
+    comics: ComicsPort, journal: JournalReader, task: BatchTask, *, timeout: float
+) -> AnyGeneration:
+    """Return the comic or animation of a story when it has succeeded.
+
+    Args:
+        comics: The client's comics.
+        journal: The journal.
+        task: The story, accepted.
+        timeout: Seconds to wait at most.
+    """
+    generation, row = task.generation, task.row
+    assert generation is not None
+    if isinstance(generation, Animation):
+        makers = comics.animations
+        return await makers.wait_for_completion(generation.id, timeout=timeout, urgent=False)
+    after, age = None, 0.0
+    # Answered with another id, it is a comic of its own, which has not ended before.
+    if task.is_resumed and row.type.is_change and generation.id == row.target:
+        after = await _before(journal, row) or generation
+        age = max(0.0, time.time() - (row.accepted_at or 0.0))
+    return await comics.wait_for_completion(
+        generation.id, timeout=timeout, urgent=False, after=after, age=age
+    )
 
 
 async def download(
@@ -174,3 +255,25 @@ async def download(
     if isinstance(generation, Animation):
         return await comics.animations.download(generation, folder, timeout=timeout, urgent=urgent)
     return await comics.download(generation, folder, timeout=timeout, urgent=urgent)
+
+
+async def recall_end(comics: ComicsPort, journal: JournalReader, row: Row) -> None:
+    """Tell the client how a comic was before a change that is about to be sent.
+
+    So a check that still shows that state is not taken for the end of the change.
+    """
+    if (comic := await _before(journal, row)) is not None:
+        comics.recall_end(comic)
+
+
+async def _before(journal: JournalReader, row: Row) -> ComicGeneration | None:
+    """Return a comic as it was before its change; `None` if the journal has not seen its end."""
+    last = None if row.target is None else await journal.newest(row.target, failed=True)
+    comic = None if last is None else last.generation
+    return comic if isinstance(comic, ComicGeneration) else None
+
+
+async def newest(journal: JournalReader, generation: AnyGeneration) -> AnyGeneration:
+    """Return a comic as it is after its last change: all its stories have the same files."""
+    row = await journal.newest(generation.id)
+    return (row and row.generation) or generation

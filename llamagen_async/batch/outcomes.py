@@ -11,9 +11,11 @@ from llamagen_async.errors import (
     InsufficientCreditsError,
     InvalidRequestError,
     JournalError,
+    NotFoundError,
     PermissionDeniedError,
 )
 from llamagen_async.models import BatchState
+from llamagen_async.requests import RequestType
 
 __all__ = ["ORIGINS", "concerns_all", "is_final"]
 
@@ -47,8 +49,15 @@ def concerns_all(error: Exception) -> bool:
     return isinstance(error, _CONCERNS_ALL) or not getattr(error, "retriable", True)
 
 
-def is_final(error: Exception) -> bool:
-    """Whether the server, or this package, will never accept this very request."""
+def is_final(error: Exception, type_: RequestType) -> bool:
+    """Whether the server, or this package, will never accept this very request.
+
+    Args:
+        error: What came of it.
+        type_: The type of the request.
+    """
     if isinstance(error, BadRequestError | InvalidRequestError):
         return True
+    if isinstance(error, NotFoundError):
+        return type_.is_change  # there is no such comic
     return isinstance(error, APIError) and error.status in _CONTENT_REFUSED

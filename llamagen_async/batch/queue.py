@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Final, Protocol, Self
+from typing import Protocol, Self
 
 import attrs
 
@@ -19,7 +19,7 @@ from llamagen_async.batch.events import ComicJob, Mark, Subscriptions
 from llamagen_async.batch.folder import check_writable
 from llamagen_async.batch.journal.codec import AccountId, Row
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.journal.order import LISTED, count_queued
+from llamagen_async.batch.journal.order import count_queued, listed
 from llamagen_async.batch.journal.story import RequestLike, Story, checked_key
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, ComicsPort, Lifecycle
 from llamagen_async.batch.prefetcher import Prefetcher
@@ -31,9 +31,6 @@ from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.validation import whole_number
 
 __all__ = ["ComicQueue"]
-
-_NEWEST: Final = 2**63 - 1
-"""A number that no story of a journal has reached."""
 
 
 class _Client(PacedClient, Protocol):
@@ -86,6 +83,7 @@ class ComicQueue:
             timeout=timeout,
             wait_for_quota=True,
             ended=self._ended,
+            followed=self._follow,
             changed=self._changed,
         )
         self._prefetcher = Prefetcher(self._journal, self._lifecycle, speed=client.speed)
@@ -149,7 +147,7 @@ class ComicQueue:
         """
         await self.start()
         story = Story.parse(request, key)
-        row, is_new = await self._journal.add(story, key=_new_key(), urgent=urgent)
+        row, is_new = await self._journal.add(story, key=_new_key(), urgent=urgent, is_last=True)
         if is_new and not self._closed:
             self._prefetcher.on_submitted(row)
             self._turns.moved()
@@ -241,6 +239,7 @@ class ComicQueue:
             task = self._lifecycle.tasks.get(row.id)
             if task is None:
                 self._subscriptions.tell(self._turns.snapshot(row))
+                await self._give_up_orphans()
             elif task.state is BatchState.QUEUED:
                 self._lifecycle.recall(task, error)
                 task.row, task.state, task.error = row, row.state, error
@@ -306,15 +305,13 @@ class ComicQueue:
         """
         whole_number("limit", limit, at_least=1)
         await self.start()
-        before = _NEWEST
+        before: int | None = None
         if after is not None:
             last = await self._journal.get(checked_key(after))
             if last is None:
                 raise InvalidRequestError("after", after, "the key of a job")
             before = last.id
-        known = states or tuple(BatchState)
-        where = LISTED.format(", ".join("?" * len(known)))
-        rows = await self._journal.select(where, (*known, before, limit))
+        rows = await self._journal.select(*listed(states, before, limit))
         return await self._turns.placed([self._turns.snapshot(row) for row in rows])
 
     async def _start(self) -> None:
@@ -323,6 +320,7 @@ class ComicQueue:
         await self._journal.open()
         async for row in self._journal.rows(BatchState.RUNNING):
             self._prefetcher.load(row)
+        await self._give_up_orphans()
         self._prefetcher.start()
 
     def _changed(self, task: BatchTask) -> None:
@@ -348,6 +346,22 @@ class ComicQueue:
             self._prefetcher.hold(error if isinstance(error, LlamaGenError) else _wrapped(error))
         else:
             self._prefetcher.on_ended()
+
+    async def _follow(self, task: BatchTask) -> None:
+        """Send the changes that have waited for a job, or fail them if it has failed."""
+        if task.state in (BatchState.FAILED, BatchState.CANCELLED):
+            await self._give_up_orphans()
+        for urgent in (True, False):
+            self._prefetcher.rescan(urgent=urgent)
+
+    async def _give_up_orphans(self) -> None:
+        """End the changes whose comic there will never be."""
+        for row in await self._journal.orphans():
+            task = BatchTask.of(row)
+            allowed = "the key of a job that has not failed"
+            task.held_by = InvalidRequestError("of", row.of, allowed)
+            if row.id not in self._lifecycle.tasks:
+                self._lifecycle.start(task)
 
     async def _known(self, key: str) -> Row:
         row = await self._journal.get(key)

@@ -43,8 +43,10 @@ class BatchTask:
     is_in_flight: bool = False
     """Whether the request may be at the server: from just before its intent is written until it is
     known what became of it."""
-    restored: bool = False
-    """Whether the comic's end was seen by an earlier run."""
+    held_by: LlamaGenError | None = None
+    """Why it is not sent: what it changes is not there, or another change is in the way."""
+    is_resumed: bool = False
+    """Whether an earlier run has sent it and not seen its end."""
     ephemeral: bool = False
     """Whether the row may go once the story has ended, as nobody will ask the journal for it."""
     runner: asyncio.Task[None] | None = None
@@ -78,5 +80,5 @@ class BatchTask:
             row.check(task.generation)
         except (ValueError, TypeError, RecursionError) as error:
             raise JournalError(f"the journal is damaged at {row.key!r} ({error!r})") from error
-        task.restored = row.state in (BatchState.SUCCEEDED, BatchState.FAILED)
+        task.is_resumed = row.state is BatchState.RUNNING
         return task

@@ -31,6 +31,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "demo": "demo",
     "generate": "single",
     "batch": "batch",
+    "redraw": "redraw",
     "status": "single",
     "continue": "changes",
     "update-panel": "changes",
@@ -38,6 +39,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "upload": "upload",
     "usage": "limits",
     "limits": "limits",
+    "doctor": "doctor",
     "serve": "serve",
     "sandbox": "sandbox",
 }

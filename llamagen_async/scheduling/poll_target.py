@@ -43,6 +43,8 @@ class GenerationWait(Generic[_G]):
     """Whether somebody waits interactively."""
     after: _G | None = None
     """The generation as it was before a change that another process has made."""
+    age: float = 0.0
+    """Seconds since that change was accepted."""
 
 
 @attrs.define(eq=False, repr=False)

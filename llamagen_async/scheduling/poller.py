@@ -102,7 +102,7 @@ class Poller:
         now, id_ = self._clock.now(), wait.id
         waiter = Waiter(id_, asyncio.get_running_loop().create_future(), now + wait.timeout)
         if wait.after is not None:
-            self._polls.changes.expect(wait.after, now)
+            self._polls.changes.expect(wait.after, now - wait.age)
         has_ended = self._early is not None and self._take_early(waiter, wait.parse)
         if waiter.future.done():
             return waiter

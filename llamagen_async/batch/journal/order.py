@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["LISTED", "count_ahead", "count_queued", "queued_keys"]
+from llamagen_async.models import BatchState
 
-LISTED: Final = "WHERE state IN ({}) AND id < ? ORDER BY id DESC LIMIT ?"
-"""Selects the newest stories in some states, before the one with that number."""
+__all__ = ["count_ahead", "count_queued", "listed", "queued_keys"]
+
+_NEWEST: Final = 2**63 - 1
+"""A number that no story of a journal has reached."""
 _AHEAD: Final = """
     SELECT count(*) FROM job AS mine JOIN job AS other ON other.state = 'queued' AND
         (other.urgent > mine.urgent OR (other.urgent = mine.urgent AND other.id < mine.id))
     WHERE mine.key = ?
 """
+
+
+def listed(
+    states: Sequence[BatchState], before: int | None, limit: int
+) -> tuple[str, tuple[object, ...]]:
+    """Return what selects the newest stories, and its values.
+
+    Args:
+        states: Only stories in these states, if there are any.
+        before: Only stories that are older than the one of this number, if it is given.
+        limit: How many, at most.
+    """
+    known = tuple(states or BatchState)
+    where = f"WHERE state IN ({', '.join('?' * len(known))}) AND id < ? ORDER BY id DESC LIMIT ?"
+    return where, (*known, _NEWEST if before is None else before, limit)
 
 
 def count_ahead(key: str, connection: sqlite3.Connection) -> int:

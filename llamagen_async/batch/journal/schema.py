@@ -15,12 +15,15 @@ from llamagen_async.batch.journal.codec import AccountId, Row, dump_error, dump_
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.errors import InvalidRequestError, JournalError, SubmissionUncertainError
 from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.prices import Charge, Prices
+from llamagen_async.requests.differences import differences
 from llamagen_async.sqlite_file import claim
 
 __all__ = [
     "FIND",
     "INSERT",
     "MOVE",
+    "REWRITE",
     "UPDATE",
     "bind",
     "bound_to",
@@ -28,10 +31,12 @@ __all__ = [
     "counts_of",
     "derived_key",
     "forget",
+    "keep_url",
     "prepare",
     "refuse_second",
     "same_story",
     "update_values",
+    "uploaded_url",
 ]
 
 _APPLICATION_ID: Final = 0x6C6C676A
@@ -62,6 +67,7 @@ _TABLES: Final = """
         accepted_at REAL,
         ended_at REAL
     );
+    CREATE TABLE upload (digest TEXT PRIMARY KEY, url TEXT NOT NULL, uploaded_at REAL NOT NULL);
     CREATE INDEX job_by_state ON job (state, urgent, id);
     CREATE INDEX job_by_generation ON job (generation_id) WHERE generation_id IS NOT NULL;
     CREATE INDEX job_by_of ON job (of_key) WHERE of_key IS NOT NULL;
@@ -72,6 +78,14 @@ _FORGOTTEN: Final = (
     "CREATE TEMP TABLE forgotten (generation_id TEXT PRIMARY KEY, key TEXT NOT NULL)"
 )
 """The generations of stories that were removed: no other story may be answered with one of them."""
+_STATE_WORDS: Final = {
+    BatchState.QUEUED: "was not sent yet",
+    BatchState.SENDING: "is on its way",
+    BatchState.RUNNING: "is being drawn",
+    BatchState.SUCCEEDED: "is done",
+    BatchState.FAILED: "has failed",
+    BatchState.UNCERTAIN: "may have been accepted",
+}
 _COUNT: Final = "CREATE TEMP TABLE seen (digest BLOB PRIMARY KEY, number INTEGER NOT NULL)"
 """How often each content has come in this input: in a file, for there may be a million."""
 
@@ -84,6 +98,8 @@ INSERT: Final = """
     )
 """
 """Takes a story in."""
+REWRITE: Final = "UPDATE job SET request = :request WHERE id = :id"
+"""Changes what is to be sent for a story."""
 MOVE: Final = """
     UPDATE job SET
         label = coalesce(nullif(:label, ''), label), position = coalesce(:position, position)
@@ -94,8 +110,10 @@ _OTHER: Final = """
     SELECT key FROM job WHERE generation_id = :generation_id AND id <> :id
     UNION ALL SELECT key FROM forgotten WHERE generation_id = :generation_id LIMIT 1
 """
-FIND: Final = "WHERE key = :key OR generation_id = :generation_id ORDER BY key = :key DESC LIMIT 1"
-"""Selects the story of a key or else of a generation."""
+FIND: Final = (
+    "WHERE key = :key OR generation_id = :generation_id ORDER BY key = :key DESC, id LIMIT 1"
+)
+"""Selects the story of a key or else of a generation, the comic itself before its changes."""
 UPDATE: Final = """
     UPDATE job SET
         state = :state,
@@ -211,16 +229,44 @@ def same_story(row: Row, story: Story) -> Row:
         InvalidRequestError: It is not.
     """
     if row.digest != story.digest:
-        raise InvalidRequestError(
-            "key", row.key, "a key of its own: the journal has another story under this one"
-        )
+        raise InvalidRequestError("key", row.key, _edited(row, story))
     return row
+
+
+def _edited(row: Row, story: Story) -> str:
+    """Return what can be done about a story that is not what it was, and what has changed."""
+    id_ = f" ({row.generation_id})" if row.generation_id else ""
+    try:
+        news = differences(row.request, story.request)
+    except (InvalidRequestError, ValueError):  # an older version's
+        news = []
+    if row.of != story.of or (row.target != story.target and story.target is not None):
+        news.append("it changes another comic")
+    cost = Prices().estimate({Charge.of(story.request): 1})
+    return (
+        f"a key of its own: the story that has this one {_STATE_WORDS[row.state]}{id_}, and was "
+        f"another one ({'; '.join(news) or 'it was edited'}). Nothing was sent. Under another key "
+        f"it is a new story, and is paid for: {cost}. To have one panel drawn again, use redraw"
+    )
 
 
 def counts_of(connection: sqlite3.Connection) -> dict[BatchState, int]:
     """Return how many stories are in each state."""
     counted = connection.execute("SELECT state, count(*) FROM job GROUP BY state")
     return {BatchState(state): number for state, number in counted}
+
+
+def uploaded_url(digest: str, since: float, connection: sqlite3.Connection) -> str | None:
+    """Return the URL of a content that was uploaded after a unix time."""
+    found = connection.execute(
+        "SELECT url FROM upload WHERE digest = ? AND uploaded_at >= ?", (digest, since)
+    ).fetchone()
+    return None if found is None else str(found[0])
+
+
+def keep_url(digest: str, url: str, at: float, connection: sqlite3.Connection) -> None:
+    """Remember the URL of a content, uploaded at a unix time."""
+    connection.execute("INSERT OR REPLACE INTO upload VALUES (?, ?, ?)", (digest, url, at))
 
 
 def forget(id_: int, connection: sqlite3.Connection) -> None:

@@ -18,6 +18,7 @@ from llamagen_async.cli.commands.options import (
     prepared_folder,
 )
 from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.input.cast import open_cast
 from llamagen_async.cli.input.journal_summary import open_journal, summarize_journal
 from llamagen_async.cli.input.stories import Stories, open_stories
 from llamagen_async.cli.interrupts import run_async
@@ -28,7 +29,7 @@ from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.cli.run.dry_run import dry_run
 from llamagen_async.cli.run.money import Money
 from llamagen_async.cli.run.summary import RunOutcome, print_summary
-from llamagen_async.cli.text import quoted
+from llamagen_async.cli.text import one_line, pluralize, quoted
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.errors import JournalError
@@ -53,6 +54,13 @@ _JOURNAL: Final = "journal.db"
     "--journal",
     metavar="FILE",
     help="Where everything is written down before it happens.  [default: journal.db in DIR]",
+)
+@click.option(
+    "--with",
+    "cast",
+    metavar="CAST",
+    help="A JSON file of fields that all stories have in common: characters, places, preset, "
+    "language, size. A story's own fields win.",
 )
 @click.option(
     "--resend-uncertain",
@@ -94,6 +102,7 @@ def batch(
     stories: str | None,
     out: str,
     journal: str | None,
+    cast: str | None,
     resend_uncertain: bool,
     start_over: bool,
     timeout: float,
@@ -114,6 +123,8 @@ def batch(
 
     A file is checked to its end before anything is sent. The pictures of each comic are in DIR,
     index.html there shows the latest ones, and results.jsonl says what became of every story.
+    Where a story or the cast takes a URL, the path of a picture or a document may stand, from the
+    folder of that file on: it is uploaded once, for all stories and for further runs.
 
     The journal remembers what was sent and what came of it. So the same command again goes on
     where the last one was stopped, by Ctrl-C or by anything else: what is done is not done again.
@@ -121,7 +132,9 @@ def batch(
     """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
     path = checked_path("--journal", journal) if journal else checked_path("--out", out) / _JOURNAL
     if stories is not None:
-        source = open_stories(stories)
+        source = open_stories(stories, None if cast is None else open_cast(cast))
+    elif cast is not None:
+        raise CommandError("--with needs STORIES: what is in the journal has its cast already")
     elif path.is_file():
         source = Stories("the journal")
     else:
@@ -154,6 +167,12 @@ def batch(
             summary = await summarize_journal(opened, source, resend=resend_uncertain)
             if not summary.is_new:
                 output.print(f"going on with {path}: {summary}")
+            if summary.others:
+                output.print(
+                    f"{pluralize(summary.others, 'story')} would be different with this cast "
+                    f"({one_line(summary.example)}); what was sent stays as it is, and is not paid "
+                    "for again."
+                )
             await announce(
                 output, client, source, summary, money=money, wait_for_quota=wait_for_quota
             )

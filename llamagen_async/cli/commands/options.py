@@ -24,6 +24,7 @@ from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.prices import Prices, checked_credits
 from llamagen_async.ratelimit import MEMORY
+from llamagen_async.requests.files import with_paths
 from llamagen_async.transport import Transport, check_proxy
 from llamagen_async.validation import checked_path
 
@@ -35,6 +36,7 @@ __all__ = [
     "money_options",
     "output_options",
     "pages_option",
+    "picture",
     "prepared_folder",
     "text",
     "waiting_options",
@@ -59,6 +61,12 @@ def text(typed: str) -> str:
         with contextlib.suppress(UnicodeError):
             return os.fsencode(typed).decode()
     return typed
+
+
+def picture(typed: str) -> str | Path:
+    """Return a URL that was typed, or the path of a file that is uploaded first."""
+    given: str | Path = with_paths({"images": text(typed)})["images"]
+    return given
 
 
 @attrs.frozen

@@ -18,22 +18,33 @@ from typing import Any, BinaryIO, Final, Literal, cast
 import attrs
 
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.journal.story import Story, given_key
+from llamagen_async.batch.journal.story import RequestLike, Story, given_key
 from llamagen_async.cli.errors import FAILED, CommandError
+from llamagen_async.cli.input.cast import StoryContext
+from llamagen_async.cli.input.changed_keys import ChangedKeys
 from llamagen_async.cli.input.lines import UNREADABLE, chunks_of, text_lines
 from llamagen_async.cli.input.stdin import iterate_in_thread
+from llamagen_async.cli.input.tables import column_of, table_rows
 from llamagen_async.cli.text import shown_path
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.prices import Charge
+from llamagen_async.requests.defaults import Defaults
 from llamagen_async.validation import checked_path
 
 __all__ = ["Format", "InputStory", "Stories", "StoryFile", "open_stories", "read_stories"]
 
-Format = Literal["jsonl", "txt"]
-"""The two ways to write stories: request fields as JSON, or a prompt a line."""
+Format = Literal["jsonl", "csv", "txt"]
+"""The ways to write stories: request fields as JSON, a table of them, or a prompt a line."""
 
-_FORMATS: Final[dict[str, Format]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "txt"}
-_ALLOWED: Final = ".jsonl (request fields), .txt (a prompt a line) or - (stdin)"
+_FORMATS: Final[dict[str, Format]] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".txt": "txt",
+}
+_ALLOWED: Final = (
+    ".jsonl (request fields), .csv (a table of them), .txt (a prompt a line) or - (stdin)"
+)
 _STDIN: Final = "-"
 _STDIN_NAME: Final = "stdin"
 _MARK: Final = "\ufeff"
@@ -54,6 +65,8 @@ class InputStory:
     """The reason why it is wrong."""
     key: str | None = None
     """The user's own name for a story that is wrong, if it has a good one."""
+    given: object = attrs.field(default=None, hash=False)
+    """What a story that is wrong was given as: its fields, or its line as text."""
 
 
 class StoryFile:
@@ -62,24 +75,29 @@ class StoryFile:
     Args:
         path: The file.
         form: How the stories are written.
+        cast: What all stories have in common.
 
     Raises:
         CommandError: A line in it is wrong; the message names the line.
         OSError: It can't be read.
     """
 
-    def __init__(self, path: Path, form: Format) -> None:
+    def __init__(self, path: Path, form: Format, cast: Defaults | None = None) -> None:
         self._path = path
+        self._context = StoryContext(path.parent, cast)
         self._form: Final[Format] = form
         self._fingerprint: tuple[int, ...] | None = None
         self._number = 0
         self.charges: Final[Counter[Charge]] = Counter()
         """What all its stories are charged for."""
+        self.changed: Final = ChangedKeys()
+        """The keys of stories whose comics are changed."""
         problem, wrong = "", 0
         for story in self:
             self._number += 1
             if story.story is not None:
                 self.charges[Charge.of(story.story.request)] += 1
+                self.changed.add(story.label, story.story)
             if story.problem:
                 wrong += 1
                 problem = problem or f"{story.label}: {story.problem}"
@@ -88,6 +106,11 @@ class StoryFile:
             raise CommandError(f"{problem}{more}; nothing was sent")
         if not self._number:
             raise CommandError(f"{shown_path(path)}: there is no story in it")
+        if self.changed.labels:
+            for story in self:  # once more: a key may stand anywhere
+                if story.story is not None:
+                    self.changed.find(story.story)
+            self.changed.check_circles()
 
     def __len__(self) -> int:
         return self._number
@@ -100,7 +123,8 @@ class StoryFile:
         with self._path.open("rb") as file:
             fingerprint = _fingerprint(file)
             self._fingerprint = self._fingerprint or fingerprint
-            for story in read_stories(text_lines(chunks_of(file)), name=name, form=self._form):
+            lines = text_lines(chunks_of(file))
+            for story in read_stories(lines, name=name, form=self._form, context=self._context):
                 # Only the content that was checked may be sent.
                 if _fingerprint(file) != self._fingerprint:
                     raise CommandError(
@@ -123,6 +147,8 @@ class Stories:
     """The source of the stories, if they have to be read as they arrive."""
     format: Format | None = None
     """How they are written; `None` lets the first line decide."""
+    context: StoryContext = attrs.field(factory=StoryContext, repr=False)
+    """What stories that arrive are read with."""
 
     @property
     def is_journal(self) -> bool:
@@ -136,7 +162,7 @@ class Stories:
                 yield story
         elif self.lines is not None:
             lines = text_lines(_arriving(self.lines, self.name))
-            stories = read_stories(lines, name=self.name, form=self.format)
+            stories = read_stories(lines, name=self.name, form=self.format, context=self.context)
             async for story in iterate_in_thread(stories):
                 yield story
         else:
@@ -144,27 +170,38 @@ class Stories:
                 yield story
 
 
-def open_stories(given: str) -> Stories:
+def open_stories(given: str, cast: Defaults | None = None) -> Stories:
     """Open STORIES as it was typed. A regular file is read and checked to its end.
+
+    Args:
+        given: The file as it was typed.
+        cast: What all stories have in common.
 
     Raises:
         CommandError: It can't be read, or a line in it is wrong; the message names the line.
     """
     if given == _STDIN:
-        return Stories(_STDIN_NAME, lines=_stdin())
+        return Stories(_STDIN_NAME, lines=_stdin(), context=StoryContext(cast=cast))
     path, name = checked_path("STORIES", given), shown_path(given)
     form = _FORMATS.get(path.suffix.lower())
     if form is None:
         raise CommandError(f"{name}: its format is unknown; allowed is {_ALLOWED}")
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            return Stories(name, lines=path.open("rb", buffering=0), format=form)
-        return Stories(name, checked=StoryFile(path, form))
+            context = StoryContext(cast=cast)
+            return Stories(name, None, path.open("rb", buffering=0), form, context)
+        return Stories(name, checked=StoryFile(path, form, cast))
     except OSError as error:
         raise CommandError(f"{name}: {error.strerror or error}") from None
 
 
-def read_stories(lines: Iterable[str], *, name: str, form: Format | None) -> Iterator[InputStory]:
+def read_stories(
+    lines: Iterable[str],
+    *,
+    name: str,
+    form: Format | None,
+    context: StoryContext | None = None,
+) -> Iterator[InputStory]:
     """Yield every story, wrong ones too, as their lines are read.
 
     Args:
@@ -172,19 +209,29 @@ def read_stories(lines: Iterable[str], *, name: str, form: Format | None) -> Ite
         name: The beginning of each label.
         form: How the stories are written. `None` lets the first one decide: one that begins
             with `{` is JSON, and then all have to be.
+        context: What they are read with.
     """
+    reading = context or StoryContext()
+    if form == "csv":
+        yield from _stories_in_table(lines, name, reading)
+        return
     number = 0
     for line_number, line in enumerate(lines, 1):
         text, label = line.strip().strip(_MARK).strip(), f"{name}:{line_number}"
         if problem := _unreadable(text):
-            yield InputStory(number, label, None, problem)
+            yield InputStory(number, label, None, problem, given=text)
             number += 1
             continue
         if text and form is None and not text.startswith("#"):
             form = "jsonl" if text.startswith("{") else "txt"
         if not text or (form != "jsonl" and text.startswith("#")):
             continue
-        yield _story(number, label, text, form or "txt")
+        try:
+            given = _decoded(text) if form == "jsonl" else text
+        except ValueError as error:
+            yield InputStory(number, label, None, str(error), given=text)
+        else:
+            yield _story(number, label, given, reading)
         number += 1
 
 
@@ -193,13 +240,24 @@ async def _stories_of(journal: Journal) -> AsyncIterator[InputStory]:
     number = 0
     async for row in journal.rows():
         try:
-            story = Story(row.request, row.key, row.request_text, row.digest, row.label)
-            yield InputStory(number, row.label, story)
+            yield InputStory(number, row.label, row.story)
         except InvalidRequestError as error:  # an older version allowed it
             yield InputStory(number, row.label or f"key {row.key}", None, str(error))
         except (ValueError, RecursionError) as error:
             raise JournalError(f"the journal is damaged at {row.key!r} ({error!r})") from error
         number += 1
+
+
+def _stories_in_table(
+    lines: Iterable[str], name: str, context: StoryContext
+) -> Iterator[InputStory]:
+    for number, row in enumerate(table_rows(lines)):
+        label, fields = f"{name}:{row.line}", row.fields
+        texts = [one for one in fields.values() if isinstance(one, str)] if fields else []
+        if problem := row.problem or _unreadable("".join(texts)):
+            yield InputStory(number, label, None, problem, given_key(fields), fields)
+        else:
+            yield _story(number, label, fields, context, row.columns)
 
 
 def _unreadable(line: str) -> str | None:
@@ -211,13 +269,17 @@ def _unreadable(line: str) -> str | None:
     return None
 
 
-def _story(number: int, label: str, text: str, form: Format) -> InputStory:
-    given: object = None
+def _story(
+    number: int, label: str, given: object, context: StoryContext, columns: tuple[str, ...] = ()
+) -> InputStory:
+    """Check a story as it was given; `columns` are those of its table, if it stands in one."""
     try:
-        given = _decoded(text) if form == "jsonl" else text
-        return InputStory(number, label, Story.parse(given, label=label))
+        return InputStory(number, label, context.story(cast("RequestLike", given), label))
     except (InvalidRequestError, ValueError, RecursionError) as error:
-        return InputStory(number, label, None, str(error), given_key(given))
+        field = error.field if isinstance(error, InvalidRequestError) else ""
+        column = column_of(field, columns)
+        where = f"column {column}, " if column else ""
+        return InputStory(number, label, None, f"{where}{error}", given_key(given), given)
 
 
 def _decoded(text: str) -> str | dict[str, Any]:

@@ -31,6 +31,7 @@ from llamagen_async.cli.results.turns import own_turn
 from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchState
+from llamagen_async.requests import RequestType
 
 __all__ = ["Written", "atomic_writer", "write_results"]
 
@@ -51,19 +52,23 @@ class Written:
 
     counts: Counter[BatchState] = attrs.field(factory=Counter[BatchState])
     running: list[str] = attrs.field(factory=list[str])
-    """The ids of the first comics that run."""
+    """The ids of the first comics and animations that run."""
     uncertain: list[Record] = attrs.field(factory=list[Record])
     """The first stories that may have been accepted."""
     unfinished: list[Record] = attrs.field(factory=list[Record])
     """The stories of this run that had not ended when it was stopped."""
     shown: Sequence[Record] = ()
     """The stories on the page."""
+    animations: set[str] = attrs.field(factory=set[str])
+    """The ids among `running` that are animations'."""
 
     def add(self, record: Record) -> None:
         """Count one story."""
         self.counts[record.state] += 1
         if record.state is BatchState.RUNNING and len(self.running) < LISTED:
             self.running.append(record.id or "")
+            if record.type == RequestType.ANIMATION:
+                self.animations.add(record.id or "")
         if record.state is BatchState.UNCERTAIN and len(self.uncertain) < LISTED:
             self.uncertain.append(record)
 
@@ -226,7 +231,7 @@ def _others(path: Path, name: str) -> Iterator[Record]:
 
 
 async def _is_known(journal: Journal, record: Record, name: str) -> bool:
-    if record.id:
+    if record.id and record.type in (RequestType.COMIC, RequestType.ANIMATION):
         return await journal.find(generation_id=record.id) is not None
     # The same story in another journal is another comic.
     is_ours = record.journal in ("", name) and record.key is not None
