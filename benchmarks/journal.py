@@ -25,7 +25,8 @@ from typing import Any, Final
 from _report import is_quick, print_table, write_json
 
 from llamagen_async import BatchState
-from llamagen_async.batch.journal.codec import AccountId, Story
+from llamagen_async.batch.journal.codec import AccountId
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.journal.journal import Journal
 
 ACCOUNT: Final = AccountId.of("key", "https://api.example/v1")

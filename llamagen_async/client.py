@@ -166,8 +166,8 @@ class LlamaGenClient:
                 on_request=on_request,
             )
         )
-        self.comics = self.comic = Comics(self._core)
         self.animations = self.animation = Animations(self._core)
+        self.comics = self.comic = Comics(self._core, self.animations)
 
     def __repr__(self) -> str:
         settings = self._core.settings

@@ -166,6 +166,32 @@ class ComicChanges(Generations[ComicGeneration]):
             id, _update(request, fields), timeout, wait_for_quota=wait_for_quota
         )
 
+    def recall_end(self, comic: ComicGeneration) -> None:
+        """Take in how a comic ended that an earlier program has seen, before it is changed.
+
+        So the end of the change is told from that one.
+
+        Args:
+            comic: The comic, finished.
+        """
+        self._core.open().scheduler.recall_end(comic)
+
+    def resume_change(
+        self, request: ContinueRequest | UpdateRequest, answer: ComicGeneration, *, age: float
+    ) -> None:
+        """Expect the end of a change that an earlier program has sent.
+
+        `wait_for_completion` waits for that end afterwards, as if this client had sent the change.
+        If it is known how the comic was before, `recall_end` is called first.
+
+        Args:
+            request: The change.
+            answer: The server's answer to it.
+            age: Seconds since that came, by the server's clock.
+        """
+        _, profile = _kind_and_profile(request)
+        self._core.open().scheduler.resume_change(answer, age=age, profile=profile)
+
     async def _change(
         self,
         id_: str,

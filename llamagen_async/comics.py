@@ -7,21 +7,21 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, Final, Unpack, cast
 
+from llamagen_async.animations import Animations
 from llamagen_async.batch.batch import Batch
-from llamagen_async.batch.journal.codec import RequestLike, Story
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import RequestLike, Story
 from llamagen_async.clock import seconds
 from llamagen_async.comic_changes import ComicChanges
+from llamagen_async.core import ClientCore
 from llamagen_async.forecasting import Profile
 from llamagen_async.generations import DEFAULT_TIMEOUT, check_alone
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.prices import Charge, Estimate, PriceList, Prices
 from llamagen_async.requests import (
-    AnimationRequest,
-    AnyRequest,
     ComicFields,
     ComicRequest,
     ContinueRequest,
@@ -40,6 +40,11 @@ class Comics(ComicChanges):
 
     Made by `LlamaGenClient`; use it as `client.comics`.
     """
+
+    def __init__(self, core: ClientCore, animations: Animations) -> None:
+        super().__init__(core)
+        self.animations: Final = animations
+        """The client's animations, which a batch may have, too."""
 
     async def create(
         self,
@@ -259,7 +264,7 @@ class Comics(ComicChanges):
 
     def estimate(
         self,
-        requests: RequestLike | AnyRequest | Iterable[RequestLike | AnyRequest],
+        requests: RequestLike | Iterable[RequestLike],
         *,
         prices: PriceList | None = None,
     ) -> Estimate:
@@ -273,10 +278,9 @@ class Comics(ComicChanges):
             InvalidRequestError: A request or a price is not allowed.
         """
         if isinstance(requests, Iterable) and not isinstance(requests, str | Mapping):
-            charges = Counter(Charge.of(_any_request(given)) for given in requests)
+            charges = Counter(map(_charge_of, requests))
         else:
-            one = cast("RequestLike | AnyRequest", requests)
-            charges = Counter((Charge.of(_any_request(one)),))
+            charges = Counter((_charge_of(cast("RequestLike", requests)),))
         return Prices.parse(prices).estimate(charges)
 
     async def _create(
@@ -313,10 +317,11 @@ def _request(
     return ComicRequest.parse({"prompt": prompt, **fields})
 
 
-def _any_request(given: RequestLike | AnyRequest) -> AnyRequest:
-    if isinstance(given, ContinueRequest | UpdateRequest | AnimationRequest):
-        return given
-    return Story.parse(given).request
+def _charge_of(given: RequestLike) -> Charge:
+    """Return what a story or a request is charged for; a change need not say of which comic."""
+    if isinstance(given, ContinueRequest | UpdateRequest):
+        return Charge.of(given)
+    return Charge.of(Story.parse(given).request)
 
 
 def _profile(request: ComicRequest) -> Profile:

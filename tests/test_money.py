@@ -12,7 +12,11 @@ from tests.support.scripted import ROOMY, Network, Recorder, minute
 
 pytestmark = pytest.mark.virtual_time
 
-STORIES: list[Any] = ["a", ComicRequest("b", fix_panel_num=3), {"prompt": "c", "fixPanelNum": 1, "key": "k"}]
+STORIES: list[Any] = [
+    "a",
+    ComicRequest("b", fix_panel_num=3),
+    {"prompt": "c", "fixPanelNum": 1, "key": "k"},
+]
 
 
 async def test_an_estimate_costs_no_request() -> None:

@@ -174,6 +174,7 @@ async def test_slots_do_not_idle() -> None:
     assert requests < 2.7
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("dialect", ["documented", "production"])
 @pytest.mark.parametrize("headers", [True, False])
 async def test_dialects_and_headers_make_no_difference(dialect: Any, *, headers: bool) -> None:
@@ -221,6 +222,7 @@ async def test_a_day_of_the_demo_plan_is_never_overdrawn(seed: int) -> None:
     assert all(item.generation and item.error for item in running)
 
 
+@pytest.mark.once
 async def test_a_week_of_the_demo_plan() -> None:
     """With `wait_for_quota` thirty comics take some days, and every one is collected."""
     day = await batch(SandboxService(seed=5), 30, plan="demo", wait_for_quota=True)
@@ -376,6 +378,7 @@ async def test_a_date_in_retry_after_is_in_virtual_time() -> None:
     assert caught.value.retry_after == pytest.approx(60, abs=1)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("factor", [3.0, 1 / 3])
 async def test_a_service_whose_speed_changes_starves_nobody_and_is_not_flooded(
     factor: float,

@@ -103,6 +103,7 @@ def counted(service: SandboxService) -> dict[str, Any]:
     return stats
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("algorithm", COUNTED)
 @pytest.mark.parametrize("seed", range(3))
 async def test_three_processes_are_never_refused_and_leave_nothing_held(
@@ -123,6 +124,7 @@ async def test_three_processes_are_never_refused_and_leave_nothing_held(
     assert hosts.round_trips <= 3 * server["total"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_create_gets_the_first_slot_that_the_batches_of_other_processes_leave(
     monkeypatch: pytest.MonkeyPatch, seed: int
@@ -153,6 +155,7 @@ async def test_a_create_gets_the_first_slot_that_the_batches_of_other_processes_
     assert (left.in_flight, left.waiting, left.clients) == (0, {}, 0)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("latency", [0.0, 0.002, 0.05])
 async def test_batches_that_begin_at_the_same_time_use_every_slot(
     monkeypatch: pytest.MonkeyPatch, latency: float

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamagen_async.batch.journal.codec import AccountId, Story
+from llamagen_async.batch.journal.codec import AccountId
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.ratelimit import check_quota

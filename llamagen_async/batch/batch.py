@@ -26,8 +26,8 @@ from typing import Final, Self, cast
 import attrs
 
 from llamagen_async.batch.folder import check_writable
-from llamagen_async.batch.journal.codec import RequestLike, Story, given_key
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import RequestLike, Story, given_key
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, READ_AHEAD, ComicsPort, Lifecycle
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import InvalidRequestError, JournalError

@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.models import AnyGeneration, BatchState
 
 __all__ = ["ComicEvent", "ComicJob", "Subscription", "Subscriptions"]
 
@@ -34,7 +34,7 @@ class ComicEvent:
     """The job."""
     state: BatchState
     """How far the job has come."""
-    generation: ComicGeneration | None
+    generation: AnyGeneration | None
     """The server's last answer about the comic."""
     error: Exception | None
     """The reason why the job did not succeed, or, in a state that is not final, why it does not go

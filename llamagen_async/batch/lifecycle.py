@@ -11,27 +11,24 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import attrs
 
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.task import BatchTask, ComicsPort
+from llamagen_async.batch.makers import ComicsPort, download, submit, wait
+from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final
+from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import seconds
 from llamagen_async.errors import (
-    APIError,
-    AuthenticationError,
-    BadRequestError,
     ClientClosedError,
     GenerationFailedError,
-    InsufficientCreditsError,
-    InvalidRequestError,
     JournalError,
     LlamaGenError,
-    PermissionDeniedError,
     SubmissionUncertainError,
 )
-from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.requests import AnyRequest
 from llamagen_async.validation import checked_path
 
 __all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
@@ -47,18 +44,6 @@ GRACE: Final = 5.0
 
 QUEUED, SENDING, RUNNING = BatchState.QUEUED, BatchState.SENDING, BatchState.RUNNING
 SUCCEEDED, FAILED, UNCERTAIN = BatchState.SUCCEEDED, BatchState.FAILED, BatchState.UNCERTAIN
-
-_CONCERNS_ALL: Final = (
-    AuthenticationError,
-    InsufficientCreditsError,
-    JournalError,
-    PermissionDeniedError,
-)
-"""Errors of one create that every other create would meet, too."""
-
-_CONTENT_REFUSED: Final = frozenset({409, 410, 413, 414, 415, 431, 451})
-"""Statuses beside 400 and 422 with which a server refuses one request's content: the next run
-would get the same answer."""
 
 
 class Lifecycle:
@@ -200,12 +185,13 @@ class _Steps:
         lifecycle, task = self.lifecycle, self.task
         if lifecycle.halted is not None:
             raise lifecycle.halted
-        assert task.request is not None
         task.is_submitted = True
         try:
             try:
-                await lifecycle.comics.create(
-                    task.request,
+                await submit(
+                    lifecycle.comics,
+                    await self._completed(),
+                    task.row.target,
                     urgent=task.row.urgent,
                     wait_for_quota=lifecycle.wait_for_quota,
                     hooks=self,
@@ -219,16 +205,21 @@ class _Steps:
                 raise
             raise task.recalled_by from None
         except LlamaGenError as error:
-            if isinstance(error, _CONCERNS_ALL) or not getattr(error, "retriable", True):
+            if concerns_all(error):
                 lifecycle.halt(error)
             raise
+
+    async def _completed(self) -> AnyRequest:
+        """Return the request as it is sent: whatever has to be done first is done here."""
+        assert self.task.request is not None
+        return self.task.request
 
     async def before_send(self) -> None:
         """Write the intent; if that fails, or nothing is to be sent any more, raise."""
         lifecycle, task = self.lifecycle, self.task
         task.is_in_flight = True
         try:
-            row = await lifecycle.journal.change(task.row, SENDING, origins=_ORIGINS[SENDING])
+            row = await lifecycle.journal.change(task.row, SENDING, origins=ORIGINS[SENDING])
         except JournalError:
             task.is_in_flight = False
             raise
@@ -256,7 +247,7 @@ class _Steps:
         self.task.error = error
         self.lifecycle.changed(self.task)
 
-    async def accepted(self, answer: ComicGeneration) -> None:
+    async def accepted(self, answer: AnyGeneration) -> None:
         """Write the id."""
         task = self.task
         task.state, task.generation = RUNNING, answer
@@ -266,7 +257,7 @@ class _Steps:
 
     def abandoned(self, outcome: object) -> None:
         """Say what became of a create whose caller was gone: its id may be nowhere else."""
-        news = self._where() if isinstance(outcome, ComicGeneration) else outcome
+        news = self._where() if isinstance(outcome, AnyGeneration) else outcome
         _logger.warning("left while %s was in flight: %s", self.task.row.key, news)
 
     async def _take_back(self) -> None:
@@ -278,22 +269,18 @@ class _Steps:
         self.lifecycle.changed(task)
 
     async def _collect(self) -> None:
-        task, comic = self.task, self.task.generation
-        assert comic is not None
-        if not comic.succeeded:
-            comic = await self._wait(comic)
-        task.state, task.generation = SUCCEEDED, comic
-        if await self._record(generation=comic):
+        lifecycle, task, generation = self.lifecycle, self.task, self.task.generation
+        assert generation is not None
+        # The answer to a change may speak of the comic as it was.
+        if not generation.succeeded or task.row.type.is_change:
+            generation = await wait(lifecycle.comics, generation, timeout=lifecycle.timeout)
+        task.state, task.generation = SUCCEEDED, generation
+        if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
 
-    async def _wait(self, comic: ComicGeneration) -> ComicGeneration:
-        comics, timeout = self.lifecycle.comics, self.lifecycle.timeout
-        return await comics.wait_for_completion(comic.id, timeout=timeout, urgent=False)
-
     async def _fetch(self) -> None:
-        task, out = self.task, self.lifecycle.out
-        comic, comics = task.generation, self.lifecycle.comics
-        if out is None or comic is None:
+        task, out, generation = self.task, self.lifecycle.out, self.task.generation
+        if out is None or generation is None:
             return
         names = task.row.files if task.row.files_text else ()
         if names:
@@ -301,12 +288,16 @@ class _Steps:
             if there:
                 task.files = tuple(out / name for name in names)
                 return
-        files = await comics.download(
-            comic, out, timeout=self.lifecycle.timeout, urgent=task.row.urgent
+        files = await download(
+            self.lifecycle.comics,
+            generation,
+            out,
+            timeout=self.lifecycle.timeout,
+            urgent=task.row.urgent,
         )
         task.files = tuple(files)
         relative = [file.relative_to(out).as_posix() for file in files]
-        await self._record(generation=comic, files=relative)
+        await self._record(generation=generation, files=relative)
 
     async def _fail(self, error: Exception) -> None:
         """Decide what an error means for the story, and write that."""
@@ -314,12 +305,12 @@ class _Steps:
         task.error = error
         unsent = task.state in (QUEUED, SENDING)
         if isinstance(error, GenerationFailedError):
-            task.generation = cast("ComicGeneration", error.generation)
+            task.generation = error.generation
             task.state = FAILED
             await self._record(generation=task.generation, error=error)
         elif isinstance(error, SubmissionUncertainError):
             await self._lose(error)
-        elif unsent and _is_final(error):
+        elif unsent and is_final(error):
             task.state = FAILED
             await self._record(error=error)
         elif task.state is SENDING and not isinstance(error, LlamaGenError):
@@ -341,7 +332,7 @@ class _Steps:
     async def _record(
         self,
         *,
-        generation: ComicGeneration | None = None,
+        generation: AnyGeneration | None = None,
         error: Exception | None = None,
         files: Sequence[str] | None = None,
     ) -> bool:
@@ -351,7 +342,7 @@ class _Steps:
             task.row = await self.lifecycle.journal.change(
                 task.row,
                 task.state,
-                origins=_ORIGINS[task.state],
+                origins=ORIGINS[task.state],
                 generation=generation,
                 error=error,
                 files=files,
@@ -367,26 +358,6 @@ class _Steps:
         task = self.task
         id_ = f" as generation {task.generation.id}" if task.generation else ""
         return f"{task.row.key} is {task.state}{id_}"
-
-
-_ORIGINS: Final[dict[BatchState, tuple[BatchState, ...]]] = {
-    QUEUED: (SENDING,),
-    SENDING: (QUEUED, SENDING),
-    UNCERTAIN: (QUEUED, SENDING),
-    # What the server has said is worth more than what was feared.
-    RUNNING: tuple(BatchState),
-    SUCCEEDED: tuple(BatchState),
-    FAILED: tuple(BatchState),
-}
-"""The states that a row may have had before each state. Steps that could not be written leave
-gaps."""
-
-
-def _is_final(error: Exception) -> bool:
-    """Whether the server, or this package, will never accept this very request."""
-    if isinstance(error, BadRequestError | InvalidRequestError):
-        return True
-    return isinstance(error, APIError) and error.status in _CONTENT_REFUSED
 
 
 def _all_there(out: Path, names: Sequence[str]) -> bool:

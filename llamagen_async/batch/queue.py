@@ -17,13 +17,14 @@ import attrs
 
 from llamagen_async.batch.events import ComicEvent, ComicJob, Subscriptions
 from llamagen_async.batch.folder import check_writable
-from llamagen_async.batch.journal.codec import AccountId, RequestLike, Row, Story, checked_key
+from llamagen_async.batch.journal.codec import AccountId, Row
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import RequestLike, Story, checked_key
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, ComicsPort, Lifecycle
 from llamagen_async.batch.prefetcher import Prefetcher
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
-from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.models import AnyGeneration, BatchState
 
 __all__ = ["ComicQueue"]
 
@@ -165,8 +166,8 @@ class ComicQueue:
         await self.start()
         return self._event(await self._known(job))
 
-    async def result(self, job: ComicJob) -> ComicGeneration:
-        """Return the finished comic of a job, whenever it was submitted.
+    async def result(self, job: ComicJob) -> AnyGeneration:
+        """Return the finished comic or animation of a job, whenever it was submitted.
 
         Raises:
             GenerationFailedError: It ended without a comic.

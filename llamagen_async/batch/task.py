@@ -1,4 +1,4 @@
-"""One story while a batch or a queue works at it, and the comics it is worked at with.
+"""One story while a batch or a queue works at it.
 
 Plain data: the steps of a story are in `lifecycle`.
 """
@@ -6,57 +6,16 @@ Plain data: the steps of a story are in `lifecycle`.
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
-from typing import Protocol
 
 import attrs
 
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.errors import InvalidRequestError, JournalError, LlamaGenError
-from llamagen_async.models import BatchState, ComicGeneration
-from llamagen_async.requests import ComicRequest
-from llamagen_async.scheduling.circuit import Outage
-from llamagen_async.scheduling.submission import SubmissionHooks
+from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.requests import AnyRequest
 
-__all__ = ["BatchTask", "ComicsPort"]
-
-
-class ComicsPort(Protocol):
-    """The part of `client.comics` with which stories are sent, waited for and fetched."""
-
-    @property
-    def outage(self) -> Outage | None:
-        """The outage of the server that is going on."""
-        ...
-
-    async def create(
-        self,
-        prompt: ComicRequest,
-        *,
-        urgent: bool,
-        wait_for_quota: bool,
-        hooks: SubmissionHooks[ComicGeneration],
-    ) -> ComicGeneration:
-        """Submit one request and return the accepted generation."""
-        ...
-
-    async def wait_for_completion(
-        self, id: str, *, timeout: float, urgent: bool
-    ) -> ComicGeneration:
-        """Return the generation when it has succeeded."""
-        ...
-
-    async def download(
-        self,
-        comic: ComicGeneration,
-        folder: str | os.PathLike[str],
-        *,
-        timeout: float,
-        urgent: bool,
-    ) -> list[Path]:
-        """Fetch a comic's pictures into a folder."""
-        ...
+__all__ = ["BatchTask"]
 
 
 @attrs.define(eq=False)
@@ -67,14 +26,14 @@ class BatchTask:
     """The story as the journal has it."""
     state: BatchState
     """How far the story has come: ahead of the journal only while the journal is being written."""
-    request: ComicRequest | None = None
-    """The comic that is asked for; `None` if this version does not allow it any more."""
-    generation: ComicGeneration | None = None
-    """The server's last answer about the comic."""
+    request: AnyRequest | None = None
+    """The request; `None` if this version does not allow it any more."""
+    generation: AnyGeneration | None = None
+    """The server's last answer about the comic or animation."""
     error: Exception | None = None
     """Why the story did not succeed, or what went wrong all the same."""
     files: tuple[Path, ...] = ()
-    """The comic's pictures on disk."""
+    """The pictures or the video on disk."""
     positions: list[int] = attrs.field(factory=list[int])
     """The story's numbers in the input of a batch; none, if it is only in the journal."""
     is_waiting: bool = False
@@ -96,7 +55,7 @@ class BatchTask:
     """Why the journal does not have the last step."""
 
     @classmethod
-    def of(cls, row: Row, request: ComicRequest | None = None) -> BatchTask:
+    def of(cls, row: Row, request: AnyRequest | None = None) -> BatchTask:
         """Take a story up where the journal has it.
 
         Args:

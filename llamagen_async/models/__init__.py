@@ -9,6 +9,7 @@ from llamagen_async.models.account import Upload, Usage
 from llamagen_async.models.batch import BatchItem, BatchState
 from llamagen_async.models.generation import (
     Animation,
+    AnyGeneration,
     ComicGeneration,
     GenerationStatus,
     GenerationUsage,
@@ -18,6 +19,7 @@ from llamagen_async.models.generation import (
 
 __all__ = [
     "Animation",
+    "AnyGeneration",
     "BatchItem",
     "BatchState",
     "ComicGeneration",

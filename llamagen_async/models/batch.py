@@ -7,8 +7,8 @@ from pathlib import Path
 
 import attrs
 
-from llamagen_async.models.generation import ComicGeneration
-from llamagen_async.requests import ComicRequest
+from llamagen_async.models.generation import AnyGeneration
+from llamagen_async.requests import AnyRequest
 
 __all__ = ["BatchItem", "BatchState"]
 
@@ -36,16 +36,19 @@ class BatchItem:
 
     index: int
     """Position of the story in the input, from 0."""
-    request: ComicRequest | None
+    request: AnyRequest | None
     """The parsed request; `None` if the input is not a valid one."""
     state: BatchState
     """State at the end; `QUEUED` if nothing was sent."""
-    generation: ComicGeneration | None = None
-    """The comic, as the server last described it."""
+    generation: AnyGeneration | None = None
+    """The comic or animation, as the server last described it; of a continuation or a redraw, the
+    changed comic."""
     error: Exception | None = None
     """The reason for not having succeeded."""
     files: tuple[Path, ...] = ()
-    """Pictures on disk, if `out` was given."""
+    """Pictures or the video on disk, if `out` was given."""
     key: str | None = None
     """Name of the story: the user's own, or the one that the journal has made of its content.
     `None` if there is no name of the user's and the story is in no journal."""
+    given: object = attrs.field(default=None, hash=False)
+    """The story as it was given, if it was refused as an invalid one."""

@@ -19,6 +19,7 @@ from llamagen_async.validation import generation_id, shown
 
 __all__ = [
     "Animation",
+    "AnyGeneration",
     "ComicGeneration",
     "GenerationStatus",
     "GenerationUsage",
@@ -280,6 +281,10 @@ class Animation(_Generation):
     def asset_urls(self) -> tuple[str, ...]:
         """The video's URL, if there is one."""
         return (self.video_url,) if self.video_url else ()
+
+
+AnyGeneration = ComicGeneration | Animation
+"""A comic or an animation."""
 
 
 def _fields(value: object) -> Mapping[str, Any]:

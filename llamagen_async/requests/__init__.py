@@ -7,6 +7,12 @@ a newer API understands.
 """
 
 from llamagen_async.requests.animation import AnimationFields, AnimationRequest
+from llamagen_async.requests.any_request import (
+    AnyRequest,
+    BatchStory,
+    ChangeRequest,
+    RequestType,
+)
 from llamagen_async.requests.changes import (
     ContinueFields,
     ContinueRequest,
@@ -29,6 +35,8 @@ __all__ = [
     "AnimationRequest",
     "AnyRequest",
     "Attachment",
+    "BatchStory",
+    "ChangeRequest",
     "Character",
     "ComicFields",
     "ComicRequest",
@@ -36,10 +44,8 @@ __all__ = [
     "ContinueRequest",
     "Location",
     "Pagination",
+    "RequestType",
     "UpdateFields",
     "UpdateRequest",
     "VideoOptions",
 ]
-
-AnyRequest = ComicRequest | ContinueRequest | UpdateRequest | AnimationRequest
-"""A request that is billed."""

@@ -114,6 +114,7 @@ class Changes:
             profile: What decides how long the change takes.
         """
         before = self._ends.pop(answer.id, None)
+        self._pending.pop(answer.id, None)
         if answer.is_done:
             shown = SeenEnd.of(answer)
             if before is not None and shown.is_after(before):
@@ -121,7 +122,6 @@ class Changes:
             before = shown
         probable = self._forecasts.of(profile).forecast.age_when(_PROBABLE)
         believed_at = now + max(_CACHED if before is None else _SAME, probable)
-        self._pending.pop(answer.id, None)
         self._pending[answer.id] = _Change(now, believed_at, before)
         if len(self._pending) > _MOST:
             del self._pending[next(iter(self._pending))]
@@ -143,11 +143,20 @@ class Changes:
             if not _is_believed(change, end, asked_at):
                 return False
             del self._pending[generation.id]
-        self._ends.pop(generation.id, None)
-        self._ends[generation.id] = end
+        self._keep(generation.id, end)
+        return True
+
+    def recall(self, generation: ComicGeneration | Animation) -> None:
+        """Take in how a generation ended that somebody else has seen, unless it was seen here."""
+        is_known = generation.id in self._ends or generation.id in self._pending
+        if generation.is_done and not is_known:
+            self._keep(generation.id, SeenEnd.of(generation))
+
+    def _keep(self, id_: str, end: SeenEnd) -> None:
+        self._ends.pop(id_, None)
+        self._ends[id_] = end
         if len(self._ends) > _MOST:
             del self._ends[next(iter(self._ends))]
-        return True
 
 
 def _is_believed(change: _Change, end: SeenEnd, asked_at: float) -> bool:

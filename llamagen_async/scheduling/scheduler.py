@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, WaitTimeoutError
-from llamagen_async.forecasting import Forecasts
+from llamagen_async.forecasting import Forecasts, Profile
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.admission import AdmissionControl
 from llamagen_async.scheduling.circuit import Outage, circuit_of
@@ -181,6 +181,20 @@ class Scheduler:
         finally:
             self._poller.discard(waiter)
             self._dispatcher.wake()
+
+    def recall_end(self, generation: Generation) -> None:
+        """Take in how a generation ended that an earlier program has seen."""
+        self._polls.changes.recall(generation)
+
+    def resume_change(self, answer: Generation, *, age: float, profile: Profile) -> None:
+        """Expect the end of a change that an earlier program has sent.
+
+        Args:
+            answer: The server's answer to it.
+            age: Seconds since that came.
+            profile: What decides how long the change takes.
+        """
+        self._polls.remember_changed(answer, self._clock.now() - age, profile=profile)
 
     def announce(self, announcement: Announcement) -> bool:
         """Hand on what a webhook event says, and return whether anybody waits for it."""

@@ -167,6 +167,7 @@ async def test_a_timeout_is_a_number_of_seconds(timeout: Any) -> None:
             client.comics.batch(["a"], timeout=timeout)
 
 
+@pytest.mark.once
 async def test_two_hundred_stories() -> None:
     """A long batch on the paid plan finishes every story, each accepted once, none refused."""
     network = Network(latency=(0.0, 1.0))

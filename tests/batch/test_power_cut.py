@@ -131,6 +131,7 @@ def test_a_cut_at_every_step(program: Program, tmp_path: Path) -> None:
     assert 3 <= uncertain < cut_at / 2
 
 
+@pytest.mark.once
 @pytest.mark.no_cover
 @pytest.mark.parametrize("program", [as_batch, as_orders])
 @settings(max_examples=25, deadline=None)

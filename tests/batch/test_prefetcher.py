@@ -53,6 +53,7 @@ async def test_urgent_jobs_go_first(tmp_path: Path) -> None:
         assert (await queue.status(jobs[-1])).state is BatchState.QUEUED
 
 
+@pytest.mark.once
 async def test_jobs_are_served_in_order_and_few_are_in_memory(tmp_path: Path) -> None:
     """More than the read-ahead: all are made, first come first served."""
     machine = Machine(tmp_path, 5.0)

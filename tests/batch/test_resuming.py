@@ -24,7 +24,7 @@ from llamagen_async import (
     SubmissionUncertainError,
     WaitTimeoutError,
 )
-from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.simulation import run
 from tests.support.machine import Machine, Pictures, fetching, named, states
 from tests.support.scripted import Sent, now

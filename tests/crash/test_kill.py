@@ -39,6 +39,7 @@ def test_a_batch_that_is_killed_again_and_again(tmp_path: Path) -> None:
     assert states["succeeded"] > states["uncertain"]
 
 
+@pytest.mark.once
 def test_a_batch_that_is_killed_while_the_server_has_faults(tmp_path: Path) -> None:
     """Faults of the server change nothing of that."""
     kills, states = killed(tmp_path, max(3, KILLS // 4) if KILLS < 50 else KILLS, **FAULTS)
@@ -78,6 +79,7 @@ def killed(folder: Path, wanted: int, **faults: float) -> tuple[int, Counter[str
 posix_only = pytest.mark.skipif(os.name != "posix", reason="there are no such limits")
 
 
+@pytest.mark.once
 @posix_only
 @pytest.mark.parametrize("size", [50_000, 70_000, 100_000])
 def test_a_journal_that_can_not_grow_stops_the_batch(tmp_path: Path, size: int) -> None:

@@ -78,6 +78,7 @@ def test_the_mixture_is_believed_as_far_as_it_foretells() -> None:
     assert believed(lambda: rng.choice((30.0, 30.0, 240.0)) * rng.uniform(0.95, 1.05)) < -2.0
 
 
+@pytest.mark.once
 @given(brackets, seconds, seconds)
 @settings(max_examples=60, deadline=None)
 def test_the_distribution_rises_from_0_to_1(
@@ -115,6 +116,7 @@ def test_a_chance_is_between_0_and_1_and_reached_when_it_says(
         )
 
 
+@pytest.mark.once
 @given(st.lists(st.tuples(any_number, any_number), max_size=8), any_number, any_number)
 @settings(max_examples=100)
 def test_no_bracket_breaks_it(

@@ -173,6 +173,7 @@ def seen_at(
     return age, checks
 
 
+@pytest.mark.once
 @settings(max_examples=150, deadline=None)
 @given(
     known=st.lists(st.floats(5.0, 3_000.0), max_size=4),

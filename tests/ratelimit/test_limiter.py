@@ -67,6 +67,7 @@ def make(plan: Plan = TEN, kind: type[MemoryLedger] = MemoryLedger, speed: float
     return Limiter(plan, kind(plan, clock.now, attrs.evolve(TIMES)), clock)
 
 
+@pytest.mark.once
 @given(st.sampled_from(PLANS), st.integers(0, 10_000), st.sampled_from([1.0, 60.0]))
 @settings(max_examples=60, deadline=None)
 def test_buckets_never_delay_what_the_ledger_grants(plan: Plan, seed: int, speed: float) -> None:
@@ -103,6 +104,7 @@ def test_buckets_never_delay_what_the_ledger_grants(plan: Plan, seed: int, speed
     run(main())
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
 async def test_with_a_wrong_store_a_process_sends_what_the_buckets_admit(plan: Plan) -> None:
     """The windows' slots at once, and then no more than the longest window's rate."""

@@ -369,6 +369,7 @@ async def test_failed_reads_are_repeated() -> None:
 # --- without end --------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.no_cover
 @pytest.mark.parametrize("word", ["PROCESSING", "DREAMING", None])
 @pytest.mark.parametrize(("timeout", "most"), [(1_800.0, 100), (21_600.0, 250)])
@@ -384,6 +385,7 @@ async def test_a_comic_that_never_ends_is_checked_rarely(
     assert timeout / 600 < len(network.checks) <= most
 
 
+@pytest.mark.once
 @pytest.mark.no_cover
 async def test_comics_that_never_end_do_not_delay_a_new_one() -> None:
     """A new comic is created within a window's time while ten others hang."""

@@ -11,7 +11,8 @@ from llamagen_async import (
     BatchState,
     ComicGeneration,
 )
-from llamagen_async.batch.journal.codec import AccountId, Row, Story
+from llamagen_async.batch.journal.codec import AccountId, Row
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.journal.journal import Journal
 
 __all__ = ["ORIGIN", "added", "changed", "comic", "opened", "raw"]

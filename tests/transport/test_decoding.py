@@ -333,6 +333,7 @@ _json = st.recursive(
 )
 
 
+@pytest.mark.once
 @given(
     status=st.integers(0, 999),
     headers=st.dictionaries(

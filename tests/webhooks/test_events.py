@@ -101,6 +101,7 @@ fields = ["id", "type", "created", "data", "status", "comics", "panels", "output
 objects = st.dictionaries(st.sampled_from(fields) | st.text(max_size=5), json_values)
 
 
+@pytest.mark.once
 @settings(max_examples=200, deadline=None)
 @given(event=objects, data=objects, word=st.sampled_from(["completed", "failed", "updated", "x"]))
 def test_whatever_was_signed_is_read_or_refused_by_name(

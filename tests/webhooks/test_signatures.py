@@ -317,6 +317,7 @@ values = texts | st.lists(texts, max_size=3)
 names = st.sampled_from([TIMESTAMP, SIGNATURE, SIGNATURE.lower().encode(), "HTTP_X", "x"]) | texts
 
 
+@pytest.mark.once
 @settings(max_examples=400, deadline=None)
 @given(
     body=texts | st.dictionaries(st.text(), st.text()),

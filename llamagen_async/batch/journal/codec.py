@@ -1,4 +1,4 @@
-"""Stories and rows: how a journal keeps requests, answers and errors as text. No I/O."""
+"""Rows: how a journal keeps requests, answers and errors as text. No I/O."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Final, Self, cast
 
 import attrs
 
+from llamagen_async.batch.journal.story import request_in
 from llamagen_async.errors import (
     APIError,
     AuthenticationError,
@@ -27,28 +28,19 @@ from llamagen_async.errors import (
     SubmissionUncertainError,
 )
 from llamagen_async.foreign import clean_text
-from llamagen_async.models import BatchState, ComicGeneration
-from llamagen_async.requests import ComicRequest
-from llamagen_async.validation import checked_text, python_integer, shown, without_mark
+from llamagen_async.models import Animation, AnyGeneration, BatchState, ComicGeneration
+from llamagen_async.requests import AnyRequest, RequestType
+from llamagen_async.validation import shown
 
 __all__ = [
     "COLUMNS",
     "AccountId",
-    "RequestLike",
     "Row",
-    "Story",
-    "checked_key",
     "dump_error",
     "dump_generation",
-    "fields_of",
-    "given_key",
     "load_error",
 ]
 
-_KEY: Final = "key"
-_LONGEST_KEY: Final = 500
-"""Characters of the longest key: order numbers and URLs fit, a story by mistake does not."""
-_ALLOWED_KEY: Final = f"text or a whole number, up to {_LONGEST_KEY} characters"
 _LONGEST_MESSAGE: Final = 1000
 """Characters that are kept of an error's words."""
 _API_ERRORS: Final[tuple[type[APIError], ...]] = (
@@ -72,70 +64,10 @@ _LATEST: Final = 1e11
 """Unix time that no clock of this millennium shows, in seconds."""
 
 COLUMNS: Final = (
-    "id, key, digest, request, urgent, label, position, state, attempts, generation_id, "
-    "generation, error, files, queued_at, sent_at, accepted_at, ended_at"
+    "id, key, digest, request, type, of_key, target, urgent, label, position, state, attempts, "
+    "generation_id, generation, error, files, queued_at, sent_at, accepted_at, ended_at"
 )
 """The columns of a `Row`, in the order of its fields."""
-
-
-@attrs.frozen
-class Story:
-    """One story of the input, checked and ready to be written."""
-
-    request: ComicRequest
-    """The comic that is asked for."""
-    key: str | None
-    """The user's own name for the story, such as an order number."""
-    text: str
-    """The request as JSON, ready to be read back."""
-    digest: bytes
-    """A hash of the content: two stories with the same digest ask for the same comic."""
-    label: str = ""
-    """Where the story stands in its file, such as `stories.jsonl:7`."""
-
-    @classmethod
-    def parse(cls, given: RequestLike, key: object = None, label: str = "") -> Story:
-        """Check one story of the input; a story that was parsed before is taken as it is.
-
-        Args:
-            given: The story; a mapping's `key` is the user's own name for it and is not sent.
-            key: The user's own name, if it is not in the mapping.
-            label: Where the story stands in its file.
-
-        Raises:
-            InvalidRequestError: A field or the key is not allowed.
-        """
-        if isinstance(given, Story):
-            return given if key is None else attrs.evolve(given, key=checked_key(key))
-        if isinstance(given, Mapping) and _KEY in given:
-            fields = dict(given)
-            key = fields.pop(_KEY)
-            given = fields
-        request = ComicRequest.parse(given)
-        # Through JSON and back: names that are numbers can't be sorted among others.
-        content = json.loads(json.dumps(request.to_payload()))
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return cls(
-            request,
-            None if key is None else checked_key(key),
-            json.dumps(fields_of(request), separators=(",", ":")),
-            hashlib.sha256(canonical.encode()).digest()[:16],
-            label,
-        )
-
-
-def given_key(given: object) -> str | None:
-    """Return the user's own name for a story that is refused, if it is a good one."""
-    if isinstance(given, Story):
-        return given.key
-    if isinstance(given, Mapping):
-        with contextlib.suppress(InvalidRequestError):
-            return checked_key(cast("Mapping[str, object]", given).get(_KEY))
-    return None
-
-
-RequestLike = str | ComicRequest | Mapping[str, Any] | Story
-"""The forms in which one story may be given. A mapping may have a `key` of the user's own."""
 
 
 @attrs.frozen
@@ -178,7 +110,14 @@ class Row:
     digest: bytes
     """A hash of the request's content."""
     request_text: str = attrs.field(repr=False)
-    """The request, as JSON."""
+    """The story as JSON: a request's fields, its type unless it is a comic, and what it changes."""
+    type: RequestType = attrs.field(converter=RequestType)
+    """The type of the request."""
+    of: str | None
+    """The key of the story whose comic is changed; `None` if the request changes none, or one that
+    is named by its id."""
+    target: str | None
+    """The id of the comic that is changed; `None` if there is none yet, or none is changed."""
     urgent: bool = attrs.field(converter=_flag)
     """Whether somebody waits for it interactively."""
     label: str
@@ -208,7 +147,10 @@ class Row:
 
     def __attrs_post_init__(self) -> None:
         texts = (self.key, self.request_text, self.label)
-        others = (self.generation_id, self.generation_text, self.error_text, self.files_text)
+        others = (
+            *(self.of, self.target, self.generation_id),
+            *(self.generation_text, self.error_text, self.files_text),
+        )
         is_text = all(isinstance(text, str) for text in texts)
         is_text = is_text and all(text is None or isinstance(text, str) for text in others)
         if not (is_text and isinstance(self.digest, bytes)):
@@ -218,24 +160,27 @@ class Row:
                 raise ValueError(f"{when} is no time")
 
     @property
-    def request(self) -> ComicRequest:
-        """The comic that is asked for.
+    def request(self) -> AnyRequest:
+        """The request.
 
         Raises:
             InvalidRequestError: This version does not allow it any more.
             ValueError: The row is damaged.
         """
-        return ComicRequest.parse(json.loads(self.request_text))
+        return request_in(json.loads(self.request_text))
 
     @property
-    def generation(self) -> ComicGeneration | None:
-        """The server's last answer about the comic, or `None` before the first one.
+    def generation(self) -> AnyGeneration | None:
+        """The server's last answer about the comic or animation, or `None` before the first one.
 
         Raises:
             ValueError: The row is damaged.
         """
-        text = self.generation_text
-        return None if text is None else ComicGeneration.parse(json.loads(text))
+        if self.generation_text is None:
+            return None
+        is_video = self.type is RequestType.ANIMATION
+        model = Animation if is_video else ComicGeneration
+        return model.parse(json.loads(self.generation_text))
 
     def changed(self, state: BatchState, values: Mapping[str, Any]) -> Self:
         """Return the row as it would be, had a change been written."""
@@ -281,7 +226,7 @@ class Row:
                 raise ValueError(f"{name!r} is no file in the folder")
         return tuple(cast("list[str]", names))
 
-    def check(self, generation: ComicGeneration | None) -> None:
+    def check(self, generation: AnyGeneration | None) -> None:
         """Make sure that the row's parts agree.
 
         Args:
@@ -297,7 +242,7 @@ class Row:
         assert self.files is not None
 
     def error(
-        self, request: ComicRequest | None, generation: ComicGeneration | None
+        self, request: AnyRequest | None, generation: AnyGeneration | None
     ) -> LlamaGenError | None:
         """Return why the story failed, or `None` if it did not.
 
@@ -315,31 +260,7 @@ class Row:
         return None
 
 
-def checked_key(key: object) -> str:
-    """Return a key as text.
-
-    Raises:
-        InvalidRequestError: The value can't be a key.
-    """
-    number = python_integer(key)
-    if isinstance(number, int) and not isinstance(number, bool):
-        key = str(number)
-    text = checked_text(_KEY, without_mark(key), _ALLOWED_KEY)
-    if len(text) > _LONGEST_KEY:
-        raise InvalidRequestError(_KEY, key, _ALLOWED_KEY)
-    return text
-
-
-def fields_of(request: ComicRequest) -> dict[str, Any]:
-    """Return a request as `ComicRequest.parse` reads it back."""
-    if not request.extra:
-        return request.to_payload()
-    # New fields stay apart: on the way in, unknown names are taken for typing errors.
-    known = attrs.evolve(request, extra={}).to_payload()
-    return {**known, "extra": dict(request.extra)}
-
-
-def dump_generation(generation: ComicGeneration) -> str:
+def dump_generation(generation: AnyGeneration) -> str:
     """Return the server's answer as JSON, or what a journal needs of one that can't be kept."""
     with contextlib.suppress(ValueError, RecursionError):
         text = _dump(generation.raw)
@@ -372,7 +293,7 @@ def dump_error(error: BaseException) -> str:
 
 
 def load_error(
-    text: str, request: ComicRequest | None, generation: ComicGeneration | None
+    text: str, request: AnyRequest | None, generation: AnyGeneration | None
 ) -> LlamaGenError:
     """Return the error that `dump_error` wrote; an unknown kind becomes a `LlamaGenError`.
 

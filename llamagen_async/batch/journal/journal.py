@@ -16,11 +16,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Self
 
-from llamagen_async.batch.journal.codec import COLUMNS, AccountId, Row, Story
+from llamagen_async.batch.journal.codec import AccountId, Row
 from llamagen_async.batch.journal.database import Database, SetAsideError
 from llamagen_async.batch.journal.evidence import accepted_in
 from llamagen_async.batch.journal.opening import take_in, verify
 from llamagen_async.batch.journal.reserve import receipt_of
+from llamagen_async.batch.journal.rows import Rows
 from llamagen_async.batch.journal.schema import (
     FIND,
     INSERT,
@@ -36,19 +37,17 @@ from llamagen_async.batch.journal.schema import (
     same_story,
     update_values,
 )
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.errors import JournalError
-from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.validation import checked_path
 
 __all__ = ["Journal"]
 
 _logger = logging.getLogger(__name__)
 
-_SELECT: Final = f"SELECT {COLUMNS} FROM job"  # noqa: S608  # constants
 _PAGE: Final = 200
 """Rows that are read at a time, so that a long journal is never in memory."""
-_DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
-"""Errors of reading a row that is not as it was written."""
 
 
 class Journal:
@@ -77,9 +76,7 @@ class Journal:
         self._account = account
         self._out = None if out is None else checked_path("out", out)
         self._start_over = start_over
-        self._serial = 0
-        self._behind: dict[int, Row] = {}
-        """Rows as they should be, where the file could not be written."""
+        self._rows = Rows(self._database.path)
         self._sending: set[int] = set()
         """Rows that are being sent: for each there has to be room in the reserve."""
         self._is_bound = False
@@ -121,7 +118,7 @@ class Journal:
                 self._is_open = False
                 await self._database.aclose()
             raise
-        self._behind.clear()
+        self._rows.behind.clear()
         if not is_first:
             await self._database.apart(self._database.shrink)
         if self._database.reserve is not None and self._database.reserve.receipts:
@@ -180,28 +177,32 @@ class Journal:
 
     async def get(self, key: str) -> Row | None:
         """Return the story of that key."""
-        return await self._database.run(partial(self._get, key), write=False)
+        return await self._database.run(partial(self._rows.of_key, key), write=False)
 
     async def find(self, *, key: str = "", generation_id: str = "") -> Row | None:
         """Return the story of that key or else of that generation; either may be left out."""
         names = {"key": key or None, "generation_id": generation_id or None}
-        rows = await self._database.run(partial(self._rows, FIND, names), write=False)
-        rows += [row for row in self._behind.values() if row.generation_id == generation_id]
+        rows = await self._database.run(partial(self._rows.select, FIND, names), write=False)
+        rows += [row for row in self._rows.behind.values() if row.generation_id == generation_id]
         return rows[0] if rows else None
 
     async def at(self, id_: int) -> Row:
         """Return the story at that place of the journal."""
-        rows = await self._database.run(partial(self._rows, "WHERE id = ?", (id_,)), write=False)
+        rows = await self._database.run(
+            partial(self._rows.select, "WHERE id = ?", (id_,)), write=False
+        )
         if not rows:
             raise JournalError(f"{self._database.path}: a story is gone from it")
         return rows[0]
 
     async def waiting(self, *, urgent: bool, limit: int) -> list[Row]:
         """Return the first stories that are to be sent."""
-        for row in [row for row in self._behind.values() if row.state is BatchState.QUEUED]:
+        for row in [row for row in self._rows.behind.values() if row.state is BatchState.QUEUED]:
             await self.change(row, BatchState.QUEUED, origins=(BatchState.QUEUED,))
         where = "WHERE state = 'queued' AND urgent = ? ORDER BY id LIMIT ?"
-        return await self._database.run(partial(self._rows, where, (urgent, limit)), write=False)
+        return await self._database.run(
+            partial(self._rows.select, where, (urgent, limit)), write=False
+        )
 
     async def rows(self, *states: BatchState) -> AsyncIterator[Row]:
         """Yield the stories in these states (in any, if none is given), oldest first.
@@ -214,7 +215,7 @@ class Journal:
         last = 0
         while True:
             values = (*known, last, _PAGE)
-            page = await self._database.run(partial(self._rows, where, values), write=False)
+            page = await self._database.run(partial(self._rows.select, where, values), write=False)
             for row in page:
                 yield row
             if len(page) < _PAGE:
@@ -231,7 +232,7 @@ class Journal:
         state: BatchState,
         *,
         origins: Sequence[BatchState],
-        generation: ComicGeneration | None = None,
+        generation: AnyGeneration | None = None,
         error: BaseException | None = None,
         files: Sequence[str] | None = None,
     ) -> Row:
@@ -260,15 +261,15 @@ class Journal:
         except JournalError as failure:
             if state is BatchState.SENDING:
                 raise
-            behind = self._behind.get(row.id, row).changed(state, values)
-            is_news = row.id not in self._behind
-            self._behind[row.id] = behind
+            behind = self._rows.behind.get(row.id, row).changed(state, values)
+            is_news = row.id not in self._rows.behind
+            self._rows.behind[row.id] = behind
             if not isinstance(failure, SetAsideError):
                 raise
             if is_news:
                 _logger.warning("%s is %s (%s): %s", row.key, state, behind.generation_id, failure)
             return behind
-        self._behind.pop(row.id, None)
+        self._rows.behind.pop(row.id, None)
         if generation is not None and not self._is_bound:
             self._is_bound = True
             await self._count_accepted()
@@ -281,7 +282,7 @@ class Journal:
     # What follows runs inside a transaction.
 
     def _begin(self, connection: sqlite3.Connection, *, is_first: bool) -> None:
-        for row in self._behind.values():
+        for row in self._rows.behind.values():
             connection.execute(UPDATE, row.values())
         database = self._database
         # First: what is in the reserve is not unknown.
@@ -311,35 +312,34 @@ class Journal:
         position: int | None,
     ) -> tuple[Row, bool]:
         name = story.key or key or derived_key(story, connection)
-        row = self._get(name, connection)
+        row = self._rows.of_key(name, connection)
         stands = {"label": story.label, "position": position}
         if row is not None:
             same_story(row, story)
             moved = (story.label or row.label, row.position if position is None else position)
             if moved != (row.label, row.position):
                 connection.execute(MOVE, {**stands, "id": row.id})
-                (row,) = self._rows("WHERE id = ?", (row.id,), connection)
+                (row,) = self._rows.select("WHERE id = ?", (row.id,), connection)
             return row, False
         values = {
             "key": name,
             "digest": story.digest,
             "request": story.text,
+            "type": story.type.value,
+            "of": story.of,
+            "target": story.target,
             "urgent": urgent,
             **stands,
             "now": time.time(),
         }
         connection.execute(INSERT, values)
-        added = self._get(name, connection)
+        added = self._rows.of_key(name, connection)
         assert added is not None
         return added, True
 
     def _seek(self, story: Story, connection: sqlite3.Connection) -> Row | None:
-        row = self._get(story.key or derived_key(story, connection), connection)
+        row = self._rows.of_key(story.key or derived_key(story, connection), connection)
         return None if row is None else same_story(row, story)
-
-    def _get(self, key: str, connection: sqlite3.Connection) -> Row | None:
-        rows = self._rows("WHERE key = ?", (key,), connection)
-        return rows[0] if rows else None
 
     def _change(
         self,
@@ -347,15 +347,17 @@ class Journal:
         values: dict[str, Any],
         connection: sqlite3.Connection,
     ) -> Row:
-        rows = self._rows("WHERE id = ?", (values["id"],), connection)
+        rows = self._rows.select("WHERE id = ?", (values["id"],), connection)
         if not rows:
             raise JournalError(f"{self._database.path}: a story is gone from it")
         if rows[0].state not in origins:
             return rows[0]
-        if values["generation_id"] is not None and rows[0].generation_id is None:
+        is_new = values["generation_id"] is not None and rows[0].generation_id is None
+        # A change is answered with the id of the comic that it changes.
+        if is_new and values["generation_id"] != rows[0].target:
             refuse_second(values, connection)
         self._make_room(values)
-        if behind := self._behind.get(values["id"]):
+        if behind := self._rows.behind.get(values["id"]):
             known = {
                 "generation_id": behind.generation_id,
                 "generation": behind.generation_text,
@@ -365,7 +367,7 @@ class Journal:
         connection.execute(UPDATE, values)
         if values["generation_id"] and not self._is_bound:
             bind(connection, self._account)
-        (row,) = self._read("WHERE id = ?", (values["id"],), connection)
+        (row,) = self._rows.read("WHERE id = ?", (values["id"],), connection)
         return row
 
     def _make_room(self, values: Mapping[str, Any]) -> None:
@@ -376,21 +378,3 @@ class Journal:
         elif reserve is not None:
             self._sending.add(values["id"])
             reserve.ensure(len(self._sending))
-
-    def _rows(
-        self, where: str, values: Sequence[Any] | Mapping[str, Any], connection: sqlite3.Connection
-    ) -> list[Row]:
-        rows = self._read(where, values, connection)
-        return [self._behind.get(row.id, row) for row in rows] if self._behind else rows
-
-    def _read(
-        self, where: str, values: Sequence[Any] | Mapping[str, Any], connection: sqlite3.Connection
-    ) -> list[Row]:
-        self._serial += 1
-        try:
-            return [
-                Row(self._serial, *columns)
-                for columns in connection.execute(f"{_SELECT} {where}", values)
-            ]
-        except _DAMAGED as error:
-            raise JournalError(f"{self._database.path}: it is damaged ({error!r})") from error

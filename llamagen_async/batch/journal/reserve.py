@@ -17,7 +17,7 @@ from typing import Any, Final
 import attrs
 
 from llamagen_async.batch.journal.codec import AccountId, Row
-from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.models import AnyGeneration, BatchState
 
 __all__ = ["RECEIPT_SIZE", "Receipt", "Reserve", "receipt_of"]
 
@@ -150,7 +150,7 @@ class Reserve:
         os.fsync(self._file)
 
 
-def receipt_of(row: Row, state: BatchState, generation: ComicGeneration | None) -> Receipt | None:
+def receipt_of(row: Row, state: BatchState, generation: AnyGeneration | None) -> Receipt | None:
     """Return what has to be known of a change of a row even if the journal can't be written."""
     digest = row.digest.hex()[:_DIGEST]
     if generation is not None:

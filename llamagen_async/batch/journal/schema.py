@@ -11,9 +11,10 @@ from typing import Any, Final
 
 import attrs
 
-from llamagen_async.batch.journal.codec import AccountId, Row, Story, dump_error, dump_generation
+from llamagen_async.batch.journal.codec import AccountId, Row, dump_error, dump_generation
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.errors import InvalidRequestError, JournalError, SubmissionUncertainError
-from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.sqlite_file import claim
 
 __all__ = [
@@ -35,7 +36,7 @@ __all__ = [
 
 _APPLICATION_ID: Final = 0x6C6C676A
 """The mark of a journal in a file's header, so that no other database is taken for one."""
-_SCHEMA: Final = 1
+_SCHEMA: Final = 2
 """The version of the tables below."""
 _TABLES: Final = """
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -44,6 +45,9 @@ _TABLES: Final = """
         key TEXT NOT NULL UNIQUE,
         digest BLOB NOT NULL,
         request TEXT NOT NULL,
+        type TEXT NOT NULL,
+        of_key TEXT,
+        target TEXT,
         urgent INTEGER NOT NULL,
         label TEXT NOT NULL DEFAULT '',
         position INTEGER,
@@ -60,6 +64,8 @@ _TABLES: Final = """
     );
     CREATE INDEX job_by_state ON job (state, urgent, id);
     CREATE INDEX job_by_generation ON job (generation_id) WHERE generation_id IS NOT NULL;
+    CREATE INDEX job_by_of ON job (of_key) WHERE of_key IS NOT NULL;
+    CREATE INDEX job_by_target ON job (target) WHERE target IS NOT NULL;
 """
 _ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED)
 _FORGOTTEN: Final = (
@@ -71,8 +77,11 @@ _COUNT: Final = "CREATE TEMP TABLE seen (digest BLOB PRIMARY KEY, number INTEGER
 
 
 INSERT: Final = """
-    INSERT INTO job (key, digest, request, urgent, label, position, state, queued_at)
-    VALUES (:key, :digest, :request, :urgent, :label, :position, 'queued', :now)
+    INSERT INTO job (
+        key, digest, request, type, of_key, target, urgent, label, position, state, queued_at
+    ) VALUES (
+        :key, :digest, :request, :type, :of, :target, :urgent, :label, :position, 'queued', :now
+    )
 """
 """Takes a story in."""
 MOVE: Final = """
@@ -129,7 +138,7 @@ def prepare(path: Path | None, connection: sqlite3.Connection) -> None:
 def update_values(
     id_: int,
     state: BatchState,
-    generation: ComicGeneration | None,
+    generation: AnyGeneration | None,
     error: BaseException | None,
     files: Sequence[str] | None,
 ) -> dict[str, Any]:

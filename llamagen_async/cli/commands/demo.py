@@ -18,7 +18,7 @@ import click
 from rich import box
 from rich.table import Table
 
-from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.commands.options import ALGORITHM_HELP, output_options, prepared_folder
 from llamagen_async.cli.errors import ALL_DONE, FAILED, INTERRUPTED, CommandError
 from llamagen_async.cli.input.journal_summary import JournalSummary

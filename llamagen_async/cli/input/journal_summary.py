@@ -12,8 +12,9 @@ from typing import Final
 
 import attrs
 
-from llamagen_async.batch.journal.codec import Row, Story
+from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.errors import FAILED, CommandError
 from llamagen_async.cli.input.stories import InputStory, Stories, StoryFile
 from llamagen_async.client import LlamaGenClient

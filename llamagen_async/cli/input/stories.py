@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, Final, Literal, cast
 
 import attrs
 
-from llamagen_async.batch.journal.codec import Story, given_key
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import Story, given_key
 from llamagen_async.cli.errors import FAILED, CommandError
 from llamagen_async.cli.input.lines import UNREADABLE, chunks_of, text_lines
 from llamagen_async.cli.input.stdin import iterate_in_thread

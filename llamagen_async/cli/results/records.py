@@ -13,13 +13,15 @@ from typing import Any, Final, Self, cast
 
 import attrs
 
-from llamagen_async.batch.journal.codec import Row, Story, fields_of
+from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.evidence import RESULTS
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.errors import describe_error
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.downloads.download import asset_names
-from llamagen_async.models import BatchItem, BatchState, ComicGeneration
-from llamagen_async.requests import ComicRequest
+from llamagen_async.models import AnyGeneration, BatchItem, BatchState, ComicGeneration
+from llamagen_async.requests import AnyRequest, ComicRequest, UpdateRequest
+from llamagen_async.requests.any_request import fields_of
 
 __all__ = [
     "LISTED",
@@ -212,9 +214,13 @@ class Record:
         )
 
 
-def prompt_of(request: ComicRequest | None) -> str:
+def prompt_of(request: AnyRequest | None) -> str:
     """Return the title of a request: its story, or where the story is."""
-    return (request.prompt or request.prompt_url or "") if request else ""
+    if isinstance(request, ComicRequest):
+        return request.prompt or request.prompt_url or ""
+    if isinstance(request, UpdateRequest):
+        return request.panel_prompt or request.prompt or request.caption or ""
+    return request.prompt if request else ""
 
 
 def _seconds_of(row: Row, speed: float) -> float | None:
@@ -242,11 +248,13 @@ def _utc(when: float | None) -> str | None:
     return datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds")
 
 
-def _is_sandbox(comic: ComicGeneration | None) -> bool:
+def _is_sandbox(comic: AnyGeneration | None) -> bool:
     return comic is not None and any(SANDBOX_ASSETS in url for url in comic.asset_urls)
 
 
-def _pages(comic: ComicGeneration, files: Sequence[str]) -> tuple[tuple[PanelFile, ...], ...]:
+def _pages(comic: AnyGeneration, files: Sequence[str]) -> tuple[tuple[PanelFile, ...], ...]:
+    if not isinstance(comic, ComicGeneration):
+        return ()
     names = dict(zip((url for url, _ in asset_names(comic)), files, strict=False))
     return tuple(
         tuple(

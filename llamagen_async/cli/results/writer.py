@@ -21,9 +21,10 @@ from typing import BinaryIO, Final, TypeVar
 
 import attrs
 
-from llamagen_async.batch.journal.codec import Row, Story
+from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.evidence import journal_name
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.results.gallery import INDEX, render
 from llamagen_async.cli.results.records import LISTED, RESULTS, Record, line_of
 from llamagen_async.cli.results.turns import own_turn

@@ -18,8 +18,9 @@ from typing import Final
 import attrs
 
 from llamagen_async.batch.batch import Batch
-from llamagen_async.batch.journal.codec import RequestLike, Row
+from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import RequestLike
 from llamagen_async.cli.errors import CommandError, describe_error, status_command
 from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.output import Output

@@ -14,7 +14,8 @@ from llamagen_async import (
     InvalidRequestError,
     SubmissionUncertainError,
 )
-from llamagen_async.batch.journal.codec import Story, dump_error
+from llamagen_async.batch.journal.codec import dump_error
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.errors import LlamaGenError, ServerError
 from tests.support.journals import added, changed, opened
 

@@ -18,7 +18,7 @@ from llamagen_async import (
     JournalError,
 )
 from llamagen_async.batch.journal import database
-from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.journal.database import Database
 from llamagen_async.batch.journal.journal import Journal
 from tests.support.journals import ORIGIN, added, changed, comic, opened, raw

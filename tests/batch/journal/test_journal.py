@@ -14,7 +14,7 @@ from llamagen_async import (
     JournalError,
     SubmissionUncertainError,
 )
-from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.journal.story import Story
 from tests.support.journals import ORIGIN, added, changed, comic, opened, raw
 
 

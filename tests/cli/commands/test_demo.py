@@ -78,6 +78,7 @@ async def test_a_browser_shows_the_page_narrow_without_scrolling_sideways(
     assert page.problems == []
 
 
+@pytest.mark.once
 def test_the_demo_plan_does_what_a_day_allows(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.input.journal_summary import summarize_journal
 from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.models import BatchState

@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from llamagen_async import JournalError
-from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.errors import CommandError
 from llamagen_async.cli.input.lines import text_lines
 from llamagen_async.cli.input.stories import Format, Stories, StoryFile, read_stories

@@ -15,7 +15,8 @@ import attrs
 import pytest
 
 from llamagen_async import JournalError
-from llamagen_async.batch.journal.codec import AccountId, Story
+from llamagen_async.batch.journal.codec import AccountId
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.commands.options import prepared_folder
 from llamagen_async.cli.errors import CommandError

@@ -125,6 +125,7 @@ def test_a_days_quota_pays_for_as_many_as_was_said(left: int) -> None:
     simulation.run(rest_of_the_day())
 
 
+@pytest.mark.once
 @pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("plan", "number", "least", "most"),

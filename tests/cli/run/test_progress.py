@@ -12,7 +12,7 @@ import attrs
 import pytest
 from rich.console import Console
 
-from llamagen_async.batch.journal.codec import Story
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import Record

@@ -236,6 +236,7 @@ def compare(server: RedisServer, plan: Plan, speed: float, steps: Iterable[_Step
     asyncio.run(main())
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("speed", [1.0, 60.0])
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -149,6 +149,7 @@ def test_the_check_of_this_file_finds_one_request_too_many() -> None:
     assert _most_in_a_window([*fine, Request(60.9, 99.0)], 60) == 5
 
 
+@pytest.mark.once
 def test_six_processes_keep_one_limit_and_share_it(tmp_path: Path) -> None:
     each = 20
     workers = _begin(tmp_path / "quota.db", map(str, range(PROCESSES)), each)

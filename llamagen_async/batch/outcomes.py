@@ -1,0 +1,54 @@
+"""What an error means for a story and for the others, and which state may follow which."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from llamagen_async.errors import (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    InsufficientCreditsError,
+    InvalidRequestError,
+    JournalError,
+    PermissionDeniedError,
+)
+from llamagen_async.models import BatchState
+
+__all__ = ["ORIGINS", "concerns_all", "is_final"]
+
+_CONCERNS_ALL: Final = (
+    AuthenticationError,
+    InsufficientCreditsError,
+    JournalError,
+    PermissionDeniedError,
+)
+"""Errors of one create that every other create would meet, too."""
+
+_CONTENT_REFUSED: Final = frozenset({409, 410, 413, 414, 415, 431, 451})
+"""Statuses beside 400 and 422 with which a server refuses one request's content: the next run
+would get the same answer."""
+
+ORIGINS: Final[dict[BatchState, tuple[BatchState, ...]]] = {
+    BatchState.QUEUED: (BatchState.SENDING,),
+    BatchState.SENDING: (BatchState.QUEUED, BatchState.SENDING),
+    BatchState.UNCERTAIN: (BatchState.QUEUED, BatchState.SENDING),
+    # What the server has said is worth more than what was feared.
+    BatchState.RUNNING: tuple(BatchState),
+    BatchState.SUCCEEDED: tuple(BatchState),
+    BatchState.FAILED: tuple(BatchState),
+}
+"""The states that a row may have had before each state. Steps that could not be written leave
+gaps."""
+
+
+def concerns_all(error: Exception) -> bool:
+    """Whether every other story that is sent would meet the same error."""
+    return isinstance(error, _CONCERNS_ALL) or not getattr(error, "retriable", True)
+
+
+def is_final(error: Exception) -> bool:
+    """Whether the server, or this package, will never accept this very request."""
+    if isinstance(error, BadRequestError | InvalidRequestError):
+        return True
+    return isinstance(error, APIError) and error.status in _CONTENT_REFUSED
