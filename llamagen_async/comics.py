@@ -180,6 +180,8 @@ class Comics(ComicChanges):
         journal: str | os.PathLike[str] | None = None,
         resend_uncertain: bool = False,
         start_over: bool = False,
+        budget: float | None = None,
+        prices: PriceList | None = None,
     ) -> Batch:
         """Generate many comics at once; iterate over the result to run it.
 
@@ -207,6 +209,11 @@ class Comics(ComicChanges):
                 accepted. They may be paid for twice.
             start_over: Go on with a journal that is new, lost or older than what the files beside
                 it know. What only they know may be paid for again.
+            budget: The most credits that all runs with this journal may spend. What a story costs
+                is reserved before it is sent, and counted as the server says where it does. A
+                story for which there is no room stays unsent with a `BudgetReachedError`; so does
+                one whose price nobody knows.
+            prices: Prices that you know; others are those of the vendor's page, which has few.
 
         Raises:
             InvalidRequestError: An argument is not allowed.
@@ -222,6 +229,8 @@ class Comics(ComicChanges):
             timeout=timeout,
             wait_for_quota=wait_for_quota,
             resend_uncertain=resend_uncertain,
+            budget=budget,
+            prices=prices,
         )
 
     async def download(

@@ -25,6 +25,7 @@ from typing import Final, Self, cast
 
 import attrs
 
+from llamagen_async.batch.budget import Budget, Spending
 from llamagen_async.batch.folder import check_writable
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike, Story, given_key
@@ -32,6 +33,7 @@ from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, READ_AHEAD, ComicsPo
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchItem, BatchState
+from llamagen_async.prices import PriceList, Prices, checked_credits
 from llamagen_async.requests import ComicRequest
 from llamagen_async.scheduling.circuit import Outage
 
@@ -60,6 +62,8 @@ class BatchProgress:
     """Stories for which nothing more will happen in this run, those not sent included."""
     outage: Outage | None = None
     """The outage of the server that the batch is holding out; `str` says since when and why."""
+    spending: Spending = attrs.field(factory=Spending)
+    """The credits that were spent, and what is left of the budget."""
 
 
 class Batch(AsyncIterable[BatchItem]):
@@ -80,6 +84,8 @@ class Batch(AsyncIterable[BatchItem]):
         timeout: float = DEFAULT_TIMEOUT,
         wait_for_quota: bool = False,
         resend_uncertain: bool = False,
+        budget: float | None = None,
+        prices: PriceList | None = None,
     ) -> None:
         if isinstance(requests, str | bytes | Mapping | ComicRequest) or not isinstance(
             requests, Iterable | AsyncIterable
@@ -97,6 +103,9 @@ class Batch(AsyncIterable[BatchItem]):
             timeout=timeout,
             wait_for_quota=wait_for_quota,
             resend_uncertain=resend_uncertain,
+            budget=Budget(
+                None if budget is None else checked_credits("budget", budget), Prices.parse(prices)
+            ),
         )
         # The run knows neither this object nor the iterator: who drops both ends it at once.
         self._results = self._run.results()
@@ -136,6 +145,7 @@ class _BatchRun:
         timeout: float,
         wait_for_quota: bool,
         resend_uncertain: bool,
+        budget: Budget,
     ) -> None:
         self._requests = requests
         self._journal = journal
@@ -149,6 +159,7 @@ class _BatchRun:
             wait_for_quota=wait_for_quota,
             ended=self._ended,
             changed=self._changed,
+            budget=budget,
         )
         self._total = len(requests) if isinstance(requests, Sized) else None
         self._finished: Counter[BatchState] = Counter()
@@ -180,6 +191,7 @@ class _BatchRun:
             tuple(sorted(sending)),
             self._finished.total(),
             self._lifecycle.comics.outage,
+            self._lifecycle.budget.spending,
         )
 
     async def results(self) -> AsyncGenerator[BatchItem, None]:
@@ -191,6 +203,7 @@ class _BatchRun:
             if self._out is not None:
                 await asyncio.to_thread(check_writable, self._out)
             await self._journal.open()
+            self._lifecycle.budget.begin(await self._journal.spent())
             self._reader = asyncio.create_task(self._read())
             while (item := await self._items.get()) is not None:
                 self._consumed.set()

@@ -29,11 +29,11 @@ _ROUNDING: Final = 1e-6
 class Spending:
     """What a batch has spent, as far as anybody knows."""
 
-    credits: float
+    credits: float = 0.0
     """Credits that this run has spent; what may have been accepted counts."""
-    estimated: float
+    estimated: float = 0.0
     """The part of `credits` that is estimated: the server has not said, or not yet."""
-    total: float
+    total: float = 0.0
     """Credits that all runs with this journal have spent, this one included."""
     unpriced: int = 0
     """Stories of this run that were accepted and whose price nobody knows: they come on top."""

@@ -15,6 +15,7 @@ from typing import Final
 
 import attrs
 
+from llamagen_async.batch.budget import Budget
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.makers import ComicsPort, download, submit, wait
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final
@@ -57,6 +58,7 @@ class Lifecycle:
         wait_for_quota: Wait for tomorrow's quota instead of giving a story back unsent.
         ended: Told of each story for which nothing more will happen by itself.
         changed: Told of each step before that.
+        budget: The account of what the stories cost; one without a limit if not given.
 
     Raises:
         InvalidRequestError: `timeout` is no number of seconds.
@@ -72,6 +74,7 @@ class Lifecycle:
         wait_for_quota: bool,
         ended: Callable[[BatchTask], None],
         changed: Callable[[BatchTask], None],
+        budget: Budget | None = None,
     ) -> None:
         self.journal = journal
         self.comics = comics
@@ -80,6 +83,7 @@ class Lifecycle:
         self.wait_for_quota = wait_for_quota
         self.ended = ended
         self.changed = changed
+        self.budget = budget or Budget()
         self.tasks: dict[int, BatchTask] = {}
         """The stories in memory, by the number of their row."""
         self.halted: LlamaGenError | None = None
@@ -162,6 +166,8 @@ class _Steps:
         except Exception as error:
             _logger.exception("a mistake of this package: %s", self._where())
             task.error = error  # whoever waits for it must hear of it
+        finally:
+            lifecycle.budget.settle(task.row.id, is_spent=_may_be_accepted(task))
         if lifecycle.stopped:
             return  # it stays in memory, so that its last state can be told
         task.error = task.error or task.journal_error
@@ -183,6 +189,8 @@ class _Steps:
 
     async def _submit(self) -> None:
         lifecycle, task = self.lifecycle, self.task
+        assert task.request is not None
+        await lifecycle.budget.reserve(task.row.id, task.request)
         if lifecycle.halted is not None:
             raise lifecycle.halted
         task.is_submitted = True
@@ -218,8 +226,11 @@ class _Steps:
         """Write the intent; if that fails, or nothing is to be sent any more, raise."""
         lifecycle, task = self.lifecycle, self.task
         task.is_in_flight = True
+        price = lifecycle.budget.sent(task.row.id)
         try:
-            row = await lifecycle.journal.change(task.row, SENDING, origins=ORIGINS[SENDING])
+            row = await lifecycle.journal.change(
+                task.row, SENDING, origins=ORIGINS[SENDING], credits_=price
+            )
         except JournalError:
             task.is_in_flight = False
             raise
@@ -264,6 +275,7 @@ class _Steps:
         """Write that the request was not sent after all."""
         task = self.task
         task.state = QUEUED
+        self.lifecycle.budget.sent(task.row.id, is_sent=False)
         await self._record()
         task.is_in_flight = False
         self.lifecycle.changed(task)
@@ -337,7 +349,10 @@ class _Steps:
         files: Sequence[str] | None = None,
     ) -> bool:
         """Write how far the story has come; if that fails, go on and say so."""
-        task = self.task
+        task, budget = self.task, self.lifecycle.budget
+        charged = budget.prices.charged(task.request, generation)
+        if charged is not None:
+            budget.charge(task.row.id, charged, task.row.credits or 0.0)
         try:
             task.row = await self.lifecycle.journal.change(
                 task.row,
@@ -346,6 +361,7 @@ class _Steps:
                 generation=generation,
                 error=error,
                 files=files,
+                credits_=charged,
             )
         except JournalError as journal_error:
             task.journal_error = journal_error
@@ -358,6 +374,11 @@ class _Steps:
         task = self.task
         id_ = f" as generation {task.generation.id}" if task.generation else ""
         return f"{task.row.key} is {task.state}{id_}"
+
+
+def _may_be_accepted(task: BatchTask) -> bool:
+    """Whether a story that was submitted has cost credits, or may have."""
+    return task.generation is not None or task.state in (SENDING, RUNNING, SUCCEEDED, UNCERTAIN)
 
 
 def _all_there(out: Path, names: Sequence[str]) -> bool:

@@ -35,6 +35,7 @@ from llamagen_async.batch.journal.schema import (
     prepare,
     refuse_second,
     same_story,
+    spent_in,
     update_values,
 )
 from llamagen_async.batch.journal.story import Story
@@ -226,6 +227,10 @@ class Journal:
         """Return how many stories are in each state."""
         return await self._database.run(counts_of, write=False)
 
+    async def spent(self) -> float:
+        """Return the credits that all stories have cost, as far as it is known."""
+        return await self._database.run(spent_in, write=False)
+
     async def change(
         self,
         row: Row,
@@ -235,6 +240,7 @@ class Journal:
         generation: AnyGeneration | None = None,
         error: BaseException | None = None,
         files: Sequence[str] | None = None,
+        credits_: float | None = None,
     ) -> Row:
         """Write how far a story has come, if it is in one of `origins`.
 
@@ -245,6 +251,7 @@ class Journal:
             generation: The server's answer about the comic.
             error: The reason why it failed.
             files: The comic's pictures, relative to the output folder.
+            credits_: What it costs: estimated before it is sent, or as the server has said.
 
         Returns:
             The row as it is now.
@@ -253,7 +260,7 @@ class Journal:
             JournalError: The change could not be recorded, and nothing keeps it but this object.
             SubmissionUncertainError: The generation is another story's.
         """
-        values = update_values(row.id, state, generation, error, files)
+        values = update_values(row.id, state, generation, error, files, credits_)
         change = partial(self._change, frozenset(origins), values)
         receipt = receipt_of(row, state, generation)
         try:
@@ -362,8 +369,10 @@ class Journal:
                 "generation_id": behind.generation_id,
                 "generation": behind.generation_text,
                 "files": behind.files_text,
+                "credits": behind.credits,
             }
-            values |= {name: values[name] or value for name, value in known.items()}
+            for name, value in known.items():
+                values[name] = value if values[name] is None else values[name]
         connection.execute(UPDATE, values)
         if values["generation_id"] and not self._is_bound:
             bind(connection, self._account)
