@@ -203,7 +203,7 @@ class _BatchRun:
             if self._out is not None:
                 await asyncio.to_thread(check_writable, self._out)
             await self._journal.open()
-            self._lifecycle.budget.begin(await self._journal.spent())
+            self._lifecycle.budget.begin(self._journal.spent)
             self._reader = asyncio.create_task(self._read())
             while (item := await self._items.get()) is not None:
                 self._consumed.set()

@@ -76,6 +76,8 @@ class Journal:
         )
         self._account = account
         self._out = None if out is None else checked_path("out", out)
+        self.spent = 0.0
+        """Credits that all its stories had cost when it was opened, as far as it is known."""
         self._start_over = start_over
         self._rows = Rows(self._database.path)
         self._sending: set[int] = set()
@@ -227,10 +229,6 @@ class Journal:
         """Return how many stories are in each state."""
         return await self._database.run(counts_of, write=False)
 
-    async def spent(self) -> float:
-        """Return the credits that all stories have cost, as far as it is known."""
-        return await self._database.run(spent_in, write=False)
-
     async def change(
         self,
         row: Row,
@@ -306,6 +304,7 @@ class Journal:
                 start_over=self._start_over,
             )
         self._is_bound = bool(bound_to(connection))
+        self.spent = spent_in(connection)
         self._sending.clear()
         connection.execute("DELETE FROM seen")
 
