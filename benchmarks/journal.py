@@ -26,8 +26,8 @@ from _report import is_quick, print_table, write_json
 
 from llamagen_async import BatchState
 from llamagen_async.batch.journal.codec import AccountId
-from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import Story
 
 ACCOUNT: Final = AccountId.of("key", "https://api.example/v1")
 STORY: Final = "A superhero cat saves a city from giant mice, and everybody hears of it. "

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
-from llamagen_async.clock import seconds
 from llamagen_async.forecasting import Profile
-from llamagen_async.generations import DEFAULT_TIMEOUT, Generations, check_alone
+from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, Generations, whole_request
 from llamagen_async.models import Animation
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import AnimationFields, AnimationRequest
@@ -56,16 +54,12 @@ class Animations(Generations[Animation]):
             InvalidRequestError: A field is not allowed; nothing was sent.
             LlamaGenError: As for `client.comics.create`.
         """
-        if max_wait is not None:
-            seconds("max_wait", max_wait)
-        return await self._create(
-            _request(prompt, fields),
-            urgent=urgent,
+        return await self._accepted(
+            self._new(prompt, fields),
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
-            outage_timeout=math.inf if hooks is not None and max_wait is None else max_wait,
+            urgent=urgent,
             hooks=hooks,
-            will_wait=hooks is not None,
         )
 
     async def get(self, id: str) -> Animation:
@@ -100,17 +94,9 @@ class Animations(Generations[Animation]):
 
         If it is cancelled while it waits, the animation goes on; its id is in the log.
         """
-        seconds("timeout", timeout)
-        animation = await self._create(
-            _request(prompt, fields),
-            max_wait=None if wait_for_quota else timeout,
-            wait_for_quota=wait_for_quota,
-            outage_timeout=timeout,
-            will_wait=True,
+        return await self._finished(
+            self._new(prompt, fields), timeout, wait_for_quota=wait_for_quota
         )
-        if animation.succeeded:
-            return animation
-        return await self._finished(animation, RequestKind.CREATE, timeout)
 
     async def download(
         self,
@@ -134,38 +120,12 @@ class Animations(Generations[Animation]):
         """
         return await self._download("animation", animation, folder, timeout=timeout, urgent=urgent)
 
-    async def _create(
-        self,
-        request: AnimationRequest,
-        *,
-        will_wait: bool,
-        wait_for_quota: bool,
-        max_wait: float | None,
-        outage_timeout: float | None,
-        urgent: bool = True,
-        hooks: SubmissionHooks[Animation] | None = None,
-    ) -> Animation:
-        return await self._core.send(
-            APIRequest(RequestKind.CREATE, "POST", self._path, json=request.to_payload()),
-            Animation.parse,
-            urgent=urgent,
-            max_wait=max_wait,
-            wait_for_quota=wait_for_quota,
-            outage_timeout=outage_timeout,
-            hooks=hooks,
-            story=request,
-            profile=_profile(request),
-            will_wait=will_wait,
-        )
-
-
-def _request(
-    prompt: str | AnimationRequest | Mapping[str, Any] | None, fields: Mapping[str, Any]
-) -> AnimationRequest:
-    if isinstance(prompt, AnimationRequest | Mapping):
-        check_alone(fields)
-        return AnimationRequest.parse(prompt)
-    return AnimationRequest.parse({"prompt": prompt, **fields})
+    def _new(
+        self, prompt: str | AnimationRequest | Mapping[str, Any] | None, fields: AnimationFields
+    ) -> Billed[Animation]:
+        story = whole_request(AnimationRequest, prompt, fields)
+        request = APIRequest(RequestKind.CREATE, "POST", self._path, json=story.to_payload())
+        return Billed(request, self._model.parse, story, _profile(story))
 
 
 def _profile(request: AnimationRequest) -> Profile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, cast
 
@@ -12,7 +12,7 @@ import attrs
 
 from llamagen_async.clock import Clock, seconds
 from llamagen_async.errors import InvalidRequestError
-from llamagen_async.plans import Plan
+from llamagen_async.plans import Plan, RequestKind
 from llamagen_async.validation import whole_number
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ class LlamaGenClient:
             taken off, and it appears in no repr, log or error.
         plan: `Plan.DEMO`, `Plan.PAID`, `"demo"`, `"paid"`, a plan of your own, or `"auto"`: ask the
             server once, and take over what it says was used. `$LLAMAGEN_PLAN` or demo if not given.
+        metered: The kinds of request that count against the limits, if they are not the plan's, as
+            a set of kinds or as text such as `"create,continue,update"`; `$LLAMAGEN_METERED` if
+            not given and the plan is none of your own. `llamagen-async doctor --measure` finds out.
         base_url: Where the API is, with or without `/v1`; `$LLAMAGEN_API_URL`,
             `$LLAMAGEN_BASE_URL` or the vendor's if not given. Plain http only to loopback.
         quota: Where spent requests are remembered: `None` is a file in this user's state folder,
@@ -106,6 +109,7 @@ class LlamaGenClient:
         api_key: str | None = None,
         *,
         plan: Plan | str | None = None,
+        metered: Iterable[RequestKind | str] | None = None,
         base_url: str | None = None,
         quota: str | None = None,
         on_store_failure: OnStoreFailure = "local",
@@ -142,6 +146,10 @@ class LlamaGenClient:
         )
         named = plan or os.environ.get("LLAMAGEN_PLAN") or Plan.DEMO
         detect_plan = isinstance(named, str) and named.strip().lower() == "auto"
+        # Until the server has said which plan it is, the stricter one holds.
+        kept = Plan.DEMO if detect_plan else Plan.parse(named)
+        if not metered and not isinstance(named, Plan):
+            metered = os.environ.get("LLAMAGEN_METERED")
         clock = Clock(_speed_from_environment() if speed is None else speed)
         if transport is None:
             _check_speed(clock.speed, url)
@@ -149,8 +157,7 @@ class LlamaGenClient:
             ClientSettings(
                 api_key=key,
                 base_url=url,
-                # Until the server has said which plan it is, the stricter one holds.
-                plan=Plan.DEMO if detect_plan else Plan.parse(named),
+                plan=attrs.evolve(kept, metered=metered) if metered else kept,
                 detect_plan=detect_plan,
                 quota=check_quota(quota),
                 clock=clock,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Unpack, cast
 from urllib.parse import quote
 
-from llamagen_async.clock import seconds
-from llamagen_async.errors import LlamaGenError, QuotaExhaustedError
 from llamagen_async.forecasting import Profile
-from llamagen_async.generations import DEFAULT_TIMEOUT, Generations, check_alone
+from llamagen_async.generations import (
+    DEFAULT_TIMEOUT,
+    Billed,
+    Generations,
+    panels_of,
+    whole_request,
+)
 from llamagen_async.models import ComicGeneration
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
@@ -66,9 +69,8 @@ class ComicChanges(Generations[ComicGeneration]):
                 The error carries the id and the request.
             LlamaGenError: As for `create`.
         """
-        return await self._change(
-            id,
-            _continuation(prompt, fields),
+        return await self._accepted(
+            self._continuation(id, prompt, fields),
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
             urgent=urgent,
@@ -96,8 +98,8 @@ class ComicChanges(Generations[ComicGeneration]):
         Raises:
             LlamaGenError: As `continue_write` and `wait_for_completion`.
         """
-        return await self._change_and_wait(
-            id, _continuation(prompt, fields), timeout, wait_for_quota=wait_for_quota
+        return await self._finished(
+            self._continuation(id, prompt, fields), timeout, wait_for_quota=wait_for_quota
         )
 
     async def update_panel(
@@ -132,9 +134,8 @@ class ComicChanges(Generations[ComicGeneration]):
             SubmissionUncertainError: As for `continue_write`.
             LlamaGenError: As for `create`.
         """
-        return await self._change(
-            id,
-            _update(request, fields),
+        return await self._accepted(
+            self._update(id, request, fields),
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
             urgent=urgent,
@@ -162,8 +163,8 @@ class ComicChanges(Generations[ComicGeneration]):
         Raises:
             LlamaGenError: As `update_panel` and `wait_for_completion`.
         """
-        return await self._change_and_wait(
-            id, _update(request, fields), timeout, wait_for_quota=wait_for_quota
+        return await self._finished(
+            self._update(id, request, fields), timeout, wait_for_quota=wait_for_quota
         )
 
     def recall_end(self, comic: ComicGeneration) -> None:
@@ -189,83 +190,37 @@ class ComicChanges(Generations[ComicGeneration]):
             answer: The server's answer to it.
             age: Seconds since that came, by the server's clock.
         """
-        _, profile = _kind_and_profile(request)
-        self._core.open().scheduler.resume_change(answer, age=age, profile=profile)
+        scheduler = self._core.open().scheduler
+        scheduler.resume_change(answer, age=age, profile=_profile_of(request))
 
-    async def _change(
+    def _continuation(
         self,
         id_: str,
-        request: ContinueRequest | UpdateRequest,
-        *,
-        max_wait: float | None,
-        wait_for_quota: bool,
-        urgent: bool = True,
-        hooks: SubmissionHooks[ComicGeneration] | None = None,
-        outage_timeout: float | None = None,
-        will_wait: bool = False,
-    ) -> ComicGeneration:
+        prompt: str | ContinueRequest | Mapping[str, Any] | None,
+        fields: ContinueFields,
+    ) -> Billed[ComicGeneration]:
+        story = whole_request(ContinueRequest, prompt, fields)
+        return self._change(id_, RequestKind.CONTINUE, story)
+
+    def _update(
+        self, id_: str, request: UpdateRequest | Mapping[str, Any] | None, fields: UpdateFields
+    ) -> Billed[ComicGeneration]:
+        story = whole_request(UpdateRequest, request, fields, first_is=None)
+        return self._change(id_, RequestKind.UPDATE, story)
+
+    def _change(
+        self, id_: str, kind: RequestKind, story: ContinueRequest | UpdateRequest
+    ) -> Billed[ComicGeneration]:
         known = checked_id("id", id_)
-        if max_wait is not None:
-            seconds("max_wait", max_wait)
-        kind, profile = _kind_and_profile(request)
-        path, body = f"{self._path}/{quote(known, safe='')}", request.to_payload()
-        if hooks is not None and max_wait is None:
-            outage_timeout = math.inf
-        try:
-            return await self._core.send(
-                APIRequest(kind, "PATCH", path, json=body, generation_id=known),
-                partial(_changed, known),
-                urgent=urgent,
-                max_wait=max_wait,
-                wait_for_quota=wait_for_quota,
-                outage_timeout=max_wait if outage_timeout is None else outage_timeout,
-                hooks=hooks,
-                story=request,
-                profile=profile,
-                will_wait=will_wait or hooks is not None,
-            )
-        except QuotaExhaustedError:
-            raise  # nothing was sent: with an id, it would speak of a generation that goes on
-        except LlamaGenError as error:
-            raise error.about(known) from error
-
-    async def _change_and_wait(
-        self,
-        id_: str,
-        request: ContinueRequest | UpdateRequest,
-        timeout: float,
-        *,
-        wait_for_quota: bool,
-    ) -> ComicGeneration:
-        seconds("timeout", timeout)
-        changed = await self._change(
-            id_,
-            request,
-            max_wait=None if wait_for_quota else timeout,
-            wait_for_quota=wait_for_quota,
-            outage_timeout=timeout,
-            will_wait=True,
-        )
-        # Also if the answer says that it is done: it may speak of the comic as it was.
-        return await self._finished(changed, _kind_and_profile(request)[0], timeout)
+        path = f"{self._path}/{quote(known, safe='')}"
+        request = APIRequest(kind, "PATCH", path, json=story.to_payload(), generation_id=known)
+        return Billed(request, partial(_changed, known), story, _profile_of(story))
 
 
-def _continuation(
-    prompt: str | ContinueRequest | Mapping[str, Any] | None, fields: Mapping[str, Any]
-) -> ContinueRequest:
-    if isinstance(prompt, ContinueRequest | Mapping):
-        check_alone(fields)
-        return ContinueRequest.parse(prompt)
-    return ContinueRequest.parse({"prompt": prompt, **fields})
-
-
-def _update(
-    request: UpdateRequest | Mapping[str, Any] | None, fields: Mapping[str, Any]
-) -> UpdateRequest:
-    if request is None:
-        return UpdateRequest.parse(fields)
-    check_alone(fields)
-    return UpdateRequest.parse(request)
+def _profile_of(request: ContinueRequest | UpdateRequest) -> Profile:
+    if isinstance(request, UpdateRequest):
+        return ("redraw",)
+    return ("continue", panels_of(request.fix_panel_num, request.pagination))
 
 
 def _changed(id_: str, value: object) -> ComicGeneration:
@@ -276,12 +231,3 @@ def _changed(id_: str, value: object) -> ComicGeneration:
         if not isinstance(value, Mapping):
             return ComicGeneration.parse({"id": id_})
         return ComicGeneration.parse({**cast("Mapping[str, Any]", value), "id": id_})
-
-
-def _kind_and_profile(request: ContinueRequest | UpdateRequest) -> tuple[RequestKind, Profile]:
-    """Return the kind of a change, and what decides how long it takes."""
-    if isinstance(request, UpdateRequest):
-        return RequestKind.UPDATE, ("redraw",)
-    pages = request.pagination
-    panels = f"{pages.total_pages}x{pages.panels_per_page}" if pages else str(request.fix_panel_num)
-    return RequestKind.CONTINUE, ("continue", panels)

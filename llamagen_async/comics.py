@@ -13,15 +13,14 @@ from llamagen_async.animations import Animations
 from llamagen_async.batch.batch import Batch
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike, Story
-from llamagen_async.clock import seconds
 from llamagen_async.comic_changes import ComicChanges
 from llamagen_async.core import ClientCore
-from llamagen_async.forecasting import Profile
-from llamagen_async.generations import DEFAULT_TIMEOUT, check_alone
+from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, panels_of, whole_request
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.prices import Charge, Estimate, PriceList, Prices
 from llamagen_async.requests import (
+    AnyRequest,
     ComicFields,
     ComicRequest,
     ContinueRequest,
@@ -29,7 +28,7 @@ from llamagen_async.requests import (
 )
 from llamagen_async.scheduling import Outage, SubmissionHooks
 from llamagen_async.transport import APIRequest
-from llamagen_async.uploads import FileLike, form_file
+from llamagen_async.uploads import FileLike, UploadStore, form_file, upload_request
 from llamagen_async.validation import whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
@@ -80,16 +79,12 @@ class Comics(ComicChanges):
             SubmissionUncertainError: The answer was lost; it may have been accepted and charged.
             APIError: The server refused it.
         """
-        if max_wait is not None:
-            seconds("max_wait", max_wait)
-        return await self._create(
-            _request(prompt, fields),
-            urgent=urgent,
+        return await self._accepted(
+            self._new(prompt, fields),
             max_wait=max_wait,
             wait_for_quota=wait_for_quota,
-            outage_timeout=math.inf if hooks is not None and max_wait is None else max_wait,
+            urgent=urgent,
             hooks=hooks,
-            will_wait=hooks is not None,
         )
 
     async def get(
@@ -140,17 +135,9 @@ class Comics(ComicChanges):
 
         If it is cancelled while it waits, the comic goes on; its id is in the log.
         """
-        seconds("timeout", timeout)
-        comic = await self._create(
-            _request(prompt, fields),
-            max_wait=None if wait_for_quota else timeout,
-            wait_for_quota=wait_for_quota,
-            outage_timeout=timeout,
-            will_wait=True,
+        return await self._finished(
+            self._new(prompt, fields), timeout, wait_for_quota=wait_for_quota
         )
-        if comic.succeeded:
-            return comic
-        return await self._finished(comic, RequestKind.CREATE, timeout)
 
     async def upload(self, file: FileLike, filename: str | None = None) -> Upload:
         """Upload a picture or a document, whose URL can stand in a request. Costs no credits.
@@ -167,8 +154,32 @@ class Comics(ComicChanges):
             LlamaGenError: It was not uploaded, or nobody knows whether it was.
         """
         form = await form_file(file, filename)
-        request = APIRequest(RequestKind.UPLOAD, "POST", "/comics/upload", form=form)
-        return await self._core.send(request, Upload.parse)
+        return await self._core.send(upload_request(form), Upload.parse)
+
+    async def uploaded(
+        self, request: AnyRequest, store: UploadStore, *, urgent: bool, wait_for_quota: bool
+    ) -> AnyRequest:
+        """Return a request with the URLs of its files, each uploaded before if that is needed.
+
+        Batches and queues call it before they send a request; an outage is held out.
+
+        Args:
+            request: Any request.
+            store: What remembers uploads for the next run.
+            urgent: Whether somebody waits for it; if not, others go first.
+            wait_for_quota: Wait for tomorrow's quota instead of raising.
+
+        Raises:
+            InvalidRequestError: A file can't be uploaded; the error has its field and its path.
+            LlamaGenError: It was not uploaded.
+        """
+        return await self._core.uploads.completed(
+            request,
+            store,
+            urgent=urgent,
+            wait_for_quota=wait_for_quota,
+            outage_timeout=math.inf,
+        )
 
     def batch(
         self,
@@ -292,38 +303,14 @@ class Comics(ComicChanges):
             charges = Counter((_charge_of(cast("RequestLike", requests)),))
         return Prices.parse(prices).estimate(charges)
 
-    async def _create(
-        self,
-        request: ComicRequest,
-        *,
-        will_wait: bool,
-        wait_for_quota: bool,
-        max_wait: float | None,
-        outage_timeout: float | None,
-        urgent: bool = True,
-        hooks: SubmissionHooks[ComicGeneration] | None = None,
-    ) -> ComicGeneration:
-        return await self._core.send(
-            APIRequest(RequestKind.CREATE, "POST", self._path, json=request.to_payload()),
-            ComicGeneration.parse,
-            urgent=urgent,
-            max_wait=max_wait,
-            wait_for_quota=wait_for_quota,
-            outage_timeout=outage_timeout,
-            hooks=hooks,
-            story=request,
-            profile=_profile(request),
-            will_wait=will_wait,
-        )
-
-
-def _request(
-    prompt: str | ComicRequest | Mapping[str, Any] | None, fields: Mapping[str, Any]
-) -> ComicRequest:
-    if isinstance(prompt, ComicRequest | Mapping):
-        check_alone(fields)
-        return ComicRequest.parse(prompt)
-    return ComicRequest.parse({"prompt": prompt, **fields})
+    def _new(
+        self, prompt: str | ComicRequest | Mapping[str, Any] | None, fields: ComicFields
+    ) -> Billed[ComicGeneration]:
+        story = whole_request(ComicRequest, prompt, fields)
+        request = APIRequest(RequestKind.CREATE, "POST", self._path, json=story.to_payload())
+        given = filter(None, (story.model, story.size, story.upscale))
+        panels = panels_of(story.fix_panel_num, story.pagination)
+        return Billed(request, self._model.parse, story, ("comic", panels, *map(str, given)))
 
 
 def _charge_of(given: RequestLike) -> Charge:
@@ -331,11 +318,3 @@ def _charge_of(given: RequestLike) -> Charge:
     if isinstance(given, ContinueRequest | UpdateRequest):
         return Charge.of(given)
     return Charge.of(Story.parse(given).request)
-
-
-def _profile(request: ComicRequest) -> Profile:
-    """Return what decides how long a comic takes, from coarse to fine."""
-    pages = request.pagination
-    panels = f"{pages.total_pages}x{pages.panels_per_page}" if pages else str(request.fix_panel_num)
-    given = filter(None, (request.model, request.size, request.upscale))
-    return ("comic", panels, *map(str, given))

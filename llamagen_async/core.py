@@ -21,6 +21,7 @@ from llamagen_async.errors import (
     ClientClosedError,
     GenerationFailedError,
     LlamaGenError,
+    QuotaExhaustedError,
     WaitTimeoutError,
 )
 from llamagen_async.forecasting import Profile
@@ -49,6 +50,7 @@ from llamagen_async.scheduling import (
     SubmissionHooks,
 )
 from llamagen_async.transport import APIRequest, AssetSource, HTTPAssets, HTTPTransport, Transport
+from llamagen_async.uploads import Uploads
 
 if TYPE_CHECKING:
     import aiohttp
@@ -115,6 +117,8 @@ class ClientCore:
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
+        self.uploads = Uploads(self.send)
+        """The uploads of files that requests name."""
         self._rooms: _Rooms | None = None
         self._detections: dict[bool, asyncio.Task[None]] = {}
         """The detection of the plan that holds out an outage, and the one that gives up."""
@@ -196,9 +200,7 @@ class ClientCore:
             QuotaExhaustedError: It would wait too long; nothing was sent.
             LlamaGenError: It failed for good.
         """
-        rooms = self.open()
-        if not self._is_ready:
-            await self._prepare(rooms, outage_timeout)
+        rooms, id_ = self.open(), request.generation_id
         submission = Submission(
             request,
             parse,
@@ -213,7 +215,16 @@ class ClientCore:
             profile=profile,
             will_wait=will_wait,
         )
-        return await rooms.scheduler.submit(submission)
+        try:
+            if not self._is_ready:
+                await self._prepare(rooms, outage_timeout)
+            return await rooms.scheduler.submit(submission)
+        except QuotaExhaustedError:
+            raise  # nothing was sent: with an id, it would speak of a generation that goes on
+        except LlamaGenError as error:
+            if id_ is None or error.id is not None:
+                raise
+            raise error.about(id_) from error
 
     async def read(
         self, name: str, request: APIRequest, parse: Callable[[object], _G], *, whole: bool = True

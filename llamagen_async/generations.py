@@ -2,29 +2,56 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePath
+from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 from urllib.parse import quote
+
+import attrs
 
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT
 from llamagen_async.clock import seconds
 from llamagen_async.core import ClientCore
 from llamagen_async.downloads.download import asset_names, download_assets
 from llamagen_async.errors import InvalidRequestError, LlamaGenError
+from llamagen_async.forecasting import Profile
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.plans import RequestKind
-from llamagen_async.scheduling import GenerationWait, tell_accepted
+from llamagen_async.requests import (
+    AnimationRequest,
+    AnyRequest,
+    ComicRequest,
+    ContinueRequest,
+    Pagination,
+    UpdateRequest,
+)
+from llamagen_async.scheduling import GenerationWait, SubmissionHooks, tell_accepted
 from llamagen_async.transport import APIRequest
 from llamagen_async.validation import checked_id, checked_path
 
-__all__ = ["DEFAULT_TIMEOUT", "Generations", "check_alone"]
+__all__ = ["DEFAULT_TIMEOUT", "Billed", "Generations", "panels_of", "whole_request"]
 
 _LEAST_REAL: Final = 60.0
 """Real seconds that pictures are given of their timeout, whatever the speed."""
 
 _G = TypeVar("_G", ComicGeneration, Animation)
+_R = TypeVar("_R", ComicRequest, ContinueRequest, UpdateRequest, AnimationRequest)
+
+
+@attrs.frozen(eq=False)
+class Billed(Generic[_G]):
+    """A billed request, and what else is known of it."""
+
+    request: APIRequest
+    """The request as it is sent."""
+    parse: Callable[[object], _G]
+    """Reads the decoded body of its answer."""
+    story: AnyRequest
+    """The user's request."""
+    profile: Profile
+    """Features of the generation that decide how long it takes."""
 
 
 class Generations(Generic[_G]):
@@ -44,6 +71,7 @@ class Generations(Generic[_G]):
         *,
         timeout: float = DEFAULT_TIMEOUT,  # the API's word
         urgent: bool = True,
+        after: _G | None = None,
     ) -> _G:
         """Return the finished generation, checking it no more often than useful.
 
@@ -54,6 +82,9 @@ class Generations(Generic[_G]):
             id: The generation's id.
             timeout: Seconds to wait at most, by the server's clock.
             urgent: Whether somebody waits for it; if not, others go first.
+            after: The generation as it was before a change that another process has made (or the
+                answer to that change, which tells less): then an end that is the same as before is
+                not taken for the change's own, at first. The `raw` of one can be stored and sent.
 
         Raises:
             GenerationFailedError: It ended without a result; the error carries the generation.
@@ -61,9 +92,85 @@ class Generations(Generic[_G]):
             APIError: The key or the id is refused. An outage is held out.
         """
         seconds("timeout", timeout)
+        request = self._status_request(id)
+        given: object = after
+        if given is not None and (not isinstance(given, self._model) or given.id != id):
+            allowed = f"the {self._model.__name__} of that id, as it was before"
+            raise InvalidRequestError("after", given, allowed)
         return await self._core.wait(
-            GenerationWait(id, self._status_request(id), self._model.parse, timeout, urgent)
+            GenerationWait(id, request, self._model.parse, timeout, urgent, after)
         )
+
+    async def _accepted(
+        self,
+        billed: Billed[_G],
+        *,
+        max_wait: float | None,
+        wait_for_quota: bool,
+        urgent: bool,
+        hooks: SubmissionHooks[_G] | None,
+    ) -> _G:
+        """Send a billed request and return what was accepted (arguments as for `create`)."""
+        if max_wait is not None:
+            seconds("max_wait", max_wait)
+        how: dict[str, Any] = {
+            "urgent": urgent,
+            "max_wait": max_wait,
+            "wait_for_quota": wait_for_quota,
+            "outage_timeout": math.inf if hooks is not None and max_wait is None else max_wait,
+        }
+        billed = await self._with_uploads(billed, how)
+        accepted: _G = await self._core.send(
+            billed.request,
+            billed.parse,
+            **how,
+            hooks=hooks,
+            story=billed.story,
+            profile=billed.profile,
+            will_wait=hooks is not None,
+        )
+        return accepted
+
+    async def _finished(self, billed: Billed[_G], timeout: float, *, wait_for_quota: bool) -> _G:
+        """Send a billed request; return the generation finished (as for `create_and_wait`)."""
+        how: dict[str, Any] = {
+            "max_wait": None if wait_for_quota else seconds("timeout", timeout),
+            "wait_for_quota": wait_for_quota,
+            "outage_timeout": seconds("timeout", timeout),
+        }
+        billed = await self._with_uploads(billed, how)
+        accepted: _G = await self._core.send(
+            billed.request,
+            billed.parse,
+            **how,
+            story=billed.story,
+            profile=billed.profile,
+            will_wait=True,
+        )
+        # The answer to a change may speak of the generation as it was.
+        if accepted.succeeded and billed.request.generation_id is None:
+            return accepted
+        try:
+            return await self.wait_for_completion(accepted.id, timeout=timeout)
+        except LlamaGenError as error:
+            if error.id is not None:
+                raise
+            raise error.about(accepted.id) from error
+        except BaseException as error:
+            # Whoever ended this does not know the id, and it was paid for.
+            tell_accepted(billed.request.kind, accepted, error)
+            raise
+
+    async def _with_uploads(self, billed: Billed[_G], how: dict[str, Any]) -> Billed[_G]:
+        """Return a billed request with the URLs of its files, which are uploaded before it."""
+        for value in cast("dict[str, object]", billed.request.json).values():
+            if isinstance(value, list | dict | PurePath):
+                break
+        else:
+            return billed  # nearly all name no file
+        story = await self._core.uploads.completed(billed.story, **how)
+        request = attrs.evolve(billed.request, json=story.to_payload())
+        return attrs.evolve(billed, request=request, story=story)
 
     async def _read(self, id_: str, params: Mapping[str, str] | None = None) -> _G:
         """Return a generation, or a part of it, as it stands now."""
@@ -74,19 +181,6 @@ class Generations(Generic[_G]):
             )
         except LlamaGenError as error:
             raise error.about(id_) from error
-
-    async def _finished(self, accepted: _G, kind: RequestKind, timeout: float) -> _G:
-        """Return what was accepted for this caller, once it is finished."""
-        try:
-            return await self.wait_for_completion(accepted.id, timeout=timeout)
-        except LlamaGenError as error:
-            if error.id is not None:
-                raise
-            raise error.about(accepted.id) from error
-        except BaseException as error:
-            # Whoever ended this does not know the id, and it was paid for.
-            tell_accepted(kind, accepted, error)
-            raise
 
     async def _download(
         self,
@@ -133,12 +227,30 @@ class Generations(Generic[_G]):
         )
 
 
-def check_alone(fields: Mapping[str, Any]) -> None:
-    """Check that no field was given beside a whole request.
+def whole_request(
+    cls: type[_R], first: Any, fields: Mapping[str, Any], *, first_is: str | None = "prompt"
+) -> _R:
+    """Return the request that was given as a whole, or else by its fields.
+
+    Args:
+        cls: The class of the request.
+        first: The first argument: a whole request, or one field of it.
+        fields: The keyword arguments.
+        first_is: The field that the first argument may be; `None` if it is always a whole request.
 
     Raises:
-        InvalidRequestError: One was.
+        InvalidRequestError: A value is not allowed, or a field was given beside a whole request.
     """
-    if fields:
-        name, value = next(iter(fields.items()))
+    is_whole: bool = isinstance(first, cls | Mapping) if first_is else first is not None
+    if not is_whole:
+        return cls.parse({first_is: first, **fields} if first_is else fields)
+    for name, value in fields.items():
         raise InvalidRequestError(name, value, "nothing beside a whole request")
+    return cls.parse(first)
+
+
+def panels_of(fix_panel_num: int | None, pagination: Pagination | None) -> str:
+    """Return how many panels are drawn, as far as a forecast has to know."""
+    if pagination is None:
+        return str(fix_panel_num)
+    return f"{pagination.total_pages}x{pagination.panels_per_page}"

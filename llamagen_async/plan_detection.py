@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+import attrs
+
 from llamagen_async.models import Usage
 from llamagen_async.plans import DAY, Plan, RateLimit
 from llamagen_async.ratelimit import Limiter
@@ -15,7 +17,8 @@ _logger = logging.getLogger(__name__)
 
 async def take_over(usage: Usage, limiter: Limiter) -> None:
     """Keep the limits of the plan that a key has, and count what was used of its day."""
-    plan = plan_for(usage)
+    # What is metered the server does not say: what was set holds.
+    plan = attrs.evolve(plan_for(usage), metered=limiter.plan.metered)
     limiter.change_plan(plan)
     _logger.info("the plan is %s", plan.name)
     if plan.quotas and usage.api_usage_count is not None:

@@ -98,11 +98,13 @@ def _limits(value: RateLimit | Iterable[RateLimit]) -> tuple[RateLimit, ...]:
 
 
 def _kinds(value: Iterable[RequestKind | str]) -> frozenset[RequestKind]:
+    """Return kinds of request; text such as `"create, continue"` names them, too."""
     allowed = ", ".join(kind.value for kind in RequestKind)
-    if isinstance(value, str):
+    given = value.replace(",", " ").lower().split() if isinstance(value, str) else value
+    if not given and isinstance(value, str):
         raise InvalidRequestError("metered", value, f"a set of {allowed}")
     kinds: set[RequestKind] = set()
-    for kind in value:
+    for kind in given:
         try:
             kinds.add(RequestKind(kind))
         except ValueError:

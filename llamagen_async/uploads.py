@@ -1,22 +1,46 @@
-"""A file that is to be uploaded: opened, measured and named before anything is sent."""
+"""Files that are uploaded: opened, measured and named before anything is sent.
+
+A file that a request names by its `Path` is uploaded before the request is sent, each content once:
+those who need it at the same time share one upload, and its URL is used again for a day.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 import mimetypes
 import os
 import stat
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, TypeVar, cast
+
+import attrs
 
 from llamagen_async.downloads.media_types import HEAD, extension_of
 from llamagen_async.errors import InvalidRequestError
-from llamagen_async.transport import FormFile
+from llamagen_async.models import Upload
+from llamagen_async.plans import RequestKind
+from llamagen_async.requests import AnyRequest
+from llamagen_async.requests.files import files_of, with_urls
+from llamagen_async.transport import APIRequest, FormFile
 from llamagen_async.validation import checked_path, checked_text
 
-__all__ = ["LARGEST_UPLOAD", "FileLike", "ReadableFile", "form_file"]
+__all__ = [
+    "LARGEST_UPLOAD",
+    "FileLike",
+    "ReadableFile",
+    "UploadStore",
+    "Uploads",
+    "check_files",
+    "form_file",
+    "upload_request",
+]
+
+_R = TypeVar("_R", bound=AnyRequest)
 
 LARGEST_UPLOAD: Final = 10 * 1024 * 1024
 """Bytes of the largest file that the API takes: 10 MB (seen in other people's code only)."""
@@ -38,6 +62,13 @@ _TYPES: Final = {
 """Media types that not every system knows, by extension."""
 
 
+_FRESH: Final = 86_400.0
+"""Seconds for which the URL of an upload is used again (chosen: how long such a URL is valid is not
+documented; another upload costs a request, and a comic without its character costs credits)."""
+_MOST_KNOWN: Final = 10_000
+"""Uploads and files that one client remembers, at most: some megabytes."""
+
+
 class ReadableFile(Protocol):
     """A file that is open for reading bytes; `read` may be a coroutine, as a web framework's is."""
 
@@ -48,6 +79,23 @@ class ReadableFile(Protocol):
 
 FileLike = str | os.PathLike[str] | bytes | bytearray | memoryview | ReadableFile
 """The forms in which a file may be given."""
+
+
+class UploadStore(Protocol):
+    """What remembers uploads for the next run, such as a journal."""
+
+    async def uploaded(self, digest: str, since: float) -> str | None:
+        """Return the URL of a content that was uploaded after a unix time; `None` if there is none.
+
+        Args:
+            digest: The hash of the content, in hex.
+            since: Unix time in seconds.
+        """
+        ...
+
+    async def keep_upload(self, digest: str, url: str, at: float) -> None:
+        """Remember the URL of a content, uploaded at a unix time."""
+        ...
 
 
 async def form_file(file: FileLike, filename: str | None = None) -> FormFile:
@@ -66,11 +114,7 @@ async def form_file(file: FileLike, filename: str | None = None) -> FormFile:
     content: bytes | Path
     if isinstance(file, str | os.PathLike):
         path = checked_path("file", file)
-        try:
-            content, head = await asyncio.to_thread(_opened, path)
-        except OSError as error:
-            allowed = f"a file that can be read ({error.strerror or error})"
-            raise InvalidRequestError("file", os.fspath(file), allowed) from None
+        content, head = await asyncio.to_thread(_opened, path)
         own_name: str | None = path.name
     else:
         content = await _content(file)
@@ -79,22 +123,162 @@ async def form_file(file: FileLike, filename: str | None = None) -> FormFile:
     return FormFile(name, content, _media_type(name, head))
 
 
+def upload_request(form: FormFile) -> APIRequest:
+    """Return the request that uploads a file."""
+    return APIRequest(RequestKind.UPLOAD, "POST", "/comics/upload", form=form)
+
+
+def check_files(request: AnyRequest) -> None:
+    """Check that the files of a request can be read and are not too large. It blocks.
+
+    Raises:
+        InvalidRequestError: One can't be uploaded; the error has its field and its path.
+    """
+    for field, path in files_of(request):
+        _check_file(field, path)
+
+
+@attrs.define(eq=False)
+class _Flight:
+    """One upload that is going on, and how many wait for it."""
+
+    task: asyncio.Task[tuple[str, float]]
+    waiting: int = 0
+
+
+class Uploads:
+    """The uploads of the files that requests name, each content once; for one event loop.
+
+    Args:
+        send: Sends a request and returns its parsed answer, as `ClientCore.send` does.
+    """
+
+    def __init__(self, send: Callable[..., Awaitable[Upload]]) -> None:
+        self._send = send
+        self._known: dict[str, tuple[str, float]] = {}
+        """The URL of each content and the unix time of its upload, by the content's hash."""
+        self._flights: dict[str, _Flight] = {}
+        self._digests: dict[tuple[object, ...], str] = {}
+        """The hash of each file's content, by what changes when the file does."""
+
+    async def completed(self, request: _R, store: UploadStore | None = None, **how: Any) -> _R:
+        """Return a request with URLs in the place of its files, which are uploaded before.
+
+        Args:
+            request: The request.
+            store: What remembers uploads for the next run.
+            **how: Urgency and patience of an upload, as for `ClientCore.send`.
+
+        Raises:
+            InvalidRequestError: A file can't be uploaded; the error has its field and its path.
+            LlamaGenError: It was not uploaded.
+        """
+        urls: dict[Path, str] = {}
+        for field, path in files_of(request):
+            if path not in urls:
+                urls[path] = await self._url(field, path, store, how)
+        return with_urls(request, urls) if urls else request
+
+    async def _url(
+        self, field: str, path: Path, store: UploadStore | None, how: dict[str, Any]
+    ) -> str:
+        digest = await asyncio.to_thread(self._digest, field, path)
+        since = time.time() - _FRESH
+        url = None if store is None else await store.uploaded(digest, since)
+        if url is None:
+            url, at = await self._uploaded(digest, path, since, how)
+            if store is not None:
+                await store.keep_upload(digest, url, at)
+        return url
+
+    async def _uploaded(
+        self, digest: str, path: Path, since: float, how: dict[str, Any]
+    ) -> tuple[str, float]:
+        """Return the URL of a content and when it was uploaded; those who wait share one upload."""
+        while (known := self._known.get(digest)) is None or known[1] < since:
+            flight = self._flights.get(digest)
+            is_first = flight is None
+            if flight is None:
+                flight = _Flight(asyncio.create_task(self._upload(digest, path, how)))
+                self._flights[digest] = flight
+                flight.task.add_done_callback(partial(self._landed, digest))
+            flight.waiting += 1
+            try:
+                return await asyncio.shield(flight.task)
+            except Exception:
+                if is_first:
+                    raise  # the others try by their own patience
+            finally:
+                flight.waiting -= 1
+                if not flight.waiting:
+                    flight.task.cancel()
+        return known
+
+    def _landed(self, digest: str, task: asyncio.Task[tuple[str, float]]) -> None:
+        del self._flights[digest]
+        if not task.cancelled():
+            task.exception()  # retrieved, whoever is left to hear of it
+
+    async def _upload(self, digest: str, path: Path, how: dict[str, Any]) -> tuple[str, float]:
+        form = await form_file(path)
+        upload = await self._send(upload_request(form), Upload.parse, **how)
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        known = self._known[digest] = upload.url, time.time()
+        return known
+
+    def _digest(self, field: str, path: Path) -> str:
+        """Return the hash of a file's content, which is read again only if the file was changed."""
+        _check_file(field, path)
+        try:
+            with path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+                if state not in self._digests:
+                    if len(self._digests) >= _MOST_KNOWN:
+                        self._digests.clear()
+                    self._digests[state] = hashlib.file_digest(file, "sha256").hexdigest()
+                return self._digests[state]
+        except OSError as error:
+            raise _unreadable(field, path, error) from None
+
+
+def _check_file(field: str, path: Path) -> None:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # what is none may never end
+            raise InvalidRequestError(field, str(path), "a file")
+        _check_size(field, status.st_size, path)
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise _unreadable(field, path, error) from None
+
+
 def _opened(path: Path) -> tuple[bytes | Path, bytes]:
     """Return a file on disk and its first bytes; what can be read only once is read."""
-    with path.open("rb") as opened:
-        status = os.fstat(opened.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            content = opened.read(LARGEST_UPLOAD + 1)
-            _check_size(len(content))
-            return content, content[:HEAD]
-        _check_size(status.st_size)
-        return path, opened.read(HEAD)
+    try:
+        with path.open("rb") as opened:
+            status = os.fstat(opened.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                content = opened.read(LARGEST_UPLOAD + 1)
+                _check_size("file", len(content))
+                return content, content[:HEAD]
+            _check_size("file", status.st_size, path)
+            return path, opened.read(HEAD)
+    except OSError as error:
+        raise _unreadable("file", path, error) from None
+
+
+def _unreadable(field: str, path: Path, error: OSError) -> InvalidRequestError:
+    allowed = f"a file that can be read ({error.strerror or error})"
+    return InvalidRequestError(field, str(path), allowed)
 
 
 async def _content(file: object) -> bytes:
     if isinstance(file, bytes | bytearray | memoryview):
         view = memoryview(cast("bytes", file))
-        _check_size(view.nbytes)
+        _check_size("file", view.nbytes)
         return bytes(view)
     read: Any = getattr(file, "read", None)
     if not callable(read):
@@ -119,14 +303,15 @@ async def _content(file: object) -> bytes:
             break
         pieces.append(bytes(piece))
         size += len(piece)
-    _check_size(size)
+    _check_size("file", size)
     return b"".join(pieces)
 
 
-def _check_size(size: int) -> None:
+def _check_size(field: str, size: int, path: Path | None = None) -> None:
     if not 0 < size <= LARGEST_UPLOAD:
-        more = " or more" if size > LARGEST_UPLOAD else ""
-        raise InvalidRequestError("file", f"{size:,} bytes{more}", _SIZE)
+        more = " or more" if size > LARGEST_UPLOAD and path is None else ""
+        name = "" if path is None else f" in {path}"
+        raise InvalidRequestError(field, f"{size:,} bytes{more}{name}", _SIZE)
 
 
 def _name_of(file: object) -> str | None:

@@ -98,7 +98,7 @@ def test_settings_are_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("LLAMAGEN_PLAN", "paid")
     monkeypatch.setenv("LLAMAGEN_BASE_URL", "https://old.example/v1/")
     client = LlamaGenClient()
-    assert client.plan is Plan.PAID
+    assert client.plan == Plan.PAID
     assert "https://old.example/v1'" in repr(client)
     monkeypatch.setenv("LLAMAGEN_API_URL", "https://new.example")
     assert "https://new.example/v1'" in repr(LlamaGenClient())
@@ -110,7 +110,7 @@ def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("LLAMAGEN_PLAN", "nonsense")
     monkeypatch.setenv("LLAMAGEN_API_URL", "ftp://nonsense")
     client = LlamaGenClient(KEY, plan="demo", base_url="https://here.example")
-    assert client.plan is Plan.DEMO
+    assert client.plan == Plan.DEMO
     assert "https://here.example/v1'" in repr(client)
 
 
@@ -179,7 +179,7 @@ def test_without_an_event_loop_nothing_is_opened() -> None:
 def test_the_default_is_the_vendors_server_and_its_demo_plan() -> None:
     """The plan with the lowest limits is safe for every key."""
     client = LlamaGenClient(KEY)
-    assert client.plan is Plan.DEMO
+    assert client.plan == Plan.DEMO
     assert "https://api.llamagen.ai/v1'" in repr(client)
 
 
@@ -293,7 +293,7 @@ async def test_the_plan_is_asked_for_once(key: str, plan: str) -> None:
     """With `"auto"` one request finds the plan out, whoever asks first and however many."""
     network = Network(minute(), key=key)
     async with auto(network) as client:
-        assert client.plan is Plan.DEMO
+        assert client.plan == Plan.DEMO
         await asyncio.gather(*(client.comics.create(f"s{n}") for n in range(3)))
         assert client.plan == Plan.parse(plan)
         assert client.stats().requests == {"usage": 1, "create": 3}
@@ -341,7 +341,7 @@ async def test_a_plan_that_can_not_be_found_out_is_asked_for_again() -> None:
         with pytest.raises(PermissionDeniedError):
             await client.comics.create("x")
         await client.comics.create("x")
-        assert client.plan is Plan.PAID
+        assert client.plan == Plan.PAID
 
 
 async def test_closing_while_the_plan_is_asked_for_leaves_no_task() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from typing import Any
 
@@ -332,3 +333,52 @@ async def test_a_change_that_was_cancelled_and_lost_is_logged_with_its_id(
         task.cancel()
         await asyncio.sleep(10)
     assert f"{kind.value} may be accepted (broke off (generation {id_}))" in caplog.text
+
+
+@pytest.mark.parametrize("told", ["before", "answer", "before, again"])
+@pytest.mark.parametrize("name", CHANGES)
+async def test_another_process_that_is_told_how_a_comic_was_waits_for_the_change(
+    name: str, told: str
+) -> None:
+    """A state that was stored tells the old end, which is shown for a while, from the new one."""
+    service = SandboxService(
+        durations=Durations.constant(20), plans={"the-key": ROOMY}, stale_after_change=40.0
+    )
+    network = Recorder(service)
+    async with network.client(ROOMY) as client, network.client(ROOMY) as other:
+        id_ = await finished(client)
+        before = await client.comics.get(id_)
+        answer = await change(client, name, id_)
+        stored = json.dumps(dict((before if told.startswith("before") else answer).raw))
+        after = ComicGeneration.parse(json.loads(stored))
+        comic = await other.comics.wait_for_completion(id_, after=after)
+        assert has_changed(name, comic)
+        if told.endswith("again"):  # such as a job that is done twice
+            began = now()
+            assert has_changed(name, await other.comics.wait_for_completion(id_, after=after))
+            assert now() == began
+
+
+async def test_what_another_process_is_told_changes_nothing_for_the_one_that_knows() -> None:
+    """A change of this client is known better than by any state that was stored."""
+    service = SandboxService(
+        durations=Durations.constant(20), plans={"the-key": ROOMY}, stale_after_change=40.0
+    )
+    network = Recorder(service)
+    async with network.client(ROOMY) as client:
+        id_ = await finished(client)
+        answer = await change(client, "update_panel", id_)
+        await asyncio.sleep(45)
+        began = now()
+        comic = await client.comics.wait_for_completion(id_, after=answer)
+        assert has_changed("update_panel", comic)
+        assert now() < began + 5
+
+
+@pytest.mark.parametrize("after", ["c", 5, {"id": "c"}, ComicGeneration.parse({"id": "another"})])
+async def test_a_state_that_is_none_of_the_comics_is_refused(after: Any) -> None:
+    network = Recorder()
+    async with network.client(ROOMY) as client:
+        with pytest.raises(InvalidRequestError, match=r"^after: got .*ComicGeneration of that id"):
+            await client.comics.wait_for_completion("c", after=after)
+    assert not network.requests

@@ -79,9 +79,9 @@ def test_a_plan_needs_limits(limits: Any) -> None:
         Plan("x", limits=limits)
 
 
-@pytest.mark.parametrize("metered", ["create", {"sleep"}, {None}])
+@pytest.mark.parametrize("metered", ["sleep", "", " , ", {"sleep"}, {None}])
 def test_only_known_kinds_are_metered(metered: Any) -> None:
-    """An unknown kind is refused, and so is a bare word, which would be read by letters."""
+    """An unknown kind is refused, in a set or as text, and so is text that names none."""
     with pytest.raises(InvalidRequestError, match=r"^metered: got"):
         Plan("x", limits=RateLimit(1, per=1), metered=metered)
 

@@ -18,7 +18,7 @@ from llamagen_async import (
     Upload,
 )
 from llamagen_async.sandbox import PAID_KEY, SandboxServer, SandboxService
-from llamagen_async.transport import APIRequest, FormFile
+from llamagen_async.transport import APIRequest, FormFile, HTTPTransport
 from llamagen_async.uploads import LARGEST_UPLOAD, form_file
 from tests.support.cli import needs_posix
 from tests.support.scripted import ROOMY, Recorder
@@ -216,3 +216,31 @@ def test_the_answer_is_read_with_tolerance(
 def test_an_answer_without_a_url_is_none(answer: object) -> None:
     with pytest.raises(ValueError, match="no fileUrl"):
         Upload.parse(answer)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "size", "expected"),
+    [(30.0, 200_000, 40.0), (30.0, LARGEST_UPLOAD, 554.288), (600.0, LARGEST_UPLOAD, 600.0)],
+)
+async def test_a_large_file_gets_the_time_of_a_slow_line(
+    timeout: float, size: int, expected: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never more than the time for which its slot is held; other requests get no more than ever."""
+    limits: list[float] = []
+
+    def limited(seconds: float | None) -> asyncio.Timeout:
+        limits.extend([] if seconds is None else [seconds])  # aiohttp's own have none
+        return asyncio.Timeout(None)
+
+    (tmp_path / "x.bin").write_bytes(b"x" * size)
+    monkeypatch.setattr("llamagen_async.transport.http.asyncio.timeout", limited)
+    async with SandboxServer(SandboxService()) as server:
+        transport = HTTPTransport(server.url, PAID_KEY, timeout=timeout)
+        for content in (tmp_path / "x.bin", b"x" * size):
+            form = FormFile("x.bin", content)
+            await transport.send(
+                APIRequest(RequestKind.UPLOAD, "POST", "/comics/upload", form=form)
+            )
+        await transport.send(APIRequest(RequestKind.USAGE, "GET", "/comics/usage"))
+        await transport.aclose()
+    assert limits == pytest.approx([expected, expected, timeout])

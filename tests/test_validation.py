@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamagen_async.batch.journal.codec import AccountId
-from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.ratelimit import check_quota
 from llamagen_async.requests import ComicRequest

@@ -46,6 +46,8 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "plan": "--plan (or LLAMAGEN_PLAN)",
     "prices": "--price",
     "budget": "--budget",
+    "metered": "--metered (or LLAMAGEN_METERED)",
+    "proxy": "--proxy",
     "quota": "--quota (or LLAMAGEN_QUOTA)",
     "speed": "--speed",
     "timeout": "--timeout",

@@ -91,6 +91,8 @@ class Limiter:
         self.loop = asyncio.get_running_loop()
         self.refusals = 0
         """429s in a row to requests that the plan does not meter."""
+        self.clients = 1
+        """Clients that shared the key when a request was last sent that the plan does not meter."""
         self._clock = clock
         self._buckets = _buckets(plan, clock)
         self._listeners: list[weakref.WeakMethod[Callable[[], None]]] = []
@@ -130,8 +132,9 @@ class Limiter:
 
     async def unmetered_slot(self) -> Slot:
         """Wait for the end of a pause, and for nothing else."""
-        while pause := (await self.ledger.snapshot()).paused_for:
+        while pause := (snapshot := await self.ledger.snapshot()).paused_for:
             await self._clock.sleep(pause)
+        self.clients = snapshot.clients
         return Slot(self, None)
 
     def give_up(self, claim: str, client: str, *, leaves: bool = False) -> None:

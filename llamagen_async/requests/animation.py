@@ -10,7 +10,7 @@ import attrs
 from llamagen_async.requests import fields
 from llamagen_async.requests.parts import VideoOptions
 from llamagen_async.requests.spelling import Spelling
-from llamagen_async.validation import InvalidRequestError, without_mark
+from llamagen_async.validation import without_mark
 
 __all__ = ["AnimationFields", "AnimationRequest"]
 
@@ -45,21 +45,20 @@ class AnimationRequest:
         Raises:
             InvalidRequestError: A field is unknown or its value is not allowed.
         """
-        if isinstance(value, cls):
-            return value
-        if isinstance(value, str):
-            return cls(value)
-        if not isinstance(value, Mapping):
-            allowed = "a prompt, a mapping or an AnimationRequest"
-            raise InvalidRequestError("request", value, allowed)
-        return cls(**_SPELLING.read(value, needs="prompt"))
+        return value if isinstance(value, cls) else cls(**_SPELLING.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON body of the request; what was not given is not sent."""
         return _SPELLING.write(self)
 
 
-_SPELLING: Final = Spelling(AnimationRequest)
+_SPELLING: Final = Spelling(
+    AnimationRequest,
+    field="request",
+    allowed="a prompt, a mapping or an AnimationRequest",
+    text_is="prompt",
+    needs=("prompt",),
+)
 
 
 class AnimationFields(TypedDict, total=False):

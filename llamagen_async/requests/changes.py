@@ -6,12 +6,18 @@ What they may hold, and under which names, is read off the vendor's own clients.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, Self, TypedDict
 
 import attrs
 
 from llamagen_async.requests import fields
-from llamagen_async.requests.parts import Attachment, Pagination
+from llamagen_async.requests.parts import (
+    Attachment,
+    Pagination,
+    attachments_of,
+    pagination_of,
+)
 from llamagen_async.requests.spelling import Spelling
 from llamagen_async.validation import InvalidRequestError, without_mark
 
@@ -21,28 +27,12 @@ _WHAT_CHANGES: Final = ("prompt", "panelPrompt", "images", "caption")
 """Fields of which a redraw needs one, in the API's spelling."""
 
 
-def _pagination(value: Pagination | Mapping[str, Any]) -> Pagination:
-    return fields.parsed("pagination", value, Pagination)
-
-
-def _attachments(
-    value: Iterable[Attachment | Mapping[str, Any]] | Attachment | Mapping[str, Any] | None,
-) -> tuple[Attachment, ...]:
-    return () if value == () else fields.parsed_items("attachments", value, Attachment)
-
-
 def _text() -> Any:
     return attrs.field(
         default=None,
         kw_only=True,
         converter=without_mark,
         validator=fields.optional(fields.text),
-    )
-
-
-def _extra() -> Any:
-    return attrs.field(
-        factory=dict[str, Any], kw_only=True, hash=False, validator=fields.check_extra
     )
 
 
@@ -64,18 +54,18 @@ class ContinueRequest:
     )
     """Number of further panels, 1 to 20. Not together with `pagination`."""
     pagination: Pagination | None = attrs.field(
-        default=None, kw_only=True, converter=attrs.converters.optional(_pagination)
+        default=None, kw_only=True, converter=attrs.converters.optional(pagination_of)
     )
     """Further pages and panels per page. Not together with `fix_panel_num`."""
     attachments: tuple[Attachment, ...] = attrs.field(
-        default=(), kw_only=True, converter=_attachments
+        default=(), kw_only=True, converter=attachments_of
     )
     """Files, each an `Attachment` or a mapping of its fields."""
-    images: tuple[str, ...] = attrs.field(
+    images: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of reference images."""
-    extra: Mapping[str, Any] = _extra()
+    extra: Mapping[str, Any] = fields.extra()
     """Fields that this version does not know, in the API's own spelling; they override others."""
 
     def __attrs_post_init__(self) -> None:
@@ -88,18 +78,11 @@ class ContinueRequest:
         Raises:
             InvalidRequestError: A field is unknown or its value is not allowed.
         """
-        if isinstance(value, cls):
-            return value
-        if isinstance(value, str):
-            return cls(value)
-        if not isinstance(value, Mapping):
-            allowed = "a prompt, a mapping or a ContinueRequest"
-            raise InvalidRequestError("request", value, allowed)
-        return cls(**_CONTINUE.read(_without_action(value), needs="prompt"))
+        return value if isinstance(value, cls) else cls(**_CONTINUE.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON body of the request; what was not given is not sent."""
-        return {"action": "continueWrite", **_CONTINUE.write(self)}
+        return {_ACTION: "continueWrite", **_CONTINUE.write(self)}
 
 
 @attrs.frozen(kw_only=True)
@@ -121,13 +104,13 @@ class UpdateRequest:
     """The panel's new content, in words."""
     panel_prompt: str | None = _text()
     """A second name of it, which is more precise at the API."""
-    images: tuple[str, ...] = attrs.field(
+    images: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of reference images."""
     caption: str | None = _text()
     """The text that goes with the picture."""
-    extra: Mapping[str, Any] = _extra()
+    extra: Mapping[str, Any] = fields.extra()
     """Fields that this version does not know, in the API's own spelling; they override others."""
 
     def __attrs_post_init__(self) -> None:
@@ -142,25 +125,29 @@ class UpdateRequest:
         Raises:
             InvalidRequestError: A field is unknown or its value is not allowed.
         """
-        if isinstance(value, cls):
-            return value
-        if not isinstance(value, Mapping):
-            raise InvalidRequestError("request", value, "a mapping or an UpdateRequest")
-        return cls(**_UPDATE.read(_without_action(value), needs="panel"))
+        return value if isinstance(value, cls) else cls(**_UPDATE.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON body of the request; what was not given is not sent."""
-        return {"action": "regeneratePanel", **_UPDATE.write(self)}
+        return {_ACTION: "regeneratePanel", **_UPDATE.write(self)}
 
 
-def _without_action(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the fields without the API's word for the change, which the class says."""
-    return {name: one for name, one in value.items() if name != "action"}
-
-
-_CONTINUE: Final = Spelling(ContinueRequest)
+_ACTION: Final = "action"
+"""The API's field for the sort of change, which the class says."""
+_CONTINUE: Final = Spelling(
+    ContinueRequest,
+    field="request",
+    allowed="a prompt, a mapping or a ContinueRequest",
+    text_is="prompt",
+    needs=("prompt",),
+    skips=(_ACTION,),
+)
 _UPDATE: Final = Spelling(
     UpdateRequest,
+    field="request",
+    allowed="a mapping or an UpdateRequest",
+    needs=("panel",),
+    skips=(_ACTION,),
     also={
         "pageIndex": "page",
         "page_index": "page",
@@ -177,7 +164,7 @@ class ContinueFields(TypedDict, total=False):
     fix_panel_num: int | None
     pagination: Pagination | Mapping[str, Any] | None
     attachments: Iterable[Attachment | Mapping[str, Any]]
-    images: Iterable[str]
+    images: Iterable[str | Path]
     extra: Mapping[str, Any]
 
 
@@ -188,6 +175,6 @@ class UpdateFields(TypedDict, total=False):
     page: int | None
     prompt: str | None
     panel_prompt: str | None
-    images: Iterable[str]
+    images: Iterable[str | Path]
     caption: str | None
     extra: Mapping[str, Any]

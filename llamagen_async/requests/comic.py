@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, Self, TypedDict
 
 import attrs
 
 from llamagen_async.requests import fields
-from llamagen_async.requests.parts import Attachment, Character, Location, Pagination
+from llamagen_async.requests.parts import (
+    Attachment,
+    Character,
+    Location,
+    Pagination,
+    attachments_of,
+    pagination_of,
+)
 from llamagen_async.requests.spelling import Spelling
 from llamagen_async.validation import InvalidRequestError, checked_text, without_mark
 
-__all__ = ["ComicFields", "ComicRequest"]
+__all__ = ["COMIC", "ComicFields", "ComicRequest"]
 
 _PRESETS: Final = ("render", "neutral", "japanese_manga", "animeStyle", "comicBookStyle")
 """Presets that the vendor's pages and clients name; there are hundreds more."""
 _MODELS: Final = ("auto",)
 """Models that the vendor's pages name."""
-
-
-def _pagination(value: Pagination | Mapping[str, Any]) -> Pagination:
-    return fields.parsed("pagination", value, Pagination)
 
 
 def _characters(
@@ -36,12 +40,6 @@ def _locations(
     return () if value == () else fields.parsed_items("comic_locations", value, Location)
 
 
-def _attachments(
-    value: Iterable[Attachment | Mapping[str, Any]] | Attachment | Mapping[str, Any] | None,
-) -> tuple[Attachment, ...]:
-    return () if value == () else fields.parsed_items("attachments", value, Attachment)
-
-
 @attrs.frozen
 class ComicRequest:
     """One comic to generate.
@@ -52,7 +50,7 @@ class ComicRequest:
 
     prompt: str | None = attrs.field(default=None, converter=without_mark)
     """The story. Required unless `prompt_url` is given."""
-    prompt_url: str | None = attrs.field(
+    prompt_url: str | Path | None = attrs.field(
         default=None, kw_only=True, validator=fields.optional(fields.url)
     )
     """URL at which the story can be read, instead of `prompt`."""
@@ -80,7 +78,7 @@ class ComicRequest:
     )
     """Number of panels, 1 to 20. Not together with `pagination`."""
     pagination: Pagination | None = attrs.field(
-        default=None, kw_only=True, converter=attrs.converters.optional(_pagination)
+        default=None, kw_only=True, converter=attrs.converters.optional(pagination_of)
     )
     """Pages and panels per page. Not together with `fix_panel_num`."""
     style: str | None = attrs.field(
@@ -95,7 +93,7 @@ class ComicRequest:
         default=None, kw_only=True, validator=fields.optional(fields.upscale)
     )
     """`True`, `"2K"` or `"4K"` for larger pictures."""
-    images: tuple[str, ...] = attrs.field(
+    images: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of reference images."""
@@ -108,7 +106,7 @@ class ComicRequest:
     )
     """Places, each a `Location` or a mapping of its fields."""
     attachments: tuple[Attachment, ...] = attrs.field(
-        default=(), kw_only=True, converter=_attachments
+        default=(), kw_only=True, converter=attachments_of
     )
     """Files, each an `Attachment` or a mapping of its fields."""
     extra: Mapping[str, Any] = attrs.field(
@@ -133,26 +131,25 @@ class ComicRequest:
         Raises:
             InvalidRequestError: A field is unknown or its value is not allowed.
         """
-        if isinstance(value, cls):
-            return value
-        if isinstance(value, str):
-            return cls(value)
-        if not isinstance(value, Mapping):
-            raise InvalidRequestError("request", value, "a prompt, a mapping or a ComicRequest")
-        return cls(**_SPELLING.read(value))
+        return value if isinstance(value, cls) else cls(**COMIC.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON body of the request; what was not given is not sent."""
-        return _SPELLING.write(self)
+        return COMIC.write(self)
 
 
-_SPELLING: Final = Spelling(ComicRequest)
+COMIC: Final = Spelling(
+    ComicRequest,
+    field="request",
+    allowed="a prompt, a mapping or a ComicRequest",
+    text_is="prompt",
+)
 
 
 class ComicFields(TypedDict, total=False):
     """The keyword arguments of `create` and `create_and_wait`: the fields of `ComicRequest`."""
 
-    prompt_url: str | None
+    prompt_url: str | Path | None
     model: str | None
     preset: str | None
     size: str | None
@@ -161,7 +158,7 @@ class ComicFields(TypedDict, total=False):
     style: str | None
     language: str | None
     upscale: bool | str | None
-    images: Iterable[str]
+    images: Iterable[str | Path]
     comic_roles: Iterable[Character | Mapping[str, Any]]
     comic_locations: Iterable[Location | Mapping[str, Any]]
     attachments: Iterable[Attachment | Mapping[str, Any]]

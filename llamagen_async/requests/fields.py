@@ -8,12 +8,14 @@ import logging
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path, PurePath
 from typing import Any, Final, Protocol, TypeVar, cast
 
 import attrs
 
 from llamagen_async.validation import (
     InvalidRequestError,
+    checked_path,
     checked_text,
     python_integer,
     shown,
@@ -26,9 +28,11 @@ __all__ = [
     "SIZES",
     "TEXT",
     "URL",
+    "URL_BEGINNINGS",
     "check_extra",
     "check_layout",
     "count",
+    "extra",
     "flag",
     "index",
     "language",
@@ -72,6 +76,8 @@ _MAX_COUNT: Final = 20
 COUNT: Final = f"a whole number from 1 to {_MAX_COUNT}"
 TEXT: Final = "text that is not empty"
 URL: Final = "a URL that starts with https://, http:// or data:"
+URL_BEGINNINGS: Final = ("https://", "http://", "data:")
+"""The beginnings of what is a URL to the API."""
 _MOST_WARNINGS: Final = 1_000
 """Values that were warned of and are remembered; of one that comes again later is warned again."""
 _LANGUAGES: Final = (
@@ -103,6 +109,11 @@ class _Part(Protocol):
 def optional(validator: _Validator) -> _Validator:
     """Return a check that lets `None` pass."""
     return cast("_Validator", attrs.validators.optional(validator))
+
+
+def extra() -> Any:
+    """Return the attribute of fields that a class does not know, which are passed on."""
+    return attrs.field(factory=dict[str, Any], kw_only=True, hash=False, validator=check_extra)
 
 
 def whole(value: Any) -> Any:
@@ -179,23 +190,26 @@ def upscale(_instance: object, attribute: attrs.Attribute[Any], value: object) -
 
 
 def url(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """Check a URL."""
+    """Check a URL, or the `Path` of a file whose URL takes its place before it is sent.
+
+    Text is never a path: it may come from somebody who must not have this machine's files.
+    """
     _check_url(attribute.name, value)
 
 
 def urls(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     """Check a tuple of URLs."""
     if not isinstance(value, tuple):
-        raise InvalidRequestError(attribute.name, value, f"a list, each {URL}")
+        raise InvalidRequestError(attribute.name, value, f"a list, each {URL}, or a Path of a file")
     for position, one in enumerate(cast("tuple[object, ...]", value)):
         _check_url(f"{attribute.name}[{position}]", one)
 
 
-def urls_of(value: Iterable[str] | str | None) -> tuple[str, ...]:
+def urls_of(value: Iterable[str | Path] | str | Path | None) -> tuple[str | Path, ...]:
     """Return URLs as a tuple; a single one is a list of one."""
     if value is None:
         return ()
-    if isinstance(value, str):
+    if isinstance(value, str | PurePath):
         return (value,)
     if isinstance(value, bytes | Mapping) or not isinstance(value, Iterable):
         return cast("tuple[str, ...]", value)  # as it is: the check that follows names the field
@@ -250,8 +264,11 @@ def check_extra(_instance: object, attribute: attrs.Attribute[Any], value: objec
 
 
 def _check_url(field: str, value: object) -> None:
-    if not isinstance(value, str) or not value.startswith(("https://", "http://", "data:")):
-        raise InvalidRequestError(field, value, URL)
+    if isinstance(value, PurePath):
+        checked_path(field, value)
+        return
+    if not isinstance(value, str) or not value.startswith(URL_BEGINNINGS):
+        raise InvalidRequestError(field, value, f"{URL}, or a Path of a file")
     checked_text(field, value)
 
 

@@ -6,7 +6,8 @@ know are passed on where the API is known to take them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, Self, cast
 
 import attrs
@@ -15,7 +16,17 @@ from llamagen_async.requests import fields
 from llamagen_async.requests.spelling import Spelling
 from llamagen_async.validation import InvalidRequestError
 
-__all__ = ["Attachment", "Character", "Location", "Pagination", "VideoOptions"]
+__all__ = [
+    "CHARACTER",
+    "LOCATION",
+    "Attachment",
+    "Character",
+    "Location",
+    "Pagination",
+    "VideoOptions",
+    "attachments_of",
+    "pagination_of",
+]
 
 _ATTACHMENT_TYPES: Final = ("image", "document", "video")
 _RESOLUTIONS: Final = ("480p", "720p", "1080p", "4k")
@@ -30,14 +41,8 @@ def _text() -> Any:
     return attrs.field(default=None, kw_only=True, validator=fields.optional(fields.text))
 
 
-def _url() -> Any:
-    return attrs.field(default=None, kw_only=True, validator=fields.optional(fields.url))
-
-
-def _extra() -> Any:
-    return attrs.field(
-        factory=dict[str, Any], kw_only=True, hash=False, validator=fields.check_extra
-    )
+_URL: Final = fields.optional(fields.url)
+"""The check of a URL that need not be given."""
 
 
 @attrs.frozen
@@ -56,13 +61,7 @@ class Pagination:
     @classmethod
     def parse(cls, value: Pagination | Mapping[str, Any]) -> Self:
         """Return `value`, or make it from a mapping in either spelling."""
-        if isinstance(value, cls):
-            return value
-        given = _PAGINATION.read(_mapping(value, "a Pagination or a mapping"))
-        missing = [name for name in _PAGINATION.written if name not in given]
-        if missing:
-            raise InvalidRequestError(missing[0], None, fields.COUNT)
-        return cls(**given)
+        return value if isinstance(value, cls) else cls(**_PAGINATION.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the API's spelling."""
@@ -79,8 +78,8 @@ class Character:
 
     name: str = attrs.field(validator=fields.text)
     """The name by which the story speaks of the character."""
-    image: str | None = _url()
-    """URL of a picture of the character; `client.comics.upload` makes one of a file."""
+    image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
+    """URL of a picture of the character, or the `Path` of one, which is uploaded first."""
     age: float | str | None = attrs.field(
         default=None,
         kw_only=True,
@@ -96,20 +95,17 @@ class Character:
     """Clothes of the character, under the name of the vendor's older clients."""
     description: str | None = _text()
     """The character, in words; the vendor's newer clients do not send it."""
-    extra: Mapping[str, Any] = _extra()
+    extra: Mapping[str, Any] = fields.extra()
     """Further fields, in the API's own spelling."""
 
     @classmethod
     def parse(cls, value: Character | Mapping[str, Any]) -> Self:
         """Return `value`, or make it from a mapping in either spelling."""
-        if isinstance(value, cls):
-            return value
-        given = _mapping(value, "a Character or a mapping with a name")
-        return cls(**_CHARACTER.read(given, keeps_unknown=True, needs="name"))
+        return value if isinstance(value, cls) else cls(**CHARACTER.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the API's spelling."""
-        return _CHARACTER.write(self)
+        return CHARACTER.write(self)
 
 
 @attrs.frozen
@@ -122,24 +118,21 @@ class Location:
 
     name: str = attrs.field(validator=fields.text)
     """The name by which the story speaks of the place."""
-    image: str | None = _url()
-    """URL of a picture of the place."""
+    image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
+    """URL of a picture of the place, or the `Path` of one."""
     description: str | None = _text()
     """The place, in words."""
-    extra: Mapping[str, Any] = _extra()
+    extra: Mapping[str, Any] = fields.extra()
     """Further fields, in the API's own spelling."""
 
     @classmethod
     def parse(cls, value: Location | Mapping[str, Any]) -> Self:
         """Return `value`, or make it from a mapping in either spelling."""
-        if isinstance(value, cls):
-            return value
-        given = _mapping(value, "a Location or a mapping with a name")
-        return cls(**_LOCATION.read(given, keeps_unknown=True, needs="name"))
+        return value if isinstance(value, cls) else cls(**LOCATION.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the API's spelling."""
-        return _LOCATION.write(self)
+        return LOCATION.write(self)
 
 
 def _attachment_type(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -156,24 +149,21 @@ class Attachment:
         InvalidRequestError: A value is not allowed.
     """
 
-    url: str = attrs.field(validator=fields.url)
-    """URL of the file."""
+    url: str | Path = attrs.field(validator=fields.url)
+    """URL of the file, or its `Path`."""
     type: str | None = attrs.field(
         default=None, kw_only=True, validator=fields.optional(_attachment_type)
     )
     """The sort of file: `image`, `document` or `video`."""
     title: str | None = _text()
     """The file's title."""
-    extra: Mapping[str, Any] = _extra()
+    extra: Mapping[str, Any] = fields.extra()
     """Further fields, in the API's own spelling."""
 
     @classmethod
     def parse(cls, value: Attachment | Mapping[str, Any]) -> Self:
         """Return `value`, or make it from a mapping in either spelling."""
-        if isinstance(value, cls):
-            return value
-        given = _mapping(value, "an Attachment or a mapping with a url")
-        return cls(**_ATTACHMENT.read(given, keeps_unknown=True, needs="url"))
+        return value if isinstance(value, cls) else cls(**_ATTACHMENT.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the API's spelling."""
@@ -206,19 +196,19 @@ class VideoOptions:
         default=None, validator=fields.optional(fields.text_that_may_be_new(_ASPECT_RATIOS))
     )
     """The aspect ratio, such as `16:9`, `9:16`, `1:1`, `4:3` or `3:4`."""
-    image: str | None = _url()
+    image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
     """URL of the first frame's picture."""
-    last_frame_image: str | None = _url()
+    last_frame_image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
     """URL of the last frame's picture."""
-    reference_images: tuple[str, ...] = attrs.field(
+    reference_images: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of pictures to go by."""
-    reference_videos: tuple[str, ...] = attrs.field(
+    reference_videos: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of videos to go by."""
-    reference_audios: tuple[str, ...] = attrs.field(
+    reference_audios: tuple[str | Path, ...] = attrs.field(
         default=(), kw_only=True, converter=fields.urls_of, validator=fields.urls
     )
     """URLs of sounds to go by."""
@@ -228,30 +218,43 @@ class VideoOptions:
         default=None, converter=fields.whole, validator=fields.optional(fields.seed)
     )
     """The seed of what is drawn by chance."""
-    extra: Mapping[str, Any] = _extra()
+    extra: Mapping[str, Any] = fields.extra()
     """Further fields, in the API's own spelling."""
 
     @classmethod
     def parse(cls, value: VideoOptions | Mapping[str, Any]) -> Self:
         """Return `value`, or make it from a mapping in either spelling."""
-        if isinstance(value, cls):
-            return value
-        given = _mapping(value, "VideoOptions or a mapping")
-        return cls(**_VIDEO_OPTIONS.read(given, keeps_unknown=True))
+        return value if isinstance(value, cls) else cls(**_VIDEO_OPTIONS.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the API's spelling, which is Python's here."""
         return _VIDEO_OPTIONS.write(self)
 
 
-def _mapping(value: object, allowed: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InvalidRequestError("", value, allowed)
-    return cast("Mapping[str, Any]", value)
+_PAGINATION: Final = Spelling(
+    Pagination, allowed="a Pagination or a mapping", needs=("total_pages", "panels_per_page")
+)
+CHARACTER: Final = Spelling(
+    Character, allowed="a Character or a mapping with a name", needs=("name",), keeps_unknown=True
+)
+LOCATION: Final = Spelling(
+    Location, allowed="a Location or a mapping with a name", needs=("name",), keeps_unknown=True
+)
+_ATTACHMENT: Final = Spelling(
+    Attachment, allowed="an Attachment or a mapping with a url", needs=("url",), keeps_unknown=True
+)
+_VIDEO_OPTIONS: Final = Spelling(
+    VideoOptions, allowed="VideoOptions or a mapping", is_snake=True, keeps_unknown=True
+)
 
 
-_PAGINATION: Final = Spelling(Pagination)
-_CHARACTER: Final = Spelling(Character)
-_LOCATION: Final = Spelling(Location)
-_ATTACHMENT: Final = Spelling(Attachment)
-_VIDEO_OPTIONS: Final = Spelling(VideoOptions, is_snake=True)
+def pagination_of(value: Pagination | Mapping[str, Any]) -> Pagination:
+    """Return the pages of a request, whose field is `pagination`."""
+    return fields.parsed("pagination", value, Pagination)
+
+
+def attachments_of(
+    value: Iterable[Attachment | Mapping[str, Any]] | Attachment | Mapping[str, Any] | None,
+) -> tuple[Attachment, ...]:
+    """Return the files of a request, whose field is `attachments`."""
+    return () if value == () else fields.parsed_items("attachments", value, Attachment)

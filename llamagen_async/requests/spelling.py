@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, cast
 
 import attrs
@@ -21,6 +21,12 @@ class Spelling:
 
     Args:
         cls: The class.
+        allowed: What the fields are read from, in words.
+        field: What an error calls a value that they can't be read from.
+        text_is: The field that a text stands for, if it may stand for all of them.
+        needs: Fields that are `None` if they were not given, so that their check names them.
+        keeps_unknown: Whether unknown fields are passed on in `extra`.
+        skips: Fields of the API that say nothing that the class does not.
         is_snake: Whether the API writes them as Python does.
         also: Further spellings that are read, and the names in Python.
     """
@@ -29,10 +35,22 @@ class Spelling:
         self,
         cls: type[attrs.AttrsInstance],
         *,
+        allowed: str,
+        field: str = "",
+        text_is: str | None = None,
+        needs: Collection[str] = (),
+        keeps_unknown: bool = False,
+        skips: Collection[str] = (),
         is_snake: bool = False,
         also: Mapping[str, str] | None = None,
     ) -> None:
-        self._name: Final = cls.__name__
+        self._class: Final = cls
+        self._allowed: Final = allowed
+        self._field: Final = field
+        self._text_is: Final = text_is
+        self._needed: Final = dict.fromkeys(needs)
+        self._keeps_unknown: Final = keeps_unknown
+        self._skips: Final = frozenset(skips)
         names = [field.name for field in attrs.fields(cls)]
         camel = {name: _camel(name) for name in names}
         self.written: Final = {name: name for name in names} if is_snake else camel
@@ -43,45 +61,36 @@ class Spelling:
             **{name: name for name in names},
         }
 
-    def read(
-        self,
-        given: Mapping[str, Any],
-        *,
-        keeps_unknown: bool = False,
-        needs: str | None = None,
-    ) -> dict[str, Any]:
+    def read(self, given: object) -> dict[str, Any]:
         """Return what was given by the fields' names in Python.
 
         Args:
-            given: The fields, in either spelling.
-            keeps_unknown: Whether unknown fields are passed on in `extra`.
-            needs: A field that is `None` if it was not given, so that its check names it.
+            given: The fields, in either spelling, or what else the class is read from.
 
         Raises:
-            InvalidRequestError: There is no such field, or it was given in two spellings.
+            InvalidRequestError: It is nothing of that, there is no such field, or it was given in
+                two spellings.
         """
-        fields: dict[str, Any] = {} if needs is None else {needs: None}
-        if given.keys() <= self.written.keys():
-            return {**fields, **given}
-        unknown: dict[str, Any] = {}
-        spellings: dict[str, str] = {}
-        for spelling, value in given.items():
-            name = self._read.get(spelling)
-            if name is None:
-                if not keeps_unknown:
-                    raise self._unknown(str(spelling) or "(no name)", value)
-                warn_once(self._name, str(spelling))
-                unknown[spelling] = value
-            elif fields.get(name) is None:
-                fields[name], spellings[name] = value, spelling
-            elif value is not None:
-                allowed = f"{spellings[name]} or {spelling}, not both"
-                raise InvalidRequestError(spelling, value, allowed)
-        if unknown:
-            extra = fields.get(EXTRA)
-            if extra is None or isinstance(extra, Mapping):
-                fields[EXTRA] = {**unknown, **cast("Mapping[str, Any]", extra or {})}
-        return fields
+        if isinstance(given, str) and self._text_is is not None:
+            return {self._text_is: given}
+        if not isinstance(given, Mapping):
+            raise InvalidRequestError(self._field, given, self._allowed)
+        values = cast("Mapping[str, Any]", given)
+        if values.keys() <= self.written.keys():
+            return {**self._needed, **values}
+        return self._translated(values)
+
+    def given(self, value: object) -> dict[str, Any]:
+        """Return the fields that were given and are not empty, or that an instance has.
+
+        Raises:
+            InvalidRequestError: As `read` does.
+        """
+        if isinstance(value, self._class):
+            fields = {name: getattr(value, name) for name in self.written}
+        else:
+            fields = self.read(value)
+        return {name: one for name, one in fields.items() if one not in (None, (), [], {})}
 
     def write(self, request: attrs.AttrsInstance) -> dict[str, Any]:
         """Return the JSON object of a request or of a part of one; what was not given is left out.
@@ -98,6 +107,34 @@ class Spelling:
             elif value is not None and value != ():
                 payload[spelling] = value if isinstance(value, str | int) else _plain(value)
         return {**payload, **extra}
+
+    def _translated(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return values by the fields' names in Python (raises as `read` does)."""
+        fields: dict[str, Any] = {**self._needed}
+        unknown: dict[str, Any] = {}
+        spellings: dict[str, str] = {}
+        for spelling, value in values.items():
+            name = self._read.get(spelling)
+            if name is None:
+                if spelling not in self._skips:
+                    unknown[spelling] = self._passed_on(spelling, value)
+            elif fields.get(name) is None:
+                fields[name], spellings[name] = value, spelling
+            elif value is not None:
+                allowed = f"{spellings[name]} or {spelling}, not both"
+                raise InvalidRequestError(spelling, value, allowed)
+        if unknown:
+            extra = fields.get(EXTRA)
+            if extra is None or isinstance(extra, Mapping):
+                fields[EXTRA] = {**unknown, **cast("Mapping[str, Any]", extra or {})}
+        return fields
+
+    def _passed_on(self, field: object, value: object) -> object:
+        """Return the value of an unknown field, if such fields are passed on."""
+        if not self._keeps_unknown:
+            raise self._unknown(str(field) or "(no name)", value)
+        warn_once(self._class.__name__, str(field))
+        return value
 
     def _unknown(self, field: str, value: object) -> InvalidRequestError:
         import difflib  # noqa: PLC0415  # needed only for a mistyped name

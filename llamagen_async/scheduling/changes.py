@@ -14,7 +14,8 @@ change's own by these rules, in this order:
 5. An end that is the same as before, as far as can be seen, is believed long after that.
 
 What is not believed counts as "still running". The answer to the change itself is evidence, too: it
-may show how the generation was before. Nothing here waits, sends, or reads a clock.
+may show how the generation was before. If another process has made the change, whoever waits here
+tells how the generation was. Nothing here waits, sends, or reads a clock.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from llamagen_async.forecasting import Forecasts, Profile
+from llamagen_async.forecasting import ANY, Forecasts, Profile
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus
 
 __all__ = ["Changes", "SeenEnd"]
@@ -125,6 +126,16 @@ class Changes:
         self._pending[answer.id] = _Change(now, believed_at, before)
         if len(self._pending) > _MOST:
             del self._pending[next(iter(self._pending))]
+
+    def expect(self, seen: ComicGeneration | Animation, now: float) -> None:
+        """Expect the end of a change that another process has made.
+
+        Args:
+            seen: The generation as it was seen last: before the change, or in the answer to it.
+            now: The time.
+        """
+        if seen.id not in self._pending:  # a change of this process is known better
+            self.begin(seen, now, ANY)
 
     def shows_end(self, generation: ComicGeneration | Animation, asked_at: float) -> bool:
         """Whether an answer shows the end of what is waited for.

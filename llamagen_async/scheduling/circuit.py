@@ -3,8 +3,27 @@
 One request that fails says little; a few in a row, whoever sent them, say that the server is away.
 Then nothing is sent but a probe, one at a time and further and further apart, until there is an
 answer of any kind. So an outage of an hour costs no more creates than were needed to notice it, and
-everyone goes on at once when it is over. A server may also take no creates and answer everything
-else: creates then stop alone.
+everyone goes on at once when it is over.
+
+A create whose answer was lost is dear: it may have been charged, and it is never sent again. So
+after the first one a read finds out whether the server is there, before another create follows.
+
+A server may also take no creates and answer all reads. Creates then stop alone, and only another
+create can find out that this is over. Each may be one more story of which nobody knows whether it
+was charged, and the longer the gaps between them, the later the end is noticed. The gaps follow
+from how likely a charge is:
+
+- The server says that it failed (a 5xx that is no gateway's timeout). Servers mostly fail before
+  they charge, so these creates are two minutes apart, and later a tenth of the time that it has
+  lasted. In an hour 26 are lost, and its end is noticed within six minutes; of a quarter of an hour
+  within two. If a 503 names a time (`Retry-After`), none is sent before that.
+- No answer came, or one that can't be read, such as a 2xx with a page in it. Such a create has most
+  probably been accepted, so each gap is as long as it has lasted, up to half an hour: ten in an
+  hour.
+
+What fails may also be one comic, whose status checks end in a 500 each time. So failures of one
+generation alone are no outage: the next probe reads something else. If that is answered, what
+failed is sick, and its failures count for nothing until it is answered, too.
 
 The circuit is told the time, sends nothing, and waits for nobody. All clients of a key in one event
 loop share it; other processes find out by themselves.
@@ -13,7 +32,7 @@ loop share it; other processes find out by themselves.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
@@ -21,26 +40,44 @@ from weakref import WeakKeyDictionary
 import attrs
 
 from llamagen_async.errors import APIConnectionError
+from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter
-from llamagen_async.transport import bounds
+from llamagen_async.transport import APIRequest, bounds
 
-__all__ = ["TRIP", "Circuit", "CircuitListener", "Outage", "circuit_of"]
+__all__ = [
+    "SERVER",
+    "TRIP",
+    "Circuit",
+    "CircuitListener",
+    "Failure",
+    "Outage",
+    "circuit_of",
+    "subject_of",
+]
 
 TRIP: Final = 3
 """Failures in a row after which the server is taken to be away, and creates in a row whose answers
-were lost after which no more are sent: as many stories may be uncertain after an outage."""
+were lost after which no more are sent: as many stories at most are uncertain after an outage."""
+SERVER: Final = ""
+"""The subject of a failure that is nobody's but the server's."""
 _FIRST_GAP: Final = 1.0
 """Seconds before the first probe; each further gap is twice as long."""
 _LONGEST_GAP: Final = 30.0
 """Seconds of the longest gap: the end of an outage is noticed within half a minute."""
 _LONGEST_COSTLY_GAP: Final = 1800.0
 """Seconds of the longest gap if each probe takes a slot of a long window such as a day's, or may be
-a create that is lost: an hour then costs about ten of them."""
+a create that is charged and lost: an hour then costs about ten of them."""
 _FIRST_CREATE_GAP: Final = 30.0
 """Seconds before a create is tried again although its answer may be lost like those before it."""
+_CREATE_GAP: Final = 120.0
+"""Seconds of the longest gap between creates that the server says it failed of (chosen)."""
+_LATE: Final = 0.1
+"""Share of an outage by which its end may be noticed later than that."""
 _LAST_RESORT: Final = 3600.0
-"""Seconds of that gap at least while nothing else is answered either: a read is the better probe,
-and a create is one only in case that reads are what is broken."""
+"""Seconds after which a create is the probe where reads are not answered either: a read is the
+better one, and a create is one only in case that reads are what is broken."""
+_MOST_SICK: Final = 1_000
+"""Generations that are remembered as sick, at most."""
 
 
 @attrs.frozen
@@ -79,6 +116,30 @@ class CircuitListener(Protocol):
         ...
 
 
+@attrs.frozen
+class Failure:
+    """A request that was not answered, or only by what stands in for the server."""
+
+    reason: str
+    """The failure in words."""
+    sent_at: float
+    """When the request was sent: what was answered since is newer."""
+    at: datetime
+    """The time as users read it."""
+    subject: str = SERVER
+    """The one thing that may be what fails, such as the generation that was asked for."""
+    may_have_arrived: bool = True
+    """Whether the server may have the request."""
+    is_lost_create: bool = False
+    """Whether it may have been accepted, and charged."""
+    is_told: bool = False
+    """Whether the server itself says that it failed."""
+    retry_after: float = 0.0
+    """Seconds for which the server asks to wait."""
+    is_costly: bool = False
+    """Whether a probe takes a slot of a long window."""
+
+
 @attrs.define(eq=False)
 class Circuit:
     """The state of the server, as the requests of one key have found it."""
@@ -86,11 +147,15 @@ class Circuit:
     outage: Outage | None = None
     """The outage that is going on; `None` if there is none."""
     is_silent: bool = False
-    """Whether the server answers nothing, so that only probes are sent."""
+    """Whether the server may answer nothing, so that only probes are sent."""
     failures: int = 0
     """Requests in a row that were not answered."""
+    failed: set[str] = attrs.field(factory=set[str])
+    """The subjects of these."""
+    sick: dict[str, None] = attrs.field(factory=dict[str, None])
+    """Subjects that failed while others were answered, the oldest first."""
     lost_creates: int = 0
-    """Creates in a row whose answers were lost."""
+    """Creates in a row whose answers were lost; several for one generation count once."""
     answered_at: float = -math.inf
     """When the latest answer came."""
     create_answered_at: float = -math.inf
@@ -100,9 +165,11 @@ class Circuit:
     probe: object | None = None
     """The probe that is on its way."""
     probes: int = 0
-    """Probes that were sent in this outage."""
+    """Probes that were sent since the latest answer."""
     probe_at: float = -math.inf
     """When the next probe is due."""
+    resort_at: float = -math.inf
+    """When a create may be the probe although it may be lost."""
     create_at: float = -math.inf
     """When a create may be sent although those before it were lost."""
     opened_at: float = -math.inf
@@ -112,8 +179,24 @@ class Circuit:
     )
     """The clients that are told."""
     _since: datetime | None = None
+    """Time of the first failure in a row."""
     _gaps: Iterator[float] | None = None
-    _create_gaps: Iterator[float] | None = None
+    _lost_since: datetime | None = None
+    """Time of the first lost create in a row."""
+    _lost_at: float = math.inf
+    """The same, by the clock of the server."""
+    _lost_of: str = SERVER
+    """The subject of the latest lost create."""
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is remembered that an answer would change."""
+        return not (self.failures or self.lost_creates or self.sick)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the server answers nothing, as far as that can be known."""
+        return self.failures >= TRIP and (SERVER in self.failed or len(self.failed) > 1)
 
     def may_create(self, now: float, unanswered: int, most: int) -> bool:
         """Whether a create may be sent now, as far as the server is concerned.
@@ -132,85 +215,107 @@ class Circuit:
         self.probe = probe
         self.probes += 1
 
-    def record_answer(self, now: float, *, is_create: bool) -> None:
-        """Learn that the server has answered a request, whatever it said."""
-        had_outage, was_silent = self.outage is not None, self.is_silent
+    def record_answer(self, now: float, *, subject: str = SERVER, is_create: bool) -> None:
+        """Learn that the server has answered a request, whatever it said.
+
+        Args:
+            now: The time.
+            subject: The one thing that it was about, if a failure could have been that one's.
+            is_create: Whether it was a create, or something else that is billed.
+        """
+        had_outage, was_away, was_silent = self.outage is not None, self.is_away, self.is_silent
         self.answered_at = now
+        self.sick |= dict.fromkeys(self.failed - {SERVER})
+        self.sick.pop(subject, None)
+        while len(self.sick) > _MOST_SICK:
+            del self.sick[next(iter(self.sick))]
+        self.failed.clear()
         self.failures = self.probes = 0
-        self.is_silent, self._gaps, self.probe_at = False, None, -math.inf
+        self.is_silent, self._since, self._gaps, self.probe_at = False, None, None, -math.inf
         if is_create:
             self.create_answered_at = now
-            self.lost_creates, self._create_gaps = 0, None
-        elif was_silent:
+            self.lost_creates, self._lost_of, self._lost_since = 0, SERVER, None
+        elif was_away:
             # Whether it takes creates, too, is for one of them to find out, at once.
             self.lost_creates = min(self.lost_creates, TRIP - 1)
             self.create_at = -math.inf
         if self.lost_creates < TRIP:
             self.outage = None
-            if not self.lost_creates:
-                self._since = None
         elif self.outage is not None:
             self.outage = attrs.evolve(self.outage, answers_reads=True)
-        if had_outage and (self.outage is None or was_silent):
-            for listener in list(self.listeners):
-                listener.on_recovery()
+        if had_outage and (self.outage is None or was_away):
+            self._tell(lambda listener: listener.on_recovery())
+        elif was_silent:
+            self._tell(lambda listener: listener.wake())
 
-    def record_failure(
-        self,
-        now: float,
-        reason: str,
-        *,
-        sent_at: float,
-        at: datetime,
-        may_have_arrived: bool,
-        is_lost_create: bool,
-        is_costly: bool,
-    ) -> None:
-        """Learn that a request was not answered.
-
-        Args:
-            now: The time.
-            reason: The failure in words.
-            sent_at: When the request was sent: what was answered since is newer.
-            at: The time as users read it.
-            may_have_arrived: Whether the server may have the request.
-            is_lost_create: Whether it may have been accepted, and charged.
-            is_costly: Whether a probe takes a slot of a long window.
-        """
-        is_lost = is_lost_create and sent_at >= self.create_answered_at
-        is_news = sent_at >= self.answered_at
-        if not (is_lost or is_news):
-            return
-        self._since = self._since or at
-        self.lost_creates += is_lost
+    def record_failure(self, now: float, failure: Failure) -> None:
+        """Learn that a request was not answered."""
+        subject, is_lost = failure.subject, failure.is_lost_create
+        is_lost = is_lost and failure.sent_at >= self.create_answered_at
+        is_news = failure.sent_at >= self.answered_at
+        # While only probes are sent, each of them counts: else the next one would follow at once.
+        is_news = is_news and (self.is_silent or subject not in self.sick)
         if is_news:
+            self._since = self._since or failure.at
             self.failures += 1
-            self.may_have_arrived = may_have_arrived
-            if self.failures >= TRIP:
-                self._widen(now, is_costly=is_costly and may_have_arrived)
-        if is_lost and self.lost_creates >= TRIP:
-            self._create_gaps = self._create_gaps or bounds(_FIRST_CREATE_GAP, _LONGEST_COSTLY_GAP)
-            gap = next(self._create_gaps)
-            self.create_at = now + (max(gap, _LAST_RESORT) if self.is_silent else gap)
-        if self.is_silent or self.lost_creates >= TRIP:
-            is_new = self.outage is None
-            self.outage = Outage(self._since, reason, answers_reads=not self.is_silent)
-            if is_new:
-                self.opened_at = now
-            for listener in list(self.listeners):
-                if is_new:
-                    listener.on_outage(self.outage)
-                listener.wake()
+            self.failed.add(subject)
+            self.may_have_arrived = failure.may_have_arrived
+            # A read that takes a slot of a day is not spent on the first doubt.
+            is_doubt = is_lost and not failure.is_costly
+            if self.failures >= TRIP or is_doubt:
+                self._probe_only(now, failure, at_once=is_doubt)
+        if is_lost and not (subject and subject == self._lost_of):
+            self._lose_create(now, failure)
+        if not (self.is_away or self.lost_creates >= TRIP):
+            return
+        is_new = self.outage is None
+        since = self._since if self.is_away else self._lost_since
+        self.outage = Outage(since or failure.at, failure.reason, answers_reads=not self.is_away)
+        if is_new:
+            self.opened_at = now
+            outage = self.outage
+            self._tell(lambda listener: listener.on_outage(outage))
+        self._tell(lambda listener: listener.wake())
 
-    def _widen(self, now: float, *, is_costly: bool) -> None:
+    def _probe_only(self, now: float, failure: Failure, *, at_once: bool) -> None:
         """Send only probes from now on; if one was due and failed, the next one comes later."""
         if not self.is_silent:
-            self.is_silent = True
-            self.create_at = max(self.create_at, now + _LAST_RESORT)
+            self.is_silent, self.resort_at = True, now + _LAST_RESORT
+            if at_once:
+                self.probe_at = now
+                return
         if now >= self.probe_at:
             self._gaps = self._gaps or bounds(_FIRST_GAP, _LONGEST_COSTLY_GAP)
             gap = next(self._gaps)
+            is_costly = failure.is_costly and failure.may_have_arrived
             self.probe_at = now + (gap if is_costly else min(gap, _LONGEST_GAP))
+
+    def _lose_create(self, now: float, failure: Failure) -> None:
+        """Count a create that was lost, and set when the next one may follow."""
+        if not self.lost_creates:
+            self._lost_since, self._lost_at = failure.at, now
+        self.lost_creates += 1
+        self._lost_of = failure.subject
+        self.resort_at = now + _LAST_RESORT
+        age = now - self._lost_at
+        longest = max(_CREATE_GAP, _LATE * age) if failure.is_told else _LONGEST_COSTLY_GAP
+        gap = min(max(_FIRST_CREATE_GAP, age), longest)
+        asked = min(failure.retry_after, _LONGEST_COSTLY_GAP)
+        self.create_at = now + max(gap, asked)
+
+    def _tell(self, tell: Callable[[CircuitListener], None]) -> None:
+        for listener in list(self.listeners):
+            tell(listener)
+
+
+def subject_of(request: APIRequest) -> str:
+    """Return the one thing that a server may fail of when it fails of a request.
+
+    A create is no such thing: each is another one, so they are the server's.
+    """
+    if request.kind is RequestKind.CREATE:
+        return SERVER
+    return request.generation_id or request.kind.value
 
 
 _circuits: Final[WeakKeyDictionary[Limiter, Circuit]] = WeakKeyDictionary()

@@ -24,6 +24,7 @@ from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Claim, Limiter, NoSlot, Priority, Slot
 from llamagen_async.scheduling.admission import AdmissionControl
 from llamagen_async.scheduling.circuit import Circuit, Outage
+from llamagen_async.scheduling.free_policy import FreePolicy
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.policy import Choice, Decision, DispatchPolicy, Idle
 from llamagen_async.scheduling.poll_set import PollSet
@@ -112,16 +113,11 @@ class Dispatcher:
         limiter.subscribe(self._ask_again)
         self._closed = False
         # What the plan does not count must not stand behind what waits for a slot.
-        metered, unmetered = (
-            _DispatchLoop(
-                one,
-                DispatchPolicy(limiter, one, polls, view, admission, circuit, metered=counts),
-                counts,
-            )
-            for one, counts in ((queue, True), (RequestQueue(), False))
-        )
-        self._metered, self._unmetered = metered, unmetered
-        self._loops = (metered, unmetered)
+        shared, free = (polls, view, admission, circuit), RequestQueue()
+        self._free = FreePolicy(limiter, free, *shared)
+        self._metered = _DispatchLoop(queue, DispatchPolicy(limiter, queue, *shared), metered=True)
+        self._unmetered = _DispatchLoop(free, self._free, metered=False)
+        self._loops = (self._metered, self._unmetered)
 
     def submit(self, submission: Submission[Any]) -> None:
         """Queue a submission; its future gets the answer or the error."""
@@ -212,9 +208,10 @@ class Dispatcher:
                     await self._rest(loop, decision)
                     continue
                 if not loop.metered:
-                    slot = await self._limiter.unmetered_slot()
-                    if self._circuit.outage is not None:
-                        decision = self._decide(loop, now)  # another one may be the probe by now
+                    slot, now = await self._limiter.unmetered_slot(), self._clock.now()
+                    held_up = self._circuit.outage is not None or self._circuit.is_silent
+                    if held_up or self._free.read_wait(now):
+                        decision = self._decide(loop, now)  # another one may have been faster
                     if isinstance(decision, Choice):
                         return self._take(loop, decision, self._clock.now()), slot
                     slot.give_back()
@@ -230,9 +227,13 @@ class Dispatcher:
     def _decide(self, loop: _DispatchLoop, now: float, *, holds_one: bool = False) -> Decision:
         """Decide what a slot is used for; while the server is away, creates wait if they may."""
         circuit = self._circuit
-        if circuit.outage is None:
+        if circuit.outage is None and not circuit.is_silent:
             return loop.policy.decide(now, holds_one=holds_one)
-        until = self._admission.reject_unanswered(loop.queue, circuit)
+        until = math.inf
+        if circuit.outage is not None:
+            until = self._admission.reject_unanswered(loop.queue, circuit)
+        if circuit.is_silent and not loop.metered and (wait := self._free.read_wait(now)):
+            return Idle(wait)
         if circuit.is_silent:
             decision = choose_probe(
                 circuit, self._limiter, loop.queue, self._polls, now, metered=loop.metered
@@ -293,7 +294,7 @@ class Dispatcher:
         self._view.update(answer.grant.state, now)
         is_older = isinstance(choice.use, PollTarget) and now > asked_at  # its chance has grown
         is_outdated = is_older or turn is not None or loop.changed.is_set()
-        is_out = self._circuit.outage is not None
+        is_out = self._circuit.outage is not None or self._circuit.is_silent
         if is_outdated or is_out or self._view.is_shared or self._limiter.plan.quotas:
             decision = self._decide(loop, now, holds_one=True)
             if isinstance(decision, Idle):
@@ -332,6 +333,8 @@ class Dispatcher:
             loop.queue.remove(submission)
             if submission.request.kind.is_billed:
                 self._sender.unanswered.add(submission)
+        if not (loop.metered or submission.request.kind.is_billed):
+            self._free.take_read(now)
         if self._circuit.is_silent:
             self._circuit.begin_probe(submission)
         return submission

@@ -31,7 +31,6 @@ from typing import Any, Final
 import attrs
 
 from llamagen_async.forecasting import (
-    FREE_POLLS,
     PollThreshold,
     Quote,
     SlotForecast,
@@ -162,12 +161,11 @@ class DispatchPolicy:
 
     Args:
         limiter: Knows the plan.
-        queue: The requests that wait.
+        queue: The requests that wait for a slot.
         polls: The generations that are waited for.
         view: Knows what the whole key has to do.
         admission: Knows what the long windows have room for.
         circuit: Knows whether the server takes creates.
-        metered: Whether the queue's requests count against the limits.
     """
 
     def __init__(
@@ -178,8 +176,6 @@ class DispatchPolicy:
         view: KeyView,
         admission: AdmissionControl,
         circuit: Circuit,
-        *,
-        metered: bool,
     ) -> None:
         self.was_check = False
         """Whether the last slot was used for a check."""
@@ -189,7 +185,6 @@ class DispatchPolicy:
         self._view = view
         self._admission = admission
         self._circuit = circuit
-        self._metered = metered
         self._price = SlotPrice()
 
     def decide(self, now: float, *, holds_one: bool = False) -> Decision:
@@ -199,13 +194,12 @@ class DispatchPolicy:
             now: The time.
             holds_one: Whether a slot is held, which is decided about.
         """
-        quota_left = self._view.quota_left if self._metered else None
+        quota_left = self._view.quota_left
         if quota_left is not None and holds_one:
             quota_left += 1
         head = self._head(quota_left, now) if self._queue.size else None
-        plan = self._limiter.plan
-        if (RequestKind.STATUS in plan.metered) is not self._metered:
-            return Idle(_MAX_IDLE) if head is None else send(head, now)  # checks need other slots
+        if RequestKind.STATUS not in self._limiter.plan.metered:
+            return Idle(_MAX_IDLE) if head is None else send(head, now)  # checks need no slots
         if not self._polls.targets:
             return self._start(head, now)
         slots = self._view.slots(now, holds_one=holds_one)
@@ -218,17 +212,17 @@ class DispatchPolicy:
         if action is Action.SEND:
             until = math.inf if poll.target is not None else max(_MIN_IDLE, poll.next_at - now)
             return self._start(head, now, until=until)
-        may_keep = self._metered and head is None and slots.free <= _LAST_SLOTS
+        may_keep = head is None and slots.free <= _LAST_SLOTS
         kept = self._kept(slots, poll) if may_keep else 0.0
         if action is Action.CHECK and poll.target is not None and not kept:
             if poll.is_overdue:
                 return Choice(poll.target, Priority.OVERDUE)
-            if batch_waits or holds_one or not self._metered:
+            if batch_waits or holds_one:
                 priority = Priority.SPARE if is_hurried_batch else Priority.CHECK
                 return Choice(poll.target, priority)
             return self._next_check(poll.target, slots, now)
         until = min(kept or poll.next_at - now, _MAX_IDLE)
-        if self._metered and slots.returning:
+        if slots.returning:
             until = min(until, slots.returning[0])  # slots are cheaper then
         if quote.is_elevated:
             until = min(until, slots.interval / _REPRICED)  # and already before
@@ -245,8 +239,6 @@ class DispatchPolicy:
     ) -> Quote:
         """Return when a check is due."""
         threshold = None if quota_left is None else self._scarce_threshold(head, quota_left)
-        if threshold is None and not self._metered:
-            threshold = FREE_POLLS
         if threshold is not None:
             return Quote(threshold, threshold, is_elevated=False)
         return self._price.quote(

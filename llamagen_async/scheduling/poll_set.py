@@ -299,7 +299,7 @@ class PollSet:
         if now < due_at:
             return None, due_at
         if target.has_ended:
-            return (now >= overdue_at, target.urgent, 0.0, 1.0), now
+            return (now >= overdue_at, target.urgent, math.inf, 1.0), now  # it collects surely
         age, last = now - target.accepted_at, target.last_running_age
         chance = forecast.forecast.chance_done(age, last_running_age=last)
         answer_at = self._exploring.get(target.profile, -math.inf) + _EXPLORATION_WAIT
@@ -332,11 +332,6 @@ class PollSet:
                 age = now - one.accepted_at
                 found.append(PollGroup(forecast, age, one.last_running_age, share))
         return found
-
-    def probe_target(self) -> PollTarget | None:
-        """Return the target whose check tells most about the server; `None` if there is none."""
-        idle = (one for one in self.targets.values() if not one.in_flight)
-        return min(idle, key=lambda one: (one.failures, one.accepted_at), default=None)
 
     def forgive(self) -> None:
         """Allow a check of each target that failed: it was the server; or it soon fails again."""

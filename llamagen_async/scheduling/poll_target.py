@@ -41,6 +41,8 @@ class GenerationWait(Generic[_G]):
     """Seconds of the server's clock to wait at most."""
     urgent: bool = True
     """Whether somebody waits interactively."""
+    after: _G | None = None
+    """The generation as it was before a change that another process has made."""
 
 
 @attrs.define(eq=False, repr=False)

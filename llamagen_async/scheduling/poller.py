@@ -10,6 +10,7 @@ import asyncio
 import heapq
 import itertools
 import logging
+import math
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from llamagen_async.clock import Clock
-from llamagen_async.errors import QuotaExhaustedError, RateLimitError
+from llamagen_async.errors import APIError, QuotaExhaustedError, RateLimitError
 from llamagen_async.forecasting import ANY
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.early_ends import EarlyEnds
@@ -36,6 +37,11 @@ _LONGEST_DELAY: Final = 60.0
 """Seconds at most before a generation is checked again whose checks fail while others succeed."""
 _MOST_MISSED: Final = 3
 """Ends in a row without an announcement after which none is waited for any more (chosen)."""
+
+_FAILING: Final = 5
+"""Checks of one generation that fail in a row before that is told (chosen)."""
+_TOLD_EVERY: Final = 600.0
+"""Seconds between two such lines at least, whatever they are about."""
 
 _logger = logging.getLogger(__name__)
 
@@ -82,6 +88,8 @@ class Poller:
         """Ends in a row that were announced too late, or not at all."""
         self._heard = False
         """Whether an event has come since the last of these."""
+        self._told_at = -math.inf
+        """When it was said that checks fail."""
         self._early = EarlyEnds() if announced else None
         self._waiters: dict[str, list[Waiter]] = {}
         self._ends: list[tuple[float, int, Waiter]] = []
@@ -93,6 +101,8 @@ class Poller:
         """Begin to wait for a generation."""
         now, id_ = self._clock.now(), wait.id
         waiter = Waiter(id_, asyncio.get_running_loop().create_future(), now + wait.timeout)
+        if wait.after is not None:
+            self._polls.changes.expect(wait.after, now)
         has_ended = self._early is not None and self._take_early(waiter, wait.parse)
         if waiter.future.done():
             return waiter
@@ -157,10 +167,20 @@ class Poller:
                 self._end(target.id, error)
                 return
             target.failures += 1
+            self._tell_failing(target, error)
             if target.delays is None:
                 target.delays = delays(longest=_LONGEST_DELAY)
             not_before = self._clock.now() + next(target.delays)
             target.not_before = max(target.not_before, not_before)
+
+    def _tell_failing(self, target: PollTarget, error: BaseException) -> None:
+        """Say that the checks of a generation fail, of one for all at a time."""
+        now = self._clock.now()
+        if target.failures >= _FAILING and now - self._told_at >= _TOLD_EVERY:
+            self._told_at = now
+            reason = error.summary if isinstance(error, APIError) else str(error)
+            what = "%s can't be checked for now (%s); it goes on, and is waited for"
+            _logger.warning(what, target.id, reason)
 
     def deliver(self, generation: Generation, asked_at: float) -> None:
         """Hand a generation that was read otherwise to those who wait for it.

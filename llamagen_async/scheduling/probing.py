@@ -1,11 +1,12 @@
 """Probing: while the server is away, one probe at a time goes out, and what somebody reads.
 
-1. A status check is the probe, where there is something to check: it may bring a comic, too. With
-   one comic only, every second probe is another read, in case that this comic is what the server
-   fails of.
+1. A status check is the probe, where there is something to check: it may bring a comic, too. Where
+   the server has failed of each comic that there is, every second probe is another read, in case
+   that these comics are what it fails of.
 2. A create is the probe where nothing is checked and the last request found no server: it is sent
    again without harm. Where the last one may have arrived, a create would be lost like it, so a
-   read of the usage is sent in its place; a create only as a last resort.
+   read of the usage is sent in its place; a create only as a last resort, or if the usage is all
+   that the server is known to fail of.
 3. What somebody reads in person goes out at once.
 """
 
@@ -16,9 +17,10 @@ from typing import Final
 
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter, Priority
-from llamagen_async.scheduling.circuit import Circuit
+from llamagen_async.scheduling.circuit import Circuit, subject_of
 from llamagen_async.scheduling.policy import Choice, Decision, Idle, send
 from llamagen_async.scheduling.poll_set import PollSet
+from llamagen_async.scheduling.poll_target import PollTarget
 from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.transport import APIRequest
 
@@ -55,14 +57,24 @@ def choose_probe(
     if now < circuit.probe_at:
         return Idle(circuit.probe_at - now)
     makes_checks = (RequestKind.STATUS in limiter.plan.metered) is metered
-    target = polls.probe_target() if makes_checks else None
-    is_only_one = circuit.may_have_arrived and len(polls.targets) == 1
-    if target is not None and not (is_only_one and circuit.probes % 2):
+    target = _target(polls, circuit) if makes_checks else None
+    is_usage_sick = subject_of(PROBE) in circuit.sick or circuit.failed == {subject_of(PROBE)}
+    is_suspect = target is not None and (target.failures > 0 or target.id in circuit.sick)
+    wants_usage = is_suspect and circuit.may_have_arrived and not is_usage_sick
+    if target is not None and not (wants_usage and circuit.probes % 2 == 0):
         return Choice(target, Priority.CHECK)
     head = queue.head()
-    may_create = not circuit.may_have_arrived or now >= circuit.create_at
-    if head is not None and may_create:
+    may_create = not circuit.may_have_arrived or now >= circuit.resort_at
+    if head is not None and (may_create or (is_usage_sick and not circuit.is_away)):
         return send(head, now)
     if metered or RequestKind.USAGE not in limiter.plan.metered:
         return Choice(PROBE, Priority.READ)
     return Idle(math.inf) if target is None else Choice(target, Priority.CHECK)
+
+
+def _target(polls: PollSet, circuit: Circuit) -> PollTarget | None:
+    """Return the target whose check tells most about the server; `None` if there is none."""
+    idle = (one for one in polls.targets.values() if not one.in_flight)
+    return min(
+        idle, key=lambda one: (one.id in circuit.sick, one.failures, one.accepted_at), default=None
+    )

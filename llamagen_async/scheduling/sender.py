@@ -28,7 +28,7 @@ from llamagen_async.errors import (
 )
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import ANSWERED, Outcome, Slot
-from llamagen_async.scheduling.circuit import Circuit
+from llamagen_async.scheduling.circuit import SERVER, Circuit, Failure, subject_of
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.submission import Submission, tell_accepted
@@ -37,9 +37,11 @@ from llamagen_async.transport import (
     Transport,
     UnsentCancelledError,
     as_uncertain,
+    asked_wait,
     delays,
     is_outage,
     is_retriable,
+    is_told,
 )
 
 __all__ = ["DispatchStats", "RequestReport", "Sender", "fail"]
@@ -255,17 +257,24 @@ class Sender:
         before = circuit.outage
         kind = submission.request.kind
         if failure is not None and is_outage(failure):
+            has_left = not _has_not_left(failure)
             circuit.record_failure(
                 now,
-                str(failure),
-                sent_at=sent_at,
-                at=datetime.now(UTC),
-                may_have_arrived=not _has_not_left(failure),
-                is_lost_create=as_uncertain(failure, kind=kind) is not None,
-                is_costly=self._view.quota_left is not None,
+                Failure(
+                    failure.summary if isinstance(failure, APIError) else str(failure),
+                    sent_at,
+                    datetime.now(UTC),
+                    subject_of(submission.request) if has_left else SERVER,
+                    may_have_arrived=has_left,
+                    is_lost_create=as_uncertain(failure, kind=kind) is not None,
+                    is_told=is_told(failure),
+                    retry_after=asked_wait(failure),
+                    is_costly=self._view.quota_left is not None,
+                ),
             )
         elif failure is None or isinstance(failure, APIError):
-            circuit.record_answer(now, is_create=kind.is_billed)
+            subject = subject_of(submission.request)
+            circuit.record_answer(now, subject=subject, is_create=kind.is_billed)
         if before is None and circuit.outage is not None:
             _logger.warning("%s; waiting for it", circuit.outage)
         elif before is not None and circuit.outage is None:
@@ -284,7 +293,7 @@ class Sender:
         kind = submission.request.kind
         self.unanswered.discard(submission)
         outcome = "answered" if failure is None else "failed"
-        if failure is not None or self._circuit.failures or self._circuit.lost_creates:
+        if failure is not None or not self._circuit.is_quiet:
             self._learn(submission, failure, sent_at)
         else:
             self._circuit.answered_at = self._clock.now()

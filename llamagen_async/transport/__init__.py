@@ -27,10 +27,12 @@ from llamagen_async.transport.message import (
 )
 from llamagen_async.transport.retries import (
     as_uncertain,
+    asked_wait,
     bounds,
     delays,
     is_outage,
     is_retriable,
+    is_told,
     may_pass,
     retry_span,
 )
@@ -47,6 +49,7 @@ __all__ = [
     "Transport",
     "UnsentCancelledError",
     "as_uncertain",
+    "asked_wait",
     "bounds",
     "check_key",
     "check_proxy",
@@ -56,6 +59,7 @@ __all__ = [
     "error_for",
     "is_outage",
     "is_retriable",
+    "is_told",
     "is_vendors",
     "may_pass",
     "normalize_base_url",

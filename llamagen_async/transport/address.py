@@ -134,5 +134,8 @@ def _is_host(url: URL) -> bool:
 
 
 def _without_secrets(text: str) -> str:
-    text = re.sub(r"^([^/]*//)?[^/]*@", r"\1***@", text)
+    """Return what was given for a URL without what may be a password in it."""
+    text = re.sub(r"^(\w+://)?.*@", r"\1***@", text, flags=re.DOTALL)
+    # Without a host behind it, a password stands where a port is expected.
+    text = re.sub(r":(?!//|\d{1,5}(?:[/?#]|$)|[\da-f:.]*\])[^?#]*", ":***", text, flags=re.DOTALL)
     return clean_text(re.sub(r"[?#].*", "?...", text, flags=re.DOTALL), 80)

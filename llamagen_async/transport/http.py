@@ -40,7 +40,12 @@ from llamagen_async.transport.attempt import COMING, Attempt, RefusedError
 from llamagen_async.transport.content import LARGEST, unpacked
 from llamagen_async.transport.decoding import SUCCESS, decode
 from llamagen_async.transport.failures import attempt_error
-from llamagen_async.transport.message import APIRequest, APIResponse, UnsentCancelledError
+from llamagen_async.transport.message import (
+    APIRequest,
+    APIResponse,
+    FormFile,
+    UnsentCancelledError,
+)
 from llamagen_async.transport.secret import Secret
 from llamagen_async.transport.sessions import check_session, observe, own_session
 
@@ -48,6 +53,10 @@ __all__ = ["HTTPTransport", "check_key"]
 
 _STREAMED: Final = 1 << 20
 """Bytes from which a body is given as a file: aiohttp warns of larger ones in one piece."""
+_SLOWEST_UPLOAD: Final = 20_000
+"""Bytes a second from which on a line is fast enough to upload (chosen: a bad mobile one)."""
+_LONGEST: Final = 600.0
+"""Seconds of the longest request: a slot is held for 900."""
 _METHODS: Final = ("GET", "POST", "PATCH", "PUT", "DELETE")
 _PATH: Final = r"/[!\"$->@-\[\]-~]*"
 """Visible ASCII without what ends a path (`?`, `#`) or what some take for a slash (`\\`)."""
@@ -64,7 +73,7 @@ class HTTPTransport:
         base_url: The API's URL, with or without `/v1`.
         api_key: The key, sent as `Authorization: Bearer`.
         timeout: Seconds for one whole request; half of it is for getting a connection, so that a
-            request that was never sent is told from one that was.
+            request that was never sent is told from one that was. An upload gets more, by its size.
         session: An `aiohttp.ClientSession` to use instead of an own one.
         proxy: The URL of a proxy; `""` for none. `None` is what the session says, and for an own
             session `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
@@ -141,11 +150,14 @@ class HTTPTransport:
         url = _url(self._base_url, request)
         has_body = request.json is not None or request.form is not None
         body = _body(request) if has_body else None
+        limit = self._timeout
+        if request.form is not None:
+            limit = min(limit + _size(request.form) / _SLOWEST_UPLOAD, max(limit, _LONGEST))
         coming = COMING.set(attempt)
         try:
             # Around all of it, since aiohttp's own timeout begins after a user's hooks.
             async with (
-                asyncio.timeout(self._timeout),
+                asyncio.timeout(limit),
                 session.request(
                     request.method,
                     url,
@@ -333,6 +345,16 @@ def _body(request: APIRequest) -> Any:
         reason = clean_text(str(error), 80)
         raise InvalidRequestError("json", request.path, f"what JSON can hold ({reason})") from None
     return io.BytesIO(content) if len(content) > _STREAMED else content
+
+
+def _size(form: FormFile) -> int:
+    """Return the bytes of a file; 0 if it is not there any more, which its opening tells."""
+    if isinstance(form.content, bytes):
+        return len(form.content)
+    try:
+        return form.content.stat().st_size
+    except OSError:
+        return 0
 
 
 def _opened(content: bytes | Path) -> io.BufferedIOBase:

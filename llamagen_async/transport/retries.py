@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from llamagen_async.errors import (
@@ -24,17 +25,24 @@ from llamagen_async.errors import (
     SubmissionUncertainError,
 )
 from llamagen_async.plans import RequestKind
-from llamagen_async.transport.decoding import REDIRECT, SERVER_FAILURE, SUCCESS
+from llamagen_async.transport.decoding import (
+    REDIRECT,
+    SERVER_FAILURE,
+    SUCCESS,
+    parse_retry_after,
+)
 
 if TYPE_CHECKING:
     from llamagen_async.requests import AnyRequest
 
 __all__ = [
     "as_uncertain",
+    "asked_wait",
     "bounds",
     "delays",
     "is_outage",
     "is_retriable",
+    "is_told",
     "may_pass",
     "retry_span",
 ]
@@ -46,6 +54,9 @@ _LONGEST: Final = 30.0
 _READING: Final = frozenset({RequestKind.STATUS, RequestKind.USAGE})
 _PASSING: Final = frozenset({408, 425, 429})
 """Statuses of a 4xx that say: not now."""
+_HANDED_ON: Final = frozenset({504, 524})
+"""Statuses of a 5xx with which a gateway says that the server's answer did not come in time (RFC
+9110; 524 is Cloudflare's)."""
 _LASTING: Final = frozenset({501, 505})
 """Statuses of a 5xx that say: never."""
 
@@ -72,6 +83,21 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, APIConnectionError):
         return error.retriable
     return isinstance(error, InvalidResponseError | ServerError)
+
+
+def is_told(error: BaseException) -> bool:
+    """Whether the server itself says that it failed, and so most probably did nothing.
+
+    A gateway's timeout says that the request was handed on.
+    """
+    return isinstance(error, ServerError) and error.status not in _HANDED_ON
+
+
+def asked_wait(error: BaseException) -> float:
+    """Return the seconds for which a server that fails asks to wait; 0 if it does not say."""
+    if not isinstance(error, ServerError):
+        return 0.0
+    return parse_retry_after(error.headers.get("retry-after"), datetime.now(UTC)) or 0.0
 
 
 def bounds(first: float, longest: float) -> Iterator[float]:

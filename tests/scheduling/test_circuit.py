@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamagen_async.plans import DAY, HOUR
-from llamagen_async.scheduling.circuit import TRIP, Circuit, Outage
+from llamagen_async.scheduling.circuit import TRIP, Circuit, Failure, Outage
 
 AT = datetime(2026, 11, 27, 10, 2, tzinfo=UTC)
 MOST = 3
@@ -19,8 +19,7 @@ MOST = 3
 
 def fail(circuit: Circuit, now: float, **facts: Any) -> None:
     """Have a request fail that was sent just now."""
-    usual = {"may_have_arrived": True, "is_lost_create": False, "is_costly": False}
-    circuit.record_failure(now, "HTTP 503", at=AT, **{"sent_at": now, **usual, **facts})
+    circuit.record_failure(now, Failure("HTTP 503", **{"sent_at": now, "at": AT, **facts}))
 
 
 def opened(**facts: Any) -> Circuit:
@@ -114,6 +113,28 @@ def test_creates_that_may_be_lost_are_no_more_than_open_it() -> None:
     assert not circuit.may_create(1.0, 2, 300)
 
 
+def test_a_lost_create_is_followed_by_a_read_at_once() -> None:
+    circuit = Circuit()
+    fail(circuit, 1.0, is_lost_create=True)
+    assert circuit.is_silent
+    assert circuit.probe_at == 1.0
+    assert circuit.outage is None, "nobody is told of one failure"
+    circuit.record_answer(1.5, is_create=False)
+    assert not circuit.is_silent
+    fail(circuit, 2.0, is_lost_create=True)
+    fail(circuit, 2.0)
+    assert circuit.outage is None
+    fail(circuit, circuit.probe_at)
+    assert circuit.outage is not None
+    assert circuit.lost_creates < TRIP
+
+
+def test_no_slot_of_a_day_is_spent_on_one_lost_create() -> None:
+    circuit = Circuit()
+    fail(circuit, 1.0, is_lost_create=True, is_costly=True)
+    assert not circuit.is_silent
+
+
 def test_lost_creates_stop_creates_alone_where_reads_are_answered() -> None:
     circuit = Circuit()
     for n in range(TRIP):
@@ -122,17 +143,95 @@ def test_lost_creates_stop_creates_alone_where_reads_are_answered() -> None:
     assert not circuit.is_silent
     assert circuit.outage is not None
     assert "has not accepted a comic since 10:02:00" in str(circuit.outage)
-    tries, now = 0, float(TRIP)
-    while (now := max(now, circuit.create_at)) < HOUR:
-        assert circuit.may_create(now, 0, MOST)
-        assert not circuit.may_create(now, 1, MOST)
-        fail(circuit, now, is_lost_create=True)
-        circuit.record_answer(now, is_create=False)
-        tries += 1
-    assert 3 <= tries <= 8
-    circuit.record_answer(HOUR, is_create=True)
+    now = circuit.create_at
+    assert not circuit.may_create(now - 1.0, 0, MOST)
+    assert circuit.may_create(now, 0, MOST)
+    assert not circuit.may_create(now, 1, MOST)
+    circuit.record_answer(now, is_create=True)
     assert circuit.outage is None
-    assert circuit.may_create(HOUR, MOST - 1, MOST)
+    assert circuit.may_create(now, MOST - 1, MOST)
+
+
+def tries(seconds: float, **facts: Any) -> list[float]:
+    """Have a server fail of all creates for so long; return when they were sent."""
+    circuit, now, times = Circuit(), 0.0, list[float]()
+    while (now := max(now, circuit.create_at)) < seconds:
+        times.append(now)
+        fail(circuit, now, is_lost_create=True, **facts)
+        circuit.record_answer(now, is_create=False)
+    return [*times, now]
+
+
+def lateness(times: list[float], since: float) -> float:
+    return max(later - earlier for earlier, later in pairwise(times) if later >= since)
+
+
+def test_creates_of_which_the_server_says_that_it_failed_notice_its_end_soon() -> None:
+    """In a quarter of an hour 11 creates, and in an hour 26, are the price of that."""
+    quarter, hour = tries(900.0, is_told=True), tries(HOUR, is_told=True)
+    assert len(quarter) - 1 <= 11
+    assert lateness(quarter, 0.0) <= 120.0
+    assert len(hour) - 1 <= 26
+    assert lateness(hour, 0.0) <= HOUR / 10
+    assert len(tries(DAY, is_told=True)) - 1 <= 80
+
+
+def test_creates_that_were_most_probably_charged_are_few() -> None:
+    assert len(tries(HOUR)) - 1 <= 11
+    assert lateness(tries(DAY), 0.0) <= HOUR / 2
+
+
+def test_no_create_is_sent_before_the_time_that_the_server_names() -> None:
+    circuit = Circuit()
+    for n in range(TRIP):
+        fail(circuit, float(n), is_lost_create=True, is_told=True, retry_after=700.0)
+    assert circuit.create_at == TRIP - 1 + 700.0
+    fail(circuit, 800.0, is_lost_create=True, is_told=True, retry_after=DAY)
+    assert circuit.create_at <= 800.0 + HOUR / 2, "the server's numbers are bounded"
+
+
+def test_failures_of_one_generation_are_no_outage_and_count_once() -> None:
+    """The first ones have another read made; once that is answered, no more do."""
+    circuit = Circuit()
+    for n in range(TRIP):
+        fail(circuit, float(n), subject="sick")
+    assert circuit.is_silent
+    assert circuit.outage is None
+    circuit.record_answer(5.0, subject="usage", is_create=False)
+    for n in range(10 * TRIP):
+        fail(circuit, 6.0 + n, subject="sick")
+        assert circuit.is_quiet is False
+        assert not circuit.is_silent
+    circuit.record_answer(99.0, subject="sick", is_create=False)
+    assert circuit.is_quiet
+
+
+def test_failures_of_two_generations_are_an_outage_until_another_read_is_answered() -> None:
+    circuit = Circuit()
+    for n in range(TRIP):
+        fail(circuit, float(n), subject="sick" if n else "ill")
+    assert circuit.outage is not None
+    circuit.record_answer(5.0, is_create=False)
+    for n in range(10):
+        fail(circuit, 6.0 + n, subject="sick" if n % 2 else "ill")
+    assert not circuit.failures
+
+
+def test_changes_of_one_generation_that_are_lost_stop_no_creates() -> None:
+    circuit = Circuit()
+    for n in range(10):
+        fail(circuit, float(n), subject="sick", is_lost_create=True)
+        circuit.record_answer(n + 0.5, is_create=False)
+    assert circuit.lost_creates == 1
+
+
+def test_generations_that_are_sick_are_not_remembered_without_end() -> None:
+    circuit = Circuit()
+    for n in range(3_000):
+        fail(circuit, float(n), subject=f"c{n}")
+        circuit.record_answer(n + 0.5, is_create=False)
+    assert len(circuit.sick) <= 1_000
+    assert "c2999" in circuit.sick
 
 
 def test_after_a_silence_one_create_finds_out_whether_they_are_taken() -> None:
@@ -158,7 +257,7 @@ def test_whatever_happens_it_opens_and_closes_as_it_should(
     steps: list[tuple[float, str]], *, costly: bool
 ) -> None:
     """A circuit is silent after `TRIP` failures in a row, and a probe is always due soon."""
-    circuit, now, in_a_row = Circuit(), 0.0, 0
+    circuit, now, in_a_row, is_doubtful = Circuit(), 0.0, 0, False
     for seconds, what in steps:
         now += seconds + 0.001
         if what in ("answer", "create"):
@@ -168,10 +267,12 @@ def test_whatever_happens_it_opens_and_closes_as_it_should(
             is_lost = what == "lost"
             fail(circuit, now, may_have_arrived=is_lost, is_lost_create=is_lost, is_costly=costly)
             in_a_row += 1
-        assert circuit.is_silent is (in_a_row >= TRIP)
+        is_doubtful |= what == "lost" and not costly
+        is_doubtful &= what not in ("answer", "create")
+        assert circuit.is_silent is (in_a_row >= TRIP or is_doubtful)
         assert circuit.failures == in_a_row
+        assert (circuit.outage is not None) is (in_a_row >= TRIP or circuit.lost_creates >= TRIP)
         if circuit.is_silent:
-            assert circuit.outage is not None
             assert circuit.probe_at - now <= (DAY / 48 if costly else 30.0)
         if circuit.lost_creates < TRIP and not circuit.is_silent:
             assert circuit.outage is None

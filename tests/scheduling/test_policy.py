@@ -218,7 +218,7 @@ def one_running(
     polls = PollSet(forecasts)
     queue = RequestQueue()
     view = KeyView(limiter, queue, polls)
-    policy = DispatchPolicy(limiter, queue, polls, view, admission, Circuit(), metered=True)
+    policy = DispatchPolicy(limiter, queue, polls, view, admission, Circuit())
     view.arrived.extend(float(second) for second in range(0, 980 if coming else 0, 15))
     clock.at = 980.0
     view.update(key_state(returning=(plan.rate.per,) * spent), clock.at)

@@ -57,6 +57,14 @@ def test_targets_are_kept_by_id() -> None:
     assert len(both.targets) == both.urgent == 1
 
 
+def test_an_end_that_was_announced_goes_before_whatever_else_is_due() -> None:
+    """That check collects a comic for certain; the others may find theirs still running."""
+    one, other = target("a", announced=True), target("b")
+    both = poll_set(one, other)
+    both.mark_ended(one, 300.0)
+    assert picked(both, 300.0, CHEAP) is one
+
+
 def test_the_oldest_is_checked_first() -> None:
     """Of two targets that were never checked, the older one is more likely to be done."""
     older, younger = target("a", 0.0), target("b", 20.0)

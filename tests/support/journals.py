@@ -12,8 +12,8 @@ from llamagen_async import (
     ComicGeneration,
 )
 from llamagen_async.batch.journal.codec import AccountId, Row
-from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import Story
 
 __all__ = ["ORIGIN", "added", "changed", "comic", "opened", "raw"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from llamagen_async.batch.journal.codec import AccountId, Row
-from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.results.records import PanelFile, Record
 from llamagen_async.models import BatchState, ComicGeneration
 

@@ -155,7 +155,13 @@ def batch(
             if not summary.is_new:
                 output.print(f"going on with {path}: {summary}")
             await announce(
-                output, client, source, summary, money=money, wait_for_quota=wait_for_quota
+                output,
+                client,
+                source,
+                summary,
+                money=money,
+                spent=opened.spent,
+                wait_for_quota=wait_for_quota,
             )
             run = BatchRun(
                 client,
@@ -167,6 +173,7 @@ def batch(
                 timeout=timeout,
                 wait_for_quota=wait_for_quota,
                 resend_uncertain=resend_uncertain,
+                money=money,
             )
             with closing(run.unrecorded):
                 try:

@@ -24,6 +24,7 @@ from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.prices import Prices, checked_credits
 from llamagen_async.ratelimit import MEMORY
+from llamagen_async.transport import Transport, check_proxy
 from llamagen_async.validation import checked_path
 
 __all__ = [
@@ -68,11 +69,28 @@ class Connection:
     base_url: str | None = None
     plan: str | None = None
     speed: float = 1.0
-    quota: str = attrs.field(default=MEMORY, repr=False)
-    """The URL of the store of spent requests, or `MEMORY`."""
+    given_quota: str | None = attrs.field(default=None, repr=False)
+    """The value of --quota; `None` is this user's own store."""
+    metered: str | None = None
+    """Kinds of request that count against the limits, separated by commas; `None` is the plan's."""
+    proxy: str | None = attrs.field(default=None, repr=False)
+    """The URL of a proxy, `""` for none; `None` is what the environment says."""
 
-    def client(self) -> LlamaGenClient:
+    @property
+    def quota(self) -> str:
+        """The URL of the store of spent requests, or `MEMORY`.
+
+        Raises:
+            CommandError: None is named, and this user has no folder for one.
+        """
+        given = (self.given_quota or "").strip()
+        return (MEMORY if given.lower() == MEMORY else given) or default_store()
+
+    def client(self, transport: Transport | None = None) -> LlamaGenClient:
         """Return a client; settings that are not given come from the environment.
+
+        Args:
+            transport: Carries the requests instead of the client's own.
 
         Raises:
             InvalidRequestError: A setting is not allowed, or there is no key.
@@ -80,9 +98,12 @@ class Connection:
         return LlamaGenClient(
             self.api_key,
             plan=self.plan,
+            metered=self.metered,
             base_url=self.base_url,
             speed=self.speed,
             quota=self.quota,
+            proxy=self.proxy,
+            transport=transport,
         )
 
     @property
@@ -123,12 +144,24 @@ def connection_options(command: Callable[..., int]) -> Callable[..., int]:
         "[env var: LLAMAGEN_PLAN; default: demo]",
     )
     @click.option(
+        "--metered",
+        metavar="KINDS",
+        help="Which requests count against the limits, where that is known, separated by commas; "
+        "`llamagen-async doctor --measure` finds out.  [env var: LLAMAGEN_METERED; default: all]",
+    )
+    @click.option(
         "--quota",
         metavar="URL",
         envvar="LLAMAGEN_QUOTA",
         help="Where spent requests are remembered: sqlite:///PATH, redis://HOST:PORT/DB, or memory "
         "to forget them when the command ends.  [env var: LLAMAGEN_QUOTA; default: a file in "
         "your state folder, so that commands know what earlier ones have spent]",
+    )
+    @click.option(
+        "--proxy",
+        metavar="URL",
+        help="The proxy on the way to the API and to the pictures, '' for none.  [default: what "
+        "HTTPS_PROXY, HTTP_PROXY and NO_PROXY say]",
     )
     @click.option(
         "--speed",
@@ -147,10 +180,12 @@ def connection_options(command: Callable[..., int]) -> Callable[..., int]:
         plan: str | None,
         quota: str | None,
         speed: float,
+        metered: str | None,
+        proxy: str | None,
         **others: Any,
     ) -> int:
-        store = _store(quota)
-        return command(connection=Connection(api_key, base_url, plan, speed, store), **others)
+        given = Connection(api_key, base_url, plan, speed, quota, metered, check_proxy(proxy))
+        return command(connection=given, **others)
 
     return with_connection
 
@@ -272,12 +307,6 @@ def prepared_folder(given: str) -> Path:
             f"--out {given}: its {INDEX} was not made by llamagen-async; choose another folder"
         )
     return folder
-
-
-def _store(given: str | None) -> str:
-    if not given:
-        return default_store()
-    return MEMORY if given.strip().lower() == MEMORY else given
 
 
 def pages_option(

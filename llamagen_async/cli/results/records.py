@@ -217,7 +217,7 @@ class Record:
 def prompt_of(request: AnyRequest | None) -> str:
     """Return the title of a request: its story, or where the story is."""
     if isinstance(request, ComicRequest):
-        return request.prompt or request.prompt_url or ""
+        return str(request.prompt or request.prompt_url or "")
     if isinstance(request, UpdateRequest):
         return request.panel_prompt or request.prompt or request.caption or ""
     return request.prompt if request else ""

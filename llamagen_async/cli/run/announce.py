@@ -32,6 +32,7 @@ async def announce(
     summary: JournalSummary,
     *,
     money: Money,
+    spent: float,
     wait_for_quota: bool = False,
 ) -> None:
     """Print how long a run will take, what it will cost, and what today's quota has no room for.
@@ -42,10 +43,11 @@ async def announce(
         stories: The input.
         summary: The stories of the input as the journal has them.
         money: The options about money.
+        spent: Credits that earlier runs have spent.
         wait_for_quota: Whether tomorrow's quota is waited for.
     """
     await print_time(output, client, stories, summary, wait_for_quota=wait_for_quota)
-    await print_cost(output, client, summary, money)
+    await print_cost(output, client, summary, money, spent=spent)
 
 
 async def print_time(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -60,7 +61,7 @@ async def dry_run(
     Returns:
         The exit status: success if all stories would be done.
     """
-    preview = _Preview(output, money, resend=resend)
+    preview = _Preview(output, money, resend=resend, spent=journal.spent)
     async for one, row in _matched(stories, journal):
         preview.add(one, row)
     counts = Counter(await journal.counts())
@@ -77,16 +78,17 @@ async def dry_run(
         seconds = await print_time(output, client, stories, summary, wait_for_quota=wait_for_quota)
     else:
         output.print("Only the server knows the plan, and so how long it takes; --usage asks it.")
-    await print_cost(output, client, summary, attrs.evolve(money, asks=bool(money.asks)))
+    asking = attrs.evolve(money, asks=bool(money.asks))
+    await print_cost(output, client, summary, asking, spent=journal.spent)
     output.print("Nothing was sent.")
     output.emit_json({**preview.to_json(), "seconds": seconds})
-    return FAILED if preview.wrong else ALL_DONE
+    return FAILED if preview.wrong or preview.over_budget else ALL_DONE
 
 
 class _Preview:
     """The stories of the input, taken one by one, and what would become of them."""
 
-    def __init__(self, output: Output, money: Money, *, resend: bool) -> None:
+    def __init__(self, output: Output, money: Money, *, resend: bool, spent: float) -> None:
         self.counts: Final[Counter[BatchState]] = Counter()
         """The stories that the journal has, by state, without those that would be sent."""
         self.charges: Final[Counter[Charge]] = Counter()
@@ -97,6 +99,9 @@ class _Preview:
         """Stories that would be sent."""
         self.wrong = 0
         """Stories that no run would send."""
+        self.over_budget = 0
+        """Stories that the budget would not pay for."""
+        self._left = math.inf if money.budget is None else money.budget - spent
         self._output = output
         self._money = money
         self._sent = {None, BatchState.QUEUED, *([BatchState.UNCERTAIN] if resend else [])}
@@ -111,9 +116,12 @@ class _Preview:
             return
         state = found.state if found else None
         is_sent, price = state in self._sent, self._money.prices.of(story.request)
+        is_over = is_sent and (price or 0.0) > self._left
         if is_sent:
             self.charges[Charge.of(story.request)] += 1
             self.to_send += 1
+            self.over_budget += is_over
+            self._left -= 0.0 if is_over else price or 0.0
         elif state is not None:
             self.counts[state] += 1
         title = prompt_of(story.request)
@@ -126,12 +134,14 @@ class _Preview:
                 "state": BatchState.QUEUED if is_sent else state,
                 "id": found.generation_id if found else None,
                 "credits": price if is_sent else 0,
+                "over_budget": is_over,
             }
         )
         if is_sent and self.to_send <= _LISTED and not self._output.as_json:
             panels = Charge.of(story.request).panels
             words = pluralize(panels, "panel") if panels else "a video"
             cost = "price not known" if price is None else f"about {format_credits(price)}"
+            cost += ", more than the budget has" if is_over else ""
             name = f"{one.label}  {shortened(title, _TITLE)}".strip()
             self._output.print(f"  {name}: {words}, {cost}")
 
@@ -149,6 +159,7 @@ class _Preview:
             "panels": estimate.panels,
             "credits": estimate.credits,
             "unpriced": dict(estimate.unpriced),
+            "over_budget": self.over_budget,
         }
 
 

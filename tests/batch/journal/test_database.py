@@ -18,9 +18,9 @@ from llamagen_async import (
     JournalError,
 )
 from llamagen_async.batch.journal import database
-from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.journal.database import Database
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import Story
 from tests.support.journals import ORIGIN, added, changed, comic, opened, raw
 
 

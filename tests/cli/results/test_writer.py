@@ -16,8 +16,8 @@ import pytest
 
 from llamagen_async import JournalError
 from llamagen_async.batch.journal.codec import AccountId
-from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.commands.options import prepared_folder
 from llamagen_async.cli.errors import CommandError
 from llamagen_async.cli.input.stories import InputStory

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from llamagen_async import LlamaGenClient, Plan, RateLimit, RateLimitError
-from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.lifecycle import Lifecycle
 from llamagen_async.cli.input.stories import InputStory, Stories, read_stories
 from llamagen_async.cli.output import Output
