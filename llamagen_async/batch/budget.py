@@ -15,7 +15,9 @@ from typing import Final
 
 import attrs
 
+from llamagen_async.batch.journal.codec import Row
 from llamagen_async.errors import BudgetReachedError
+from llamagen_async.models import AnyGeneration
 from llamagen_async.prices import Prices, format_credits
 from llamagen_async.requests import AnyRequest
 
@@ -108,7 +110,7 @@ class Budget:
         """Take over what earlier runs have spent."""
         self._before = spent
 
-    async def reserve(self, story: int, request: AnyRequest) -> None:
+    async def reserve(self, story: int, request: AnyRequest | None) -> None:
         """Reserve what a story costs, before it may be sent.
 
         Args:
@@ -118,6 +120,7 @@ class Budget:
         Raises:
             BudgetReachedError: The budget does not pay for it, or nobody knows its price.
         """
+        assert request is not None
         price = self.prices.of(request)
         if self.limit is not None:
             while not self._has_room(price, self.limit):
@@ -136,22 +139,28 @@ class Budget:
         one.is_sent = is_sent
         return one.price
 
-    def charge(self, story: int, credits_: float, before: float) -> None:
-        """Take over what the server says that a story has cost.
+    def charge(
+        self, row: Row, request: AnyRequest | None, generation: AnyGeneration | None
+    ) -> float | None:
+        """Take over what the server says that a story has cost; `None` if it does not say so.
 
         Args:
-            story: The number of its row.
-            credits_: What it has cost.
-            before: What the journal counted for it.
+            row: The story, as the journal counts it so far.
+            request: Its request.
+            generation: The comic, as the server last described it.
         """
-        one = self._reserved.pop(story, None)
-        if one is None:
-            self._before += credits_ - before
+        charged = self.prices.charged(request, generation)
+        if charged is None:
+            return None
+        one = self._reserved.pop(row.id, None)
+        if one is None:  # it was sent by an earlier run
+            self._before += charged - (row.credits or 0.0)
         else:
-            self._settled += credits_
+            self._settled += charged
             if one.price:
-                self._factor = max(self._factor, credits_ / one.price)
+                self._factor = max(self._factor, charged / one.price)
         self._changed.set()
+        return charged
 
     def settle(self, story: int, *, is_spent: bool) -> None:
         """End the reservation of a story of which no more will be known in this run.

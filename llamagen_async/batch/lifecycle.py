@@ -18,7 +18,7 @@ import attrs
 from llamagen_async.batch.budget import Budget
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.makers import ComicsPort, download, submit, wait
-from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final
+from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final, may_be_accepted
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import seconds
 from llamagen_async.errors import (
@@ -167,7 +167,7 @@ class _Steps:
             _logger.exception("a mistake of this package: %s", self._where())
             task.error = error  # whoever waits for it must hear of it
         finally:
-            lifecycle.budget.settle(task.row.id, is_spent=_may_be_accepted(task))
+            lifecycle.budget.settle(task.row.id, is_spent=may_be_accepted(task))
         if lifecycle.stopped:
             return  # it stays in memory, so that its last state can be told
         task.error = task.error or task.journal_error
@@ -189,7 +189,6 @@ class _Steps:
 
     async def _submit(self) -> None:
         lifecycle, task = self.lifecycle, self.task
-        assert task.request is not None
         await lifecycle.budget.reserve(task.row.id, task.request)
         if lifecycle.halted is not None:
             raise lifecycle.halted
@@ -350,9 +349,8 @@ class _Steps:
     ) -> bool:
         """Write how far the story has come; if that fails, go on and say so."""
         task, budget = self.task, self.lifecycle.budget
-        charged = budget.prices.charged(task.request, generation)
-        if charged is not None:
-            budget.charge(task.row.id, charged, task.row.credits or 0.0)
+        # With its files it may be as later stories have left it, which are charged apart.
+        charged = None if files else budget.charge(task.row, task.request, generation)
         try:
             task.row = await self.lifecycle.journal.change(
                 task.row,
@@ -374,11 +372,6 @@ class _Steps:
         task = self.task
         id_ = f" as generation {task.generation.id}" if task.generation else ""
         return f"{task.row.key} is {task.state}{id_}"
-
-
-def _may_be_accepted(task: BatchTask) -> bool:
-    """Whether a story that was submitted has cost credits, or may have."""
-    return task.generation is not None or task.state in (SENDING, RUNNING, SUCCEEDED, UNCERTAIN)
 
 
 def _all_there(out: Path, names: Sequence[str]) -> bool:
