@@ -125,19 +125,28 @@ class Budget:
         if self.limit is not None:
             while not self._has_room(price, self.limit):
                 if price is None or not self._may_have_room(price, self.limit):
-                    self._unsent += 1
-                    raise BudgetReachedError(self.limit, self._before + self._settled, price)
+                    raise self._reached(self.limit, price)
                 self._changed.clear()
                 await self._changed.wait()
         self._reserved[story] = _Reservation(price)
 
-    def sent(self, story: int, *, is_sent: bool = True) -> float | None:
-        """Take note that a story is on its way, or is not after all; return its estimate."""
-        one = self._reserved.get(story)
-        if one is None:
-            return None
-        one.is_sent = is_sent
+    def sent(self, story: int) -> float | None:
+        """Take note that a story is about to be sent, and return its estimate.
+
+        Raises:
+            BudgetReachedError: Since it was reserved, others have cost more than was estimated.
+        """
+        one = self._reserved[story]
+        one.is_sent = True
+        sent = sum(one.price or 0.0 for one in self._reserved.values() if one.is_sent)
+        if self.limit is not None and not self._fits(sent, self.limit):
+            one.is_sent = False
+            raise self._reached(self.limit, one.price)
         return one.price
+
+    def not_sent(self, story: int) -> None:
+        """Take note that a story is not on its way after all."""
+        self._reserved[story].is_sent = False
 
     def charge(
         self, row: Row, request: AnyRequest | None, generation: AnyGeneration | None
@@ -177,6 +186,10 @@ class Budget:
             self._estimated += one.price or 0.0
             self._unpriced += one.price is None
         self._changed.set()
+
+    def _reached(self, limit: float, price: float | None) -> BudgetReachedError:
+        self._unsent += 1
+        return BudgetReachedError(limit, self.spending.total, price)
 
     def _has_room(self, price: float | None, limit: float) -> bool:
         reserved = sum(one.price or 0.0 for one in self._reserved.values())

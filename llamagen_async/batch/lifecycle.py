@@ -224,8 +224,8 @@ class _Steps:
     async def before_send(self) -> None:
         """Write the intent; if that fails, or nothing is to be sent any more, raise."""
         lifecycle, task = self.lifecycle, self.task
-        task.is_in_flight = True
         price = lifecycle.budget.sent(task.row.id)
+        task.is_in_flight = True
         try:
             row = await lifecycle.journal.change(
                 task.row, SENDING, origins=ORIGINS[SENDING], credits_=price
@@ -274,7 +274,7 @@ class _Steps:
         """Write that the request was not sent after all."""
         task = self.task
         task.state = QUEUED
-        self.lifecycle.budget.sent(task.row.id, is_sent=False)
+        self.lifecycle.budget.not_sent(task.row.id)
         await self._record()
         task.is_in_flight = False
         self.lifecycle.changed(task)
