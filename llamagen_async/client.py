@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from llamagen_async.transport import AssetSource, Transport
     from llamagen_async.webhooks import WebhookEvent
 
-__all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient"]
+__all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient", "find_base_url", "find_key"]
 
 DEFAULT_BASE_URL: Final = "https://api.llamagen.ai/v1"
 """Where the API is (vendor's documentation)."""
@@ -138,12 +138,7 @@ class LlamaGenClient:
         )
 
         key = check_key(_given_key(api_key))
-        url = normalize_base_url(
-            base_url
-            or os.environ.get("LLAMAGEN_API_URL")
-            or os.environ.get("LLAMAGEN_BASE_URL")
-            or DEFAULT_BASE_URL
-        )
+        url = normalize_base_url(find_base_url(base_url)[0])
         named = plan or os.environ.get("LLAMAGEN_PLAN") or Plan.DEMO
         detect_plan = isinstance(named, str) and named.strip().lower() == "auto"
         # Until the server has said which plan it is, the stricter one holds.
@@ -271,21 +266,35 @@ def _speed_from_environment() -> float:
 
 
 def _given_key(argument: str | None) -> str:
-    key = argument or os.environ.get("LLAMAGEN_API_KEY") or _kept_key()
+    key, _ = find_key(argument)
     if not key or (isinstance(key, str) and not key.strip()):
         raise InvalidRequestError("api_key", None, "a key, as an argument or in LLAMAGEN_API_KEY")
     return key
 
 
-def _kept_key() -> str | None:
-    """Return the key that the vendor's command line keeps for this user (vendor's clients)."""
-    folder = Path(os.environ.get("LLAMAGEN_CONFIG_HOME") or "~/.llamagen")
+def find_key(argument: str | None = None) -> tuple[str | None, str]:
+    """Return the key as it is found, unchecked, and where: a variable, a file, or `""` if given."""
+    if argument:
+        return argument, ""
+    if key := os.environ.get("LLAMAGEN_API_KEY"):
+        return key, "LLAMAGEN_API_KEY"
+    # The vendor's command line keeps it for this user (vendor's clients).
+    path = Path(os.environ.get("LLAMAGEN_CONFIG_HOME") or "~/.llamagen") / "credentials.json"
     try:
-        kept: object = json.loads((folder.expanduser() / "credentials.json").read_text("utf-8"))
+        path = path.expanduser()
+        kept: object = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RuntimeError):  # also of a user without a home folder
-        return None
-    key = cast("dict[str, object]", kept).get("apiToken") if isinstance(kept, dict) else None
-    return key if isinstance(key, str) else None
+        return None, ""
+    found = cast("dict[str, object]", kept).get("apiToken") if isinstance(kept, dict) else None
+    return (found, str(path)) if isinstance(found, str) else (None, "")
+
+
+def find_base_url(argument: str | None = None) -> tuple[str, str]:
+    """Return the API's URL as it is found, unchecked, and where: a variable, or `""` if given."""
+    for name in ("", "LLAMAGEN_API_URL", "LLAMAGEN_BASE_URL"):
+        if url := os.environ.get(name) if name else argument:
+            return url, name
+    return DEFAULT_BASE_URL, "default"
 
 
 def _check_speed(speed: float, base_url: str) -> None:

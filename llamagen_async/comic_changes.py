@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Unpack, cast
 from urllib.parse import quote
 
-from llamagen_async.forecasting import Profile
+from llamagen_async.downloads.download import panel_name
+from llamagen_async.forecasting import ANY, Profile
 from llamagen_async.generations import (
     DEFAULT_TIMEOUT,
     Billed,
@@ -18,6 +21,7 @@ from llamagen_async.generations import (
 from llamagen_async.models import ComicGeneration
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
+    ChangeRequest,
     ContinueFields,
     ContinueRequest,
     UpdateFields,
@@ -25,7 +29,7 @@ from llamagen_async.requests import (
 )
 from llamagen_async.scheduling import SubmissionHooks
 from llamagen_async.transport import APIRequest
-from llamagen_async.validation import checked_id
+from llamagen_async.validation import InvalidRequestError, checked_id, whole_number
 
 __all__ = ["ComicChanges"]
 
@@ -167,6 +171,47 @@ class ComicChanges(Generations[ComicGeneration]):
             self._update(id, request, fields), timeout, wait_for_quota=wait_for_quota
         )
 
+    async def download_panel(
+        self,
+        comic: ComicGeneration,
+        folder: str | os.PathLike[str],
+        *,
+        panel: int,
+        page: int | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        urgent: bool = True,
+    ) -> Path:
+        """Fetch the picture of one panel into `folder`, such as after it was drawn again.
+
+        The picture that `download` has put there is replaced, and kept beside the new one: what was
+        `ID-p01-03.png` is `ID-p01-03.1.png` then, or has the next number that is free.
+
+        Args:
+            comic: A comic that has succeeded.
+            folder: The folder of the files; made if it is missing.
+            panel: The panel's number on its page, from 0.
+            page: The page's number, from 0; the first one if it is not given.
+            timeout: Seconds for the file; as for `download`.
+            urgent: As for `download`.
+
+        Raises:
+            InvalidRequestError: It has no such panel, or no picture of it.
+            LlamaGenError: As for `download`.
+            OSError: A file can't be written.
+        """
+        page = whole_number("page", page or 0, at_least=0)
+        panel = whole_number("panel", panel, at_least=0)
+        panels = comic.pages[page].panels if page < len(comic.pages) else ()
+        url = panels[panel].asset_url if panel < len(panels) else None
+        if url is None:
+            allowed = f"a panel of page {page} of {comic.id} that has a picture"
+            raise InvalidRequestError("panel", panel, allowed)
+        only = [(url, panel_name(comic.id, page, panel))]
+        (file,) = await self._download(
+            "comic", comic, folder, timeout=timeout, urgent=urgent, only=only
+        )
+        return file
+
     def recall_end(self, comic: ComicGeneration) -> None:
         """Take in how a comic ended that an earlier program has seen, before it is changed.
 
@@ -178,7 +223,7 @@ class ComicChanges(Generations[ComicGeneration]):
         self._core.open().scheduler.recall_end(comic)
 
     def resume_change(
-        self, request: ContinueRequest | UpdateRequest, answer: ComicGeneration, *, age: float
+        self, request: ChangeRequest | None, answer: ComicGeneration, *, age: float
     ) -> None:
         """Expect the end of a change that an earlier program has sent.
 
@@ -186,12 +231,13 @@ class ComicChanges(Generations[ComicGeneration]):
         If it is known how the comic was before, `recall_end` is called first.
 
         Args:
-            request: The change.
+            request: The change, if it is known.
             answer: The server's answer to it.
-            age: Seconds since that came, by the server's clock.
+            age: Real seconds since that came.
         """
-        scheduler = self._core.open().scheduler
-        scheduler.resume_change(answer, age=age, profile=_profile_of(request))
+        profile = ANY if request is None else _profile_of(request)
+        age *= self._core.settings.clock.speed
+        self._core.open().scheduler.resume_change(answer, age=age, profile=profile)
 
     def _continuation(
         self,

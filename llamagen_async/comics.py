@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 from collections import Counter
@@ -13,6 +14,8 @@ from llamagen_async.animations import Animations
 from llamagen_async.batch.batch import Batch
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike, Story
+from llamagen_async.batch.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
+from llamagen_async.clock import seconds
 from llamagen_async.comic_changes import ComicChanges
 from llamagen_async.core import ClientCore
 from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, panels_of, whole_request
@@ -24,12 +27,13 @@ from llamagen_async.requests import (
     ComicFields,
     ComicRequest,
     ContinueRequest,
+    UpdateFields,
     UpdateRequest,
 )
 from llamagen_async.scheduling import Outage, SubmissionHooks
 from llamagen_async.transport import APIRequest
 from llamagen_async.uploads import FileLike, UploadStore, form_file, upload_request
-from llamagen_async.validation import whole_number
+from llamagen_async.validation import InvalidRequestError, checked_path, whole_number
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
 
@@ -193,6 +197,7 @@ class Comics(ComicChanges):
         start_over: bool = False,
         budget: float | None = None,
         prices: PriceList | None = None,
+        defaults: ComicRequest | Mapping[str, Any] | None = None,
     ) -> Batch:
         """Generate many comics at once; iterate over the result to run it.
 
@@ -225,6 +230,10 @@ class Comics(ComicChanges):
                 story for which there is no room stays unsent with a `BudgetReachedError`; so does
                 one whose price nobody knows.
             prices: Prices that you know; others are those of the vendor's page, which has few.
+            defaults: What all comics have in common, such as their characters and their preset: a
+                mapping of fields without a prompt, or a request, whose prompt is left out. A
+                story's own fields win; characters and places are merged by name. What was sent
+                before is not sent again because they are others now.
 
         Raises:
             InvalidRequestError: An argument is not allowed.
@@ -242,7 +251,60 @@ class Comics(ComicChanges):
             resend_uncertain=resend_uncertain,
             budget=budget,
             prices=prices,
+            defaults=defaults,
         )
+
+    async def redraw(
+        self,
+        out: str | os.PathLike[str],
+        key: str,
+        request: UpdateRequest | Mapping[str, Any] | None = None,
+        *,
+        journal: str | os.PathLike[str] | None = None,
+        again: bool = False,
+        resend_uncertain: bool = False,
+        timeout: float = DEFAULT_TIMEOUT,
+        wait_for_quota: bool = False,
+        **fields: Unpack[UpdateFields],
+    ) -> Redraw:
+        """Have one panel of a batch's comic drawn again, and its picture replaced. This is billed.
+
+        The new picture has the name of the old one, which is kept beside it (`ID-p01-03.png` as
+        `ID-p01-03.1.png`); nothing else in the folder is touched. The redraw is written down in the
+        journal before it is sent: however this ends, the same call again goes on, and pays no
+        second time.
+
+        Args:
+            out: The folder of the batch's pictures.
+            key: The story: its key, its comic's id, its line such as `stories.jsonl:7`, its
+                position from 0, or the beginning of a key or id that no other one has.
+            request: A whole request, instead of its fields.
+            journal: The batch's journal; `journal.db` in `out` if it is not given.
+            again: Draw it once more, although the very same redraw was done before.
+            resend_uncertain: Send it again if nobody knows whether it was accepted before. It may
+                be paid for twice.
+            timeout: Seconds to wait for its end, once it was accepted, and then for its picture.
+            wait_for_quota: Wait for tomorrow's quota instead of raising.
+            **fields: The fields of `UpdateRequest`, as for `update_panel`.
+
+        Raises:
+            InvalidRequestError: There is no such journal, story or panel; nothing was sent.
+            SubmissionUncertainError: The answer was lost, now or in an earlier call.
+            LlamaGenError: As for `update_panel` and `wait_for_completion`.
+        """
+        change = whole_request(UpdateRequest, request, fields, first_is=None)
+        folder = checked_path("out", out)
+        path = folder / JOURNAL if journal is None else checked_path("journal", journal)
+        if not await asyncio.to_thread(path.is_file):
+            raise InvalidRequestError("journal", str(path), "the journal of a batch")
+        options = RedrawOptions(
+            again=again,
+            resend_uncertain=resend_uncertain,
+            timeout=seconds("timeout", timeout),
+            wait_for_quota=wait_for_quota,
+        )
+        async with Journal(path, self._core.account, out=folder) as opened:
+            return await redraw_panel(self, opened, folder, key, change, options)
 
     async def download(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 from urllib.parse import quote
@@ -190,8 +190,12 @@ class Generations(Generic[_G]):
         *,
         timeout: float,
         urgent: bool,
+        only: Sequence[tuple[str, str]] | None = None,
     ) -> list[Path]:
-        """Fetch all files of a finished generation; `name` is what its argument is called."""
+        """Fetch the files of a finished generation; `name` is what its argument is called.
+
+        Of those that are fetched alone (`only`, pairs of URL and name), what is there is kept.
+        """
         if not isinstance(generation, self._model):
             raise InvalidRequestError(name, generation, f"a {self._model.__name__}")
         if not generation.succeeded:
@@ -206,13 +210,14 @@ class Generations(Generic[_G]):
 
         try:
             return await download_assets(
-                asset_names(generation),
+                asset_names(generation) if only is None else only,
                 checked_path("folder", folder),
                 source=self._core.open().assets,
                 # Files come in real time, however fast the server's clock runs.
                 timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
                 renew=renew,
                 speed=clock.speed,
+                keeps_old=only is not None,
             )
         except LlamaGenError as error:
             raise error.about(generation.id) from error

@@ -21,21 +21,24 @@ from collections.abc import (
     Sized,
 )
 from pathlib import Path
-from typing import Final, Self, cast
+from typing import Any, Final, Self, cast
 
 import attrs
 
-from llamagen_async.batch.budget import Budget, Spending
+from llamagen_async.batch.budget import Budget
 from llamagen_async.batch.folder import check_writable
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike, Story, given_key
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, READ_AHEAD, ComicsPort, Lifecycle
+from llamagen_async.batch.order import ChangeOrder
+from llamagen_async.batch.progress import BatchProgress
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchItem, BatchState
 from llamagen_async.prices import PriceList, Prices, checked_credits
-from llamagen_async.requests import ComicRequest
-from llamagen_async.scheduling.circuit import Outage
+from llamagen_async.requests import AnyRequest, BatchStory, ComicRequest
+from llamagen_async.requests.defaults import Defaults
+from llamagen_async.uploads import check_files
 
 __all__ = ["Batch", "BatchProgress"]
 
@@ -43,27 +46,6 @@ _logger = logging.getLogger(__name__)
 
 _MOST_UNTAKEN: Final = 1_000
 """Items that nobody has taken yet, at most, before the input is read further: they are small."""
-
-
-@attrs.frozen
-class BatchProgress:
-    """How far a batch has come."""
-
-    total: int | None
-    """Stories in all, if the input has a length or has been read to its end."""
-    counts: Mapping[BatchState, int] = attrs.field(hash=False)
-    """Stories read so far, by state."""
-    running: tuple[tuple[int, str], ...]
-    """Index and generation id of each comic that the server is drawing."""
-    sending: tuple[int, ...] = ()
-    """Index of each story whose create is in flight: whether it arrives is not known yet, or, if
-    the batch was ended meanwhile, will not be known."""
-    done: int = 0
-    """Stories for which nothing more will happen in this run, those not sent included."""
-    outage: Outage | None = None
-    """The outage of the server that the batch is holding out; `str` says since when and why."""
-    spending: Spending = attrs.field(factory=Spending)
-    """The credits that were spent, and what is left of the budget."""
 
 
 class Batch(AsyncIterable[BatchItem]):
@@ -86,8 +68,9 @@ class Batch(AsyncIterable[BatchItem]):
         resend_uncertain: bool = False,
         budget: float | None = None,
         prices: PriceList | None = None,
+        defaults: Defaults | ComicRequest | Mapping[str, Any] | None = None,
     ) -> None:
-        if isinstance(requests, str | bytes | Mapping | ComicRequest) or not isinstance(
+        if isinstance(requests, str | bytes | Mapping | AnyRequest | BatchStory) or not isinstance(
             requests, Iterable | AsyncIterable
         ):
             raise InvalidRequestError(
@@ -106,6 +89,7 @@ class Batch(AsyncIterable[BatchItem]):
             budget=Budget(
                 None if budget is None else checked_credits("budget", budget), Prices.parse(prices)
             ),
+            defaults=None if defaults is None else Defaults.parse(defaults).with_absolute_paths(),
         )
         # The run knows neither this object nor the iterator: who drops both ends it at once.
         self._results = self._run.results()
@@ -146,11 +130,13 @@ class _BatchRun:
         wait_for_quota: bool,
         resend_uncertain: bool,
         budget: Budget,
+        defaults: Defaults | None,
     ) -> None:
         self._requests = requests
         self._journal = journal
         self._out = None if out is None else Path(out)
         self._resend_uncertain = resend_uncertain
+        self._defaults = defaults
         self._lifecycle = Lifecycle(
             journal,
             comics,
@@ -158,9 +144,11 @@ class _BatchRun:
             timeout=timeout,
             wait_for_quota=wait_for_quota,
             ended=self._ended,
+            followed=self._follow,
             changed=self._changed,
             budget=budget,
         )
+        self._order = ChangeOrder(self._lifecycle)
         self._total = len(requests) if isinstance(requests, Sized) else None
         self._finished: Counter[BatchState] = Counter()
         """Items handed out, by state."""
@@ -176,6 +164,7 @@ class _BatchRun:
     def progress(self) -> BatchProgress:
         """How far the batch has come."""
         counts = self._finished.copy()
+        counts[BatchState.QUEUED] += self._order.size
         running: list[tuple[int, str]] = []
         sending: list[int] = []
         for task in self._lifecycle.tasks.values():
@@ -202,6 +191,8 @@ class _BatchRun:
         try:
             if self._out is not None:
                 await asyncio.to_thread(check_writable, self._out)
+            if self._defaults is not None:
+                await asyncio.to_thread(check_files, self._defaults.merged("a story"))
             await self._journal.open()
             self._lifecycle.budget.begin(self._journal.spent)
             self._reader = asyncio.create_task(self._read())
@@ -241,7 +232,7 @@ class _BatchRun:
             # What was paid for is collected at once, wherever it comes in the input.
             async for row in self._journal.rows(BatchState.RUNNING):
                 self._leftover_running[row.id] = None
-                self._lifecycle.start(BatchTask.of(row))
+                await self._start(BatchTask.of(row))
             async for given in _each(self._requests):
                 await self._take(number, given)
                 number += 1
@@ -253,16 +244,16 @@ class _BatchRun:
                     await self._add_leftovers(number)
             finally:
                 if not self._stopped:
-                    await self._lifecycle.join()
+                    await self._finish()
                 self._items.put_nowait(None)
 
     async def _take(self, position: int, given: RequestLike) -> None:
         """Take up one story of the input."""
         try:
-            story = Story.parse(given)
+            story = Story.parse(given, defaults=self._defaults)
         except InvalidRequestError as error:
-            key = given_key(given)
-            self._deliver(BatchItem(position, None, BatchState.FAILED, error=error, key=key))
+            item = BatchItem(position, None, BatchState.FAILED, error=error, key=given_key(given))
+            self._deliver(attrs.evolve(item, given=given))
             return
         item = BatchItem(position, story.request, BatchState.QUEUED, key=story.key)
         try:
@@ -276,8 +267,10 @@ class _BatchRun:
         if task is None:
             self._deliver(attrs.evolve(item, error=self._lifecycle.halted))
             return
+        if self._order.add_position(task.row, position):
+            return
         task.positions.append(position)
-        if task.runner is None:
+        if task.runner is None and await self._admit(task):
             if task.state is BatchState.QUEUED:
                 await self._read_ahead.acquire()
                 task.is_waiting = True
@@ -313,8 +306,38 @@ class _BatchRun:
             task = self._lifecycle.tasks.get(id_)
             if task is None:
                 task = BatchTask.of(await self._journal.at(id_))
-                self._lifecycle.start(task)
+                await self._start(task)
             task.positions.append(position)
+
+    async def _admit(self, task: BatchTask) -> bool:
+        """Return whether a story may be started now; if not, it is started by another's end."""
+        try:
+            return await self._order.admit(task)
+        except JournalError as error:
+            self._lifecycle.halt(error)
+            return True
+
+    async def _start(self, task: BatchTask) -> None:
+        """Start a story that was sent by an earlier run."""
+        await self._order.admit(task)
+        self._lifecycle.start(task)
+
+    async def _follow(self, task: BatchTask) -> None:
+        """Start the changes that have waited for a story."""
+        for one in await self._order.released_by(task):
+            self._lifecycle.start(one)
+
+    async def _finish(self) -> None:
+        """Wait for all stories; those that wait for one that does not come end, too."""
+        await self._lifecycle.join()
+        try:
+            while self._order:
+                for task in await self._order.leftover():
+                    self._lifecycle.start(task)
+                await self._lifecycle.join()
+        except JournalError as error:
+            for position in self._order.forget():
+                self._deliver(BatchItem(position, None, BatchState.QUEUED, error=error))
 
     async def _wait_for_consumer(self) -> None:
         """Wait while too many items wait to be taken: the input may be longer than the memory."""

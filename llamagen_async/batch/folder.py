@@ -1,13 +1,14 @@
-"""A folder for pictures, proven before anything is paid for."""
+"""A folder for pictures: proven before anything is paid for, and whether they are in it."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from llamagen_async.errors import InvalidRequestError
 
-__all__ = ["check_writable", "prove_writable"]
+__all__ = ["check_writable", "present", "prove_writable"]
 
 
 def prove_writable(folder: Path) -> None:
@@ -37,3 +38,9 @@ def check_writable(folder: Path) -> None:
         reason = error.strerror or str(error)
         allowed = f"a folder that can be written to ({reason}); nothing was sent"
         raise InvalidRequestError("out", str(folder), allowed) from None
+
+
+def present(out: Path, names: Sequence[str]) -> tuple[Path, ...]:
+    """Return the files of these names in a folder if all of them are there; else none."""
+    files = tuple(out / name for name in names)
+    return files if all(file.is_file() for file in files) else ()

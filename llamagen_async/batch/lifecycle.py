@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import attrs
 
+from llamagen_async.batch import makers
 from llamagen_async.batch.budget import Budget
+from llamagen_async.batch.folder import present
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.makers import ComicsPort, download, submit, wait
+from llamagen_async.batch.makers import ComicsPort
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final, may_be_accepted
+from llamagen_async.batch.replacing import fetch
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import seconds
 from llamagen_async.errors import (
@@ -57,6 +59,7 @@ class Lifecycle:
         timeout: Seconds to wait for each comic's end, and then for its pictures.
         wait_for_quota: Wait for tomorrow's quota instead of giving a story back unsent.
         ended: Told of each story for which nothing more will happen by itself.
+        followed: Called when a story has ended, to start those that have waited for it.
         changed: Told of each step before that.
         budget: The account of what the stories cost; one without a limit if not given.
 
@@ -73,6 +76,7 @@ class Lifecycle:
         timeout: float,
         wait_for_quota: bool,
         ended: Callable[[BatchTask], None],
+        followed: Callable[[BatchTask], Awaitable[None]],
         changed: Callable[[BatchTask], None],
         budget: Budget | None = None,
     ) -> None:
@@ -82,6 +86,7 @@ class Lifecycle:
         self.timeout = seconds("timeout", timeout)
         self.wait_for_quota = wait_for_quota
         self.ended = ended
+        self.followed = followed
         self.changed = changed
         self.budget = budget or Budget()
         self.tasks: dict[int, BatchTask] = {}
@@ -120,7 +125,7 @@ class Lifecycle:
 
     async def join(self) -> None:
         """Wait for all stories that were started."""
-        if self._runners:
+        while self._runners:  # one that ends may start others
             await asyncio.wait(self._runners)
 
     async def stop(self, grace: float = GRACE) -> None:
@@ -164,7 +169,7 @@ class _Steps:
             except Exception as error:  # noqa: BLE001  # whatever it is belongs to this story
                 await self._fail(error)
         except Exception as error:
-            _logger.exception("a mistake of this package: %s", self._where())
+            _logger.exception("a mistake of this package: %s", self.task.where)
             task.error = error  # whoever waits for it must hear of it
         finally:
             lifecycle.budget.settle(task.row.id, is_spent=may_be_accepted(task))
@@ -175,6 +180,8 @@ class _Steps:
             await lifecycle.journal.forget(task.row)
         del lifecycle.tasks[task.row.id]
         lifecycle.ended(task)
+        if lifecycle.journal.has_changes:
+            await self._follow()
 
     async def _advance(self) -> None:
         lifecycle, task = self.lifecycle, self.task
@@ -187,15 +194,25 @@ class _Steps:
         if task.state is SUCCEEDED and not lifecycle.stopped:
             await self._fetch()
 
+    async def _follow(self) -> None:
+        """Start the stories that have waited for this one."""
+        try:
+            await self.lifecycle.followed(self.task)
+        except LlamaGenError as error:
+            self.lifecycle.halt(error)
+
     async def _submit(self) -> None:
         lifecycle, task = self.lifecycle, self.task
-        await lifecycle.budget.reserve(task.row.id, task.request)
-        if lifecycle.halted is not None:
-            raise lifecycle.halted
+        reason = lifecycle.halted or task.held_by
+        if reason is None:
+            await lifecycle.budget.reserve(task.row.id, task.request)
+            reason = lifecycle.halted
+        if reason is not None:
+            raise reason
         task.is_submitted = True
         try:
             try:
-                await submit(
+                await makers.submit(
                     lifecycle.comics,
                     await self._completed(),
                     task.row.target,
@@ -218,8 +235,17 @@ class _Steps:
 
     async def _completed(self) -> AnyRequest:
         """Return the request as it is sent: whatever has to be done first is done here."""
-        assert self.task.request is not None
-        return self.task.request
+        lifecycle, task = self.lifecycle, self.task
+        assert task.request is not None
+        if task.row.type.is_change:
+            await makers.recall_end(lifecycle.comics, lifecycle.journal, task.row)
+        return await makers.with_uploads(
+            lifecycle.comics,
+            task.request,
+            lifecycle.journal,
+            urgent=task.row.urgent,
+            wait_for_quota=lifecycle.wait_for_quota,
+        )
 
     async def before_send(self) -> None:
         """Write the intent; if that fails, or nothing is to be sent any more, raise."""
@@ -267,7 +293,7 @@ class _Steps:
 
     def abandoned(self, outcome: object) -> None:
         """Say what became of a create whose caller was gone: its id may be nowhere else."""
-        news = self._where() if isinstance(outcome, AnyGeneration) else outcome
+        news = self.task.where if isinstance(outcome, AnyGeneration) else outcome
         _logger.warning("left while %s was in flight: %s", self.task.row.key, news)
 
     async def _take_back(self) -> None:
@@ -282,9 +308,11 @@ class _Steps:
     async def _collect(self) -> None:
         lifecycle, task, generation = self.lifecycle, self.task, self.task.generation
         assert generation is not None
+        if task.is_resumed and task.row.type.is_change:
+            await makers.resume_change(lifecycle.comics, lifecycle.journal, task.row, task.request)
         # The answer to a change may speak of the comic as it was.
         if not generation.succeeded or task.row.type.is_change:
-            generation = await wait(lifecycle.comics, generation, timeout=lifecycle.timeout)
+            generation = await makers.wait(lifecycle.comics, generation, timeout=lifecycle.timeout)
         task.state, task.generation = SUCCEEDED, generation
         if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
@@ -293,17 +321,20 @@ class _Steps:
         task, out, generation = self.task, self.lifecycle.out, self.task.generation
         if out is None or generation is None:
             return
-        names = task.row.files if task.row.files_text else ()
-        if names:
-            there: bool = await asyncio.to_thread(_all_there, out, names)
-            if there:
-                task.files = tuple(out / name for name in names)
+        if names := task.row.files:
+            task.files = await asyncio.to_thread(present, out, names)
+            if task.files:
                 return
-        files = await download(
-            self.lifecycle.comics,
+        lifecycle = self.lifecycle
+        if lifecycle.journal.has_changes:
+            generation = await makers.newest(lifecycle.journal, generation)
+        files = await fetch(
+            lifecycle.comics,
+            lifecycle.journal,
             generation,
+            task.request,
             out,
-            timeout=self.lifecycle.timeout,
+            timeout=lifecycle.timeout,
             urgent=task.row.urgent,
         )
         task.files = tuple(files)
@@ -321,7 +352,7 @@ class _Steps:
             await self._record(generation=task.generation, error=error)
         elif isinstance(error, SubmissionUncertainError):
             await self._lose(error)
-        elif unsent and is_final(error):
+        elif unsent and is_final(error, task.row.type):
             task.state = FAILED
             await self._record(error=error)
         elif task.state is SENDING and not isinstance(error, LlamaGenError):
@@ -364,15 +395,6 @@ class _Steps:
         except JournalError as journal_error:
             task.journal_error = journal_error
             # Somebody may have to pay for what is only in this line.
-            _logger.exception("not in the journal: %s", self._where())
+            _logger.exception("not in the journal: %s", self.task.where)
             return False
         return True
-
-    def _where(self) -> str:
-        task = self.task
-        id_ = f" as generation {task.generation.id}" if task.generation else ""
-        return f"{task.row.key} is {task.state}{id_}"
-
-
-def _all_there(out: Path, names: Sequence[str]) -> bool:
-    return all((out / name).is_file() for name in names)

@@ -12,9 +12,11 @@ from llamagen_async.errors import (
     InsufficientCreditsError,
     InvalidRequestError,
     JournalError,
+    NotFoundError,
     PermissionDeniedError,
 )
 from llamagen_async.models import BatchState
+from llamagen_async.requests import RequestType
 
 __all__ = ["ORIGINS", "concerns_all", "is_final", "may_be_accepted"]
 
@@ -54,8 +56,15 @@ def may_be_accepted(task: BatchTask) -> bool:
     return task.generation is not None or task.state not in unsent
 
 
-def is_final(error: Exception) -> bool:
-    """Whether the server, or this package, will never accept this very request."""
+def is_final(error: Exception, type_: RequestType) -> bool:
+    """Whether the server, or this package, will never accept this very request.
+
+    Args:
+        error: What came of it.
+        type_: The type of the request.
+    """
     if isinstance(error, BadRequestError | InvalidRequestError):
         return True
+    if isinstance(error, NotFoundError):
+        return type_.is_change  # there is no such comic
     return isinstance(error, APIError) and error.status in _CONTENT_REFUSED

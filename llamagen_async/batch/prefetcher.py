@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextvars import Context, copy_context
 from typing import Final
 
@@ -80,7 +81,8 @@ class Prefetcher:
         """Take a new job into memory if there is room, or else later."""
         if len(self._contexts) < _MOST_CONTEXTS:
             self._contexts[row.id] = copy_context()
-        if self._has_more[row.urgent] or self._free(urgent=row.urgent) <= 0:
+        # A change waits until the journal says that it is its turn.
+        if row.type.is_change or self._has_more[row.urgent] or self._free(urgent=row.urgent) <= 0:
             self.rescan(urgent=row.urgent)
         else:
             self.load(row)  # it is the next one, so it need not be read
@@ -157,7 +159,8 @@ class Prefetcher:
     async def _fill(self, *, urgent: bool) -> None:
         while self._has_more[urgent] and self._free(urgent=urgent) > 0:
             self._dirty[urgent] = False
-            rows = await self._journal.waiting(urgent=urgent, limit=_PAGE)
+            since = time.time() - self._lifecycle.timeout
+            rows = await self._journal.waiting(urgent=urgent, limit=_PAGE, since=since)
             new = [row for row in rows if row.id not in self._lifecycle.tasks]
             room = self._free(urgent=urgent)
             for row in new[:room]:

@@ -82,6 +82,7 @@ class ComicQueue:
             timeout=timeout,
             wait_for_quota=True,
             ended=self._ended,
+            followed=self._follow,
             changed=self._changed,
         )
         self._prefetcher = Prefetcher(self._journal, self._lifecycle, speed=client.speed)
@@ -144,7 +145,7 @@ class ComicQueue:
         """
         await self.start()
         story = Story.parse(request, key)
-        row, is_new = await self._journal.add(story, key=_new_key(), urgent=urgent)
+        row, is_new = await self._journal.add(story, key=_new_key(), urgent=urgent, is_last=True)
         if is_new and not self._closed:
             self._prefetcher.on_submitted(row)
         return ComicJob(row.key)
@@ -228,6 +229,7 @@ class ComicQueue:
         await self._journal.open()
         async for row in self._journal.rows(BatchState.RUNNING):
             self._prefetcher.load(row)
+        await self._give_up_orphans()
         self._prefetcher.start()
 
     def _changed(self, task: BatchTask) -> None:
@@ -251,6 +253,22 @@ class ComicQueue:
             self._prefetcher.hold(error if isinstance(error, LlamaGenError) else _wrapped(error))
         else:
             self._prefetcher.on_ended()
+
+    async def _follow(self, task: BatchTask) -> None:
+        """Send the changes that have waited for a job, or fail them if it has failed."""
+        if task.state is BatchState.FAILED:
+            await self._give_up_orphans()
+        for urgent in (True, False):
+            self._prefetcher.rescan(urgent=urgent)
+
+    async def _give_up_orphans(self) -> None:
+        """End the changes whose comic there will never be."""
+        for row in await self._journal.orphans():
+            task = BatchTask.of(row)
+            allowed = "the key of a job that has not failed"
+            task.held_by = InvalidRequestError("of", row.of, allowed)
+            if row.id not in self._lifecycle.tasks:
+                self._lifecycle.start(task)
 
     async def _known(self, job: ComicJob) -> Row:
         row = await self._journal.get(job.key)

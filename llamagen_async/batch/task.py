@@ -43,8 +43,10 @@ class BatchTask:
     is_in_flight: bool = False
     """Whether the request may be at the server: from just before its intent is written until it is
     known what became of it."""
-    restored: bool = False
-    """Whether the comic's end was seen by an earlier run."""
+    held_by: LlamaGenError | None = None
+    """Why it is not sent: what it changes is not there, or another change is in the way."""
+    is_resumed: bool = False
+    """Whether an earlier run has sent it and not seen its end."""
     ephemeral: bool = False
     """Whether the row may go once the story has ended, as nobody will ask the journal for it."""
     runner: asyncio.Task[None] | None = None
@@ -53,6 +55,12 @@ class BatchTask:
     """The error for which the submission was cancelled, as it would meet the same one."""
     journal_error: JournalError | None = None
     """Why the journal does not have the last step."""
+
+    @property
+    def where(self) -> str:
+        """The story's key, its state and its generation's id, for the log."""
+        id_ = f" as generation {self.generation.id}" if self.generation else ""
+        return f"{self.row.key} is {self.state}{id_}"
 
     @classmethod
     def of(cls, row: Row, request: AnyRequest | None = None) -> BatchTask:
@@ -78,5 +86,5 @@ class BatchTask:
             row.check(task.generation)
         except (ValueError, TypeError, RecursionError) as error:
             raise JournalError(f"the journal is damaged at {row.key!r} ({error!r})") from error
-        task.restored = row.state in (BatchState.SUCCEEDED, BatchState.FAILED)
+        task.is_resumed = row.state is BatchState.RUNNING
         return task

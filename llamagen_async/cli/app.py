@@ -38,6 +38,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "upload": "upload",
     "usage": "limits",
     "limits": "limits",
+    "doctor": "doctor",
     "sandbox": "sandbox",
 }
 """Every command, in the order of the help, and the module that it is in."""

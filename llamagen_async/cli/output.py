@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ __all__ = ["Output"]
 
 _WIDE: Final = 160
 """Columns of a table that is not printed on a terminal, so that none is cut."""
+_UNBOUNDED: Final = 10_000
+"""Columns of text that is not printed on a terminal: each paragraph is one line."""
 
 
 class Output:
@@ -49,6 +52,11 @@ class Output:
     def has_terminal(self) -> bool:
         """Whether stdout is a terminal."""
         return is_terminal(sys.stdout)
+
+    @property
+    def width(self) -> int:
+        """Columns of stdout: those of the terminal, or as many as no line needs."""
+        return shutil.get_terminal_size().columns if self.has_terminal else _UNBOUNDED
 
     @property
     def has_colours(self) -> bool:

@@ -32,7 +32,7 @@ from llamagen_async.errors import InvalidRequestError, LlamaGenError
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.transport.message import AssetSource
 
-__all__ = ["LARGEST_ASSET", "asset_names", "download_assets", "sweep"]
+__all__ = ["LARGEST_ASSET", "asset_names", "download_assets", "panel_name", "sweep"]
 
 LARGEST_ASSET: Final = 200_000_000
 """Bytes of the largest asset that is accepted."""
@@ -61,14 +61,25 @@ def asset_names(generation: ComicGeneration | Animation) -> list[tuple[str, str]
     if isinstance(generation, Animation):
         return [(url, f"{generation.id}-video") for url in generation.asset_urls]
     names: dict[str, str] = {}
-    for page_number, page in enumerate(generation.pages, 1):
-        for panel_number, panel in enumerate(page.panels, 1):
+    for page_number, page in enumerate(generation.pages):
+        for panel_number, panel in enumerate(page.panels):
             if panel.asset_url:
-                stem = f"{generation.id}-p{page_number:02}-{panel_number:02}"
+                stem = panel_name(generation.id, page_number, panel_number)
                 names.setdefault(panel.asset_url, stem)
     if generation.output:
         names.setdefault(generation.output, f"{generation.id}-output")
     return list(names.items())
+
+
+def panel_name(id_: str, page: int, panel: int) -> str:
+    """Name the picture of a panel, without extension.
+
+    Args:
+        id_: The comic's id.
+        page: The page's number, from 0.
+        panel: The panel's number on its page, from 0.
+    """
+    return f"{id_}-p{page + 1:02}-{panel + 1:02}"
 
 
 async def download_assets(
@@ -81,6 +92,7 @@ async def download_assets(
     concurrency: int = 8,
     speed: float = 1.0,
     largest: int = LARGEST_ASSET,
+    keeps_old: bool = False,
 ) -> list[Path]:
     """Fetch assets into a folder, several at a time.
 
@@ -98,6 +110,8 @@ async def download_assets(
         concurrency: How many at the same time; all calls with one source have 32 together.
         speed: How many times faster than real time the waits between attempts pass.
         largest: Bytes above which an asset is refused.
+        keeps_old: Fetch each asset whatever is there, and keep what is there, if it is another one,
+            under another name (see `versions`).
 
     Returns:
         The files, in the order of `urls`.
@@ -120,7 +134,7 @@ async def download_assets(
 
     async def fetch(url: str, name: str, stem: str) -> Path | Exception:
         try:
-            transfer = Transfer(source, folder, stem, largest)
+            transfer = Transfer(source, folder, stem, largest, keeps_old=keeps_old)
             return await Fetch(transfer, url, name, terms).run()
         except (LlamaGenError, OSError) as error:
             return error

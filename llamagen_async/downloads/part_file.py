@@ -14,6 +14,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO, Final, ParamSpec, TypeVar
 
+from llamagen_async.downloads.versions import keep_versions
+
 __all__ = ["TEMPORARY", "PartFile", "in_thread"]
 
 _P = ParamSpec("_P")
@@ -68,11 +70,12 @@ class PartFile:
             self._file.seek(max(0, self.size - length))
             return first, self._file.read(length)
 
-    def finish(self, extension: str) -> Path:
+    def finish(self, extension: str, *, keeps_old: bool = False) -> Path:
         """Give the file its final name, in place of a file that may be there; return its path.
 
         Args:
             extension: The end of the name, with its dot.
+            keeps_old: Whether what is there is kept under another name, if it is another picture.
         """
         assert self._file is not None
         path = self._folder / f"{self._stem}{extension}"
@@ -81,7 +84,10 @@ class PartFile:
             # Else a power cut could leave the final name on an empty file.
             os.fsync(self._file.fileno())
             self._file.close()
-            self._path.replace(path)
+            if not keeps_old or keep_versions(self._path, path):
+                self._path.replace(path)
+            else:
+                self._path.unlink()
         self._file = None
         return path
 

@@ -67,15 +67,25 @@ class Transfer:
         folder: The folder of the file.
         stem: The file's name without extension, safe and nobody else's.
         largest: Bytes above which the asset is refused.
+        keeps_old: Whether the file that is there is kept under another name.
     """
 
-    def __init__(self, source: AssetSource, folder: Path, stem: str, largest: int) -> None:
+    def __init__(
+        self,
+        source: AssetSource,
+        folder: Path,
+        stem: str,
+        largest: int,
+        *,
+        keeps_old: bool = False,
+    ) -> None:
         self.asked_to_wait = 0.0
         """Seconds that the host asked to wait at the last attempt."""
         self._source = source
         self._folder = folder
         self._stem = stem
         self._largest = largest
+        self._keeps_old = keeps_old
         self._place = ""
         """The host and path of the URL, for messages."""
         self._part = PartFile(folder, stem)
@@ -206,12 +216,13 @@ class Transfer:
             first, last = await in_thread(self._part.ends, HEAD)
             if not is_whole(self._extension, size, first, last):
                 raise APIConnectionError(f"{self._place}: broke off after {size} bytes")
-        return await in_thread(self._part.finish, self._extension)
+        finish = self._part.finish
+        return await in_thread(finish, self._extension, keeps_old=self._keeps_old)
 
     def _kept(self, headers: Mapping[str, str]) -> Path | None:
         """Return the file that is there already, if the server's answer says it is the same."""
         modified = parse_http_date(headers.get("Last-Modified"))
-        if not modified or not self._total:
+        if self._keeps_old or not modified or not self._total:
             return None
         for extension in (*PICTURES, *VIDEOS):
             path = self._folder / f"{self._stem}{extension}"

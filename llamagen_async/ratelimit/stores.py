@@ -10,6 +10,7 @@ import logging
 import os
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
@@ -17,7 +18,16 @@ from llamagen_async.ratelimit.protocol import SharedLedger
 from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.validation import checked_path
 
-__all__ = ["MEMORY", "check_quota", "default_quota", "open_store", "writable_default"]
+__all__ = [
+    "MEMORY",
+    "check_quota",
+    "default_quota",
+    "open_store",
+    "prove_store",
+    "shown_quota",
+    "store_times",
+    "writable_default",
+]
 
 _MARGIN: Final = 5.0
 """Real seconds by which a store's lease outlasts the longest request: its report takes time."""
@@ -68,6 +78,16 @@ def check_quota(quota: object) -> str | None:
             allowed = "a path without `~`, since this user has no home folder"
             raise InvalidRequestError("quota", quota, allowed) from None
     return str(quota)
+
+
+def shown_quota(quota: str) -> str:
+    """Return the name of a store, without a password that its URL may hold."""
+    if quota == MEMORY:
+        return "this process only"
+    if quota.startswith(_SQLITE):
+        return quota.removeprefix(_SQLITE)
+    parts = urlsplit(quota)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def store_times(speed: float, timeout: float) -> LedgerTimes:
@@ -151,3 +171,32 @@ def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTim
     from llamagen_async.ratelimit.redis.ledger import RedisLedger  # noqa: PLC0415
 
     return RedisLedger(quota, name=name, plan=plan, speed=speed, times=times)
+
+
+async def prove_store(quota: str) -> None:
+    """Open a store and close it again; do nothing for `MEMORY`.
+
+    Args:
+        quota: Its URL, or `MEMORY`.
+
+    Raises:
+        InvalidRequestError: It is no URL of a store.
+        StoreError: It can't be opened.
+        OSError: Its file can be read and not written: it would count nothing.
+    """
+    if check_quota(quota) == MEMORY:
+        return
+    # It is only read: neither the name nor the plan leaves a trace in it.
+    ledger = open_store(quota, "nobody", Plan.DEMO, 1.0, store_times(1.0, 1.0))
+    try:
+        await ledger.snapshot()
+        if quota.startswith(_SQLITE):
+            _prove_writable(Path(quota.removeprefix(_SQLITE)))
+    finally:
+        await ledger.aclose()
+
+
+def _prove_writable(path: Path) -> None:
+    path = path.expanduser()
+    if not os.access(path, os.W_OK):
+        raise PermissionError(f"{path} may not be written")

@@ -15,11 +15,13 @@ The story itself, `prompt` or `prompt_url`, is never a default.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, Self
 
 import attrs
 
 from llamagen_async.requests.comic import COMIC, ComicRequest
+from llamagen_async.requests.files import with_absolute_paths
 from llamagen_async.requests.parts import CHARACTER, LOCATION, Character, Location
 from llamagen_async.requests.spelling import EXTRA, Spelling
 from llamagen_async.validation import InvalidRequestError
@@ -67,6 +69,15 @@ class Defaults:
             value if isinstance(value, ComicRequest) else ComicRequest(".", **fields)
         )
         return cls({name: one for name, one in given.items() if name not in _STORY})
+
+    def with_absolute_paths(self, folder: Path | None = None) -> Self:
+        """Return the defaults with files that are found from anywhere.
+
+        Args:
+            folder: Where relative paths begin; the working directory if it is not given.
+        """
+        comic = with_absolute_paths(ComicRequest(".", **self.fields), folder)
+        return type(self)({name: getattr(comic, name) for name in self.fields})
 
     def merged(self, comic: ComicRequest | str | Mapping[str, Any]) -> ComicRequest:
         """Return a comic with the defaults for what it does not say itself.

@@ -70,9 +70,14 @@ def with_urls(request: _R, urls: Mapping[Path, str]) -> _R:
     return _changed(request, lambda _, path: urls[path])
 
 
-def with_absolute_paths(request: _R, folder: Path) -> _R:
-    """Return a request whose files are found from anywhere; relative paths are below a folder."""
-    return _changed(request, lambda _, path: folder / path)
+def with_absolute_paths(request: _R, folder: Path | None = None) -> _R:
+    """Return a request whose files are found from anywhere.
+
+    Args:
+        request: The request.
+        folder: Where relative paths begin; the working directory if it is not given.
+    """
+    return _changed(request, lambda _, path: ((folder or Path()) / path).absolute())
 
 
 def with_paths(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -157,6 +157,10 @@ class Changes:
         self._keep(generation.id, end)
         return True
 
+    def is_pending(self, id_: str) -> bool:
+        """Whether the end of a change of that generation is expected."""
+        return id_ in self._pending
+
     def recall(self, generation: ComicGeneration | Animation) -> None:
         """Take in how a generation ended that somebody else has seen, unless it was seen here."""
         is_known = generation.id in self._ends or generation.id in self._pending

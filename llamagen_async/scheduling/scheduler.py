@@ -187,14 +187,15 @@ class Scheduler:
         self._polls.changes.recall(generation)
 
     def resume_change(self, answer: Generation, *, age: float, profile: Profile) -> None:
-        """Expect the end of a change that an earlier program has sent.
+        """Expect the end of a change that an earlier program has sent, unless that is known.
 
         Args:
             answer: The server's answer to it.
             age: Seconds since that came.
             profile: What decides how long the change takes.
         """
-        self._polls.remember_changed(answer, self._clock.now() - age, profile=profile)
+        if not self._polls.changes.is_pending(answer.id):
+            self._polls.remember_changed(answer, self._clock.now() - age, profile=profile)
 
     def announce(self, announcement: Announcement) -> bool:
         """Hand on what a webhook event says, and return whether anybody waits for it."""

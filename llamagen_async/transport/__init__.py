@@ -15,6 +15,7 @@ from llamagen_async.transport.address import (
 )
 from llamagen_async.transport.assets import HTTPAssets
 from llamagen_async.transport.decoding import decode, error_for, parse_retry_after
+from llamagen_async.transport.failures import failure_words
 from llamagen_async.transport.http import HTTPTransport, check_key
 from llamagen_async.transport.message import (
     APIRequest,
@@ -57,6 +58,7 @@ __all__ = [
     "decode",
     "delays",
     "error_for",
+    "failure_words",
     "is_outage",
     "is_retriable",
     "is_told",

@@ -16,7 +16,7 @@ from llamagen_async.errors import APIConnectionError, APITimeoutError
 from llamagen_async.foreign import clean_text
 from llamagen_async.transport.attempt import Attempt, RefusedError
 
-__all__ = ["attempt_error", "connection_error"]
+__all__ = ["attempt_error", "connection_error", "failure_words"]
 
 _SHOWN: Final = 200
 """Characters that are shown of a foreign exception's text."""
@@ -85,6 +85,11 @@ def connection_error(error: BaseException, where: str, *, secret: str = "") -> A
         f"the exchange with {where} broke off ({_reason(error, secret)}){_advice(error)}",
         retriable=not _is_tls_refused(error),
     )
+
+
+def failure_words(error: BaseException) -> tuple[str, str]:
+    """Return why a connection failed, and what can be done about that, if anything."""
+    return _reason(error, ""), _advice(error).removeprefix(". ")
 
 
 def _reason(error: BaseException, secret: str) -> str:

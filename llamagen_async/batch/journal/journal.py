@@ -12,33 +12,40 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from llamagen_async.batch.journal.codec import AccountId, Row
 from llamagen_async.batch.journal.database import Database, SetAsideError
 from llamagen_async.batch.journal.evidence import accepted_in
 from llamagen_async.batch.journal.opening import take_in, verify
+from llamagen_async.batch.journal.reading import JournalReader
 from llamagen_async.batch.journal.reserve import receipt_of
-from llamagen_async.batch.journal.rows import Rows
 from llamagen_async.batch.journal.schema import (
-    FIND,
     INSERT,
     MOVE,
+    REWRITE,
     UPDATE,
     bind,
     bound_to,
-    counts_of,
     derived_key,
     forget,
+    keep_url,
     prepare,
     refuse_second,
     same_story,
     spent_in,
     update_values,
+    uploaded_url,
 )
 from llamagen_async.batch.journal.story import Story
+from llamagen_async.batch.journal.targets import (
+    WAITING,
+    aim,
+    check_target,
+    has_changes,
+)
 from llamagen_async.errors import JournalError
 from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.validation import checked_path
@@ -47,11 +54,8 @@ __all__ = ["Journal"]
 
 _logger = logging.getLogger(__name__)
 
-_PAGE: Final = 200
-"""Rows that are read at a time, so that a long journal is never in memory."""
 
-
-class Journal:
+class Journal(JournalReader):
     """All stories of one key at one server, and what became of them; for one event loop.
 
     Args:
@@ -69,27 +73,21 @@ class Journal:
         out: str | os.PathLike[str] | None = None,
         start_over: bool = False,
     ) -> None:
-        self.path: Final = None if path is None else checked_path("journal", path)
-        """The file; `None` if there is none."""
-        self._database = Database(
-            self.path, partial(prepare, self.path), account, start_over=start_over
-        )
+        file = None if path is None else checked_path("journal", path)
+        database = Database(file, partial(prepare, file), account, start_over=start_over)
+        super().__init__(file, database)
         self._account = account
         self._out = None if out is None else checked_path("out", out)
         self.spent = 0.0
         """Credits that all its stories had cost when it was opened, as far as it is known."""
         self._start_over = start_over
-        self._rows = Rows(self._database.path)
         self._sending: set[int] = set()
         """Rows that are being sent: for each there has to be room in the reserve."""
+        self.has_changes = False
+        """Whether any story in it changes a comic."""
         self._is_bound = False
         self._is_open = False
         self._stays_open = False
-
-    @property
-    def is_lasting(self) -> bool:
-        """Whether the journal is kept in a file."""
-        return self.path is not None
 
     async def __aenter__(self) -> Self:
         """Open the journal until this is left, whatever works with it and closes it meanwhile."""
@@ -153,6 +151,7 @@ class Journal:
         key: str | None = None,
         urgent: bool = False,
         position: int | None = None,
+        is_last: bool = False,
     ) -> tuple[Row, bool]:
         """Take a story in, unless it is there; then only its label and position are replaced.
 
@@ -162,15 +161,17 @@ class Journal:
                 content and of how many of the same content have come since the journal was opened.
             urgent: Whether somebody waits for it interactively.
             position: The story's number in the input, from 0.
+            is_last: Whether the story whose comic it changes has to be there already.
 
         Returns:
             Its row, and whether it is new.
 
         Raises:
-            InvalidRequestError: Another story has that key.
+            InvalidRequestError: Another story has that key, or there is no comic that it can
+                change.
             JournalError: The story could not be recorded.
         """
-        add = partial(self._add, story, key, urgent=urgent, position=position)
+        add = partial(self._add, story, key, urgent=urgent, position=position, is_last=is_last)
         return await self._database.run(add, write=True)
 
     async def seek(self, story: Story) -> Row | None:
@@ -178,56 +179,18 @@ class Journal:
         # Counting writes, but not to the file.
         return await self._database.run(partial(self._seek, story), write=False)
 
-    async def get(self, key: str) -> Row | None:
-        """Return the story of that key."""
-        return await self._database.run(partial(self._rows.of_key, key), write=False)
+    async def waiting(self, *, urgent: bool, limit: int, since: float = 0.0) -> list[Row]:
+        """Return the first stories that can be sent.
 
-    async def find(self, *, key: str = "", generation_id: str = "") -> Row | None:
-        """Return the story of that key or else of that generation; either may be left out."""
-        names = {"key": key or None, "generation_id": generation_id or None}
-        rows = await self._database.run(partial(self._rows.select, FIND, names), write=False)
-        rows += [row for row in self._rows.behind.values() if row.generation_id == generation_id]
-        return rows[0] if rows else None
-
-    async def at(self, id_: int) -> Row:
-        """Return the story at that place of the journal."""
-        rows = await self._database.run(
-            partial(self._rows.select, "WHERE id = ?", (id_,)), write=False
-        )
-        if not rows:
-            raise JournalError(f"{self._database.path}: a story is gone from it")
-        return rows[0]
-
-    async def waiting(self, *, urgent: bool, limit: int) -> list[Row]:
-        """Return the first stories that are to be sent."""
+        Args:
+            urgent: Whether somebody waits for them interactively.
+            limit: How many, at most.
+            since: The Unix time from which on an uncertain change may still be at work.
+        """
         for row in [row for row in self._rows.behind.values() if row.state is BatchState.QUEUED]:
             await self.change(row, BatchState.QUEUED, origins=(BatchState.QUEUED,))
-        where = "WHERE state = 'queued' AND urgent = ? ORDER BY id LIMIT ?"
-        return await self._database.run(
-            partial(self._rows.select, where, (urgent, limit)), write=False
-        )
-
-    async def rows(self, *states: BatchState) -> AsyncIterator[Row]:
-        """Yield the stories in these states (in any, if none is given), oldest first.
-
-        They are read page by page: a change meanwhile may be seen or not.
-        """
-        known = states or tuple(BatchState)
-        marks = ", ".join("?" * len(known))
-        where = f"WHERE state IN ({marks}) AND id > ? ORDER BY id LIMIT ?"
-        last = 0
-        while True:
-            values = (*known, last, _PAGE)
-            page = await self._database.run(partial(self._rows.select, where, values), write=False)
-            for row in page:
-                yield row
-            if len(page) < _PAGE:
-                return
-            last = page[-1].id
-
-    async def counts(self) -> dict[BatchState, int]:
-        """Return how many stories are in each state."""
-        return await self._database.run(counts_of, write=False)
+        values = {"urgent": urgent, "limit": limit, "since": since}
+        return await self._database.run(partial(self._rows.select, WAITING, values), write=False)
 
     async def change(
         self,
@@ -284,6 +247,14 @@ class Journal:
         """Remove a story's row."""
         await self._database.run(partial(forget, row.id), write=True)
 
+    async def uploaded(self, digest: str, since: float) -> str | None:
+        """Return the URL of a content that was uploaded after a unix time; see `UploadStore`."""
+        return await self._database.run(partial(uploaded_url, digest, since), write=False)
+
+    async def keep_upload(self, digest: str, url: str, at: float) -> None:
+        """Remember the URL of a content, uploaded at a unix time."""
+        await self._database.run(partial(keep_url, digest, url, at), write=True)
+
     # What follows runs inside a transaction.
 
     def _begin(self, connection: sqlite3.Connection, *, is_first: bool) -> None:
@@ -305,6 +276,7 @@ class Journal:
             )
         self._is_bound = bool(bound_to(connection))
         self.spent = spent_in(connection)
+        self.has_changes = has_changes(connection)
         self._sending.clear()
         connection.execute("DELETE FROM seen")
 
@@ -316,17 +288,24 @@ class Journal:
         *,
         urgent: bool,
         position: int | None,
+        is_last: bool,
     ) -> tuple[Row, bool]:
         name = story.key or key or derived_key(story, connection)
         row = self._rows.of_key(name, connection)
         stands = {"label": story.label, "position": position}
         if row is not None:
             same_story(row, story)
+            if row.state is BatchState.QUEUED and row.request_text != story.text:
+                # It was not sent yet, and what is no part of its digest is another one now.
+                connection.execute(REWRITE, {"request": story.text, "id": row.id})
+                (row,) = self._rows.select("WHERE id = ?", (row.id,), connection)
             moved = (story.label or row.label, row.position if position is None else position)
             if moved != (row.label, row.position):
                 connection.execute(MOVE, {**stands, "id": row.id})
                 (row,) = self._rows.select("WHERE id = ?", (row.id,), connection)
             return row, False
+        target = check_target(name, story, self._rows, connection, is_last=is_last)
+        self.has_changes = self.has_changes or story.type.is_change
         values = {
             "key": name,
             "digest": story.digest,
@@ -339,6 +318,8 @@ class Journal:
             "now": time.time(),
         }
         connection.execute(INSERT, values)
+        if target is not None:
+            aim(target, connection)
         added = self._rows.of_key(name, connection)
         assert added is not None
         return added, True
@@ -376,6 +357,7 @@ class Journal:
         if values["generation_id"] and not self._is_bound:
             bind(connection, self._account)
         (row,) = self._rows.read("WHERE id = ?", (values["id"],), connection)
+        aim(row, connection)
         return row
 
     def _make_room(self, values: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "FIND",
     "INSERT",
     "MOVE",
+    "REWRITE",
     "UPDATE",
     "bind",
     "bound_to",
@@ -28,11 +29,13 @@ __all__ = [
     "counts_of",
     "derived_key",
     "forget",
+    "keep_url",
     "prepare",
     "refuse_second",
     "same_story",
     "spent_in",
     "update_values",
+    "uploaded_url",
 ]
 
 _APPLICATION_ID: Final = 0x6C6C676A
@@ -65,6 +68,7 @@ _TABLES: Final = """
         credits REAL,
         credits_lost REAL NOT NULL DEFAULT 0
     );
+    CREATE TABLE upload (digest TEXT PRIMARY KEY, url TEXT NOT NULL, uploaded_at REAL NOT NULL);
     CREATE INDEX job_by_state ON job (state, urgent, id);
     CREATE INDEX job_by_generation ON job (generation_id) WHERE generation_id IS NOT NULL;
     CREATE INDEX job_by_of ON job (of_key) WHERE of_key IS NOT NULL;
@@ -88,6 +92,8 @@ INSERT: Final = """
     )
 """
 """Takes a story in."""
+REWRITE: Final = "UPDATE job SET request = :request WHERE id = :id"
+"""Changes what is to be sent for a story."""
 MOVE: Final = """
     UPDATE job SET
         label = coalesce(nullif(:label, ''), label), position = coalesce(:position, position)
@@ -98,8 +104,10 @@ _OTHER: Final = """
     SELECT key FROM job WHERE generation_id = :generation_id AND id <> :id
     UNION ALL SELECT key FROM forgotten WHERE generation_id = :generation_id LIMIT 1
 """
-FIND: Final = "WHERE key = :key OR generation_id = :generation_id ORDER BY key = :key DESC LIMIT 1"
-"""Selects the story of a key or else of a generation."""
+FIND: Final = (
+    "WHERE key = :key OR generation_id = :generation_id ORDER BY key = :key DESC, id LIMIT 1"
+)
+"""Selects the story of a key or else of a generation, the comic itself before its changes."""
 UPDATE: Final = """
     UPDATE job SET
         state = :state,
@@ -244,6 +252,19 @@ def counts_of(connection: sqlite3.Connection) -> dict[BatchState, int]:
     """Return how many stories are in each state."""
     counted = connection.execute("SELECT state, count(*) FROM job GROUP BY state")
     return {BatchState(state): number for state, number in counted}
+
+
+def uploaded_url(digest: str, since: float, connection: sqlite3.Connection) -> str | None:
+    """Return the URL of a content that was uploaded after a unix time."""
+    found = connection.execute(
+        "SELECT url FROM upload WHERE digest = ? AND uploaded_at >= ?", (digest, since)
+    ).fetchone()
+    return None if found is None else str(found[0])
+
+
+def keep_url(digest: str, url: str, at: float, connection: sqlite3.Connection) -> None:
+    """Remember the URL of a content, uploaded at a unix time."""
+    connection.execute("INSERT OR REPLACE INTO upload VALUES (?, ?, ?)", (digest, url, at))
 
 
 def forget(id_: int, connection: sqlite3.Connection) -> None:

@@ -6,13 +6,16 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import Any, Final, cast
 
 import attrs
 
 from llamagen_async.errors import InvalidRequestError
-from llamagen_async.requests import AnyRequest, BatchStory, RequestType
+from llamagen_async.requests import AnyRequest, BatchStory, ComicRequest, RequestType
 from llamagen_async.requests.any_request import fields_of, parse_request, type_given, type_of
+from llamagen_async.requests.defaults import Defaults
+from llamagen_async.requests.files import with_absolute_paths, with_paths
 from llamagen_async.validation import checked_id, checked_text, python_integer, without_mark
 
 __all__ = [
@@ -32,6 +35,7 @@ _NAMES: Final = (_KEY, _OF, _ID, _TYPE)
 _LONGEST_KEY: Final = 500
 """Characters of the longest key: order numbers and URLs fit, a story by mistake does not."""
 _ALLOWED_KEY: Final = f"text or a whole number, up to {_LONGEST_KEY} characters"
+_dump: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
 _NEEDED: Final = "the key of the story whose comic is changed, or id: that comic's own id"
 
 
@@ -57,7 +61,15 @@ class Story:
     """The id of the comic that is changed, if that was given."""
 
     @classmethod
-    def parse(cls, given: RequestLike, key: object = None, label: str = "") -> Story:
+    def parse(
+        cls,
+        given: RequestLike,
+        key: object = None,
+        label: str = "",
+        *,
+        defaults: Defaults | None = None,
+        folder: Path | None = None,
+    ) -> Story:
         """Check one story of the input; a story that was parsed before is taken as it is.
 
         Args:
@@ -65,13 +77,17 @@ class Story:
                 `id`) is not sent.
             key: The user's own name, if it is not in the mapping.
             label: Where the story stands in its file.
+            defaults: What a comic does not say itself. They are no part of its digest, so that
+                what is done stays done when they change.
+            folder: The folder of a file of the user's own in which the story stands: then text in
+                the place of a URL is the path of a file, from there on.
 
         Raises:
             InvalidRequestError: A field, the key or what is to be changed is not allowed.
         """
         if isinstance(given, Story):
             return given if key is None else attrs.evolve(given, key=checked_key(key))
-        request, names = _taken_apart(given)
+        request, names = _taken_apart(given, has_paths=folder is not None)
         type_ = type_of(request)
         key = names[_KEY] if names[_KEY] is not None else key
         known = None if key is None else checked_key(key)
@@ -79,17 +95,20 @@ class Story:
         if of is not None and of == known:
             raise InvalidRequestError(_OF, of, "the key of another story")
         # Through JSON and back: names that are numbers can't be sorted among others.
-        content = json.loads(json.dumps(request.to_payload()))
+        content = json.loads(json.dumps(request.to_payload(), default=_text_of))
         beside: dict[str, Any] = {}
         if type_ is not RequestType.COMIC:
             given_names = {_TYPE: type_.value, _OF: of, _ID: target}
             beside = {name: one for name, one in given_names.items() if one is not None}
             content = [beside, content]
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        request = with_absolute_paths(request, folder)
+        if defaults is not None and isinstance(request, ComicRequest):
+            request = defaults.merged(request)
         return cls(
             request,
             known,
-            json.dumps({**beside, **fields_of(request)}, separators=(",", ":")),
+            _dump({**beside, **fields_of(request)}),
             hashlib.sha256(canonical.encode()).digest()[:16],
             label,
             type_,
@@ -109,7 +128,7 @@ def request_in(fields: object) -> AnyRequest:
     Raises:
         InvalidRequestError: This version does not allow it any more.
     """
-    return _taken_apart(cast("RequestLike", fields))[0]
+    return _taken_apart(cast("RequestLike", fields), has_paths=True)[0]
 
 
 def given_key(given: object) -> str | None:
@@ -143,7 +162,14 @@ def checked_key(key: object, field: str = _KEY) -> str:
     return text
 
 
-def _taken_apart(given: RequestLike) -> tuple[AnyRequest, dict[str, Any]]:
+def _text_of(path: object) -> str:
+    """Return a path as the user has written it, on whatever system."""
+    return PurePath(str(path)).as_posix()
+
+
+def _taken_apart(
+    given: RequestLike, *, has_paths: bool = False
+) -> tuple[AnyRequest, dict[str, Any]]:
     """Return the request of a story, and what stands beside its fields."""
     names: dict[str, Any] = dict.fromkeys(_NAMES)
     fields: object = given
@@ -163,6 +189,8 @@ def _taken_apart(given: RequestLike) -> tuple[AnyRequest, dict[str, Any]]:
             if names[name] is not None:
                 raise InvalidRequestError(name, value, "given once, not also beside the mapping")
             names[name] = value
+    if has_paths:
+        rest = with_paths(rest)
     return parse_request(type_given(names[_TYPE], rest.get("action")), rest), names
 
 

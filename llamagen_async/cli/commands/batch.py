@@ -18,6 +18,7 @@ from llamagen_async.cli.commands.options import (
     prepared_folder,
 )
 from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.input.cast import open_cast
 from llamagen_async.cli.input.journal_summary import open_journal, summarize_journal
 from llamagen_async.cli.input.stories import Stories, open_stories
 from llamagen_async.cli.interrupts import run_async
@@ -53,6 +54,13 @@ _JOURNAL: Final = "journal.db"
     "--journal",
     metavar="FILE",
     help="Where everything is written down before it happens.  [default: journal.db in DIR]",
+)
+@click.option(
+    "--with",
+    "cast",
+    metavar="CAST",
+    help="A JSON file of fields that all stories have in common: characters, places, preset, "
+    "language, size. A story's own fields win.",
 )
 @click.option(
     "--resend-uncertain",
@@ -94,6 +102,7 @@ def batch(
     stories: str | None,
     out: str,
     journal: str | None,
+    cast: str | None,
     resend_uncertain: bool,
     start_over: bool,
     timeout: float,
@@ -114,6 +123,8 @@ def batch(
 
     A file is checked to its end before anything is sent. The pictures of each comic are in DIR,
     index.html there shows the latest ones, and results.jsonl says what became of every story.
+    Where a story or the cast takes a URL, the path of a picture or a document may stand, from the
+    folder of that file on: it is uploaded once, for all stories and for further runs.
 
     The journal remembers what was sent and what came of it. So the same command again goes on
     where the last one was stopped, by Ctrl-C or by anything else: what is done is not done again.
@@ -121,7 +132,9 @@ def batch(
     """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
     path = checked_path("--journal", journal) if journal else checked_path("--out", out) / _JOURNAL
     if stories is not None:
-        source = open_stories(stories)
+        source = open_stories(stories, None if cast is None else open_cast(cast))
+    elif cast is not None:
+        raise CommandError("--with needs STORIES: what is in the journal has its cast already")
     elif path.is_file():
         source = Stories("the journal")
     else:

@@ -13,12 +13,12 @@ from llamagen_async.cli.commands.options import Connection, connection_options, 
 from llamagen_async.cli.errors import ALL_DONE
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.quota import shown_quota
 from llamagen_async.cli.text import format_duration, format_limit, one_line, pluralize
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.models import Usage
 from llamagen_async.plans import HOUR
 from llamagen_async.ratelimit import LimitsSnapshot
+from llamagen_async.ratelimit.stores import shown_quota
 
 __all__ = ["limits", "print_wait", "usage"]
 
@@ -190,7 +190,7 @@ def _lines(used: Usage) -> list[str]:
         limit = f" of {used.api_max_usage}" if used.api_max_usage is not None else ""
         lines.append(f"Requests used: {used.api_usage_count}{limit}")
     if used.credits is not None:
-        lines.append(f"Credits left: {used.credits:g}")
+        lines.append(f"Credits left: {used.credits:.12g}")
     if lines:
         return lines
     names = ", ".join(map(one_line, used.raw))

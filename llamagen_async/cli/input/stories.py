@@ -20,11 +20,13 @@ import attrs
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import Story, given_key
 from llamagen_async.cli.errors import FAILED, CommandError
+from llamagen_async.cli.input.cast import StoryContext
 from llamagen_async.cli.input.lines import UNREADABLE, chunks_of, text_lines
 from llamagen_async.cli.input.stdin import iterate_in_thread
 from llamagen_async.cli.text import shown_path
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.prices import Charge
+from llamagen_async.requests.defaults import Defaults
 from llamagen_async.validation import checked_path
 
 __all__ = ["Format", "InputStory", "Stories", "StoryFile", "open_stories", "read_stories"]
@@ -62,14 +64,16 @@ class StoryFile:
     Args:
         path: The file.
         form: How the stories are written.
+        cast: What all stories have in common.
 
     Raises:
         CommandError: A line in it is wrong; the message names the line.
         OSError: It can't be read.
     """
 
-    def __init__(self, path: Path, form: Format) -> None:
+    def __init__(self, path: Path, form: Format, cast: Defaults | None = None) -> None:
         self._path = path
+        self._context = StoryContext(path.parent, cast)
         self._form: Final[Format] = form
         self._fingerprint: tuple[int, ...] | None = None
         self._number = 0
@@ -100,7 +104,8 @@ class StoryFile:
         with self._path.open("rb") as file:
             fingerprint = _fingerprint(file)
             self._fingerprint = self._fingerprint or fingerprint
-            for story in read_stories(text_lines(chunks_of(file)), name=name, form=self._form):
+            lines = text_lines(chunks_of(file))
+            for story in read_stories(lines, name=name, form=self._form, context=self._context):
                 # Only the content that was checked may be sent.
                 if _fingerprint(file) != self._fingerprint:
                     raise CommandError(
@@ -123,6 +128,8 @@ class Stories:
     """The source of the stories, if they have to be read as they arrive."""
     format: Format | None = None
     """How they are written; `None` lets the first line decide."""
+    context: StoryContext = attrs.field(factory=StoryContext, repr=False)
+    """What stories that arrive are read with."""
 
     @property
     def is_journal(self) -> bool:
@@ -136,7 +143,7 @@ class Stories:
                 yield story
         elif self.lines is not None:
             lines = text_lines(_arriving(self.lines, self.name))
-            stories = read_stories(lines, name=self.name, form=self.format)
+            stories = read_stories(lines, name=self.name, form=self.format, context=self.context)
             async for story in iterate_in_thread(stories):
                 yield story
         else:
@@ -144,27 +151,38 @@ class Stories:
                 yield story
 
 
-def open_stories(given: str) -> Stories:
+def open_stories(given: str, cast: Defaults | None = None) -> Stories:
     """Open STORIES as it was typed. A regular file is read and checked to its end.
+
+    Args:
+        given: The file as it was typed.
+        cast: What all stories have in common.
 
     Raises:
         CommandError: It can't be read, or a line in it is wrong; the message names the line.
     """
     if given == _STDIN:
-        return Stories(_STDIN_NAME, lines=_stdin())
+        return Stories(_STDIN_NAME, lines=_stdin(), context=StoryContext(cast=cast))
     path, name = checked_path("STORIES", given), shown_path(given)
     form = _FORMATS.get(path.suffix.lower())
     if form is None:
         raise CommandError(f"{name}: its format is unknown; allowed is {_ALLOWED}")
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            return Stories(name, lines=path.open("rb", buffering=0), format=form)
-        return Stories(name, checked=StoryFile(path, form))
+            context = StoryContext(cast=cast)
+            return Stories(name, None, path.open("rb", buffering=0), form, context)
+        return Stories(name, checked=StoryFile(path, form, cast))
     except OSError as error:
         raise CommandError(f"{name}: {error.strerror or error}") from None
 
 
-def read_stories(lines: Iterable[str], *, name: str, form: Format | None) -> Iterator[InputStory]:
+def read_stories(
+    lines: Iterable[str],
+    *,
+    name: str,
+    form: Format | None,
+    context: StoryContext | None = None,
+) -> Iterator[InputStory]:
     """Yield every story, wrong ones too, as their lines are read.
 
     Args:
@@ -172,6 +190,7 @@ def read_stories(lines: Iterable[str], *, name: str, form: Format | None) -> Ite
         name: The beginning of each label.
         form: How the stories are written. `None` lets the first one decide: one that begins
             with `{` is JSON, and then all have to be.
+        context: What they are read with.
     """
     number = 0
     for line_number, line in enumerate(lines, 1):
@@ -184,7 +203,7 @@ def read_stories(lines: Iterable[str], *, name: str, form: Format | None) -> Ite
             form = "jsonl" if text.startswith("{") else "txt"
         if not text or (form != "jsonl" and text.startswith("#")):
             continue
-        yield _story(number, label, text, form or "txt")
+        yield _story(number, label, text, form or "txt", context or StoryContext())
         number += 1
 
 
@@ -211,11 +230,11 @@ def _unreadable(line: str) -> str | None:
     return None
 
 
-def _story(number: int, label: str, text: str, form: Format) -> InputStory:
+def _story(number: int, label: str, text: str, form: Format, context: StoryContext) -> InputStory:
     given: object = None
     try:
         given = _decoded(text) if form == "jsonl" else text
-        return InputStory(number, label, Story.parse(given, label=label))
+        return InputStory(number, label, context.story(given, label))
     except (InvalidRequestError, ValueError, RecursionError) as error:
         return InputStory(number, label, None, str(error), given_key(given))
 

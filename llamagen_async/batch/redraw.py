@@ -1,0 +1,189 @@
+"""One panel of a journal's comic drawn again: paid once, and that picture replaced, no other.
+
+A redraw is a story of the journal like any other, so its intent is written before it is sent and
+its end is waited for, whatever ended the program meanwhile. Its name is made of its content: the
+same redraw asked for again is the same one, unless another is asked for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from llamagen_async.batch.finding import find_story
+from llamagen_async.batch.journal.codec import Row
+from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.story import Story
+from llamagen_async.batch.lifecycle import Lifecycle
+from llamagen_async.batch.makers import ComicsPort, newest
+from llamagen_async.batch.task import BatchTask
+from llamagen_async.downloads.download import panel_name
+from llamagen_async.downloads.media_types import safe_stem
+from llamagen_async.downloads.versions import older_versions
+from llamagen_async.errors import InvalidRequestError, LlamaGenError, SubmissionUncertainError
+from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.requests import BatchStory, RequestType, UpdateRequest
+
+__all__ = ["JOURNAL", "Redraw", "RedrawOptions", "redraw_panel"]
+
+JOURNAL: Final = "journal.db"
+"""The journal's name in the folder of the pictures, unless the user has given another one."""
+
+
+@attrs.frozen
+class Redraw:
+    """One panel that was drawn again."""
+
+    comic: ComicGeneration
+    """The comic with the new picture."""
+    file: Path
+    """The new picture, under the name that the old one had."""
+    kept: Path | None
+    """The picture before, under its new name; `None` if there was none on disk."""
+    is_new: bool
+    """Whether this call has paid for it; if not, an earlier one has."""
+
+
+@attrs.frozen
+class RedrawOptions:
+    """What is done about redraws that were asked for before, and for how long one is waited for."""
+
+    again: bool = False
+    """Draw it once more, although the same redraw was done before; it is paid for again."""
+    resend_uncertain: bool = False
+    """Send one again of which nobody knows whether it was accepted; it may be paid for twice."""
+    timeout: float = 1800.0
+    """Seconds to wait for its end, once it was accepted, and then for its picture."""
+    wait_for_quota: bool = False
+    """Wait for tomorrow's quota instead of raising."""
+
+
+async def redraw_panel(
+    comics: ComicsPort,
+    journal: Journal,
+    out: Path,
+    name: str,
+    request: UpdateRequest,
+    options: RedrawOptions,
+) -> Redraw:
+    """Have one panel of a comic drawn again, and its picture replaced.
+
+    Args:
+        comics: The client's comics.
+        journal: The journal that knows the comic, open.
+        out: The folder of its pictures.
+        name: What the story is called; see `find_story`.
+        request: The redraw.
+        options: Whether it is sent again.
+
+    Raises:
+        InvalidRequestError: There is no such story or panel; nothing was sent.
+        LlamaGenError: It was not sent, or its end was not seen.
+    """
+    comic = await _comic_of(journal, name)
+    _check_panel(comic, request)
+    lifecycle = Lifecycle(
+        journal,
+        comics,
+        out=out,
+        timeout=options.timeout,
+        wait_for_quota=options.wait_for_quota,
+        ended=_ignore,
+        followed=_follow,
+        changed=_ignore,
+    )
+    row: Row | None = None
+    try:
+        row, is_new = await _row_of(journal, Story.parse(BatchStory(request, id=comic.id)), options)
+        # One at a time: a comic that is being changed can't be changed.
+        async for other in journal.rows(BatchState.RUNNING):
+            if other.target == comic.id and other.id != row.id:
+                lifecycle.start(BatchTask.of(other))
+                await lifecycle.join()
+        task = BatchTask.of(row)
+        lifecycle.start(task)
+        await lifecycle.join()
+        return _result(task, request, out, is_new=is_new)
+    finally:
+        await lifecycle.stop()
+        # What was not sent was not paid for, and no other command is to send it by itself.
+        now = None if row is None else await journal.get(row.key)
+        if now is not None and now.state is BatchState.QUEUED:
+            await journal.forget(now)
+
+
+async def _comic_of(journal: Journal, name: str) -> ComicGeneration:
+    """Return the comic of a story as it is now."""
+    row = await find_story(journal, name)
+    if row.type is RequestType.ANIMATION:
+        raise InvalidRequestError("key", name, "a comic's; this is an animation's")
+    comic = row.generation
+    if not isinstance(comic, ComicGeneration):
+        allowed = f"a story that is done; this one is {row.state}, and has no comic"
+        raise InvalidRequestError("key", name, allowed)
+    latest = await newest(journal, comic)
+    if not isinstance(latest, ComicGeneration) or not latest.succeeded:
+        allowed = f"a story that is done; this one is {row.state} ({comic.id})"
+        raise InvalidRequestError("key", name, allowed)
+    return latest
+
+
+def _check_panel(comic: ComicGeneration, request: UpdateRequest) -> None:
+    """Check that there is such a panel, as far as the journal knows the comic."""
+    if not comic.pages:
+        return
+    page = request.page or 0
+    if page >= len(comic.pages):
+        last = len(comic.pages) - 1
+        raise InvalidRequestError("page", page, f"0 to {last}: the pages of {comic.id}")
+    panels = comic.pages[page].panels
+    if request.panel >= len(panels):
+        allowed = f"0 to {len(panels) - 1}: the panels on page {page} of {comic.id}"
+        raise InvalidRequestError("panel", request.panel, allowed)
+
+
+def _name_of(story: Story, number: int) -> str:
+    return f"content:{story.digest.hex()}/{number}"
+
+
+async def _row_of(journal: Journal, story: Story, options: RedrawOptions) -> tuple[Row, bool]:
+    """Return the row of a redraw that is to be worked at, and whether this call pays for it."""
+    number, last = 1, None
+    while (row := await journal.get(_name_of(story, number))) is not None:
+        number, last = number + 1, row
+    if last is None or ((last.state is BatchState.FAILED or options.again) and _ended(last)):
+        row, _ = await journal.add(story, key=_name_of(story, number), urgent=True)
+        return row, True
+    if last.state is BatchState.UNCERTAIN:
+        if not options.resend_uncertain:
+            error = last.error(None, None)
+            raise error or SubmissionUncertainError(story.request, "an earlier run was ended")
+        origins = (BatchState.UNCERTAIN,)
+        return await journal.change(last, BatchState.QUEUED, origins=origins), True
+    return last, last.state is BatchState.QUEUED
+
+
+def _ended(row: Row) -> bool:
+    return row.state in (BatchState.SUCCEEDED, BatchState.FAILED)
+
+
+def _result(task: BatchTask, request: UpdateRequest, out: Path, *, is_new: bool) -> Redraw:
+    if task.error is not None:
+        raise task.error
+    comic = task.generation
+    if not isinstance(comic, ComicGeneration) or not task.files:
+        raise LlamaGenError(f"the redraw is {task.state}, and has no picture")
+    stem = safe_stem(panel_name(comic.id, request.page or 0, request.panel))
+    file = next((file for file in task.files if file.stem == stem), out / stem)
+    older = older_versions(file)
+    return Redraw(comic, file, older[-1] if older else None, is_new)
+
+
+def _ignore(_task: BatchTask) -> None:
+    """Take no note: the outcome is read from the task at the end."""
+
+
+async def _follow(_task: BatchTask) -> None:
+    """Start nothing: no other story waits for this one."""
