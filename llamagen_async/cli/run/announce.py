@@ -15,7 +15,7 @@ from llamagen_async.cli.run.estimate import (
     room_again_in,
     time_left,
 )
-from llamagen_async.cli.run.money import Money, print_cost
+from llamagen_async.cli.run.money import Money, paid_for, print_cost
 from llamagen_async.cli.text import format_duration, format_limit, format_time, pluralize
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.models import BatchState
@@ -45,8 +45,12 @@ async def announce(
         money: The options about money.
         spent: Credits that earlier runs have spent.
         wait_for_quota: Whether tomorrow's quota is waited for.
+
+    Raises:
+        CommandError: There is a budget, and a story whose price nobody knows.
     """
-    await print_time(output, client, stories, summary, wait_for_quota=wait_for_quota)
+    paid = paid_for(summary, money, spent=spent)
+    await print_time(output, client, stories, paid, wait_for_quota=wait_for_quota)
     await print_cost(output, client, summary, money, spent=spent)
 
 

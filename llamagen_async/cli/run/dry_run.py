@@ -18,7 +18,7 @@ from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import STATE_WORDS, prompt_of
 from llamagen_async.cli.run.announce import print_time
-from llamagen_async.cli.run.money import Money, print_cost
+from llamagen_async.cli.run.money import Money, paid_for, print_cost
 from llamagen_async.cli.text import pluralize, shortened
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import InvalidRequestError
@@ -59,7 +59,10 @@ async def dry_run(
         may_ask: Whether the client may send a request to find out the plan.
 
     Returns:
-        The exit status: success if all stories would be done.
+        The exit status: success if all stories would be sent.
+
+    Raises:
+        CommandError: There is a budget, and a story whose price nobody knows.
     """
     preview = _Preview(output, money, resend=resend, spent=journal.spent)
     async for one, row in _matched(stories, journal):
@@ -73,9 +76,9 @@ async def dry_run(
     if more > 0:
         output.print(f"  and {more} more")
     output.print(f"{pluralize(preview.total, 'story')}: {summary}.")
-    seconds = None
+    paid, seconds = paid_for(summary, money, spent=journal.spent), None
     if may_ask:
-        seconds = await print_time(output, client, stories, summary, wait_for_quota=wait_for_quota)
+        seconds = await print_time(output, client, stories, paid, wait_for_quota=wait_for_quota)
     else:
         output.print("Only the server knows the plan, and so how long it takes; --usage asks it.")
     asking = attrs.evolve(money, asks=bool(money.asks))

@@ -18,7 +18,7 @@ from llamagen_async.models import Usage
 from llamagen_async.plans import Plan
 from llamagen_async.prices import Estimate, Prices, format_credits
 
-__all__ = ["Money", "ask_usage", "check_priced", "print_cost"]
+__all__ = ["Money", "ask_usage", "paid_for", "print_cost"]
 
 _USAGE_TIMEOUT: Final = 10.0
 """Real seconds that the server may take to say what was used."""
@@ -81,14 +81,10 @@ async def print_cost(
         money: The options about money.
         spent: Credits that earlier runs have spent.
 
-    Raises:
-        CommandError: There is a budget, and a story whose price nobody knows.
     """
     estimate = money.prices.estimate(summary.charges)
     if not estimate.requests:
         return
-    if money.budget is not None:
-        check_priced(estimate)
     on_paid = ", if the key is on a paid plan" if client.plan.name == Plan.DEMO.name else ""
     output.print(f"{estimate}{on_paid}.")
     if money.budget is not None:
@@ -108,25 +104,35 @@ async def print_cost(
         output.error("the server did not say how many credits are left")
 
 
-def check_priced(estimate: Estimate) -> None:
-    """Refuse what a budget can't be kept for.
+def paid_for(summary: JournalSummary, money: Money, *, spent: float) -> JournalSummary:
+    """Return a summary in which those stories are to be sent that the budget pays for.
+
+    Args:
+        summary: The stories of the input as the journal has them.
+        money: The options about money.
+        spent: Credits that earlier runs have spent.
 
     Raises:
-        CommandError: There is a story whose price nobody knows.
+        CommandError: There is a budget, and a story whose price nobody knows.
     """
-    if estimate.unpriced:
-        kind = next(iter(estimate.unpriced))
+    if money.budget is None or summary.to_send is None:
+        return summary
+    estimate = money.prices.estimate(summary.charges)
+    for kind, number in estimate.unpriced.items():
         price = kind.value.replace("_", "-")
         raise CommandError(
-            f"--budget: the price of a {kind.noun} is not known, so no budget can be kept: give it "
-            f"with --price {price}=CREDITS if you know it; nothing was sent"
+            f"--budget: the price of {pluralize(number, kind.noun)} is not known, so no budget can "
+            f"be kept: give it with --price {price}=CREDITS if you know it; nothing was sent"
         )
+    number = within(money.budget - spent, estimate)
+    return attrs.evolve(summary, to_send=min(summary.to_send, number))
 
 
 def _budget_line(estimate: Estimate, budget: float, spent: float) -> str:
     """Return what a budget pays for."""
     number, stories = within(budget - spent, estimate), pluralize(estimate.requests, "story")
-    pays = "all of it" if number >= estimate.requests else f"about {number} of {stories}"
+    pays = f"about {number} of {stories}" if number else f"none of {stories}"
+    pays = f"all of {stories}" if number >= estimate.requests else pays
     before = f", of which {format_credits(spent)} are spent," if spent else ""
     return f"The budget of {format_credits(budget)}{before} pays for {pays}."
 
