@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import tempfile
 from pathlib import Path
@@ -16,6 +17,8 @@ from llamagen_async import (
     Batch,
     BatchState,
     BudgetReachedError,
+    ComicGeneration,
+    ComicRequest,
     InvalidRequestError,
     Plan,
     Prices,
@@ -23,8 +26,10 @@ from llamagen_async import (
     RequestKind,
     ServerError,
 )
+from llamagen_async.batch.budget import Budget
 from llamagen_async.sandbox.generations import PANEL_PRICE
 from llamagen_async.simulation import run
+from tests.support.journals import added, opened
 from tests.support.machine import ROOMY, Machine, named
 from tests.support.power import Power
 from tests.support.scripted import Network, Sent, minute
@@ -110,6 +115,39 @@ async def test_comics_that_cost_more_than_estimated_stop_it_early(tmp_path: Path
     assert (spending.total, other.accepted, len(unsent(items))) == (1_800, 4, 16)
     again, _ = await spent(other, comics(*[1] * 20), budget=600)
     assert (again.credits, again.left, other.accepted) == (0, 0, 4)
+
+
+async def test_the_price_is_on_disk_before_the_create_is_sent(tmp_path: Path) -> None:
+    """Otherwise the next run would not know of it, if this one were killed now."""
+    one = machine(tmp_path, latency=20.0)
+    async with one.open() as client, client.comics.batch(comics(4), journal=one.journal) as batch:
+        reading = asyncio.ensure_future(anext(aiter(batch)))
+        await asyncio.sleep(5)
+        assert len(one.sent) == 1
+        assert one.rows("state, credits") == [("sending", 600.0)]
+        assert batch.progress.spending.estimated == 600
+        await reading
+    assert one.rows("state, credits") == [("succeeded", 600.0)]
+
+
+async def test_what_is_on_its_way_costs_what_is_known_by_then() -> None:
+    """The first comic to tell its price says that of the others, too."""
+    request, budget = ComicRequest("x", fix_panel_num=1), Budget(1_500)
+    usage = {"amount": 450, "unit": "credits"}
+    comic = ComicGeneration.parse({"id": "c", "status": "SUCCEEDED", "usage": usage})
+    async with opened(None) as journal:
+        rows = [await added(journal, f"s{n}") for n in range(5)]
+    for row in rows:
+        await budget.reserve(row.id, request)
+    for row in rows[:3]:
+        budget.sent(row.id)
+    assert budget.charge(rows[0], request, comic) == 450  # three times as much as estimated
+    # Two are on their way for 900 more: what was reserved for 150 each does not fit any more.
+    with pytest.raises(BudgetReachedError):
+        budget.sent(rows[3].id)
+    budget.settle(rows[1].id, is_spent=False)
+    budget.sent(rows[4].id)
+    assert (budget.spending.credits, budget.spending.unsent) == (750, 1)
 
 
 async def test_what_may_have_been_accepted_counts_as_spent(tmp_path: Path) -> None:
