@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from llamagen_async.batch.budget import Spending
     from llamagen_async.batch.events import ComicEvent, ComicJob
     from llamagen_async.batch.queue import ComicQueue
+    from llamagen_async.batch.redraw import Redraw
     from llamagen_async.ratelimit import LimitsSnapshot, LimitState, Priority
     from llamagen_async.scheduling import Outage, RequestReport
 
@@ -119,6 +120,7 @@ __all__ = [
     "QuotaStoreError",
     "RateLimit",
     "RateLimitError",
+    "Redraw",
     "RequestKind",
     "RequestReport",
     "RequestType",
@@ -144,6 +146,7 @@ _LATE = {
     "LimitsSnapshot": "ratelimit",
     "Outage": "scheduling",
     "Priority": "ratelimit",
+    "Redraw": "batch.redraw",
     "RequestReport": "scheduling",
     "Spending": "batch.budget",
 }
