@@ -65,8 +65,8 @@ if TYPE_CHECKING:
     from llamagen_async.batch.budget import Spending
     from llamagen_async.batch.events import ComicEvent, ComicJob
     from llamagen_async.batch.queue import ComicQueue
-    from llamagen_async.batch.redraw import Redraw
     from llamagen_async.ratelimit import LimitsSnapshot, LimitState, Priority
+    from llamagen_async.redraw import Redraw
     from llamagen_async.scheduling import Outage, RequestReport
 
 __all__ = [
@@ -146,7 +146,7 @@ _LATE = {
     "LimitsSnapshot": "ratelimit",
     "Outage": "scheduling",
     "Priority": "ratelimit",
-    "Redraw": "batch.redraw",
+    "Redraw": "redraw",
     "RequestReport": "scheduling",
     "Spending": "batch.budget",
 }

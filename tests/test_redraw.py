@@ -18,7 +18,7 @@ from llamagen_async import (
     UpdateRequest,
 )
 from llamagen_async.batch.journal.story import Story
-from llamagen_async.batch.redraw import Redraw
+from llamagen_async.redraw import Redraw
 from tests.support.journals import changed, opened, raw
 from tests.support.machine import Machine
 from tests.support.scripted_assets import Answer, Asked, ScriptedAssets, png
@@ -157,7 +157,7 @@ async def test_a_redraw_that_may_have_been_accepted_is_not_sent_again(tmp_path: 
 
 
 async def test_what_was_not_sent_is_sent_by_no_other_command(tmp_path: Path) -> None:
-    """It was given up before it was sent: a batch that goes on with the journal knows nothing."""
+    """Given up before it was sent, it is nothing that a batch would go on with."""
     machine = FinishedBatch(tmp_path)
     await machine.finish()
 
@@ -173,7 +173,7 @@ async def test_what_was_not_sent_is_sent_by_no_other_command(tmp_path: Path) -> 
 
 
 async def test_a_picture_that_does_not_come_is_fetched_by_the_next_call(tmp_path: Path) -> None:
-    """Its host is away: the redraw is paid for, and not lost."""
+    """While its host is away, the redraw is paid for, and not lost."""
     machine = FinishedBatch(tmp_path)
     await machine.finish()
     before = machine.pictures()
