@@ -63,7 +63,7 @@ from llamagen_async.requests import (
 if TYPE_CHECKING:
     from llamagen_async.batch.batch import Batch, BatchProgress
     from llamagen_async.batch.budget import Spending
-    from llamagen_async.batch.events import ComicEvent, ComicJob
+    from llamagen_async.batch.events import ComicJob
     from llamagen_async.batch.queue import ComicQueue
     from llamagen_async.ratelimit import LimitsSnapshot, LimitState, Priority
     from llamagen_async.redraw import Redraw
@@ -88,7 +88,6 @@ __all__ = [
     "Character",
     "ClientClosedError",
     "ClientStats",
-    "ComicEvent",
     "ComicGeneration",
     "ComicJob",
     "ComicQueue",
@@ -139,7 +138,6 @@ __all__ = [
 _LATE = {
     "Batch": "batch.batch",
     "BatchProgress": "batch.batch",
-    "ComicEvent": "batch.events",
     "ComicJob": "batch.events",
     "ComicQueue": "batch.queue",
     "LimitState": "ratelimit",

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 from urllib.parse import quote
 
 from llamagen_async.downloads.download import asset_names, panel_name
@@ -21,6 +21,7 @@ from llamagen_async.generations import (
     whole_request,
 )
 from llamagen_async.models import ComicGeneration
+from llamagen_async.models.places import fields_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
     ContinueFields,
@@ -200,7 +201,8 @@ class ComicChanges(Generations[ComicGeneration]):
             LlamaGenError: As for `download`.
             OSError: A file can't be written.
         """
-        page = whole_number("page", page or 0, at_least=0)
+        self._check_succeeded("comic", comic)
+        page = whole_number("page", 0 if page is None else page, at_least=0)
         panel = whole_number("panel", panel, at_least=0)
         panels = comic.pages[page].panels if page < len(comic.pages) else ()
         url = panels[panel].asset_url if panel < len(panels) else None
@@ -297,9 +299,7 @@ def _changed(id_: str, value: object) -> ComicGeneration:
     try:
         return ComicGeneration.parse(value)
     except ValueError:
-        if not isinstance(value, Mapping):
-            return ComicGeneration.parse({"id": id_})
-        return ComicGeneration.parse({**cast("Mapping[str, Any]", value), "id": id_})
+        return ComicGeneration.parse({**fields_of(value), "id": id_})
 
 
 def _are_there(files: Sequence[Path | None]) -> bool:

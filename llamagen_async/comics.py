@@ -34,7 +34,13 @@ from llamagen_async.requests.files import UploadStore
 from llamagen_async.scheduling import Outage, SubmissionHooks
 from llamagen_async.transport import APIRequest
 from llamagen_async.uploads import FileLike, check_files, form_file, upload_request
-from llamagen_async.validation import InvalidRequestError, checked_path, whole_number
+from llamagen_async.validation import (
+    InvalidRequestError,
+    check_flags,
+    checked_path,
+    checked_text,
+    whole_number,
+)
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
 
@@ -235,6 +241,11 @@ class Comics(ComicChanges):
                 it, it is about another server or key, or the files beside it (such as
                 `results.jsonl`) know comics that it does not. Nothing was sent.
         """
+        check_flags(
+            wait_for_quota=wait_for_quota,
+            resend_uncertain=resend_uncertain,
+            start_over=start_over,
+        )
         return Batch(
             requests,
             self,
@@ -285,6 +296,9 @@ class Comics(ComicChanges):
             LlamaGenError: As for `update_panel` and `wait_for_completion`.
         """
         change = whole_request(UpdateRequest, request, fields, first_is=None)
+        check_flags(again=again, resend_uncertain=resend_uncertain, wait_for_quota=wait_for_quota)
+        checked_text("key", key)
+        seconds("timeout", timeout)
         folder = checked_path("out", out)
         path = folder / JOURNAL if journal is None else checked_path("journal", journal)
         if not await asyncio.to_thread(path.is_file):
@@ -292,7 +306,7 @@ class Comics(ComicChanges):
         options = RedrawOptions(
             again=again,
             resend_uncertain=resend_uncertain,
-            timeout=seconds("timeout", timeout),
+            timeout=timeout,
             wait_for_quota=wait_for_quota,
         )
         async with Journal(path, self._core.account, out=folder) as opened:

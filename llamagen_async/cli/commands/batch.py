@@ -31,6 +31,7 @@ from llamagen_async.cli.run.money import Money
 from llamagen_async.cli.run.summary import RunOutcome, print_summary
 from llamagen_async.cli.text import one_line, pluralize, quoted
 from llamagen_async.client import LlamaGenClient
+from llamagen_async.clock import seconds
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.errors import JournalError
 from llamagen_async.validation import checked_path
@@ -139,6 +140,7 @@ def batch(
         source = Stories("the journal")
     else:
         raise CommandError(f"STORIES is missing, and there is no journal {path} to go on with")
+    seconds("timeout", timeout)
     client = connection.client()
     folder = checked_path("--out", out) if is_dry else prepared_folder(out)
     journal_option = ["--journal", journal] if journal else []

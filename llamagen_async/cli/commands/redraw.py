@@ -28,13 +28,14 @@ from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.cli.results.writer import write_results
 from llamagen_async.cli.text import one_line
 from llamagen_async.client import LlamaGenClient
+from llamagen_async.clock import seconds
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.errors import InvalidRequestError, LlamaGenError, SubmissionUncertainError
 from llamagen_async.models import BatchState
 from llamagen_async.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
 from llamagen_async.requests import UpdateRequest
 from llamagen_async.uploads import check_files
-from llamagen_async.validation import checked_path
+from llamagen_async.validation import checked_path, checked_text
 
 __all__ = ["redraw"]
 
@@ -122,6 +123,9 @@ def redraw(
     name, page, panel = _named(key, page, panel)
     if panel is None:
         raise click.UsageError("--panel is missing; or name the picture's file instead of KEY")
+    seconds("timeout", timeout)
+    if prompt is not None:
+        checked_text("--prompt", prompt)
     request = UpdateRequest(panel=panel, page=page, prompt=prompt, caption=caption, images=images)
     check_files(request)
     path = checked_path("--journal", journal) if journal else checked_path("DIR", out) / JOURNAL

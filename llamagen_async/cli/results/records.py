@@ -45,6 +45,7 @@ STATE_WORDS: Final = {
     BatchState.SUCCEEDED: "done",
     BatchState.FAILED: "failed",
     BatchState.UNCERTAIN: "uncertain",
+    BatchState.CANCELLED: "cancelled",
 }
 """The word that people read for a state at the end of a run."""
 
