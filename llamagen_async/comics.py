@@ -14,7 +14,6 @@ from llamagen_async.animations import Animations
 from llamagen_async.batch.batch import Batch
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike, Story
-from llamagen_async.batch.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
 from llamagen_async.clock import seconds
 from llamagen_async.comic_changes import ComicChanges
 from llamagen_async.core import ClientCore
@@ -22,6 +21,7 @@ from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, panels_of, whole
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.prices import Charge, Estimate, PriceList, Prices
+from llamagen_async.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
 from llamagen_async.requests import (
     AnyRequest,
     ComicFields,
@@ -29,9 +29,11 @@ from llamagen_async.requests import (
     UpdateFields,
     UpdateRequest,
 )
+from llamagen_async.requests.defaults import Defaults
+from llamagen_async.requests.files import UploadStore
 from llamagen_async.scheduling import Outage, SubmissionHooks
 from llamagen_async.transport import APIRequest
-from llamagen_async.uploads import FileLike, UploadStore, form_file, upload_request
+from llamagen_async.uploads import FileLike, check_files, form_file, upload_request
 from llamagen_async.validation import (
     InvalidRequestError,
     check_flags,
@@ -252,7 +254,7 @@ class Comics(ComicChanges):
             timeout=timeout,
             wait_for_quota=wait_for_quota,
             resend_uncertain=resend_uncertain,
-            defaults=defaults,
+            defaults=None if defaults is None else _common(defaults),
         )
 
     async def redraw(
@@ -377,3 +379,10 @@ class Comics(ComicChanges):
         given = filter(None, (story.model, story.size, story.upscale))
         panels = panels_of(story.fix_panel_num, story.pagination)
         return Billed(request, self._model.parse, story, ("comic", panels, *map(str, given)))
+
+
+def _common(given: ComicRequest | Mapping[str, Any]) -> Defaults:
+    """Return what all comics of a batch have in common, with files that are there."""
+    defaults = Defaults.parse(given).with_absolute_paths()
+    check_files(defaults.merged("a story"))
+    return defaults

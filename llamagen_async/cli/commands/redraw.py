@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.cli.commands.options import (
     Connection,
@@ -33,6 +32,7 @@ from llamagen_async.clock import seconds
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.errors import InvalidRequestError, LlamaGenError, SubmissionUncertainError
 from llamagen_async.models import BatchState
+from llamagen_async.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
 from llamagen_async.requests import UpdateRequest
 from llamagen_async.uploads import check_files
 from llamagen_async.validation import checked_path, checked_text
