@@ -63,7 +63,7 @@ from llamagen_async.requests import (
 if TYPE_CHECKING:
     from llamagen_async.batch.batch import Batch, BatchProgress
     from llamagen_async.batch.budget import Spending
-    from llamagen_async.batch.events import ComicEvent, ComicJob
+    from llamagen_async.batch.events import ComicJob
     from llamagen_async.batch.queue import ComicQueue
     from llamagen_async.ratelimit import LimitsSnapshot, LimitState, Priority
     from llamagen_async.scheduling import Outage, RequestReport
@@ -87,7 +87,6 @@ __all__ = [
     "Character",
     "ClientClosedError",
     "ClientStats",
-    "ComicEvent",
     "ComicGeneration",
     "ComicJob",
     "ComicQueue",
@@ -137,7 +136,6 @@ __all__ = [
 _LATE = {
     "Batch": "batch.batch",
     "BatchProgress": "batch.batch",
-    "ComicEvent": "batch.events",
     "ComicJob": "batch.events",
     "ComicQueue": "batch.queue",
     "LimitState": "ratelimit",

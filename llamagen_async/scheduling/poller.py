@@ -24,7 +24,7 @@ from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.early_ends import EarlyEnds
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import Generation, GenerationWait, PollTarget
-from llamagen_async.transport import delays, is_outage
+from llamagen_async.transport import delays, is_outage, says_later
 
 if TYPE_CHECKING:
     from llamagen_async.webhooks import Announcement
@@ -163,7 +163,7 @@ class Poller:
             if has_ended and target.announced:
                 self._miss_announcement()
         elif not isinstance(error, RateLimitError):
-            if not is_outage(error):
+            if not (is_outage(error) or says_later(error)):
                 self._end(target.id, error)
                 return
             target.failures, target.last_error = target.failures + 1, str(error)

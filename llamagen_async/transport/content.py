@@ -35,6 +35,10 @@ _LONGEST_BEGINNING: Final = 100_000
 """Characters of the beginning in which an id is looked for if the whole can't be decoded."""
 _MOST_CODINGS: Final = 3
 """Codings one upon the other that are unpacked, because each takes its time."""
+_MOST_MEMBERS: Final = 20
+"""Members of gzip behind the first one that are unpacked, because each takes its time."""
+_MEMBER: Final = b"\x1f\x8b"
+"""The beginning of a member of gzip (RFC 1952)."""
 _LONGEST_NUMBER: Final = 400
 """Digits of the longest whole number: more fit no float, and thousands raise an error."""
 _BEFORE: Final = " \t\r\n\0\ufeff"
@@ -66,22 +70,39 @@ def unpacked(content: bytes, encoding: str | None) -> tuple[bytes, bool]:
     for name in reversed(names):
         if name not in ("gzip", "x-gzip", "deflate"):
             continue  # identity, or a lie
-        packed = zlib.decompressobj(zlib.MAX_WBITS | 32)
         try:
             try:
-                content = packed.decompress(content, LARGEST + 1)
+                content, is_whole = _inflated(content, zlib.MAX_WBITS | 32)
             except zlib.error:
                 if name != "deflate":
                     raise
                 # Some servers leave the header out.
-                packed = zlib.decompressobj(-zlib.MAX_WBITS)
-                content = packed.decompress(content, LARGEST + 1)
+                content, is_whole = _inflated(content, -zlib.MAX_WBITS)
         except zlib.error:
             # Some say that it is packed, and it is not.
             return content, content.lstrip()[:1] == b"{"
-        if not packed.eof or len(content) > LARGEST:
+        if not is_whole or len(content) > LARGEST:
             return content[:LARGEST], False
     return content, True
+
+
+def _inflated(content: bytes, window: int) -> tuple[bytes, bool]:
+    """Return content unpacked once, and whether that is all of it; gzip may come in members.
+
+    Raises:
+        zlib.error: Its beginning is not packed so.
+    """
+    packed = zlib.decompressobj(window)
+    found = packed.decompress(content, LARGEST + 1)
+    for _ in range(_MOST_MEMBERS):
+        if not (packed.eof and packed.unused_data.startswith(_MEMBER)) or len(found) > LARGEST:
+            break
+        rest, packed = packed.unused_data, zlib.decompressobj(window)
+        try:
+            found += packed.decompress(rest, LARGEST + 1 - len(found))
+        except zlib.error:
+            break
+    return found, packed.eof and not packed.unused_data.startswith(_MEMBER)
 
 
 def text_of(content: bytes, content_type: str | None) -> str:

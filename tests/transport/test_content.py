@@ -38,6 +38,8 @@ def raw_deflate(content: bytes) -> bytes:
         (gzip.compress(CONTENT, mtime=0), "gzip"),
         (gzip.compress(CONTENT, mtime=0), "GZip"),
         (gzip.compress(CONTENT, mtime=0), "x-gzip"),
+        (gzip.compress(CONTENT[:5]) + gzip.compress(CONTENT[5:]), "gzip"),
+        (gzip.compress(CONTENT, mtime=0) + bytes(9), "gzip"),
         (zlib.compress(CONTENT), "deflate"),
         (raw_deflate(CONTENT), "deflate"),
         (zlib.compress(gzip.compress(CONTENT, mtime=0)), "gzip, deflate"),
@@ -59,6 +61,17 @@ def test_what_can_be_unpacked_of_a_broken_content_is_returned(packed: bytes, enc
     assert not is_whole
     assert unpacked(b"\x00garbage", encoding)[1] is False
     assert unpacked(CONTENT, ", ".join([encoding] * 1000)) == (b"", False)
+
+
+@pytest.mark.parametrize(
+    "more", [b"\x1f\x8bbroken", 1_000 * gzip.compress(b"x"), gzip.compress(b"x" * LARGEST)[:-9]]
+)
+def test_members_behind_the_first_one_can_not_lose_it(more: bytes) -> None:
+    """Nor are there more of them, or larger ones, than take little time."""
+    content, is_whole = unpacked(gzip.compress(CONTENT) + more, "gzip")
+    assert content.startswith(CONTENT)
+    assert len(content) <= LARGEST
+    assert not is_whole
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])

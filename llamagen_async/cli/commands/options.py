@@ -95,11 +95,14 @@ class Connection:
         given = (self.given_quota or "").strip()
         return (MEMORY if given.lower() == MEMORY else given) or default_store()
 
-    def client(self, transport: Transport | None = None) -> LlamaGenClient:
+    def client(
+        self, transport: Transport | None = None, *, webhooks: bool = False
+    ) -> LlamaGenClient:
         """Return a client; settings that are not given come from the environment.
 
         Args:
             transport: Carries the requests instead of the client's own.
+            webhooks: Whether the vendor's events are handed to it.
 
         Raises:
             InvalidRequestError: A setting is not allowed, or there is no key.
@@ -111,6 +114,7 @@ class Connection:
             base_url=self.base_url,
             speed=self.speed,
             quota=self.quota,
+            webhooks=webhooks,
             proxy=self.proxy,
             transport=transport,
         )
