@@ -150,21 +150,24 @@ class Comics(ComicChanges):
             self._new(prompt, fields), timeout, wait_for_quota=wait_for_quota
         )
 
-    async def upload(self, file: FileLike, filename: str | None = None) -> Upload:
+    async def upload(
+        self, file: FileLike, filename: str | None = None, *, content_type: str | None = None
+    ) -> Upload:
         """Upload a picture or a document, whose URL can stand in a request. Costs no credits.
 
         Args:
             file: Its path, its content, or an open file. What is on disk is sent piece by piece,
                 and what is open is not closed.
-            filename: The name that the server is told; the file's own if not given. What sort of
-                file it is is told by its first bytes, or else by its name.
+            filename: The name that the server is told; the file's own if not given.
+            content_type: The media type that the server is told; what its first bytes, or else its
+                name, say if not given.
 
         Raises:
             InvalidRequestError: It is no file, can't be read, is empty or larger than 10 MB.
                 Nothing was sent.
             LlamaGenError: It was not uploaded, or nobody knows whether it was.
         """
-        form = await form_file(file, filename)
+        form = await form_file(file, filename, content_type)
         return await self._core.send(upload_request(form), Upload.parse)
 
     async def uploaded(

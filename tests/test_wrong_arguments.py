@@ -52,6 +52,7 @@ WRONG: dict[str, list[Any]] = {
     "comic": [None, 5, "c", {"id": "c"}, VIDEO, ComicGeneration.parse({"id": "c"})],
     "comic_locations": [5, "x", [5], [{}], [{"name": ""}], [{"name": "x", "image": "y"}]],
     "comic_roles": [5, "x", [5], [{}], [{"name": ""}], [{"name": "x", "age": []}]],
+    "content_type": [*TEXT, "png", "image/", "image/png\r\nX: y", "a b/c"],
     "defaults": [5, "x", [], {"nonsense": 1}, {"size": "big"}, {"comic_roles": [{}]}],
     "event": [None, 5, "x", {"type": "x"}],
     "extra": [5, [], "x", {"a": object()}, {"a": NAN}, {"a": "\0"}],
