@@ -21,7 +21,7 @@ from collections.abc import (
     Sized,
 )
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Final, Self, cast
 
 import attrs
 
@@ -29,16 +29,16 @@ from llamagen_async.batch.budget import Budget
 from llamagen_async.batch.folder import check_writable
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike, Story, given_key
-from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, READ_AHEAD, ComicsPort, Lifecycle
+from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, READ_AHEAD, Lifecycle
+from llamagen_async.batch.makers import ComicsPort
 from llamagen_async.batch.order import ChangeOrder
 from llamagen_async.batch.progress import BatchProgress
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchItem, BatchState
 from llamagen_async.prices import PriceList, Prices, checked_credits
-from llamagen_async.requests import AnyRequest, BatchStory, ComicRequest
+from llamagen_async.requests import AnyRequest, BatchStory
 from llamagen_async.requests.defaults import Defaults
-from llamagen_async.uploads import check_files
 
 __all__ = ["Batch", "BatchProgress"]
 
@@ -68,7 +68,7 @@ class Batch(AsyncIterable[BatchItem]):
         resend_uncertain: bool = False,
         budget: float | None = None,
         prices: PriceList | None = None,
-        defaults: Defaults | ComicRequest | Mapping[str, Any] | None = None,
+        defaults: Defaults | None = None,
     ) -> None:
         if isinstance(requests, str | bytes | Mapping | AnyRequest | BatchStory) or not isinstance(
             requests, Iterable | AsyncIterable
@@ -89,7 +89,7 @@ class Batch(AsyncIterable[BatchItem]):
             budget=Budget(
                 None if budget is None else checked_credits("budget", budget), Prices.parse(prices)
             ),
-            defaults=None if defaults is None else Defaults.parse(defaults).with_absolute_paths(),
+            defaults=defaults,
         )
         # The run knows neither this object nor the iterator: who drops both ends it at once.
         self._results = self._run.results()
@@ -191,8 +191,6 @@ class _BatchRun:
         try:
             if self._out is not None:
                 await asyncio.to_thread(check_writable, self._out)
-            if self._defaults is not None:
-                await asyncio.to_thread(check_files, self._defaults.merged("a story"))
             await self._journal.open()
             self._lifecycle.budget.begin(self._journal.spent)
             self._reader = asyncio.create_task(self._read())

@@ -11,17 +11,20 @@ Nothing is read or written here. The journal keeps what each story has cost.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Final, cast
 
 import attrs
 
 from llamagen_async.batch.journal.codec import Row
+from llamagen_async.batch.journal.story import RequestLike, Story
 from llamagen_async.errors import BudgetReachedError
 from llamagen_async.models import AnyGeneration
-from llamagen_async.prices import Prices, format_credits
-from llamagen_async.requests import AnyRequest
+from llamagen_async.prices import Charge, Estimate, Prices, format_credits
+from llamagen_async.requests import AnyRequest, ContinueRequest, UpdateRequest
 
-__all__ = ["Budget", "Spending"]
+__all__ = ["Budget", "Spending", "estimate_of"]
 
 _ROUNDING: Final = 1e-6
 """Credits by which a budget may be passed: more than the rounding errors of a million stories."""
@@ -201,6 +204,24 @@ class Budget:
 
     def _fits(self, price: float, limit: float) -> bool:
         return self._before + self._settled + self._factor * price <= limit + _ROUNDING
+
+
+def estimate_of(requests: RequestLike | Iterable[RequestLike], prices: Prices) -> Estimate:
+    """Return what requests would draw and cost.
+
+    Raises:
+        InvalidRequestError: A request is not allowed.
+    """
+    if isinstance(requests, Iterable) and not isinstance(requests, str | Mapping):
+        return prices.estimate(Counter(map(_charge_of, requests)))
+    return prices.estimate({_charge_of(cast("RequestLike", requests)): 1})
+
+
+def _charge_of(given: RequestLike) -> Charge:
+    """Return what a story or a request is charged for; a change need not say of which comic."""
+    if isinstance(given, ContinueRequest | UpdateRequest):
+        return Charge.of(given)
+    return Charge.of(Story.parse(given).request)
 
 
 def _left(left: float, budget: float) -> str:

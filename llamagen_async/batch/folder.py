@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llamagen_async.errors import InvalidRequestError
 
-__all__ = ["check_writable", "present", "prove_writable"]
+__all__ = ["are_there", "check_writable", "prove_writable"]
 
 
 def prove_writable(folder: Path) -> None:
@@ -40,7 +40,6 @@ def check_writable(folder: Path) -> None:
         raise InvalidRequestError("out", str(folder), allowed) from None
 
 
-def present(out: Path, names: Sequence[str]) -> tuple[Path, ...]:
-    """Return the files of these names in a folder if all of them are there; else none."""
-    files = tuple(out / name for name in names)
-    return files if all(file.is_file() for file in files) else ()
+def are_there(folder: Path, names: Sequence[str]) -> bool:
+    """Whether all files of these names are in a folder."""
+    return all((folder / name).is_file() for name in names)

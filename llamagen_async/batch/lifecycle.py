@@ -16,9 +16,8 @@ import attrs
 
 from llamagen_async.batch import makers
 from llamagen_async.batch.budget import Budget
-from llamagen_async.batch.folder import present
+from llamagen_async.batch.folder import are_there
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.makers import ComicsPort
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final, may_be_accepted
 from llamagen_async.batch.replacing import fetch
 from llamagen_async.batch.task import BatchTask
@@ -34,7 +33,7 @@ from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.requests import AnyRequest
 from llamagen_async.validation import checked_path
 
-__all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
+__all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "Lifecycle"]
 
 _logger = logging.getLogger(__name__)
 
@@ -70,7 +69,7 @@ class Lifecycle:
     def __init__(
         self,
         journal: Journal,
-        comics: ComicsPort,
+        comics: makers.ComicsPort,
         *,
         out: str | os.PathLike[str] | None,
         timeout: float,
@@ -112,16 +111,12 @@ class Lifecycle:
         for task in self.tasks.values():
             self.recall(task)
 
-    def recall(self, task: BatchTask) -> None:
-        """Cancel a submission that is still waiting, because of what halted all of them."""
+    def recall(self, task: BatchTask, error: LlamaGenError | None = None) -> None:
+        """Cancel a submission that is still waiting, because of what halted all, or of `error`."""
         is_waiting = task.is_submitted and task.state is QUEUED and not task.is_in_flight
         if is_waiting and task.recalled_by is None and task.runner is not None:
-            task.recalled_by = self.halted
+            task.recalled_by = error or self.halted
             task.runner.cancel()
-
-    def resume(self) -> None:
-        """Send again."""
-        self.halted = None
 
     async def join(self) -> None:
         """Wait for all stories that were started."""
@@ -203,12 +198,11 @@ class _Steps:
 
     async def _submit(self) -> None:
         lifecycle, task = self.lifecycle, self.task
-        reason = lifecycle.halted or task.held_by
-        if reason is None:
-            await lifecycle.budget.reserve(task.row.id, task.request)
-            reason = lifecycle.halted
-        if reason is not None:
+        if (reason := lifecycle.halted or task.held_by) is not None:
             raise reason
+        await lifecycle.budget.reserve(task.row.id, task.request)
+        if lifecycle.halted is not None:
+            raise lifecycle.halted
         task.is_submitted = True
         try:
             try:
@@ -260,6 +254,9 @@ class _Steps:
             task.is_in_flight = False
             raise
         task.row = row
+        if row.state is BatchState.CANCELLED:
+            task.is_in_flight, task.state = False, row.state
+            raise LlamaGenError(f"{row.key!r} was cancelled; nothing was sent")
         if row.state is not SENDING:
             task.is_in_flight = False
             raise JournalError(f"the journal already has {row.key!r} as {row.state}")
@@ -298,21 +295,20 @@ class _Steps:
 
     async def _take_back(self) -> None:
         """Write that the request was not sent after all."""
-        task = self.task
+        lifecycle, task = self.lifecycle, self.task
         task.state = QUEUED
-        self.lifecycle.budget.not_sent(task.row.id)
+        lifecycle.budget.not_sent(task.row.id)
         await self._record()
         task.is_in_flight = False
-        self.lifecycle.changed(task)
+        lifecycle.changed(task)
 
     async def _collect(self) -> None:
         lifecycle, task, generation = self.lifecycle, self.task, self.task.generation
         assert generation is not None
-        if task.is_resumed and task.row.type.is_change:
-            await makers.resume_change(lifecycle.comics, lifecycle.journal, task.row, task.request)
         # The answer to a change may speak of the comic as it was.
         if not generation.succeeded or task.row.type.is_change:
-            generation = await makers.wait(lifecycle.comics, generation, timeout=lifecycle.timeout)
+            comics, journal = lifecycle.comics, lifecycle.journal
+            generation = await makers.wait(comics, journal, task, timeout=lifecycle.timeout)
         task.state, task.generation = SUCCEEDED, generation
         if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
@@ -321,10 +317,11 @@ class _Steps:
         task, out, generation = self.task, self.lifecycle.out, self.task.generation
         if out is None or generation is None:
             return
-        if names := task.row.files:
-            task.files = await asyncio.to_thread(present, out, names)
-            if task.files:
-                return
+        names = task.row.files
+        is_there: bool = bool(names) and await asyncio.to_thread(are_there, out, names)
+        if is_there:
+            task.files = tuple(out / name for name in names)
+            return
         lifecycle = self.lifecycle
         if lifecycle.journal.has_changes:
             generation = await makers.newest(lifecycle.journal, generation)

@@ -16,6 +16,7 @@ from llamagen_async.cli.results.records import LISTED, Record
 from llamagen_async.errors import BudgetReachedError, QuotaExhaustedError
 from llamagen_async.models import BatchState
 from llamagen_async.plans import RateLimit
+from llamagen_async.requests import RequestType
 
 __all__ = ["OTHER_REASONS", "OverQuota", "Tally"]
 
@@ -57,10 +58,13 @@ class Tally:
     over_quota: OverQuota | None = None
     over_budget: int = 0
     """Stories that the budget does not pay for."""
+    is_mixed: bool = False
+    """Whether some stories are something else than comics of their own."""
 
     def add(self, record: Record, error: Exception | None) -> None:
         """Count the result of one story."""
         self._count(record.state, 1, [record.id or ""])
+        self.is_mixed = self.is_mixed or record.type != RequestType.COMIC
         self.done += record.is_done
         if record.state is BatchState.UNCERTAIN and len(self.uncertain) < LISTED:
             self.uncertain.append(record)
