@@ -114,11 +114,11 @@ class Lifecycle:
         for task in self.tasks.values():
             self.recall(task)
 
-    def recall(self, task: BatchTask) -> None:
-        """Cancel a submission that is still waiting, because of what halted all of them."""
+    def recall(self, task: BatchTask, error: LlamaGenError | None = None) -> None:
+        """Cancel a submission that is still waiting, because of what halted all, or of `error`."""
         is_waiting = task.is_submitted and task.state is QUEUED and not task.is_in_flight
         if is_waiting and task.recalled_by is None and task.runner is not None:
-            task.recalled_by = self.halted
+            task.recalled_by = error or self.halted
             task.runner.cancel()
 
     def resume(self) -> None:
@@ -253,6 +253,9 @@ class _Steps:
             task.is_in_flight = False
             raise
         task.row = row
+        if row.state is BatchState.CANCELLED:
+            task.is_in_flight, task.state = False, row.state
+            raise LlamaGenError(f"{row.key!r} was cancelled; nothing was sent")
         if row.state is not SENDING:
             task.is_in_flight = False
             raise JournalError(f"the journal already has {row.key!r} as {row.state}")

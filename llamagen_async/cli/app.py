@@ -40,6 +40,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "usage": "limits",
     "limits": "limits",
     "doctor": "doctor",
+    "serve": "serve",
     "sandbox": "sandbox",
 }
 """Every command, in the order of the help, and the module that it is in."""

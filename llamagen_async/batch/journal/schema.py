@@ -73,7 +73,7 @@ _TABLES: Final = """
     CREATE INDEX job_by_of ON job (of_key) WHERE of_key IS NOT NULL;
     CREATE INDEX job_by_target ON job (target) WHERE target IS NOT NULL;
 """
-_ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED)
+_ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED, BatchState.CANCELLED)
 _FORGOTTEN: Final = (
     "CREATE TEMP TABLE forgotten (generation_id TEXT PRIMARY KEY, key TEXT NOT NULL)"
 )

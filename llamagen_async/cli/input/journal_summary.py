@@ -62,9 +62,10 @@ _WORDS: Final = {
     BatchState.SUCCEEDED: "done",
     BatchState.FAILED: "failed",
     BatchState.UNCERTAIN: "uncertain",
+    BatchState.CANCELLED: "cancelled",
     BatchState.RUNNING: "running",
 }
-_RARE: Final = ("failed", "uncertain")
+_RARE: Final = ("failed", "uncertain", "cancelled")
 """States that are only mentioned if there is such a story."""
 
 

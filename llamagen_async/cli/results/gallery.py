@@ -104,6 +104,7 @@ _ORDER: Final = (
     BatchState.SUCCEEDED,
     BatchState.FAILED,
     BatchState.UNCERTAIN,
+    BatchState.CANCELLED,
     BatchState.RUNNING,
     BatchState.SENDING,
     BatchState.QUEUED,
