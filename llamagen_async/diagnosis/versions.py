@@ -22,7 +22,7 @@ _EXTRA: Final = r"^([\w.-]+).*;.*extra\s*==\s*['\"]([\w-]+)['\"]"
 
 @attrs.frozen
 class Versions:
-    """What is installed."""
+    """Versions of all that is installed."""
 
     package: str
     """Version of this package."""
@@ -30,9 +30,9 @@ class Versions:
     """Version and kind of the interpreter."""
     tls: str
     """Name and version of the library for TLS."""
-    libraries: dict[str, str]
+    libraries: dict[str, str] = attrs.field(hash=False)
     """Version of each package that is always needed; `""` for one that is missing."""
-    extras: dict[str, bool]
+    extras: dict[str, bool] = attrs.field(hash=False)
     """Whether each extra is installed; empty if that can't be told."""
 
 

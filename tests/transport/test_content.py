@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from llamagen_async.foreign import MOST_DEPTH
 from llamagen_async.transport.content import (
     LARGEST,
-    beginning_of_object,
     json_of,
+    remains_of,
     text_of,
     unpacked,
 )
@@ -181,15 +181,31 @@ def test_what_is_no_json_is_an_error(text: str) -> None:
         ('["id", "c1"', {}),
         ("<html>", {}),
         ("", {}),
+        ('{"\\x": 1, "id": "c1", oops', {'"\\x"': 1, "id": "c1"}),
+        ('{"\\x": {"id": "c1", oops', {'"\\x"': {"id": "c1"}}),
+        # What stands before it is passed over.
+        ('<br />Warning: foo() in x.php {"id": "c1", "status": "PENDING"}', {"id": "c1"}),
+        (")]}',\n" + '{"id": "c1", "x": 1}', {"id": "c1", "x": 1}),
+        ('<!DOCTYPE html><script>x = {"id": "GT-1"}</script>', {}),
+        ('<html><script>{"a": b, "id": "GT-1"}</script>', {}),
+        # The only id behind the broken place.
+        ('{"prompt": "say "hi"", "id": "c1", "status": "PENDING"}', {"prompt": "say ", "id": "c1"}),
+        ('{"at": undefined, "id": 17}', {"id": 17}),
+        ('{"at": undefined, "id": "c1", "x": {"y": 1, "id": "c1"}}', {"id": "c1"}),
+        ('{"at": undefined, "id": "c1", "x": {"y": 1, "id": "p1"}}', {}),
+        ('{"at": undefined, "user": {"id": "u1"}}', {}),
+        ('{"at": undefined, "id": "c', {}),
+        ('{"at": undefined, "id": 17', {}),
+        ('{"user": {"id": "u1"}, "at": undefined, "x": 1, "y', {"user": {"id": "u1"}}),
     ],
 )
 def test_the_beginning_of_an_object_is_read(text: str, value: object) -> None:
-    assert beginning_of_object(text) == value
+    assert remains_of(text) == value
 
 
 @given(st.text(st.sampled_from('{}[]",:\\u1ae id.\n\0\ud800')) | st.text())
 def test_no_text_raises_anything_else(text: str) -> None:
-    assert isinstance(beginning_of_object(text), dict)
+    assert isinstance(remains_of(text), dict)
     try:
         value = json_of(text)
     except ValueError:
