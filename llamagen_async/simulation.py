@@ -187,7 +187,13 @@ class SimulatedTransport:
         if reply.drop:
             raise APIConnectionError("the server dropped the connection")
         now = self._service.epoch + asyncio.get_running_loop().time()
-        return decode(reply.status, reply.headers, reply.body, now=datetime.fromtimestamp(now, UTC))
+        return decode(
+            reply.status,
+            reply.headers,
+            reply.body,
+            now=datetime.fromtimestamp(now, UTC),
+            is_billed=request.kind.is_billed,
+        )
 
 
 def _multipart(form: FormFile, headers: dict[str, str]) -> tuple[dict[str, str], bytes]:

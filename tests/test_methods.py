@@ -1,7 +1,8 @@
-"""Every method: what it sends, what it counts as, and what it refuses before anything is sent."""
+"""Every method: what it sends, what it counts as, and what it takes."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -38,18 +39,6 @@ METHODS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "animations.wait_for_completion": ("animations.wait_for_completion", ("c",), {}),
 }
 """A good call of each method that sends something: its place, and what is given."""
-BAD_IDS: tuple[object, ...] = (None, 3, b"c", "", " ", ".", "..", "a\0", "\ud800")
-BAD_TIMEOUTS: tuple[object, ...] = (None, 0, -5, "60", True, float("nan"))
-BAD_WAITS: tuple[object, ...] = (-1, 0, "1", True, float("nan"))
-TAKE_AN_ID = [
-    *("get", "wait_for_completion", "continue_write", "continue_and_wait"),
-    *("update_panel", "update_panel_and_wait", "animations.get", "animations.wait_for_completion"),
-]
-WAIT = [
-    *("create_and_wait", "wait_for_completion", "continue_and_wait", "update_panel_and_wait"),
-    *("animations.create_and_wait", "animations.wait_for_completion"),
-]
-MAY_WAIT_FOR_A_SLOT = ["create", "continue_write", "update_panel", "animations.create"]
 TAKE_A_STORY = [
     *("create", "create_and_wait", "continue_write", "continue_and_wait"),
     *("animations.create", "animations.create_and_wait"),
@@ -74,34 +63,6 @@ async def refused(name: str, field: str, *given: Any, **fields: Any) -> InvalidR
         assert client.stats().requests == {}
     assert not network.requests
     return caught.value
-
-
-@pytest.mark.parametrize("bad", BAD_IDS)
-@pytest.mark.parametrize("name", TAKE_AN_ID)
-async def test_an_id_that_is_none_is_refused(name: str, bad: object) -> None:
-    _, given, fields = METHODS[name]
-    error = await refused(name, "id", bad, *given[1:], **fields)
-    assert error.value is bad
-
-
-@pytest.mark.parametrize("bad", BAD_TIMEOUTS)
-@pytest.mark.parametrize("name", WAIT)
-async def test_a_timeout_that_is_none_is_refused(name: str, bad: object) -> None:
-    _, given, fields = METHODS[name]
-    await refused(name, "timeout", *given, timeout=bad, **fields)
-
-
-@pytest.mark.parametrize("bad", BAD_WAITS)
-@pytest.mark.parametrize("name", MAY_WAIT_FOR_A_SLOT)
-async def test_a_wait_that_is_none_is_refused(name: str, bad: object) -> None:
-    _, given, fields = METHODS[name]
-    await refused(name, "max_wait", *given, max_wait=bad, **fields)
-
-
-@pytest.mark.parametrize("bad", [None, "", " ", 5, "a\0"])
-@pytest.mark.parametrize("name", TAKE_A_STORY)
-async def test_a_story_that_is_none_is_refused(name: str, bad: object) -> None:
-    await refused(name, "prompt", *METHODS[name][1][:-1], bad)
 
 
 @pytest.mark.parametrize("name", [*TAKE_A_STORY, "update_panel", "update_panel_and_wait"])
@@ -132,26 +93,6 @@ async def test_a_field_beside_a_whole_request_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["update_panel", "update_panel_and_wait"])
 async def test_a_redraw_says_what_and_where(name: str, fields: dict[str, Any], field: str) -> None:
     await refused(name, field, "c", **fields)
-
-
-@pytest.mark.parametrize("bad", [None, 5, "", object(), b"", "no/such/file"])
-async def test_a_file_that_is_none_is_refused(bad: object) -> None:
-    await refused("upload", "file", bad)
-
-
-async def test_a_name_of_a_file_that_is_none_is_refused() -> None:
-    await refused("upload", "filename", b"x", filename=" ")
-
-
-@pytest.mark.parametrize("bad", [None, 5, "c", {"id": "c"}])
-@pytest.mark.parametrize("resource", ["comics", "animations"])
-async def test_what_is_no_generation_is_not_downloaded(resource: str, bad: object) -> None:
-    network = Recorder()
-    async with network.client(ROOMY) as client:
-        with pytest.raises(InvalidRequestError) as caught:
-            await getattr(client, resource).download(bad, "nowhere")
-        assert caught.value.field == resource.removesuffix("s")
-    assert not network.requests
 
 
 async def test_each_method_sends_its_own_request() -> None:
@@ -238,6 +179,26 @@ async def test_a_whole_request_may_be_a_mapping_as_for_the_vendors_clients() -> 
         {"action": "regeneratePanel", "panel": 0, "prompt": "z"},
         {"prompt": "x", "videoOptions": {"aspect_ratio": "1:1"}},
     ]
+
+
+async def test_many_are_waited_for_at_once() -> None:
+    """The standard library waits for many; the order is that of the ids."""
+    network = Recorder()
+    async with network.client(ROOMY) as client:
+        ids = [(await client.comics.create(story)).id for story in "abcde"]
+        done = await asyncio.gather(*map(client.comics.wait_for_completion, ids))
+        assert [comic.id for comic in done] == ids
+        assert all(comic.succeeded for comic in done)
+
+
+async def test_an_upload_is_told_what_it_is() -> None:
+    """By the caller, as with the vendor's client, or else by its first bytes."""
+    network = Recorder()
+    async with network.client(ROOMY) as client:
+        await client.comics.upload(b"\x89PNG\r\n\x1a\n", content_type="image/apng")
+        await client.comics.upload(b"\x89PNG\r\n\x1a\n")
+    forms = [one.form for one in network.requests]
+    assert [form.content_type for form in forms if form] == ["image/apng", "image/png"]
 
 
 async def test_an_animation_is_created_waited_for_and_fetched(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ class Level(enum.StrEnum):
     OK = "ok"
     """Nothing has to be done."""
     WARNING = "warning"
-    """It works, and something may go wrong or takes longer than it need."""
+    """Requests work; something may go wrong, or takes longer than it need."""
     PROBLEM = "problem"
     """Requests fail, or are refused."""
 

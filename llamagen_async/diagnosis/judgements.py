@@ -1,4 +1,4 @@
-"""What the findings of a diagnosis mean, and what to do about them. No I/O: all is told."""
+"""Judgements of what was found: how bad it is, and what to do about it. No I/O: all is told."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class FoundKey:
     """The API key, as far as it is told of: its place and its form."""
 
     source: str
-    """Where it was found."""
+    """Place in which it was found."""
     length: int = 0
     """Characters of the key; 0 if there is none."""
     is_vendors: bool = False
@@ -46,7 +46,7 @@ class FoundKey:
     was_trimmed: bool = False
     """Whether white space or quotes were around it."""
     error: str = ""
-    """What is wrong with it, if it can't be a key."""
+    """The reason for which it can't be a key; empty if it can."""
     is_readable: bool = False
     """Whether others on this machine can read the file that it is in."""
 

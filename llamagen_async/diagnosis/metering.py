@@ -1,4 +1,4 @@
-"""What the server meters, judged by how its count of a key's requests moves.
+"""The requests that a server meters, judged by how its count of a key's requests moves.
 
 The server tells the count, `apiUsageCount`, in each answer about usage (vendor's clients). Between
 two usage calls it moves by one if usage calls count, and by one more if a status check between them

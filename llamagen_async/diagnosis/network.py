@@ -51,7 +51,7 @@ class Reach:
     tls: str | None = None
     """Version of TLS that was agreed on."""
     issuer: str | None = None
-    """Whoever signed the server's certificate."""
+    """Name of the authority that signed the server's certificate."""
     certificate_ends: datetime | None = None
     """Time at which the server's certificate ends."""
     failed_at: str | None = None

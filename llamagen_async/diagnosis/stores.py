@@ -32,7 +32,7 @@ class RedisFacts:
     has_log: bool | None = None
     """Whether it writes each change into a file (`appendonly yes`)."""
     policy: str | None = None
-    """What it does when its memory is full (`maxmemory-policy`)."""
+    """Its policy for a memory that is full (`maxmemory-policy`)."""
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""What the way to the server and the stores mean, and what to do about them. No I/O."""
+"""Judgements of the way to the server and of the stores, with what to do about them. No I/O."""
 
 from __future__ import annotations
 

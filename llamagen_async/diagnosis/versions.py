@@ -22,7 +22,7 @@ _EXTRA: Final = r"^([\w.-]+).*;.*extra\s*==\s*['\"]([\w-]+)['\"]"
 
 @attrs.frozen
 class Versions:
-    """What is installed."""
+    """Versions of all that is installed."""
 
     package: str
     """Version of this package."""

@@ -17,6 +17,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
 from llamagen_async._version import __version__
 from llamagen_async.sandbox.generations import ASSETS, has_expired
+from llamagen_async.sandbox.openapi import OPENAPI_PATHS
 from llamagen_async.sandbox.pictures.cache import PictureCache
 from llamagen_async.sandbox.service import SandboxService
 from llamagen_async.sandbox.webhooks import Webhook, WebhookSender
@@ -93,6 +94,11 @@ class SandboxServer:
     def url(self) -> str:
         """The base URL for clients, with `/v1`."""
         return f"http://{HOST}:{self._port}/v1"
+
+    @property
+    def openapi_url(self) -> str:
+        """The address of the OpenAPI document."""
+        return f"http://{HOST}:{self._port}{OPENAPI_PATHS[0]}"
 
     def now(self) -> float:
         """Return the time of the API's clock in seconds; it runs while the server is entered."""

@@ -81,6 +81,8 @@ class PollTarget:
     """Whether a check is on its way."""
     failures: int = 0
     """Checks in a row that brought no answer."""
+    last_error: str | None = None
+    """The failure of the last check, if it has brought no answer."""
     delays: Iterator[float] | None = None
     """Seconds to wait before each further check, once one has failed."""
     context: Context = attrs.field(factory=copy_context)

@@ -177,7 +177,8 @@ class Scheduler:
             async with asyncio.timeout(wait.timeout / self._clock.speed):
                 return await waiter.future
         except TimeoutError:
-            raise WaitTimeoutError(wait.id, wait.timeout) from None
+            last_error = self._poller.last_error(wait.id)
+            raise WaitTimeoutError(wait.id, wait.timeout, last_error) from None
         finally:
             self._poller.discard(waiter)
             self._dispatcher.wake()

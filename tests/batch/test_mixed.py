@@ -65,10 +65,10 @@ class Watch:
     """Watches a network: each change has to find its comic finished."""
 
     def __init__(self) -> None:
-        self.network = roomy(before=self.look)
+        self.network = roomy(before=self.see)
         self.overlaps: list[str] = []
 
-    def look(self, sent: Any) -> None:
+    def see(self, sent: Any) -> None:
         if sent.kind not in (RequestKind.CONTINUE, RequestKind.UPDATE):
             return
         known = {one["id"]: one for one in self.network.service.stats(sent.at)["generations"]}

@@ -1,4 +1,4 @@
-"""What findings mean: how bad they are, and what to do about them."""
+"""Findings: how bad they are, and what to do about them."""
 
 from __future__ import annotations
 

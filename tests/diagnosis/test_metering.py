@@ -1,4 +1,4 @@
-"""What a server meters is told by how its count moves, or not told at all; never wrongly."""
+"""The kinds that a server meters are told by how its count moves, or not at all; never wrongly."""
 
 from __future__ import annotations
 

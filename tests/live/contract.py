@@ -74,8 +74,8 @@ async def test_usage_has_a_field_of_a_known_name(live: Live) -> None:
     """Usage has apiUsageCount, apiMaxUsage, credits or isPaidPlan."""
     async with live.client() as client:
         live.usage = used = await client.comics.usage()
-    live.report.note(f"the fields of usage are {', '.join(sorted(used.raw))}")
-    live.report.note(f"by its answer about usage the plan is {plan_for(used).name}")
+    live.report.learn(f"the fields of usage are {', '.join(sorted(used.raw))}")
+    live.report.learn(f"by its answer about usage the plan is {plan_for(used).name}")
     known = (used.api_usage_count, used.api_max_usage, used.credits, used.is_paid_plan)
     assert any(value is not None for value in known)
 
@@ -86,7 +86,7 @@ async def test_a_wrong_key_is_refused(live: Live) -> None:
     async with live.client(WRONG_KEY) as client:
         with pytest.raises((AuthenticationError, PermissionDeniedError)) as refused:
             await client.comics.usage()
-    live.report.note(f"a wrong key is refused with {refused.value.status}")
+    live.report.learn(f"a wrong key is refused with {refused.value.status}")
 
 
 @sends(status=1)
@@ -98,7 +98,7 @@ async def test_an_unknown_id_is_not_found(live: Live) -> None:
         except NotFoundError:
             return
         except APIError as error:
-            live.report.note(f"an unknown id is answered with {error.status}")
+            live.report.learn(f"an unknown id is answered with {error.status}")
             raise
     raise AssertionError("an unknown id was answered with a comic")
 
@@ -109,8 +109,8 @@ async def test_a_known_comic_is_read(live: Live) -> None:
     assert live.comic is not None
     async with live.client() as client:
         comic = await client.comics.get(live.comic)
-    live.report.note(f"the status word of a known comic is {comic.raw.get('status')!r}")
-    live.report.note(f"the fields of a comic are {', '.join(sorted(comic.raw))}")
+    live.report.learn(f"the status word of a known comic is {comic.raw.get('status')!r}")
+    live.report.learn(f"the fields of a comic are {', '.join(sorted(comic.raw))}")
     assert comic.id == live.comic
     assert comic.status is not None
 
@@ -121,7 +121,7 @@ async def test_one_panel_is_read(live: Live) -> None:
     assert live.comic is not None
     async with live.client() as client:
         comic = await client.comics.get(live.comic, page=0, panel=0)
-    live.report.note(f"with page and panel its fields are {', '.join(sorted(comic.raw))}")
+    live.report.learn(f"with page and panel its fields are {', '.join(sorted(comic.raw))}")
     assert comic.id == live.comic
 
 
@@ -131,12 +131,12 @@ async def test_what_is_metered(live: Live) -> None:
     async with live.client() as client:
         measured = await measure(client, live.comic)
     words = {True: "count", False: "do not count", None: "can't be told"}
-    live.report.note(f"usage calls: {words[measured.usage]}")
-    live.report.note(f"status checks: {words[measured.status]}")
+    live.report.learn(f"usage calls: {words[measured.usage]}")
+    live.report.learn(f"status checks: {words[measured.status]}")
     if measured.reason:
-        live.report.note(f"why not all is told: {measured.reason}")
+        live.report.learn(f"why not all is told: {measured.reason}")
     setting = setting_for(plan_for(live.usage or Usage()), measured.metered)
-    live.report.note(f"the plan to use: {setting.options}")
+    live.report.learn(f"the plan to use: {setting.options}")
     assert measured.moves, measured.reason
 
 
@@ -146,8 +146,8 @@ async def test_a_comic_of_one_panel(live: Live) -> None:
     async with live.client() as client:
         created = await client.comics.create("A cat finds a hat", fix_panel_num=1)
         live.report.scrubber.named(created.id)
-        live.report.note(f"the fields of a new comic are {', '.join(sorted(created.raw))}")
+        live.report.learn(f"the fields of a new comic are {', '.join(sorted(created.raw))}")
         comic = await client.comics.wait_for_completion(created.id)
-    live.report.note(f"the status word of a finished comic is {comic.raw.get('status')!r}")
+    live.report.learn(f"the status word of a finished comic is {comic.raw.get('status')!r}")
     assert comic.succeeded
     assert comic.asset_urls

@@ -29,7 +29,7 @@ class Report:
     """Requests by kind, as they were announced: no more are sent."""
     sent: Counter[str] = attrs.field(factory=Counter)
     facts: list[str] = attrs.field(factory=list)
-    """What was learned, in sentences."""
+    """Sentences about what was learned."""
     outcomes: list[tuple[str, str, str]] = attrs.field(factory=list)
     """The claims, whether each holds, and what was seen otherwise."""
     _exchanges: list[str] = attrs.field(factory=list)
@@ -54,7 +54,7 @@ class Report:
             lines += _block(self.scrubber.body(exchange.body))
         self._exchanges.append("\n".join(lines))
 
-    def note(self, fact: str) -> None:
+    def learn(self, fact: str) -> None:
         """Write down what was learned."""
         self.facts.append(self.scrubber.text(fact))
 

@@ -1,4 +1,4 @@
-"""What a report may hold of an answer: the server's words, and nothing that tells whose they are.
+"""The part of an answer that a report may hold: the server's words, and not whose they are.
 
 Values are kept by the names of their fields; of all others only the kind and the size are told.
 """

@@ -12,6 +12,7 @@ import pytest
 
 from llamagen_async import (
     APIConnectionError,
+    APIError,
     InvalidResponseError,
     Plan,
     RateLimit,
@@ -262,6 +263,14 @@ async def test_a_usage_that_can_not_be_had_does_not_stop_creates() -> None:
         lost.clear()
         await client.comics.create("c")
         assert now() <= began + 2.0
+
+
+@pytest.mark.parametrize("status", [408, 425])
+async def test_a_check_is_made_again_where_a_proxy_asks_for_that(status: int) -> None:
+    network = roomy(before=away(10, 200, APIError(status, None, "again"), "status"))
+    async with network.client(ROOMY, max_retries=1) as client:
+        assert (await client.comics.create_and_wait("a")).succeeded
+    assert now() < 270
 
 
 @pytest.mark.parametrize("timeout", [20.0, 200.0])

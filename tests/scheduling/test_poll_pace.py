@@ -68,7 +68,7 @@ def running_at_once(number: int, durations: Durations, *, seed: int) -> Outcome:
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=60), st.integers(0, 3))
 def test_no_second_has_more_reads_than_allowed(gaps: list[float], elsewhere: int) -> None:
-    """Whoever waits for as long as is said never exceeds the pace, nor its part of it."""
+    """A client that waits for as long as is said never exceeds the pace, nor its part of it."""
     pace, at, sent = ReadPace(), 0.0, list[float]()
     for gap in gaps:
         at += gap

@@ -24,7 +24,7 @@ from llamagen_async.cli.run.single import SlotWait, accepted, finish
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ContinueRequest, UpdateRequest
 from llamagen_async.uploads import check_files
-from llamagen_async.validation import checked_id
+from llamagen_async.validation import checked_id, checked_text
 
 __all__ = ["continue_comic", "update_panel"]
 
@@ -117,6 +117,8 @@ def update_panel(
     """
     if prompt is None and caption is None and not images:
         raise click.UsageError("one of --prompt, --caption and --image has to say what changes")
+    if prompt is not None:
+        checked_text("--prompt", prompt)
     request = UpdateRequest(panel=panel, page=page, prompt=prompt, caption=caption, images=images)
     return _change(connection, id, request, output, waiting)
 

@@ -21,6 +21,7 @@ from llamagen_async.cli.results.records import RESULTS
 from llamagen_async.cli.run.money import Money
 from llamagen_async.cli.run.single import SlotWait
 from llamagen_async.client import LlamaGenClient
+from llamagen_async.clock import seconds
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.prices import Prices, checked_credits
 from llamagen_async.ratelimit import MEMORY
@@ -244,8 +245,12 @@ def waiting_options(command: Callable[..., int]) -> Callable[..., int]:
         "--wait-for-quota", is_flag=True, help="Wait for tomorrow's quota if today's is used up."
     )
     @wraps(command)
-    def with_waiting(*, max_wait: float | None, wait_for_quota: bool, **others: Any) -> int:
-        return command(slot_wait=SlotWait(max_wait, wait_for_quota), **others)
+    def with_waiting(
+        *, timeout: float, max_wait: float | None, wait_for_quota: bool, **others: Any
+    ) -> int:
+        seconds("timeout", timeout)  # before anything is paid for
+        slot_wait = SlotWait(max_wait, wait_for_quota)
+        return command(timeout=timeout, slot_wait=slot_wait, **others)
 
     return with_waiting
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
+from llamagen_async.batch.task import BatchTask
 from llamagen_async.cli.commands.options import (
     Connection,
     connection_options,
@@ -27,12 +28,14 @@ from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.cli.results.writer import write_results
 from llamagen_async.cli.text import one_line
 from llamagen_async.client import LlamaGenClient
+from llamagen_async.clock import seconds
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.errors import InvalidRequestError, LlamaGenError, SubmissionUncertainError
 from llamagen_async.models import BatchState
-from llamagen_async.requests import RequestType, UpdateRequest
+from llamagen_async.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
+from llamagen_async.requests import UpdateRequest
 from llamagen_async.uploads import check_files
-from llamagen_async.validation import checked_path
+from llamagen_async.validation import checked_path, checked_text
 
 __all__ = ["redraw"]
 
@@ -120,6 +123,9 @@ def redraw(
     name, page, panel = _named(key, page, panel)
     if panel is None:
         raise click.UsageError("--panel is missing; or name the picture's file instead of KEY")
+    seconds("timeout", timeout)
+    if prompt is not None:
+        checked_text("--prompt", prompt)
     request = UpdateRequest(panel=panel, page=page, prompt=prompt, caption=caption, images=images)
     check_files(request)
     path = checked_path("--journal", journal) if journal else checked_path("DIR", out) / JOURNAL
@@ -134,15 +140,24 @@ def redraw(
         wait_for_quota=wait_for_quota,
     )
 
+    seen: list[BatchTask] = []
+
+    def tell(task: BatchTask) -> None:
+        seen[:] = [task]
+        if task.state is BatchState.RUNNING and task.generation is not None:
+            output.print(f"{one_line(task.generation.id)}  accepted")
+
     async def work() -> int:
         await connection.prove_quota()
         async with client, open_journal(path, client, folder=folder, start_over=False) as opened:
             try:
                 with output.spinner(f"Panel {panel} is being drawn again"):
-                    done = await redraw_panel(client.comics, opened, folder, name, request, options)
+                    done = await redraw_panel(
+                        *(client.comics, opened, folder, name, request, options), changed=tell
+                    )
             except asyncio.CancelledError:
                 await _write(opened, folder, client)
-                output.error(await _interrupted(opened, request))
+                output.error(_interrupted(seen))
                 return INTERRUPTED
             except InvalidRequestError as error:
                 is_key, said = error.field == "key", describe_error(error)
@@ -186,16 +201,13 @@ async def _write(journal: Journal, folder: Path, client: LlamaGenClient) -> None
         unrecorded.close()
 
 
-async def _interrupted(journal: Journal, request: UpdateRequest) -> str:
+def _interrupted(seen: Sequence[BatchTask]) -> str:
     """Return what is known of a redraw whose command was interrupted."""
-    open_states = BatchState.RUNNING, BatchState.SENDING, BatchState.UNCERTAIN
-    async for row in journal.rows(*open_states):
-        if row.type is RequestType.UPDATE_PANEL and row.request == request:
-            if row.state is BatchState.RUNNING:
-                return (
-                    "interrupted; it goes on at the server, and the same command again waits for it"
-                )
-            return "interrupted while the answer was awaited: it may have been accepted and charged"
+    state = seen[0].state if seen else BatchState.QUEUED
+    if state in (BatchState.RUNNING, BatchState.SUCCEEDED):
+        return "interrupted; it is paid for, and the same command again goes on with it"
+    if state in (BatchState.SENDING, BatchState.UNCERTAIN):
+        return "interrupted while the answer was awaited: it may have been accepted and charged"
     return "interrupted: nothing was sent"
 
 

@@ -149,7 +149,8 @@ def sandbox(
     """Run a stand-in for the LlamaGen Comic API that enforces its limits for real.
 
     It listens on this machine only, needs no key and costs nothing. Ctrl-C ends it and prints
-    what it has seen. GET /_sandbox/stats shows the same at any time.
+    what it has seen. GET /_sandbox/stats shows the same at any time, and GET /openapi.json is a
+    description of all endpoints for other tools.
     """
     plans = {PAID_KEY: Plan.PAID, DEMO_KEY: Plan.DEMO}
     if metered is not None:
@@ -202,6 +203,8 @@ def _introduce(server: SandboxServer, output: Output) -> None:
             "algorithm": service.algorithm,
             "dialect": service.dialect,
             "seed": service.seed,
+            "faults": list(service.faults.counts()),
+            "openapi": server.openapi_url,
         }
     )
     if output.as_json:
@@ -212,6 +215,9 @@ def _introduce(server: SandboxServer, output: Output) -> None:
         f"  counts by {service.algorithm}, speaks the {service.dialect} dialect, "
         f"seed {service.seed}, {pace}"
     )
+    output.print(f"  describes itself at {server.openapi_url}")
+    if faults := service.faults.counts():
+        output.print(f"  goes wrong: {', '.join(faults)}")
     for key, plan in plans.items():
         limits = " and ".join(map(format_limit, plan.limits))
         funds = ", no credits" if key == EMPTY_KEY else ""
@@ -236,6 +242,9 @@ def _summarise(stats: Mapping[str, Any], output: Output) -> None:
     if webhooks := stats.get("webhooks"):
         counts = ", ".join(f"{number} {name}" for name, number in webhooks.items())
         output.print(f"Webhook events: {counts}")
+    if faults := stats["faults"]:
+        counts = ", ".join(f"{fault} {pluralize(n, 'time')}" for fault, n in faults.items())
+        output.print(f"Went wrong: {counts}")
     if not used:
         output.print("No request came.")
     for key, seen in used.items():

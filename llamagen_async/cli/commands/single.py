@@ -117,7 +117,7 @@ def animate(
     """
     client = connection.client()
     duration = video["duration"]
-    if duration is not None and duration == int(duration):
+    if duration is not None and duration.is_integer():
         video["duration"] = int(duration)
     given = {name: value for name, value in video.items() if value is not None}
     request = AnimationRequest(prompt, video_options=given or None)

@@ -112,6 +112,9 @@ class Record:
     """Whether the bundled sandbox drew the pictures."""
     type: str = RequestType.COMIC.value
     """The type of the request."""
+    digest: str = ""
+    """The hash by which a journal knows the story, in hex; only of one that is in none. It can't be
+    made of `request`, in which there may be a cast."""
     given: object = attrs.field(default=None, hash=False)
     """What was given, if it was refused as no valid story."""
 
@@ -122,7 +125,10 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of a line of `results.jsonl`."""
-        return attrs.asdict(self)
+        fields = attrs.asdict(self)
+        if not self.digest:
+            del fields["digest"]
+        return fields
 
     @classmethod
     def from_json(cls, value: object) -> Self:
@@ -154,6 +160,7 @@ class Record:
             request=json.loads(story.text) if story else {},
             key=story.key if story else None,
             type=(story.type if story else RequestType.COMIC).value,
+            digest=story.digest.hex() if story else "",
         )
 
     @classmethod

@@ -136,6 +136,8 @@ async def write_results(
                 seconds = (durations or {}).get(record.id or "", record.seconds)
                 one = attrs.evolve(record, seconds=seconds)
                 file.write(line_of(one.to_json()))
+                if _is_part_of_another(one):
+                    continue
                 latest.add(one)
                 # What another journal has not sent is sent by another command.
                 if one.state is not BatchState.QUEUED or one.journal in ("", name):
@@ -149,6 +151,12 @@ async def write_results(
         with atomic_writer(folder / INDEX) as file:
             file.write(page.encode("utf-8", errors="xmlcharrefreplace"))
     return written
+
+
+def _is_part_of_another(record: Record) -> bool:
+    """Whether a story is a redraw by a command of its own, which its comic's picture shows."""
+    is_redraw = record.type == RequestType.UPDATE_PANEL and not record.label
+    return is_redraw and record.state is BatchState.SUCCEEDED
 
 
 @contextmanager
@@ -246,7 +254,9 @@ async def _kept(journal: Journal, records: Sequence[Record]) -> list[Record]:
 async def _keep(journal: Journal, record: Record) -> Record:
     if record.state is not BatchState.QUEUED or not record.request:
         return record
-    story = Story.parse(record.request, record.key, record.label)
+    story = Story.parse(record.request, record.key, record.label, folder=Path())
+    if record.digest:
+        story = attrs.evolve(story, digest=bytes.fromhex(record.digest))
     # Another story may have its key, or the disk is full: it is written where it can be.
     with contextlib.suppress(InvalidRequestError, JournalError):
         row = await _add(journal, story, record.index)

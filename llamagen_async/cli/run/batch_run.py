@@ -182,7 +182,11 @@ class BatchRun:
             key=item.key or (story.story.key if story and story.story else None),
         )
         if story is not None and story.story is not None:
-            record = attrs.evolve(record, request=json.loads(story.story.text))
+            record = attrs.evolve(
+                record,
+                request=json.loads(story.story.text),
+                digest="" if in_journal else story.story.digest.hex(),
+            )
         if row is not None:
             record = record.timed(row, self._client.speed)
         if not self._has_journal:

@@ -81,7 +81,7 @@ def test_an_empty_proxy_is_none(
 
 @pytest.mark.parametrize("how", ["option", "environment"])
 def test_what_is_metered_can_be_set(how: str, server: dict[str, Any], call: Call) -> None:
-    """What the plan does not meter takes no slot."""
+    """A kind that the plan does not meter takes no slot."""
     kinds = "create, continue,update"
     env = connection(server, LLAMAGEN_QUOTA="memory")
     env |= {"LLAMAGEN_METERED": kinds} if how == "environment" else {}
