@@ -63,9 +63,10 @@ from llamagen_async.requests import (
 if TYPE_CHECKING:
     from llamagen_async.batch.batch import Batch, BatchProgress
     from llamagen_async.batch.budget import Spending
-    from llamagen_async.batch.events import ComicEvent, ComicJob
+    from llamagen_async.batch.events import ComicJob
     from llamagen_async.batch.queue import ComicQueue
     from llamagen_async.ratelimit import LimitsSnapshot, LimitState, Priority
+    from llamagen_async.redraw import Redraw
     from llamagen_async.scheduling import Outage, RequestReport
 
 __all__ = [
@@ -87,7 +88,6 @@ __all__ = [
     "Character",
     "ClientClosedError",
     "ClientStats",
-    "ComicEvent",
     "ComicGeneration",
     "ComicJob",
     "ComicQueue",
@@ -119,6 +119,7 @@ __all__ = [
     "QuotaStoreError",
     "RateLimit",
     "RateLimitError",
+    "Redraw",
     "RequestKind",
     "RequestReport",
     "RequestType",
@@ -137,13 +138,13 @@ __all__ = [
 _LATE = {
     "Batch": "batch.batch",
     "BatchProgress": "batch.batch",
-    "ComicEvent": "batch.events",
     "ComicJob": "batch.events",
     "ComicQueue": "batch.queue",
     "LimitState": "ratelimit",
     "LimitsSnapshot": "ratelimit",
     "Outage": "scheduling",
     "Priority": "ratelimit",
+    "Redraw": "redraw",
     "RequestReport": "scheduling",
     "Spending": "batch.budget",
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 import attrs
 
 from llamagen_async.clock import Clock, seconds
-from llamagen_async.errors import InvalidRequestError
+from llamagen_async.errors import InvalidRequestError, QuotaStoreError
 from llamagen_async.plans import Plan, RequestKind
 from llamagen_async.validation import whole_number
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llamagen_async.batch.journal.codec import AccountId
     from llamagen_async.ratelimit import LimitsSnapshot, OnStoreFailure
     from llamagen_async.scheduling import Outage, RequestReport
+    from llamagen_async.scheduling.outlook import Pace
     from llamagen_async.transport import AssetSource, Transport
     from llamagen_async.webhooks import WebhookEvent
 
@@ -242,6 +243,25 @@ class LlamaGenClient:
     async def limits(self) -> LimitsSnapshot:
         """Return what the key may still send: used, free, next free slot, pause."""
         return await self._core.limits()
+
+    async def pace(self) -> Pace | None:
+        """Return how fast the key's comics go, to tell when one that waits will be done.
+
+        No request is spent on it. It is `None` while nobody can know: before the plan is known,
+        during an outage of the server, and while the store of spent requests is away.
+        """
+        from llamagen_async.scheduling.outlook import Pace, requests_each  # noqa: PLC0415
+
+        forecasts = self._core.open().scheduler.forecasts
+        is_known = self._core.is_ready or not self._core.settings.detect_plan
+        if self.outage or not is_known:
+            return None
+        try:
+            limits = await self._core.limits()
+        except QuotaStoreError:
+            return None
+        typical = forecasts.overall.forecast.age_when(0.5)
+        return Pace(limits, typical, requests_each(self.plan, self.stats()))
 
     def stats(self) -> ClientStats:
         """Return what this client has sent: requests by kind, 429s, retries, per finished comic."""

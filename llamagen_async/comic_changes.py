@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 from urllib.parse import quote
 
-from llamagen_async.downloads.download import panel_name
-from llamagen_async.forecasting import ANY, Profile
+from llamagen_async.downloads.download import asset_names, panel_name
+from llamagen_async.downloads.media_types import distinct_stems
+from llamagen_async.forecasting import Profile
 from llamagen_async.generations import (
     DEFAULT_TIMEOUT,
     Billed,
@@ -19,9 +21,9 @@ from llamagen_async.generations import (
     whole_request,
 )
 from llamagen_async.models import ComicGeneration
+from llamagen_async.models.places import fields_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
-    ChangeRequest,
     ContinueFields,
     ContinueRequest,
     UpdateFields,
@@ -199,7 +201,8 @@ class ComicChanges(Generations[ComicGeneration]):
             LlamaGenError: As for `download`.
             OSError: A file can't be written.
         """
-        page = whole_number("page", page or 0, at_least=0)
+        self._check_succeeded("comic", comic)
+        page = whole_number("page", 0 if page is None else page, at_least=0)
         panel = whole_number("panel", panel, at_least=0)
         panels = comic.pages[page].panels if page < len(comic.pages) else ()
         url = panels[panel].asset_url if panel < len(panels) else None
@@ -212,6 +215,45 @@ class ComicChanges(Generations[ComicGeneration]):
         )
         return file
 
+    async def download_redrawn(
+        self,
+        comic: ComicGeneration,
+        folder: Path,
+        *,
+        panel: int,
+        page: int | None,
+        known: Sequence[Path],
+        timeout: float,
+        urgent: bool,
+    ) -> list[Path] | None:
+        """Fetch the picture of one panel as `download_panel` does, if all others are there.
+
+        Args:
+            comic: The comic, redrawn.
+            folder: The folder of its pictures.
+            panel: The panel's number on its page, from 0.
+            page: The page's number, from 0; the first one if it is not given.
+            known: The pictures of the comic, as far as they were fetched.
+            timeout: Seconds for the file.
+            urgent: As for `download`.
+
+        Returns:
+            All pictures, in the order of `download`; `None` if others than that one are missing.
+        """
+        names = [name for _, name in asset_names(comic)]
+        redrawn = panel_name(comic.id, page or 0, panel)
+        there = {file.stem: file for file in known}
+        files = {
+            name: there.get(stem) for name, stem in zip(names, distinct_stems(names), strict=True)
+        }
+        others = [file for name, file in files.items() if name != redrawn]
+        if redrawn not in files or not await asyncio.to_thread(_are_there, others):
+            return None
+        files[redrawn] = await self.download_panel(
+            comic, folder, panel=panel, page=page, timeout=timeout, urgent=urgent
+        )
+        return [file for file in files.values() if file is not None]
+
     def recall_end(self, comic: ComicGeneration) -> None:
         """Take in how a comic ended that an earlier program has seen, before it is changed.
 
@@ -221,23 +263,6 @@ class ComicChanges(Generations[ComicGeneration]):
             comic: The comic, finished.
         """
         self._core.open().scheduler.recall_end(comic)
-
-    def resume_change(
-        self, request: ChangeRequest | None, answer: ComicGeneration, *, age: float
-    ) -> None:
-        """Expect the end of a change that an earlier program has sent.
-
-        `wait_for_completion` waits for that end afterwards, as if this client had sent the change.
-        If it is known how the comic was before, `recall_end` is called first.
-
-        Args:
-            request: The change, if it is known.
-            answer: The server's answer to it.
-            age: Real seconds since that came.
-        """
-        profile = ANY if request is None else _profile_of(request)
-        age *= self._core.settings.clock.speed
-        self._core.open().scheduler.resume_change(answer, age=age, profile=profile)
 
     def _continuation(
         self,
@@ -274,6 +299,8 @@ def _changed(id_: str, value: object) -> ComicGeneration:
     try:
         return ComicGeneration.parse(value)
     except ValueError:
-        if not isinstance(value, Mapping):
-            return ComicGeneration.parse({"id": id_})
-        return ComicGeneration.parse({**cast("Mapping[str, Any]", value), "id": id_})
+        return ComicGeneration.parse({**fields_of(value), "id": id_})
+
+
+def _are_there(files: Sequence[Path | None]) -> bool:
+    return all(file is not None and file.is_file() for file in files)

@@ -14,7 +14,6 @@ from llamagen_async.animations import Animations
 from llamagen_async.batch.batch import Batch
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike, Story
-from llamagen_async.batch.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
 from llamagen_async.clock import seconds
 from llamagen_async.comic_changes import ComicChanges
 from llamagen_async.core import ClientCore
@@ -22,6 +21,7 @@ from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, panels_of, whole
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.prices import Charge, Estimate, PriceList, Prices
+from llamagen_async.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
 from llamagen_async.requests import (
     AnyRequest,
     ComicFields,
@@ -29,10 +29,18 @@ from llamagen_async.requests import (
     UpdateFields,
     UpdateRequest,
 )
+from llamagen_async.requests.defaults import Defaults
+from llamagen_async.requests.files import UploadStore
 from llamagen_async.scheduling import Outage, SubmissionHooks
 from llamagen_async.transport import APIRequest
-from llamagen_async.uploads import FileLike, UploadStore, form_file, upload_request
-from llamagen_async.validation import InvalidRequestError, checked_path, whole_number
+from llamagen_async.uploads import FileLike, check_files, form_file, upload_request
+from llamagen_async.validation import (
+    InvalidRequestError,
+    check_flags,
+    checked_path,
+    checked_text,
+    whole_number,
+)
 
 __all__ = ["DEFAULT_TIMEOUT", "Comics"]
 
@@ -233,6 +241,11 @@ class Comics(ComicChanges):
                 it, it is about another server or key, or the files beside it (such as
                 `results.jsonl`) know comics that it does not. Nothing was sent.
         """
+        check_flags(
+            wait_for_quota=wait_for_quota,
+            resend_uncertain=resend_uncertain,
+            start_over=start_over,
+        )
         return Batch(
             requests,
             self,
@@ -241,7 +254,7 @@ class Comics(ComicChanges):
             timeout=timeout,
             wait_for_quota=wait_for_quota,
             resend_uncertain=resend_uncertain,
-            defaults=defaults,
+            defaults=None if defaults is None else _common(defaults),
         )
 
     async def redraw(
@@ -283,6 +296,9 @@ class Comics(ComicChanges):
             LlamaGenError: As for `update_panel` and `wait_for_completion`.
         """
         change = whole_request(UpdateRequest, request, fields, first_is=None)
+        check_flags(again=again, resend_uncertain=resend_uncertain, wait_for_quota=wait_for_quota)
+        checked_text("key", key)
+        seconds("timeout", timeout)
         folder = checked_path("out", out)
         path = folder / JOURNAL if journal is None else checked_path("journal", journal)
         if not await asyncio.to_thread(path.is_file):
@@ -290,7 +306,7 @@ class Comics(ComicChanges):
         options = RedrawOptions(
             again=again,
             resend_uncertain=resend_uncertain,
-            timeout=seconds("timeout", timeout),
+            timeout=timeout,
             wait_for_quota=wait_for_quota,
         )
         async with Journal(path, self._core.account, out=folder) as opened:
@@ -363,3 +379,10 @@ class Comics(ComicChanges):
         given = filter(None, (story.model, story.size, story.upscale))
         panels = panels_of(story.fix_panel_num, story.pagination)
         return Billed(request, self._model.parse, story, ("comic", panels, *map(str, given)))
+
+
+def _common(given: ComicRequest | Mapping[str, Any]) -> Defaults:
+    """Return what all comics of a batch have in common, with files that are there."""
+    defaults = Defaults.parse(given).with_absolute_paths()
+    check_files(defaults.merged("a story"))
+    return defaults

@@ -122,7 +122,7 @@ class ClientCore:
         self._rooms: _Rooms | None = None
         self._detections: dict[bool, asyncio.Task[None]] = {}
         """The detection of the plan that holds out an outage, and the one that gives up."""
-        self._is_ready = False
+        self.is_ready = False
         """Whether the plan is known and what was learned before is being read."""
         self._closed = False
         self._is_released = False
@@ -135,7 +135,7 @@ class ClientCore:
             _inherited.append(self._rooms)
             self._rooms = None
             self._detections = {}
-            self._is_ready = self._is_released = False
+            self.is_ready = self._is_released = False
         return self._rooms
 
     @property
@@ -216,7 +216,7 @@ class ClientCore:
             will_wait=will_wait,
         )
         try:
-            if not self._is_ready:
+            if not self.is_ready:
                 await self._prepare(rooms, outage_timeout)
             return await rooms.scheduler.submit(submission)
         except QuotaExhaustedError:
@@ -238,7 +238,7 @@ class ClientCore:
             whole: Whether it is the whole generation, and so news for those who wait for it.
         """
         rooms = self.open()
-        if not self._is_ready:
+        if not self.is_ready:
             await self._prepare(rooms)
         generation: Any = await rooms.scheduler.read(name, request, parse, whole=whole)
         result: _G = generation
@@ -254,7 +254,7 @@ class ClientCore:
         """
         try:
             rooms = self.open()
-            if not self._is_ready:
+            if not self.is_ready:
                 wait = await self._prepare_to_wait(rooms, wait)
             generation: Any = await rooms.scheduler.wait(wait)
         except LlamaGenError as error:
@@ -279,7 +279,7 @@ class ClientCore:
     async def limits(self) -> LimitsSnapshot:
         """Return what the key may still send."""
         rooms = self.open()
-        if not self._is_ready:
+        if not self.is_ready:
             await self._prepare(rooms)
         return await rooms.limiter.snapshot()
 
@@ -371,7 +371,7 @@ class ClientCore:
         """
         rooms.forecasts.load_once()
         if not self.settings.detect_plan:
-            self._is_ready = True
+            self.is_ready = True
             return
         if asyncio.current_task() in self._detections.values():
             return
@@ -394,7 +394,7 @@ class ClientCore:
 
     async def _detect_plan(self, limiter: Limiter, outage_timeout: float | None) -> None:
         usage = await self.usage(outage_timeout=outage_timeout)
-        if self._is_ready:
+        if self.is_ready:
             return  # another detection was faster
-        self._is_ready = True
+        self.is_ready = True
         await take_over(usage, limiter)

@@ -266,12 +266,17 @@ class WaitTimeoutError(LlamaGenError):
     """The generation's id."""
     waited: float
     """Seconds that were allowed."""
+    last_error: str | None = None
+    """The failure of the last status check, if it has failed: the generation may be done."""
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"generation {self.id} was not done after {self.waited:g} s; it goes on and is not "
             f"lost: call wait_for_completion({self.id!r}) again"
         )
+        if self.last_error is None:
+            return text
+        return f"{text}. Its last status check has failed: {self.last_error}"
 
 
 class ClientClosedError(LlamaGenError):

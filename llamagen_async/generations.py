@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 from urllib.parse import quote
@@ -15,9 +18,15 @@ from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT
 from llamagen_async.clock import seconds
 from llamagen_async.core import ClientCore
 from llamagen_async.downloads.download import asset_names, download_assets
-from llamagen_async.errors import InvalidRequestError, LlamaGenError
+from llamagen_async.errors import (
+    APIError,
+    InvalidRequestError,
+    InvalidResponseError,
+    LlamaGenError,
+)
 from llamagen_async.forecasting import Profile
 from llamagen_async.models import Animation, ComicGeneration
+from llamagen_async.models.places import fields_of, tells
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
     AnimationRequest,
@@ -29,12 +38,17 @@ from llamagen_async.requests import (
 )
 from llamagen_async.scheduling import GenerationWait, SubmissionHooks, tell_accepted
 from llamagen_async.transport import APIRequest
-from llamagen_async.validation import checked_id, checked_path
+from llamagen_async.validation import check_flags, checked_id, checked_path
 
 __all__ = ["DEFAULT_TIMEOUT", "Billed", "Generations", "panels_of", "whole_request"]
 
 _LEAST_REAL: Final = 60.0
 """Real seconds that pictures are given of their timeout, whatever the speed."""
+
+_MOST_PLACES: Final = 3
+"""Places of an answer that a message names at most."""
+
+_logger = logging.getLogger(__name__)
 
 _G = TypeVar("_G", ComicGeneration, Animation)
 _R = TypeVar("_R", ComicRequest, ContinueRequest, UpdateRequest, AnimationRequest)
@@ -72,6 +86,7 @@ class Generations(Generic[_G]):
         timeout: float = DEFAULT_TIMEOUT,  # the API's word
         urgent: bool = True,
         after: _G | None = None,
+        age: float = 0.0,
     ) -> _G:
         """Return the finished generation, checking it no more often than useful.
 
@@ -85,6 +100,7 @@ class Generations(Generic[_G]):
             after: The generation as it was before a change that another process has made (or the
                 answer to that change, which tells less): then an end that is the same as before is
                 not taken for the change's own, at first. The `raw` of one can be stored and sent.
+            age: Real seconds since that change was accepted, as far as is known.
 
         Raises:
             GenerationFailedError: It ended without a result; the error carries the generation.
@@ -92,13 +108,19 @@ class Generations(Generic[_G]):
             APIError: The key or the id is refused. An outage is held out.
         """
         seconds("timeout", timeout)
+        check_flags(urgent=urgent)
         request = self._status_request(id)
         given: object = after
+        speed = self._core.settings.clock.speed
         if given is not None and (not isinstance(given, self._model) or given.id != id):
             allowed = f"the {self._model.__name__} of that id, as it was before"
             raise InvalidRequestError("after", given, allowed)
+        if age != 0:
+            seconds("age", age)
         return await self._core.wait(
-            GenerationWait(id, request, self._model.parse, timeout, urgent, after)
+            GenerationWait(
+                id, request, partial(_about, self._model, id), timeout, urgent, after, age * speed
+            )
         )
 
     async def _accepted(
@@ -111,8 +133,11 @@ class Generations(Generic[_G]):
         hooks: SubmissionHooks[_G] | None,
     ) -> _G:
         """Send a billed request and return what was accepted (arguments as for `create`)."""
+        check_flags(urgent=urgent, wait_for_quota=wait_for_quota)
         if max_wait is not None:
             seconds("max_wait", max_wait)
+        if hooks is not None and not hasattr(hooks, "before_send"):
+            raise InvalidRequestError("hooks", hooks, "an object with the methods of a hook")
         how: dict[str, Any] = {
             "urgent": urgent,
             "max_wait": max_wait,
@@ -133,6 +158,7 @@ class Generations(Generic[_G]):
 
     async def _finished(self, billed: Billed[_G], timeout: float, *, wait_for_quota: bool) -> _G:
         """Send a billed request; return the generation finished (as for `create_and_wait`)."""
+        check_flags(wait_for_quota=wait_for_quota)
         how: dict[str, Any] = {
             "max_wait": None if wait_for_quota else seconds("timeout", timeout),
             "wait_for_quota": wait_for_quota,
@@ -177,7 +203,10 @@ class Generations(Generic[_G]):
         request = self._status_request(id_, params)
         try:
             return await self._core.read(
-                f"{request.path}?{params}", request, self._model.parse, whole=not params
+                f"{request.path}?{params}",
+                request,
+                partial(_about, self._model, id_),
+                whole=not params,
             )
         except LlamaGenError as error:
             raise error.about(id_) from error
@@ -196,22 +225,27 @@ class Generations(Generic[_G]):
 
         Of those that are fetched alone (`only`, pairs of URL and name), what is there is kept.
         """
-        if not isinstance(generation, self._model):
-            raise InvalidRequestError(name, generation, f"a {self._model.__name__}")
-        if not generation.succeeded:
-            raise InvalidRequestError(name, generation.status.value, f"a {name} that has succeeded")
+        self._check_succeeded(name, generation)
         seconds("timeout", timeout)
-        clock = self._core.settings.clock
+        check_flags(urgent=urgent)
+        path, clock = checked_path("folder", folder), self._core.settings.clock
+
+        async def checked() -> _G:
+            return await self.wait_for_completion(generation.id, timeout=timeout, urgent=urgent)
 
         async def renew() -> list[tuple[str, str]]:
-            return asset_names(
-                await self.wait_for_completion(generation.id, timeout=timeout, urgent=urgent)
-            )
+            return asset_names(await checked())
 
         try:
+            if only is None and not generation.asset_urls:
+                generation = await checked()
+            if only is None and not generation.asset_urls:
+                raise _without_pictures(name, generation)
+            if only is None and (missing := generation.missing_pictures):
+                _logger.warning("%s %s has no picture at %s", name, generation.id, _few(missing))
             return await download_assets(
                 asset_names(generation) if only is None else only,
-                checked_path("folder", folder),
+                path,
                 source=self._core.open().assets,
                 # Files come in real time, however fast the server's clock runs.
                 timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
@@ -222,6 +256,13 @@ class Generations(Generic[_G]):
         except LlamaGenError as error:
             raise error.about(generation.id) from error
 
+    def _check_succeeded(self, name: str, generation: object) -> None:
+        """Check an argument that has to be a generation with a result."""
+        if not isinstance(generation, self._model):
+            raise InvalidRequestError(name, generation, f"a {self._model.__name__}")
+        if not generation.succeeded:
+            raise InvalidRequestError(name, generation.status.value, f"a {name} that has succeeded")
+
     def _status_request(self, id_: object, params: Mapping[str, str] | None = None) -> APIRequest:
         known = checked_id("id", id_)
         path = f"{self._path}/{quote(known, safe='')}"
@@ -230,6 +271,39 @@ class Generations(Generic[_G]):
         return APIRequest(
             RequestKind.STATUS, "GET", path, params=params or None, generation_id=whole
         )
+
+
+def _about(model: type[_G], id_: str, value: object) -> _G:
+    """Read the answer to a status check, which may leave out the id that it was asked for.
+
+    Without an id, an answer that something has failed may be about anything.
+    """
+    try:
+        return model.parse(value)
+    except ValueError:
+        fields = fields_of(value)
+        if not tells(fields):
+            raise
+        generation = model.parse({**fields, "id": id_})
+        if generation.is_done and not generation.asset_urls:
+            raise
+        return generation
+
+
+def _without_pictures(name: str, generation: ComicGeneration | Animation) -> APIError:
+    places = _few(generation.missing_pictures)
+    return InvalidResponseError(
+        HTTPStatus.OK.value,
+        None,
+        f"the {name} has succeeded, but where its pictures should be there is no URL ({places})",
+        generation.raw,
+        advice="it is paid for and not lost: fetch it again later, its id is all that it takes",
+    )
+
+
+def _few(places: Sequence[str]) -> str:
+    more = f" and {len(places) - _MOST_PLACES} more" if len(places) > _MOST_PLACES else ""
+    return f"{', '.join(places[:_MOST_PLACES])}{more}"
 
 
 def whole_request(

@@ -26,7 +26,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar, TypeVarTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import attrs
 
@@ -34,6 +34,7 @@ from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import APIConnectionError, APITimeoutError
 from llamagen_async.plans import Plan
 from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, Call, SandboxService
+from llamagen_async.sandbox.generations import has_expired
 from llamagen_async.sandbox.pictures.cache import PictureCache
 from llamagen_async.scheduling import RequestReport
 from llamagen_async.transport import (
@@ -186,7 +187,13 @@ class SimulatedTransport:
         if reply.drop:
             raise APIConnectionError("the server dropped the connection")
         now = self._service.epoch + asyncio.get_running_loop().time()
-        return decode(reply.status, reply.headers, reply.body, now=datetime.fromtimestamp(now, UTC))
+        return decode(
+            reply.status,
+            reply.headers,
+            reply.body,
+            now=datetime.fromtimestamp(now, UTC),
+            is_billed=request.kind.is_billed,
+        )
 
 
 def _multipart(form: FormFile, headers: dict[str, str]) -> tuple[dict[str, str], bytes]:
@@ -208,6 +215,7 @@ class SimulatedAssets:
     """
 
     def __init__(self, service: SandboxService) -> None:
+        self._service = service
         self._pictures = PictureCache(lambda id_: service.finished(id_, self._now()))
 
     @contextlib.asynccontextmanager
@@ -216,7 +224,11 @@ class SimulatedAssets:
     ) -> AsyncGenerator[AssetStream, None]:
         """Open a picture; see `AssetSource.open_asset`."""
         del headers  # every answer is whole
-        picture = self._pictures.find(urlsplit(url).path)
+        parts = urlsplit(url)
+        if has_expired(dict(parse_qsl(parts.query)), self._service.epoch + self._now()):
+            yield _Drawing(403, {}, b"")
+            return
+        picture = self._pictures.find(parts.path)
         if picture is None:
             yield _Drawing(404, {}, b"")
             return

@@ -20,6 +20,7 @@ import attrs
 __all__ = [
     "InvalidRequestError",
     "LlamaGenError",
+    "check_flags",
     "checked_id",
     "checked_path",
     "checked_text",
@@ -96,6 +97,17 @@ class InvalidRequestError(LlamaGenError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.field}: got {shown(self.value)}, allowed is {self.allowed}"
+
+
+def check_flags(**flags: object) -> None:
+    """Check arguments, by their names, that are yes or no: text such as "no" would be yes.
+
+    Raises:
+        InvalidRequestError: One is something else.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise InvalidRequestError(name, value, "True or False")
 
 
 def whole_number(field: str, value: object, *, at_least: int) -> int:

@@ -27,7 +27,7 @@ from llamagen_async import (
     UpdateRequest,
 )
 from llamagen_async.plans import DAY
-from llamagen_async.sandbox import Durations, SandboxService
+from llamagen_async.sandbox import Durations, Fault, SandboxService
 from llamagen_async.simulation import simulated_client
 from llamagen_async.webhooks import WebhookEvent
 from tests.support.scripted import ROOMY, Network, Recorder, Sent, minute, now
@@ -179,7 +179,9 @@ async def test_a_change_is_waited_for_to_its_own_end(
     It makes no difference whether this client has seen the comic before.
     """
     service = SandboxService(
-        durations=Durations.constant(seconds), plans={"the-key": ROOMY}, stale_after_change=stale
+        durations=Durations.constant(seconds),
+        plans={"the-key": ROOMY},
+        faults=[Fault("stale", stale)],
     )
     network = Recorder(service)
     async with network.client(ROOMY) as client, network.client(ROOMY) as other:
@@ -199,7 +201,9 @@ async def test_a_wait_of_its_own_after_a_change_is_for_the_change(name: str) -> 
     """`wait_for_completion` knows of the change, also the second time."""
     network = Recorder(
         SandboxService(
-            durations=Durations.constant(60), plans={"the-key": ROOMY}, stale_after_change=30.0
+            durations=Durations.constant(60),
+            plans={"the-key": ROOMY},
+            faults=[Fault("stale", 30.0)],
         )
     )
     async with network.client(ROOMY) as client:
@@ -221,7 +225,9 @@ async def test_a_get_of_a_comic_that_was_changed_does_not_end_the_wait_for_it() 
     """The answer to `get` is what the server says, but no reason to stop waiting."""
     network = Recorder(
         SandboxService(
-            durations=Durations.constant(60), plans={"the-key": ROOMY}, stale_after_change=30.0
+            durations=Durations.constant(60),
+            plans={"the-key": ROOMY},
+            faults=[Fault("stale", 30.0)],
         )
     )
     async with network.client(ROOMY) as client:
@@ -308,7 +314,7 @@ async def test_an_event_that_was_kept_before_the_change_is_no_news_of_it() -> No
 async def test_a_get_before_a_change_is_enough_to_know_how_it_was() -> None:
     """Then even answers that are stale for long are told from the change's own end."""
     service = SandboxService(
-        durations=Durations.constant(5), plans={"the-key": ROOMY}, stale_after_change=200.0
+        durations=Durations.constant(5), plans={"the-key": ROOMY}, faults=[Fault("stale", 200.0)]
     )
     network = Recorder(service)
     async with network.client(ROOMY) as client, network.client(ROOMY) as other:
@@ -342,7 +348,7 @@ async def test_another_process_that_is_told_how_a_comic_was_waits_for_the_change
 ) -> None:
     """A state that was stored tells the old end, which is shown for a while, from the new one."""
     service = SandboxService(
-        durations=Durations.constant(20), plans={"the-key": ROOMY}, stale_after_change=40.0
+        durations=Durations.constant(20), plans={"the-key": ROOMY}, faults=[Fault("stale", 40.0)]
     )
     network = Recorder(service)
     async with network.client(ROOMY) as client, network.client(ROOMY) as other:
@@ -362,7 +368,7 @@ async def test_another_process_that_is_told_how_a_comic_was_waits_for_the_change
 async def test_what_another_process_is_told_changes_nothing_for_the_one_that_knows() -> None:
     """A change of this client is known better than by any state that was stored."""
     service = SandboxService(
-        durations=Durations.constant(20), plans={"the-key": ROOMY}, stale_after_change=40.0
+        durations=Durations.constant(20), plans={"the-key": ROOMY}, faults=[Fault("stale", 40.0)]
     )
     network = Recorder(service)
     async with network.client(ROOMY) as client:

@@ -77,6 +77,10 @@ SAMPLES: list[tuple[LlamaGenError, tuple[str, ...]]] = [
     (JournalError("run.db: the disk is full; make room"), ("run.db", "full", "make room")),
     (GenerationFailedError(FAILED), ("c9", "FAILED", "too scary")),
     (WaitTimeoutError("c7", 1800.0), ("c7", "1800 s", "goes on", "wait_for_completion('c7')")),
+    (
+        WaitTimeoutError("c7", 60.0, "HTTP 500: broken"),
+        ("c7", "60 s", "again. Its last status check has failed: HTTP 500: broken"),
+    ),
     (ClientClosedError("the client is closed"), ("the client is closed",)),
     (WebhookSignatureError("the timestamp is old"), ("the timestamp is old",)),
 ]

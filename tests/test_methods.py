@@ -1,4 +1,4 @@
-"""Every method: what it sends, what it counts as, and what it refuses before anything is sent."""
+"""Every method: what it sends, what it counts as, and what it takes."""
 
 from __future__ import annotations
 
@@ -38,18 +38,6 @@ METHODS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "animations.wait_for_completion": ("animations.wait_for_completion", ("c",), {}),
 }
 """A good call of each method that sends something: its place, and what is given."""
-BAD_IDS: tuple[object, ...] = (None, 3, b"c", "", " ", ".", "..", "a\0", "\ud800")
-BAD_TIMEOUTS: tuple[object, ...] = (None, 0, -5, "60", True, float("nan"))
-BAD_WAITS: tuple[object, ...] = (-1, 0, "1", True, float("nan"))
-TAKE_AN_ID = [
-    *("get", "wait_for_completion", "continue_write", "continue_and_wait"),
-    *("update_panel", "update_panel_and_wait", "animations.get", "animations.wait_for_completion"),
-]
-WAIT = [
-    *("create_and_wait", "wait_for_completion", "continue_and_wait", "update_panel_and_wait"),
-    *("animations.create_and_wait", "animations.wait_for_completion"),
-]
-MAY_WAIT_FOR_A_SLOT = ["create", "continue_write", "update_panel", "animations.create"]
 TAKE_A_STORY = [
     *("create", "create_and_wait", "continue_write", "continue_and_wait"),
     *("animations.create", "animations.create_and_wait"),
@@ -74,34 +62,6 @@ async def refused(name: str, field: str, *given: Any, **fields: Any) -> InvalidR
         assert client.stats().requests == {}
     assert not network.requests
     return caught.value
-
-
-@pytest.mark.parametrize("bad", BAD_IDS)
-@pytest.mark.parametrize("name", TAKE_AN_ID)
-async def test_an_id_that_is_none_is_refused(name: str, bad: object) -> None:
-    _, given, fields = METHODS[name]
-    error = await refused(name, "id", bad, *given[1:], **fields)
-    assert error.value is bad
-
-
-@pytest.mark.parametrize("bad", BAD_TIMEOUTS)
-@pytest.mark.parametrize("name", WAIT)
-async def test_a_timeout_that_is_none_is_refused(name: str, bad: object) -> None:
-    _, given, fields = METHODS[name]
-    await refused(name, "timeout", *given, timeout=bad, **fields)
-
-
-@pytest.mark.parametrize("bad", BAD_WAITS)
-@pytest.mark.parametrize("name", MAY_WAIT_FOR_A_SLOT)
-async def test_a_wait_that_is_none_is_refused(name: str, bad: object) -> None:
-    _, given, fields = METHODS[name]
-    await refused(name, "max_wait", *given, max_wait=bad, **fields)
-
-
-@pytest.mark.parametrize("bad", [None, "", " ", 5, "a\0"])
-@pytest.mark.parametrize("name", TAKE_A_STORY)
-async def test_a_story_that_is_none_is_refused(name: str, bad: object) -> None:
-    await refused(name, "prompt", *METHODS[name][1][:-1], bad)
 
 
 @pytest.mark.parametrize("name", [*TAKE_A_STORY, "update_panel", "update_panel_and_wait"])
@@ -132,26 +92,6 @@ async def test_a_field_beside_a_whole_request_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["update_panel", "update_panel_and_wait"])
 async def test_a_redraw_says_what_and_where(name: str, fields: dict[str, Any], field: str) -> None:
     await refused(name, field, "c", **fields)
-
-
-@pytest.mark.parametrize("bad", [None, 5, "", object(), b"", "no/such/file"])
-async def test_a_file_that_is_none_is_refused(bad: object) -> None:
-    await refused("upload", "file", bad)
-
-
-async def test_a_name_of_a_file_that_is_none_is_refused() -> None:
-    await refused("upload", "filename", b"x", filename=" ")
-
-
-@pytest.mark.parametrize("bad", [None, 5, "c", {"id": "c"}])
-@pytest.mark.parametrize("resource", ["comics", "animations"])
-async def test_what_is_no_generation_is_not_downloaded(resource: str, bad: object) -> None:
-    network = Recorder()
-    async with network.client(ROOMY) as client:
-        with pytest.raises(InvalidRequestError) as caught:
-            await getattr(client, resource).download(bad, "nowhere")
-        assert caught.value.field == resource.removesuffix("s")
-    assert not network.requests
 
 
 async def test_each_method_sends_its_own_request() -> None:

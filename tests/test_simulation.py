@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import pytest
@@ -26,10 +26,12 @@ from llamagen_async import (
 from llamagen_async.plans import DAY
 from llamagen_async.sandbox import (
     DEMO_KEY,
+    FAULTS,
     PAID_KEY,
     Algorithm,
     Durations,
-    Faults,
+    Fault,
+    FaultName,
     SandboxService,
     best_possible,
 )
@@ -233,15 +235,17 @@ async def test_a_week_of_the_demo_plan() -> None:
 
 # --- faults -------------------------------------------------------------------------------------
 
-KINDS = [field.name for field in attrs.fields(Faults) if field.name != "slow_seconds"]
+KINDS: list[FaultName] = [name for name, kind in FAULTS.items() if not kind.is_of_events]
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", [*KINDS, "all"])
-async def test_no_story_is_paid_for_twice_whatever_fails(kind: str, seed: int) -> None:
+async def test_no_story_is_paid_for_twice_whatever_fails(
+    kind: FaultName | Literal["all"], seed: int
+) -> None:
     """One request in five goes wrong: no story is accepted twice, and each one ends."""
-    rates = dict.fromkeys(KINDS if kind == "all" else [kind], 0.2)
-    service = SandboxService(faults=Faults(**rates), seed=seed)
+    faults = [Fault(name, rate=0.2) for name in (KINDS if kind == "all" else [kind])]
+    service = SandboxService(faults=faults, seed=seed)
     day = await batch(service, 30, seed=seed)
     assert len(day.items) == 30
     assert max(day.accepted.values()) == 1
@@ -260,7 +264,7 @@ async def test_no_story_is_paid_for_twice_whatever_fails(kind: str, seed: int) -
 
 async def test_slow_answers_lead_to_no_refused_request() -> None:
     """Answers later than the timeout leave a create uncertain and its slot spent, not free."""
-    service = SandboxService(faults=Faults(slow=0.3, slow_seconds=45.0), seed=1)
+    service = SandboxService(faults=[Fault("delay", 45.0, rate=0.3)], seed=1)
     day = await batch(service, 30, seed=1)
     assert day.refused == 0
     assert max(day.accepted.values()) == 1

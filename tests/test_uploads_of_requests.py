@@ -58,7 +58,7 @@ async def test_a_file_is_uploaded_before_the_create_that_names_it(tom: Path) -> 
 
 
 async def test_every_method_takes_files(tom: Path) -> None:
-    """The same file is uploaded once for all of them."""
+    """One upload of the file serves all of them."""
     network = Recorder()
     async with network.client(ROOMY) as client:
         comic = await client.comics.create_and_wait("A cat", images=[tom], fix_panel_num=1)

@@ -18,7 +18,7 @@ from llamagen_async import (
     WaitTimeoutError,
 )
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.sandbox import PAID_KEY, Durations, SandboxService
+from llamagen_async.sandbox import FAULTS, PAID_KEY, Durations, Fault, SandboxService
 from llamagen_async.simulation import simulated_client
 from llamagen_async.webhooks import WebhookEvent
 from tests.support.webhooks import Endpoint, sending
@@ -293,14 +293,14 @@ async def test_everybody_who_waits_hears_of_the_end() -> None:
 @pytest.mark.parametrize("seed", range(8))
 async def test_late_doubled_disordered_and_lost_events_are_harmless(seed: int) -> None:
     """Each story ends once and well; no check is wasted on a comic that has ended."""
-    service = SandboxService(seed=seed, failure_rate=0.1)
     shares = random.Random(seed)
-    faults = {
-        name: shares.random() / 2 for name in ("late", "doubled", "disordered", "lost", "forged")
-    }
+    faults = [
+        Fault(name, rate=shares.random() / 2) for name, kind in FAULTS.items() if kind.is_of_events
+    ]
+    service = SandboxService(seed=seed, failure_rate=0.1, faults=faults)
     async with simulated_client(service, webhooks=True) as client:
         endpoint = Endpoint(client)
-        async with sending(service, endpoint, shares.choice(("status", "result")), **faults):
+        async with sending(service, endpoint, shares.choice(("status", "result"))):
             batch = client.comics.batch([f"story {number}" for number in range(25)])
             states = [item.state async for item in batch]
             await asyncio.sleep(2_000)

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 
 from llamagen_async import ClientClosedError, LlamaGenClient, Plan, WebhookSignatureError
-from llamagen_async.sandbox import PAID_KEY, Durations, SandboxServer, Webhook, WebhookFaults
+from llamagen_async.sandbox import PAID_KEY, Durations, Fault, SandboxServer, Webhook
 from llamagen_async.webhooks import ReplayGuard, construct_event
 from tests.support.cli import COMMAND, environment
 from tests.support.sandbox import ROOMY, roomy_service
@@ -79,8 +79,8 @@ async def test_a_backend_waits_for_comics_without_polling(
     backend: Backend, data: Any, each: int
 ) -> None:
     """Four comics: no status check if events carry the result, exactly one for each if not."""
-    service = roomy_service()
-    webhook = Webhook(backend.url, SECRET, data, WebhookFaults(forged=1.0, doubled=1.0))
+    service = roomy_service(faults=[Fault("event-forged"), Fault("event-doubled")])
+    webhook = Webhook(backend.url, SECRET, data)
     async with (
         SandboxServer(service, speed=SPEED, webhook=webhook) as server,
         LlamaGenClient(
@@ -160,10 +160,10 @@ async def test_the_sandbox_of_the_command_line_sends_events(
         backend.url,
         "--webhook-data",
         "result",
-        "--webhook-fault",
-        "forged",
-        "--webhook-fault",
-        "doubled=0.5",
+        "--fault",
+        "event-forged",
+        "--fault",
+        "event-doubled:rate=0.5",
         "--json",
         cwd=tmp_path,
         env=environment(LLAMAGEN_WEBHOOK_SECRET=SECRET),

@@ -21,7 +21,7 @@ from collections.abc import (
     Sized,
 )
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Final, Self, cast
 
 import attrs
 
@@ -33,10 +33,9 @@ from llamagen_async.batch.order import ChangeOrder
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchItem, BatchState
-from llamagen_async.requests import AnyRequest, BatchStory, ComicRequest
+from llamagen_async.requests import AnyRequest, BatchStory
 from llamagen_async.requests.defaults import Defaults
 from llamagen_async.scheduling.circuit import Outage
-from llamagen_async.uploads import check_files
 
 __all__ = ["Batch", "BatchProgress"]
 
@@ -83,7 +82,7 @@ class Batch(AsyncIterable[BatchItem]):
         timeout: float = DEFAULT_TIMEOUT,
         wait_for_quota: bool = False,
         resend_uncertain: bool = False,
-        defaults: Defaults | ComicRequest | Mapping[str, Any] | None = None,
+        defaults: Defaults | None = None,
     ) -> None:
         if isinstance(requests, str | bytes | Mapping | AnyRequest | BatchStory) or not isinstance(
             requests, Iterable | AsyncIterable
@@ -101,7 +100,7 @@ class Batch(AsyncIterable[BatchItem]):
             timeout=timeout,
             wait_for_quota=wait_for_quota,
             resend_uncertain=resend_uncertain,
-            defaults=None if defaults is None else Defaults.parse(defaults).with_absolute_paths(),
+            defaults=defaults,
         )
         # The run knows neither this object nor the iterator: who drops both ends it at once.
         self._results = self._run.results()
@@ -200,8 +199,6 @@ class _BatchRun:
         try:
             if self._out is not None:
                 await asyncio.to_thread(check_writable, self._out)
-            if self._defaults is not None:
-                await asyncio.to_thread(check_files, self._defaults.merged("a story"))
             await self._journal.open()
             self._reader = asyncio.create_task(self._read())
             while (item := await self._items.get()) is not None:

@@ -1,57 +1,125 @@
-"""The events of a queue's jobs, and the subscriptions to them. No I/O."""
+"""The jobs of a queue as they stand, their events, and the subscriptions to them. No I/O.
+
+The events of a job are the states that it goes through. Each has a mark that is derived from the
+job's row in the journal alone, so a reader that knows the mark of what it has seen goes on from
+there, whatever process it asks and however often that was started.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import attrs
 
 from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.requests import AnyRequest
 
-__all__ = ["ComicEvent", "ComicJob", "Subscription", "Subscriptions"]
+__all__ = ["ComicJob", "Mark", "Subscription", "Subscriptions"]
 
-_FINAL: Final = frozenset({BatchState.SUCCEEDED, BatchState.FAILED, BatchState.UNCERTAIN})
+_FINAL: Final = frozenset(
+    {BatchState.SUCCEEDED, BatchState.FAILED, BatchState.UNCERTAIN, BatchState.CANCELLED}
+)
+_RANKS: Final = {
+    BatchState.SENDING: 0,
+    BatchState.UNCERTAIN: 1,
+    BatchState.QUEUED: 2,
+    BatchState.CANCELLED: 3,
+    BatchState.RUNNING: 4,
+    BatchState.FAILED: 5,
+    BatchState.SUCCEEDED: 6,
+}
+"""The order in which a job can go through its states once it was about to be sent. It is queued
+again if it was not sent after all, and if an uncertain one is sent again."""
+_STEPS: Final = 8
+"""Serial numbers for each time that a job was about to be sent."""
+_MARK: Final = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,9}))?")
+
+
+@attrs.frozen(order=True)
+class Mark:
+    """The name of one event among those of its job."""
+
+    serial: int
+    """The number of the state: higher than those of all states before it."""
+    position: int = attrs.field(default=0, order=False)
+    """The position in the queue that the event tells; 0 if it tells none."""
+
+    @classmethod
+    def of(cls, attempts: int, state: BatchState, position: int | None = None) -> Self:
+        """Return the mark of a state, entered after so many attempts to send the job."""
+        return cls(attempts * _STEPS + _RANKS[state], position or 0)
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self | None:
+        """Read a mark that a reader gives back; `None` if it is none."""
+        found = _MARK.fullmatch(text or "")
+        return None if found is None else cls(int(found[1]), int(found[2] or 0))
+
+    def __str__(self) -> str:
+        return f"{self.serial}.{self.position}" if self.position else str(self.serial)
 
 
 @attrs.frozen
 class ComicJob:
-    """One job of a queue; valid after a restart, too."""
+    """One job of a queue as it stood at one time. Its key is valid at any time, also tomorrow."""
 
     key: str
     """The job's name: the one it was submitted with, or one that was made up."""
-
-
-@attrs.frozen
-class ComicEvent:
-    """The state of a job at one time."""
-
-    job: ComicJob
-    """The job."""
     state: BatchState
     """How far the job has come."""
-    generation: AnyGeneration | None
+    attempts: int
+    """How often the job was about to be sent."""
+    queued_at: datetime
+    """The time at which the job was submitted, in UTC."""
+    at: datetime
+    """The time since which the job is in this state, in UTC."""
+    request: AnyRequest | None = None
+    """What is asked for; `None` if this version does not allow it any more."""
+    generation: AnyGeneration | None = None
     """The server's last answer about the comic."""
-    error: Exception | None
+    error: Exception | None = None
     """The reason why the job did not succeed, or, in a state that is not final, why it does not go
     on now."""
-    files: tuple[Path, ...]
+    files: tuple[Path, ...] = ()
     """The comic's pictures, if they were asked for."""
-    at: datetime
-    """The time of the event, in UTC."""
+    position: int | None = None
+    """The job's place among those that are queued, from 1; `None` if it is not queued."""
+    expected_at: datetime | None = None
+    """The time at which the comic should be done, in UTC; `None` if nobody can know."""
 
     @property
     def is_final(self) -> bool:
         """Whether nothing more will happen to the job, unless somebody asks for it."""
         return self.state in _FINAL or (self.state is BatchState.RUNNING and self.error is not None)
 
+    @property
+    def mark(self) -> Mark:
+        """The name of this event among those of the job."""
+        return Mark.of(self.attempts, self.state, self.position)
 
-Subscription = asyncio.Queue[tuple[int, ComicEvent] | None]
-"""Events that one reader has not taken yet, each with its serial number; `None` is the end."""
+    def follows(self, seen: Mark | None) -> bool:
+        """Whether this is news for a reader that has seen the event of that mark."""
+        if seen is None or self.mark.serial > seen.serial:
+            return True
+        moved = self.position is not None and self.position != seen.position
+        return moved and self.mark.serial == seen.serial
+
+    def missed(self, seen: Mark | None) -> Self | None:
+        """Return the event of the job's acceptance, if a reader has missed it meanwhile."""
+        if seen is None or self.generation is None:
+            return None
+        running = attrs.evolve(self, state=BatchState.RUNNING, error=None, files=())
+        return running if seen < running.mark < self.mark else None
+
+
+Subscription = asyncio.Queue[ComicJob | None]
+"""Events that one reader has not taken yet; `None` is the end."""
 
 
 class Subscriptions:
@@ -59,6 +127,8 @@ class Subscriptions:
 
     def __init__(self) -> None:
         self._by_key: dict[str, list[Subscription]] = {}
+        self.latest: dict[str, ComicJob] = {}
+        """Each job that somebody reads, as it was last told."""
 
     def __contains__(self, key: str) -> bool:
         return key in self._by_key
@@ -75,11 +145,15 @@ class Subscriptions:
             subscriptions.remove(subscription)
             if not subscriptions:
                 del self._by_key[key]
+                self.latest.pop(key, None)
 
-    def tell(self, event: ComicEvent, serial: int) -> None:
-        """Tell all who read the job of `event`."""
-        for subscription in self._by_key.get(event.job.key, ()):
-            subscription.put_nowait((serial, event))
+    def tell(self, job: ComicJob) -> None:
+        """Tell all who read the job."""
+        if job.key not in self._by_key:
+            return
+        self.latest[job.key] = job
+        for subscription in self._by_key[job.key]:
+            subscription.put_nowait(job)
 
     def close(self) -> None:
         """Tell all who read anything that there will be no more."""

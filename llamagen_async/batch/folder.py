@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from llamagen_async.errors import InvalidRequestError
 
-__all__ = ["check_writable", "prove_writable"]
+__all__ = ["are_there", "check_writable", "prove_writable"]
 
 
 def prove_writable(folder: Path) -> None:
@@ -37,3 +38,8 @@ def check_writable(folder: Path) -> None:
         reason = error.strerror or str(error)
         allowed = f"a folder that can be written to ({reason}); nothing was sent"
         raise InvalidRequestError("out", str(folder), allowed) from None
+
+
+def are_there(folder: Path, names: Sequence[str]) -> bool:
+    """Whether all files of these names are in a folder."""
+    return all((folder / name).is_file() for name in names)

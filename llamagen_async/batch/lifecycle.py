@@ -10,17 +10,16 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Final
 
 import attrs
 
+from llamagen_async.batch.folder import are_there
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.makers import (
     ComicsPort,
     newest,
     recall_end,
-    resume_change,
     submit,
     wait,
     with_uploads,
@@ -115,11 +114,11 @@ class Lifecycle:
         for task in self.tasks.values():
             self.recall(task)
 
-    def recall(self, task: BatchTask) -> None:
-        """Cancel a submission that is still waiting, because of what halted all of them."""
+    def recall(self, task: BatchTask, error: LlamaGenError | None = None) -> None:
+        """Cancel a submission that is still waiting, because of what halted all, or of `error`."""
         is_waiting = task.is_submitted and task.state is QUEUED and not task.is_in_flight
         if is_waiting and task.recalled_by is None and task.runner is not None:
-            task.recalled_by = self.halted
+            task.recalled_by = error or self.halted
             task.runner.cancel()
 
     def resume(self) -> None:
@@ -254,6 +253,9 @@ class _Steps:
             task.is_in_flight = False
             raise
         task.row = row
+        if row.state is BatchState.CANCELLED:
+            task.is_in_flight, task.state = False, row.state
+            raise LlamaGenError(f"{row.key!r} was cancelled; nothing was sent")
         if row.state is not SENDING:
             task.is_in_flight = False
             raise JournalError(f"the journal already has {row.key!r} as {row.state}")
@@ -301,11 +303,11 @@ class _Steps:
     async def _collect(self) -> None:
         lifecycle, task, generation = self.lifecycle, self.task, self.task.generation
         assert generation is not None
-        if task.is_resumed and task.row.type.is_change:
-            await resume_change(lifecycle.comics, lifecycle.journal, task.row, task.request)
         # The answer to a change may speak of the comic as it was.
         if not generation.succeeded or task.row.type.is_change:
-            generation = await wait(lifecycle.comics, generation, timeout=lifecycle.timeout)
+            generation = await wait(
+                lifecycle.comics, lifecycle.journal, task, timeout=lifecycle.timeout
+            )
         task.state, task.generation = SUCCEEDED, generation
         if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
@@ -315,11 +317,10 @@ class _Steps:
         if out is None or generation is None:
             return
         names = task.row.files if task.row.files_text else ()
-        if names:
-            there: bool = await asyncio.to_thread(_all_there, out, names)
-            if there:
-                task.files = tuple(out / name for name in names)
-                return
+        is_there: bool = bool(names) and await asyncio.to_thread(are_there, out, names)
+        if is_there:
+            task.files = tuple(out / name for name in names)
+            return
         lifecycle = self.lifecycle
         if lifecycle.journal.has_changes:
             generation = await newest(lifecycle.journal, generation)
@@ -395,7 +396,3 @@ class _Steps:
         task = self.task
         id_ = f" as generation {task.generation.id}" if task.generation else ""
         return f"{task.row.key} is {task.state}{id_}"
-
-
-def _all_there(out: Path, names: Sequence[str]) -> bool:
-    return all((out / name).is_file() for name in names)

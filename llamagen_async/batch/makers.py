@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.reading import JournalReader
 from llamagen_async.batch.outcomes import is_final
+from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import Animation, AnyGeneration, ComicGeneration
 from llamagen_async.requests import (
     AnimationRequest,
     AnyRequest,
-    ChangeRequest,
     ComicRequest,
     ContinueRequest,
     RequestType,
     UpdateRequest,
 )
-from llamagen_async.requests.files import files_of
+from llamagen_async.requests.files import UploadStore, files_of
 from llamagen_async.scheduling.circuit import Outage
 from llamagen_async.scheduling.submission import SubmissionHooks
-from llamagen_async.uploads import UploadStore
 
 __all__ = [
     "AnimationsPort",
@@ -32,7 +32,6 @@ __all__ = [
     "download",
     "newest",
     "recall_end",
-    "resume_change",
     "submit",
     "wait",
     "with_uploads",
@@ -97,16 +96,16 @@ class ComicsPort(Protocol):
         """Take in how a comic ended, before it is changed."""
         ...
 
-    def resume_change(
-        self, request: ChangeRequest | None, answer: ComicGeneration, *, age: float
-    ) -> None:
-        """Expect the end of a change that an earlier program has sent."""
-        ...
-
     async def wait_for_completion(
-        self, id: str, *, timeout: float, urgent: bool
+        self,
+        id: str,
+        *,
+        timeout: float,
+        urgent: bool,
+        after: ComicGeneration | None,
+        age: float,
     ) -> ComicGeneration:
-        """Return the generation when it has succeeded."""
+        """Return the generation when it has succeeded, after a change of it if there was one."""
         ...
 
     async def download(
@@ -120,17 +119,18 @@ class ComicsPort(Protocol):
         """Fetch a comic's pictures into a folder."""
         ...
 
-    async def download_panel(
+    async def download_redrawn(
         self,
         comic: ComicGeneration,
-        folder: str | os.PathLike[str],
+        folder: Path,
         *,
         panel: int,
         page: int | None,
+        known: Sequence[Path],
         timeout: float,
         urgent: bool,
-    ) -> Path:
-        """Fetch the picture of one panel, and keep the one that is there."""
+    ) -> list[Path] | None:
+        """Fetch the picture of one panel, if all others are there, and keep the one before."""
         ...
 
 
@@ -223,10 +223,30 @@ async def submit(
             )
 
 
-async def wait(comics: ComicsPort, generation: AnyGeneration, *, timeout: float) -> AnyGeneration:
-    """Return a comic or an animation when it has succeeded."""
-    makers = comics.animations if isinstance(generation, Animation) else comics
-    return await makers.wait_for_completion(generation.id, timeout=timeout, urgent=False)
+async def wait(
+    comics: ComicsPort, journal: JournalReader, task: BatchTask, *, timeout: float
+) -> AnyGeneration:
+    """Return the comic or animation of a story when it has succeeded.
+
+    Args:
+        comics: The client's comics.
+        journal: The journal.
+        task: The story, accepted.
+        timeout: Seconds to wait at most.
+    """
+    generation, row = task.generation, task.row
+    assert generation is not None
+    if isinstance(generation, Animation):
+        makers = comics.animations
+        return await makers.wait_for_completion(generation.id, timeout=timeout, urgent=False)
+    after, age = None, 0.0
+    # Answered with another id, it is a comic of its own, which has not ended before.
+    if task.is_resumed and row.type.is_change and generation.id == row.target:
+        after = await _before(journal, row) or generation
+        age = max(0.0, time.time() - (row.accepted_at or 0.0))
+    return await comics.wait_for_completion(
+        generation.id, timeout=timeout, urgent=False, after=after, age=age
+    )
 
 
 async def download(
@@ -239,38 +259,19 @@ async def download(
 
 
 async def recall_end(comics: ComicsPort, journal: JournalReader, row: Row) -> None:
-    """Tell the client how a comic was before it is changed, as far as the journal has it.
+    """Tell the client how a comic was before a change that is about to be sent.
 
     So a check that still shows that state is not taken for the end of the change.
-
-    Args:
-        comics: The client's comics.
-        journal: The journal.
-        row: The change.
     """
-    before = None if row.target is None else await journal.newest(row.target, failed=True)
-    if before is not None and isinstance(comic := before.generation, ComicGeneration):
+    if (comic := await _before(journal, row)) is not None:
         comics.recall_end(comic)
 
 
-async def resume_change(
-    comics: ComicsPort, journal: JournalReader, row: Row, request: AnyRequest | None
-) -> None:
-    """Have the client wait for the end of a change that an earlier program has sent.
-
-    Args:
-        comics: The client's comics.
-        journal: The journal.
-        row: The change, accepted.
-        request: Its request; `None` if this version does not allow it any more.
-    """
-    answer = row.generation
-    # Answered with another id, it is a comic of its own, which has not ended before.
-    if isinstance(answer, ComicGeneration) and answer.id == row.target:
-        await recall_end(comics, journal, row)
-        age = max(0.0, time.time() - (row.accepted_at or 0.0))
-        known = request if isinstance(request, ChangeRequest) else None
-        comics.resume_change(known, answer, age=age)
+async def _before(journal: JournalReader, row: Row) -> ComicGeneration | None:
+    """Return a comic as it was before its change; `None` if the journal has not seen its end."""
+    last = None if row.target is None else await journal.newest(row.target, failed=True)
+    comic = None if last is None else last.generation
+    return comic if isinstance(comic, ComicGeneration) else None
 
 
 async def newest(journal: JournalReader, generation: AnyGeneration) -> AnyGeneration:

@@ -21,12 +21,13 @@ from llamagen_async.requests import RequestType
 
 __all__ = ["ChangeOrder"]
 
-_ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED)
+_ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED, BatchState.CANCELLED)
 """States after which the next change of a comic may be sent."""
 _WORDS: Final = {
     BatchState.QUEUED: "which was not sent",
     BatchState.SENDING: "which is on its way",
     BatchState.RUNNING: "which has not ended",
+    BatchState.CANCELLED: "which was cancelled",
     BatchState.UNCERTAIN: "of which nobody knows whether it was accepted",
 }
 
@@ -198,7 +199,7 @@ class ChangeOrder:
 
     def _without(self, key: str, of: Row | None, *, is_last: bool) -> _Name | LlamaGenError:
         """Return what a change waits for whose comic is not there, or why it waits no longer."""
-        if of is not None and of.state is BatchState.FAILED:
+        if of is not None and of.state in (BatchState.FAILED, BatchState.CANCELLED):
             return InvalidRequestError("of", key, "the key of a story that has not failed")
         if not is_last or (of is not None and self._is_here(of)):
             return _Name(key=key)

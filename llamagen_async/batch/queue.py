@@ -8,35 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Protocol, Self
 
 import attrs
 
-from llamagen_async.batch.events import ComicEvent, ComicJob, Subscriptions
+from llamagen_async.batch.events import ComicJob, Mark, Subscriptions
 from llamagen_async.batch.folder import check_writable
 from llamagen_async.batch.journal.codec import AccountId, Row
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.order import count_queued, listed
 from llamagen_async.batch.journal.story import RequestLike, Story, checked_key
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, ComicsPort, Lifecycle
 from llamagen_async.batch.prefetcher import Prefetcher
+from llamagen_async.batch.protocol import JobLike
 from llamagen_async.batch.task import BatchTask
+from llamagen_async.batch.turns import PacedClient, Turns
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.validation import whole_number
 
 __all__ = ["ComicQueue"]
 
 
-class _Client(Protocol):
+class _Client(PacedClient, Protocol):
     """A `LlamaGenClient`, which stands above this file."""
 
     @property
     def account(self) -> AccountId: ...
-
-    @property
-    def speed(self) -> float: ...
 
     @property
     def comics(self) -> ComicsPort: ...
@@ -87,6 +88,7 @@ class ComicQueue:
         )
         self._prefetcher = Prefetcher(self._journal, self._lifecycle, speed=client.speed)
         self._subscriptions = Subscriptions()
+        self._turns = Turns(self._journal, self._lifecycle, self._subscriptions, client)
         self._starting: asyncio.Task[None] | None = None
         self._closed = False
         self._is_lost = False
@@ -148,26 +150,58 @@ class ComicQueue:
         row, is_new = await self._journal.add(story, key=_new_key(), urgent=urgent, is_last=True)
         if is_new and not self._closed:
             self._prefetcher.on_submitted(row)
-        return ComicJob(row.key)
+            self._turns.moved()
+        return await self._job(row)
 
-    async def job(self, key: str) -> ComicJob | None:
-        """Return the job of that key, also after a restart; `None` if there is none."""
+    async def get(self, key: str) -> ComicJob | None:
+        """Return the job of that key as it stands, also after a restart; `None` if there is none.
+
+        Raises:
+            InvalidRequestError: The key is not one that a job can have.
+        """
         await self.start()
         row = await self._journal.get(checked_key(key))
-        return None if row is None else ComicJob(row.key)
+        return None if row is None else await self._job(row)
 
-    async def jobs(self, *states: BatchState) -> AsyncIterator[ComicJob]:
-        """Yield the jobs in these states (in any, if none is given), oldest first."""
+    async def events(
+        self, job: JobLike, *, after: str | None = None
+    ) -> AsyncGenerator[ComicJob, None]:
+        """Yield a job as it stands, and then after each change; the last one is final.
+
+        Any number of readers may follow the same job. One that is queued is yielded again when its
+        position changes.
+
+        Args:
+            job: The job, or its key.
+            after: The `mark` of an event, as text, that the reader has seen: only what came after
+                it is yielded, which may be nothing if that was the end.
+
+        Raises:
+            ClientClosedError: The queue was closed first; the job stays in the journal.
+        """
+        key, seen = _key_of(job), Mark.parse(after)
         await self.start()
-        async for row in self._journal.rows(*states):
-            yield ComicJob(row.key)
+        with self._subscriptions.open(key) as subscription:
+            row = await self._known(key)
+            job = await self._job(row, is_followed=True)
+            if not job.is_final and job.state is not BatchState.QUEUED:
+                self._prefetcher.load(row)  # it was given up, or its pictures were not fetched
+            self._subscriptions.latest.setdefault(key, job)
+            missed = job.missed(seen)
+            if missed is not None:
+                yield missed
+            if job.follows(seen):
+                yield job
+            while not job.is_final:
+                event = await subscription.get()
+                if event is None:
+                    raise ClientClosedError(f"the queue was closed; {key!r} stays in it")
+                # The row that was read may be newer than an event that was waiting.
+                if event.follows(job.mark) or event.error is not None:
+                    job = event
+                    yield event
 
-    async def status(self, job: ComicJob) -> ComicEvent:
-        """Return how far a job has come."""
-        await self.start()
-        return self._event(await self._known(job))
-
-    async def result(self, job: ComicJob) -> AnyGeneration:
+    async def result(self, job: JobLike) -> AnyGeneration:
         """Return the finished comic or animation of a job, whenever it was submitted.
 
         Raises:
@@ -176,34 +210,66 @@ class ComicQueue:
             WaitTimeoutError: It takes longer than the queue's `timeout`; ask again to wait again.
             ClientClosedError: The queue was closed first; the job stays in the journal.
             APIError: The server refused it.
+            LlamaGenError: It was cancelled.
         """
-        async with aclosing(self._events(job)) as events:
+        async with aclosing(self.events(job)) as events:
             async for event in events:
                 if event.is_final:
                     if event.state is BatchState.SUCCEEDED and event.generation is not None:
                         return event.generation
-                    raise event.error or LlamaGenError(f"{job.key!r} is {event.state}")
+                    raise event.error or LlamaGenError(f"{event.key!r} is {event.state}")
         raise AssertionError("the events of a job end with a final one")
 
-    def events(self, job: ComicJob) -> AsyncIterator[ComicEvent]:
-        """Yield the state of a job, and then each change; the last one is final.
+    async def cancel(self, job: JobLike) -> ComicJob:
+        """Cancel a job that is queued, so that it is never sent or paid for.
 
-        Any number of readers may follow the same job.
-
-        Raises:
-            ClientClosedError: The queue was closed first; the job stays in the journal.
+        Returns:
+            The job as it stands then: if it had been sent already, it goes on and is not
+            `CANCELLED`. A cancelled job stays cancelled; its key can't be used again.
         """
-        return self._events(job)
+        await self.start()
+        error = LlamaGenError("cancelled before it was sent; nothing was spent")
+        row = await self._journal.change(
+            await self._known(_key_of(job)),
+            BatchState.CANCELLED,
+            origins=(BatchState.QUEUED,),
+            error=error,
+        )
+        if row.state is BatchState.CANCELLED:
+            task = self._lifecycle.tasks.get(row.id)
+            if task is None:
+                self._subscriptions.tell(self._turns.snapshot(row))
+                await self._give_up_orphans()
+            elif task.state is BatchState.QUEUED:
+                self._lifecycle.recall(task, error)
+                task.row, task.state, task.error = row, row.state, error
+            self._turns.moved()
+        return await self._job(row)
 
-    async def resend(self, job: ComicJob) -> None:
+    async def resend(self, job: JobLike) -> ComicJob:
         """Send an uncertain job again, which may be paid for twice; others are left as they are."""
         await self.start()
-        row = await self._known(job)
+        row = await self._known(_key_of(job))
         origins = (BatchState.UNCERTAIN,)
         row = await self._journal.change(row, BatchState.QUEUED, origins=origins)
         if row.state is BatchState.QUEUED:
-            self._subscriptions.tell(self._event(row), row.serial)
+            self._subscriptions.tell(self._turns.snapshot(row))
             self._prefetcher.rescan(urgent=row.urgent)
+        return await self._job(row)
+
+    async def waiting(self) -> int:
+        """Return how many jobs are queued."""
+        await self.start()
+        number: int = await self._journal.ask(count_queued)
+        return number
+
+    async def next_turn(self) -> float:
+        """Return in about how many seconds one of the queued jobs will have been sent.
+
+        It is 0 if nobody can know.
+        """
+        await self.start()
+        return await self._turns.next_turn()
 
     async def aclose(self, grace: float = GRACE) -> None:
         """Send nothing more, and close the journal. Closing twice is fine.
@@ -217,11 +283,36 @@ class ComicQueue:
                 self._starting.cancel()
                 await asyncio.gather(self._starting, return_exceptions=True)
             await self._prefetcher.stop()
+            await self._turns.stop()
         finally:
             try:
                 await self._lifecycle.stop(grace)
             finally:
                 self._subscriptions.close()
+
+    async def list(
+        self, *states: BatchState, limit: int = 100, after: str | None = None
+    ) -> Sequence[ComicJob]:
+        """Return jobs, the newest first.
+
+        Args:
+            states: Only jobs in these states, if any is given.
+            limit: How many are returned at most.
+            after: The key of the last job of an earlier answer: those that are older follow.
+
+        Raises:
+            InvalidRequestError: There is no job of the key `after`.
+        """
+        whole_number("limit", limit, at_least=1)
+        await self.start()
+        before: int | None = None
+        if after is not None:
+            last = await self._journal.get(checked_key(after))
+            if last is None:
+                raise InvalidRequestError("after", after, "the key of a job")
+            before = last.id
+        rows = await self._journal.select(*listed(states, before, limit))
+        return await self._turns.placed([self._turns.snapshot(row) for row in rows])
 
     async def _start(self) -> None:
         if self._lifecycle.out is not None:
@@ -238,10 +329,12 @@ class ComicQueue:
         if task.state is BatchState.RUNNING:
             self._prefetcher.on_accepted()
         self._tell_of(task)
+        self._turns.moved()
 
     def _ended(self, task: BatchTask) -> None:
         self._prefetcher.release(task)
         self._tell_of(task)
+        self._turns.moved()
         error = task.error
         if isinstance(error, ClientClosedError):
             # Nothing can be sent any more: whoever waits must not wait for ever.
@@ -256,7 +349,7 @@ class ComicQueue:
 
     async def _follow(self, task: BatchTask) -> None:
         """Send the changes that have waited for a job, or fail them if it has failed."""
-        if task.state is BatchState.FAILED:
+        if task.state in (BatchState.FAILED, BatchState.CANCELLED):
             await self._give_up_orphans()
         for urgent in (True, False):
             self._prefetcher.rescan(urgent=urgent)
@@ -270,55 +363,31 @@ class ComicQueue:
             if row.id not in self._lifecycle.tasks:
                 self._lifecycle.start(task)
 
-    async def _known(self, job: ComicJob) -> Row:
-        row = await self._journal.get(job.key)
+    async def _known(self, key: str) -> Row:
+        row = await self._journal.get(key)
         if row is None:
-            raise InvalidRequestError("job", job.key, "a job of this queue's journal")
+            raise InvalidRequestError("job", key, "a job of this queue's journal")
         return row
-
-    async def _events(self, job: ComicJob) -> AsyncGenerator[ComicEvent, None]:
-        await self.start()
-        with self._subscriptions.open(job.key) as subscription:
-            row = await self._known(job)
-            event = self._event(row)
-            if row.state is BatchState.SUCCEEDED and self._lifecycle.out and row.files_text is None:
-                event = attrs.evolve(event, state=BatchState.RUNNING)  # until they are there
-            if not event.is_final and event.state is not BatchState.QUEUED:
-                self._prefetcher.load(row)  # it was given up, or its pictures were not fetched
-            yield event
-            while not event.is_final:
-                item = await subscription.get()
-                if item is None:
-                    raise ClientClosedError(f"the queue was closed; {job.key!r} stays in it")
-                serial, event = item
-                # The row that was read may be newer than an event that was waiting.
-                if serial > row.serial or event.error is not None:
-                    yield event
 
     def _tell_of(self, task: BatchTask) -> None:
         if task.row.key in self._subscriptions:
-            event = ComicEvent(
-                ComicJob(task.row.key),
-                task.state,
-                task.generation,
-                task.error,
-                task.files,
-                datetime.now(UTC),
+            event = attrs.evolve(
+                self._turns.snapshot(task.row),
+                state=task.state,
+                generation=task.generation,
+                error=task.error,
+                files=task.files,
+                at=datetime.now(UTC),
             )
-            self._subscriptions.tell(event, task.row.serial)
+            self._subscriptions.tell(self._turns.timed(event))
 
-    def _event(self, row: Row) -> ComicEvent:
-        task = self._lifecycle.tasks.get(row.id) or BatchTask.of(row)
-        out = self._lifecycle.out
-        at = row.ended_at or row.accepted_at or row.sent_at or row.queued_at
-        return ComicEvent(
-            ComicJob(row.key),
-            row.state,
-            row.generation,
-            task.error if row.state is task.state else None,
-            () if out is None else tuple(out / name for name in row.files),
-            datetime.fromtimestamp(at, UTC),
-        )
+    async def _job(self, row: Row, *, is_followed: bool = False) -> ComicJob:
+        (job,) = await self._turns.placed([self._turns.snapshot(row, is_followed=is_followed)])
+        return job
+
+
+def _key_of(job: JobLike) -> str:
+    return job.key if isinstance(job, ComicJob) else checked_key(job)
 
 
 def _wrapped(error: Exception | None) -> LlamaGenError:

@@ -31,6 +31,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "demo": "demo",
     "generate": "single",
     "batch": "batch",
+    "redraw": "redraw",
     "status": "single",
     "continue": "changes",
     "update-panel": "changes",
@@ -39,6 +40,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "usage": "limits",
     "limits": "limits",
     "doctor": "doctor",
+    "serve": "serve",
     "sandbox": "sandbox",
 }
 """Every command, in the order of the help, and the module that it is in."""

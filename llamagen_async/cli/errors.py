@@ -54,6 +54,7 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "max_wait": "--max-wait",
     "latency": "--latency",
     "failure_rate": "--failure-rate",
+    "fault": "--fault",
     "prompt": "PROMPT",
     "size": "--size",
     "style": "--style",

@@ -1,7 +1,7 @@
 """stdin, stdout and stderr as they come: closed, full, not blocking, of any encoding, no terminal.
 
 Python has `None` for a stream that was closed before it began (`>&-`, a service without a console).
-Nothing here decides what is printed.
+A line for stderr that nobody can be shown is kept in a file. Nothing here decides what is printed.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import errno
 import io
 import os
 import sys
+from datetime import UTC, datetime
 from typing import IO, Any, Final, cast
 
 __all__ = [
+    "NOT_SHOWN",
     "discard_unwritten",
     "forgiving",
     "is_terminal",
@@ -22,6 +24,10 @@ __all__ = [
     "write_line",
 ]
 
+NOT_SHOWN: Final = "not-shown.log"
+"""The name of the file for lines that stderr did not take, in the user's state folder."""
+_LARGEST: Final = 1_000_000
+"""Bytes of that file after which another one is begun."""
 _STANDARD: Final = range(3)
 """The descriptors of stdin, stdout and stderr."""
 
@@ -66,8 +72,31 @@ def write_line(stream: IO[str] | None, text: str) -> OSError | None:
 
 
 def write_error(text: str) -> None:
-    """Write a line on stderr, if anybody can read it."""
-    write_line(sys.stderr, text)
+    """Write a line on stderr; if that can't be written, to a file in the user's state folder.
+
+    The line may be the only one that has the id of something paid for.
+    """
+    if write_line(sys.stderr, text) is not None:
+        # There is nobody left to tell that this, too, failed.
+        with contextlib.suppress(OSError, RuntimeError):
+            _keep(text)
+
+
+def _keep(text: str) -> None:
+    """Add a line to the file of what nobody was shown; an old one is kept once beside it."""
+    from platformdirs import user_state_path  # noqa: PLC0415  # hardly ever needed
+
+    path = user_state_path("llamagen-async", appauthor=False) / NOT_SHOWN
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and path.stat().st_size > _LARGEST:
+        path.replace(path.with_suffix(".old.log"))
+    line = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {text}\n"
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+    file = os.open(path, flags, 0o600)
+    try:
+        os.write(file, line.encode("utf-8", "replace"))
+    finally:
+        os.close(file)
 
 
 def discard_unwritten() -> OSError | None:

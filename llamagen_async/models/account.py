@@ -8,11 +8,14 @@ from typing import Any, Final, Self
 import attrs
 
 from llamagen_async.models.reading import integer_of, mapping_of, number_of, text_of
+from llamagen_async.validation import shown
 
 __all__ = ["Upload", "Usage"]
 
 _LEFT: Final = ("credits", "creditBalance", "remaining")
 """The names under which the credits that are left come (vendor's clients)."""
+_USAGE: Final = frozenset(("apiUsageCount", "apiMaxUsage", "isPaidPlan", *_LEFT))
+"""The names of what a key has used (vendor's clients)."""
 _URLS: Final = ("fileUrl", "file_url", "url")
 """The names under which the URL of an upload may come; the first one is the vendor's."""
 
@@ -34,14 +37,22 @@ class Usage:
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        """Read the answer of the usage endpoint."""
+        """Read the answer of the usage endpoint.
+
+        Raises:
+            ValueError: It is no object.
+        """
         raw = mapping_of(value)
-        paid = raw.get("isPaidPlan")
+        if not (raw or value == {}):
+            raise ValueError(f"it is no object, but {shown(value)}")
+        inner = mapping_of(raw.get("data"))
+        fields = raw if _USAGE.isdisjoint(inner) else {**raw, **inner}
+        paid = fields.get("isPaidPlan")
         return cls(
-            api_usage_count=integer_of(raw.get("apiUsageCount"), None),
-            api_max_usage=integer_of(raw.get("apiMaxUsage"), None),
+            api_usage_count=integer_of(fields.get("apiUsageCount"), None),
+            api_max_usage=integer_of(fields.get("apiMaxUsage"), None),
             credits=next(
-                (left for left in map(number_of, map(raw.get, _LEFT)) if left is not None), None
+                (left for left in map(number_of, map(fields.get, _LEFT)) if left is not None), None
             ),
             is_paid_plan=paid if isinstance(paid, bool) else None,
             raw=raw,
@@ -70,7 +81,7 @@ class Upload:
         found = raw if any(map(raw.get, _URLS)) else mapping_of(raw.get("data"))
         url = next(filter(None, (text_of(found.get(name)) for name in _URLS)), None)
         if url is None:
-            raise ValueError("there is no fileUrl in it")
+            raise ValueError(f"there is no fileUrl in it, but {shown(found.get(_URLS[0]))}")
         code = found.get("code")
         is_code = isinstance(code, str | int) and not isinstance(code, bool)
         return cls(url, str(code) if is_code else None, raw)

@@ -28,6 +28,8 @@ class BatchState(enum.StrEnum):
     """Ended without a comic: the server drew none, or does not accept the request."""
     UNCERTAIN = "uncertain"
     """Sent, and the answer was lost: it may have been accepted. Not sent again."""
+    CANCELLED = "cancelled"
+    """Cancelled by its user before it was sent: nothing was spent."""
 
 
 @attrs.frozen

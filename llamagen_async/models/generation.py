@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Final, Self, cast
@@ -14,7 +13,15 @@ from typing import Any, Final, Self, cast
 import attrs
 
 from llamagen_async.foreign import clean_text
-from llamagen_async.models.reading import integer_of, list_of, mapping_of, number_of, text_of
+from llamagen_async.models.places import fields_of, pages_of
+from llamagen_async.models.reading import (
+    integer_of,
+    is_url,
+    list_of,
+    mapping_of,
+    number_of,
+    text_of,
+)
 from llamagen_async.validation import generation_id, shown
 
 __all__ = [
@@ -29,10 +36,6 @@ __all__ = [
 
 _logger = logging.getLogger(__name__)
 
-_AROUND: Final = ("artwork", "data")
-"""The names of objects in which an answer may have the generation: old creates have the first."""
-_PLACES: Final = frozenset(("comicData", "pages", "panels", "page", "panel", "assetUrl", "image"))
-"""The names under which an answer may have pictures that has no `comics`."""
 _REASONS: Final = (
     *("failureReason", "failure_reason", "error", "errorMessage", "message", "msg", "detail"),
     *("reason", "description"),
@@ -63,23 +66,26 @@ class GenerationStatus(enum.StrEnum):
         self.is_final = word in ("SUCCEEDED", "FAILED", "CANCELLED")
 
     @classmethod
-    def parse(cls, word: object) -> GenerationStatus:
+    def parse(cls, word: object, *, has_result: bool = False) -> GenerationStatus:
         """Read a status word of either dialect, in any case.
 
-        A word that is not known means "not done yet", with one warning for each such word.
+        Args:
+            word: The word. One that is missing or not known means "not done yet", with one warning
+                for each that is not known.
+            has_result: Whether all of the result is there: then such a word means "done", because
+                nobody could ever collect what was paid for otherwise.
         """
         if word is None:
-            return cls.PENDING
-        if isinstance(word, str) and word in _WORDS:
-            return _WORDS[word]
+            return cls.SUCCEEDED if has_result else cls.PENDING
         is_plain = isinstance(word, str | int | float)
         text = clean_text(str(word) if is_plain else type(word).__name__, _LONGEST_WORD).upper()
         status = _WORDS.get(text)
         if status is None:
-            status = cls.PROCESSING
-            if text not in _warned and len(_warned) < _MOST_WORDS:
-                _warned.add(text)
-                _logger.warning("unknown generation status %r is taken for 'not done yet'", text)
+            status = cls.SUCCEEDED if has_result else cls.PROCESSING
+            if (text, status) not in _warned and len(_warned) < _MOST_WORDS:
+                _warned.add((text, status))
+                meaning = "done: all of the result is there" if has_result else "not done yet"
+                _logger.warning("unknown generation status %r is taken for %r", text, meaning)
         return status
 
 
@@ -96,7 +102,7 @@ _LONGEST_WORD: Final = 40
 """Characters of a status word that are read."""
 _MOST_WORDS: Final = 20
 """Unknown status words that are told of; an API has few."""
-_warned: set[str] = set()
+_warned: set[tuple[str, GenerationStatus]] = set()
 
 
 @attrs.frozen
@@ -114,8 +120,13 @@ class Panel:
 
     @classmethod
     def parse(cls, value: object, position: int) -> Self:
-        """Read a panel; `position` is its number when the server gives none."""
-        raw = mapping_of(value)
+        """Read a panel, which may be its picture's URL only.
+
+        Args:
+            value: The panel.
+            position: Its number when the server gives none.
+        """
+        raw = mapping_of({"assetUrl": value} if is_url(value) else value)
         return cls(
             panel=integer_of(raw.get("panel"), position),
             asset_url=text_of(raw.get("assetUrl")) or text_of(raw.get("image")),
@@ -139,9 +150,11 @@ class Page:
     def parse(cls, value: object, position: int) -> Self:
         """Read a page; `position` is its number when the server gives none."""
         raw = mapping_of(value)
+        panels: object = raw.get("panels")
+        several = [panels] if mapping_of(panels) or is_url(panels) else list_of(panels)
         return cls(
             page=integer_of(raw.get("page"), position),
-            panels=tuple(map(Panel.parse, list_of(raw.get("panels")), count())),
+            panels=tuple(map(Panel.parse, several, count())),
             raw=raw,
         )
 
@@ -203,7 +216,7 @@ class _Generation:
     @property
     def failure_reason(self) -> str | None:
         """The server's reason for a failure, if it gives one, on one line; `raw` has all of it."""
-        fields = _fields(self.raw)
+        fields = fields_of(self.raw)
         for name in _REASONS:
             value = fields.get(name)
             if isinstance(value, Mapping):
@@ -234,16 +247,14 @@ class ComicGeneration(_Generation):
             ValueError: There is no id in it.
         """
         raw = mapping_of(value)
-        fields = raw if raw.get("id") else _fields(raw)
-        pages = list_of(fields.get("comics"))
-        if not (pages or _PLACES.isdisjoint(fields)):
-            pages = _other_pages(fields)
+        fields = raw if generation_id(raw.get("id")) else fields_of(value)
+        pages = tuple(map(Page.parse, pages_of(fields), count()))
         return cls(
-            *_common_fields(fields),
+            *_common_fields(fields, lambda: _is_complete(pages, fields)),
             prompt=text_of(fields.get("prompt")),
-            pages=tuple(map(Page.parse, pages, count())),
+            pages=pages,
             usage=GenerationUsage.parse(fields.get("usage")),
-            raw=raw,
+            raw=raw or fields,
         )
 
     @property
@@ -251,6 +262,21 @@ class ComicGeneration(_Generation):
         """URLs of all pictures: the panels' in reading order, then `output` if it is another."""
         urls = [panel.asset_url for page in self.pages for panel in page.panels]
         return tuple(dict.fromkeys(url for url in (*urls, self.output) if url))
+
+    @property
+    def missing_pictures(self) -> tuple[str, ...]:
+        """Places in the answer at which a picture's URL should be and is none, with what is there.
+
+        While a comic is being drawn that is usual.
+        """
+        if not self.pages:
+            return (f"comics: {shown(fields_of(self.raw).get('comics'))}",)
+        return tuple(
+            f"comics[{i}].panels[{j}].assetUrl: {shown(panel.raw.get('assetUrl'))}"
+            for i, page in enumerate(self.pages)
+            for j, panel in enumerate(page.panels)
+            if not panel.asset_url
+        )
 
 
 @attrs.frozen
@@ -271,12 +297,14 @@ class Animation(_Generation):
         Raises:
             ValueError: There is no id in it.
         """
-        fields = _fields(value)
+        raw = mapping_of(value)
+        fields = raw if generation_id(raw.get("id")) else fields_of(value)
+        video_url = text_of(fields.get("videoUrl")) or text_of(fields.get("output"))
         return cls(
-            *_common_fields(fields),
-            video_url=text_of(fields.get("videoUrl")) or text_of(fields.get("output")),
+            *_common_fields(fields, lambda: video_url is not None),
+            video_url=video_url,
             video_options=mapping_of(fields.get("videoOptions")),
-            raw=mapping_of(value),
+            raw=raw or fields,
         )
 
     @property
@@ -284,52 +312,37 @@ class Animation(_Generation):
         """The video's URL, if there is one."""
         return (self.video_url,) if self.video_url else ()
 
+    @property
+    def missing_pictures(self) -> tuple[str, ...]:
+        """Place in the answer at which the video's URL should be and is none."""
+        if self.video_url:
+            return ()
+        return (f"videoUrl: {shown(fields_of(self.raw).get('videoUrl'))}",)
+
 
 AnyGeneration = ComicGeneration | Animation
 """A comic or an animation."""
 
 
-def _fields(value: object) -> Mapping[str, Any]:
-    """Return the fields of a generation, which may be one level deeper than usual."""
-    raw = mapping_of(value)
-    if generation_id(raw.get("id")) is None:
-        for name in _AROUND:
-            inner = mapping_of(raw.get(name))
-            if generation_id(inner.get("id")) is not None:
-                return {**raw, **inner}
-    return raw
+def _is_complete(pages: tuple[Page, ...], fields: Mapping[str, Any]) -> bool:
+    """Whether a comic is all there: each panel has a picture, and so has the whole.
 
-
-def _other_pages(fields: Mapping[str, Any]) -> list[object]:
-    """Return the pages of an answer that has none under the usual name.
-
-    Old answers have them in `comicData`, as a JSON string; others have the panels of one page, one
-    page, or one panel.
+    `output` comes when a comic has succeeded (vendor's documentation).
     """
-    data = fields.get("comicData")
-    if isinstance(data, str):
-        try:
-            data = json.loads(data, strict=False)
-        except (ValueError, RecursionError):
-            data = None
-    for one in (mapping_of(data), fields):
-        if pages := list_of(one.get("pages")):
-            return pages
-        if list_of(one.get("panels")):
-            return [{"page": one.get("page"), "panels": one["panels"]}]
-    page, panel = fields.get("page"), fields.get("panel")
-    if isinstance(page, Mapping):
-        return [page]
-    if not isinstance(panel, Mapping) and (fields.get("assetUrl") or fields.get("image")):
-        panel = {name: fields.get(name) for name in ("panel", "assetUrl", "image", "caption")}
-    return [{"page": page, "panels": [panel]}] if isinstance(panel, Mapping) else []
+    panels = [panel for page in pages for panel in page.panels]
+    return is_url(fields.get("output")) and all(panel.asset_url for panel in panels)
 
 
 def _common_fields(
-    raw: Mapping[str, Any],
+    raw: Mapping[str, Any], has_result: Callable[[], bool]
 ) -> tuple[str, GenerationStatus, str | None, datetime | None]:
-    """Return what all generations have: id, status, output and time of acceptance."""
-    given, created = raw.get("id"), raw.get("createdAt")
+    """Return what all generations have: id, status, output and time of acceptance.
+
+    Args:
+        raw: The fields of the answer.
+        has_result: Tells whether all of the result is there.
+    """
+    given, created, word = raw.get("id"), raw.get("createdAt"), raw.get("status")
     id_ = generation_id(given)
     if id_ is None:
         raise ValueError(f"there is no id in it, but {shown(given)}")
@@ -339,5 +352,7 @@ def _common_fields(
             created_at = datetime.fromisoformat(created)
             if created_at.tzinfo is None:
                 created_at = created_at.replace(tzinfo=UTC)
-    status = GenerationStatus.parse(raw.get("status"))
+    status = _WORDS.get(word) if isinstance(word, str) else None
+    if status is None:
+        status = GenerationStatus.parse(word, has_result=has_result())
     return id_, status, text_of(raw.get("output")), created_at

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar, cast
 
-__all__ = ["integer_of", "list_of", "mapping_of", "number_of", "text_of"]
+__all__ = ["integer_of", "is_url", "list_of", "mapping_of", "number_of", "single", "text_of"]
 
 _D = TypeVar("_D")
 
@@ -22,6 +22,17 @@ def mapping_of(value: object) -> Mapping[str, Any]:
 def list_of(value: object) -> list[object]:
     """Return a list; an empty one if it is none."""
     return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def single(value: object) -> object:
+    """Return the one item of a list of one; everything else as it is."""
+    items = list_of(value)
+    return items[0] if len(items) == 1 else value
+
+
+def is_url(value: object) -> bool:
+    """Whether a value is the URL of something on the web."""
+    return isinstance(value, str) and value.startswith(("https://", "http://"))
 
 
 def text_of(value: object) -> str | None:

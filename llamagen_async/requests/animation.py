@@ -12,7 +12,7 @@ from llamagen_async.requests.parts import VideoOptions
 from llamagen_async.requests.spelling import Spelling
 from llamagen_async.validation import without_mark
 
-__all__ = ["AnimationFields", "AnimationRequest"]
+__all__ = ["ANIMATION", "AnimationFields", "AnimationRequest"]
 
 
 def _video_options(value: VideoOptions | Mapping[str, Any]) -> VideoOptions:
@@ -45,14 +45,14 @@ class AnimationRequest:
         Raises:
             InvalidRequestError: A field is unknown or its value is not allowed.
         """
-        return value if isinstance(value, cls) else cls(**_SPELLING.read(value))
+        return value if isinstance(value, cls) else cls(**ANIMATION.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON body of the request; what was not given is not sent."""
-        return _SPELLING.write(self)
+        return ANIMATION.write(self)
 
 
-_SPELLING: Final = Spelling(
+ANIMATION: Final = Spelling(
     AnimationRequest,
     field="request",
     allowed="a prompt, a mapping or an AnimationRequest",

@@ -8,12 +8,14 @@ from typing import Any, Final, cast
 
 import attrs
 
-from llamagen_async.requests.animation import AnimationRequest
-from llamagen_async.requests.changes import ContinueRequest, UpdateRequest
-from llamagen_async.requests.comic import ComicRequest
+from llamagen_async.requests.animation import ANIMATION, AnimationRequest
+from llamagen_async.requests.changes import CONTINUE, UPDATE, ContinueRequest, UpdateRequest
+from llamagen_async.requests.comic import COMIC, ComicRequest
 from llamagen_async.validation import InvalidRequestError
 
 __all__ = [
+    "FIELDS",
+    "TEXTS",
     "AnyRequest",
     "BatchStory",
     "ChangeRequest",
@@ -72,6 +74,19 @@ _CLASSES: Final[Mapping[RequestType, type[Any]]] = {
     RequestType.UPDATE_PANEL: UpdateRequest,
     RequestType.ANIMATION: AnimationRequest,
 }
+FIELDS: Final[Mapping[str, str]] = {
+    spelling: name
+    for one in (COMIC, CONTINUE, UPDATE, ANIMATION)
+    for spelling, name in one.names.items()
+}
+"""The name in Python of each field that some request has, by every spelling that is read."""
+_TYPES: Final = [
+    (field.name, str(field.type)) for cls in _CLASSES.values() for field in attrs.fields(cls)
+]
+TEXTS: Final = {name for name, _ in _TYPES} - {
+    name for name, type_ in _TYPES if type_ not in ("str", "str | None")
+}
+"""The names of the fields that are text and nothing else."""
 _ACTIONS: Final = {
     "continuewrite": RequestType.CONTINUE,
     "regeneratepanel": RequestType.UPDATE_PANEL,

@@ -21,7 +21,14 @@ from llamagen_async.requests.parts import (
 from llamagen_async.requests.spelling import Spelling
 from llamagen_async.validation import InvalidRequestError, without_mark
 
-__all__ = ["ContinueFields", "ContinueRequest", "UpdateFields", "UpdateRequest"]
+__all__ = [
+    "CONTINUE",
+    "UPDATE",
+    "ContinueFields",
+    "ContinueRequest",
+    "UpdateFields",
+    "UpdateRequest",
+]
 
 _WHAT_CHANGES: Final = ("prompt", "panelPrompt", "images", "caption")
 """Fields of which a redraw needs one, in the API's spelling."""
@@ -78,11 +85,11 @@ class ContinueRequest:
         Raises:
             InvalidRequestError: A field is unknown or its value is not allowed.
         """
-        return value if isinstance(value, cls) else cls(**_CONTINUE.read(value))
+        return value if isinstance(value, cls) else cls(**CONTINUE.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON body of the request; what was not given is not sent."""
-        return {_ACTION: "continueWrite", **_CONTINUE.write(self)}
+        return {_ACTION: "continueWrite", **CONTINUE.write(self)}
 
 
 @attrs.frozen(kw_only=True)
@@ -125,16 +132,16 @@ class UpdateRequest:
         Raises:
             InvalidRequestError: A field is unknown or its value is not allowed.
         """
-        return value if isinstance(value, cls) else cls(**_UPDATE.read(value))
+        return value if isinstance(value, cls) else cls(**UPDATE.read(value))
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON body of the request; what was not given is not sent."""
-        return {_ACTION: "regeneratePanel", **_UPDATE.write(self)}
+        return {_ACTION: "regeneratePanel", **UPDATE.write(self)}
 
 
 _ACTION: Final = "action"
 """The API's field for the sort of change, which the class says."""
-_CONTINUE: Final = Spelling(
+CONTINUE: Final = Spelling(
     ContinueRequest,
     field="request",
     allowed="a prompt, a mapping or a ContinueRequest",
@@ -142,7 +149,7 @@ _CONTINUE: Final = Spelling(
     needs=("prompt",),
     skips=(_ACTION,),
 )
-_UPDATE: Final = Spelling(
+UPDATE: Final = Spelling(
     UpdateRequest,
     field="request",
     allowed="a mapping or an UpdateRequest",

@@ -80,6 +80,11 @@ class Spelling:
             return {**self._needed, **values}
         return self._translated(values)
 
+    @property
+    def names(self) -> Mapping[str, str]:
+        """The name in Python of each spelling that is read."""
+        return self._read
+
     def given(self, value: object) -> dict[str, Any]:
         """Return the fields that were given and are not empty, or that an instance has.
 

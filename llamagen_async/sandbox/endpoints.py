@@ -6,7 +6,7 @@ and drawing faults is done by the service around them.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Final
@@ -15,6 +15,7 @@ from llamagen_async.plans import DAY, RequestKind
 from llamagen_async.sandbox import request_checks as checks
 from llamagen_async.sandbox.accounts import Account
 from llamagen_async.sandbox.captions import captions
+from llamagen_async.sandbox.faults import ERRORS, NO_HITS, Hits
 from llamagen_async.sandbox.generations import (
     ANIMATION_PRICE,
     PANEL_PRICE,
@@ -23,6 +24,8 @@ from llamagen_async.sandbox.generations import (
     generation_id,
     panels_on_pages,
 )
+from llamagen_async.sandbox.routes import PREFIX, ROUTES, Operation
+from llamagen_async.sandbox.schemas import ANIMATION, CONTINUE, CREATE
 from llamagen_async.sandbox.settings import Dialect, Durations
 from llamagen_async.sandbox.wire import Call, HTTPError
 
@@ -52,11 +55,8 @@ class Endpoints:
         dialect: The source of the status words.
         durations: The distribution of how long generations take.
         failure_rate: The share of generations that end as failed.
-        credits_as_429: Whether missing credits answer 429 instead of 402.
         epoch: The unix time of the clock's origin.
         public_url: The first part of the pictures' URLs, without a slash at its end.
-        stale_after_change: Seconds after a change in which a status check shows the generation as
-            it was before.
     """
 
     def __init__(
@@ -66,13 +66,10 @@ class Endpoints:
         dialect: Dialect,
         durations: Durations,
         failure_rate: float,
-        credits_as_429: bool,
         epoch: float,
         public_url: str,
-        stale_after_change: float = 0.0,
     ) -> None:
         self.epoch = epoch
-        self._stale_after_change: Final = stale_after_change
         self.public_url = public_url
         self.started: Callable[[SandboxGeneration], None] | None = None
         """Told of each stretch of work that begins."""
@@ -81,20 +78,21 @@ class Endpoints:
         self._dialect: Final[Dialect] = dialect
         self._durations: Final = durations
         self._failure_rate: Final = failure_rate
-        self._credits_as_429: Final = credits_as_429
         self._counts: Final[Counter[str]] = Counter()
-        generations, animations = "/v1/comics/generations", "/v1/artworks/generations"
-        self._routes: Final[Mapping[str, Mapping[str, tuple[RequestKind, Endpoint]]]] = {
-            generations: {"POST": (RequestKind.CREATE, self._create)},
-            f"{generations}/": {
-                "GET": (RequestKind.STATUS, self._status),
-                "PATCH": (RequestKind.CONTINUE, self._change),
-            },
-            animations: {"POST": (RequestKind.CREATE, self._animate)},
-            f"{animations}/": {"GET": (RequestKind.STATUS, self._status)},
-            "/v1/comics/usage": {"GET": (RequestKind.USAGE, self._usage)},
-            "/v1/comics/upload": {"POST": (RequestKind.UPLOAD, self._upload)},
+        endpoints: Mapping[Operation, Endpoint] = {
+            "createComic": self._create,
+            "getComic": self._status,
+            "changeComic": self._change,
+            "getUsage": self._usage,
+            "uploadFile": self._upload,
+            "createAnimation": self._animate,
+            "getAnimation": self._status,
         }
+        routes: defaultdict[str, dict[str, tuple[RequestKind, Endpoint]]] = defaultdict(dict)
+        for route in ROUTES:
+            path = f"{PREFIX}{route.path.removesuffix('{id}')}"
+            routes[path][route.method] = (route.kind, endpoints[route.operation])
+        self._routes: Final = dict(routes)
 
     def route(self, call: Call) -> tuple[RequestKind, Endpoint, str]:
         """Return the kind of a request, the endpoint that answers it, and the id in its path.
@@ -128,7 +126,8 @@ class Endpoints:
 
     def _create(self, account: Account, call: Call, _id: str, now: float) -> dict[str, Any]:
         payload = call.json_object()
-        prompt = checks.check_create(payload)
+        checks.check(payload, CREATE)
+        prompt = payload.get("prompt") or f"The story at {payload['promptUrl']}"
         size = checks.picture_size(payload)
         pages = panels_on_pages(payload)
         style = payload.get("style")
@@ -146,12 +145,13 @@ class Endpoints:
 
     def _animate(self, account: Account, call: Call, _id: str, now: float) -> dict[str, Any]:
         payload = call.json_object()
+        checks.check(payload, ANIMATION)
         generation = self._accept(
             account,
             ("animation", "art"),
             now,
             price=ANIMATION_PRICE,
-            prompt=checks.check_animation(payload),
+            prompt=payload["prompt"],
             size=_ANIMATION_SIZE,
             options=payload.get("videoOptions"),
         )
@@ -159,24 +159,25 @@ class Endpoints:
 
     def _status(self, account: Account, call: Call, id_: str, now: float) -> dict[str, Any]:
         generation = self._owned(account, id_, is_animation="/artworks/" in call.path)
-        before = generation.before
-        if before is not None and now < generation.run.started_at + self._stale_after_change:
+        before, stale = generation.before, call.hits.get("stale")
+        if before and stale and now < generation.run.started_at + stale.number:
             generation = before
         page, panel = (checks.query_index(call.query, name) for name in ("page", "panel"))
         try:
-            return self.body(generation, now, page, panel)
+            return self.body(generation, now, page, panel, hits=call.hits)
         except IndexError:
             raise HTTPError(404, "not_found", "There is no such page or panel") from None
 
     def _change(self, account: Account, call: Call, id_: str, now: float) -> dict[str, Any]:
         generation = self._owned(account, id_, is_animation=False)
         payload = call.json_object()
-        action = checks.change_action(payload)
+        schema = checks.change_schema(payload)
+        checks.check(payload, schema)
         if self.finished(id_, now) is None:
             raise HTTPError(400, "not_finished", "Only a finished comic can be changed")
         stream = f"{generation.stream}/{generation.changes + 1}"
-        if action == "continueWrite":
-            prompt = checks.check_continue(payload)
+        if schema is CONTINUE:
+            prompt = payload["prompt"]
             pages = panels_on_pages(payload)
             self._charge(account, PANEL_PRICE * sum(pages))
             generation.remember()
@@ -256,8 +257,11 @@ class Endpoints:
         now: float,
         page: int | None = None,
         panel: int | None = None,
+        *,
+        hits: Hits = NO_HITS,
     ) -> dict[str, Any]:
         """Return the JSON in which a status check shows a generation."""
+        expired = hits.get("expired-links")
         return generation.body(
             now,
             dialect=self._dialect,
@@ -265,13 +269,13 @@ class Endpoints:
             public_url=self.public_url,
             page=page,
             panel=panel,
+            links_expire=None if expired is None else self.epoch + now + expired.number,
+            shows_empty="empty-asset-url" in hits,
         )
 
     def _charge(self, account: Account, price: int) -> None:
         if not account.can_pay(price):
-            status = 429 if self._credits_as_429 else 402
-            message = "Insufficient credits: buy more to go on"
-            raise HTTPError(status, "insufficient_credits", message)
+            raise HTTPError(402, *ERRORS[402])
         account.pay(price)
 
     def _run(self, stream: str, now: float) -> Run:

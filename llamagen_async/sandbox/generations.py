@@ -7,6 +7,7 @@ Pictures are described here and drawn in `pictures`.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -20,10 +21,12 @@ __all__ = [
     "ANIMATION_PRICE",
     "ASSETS",
     "PANEL_PRICE",
+    "WORDS",
     "Drawing",
     "Run",
     "SandboxGeneration",
     "generation_id",
+    "has_expired",
     "panels_on_pages",
 ]
 
@@ -46,7 +49,7 @@ _QUEUED_SHARE: Final = 0.1
 """The share of a generation's duration in which it is shown as queued: the sandbox's choice."""
 _QUEUED_AT_MOST: Final = 5.0
 """The most seconds for which a generation is shown as queued: the sandbox's choice."""
-_WORDS: Final[Mapping[Dialect, Mapping[GenerationStatus, str]]] = {
+WORDS: Final[Mapping[Dialect, Mapping[GenerationStatus, str]]] = {
     "documented": {status: status.value for status in GenerationStatus},
     "production": {
         GenerationStatus.PENDING: "LOADING",
@@ -197,6 +200,8 @@ class SandboxGeneration:
         public_url: str,
         page: int | None = None,
         panel: int | None = None,
+        links_expire: float | None = None,
+        shows_empty: bool = False,
     ) -> dict[str, Any]:
         """Return the JSON in which the API shows the generation at a time.
 
@@ -207,6 +212,8 @@ class SandboxGeneration:
             public_url: The first part of the pictures' URLs.
             page: The only page to show, from 0; all if not given.
             panel: The only panel to show of each page, from 0; all if not given.
+            links_expire: The unix time from which the pictures' URLs are refused, if there is one.
+            shows_empty: Whether a running comic shows its panels, without URLs.
 
         Raises:
             IndexError: There is no such page or panel.
@@ -214,7 +221,7 @@ class SandboxGeneration:
         status = self.run.status(now)
         body: dict[str, Any] = {
             "id": self.id,
-            "status": _WORDS[dialect][status],
+            "status": WORDS[dialect][status],
             "createdAt": _iso(epoch + self.accepted_at),
             "prompt": self.prompt,
             # The vendor has no such field: readers can tell drawn stand-ins from real comics.
@@ -227,16 +234,19 @@ class SandboxGeneration:
         elif status is GenerationStatus.SUCCEEDED:
             base = f"{public_url}{ASSETS}/{self.id}"
             if self.is_animation:
-                body["videoUrl"] = body["output"] = f"{base}/animation.gif"
+                link = f"{base}/animation.gif{_query(0, links_expire)}"
+                body["videoUrl"] = body["output"] = link
             else:
-                body["output"] = f"{base}/0.png{_version(self.changes)}"
-                body["comics"] = self._pages_body(base, page, panel)
+                body["output"] = f"{base}/0.png{_query(self.changes, links_expire)}"
+                body["comics"] = self._pages_body(base, page, panel, links_expire)
                 body["usage"] = {
                     "amount": self.charged,
                     "unit": "credits",
                     "total_comics": self.panel_count,
                     "redraw_panels": self.redrawn,
                 }
+        elif shows_empty and not self.is_animation:
+            body["comics"] = self._pages_body(None, page, panel, None)
         return body
 
     def stats(self, now: float) -> dict[str, Any]:
@@ -249,17 +259,28 @@ class SandboxGeneration:
             "accepted_at": self.accepted_at,
             "ready_at": self.run.ready_at,
             "first_seen_ready_at": self.first_seen_ready_at,
+            "changes": self.changes,
+            "redrawn": self.redrawn,
             "outcome": outcome if now >= self.run.ready_at else "running",
         }
 
-    def _pages_body(self, base: str, page: int | None, panel: int | None) -> list[dict[str, Any]]:
+    def _pages_body(
+        self, base: str | None, page: int | None, panel: int | None, expire: float | None
+    ) -> list[dict[str, Any]]:
+        """Return the pages; without a base URL, no picture has one."""
+
+        def link(page_number: int, number: int, drawing: Drawing) -> str:
+            if base is None:
+                return ""
+            return f"{base}/{page_number}-{number}.png{_query(drawing.version, expire)}"
+
         return [
             {
                 "page": page_number,
                 "panels": [
                     {
                         "panel": number,
-                        "assetUrl": f"{base}/{page_number}-{number}.png{_version(drawing.version)}",
+                        "assetUrl": link(page_number, number, drawing),
                         "caption": drawing.caption,
                     }
                     for number, drawing in _numbered(drawings, only=panel)
@@ -289,9 +310,20 @@ def _numbered(items: Sequence[_T], *, only: int | None) -> list[tuple[int, _T]]:
     return list(enumerate(items)) if only is None else [(only, items[only])]
 
 
-def _version(number: int) -> str:
+def has_expired(query: Mapping[str, str], unix_time: float) -> bool:
+    """Whether a picture's URL with that query is refused from now on."""
+    try:
+        return unix_time >= float(query.get("expires", "inf"))
+    except ValueError:
+        return True
+
+
+def _query(version: int, expire: float | None) -> str:
     # A new picture needs a new URL, or a client that keeps files by URL shows the old one.
-    return f"?v={number}" if number else ""
+    parts = [f"v={version}"] * bool(version)
+    if expire is not None:
+        parts.append(f"expires={math.floor(expire * 1000) / 1000}")
+    return f"?{'&'.join(parts)}" if parts else ""
 
 
 def _iso(unix_time: float) -> str:

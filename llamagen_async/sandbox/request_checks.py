@@ -1,139 +1,78 @@
 """Checks of a request's content: the sandbox answers 400 where the real API would.
 
-The checks share no code and no list with the client's own on purpose, so that a mistake in one of
-them shows. Unknown fields are accepted: the real API knows more fields than its documentation.
+The rules are the schemas of `schemas`. This module knows the part of JSON Schema that they use, and
+what the checked values mean.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final, Literal, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, cast
 
+from llamagen_async.sandbox.schemas import (
+    CONTINUE,
+    INDEX,
+    PAGE_NAMES,
+    PANEL_NAMES,
+    REDRAW,
+    REDRAW_TEXTS,
+    Schema,
+)
 from llamagen_async.sandbox.wire import HTTPError
 
-__all__ = [
-    "SIZES",
-    "change_action",
-    "check_animation",
-    "check_continue",
-    "check_create",
-    "panel_choice",
-    "picture_size",
-    "query_index",
-]
+__all__ = ["change_schema", "check", "panel_choice", "picture_size", "problem", "query_index"]
 
-SIZES: Final = frozenset(
-    {"1024x1024", "512x768", "512x1024", "576x1024", "768x1024"}
-    | {"1024x768", "768x512", "1024x576", "1024x512"}
-)
-"""The picture sizes in pixels, width first, that the vendor's own clients offer.
-
-They were read from the clients' source; a page of the vendor's site lists others.
-"""
-_SIZE: Final = r"([0-9]{2,4})x([0-9]{2,4})"
-_SIDES: Final = range(64, 2049)
-"""The pixels that a side of a picture may have: both lists, and whatever else can be drawn soon."""
-
-_MAX_COUNT: Final = 20
-"""The most panels of a request, pages of a request, and panels of a page (the clients' source)."""
+_DEFAULT_SIZE: Final = (1024, 1024)
+"""The width and height of pictures in pixels if a request does not say (the vendor's clients)."""
 _MOST_DIGITS: Final = 18
 """Digits of a number in a query: Python refuses to read thousands of them."""
-_PANEL_NAMES: Final = ("panel", "panelIndex", "panel_index")
-"""The names under which the vendor's clients send the number of the panel to redraw."""
-_PAGE_NAMES: Final = ("page", "pageIndex", "page_index")
-"""The names under which they send the number of its page."""
-_REDRAW_FIELDS: Final = (
-    *("panelPrompt", "panel_prompt", "prompt"),
-    *("images", "images_url", "caption"),
-)
-"""The fields of which a redraw needs at least one, to say what is to change."""
+_CHANGES: Final[Mapping[object, Schema]] = {"continueWrite": CONTINUE, "regeneratePanel": REDRAW}
+"""The schema of each change, by its action."""
 
 
-def check_create(payload: Mapping[str, Any]) -> str:
-    """Return the prompt of a create request.
+def check(payload: Mapping[str, Any], schema: Schema) -> None:
+    """Return if a body is one that the API would accept.
 
     Raises:
-        HTTPError: The API would not accept the request (400).
+        HTTPError: It would not (400); the message names the field, and what is allowed.
     """
-    _check_counts(payload)
-    picture_size(payload)
-    if payload.get("prompt") is not None:
-        return _text(payload, "prompt")
-    if payload.get("promptUrl") is not None:
-        return f"The story at {_text(payload, 'promptUrl')}"
-    raise _invalid("prompt or promptUrl is required")
+    found = problem(payload, schema)
+    if found is not None:
+        raise _invalid(found)
 
 
-def check_continue(payload: Mapping[str, Any]) -> str:
-    """Return the prompt of a continueWrite request.
-
-    Raises:
-        HTTPError: The API would not accept the request (400).
-    """
-    _check_counts(payload)
-    return _text(payload, "prompt")
-
-
-def check_animation(payload: Mapping[str, Any]) -> str:
-    """Return the prompt of an animation request.
-
-    Raises:
-        HTTPError: The API would not accept the request (400).
-    """
-    options = payload.get("videoOptions")
-    if options is not None and not isinstance(options, dict):
-        raise _invalid("videoOptions must be an object")
-    return _text(payload, "prompt")
-
-
-def change_action(payload: Mapping[str, Any]) -> Literal["continueWrite", "regeneratePanel"]:
-    """Return which change a PATCH request asks for.
+def change_schema(payload: Mapping[str, Any]) -> Schema:
+    """Return the schema of the change that a PATCH request asks for.
 
     Raises:
         HTTPError: The action is neither of the two known ones (400).
     """
-    action = payload.get("action")
-    if action == "continueWrite":
-        return "continueWrite"
-    if action == "regeneratePanel":
-        return "regeneratePanel"
-    raise _invalid("action must be continueWrite or regeneratePanel")
+    action: object = payload.get("action")
+    schema = _CHANGES.get(action) if isinstance(action, str) else None
+    if schema is None:
+        raise _invalid(f"action must be {' or '.join(map(str, _CHANGES))}")
+    return schema
 
 
 def panel_choice(payload: Mapping[str, Any]) -> tuple[int, int, str | None]:
-    """Return page, panel (both from 0) and the new caption of a regeneratePanel request.
-
-    Raises:
-        HTTPError: The API would not accept the request (400).
-    """
-    name = _given(payload, _PANEL_NAMES)
-    if name is None:
-        raise _invalid("panel is required")
-    if not any(payload.get(field) for field in _REDRAW_FIELDS):
-        raise _invalid(f"one of {', '.join(_REDRAW_FIELDS)} is required")
-    page = _given(payload, _PAGE_NAMES)
-    texts = (payload.get(field) for field in ("caption", *_REDRAW_FIELDS[:3]))
+    """Return page, panel (both from 0) and the new caption of a checked regeneratePanel request."""
+    page, panel = (
+        next((payload[name] for name in names if payload.get(name) is not None), 0)
+        for names in (PAGE_NAMES, PANEL_NAMES)
+    )
+    texts = (payload.get(field) for field in ("caption", *REDRAW_TEXTS))
     caption = next((text for text in texts if isinstance(text, str) and text.strip()), None)
-    page_number = 0 if page is None else _index(page, payload[page])
-    return page_number, _index(name, payload[name]), caption
+    return page, panel, caption
 
 
 def picture_size(payload: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the width and height of the pictures in pixels.
-
-    Raises:
-        HTTPError: The size is none, or one that the sandbox does not draw (400).
-    """
-    size = payload.get("size")
+    """Return the width and height of the pictures of a checked request in pixels."""
+    size: str | None = payload.get("size")
     if size is None:
-        return 1024, 1024
-    sides = re.fullmatch(_SIZE, size) if isinstance(size, str) else None
-    width, height = map(int, sides.groups()) if sides else (0, 0)
-    if width not in _SIDES or height not in _SIDES:
-        least, most = _SIDES[0], _SIDES[-1]
-        raise _invalid(f"size must be WIDTHxHEIGHT, each from {least} to {most}")
-    return width, height
+        return _DEFAULT_SIZE
+    width, _, height = size.partition("x")
+    return int(width), int(height)
 
 
 def query_index(query: Mapping[str, str], name: str) -> int | None:
@@ -146,44 +85,91 @@ def query_index(query: Mapping[str, str], name: str) -> int | None:
     if text is None:
         return None
     is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
-    return _index(name, int(text) if is_number else None)
+    index = int(text) if is_number else None
+    if index is None or problem(index, INDEX) is not None:
+        raise _invalid(f"{name} must be {INDEX['description']}")
+    return index
 
 
-def _given(payload: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    """Return the one of these names under which there is something."""
-    return next((name for name in names if payload.get(name) is not None), None)
+def problem(value: object, schema: Schema, name: str = "") -> str | None:
+    """Return what is wrong with a value, in words; `None` if it fulfils a schema.
+
+    Args:
+        value: A value as JSON has it.
+        schema: The schema; other words than those of `schemas` are not known.
+        name: The field that has the value, as messages name it; empty for a whole body.
+    """
+    words: str = schema.get("description", "something else")
+    if not all(rule(value, schema[word]) for word, rule in _RULES.items() if word in schema):
+        return f"{name} must be {words}" if name else words
+    fields = _fields(value)
+    for field in schema.get("required", ()):
+        if fields is not None and field not in fields:
+            return f"{_path(name, field)} is required"
+    return next(filter(None, (problem(*part) for part in _parts(value, schema, name))), None)
 
 
-def _check_counts(payload: Mapping[str, Any]) -> None:
-    panels: object = payload.get("fixPanelNum")
-    pagination: object = payload.get("pagination")
-    if panels is not None and pagination is not None:
-        raise _invalid("fixPanelNum and pagination exclude each other")
-    if panels is not None:
-        _check_count("fixPanelNum", panels)
-    if pagination is not None:
-        if not isinstance(pagination, dict):
-            raise _invalid("pagination must be an object")
-        for name in ("totalPages", "panelsPerPage"):
-            _check_count(f"pagination.{name}", cast("dict[str, object]", pagination).get(name))
+def _parts(value: object, schema: Schema, name: str) -> Iterator[tuple[object, Schema, str]]:
+    """Yield all that is checked on its own: a value, its schema, and its name in messages."""
+    fields = _fields(value) or {}
+    for field, inner in schema.get("properties", {}).items():
+        if field in fields:
+            yield fields[field], inner, _path(name, field)
+    if isinstance(value, list) and "items" in schema:
+        for number, item in enumerate(cast("list[object]", value)):
+            yield item, schema["items"], f"{name}[{number}]"
+    for rule in schema.get("allOf", ()):
+        yield value, rule, name
 
 
-def _check_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_COUNT:
-        raise _invalid(f"{name} must be a whole number from 1 to {_MAX_COUNT}")
+def _fields(value: object) -> dict[str, object] | None:
+    return cast("dict[str, object]", value) if isinstance(value, dict) else None
 
 
-def _index(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _invalid(f"{name} must be a whole number of at least 0")
-    return value
+def _path(name: str, field: str) -> str:
+    return f"{name}.{field}" if name else field
 
 
-def _text(payload: Mapping[str, Any], name: str) -> str:
-    value: object = payload.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise _invalid(f"{name} must be text that is not empty")
-    return value
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_TYPES: Final[Mapping[str, Callable[[object], bool]]] = {
+    "object": lambda value: isinstance(value, dict),
+    "array": lambda value: isinstance(value, list),
+    "string": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+    "number": _is_number,
+    # 4.0 has become 4 when the body was read: the API's language does not tell them apart.
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+}
+"""Whether a value is of a type."""
+
+
+def _is_any_of(value: object, types: str | list[str]) -> bool:
+    return any(_TYPES[one](value) for one in ([types] if isinstance(types, str) else types))
+
+
+def _matches(value: object, pattern: str) -> bool:
+    # Python's $ would let a line end pass; JSON Schema's does not.
+    whole = re.sub(r"\$$", r"\\Z", pattern)
+    return not isinstance(value, str) or re.search(whole, value) is not None
+
+
+_RULES: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "type": _is_any_of,
+    "const": lambda value, wanted: value == wanted,
+    "pattern": _matches,
+    "minimum": lambda value, least: not _is_number(value) or value >= least,
+    "maximum": lambda value, most: not _is_number(value) or value <= most,
+    "minItems": lambda value, least: (
+        not isinstance(value, list) or len(cast("list[object]", value)) >= least
+    ),
+    "anyOf": lambda value, ways: any(problem(value, way) is None for way in ways),
+    "not": lambda value, other: problem(value, other) is not None,
+}
+"""The words of JSON Schema that say yes or no to a whole value."""
 
 
 def _invalid(message: str) -> HTTPError:

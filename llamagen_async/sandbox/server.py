@@ -16,7 +16,8 @@ from typing import Final, Self
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
 from llamagen_async._version import __version__
-from llamagen_async.sandbox.generations import ASSETS
+from llamagen_async.sandbox.generations import ASSETS, has_expired
+from llamagen_async.sandbox.openapi import OPENAPI_PATHS
 from llamagen_async.sandbox.pictures.cache import PictureCache
 from llamagen_async.sandbox.service import SandboxService
 from llamagen_async.sandbox.webhooks import Webhook, WebhookSender
@@ -94,6 +95,11 @@ class SandboxServer:
         """The base URL for clients, with `/v1`."""
         return f"http://{HOST}:{self._port}/v1"
 
+    @property
+    def openapi_url(self) -> str:
+        """The address of the OpenAPI document."""
+        return f"http://{HOST}:{self._port}{OPENAPI_PATHS[0]}"
+
     def now(self) -> float:
         """Return the time of the API's clock in seconds; it runs while the server is entered."""
         running = asyncio.get_running_loop().time() - self._started if self._runner else 0.0
@@ -102,7 +108,8 @@ class SandboxServer:
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_get(f"{ASSETS}/{{name:.+}}", self._serve_picture)
-        app.router.add_route("*", "/{path:.*}", self._serve_call)
+        # A path may have a line end in it, and is answered by the API all the same.
+        app.router.add_route("*", r"/{path:[\s\S]*}", self._serve_call)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN)
         await runner.setup()
         try:
@@ -165,6 +172,9 @@ class SandboxServer:
 
     async def _serve_picture(self, request: web.Request) -> web.StreamResponse:
         picture = self._pictures.find(request.path)
+        if has_expired(request.query, self.service.epoch + self.now()):
+            error = HTTPError(403, "link_expired", "This link has expired: ask for a new one")
+            return _response(error.reply(self.service.dialect))
         if picture is None:
             error = HTTPError(404, "not_found", "There is no such picture, or not yet")
             return _response(error.reply(self.service.dialect))

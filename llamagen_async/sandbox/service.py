@@ -9,9 +9,8 @@ waits, and touches neither files nor the network.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from random import Random
 from typing import Any, Final, get_args
 
 import attrs
@@ -20,8 +19,10 @@ from llamagen_async.plans import Plan, RequestKind
 from llamagen_async.sandbox.accounts import DEMO_KEY, EMPTY_KEY, PAID_KEY, Account, label_of
 from llamagen_async.sandbox.algorithms import Algorithm, Meter
 from llamagen_async.sandbox.endpoints import Endpoint, Endpoints
+from llamagen_async.sandbox.faults import ERRORS, Fault, FaultName, Faults, Hits
 from llamagen_async.sandbox.generations import SandboxGeneration
-from llamagen_async.sandbox.settings import Dialect, Durations, Fault, Faults, RetryAfter
+from llamagen_async.sandbox.openapi import OPENAPI_PATHS, openapi_document
+from llamagen_async.sandbox.settings import Dialect, Durations, RetryAfter
 from llamagen_async.sandbox.wire import Call, HTTPError, Reply, http_date
 from llamagen_async.validation import InvalidRequestError
 
@@ -36,6 +37,9 @@ DEFAULT_EPOCH: Final = 1_767_225_600.0
 _CREDITS: Final = 100_000_000
 """The credits of a paid key at the start, if not given: more than a demonstration spends."""
 
+_LOSES_ANSWER: Final[frozenset[FaultName]] = frozenset({"drop", "not-json", "cut-json"})
+"""The faults by which a client never reads the answer to a status check."""
+
 
 class SandboxService:
     """A LlamaGen Comic API that enforces its limits for real.
@@ -47,24 +51,21 @@ class SandboxService:
         plans: The plan of each key that is accepted. `EMPTY_KEY` is always accepted too.
         durations: The distribution of how long generations take.
         failure_rate: The share of generations that end as failed.
-        faults: The probabilities of faults.
+        faults: Everything that goes wrong, and how often.
         retry_after: The form of `Retry-After` on a 429; `None` leaves it out.
         rate_limit_headers: Whether metered answers carry `RateLimit-Limit`, `-Remaining` and
             `-Reset` (seconds) of the window that has the least left.
         count_refused: Whether a refused request counts against the limits too.
-        credits_as_429: Whether missing credits answer 429 instead of 402.
         window_offset: Seconds by which `fixed` windows are shifted against the clock's origin.
         epoch: The unix time of the clock's origin, for `createdAt` and HTTP dates.
         public_url: The first part of the pictures' URLs, without a slash at its end.
-        stale_after_change: Seconds after a continuation or a redraw in which a status check shows
-            the comic as it was before; the real API may do so, nobody knows.
         credits: The credits of each paid key at the start; `EMPTY_KEY` has none.
 
     Raises:
         InvalidRequestError: An argument is not allowed.
     """
 
-    def __init__(  # noqa: PLR0913  # each is a setting of its own, and all have defaults
+    def __init__(
         self,
         *,
         algorithm: Algorithm = "sliding",
@@ -73,15 +74,13 @@ class SandboxService:
         plans: Mapping[str, Plan] | None = None,
         durations: Durations | None = None,
         failure_rate: float = 0.0,
-        faults: Faults | None = None,
+        faults: Iterable[Fault] = (),
         retry_after: RetryAfter | None = "seconds",
         rate_limit_headers: bool = False,
         count_refused: bool = False,
-        credits_as_429: bool = False,
         window_offset: float = 0.0,
         epoch: float | None = None,
         public_url: str = "https://sandbox.invalid",
-        stale_after_change: float = 0.0,
         credits: int = _CREDITS,  # noqa: A002  # the API's word
     ) -> None:
         if dialect not in get_args(Dialect):
@@ -90,10 +89,6 @@ class SandboxService:
             raise InvalidRequestError("retry_after", retry_after, "'seconds', 'date' or None")
         if not 0 <= failure_rate <= 1:
             raise InvalidRequestError("failure_rate", failure_rate, "a share from 0 to 1")
-        if not 0 <= stale_after_change < math.inf:
-            raise InvalidRequestError(
-                "stale_after_change", stale_after_change, "a number of seconds, 0 or more"
-            )
         self.algorithm: Final = algorithm
         self.dialect: Final[Dialect] = dialect
         self.seed: Final = seed
@@ -102,13 +97,10 @@ class SandboxService:
             dialect=dialect,
             durations=durations or Durations.lognormal(),
             failure_rate=failure_rate,
-            credits_as_429=credits_as_429,
             epoch=DEFAULT_EPOCH if epoch is None else epoch,
             public_url=public_url,
-            stale_after_change=stale_after_change,
         )
-        self._faults: Final = faults or Faults()
-        self._fault_stream: Final = Random(f"{seed}/faults")
+        self.faults: Final = Faults(faults, seed)
         self._retry_after: Final[RetryAfter | None] = retry_after
         self._rate_limit_headers: Final = rate_limit_headers
         self._webhook_counts: Mapping[str, int] | None = None
@@ -166,6 +158,7 @@ class SandboxService:
             "algorithm": self.algorithm,
             "now": now,
             "keys": {account.label: account.stats() for account in accounts},
+            "faults": self.faults.counts(),
             "generations": [one.stats(now) for one in self._endpoints.generations.values()],
         }
 
@@ -173,6 +166,8 @@ class SandboxService:
         """Answer one call at `now`, in seconds of the API's clock, which never goes back."""
         if call.path == STATS and call.method == "GET":
             return Reply.of(200, self.stats(now))
+        if call.path in OPENAPI_PATHS and call.method == "GET":
+            return Reply.of(200, openapi_document(self.dialect, self._endpoints.public_url))
         try:
             kind, endpoint, id_ = self._endpoints.route(call)
             account = self._authenticated(call)
@@ -183,10 +178,10 @@ class SandboxService:
         if wait is not None:
             reply = self._too_many(wait, now)
         else:
-            fault = self._faults.draw(kind, self._fault_stream)
-            reply = self._answer(fault, endpoint, account, call, id_, now)
+            hits = self.faults.draw(kind)
+            reply = self._answer(hits, endpoint, account, call, id_, now)
             is_read = kind is RequestKind.STATUS and reply.status == HTTPStatus.OK
-            if is_read and not fault.loses_answer:
+            if is_read and not _LOSES_ANSWER & hits.keys():
                 self._endpoints.generations[id_].record_check(now)
         account.record(kind, "dropped" if reply.drop else str(reply.status))
         if is_metered and self._rate_limit_headers:
@@ -195,42 +190,57 @@ class SandboxService:
         return reply
 
     def _answer(
-        self, fault: Fault, endpoint: Endpoint, account: Account, call: Call, id_: str, now: float
+        self, hits: Hits, endpoint: Endpoint, account: Account, call: Call, id_: str, now: float
     ) -> Reply:
-        broken = HTTPError(500, "internal_error", "Something went wrong")
+        is_accepted = False
         try:
-            if fault.error_before:
-                raise broken
-            reply = Reply.of(200, endpoint(account, call, id_, now))
-            if fault.error_after:
-                raise broken
-            if fault.not_json:
+            if "drop-before" in hits:
+                return Reply(HTTPStatus.INTERNAL_SERVER_ERROR, {}, drop=True)
+            self._fail(hits, "error", now)
+            self._fail(hits, "no-credits", now)
+            body = endpoint(account, attrs.evolve(call, hits=hits), id_, now)
+            is_accepted = True
+            self._fail(hits, "error-after", now)
+            reply = Reply.of(200, {"artwork": {"id": body["id"]}} if "artwork" in hits else body)
+            if "not-json" in hits:
                 reply = Reply.html()
+            elif "cut-json" in hits:
+                reply = attrs.evolve(reply, body=reply.body[: len(reply.body) // 2])
         except HTTPError as error:
             reply = error.reply(self.dialect)
+        late = hits.get("delay")
         # Only the answer to an accepted request can be lost: a request that is wrong is told so.
-        was_accepted = reply.status == HTTPStatus.OK or fault.error_after
         return attrs.evolve(
-            reply,
-            delay=self._faults.slow_seconds if fault.slow else 0.0,
-            drop=fault.drop and was_accepted,
+            reply, delay=late.number if late else 0.0, drop=is_accepted and "drop" in hits
         )
+
+    def _fail(self, hits: Hits, name: FaultName, now: float) -> None:
+        """Raise the error that a fault means, if it happens to this request."""
+        fault = hits.get(name)
+        if fault is None:
+            return
+        spent = ERRORS[HTTPStatus.PAYMENT_REQUIRED]
+        code, message = spent if name == "no-credits" else ERRORS[fault.status]
+        headers = None if fault.retry_after is None else self._when(fault.retry_after, now)
+        raise HTTPError(fault.status, code, message, headers)
 
     def _authenticated(self, call: Call) -> Account:
         scheme, _, key = call.header("Authorization").partition(" ")
         account = self._accounts.get(key.strip()) if scheme.lower() == "bearer" else None
         if account is None:
-            raise HTTPError(401, "unauthorized", "The API key is missing or not valid")
+            raise HTTPError(401, *ERRORS[401])
         return account
 
     def _too_many(self, wait: float, now: float) -> Reply:
-        headers: dict[str, str] = {}
+        return HTTPError(429, *ERRORS[429], self._when(wait, now)).reply(self.dialect)
+
+    def _when(self, wait: float, now: float) -> Mapping[str, str]:
+        """Return the header that asks to come back in `wait` seconds."""
         if self._retry_after == "seconds":
-            headers["Retry-After"] = str(_whole_seconds(wait))
-        elif self._retry_after == "date":
-            headers["Retry-After"] = http_date(_whole_seconds(self.epoch + now + wait))
-        message = "Too many requests for this key: wait and try again"
-        return HTTPError(429, "rate_limit_exceeded", message, headers).reply(self.dialect)
+            return {"Retry-After": str(_whole_seconds(wait))}
+        if self._retry_after == "date":
+            return {"Retry-After": http_date(_whole_seconds(self.epoch + now + wait))}
+        return {}
 
     def _rate_limit(self, account: Account, now: float) -> dict[str, str]:
         remaining = account.meter.remaining(now)

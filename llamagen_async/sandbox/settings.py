@@ -1,4 +1,4 @@
-"""Settings of the sandbox: how long comics take, which words it speaks, and what goes wrong.
+"""Settings of the sandbox: how long comics take, and which words it speaks.
 
 Values only: the caller brings the `random.Random` to draw from, so that a seed decides everything.
 """
@@ -8,14 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from random import Random
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self
 
 import attrs
 
-from llamagen_async.plans import RequestKind
 from llamagen_async.validation import InvalidRequestError
 
-__all__ = ["Dialect", "Durations", "Fault", "Faults", "RetryAfter"]
+__all__ = ["Dialect", "Durations", "RetryAfter"]
 
 Dialect = Literal["documented", "production"]
 """The source of status words and error bodies: the vendor's documentation or its servers."""
@@ -25,8 +24,6 @@ RetryAfter = Literal["seconds", "date"]
 
 _MIXTURE_SIGMA: Final = 0.2
 """The sigma of each lognormal in a mixture: narrow, so that the two humps stay apart."""
-_READS: Final = frozenset({RequestKind.STATUS, RequestKind.USAGE})
-"""The kinds of request that change nothing at the server."""
 
 
 @attrs.frozen
@@ -76,87 +73,6 @@ class Durations:
     def draw(self, rng: Random) -> float:
         """Return the seconds that one generation takes."""
         return self._sample(rng)
-
-
-@attrs.frozen
-class Fault:
-    """The faults that happen to one request; `Faults` says what each of them means."""
-
-    error_before: bool = False
-    error_after: bool = False
-    drop: bool = False
-    not_json: bool = False
-    slow: bool = False
-
-    @property
-    def loses_answer(self) -> bool:
-        """Whether the client never reads the real answer."""
-        return self.error_before or self.error_after or self.drop or self.not_json
-
-
-_NO_FAULT: Final = Fault()
-"""The faults of a request with which nothing goes wrong."""
-
-
-def _probability_field(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
-    _probability(attribute.name, value)
-
-
-def _rate() -> Any:
-    return attrs.field(default=0.0, kw_only=True, validator=_probability_field)
-
-
-@attrs.frozen
-class Faults:
-    """The probability of each fault for one request, from 0 to 1.
-
-    Faults happen only to requests that the limits have let through and counted.
-
-    Raises:
-        InvalidRequestError: A value is not from 0 to 1, or `slow_seconds` is not positive.
-    """
-
-    error_before: float = _rate()
-    """500, and nothing was accepted."""
-    error_after: float = _rate()
-    """500, though a create, continue, update or upload was accepted (and billed)."""
-    drop_after: float = _rate()
-    """The connection closes without an answer, though a billed request or upload was accepted."""
-    drop_check: float = _rate()
-    """The connection closes without an answer to a request that only reads."""
-    not_json: float = _rate()
-    """200 with an HTML page as its body, though the request was carried out."""
-    slow: float = _rate()
-    """The answer comes `slow_seconds` late."""
-    slow_seconds: float = attrs.field(default=20.0, kw_only=True)
-    """Seconds of the API's clock by which a slow answer is late."""
-
-    def __attrs_post_init__(self) -> None:
-        _positive("slow_seconds", self.slow_seconds)
-
-    @property
-    def possible(self) -> bool:
-        """Whether anything can go wrong at all."""
-        return any(attrs.astuple(self)[:-1])
-
-    def draw(self, kind: RequestKind, rng: Random) -> Fault:
-        """Return the faults of one request.
-
-        Every request takes the same number of draws from `rng`, so that changing one probability
-        does not reshuffle the other faults.
-        """
-        if not self.possible:
-            return _NO_FAULT
-        before, after, drop_after, drop_check, not_json, slow = (rng.random() for _ in range(6))
-        accepts = kind not in _READS
-        drops = drop_after < self.drop_after if accepts else drop_check < self.drop_check
-        return Fault(
-            error_before=before < self.error_before,
-            error_after=accepts and after < self.error_after,
-            drop=drops,
-            not_json=not_json < self.not_json,
-            slow=slow < self.slow,
-        )
 
 
 def _positive(name: str, value: object) -> None:

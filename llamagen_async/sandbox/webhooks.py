@@ -18,7 +18,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from random import Random
 from typing import Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -29,7 +28,7 @@ from llamagen_async.sandbox.generations import Run, SandboxGeneration, generatio
 from llamagen_async.sandbox.service import SandboxService
 from llamagen_async.validation import InvalidRequestError
 
-__all__ = ["RETRIES", "EventData", "Post", "Webhook", "WebhookFaults", "WebhookSender"]
+__all__ = ["RETRIES", "EventData", "Post", "Webhook", "WebhookSender"]
 
 EventData = Literal["status", "result"]
 """Contents of an event's `data`: id and status, or all that a status check would show."""
@@ -52,37 +51,6 @@ _FORGER: Final = "not the secret"
 _logger = logging.getLogger(__name__)
 
 
-def _share(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InvalidRequestError(attribute.name, value, "a share of all events, from 0 to 1")
-
-
-def _rate() -> Any:
-    return attrs.field(default=0.0, kw_only=True, validator=_share)
-
-
-@attrs.frozen
-class WebhookFaults:
-    """The share of events with each fault, from 0 to 1.
-
-    Raises:
-        InvalidRequestError: A value is not from 0 to 1.
-    """
-
-    lost: float = _rate()
-    """The event is never sent."""
-    late: float = _rate()
-    """The event is sent `late_seconds` after it happened."""
-    doubled: float = _rate()
-    """The event is sent a second time after it was accepted."""
-    disordered: float = _rate()
-    """The event comes after the one that follows it."""
-    forged: float = _rate()
-    """A copy that is signed with another secret comes before the event."""
-    late_seconds: float = attrs.field(default=60.0, kw_only=True)
-    """Seconds of the API's clock by which a late event is late."""
-
-
 @attrs.frozen
 class Webhook:
     """An endpoint that gets the sandbox's events.
@@ -97,8 +65,6 @@ class Webhook:
     """The secret with which they are signed."""
     data: EventData = "status"
     """Contents of an event's `data`."""
-    faults: WebhookFaults = attrs.field(factory=WebhookFaults)
-    """Faults of the events."""
 
     def __attrs_post_init__(self) -> None:
         try:
@@ -118,7 +84,8 @@ class WebhookSender:
     """Sends the events of a service's generations, each when it happens.
 
     Args:
-        service: The service whose generations are followed from now on.
+        service: The service whose generations are followed from now on, and whose faults happen
+            to the events.
         webhook: The endpoint; its URL is `post`'s business.
         post: Sends one event.
         now: Tells the time of the API's clock in seconds.
@@ -141,7 +108,6 @@ class WebhookSender:
         self._post: Final = post
         self._now: Final = now
         self._speed: Final = speed
-        self._stream: Final = Random(f"{service.seed}/webhooks")
         self._number = 0
         self._tasks: Final[set[asyncio.Task[None]]] = set()
         service.follow(self._start, self.counts)
@@ -177,16 +143,13 @@ class WebhookSender:
         self, generation: SandboxGeneration, word: str, due: float, following: float | None
     ) -> None:
         """Send an event, or let it go wrong; `following` is when the next one happens."""
-        faults = self._webhook.faults
-        # Each event takes the same number of draws, so that changing one share does not reshuffle
-        # the other faults.
-        lost, late, doubled, disordered, forged = (self._stream.random() for _ in range(5))
+        hits = self._service.faults.draw(word)
         self._number += 1
-        if lost < faults.lost:
+        if "event-lost" in hits:
             self.counts["lost"] += 1
             return
-        delay = faults.late_seconds if late < faults.late else 0.0
-        if disordered < faults.disordered and following is not None:
+        delay = hits["event-late"].number if "event-late" in hits else 0.0
+        if "event-out-of-order" in hits and following is not None:
             delay += following + _OVERTAKEN
         shown = self._service.shown(generation, due)
         event = {
@@ -201,8 +164,8 @@ class WebhookSender:
             self._deliver(
                 event,
                 delay,
-                is_forged=forged < faults.forged,
-                copies=1 + (doubled < faults.doubled),
+                is_forged="event-forged" in hits,
+                copies=1 + ("event-doubled" in hits),
             )
         )
 

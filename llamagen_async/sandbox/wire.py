@@ -17,12 +17,15 @@ from typing import Any, Final, NoReturn, cast
 
 import attrs
 
+from llamagen_async.sandbox.faults import Fault, FaultName, Hits
 from llamagen_async.sandbox.settings import Dialect
 
 __all__ = ["Call", "HTTPError", "Reply", "UploadedFile", "http_date"]
 
 _MOST_DEPTH: Final = 100
 """Levels of a body that are accepted: no field of the API has more than five."""
+_EXACT: Final = 2**53
+"""The number from which the API's language has gaps between whole numbers."""
 _HTML: Final = b"<!doctype html><title>Just a moment</title><p>Checking your browser."
 """The body of an answer that is a web page, such as a proxy in between would send."""
 
@@ -41,6 +44,8 @@ class Call:
     """The decoded query."""
     body: bytes = attrs.field(default=b"", repr=False)
     """The whole body."""
+    hits: Hits = attrs.field(factory=dict[FaultName, Fault], repr=False, hash=False)
+    """The faults that happen to the request: the service draws them."""
 
     def header(self, name: str) -> str:
         """Return a header's value whatever the case of its name; empty if there is none."""
@@ -196,9 +201,11 @@ def _refuse(word: str) -> NoReturn:
 
 
 def _number(digits: str) -> float | None:
-    # The API's language has no larger numbers, and writes what is too large as null.
+    # The API's language has no larger numbers, writes what is too large as null, and 4.0 as 4.
     number = float(digits)
-    return number if math.isfinite(number) else None
+    if not math.isfinite(number):
+        return None
+    return int(number) if number.is_integer() and abs(number) < _EXACT else number
 
 
 _decode: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_number).decode

@@ -127,15 +127,15 @@ class Changes:
         if len(self._pending) > _MOST:
             del self._pending[next(iter(self._pending))]
 
-    def expect(self, seen: ComicGeneration | Animation, now: float) -> None:
+    def expect(self, seen: ComicGeneration | Animation, accepted_at: float) -> None:
         """Expect the end of a change that another process has made.
 
         Args:
             seen: The generation as it was seen last: before the change, or in the answer to it.
-            now: The time.
+            accepted_at: The time at which the change was accepted, as far as is known.
         """
         if seen.id not in self._pending:  # a change of this process is known better
-            self.begin(seen, now, ANY)
+            self.begin(seen, accepted_at, ANY)
 
     def shows_end(self, generation: ComicGeneration | Animation, asked_at: float) -> bool:
         """Whether an answer shows the end of what is waited for.
@@ -156,10 +156,6 @@ class Changes:
             del self._pending[generation.id]
         self._keep(generation.id, end)
         return True
-
-    def is_pending(self, id_: str) -> bool:
-        """Whether the end of a change of that generation is expected."""
-        return id_ in self._pending
 
     def recall(self, generation: ComicGeneration | Animation) -> None:
         """Take in how a generation ended that somebody else has seen, unless it was seen here."""

@@ -262,7 +262,7 @@ class Circuit:
             self.may_have_arrived = failure.may_have_arrived
             # A read that takes a slot of a day is not spent on the first doubt.
             is_doubt = is_lost and not failure.is_costly
-            if self.failures >= TRIP or is_doubt:
+            if self.is_silent or is_doubt or self.failures >= TRIP:
                 self._probe_only(now, failure, at_once=is_doubt)
         if is_lost and not (subject and subject == self._lost_of):
             self._lose_create(now, failure)
@@ -298,8 +298,8 @@ class Circuit:
         self._lost_of = failure.subject
         self.resort_at = now + _LAST_RESORT
         age = now - self._lost_at
-        longest = max(_CREATE_GAP, _LATE * age) if failure.is_told else _LONGEST_COSTLY_GAP
-        gap = min(max(_FIRST_CREATE_GAP, age), longest)
+        longest = max(_CREATE_GAP, _LATE * age) if failure.is_told else math.inf
+        gap = min(max(_FIRST_CREATE_GAP, age), longest, _LONGEST_COSTLY_GAP)
         asked = min(failure.retry_after, _LONGEST_COSTLY_GAP)
         self.create_at = now + max(gap, asked)
 

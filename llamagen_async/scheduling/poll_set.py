@@ -234,7 +234,7 @@ class PollSet:
             now: When the answer came: what it says is not newer.
             announced: Whether its end was announced, and so has just come.
         """
-        target.failures, target.delays = 0, None
+        target.failures, target.delays, target.last_error = 0, None, None
         last = target.last_running_age
         if done:
             end = max(now - target.accepted_at, last)

@@ -43,6 +43,8 @@ class GenerationWait(Generic[_G]):
     """Whether somebody waits interactively."""
     after: _G | None = None
     """The generation as it was before a change that another process has made."""
+    age: float = 0.0
+    """Seconds since that change was accepted."""
 
 
 @attrs.define(eq=False, repr=False)
@@ -79,6 +81,8 @@ class PollTarget:
     """Whether a check is on its way."""
     failures: int = 0
     """Checks in a row that brought no answer."""
+    last_error: str | None = None
+    """The failure of the last check, if it has brought no answer."""
     delays: Iterator[float] | None = None
     """Seconds to wait before each further check, once one has failed."""
     context: Context = attrs.field(factory=copy_context)

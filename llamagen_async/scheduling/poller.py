@@ -24,7 +24,7 @@ from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.early_ends import EarlyEnds
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import Generation, GenerationWait, PollTarget
-from llamagen_async.transport import delays, is_outage
+from llamagen_async.transport import delays, is_outage, says_later
 
 if TYPE_CHECKING:
     from llamagen_async.webhooks import Announcement
@@ -102,7 +102,7 @@ class Poller:
         now, id_ = self._clock.now(), wait.id
         waiter = Waiter(id_, asyncio.get_running_loop().create_future(), now + wait.timeout)
         if wait.after is not None:
-            self._polls.changes.expect(wait.after, now)
+            self._polls.changes.expect(wait.after, now - wait.age)
         has_ended = self._early is not None and self._take_early(waiter, wait.parse)
         if waiter.future.done():
             return waiter
@@ -163,10 +163,10 @@ class Poller:
             if has_ended and target.announced:
                 self._miss_announcement()
         elif not isinstance(error, RateLimitError):
-            if not is_outage(error):
+            if not (is_outage(error) or says_later(error)):
                 self._end(target.id, error)
                 return
-            target.failures += 1
+            target.failures, target.last_error = target.failures + 1, str(error)
             self._tell_failing(target, error)
             if target.delays is None:
                 target.delays = delays(longest=_LONGEST_DELAY)
@@ -235,6 +235,11 @@ class Poller:
             )
         for entry in passed:
             heapq.heappush(self._ends, entry)
+
+    def last_error(self, id_: str) -> str | None:
+        """Return the failure of the last status check of a generation, if it has failed."""
+        target = self._polls.targets.get(id_)
+        return None if target is None else target.last_error
 
     def fail_all(self, error: Exception) -> None:
         """Tell all who wait that no check can be sent."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, WaitTimeoutError
-from llamagen_async.forecasting import Forecasts, Profile
+from llamagen_async.forecasting import Forecasts
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.admission import AdmissionControl
 from llamagen_async.scheduling.circuit import Outage, circuit_of
@@ -177,7 +177,8 @@ class Scheduler:
             async with asyncio.timeout(wait.timeout / self._clock.speed):
                 return await waiter.future
         except TimeoutError:
-            raise WaitTimeoutError(wait.id, wait.timeout) from None
+            last_error = self._poller.last_error(wait.id)
+            raise WaitTimeoutError(wait.id, wait.timeout, last_error) from None
         finally:
             self._poller.discard(waiter)
             self._dispatcher.wake()
@@ -185,17 +186,6 @@ class Scheduler:
     def recall_end(self, generation: Generation) -> None:
         """Take in how a generation ended that an earlier program has seen."""
         self._polls.changes.recall(generation)
-
-    def resume_change(self, answer: Generation, *, age: float, profile: Profile) -> None:
-        """Expect the end of a change that an earlier program has sent, unless that is known.
-
-        Args:
-            answer: The server's answer to it.
-            age: Seconds since that came.
-            profile: What decides how long the change takes.
-        """
-        if not self._polls.changes.is_pending(answer.id):
-            self._polls.remember_changed(answer, self._clock.now() - age, profile=profile)
 
     def announce(self, announcement: Announcement) -> bool:
         """Hand on what a webhook event says, and return whether anybody waits for it."""

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from time import time as wall_time
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 
@@ -338,7 +338,8 @@ def fail(submission: Submission[Any], error: Exception) -> None:
     kind = submission.request.kind
     uncertain = as_uncertain(error, submission.story, kind=kind)
     if uncertain is not None:
-        uncertain.__cause__, uncertain.id = error, submission.request.generation_id
+        uncertain.__cause__ = error
+        uncertain.id = submission.request.generation_id or _named_id(submission, error)
     if not submission.future.done():
         submission.future.set_exception(uncertain or error)
         return
@@ -347,6 +348,18 @@ def fail(submission: Submission[Any], error: Exception) -> None:
         _logger.warning("cancelled, and its answer was lost: %s may be accepted (%s)", kind, reason)
     if submission.hooks is not None:
         submission.hooks.abandoned(uncertain or error)
+
+
+def _named_id(submission: Submission[Any], error: Exception) -> str | None:
+    """Return the id of the generation that a failure is answered with, if it is: it may be paid."""
+    body = error.body if isinstance(error, APIError) else None
+    # An error may have an id of its own, and no status in words.
+    if not (isinstance(body, dict) and isinstance(cast("dict[str, Any]", body).get("status"), str)):
+        return None
+    try:
+        return str(submission.parse(body).id)
+    except ValueError:
+        return None
 
 
 def _has_not_left(error: BaseException) -> bool:

@@ -36,6 +36,7 @@ from llamagen_async.transport.retries import (
     is_told,
     may_pass,
     retry_span,
+    says_later,
 )
 from llamagen_async.transport.sessions import check_session
 
@@ -68,4 +69,5 @@ __all__ = [
     "parse_retry_after",
     "proxy_for",
     "retry_span",
+    "says_later",
 ]

@@ -11,7 +11,8 @@ is looked up first, and the address of each connection is checked before the fir
 it, so that a name that changes its address meanwhile gains nothing. Loopback is allowed if the API
 is there, too. Through a proxy, or with a connector of another kind than aiohttp's own for TCP, the
 connection ends at an address that cannot be seen from here: then a host that is an address, or a
-name that this machine can look up, is checked, and the proxy has to see to the others.
+name that this machine can look up, is checked, and the proxy has to see to the others. The same
+goes for a program that gives each name an address of its own, see `stands_for_a_name`.
 
 Nothing here writes a file or tries again.
 """
@@ -43,7 +44,13 @@ from llamagen_async.foreign import clean_text
 from llamagen_async.transport.failures import connection_error
 from llamagen_async.transport.http import HTTPTransport
 from llamagen_async.transport.message import AssetStream
-from llamagen_async.transport.public import Address, is_public, parse_host, unwrapped
+from llamagen_async.transport.public import (
+    Address,
+    is_public,
+    parse_host,
+    stands_for_a_name,
+    unwrapped,
+)
 
 __all__ = ["HTTPAssets", "asset_location"]
 
@@ -183,7 +190,7 @@ class HTTPAssets:
         address = parse_host(host)
         addresses = await _resolve(host) if address is None else [address]
         allows_loopback = self._transport.is_loopback
-        if not all(_is_allowed(one, allows_loopback=allows_loopback) for one in addresses):
+        if not all(_is_allowed(one, host, allows_loopback=allows_loopback) for one in addresses):
             raise _refused(location)
 
 
@@ -206,7 +213,8 @@ class _PublicRequest(aiohttp.ClientRequest):
             peer = conn.transport.get_extra_info("peername") if conn.transport else None
             if not peer:
                 raise aiohttp.ServerDisconnectedError
-            if not _is_allowed(ip_address(peer[0]), allows_loopback=self.allows_loopback):
+            to, host = ip_address(peer[0]), self.url.raw_host or ""
+            if not _is_allowed(to, host, allows_loopback=self.allows_loopback):
                 raise _InsideError
         return await super().send(conn)
 
@@ -315,8 +323,9 @@ def _refused(location: str) -> InvalidRequestError:
     return InvalidRequestError("url", location, f"{_PUBLIC}: this one leads inside a network")
 
 
-def _is_allowed(address: Address, *, allows_loopback: bool) -> bool:
-    if is_public(address):
+def _is_allowed(address: Address, host: str, *, allows_loopback: bool) -> bool:
+    """Whether a connection may lead to `address`, for a URL with `host`."""
+    if is_public(address) or (stands_for_a_name(address) and parse_host(host) is None):
         return True
     return allows_loopback and all(one.is_loopback for one in unwrapped(address))
 

@@ -17,7 +17,14 @@ from typing import Any, Final
 
 from llamagen_async.foreign import LONGEST_TEXT, MOST_DEPTH, bounded, clean_text
 
-__all__ = ["LARGEST", "beginning_of_object", "json_of", "text_of", "unpacked"]
+__all__ = [
+    "LARGEST",
+    "json_of",
+    "place_of",
+    "remains_of",
+    "text_of",
+    "unpacked",
+]
 
 LARGEST: Final = 10_000_000
 """Bytes of the largest answer that is read, packed or unpacked: no server can fill the memory."""
@@ -28,6 +35,10 @@ _LONGEST_BEGINNING: Final = 100_000
 """Characters of the beginning in which an id is looked for if the whole can't be decoded."""
 _MOST_CODINGS: Final = 3
 """Codings one upon the other that are unpacked, because each takes its time."""
+_MOST_MEMBERS: Final = 20
+"""Members of gzip behind the first one that are unpacked, because each takes its time."""
+_MEMBER: Final = b"\x1f\x8b"
+"""The beginning of a member of gzip (RFC 1952)."""
 _LONGEST_NUMBER: Final = 400
 """Digits of the longest whole number: more fit no float, and thousands raise an error."""
 _BEFORE: Final = " \t\r\n\0\ufeff"
@@ -36,6 +47,10 @@ _TEXT: Final = r'"(?:[^"\\]++|\\.)*+"'
 _NAME: Final = rf"[\s,]*+({_TEXT})\s*+:\s*+"
 """A name in an object, with what stands around it."""
 _BRACKET_OR_TEXT: Final = rf"{_TEXT}|[\[\]{{}}]"
+_NO_PREFIX: Final = r"(?i)^\s*[\[\"]|<(?:!doctype|html)\b"
+"""JSON that is no object, or a page of HTML: an id in it is not that of a generation."""
+_ID: Final = r',\s{0,9}"id"\s{0,9}:\s{0,9}("[^"\\\n]{1,200}"|\d{1,20}(?=\s{0,9}[,}]))'
+"""A further member of an object in JSON that is an id."""
 _LONGEST_TYPE: Final = 200
 """Characters of a content type that are read."""
 _CHARSETS: Final = r"utf|iso|latin|ascii|cp\d|koi8|mac|big5|gb|hz|euc|shift|johab|tis|ptcp|kz"
@@ -55,22 +70,39 @@ def unpacked(content: bytes, encoding: str | None) -> tuple[bytes, bool]:
     for name in reversed(names):
         if name not in ("gzip", "x-gzip", "deflate"):
             continue  # identity, or a lie
-        packed = zlib.decompressobj(zlib.MAX_WBITS | 32)
         try:
             try:
-                content = packed.decompress(content, LARGEST + 1)
+                content, is_whole = _inflated(content, zlib.MAX_WBITS | 32)
             except zlib.error:
                 if name != "deflate":
                     raise
                 # Some servers leave the header out.
-                packed = zlib.decompressobj(-zlib.MAX_WBITS)
-                content = packed.decompress(content, LARGEST + 1)
+                content, is_whole = _inflated(content, -zlib.MAX_WBITS)
         except zlib.error:
             # Some say that it is packed, and it is not.
             return content, content.lstrip()[:1] == b"{"
-        if not packed.eof or len(content) > LARGEST:
+        if not is_whole or len(content) > LARGEST:
             return content[:LARGEST], False
     return content, True
+
+
+def _inflated(content: bytes, window: int) -> tuple[bytes, bool]:
+    """Return content unpacked once, and whether that is all of it; gzip may come in members.
+
+    Raises:
+        zlib.error: Its beginning is not packed so.
+    """
+    packed = zlib.decompressobj(window)
+    found = packed.decompress(content, LARGEST + 1)
+    for _ in range(_MOST_MEMBERS):
+        if not (packed.eof and packed.unused_data.startswith(_MEMBER)) or len(found) > LARGEST:
+            break
+        rest, packed = packed.unused_data, zlib.decompressobj(window)
+        try:
+            found += packed.decompress(rest, LARGEST + 1 - len(found))
+        except zlib.error:
+            break
+    return found, packed.eof and not packed.unused_data.startswith(_MEMBER)
 
 
 def text_of(content: bytes, content_type: str | None) -> str:
@@ -109,7 +141,7 @@ def json_of(text: str) -> Any:
     if brackets + text.count(",") > _MOST_PARTS:
         bare = re.sub(_TEXT, "", text, flags=re.DOTALL)
         if bare.count("{") + bare.count("[") + bare.count(",") > _MOST_PARTS:
-            raise ValueError("too many parts")
+            raise ValueError(f"it has more than {_MOST_PARTS:,} parts")
     value: Any
     try:
         value, end = _decode(text)
@@ -122,16 +154,41 @@ def json_of(text: str) -> Any:
     return value
 
 
-def beginning_of_object(text: str) -> dict[str, Any]:
-    """Return what can be read of an object whose text is cut, or broken at some place.
+def remains_of(text: str) -> dict[str, Any]:
+    """Return what can be read of an object whose text is no JSON as a whole.
 
-    These are its first members, up to the first one that is not whole; of that one, its own first
-    members. Its status is left out: what belongs to it may have been in the rest.
+    These are its first members; what stands before it, such as a warning of the server's language,
+    is passed over. If there is no id in them, it is the only id that stands behind the place at
+    which the JSON is broken.
     """
-    text = text[:_LONGEST_BEGINNING].lstrip(_BEFORE)
+    text = text[:_LONGEST_BEGINNING]
+    begin = text.find("{")
+    if begin < 0 or (begin and re.search(_NO_PREFIX, text)):
+        return {}
+    remains = _first_members(text[begin:])
+    if '"id"' not in json.dumps(remains):
+        ids = set(re.findall(_ID, text[begin:]))
+        if len(ids) == 1:
+            remains["id"] = _decode(ids.pop())[0]
+    return remains
+
+
+def place_of(error: ValueError) -> str:
+    """Return where JSON is broken, in words, from the error of `json_of`."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos + 1:,}"
+    return str(error)
+
+
+def _first_members(text: str) -> dict[str, Any]:
+    """Return the first members of an object whose text is cut, or broken at some place.
+
+    They go up to the first one that is not whole; of that one, its own first members. Its status is
+    left out: what belongs to it may have been in the rest.
+    """
     outer: dict[str, Any] = {}
     members, position = outer, 1
-    for _ in range(MOST_DEPTH if text.startswith("{") else 0):
+    for _ in range(MOST_DEPTH):
         while name := re.compile(_NAME, re.DOTALL).match(text, position):
             position = name.end()
             try:
@@ -139,13 +196,22 @@ def beginning_of_object(text: str) -> dict[str, Any]:
             except (ValueError, RecursionError):
                 break
             if name[1] != '"status"':
-                members[_decode(name[1])[0]] = bounded(value, spare=True)
+                members[_name(name[1])] = bounded(value, spare=True)
         if name is None or not text.startswith("{", position):
             break
         inner: dict[str, Any] = {}
-        members[_decode(name[1])[0]] = inner
+        members[_name(name[1])] = inner
         members, position = inner, position + 1
     return outer
+
+
+def _name(text: str) -> str:
+    """Return a name in an object; one that is broken is one that nobody knows."""
+    try:
+        name: str = _decode(text)[0]
+    except ValueError:
+        return text
+    return name
 
 
 def _shallow(text: str) -> str:

@@ -26,9 +26,15 @@ from llamagen_async.errors import (
 )
 from llamagen_async.foreign import LONGEST_TEXT, bounded, clean_text
 from llamagen_async.plans import DAY
-from llamagen_async.transport.content import beginning_of_object, json_of, text_of
+from llamagen_async.transport.content import (
+    json_of,
+    place_of,
+    remains_of,
+    text_of,
+)
 from llamagen_async.transport.credits import lacks_credits
 from llamagen_async.transport.message import APIResponse
+from llamagen_async.transport.rate_limit_headers import rate_limit_of
 from llamagen_async.transport.secret import Secret
 
 __all__ = [
@@ -85,8 +91,6 @@ _ADVICE: Final[dict[type[APIError], str]] = {
     ),
 }
 """The cost of an error of each class, and the cure."""
-_RATE_LIMIT_PREFIXES: Final = ("ratelimit-", "x-ratelimit-", "x-rate-limit-")
-_RATE_LIMIT_FIELD: Final = r"(?:^|[;,\s])(limit|remaining|r|q)\s*=\s*(\d{1,9})(?![\d.])"
 _CODES: Final = ("code", "errorCode", "error_code")
 _MESSAGES: Final = (
     *("message", "msg", "errorMessage", "detail", "error_description", "error", "errors"),
@@ -126,24 +130,23 @@ def decode(
     rate_limit: tuple[int | None, int | None] = (None, None)
     for name in headers:
         if "limit" in name.lower():
-            rate_limit = _rate_limit(headers)
+            rate_limit = rate_limit_of(headers)
             break
     text = text_of(content, header(headers, "Content-Type"))
     body: Any
+    problem = None
     try:
         body = json_of(text)
-    except ValueError:  # another one is raised below, so that no error hangs on this one
-        body = beginning_of_object(text) if is_billed else {}
-        is_json = bool(body)
-    else:
-        is_json = True
-    if is_json:
+    except ValueError as error:  # another one is raised below, so that none hangs on this one
+        problem = place_of(error)
+        body = remains_of(text) if is_billed else {}
+    if body or problem is None:
         return APIResponse(status, headers, _without(secret, body, text), rate_limit)
     kept = _kept_headers(headers, secret)
     raise InvalidResponseError(
         status,
         None,
-        f"the answer is not JSON but {_kind(kept, content)}; check that the base URL is the API's",
+        _unreadable(text, kept, content, problem),
         _beginning(text, secret),
         _request_id(kept),
         kept,
@@ -197,31 +200,6 @@ def error_for(
             )
         kind = InsufficientCreditsError
     return kind(status, code, message, body, request_id, kept, _ADVICE.get(kind, _REFUSED))
-
-
-def _rate_limit(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
-    """Return the limit that the headers speak of, and how many requests are left of it.
-
-    Whether the API sends any is not documented. Where they come they have one of these spellings:
-    `RateLimit-Limit` and `RateLimit-Remaining`, the same with `X-` before it, or one `RateLimit`
-    with `limit=10, remaining=3` or `"minute";r=3` in it (IETF drafts of different ages).
-    """
-    known = {name.lower(): value for name, value in headers.items()}
-    for prefix in _RATE_LIMIT_PREFIXES:
-        left = _leading_number(known.get(f"{prefix}remaining"))
-        if left is not None:
-            return _leading_number(known.get(f"{prefix}limit")), left
-    fields: dict[str, int] = {}
-    for name in ("ratelimit", "ratelimit-policy"):
-        for field, value in re.findall(_RATE_LIMIT_FIELD, known.get(name, "").lower()):
-            fields.setdefault(field, int(value))
-    left = fields.get("remaining", fields.get("r"))
-    return (None if left is None else fields.get("limit", fields.get("q"))), left
-
-
-def _leading_number(value: str | None) -> int | None:
-    found = re.match(r"\s*(\d{1,9})\s*(?:$|[,;])", value or "")
-    return int(found[1]) if found else None
 
 
 def parse_retry_after(value: str | None, now: Now) -> float | None:
@@ -284,6 +262,14 @@ def _without(secret: Secret | None, body: Any, text: str) -> Any:
     if secret is not None and secret.may_be_in(text):
         body = secret.removed_from(body)
     return bounded(body) if is_large else body
+
+
+def _unreadable(text: str, headers: Mapping[str, str], content: bytes, problem: str) -> str:
+    """Return in words why an answer can't be read, and where."""
+    if text.lstrip().startswith(("{", "[")):
+        return f"the answer is JSON that is broken ({problem})"
+    kind = _kind(headers, content)
+    return f"the answer is not JSON but {kind}; check that the base URL is the API's"
 
 
 def _beginning(text: str, secret: Secret | None) -> str:

@@ -33,6 +33,7 @@ from llamagen_async.foreign import clean_text
 from llamagen_async.transport.address import (
     check_proxy,
     is_loopback,
+    is_vendors,
     normalize_base_url,
     proxy_for,
 )
@@ -61,6 +62,8 @@ _METHODS: Final = ("GET", "POST", "PATCH", "PUT", "DELETE")
 _PATH: Final = r"/[!\"$->@-\[\]-~]*"
 """Visible ASCII without what ends a path (`?`, `#`) or what some take for a slash (`\\`)."""
 _AGENT: Final = f"llamagen-async/{__version__}"
+_reached: Final = set[str]()
+"""The hosts to which this process has ever had a connection."""
 
 
 class HTTPTransport:
@@ -179,6 +182,8 @@ class HTTPTransport:
         finally:
             attempt.error = None
             COMING.reset(coming)
+            if attempt.has_left:
+                _reached.add(self._host)
         if isinstance(failure, asyncio.CancelledError):
             raise failure
         answer = attempt.response
@@ -255,7 +260,13 @@ class HTTPTransport:
         # What fails after the answer does not lose it: it may know the id of something paid.
         if attempt.has_ended:
             return None
-        return attempt_error(attempt, error, self._host, self._key)
+        return attempt_error(
+            attempt,
+            error,
+            self._host,
+            self._key,
+            was_reached=self._host in _reached or is_vendors(self._base_url),
+        )
 
     def _open_session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-__all__ = ["Address", "is_public", "parse_host", "unwrapped"]
+__all__ = ["Address", "is_public", "parse_host", "stands_for_a_name", "unwrapped"]
 
 Address = IPv4Address | IPv6Address
 """An address of either family."""
@@ -30,6 +30,12 @@ _INSIDE: Final = (
     IPv4Network("168.63.129.16"),  # serves the machines inside a cloud (Azure's documentation)
 )
 """Networks that `ipaddress` takes for global, in all of its versions or in older ones."""
+_STAND_INS: Final = (
+    IPv4Network("198.18.0.0/15"),  # for benchmarks (RFC 2544)
+    IPv6Network("fc00::/18"),  # of the half of the local addresses that nobody uses (RFC 4193)
+)
+"""Networks that programs for proxies and VPNs answer names with ("fake IP": Clash, Surge and others
+use the first one, sing-box both)."""
 
 
 def parse_host(host: str) -> Address | None:
@@ -54,6 +60,16 @@ def parse_host(host: str) -> Address | None:
 def is_public(address: Address) -> bool:
     """Whether an address is one of the internet, in whatever form it is wrapped."""
     return all(map(_is_public, unwrapped(address)))
+
+
+def stands_for_a_name(address: Address) -> bool:
+    """Whether an address may be what a program for a proxy or a VPN answers a name with.
+
+    Such a program catches the connection, and sees to where it goes, as a proxy does; on machines
+    with one every name has such an address, and no picture could be had. These networks are not
+    those of a machine or a company. Nothing that says the address itself means the program.
+    """
+    return any(address in network for network in _STAND_INS)
 
 
 def unwrapped(address: Address) -> Iterator[Address]:

@@ -45,6 +45,7 @@ __all__ = [
     "is_told",
     "may_pass",
     "retry_span",
+    "says_later",
 ]
 
 _FIRST: Final = 1.0
@@ -52,7 +53,9 @@ _FIRST: Final = 1.0
 _LONGEST: Final = 30.0
 """Seconds at most before any retry: an outage is noticed to be over within half a minute."""
 _READING: Final = frozenset({RequestKind.STATUS, RequestKind.USAGE})
-_PASSING: Final = frozenset({408, 425, 429})
+_LATER: Final = frozenset({408, 425})
+"""Statuses of a 4xx that say: once more (RFC 9110, RFC 8470)."""
+_PASSING: Final = _LATER | {429}
 """Statuses of a 4xx that say: not now."""
 _HANDED_ON: Final = frozenset({504, 524})
 """Statuses of a 5xx with which a gateway says that the server's answer did not come in time (RFC
@@ -71,7 +74,7 @@ def is_retriable(error: BaseException, kind: RequestKind) -> bool:
         # A 2xx that is not JSON, or about something else, comes from something in between. An
         # answer that was too large was not read, and it will be as large the next time.
         return error.status in SUCCESS and error.body is not None
-    return isinstance(error, ServerError)
+    return isinstance(error, ServerError) or says_later(error)
 
 
 def is_outage(error: BaseException) -> bool:
@@ -127,6 +130,11 @@ def delays(speed: float = 1.0, *, longest: float = _LONGEST) -> Iterator[float]:
 def retry_span(max_retries: int) -> float:
     """Return the seconds of the server's clock that so many retries take at most."""
     return sum(itertools.islice(bounds(_FIRST, _LONGEST), max_retries))
+
+
+def says_later(error: BaseException) -> bool:
+    """Whether the server asks for the same request once more, as proxies do (408, 425)."""
+    return isinstance(error, APIError) and error.status in _LATER
 
 
 def may_pass(error: LlamaGenError) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from llamagen_async.validation import whole_number
+from llamagen_async.validation import InvalidRequestError, whole_number
 from llamagen_async.webhooks.events import WebhookEvent
 
 __all__ = ["ReplayGuard"]
@@ -51,6 +51,9 @@ class ReplayGuard:
 
 def _marks(event: WebhookEvent) -> list[str]:
     """Return what tells an event from others; none is long, whatever the event holds."""
+    given: object = event
+    if not isinstance(given, WebhookEvent):
+        raise InvalidRequestError("event", given, "what webhooks.construct_event returned")
     return [
         value if len(value) <= _LONG else hashlib.sha256(repr(value).encode()).hexdigest()
         for value in (event.id, event.fingerprint)

@@ -16,6 +16,7 @@ import attrs
 
 from llamagen_async.clock import seconds
 from llamagen_async.errors import InvalidRequestError, WebhookSignatureError
+from llamagen_async.validation import checked_text
 
 __all__ = [
     "MAX_BODY",
@@ -107,7 +108,7 @@ def sign(
     at = str(int(moment))
     signatures = [one.decode() for one in keys.signatures(_signed(at, _raw_body(body)))]
     headers = {_TIMESTAMP: at, _SIGNATURE: ",".join(f"{_SCHEME}{one}" for one in signatures)}
-    return headers if id is None else {**headers, _ID: id}
+    return headers if id is None else {**headers, _ID: checked_text("id", id)}
 
 
 @attrs.frozen(repr=False)

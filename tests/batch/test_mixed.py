@@ -65,10 +65,10 @@ class Watch:
     """Watches a network: each change has to find its comic finished."""
 
     def __init__(self) -> None:
-        self.network = roomy(before=self.look)
+        self.network = roomy(before=self.see)
         self.overlaps: list[str] = []
 
-    def look(self, sent: Any) -> None:
+    def see(self, sent: Any) -> None:
         if sent.kind not in (RequestKind.CONTINUE, RequestKind.UPDATE):
             return
         known = {one["id"]: one for one in self.network.service.stats(sent.at)["generations"]}
@@ -165,7 +165,7 @@ async def test_a_refused_story_keeps_its_key() -> None:
     ("stories", "failed", "words"),
     [
         ([redraw(1, "nobody", key="r")], "r", "of: got 'nobody'"),
-        ([redraw(1, "y", key="x"), redraw(2, "x", key="y")], "y", "no circle"),
+        ([redraw(1, "y", key="x"), redraw(2, "x", key="y")], "y", "does not wait for this one"),
         ([redraw(1, "y", key="x"), redraw(2, "x", key="y")], "x", "of: got 'y'"),
         ([VIDEO, redraw(1, "v", key="r")], "r", "this is an animation's"),
         ([redraw(1, "v", key="r"), VIDEO], "r", "this is an animation's"),

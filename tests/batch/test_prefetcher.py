@@ -14,7 +14,6 @@ import pytest
 from llamagen_async import (
     APIConnectionError,
     BatchState,
-    ComicEvent,
     ComicJob,
     ComicQueue,
     InsufficientCreditsError,
@@ -24,7 +23,7 @@ from llamagen_async import (
 )
 from llamagen_async.batch.journal.database import Database
 from llamagen_async.batch.lifecycle import READ_AHEAD
-from tests.support.machine import Machine
+from tests.support.machine import Machine, known
 from tests.support.scripted import left_over, now
 
 pytestmark = pytest.mark.virtual_time
@@ -50,7 +49,7 @@ async def test_urgent_jobs_go_first(tmp_path: Path) -> None:
         urgent = await queue.submit("urgent", urgent=True)
         await queue.result(urgent)
         assert "urgent" in [sent.prompt for sent in machine.creates[:2]]
-        assert (await queue.status(jobs[-1])).state is BatchState.QUEUED
+        assert (await known(queue, jobs[-1])).state is BatchState.QUEUED
 
 
 @pytest.mark.once
@@ -95,7 +94,7 @@ async def test_a_queue_that_is_held_up_goes_on_by_itself(
         following = asyncio.create_task(told(queue, jobs[0]))
         await asyncio.sleep(600)
         assert type(queue.held_by) is type(error)
-        assert (await queue.status(jobs[0])).state is BatchState.QUEUED
+        assert (await known(queue, jobs[0])).state is BatchState.QUEUED
         await asyncio.sleep(2_400)
         assert len(machine.sent) < 150
         comics = await asyncio.gather(*waiting)
@@ -109,7 +108,7 @@ async def test_a_queue_that_is_held_up_goes_on_by_itself(
     assert re.search(said, caplog.text, re.DOTALL)
 
 
-async def told(queue: ComicQueue, job: ComicJob) -> list[ComicEvent]:
+async def told(queue: ComicQueue, job: ComicJob) -> list[ComicJob]:
     return [event async for event in queue.events(job)]
 
 

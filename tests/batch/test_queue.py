@@ -32,7 +32,7 @@ from llamagen_async import (
     WaitTimeoutError,
 )
 from llamagen_async.simulation import run
-from tests.support.machine import Machine, Pictures, fetching
+from tests.support.machine import Machine, Pictures, fetching, known
 from tests.support.scripted import Network, Sent, left_over, minute
 
 pytestmark = pytest.mark.virtual_time
@@ -62,7 +62,7 @@ async def test_a_job_becomes_a_comic(tmp_path: Path, *, lasting: bool) -> None:
         journal = machine.journal if lasting else None
         async with ComicQueue(client, journal=journal) as queue:
             job = await queue.submit("a cat", key="job-42")
-            assert job == ComicJob("job-42")
+            assert (job.key, job.state) == ("job-42", BatchState.QUEUED)
             following = [asyncio.create_task(seen(queue, job)) for _ in range(3)]
             comic = await queue.result(job)
             assert comic.succeeded
@@ -70,10 +70,10 @@ async def test_a_job_becomes_a_comic(tmp_path: Path, *, lasting: bool) -> None:
                 assert states[-1] is BatchState.SUCCEEDED
                 assert states == sorted(set(states), key=list(BatchState).index)
             again = await queue.submit(ComicRequest("a cat"), key="job-42")
-            assert again == job == await queue.job("job-42")
+            assert again == await queue.get("job-42")
             assert await queue.result(again) == comic
-            assert await queue.job("job-43") is None
-            assert (await queue.status(job)).state is BatchState.SUCCEEDED
+            assert await queue.get("job-43") is None
+            assert (await known(queue, job)).state is BatchState.SUCCEEDED
         assert not left_over()
     assert machine.stories == {"a cat": 1}
 
@@ -105,9 +105,9 @@ async def test_bad_jobs_are_refused_at_once(tmp_path: Path) -> None:
             with pytest.raises(InvalidRequestError) as caught:
                 await queue.submit(job, key=key)
             assert caught.value.field == field
-        assert [job.key async for job in queue.jobs()] == ["k"]
+        assert [job.key for job in await queue.list()] == ["k"]
         with pytest.raises(InvalidRequestError, match=r"^job: got 'z'"):
-            await queue.result(ComicJob("z"))
+            await queue.result("z")
 
 
 async def test_jobs_survive_a_restart(tmp_path: Path) -> None:
@@ -124,10 +124,10 @@ async def test_jobs_survive_a_restart(tmp_path: Path) -> None:
     async with opened(machine) as queue:
         await asyncio.sleep(5_000)
         for job in jobs:
-            assert (await queue.status(job)).state is BatchState.SUCCEEDED
+            assert (await known(queue, job)).state is BatchState.SUCCEEDED
     sent = len(machine.sent)
     async with opened(machine) as queue:
-        found = await queue.job("job 3")
+        found = await queue.get("job 3")
         assert found is not None
         assert (await queue.result(found)).prompt == "s3"
         assert await seen(queue, found) == [BatchState.SUCCEEDED]
@@ -142,7 +142,7 @@ async def test_a_batch_and_a_queue_speak_of_the_same_journal(tmp_path: Path) -> 
     await machine.batch([{"prompt": f"s{n}", "key": n} for n in range(3)], leave_after=1)
     async with opened(machine) as queue:
         for n in range(3):
-            job = await queue.job(f"{n}")
+            job = await queue.get(f"{n}")
             if job is not None:
                 assert (await queue.result(job)).prompt == f"s{n}"
     assert machine.stories == {"s0": 1, "s1": 1, "s2": 1}
@@ -196,12 +196,12 @@ async def test_an_uncertain_job_is_sent_again_when_told_so(tmp_path: Path) -> No
             await queue.result(job)
     async with opened(machine) as queue:
         await asyncio.sleep(1_000)
-        assert [job.key async for job in queue.jobs(BatchState.UNCERTAIN)] == ["k"]
+        assert [job.key for job in await queue.list(BatchState.UNCERTAIN)] == ["k"]
         assert machine.stories == {"a": 1}
         await queue.resend(job)
         assert (await queue.result(job)).succeeded
         await queue.resend(job)  # it is not uncertain any more
-        assert (await queue.status(job)).state is BatchState.SUCCEEDED
+        assert (await known(queue, job)).state is BatchState.SUCCEEDED
     assert machine.stories == {"a": 2}
 
 
@@ -213,7 +213,7 @@ async def test_a_comic_that_takes_too_long_can_be_waited_for_again(tmp_path: Pat
         for _ in range(2):
             with pytest.raises(WaitTimeoutError):
                 await queue.result(job)
-            assert (await queue.status(job)).state is BatchState.RUNNING
+            assert (await known(queue, job)).state is BatchState.RUNNING
         assert (await queue.result(job)).succeeded
     assert machine.stories == {"slow": 1}
 
@@ -234,7 +234,7 @@ async def test_pictures_are_there_when_the_result_is(
     async with opened(machine, out=tmp_path / "out") as queue:
         events = [event async for event in queue.events(job)]
         assert [len(event.files) for event in events] == [0, 2]
-        assert (await queue.status(job)).files == events[-1].files
+        assert (await known(queue, job)).files == events[-1].files
         assert all(file.exists() for file in events[-1].files)
 
 
@@ -309,7 +309,7 @@ async def test_who_stops_following_leaves_nothing_behind(tmp_path: Path) -> None
 
     async with opened(machine) as queue:
         job = await queue.submit("a")
-        async with contextlib.aclosing(queue._events(job)) as events:
+        async with contextlib.aclosing(queue.events(job)) as events:
             async for _event in events:
                 break
         task = asyncio.create_task(queue.result(job))

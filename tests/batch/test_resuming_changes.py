@@ -9,7 +9,7 @@ import pytest
 
 from llamagen_async import BatchState, ComicGeneration
 from llamagen_async.batch.journal.story import Story
-from llamagen_async.sandbox import Durations, SandboxService
+from llamagen_async.sandbox import Durations, Fault, SandboxService
 from tests.support.batches import collect
 from tests.support.journals import changed, opened
 from tests.support.machine import ROOMY
@@ -34,13 +34,13 @@ def urls(generation: Any) -> list[str | None]:
 
 
 @pytest.mark.parametrize("change", [MORE, REDRAW], ids=["continued", "redrawn"])
-@pytest.mark.parametrize("stale", [0.0, 25.0, 100.0])
+@pytest.mark.parametrize("stale", [0.0, 25.0, 250.0])
 async def test_the_end_of_the_change_is_waited_for(
     change: dict[str, Any], stale: float, tmp_path: Path
 ) -> None:
     """The journal knows the state before, so that state is not taken for the end."""
     service = SandboxService(
-        durations=Durations.constant(20), stale_after_change=stale, plans={"the-key": ROOMY}
+        durations=Durations.constant(20), faults=[Fault("stale", stale)], plans={"the-key": ROOMY}
     )
     network, journal = Network(service, key="the-key"), tmp_path / "j.db"
     async with network.client(base_url=URL) as client:
@@ -72,7 +72,7 @@ async def test_the_end_of_the_change_is_waited_for(
 async def test_a_later_run_knows_how_the_comic_was(change: dict[str, Any], tmp_path: Path) -> None:
     """Another client has seen the comic end: the journal tells this one."""
     service = SandboxService(
-        durations=Durations.constant(20), stale_after_change=100.0, plans={"the-key": ROOMY}
+        durations=Durations.constant(20), faults=[Fault("stale", 250.0)], plans={"the-key": ROOMY}
     )
     network, journal = Network(service, key="the-key"), tmp_path / "j.db"
     async with network.client(base_url=URL) as client:

@@ -105,7 +105,7 @@ async def test_a_damaged_job_does_not_hold_up_the_others(tmp_path: Path) -> None
     async with machine.open() as client, ComicQueue(client, machine.journal) as queue:
         other = await queue.submit("a dog", key="l")
         assert (await queue.result(other)).succeeded
-        job = await queue.job("k")
+        job = await queue.get("k")
         assert job is not None
         with pytest.raises(LlamaGenError, match="damaged"):
             await queue.result(job)

@@ -16,7 +16,14 @@ import pytest
 from llamagen_async.cli.app import run as run_here
 from llamagen_async.cli.errors import status_command
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.streams import discard_unwritten, is_terminal, prepare_streams, write_line
+from llamagen_async.cli.streams import (
+    NOT_SHOWN,
+    discard_unwritten,
+    is_terminal,
+    prepare_streams,
+    write_error,
+    write_line,
+)
 from tests.support.cli import COMMAND, FAST, connection, environment, needs_posix
 
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device here")
@@ -56,6 +63,42 @@ def test_an_id_that_stdout_does_not_take_is_on_stderr(
     assert "stdout can't be written: " in done.stderr
     assert re.search(r"accepted, llamagen-async status cmc_\w+ shows it\n", done.stderr)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.once
+@needs_posix
+@pytest.mark.parametrize("options", [("--no-wait",), ("--no-wait", "--json")])
+@pytest.mark.parametrize(
+    "redirect", [">&- 2>&-", pytest.param(">/dev/full 2>/dev/full", marks=needs_full)]
+)
+def test_an_id_that_no_stream_takes_is_in_a_file_of_the_user(
+    server: dict[str, Any], tmp_path: Path, redirect: str, options: tuple[str, ...]
+) -> None:
+    env = connection(server, XDG_STATE_HOME=str(tmp_path / "state"))
+    argv = ("generate", "a cat", "--panels", "1", *options, *FAST)
+    done = shell(redirect, *argv, cwd=tmp_path, env=env)
+    assert done.returncode == 1
+    (kept,) = tmp_path.rglob(NOT_SHOWN)
+    assert re.search(r"UTC  .*accepted, llamagen-async status cmc_\w+ shows it\n", kept.read_text())
+    if sys.platform == "linux":
+        assert kept.stat().st_mode & 0o777 == 0o600
+        assert kept.parent == tmp_path / "state" / "llamagen-async"
+
+
+def test_the_file_of_what_was_not_shown_does_not_grow_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a folder that can't be written fail a command."""
+    monkeypatch.setattr("platformdirs.user_state_path", lambda *_, **__: tmp_path / "state")
+    monkeypatch.setattr(sys, "stderr", None)
+    for _ in range(25):
+        write_error(100_000 * "x")
+    names = {path.name: path.stat().st_size for path in (tmp_path / "state").iterdir()}
+    assert names.keys() == {NOT_SHOWN, "not-shown.old.log"}
+    assert max(names.values()) < 1_200_000
+    monkeypatch.setattr("platformdirs.user_state_path", lambda *_, **__: tmp_path / "a" / "b")
+    (tmp_path / "a").write_text("a file where the folder should be")
+    write_error("lost for good")
 
 
 @pytest.mark.once

@@ -17,17 +17,16 @@ from typing import Final
 import pytest
 
 from tests.support.crash import Campaign, serving
+from tests.support.crash_mixed import MixedCampaign
 
 KILLS: Final = int(os.environ.get("LLAMAGEN_KILLS", "12"))
 """Number of processes that each test kills."""
-FAULTS: Final = {
-    "drop_after": 0.05,
-    "error_before": 0.05,
-    "drop_check": 0.05,
-    "not_json": 0.02,
-    "slow": 0.05,
-    "slow_seconds": 30.0,
-}
+FAULTS: Final = (
+    "error:rate=0.05",
+    "drop:rate=0.05",
+    "not-json:rate=0.02",
+    "delay:30:rate=0.05",
+)
 """The server's faults: creates lost after they were accepted, 500, dropped checks, and so on."""
 
 
@@ -42,22 +41,34 @@ def test_a_batch_that_is_killed_again_and_again(tmp_path: Path) -> None:
 @pytest.mark.once
 def test_a_batch_that_is_killed_while_the_server_has_faults(tmp_path: Path) -> None:
     """Faults of the server change nothing of that."""
-    kills, states = killed(tmp_path, max(3, KILLS // 4) if KILLS < 50 else KILLS, **FAULTS)
+    kills, states = killed(tmp_path, max(3, KILLS // 4) if KILLS < 50 else KILLS, *FAULTS)
     print(f"{kills} kills with faults: {dict(states)}")
     assert states["succeeded"] > states["uncertain"]
 
 
-def killed(folder: Path, wanted: int, **faults: float) -> tuple[int, Counter[str]]:
+@pytest.mark.once
+@pytest.mark.parametrize("faults", [(), FAULTS], ids=["sound", "faulty"])
+def test_a_batch_of_anything_that_is_killed(faults: tuple[str, ...], tmp_path: Path) -> None:
+    """No continuation and no redraw is sent twice, by the server's own count."""
+    wanted = max(4, KILLS // 2)
+    kills, states = killed(tmp_path, wanted, *faults, make=MixedCampaign)
+    print(f"{kills} kills of mixed batches: {dict(states)}")
+    assert states["succeeded"] > states["uncertain"] + states["queued"] * bool(not faults)
+
+
+def killed(
+    folder: Path, wanted: int, *faults: str, make: type[Campaign] = Campaign
+) -> tuple[int, Counter[str]]:
     """Run batches that are killed at random instants; return the kills and the final states."""
     chance = random.Random(int(os.environ.get("LLAMAGEN_SEED", "1")))
     kills = number = 0
     states: Counter[str] = Counter()
     longest = 1.0
-    with serving(**faults) as server:
+    with serving(*faults) as server:
         while kills < wanted:
             number += 1
             # Every other one without pictures: more of its time is spent on creates.
-            campaign = Campaign(server, f"batch{number}", folder, with_pictures=bool(number % 2))
+            campaign = make(server, f"batch{number}", folder, with_pictures=bool(number % 2))
             for _ in range(chance.randint(3, 9)):
                 program = campaign.start()
                 program.begin()

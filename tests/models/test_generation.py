@@ -325,7 +325,7 @@ def test_usage_of_a_key_is_read() -> None:
     assert Usage.parse({"isPaidPlan": "yes", "credits": True, "apiUsageCount": "many"}) == Usage(
         raw={"isPaidPlan": "yes", "credits": True, "apiUsageCount": "many"}
     )
-    assert Usage.parse(None) == Usage()
+    assert Usage.parse({}) == Usage()
 
 
 def test_models_are_frozen_and_their_repr_is_short() -> None:
@@ -474,7 +474,10 @@ def test_no_answer_crashes_the_reader(whole: Any, fields: dict[str, Any]) -> Non
             assert isinstance(generation.status, GenerationStatus)
             assert all(isinstance(url, str) and url for url in generation.asset_urls)
             assert generation.failure_reason != ""
-        usage = Usage.parse(answer)
-        assert usage.raw == (answer if isinstance(answer, dict) else {})
+        if isinstance(answer, dict):
+            assert Usage.parse(answer).raw == answer
+        else:
+            with pytest.raises(ValueError, match="it is no object"):
+                Usage.parse(answer)
         assert isinstance(Page.parse(answer, 4).page, int)
         assert isinstance(Panel.parse(answer, 4).panel, int)

@@ -10,6 +10,7 @@ from llamagen_async.sandbox import (
     DEMO_KEY,
     EMPTY_KEY,
     Durations,
+    Fault,
     SandboxService,
 )
 from tests.support.sandbox import (
@@ -146,7 +147,7 @@ def test_the_empty_key_cannot_pay() -> None:
 
 
 def test_missing_credits_can_be_a_429_that_only_its_body_tells_apart() -> None:
-    service = SandboxService(credits_as_429=True)
+    service = SandboxService(faults=[Fault("no-credits", 429)])
     reply = create(service, key=EMPTY_KEY)
     assert reply.status == 429
     assert "insufficient credits" in reply.json()["message"].lower()

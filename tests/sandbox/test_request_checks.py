@@ -10,7 +10,7 @@ from llamagen_async import requests
 from llamagen_async.sandbox import (
     PAID_KEY,
 )
-from llamagen_async.sandbox.request_checks import SIZES
+from llamagen_async.sandbox.schemas import SIZES
 from tests.support.sandbox import (
     ANIMATIONS,
     call,

@@ -20,7 +20,7 @@ from llamagen_async.sandbox import (
     DEMO_KEY,
     PAID_KEY,
     Durations,
-    Faults,
+    Fault,
     SandboxServer,
     SandboxService,
 )
@@ -160,7 +160,7 @@ async def test_dates_are_those_of_the_apis_clock(session: aiohttp.ClientSession)
 async def test_a_drop_closes_the_connection_without_an_answer(
     session: aiohttp.ClientSession,
 ) -> None:
-    async with SandboxServer(quick_service(faults=Faults(drop_after=1.0))) as server:
+    async with SandboxServer(quick_service(faults=[Fault("drop")])) as server:
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await create(session, server)
         assert server.service.stats(0.0)["keys"][PAID_KEY]["creates_accepted"] == 1
@@ -169,7 +169,7 @@ async def test_a_drop_closes_the_connection_without_an_answer(
 async def test_a_slow_answer_takes_its_time_on_the_apis_clock(
     session: aiohttp.ClientSession,
 ) -> None:
-    faults = Faults(slow=1.0, slow_seconds=500.0)
+    faults = [Fault("delay", 500.0)]
     async with SandboxServer(quick_service(faults=faults), speed=FAST) as server:
         await create(session, server)
         assert server.now() >= 500.0
@@ -186,7 +186,7 @@ async def test_half_of_the_latency_passes_before_a_request_counts(
 
 async def test_an_html_answer_reaches_the_client(session: aiohttp.ClientSession) -> None:
     async with (
-        SandboxServer(quick_service(faults=Faults(not_json=1.0))) as server,
+        SandboxServer(quick_service(faults=[Fault("not-json")])) as server,
         session.get(f"{server.url}/comics/usage") as response,
     ):
         assert (response.status, response.content_type) == (200, "text/html")
@@ -195,7 +195,7 @@ async def test_an_html_answer_reaches_the_client(session: aiohttp.ClientSession)
 async def test_closing_does_not_wait_for_slow_answers_and_leaves_no_task(
     session: aiohttp.ClientSession,
 ) -> None:
-    service = quick_service(faults=Faults(slow=1.0, slow_seconds=1e6))
+    service = quick_service(faults=[Fault("delay", 1e6)])
     before = asyncio.all_tasks()
     async with SandboxServer(service) as server:
         request = asyncio.create_task(create(session, server))

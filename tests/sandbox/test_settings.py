@@ -1,4 +1,4 @@
-"""Distributions of durations, and the draws of faults."""
+"""Distributions of durations."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from random import Random
 import pytest
 
 from llamagen_async.errors import InvalidRequestError
-from llamagen_async.plans import RequestKind
-from llamagen_async.sandbox import Durations, Faults
-from llamagen_async.sandbox.settings import Fault
+from llamagen_async.sandbox import Durations
 
 
 def sample(durations: Durations, count: int = 4000) -> list[float]:
@@ -54,39 +52,8 @@ def test_durations_are_called_by_what_they_are() -> None:
         lambda: Durations.constant(float("inf")),
         lambda: Durations.uniform(-1.0, 2.0),
         lambda: Durations.mixture(share=1.5),
-        lambda: Faults(slow=-0.1),
-        lambda: Faults(error_before=True),
-        lambda: Faults(slow_seconds=0.0),
     ],
 )
 def test_values_that_make_no_sense_are_refused(make: Callable[[], object]) -> None:
     with pytest.raises(InvalidRequestError):
         make()
-
-
-def test_without_faults_the_stream_does_not_move() -> None:
-    rng = Random(3)
-    before = rng.getstate()
-    assert Faults().draw(RequestKind.CREATE, rng) == Fault()
-    assert rng.getstate() == before
-
-
-def test_a_changed_probability_does_not_reshuffle_the_other_faults() -> None:
-    def slow_ones(faults: Faults) -> list[bool]:
-        rng = Random(3)
-        return [faults.draw(RequestKind.CREATE, rng).slow for _ in range(100)]
-
-    assert slow_ones(Faults(slow=0.3)) == slow_ones(Faults(slow=0.3, error_before=0.5))
-
-
-def test_only_what_is_accepted_can_fail_after_acceptance() -> None:
-    faults = Faults(error_after=1.0, drop_after=1.0)
-    assert faults.draw(RequestKind.CREATE, Random(0)) == Fault(error_after=True, drop=True)
-    assert faults.draw(RequestKind.UPLOAD, Random(0)) == Fault(error_after=True, drop=True)
-    assert faults.draw(RequestKind.STATUS, Random(0)) == Fault()
-
-
-def test_only_what_reads_can_be_a_dropped_check() -> None:
-    faults = Faults(drop_check=1.0)
-    assert faults.draw(RequestKind.STATUS, Random(0)).drop
-    assert not faults.draw(RequestKind.UPDATE, Random(0)).drop

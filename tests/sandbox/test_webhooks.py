@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llamagen_async.errors import InvalidRequestError
-from llamagen_async.sandbox import Durations, SandboxService, Webhook, WebhookFaults
+from llamagen_async.sandbox import Durations, Fault, SandboxService, Webhook
 from llamagen_async.sandbox.webhooks import RETRIES
 from tests.support.sandbox import change, create, roomy_service
 from tests.support.webhooks import SECRET, Endpoint, sending
@@ -23,10 +23,10 @@ def comic(service: SandboxService) -> str:
     return str(create(service, asyncio.get_running_loop().time()).json()["id"])
 
 
-async def all_events(seconds: float = 2_000.0, **options: Any) -> Endpoint:
+async def all_events(*faults: Fault, seconds: float = 2_000.0) -> Endpoint:
     """Return what an endpoint got of one comic of 60 seconds."""
-    service, endpoint = roomy_service(), Endpoint()
-    async with sending(service, endpoint, **options):
+    service, endpoint = roomy_service(faults=faults), Endpoint()
+    async with sending(service, endpoint):
         comic(service)
         await asyncio.sleep(seconds)
     return endpoint
@@ -134,17 +134,22 @@ async def test_an_event_that_is_never_accepted_is_given_up(
 
 
 async def test_lost_events_are_not_sent() -> None:
-    assert not (await all_events(lost=1.0)).answers
+    assert not (await all_events(Fault("event-lost"))).answers
+
+
+async def test_a_fault_of_one_type_leaves_the_others_alone() -> None:
+    endpoint = await all_events(Fault("event-lost", on="completed"))
+    assert endpoint.types == ["created", "updated"]
 
 
 async def test_late_events() -> None:
-    endpoint = await all_events(late=1.0, late_seconds=45.0)
+    endpoint = await all_events(Fault("event-late", 45.0))
     assert endpoint.arrived == [45.0, 50.0, 105.0]
     assert endpoint.events[0].data["status"] == "PENDING"  # as it was then
 
 
 async def test_doubled_events_are_the_same_event() -> None:
-    endpoint = await all_events(doubled=1.0)
+    endpoint = await all_events(Fault("event-doubled"))
     ids = [event.id for event in endpoint.events]
     assert len(ids) == 6
     assert len(set(ids)) == 3
@@ -152,12 +157,12 @@ async def test_doubled_events_are_the_same_event() -> None:
 
 async def test_events_that_are_out_of_order() -> None:
     """Each but the last is overtaken by the next one."""
-    endpoint = await all_events(disordered=1.0)
+    endpoint = await all_events(Fault("event-out-of-order"))
     assert endpoint.types == ["created", "completed", "updated"]
 
 
 async def test_a_forged_event_comes_before_the_real_one() -> None:
-    endpoint = await all_events(forged=1.0)
+    endpoint = await all_events(Fault("event-forged"))
     assert endpoint.answers == [400, 204] * 3
 
 
@@ -165,8 +170,11 @@ async def test_chance_is_the_seeds() -> None:
     """Faults hit the same events each time."""
 
     async def fates(seed: int) -> list[str]:
-        service, endpoint = SandboxService(seed=seed, durations=Durations.constant(9)), Endpoint()
-        async with sending(service, endpoint, lost=0.3, doubled=0.3):
+        faults = [Fault("event-lost", rate=0.3), Fault("event-doubled", rate=0.3)]
+        durations = Durations.constant(9)
+        service = SandboxService(seed=seed, durations=durations, faults=faults)
+        endpoint = Endpoint()
+        async with sending(service, endpoint):
             for _ in range(8):
                 comic(service)
             await asyncio.sleep(100)
@@ -200,9 +208,3 @@ def test_an_endpoint_that_is_wrong(field: str, arguments: dict[str, Any]) -> Non
     with pytest.raises(InvalidRequestError, match=field):
         Webhook(**{"url": "http://backend.invalid", "secret": SECRET, **arguments})
     assert SECRET not in repr(Webhook("http://backend.invalid", SECRET))
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.1, True, "all", float("nan")])
-def test_a_share_that_is_wrong(share: Any) -> None:
-    with pytest.raises(InvalidRequestError, match="lost"):
-        WebhookFaults(lost=share)

@@ -12,6 +12,7 @@ import pytest
 
 from llamagen_async import (
     APIConnectionError,
+    APIError,
     InvalidResponseError,
     Plan,
     RateLimit,
@@ -264,6 +265,14 @@ async def test_a_usage_that_can_not_be_had_does_not_stop_creates() -> None:
         assert now() <= began + 2.0
 
 
+@pytest.mark.parametrize("status", [408, 425])
+async def test_a_check_is_made_again_where_a_proxy_asks_for_that(status: int) -> None:
+    network = roomy(before=away(10, 200, APIError(status, None, "again"), "status"))
+    async with network.client(ROOMY, max_retries=1) as client:
+        assert (await client.comics.create_and_wait("a")).succeeded
+    assert now() < 270
+
+
 @pytest.mark.parametrize("timeout", [20.0, 200.0])
 async def test_a_create_holds_out_as_long_as_it_was_given(timeout: float) -> None:
     network = Network(minute(), before=away(0, HOUR, UNREACHED))
@@ -293,7 +302,7 @@ async def test_a_create_without_a_time_waits_no_longer_than_its_retries_would() 
         )
         assert {type(error) for error in errors} == {APIConnectionError}
         assert all("the server has not answered since" in str(error) for error in errors)
-        assert now() == pytest.approx(began + 15)
+        assert now() == pytest.approx(began + 1 + 15)  # a second, until it was noticed
     assert len(network.creates) == 1
 
 

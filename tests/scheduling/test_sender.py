@@ -284,3 +284,24 @@ async def test_a_create_whose_hook_fails_is_not_sent() -> None:
             await client.comics.create("a", hooks=Owner())
         assert (await client.limits()).windows[0].used == 0
     assert network.sent == []
+
+
+@pytest.mark.parametrize(
+    ("body", "id_"),
+    [
+        ({"id": "cmc_1", "status": "PENDING"}, "cmc_1"),
+        ({"id": "err_1", "status": 500, "message": "an error with an id of its own"}, None),
+        ({"id": ["cmc_1"], "status": "PENDING"}, None),
+        ("<html>", None),
+    ],
+)
+async def test_a_generation_that_comes_with_a_failure_is_named(
+    body: object, id_: str | None
+) -> None:
+    """It was accepted, most probably: whoever looks for it has its id."""
+    network = Network(minute(), before=lambda _: ServerError(500, None, "broken", body))
+    async with network.client() as client:
+        with pytest.raises(SubmissionUncertainError) as caught:
+            await client.comics.create("a")
+    assert caught.value.id == id_
+    assert ("cmc_1" in str(caught.value)) is (id_ is not None)

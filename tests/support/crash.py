@@ -72,15 +72,20 @@ class Server:
 
     url: str
 
-    def accepted(self) -> dict[str, str]:
-        """Return the story of each id that the server has handed out."""
+    def generations(self) -> list[dict[str, Any]]:
+        """Return the generations that the server has accepted, and what was changed of them."""
         stats = self.url.removesuffix("/v1") + "/_sandbox/stats"
         with urllib.request.urlopen(stats, timeout=10) as answer:
-            return {one["id"]: one["prompt"] for one in json.load(answer)["generations"]}
+            found: list[dict[str, Any]] = json.load(answer)["generations"]
+        return found
+
+    def accepted(self) -> dict[str, str]:
+        """Return the story of each id that the server has handed out."""
+        return {one["id"]: one["prompt"] for one in self.generations()}
 
 
 @contextmanager
-def serving(**faults: float) -> Iterator[Server]:
+def serving(*faults: str) -> Iterator[Server]:
     """Run a server beside the test."""
     settings = {"speed": SPEED, "latency": LATENCY, "faults": faults}
     with subprocess.Popen(

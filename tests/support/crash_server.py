@@ -1,6 +1,6 @@
 """The server of the crash tests, in a process of its own: it outlives those who are killed.
 
-    python tests/crash/server.py '{"speed": 500, "latency": [0, 10], "faults": {}}'
+    python tests/crash/server.py '{"speed": 500, "latency": [0, 10], "faults": []}'
 
 Prints its base URL and serves until stdin is closed.
 """
@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import Any
 
-from llamagen_async.sandbox import Faults, SandboxServer, SandboxService
+from llamagen_async.sandbox import Fault, SandboxServer, SandboxService
 
 
-async def serve(speed: float, latency: tuple[float, float], faults: dict[str, Any]) -> None:
-    service = SandboxService(faults=Faults(**faults))
+async def serve(speed: float, latency: tuple[float, float], faults: list[str]) -> None:
+    service = SandboxService(faults=[Fault.parse(fault) for fault in faults])
     async with SandboxServer(service, speed=speed, latency=latency) as server:
         print(server.url, flush=True)
         await asyncio.to_thread(sys.stdin.read)

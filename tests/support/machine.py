@@ -10,10 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llamagen_async import BatchItem, BatchState, ComicGeneration, LlamaGenClient, Plan, RateLimit
+from llamagen_async import (
+    BatchItem,
+    BatchState,
+    ComicGeneration,
+    ComicJob,
+    ComicQueue,
+    LlamaGenClient,
+    Plan,
+    RateLimit,
+)
 from tests.support.scripted import Network, left_over, minute
 
-__all__ = ["ROOMY", "Machine", "Pictures", "fetching", "named", "states"]
+__all__ = ["ROOMY", "Machine", "Pictures", "fetching", "known", "named", "states"]
 
 ROOMY = Plan("roomy", limits=RateLimit(1_000, per=60))
 _numbers = itertools.count()
@@ -87,3 +96,10 @@ def fetching(pictures: Pictures) -> Callable[..., Any]:
         return await pictures.download(comic, folder)
 
     return download
+
+
+async def known(queue: ComicQueue, job: ComicJob) -> ComicJob:
+    """Return a job of a queue as it stands now."""
+    found = await queue.get(job.key)
+    assert found is not None
+    return found

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from llamagen_async import LlamaGenClient, WebhookSignatureError
-from llamagen_async.sandbox import EventData, SandboxService, Webhook, WebhookFaults, WebhookSender
+from llamagen_async.sandbox import EventData, SandboxService, Webhook, WebhookSender
 from llamagen_async.webhooks import WebhookEvent, construct_event
 
 SECRET = "whsec_test"
@@ -54,13 +54,10 @@ class Endpoint:
 
 @asynccontextmanager
 async def sending(
-    service: SandboxService,
-    endpoint: Endpoint,
-    data: EventData = "status",
-    **faults: float,
+    service: SandboxService, endpoint: Endpoint, data: EventData = "status"
 ) -> AsyncIterator[WebhookSender]:
     """Send the events of a service to an endpoint for as long as this is entered."""
-    webhook = Webhook("http://backend.invalid/", SECRET, data, WebhookFaults(**faults))
+    webhook = Webhook("http://backend.invalid/", SECRET, data)
     clock = asyncio.get_running_loop().time
     sender = WebhookSender(service, webhook, endpoint.post, now=clock)
     try:

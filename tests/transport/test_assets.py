@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 
 from llamagen_async.errors import (
     APIConnectionError,
@@ -20,6 +22,7 @@ from llamagen_async.errors import (
 from tests.support.assets import Make, read
 from tests.support.exchange import KEY
 from tests.support.rawserver import Received, answer, raw_server
+from tests.support.wired import Piece, Request, Wire
 
 PUBLIC_API = "https://api.example"
 SANDBOX_API = "http://127.0.0.1:9"
@@ -228,6 +231,40 @@ async def test_a_name_that_leads_inside_is_refused_before_a_connection(make: Mak
             with pytest.raises(InvalidRequestError, match="inside"):
                 await read(make(PUBLIC_API), f"http://cdn.example:{server.port}/")
         assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "is_refused"),
+    [("198.18.0.5", False), ("fc00::5", False), ("fd00::5", True), ("198.20.0.5", False)],
+)
+async def test_a_program_that_answers_each_name_with_an_address_of_its_own_is_used(
+    address: str, is_refused: bool, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That program sees to where it goes, as a proxy does; an address itself is not for it."""
+
+    def serve(_request: Request) -> Iterator[Piece]:
+        yield Piece(0.0, HELLO)
+
+    async def connect(*_: Any) -> ResponseHandler:
+        protocol = ResponseHandler(asyncio.get_running_loop())
+        protocol.connection_made(Wire(protocol, serve, address))
+        return protocol
+
+    async def getaddrinfo(_host: str, port: Any, **_hints: Any) -> Any:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", connect)
+    assets = make(PUBLIC_API)
+    if is_refused:
+        with pytest.raises(InvalidRequestError, match="inside"):
+            await read(assets, "http://cdn.example/")
+    else:
+        assert await read(assets, "http://cdn.example/") == b"hello"
+    literal = f"http://[{address}]/" if ":" in address else f"http://{address}/"
+    if address != "198.20.0.5":
+        with pytest.raises(InvalidRequestError, match="inside"):
+            await read(assets, literal)
 
 
 @pytest.mark.parametrize("own_session", [True, False])

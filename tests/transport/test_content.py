@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from llamagen_async.foreign import MOST_DEPTH
 from llamagen_async.transport.content import (
     LARGEST,
-    beginning_of_object,
     json_of,
+    remains_of,
     text_of,
     unpacked,
 )
@@ -38,6 +38,8 @@ def raw_deflate(content: bytes) -> bytes:
         (gzip.compress(CONTENT, mtime=0), "gzip"),
         (gzip.compress(CONTENT, mtime=0), "GZip"),
         (gzip.compress(CONTENT, mtime=0), "x-gzip"),
+        (gzip.compress(CONTENT[:5]) + gzip.compress(CONTENT[5:]), "gzip"),
+        (gzip.compress(CONTENT, mtime=0) + bytes(9), "gzip"),
         (zlib.compress(CONTENT), "deflate"),
         (raw_deflate(CONTENT), "deflate"),
         (zlib.compress(gzip.compress(CONTENT, mtime=0)), "gzip, deflate"),
@@ -59,6 +61,17 @@ def test_what_can_be_unpacked_of_a_broken_content_is_returned(packed: bytes, enc
     assert not is_whole
     assert unpacked(b"\x00garbage", encoding)[1] is False
     assert unpacked(CONTENT, ", ".join([encoding] * 1000)) == (b"", False)
+
+
+@pytest.mark.parametrize(
+    "more", [b"\x1f\x8bbroken", 1_000 * gzip.compress(b"x"), gzip.compress(b"x" * LARGEST)[:-9]]
+)
+def test_members_behind_the_first_one_can_not_lose_it(more: bytes) -> None:
+    """Nor are there more of them, or larger ones, than take little time."""
+    content, is_whole = unpacked(gzip.compress(CONTENT) + more, "gzip")
+    assert content.startswith(CONTENT)
+    assert len(content) <= LARGEST
+    assert not is_whole
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -168,15 +181,31 @@ def test_what_is_no_json_is_an_error(text: str) -> None:
         ('["id", "c1"', {}),
         ("<html>", {}),
         ("", {}),
+        ('{"\\x": 1, "id": "c1", oops', {'"\\x"': 1, "id": "c1"}),
+        ('{"\\x": {"id": "c1", oops', {'"\\x"': {"id": "c1"}}),
+        # What stands before it is passed over.
+        ('<br />Warning: foo() in x.php {"id": "c1", "status": "PENDING"}', {"id": "c1"}),
+        (")]}',\n" + '{"id": "c1", "x": 1}', {"id": "c1", "x": 1}),
+        ('<!DOCTYPE html><script>x = {"id": "GT-1"}</script>', {}),
+        ('<html><script>{"a": b, "id": "GT-1"}</script>', {}),
+        # The only id behind the broken place.
+        ('{"prompt": "say "hi"", "id": "c1", "status": "PENDING"}', {"prompt": "say ", "id": "c1"}),
+        ('{"at": undefined, "id": 17}', {"id": 17}),
+        ('{"at": undefined, "id": "c1", "x": {"y": 1, "id": "c1"}}', {"id": "c1"}),
+        ('{"at": undefined, "id": "c1", "x": {"y": 1, "id": "p1"}}', {}),
+        ('{"at": undefined, "user": {"id": "u1"}}', {}),
+        ('{"at": undefined, "id": "c', {}),
+        ('{"at": undefined, "id": 17', {}),
+        ('{"user": {"id": "u1"}, "at": undefined, "x": 1, "y', {"user": {"id": "u1"}}),
     ],
 )
 def test_the_beginning_of_an_object_is_read(text: str, value: object) -> None:
-    assert beginning_of_object(text) == value
+    assert remains_of(text) == value
 
 
 @given(st.text(st.sampled_from('{}[]",:\\u1ae id.\n\0\ud800')) | st.text())
 def test_no_text_raises_anything_else(text: str) -> None:
-    assert isinstance(beginning_of_object(text), dict)
+    assert isinstance(remains_of(text), dict)
     try:
         value = json_of(text)
     except ValueError:

@@ -130,7 +130,24 @@ def test_a_success_that_is_not_json_is_an_invalid_response(content: bytes) -> No
     assert isinstance(error.body, str)
     assert len(error.body) <= 200
     assert content.decode("utf-8", "replace").startswith(error.body)
-    assert ("text/html" in error.message) is bool(content)
+    is_json = content.startswith((b"{", b"["))
+    assert ("text/html" in error.message) is (bool(content) and not is_json)
+    assert ("broken" in error.message) is is_json
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b'{"id": "c1", "sta', "Unterminated string starting at at character 14"),
+        (b'{"id": "c1", oops}', "enclosed in double quotes at character 14"),
+        (b"[" + b"{}," * 300_000, "it has more than 200,000 parts"),
+        (b'{"id": 1', "delimiter at character 9"),
+    ],
+)
+def test_json_that_is_broken_shows_the_place(content: bytes, place: str) -> None:
+    error = failed(200, content, {"content-type": "application/json"})
+    assert error.message.startswith("the answer is JSON that is broken (")
+    assert place in error.message
 
 
 def test_an_error_shows_no_more_than_200_characters_of_text() -> None:

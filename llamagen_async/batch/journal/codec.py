@@ -11,7 +11,7 @@ from typing import Any, Final, Self, cast
 
 import attrs
 
-from llamagen_async.batch.journal.story import request_in
+from llamagen_async.batch.journal.story import Story, request_in
 from llamagen_async.errors import (
     APIError,
     AuthenticationError,
@@ -168,6 +168,18 @@ class Row:
             ValueError: The row is damaged.
         """
         return request_in(json.loads(self.request_text))
+
+    @property
+    def story(self) -> Story:
+        """The story, as if it stood in an input.
+
+        Raises:
+            InvalidRequestError: This version does not allow it any more.
+            ValueError: The row is damaged.
+        """
+        target = None if self.of is not None else self.target
+        names = self.request_text, self.digest, self.label, self.type, self.of, target
+        return Story(self.request, self.key, *names)
 
     @property
     def generation(self) -> AnyGeneration | None:

@@ -16,12 +16,14 @@ from typing import Any, Final
 
 from llamagen_async.batch.journal.reserve import Receipt
 from llamagen_async.models import BatchState
+from llamagen_async.requests import RequestType
 
 __all__ = ["RESULTS", "accepted_in", "evidence_against", "journal_name", "orphaned_changes"]
 
 RESULTS: Final = "results.jsonl"
 """The file in which a command line's run says what became of every story, one JSON object a
 line."""
+_CHANGES: Final = [type_.value for type_ in RequestType if type_.is_change]
 _WAL: Final = "-wal"
 """The end of the name of the file with SQLite's newest changes."""
 
@@ -95,9 +97,10 @@ def _unknown(connection: sqlite3.Connection, results: Path, name: str) -> Iterat
         id_, key = record.get("id"), record.get("key")
         if record.get("journal", name) != name or not isinstance(key, str):
             continue
-        if isinstance(id_, str):
+        is_change = record.get("type") in _CHANGES  # its comic has the same id
+        if isinstance(id_, str) and not is_change:
             found = connection.execute("SELECT 1 FROM job WHERE generation_id = ?", (id_,))
-        elif record.get("state") == BatchState.UNCERTAIN:
+        elif (is_change and id_) or record.get("state") == BatchState.UNCERTAIN:
             found = connection.execute("SELECT 1 FROM job WHERE key = ?", (key,))
         else:
             continue

@@ -138,8 +138,7 @@ class Journal(JournalReader):
         """Have the lock remember how many accepted comics the journal has."""
         lock = self._database.lock
         if lock is not None:
-            accepted = await self._database.run(accepted_in, write=False)
-            await self._database.apart(partial(lock.count, accepted))
+            await self._database.apart(partial(lock.count, await self.ask(accepted_in)))
 
     async def add(
         self,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from llamagen_async.batch.journal.codec import Row
-from llamagen_async.batch.journal.database import Database
+from llamagen_async.batch.journal.database import Database, Operation
 from llamagen_async.batch.journal.rows import Rows
 from llamagen_async.batch.journal.schema import FIND, counts_of
 from llamagen_async.batch.journal.targets import NEWEST, ORPHANS
@@ -74,6 +74,14 @@ class JournalReader:
     async def orphans(self) -> list[Row]:
         """Return the changes that are to be sent, and whose comic there will never be."""
         return await self._database.run(partial(self._rows.select, ORPHANS, ()), write=False)
+
+    async def select(self, where: str, values: Sequence[Any] | Mapping[str, Any]) -> list[Row]:
+        """Return the stories that a condition of SQL selects."""
+        return await self._database.run(partial(self._rows.select, where, values), write=False)
+
+    async def ask(self, question: Operation[Any]) -> Any:
+        """Return the answer to a question, which reads the file and writes nothing."""
+        return await self._database.run(question, write=False)
 
     async def rows(self, *states: BatchState) -> AsyncIterator[Row]:
         """Yield the stories in these states (in any, if none is given), oldest first.

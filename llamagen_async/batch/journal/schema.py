@@ -15,6 +15,8 @@ from llamagen_async.batch.journal.codec import AccountId, Row, dump_error, dump_
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.errors import InvalidRequestError, JournalError, SubmissionUncertainError
 from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.prices import Charge, Prices
+from llamagen_async.requests.differences import differences
 from llamagen_async.sqlite_file import claim
 
 __all__ = [
@@ -71,11 +73,19 @@ _TABLES: Final = """
     CREATE INDEX job_by_of ON job (of_key) WHERE of_key IS NOT NULL;
     CREATE INDEX job_by_target ON job (target) WHERE target IS NOT NULL;
 """
-_ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED)
+_ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED, BatchState.CANCELLED)
 _FORGOTTEN: Final = (
     "CREATE TEMP TABLE forgotten (generation_id TEXT PRIMARY KEY, key TEXT NOT NULL)"
 )
 """The generations of stories that were removed: no other story may be answered with one of them."""
+_STATE_WORDS: Final = {
+    BatchState.QUEUED: "was not sent yet",
+    BatchState.SENDING: "is on its way",
+    BatchState.RUNNING: "is being drawn",
+    BatchState.SUCCEEDED: "is done",
+    BatchState.FAILED: "has failed",
+    BatchState.UNCERTAIN: "may have been accepted",
+}
 _COUNT: Final = "CREATE TEMP TABLE seen (digest BLOB PRIMARY KEY, number INTEGER NOT NULL)"
 """How often each content has come in this input: in a file, for there may be a million."""
 
@@ -219,10 +229,25 @@ def same_story(row: Row, story: Story) -> Row:
         InvalidRequestError: It is not.
     """
     if row.digest != story.digest:
-        raise InvalidRequestError(
-            "key", row.key, "a key of its own: the journal has another story under this one"
-        )
+        raise InvalidRequestError("key", row.key, _edited(row, story))
     return row
+
+
+def _edited(row: Row, story: Story) -> str:
+    """Return what can be done about a story that is not what it was, and what has changed."""
+    id_ = f" ({row.generation_id})" if row.generation_id else ""
+    try:
+        news = differences(row.request, story.request)
+    except (InvalidRequestError, ValueError):  # an older version's
+        news = []
+    if row.of != story.of or (row.target != story.target and story.target is not None):
+        news.append("it changes another comic")
+    cost = Prices().estimate({Charge.of(story.request): 1})
+    return (
+        f"a key of its own: the story that has this one {_STATE_WORDS[row.state]}{id_}, and was "
+        f"another one ({'; '.join(news) or 'it was edited'}). Nothing was sent. Under another key "
+        f"it is a new story, and is paid for: {cost}. To have one panel drawn again, use redraw"
+    )
 
 
 def counts_of(connection: sqlite3.Connection) -> dict[BatchState, int]:

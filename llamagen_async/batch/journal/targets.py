@@ -37,7 +37,8 @@ WAITING: Final = """
 """Selects stories that can be sent: of the changes of a comic one at a time, in their order, and
 none while another may be at work."""
 ORPHANS: Final = """
-    WHERE state = 'queued' AND of_key IN (SELECT key FROM job WHERE state = 'failed')
+    WHERE state = 'queued'
+    AND of_key IN (SELECT key FROM job WHERE state IN ('failed', 'cancelled'))
     ORDER BY id
 """
 """Selects changes whose comic there will never be."""
@@ -89,13 +90,15 @@ def check_target(
         return None
     if found.type is RequestType.ANIMATION:
         raise InvalidRequestError("of", story.of, "a comic's; this is an animation's")
-    if is_last and found.state is BatchState.FAILED:
+    if is_last and found.state in (BatchState.FAILED, BatchState.CANCELLED):
         raise InvalidRequestError("of", story.of, "the key of a story that has not failed")
     chain, next_ = [name, found.key], found
     while next_.of is not None:
         if next_.of in chain:
             way = " of ".join(map(repr, (*chain, next_.of)))
-            raise InvalidRequestError("of", story.of, f"no circle, and this is one: {way}")
+            raise InvalidRequestError(
+                "of", story.of, f"a comic that does not wait for this one ({way})"
+            )
         chain.append(next_.of)
         following = rows.of_key(next_.of, connection)
         if following is None:

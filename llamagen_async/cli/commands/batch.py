@@ -29,8 +29,9 @@ from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.cli.run.dry_run import dry_run
 from llamagen_async.cli.run.money import Money
 from llamagen_async.cli.run.summary import RunOutcome, print_summary
-from llamagen_async.cli.text import quoted
+from llamagen_async.cli.text import one_line, pluralize, quoted
 from llamagen_async.client import LlamaGenClient
+from llamagen_async.clock import seconds
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.errors import JournalError
 from llamagen_async.validation import checked_path
@@ -118,8 +119,18 @@ def batch(
       FILE.jsonl  a JSON object of request fields a line, such as
                   {"prompt": "A cat in space", "size": "1024x768", "fix_panel_num": 4}
                   and, if you like, a name of your own: "key": "order-42"
+      FILE.csv    the same as a table: the first row names the columns, which are fields;
+                  an empty cell is no field, and JSON may stand in a cell
       FILE.txt    a prompt a line; lines that start with # are left out
-      -           stdin, either of the two; sent as the lines arrive
+      -           stdin, the first or the last of these; sent as the lines arrive
+
+    \b
+    A story is a comic, or by its "type"
+      continue      "of": the key of another story, or "id": a comic's; "prompt"
+      update_panel  the same, with "panel" and "page", from 0: draws one panel again
+      animation     "prompt"; "video_options"
+    A change waits until its comic is there, wherever that stands; changes of one comic go one
+    after the other, and none is sent twice.
 
     A file is checked to its end before anything is sent. The pictures of each comic are in DIR,
     index.html there shows the latest ones, and results.jsonl says what became of every story.
@@ -139,6 +150,7 @@ def batch(
         source = Stories("the journal")
     else:
         raise CommandError(f"STORIES is missing, and there is no journal {path} to go on with")
+    seconds("timeout", timeout)
     client = connection.client()
     folder = checked_path("--out", out) if is_dry else prepared_folder(out)
     journal_option = ["--journal", journal] if journal else []
@@ -167,6 +179,12 @@ def batch(
             summary = await summarize_journal(opened, source, resend=resend_uncertain)
             if not summary.is_new:
                 output.print(f"going on with {path}: {summary}")
+            if summary.others:
+                output.print(
+                    f"{pluralize(summary.others, 'story')} would be different with this cast "
+                    f"({one_line(summary.example)}); what was sent stays as it is, and is not paid "
+                    "for again."
+                )
             await announce(
                 output, client, source, summary, money=money, wait_for_quota=wait_for_quota
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 import click
 
@@ -11,6 +13,7 @@ from llamagen_async.cli.commands.options import (
     connection_options,
     output_options,
     pages_option,
+    picture,
     prepared_folder,
     text,
     waiting_options,
@@ -20,7 +23,8 @@ from llamagen_async.cli.output import Output
 from llamagen_async.cli.run.single import SlotWait, accepted, finish
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ContinueRequest, UpdateRequest
-from llamagen_async.validation import checked_id
+from llamagen_async.uploads import check_files
+from llamagen_async.validation import checked_id, checked_text
 
 __all__ = ["continue_comic", "update_panel"]
 
@@ -32,7 +36,12 @@ __all__ = ["continue_comic", "update_panel"]
 @click.option("--pages", type=int, metavar="N", help="How many further pages, 1 to 20.")
 @click.option("--panels-per-page", type=int, metavar="N", help="With --pages: 1 to 20.")
 @click.option(
-    "--image", "images", type=text, multiple=True, metavar="URL", help="A picture to go by."
+    "--image",
+    "images",
+    type=picture,
+    multiple=True,
+    metavar="FILE|URL",
+    help="A picture to go by.",
 )
 @waiting_options
 @output_options
@@ -45,7 +54,7 @@ def continue_comic(
     panels: int | None,
     pages: int | None,
     panels_per_page: int | None,
-    images: tuple[str, ...],
+    images: tuple[str | Path, ...],
     output: Output,
     **waiting: object,
 ) -> int:
@@ -77,7 +86,12 @@ def continue_comic(
 @click.option("--prompt", type=text, help="What the panel is to show.")
 @click.option("--caption", type=text, help="The text that goes with the picture.")
 @click.option(
-    "--image", "images", type=text, multiple=True, metavar="URL", help="A picture to go by."
+    "--image",
+    "images",
+    type=picture,
+    multiple=True,
+    metavar="FILE|URL",
+    help="A picture to go by.",
 )
 @waiting_options
 @output_options
@@ -90,7 +104,7 @@ def update_panel(
     page: int | None,
     prompt: str | None,
     caption: str | None,
-    images: tuple[str, ...],
+    images: tuple[str | Path, ...],
     output: Output,
     **waiting: object,
 ) -> int:
@@ -103,6 +117,8 @@ def update_panel(
     """
     if prompt is None and caption is None and not images:
         raise click.UsageError("one of --prompt, --caption and --image has to say what changes")
+    if prompt is not None:
+        checked_text("--prompt", prompt)
     request = UpdateRequest(panel=panel, page=page, prompt=prompt, caption=caption, images=images)
     return _change(connection, id, request, output, waiting)
 
@@ -117,6 +133,7 @@ def _change(
     """Send a change and wait for its end; `waiting` is what `waiting_options` gave."""
     client = connection.client()
     checked_id("id", id_)
+    check_files(request)
     out, timeout, slot_wait = waiting["out"], waiting["timeout"], waiting["slot_wait"]
     assert isinstance(slot_wait, SlotWait)
     assert isinstance(timeout, float)

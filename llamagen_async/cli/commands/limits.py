@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import click
 from rich import box
@@ -19,6 +19,7 @@ from llamagen_async.models import Usage
 from llamagen_async.plans import HOUR
 from llamagen_async.ratelimit import LimitsSnapshot
 from llamagen_async.ratelimit.stores import shown_quota
+from llamagen_async.web.facts import limits_facts
 
 __all__ = ["limits", "print_wait", "usage"]
 
@@ -44,7 +45,10 @@ def limits(*, connection: Connection, output: Output) -> int:
                 output.print("The server is asked for the plan: this takes one request.")
             snapshot = await client.limits()
         now = datetime.now(UTC)
-        facts = _facts(snapshot, now, connection)
+        facts = {
+            **limits_facts(snapshot, now, connection.speed),
+            "quota": shown_quota(connection.quota),
+        }
         output.emit_json(facts)
         if not output.as_json:
             output.print(f"Plan {snapshot.plan}, counted in {facts['quota']}:")
@@ -110,37 +114,6 @@ async def print_wait(
     refused = (spent and not wait_for_quota) or (max_wait is not None and wait > max_wait)
     if not refused and wait / speed >= _WORTH_A_WORD:
         output.print(f"Waiting for the next free slot: {_time_in(wait / speed)}.")
-
-
-def _facts(snapshot: LimitsSnapshot, now: datetime, connection: Connection) -> dict[str, Any]:
-    """Return the limits as JSON; seconds are real ones, but for the length of a window."""
-    speed = connection.speed
-
-    def at(seconds: float) -> str | None:
-        return (now + timedelta(seconds=seconds / speed)).isoformat() if seconds > 0 else None
-
-    return {
-        "plan": snapshot.plan,
-        "windows": [
-            {
-                "limit": one.limit.limit,
-                "per": one.limit.per,
-                "used": one.used,
-                "free": one.free,
-                "next_free_in": max(one.next_free_in, snapshot.paused_for) / speed,
-                "next_free_at": at(max(one.next_free_in, snapshot.paused_for)),
-            }
-            for one in snapshot.windows
-        ],
-        "paused_for": snapshot.paused_for / speed,
-        "paused_until": at(snapshot.paused_for),
-        "in_flight": snapshot.in_flight,
-        "burst": snapshot.burst,
-        "clients": snapshot.clients,
-        "waiting": {one.name.lower(): number for one, number in snapshot.waiting.items()},
-        "waiting_before": snapshot.before(),
-        "quota": shown_quota(connection.quota),
-    }
 
 
 def _table(snapshot: LimitsSnapshot, now: datetime, speed: float, output: Output) -> Table:

@@ -21,9 +21,11 @@ from llamagen_async.cli.results.records import RESULTS
 from llamagen_async.cli.run.money import Money
 from llamagen_async.cli.run.single import SlotWait
 from llamagen_async.client import LlamaGenClient
+from llamagen_async.clock import seconds
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.prices import Prices, checked_credits
 from llamagen_async.ratelimit import MEMORY
+from llamagen_async.requests.files import with_paths
 from llamagen_async.transport import Transport, check_proxy
 from llamagen_async.validation import checked_path
 
@@ -35,6 +37,7 @@ __all__ = [
     "money_options",
     "output_options",
     "pages_option",
+    "picture",
     "prepared_folder",
     "text",
     "waiting_options",
@@ -59,6 +62,12 @@ def text(typed: str) -> str:
         with contextlib.suppress(UnicodeError):
             return os.fsencode(typed).decode()
     return typed
+
+
+def picture(typed: str) -> str | Path:
+    """Return a URL that was typed, or the path of a file that is uploaded first."""
+    given: str | Path = with_paths({"images": text(typed)})["images"]
+    return given
 
 
 @attrs.frozen
@@ -86,11 +95,14 @@ class Connection:
         given = (self.given_quota or "").strip()
         return (MEMORY if given.lower() == MEMORY else given) or default_store()
 
-    def client(self, transport: Transport | None = None) -> LlamaGenClient:
+    def client(
+        self, transport: Transport | None = None, *, webhooks: bool = False
+    ) -> LlamaGenClient:
         """Return a client; settings that are not given come from the environment.
 
         Args:
             transport: Carries the requests instead of the client's own.
+            webhooks: Whether the vendor's events are handed to it.
 
         Raises:
             InvalidRequestError: A setting is not allowed, or there is no key.
@@ -102,6 +114,7 @@ class Connection:
             base_url=self.base_url,
             speed=self.speed,
             quota=self.quota,
+            webhooks=webhooks,
             proxy=self.proxy,
             transport=transport,
         )
@@ -232,8 +245,12 @@ def waiting_options(command: Callable[..., int]) -> Callable[..., int]:
         "--wait-for-quota", is_flag=True, help="Wait for tomorrow's quota if today's is used up."
     )
     @wraps(command)
-    def with_waiting(*, max_wait: float | None, wait_for_quota: bool, **others: Any) -> int:
-        return command(slot_wait=SlotWait(max_wait, wait_for_quota), **others)
+    def with_waiting(
+        *, timeout: float, max_wait: float | None, wait_for_quota: bool, **others: Any
+    ) -> int:
+        seconds("timeout", timeout)  # before anything is paid for
+        slot_wait = SlotWait(max_wait, wait_for_quota)
+        return command(timeout=timeout, slot_wait=slot_wait, **others)
 
     return with_waiting
 

@@ -20,29 +20,45 @@ from llamagen_async.sandbox import (
     ALGORITHMS,
     DEMO_KEY,
     EMPTY_KEY,
+    FAULTS,
     PAID_KEY,
     Algorithm,
     Dialect,
     EventData,
+    Fault,
     SandboxServer,
     SandboxService,
     Webhook,
-    WebhookFaults,
 )
 
 __all__ = ["sandbox"]
 
-_WEBHOOK_FAULTS: Final = {
-    "late": "late",
-    "doubled": "doubled",
-    "out-of-order": "disordered",
-    "lost": "lost",
-    "forged": "forged",
-}
-"""The faults of events on the command line, and their names in `WebhookFaults`."""
+_WIDEST: Final = max(
+    len(name) + len(kind.value and f"[:{kind.value}]") for name, kind in FAULTS.items()
+)
+"""Characters of the longest fault in the help."""
+_FAULTS: Final = "\n".join(
+    (
+        "\b",
+        "Faults (NAME[:VALUE][:rate=SHARE][:times=N][:skip=N][:on=WHAT,...]):",
+        *(
+            f"  {name + (kind.value and f'[:{kind.value}]'):{_WIDEST}}  {kind.does}"
+            for name, kind in FAULTS.items()
+        ),
+        "WHAT is create, continue, update, status, usage or upload; of events: created,",
+        "updated, completed or failed. Without options a fault happens always.",
+        "",
+        "\b",
+        "Examples:",
+        "  --fault error:503:rate=0.2           every fifth request",
+        "  --fault error:429:retry-after=30     never anything but 429",
+        "  --fault drop:on=create:times=1       the first create is lost, and paid",
+    )
+)
+"""The end of the command's help: the faults, and how they are written."""
 
 
-@click.command(short_help="Run a stand-in for the API on this machine.")
+@click.command(short_help="Run a stand-in for the API on this machine.", epilog=_FAULTS)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free one.")
 @click.option(
     "--algorithm",
@@ -108,11 +124,10 @@ _WEBHOOK_FAULTS: Final = {
     help="What an event tells: the comic's id and status, or its pictures too.",
 )
 @click.option(
-    "--webhook-fault",
+    "--fault",
     multiple=True,
-    metavar="FAULT[=SHARE]",
-    help=f"What goes wrong with events, and with which share of them (1 if not given): "
-    f"{', '.join(_WEBHOOK_FAULTS)}. May be given several times.",
+    metavar="FAULT",
+    help="Something that goes wrong, one of those below. May be given several times.",
 )
 @output_options
 def sandbox(
@@ -128,32 +143,34 @@ def sandbox(
     webhook: str | None,
     webhook_secret: str | None,
     webhook_data: str,
-    webhook_fault: tuple[str, ...],
+    fault: tuple[str, ...],
     output: Output,
 ) -> int:
     """Run a stand-in for the LlamaGen Comic API that enforces its limits for real.
 
     It listens on this machine only, needs no key and costs nothing. Ctrl-C ends it and prints
-    what it has seen. GET /_sandbox/stats shows the same at any time.
+    what it has seen. GET /_sandbox/stats shows the same at any time, and GET /openapi.json is a
+    description of all endpoints for other tools.
     """
     plans = {PAID_KEY: Plan.PAID, DEMO_KEY: Plan.DEMO}
     if metered is not None:
         plans = {key: attrs.evolve(plan, metered=metered) for key, plan in plans.items()}
+    faults = [Fault.parse(one) for one in fault]
     service = SandboxService(
         plans=plans,
         algorithm=cast("Algorithm", algorithm),
         dialect=cast("Dialect", dialect),
         seed=seed,
         failure_rate=failure_rate,
+        faults=faults,
     )
     endpoint = None
     if webhook is not None:
         if not webhook_secret:
             raise CommandError("--webhook: events are signed, so --webhook-secret is needed")
-        faults = _webhook_faults(webhook_fault)
-        endpoint = Webhook(webhook, webhook_secret, cast("EventData", webhook_data), faults)
-    elif webhook_fault:
-        raise CommandError("--webhook-fault: there are no events without --webhook")
+        endpoint = Webhook(webhook, webhook_secret, cast("EventData", webhook_data))
+    elif of_events := [str(one) for one in faults if FAULTS[one.name].is_of_events]:
+        raise CommandError(f"--fault {of_events[0]}: there are no events without --webhook")
     server = SandboxServer(
         service, port=port, speed=speed, latency=_seconds(latency), webhook=endpoint
     )
@@ -186,6 +203,8 @@ def _introduce(server: SandboxServer, output: Output) -> None:
             "algorithm": service.algorithm,
             "dialect": service.dialect,
             "seed": service.seed,
+            "faults": list(service.faults.counts()),
+            "openapi": server.openapi_url,
         }
     )
     if output.as_json:
@@ -196,6 +215,9 @@ def _introduce(server: SandboxServer, output: Output) -> None:
         f"  counts by {service.algorithm}, speaks the {service.dialect} dialect, "
         f"seed {service.seed}, {pace}"
     )
+    output.print(f"  describes itself at {server.openapi_url}")
+    if faults := service.faults.counts():
+        output.print(f"  goes wrong: {', '.join(faults)}")
     for key, plan in plans.items():
         limits = " and ".join(map(format_limit, plan.limits))
         funds = ", no credits" if key == EMPTY_KEY else ""
@@ -220,6 +242,9 @@ def _summarise(stats: Mapping[str, Any], output: Output) -> None:
     if webhooks := stats.get("webhooks"):
         counts = ", ".join(f"{number} {name}" for name, number in webhooks.items())
         output.print(f"Webhook events: {counts}")
+    if faults := stats["faults"]:
+        counts = ", ".join(f"{fault} {pluralize(n, 'time')}" for fault, n in faults.items())
+        output.print(f"Went wrong: {counts}")
     if not used:
         output.print("No request came.")
     for key, seen in used.items():
@@ -231,20 +256,6 @@ def _summarise(stats: Mapping[str, Any], output: Output) -> None:
             f"{key}: {pluralize(seen['total'], 'request')}, {seen['refused']} refused with 429, "
             f"{pluralize(seen['creates_accepted'], 'comic')} started; {peaks}"
         )
-
-
-def _webhook_faults(given: tuple[str, ...]) -> WebhookFaults:
-    shares: dict[str, float] = {}
-    for fault in given:
-        name, _, share = fault.partition("=")
-        try:
-            shares[_WEBHOOK_FAULTS[name]] = float(share or 1)
-        except (KeyError, ValueError):
-            raise CommandError(
-                f"--webhook-fault: got {fault!r}, allowed is {', '.join(_WEBHOOK_FAULTS)}, "
-                "each with a share if not all events have it (lost=0.2)"
-            ) from None
-    return WebhookFaults(**shares)
 
 
 def _seconds(given: str) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from llamagen_async.cli.commands.options import (
     connection_options,
     output_options,
     pages_option,
+    picture,
     prepared_folder,
     text,
     waiting_options,
@@ -27,6 +28,7 @@ from llamagen_async.errors import GenerationFailedError
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import SIZES, AnimationRequest, ComicRequest
+from llamagen_async.uploads import check_files
 
 __all__ = ["animate", "generate", "status"]
 
@@ -87,8 +89,10 @@ def generate(
 @click.option("--duration", type=float, metavar="SECONDS", help="How long the video is.")
 @click.option("--resolution", type=text, help="480p, 720p, 1080p or 4k.")
 @click.option("--aspect-ratio", type=text, help="16:9, 9:16, 1:1, 4:3 or 3:4.")
-@click.option("--image", type=text, metavar="URL", help="The picture to begin with.")
-@click.option("--last-frame-image", type=text, metavar="URL", help="The picture to end with.")
+@click.option("--image", type=picture, metavar="FILE|URL", help="The picture to begin with.")
+@click.option(
+    "--last-frame-image", type=picture, metavar="FILE|URL", help="The picture to end with."
+)
 @click.option("--audio/--no-audio", "generate_audio", default=None, help="Whether it has sound.")
 @click.option("--video-seed", "seed", type=int, metavar="N", help="Decides what chance draws.")
 @waiting_options
@@ -107,16 +111,17 @@ def animate(
 ) -> int:
     """Generate one animation from PROMPT, and print where its video is.
 
-    With --out the video is fetched. Pictures are given by their URLs; `llamagen-async upload FILE`
-    makes one of a file. Ctrl-C leaves the animation at the server: it is paid for, and
-    `llamagen-async status ID --animation --out DIR` gets it later.
+    With --out the video is fetched. A picture on disk is uploaded first. Ctrl-C leaves the
+    animation at the server: it is paid for, and `llamagen-async status ID --animation --out DIR`
+    gets it later.
     """
     client = connection.client()
     duration = video["duration"]
-    if duration is not None and duration == int(duration):
+    if duration is not None and duration.is_integer():
         video["duration"] = int(duration)
     given = {name: value for name, value in video.items() if value is not None}
     request = AnimationRequest(prompt, video_options=given or None)
+    check_files(request)
     folder = prepared_folder(out) if out is not None else None
 
     async def work() -> int:

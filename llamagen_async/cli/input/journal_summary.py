@@ -21,6 +21,7 @@ from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchState
 from llamagen_async.prices import Charge
+from llamagen_async.requests.differences import differences
 
 __all__ = ["JournalSummary", "open_journal", "summarize_journal"]
 
@@ -42,6 +43,10 @@ class JournalSummary:
     """Whether there is nothing in the journal."""
     charges: Counter[Charge] = attrs.field(factory=Counter[Charge])
     """What the stories that will be sent are charged for, as far as they are known."""
+    others: int = 0
+    """Stories that were sent with another cast than the one that is given now."""
+    example: str = ""
+    """What is another one in the first of these."""
 
     def __str__(self) -> str:
         """Return the counts in words: `7 done, 3 running, 10 to send`."""
@@ -57,9 +62,10 @@ _WORDS: Final = {
     BatchState.SUCCEEDED: "done",
     BatchState.FAILED: "failed",
     BatchState.UNCERTAIN: "uncertain",
+    BatchState.CANCELLED: "cancelled",
     BatchState.RUNNING: "running",
 }
-_RARE: Final = ("failed", "uncertain")
+_RARE: Final = ("failed", "uncertain", "cancelled")
 """States that are only mentioned if there is such a story."""
 
 
@@ -95,28 +101,47 @@ async def summarize_journal(journal: Journal, stories: Stories, *, resend: bool)
         journal: The journal, open.
         stories: The input.
         resend: Whether uncertain stories are sent again.
+
+    Raises:
+        CommandError: A story changes another one's comic, and there is no such story.
     """
+    if isinstance(stories.checked, StoryFile):
+        await stories.checked.changed.check_journal(journal)
     everything = Counter(await journal.counts())
     recorded = everything.total()
     counts, total = everything.copy(), recorded if stories.is_journal else None
     sent = {BatchState.QUEUED, *([BatchState.UNCERTAIN] if resend else [])}
     charges: Counter[Charge] = Counter()
+    edited, others, example = 0, 0, ""
     if stories.checked is not None:
         total, counts = len(stories.checked), Counter[BatchState]()
         charges = _charges_of(stories.checked)
         async for story, row in _known(journal, stories.checked, recorded):
-            counts[row.state] += 1
-            if row.state not in sent:
+            if row is None or row.state not in sent:
                 charges[Charge.of(story.request)] -= 1
+            if row is None:
+                edited += 1
+                continue
+            counts[row.state] += 1
+            if row.state is not BatchState.QUEUED and row.request_text != story.text:
+                others += 1
+                example = example or _difference(row, story)
     elif stories.is_journal:
         async for row in journal.rows(*sent):
             with suppress(InvalidRequestError):  # this version does not allow it any more
                 charges[Charge.of(row.request)] += 1
-    new = 0 if total is None else total - counts.total()
+    new = 0 if total is None else total - counts.total() - edited
     counts[BatchState.RUNNING] = everything[BatchState.RUNNING]
     again = counts.pop(BatchState.UNCERTAIN, 0) if resend else 0
     to_send = None if total is None else new + counts[BatchState.QUEUED] + again
-    return JournalSummary(counts, total, to_send, not recorded, charges)
+    return JournalSummary(counts, total, to_send, not recorded, charges, others, example)
+
+
+def _difference(row: Row, story: Story) -> str:
+    """Return what is another one now than when a story was sent."""
+    with suppress(InvalidRequestError, ValueError):
+        return "; ".join(differences(row.request, story.request))
+    return ""
 
 
 def _charges_of(stories: Iterable[InputStory]) -> Counter[Charge]:
@@ -128,16 +153,20 @@ def _charges_of(stories: Iterable[InputStory]) -> Counter[Charge]:
 
 async def _known(
     journal: Journal, stories: Collection[InputStory], recorded: int
-) -> AsyncIterator[tuple[Story, Row]]:
-    """Yield those of these stories that the journal has, until all `recorded` ones were found."""
+) -> AsyncIterator[tuple[Story, Row | None]]:
+    """Yield those of these stories that the journal has, until all `recorded` ones were found.
+
+    Of one that was edited it has another one under the same key: that is none of them, and the
+    edited one will fail alone.
+    """
     remaining = (one.story for one in stories if one.story is not None)
     while recorded > 0 and (some := list(islice(remaining, _AT_ONCE))):
         rows = await asyncio.gather(*map(journal.seek, some), return_exceptions=True)
         for story, row in zip(some, rows, strict=True):
             if isinstance(row, InvalidRequestError):
-                continue  # another story has its key: it will fail alone
-            if isinstance(row, BaseException):
+                yield story, None
+            elif isinstance(row, BaseException):
                 raise row
-            if row is not None:
+            elif row is not None:
                 recorded -= 1
                 yield story, row

@@ -18,11 +18,13 @@ from typing import Any, BinaryIO, Final, Literal, cast
 import attrs
 
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.journal.story import Story, given_key
+from llamagen_async.batch.journal.story import RequestLike, Story, given_key
 from llamagen_async.cli.errors import FAILED, CommandError
 from llamagen_async.cli.input.cast import StoryContext
+from llamagen_async.cli.input.changed_keys import ChangedKeys
 from llamagen_async.cli.input.lines import UNREADABLE, chunks_of, text_lines
 from llamagen_async.cli.input.stdin import iterate_in_thread
+from llamagen_async.cli.input.tables import column_of, table_rows
 from llamagen_async.cli.text import shown_path
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.prices import Charge
@@ -31,11 +33,18 @@ from llamagen_async.validation import checked_path
 
 __all__ = ["Format", "InputStory", "Stories", "StoryFile", "open_stories", "read_stories"]
 
-Format = Literal["jsonl", "txt"]
-"""The two ways to write stories: request fields as JSON, or a prompt a line."""
+Format = Literal["jsonl", "csv", "txt"]
+"""The ways to write stories: request fields as JSON, a table of them, or a prompt a line."""
 
-_FORMATS: Final[dict[str, Format]] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "txt"}
-_ALLOWED: Final = ".jsonl (request fields), .txt (a prompt a line) or - (stdin)"
+_FORMATS: Final[dict[str, Format]] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".txt": "txt",
+}
+_ALLOWED: Final = (
+    ".jsonl (request fields), .csv (a table of them), .txt (a prompt a line) or - (stdin)"
+)
 _STDIN: Final = "-"
 _STDIN_NAME: Final = "stdin"
 _MARK: Final = "\ufeff"
@@ -56,6 +65,8 @@ class InputStory:
     """The reason why it is wrong."""
     key: str | None = None
     """The user's own name for a story that is wrong, if it has a good one."""
+    given: object = attrs.field(default=None, hash=False)
+    """What a story that is wrong was given as: its fields, or its line as text."""
 
 
 class StoryFile:
@@ -79,11 +90,14 @@ class StoryFile:
         self._number = 0
         self.charges: Final[Counter[Charge]] = Counter()
         """What all its stories are charged for."""
+        self.changed: Final = ChangedKeys()
+        """The keys of stories whose comics are changed."""
         problem, wrong = "", 0
         for story in self:
             self._number += 1
             if story.story is not None:
                 self.charges[Charge.of(story.story.request)] += 1
+                self.changed.add(story.label, story.story)
             if story.problem:
                 wrong += 1
                 problem = problem or f"{story.label}: {story.problem}"
@@ -92,6 +106,11 @@ class StoryFile:
             raise CommandError(f"{problem}{more}; nothing was sent")
         if not self._number:
             raise CommandError(f"{shown_path(path)}: there is no story in it")
+        if self.changed.labels:
+            for story in self:  # once more: a key may stand anywhere
+                if story.story is not None:
+                    self.changed.find(story.story)
+            self.changed.check_circles()
 
     def __len__(self) -> int:
         return self._number
@@ -192,18 +211,27 @@ def read_stories(
             with `{` is JSON, and then all have to be.
         context: What they are read with.
     """
+    reading = context or StoryContext()
+    if form == "csv":
+        yield from _stories_in_table(lines, name, reading)
+        return
     number = 0
     for line_number, line in enumerate(lines, 1):
         text, label = line.strip().strip(_MARK).strip(), f"{name}:{line_number}"
         if problem := _unreadable(text):
-            yield InputStory(number, label, None, problem)
+            yield InputStory(number, label, None, problem, given=text)
             number += 1
             continue
         if text and form is None and not text.startswith("#"):
             form = "jsonl" if text.startswith("{") else "txt"
         if not text or (form != "jsonl" and text.startswith("#")):
             continue
-        yield _story(number, label, text, form or "txt", context or StoryContext())
+        try:
+            given = _decoded(text) if form == "jsonl" else text
+        except ValueError as error:
+            yield InputStory(number, label, None, str(error), given=text)
+        else:
+            yield _story(number, label, given, reading)
         number += 1
 
 
@@ -212,13 +240,24 @@ async def _stories_of(journal: Journal) -> AsyncIterator[InputStory]:
     number = 0
     async for row in journal.rows():
         try:
-            story = Story(row.request, row.key, row.request_text, row.digest, row.label)
-            yield InputStory(number, row.label, story)
+            yield InputStory(number, row.label, row.story)
         except InvalidRequestError as error:  # an older version allowed it
             yield InputStory(number, row.label or f"key {row.key}", None, str(error))
         except (ValueError, RecursionError) as error:
             raise JournalError(f"the journal is damaged at {row.key!r} ({error!r})") from error
         number += 1
+
+
+def _stories_in_table(
+    lines: Iterable[str], name: str, context: StoryContext
+) -> Iterator[InputStory]:
+    for number, row in enumerate(table_rows(lines)):
+        label, fields = f"{name}:{row.line}", row.fields
+        texts = [one for one in fields.values() if isinstance(one, str)] if fields else []
+        if problem := row.problem or _unreadable("".join(texts)):
+            yield InputStory(number, label, None, problem, given_key(fields), fields)
+        else:
+            yield _story(number, label, fields, context, row.columns)
 
 
 def _unreadable(line: str) -> str | None:
@@ -230,13 +269,17 @@ def _unreadable(line: str) -> str | None:
     return None
 
 
-def _story(number: int, label: str, text: str, form: Format, context: StoryContext) -> InputStory:
-    given: object = None
+def _story(
+    number: int, label: str, given: object, context: StoryContext, columns: tuple[str, ...] = ()
+) -> InputStory:
+    """Check a story as it was given; `columns` are those of its table, if it stands in one."""
     try:
-        given = _decoded(text) if form == "jsonl" else text
-        return InputStory(number, label, context.story(given, label))
+        return InputStory(number, label, context.story(cast("RequestLike", given), label))
     except (InvalidRequestError, ValueError, RecursionError) as error:
-        return InputStory(number, label, None, str(error), given_key(given))
+        field = error.field if isinstance(error, InvalidRequestError) else ""
+        column = column_of(field, columns)
+        where = f"column {column}, " if column else ""
+        return InputStory(number, label, None, f"{where}{error}", given_key(given), given)
 
 
 def _decoded(text: str) -> str | dict[str, Any]:

@@ -29,6 +29,7 @@ from llamagen_async.cli.results.records import RESULTS, STATE_WORDS, PanelFile, 
 from llamagen_async.cli.text import format_duration, pluralize, shortened
 from llamagen_async.downloads.media_types import PICTURES, VIDEOS
 from llamagen_async.models import BatchState
+from llamagen_async.requests import RequestType
 
 __all__ = ["INDEX", "is_foreign", "render"]
 
@@ -103,6 +104,7 @@ _ORDER: Final = (
     BatchState.SUCCEEDED,
     BatchState.FAILED,
     BatchState.UNCERTAIN,
+    BatchState.CANCELLED,
     BatchState.RUNNING,
     BatchState.SENDING,
     BatchState.QUEUED,
@@ -196,6 +198,8 @@ def _facts(record: Record) -> str:
     request = record.request
     panels = sum(map(len, record.pages))
     facts: list[tuple[str, str]] = [(f"state {record.state.value}", STATE_WORDS[record.state])]
+    if change := _change(record):
+        facts.append(("", change))
     if isinstance(size := request.get("size"), str):
         facts.append(("", size.replace("x", " × ", 1)))  # noqa: RUF001  # it is a product
     if panels:
@@ -215,10 +219,28 @@ def _facts(record: Record) -> str:
     )
 
 
+def _change(record: Record) -> str:
+    """Return in words what a story is, if it is more than a comic of its own."""
+    if record.type == RequestType.ANIMATION:
+        return "animation"
+    request = record.request
+    of = request.get("of") or request.get("id")
+    if record.type == RequestType.CONTINUE:
+        return f"continuation of {of}"
+    if record.type != RequestType.UPDATE_PANEL:
+        return ""
+    page, panel = request.get("page") or 0, request.get("panel")
+    if not (isinstance(page, int) and isinstance(panel, int)):
+        return f"redraw of {of}"
+    # The API counts from 0, and this page from 1.
+    return f"redraw of page {page + 1}, panel {panel + 1} of {of}"
+
+
 def _problem(record: Record) -> str:
     text = record.error
     if text is None and record.state is BatchState.RUNNING:
-        command = status_command(record.id or "")
+        is_animation = record.type == RequestType.ANIMATION
+        command = status_command(record.id or "", is_animation=is_animation)
         text = f"It went on at the server when the run ended: check it with {command}"
     elif text is None and record.state is BatchState.UNCERTAIN:
         text = "The run ended before the answer came: it may have been accepted and charged."

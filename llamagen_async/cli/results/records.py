@@ -20,8 +20,8 @@ from llamagen_async.cli.errors import describe_error
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.downloads.download import asset_names
 from llamagen_async.models import AnyGeneration, BatchItem, BatchState, ComicGeneration
-from llamagen_async.requests import AnyRequest, ComicRequest, UpdateRequest
-from llamagen_async.requests.any_request import fields_of
+from llamagen_async.requests import AnyRequest, ComicRequest, RequestType, UpdateRequest
+from llamagen_async.requests.any_request import fields_of, type_of
 
 __all__ = [
     "LISTED",
@@ -45,6 +45,7 @@ STATE_WORDS: Final = {
     BatchState.SUCCEEDED: "done",
     BatchState.FAILED: "failed",
     BatchState.UNCERTAIN: "uncertain",
+    BatchState.CANCELLED: "cancelled",
 }
 """The word that people read for a state at the end of a run."""
 
@@ -55,6 +56,9 @@ it, because it takes longer to load than the rest of the command line."""
 _NO_FILES: Final = (
     "the comic is done, its pictures are not here: the same command again fetches them"
 )
+
+_TITLES: Final = ("panelPrompt", "prompt", "promptUrl", "caption")
+"""The fields that say in words what a story is about, the most precise one first."""
 
 Reason = tuple[str, str]
 """A sentence that says why a story is not done, and the name of the error's class."""
@@ -106,6 +110,13 @@ class Record:
     """The time in UTC at which its end was noticed."""
     is_sandbox: bool = False
     """Whether the bundled sandbox drew the pictures."""
+    type: str = RequestType.COMIC.value
+    """The type of the request."""
+    digest: str = ""
+    """The hash by which a journal knows the story, in hex; only of one that is in none. It can't be
+    made of `request`, in which there may be a cast."""
+    given: object = attrs.field(default=None, hash=False)
+    """What was given, if it was refused as no valid story."""
 
     @property
     def is_done(self) -> bool:
@@ -114,7 +125,10 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of a line of `results.jsonl`."""
-        return attrs.asdict(self)
+        fields = attrs.asdict(self)
+        if not self.digest:
+            del fields["digest"]
+        return fields
 
     @classmethod
     def from_json(cls, value: object) -> Self:
@@ -143,8 +157,10 @@ class Record:
             state,
             label,
             prompt=prompt_of(request),
-            request=fields_of(request) if request else {},
+            request=json.loads(story.text) if story else {},
             key=story.key if story else None,
+            type=(story.type if story else RequestType.COMIC).value,
+            digest=story.digest.hex() if story else "",
         )
 
     @classmethod
@@ -161,6 +177,7 @@ class Record:
             pages=_pages(comic, files) if comic and folder else (),
             key=item.key,
             is_sandbox=_is_sandbox(comic),
+            type=(type_of(item.request) if item.request else RequestType.COMIC).value,
         )
 
     @classmethod
@@ -193,7 +210,7 @@ class Record:
             state=BatchState.UNCERTAIN if row.state is BatchState.SENDING else row.state,
             label=row.label,
             id=row.generation_id,
-            prompt=str(request.get("prompt") or request.get("promptUrl") or ""),
+            prompt=next((str(request[name]) for name in _TITLES if request.get(name)), ""),
             request=request,
             files=files,
             pages=_pages(comic, files) if comic else (),
@@ -202,12 +219,14 @@ class Record:
             key=row.key,
             journal=journal,
             is_sandbox=_is_sandbox(comic),
+            type=row.type.value,
         ).timed(row, speed)
 
     def timed(self, row: Row, speed: float) -> Self:
-        """Return the record with the times that the journal has."""
+        """Return the record with the times that the journal has, and with what it changes."""
         return attrs.evolve(
             self,
+            request=json.loads(row.request_text),
             seconds=_seconds_of(row, speed),
             sent_at=_utc(row.sent_at),
             ended_at=_utc(row.ended_at),

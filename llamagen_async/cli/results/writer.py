@@ -31,6 +31,7 @@ from llamagen_async.cli.results.turns import own_turn
 from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchState
+from llamagen_async.requests import RequestType
 
 __all__ = ["Written", "atomic_writer", "write_results"]
 
@@ -51,19 +52,23 @@ class Written:
 
     counts: Counter[BatchState] = attrs.field(factory=Counter[BatchState])
     running: list[str] = attrs.field(factory=list[str])
-    """The ids of the first comics that run."""
+    """The ids of the first comics and animations that run."""
     uncertain: list[Record] = attrs.field(factory=list[Record])
     """The first stories that may have been accepted."""
     unfinished: list[Record] = attrs.field(factory=list[Record])
     """The stories of this run that had not ended when it was stopped."""
     shown: Sequence[Record] = ()
     """The stories on the page."""
+    animations: set[str] = attrs.field(factory=set[str])
+    """The ids among `running` that are animations'."""
 
     def add(self, record: Record) -> None:
         """Count one story."""
         self.counts[record.state] += 1
         if record.state is BatchState.RUNNING and len(self.running) < LISTED:
             self.running.append(record.id or "")
+            if record.type == RequestType.ANIMATION:
+                self.animations.add(record.id or "")
         if record.state is BatchState.UNCERTAIN and len(self.uncertain) < LISTED:
             self.uncertain.append(record)
 
@@ -131,6 +136,8 @@ async def write_results(
                 seconds = (durations or {}).get(record.id or "", record.seconds)
                 one = attrs.evolve(record, seconds=seconds)
                 file.write(line_of(one.to_json()))
+                if _is_part_of_another(one):
+                    continue
                 latest.add(one)
                 # What another journal has not sent is sent by another command.
                 if one.state is not BatchState.QUEUED or one.journal in ("", name):
@@ -144,6 +151,12 @@ async def write_results(
         with atomic_writer(folder / INDEX) as file:
             file.write(page.encode("utf-8", errors="xmlcharrefreplace"))
     return written
+
+
+def _is_part_of_another(record: Record) -> bool:
+    """Whether a story is a redraw by a command of its own, which its comic's picture shows."""
+    is_redraw = record.type == RequestType.UPDATE_PANEL and not record.label
+    return is_redraw and record.state is BatchState.SUCCEEDED
 
 
 @contextmanager
@@ -226,7 +239,7 @@ def _others(path: Path, name: str) -> Iterator[Record]:
 
 
 async def _is_known(journal: Journal, record: Record, name: str) -> bool:
-    if record.id:
+    if record.id and record.type in (RequestType.COMIC, RequestType.ANIMATION):
         return await journal.find(generation_id=record.id) is not None
     # The same story in another journal is another comic.
     is_ours = record.journal in ("", name) and record.key is not None
@@ -241,7 +254,9 @@ async def _kept(journal: Journal, records: Sequence[Record]) -> list[Record]:
 async def _keep(journal: Journal, record: Record) -> Record:
     if record.state is not BatchState.QUEUED or not record.request:
         return record
-    story = Story.parse(record.request, record.key, record.label)
+    story = Story.parse(record.request, record.key, record.label, folder=Path())
+    if record.digest:
+        story = attrs.evolve(story, digest=bytes.fromhex(record.digest))
     # Another story may have its key, or the disk is full: it is written where it can be.
     with contextlib.suppress(InvalidRequestError, JournalError):
         row = await _add(journal, story, record.index)

@@ -1,1 +1,1 @@
-"""A run of a batch on the command line: estimate, progress, summary."""
+"""A run of a batch on the command line: announcement, progress, summary."""

@@ -7,7 +7,13 @@ from datetime import UTC, datetime, timedelta
 from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.input.stories import Stories
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.run.estimate import (
+from llamagen_async.cli.run.money import Money, print_cost
+from llamagen_async.cli.text import format_duration, format_limit, format_time, pluralize
+from llamagen_async.client import LlamaGenClient
+from llamagen_async.models import BatchState
+from llamagen_async.plans import HOUR, Plan
+from llamagen_async.ratelimit import LimitsSnapshot
+from llamagen_async.scheduling.outlook import (
     Outlook,
     affordable,
     checks_late,
@@ -15,12 +21,6 @@ from llamagen_async.cli.run.estimate import (
     room_again_in,
     time_left,
 )
-from llamagen_async.cli.run.money import Money, print_cost
-from llamagen_async.cli.text import format_duration, format_limit, format_time, pluralize
-from llamagen_async.client import LlamaGenClient
-from llamagen_async.models import BatchState
-from llamagen_async.plans import HOUR, Plan
-from llamagen_async.ratelimit import LimitsSnapshot
 
 __all__ = ["announce", "print_time"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -41,9 +42,11 @@ from llamagen_async.errors import (
     RateLimitError,
 )
 from llamagen_async.models import BatchItem, BatchState
+from llamagen_async.requests import RequestType
 
 __all__ = ["BatchRun"]
 
+_DONE: Final = "comic is done, its pictures are"
 _REJECTED: Final = ""
 """A prompt that no batch accepts: it stands for a line that is wrong, so that the stories after it
 have the same positions in the journal as in the input."""
@@ -178,6 +181,12 @@ class BatchRun:
             label=story.label if story else row.label if row else "",
             key=item.key or (story.story.key if story and story.story else None),
         )
+        if story is not None and story.story is not None:
+            record = attrs.evolve(
+                record,
+                request=json.loads(story.story.text),
+                digest="" if in_journal else story.story.digest.hex(),
+            )
         if row is not None:
             record = record.timed(row, self._client.speed)
         if not self._has_journal:
@@ -191,7 +200,7 @@ class BatchRun:
 
     def _reject(self, one: InputStory) -> None:
         error = CommandError(f"{one.label}: {one.problem}")
-        record = Record(one.number, BatchState.FAILED, one.label, key=one.key)
+        record = Record(one.number, BatchState.FAILED, one.label, key=one.key, given=one.given)
         self._record(record, error, in_journal=False)
         self._output.error(str(error))
 
@@ -200,8 +209,11 @@ class BatchRun:
         if error is not None:
             reason = describe_error(error, wait_with="--wait-for-quota", id_=record.id)
             if record.id and record.state is BatchState.SUCCEEDED:
-                again = f"{status_command(record.id, self._folder)} fetches them"
-                reason = f"the comic is done, its pictures are not here ({reason}): {again}"
+                is_animation = record.type == RequestType.ANIMATION
+                command = status_command(record.id, self._folder, is_animation=is_animation)
+                those = "it" if is_animation else "them"
+                what = "animation is done, its video is" if is_animation else _DONE
+                reason = f"the {what} not here ({reason}): {command} fetches {those}"
             record = attrs.evolve(record, error=reason, error_type=type(error).__name__)
             if in_journal and record.key is not None:
                 self.unrecorded.explain(record.key, (reason, type(error).__name__))

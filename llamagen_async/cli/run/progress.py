@@ -23,12 +23,12 @@ from rich.text import Text
 from llamagen_async.batch.batch import Batch
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import STATE_WORDS, Record
-from llamagen_async.cli.run.estimate import TYPICAL, Outlook, requests_each, time_left
 from llamagen_async.cli.text import clock_time, format_duration, one_line, pluralize, shortened
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.models import BatchState
 from llamagen_async.ratelimit import LimitsSnapshot
 from llamagen_async.scheduling import Outage
+from llamagen_async.scheduling.outlook import TYPICAL, Outlook, requests_each, time_left
 
 __all__ = ["Display", "record_line"]
 

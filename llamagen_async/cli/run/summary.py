@@ -105,9 +105,10 @@ def _summary(tally: Tally, stats: ClientStats) -> str:
     rest = "".join(f", {words}" for words in _others(tally))
     # While some still run, requests were spent on them too: the ratio would mean nothing.
     each = None if counts[BatchState.RUNNING] else stats.requests_per_finished
-    per_comic = f" ({each:.2f} per comic)" if each is not None else ""
+    word = "story" if tally.is_mixed else "comic"
+    per_comic = f" ({each:.2f} per {word})" if each is not None else ""
     return (
-        f"{tally.done} of {pluralize(tally.total, 'comic')} done{rest}; "
+        f"{tally.done} of {pluralize(tally.total, word)} done{rest}; "
         f"{pluralize(stats.total, 'request')}{per_comic}, {stats.refused} refused."
     )
 
@@ -118,7 +119,9 @@ def _print_interrupted(output: Output, tally: Tally, written: Written, outcome: 
         return
     output.error(f"interrupted: {counts_of(tally)}")
     for id_ in written.running:
-        output.error(f"goes on at the server: {status_command(id_, outcome.folder)}")
+        is_animation = id_ in written.animations
+        again = status_command(id_, outcome.folder, is_animation=is_animation)
+        output.error(f"goes on at the server: {again}")
     more = written.counts[BatchState.RUNNING] - len(written.running)
     if more > 0:
         output.error(f"and {more} more, see {RESULTS}")

@@ -16,6 +16,7 @@ from llamagen_async.cli.results.records import LISTED, Record
 from llamagen_async.errors import QuotaExhaustedError
 from llamagen_async.models import BatchState
 from llamagen_async.plans import RateLimit
+from llamagen_async.requests import RequestType
 
 __all__ = ["OTHER_REASONS", "OverQuota", "Tally"]
 
@@ -55,10 +56,13 @@ class Tally:
     reasons: Counter[str] = attrs.field(factory=Counter[str])
     """The reasons why comics are missing, but for the quota and uncertain answers."""
     over_quota: OverQuota | None = None
+    is_mixed: bool = False
+    """Whether some stories are something else than comics of their own."""
 
     def add(self, record: Record, error: Exception | None) -> None:
         """Count the result of one story."""
         self._count(record.state, 1, [record.id or ""])
+        self.is_mixed = self.is_mixed or record.type != RequestType.COMIC
         self.done += record.is_done
         if record.state is BatchState.UNCERTAIN and len(self.uncertain) < LISTED:
             self.uncertain.append(record)

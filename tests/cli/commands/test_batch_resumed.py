@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from llamagen_async.sandbox import Durations, Faults, SandboxService
+from llamagen_async.sandbox import Durations, Fault, SandboxService
 from tests.support.cli import (
     FAST,
     Call,
@@ -161,7 +161,7 @@ def test_an_uncertain_story_is_reported_and_sent_again_only_on_request(
     tmp_path: Path, call: Call
 ) -> None:
     stories(1, tmp_path)
-    service = SandboxService(faults=Faults(drop_after=1.0), durations=Durations.constant(20))
+    service = SandboxService(faults=[Fault("drop", on="create")], durations=Durations.constant(20))
     with sandbox_thread(service) as server:
         env = connection(server)
         first = call(*BATCH, env=env)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llamagen_async.sandbox import Durations, SandboxService
+from llamagen_async.sandbox import Durations, Fault, SandboxService
 from tests.support.cli import FAST, Call, connection, sandbox_thread, seen
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -49,7 +49,7 @@ def test_a_panel_is_drawn_again(server: dict[str, Any], comic: str, call: Call) 
 
 def test_a_change_waits_for_its_own_end(tmp_path: Path, call: Call) -> None:
     """A program of its own does not know the comic, and is not misled by stale answers."""
-    service = SandboxService(durations=Durations.constant(60.0), stale_after_change=30.0)
+    service = SandboxService(durations=Durations.constant(60.0), faults=[Fault("stale", 30.0)])
     with sandbox_thread(service) as server:
         env = connection(server)
         made = call("generate", "a cat", "--panels", "2", "--json", *FAST, env=env)

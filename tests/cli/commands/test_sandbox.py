@@ -38,22 +38,14 @@ def test_the_sandbox_prints_its_address_and_at_its_end_its_counts(
     [
         (["--webhook", "http://127.0.0.1:9/"], "--webhook-secret is needed"),
         (["--webhook", "backend", "--webhook-secret", "s"], "an http or https URL"),
-        (["--webhook-fault", "lost"], "no events without --webhook"),
-        (
-            ["--webhook", "http://a", "--webhook-secret", "s", "--webhook-fault", "gone"],
-            "allowed is late, doubled, out-of-order, lost, forged",
-        ),
-        (
-            ["--webhook", "http://a", "--webhook-secret", "s", "--webhook-fault", "lost=x"],
-            "'lost=x'",
-        ),
-        (
-            ["--webhook", "http://a", "--webhook-secret", "s", "--webhook-fault", "lost=2"],
-            "got 2.0",
-        ),
+        (["--fault", "event-lost:rate=0.1"], "no events without --webhook"),
+        (["--fault", "eror"], "--fault: got 'eror', allowed is one of error, error-after, drop"),
+        (["--fault", "error:418"], "allowed is as its value one of 400, 401"),
+        (["--fault", "drop:rate=2"], "allowed is as its rate a share from 0 to 1"),
+        (["--fault", "drop:often"], "--fault: got 'drop:often', allowed is a number as its value"),
     ],
 )
-def test_options_of_webhooks_that_are_wrong(call: Call, options: list[str], words: str) -> None:
+def test_options_that_are_wrong(call: Call, options: list[str], words: str) -> None:
     """Refused before anything is started, with what is allowed; the secret is not repeated."""
     done = call("sandbox", *options)
     assert done.returncode == 2

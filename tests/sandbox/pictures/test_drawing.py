@@ -11,7 +11,7 @@ from PIL import Image
 
 from llamagen_async.sandbox.pictures.casting import FIGURES
 from llamagen_async.sandbox.pictures.drawing import PanelSpec, draw_animation, draw_page, draw_panel
-from llamagen_async.sandbox.request_checks import SIZES
+from llamagen_async.sandbox.schemas import SIZES
 
 SMALL = (160, 120)
 

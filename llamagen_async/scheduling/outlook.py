@@ -1,4 +1,4 @@
-"""Estimates of how long a batch takes: from the plan's limits and what was measured so far.
+"""Estimates of how long comics take that wait or run: from the limits and what was measured so far.
 
 Pure functions; all times are seconds of the server's clock.
 """
@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 
-from llamagen_async.client import ClientStats
 from llamagen_async.forecasting import Forecasts
 from llamagen_async.plans import HOUR, Plan, RequestKind
 from llamagen_async.ratelimit import LimitsSnapshot, LimitState
@@ -19,7 +18,9 @@ from llamagen_async.scheduling.policy import PLENTIFUL, check_threshold
 
 __all__ = [
     "TYPICAL",
+    "Counts",
     "Outlook",
+    "Pace",
     "affordable",
     "checks_late",
     "requests_each",
@@ -59,7 +60,54 @@ class Outlook:
     """Requests that a comic takes, its create included."""
 
 
-def requests_each(plan: Plan, stats: ClientStats | None = None, *, running: int = 0) -> float:
+class Counts(Protocol):
+    """The `ClientStats` of a client, which stands above this file."""
+
+    @property
+    def total(self) -> int:
+        """Requests of all kinds."""
+        ...
+
+    @property
+    def finished(self) -> int:
+        """Generations that were seen to end."""
+        ...
+
+
+@attrs.frozen
+class Pace:
+    """How fast the comics of a key go now."""
+
+    limits: LimitsSnapshot
+    """The limits as they are now."""
+    typical: float
+    """How long a comic takes."""
+    each: float
+    """Requests that a comic takes, its create included."""
+
+    def time_left(self, queued: int, ages: Sequence[float] = ()) -> float:
+        """Return in about how many seconds the last of these comics is done.
+
+        Long windows, such as a day, are waited for.
+
+        Args:
+            queued: Comics that are not sent yet.
+            ages: How long each running comic has been running.
+        """
+        return time_left(Outlook(queued, ages, self.typical, self.each), self.limits, quotas=True)
+
+    def next_turn(self, queued: int) -> float:
+        """Return in about how many seconds the first of these comics has been sent.
+
+        So there is room for another one that waits.
+        """
+        if not queued:
+            return 0.0
+        first = Outlook(1, (), 0.0, 1.0)
+        return max(self.limits.next_free_in, time_left(first, self.limits, quotas=True))
+
+
+def requests_each(plan: Plan, stats: Counts | None = None, *, running: int = 0) -> float:
     """Return how many metered requests a comic takes: measured, or what is usual."""
     if RequestKind.STATUS not in plan.metered:
         return 1.0

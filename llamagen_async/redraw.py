@@ -7,6 +7,7 @@ same redraw asked for again is the same one, unless another is asked for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -48,7 +49,7 @@ class Redraw:
 
 @attrs.frozen
 class RedrawOptions:
-    """What is done about redraws that were asked for before, and for how long one is waited for."""
+    """Options of a redraw: whether it is sent again, and for how long it is waited for."""
 
     again: bool = False
     """Draw it once more, although the same redraw was done before; it is paid for again."""
@@ -67,6 +68,8 @@ async def redraw_panel(
     name: str,
     request: UpdateRequest,
     options: RedrawOptions,
+    *,
+    changed: Callable[[BatchTask], None] | None = None,
 ) -> Redraw:
     """Have one panel of a comic drawn again, and its picture replaced.
 
@@ -77,6 +80,7 @@ async def redraw_panel(
         name: What the story is called; see `find_story`.
         request: The redraw.
         options: Whether it is sent again.
+        changed: Told of the redraw as it is found, and of each step before its end.
 
     Raises:
         InvalidRequestError: There is no such story or panel; nothing was sent.
@@ -84,6 +88,7 @@ async def redraw_panel(
     """
     comic = await _comic_of(journal, name)
     _check_panel(comic, request)
+    request = attrs.evolve(request, page=request.page or 0)  # which is the same
     lifecycle = Lifecycle(
         journal,
         comics,
@@ -92,7 +97,7 @@ async def redraw_panel(
         wait_for_quota=options.wait_for_quota,
         ended=_ignore,
         followed=_follow,
-        changed=_ignore,
+        changed=changed or _ignore,
     )
     row: Row | None = None
     try:
@@ -103,6 +108,7 @@ async def redraw_panel(
                 lifecycle.start(BatchTask.of(other))
                 await lifecycle.join()
         task = BatchTask.of(row)
+        lifecycle.changed(task)
         lifecycle.start(task)
         await lifecycle.join()
         return _result(task, request, out, is_new=is_new)

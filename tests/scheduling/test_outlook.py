@@ -14,7 +14,10 @@ from llamagen_async import (
     RateLimit,
     simulation,
 )
-from llamagen_async.cli.run.estimate import (
+from llamagen_async.cli.text import format_duration
+from llamagen_async.plans import DAY
+from llamagen_async.sandbox import SandboxService
+from llamagen_async.scheduling.outlook import (
     Outlook,
     affordable,
     checks_late,
@@ -22,9 +25,6 @@ from llamagen_async.cli.run.estimate import (
     room_again_in,
     time_left,
 )
-from llamagen_async.cli.text import format_duration
-from llamagen_async.plans import DAY
-from llamagen_async.sandbox import SandboxService
 from llamagen_async.simulation import simulated_client
 
 

@@ -1,0 +1,241 @@
+"""`llamagen-async redraw`: one panel of a batch's comic drawn again, in its folder."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.task import BatchTask
+from llamagen_async.cli.commands.options import (
+    Connection,
+    connection_options,
+    output_options,
+    picture,
+    prepared_folder,
+    text,
+)
+from llamagen_async.cli.errors import ALL_DONE, FAILED, INTERRUPTED, CommandError, describe_error
+from llamagen_async.cli.input.journal_summary import open_journal
+from llamagen_async.cli.interrupts import run_async
+from llamagen_async.cli.output import Output
+from llamagen_async.cli.results.unrecorded import Unrecorded
+from llamagen_async.cli.results.writer import write_results
+from llamagen_async.cli.text import one_line
+from llamagen_async.client import LlamaGenClient
+from llamagen_async.clock import seconds
+from llamagen_async.comics import DEFAULT_TIMEOUT
+from llamagen_async.errors import InvalidRequestError, LlamaGenError, SubmissionUncertainError
+from llamagen_async.models import BatchState
+from llamagen_async.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
+from llamagen_async.requests import UpdateRequest
+from llamagen_async.uploads import check_files
+from llamagen_async.validation import checked_path, checked_text
+
+__all__ = ["redraw"]
+
+
+@click.command(short_help="Have one panel of a batch's comic drawn again.")
+@click.argument("out", metavar="DIR", type=click.Path())
+@click.argument("key", type=text)
+@click.option(
+    "--panel",
+    type=int,
+    metavar="N",
+    help="The panel's number on its page, from 0: the first one is 0, as for update-panel.",
+)
+@click.option("--page", type=int, metavar="N", help="The page's number, from 0; the first if none.")
+@click.option("--prompt", type=text, help="What the panel is to show.")
+@click.option("--caption", type=text, help="The text that goes with the picture.")
+@click.option(
+    "--image",
+    "images",
+    type=picture,
+    multiple=True,
+    metavar="FILE|URL",
+    help="A picture to go by.",
+)
+@click.option(
+    "--journal", metavar="FILE", help="The batch's journal.  [default: journal.db in DIR]"
+)
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Draw it once more, although the very same redraw was done before. It is paid for again.",
+)
+@click.option(
+    "--resend-uncertain",
+    is_flag=True,
+    help="Send it again if nobody knows whether it was accepted before; it may be paid twice.",
+)
+@click.option(
+    "--timeout",
+    type=float,
+    default=DEFAULT_TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait once it was accepted.",
+)
+@click.option(
+    "--wait-for-quota", is_flag=True, help="Wait for tomorrow's quota if today's is used up."
+)
+@output_options
+@connection_options
+def redraw(
+    *,
+    connection: Connection,
+    out: str,
+    key: str,
+    panel: int | None,
+    page: int | None,
+    prompt: str | None,
+    caption: str | None,
+    images: tuple[str | Path, ...],
+    journal: str | None,
+    again: bool,
+    resend_uncertain: bool,
+    timeout: float,
+    wait_for_quota: bool,
+    output: Output,
+) -> int:
+    """Have one panel of a comic in DIR drawn again, and replace its picture there.
+
+    DIR is the folder of a batch. KEY is the story's key, its comic's id, its line such as
+    stories.jsonl:7, its position from 0, the beginning of a key or id that no other one has, or the
+    picture's file, which says the panel, too:
+
+    \b
+      llamagen-async redraw comics/ order-42 --panel 2 --prompt "The cat smiles"
+      llamagen-async redraw comics/ cmc_1-p01-03.png --prompt "The cat smiles"
+
+    One of --prompt, --caption and --image says what is to change. It is billed like an
+    update-panel. The new picture takes the name of the old one, which is kept beside it
+    (cmc_1-p01-03.1.png); index.html and results.jsonl are written anew, and nothing else is
+    touched. However this ends, the same command again goes on, and pays no second time.
+    """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
+    if prompt is None and caption is None and not images:
+        raise click.UsageError("one of --prompt, --caption and --image has to say what changes")
+    name, page, panel = _named(key, page, panel)
+    if panel is None:
+        raise click.UsageError("--panel is missing; or name the picture's file instead of KEY")
+    seconds("timeout", timeout)
+    if prompt is not None:
+        checked_text("--prompt", prompt)
+    request = UpdateRequest(panel=panel, page=page, prompt=prompt, caption=caption, images=images)
+    check_files(request)
+    path = checked_path("--journal", journal) if journal else checked_path("DIR", out) / JOURNAL
+    if not path.is_file():
+        raise CommandError(f"there is no journal {path}: DIR is the folder of a batch")
+    client = connection.client()
+    folder = prepared_folder(out)
+    options = RedrawOptions(
+        again=again,
+        resend_uncertain=resend_uncertain,
+        timeout=timeout,
+        wait_for_quota=wait_for_quota,
+    )
+
+    seen: list[BatchTask] = []
+
+    def tell(task: BatchTask) -> None:
+        seen[:] = [task]
+        if task.state is BatchState.RUNNING and task.generation is not None:
+            output.print(f"{one_line(task.generation.id)}  accepted")
+
+    async def work() -> int:
+        await connection.prove_quota()
+        async with client, open_journal(path, client, folder=folder, start_over=False) as opened:
+            try:
+                with output.spinner(f"Panel {panel} is being drawn again"):
+                    done = await redraw_panel(
+                        *(client.comics, opened, folder, name, request, options), changed=tell
+                    )
+            except asyncio.CancelledError:
+                await _write(opened, folder, client)
+                output.error(_interrupted(seen))
+                return INTERRUPTED
+            except InvalidRequestError as error:
+                is_key, said = error.field == "key", describe_error(error)
+                raise CommandError(said.replace("key", "KEY", 1) if is_key else said) from None
+            except LlamaGenError as error:
+                await _write(opened, folder, client)
+                raise CommandError(_described(error), FAILED) from None
+            await _write(opened, folder, client)
+        _show(done, request, output)
+        return ALL_DONE
+
+    return run_async(work)
+
+
+def _named(key: str, page: int | None, panel: int | None) -> tuple[str, int | None, int | None]:
+    """Return the story, page and panel that are meant: a picture's file says all three."""
+    found = re.fullmatch(r"(.+)-p([0-9]{2,9})-([0-9]{2,9})\.[a-z0-9]{2,4}", Path(key).name)
+    if found is None or panel is not None or page is not None:
+        return key, page, panel
+    return found[1], int(found[2]) - 1, int(found[3]) - 1
+
+
+async def _write(journal: Journal, folder: Path, client: LlamaGenClient) -> None:
+    """Write the results anew, under the heading that they had."""
+    title = "Comics"
+    async for row in journal.rows():
+        if row.label:
+            title = f"Comics from {row.label.rpartition(':')[0]}"
+            break
+    unrecorded = Unrecorded()
+    try:
+        await write_results(
+            folder,
+            journal,
+            unrecorded,
+            title=title,
+            speed=client.speed,
+            began=datetime.now(UTC),
+        )
+    finally:
+        unrecorded.close()
+
+
+def _interrupted(seen: Sequence[BatchTask]) -> str:
+    """Return what is known of a redraw whose command was interrupted."""
+    state = seen[0].state if seen else BatchState.QUEUED
+    if state in (BatchState.RUNNING, BatchState.SUCCEEDED):
+        return "interrupted; it is paid for, and the same command again goes on with it"
+    if state in (BatchState.SENDING, BatchState.UNCERTAIN):
+        return "interrupted while the answer was awaited: it may have been accepted and charged"
+    return "interrupted: nothing was sent"
+
+
+def _described(error: LlamaGenError) -> str:
+    said = describe_error(error, wait_with="--wait-for-quota")
+    if isinstance(error, SubmissionUncertainError):
+        return f"{said}; --resend-uncertain does so, and it may be paid twice"
+    return said
+
+
+def _show(done: Redraw, request: UpdateRequest, output: Output) -> None:
+    output.emit_json(
+        {
+            "id": done.comic.id,
+            "page": request.page or 0,
+            "panel": request.panel,
+            "file": str(done.file),
+            "kept": None if done.kept is None else str(done.kept),
+            "is_new": done.is_new,
+            "raw": dict(done.comic.raw),
+        }
+    )
+    if output.as_json:
+        return
+    if not done.is_new:
+        output.print("This redraw was paid for before, and is not paid for again.")
+    output.print(f"{one_line(done.comic.id)}  {one_line(str(done.file))} is the new picture")
+    if done.kept is not None:
+        output.print(f"the one before is {one_line(str(done.kept))}")
+    if not done.is_new:
+        output.print("--again has it drawn once more.")

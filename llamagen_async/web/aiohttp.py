@@ -1,0 +1,177 @@
+"""The routes as an aiohttp.web application, and the client alone for routes of your own.
+
+```python
+from aiohttp import web
+from llamagen_async.web.aiohttp import create_app
+
+app = web.Application()
+app.add_subapp("/comics-api", create_app(journal="orders.db", out="comics/"))
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Final
+
+from aiohttp import web
+
+from llamagen_async.batch.protocol import JobQueue
+from llamagen_async.client import LlamaGenClient
+from llamagen_async.web.access import Authorize
+from llamagen_async.web.messages import HTTPProblem, StreamEvent, WebRequest, below, problem_reply
+from llamagen_async.web.routes import answer
+from llamagen_async.web.service import MAX_QUEUED, ComicService
+from llamagen_async.web.streams import COMMENT, PING
+
+__all__ = ["CLIENT", "QUEUE", "client_context", "create_app"]
+
+CLIENT: Final = web.AppKey("llamagen_client", LlamaGenClient)
+"""The client of an application: `request.app[CLIENT]`."""
+QUEUE: Final = web.AppKey[JobQueue]("llamagen_queue")
+"""The queue of an application that `create_app` made, for routes of your own."""
+
+_ALL: Final = "/{path}"
+"""The end of the route of all paths, as aiohttp names it."""
+_KEPT: Final = ("WWW-Authenticate", "Retry-After", "Location")
+"""Headers of an error of the authorize hook that are sent."""
+_STREAM: Final = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",
+}
+_CHUNK: Final = 65_536
+"""Bytes of a body that are read at a time."""
+
+
+async def client_context(app: web.Application) -> AsyncIterator[None]:
+    """Open a client with the application and close it in order.
+
+    Use it as `app.cleanup_ctx.append(client_context)`. The settings come from the environment,
+    unless a client was put into `app[CLIENT]` before.
+    """
+    async with app.get(CLIENT) or LlamaGenClient() as client:
+        if CLIENT not in app:
+            app[CLIENT] = client
+        yield
+
+
+def create_app(
+    client: LlamaGenClient | None = None,
+    *,
+    journal: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    authorize: Authorize | None = None,
+    webhook_secret: str | None = None,
+    max_queued: int = MAX_QUEUED,
+) -> web.Application:
+    """Return an application with all routes, to run or to add with `add_subapp`.
+
+    It is started and closed with the application around it. The arguments are those of
+    `llamagen_async.web.create_app`; `authorize` is given aiohttp's request, and may raise
+    aiohttp's `HTTPException`.
+
+    Raises:
+        InvalidRequestError: An argument is not allowed.
+    """
+    service = ComicService(
+        client, journal=journal, out=out, webhook_secret=webhook_secret, max_queued=max_queued
+    )
+
+    async def context(app: web.Application) -> AsyncIterator[None]:
+        await service.open()
+        app[CLIENT], app[QUEUE] = service.client, service.queue
+        try:
+            yield
+        finally:
+            await service.aclose()
+
+    async def drain(_app: web.Application) -> None:
+        service.draining.set()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await _answer(service, request, authorize)
+
+    app = web.Application(client_max_size=0)  # the routes bound their bodies themselves
+    app.cleanup_ctx.append(context)
+    app.on_shutdown.append(drain)
+    app.router.add_route("*", "/{path:.*}", handle)
+    return app
+
+
+async def _answer(
+    service: ComicService, request: web.Request, authorize: Authorize | None
+) -> web.StreamResponse:
+    resource = request.match_info.route.resource
+    assert resource is not None
+    root = resource.canonical.removesuffix(_ALL)
+    try:
+        reply = await answer(
+            service,
+            WebRequest(
+                request.method,
+                below(root, request.rel_url.raw_path),
+                root,
+                request.query,
+                request.headers,
+                _peer(request),
+                request.content.iter_chunked(_CHUNK),
+                request,
+            ),
+            authorize,
+        )
+    except web.HTTPException as error:  # of the authorize hook
+        code = "not_authorized" if error.status in (401, 403) else "error"
+        kept = {name: error.headers[name] for name in _KEPT if name in error.headers}
+        reply = problem_reply(HTTPProblem(error.status, code, error.reason, headers=kept))
+    if reply.events is not None:
+        return await _stream(request, reply.events)
+    if reply.file is not None:
+        return web.FileResponse(reply.file, headers=reply.headers)
+    headers = dict(reply.headers)
+    if reply.media_type is not None:
+        headers["Content-Type"] = reply.media_type
+    return web.Response(body=reply.body, status=reply.status, headers=headers)
+
+
+async def _stream(
+    request: web.Request, events: AsyncGenerator[StreamEvent, None]
+) -> web.StreamResponse:
+    """Send events as they come, and a comment when there are none for a while."""
+    response = web.StreamResponse(headers=_STREAM)
+    step: asyncio.Future[StreamEvent | None] | None = None
+    try:
+        await response.prepare(request)
+        while request.method != "HEAD":
+            step = step or asyncio.ensure_future(anext(events, None))
+            done, _ = await asyncio.wait([step], timeout=PING)
+            if not done:
+                await response.write(f": {COMMENT}\n\n".encode())
+                continue
+            event, step = step.result(), None
+            if event is None:
+                break
+            await response.write(_framed(event))
+        await response.write_eof()
+    except ConnectionError:
+        pass  # the reader has left, and the job goes on
+    finally:
+        if step is not None:
+            step.cancel()
+            await asyncio.gather(step, return_exceptions=True)
+        await events.aclose()
+    return response
+
+
+def _framed(event: StreamEvent) -> bytes:
+    """Return an event as it is sent; no field has more than one line."""
+    fields = ("id", event.id), ("event", event.event), ("data", event.data), ("retry", event.retry)
+    lines = [f"{name}: {value}\n" for name, value in fields if value is not None]
+    return "".join([*lines, "\n"]).encode("utf-8", "replace")
+
+
+def _peer(request: web.Request) -> str | None:
+    peer: object = request.transport.get_extra_info("peername") if request.transport else None
+    return str(peer[0]) if isinstance(peer, tuple) and peer else None

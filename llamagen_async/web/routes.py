@@ -1,0 +1,355 @@
+"""The routes: what each request does, whatever framework carries it.
+
+Nothing here waits for a comic: a request reads or writes the journal and is answered. So a client
+that goes away ends its own request, or its stream of events, and no job.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+
+from llamagen_async.batch.events import ComicJob, Mark
+from llamagen_async.batch.journal.story import checked_key
+from llamagen_async.batch.protocol import JobQueue
+from llamagen_async.downloads.media_types import PICTURES, VIDEOS
+from llamagen_async.errors import (
+    AuthenticationError,
+    InvalidRequestError,
+    LlamaGenError,
+    PermissionDeniedError,
+    WebhookSignatureError,
+)
+from llamagen_async.models import BatchState
+from llamagen_async.requests import ComicRequest
+from llamagen_async.validation import shown
+from llamagen_async.web.access import Authorize, check_access
+from llamagen_async.web.facts import job_facts, job_path, limits_facts
+from llamagen_async.web.messages import (
+    JSON,
+    HTTPProblem,
+    WebReply,
+    WebRequest,
+    dump,
+    json_reply,
+    problem_reply,
+    read_body,
+)
+from llamagen_async.web.openapi import document
+from llamagen_async.web.page import page
+from llamagen_async.web.service import ComicService
+from llamagen_async.web.streams import job_stream
+from llamagen_async.webhooks import MAX_BODY, construct_event
+
+__all__ = ["MAX_REQUEST", "answer"]
+
+MAX_REQUEST: Final = 1_000_000
+"""Bytes of the largest body of a request for a comic (chosen: a story of 150,000 words)."""
+_LONGEST_PAGE: Final = 100
+"""Jobs in one answer, at most."""
+_SOONEST: Final = 1
+"""Seconds after which a client that was refused may come again, at least."""
+_NUMBER: Final = re.compile(r"[0-9]{1,6}")
+_QUOTED: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+"""A string as headers have it (RFC 9651)."""
+_BARE: Final = re.compile(r"[!#-~]+")
+"""Text without quotes, as most clients send it."""
+_SANDBOXED: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cache-Control": "private, max-age=86400",
+}
+"""Headers of pictures, which are not this server's own."""
+
+_Handler = Callable[[ComicService, WebRequest], Awaitable[WebReply]]
+
+_logger = logging.getLogger(__name__)
+
+
+async def answer(
+    service: ComicService, request: WebRequest, authorize: Authorize | None = None
+) -> WebReply:
+    """Answer a request.
+
+    Args:
+        service: The client and the queue.
+        request: The request.
+        authorize: The hook that says who may call the routes.
+    """
+    try:
+        handler = _handler(request)
+        if handler not in _PUBLIC:
+            await check_access(request, authorize)
+        return await handler(service, request)
+    except HTTPProblem as problem:
+        return problem_reply(problem)
+    except InvalidRequestError as error:
+        return problem_reply(_bad_field(error))
+    except LlamaGenError as error:
+        # The journal, the store or the client: nothing was accepted, and it may be better soon.
+        _logger.warning("%s %s: %s", request.method, "/".join(request.path), error)
+        headers = {"Retry-After": str(_SOONEST)}
+        return problem_reply(HTTPProblem(503, "unavailable", str(error), headers=headers))
+
+
+def _handler(request: WebRequest) -> _Handler:
+    """Return what answers a request.
+
+    Raises:
+        HTTPProblem: Nothing does.
+    """
+    handlers = _handlers(request.path)
+    if not handlers:
+        raise HTTPProblem(404, "not_found", "there is nothing at this path")
+    handler = handlers.get("GET" if request.method == "HEAD" else request.method)
+    if handler is None:
+        allowed = ", ".join([*handlers, *(["HEAD"] if "GET" in handlers else [])])
+        detail = f"{request.method} is not allowed here, but {allowed}"
+        raise HTTPProblem(405, "method_not_allowed", detail, headers={"Allow": allowed})
+    return handler
+
+
+def _handlers(path: tuple[str, ...]) -> Mapping[str, _Handler]:
+    """Return the handlers of a path, by method."""
+    match path:
+        case () | ("",):
+            return {"GET": _page}
+        case (name,) if name in _SINGLE:
+            return _SINGLE[name]
+        case ("comics", key) if key:
+            return {"GET": _get, "DELETE": _cancel}
+        case ("comics", key, "events") if key:
+            return {"GET": _events}
+        case ("comics", key, "pictures", _) if key:
+            return {"GET": _picture}
+        case _:
+            return {}
+
+
+async def _submit(service: ComicService, request: WebRequest) -> WebReply:
+    fields = await _fields(request)
+    key = _idempotency_key(request.headers.get("idempotency-key"))
+    comic = ComicRequest.parse(fields)
+    queue = await service.started()
+    service.submitting += 1
+    try:
+        if key is None or await queue.get(key) is None:
+            await _check_room(service, queue)
+        try:
+            job = await queue.submit(comic, key=key)
+        except InvalidRequestError as error:
+            if error.field != "key":
+                raise
+            raise HTTPProblem(
+                422, "key_reused", "this Idempotency-Key was used for another comic"
+            ) from error
+    except RecursionError:
+        raise HTTPProblem(400, "bad_json", "the body is nested too deeply") from None
+    finally:
+        service.submitting -= 1
+    location = {"Location": job_path(request.root, job.key)}
+    return json_reply(job_facts(job, request.root), 202, location)
+
+
+async def _check_room(service: ComicService, queue: JobQueue) -> None:
+    """Refuse a job if too many wait already: an answer now is better than one in hours."""
+    if await queue.waiting() + service.submitting <= service.max_queued:
+        return
+    wait = max(_SOONEST, math.ceil(await queue.next_turn()))
+    detail = (
+        f"{service.max_queued} comics wait already; there is room again in about {wait} s. "
+        "Nothing was accepted"
+    )
+    raise HTTPProblem(503, "queue_full", detail, headers={"Retry-After": str(wait)})
+
+
+async def _get(service: ComicService, request: WebRequest) -> WebReply:
+    key, queue = request.path[1], await service.started()
+    kept = service.kept.get((request.root, key))
+    if kept is None:
+        job = await _known(queue, key)
+        facts = job_facts(job, request.root)
+        if job.state is not BatchState.SUCCEEDED or not job.files:
+            return json_reply(facts)
+        kept = dump(facts).encode("utf-8", "replace")
+        service.keep((request.root, key), kept)
+    return WebReply(200, kept, JSON, {"Cache-Control": "no-store"})
+
+
+async def _list(service: ComicService, request: WebRequest) -> WebReply:
+    queue = await service.started()
+    limit = _whole("limit", request.query.get("limit", str(_LONGEST_PAGE)), 1, _LONGEST_PAGE)
+    try:
+        states = [BatchState(word) for word in request.query.get("state", "").split(",") if word]
+    except ValueError:
+        allowed = f"one or more of {', '.join(BatchState)}"
+        raise InvalidRequestError("state", request.query["state"], allowed) from None
+    jobs = await queue.list(*states, limit=limit, after=request.query.get("after"))
+    return json_reply({"comics": [job_facts(job, request.root) for job in jobs]})
+
+
+async def _cancel(service: ComicService, request: WebRequest) -> WebReply:
+    queue = await service.started()
+    job = await queue.cancel(await _known(queue, request.path[1]))
+    if job.state is not BatchState.CANCELLED:
+        detail = f"only what is queued can be cancelled, and this comic is {job.state}"
+        raise HTTPProblem(409, "too_late", detail, state=job.state.value)
+    return json_reply(job_facts(job, request.root))
+
+
+async def _events(service: ComicService, request: WebRequest) -> WebReply:
+    queue, after = await service.started(), request.headers.get("last-event-id")
+    job = await _known(queue, request.path[1])
+    seen = Mark.parse(after)
+    if job.is_final and job.error is None and not job.follows(seen):
+        return WebReply(204)  # a reader that has seen the end is told not to come back
+    stream = job_stream(queue, job.key, root=request.root, after=after, closing=service.draining)
+    return WebReply(events=stream)
+
+
+async def _picture(service: ComicService, request: WebRequest) -> WebReply:
+    job = await _known(await service.started(), request.path[1])
+    number = _whole("picture", request.path[3], 0, 10**6)
+    urls = job.generation.asset_urls if job.generation else ()
+    if number < len(job.files):
+        file = job.files[number]
+        headers = dict(_SANDBOXED)
+        if file.suffix not in PICTURES | VIDEOS:
+            headers["Content-Disposition"] = "attachment"
+        if file.is_file():
+            return WebReply(file=file, headers=headers)
+    if number < len(urls):
+        return WebReply(307, headers={"Location": urls[number], "Cache-Control": "no-store"})
+    raise HTTPProblem(404, "not_found", f"this comic has no picture {number} here")
+
+
+async def _webhook(service: ComicService, request: WebRequest) -> WebReply:
+    secret = service.webhook_secret
+    if secret is None:
+        raise HTTPProblem(
+            403,
+            "no_secret",
+            "this server knows no webhook secret, so it takes no events: set "
+            "LLAMAGEN_WEBHOOK_SECRET, or pass webhook_secret= to create_app",
+        )
+    body = await read_body(request, MAX_BODY)
+    try:
+        event = construct_event(body, request.headers, secret)
+    except WebhookSignatureError as error:
+        raise HTTPProblem(400, "bad_signature", str(error)) from None
+    await service.started()
+    if service.guard.claim(event):
+        try:
+            service.client.deliver(event)
+        except LlamaGenError:
+            service.guard.release(event)
+            raise
+    return WebReply(204)
+
+
+async def _limits(service: ComicService, _request: WebRequest) -> WebReply:
+    await service.started()
+    snapshot = await service.client.limits()
+    return json_reply(limits_facts(snapshot, datetime.now(UTC), service.client.speed))
+
+
+async def _healthz(_service: ComicService, _request: WebRequest) -> WebReply:
+    return json_reply({"status": "ok"})
+
+
+async def _readyz(service: ComicService, _request: WebRequest) -> WebReply:
+    """Say whether the journal, the store and the key can be used; no request is spent on it."""
+    queue = await service.started()
+    held = queue.held_by
+    if isinstance(held, AuthenticationError | PermissionDeniedError):
+        raise HTTPProblem(503, "not_ready", "the API key is not accepted")
+    await queue.waiting()
+    await service.client.limits()
+    return json_reply({"status": "ready", "held_by": type(held).__name__ if held else None})
+
+
+async def _openapi(_service: ComicService, request: WebRequest) -> WebReply:
+    return json_reply(document(request.root))
+
+
+async def _page(_service: ComicService, request: WebRequest) -> WebReply:
+    return page(request.root)
+
+
+_SINGLE: Final[Mapping[str, Mapping[str, _Handler]]] = {
+    "comics": {"GET": _list, "POST": _submit},
+    "healthz": {"GET": _healthz},
+    "limits": {"GET": _limits},
+    "openapi.json": {"GET": _openapi},
+    "readyz": {"GET": _readyz},
+    "webhooks": {"POST": _webhook},
+}
+"""The handlers of the paths of one part."""
+_PUBLIC: Final = frozenset({_healthz, _readyz, _webhook})
+"""Handlers that anybody may call: an event's signature says whether it is allowed."""
+
+
+async def _known(queue: JobQueue, key: str) -> ComicJob:
+    try:
+        checked_key(key)
+    except InvalidRequestError:
+        job = None
+    else:
+        job = await queue.get(key)
+    if job is None:
+        raise HTTPProblem(404, "not_found", f"there is no comic with the key {shown(key)}")
+    return job
+
+
+async def _fields(request: WebRequest) -> dict[str, Any]:
+    """Return the fields of a request for a comic."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != JSON and not re.fullmatch(r"application/[\w.-]+\+json", media_type):
+        raise HTTPProblem(415, "not_json", f"the body has to be {JSON}")
+    body = await read_body(request, MAX_REQUEST)
+    try:
+        fields: object = json.loads(body, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise HTTPProblem(400, "bad_json", "the body is not JSON in UTF-8") from None
+    if not isinstance(fields, dict):
+        raise HTTPProblem(400, "bad_json", "the body has to be an object of a comic's fields")
+    if "key" in fields:
+        raise HTTPProblem(
+            400, "bad_field", "key: the header Idempotency-Key names a comic", field="key"
+        )
+    return cast("dict[str, Any]", fields)
+
+
+def _idempotency_key(header: str | None) -> str | None:
+    """Return the key that a header names, with or without quotes; `None` if there is none."""
+    if header is None:
+        return None
+    text, quoted = header.strip(), _QUOTED.fullmatch(header.strip())
+    if quoted is not None:
+        text = re.sub(r"\\(.)", r"\1", quoted[1])
+    elif not _BARE.fullmatch(text):
+        allowed = 'one string, such as "order-42", of printable ASCII characters'
+        raise InvalidRequestError("Idempotency-Key", header, allowed)
+    try:
+        return checked_key(text)
+    except InvalidRequestError as error:
+        raise InvalidRequestError("Idempotency-Key", header, error.allowed) from None
+
+
+def _whole(field: str, text: str, least: int, most: int) -> int:
+    if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
+        raise InvalidRequestError(field, text, f"a whole number from {least} to {most}")
+    return int(text)
+
+
+def _bad_field(error: InvalidRequestError) -> HTTPProblem:
+    return HTTPProblem(400, "bad_field", str(error), field=error.field, allowed=error.allowed)
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON")

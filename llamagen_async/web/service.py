@@ -1,0 +1,179 @@
+"""The client and the queue behind the routes: made from the environment when first needed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+from llamagen_async.batch.protocol import JobQueue
+from llamagen_async.batch.queue import ComicQueue
+from llamagen_async.client import LlamaGenClient
+from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
+from llamagen_async.validation import whole_number
+from llamagen_async.webhooks import ReplayGuard
+
+__all__ = ["MAX_QUEUED", "ComicService"]
+
+MAX_QUEUED: Final = 1_000
+"""Jobs that may be queued: on the paid plan more than three hours' (chosen)."""
+_FOLDER: Final = "comics"
+"""The folder of the pictures if none is named."""
+_JOURNAL: Final = "journal.db"
+"""The name of the journal in that folder if none is named, as on the command line."""
+_GRACE: Final = 5.0
+"""Real seconds that creates in flight are given when the server closes."""
+_MOST_KEPT: Final = 1_000
+"""Finished jobs whose JSON is kept, so that whoever asks again costs nothing."""
+
+_logger = logging.getLogger(__name__)
+
+
+class ComicService:
+    """The client and the queue behind the routes, for one event loop.
+
+    Args:
+        client: The client; `None` makes one from the environment, and closes it.
+        journal: The journal; `$LLAMAGEN_JOURNAL`, or `journal.db` in `out`, if not given.
+        out: The folder of the pictures; `$LLAMAGEN_OUT`, or `comics`, if not given.
+        webhook_secret: The secret of the vendor's events; `$LLAMAGEN_WEBHOOK_SECRET` if not given.
+        max_queued: How many jobs may be queued before more are refused.
+
+    Raises:
+        InvalidRequestError: An argument is not allowed.
+    """
+
+    def __init__(
+        self,
+        client: LlamaGenClient | None,
+        *,
+        journal: str | os.PathLike[str] | None,
+        out: str | os.PathLike[str] | None,
+        webhook_secret: str | None,
+        max_queued: int,
+    ) -> None:
+        self._given = client
+        self._journal = journal
+        self._out = out
+        self._webhook_secret = webhook_secret
+        self.max_queued: Final = whole_number("max_queued", max_queued, at_least=1)
+        self.submitting = 0
+        """Jobs that are being submitted now."""
+        self.guard: Final = ReplayGuard()
+        """The vendor's events that came lately."""
+        self.kept: Final[OrderedDict[tuple[str, str], bytes]] = OrderedDict()
+        """The JSON of finished jobs, by where the routes are mounted and the job's key."""
+        self.draining = asyncio.Event()
+        """Set when streams are to end, because the server closes."""
+        self._is_closed = False
+        self._client: LlamaGenClient | None = None
+        self._queue: ComicQueue | None = None
+        self._starting = asyncio.Lock()
+        self._is_owned = False
+        """Whether somebody will close it."""
+
+    @property
+    def client(self) -> LlamaGenClient:
+        """The client.
+
+        Raises:
+            ClientClosedError: It is not started yet.
+        """
+        if self._client is None:
+            raise ClientClosedError("the comics app is not started: give your app its lifespan")
+        return self._client
+
+    @property
+    def queue(self) -> JobQueue:
+        """The queue.
+
+        Raises:
+            ClientClosedError: It is not started yet.
+        """
+        if self._queue is None:
+            raise ClientClosedError("the comics app is not started: give your app its lifespan")
+        return self._queue
+
+    @property
+    def webhook_secret(self) -> str | None:
+        """The secret of the vendor's events, if there is one."""
+        return self._webhook_secret or os.environ.get("LLAMAGEN_WEBHOOK_SECRET") or None
+
+    async def started(self) -> JobQueue:
+        """Return the queue; it is started if it was not.
+
+        Raises:
+            ClientClosedError: The server closes.
+            InvalidRequestError: `open` was called, and there is no API key, or another setting is
+                not allowed.
+            LlamaGenError: The same for a request, which is not to blame for it.
+            JournalError: The journal can't be opened, or another process works with it.
+        """
+        if self._queue is not None:
+            return self._queue
+        async with self._starting:
+            if self._is_closed:
+                raise ClientClosedError("the server closes")
+            if self._queue is None:
+                if self._is_owned:
+                    await self._start()
+                else:
+                    await self._start_late()
+            return self.queue
+
+    async def open(self) -> None:
+        """Start, for somebody who will call `aclose`. The errors are those of `started`."""
+        self._is_owned, self._is_closed = True, False
+        # New ones: the last ones may belong to an event loop that is gone.
+        self.draining, self._starting = asyncio.Event(), asyncio.Lock()
+        await self.started()
+
+    async def aclose(self) -> None:
+        """Close in order: streams are ended, creates in flight recorded, then all is let go."""
+        self.draining.set()
+        self._is_owned, self._is_closed = False, True
+        async with self._starting:
+            queue, self._queue = self._queue, None
+            client, self._client = self._client, None
+            try:
+                if queue is not None:
+                    await queue.aclose(_GRACE)
+            finally:
+                if client is not None and client is not self._given:
+                    await client.aclose()
+
+    def keep(self, name: tuple[str, str], content: bytes) -> None:
+        """Keep the JSON of a finished job."""
+        self.kept[name] = content
+        while len(self.kept) > _MOST_KEPT:
+            self.kept.popitem(last=False)
+
+    async def _start_late(self) -> None:
+        try:
+            await self._start()
+        except InvalidRequestError as error:
+            raise LlamaGenError(f"the comics app can't be started: {error}") from error
+        _logger.warning(
+            "the comics app was started by its first request, so creates on their way are not "
+            "waited for when the server ends: give your app its lifespan"
+        )
+
+    async def _start(self) -> None:
+        out = Path(self._out or os.environ.get("LLAMAGEN_OUT") or _FOLDER)
+        journal = self._journal or os.environ.get("LLAMAGEN_JOURNAL") or out / _JOURNAL
+        client = self._given or LlamaGenClient(webhooks=self.webhook_secret is not None)
+        queue = ComicQueue(client, journal, out=out)
+        try:
+            await queue.start()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await queue.aclose()
+            if client is not self._given:
+                await client.aclose()
+            raise
+        self.kept.clear()
+        self._client, self._queue = client, queue

@@ -1,0 +1,202 @@
+"""The routes as a Starlette application, to mount under any ASGI application or to serve alone."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final, cast
+from urllib.parse import quote, unquote
+
+import anyio
+from sse_starlette.event import ServerSentEvent
+from sse_starlette.sse import EventSourceResponse
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from llamagen_async.batch.protocol import JobQueue
+from llamagen_async.client import LlamaGenClient
+from llamagen_async.web.access import Authorize
+from llamagen_async.web.messages import (
+    HTTPProblem,
+    StreamEvent,
+    WebReply,
+    WebRequest,
+    below,
+    problem_reply,
+)
+from llamagen_async.web.routes import answer
+from llamagen_async.web.service import MAX_QUEUED, ComicService
+from llamagen_async.web.streams import COMMENT, PING
+
+__all__ = ["ComicsApp", "create_app"]
+
+_FAREWELL: Final = 2.0
+"""Real seconds that a stream has to end by itself when the server closes."""
+
+
+class ComicsApp(Starlette):
+    """The routes as an ASGI application; `create_app` makes one.
+
+    It is a Starlette application, so it takes middlewares. Where it is mounted, the application
+    around it should have its lifespan: `FastAPI(lifespan=comics.lifespan)`. Otherwise the first
+    request starts it, and creates on their way are not waited for when the server ends.
+
+    Args:
+        service: The client and the queue.
+        authorize: The hook that says who may call the routes.
+    """
+
+    def __init__(self, service: ComicService, authorize: Authorize | None) -> None:
+        self.service: Final = service
+        endpoint = _Endpoint(service, authorize)
+        super().__init__(
+            routes=[Route("/{path:path}", endpoint)],
+            lifespan=self.lifespan,
+            exception_handlers={HTTPException: _http_error, Exception: _server_error},
+        )
+
+    @property
+    def client(self) -> LlamaGenClient:
+        """The client, once the application is started."""
+        return self.service.client
+
+    @property
+    def queue(self) -> JobQueue:
+        """The queue of jobs, once the application is started: order from it in routes of yours."""
+        return self.service.queue
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[dict[str, Any]]:
+        """Start, and close in order; for the lifespan of the application around this one.
+
+        Its state has `llamagen_client`, so that `get_client` works in routes of yours.
+        """
+        await self.service.open()
+        try:
+            yield {"llamagen_client": self.service.client}
+        finally:
+            await self.service.aclose()
+
+
+def create_app(
+    client: LlamaGenClient | None = None,
+    *,
+    journal: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    authorize: Authorize | None = None,
+    webhook_secret: str | None = None,
+    max_queued: int = MAX_QUEUED,
+) -> ComicsApp:
+    """Return an ASGI application with all routes. Nothing is opened before it is started.
+
+    Args:
+        client: A client of yours, which is not closed; `None` makes one from the environment.
+        journal: The file of the jobs, which one process at a time can work with;
+            `$LLAMAGEN_JOURNAL`, or `journal.db` in `out`, if not given.
+        out: The folder of the pictures; `$LLAMAGEN_OUT`, or `comics`, if not given.
+        authorize: A function, which may be async, that is given each Starlette `Request` and
+            returns whether it is allowed, or raises Starlette's `HTTPException`. Without one only
+            programs on this machine are answered. Events of the vendor, `/healthz` and `/readyz`
+            are not asked about.
+        webhook_secret: The secret with which the vendor signs its events;
+            `$LLAMAGEN_WEBHOOK_SECRET` if not given. Without one all events are refused.
+        max_queued: How many jobs may be queued; more are answered with 503 and `Retry-After`.
+
+    Raises:
+        InvalidRequestError: An argument is not allowed.
+    """
+    service = ComicService(
+        client, journal=journal, out=out, webhook_secret=webhook_secret, max_queued=max_queued
+    )
+    return ComicsApp(service, authorize)
+
+
+class _Endpoint:
+    """The ASGI application of all paths and methods."""
+
+    def __init__(self, service: ComicService, authorize: Authorize | None) -> None:
+        self._service = service
+        self._authorize = authorize
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        root, path = _split(scope)
+        try:
+            reply = await answer(
+                self._service,
+                WebRequest(
+                    request.method,
+                    path,
+                    root,
+                    request.query_params,
+                    request.headers,
+                    request.client.host if request.client else None,
+                    request.stream(),
+                    request,
+                ),
+                self._authorize,
+            )
+        except ClientDisconnect:
+            return  # nobody is there to be answered
+        if reply.events is not None:
+            response = _stream(reply.events, self._service.draining)
+        else:
+            response = _response(reply, request.method)
+        await response(scope, receive, send)
+
+
+def _split(scope: Scope) -> tuple[str, tuple[str, ...]]:
+    """Return where the routes are mounted, and the parts of the path below it."""
+    root = str(scope.get("root_path", "")).rstrip("/")
+    path = str(scope["path"])
+    raw = scope.get("raw_path")
+    encoded = raw.partition(b"?")[0].decode("latin-1") if raw else ""
+    if unquote(encoded) != path:
+        encoded = quote(path)  # some servers and frameworks tell the decoded path alone
+    is_whole = path == root or path.startswith(f"{root}/")
+    return root, below(root if is_whole else "", encoded)
+
+
+def _response(reply: WebReply, method: str) -> Response:
+    headers = dict(reply.headers)
+    if reply.file is not None:
+        return FileResponse(reply.file, headers=headers)
+    if method == "HEAD":
+        headers["Content-Length"] = str(len(reply.body))
+        return Response(b"", reply.status, headers, reply.media_type)
+    return Response(reply.body, reply.status, headers, reply.media_type)
+
+
+def _stream(events: AsyncGenerator[StreamEvent, None], draining: asyncio.Event) -> Response:
+    async def content() -> AsyncGenerator[ServerSentEvent, None]:
+        async with aclosing(events):
+            async for one in events:
+                yield ServerSentEvent(one.data, event=one.event, id=one.id, retry=one.retry)
+
+    return EventSourceResponse(
+        content(),
+        headers={"Cache-Control": "no-store, no-transform"},
+        ping=PING,
+        ping_message_factory=lambda: ServerSentEvent(comment=COMMENT),
+        shutdown_event=cast("anyio.Event", draining),  # it is set, and nothing else
+        shutdown_grace_period=_FAREWELL,
+    )
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    """Answer what the authorize hook has raised."""
+    assert isinstance(error, HTTPException)
+    code = "not_authorized" if error.status_code in (401, 403) else "error"
+    problem = HTTPProblem(error.status_code, code, str(error.detail), headers=error.headers)
+    return _response(problem_reply(problem), "GET")
+
+
+async def _server_error(_request: Request, _error: Exception) -> Response:
+    problem = HTTPProblem(500, "mistake", "a mistake of this server; its log says more")
+    return _response(problem_reply(problem), "GET")

@@ -1,0 +1,111 @@
+"""Odd answers that come over a socket: what the caller of each method gets in the end."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from llamagen_async import (
+    APIError,
+    InvalidResponseError,
+    LlamaGenClient,
+    SubmissionUncertainError,
+    WaitTimeoutError,
+)
+from llamagen_async.models import ComicGeneration
+from tests.support.rawserver import Handler, RawServer, Received, answer, raw_server
+
+PICTURE = b"\x89PNG\r\n\x1a\n" + b"x" * 100
+SPEED = 10_000.0
+
+
+def replying(*contents: bytes) -> Handler:
+    """Answer each request with the next content, the last one again and again."""
+    left = list(contents)
+
+    async def handler(received: Received) -> None:
+        if "/a.png" in received.head:
+            await received.reply(answer(PICTURE, content_type="image/png"))
+            return
+        content = left.pop(0) if len(left) > 1 else left[0]
+        await received.reply(answer(content.replace(b"HOST", _host(received))))
+
+    return handler
+
+
+def _host(received: Received) -> bytes:
+    return f"http://{received.header('Host')}".encode()
+
+
+def client_of(server: RawServer) -> LlamaGenClient:
+    return LlamaGenClient(
+        "sk-test-0123456789",
+        plan="paid",
+        base_url=server.url,
+        quota="memory",
+        speed=SPEED,
+        max_retries=0,
+    )
+
+
+async def test_an_id_behind_a_warning_of_the_servers_language_is_not_lost() -> None:
+    content = b'<br />Notice: x in api.php on line 3 {"id": "c1", "status": "LOADING"}'
+    async with raw_server(replying(content)) as server, client_of(server) as client:
+        assert (await client.comics.create("x")).id == "c1"
+        assert (await client.animations.create("x")).id == "c1"
+
+
+async def test_a_create_without_an_id_says_what_came_instead() -> None:
+    async with raw_server(replying(b'{"id": {"x": 1}}')) as server, client_of(server) as client:
+        with pytest.raises(SubmissionUncertainError, match=r"no id in it, but \{'x': 1\}"):
+            await client.comics.create("x")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"id": "c1", "status": "PROC', "broken (Unterminated string"),
+        (b'{"message": "ok"}', "there is no id in it"),
+        (b'{"id": "another", "status": "SUCCEEDED"}', "about generation 'another'"),
+    ],
+)
+async def test_a_wait_whose_answers_are_unreadable_says_so_in_the_end(
+    content: bytes, words: str
+) -> None:
+    """They may be those of something in between, so that they are asked for again until then."""
+    async with raw_server(replying(content)) as server, client_of(server) as client:
+        with pytest.raises(WaitTimeoutError) as caught:
+            await client.comics.wait_for_completion("c1", timeout=2_000.0)
+        assert words in str(caught.value)
+        with pytest.raises(InvalidResponseError) as refused:
+            await client.comics.get("c1")
+        assert words in str(refused.value)
+        assert refused.value.id == "c1"
+
+
+async def test_a_comic_without_a_picture_is_checked_once_and_then_told_of(tmp_path: Path) -> None:
+    """The server may say that it is done a moment before it has the URLs."""
+    empty = b'{"id": "c1", "status": "SUCCEEDED", "comics": [{"panels": [{"assetUrl": ""}]}]}'
+    whole = empty.replace(b'""', b'"HOST/a.png"')
+    comic = ComicGeneration.parse({"id": "c1", "status": "SUCCEEDED", "comics": 7})
+    async with raw_server(replying(empty, whole)) as server, client_of(server) as client:
+        with pytest.raises(APIError) as caught:
+            await client.comics.download(comic, tmp_path)
+        assert "comics[0].panels[0].assetUrl: ''" in str(caught.value)
+        assert caught.value.id == "c1"
+        assert len(await client.comics.download(comic, tmp_path)) == 1
+
+
+async def test_a_panel_without_a_picture_is_told_of_and_the_others_are_fetched(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with raw_server(replying(b"{}")) as server, client_of(server) as client:
+        panels = [{"assetUrl": f"{server.url}/a.png"}, {"assetUrl": 5}, {}]
+        comic = ComicGeneration.parse(
+            {"id": "c1", "status": "SUCCEEDED", "comics": [{"panels": panels}]}
+        )
+        with caplog.at_level(logging.WARNING):
+            assert len(await client.comics.download(comic, tmp_path)) == 1
+    assert "comics[0].panels[1].assetUrl: 5, comics[0].panels[2].assetUrl: None" in caplog.text
