@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import mimetypes
 import os
+import re
 import stat
 import time
 from collections.abc import Awaitable, Callable
@@ -25,7 +26,7 @@ from llamagen_async.errors import InvalidRequestError
 from llamagen_async.models import Upload
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import AnyRequest
-from llamagen_async.requests.files import files_of, with_urls
+from llamagen_async.requests.files import UploadStore, files_of, with_urls
 from llamagen_async.transport import APIRequest, FormFile
 from llamagen_async.validation import checked_path, checked_text
 
@@ -33,7 +34,6 @@ __all__ = [
     "LARGEST_UPLOAD",
     "FileLike",
     "ReadableFile",
-    "UploadStore",
     "Uploads",
     "check_files",
     "form_file",
@@ -50,6 +50,8 @@ _UNNAMED: Final = "upload"
 """The name of a file that has none, as the vendor's clients send it."""
 _OTHER: Final = "application/octet-stream"
 """The media type of a file of no known kind."""
+_TYPE: Final = r"[\w.+-]{1,60}/[\w.+-]{1,80}"
+"""The form of a media type, without parameters."""
 _TYPES: Final = {
     ".avif": "image/avif",
     ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
@@ -81,36 +83,27 @@ FileLike = str | os.PathLike[str] | bytes | bytearray | memoryview | ReadableFil
 """The forms in which a file may be given."""
 
 
-class UploadStore(Protocol):
-    """What remembers uploads for the next run, such as a journal."""
-
-    async def uploaded(self, digest: str, since: float) -> str | None:
-        """Return the URL of a content that was uploaded after a unix time; `None` if there is none.
-
-        Args:
-            digest: The hash of the content, in hex.
-            since: Unix time in seconds.
-        """
-        ...
-
-    async def keep_upload(self, digest: str, url: str, at: float) -> None:
-        """Remember the URL of a content, uploaded at a unix time."""
-        ...
-
-
-async def form_file(file: FileLike, filename: str | None = None) -> FormFile:
+async def form_file(
+    file: FileLike, filename: str | None = None, content_type: str | None = None
+) -> FormFile:
     """Return a file as it is uploaded. What is on disk stays there until it is sent.
 
     Args:
         file: Its path, its content, or the open file, which is read from where it stands and not
             closed.
         filename: The name that the server is told; the file's own if not given.
+        content_type: The media type that the server is told; what its first bytes, or else its
+            name, say if not given.
 
     Raises:
         InvalidRequestError: It is no file, can't be read, is empty or too large.
     """
     if filename is not None:
         checked_text("filename", filename)
+    if content_type is not None and not re.fullmatch(
+        _TYPE, checked_text("content_type", content_type)
+    ):
+        raise InvalidRequestError("content_type", content_type, "a media type such as image/png")
     content: bytes | Path
     if isinstance(file, str | os.PathLike):
         path = checked_path("file", file)
@@ -120,7 +113,7 @@ async def form_file(file: FileLike, filename: str | None = None) -> FormFile:
         content = await _content(file)
         head, own_name = content[:HEAD], _name_of(file)
     name = filename or own_name or f"{_UNNAMED}{extension_of(None, head) or ''}"
-    return FormFile(name, content, _media_type(name, head))
+    return FormFile(name, content, content_type or _media_type(name, head))
 
 
 def upload_request(form: FormFile) -> APIRequest:
