@@ -1,4 +1,4 @@
-"""Whose turn it is among the changes of one comic, also while the journal takes its time."""
+"""The order of the changes of one comic, also while the journal takes its time."""
 
 from __future__ import annotations
 
