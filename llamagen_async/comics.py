@@ -222,9 +222,12 @@ class Comics(ComicChanges):
         `requests`: it was paid for, and comes after the others), what was not sent is sent.
 
         Args:
-            requests: Prompts, requests or mappings of fields; read only as far as needed. A
-                mapping may have a `key`, such as an order number: the same key is the same comic.
-                Other stories are told apart by their content, and equal ones are counted.
+            requests: Prompts, requests, mappings of fields or `BatchStory`s; read only as far as
+                needed. A mapping may have a `key`, such as an order number: the same key is the
+                same story. Others are told apart by their content, and equal ones are counted. A
+                story may also be a continuation, a redraw (each `of` another story's key, or of a
+                comic by its `id`) or an animation, by its `type`. Changes of a comic wait for it
+                and for each other.
             out: A folder for the pictures; `None` fetches none.
             timeout: Seconds to wait for each comic's end, once it was accepted, and then for its
                 pictures.

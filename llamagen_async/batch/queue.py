@@ -138,7 +138,7 @@ class ComicQueue:
         """Submit a job; it is on disk when this returns.
 
         Args:
-            request: A prompt, a request or a mapping of fields.
+            request: A prompt, a request, a mapping of fields or a `BatchStory`, of any type.
             key: The job's name, such as an order number. The same key is the same job, whenever it
                 is submitted again; without a key each call is a new job.
             urgent: Whether somebody waits for it interactively: it goes before the others.
@@ -252,8 +252,7 @@ class ComicQueue:
         """Send an uncertain job again, which may be paid for twice; others are left as they are."""
         await self.start()
         row = await self._known(_key_of(job))
-        origins = (BatchState.UNCERTAIN,)
-        row = await self._journal.change(row, BatchState.QUEUED, origins=origins)
+        row = await self._journal.change(row, BatchState.QUEUED, origins=(BatchState.UNCERTAIN,))
         if row.state is BatchState.QUEUED:
             self._subscriptions.tell(self._turns.snapshot(row))
             self._prefetcher.rescan(urgent=row.urgent)

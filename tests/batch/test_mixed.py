@@ -219,7 +219,7 @@ async def test_what_waits_for_an_unsent_comic_stays_unsent() -> None:
 
 
 async def test_what_follows_an_uncertain_change_is_not_sent(tmp_path: Path) -> None:
-    """The uncertain one may be at work; the errors name it. Once it was sent again, the others go on."""
+    """The uncertain one may be at work, and the errors name it; sent again, it lets them go on."""
     lost = True
 
     def lose(sent: Any) -> Exception | None:
