@@ -102,7 +102,7 @@ async def test_comics_that_cost_less_than_estimated_leave_room(tmp_path: Path) -
 
 
 async def test_comics_that_cost_more_than_estimated_stop_it_early(tmp_path: Path) -> None:
-    """What is on its way then counts as what is known costs; only that passes the budget."""
+    """Only creates that are on their way by then pass the budget."""
     two = Plan("two", limits=RateLimit(2, per=60), metered={RequestKind.CREATE})
     one = machine(tmp_path, plan=two, body=charging(3), latency=0.5)
     spending, items = await spent(one, comics(*[1] * 20), budget=1_200)

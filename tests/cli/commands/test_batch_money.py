@@ -137,7 +137,7 @@ def test_a_dry_run_of_stdin_names_each_line_that_is_wrong(paid: dict[str, Any], 
 def test_many_stories_are_worth_a_question(
     paid: dict[str, Any], call: Call, tmp_path: Path, options: list[str], asked: int
 ) -> None:
-    """Who has too few credits is told before the first create."""
+    """Too few credits are told of before the first create."""
     write(tmp_path, 10)
     done = batch(call, paid, *options, "--budget", "600")
     assert requests(paid).get("usage", {}).get("200", 0) == asked
