@@ -9,6 +9,7 @@ import pytest
 from llamagen_async import (
     BatchState,
     BudgetReachedError,
+    ComicGeneration,
     ComicRequest,
     ContinueRequest,
     InvalidRequestError,
@@ -53,7 +54,11 @@ async def test_an_estimate_and_the_end_agree() -> None:
     async with network.client(ROOMY) as client:
         estimate = client.comics.estimate(STORIES)
         comics = [item.generation async for item in client.comics.batch(STORIES)]
-        charged = [comic.usage.amount for comic in comics if comic and comic.usage]
+        charged = [
+            comic.usage.amount
+            for comic in comics
+            if isinstance(comic, ComicGeneration) and comic.usage
+        ]
         assert sum(filter(None, charged)) == estimate.credits
         assert (await client.comics.usage()).credits == 5_000 - estimate.credits
 

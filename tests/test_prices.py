@@ -22,7 +22,7 @@ from llamagen_async.prices import Charge, ChargeKind, format_credits
 from llamagen_async.requests import AnyRequest
 
 SCENE = UpdateRequest(panel=0, prompt="x")
-NOT_KNOWN = [
+NOT_KNOWN: list[tuple[AnyRequest, ChargeKind, int]] = [
     (ContinueRequest("x", fix_panel_num=3), ChargeKind.CONTINUED_PANEL, 3),
     (ContinueRequest("x", pagination={"totalPages": 2, "panelsPerPage": 3}),
      ChargeKind.CONTINUED_PANEL, 6),
