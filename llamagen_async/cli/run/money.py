@@ -118,11 +118,12 @@ def paid_for(summary: JournalSummary, money: Money, *, spent: float) -> JournalS
     if money.budget is None or summary.to_send is None:
         return summary
     estimate = money.prices.estimate(summary.charges)
-    for kind, number in estimate.unpriced.items():
-        price = kind.value.replace("_", "-")
+    if estimate.unpriced:
+        what = ", ".join(pluralize(number, kind.noun) for kind, number in estimate.unpriced.items())
+        prices = (f"--price {kind.replace('_', '-')}=CREDITS" for kind in estimate.unpriced)
         raise CommandError(
-            f"--budget: the price of {pluralize(number, kind.noun)} is not known, so no budget can "
-            f"be kept: give it with --price {price}=CREDITS if you know it; nothing was sent"
+            f"--budget: the price of {what} is not known, so no budget can be kept: give it with "
+            f"{' '.join(prices)} if you know it; nothing was sent"
         )
     number = within(money.budget - spent, estimate)
     return attrs.evolve(summary, to_send=min(summary.to_send, number))
