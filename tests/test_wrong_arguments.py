@@ -131,6 +131,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "client.aclose": {},
     "client.deliver": {},
     "client.limits": {},
+    "client.pace": {},
     "client.stats": {},
     "webhooks.construct_event": {"body": b"{}", "headers": sign(b"{}", "s"), "secret": "s"},
     "webhooks.verify_signature": {"body": b"{}", "headers": sign(b"{}", "s"), "secret": "s"},
