@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import mimetypes
 import os
+import re
 import stat
 import time
 from collections.abc import Awaitable, Callable
@@ -49,6 +50,8 @@ _UNNAMED: Final = "upload"
 """The name of a file that has none, as the vendor's clients send it."""
 _OTHER: Final = "application/octet-stream"
 """The media type of a file of no known kind."""
+_TYPE: Final = r"[\w.+-]{1,60}/[\w.+-]{1,80}"
+"""The form of a media type, without parameters."""
 _TYPES: Final = {
     ".avif": "image/avif",
     ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
@@ -80,19 +83,27 @@ FileLike = str | os.PathLike[str] | bytes | bytearray | memoryview | ReadableFil
 """The forms in which a file may be given."""
 
 
-async def form_file(file: FileLike, filename: str | None = None) -> FormFile:
+async def form_file(
+    file: FileLike, filename: str | None = None, content_type: str | None = None
+) -> FormFile:
     """Return a file as it is uploaded. What is on disk stays there until it is sent.
 
     Args:
         file: Its path, its content, or the open file, which is read from where it stands and not
             closed.
         filename: The name that the server is told; the file's own if not given.
+        content_type: The media type that the server is told; what its first bytes, or else its
+            name, say if not given.
 
     Raises:
         InvalidRequestError: It is no file, can't be read, is empty or too large.
     """
     if filename is not None:
         checked_text("filename", filename)
+    if content_type is not None and not re.fullmatch(
+        _TYPE, checked_text("content_type", content_type)
+    ):
+        raise InvalidRequestError("content_type", content_type, "a media type such as image/png")
     content: bytes | Path
     if isinstance(file, str | os.PathLike):
         path = checked_path("file", file)
@@ -102,7 +113,7 @@ async def form_file(file: FileLike, filename: str | None = None) -> FormFile:
         content = await _content(file)
         head, own_name = content[:HEAD], _name_of(file)
     name = filename or own_name or f"{_UNNAMED}{extension_of(None, head) or ''}"
-    return FormFile(name, content, _media_type(name, head))
+    return FormFile(name, content, content_type or _media_type(name, head))
 
 
 def upload_request(form: FormFile) -> APIRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,35 @@ async def test_a_whole_request_may_be_a_mapping_as_for_the_vendors_clients() -> 
         {"action": "regeneratePanel", "panel": 0, "prompt": "z"},
         {"prompt": "x", "videoOptions": {"aspect_ratio": "1:1"}},
     ]
+
+
+async def test_many_are_waited_for_at_once() -> None:
+    """The standard library waits for many; the order is that of the ids."""
+    network = Recorder()
+    async with network.client(ROOMY) as client:
+        ids = [(await client.comics.create(story)).id for story in "abcde"]
+        done = await asyncio.gather(*map(client.comics.wait_for_completion, ids))
+        assert [comic.id for comic in done] == ids
+        assert all(comic.succeeded for comic in done)
+
+
+async def test_the_pace_of_a_key_is_told_without_a_request() -> None:
+    network = Recorder()
+    async with network.client(ROOMY) as client:
+        await client.comics.create_and_wait("x")
+        sent = len(network.requests)
+        assert await client.pace() is not None
+        assert len(network.requests) == sent
+
+
+async def test_an_upload_is_told_what_it_is() -> None:
+    """By the caller, as with the vendor's client, or else by its first bytes."""
+    network = Recorder()
+    async with network.client(ROOMY) as client:
+        await client.comics.upload(b"\x89PNG\r\n\x1a\n", content_type="image/apng")
+        await client.comics.upload(b"\x89PNG\r\n\x1a\n")
+    forms = [one.form for one in network.requests]
+    assert [form.content_type for form in forms if form] == ["image/apng", "image/png"]
 
 
 async def test_an_animation_is_created_waited_for_and_fetched(tmp_path: Path) -> None:

@@ -75,7 +75,9 @@ def announcement_of(event: WebhookEvent) -> Announcement | None:
             "what webhooks.construct_event returned, so that its signature is verified "
             "(WebhookEvent.parse reads what another process of yours has verified)",
         )
-    data: dict[str, Any] = bounded(dict(event.data))
+    data: dict[str, Any] = dict(event.data)
+    if not event.is_plain:
+        data = bounded(data)
     id_ = next(filter(None, (generation_id(data.get(name)) for name in _IDS)), None)
     if id_ is None:
         if not event.type.startswith(_ABOUT_GENERATIONS):

@@ -12,6 +12,7 @@ from typing import Any, Final, Self, cast
 import attrs
 
 from llamagen_async.errors import InvalidRequestError
+from llamagen_async.foreign import LONGEST_TEXT, MOST_DEPTH
 from llamagen_async.webhooks.signatures import TOLERANCE, Headers, SecretKeys, Secrets, SignedBody
 
 __all__ = ["WebhookEvent", "construct_event", "name_of"]
@@ -41,6 +42,8 @@ class WebhookEvent:
     """A digest of all that was signed: the same for a replay, whatever its other headers say."""
     size: int = attrs.field(default=0, repr=False, kw_only=True)
     """Bytes of the body."""
+    is_plain: bool = attrs.field(default=False, repr=False, kw_only=True)
+    """Whether the body is known to have nothing in it that has to be bounded before it is kept."""
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], **fields: Any) -> Self:
@@ -48,7 +51,8 @@ class WebhookEvent:
 
         Args:
             raw: The body, as parsed JSON: the `raw` of the event that was verified.
-            **fields: `id` if the body holds none, `request_id`, `fingerprint` and `size`.
+            **fields: `id` if the body holds none, `request_id`, `fingerprint`, `size` and
+                `is_plain`.
 
         Raises:
             InvalidRequestError: `raw` is no mapping.
@@ -99,6 +103,19 @@ def construct_event(
         request_id=one.request_id,
         fingerprint=hashlib.sha256(one.signed).hexdigest(),
         size=len(one.content),
+        is_plain=_is_plain(one.content),
+    )
+
+
+def _is_plain(content: bytes) -> bool:
+    """Whether JSON is short, not deep, and without halves of surrogate pairs.
+
+    Nearly all events are, and to find that out takes a hundredth of the time of bounding one.
+    """
+    return (
+        len(content) <= LONGEST_TEXT
+        and content.count(b"{") + content.count(b"[") <= MOST_DEPTH
+        and not (b"\\ud" in content or b"\\uD" in content or b"\xed" in content)
     )
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from llamagen_async import Animation, ComicGeneration, InvalidRequestError
-from llamagen_async.webhooks import Announcement, WebhookEvent, announcement_of
+from llamagen_async.webhooks import (
+    Announcement,
+    WebhookEvent,
+    announcement_of,
+    construct_event,
+    sign,
+)
 
 URL = "https://pictures.invalid/a.png"
 PAGES = [{"page": 0, "panels": [{"panel": 0, "assetUrl": URL}, {"panel": 1, "image": URL}]}]
@@ -124,3 +131,35 @@ def test_what_was_not_verified_is_refused(given: Any) -> None:
     """Parsed JSON may come from anybody."""
     with pytest.raises(InvalidRequestError, match=r"construct_event.+signature"):
         announcement_of(given)
+
+
+def signed(data: bytes) -> WebhookEvent:
+    body = b'{"type": "comic.generation.completed", "data": %s}' % data
+    return construct_event(body, sign(body, "s"), "s")
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [b"\\ud83d", b"\\uD83D", b"\xed\xa0\xbd", b"x" * 100_000, b'x", "deep": ' + b"[" * 60],
+)
+def test_what_is_kept_of_an_event_can_be_stored(caption: bytes) -> None:
+    """Halves of surrogate pairs are written out, long texts cut, deep ones left out."""
+    end = b"]" * 60 if caption.endswith(b"[") else b'"'
+    event = signed(b'{"id": "c", "comics": [{"panels": [{"caption": "' + caption + end + b"}]}]}")
+    assert not event.is_plain
+    announcement = announcement_of(event)
+    assert announcement is not None
+    kept = json.dumps(announcement.fields, ensure_ascii=False).encode()
+    assert len(kept) < 50_000
+    assert kept.count(b"[") < 55
+
+
+def test_a_plain_event_is_kept_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly all are, and to bound one takes longer than all else."""
+    monkeypatch.setattr("llamagen_async.webhooks.announcements.bounded", None)
+    data = {"id": "c", "comics": [{"panels": [{"assetUrl": URL, "caption": "Bär 🐉"}] * 20}]}
+    event = signed(json.dumps(data, ensure_ascii=False).encode())
+    assert event.is_plain
+    announcement = announcement_of(event)
+    assert announcement is not None
+    assert announcement.fields == {**data, "status": "SUCCEEDED"}
