@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from llamagen_async.batch.events import ComicJob
     from llamagen_async.batch.queue import ComicQueue
     from llamagen_async.ratelimit import LimitsSnapshot, LimitState, Priority
+    from llamagen_async.redraw import Redraw
     from llamagen_async.scheduling import Outage, RequestReport
 
 __all__ = [
@@ -118,6 +119,7 @@ __all__ = [
     "QuotaStoreError",
     "RateLimit",
     "RateLimitError",
+    "Redraw",
     "RequestKind",
     "RequestReport",
     "RequestType",
@@ -142,6 +144,7 @@ _LATE = {
     "LimitsSnapshot": "ratelimit",
     "Outage": "scheduling",
     "Priority": "ratelimit",
+    "Redraw": "redraw",
     "RequestReport": "scheduling",
     "Spending": "batch.budget",
 }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 from urllib.parse import quote
 
-from llamagen_async.downloads.download import panel_name
+from llamagen_async.downloads.download import asset_names, panel_name
+from llamagen_async.downloads.media_types import distinct_stems
 from llamagen_async.forecasting import Profile
 from llamagen_async.generations import (
     DEFAULT_TIMEOUT,
@@ -213,6 +215,45 @@ class ComicChanges(Generations[ComicGeneration]):
         )
         return file
 
+    async def download_redrawn(
+        self,
+        comic: ComicGeneration,
+        folder: Path,
+        *,
+        panel: int,
+        page: int | None,
+        known: Sequence[Path],
+        timeout: float,
+        urgent: bool,
+    ) -> list[Path] | None:
+        """Fetch the picture of one panel as `download_panel` does, if all others are there.
+
+        Args:
+            comic: The comic, redrawn.
+            folder: The folder of its pictures.
+            panel: The panel's number on its page, from 0.
+            page: The page's number, from 0; the first one if it is not given.
+            known: The pictures of the comic, as far as they were fetched.
+            timeout: Seconds for the file.
+            urgent: As for `download`.
+
+        Returns:
+            All pictures, in the order of `download`; `None` if others than that one are missing.
+        """
+        names = [name for _, name in asset_names(comic)]
+        redrawn = panel_name(comic.id, page or 0, panel)
+        there = {file.stem: file for file in known}
+        files = {
+            name: there.get(stem) for name, stem in zip(names, distinct_stems(names), strict=True)
+        }
+        others = [file for name, file in files.items() if name != redrawn]
+        if redrawn not in files or not await asyncio.to_thread(_are_there, others):
+            return None
+        files[redrawn] = await self.download_panel(
+            comic, folder, panel=panel, page=page, timeout=timeout, urgent=urgent
+        )
+        return [file for file in files.values() if file is not None]
+
     def recall_end(self, comic: ComicGeneration) -> None:
         """Take in how a comic ended that an earlier program has seen, before it is changed.
 
@@ -259,3 +300,7 @@ def _changed(id_: str, value: object) -> ComicGeneration:
         return ComicGeneration.parse(value)
     except ValueError:
         return ComicGeneration.parse({**fields_of(value), "id": id_})
+
+
+def _are_there(files: Sequence[Path | None]) -> bool:
+    return all(file is not None and file.is_file() for file in files)

@@ -5,23 +5,23 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Unpack, cast
+from typing import Any, Final, Unpack
 
 from llamagen_async.animations import Animations
 from llamagen_async.batch.batch import Batch
+from llamagen_async.batch.budget import estimate_of
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.journal.story import RequestLike, Story
-from llamagen_async.batch.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
+from llamagen_async.batch.journal.story import RequestLike
 from llamagen_async.clock import seconds
 from llamagen_async.comic_changes import ComicChanges
 from llamagen_async.core import ClientCore
 from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, panels_of, whole_request
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
-from llamagen_async.prices import Charge, Estimate, PriceList, Prices
+from llamagen_async.prices import Estimate, PriceList, Prices
+from llamagen_async.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
 from llamagen_async.requests import (
     AnyRequest,
     ComicFields,
@@ -29,9 +29,11 @@ from llamagen_async.requests import (
     UpdateFields,
     UpdateRequest,
 )
+from llamagen_async.requests.defaults import Defaults
+from llamagen_async.requests.files import UploadStore
 from llamagen_async.scheduling import Outage, SubmissionHooks
 from llamagen_async.transport import APIRequest
-from llamagen_async.uploads import FileLike, UploadStore, form_file, upload_request
+from llamagen_async.uploads import FileLike, check_files, form_file, upload_request
 from llamagen_async.validation import (
     InvalidRequestError,
     check_flags,
@@ -203,6 +205,8 @@ class Comics(ComicChanges):
         journal: str | os.PathLike[str] | None = None,
         resend_uncertain: bool = False,
         start_over: bool = False,
+        budget: float | None = None,
+        prices: PriceList | None = None,
         defaults: ComicRequest | Mapping[str, Any] | None = None,
     ) -> Batch:
         """Generate many comics at once; iterate over the result to run it.
@@ -231,6 +235,11 @@ class Comics(ComicChanges):
                 accepted. They may be paid for twice.
             start_over: Go on with a journal that is new, lost or older than what the files beside
                 it know. What only they know may be paid for again.
+            budget: The most credits that all runs with this journal may spend. What a story costs
+                is reserved before it is sent, and counted as the server says where it does. A
+                story for which there is no room stays unsent with a `BudgetReachedError`; so does
+                one whose price nobody knows.
+            prices: Prices that you know; others are those of the vendor's page, which has few.
             defaults: What all comics have in common, such as their characters and their preset: a
                 mapping of fields without a prompt, or a request, whose prompt is left out. A
                 story's own fields win; characters and places are merged by name. What was sent
@@ -255,7 +264,9 @@ class Comics(ComicChanges):
             timeout=timeout,
             wait_for_quota=wait_for_quota,
             resend_uncertain=resend_uncertain,
-            defaults=defaults,
+            budget=budget,
+            prices=prices,
+            defaults=None if defaults is None else _common(defaults),
         )
 
     async def redraw(
@@ -366,11 +377,7 @@ class Comics(ComicChanges):
         Raises:
             InvalidRequestError: A request or a price is not allowed.
         """
-        if isinstance(requests, Iterable) and not isinstance(requests, str | Mapping):
-            charges = Counter(Charge.of(Story.parse(given).request) for given in requests)
-        else:
-            charges = Counter((Charge.of(Story.parse(cast("RequestLike", requests)).request),))
-        return Prices.parse(prices).estimate(charges)
+        return estimate_of(requests, Prices.parse(prices))
 
     def _new(
         self, prompt: str | ComicRequest | Mapping[str, Any] | None, fields: ComicFields
@@ -380,3 +387,10 @@ class Comics(ComicChanges):
         given = filter(None, (story.model, story.size, story.upscale))
         panels = panels_of(story.fix_panel_num, story.pagination)
         return Billed(request, self._model.parse, story, ("comic", panels, *map(str, given)))
+
+
+def _common(given: ComicRequest | Mapping[str, Any]) -> Defaults:
+    """Return what all comics of a batch have in common, with files that are there."""
+    defaults = Defaults.parse(given).with_absolute_paths()
+    check_files(defaults.merged("a story"))
+    return defaults

@@ -26,7 +26,7 @@ from llamagen_async.errors import InvalidRequestError
 from llamagen_async.models import Upload
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import AnyRequest
-from llamagen_async.requests.files import files_of, with_urls
+from llamagen_async.requests.files import UploadStore, files_of, with_urls
 from llamagen_async.transport import APIRequest, FormFile
 from llamagen_async.validation import checked_path, checked_text
 
@@ -34,7 +34,6 @@ __all__ = [
     "LARGEST_UPLOAD",
     "FileLike",
     "ReadableFile",
-    "UploadStore",
     "Uploads",
     "check_files",
     "form_file",
@@ -82,23 +81,6 @@ class ReadableFile(Protocol):
 
 FileLike = str | os.PathLike[str] | bytes | bytearray | memoryview | ReadableFile
 """The forms in which a file may be given."""
-
-
-class UploadStore(Protocol):
-    """What remembers uploads for the next run, such as a journal."""
-
-    async def uploaded(self, digest: str, since: float) -> str | None:
-        """Return the URL of a content that was uploaded after a unix time; `None` if there is none.
-
-        Args:
-            digest: The hash of the content, in hex.
-            since: Unix time in seconds.
-        """
-        ...
-
-    async def keep_upload(self, digest: str, url: str, at: float) -> None:
-        """Remember the URL of a content, uploaded at a unix time."""
-        ...
 
 
 async def form_file(

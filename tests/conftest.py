@@ -55,8 +55,7 @@ def pytest_asyncio_loop_factories(
     return {"real": asyncio.new_event_loop}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse content as the name of a case: packed content differs from run to run, and workers
-    that collect different names can't share the tests."""
-    for item in items:
-        assert len(item.name) <= 1_000, f"{item.nodeid[:100]}... needs `ids`"
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a case by its number where its value is content: packed content has a time in it, and
+    workers that collect different names can't share the tests."""
+    return argname if isinstance(val, bytes) and len(val) >= 20 else None

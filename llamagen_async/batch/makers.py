@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,10 +22,9 @@ from llamagen_async.requests import (
     RequestType,
     UpdateRequest,
 )
-from llamagen_async.requests.files import files_of
+from llamagen_async.requests.files import UploadStore, files_of
 from llamagen_async.scheduling.circuit import Outage
 from llamagen_async.scheduling.submission import SubmissionHooks
-from llamagen_async.uploads import UploadStore
 
 __all__ = [
     "AnimationsPort",
@@ -119,17 +119,18 @@ class ComicsPort(Protocol):
         """Fetch a comic's pictures into a folder."""
         ...
 
-    async def download_panel(
+    async def download_redrawn(
         self,
         comic: ComicGeneration,
-        folder: str | os.PathLike[str],
+        folder: Path,
         *,
         panel: int,
         page: int | None,
+        known: Sequence[Path],
         timeout: float,
         urgent: bool,
-    ) -> Path:
-        """Fetch the picture of one panel, and keep the one that is there."""
+    ) -> list[Path] | None:
+        """Fetch the picture of one panel, if all others are there, and keep the one before."""
         ...
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.makers import ComicsPort, download
-from llamagen_async.downloads.download import asset_names, panel_name
-from llamagen_async.downloads.media_types import distinct_stems
 from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
 from llamagen_async.requests import AnyRequest, UpdateRequest
 
@@ -60,39 +57,24 @@ async def _replaced(
     The comic's own story in the journal gets the comic as it is now. Ended at any instant and
     called again, it goes on.
 
-    Args:
-        comics: The client's comics.
-        journal: The journal.
-        comic: The comic, redrawn.
-        request: The redraw.
-        out: The folder of the comic's pictures.
-        timeout: Seconds for the picture.
-        urgent: Whether somebody waits for it.
-
     Returns:
         All pictures of the comic; `None` if some others are not there, so that all are to be
         fetched.
     """
-    page, panel = request.page or 0, request.panel
     row = await journal.find(generation_id=comic.id)
     if row is None or row.state is not BatchState.SUCCEEDED or row.files_text is None:
         return None
-    names = [name for _, name in asset_names(comic)]
-    redrawn = panel_name(comic.id, page, panel)
-    there = {Path(name).stem: out / name for name in row.files}
-    files = {name: there.get(stem) for name, stem in zip(names, distinct_stems(names), strict=True)}
-    others = [file for name, file in files.items() if name != redrawn]
-    if redrawn not in files or not await asyncio.to_thread(_are_there, others):
-        return None
-    files[redrawn] = await comics.download_panel(
-        comic, out, page=page, panel=panel, timeout=timeout, urgent=urgent
+    pictures = await comics.download_redrawn(
+        comic,
+        out,
+        panel=request.panel,
+        page=request.page,
+        known=[out / name for name in row.files],
+        timeout=timeout,
+        urgent=urgent,
     )
-    pictures = [file for file in files.values() if file is not None]
-    relative = [file.relative_to(out).as_posix() for file in pictures]
-    states = (BatchState.SUCCEEDED,)
-    await journal.change(row, states[0], origins=states, generation=comic, files=relative)
+    if pictures is not None:
+        relative = [file.relative_to(out).as_posix() for file in pictures]
+        states = (BatchState.SUCCEEDED,)
+        await journal.change(row, states[0], origins=states, generation=comic, files=relative)
     return pictures
-
-
-def _are_there(files: list[Path | None]) -> bool:
-    return all(file is not None and file.is_file() for file in files)

@@ -56,6 +56,12 @@ class BatchTask:
     journal_error: JournalError | None = None
     """Why the journal does not have the last step."""
 
+    @property
+    def where(self) -> str:
+        """The story's key, its state and its generation's id, for the log."""
+        id_ = f" as generation {self.generation.id}" if self.generation else ""
+        return f"{self.row.key} is {self.state}{id_}"
+
     @classmethod
     def of(cls, row: Row, request: AnyRequest | None = None) -> BatchTask:
         """Take a story up where the journal has it.

@@ -111,15 +111,17 @@ def _merged_parts(
     part: type[Character | Location],
 ) -> list[Character | Location]:
     """Return the parts of the defaults and a comic's own, which is one or a list of them."""
-    given = [spelling.given(one) for one in ([own] if isinstance(own, Mapping | part) else own)]
+    items: list[Any] = [own] if isinstance(own, Mapping | part) else list(own)
+    given = [spelling.given(one) for one in items]
     merged: list[Character | Location] = []
     for one in defaults:
         known, key = spelling.given(one), _key(one.name)
         same = [fields for fields in given if _key(fields["name"]) == key]
         given = [fields for fields in given if _key(fields["name"]) != key]
         for fields in same:
-            extra = {**known.get(EXTRA, {}), **fields.get(EXTRA, {})}
-            merged.append(part(**{**known, **fields, EXTRA: extra}))
+            extra: dict[str, Any] = {**known.get(EXTRA, {}), **fields.get(EXTRA, {})}
+            both: dict[str, Any] = {**known, **fields, EXTRA: extra}
+            merged.append(part(**both))
         merged += [] if same else [one]
     return [*merged, *(part(**fields) for fields in given)]
 

@@ -1,4 +1,4 @@
-"""What has changed from one request to another, field by field, in words. No I/O."""
+"""Differences of two requests, field by field, in words. No I/O."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import attrs
 
@@ -19,7 +19,14 @@ from llamagen_async.requests.comic import ComicRequest
 from llamagen_async.requests.fields import URL_BEGINNINGS
 from llamagen_async.requests.parts import Attachment, Character, Location, VideoOptions
 
-__all__ = ["URL_FIELDS", "files_of", "with_absolute_paths", "with_paths", "with_urls"]
+__all__ = [
+    "URL_FIELDS",
+    "UploadStore",
+    "files_of",
+    "with_absolute_paths",
+    "with_paths",
+    "with_urls",
+]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R", bound=ComicRequest | ContinueRequest | UpdateRequest | AnimationRequest)
@@ -51,6 +58,23 @@ _REQUEST_FIELDS: Final = frozenset(("prompt_url", "images", "images_url"))
 """The fields of any request that take URLs."""
 _OTHER_URL: Final = r"(?i)[a-z][a-z0-9+.-]+:(?://|$)"
 """The beginning of what is meant as a URL, although the API takes none of its kind."""
+
+
+class UploadStore(Protocol):
+    """A memory of uploads for the next run, such as a journal."""
+
+    async def uploaded(self, digest: str, since: float) -> str | None:
+        """Return the URL of a content that was uploaded after a unix time; `None` if there is none.
+
+        Args:
+            digest: The hash of the content, in hex.
+            since: Unix time in seconds.
+        """
+        ...
+
+    async def keep_upload(self, digest: str, url: str, at: float) -> None:
+        """Remember the URL of a content, uploaded at a unix time."""
+        ...
 
 
 def files_of(request: attrs.AttrsInstance) -> list[tuple[str, Path]]:

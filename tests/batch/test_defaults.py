@@ -75,7 +75,7 @@ async def test_only_comics_get_them(tmp_path: Path) -> None:
 
 
 async def test_other_defaults_pay_for_nothing_again(tmp_path: Path) -> None:
-    """What was sent stays as it is; what was not is sent with the new ones."""
+    """Stories that were sent stay as they are; others are sent with the new ones."""
     machine = Recording(tmp_path)
     stories: list[Any] = ["s0", {"prompt": "s1", "key": "k"}]
     await machine.batch(stories, defaults={"preset": "neutral"})
@@ -126,7 +126,7 @@ async def test_a_file_that_is_not_there_stops_a_batch_before_anything_is_sent(
 
 
 async def test_a_story_without_its_file_is_sent_by_the_run_that_finds_it(tmp_path: Path) -> None:
-    """It is not refused for good, and the others are sent."""
+    """Nothing is refused for good, and the others are sent."""
     machine = Recording(tmp_path)
     stories: list[Any] = [{"prompt": "s0", "images": [tmp_path / "tom.png"]}, "s1"]
     items = await machine.batch(stories)

@@ -132,7 +132,7 @@ def test_nothing_is_kept_of_nothing(tmp_path: Path) -> None:
 async def test_a_redrawn_picture_is_fetched_whatever_its_date_says(
     source: HTTPAssets, tmp_path: Path
 ) -> None:
-    """The same name, the same length, an old date: and yet another picture."""
+    """Name, length and date may be the same, and it is another picture."""
     served = [PNG, OTHER]
 
     async def serve(received: Received) -> None:

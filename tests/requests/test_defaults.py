@@ -75,7 +75,7 @@ def test_panels_are_counted_in_the_storys_own_way() -> None:
 
 
 def test_characters_are_merged_by_name() -> None:
-    """Those of the defaults come first; the case of a name does not matter; own fields win."""
+    """Defaults come first; the case of a name does not matter; own fields win."""
     roles = [{"name": "Zoe"}, {"name": " tom", "dress": "a suit", "extra": {"mood": "glad"}}]
     assert merged({"prompt": "A cat", "comicRoles": roles})["comicRoles"] == [
         {"name": " tom", "image": "https://i/tom.png", "dress": "a suit", "mood": "glad"},

@@ -1,4 +1,4 @@
-"""What has changed from one request to another is said field by field."""
+"""Differences of two requests are said field by field."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_text_is_no_path_unless_it_is_trusted() -> None:
     ],
 )
 def test_text_in_the_place_of_a_url_is_a_path_in_trusted_input(given: Any, expected: int) -> None:
-    """What is meant as a URL of another kind, and what is wrong, is left to its field's check."""
+    """Other kinds of URLs, and wrong values, are left to their field's check."""
     assert str(with_paths(given)).count("Path(") == expected
 
 

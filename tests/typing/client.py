@@ -88,7 +88,7 @@ async def many_comics(client: LlamaGenClient, request: ComicRequest) -> None:
     async for item in batch:
         assert_type(item, BatchItem)
         assert_type(item.state, BatchState)
-        assert_type(item.generation, ComicGeneration | None)
+        assert_type(item.generation, ComicGeneration | Animation | None)
         assert_type(item.error, Exception | None)
         assert_type(item.files, tuple[Path, ...])
 
@@ -123,5 +123,5 @@ def values(plan: Plan, request: ComicRequest) -> None:
     assert_type(plan.quotas, tuple[RateLimit, ...])
     assert_type(plan.rate.interval, float)
     assert_type(request.pagination, Pagination | None)
-    assert_type(request.images, tuple[str, ...])
+    assert_type(request.images, tuple[str | Path, ...])
     ComicRequest("a cat", comic_roles={"name": "Tom"}, pagination={"total_pages": 1})

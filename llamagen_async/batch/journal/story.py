@@ -183,7 +183,7 @@ def _taken_apart(
             return fields, names
         allowed = "a prompt, a mapping of fields, a request or a BatchStory"
         raise InvalidRequestError("request", fields, allowed)
-    rest = dict(cast("Mapping[str, Any]", fields))
+    rest = dict(fields)
     for name in _NAMES:
         if (value := rest.pop(name, None)) is not None:
             if names[name] is not None:

@@ -119,8 +119,18 @@ def batch(
       FILE.jsonl  a JSON object of request fields a line, such as
                   {"prompt": "A cat in space", "size": "1024x768", "fix_panel_num": 4}
                   and, if you like, a name of your own: "key": "order-42"
+      FILE.csv    the same as a table: the first row names the columns, which are fields;
+                  an empty cell is no field, and JSON may stand in a cell
       FILE.txt    a prompt a line; lines that start with # are left out
-      -           stdin, either of the two; sent as the lines arrive
+      -           stdin, the first or the last of these; sent as the lines arrive
+
+    \b
+    A story is a comic, or by its "type"
+      continue      "of": the key of another story, or "id": a comic's; "prompt"
+      update_panel  the same, with "panel" and "page", from 0: draws one panel again
+      animation     "prompt"; "video_options"
+    A change waits until its comic is there, wherever that stands; changes of one comic go one
+    after the other, and none is sent twice.
 
     A file is checked to its end before anything is sent. The pictures of each comic are in DIR,
     index.html there shows the latest ones, and results.jsonl says what became of every story.
@@ -176,7 +186,13 @@ def batch(
                     "for again."
                 )
             await announce(
-                output, client, source, summary, money=money, wait_for_quota=wait_for_quota
+                output,
+                client,
+                source,
+                summary,
+                money=money,
+                spent=opened.spent,
+                wait_for_quota=wait_for_quota,
             )
             run = BatchRun(
                 client,
@@ -188,6 +204,7 @@ def batch(
                 timeout=timeout,
                 wait_for_quota=wait_for_quota,
                 resend_uncertain=resend_uncertain,
+                money=money,
             )
             with closing(run.unrecorded):
                 try:

@@ -32,12 +32,12 @@ _ALLOWED: Final = 'one JSON object of fields, such as {"preset": "neutral", "com
 
 @attrs.frozen
 class StoryContext:
-    """What a story is read with, beside its own line."""
+    """The folder and the cast with which a story is read."""
 
     folder: Path = Path()
     """The folder in which the paths of files begin."""
     cast: Defaults | None = None
-    """What all stories have in common."""
+    """The fields that all stories have in common."""
 
     def story(self, given: RequestLike, label: str) -> Story:
         """Check one story of the input, and its files.

@@ -57,7 +57,7 @@ def test_a_malformed_proxy_is_refused_before_anything_else(
     assert (done.returncode, done.stdout) == (2, "")
     assert f"llamagen-async {name}: --proxy: got" in done.stderr
     assert "http://host:port" in done.stderr
-    assert not {"secret", "sec", "ret"} & set(done.stderr.replace("/", ":").split(":"))
+    assert not any(part in done.stderr for part in ("secret", "sec/", "ret@"))
     assert list(tmp_path.iterdir()) == []
 
 

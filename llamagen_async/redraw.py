@@ -49,7 +49,7 @@ class Redraw:
 
 @attrs.frozen
 class RedrawOptions:
-    """What is done about redraws that were asked for before, and for how long one is waited for."""
+    """Options of a redraw: whether it is sent again, and for how long it is waited for."""
 
     again: bool = False
     """Draw it once more, although the same redraw was done before; it is paid for again."""
