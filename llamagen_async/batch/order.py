@@ -174,8 +174,12 @@ class ChangeOrder:
         if row.of is not None:
             if of is None or of.state is not BatchState.SUCCEEDED or self._is_here(of):
                 return self._without(row.of, of, is_last=is_last)
-        elif of is not None and of.id != row.id and not of.type.is_change and self._is_here(of):
-            return _Name(key=of.key)  # a comic of this very input, which is named by its id
+        elif of is not None and of.id != row.id and not of.type.is_change:
+            # A comic of this very input or journal, which is named by its id.
+            if self._is_here(of):
+                return _Name(key=of.key)
+            if of.state is BatchState.RUNNING:
+                return waits_for(of.key, of.state)
         if target is None:
             return LlamaGenError(f"{row.key!r} changes {row.of!r}, whose comic is not known")
         if (blocked := self._blocked.get(target)) is not None:

@@ -16,7 +16,7 @@ from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.order import ChangeOrder
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.plans import RequestKind
-from tests.support.journals import opened
+from tests.support.journals import added, changed, comic, opened
 from tests.support.machine import Machine
 from tests.support.scripted_assets import Answer, Asked, ScriptedAssets, png
 
@@ -53,6 +53,18 @@ async def test_nobody_goes_before_the_one_whose_turn_is_coming() -> None:
         tasks[1].state = BatchState.SUCCEEDED
         assert [task.row.key for task in await order.released_by(tasks[1])] == ["2"]
         assert not order
+
+
+async def test_a_comic_that_has_not_ended_is_not_changed() -> None:
+    """Also if it is named by its id; the error names its key."""
+    async with opened(None) as journal:
+        row = await added(journal, key="a")
+        await changed(journal, row, BatchState.RUNNING, generation=comic("g1"))
+        found, _ = await journal.add(Story.parse(change(1)))
+        lifecycle: Any = SimpleNamespace(journal=journal, tasks={}, halted=None, timeout=60.0)
+        task = BatchTask(found, found.state)
+        assert await ChangeOrder(lifecycle).admit(task)
+        assert "it waits for 'a', which has not ended" in str(task.held_by)
 
 
 @pytest.mark.parametrize("seconds", [0, 200])
