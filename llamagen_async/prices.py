@@ -35,6 +35,7 @@ __all__ = [
     "Prices",
     "checked_credits",
     "format_credits",
+    "listed",
 ]
 
 PANEL_PRICE: Final = 150.0
@@ -234,10 +235,10 @@ class Estimate:
         return sum(self.numbers.values())
 
     def __str__(self) -> str:
-        text = f"{_listed(self.numbers) or 'nothing'}, {_counted(self.panels, 'panel')}"
+        text = f"{listed(self.numbers) or 'nothing'}, {_counted(self.panels, 'panel')}"
         is_priced = self.numbers != self.unpriced
         priced = f"about {format_credits(self.credits)} (estimate)" if is_priced else ""
-        more = f"{_listed(self.unpriced)} at a price that is not known" if self.unpriced else ""
+        more = f"{listed(self.unpriced)} at a price that is not known" if self.unpriced else ""
         return f"{text}: {' and '.join(filter(None, (priced, more))) or 'no credits'}"
 
 
@@ -273,7 +274,8 @@ def _panels_in(payload: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _listed(numbers: Mapping[ChargeKind, int]) -> str:
+def listed(numbers: Mapping[ChargeKind, int]) -> str:
+    """Return in words how many requests there are of each kind."""
     return ", ".join(_counted(number, kind.noun) for kind, number in numbers.items())
 
 

@@ -64,7 +64,7 @@ async def test_an_estimate_and_the_end_agree() -> None:
 
 
 async def test_a_budget_is_a_hard_stop() -> None:
-    """What does not fit stays unsent and says why; a cheaper story may still fit."""
+    """A story that does not fit stays unsent and says why; a cheaper one may still fit."""
     network = Network(minute(plans={PAID_KEY: ROOMY}), key=PAID_KEY)
     stories = [{"prompt": f"s{n}", "fix_panel_num": 4} for n in range(5)]
     async with network.client(ROOMY) as client:

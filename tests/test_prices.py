@@ -127,7 +127,7 @@ def test_prices_that_are_none_are_refused(bad: object) -> None:
     ],
 )
 def test_the_server_says_what_a_comic_has_cost(usage: object, charged: float | None) -> None:
-    """What is not in credits is never taken for credits: a budget would be passed."""
+    """Another unit is never taken for credits: a budget would be passed."""
     comic = ComicGeneration.parse({"id": "c", "status": "SUCCEEDED", "usage": usage})
     running = ComicGeneration.parse({"id": "c", "status": "PROCESSING", "usage": usage})
     assert Prices().charged(ComicRequest("x"), comic) == charged

@@ -32,7 +32,7 @@ _ROUNDING: Final = 1e-6
 
 @attrs.frozen
 class Spending:
-    """What a batch has spent, as far as anybody knows."""
+    """Credits that a batch has spent, as far as anybody knows."""
 
     credits: float = 0.0
     """Credits that this run has spent; what may have been accepted counts."""
@@ -88,7 +88,7 @@ class Budget:
         self._estimated = 0.0
         """The part of that which is estimated."""
         self._factor = 1.0
-        """What comics have cost at most, divided by their estimates; at least 1."""
+        """The most that a comic has cost, divided by its estimate; at least 1."""
         self._reserved: dict[int, _Reservation] = {}
         self._unpriced = 0
         self._unsent = 0
@@ -96,7 +96,7 @@ class Budget:
 
     @property
     def spending(self) -> Spending:
-        """What was spent so far."""
+        """The credits that were spent so far."""
         sent = [one.price for one in self._reserved.values() if one.is_sent]
         open_ = sum(price for price in sent if price is not None)
         credits_ = self._settled + open_

@@ -1,4 +1,4 @@
-"""What an error means for a story and for the others, and which state may follow which."""
+"""The meaning of errors for a story and for the others, and which state may follow which."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class BatchTask:
     """Whether the request may be at the server: from just before its intent is written until it is
     known what became of it."""
     held_by: LlamaGenError | None = None
-    """Why it is not sent: what it changes is not there, or another change is in the way."""
+    """The reason for not sending it: its comic is not there, or another change is in the way."""
     is_resumed: bool = False
     """Whether an earlier run has sent it and not seen its end."""
     ephemeral: bool = False

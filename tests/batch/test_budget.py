@@ -27,10 +27,11 @@ from llamagen_async import (
     ServerError,
 )
 from llamagen_async.batch.budget import Budget
+from llamagen_async.comics import Comics
 from llamagen_async.sandbox.generations import PANEL_PRICE
 from llamagen_async.simulation import run
 from tests.support.journals import added, opened
-from tests.support.machine import ROOMY, Machine, named
+from tests.support.machine import ROOMY, Machine, Pictures, fetching, named
 from tests.support.power import Power
 from tests.support.scripted import Network, Sent, minute
 
@@ -102,7 +103,7 @@ async def test_comics_that_cost_less_than_estimated_leave_room(tmp_path: Path) -
 
 
 async def test_comics_that_cost_more_than_estimated_stop_it_early(tmp_path: Path) -> None:
-    """What is on its way then counts as what is known costs; only that passes the budget."""
+    """Only creates that are on their way by then pass the budget."""
     two = Plan("two", limits=RateLimit(2, per=60), metered={RequestKind.CREATE})
     one = machine(tmp_path, plan=two, body=charging(3), latency=0.5)
     spending, items = await spent(one, comics(*[1] * 20), budget=1_200)
@@ -208,7 +209,9 @@ async def test_what_has_no_price_is_counted_without_a_budget(tmp_path: Path) -> 
     assert str(spending) == "600 credits spent, and 1 at a price that is not known"
 
 
-async def test_changes_count_as_they_were_priced(tmp_path: Path) -> None:
+async def test_changes_count_as_they_were_priced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The server's number is that of the whole comic: it is not charged twice."""
     one = machine(tmp_path)
     change = {"type": "continue", "of": "a", "prompt": "b", "fix_panel_num": 2}
@@ -219,6 +222,11 @@ async def test_changes_count_as_they_were_priced(tmp_path: Path) -> None:
     assert (spending.total, spending.estimated) == (450, 300)
     async with one.open() as client:
         assert (await client.comics.usage()).credits == 100_000_000 - 450
+    # The pictures of the first story are fetched when the comic has gone on already.
+    monkeypatch.setattr(Comics, "download", fetching(Pictures()))
+    again, _ = await spent(one, stories, budget=450, prices=given, out=tmp_path / "out")
+    assert (again.credits, again.total) == (0, 450)
+    assert one.rows("credits") == [(150.0,), (300.0,)]
 
 
 @pytest.mark.parametrize("bad", [-1, math.nan, True, "5"])

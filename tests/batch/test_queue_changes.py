@@ -84,7 +84,7 @@ async def test_what_a_queue_does_not_have_can_not_be_changed(story: dict[str, An
 
 
 async def test_changes_of_a_comic_that_failed_fail_with_it(tmp_path: Path) -> None:
-    """Those that wait, those that wait for these, and those that come later."""
+    """Changes that wait, changes that wait for these, and changes that come later."""
     service = SandboxService(failure_rate=1.0, plans={"the-key": ROOMY})
     network = Network(service, key="the-key")
     async with (

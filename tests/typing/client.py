@@ -26,6 +26,7 @@ from llamagen_async import (
     Plan,
     Prices,
     RateLimit,
+    Spending,
     UpdateRequest,
     Upload,
     Usage,
@@ -98,6 +99,9 @@ def money(client: LlamaGenClient, request: UpdateRequest) -> None:
     estimate = client.comics.estimate(["a cat", {"prompt": "x"}, request], prices={"redraw": 20})
     assert_type(estimate.credits, float)
     client.comics.estimate(request, prices=Prices(redraw=20, animation=None))
+    batch = client.comics.batch(["a cat"], budget=3_000, prices=Prices(redraw=20))
+    assert_type(batch.progress.spending, Spending)
+    assert_type(batch.progress.spending.left, float | None)
     client.comics.estimate(5)  # type: ignore[arg-type]  # not a request
     Prices(redraw="5")  # type: ignore[arg-type]  # not a number
 

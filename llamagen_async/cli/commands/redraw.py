@@ -29,13 +29,14 @@ from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.cli.results.writer import write_results
 from llamagen_async.cli.text import one_line
 from llamagen_async.client import LlamaGenClient
+from llamagen_async.clock import seconds
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.errors import InvalidRequestError, LlamaGenError, SubmissionUncertainError
 from llamagen_async.models import BatchState
 from llamagen_async.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
 from llamagen_async.requests import UpdateRequest
 from llamagen_async.uploads import check_files
-from llamagen_async.validation import checked_path
+from llamagen_async.validation import checked_path, checked_text
 
 __all__ = ["redraw"]
 
@@ -118,6 +119,7 @@ def redraw(
     (cmc_1-p01-03.1.png); index.html and results.jsonl are written anew, and nothing else is
     touched. However this ends, the same command again goes on, and pays no second time.
     """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
+    seconds("timeout", timeout)  # before anything is paid for
     name, request = _request(key, panel, page, prompt=prompt, caption=caption, images=images)
     path = checked_path("--journal", journal) if journal else checked_path("DIR", out) / JOURNAL
     if not path.is_file():
@@ -152,6 +154,8 @@ def _request(
     name, page, panel = _named(key, page, panel)
     if panel is None:
         raise click.UsageError("--panel is missing; or name the picture's file instead of KEY")
+    if fields["prompt"] is not None:
+        checked_text("--prompt", fields["prompt"])
     request = UpdateRequest(panel=panel, page=page, **fields)
     check_files(request)
     return name, request

@@ -95,7 +95,7 @@ class _Preview:
         self.counts: Final[Counter[BatchState]] = Counter()
         """The stories that the journal has, by state, without those that would be sent."""
         self.charges: Final[Counter[Charge]] = Counter()
-        """What the stories that would be sent are charged for."""
+        """Charges of the stories that would be sent."""
         self.total = 0
         """Stories in all."""
         self.to_send = 0

@@ -16,7 +16,7 @@ from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import Usage
 from llamagen_async.plans import Plan
-from llamagen_async.prices import Estimate, Prices, format_credits
+from llamagen_async.prices import ChargeKind, Estimate, Prices, format_credits, listed
 
 __all__ = ["Money", "ask_usage", "paid_for", "print_cost"]
 
@@ -118,11 +118,13 @@ def paid_for(summary: JournalSummary, money: Money, *, spent: float) -> JournalS
     if money.budget is None or summary.to_send is None:
         return summary
     estimate = money.prices.estimate(summary.charges)
-    for kind, number in estimate.unpriced.items():
-        price = kind.value.replace("_", "-")
+    if estimate.unpriced:
+        kinds = [kind for kind in estimate.unpriced if kind is not ChargeKind.OTHER]
+        given = " ".join(f"--price {kind.replace('_', '-')}=CREDITS" for kind in kinds)
+        more = f": give it with {given} if you know it" if kinds else ""
         raise CommandError(
-            f"--budget: the price of {pluralize(number, kind.noun)} is not known, so no budget can "
-            f"be kept: give it with --price {price}=CREDITS if you know it; nothing was sent"
+            f"--budget: the price of {listed(estimate.unpriced)} is not known, so no budget can be "
+            f"kept{more}; nothing was sent"
         )
     number = within(money.budget - spent, estimate)
     return attrs.evolve(summary, to_send=min(summary.to_send, number))

@@ -137,7 +137,7 @@ def test_a_dry_run_of_stdin_names_each_line_that_is_wrong(paid: dict[str, Any], 
 def test_many_stories_are_worth_a_question(
     paid: dict[str, Any], call: Call, tmp_path: Path, options: list[str], asked: int
 ) -> None:
-    """Who has too few credits is told before the first create."""
+    """Too few credits are told of before the first create."""
     write(tmp_path, 10)
     done = batch(call, paid, *options, "--budget", "600")
     assert requests(paid).get("usage", {}).get("200", 0) == asked
@@ -166,7 +166,7 @@ def test_the_demo_plan_has_no_request_to_spare(
         (["--price", "redraws=5"], "--price: got 'redraws', allowed is one of panel, "),
         (["--price", "redraw=-5"], "--price redraw: got -5.0, allowed is a number of credits"),
         (["--budget", "900"], "the price of 1 upscaled comic is not known"),
-        (["--budget", "900", "--dry-run"], "--price upscaled-panel=CREDITS"),
+        (["--budget", "900", "--dry-run"], "it with --price upscaled-panel=CREDITS if you know it"),
     ],
 )
 def test_wrong_money_is_one_line_and_nothing_is_sent(
@@ -177,6 +177,23 @@ def test_wrong_money_is_one_line_and_nothing_is_sent(
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+    assert seen(paid)["total"] == 0
+
+
+def test_all_prices_that_a_budget_lacks_are_named(
+    paid: dict[str, Any], call: Call, tmp_path: Path
+) -> None:
+    """A number of panels that can't be read has no price that could be given."""
+    odd = '{"prompt": "x", "extra": {"fixPanelNum": "many"}}'
+    write(tmp_path, 1, odd, odd)
+    assert "2 comics of an unknown number of panels is not known, so no budget can be kept; " in (
+        batch(call, paid, "--budget", "900").stderr
+    )
+    write(
+        tmp_path, 1, odd, '{"prompt": "x", "upscale": true}', '{"type": "animation", "prompt": "x"}'
+    )
+    said = batch(call, paid, "--budget", "900").stderr
+    assert "--price upscaled-panel=CREDITS --price animation=CREDITS if you know it" in said
     assert seen(paid)["total"] == 0
 
 

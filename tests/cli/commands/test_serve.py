@@ -1,4 +1,4 @@
-"""What `serve` refuses before it serves. That it serves is seen in `tests/web/test_server.py`."""
+"""The command `serve` refuses what is wrong at once; `tests/web/test_server.py` sees it serve."""
 
 from __future__ import annotations
 
