@@ -55,6 +55,7 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "latency": "--latency",
     "failure_rate": "--failure-rate",
     "fault": "--fault",
+    "webhook": "--webhook",
     "prompt": "PROMPT",
     "size": "--size",
     "style": "--style",

@@ -62,7 +62,7 @@ WRONG: dict[str, list[str]] = {
     "--dialect": CHOICE,
     "--duration": ["0", "-1", "x", "5000", "nan"],
     "--failure-rate": ["-1", "2", "x", "nan"],
-    "--fault": ["nonsense", "nonsense=1"],
+    "--fault": ["nonsense", "error:418", "drop:rate=2", "drop:on=x", "event-lost"],
     "--filename": TEXT,
     "--image": URL,
     "--journal": ["a\x00"],
@@ -97,7 +97,6 @@ WRONG: dict[str, list[str]] = {
     "--with": ["nowhere.json", "a-file", ""],
     "--webhook": ["x", "ftp://x"],
     "--webhook-data": CHOICE,
-    "--webhook-fault": ["nonsense"],
 }
 """Wrong values of each option, by its name."""
 WITH: dict[str, list[str]] = {
@@ -105,14 +104,12 @@ WITH: dict[str, list[str]] = {
     "--panels-per-page": ["--pages", "2"],
     "--webhook": ["--webhook-secret", "s"],
     "--webhook-data": ["--webhook-secret", "s", "--webhook", "http://127.0.0.1:9"],
-    "--webhook-fault": ["--webhook-secret", "s", "--webhook", "http://127.0.0.1:9"],
 }
 """Options without which another makes no sense."""
 NAMED = {
     "--api-key": "api_key",
     "--journal": "journal",
     "--image": "image",
-    "--webhook": "url",
     "--with": "",
 }
 """The names of options that a message may say in another way."""

@@ -30,6 +30,7 @@ from llamagen_async.sandbox import (
     SandboxService,
     Webhook,
 )
+from llamagen_async.validation import InvalidRequestError
 
 __all__ = ["sandbox"]
 
@@ -45,8 +46,9 @@ _FAULTS: Final = "\n".join(
             f"  {name + (kind.value and f'[:{kind.value}]'):{_WIDEST}}  {kind.does}"
             for name, kind in FAULTS.items()
         ),
-        "WHAT is create, continue, update, status, usage or upload; of events: created,",
-        "updated, completed or failed. Without options a fault happens always.",
+        "The value is what stands in brackets if none is given. WHAT is create, continue,",
+        "update, status, usage or upload; of events: created, updated, completed or failed.",
+        "Without options a fault happens always.",
         "",
         "\b",
         "Examples:",
@@ -168,7 +170,10 @@ def sandbox(
     if webhook is not None:
         if not webhook_secret:
             raise CommandError("--webhook: events are signed, so --webhook-secret is needed")
-        endpoint = Webhook(webhook, webhook_secret, cast("EventData", webhook_data))
+        try:
+            endpoint = Webhook(webhook, webhook_secret, cast("EventData", webhook_data))
+        except InvalidRequestError as error:
+            raise InvalidRequestError("webhook", error.value, error.allowed) from None
     elif of_events := [str(one) for one in faults if FAULTS[one.name].is_of_events]:
         raise CommandError(f"--fault {of_events[0]}: there are no events without --webhook")
     server = SandboxServer(
