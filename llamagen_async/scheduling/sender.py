@@ -357,7 +357,7 @@ def _named_id(submission: Submission[Any], error: Exception) -> str | None:
     if not isinstance(status, str):
         return None  # an error may have an id of its own
     try:
-        return str(submission.parse(body).id)
+        return str(submission.parse(cast("object", body)).id)
     except ValueError:
         return None
 
