@@ -80,7 +80,7 @@ class ComicJob:
     at: datetime
     """The time since which the job is in this state, in UTC."""
     request: AnyRequest | None = None
-    """What is asked for; `None` if this version does not allow it any more."""
+    """The request; `None` if this version does not allow it any more."""
     generation: AnyGeneration | None = None
     """The server's last answer about the comic."""
     error: Exception | None = None

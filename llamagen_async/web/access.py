@@ -1,4 +1,4 @@
-"""Who may call the routes: whom a hook allows, or else only this machine itself.
+"""Access to the routes: for whom a hook allows, or else for this machine itself only.
 
 What a route does may cost its owner money. So without a hook only requests count as allowed that
 come from a program on this machine, by no proxy, and to a name of this machine: a web page from
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -65,6 +66,7 @@ def loopback_problem(request: WebRequest) -> str | None:
     return None
 
 
+@lru_cache
 def _is_local_name(url: str) -> bool:
     try:
         name = urlsplit(url).hostname
@@ -73,6 +75,7 @@ def _is_local_name(url: str) -> bool:
     return name == "localhost" or (name or "").endswith(".localhost") or _is_loopback(name)
 
 
+@lru_cache
 def _is_loopback(address: str | None) -> bool:
     try:
         ip = ip_address((address or "").partition("%")[0])

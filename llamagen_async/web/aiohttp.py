@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import web
 
@@ -174,4 +174,5 @@ def _framed(event: StreamEvent) -> bytes:
 
 def _peer(request: web.Request) -> str | None:
     peer: object = request.transport.get_extra_info("peername") if request.transport else None
-    return str(peer[0]) if isinstance(peer, tuple) and peer else None
+    # An address of the internet is a tuple; a Unix socket's is text, and nobody's.
+    return str(cast("tuple[object, ...]", peer)[0]) if isinstance(peer, tuple) else None

@@ -11,7 +11,7 @@ async def draw(prompt: str, client: Annotated[LlamaGenClient, Depends(get_client
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -32,7 +32,7 @@ def client_lifespan(client: LlamaGenClient | None = None) -> Lifespan:
     """
 
     @asynccontextmanager
-    async def lifespan(_app: object) -> AsyncIterator[dict[str, Any]]:
+    async def lifespan(_app: object) -> AsyncGenerator[dict[str, Any], None]:
         async with client or LlamaGenClient() as opened:
             yield {"llamagen_client": opened}
 

@@ -21,9 +21,10 @@ def job_path(root: str, key: str) -> str:
 def job_facts(job: ComicJob, root: str) -> dict[str, Any]:
     """Return a job as clients see it."""
     path, comic, error = job_path(root, job.key), job.generation, job.error
-    pictures = job.files or (comic.asset_urls if comic else ())
-    if job.state not in (BatchState.SUCCEEDED, BatchState.RUNNING):
-        pictures = ()
+    # Pictures that could not be fetched are at the vendor for a while; those that still may be
+    # fetched are told when they are here.
+    at_vendor = comic.asset_urls if comic and job.state is BatchState.SUCCEEDED else ()
+    pictures = job.files or at_vendor
     pages = comic.pages if isinstance(comic, ComicGeneration) else ()
     captions = [one.caption for page in pages for one in page.panels if one.asset_url]
     return {

@@ -76,7 +76,7 @@ class WebRequest:
     query: Mapping[str, str]
     """The query's fields."""
     headers: Mapping[str, str]
-    """The headers; names are found in any case."""
+    """The headers; names in lower case are found."""
     peer: str | None
     """The address that the connection comes from; `None` if there is none."""
     chunks: AsyncIterable[bytes]

@@ -46,7 +46,7 @@ def _parts() -> tuple[str, str]:
     }
     policy = (
         f"default-src 'none'; style-src {allowed['style']}; script-src {allowed['script']}; "
-        "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
     )
     return content, policy

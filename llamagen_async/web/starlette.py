@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, cast
 from urllib.parse import quote, unquote
@@ -72,7 +72,7 @@ class ComicsApp(Starlette):
         return self.service.queue
 
     @asynccontextmanager
-    async def lifespan(self, _app: object = None) -> AsyncIterator[dict[str, Any]]:
+    async def lifespan(self, _app: object = None) -> AsyncGenerator[dict[str, Any], None]:
         """Start, and close in order; for the lifespan of the application around this one.
 
         Its state has `llamagen_client`, so that `get_client` works in routes of yours.
@@ -134,8 +134,8 @@ class _Endpoint:
                     request.method,
                     path,
                     root,
-                    request.query_params,
-                    request.headers,
+                    request.query_params if scope["query_string"] else {},
+                    _headers(scope),
                     request.client.host if request.client else None,
                     request.stream(),
                     request,
@@ -149,6 +149,15 @@ class _Endpoint:
         else:
             response = _response(reply, request.method)
         await response(scope, receive, send)
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """Return the headers by their names in lower case."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 def _split(scope: Scope) -> tuple[str, tuple[str, ...]]:

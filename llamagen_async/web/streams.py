@@ -76,8 +76,8 @@ async def job_stream(
             yield StreamEvent(dump(job_facts(job, root)), name, str(job.mark))
         yield StreamEvent(retry=_RETRY)
     finally:
-        left = [one for one in (step, closed) if one is not None]
-        for one in left:
-            one.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        closed.cancel()
+        if step is not None:
+            step.cancel()
+            await asyncio.gather(step, return_exceptions=True)
         await events.aclose()

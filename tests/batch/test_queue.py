@@ -129,7 +129,7 @@ async def test_jobs_survive_a_restart(tmp_path: Path) -> None:
     async with opened(machine) as queue:
         found = await queue.get("job 3")
         assert found is not None
-        assert (await queue.result(found)).prompt == "s3"
+        assert (await queue.result(found)).raw["prompt"] == "s3"
         assert await seen(queue, found) == [BatchState.SUCCEEDED]
     assert len(machine.sent) == sent
     assert set(machine.stories.values()) == {1}
@@ -144,7 +144,7 @@ async def test_a_batch_and_a_queue_speak_of_the_same_journal(tmp_path: Path) -> 
         for n in range(3):
             job = await queue.get(f"{n}")
             if job is not None:
-                assert (await queue.result(job)).prompt == f"s{n}"
+                assert (await queue.result(job)).raw["prompt"] == f"s{n}"
     assert machine.stories == {"s0": 1, "s1": 1, "s2": 1}
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 import httpx
+import uvicorn
 from aiohttp import web
 
 from llamagen_async import LlamaGenClient
@@ -28,6 +31,7 @@ __all__ = [
     "fast_sandbox",
     "running",
     "sandbox_client",
+    "served",
 ]
 
 BORDERS = ("starlette", "aiohttp")
@@ -67,10 +71,12 @@ class Backend:
 
 
 @asynccontextmanager
-async def fast_sandbox(seconds: float = 20.0) -> AsyncIterator[SandboxServer]:
+async def fast_sandbox(
+    seconds: float = 20.0, *, speed: float = SPEED
+) -> AsyncIterator[SandboxServer]:
     """A sandbox whose comics are done in a moment."""
     service = SandboxService(durations=Durations.constant(seconds))
-    async with SandboxServer(service, speed=SPEED) as server:
+    async with SandboxServer(service, speed=speed) as server:
         yield server
 
 
@@ -113,6 +119,32 @@ async def running(app: Any) -> AsyncIterator[httpx.AsyncClient]:
     finally:
         await told("shutdown")
         await life
+
+
+@asynccontextmanager
+async def served(app: Any) -> AsyncIterator[str]:
+    """The URL of an ASGI application on a socket of this machine, served by uvicorn."""
+    ready = asyncio.Event()
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield  # they are the tests'
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            ready.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        config = uvicorn.Config(app, lifespan="on", log_config=None, timeout_graceful_shutdown=5)
+        server = Server(config)
+        serving = asyncio.create_task(server.serve([listening]))
+        await ready.wait()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await serving
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Who may call the routes: this machine alone, or whom the hook allows."""
+"""Access to the routes: for this machine alone, or for whom the hook allows."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_programs_on_this_machine_are_answered(peer: str, host: str) -> None:
     ],
 )
 def test_others_are_not(peer: str | None, headers: dict[str, str], named: str) -> None:
-    """Whoever comes by a proxy, or a web page from elsewhere that a browser here shows."""
+    """Requests that come by a proxy are refused, and those of a web page from elsewhere."""
     problem = loopback_problem(request(peer, **headers))
     assert problem is not None
     assert named in problem

@@ -89,7 +89,7 @@ async def test_a_reader_that_leaves_ends_its_stream_and_no_job(tmp_path: Path) -
 async def test_a_server_that_closes_tells_its_readers_to_come_back(
     tmp_path: Path, how: str
 ) -> None:
-    """They go on with the next server, where they were; nothing is told twice or left out."""
+    """Readers go on with the next server; nothing is told twice or left out."""
     machine = Machine(tmp_path, plan=ONE)
 
     seen: list[Any] = []

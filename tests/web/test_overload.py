@@ -44,7 +44,7 @@ async def order(http: httpx.AsyncClient, key: str) -> httpx.Response:
 
 
 async def test_a_full_queue_says_when_to_come_again(tmp_path: Path) -> None:
-    """Whoever comes then is taken; an order that was taken before is never refused."""
+    """An order that comes then is taken; an order that was taken before is never refused."""
     machine = Machine(tmp_path, plan=ONE)
 
     async with opened(machine, tmp_path, max_queued=2) as http:
@@ -158,7 +158,7 @@ async def test_a_second_server_on_one_journal_is_told_so(tmp_path: Path) -> None
 async def test_a_finished_comic_is_told_without_the_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever asks again and again costs nothing."""
+    """Asking again and again costs nothing."""
     machine = Machine(tmp_path)
 
     async with opened(machine, tmp_path) as http:

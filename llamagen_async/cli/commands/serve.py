@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import os
 import socket
 from collections.abc import Generator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -87,7 +87,7 @@ def serve(
     goes on. Only programs on this machine are answered: to serve others, mount the routes in an
     application of yours with create_app(authorize=...).
     """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise CommandError(
             f"{' and '.join(missing)} missing: install the server with "

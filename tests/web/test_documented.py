@@ -1,0 +1,80 @@
+"""The applications of the README and of docs/web.md run as printed."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from starlette.responses import PlainTextResponse
+
+from llamagen_async.sandbox import PAID_KEY
+from tests.support.web import events_in, fast_sandbox, running
+
+ROOT = Path(__file__).parents[2]
+MOST_LINES = 25
+
+
+def blocks(name: str) -> list[str]:
+    """Return the Python blocks of a document."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+def run(block: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "documented"}
+    exec(compile(block, "documented", "exec", dont_inherit=True), names)
+    return names
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLAMAGEN_API_KEY", PAID_KEY)
+    monkeypatch.setenv("LLAMAGEN_PLAN", "paid")
+    monkeypatch.setenv("SHOP_TOKEN", "token")
+
+
+async def test_the_fastapi_application_of_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = [block for block in blocks("README.md") if "FastAPI" in block]
+    assert len(block.splitlines()) <= MOST_LINES
+    app = run(block)["app"]
+    async with fast_sandbox() as server:
+        monkeypatch.setenv("LLAMAGEN_API_URL", server.url)
+        monkeypatch.setenv("LLAMAGEN_SPEED", f"{server.speed:g}")
+        async with running(app) as http:
+            bought = await http.post("/buy/42", params={"story": "a cat"})
+            follow = bought.json()["follow"]
+            assert follow == "/comics-api/comics/42/events"
+            assert (await http.get(follow)).status_code == 403
+            allowed = {"Authorization": "Bearer token"}
+            events = events_in((await http.get(follow, headers=allowed)).text)
+            assert events[-1]["event"] == "done"
+            assert (await http.get("/comics-api/comics", headers=allowed)).status_code == 200
+
+
+async def test_the_applications_of_the_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has the routes where it says, and yours stay where they were."""
+    mine = types.ModuleType("myproject.asgi")
+    mine.application = PlainTextResponse("mine")  # type: ignore[attr-defined]  # made here
+    monkeypatch.setitem(sys.modules, "myproject", types.ModuleType("myproject"))
+    monkeypatch.setitem(sys.modules, "myproject.asgi", mine)
+    found = blocks("docs/web.md")
+    assert len(found) == 3
+    for block in found:
+        app = run(block)["app"]
+        if isinstance(app, web.Application):
+            runner = web.AppRunner(app)
+            await runner.setup()
+            routes = [str(resource) for resource in app.router.resources()]
+            assert any("/comics-api" in route for route in routes)
+            await runner.cleanup()
+            continue
+        async with running(app) as http:
+            assert (await http.get("/comics-api/comics")).json() == {"comics": []}
+            if "myproject" in block:
+                assert (await http.get("/other")).text == "mine"
