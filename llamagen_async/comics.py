@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Unpack, cast
+from typing import Any, Final, Unpack
 
 from llamagen_async.animations import Animations
 from llamagen_async.batch.batch import Batch
+from llamagen_async.batch.budget import estimate_of
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.journal.story import RequestLike, Story
+from llamagen_async.batch.journal.story import RequestLike
 from llamagen_async.clock import seconds
 from llamagen_async.comic_changes import ComicChanges
 from llamagen_async.core import ClientCore
 from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, panels_of, whole_request
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
-from llamagen_async.prices import Charge, Estimate, PriceList, Prices
+from llamagen_async.prices import Estimate, PriceList, Prices
 from llamagen_async.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
 from llamagen_async.requests import (
     AnyRequest,
@@ -205,6 +205,8 @@ class Comics(ComicChanges):
         journal: str | os.PathLike[str] | None = None,
         resend_uncertain: bool = False,
         start_over: bool = False,
+        budget: float | None = None,
+        prices: PriceList | None = None,
         defaults: ComicRequest | Mapping[str, Any] | None = None,
     ) -> Batch:
         """Generate many comics at once; iterate over the result to run it.
@@ -233,6 +235,11 @@ class Comics(ComicChanges):
                 accepted. They may be paid for twice.
             start_over: Go on with a journal that is new, lost or older than what the files beside
                 it know. What only they know may be paid for again.
+            budget: The most credits that all runs with this journal may spend. What a story costs
+                is reserved before it is sent, and counted as the server says where it does. A
+                story for which there is no room stays unsent with a `BudgetReachedError`; so does
+                one whose price nobody knows.
+            prices: Prices that you know; others are those of the vendor's page, which has few.
             defaults: What all comics have in common, such as their characters and their preset: a
                 mapping of fields without a prompt, or a request, whose prompt is left out. A
                 story's own fields win; characters and places are merged by name. What was sent
@@ -257,6 +264,8 @@ class Comics(ComicChanges):
             timeout=timeout,
             wait_for_quota=wait_for_quota,
             resend_uncertain=resend_uncertain,
+            budget=budget,
+            prices=prices,
             defaults=None if defaults is None else _common(defaults),
         )
 
@@ -368,11 +377,7 @@ class Comics(ComicChanges):
         Raises:
             InvalidRequestError: A request or a price is not allowed.
         """
-        if isinstance(requests, Iterable) and not isinstance(requests, str | Mapping):
-            charges = Counter(Charge.of(Story.parse(given).request) for given in requests)
-        else:
-            charges = Counter((Charge.of(Story.parse(cast("RequestLike", requests)).request),))
-        return Prices.parse(prices).estimate(charges)
+        return estimate_of(requests, Prices.parse(prices))
 
     def _new(
         self, prompt: str | ComicRequest | Mapping[str, Any] | None, fields: ComicFields

@@ -16,7 +16,7 @@ from typing import Any, Final, Self, cast
 
 import attrs
 
-from llamagen_async.models import GenerationUsage
+from llamagen_async.models import AnyGeneration, ComicGeneration
 from llamagen_async.requests import (
     AnimationRequest,
     AnyRequest,
@@ -35,6 +35,7 @@ __all__ = [
     "Prices",
     "checked_credits",
     "format_credits",
+    "listed",
 ]
 
 PANEL_PRICE: Final = 150.0
@@ -154,21 +155,23 @@ class Prices:
         price: float | None = getattr(self, charge.kind, None)
         return None if price is None else price * max(1, charge.panels)
 
-    def charged(self, request: AnyRequest | None, usage: GenerationUsage | None) -> float | None:
+    def charged(self, request: AnyRequest | None, generation: AnyGeneration | None) -> float | None:
         """Return what the server says that a new comic has cost; `None` if it does not say so.
 
-        Of a comic that was changed the server's number is most likely that of its whole life, so
-        it says nothing of the change alone.
+        While a comic is drawn the server may not know it yet. Of a comic that was changed, its
+        number is most likely that of the comic's whole life, and says nothing of the change alone.
 
         Args:
             request: The request for it.
-            usage: The `usage` of the finished comic.
+            generation: The comic, as the server last described it.
         """
-        if usage is None or not isinstance(request, ComicRequest):
+        if not isinstance(request, ComicRequest) or not isinstance(generation, ComicGeneration):
             return None
-        unit, amount = (usage.unit or "").lower(), usage.amount
-        if amount is not None and amount >= 0 and unit.startswith("credit"):
-            return amount
+        usage = generation.usage
+        if usage is None or not generation.is_done:
+            return None
+        if usage.amount is not None and (usage.unit or "").lower().startswith("credit"):
+            return usage.amount if usage.amount >= 0 else None
         comics, charge = usage.total_comics, Charge.of(request)
         if comics is None or comics < 0 or usage.redraw_panels:
             return None
@@ -232,10 +235,10 @@ class Estimate:
         return sum(self.numbers.values())
 
     def __str__(self) -> str:
-        text = f"{_listed(self.numbers) or 'nothing'}, {_counted(self.panels, 'panel')}"
+        text = f"{listed(self.numbers) or 'nothing'}, {_counted(self.panels, 'panel')}"
         is_priced = self.numbers != self.unpriced
         priced = f"about {format_credits(self.credits)} (estimate)" if is_priced else ""
-        more = f"{_listed(self.unpriced)} at a price that is not known" if self.unpriced else ""
+        more = f"{listed(self.unpriced)} at a price that is not known" if self.unpriced else ""
         return f"{text}: {' and '.join(filter(None, (priced, more))) or 'no credits'}"
 
 
@@ -271,7 +274,8 @@ def _panels_in(payload: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _listed(numbers: Mapping[ChargeKind, int]) -> str:
+def listed(numbers: Mapping[ChargeKind, int]) -> str:
+    """Return in words how many requests there are of each kind."""
     return ", ".join(_counted(number, kind.noun) for kind, number in numbers.items())
 
 

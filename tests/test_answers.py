@@ -384,7 +384,7 @@ def test_nothing_but_an_api_error_comes_of_any_answer(
 
 @pytest.mark.parametrize("word", ["completed", "failed", "updated", "created"])
 def test_each_field_of_an_event_may_be_missing_or_anything(word: str) -> None:
-    """It ends a wait only with all pictures; else a status check has to bring them."""
+    """An event ends a wait only with all pictures; else a status check has to bring them."""
     event = {"id": "e1", "type": f"comic.generation.{word}", "created": 1, "data": COMIC}
     for path in paths(event):
         for odd in (..., *ODD):

@@ -74,7 +74,7 @@ async def test_a_create_without_an_id_says_what_came_instead() -> None:
 async def test_a_wait_whose_answers_are_unreadable_says_so_in_the_end(
     content: bytes, words: str
 ) -> None:
-    """They may be those of something in between, so that they are asked for again until then."""
+    """Such answers may be those of something in between, so others are asked for until then."""
     async with raw_server(replying(content)) as server, client_of(server) as client:
         with pytest.raises(WaitTimeoutError) as caught:
             await client.comics.wait_for_completion("c1", timeout=2_000.0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import attrs
 import pytest
 
 from llamagen_async import (
@@ -327,6 +328,14 @@ async def test_requests_of_another_program_count_on_a_demo_day() -> None:
             BatchState.SUCCEEDED,
         ]
     assert network.refused == 0
+
+
+async def test_what_is_metered_outlasts_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server says which plan it is, and nothing of what it meters."""
+    monkeypatch.setenv("LLAMAGEN_METERED", "create")
+    async with auto(Network(minute())) as client:
+        await client.comics.create("x")
+        assert client.plan == attrs.evolve(Plan.PAID, metered={"create"})
 
 
 async def test_a_plan_that_can_not_be_found_out_is_asked_for_again() -> None:

@@ -191,6 +191,15 @@ async def test_many_are_waited_for_at_once() -> None:
         assert all(comic.succeeded for comic in done)
 
 
+async def test_the_pace_of_a_key_is_told_without_a_request() -> None:
+    network = Recorder()
+    async with network.client(ROOMY) as client:
+        await client.comics.create_and_wait("x")
+        sent = len(network.requests)
+        assert await client.pace() is not None
+        assert len(network.requests) == sent
+
+
 async def test_an_upload_is_told_what_it_is() -> None:
     """By the caller, as with the vendor's client, or else by its first bytes."""
     network = Recorder()

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from llamagen_async import ComicRequest, ContinueRequest, InvalidRequestError, UpdateRequest
+from llamagen_async import (
+    BatchState,
+    BudgetReachedError,
+    ComicGeneration,
+    ComicRequest,
+    ContinueRequest,
+    InvalidRequestError,
+    UpdateRequest,
+)
 from llamagen_async.sandbox import PAID_KEY
 from tests.support.scripted import ROOMY, Network, Recorder, minute
 
@@ -46,6 +54,29 @@ async def test_an_estimate_and_the_end_agree() -> None:
     async with network.client(ROOMY) as client:
         estimate = client.comics.estimate(STORIES)
         comics = [item.generation async for item in client.comics.batch(STORIES)]
-        charged = [comic.usage.amount for comic in comics if comic and comic.usage]
+        charged = [
+            comic.usage.amount
+            for comic in comics
+            if isinstance(comic, ComicGeneration) and comic.usage
+        ]
         assert sum(filter(None, charged)) == estimate.credits
         assert (await client.comics.usage()).credits == 5_000 - estimate.credits
+
+
+async def test_a_budget_is_a_hard_stop() -> None:
+    """A story that does not fit stays unsent and says why; a cheaper one may still fit."""
+    network = Network(minute(plans={PAID_KEY: ROOMY}), key=PAID_KEY)
+    stories = [{"prompt": f"s{n}", "fix_panel_num": 4} for n in range(5)]
+    async with network.client(ROOMY) as client:
+        batch = client.comics.batch([*stories, {"prompt": "x", "fix_panel_num": 1}], budget=2_000)
+        items = {item.index: item async for item in batch}
+    sent = {n: item.state for n, item in items.items() if item.state is not BatchState.QUEUED}
+    assert sent == dict.fromkeys((0, 1, 2, 5), BatchState.SUCCEEDED)
+    assert isinstance(items[4].error, BudgetReachedError)
+    assert (items[4].error.spent, items[4].error.price) == (1_950, 600)
+    spending = batch.progress.spending
+    assert (spending.credits, spending.estimated, spending.total) == (1_950, 0, 1_950)
+    assert (spending.left, spending.unsent) == (50, 2)
+    assert str(spending) == (
+        "1,950 credits spent; 50 credits of the budget of 2,000 credits are left"
+    )

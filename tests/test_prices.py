@@ -17,12 +17,12 @@ from llamagen_async import (
     Prices,
     UpdateRequest,
 )
-from llamagen_async.models import GenerationUsage
+from llamagen_async.models import ComicGeneration
 from llamagen_async.prices import Charge, ChargeKind, format_credits
 from llamagen_async.requests import AnyRequest
 
 SCENE = UpdateRequest(panel=0, prompt="x")
-NOT_KNOWN = [
+NOT_KNOWN: list[tuple[AnyRequest, ChargeKind, int]] = [
     (ContinueRequest("x", fix_panel_num=3), ChargeKind.CONTINUED_PANEL, 3),
     (ContinueRequest("x", pagination={"totalPages": 2, "panelsPerPage": 3}),
      ChargeKind.CONTINUED_PANEL, 6),
@@ -127,11 +127,14 @@ def test_prices_that_are_none_are_refused(bad: object) -> None:
     ],
 )
 def test_the_server_says_what_a_comic_has_cost(usage: object, charged: float | None) -> None:
-    """What is not in credits is never taken for credits: a budget would be passed."""
-    read = GenerationUsage.parse(usage)
-    assert Prices().charged(ComicRequest("x"), read) == charged
-    assert Prices().charged(SCENE, read) is None
-    assert Prices().charged(None, read) is None
+    """Another unit is never taken for credits: a budget would be passed."""
+    comic = ComicGeneration.parse({"id": "c", "status": "SUCCEEDED", "usage": usage})
+    running = ComicGeneration.parse({"id": "c", "status": "PROCESSING", "usage": usage})
+    assert Prices().charged(ComicRequest("x"), comic) == charged
+    assert Prices().charged(ComicRequest("x"), running) is None  # the server may know more later
+    assert Prices().charged(SCENE, comic) is None
+    assert Prices().charged(None, comic) is None
+    assert Prices().charged(ComicRequest("x"), None) is None
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ async def test_faults_through_which_a_comic_is_made(text: str) -> None:
 
 @pytest.mark.parametrize("text", LOST)
 async def test_faults_after_which_a_create_is_uncertain(text: str) -> None:
-    """It is not sent again, whether it was accepted or not."""
+    """A create is not sent again, whether it was accepted or not."""
     service = faulty(f"{text}:on=create")
     with pytest.raises(SubmissionUncertainError):
         await made(service)

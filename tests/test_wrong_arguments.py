@@ -48,6 +48,7 @@ WRONG: dict[str, list[Any]] = {
     "animation": [None, 5, "c", {"id": "c"}, COMIC, Animation.parse({"id": "c"})],
     "attachments": [5, "x", [5], [{}], [{"url": "x"}], [{"url": "https://a", "type": "sound"}]],
     "body": [None, 7, {"type": "x"}, [1]],
+    "budget": [-1, "5", True, NAN, float("inf"), [1]],
     "caption": TEXT,
     "comic": [None, 5, "c", {"id": "c"}, VIDEO, ComicGeneration.parse({"id": "c"})],
     "comic_locations": [5, "x", [5], [{}], [{"name": ""}], [{"name": "x", "image": "y"}]],
@@ -105,7 +106,9 @@ WRONG: dict[str, list[Any]] = {
 """Wrong values of each parameter, by its name; those of one method under `method.parameter`."""
 WRONG |= {"batch.journal": PATH}
 WRONG |= {"batch.requests": [*WRONG["requests"], "a story", b"x", {"prompt": "x"}], "sign.id": TEXT}
-OTHERS = {"comics.recall_end", "comics.resume_change", "comics.uploaded"}
+OTHERS = {
+    f"comics.{name}" for name in ("download_redrawn", "recall_end", "resume_change", "uploaded")
+}
 """Methods for batches and queues, which check what they are given before."""
 GOOD: dict[str, dict[str, Any]] = {
     "comics.batch": {"requests": ["x"]},
@@ -131,6 +134,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "client.aclose": {},
     "client.deliver": {},
     "client.limits": {},
+    "client.pace": {},
     "client.stats": {},
     "webhooks.construct_event": {"body": b"{}", "headers": sign(b"{}", "s"), "secret": "s"},
     "webhooks.verify_signature": {"body": b"{}", "headers": sign(b"{}", "s"), "secret": "s"},

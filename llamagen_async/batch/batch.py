@@ -25,17 +25,20 @@ from typing import Final, Self, cast
 
 import attrs
 
+from llamagen_async.batch.budget import Budget
 from llamagen_async.batch.folder import check_writable
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike, Story, given_key
-from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, READ_AHEAD, ComicsPort, Lifecycle
+from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, READ_AHEAD, Lifecycle
+from llamagen_async.batch.makers import ComicsPort
 from llamagen_async.batch.order import ChangeOrder
+from llamagen_async.batch.progress import BatchProgress
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchItem, BatchState
+from llamagen_async.prices import PriceList, Prices, checked_credits
 from llamagen_async.requests import AnyRequest, BatchStory
 from llamagen_async.requests.defaults import Defaults
-from llamagen_async.scheduling.circuit import Outage
 
 __all__ = ["Batch", "BatchProgress"]
 
@@ -43,25 +46,6 @@ _logger = logging.getLogger(__name__)
 
 _MOST_UNTAKEN: Final = 1_000
 """Items that nobody has taken yet, at most, before the input is read further: they are small."""
-
-
-@attrs.frozen
-class BatchProgress:
-    """How far a batch has come."""
-
-    total: int | None
-    """Stories in all, if the input has a length or has been read to its end."""
-    counts: Mapping[BatchState, int] = attrs.field(hash=False)
-    """Stories read so far, by state."""
-    running: tuple[tuple[int, str], ...]
-    """Index and generation id of each comic that the server is drawing."""
-    sending: tuple[int, ...] = ()
-    """Index of each story whose create is in flight: whether it arrives is not known yet, or, if
-    the batch was ended meanwhile, will not be known."""
-    done: int = 0
-    """Stories for which nothing more will happen in this run, those not sent included."""
-    outage: Outage | None = None
-    """The outage of the server that the batch is holding out; `str` says since when and why."""
 
 
 class Batch(AsyncIterable[BatchItem]):
@@ -82,6 +66,8 @@ class Batch(AsyncIterable[BatchItem]):
         timeout: float = DEFAULT_TIMEOUT,
         wait_for_quota: bool = False,
         resend_uncertain: bool = False,
+        budget: float | None = None,
+        prices: PriceList | None = None,
         defaults: Defaults | None = None,
     ) -> None:
         if isinstance(requests, str | bytes | Mapping | AnyRequest | BatchStory) or not isinstance(
@@ -100,6 +86,9 @@ class Batch(AsyncIterable[BatchItem]):
             timeout=timeout,
             wait_for_quota=wait_for_quota,
             resend_uncertain=resend_uncertain,
+            budget=Budget(
+                None if budget is None else checked_credits("budget", budget), Prices.parse(prices)
+            ),
             defaults=defaults,
         )
         # The run knows neither this object nor the iterator: who drops both ends it at once.
@@ -140,6 +129,7 @@ class _BatchRun:
         timeout: float,
         wait_for_quota: bool,
         resend_uncertain: bool,
+        budget: Budget,
         defaults: Defaults | None,
     ) -> None:
         self._requests = requests
@@ -156,6 +146,7 @@ class _BatchRun:
             ended=self._ended,
             followed=self._follow,
             changed=self._changed,
+            budget=budget,
         )
         self._order = ChangeOrder(self._lifecycle)
         self._total = len(requests) if isinstance(requests, Sized) else None
@@ -189,6 +180,7 @@ class _BatchRun:
             tuple(sorted(sending)),
             self._finished.total(),
             self._lifecycle.comics.outage,
+            self._lifecycle.budget.spending,
         )
 
     async def results(self) -> AsyncGenerator[BatchItem, None]:
@@ -200,6 +192,7 @@ class _BatchRun:
             if self._out is not None:
                 await asyncio.to_thread(check_writable, self._out)
             await self._journal.open()
+            self._lifecycle.budget.begin(self._journal.spent)
             self._reader = asyncio.create_task(self._read())
             while (item := await self._items.get()) is not None:
                 self._consumed.set()

@@ -11,15 +11,20 @@ Nothing is read or written here. The journal keeps what each story has cost.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Final, cast
 
 import attrs
 
+from llamagen_async.batch.journal.codec import Row
+from llamagen_async.batch.journal.story import RequestLike, Story
 from llamagen_async.errors import BudgetReachedError
-from llamagen_async.prices import Prices, format_credits
-from llamagen_async.requests import AnyRequest
+from llamagen_async.models import AnyGeneration
+from llamagen_async.prices import Charge, Estimate, Prices, format_credits
+from llamagen_async.requests import AnyRequest, ContinueRequest, UpdateRequest
 
-__all__ = ["Budget", "Spending"]
+__all__ = ["Budget", "Spending", "estimate_of"]
 
 _ROUNDING: Final = 1e-6
 """Credits by which a budget may be passed: more than the rounding errors of a million stories."""
@@ -27,13 +32,13 @@ _ROUNDING: Final = 1e-6
 
 @attrs.frozen
 class Spending:
-    """What a batch has spent, as far as anybody knows."""
+    """Credits that a batch has spent, as far as anybody knows."""
 
-    credits: float
+    credits: float = 0.0
     """Credits that this run has spent; what may have been accepted counts."""
-    estimated: float
+    estimated: float = 0.0
     """The part of `credits` that is estimated: the server has not said, or not yet."""
-    total: float
+    total: float = 0.0
     """Credits that all runs with this journal have spent, this one included."""
     unpriced: int = 0
     """Stories of this run that were accepted and whose price nobody knows: they come on top."""
@@ -83,7 +88,7 @@ class Budget:
         self._estimated = 0.0
         """The part of that which is estimated."""
         self._factor = 1.0
-        """What comics have cost at most, divided by their estimates; at least 1."""
+        """The most that a comic has cost, divided by its estimate; at least 1."""
         self._reserved: dict[int, _Reservation] = {}
         self._unpriced = 0
         self._unsent = 0
@@ -91,7 +96,7 @@ class Budget:
 
     @property
     def spending(self) -> Spending:
-        """What was spent so far."""
+        """The credits that were spent so far."""
         sent = [one.price for one in self._reserved.values() if one.is_sent]
         open_ = sum(price for price in sent if price is not None)
         credits_ = self._settled + open_
@@ -108,7 +113,7 @@ class Budget:
         """Take over what earlier runs have spent."""
         self._before = spent
 
-    async def reserve(self, story: int, request: AnyRequest) -> None:
+    async def reserve(self, story: int, request: AnyRequest | None) -> None:
         """Reserve what a story costs, before it may be sent.
 
         Args:
@@ -118,40 +123,56 @@ class Budget:
         Raises:
             BudgetReachedError: The budget does not pay for it, or nobody knows its price.
         """
+        assert request is not None
         price = self.prices.of(request)
         if self.limit is not None:
             while not self._has_room(price, self.limit):
                 if price is None or not self._may_have_room(price, self.limit):
-                    self._unsent += 1
-                    raise BudgetReachedError(self.limit, self._before + self._settled, price)
+                    raise self._reached(self.limit, price)
                 self._changed.clear()
                 await self._changed.wait()
         self._reserved[story] = _Reservation(price)
 
-    def sent(self, story: int, *, is_sent: bool = True) -> float | None:
-        """Take note that a story is on its way, or is not after all; return its estimate."""
-        one = self._reserved.get(story)
-        if one is None:
-            return None
-        one.is_sent = is_sent
+    def sent(self, story: int) -> float | None:
+        """Take note that a story is about to be sent, and return its estimate.
+
+        Raises:
+            BudgetReachedError: Since it was reserved, others have cost more than was estimated.
+        """
+        one = self._reserved[story]
+        one.is_sent = True
+        sent = sum(one.price or 0.0 for one in self._reserved.values() if one.is_sent)
+        if self.limit is not None and not self._fits(sent, self.limit):
+            one.is_sent = False
+            raise self._reached(self.limit, one.price)
         return one.price
 
-    def charge(self, story: int, credits_: float, before: float) -> None:
-        """Take over what the server says that a story has cost.
+    def not_sent(self, story: int) -> None:
+        """Take note that a story is not on its way after all."""
+        self._reserved[story].is_sent = False
+
+    def charge(
+        self, row: Row, request: AnyRequest | None, generation: AnyGeneration | None
+    ) -> float | None:
+        """Take over what the server says that a story has cost; `None` if it does not say so.
 
         Args:
-            story: The number of its row.
-            credits_: What it has cost.
-            before: What the journal counted for it.
+            row: The story, as the journal counts it so far.
+            request: Its request.
+            generation: The comic, as the server last described it.
         """
-        one = self._reserved.pop(story, None)
-        if one is None:
-            self._before += credits_ - before
+        charged = self.prices.charged(request, generation)
+        if charged is None:
+            return None
+        one = self._reserved.pop(row.id, None)
+        if one is None:  # it was sent by an earlier run
+            self._before += charged - (row.credits or 0.0)
         else:
-            self._settled += credits_
+            self._settled += charged
             if one.price:
-                self._factor = max(self._factor, credits_ / one.price)
+                self._factor = max(self._factor, charged / one.price)
         self._changed.set()
+        return charged
 
     def settle(self, story: int, *, is_spent: bool) -> None:
         """End the reservation of a story of which no more will be known in this run.
@@ -169,6 +190,10 @@ class Budget:
             self._unpriced += one.price is None
         self._changed.set()
 
+    def _reached(self, limit: float, price: float | None) -> BudgetReachedError:
+        self._unsent += 1
+        return BudgetReachedError(limit, self.spending.total, price)
+
     def _has_room(self, price: float | None, limit: float) -> bool:
         reserved = sum(one.price or 0.0 for one in self._reserved.values())
         return price is not None and self._fits(reserved + price, limit)
@@ -179,6 +204,24 @@ class Budget:
 
     def _fits(self, price: float, limit: float) -> bool:
         return self._before + self._settled + self._factor * price <= limit + _ROUNDING
+
+
+def estimate_of(requests: RequestLike | Iterable[RequestLike], prices: Prices) -> Estimate:
+    """Return what requests would draw and cost.
+
+    Raises:
+        InvalidRequestError: A request is not allowed.
+    """
+    if isinstance(requests, Iterable) and not isinstance(requests, str | Mapping):
+        return prices.estimate(Counter(map(_charge_of, requests)))
+    return prices.estimate({_charge_of(cast("RequestLike", requests)): 1})
+
+
+def _charge_of(given: RequestLike) -> Charge:
+    """Return what a story or a request is charged for; a change need not say of which comic."""
+    if isinstance(given, ContinueRequest | UpdateRequest):
+        return Charge.of(given)
+    return Charge.of(Story.parse(given).request)
 
 
 def _left(left: float, budget: float) -> str:

@@ -1,4 +1,4 @@
-"""A folder for pictures, proven before anything is paid for."""
+"""A folder for pictures: proven before anything is paid for, and whether they are in it."""
 
 from __future__ import annotations
 

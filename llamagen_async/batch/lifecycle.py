@@ -14,17 +14,11 @@ from typing import Final
 
 import attrs
 
+from llamagen_async.batch import makers
+from llamagen_async.batch.budget import Budget
 from llamagen_async.batch.folder import are_there
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.makers import (
-    ComicsPort,
-    newest,
-    recall_end,
-    submit,
-    wait,
-    with_uploads,
-)
-from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final
+from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final, may_be_accepted
 from llamagen_async.batch.replacing import fetch
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import seconds
@@ -39,7 +33,7 @@ from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.requests import AnyRequest
 from llamagen_async.validation import checked_path
 
-__all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
+__all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "Lifecycle"]
 
 _logger = logging.getLogger(__name__)
 
@@ -66,6 +60,7 @@ class Lifecycle:
         ended: Told of each story for which nothing more will happen by itself.
         followed: Called when a story has ended, to start those that have waited for it.
         changed: Told of each step before that.
+        budget: The account of what the stories cost; one without a limit if not given.
 
     Raises:
         InvalidRequestError: `timeout` is no number of seconds.
@@ -74,7 +69,7 @@ class Lifecycle:
     def __init__(
         self,
         journal: Journal,
-        comics: ComicsPort,
+        comics: makers.ComicsPort,
         *,
         out: str | os.PathLike[str] | None,
         timeout: float,
@@ -82,6 +77,7 @@ class Lifecycle:
         ended: Callable[[BatchTask], None],
         followed: Callable[[BatchTask], Awaitable[None]],
         changed: Callable[[BatchTask], None],
+        budget: Budget | None = None,
     ) -> None:
         self.journal = journal
         self.comics = comics
@@ -91,6 +87,7 @@ class Lifecycle:
         self.ended = ended
         self.followed = followed
         self.changed = changed
+        self.budget = budget or Budget()
         self.tasks: dict[int, BatchTask] = {}
         """The stories in memory, by the number of their row."""
         self.halted: LlamaGenError | None = None
@@ -120,10 +117,6 @@ class Lifecycle:
         if is_waiting and task.recalled_by is None and task.runner is not None:
             task.recalled_by = error or self.halted
             task.runner.cancel()
-
-    def resume(self) -> None:
-        """Send again."""
-        self.halted = None
 
     async def join(self) -> None:
         """Wait for all stories that were started."""
@@ -171,8 +164,10 @@ class _Steps:
             except Exception as error:  # noqa: BLE001  # whatever it is belongs to this story
                 await self._fail(error)
         except Exception as error:
-            _logger.exception("a mistake of this package: %s", self._where())
+            _logger.exception("a mistake of this package: %s", self.task.where)
             task.error = error  # whoever waits for it must hear of it
+        finally:
+            lifecycle.budget.settle(task.row.id, is_spent=may_be_accepted(task))
         if lifecycle.stopped:
             return  # it stays in memory, so that its last state can be told
         task.error = task.error or task.journal_error
@@ -205,10 +200,13 @@ class _Steps:
         lifecycle, task = self.lifecycle, self.task
         if (reason := lifecycle.halted or task.held_by) is not None:
             raise reason
+        await lifecycle.budget.reserve(task.row.id, task.request)
+        if lifecycle.halted is not None:
+            raise lifecycle.halted
         task.is_submitted = True
         try:
             try:
-                await submit(
+                await makers.submit(
                     lifecycle.comics,
                     await self._completed(),
                     task.row.target,
@@ -234,8 +232,8 @@ class _Steps:
         lifecycle, task = self.lifecycle, self.task
         assert task.request is not None
         if task.row.type.is_change:
-            await recall_end(lifecycle.comics, lifecycle.journal, task.row)
-        return await with_uploads(
+            await makers.recall_end(lifecycle.comics, lifecycle.journal, task.row)
+        return await makers.with_uploads(
             lifecycle.comics,
             task.request,
             lifecycle.journal,
@@ -246,9 +244,12 @@ class _Steps:
     async def before_send(self) -> None:
         """Write the intent; if that fails, or nothing is to be sent any more, raise."""
         lifecycle, task = self.lifecycle, self.task
+        price = lifecycle.budget.sent(task.row.id)
         task.is_in_flight = True
         try:
-            row = await lifecycle.journal.change(task.row, SENDING, origins=ORIGINS[SENDING])
+            row = await lifecycle.journal.change(
+                task.row, SENDING, origins=ORIGINS[SENDING], credits_=price
+            )
         except JournalError:
             task.is_in_flight = False
             raise
@@ -289,25 +290,25 @@ class _Steps:
 
     def abandoned(self, outcome: object) -> None:
         """Say what became of a create whose caller was gone: its id may be nowhere else."""
-        news = self._where() if isinstance(outcome, AnyGeneration) else outcome
+        news = self.task.where if isinstance(outcome, AnyGeneration) else outcome
         _logger.warning("left while %s was in flight: %s", self.task.row.key, news)
 
     async def _take_back(self) -> None:
         """Write that the request was not sent after all."""
-        task = self.task
+        lifecycle, task = self.lifecycle, self.task
         task.state = QUEUED
+        lifecycle.budget.not_sent(task.row.id)
         await self._record()
         task.is_in_flight = False
-        self.lifecycle.changed(task)
+        lifecycle.changed(task)
 
     async def _collect(self) -> None:
         lifecycle, task, generation = self.lifecycle, self.task, self.task.generation
         assert generation is not None
         # The answer to a change may speak of the comic as it was.
         if not generation.succeeded or task.row.type.is_change:
-            generation = await wait(
-                lifecycle.comics, lifecycle.journal, task, timeout=lifecycle.timeout
-            )
+            comics, journal = lifecycle.comics, lifecycle.journal
+            generation = await makers.wait(comics, journal, task, timeout=lifecycle.timeout)
         task.state, task.generation = SUCCEEDED, generation
         if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
@@ -316,14 +317,14 @@ class _Steps:
         task, out, generation = self.task, self.lifecycle.out, self.task.generation
         if out is None or generation is None:
             return
-        names = task.row.files if task.row.files_text else ()
+        names = task.row.files
         is_there: bool = bool(names) and await asyncio.to_thread(are_there, out, names)
         if is_there:
             task.files = tuple(out / name for name in names)
             return
         lifecycle = self.lifecycle
         if lifecycle.journal.has_changes:
-            generation = await newest(lifecycle.journal, generation)
+            generation = await makers.newest(lifecycle.journal, generation)
         files = await fetch(
             lifecycle.comics,
             lifecycle.journal,
@@ -375,7 +376,9 @@ class _Steps:
         files: Sequence[str] | None = None,
     ) -> bool:
         """Write how far the story has come; if that fails, go on and say so."""
-        task = self.task
+        task, budget = self.task, self.lifecycle.budget
+        # With its files it may be as later stories have left it, which are charged apart.
+        charged = None if files else budget.charge(task.row, task.request, generation)
         try:
             task.row = await self.lifecycle.journal.change(
                 task.row,
@@ -384,15 +387,11 @@ class _Steps:
                 generation=generation,
                 error=error,
                 files=files,
+                credits_=charged,
             )
         except JournalError as journal_error:
             task.journal_error = journal_error
             # Somebody may have to pay for what is only in this line.
-            _logger.exception("not in the journal: %s", self._where())
+            _logger.exception("not in the journal: %s", self.task.where)
             return False
         return True
-
-    def _where(self) -> str:
-        task = self.task
-        id_ = f" as generation {task.generation.id}" if task.generation else ""
-        return f"{task.row.key} is {task.state}{id_}"

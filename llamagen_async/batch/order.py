@@ -19,7 +19,7 @@ from llamagen_async.errors import InvalidRequestError, LlamaGenError
 from llamagen_async.models import BatchState
 from llamagen_async.requests import RequestType
 
-__all__ = ["ChangeOrder"]
+__all__ = ["ChangeOrder", "waits_for"]
 
 _ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED, BatchState.CANCELLED)
 """States after which the next change of a comic may be sent."""
@@ -107,7 +107,7 @@ class ChangeOrder:
         if target is not None and self._busy.get(target) == row.id:
             del self._busy[target]
             if task.state not in _ENDED:
-                self._blocked[target] = _waits_for(row.key, task.state)
+                self._blocked[target] = waits_for(row.key, task.state)
             ready += await self._ready(_Name(target=target), is_last=False)
         return ready
 
@@ -139,7 +139,7 @@ class ChangeOrder:
         if task.state in (BatchState.QUEUED, BatchState.RUNNING):
             self._busy[target] = task.row.id
         elif task.state is BatchState.UNCERTAIN and self._may_be_at_work(task.row):
-            self._blocked[target] = _waits_for(task.row.key, task.state)
+            self._blocked[target] = waits_for(task.row.key, task.state)
 
     async def _ready(self, name: _Name, *, is_last: bool) -> list[BatchTask]:
         """Take the changes that wait for something, as far as they may be started now."""
@@ -206,7 +206,7 @@ class ChangeOrder:
         if of is None:
             allowed = "the key of a story in the input or in the journal"
             return InvalidRequestError("of", key, allowed)
-        return _waits_for(key, of.state)
+        return waits_for(key, of.state)
 
     def _is_here(self, row: Row) -> bool:
         return row.id in self._lifecycle.tasks or row.id in self._parked
@@ -216,5 +216,6 @@ class ChangeOrder:
         return time.time() - (row.sent_at or 0.0) < self._lifecycle.timeout
 
 
-def _waits_for(key: str, state: BatchState) -> LlamaGenError:
+def waits_for(key: str, state: BatchState) -> LlamaGenError:
+    """Return the error of a change that waits for a story."""
     return LlamaGenError(f"it waits for {key!r}, {_WORDS[state]}; nothing was sent")

@@ -1,9 +1,10 @@
-"""What an error means for a story and for the others, and which state may follow which."""
+"""The meaning of errors for a story and for the others, and which state may follow which."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import (
     APIError,
     AuthenticationError,
@@ -17,7 +18,7 @@ from llamagen_async.errors import (
 from llamagen_async.models import BatchState
 from llamagen_async.requests import RequestType
 
-__all__ = ["ORIGINS", "concerns_all", "is_final"]
+__all__ = ["ORIGINS", "concerns_all", "is_final", "may_be_accepted"]
 
 _CONCERNS_ALL: Final = (
     AuthenticationError,
@@ -47,6 +48,12 @@ gaps."""
 def concerns_all(error: Exception) -> bool:
     """Whether every other story that is sent would meet the same error."""
     return isinstance(error, _CONCERNS_ALL) or not getattr(error, "retriable", True)
+
+
+def may_be_accepted(task: BatchTask) -> bool:
+    """Whether a story that was submitted was accepted, or nobody knows that it was not."""
+    unsent = (BatchState.QUEUED, BatchState.FAILED)
+    return task.generation is not None or task.state not in unsent
 
 
 def is_final(error: Exception, type_: RequestType) -> bool:

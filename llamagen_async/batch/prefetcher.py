@@ -142,7 +142,7 @@ class Prefetcher:
     def _resume(self) -> None:
         self._hold = None
         self._is_probing = True
-        self._lifecycle.resume()
+        self._lifecycle.halted = None
         self._wake.set()
 
     async def _run(self) -> None:

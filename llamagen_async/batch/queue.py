@@ -15,13 +15,15 @@ from typing import Protocol, Self
 
 import attrs
 
+from llamagen_async.batch.behind import orphaned, reason_to_wait, waiting_behind
 from llamagen_async.batch.events import ComicJob, Mark, Subscriptions
 from llamagen_async.batch.folder import check_writable
 from llamagen_async.batch.journal.codec import AccountId, Row
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.order import count_queued, listed
 from llamagen_async.batch.journal.story import RequestLike, Story, checked_key
-from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, ComicsPort, Lifecycle
+from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, Lifecycle
+from llamagen_async.batch.makers import ComicsPort
 from llamagen_async.batch.prefetcher import Prefetcher
 from llamagen_async.batch.protocol import JobLike
 from llamagen_async.batch.task import BatchTask
@@ -351,16 +353,16 @@ class ComicQueue:
         """Send the changes that have waited for a job, or fail them if it has failed."""
         if task.state in (BatchState.FAILED, BatchState.CANCELLED):
             await self._give_up_orphans()
+        elif task.state is BatchState.UNCERTAIN:
+            for row in await waiting_behind(self._journal, task.row):
+                self._subscriptions.tell(await self._job(row))
         for urgent in (True, False):
             self._prefetcher.rescan(urgent=urgent)
 
     async def _give_up_orphans(self) -> None:
         """End the changes whose comic there will never be."""
-        for row in await self._journal.orphans():
-            task = BatchTask.of(row)
-            allowed = "the key of a job that has not failed"
-            task.held_by = InvalidRequestError("of", row.of, allowed)
-            if row.id not in self._lifecycle.tasks:
+        for task in await orphaned(self._journal):
+            if task.row.id not in self._lifecycle.tasks:
                 self._lifecycle.start(task)
 
     async def _known(self, key: str) -> Row:
@@ -383,7 +385,8 @@ class ComicQueue:
 
     async def _job(self, row: Row, *, is_followed: bool = False) -> ComicJob:
         (job,) = await self._turns.placed([self._turns.snapshot(row, is_followed=is_followed)])
-        return job
+        reason = await reason_to_wait(self._journal, row, self._lifecycle.timeout)
+        return job if reason is None else attrs.evolve(job, error=reason)
 
 
 def _key_of(job: JobLike) -> str:

@@ -44,7 +44,7 @@ class BatchTask:
     """Whether the request may be at the server: from just before its intent is written until it is
     known what became of it."""
     held_by: LlamaGenError | None = None
-    """Why it is not sent: what it changes is not there, or another change is in the way."""
+    """The reason for not sending it: its comic is not there, or another change is in the way."""
     is_resumed: bool = False
     """Whether an earlier run has sent it and not seen its end."""
     ephemeral: bool = False
@@ -55,6 +55,12 @@ class BatchTask:
     """The error for which the submission was cancelled, as it would meet the same one."""
     journal_error: JournalError | None = None
     """Why the journal does not have the last step."""
+
+    @property
+    def where(self) -> str:
+        """The story's key, its state and its generation's id, for the log."""
+        id_ = f" as generation {self.generation.id}" if self.generation else ""
+        return f"{self.row.key} is {self.state}{id_}"
 
     @classmethod
     def of(cls, row: Row, request: AnyRequest | None = None) -> BatchTask:

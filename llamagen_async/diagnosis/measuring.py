@@ -16,11 +16,11 @@ from llamagen_async.models import Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.transport import APIRequest, APIResponse, Transport
 
-__all__ = ["MADE_UP_ID", "Exchange", "ObservedTransport", "measure"]
+__all__ = ["MADE_UP_ID", "MOMENT", "Exchange", "ObservedTransport", "measure"]
 
 MADE_UP_ID: Final = "doctor-made-up-id"
 """The id that is asked for where none is known."""
-_MOMENT: Final = 5.0
+MOMENT: Final = 5.0
 """Seconds of the server's clock before the last usage call: a count that lags behind by less is
 noticed (chosen)."""
 
@@ -105,7 +105,7 @@ async def measure(
             check_found &= await _check(client, id_ or MADE_UP_ID)
             continue
         if number == len(STEPS) - 1:
-            await Clock(client.speed).sleep(_MOMENT)
+            await Clock(client.speed).sleep(MOMENT)
         is_known = number == 0 and first is not None
         usage = first if is_known and first is not None else await client.comics.usage()
         counts.append(usage.api_usage_count)

@@ -32,7 +32,7 @@ class RedisFacts:
     has_log: bool | None = None
     """Whether it writes each change into a file (`appendonly yes`)."""
     policy: str | None = None
-    """Its policy for a memory that is full (`maxmemory-policy`)."""
+    """The policy for a memory that is full (`maxmemory-policy`)."""
 
 
 @attrs.frozen

@@ -98,7 +98,8 @@ def judge_store(facts: StoreFacts) -> Finding:
         return warning(subject, "each command forgets what it has spent", advice)
     if facts.error is not None:
         advice = "name another one with --quota; --quota memory counts in each command only"
-        return problem(subject, f"{facts.shown}: {facts.error}", advice, store=facts.shown)
+        said = facts.error.removeprefix(f"{facts.shown}: ")
+        return problem(subject, f"{facts.shown}: {said}", advice, store=facts.shown)
     if redis is None:
         return ok(subject, f"{facts.shown} can be written", store=facts.shown)
     parts = [f"Redis {redis.version}" if redis.version else "Redis"]

@@ -186,7 +186,7 @@ async def prove_store(quota: str) -> None:
     """
     if check_quota(quota) == MEMORY:
         return
-    # It is only read: neither the name nor the plan leaves a trace in it.
+    # Nothing is counted; what a Redis keeps of it expires.
     ledger = open_store(quota, "nobody", Plan.DEMO, 1.0, store_times(1.0, 1.0))
     try:
         await ledger.snapshot()

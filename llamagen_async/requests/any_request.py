@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import attrs
 
@@ -126,13 +126,14 @@ def type_of(request: AnyRequest) -> RequestType:
     return next(type_ for type_, cls in _CLASSES.items() if isinstance(request, cls))
 
 
-def parse_request(type_: RequestType, fields: object) -> AnyRequest:
+def parse_request(type_: RequestType, fields: Any) -> AnyRequest:
     """Make a request of a type from whatever its class can be made from.
 
     Raises:
         InvalidRequestError: A field is unknown or its value is not allowed.
     """
-    return cast("AnyRequest", _CLASSES[type_].parse(fields))
+    request: AnyRequest = _CLASSES[type_].parse(fields)
+    return request
 
 
 def fields_of(request: AnyRequest) -> dict[str, Any]:

@@ -184,7 +184,7 @@ class Circuit:
     _lost_since: datetime | None = None
     """Time of the first lost create in a row."""
     _lost_at: float = math.inf
-    """The same, by the clock of the server."""
+    """Time of that one, by the clock of the server."""
     _lost_of: str = SERVER
     """The subject of the latest lost create."""
 

@@ -89,7 +89,7 @@ class Poller:
         self._heard = False
         """Whether an event has come since the last of these."""
         self._told_at = -math.inf
-        """When it was said that checks fail."""
+        """Time at which it was said that checks fail."""
         self._early = EarlyEnds() if announced else None
         self._waiters: dict[str, list[Waiter]] = {}
         self._ends: list[tuple[float, int, Waiter]] = []

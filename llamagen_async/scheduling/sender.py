@@ -353,9 +353,9 @@ def fail(submission: Submission[Any], error: Exception) -> None:
 def _named_id(submission: Submission[Any], error: Exception) -> str | None:
     """Return the id of the generation that a failure is answered with, if it is: it may be paid."""
     body = error.body if isinstance(error, APIError) else None
-    # An error may have an id of its own, and no status in words.
-    if not (isinstance(body, dict) and isinstance(cast("dict[str, Any]", body).get("status"), str)):
-        return None
+    status = cast("dict[str, Any]", body).get("status") if isinstance(body, dict) else None
+    if not isinstance(status, str):
+        return None  # an error may have an id of its own
     try:
         return str(submission.parse(body).id)
     except ValueError:

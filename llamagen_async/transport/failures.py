@@ -30,7 +30,7 @@ _OTHER_HOST: Final = (62, 64)
 _NO_SUCH_NAME: Final = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 """The resolver's numbers for a name that does not exist, or has no address."""
 _ARES_NOT_FOUND: Final = 4
-"""The same of c-ares, with which aiohttp resolves if aiodns is installed."""
+"""The number of c-ares for that, with which aiohttp resolves if aiodns is installed."""
 _MISTAKES: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """Exceptions that come again however often a request is sent: of an argument or a setting."""
 _WORDS: Final[dict[type[BaseException], str]] = {

@@ -20,6 +20,7 @@ from llamagen_async import (
     Plan,
     QuotaExhaustedError,
     RateLimit,
+    Spending,
 )
 from llamagen_async.sandbox import DEMO_KEY
 from tests.support.batches import FORMS, Source, collect, read_into, roomy
@@ -97,7 +98,9 @@ async def test_progress_tells_where_every_story_stands() -> None:
         assert 1 <= batch.progress.done < 5
         rest = [item async for item in batch]
         assert len(rest) == 4
-        assert batch.progress == BatchProgress(5, {BatchState.SUCCEEDED: 5}, (), done=5)
+        spent = Spending(3_000.0, 0.0, 3_000.0)
+        ended = BatchProgress(5, {BatchState.SUCCEEDED: 5}, (), done=5, spending=spent)
+        assert batch.progress == ended
         assert batch.progress.done == 5
 
 

@@ -290,7 +290,8 @@ class Abandoning:
 async def test_an_id_whose_caller_is_gone_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """The id was paid for, and the one who cancelled the batch does not know it."""
     account = AccountId.of("the-key", "https://api.example/v1")
-    batch = Batch([{"prompt": "cat", "key": "k"}], Abandoning(), Journal(None, account))
+    comics: Any = Abandoning()
+    batch = Batch([{"prompt": "cat", "key": "k"}], comics, Journal(None, account))
     assert [item.state async for item in batch] == [BatchState.SUCCEEDED]
     assert "left while k was in flight: k is running as generation c-cat" in caplog.text
     assert "left while k was in flight: no answer" in caplog.text

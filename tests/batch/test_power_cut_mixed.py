@@ -46,7 +46,7 @@ async def as_orders(client: LlamaGenClient, journal: Path) -> None:
             with contextlib.suppress(LlamaGenError):  # refused, as what it changes has failed
                 await queue.submit(story)
         for story in STORIES:
-            job = await queue.job(story["key"])
+            job = await queue.get(story["key"])
             if job is not None:
                 with contextlib.suppress(LlamaGenError, TimeoutError):
                     await asyncio.wait_for(queue.result(job), 500)

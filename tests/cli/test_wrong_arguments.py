@@ -37,6 +37,7 @@ GOOD: dict[str, list[str]] = {
     "usage": [],
     "limits": [],
     "doctor": ["--measure", "--yes"],
+    "serve": ["--port", "0"],
     "sandbox": ["--port", "0"],
 }
 """A good call of each command; an option with a wrong value is added to it."""
@@ -68,6 +69,7 @@ WRONG: dict[str, list[str]] = {
     "--language": TEXT,
     "--last-frame-image": URL,
     "--latency": ["x", "-1", "2:1"],
+    "--max-queued": ["0", "-1", "x"],
     "--max-wait": SECONDS,
     "--metered": ["nonsense"],
     "--model": TEXT,
@@ -106,14 +108,20 @@ WITH: dict[str, list[str]] = {
     "--webhook-fault": ["--webhook-secret", "s", "--webhook", "http://127.0.0.1:9"],
 }
 """Options without which another makes no sense."""
-NAMED = {"--api-key": "api_key", "--image": "image", "--webhook": "url", "--with": ""}
+NAMED = {
+    "--api-key": "api_key",
+    "--journal": "journal",
+    "--image": "image",
+    "--webhook": "url",
+    "--with": "",
+}
 """The names of options that a message may say in another way."""
 SECRET = {"--api-key", "--quota", "--proxy"}
 """Options whose values may hold a secret, so that no message shows them."""
 CONNECTION = {"--api-key", "--base-url", "--plan", "--metered", "--quota", "--proxy", "--speed"}
 """Options of the connection: what is wrong with them is what `doctor` is there to tell."""
-NOTHING_WRONG = {"--webhook-secret"}
-"""Options that take any text."""
+NOTHING_WRONG = {"--host", "--webhook-secret"}
+"""Options that take any text: whether a host has an address, the system knows."""
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:

@@ -178,6 +178,25 @@ async def test_another_program_makes_it_inconclusive() -> None:
 
 
 @pytest.mark.virtual_time
+async def test_a_server_that_counts_late_is_not_taken_for_one_that_does_not_count() -> None:
+    """The count of three seconds ago stands still until the last usage call, a moment later."""
+
+    def late(sent: Sent, body: Any) -> Any:
+        return {"apiUsageCount": sum(1 for one in network.sent if one.at <= sent.at - 3)}
+
+    network, plan = network_of(
+        body=lambda sent, body: late(sent, body) if _is_usage(sent) else body
+    )
+    measured = await measured_at(network, plan)
+    assert (measured.usage, measured.status) == (None, None)
+    assert "lags behind" in measured.reason
+
+
+def _is_usage(sent: Sent) -> bool:
+    return sent.kind is RequestKind.USAGE
+
+
+@pytest.mark.virtual_time
 async def test_a_server_without_a_count_is_asked_once() -> None:
     def without(sent: Sent, body: Any) -> Any:
         return {"credits": 3} if sent.kind is RequestKind.USAGE else body

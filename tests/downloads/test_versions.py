@@ -105,9 +105,12 @@ def test_a_disk_without_links_keeps_it_all_the_same(
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     put(tmp_path, b"first")
+    (tmp_path / f"{NAME}.1.png").symlink_to("nowhere")  # which a new name would write over
     monkeypatch.setattr(os, "link", refused)
     put(tmp_path, b"second")
-    assert contents(tmp_path) == {f"{NAME}.1.png": b"first", f"{NAME}.png": b"second"}
+    assert (tmp_path / f"{NAME}.1.png").is_symlink()
+    assert (tmp_path / f"{NAME}.2.png").read_bytes() == b"first"
+    assert (tmp_path / f"{NAME}.png").read_bytes() == b"second"
 
 
 def test_what_cant_be_kept_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

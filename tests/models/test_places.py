@@ -77,3 +77,12 @@ def test_an_animation_tells_how_it_is_made() -> None:
     options = {"duration": 5, "new": [1]}
     assert Animation.parse({"id": "x", "videoOptions": options}).video_options == options
     assert Animation.parse({"id": "x", "videoOptions": "5 s"}).video_options == {}
+
+
+def test_text_that_holds_json_is_bounded_like_an_answer() -> None:
+    """Deep parts of it are left out, and every URL in it can be stored."""
+    deep = '{"pages":' * 900 + "[]" + "}" * 900
+    assert ComicGeneration.parse({"id": "x", "comicData": deep}).pages == ()
+    half = '{"panels": [{"assetUrl": "https://a/\\ud83d"}]}'
+    (url,) = ComicGeneration.parse({"id": "x", "comicData": half}).asset_urls
+    assert url.encode() == b"https://a/\\ud83d"

@@ -70,7 +70,7 @@ def test_usage_of_the_paid_plan_has_credits_and_no_maximum() -> None:
 
 
 def test_what_a_comic_cost_is_what_the_key_has_less() -> None:
-    """Its `usage` is of its whole life; a create that can't be paid costs nothing."""
+    """The `usage` is of the comic's whole life; a create that can't be paid costs nothing."""
     service = roomy_service(credits=1_300)
     name = finished_comic(service, fixPanelNum=4)
     for now, fields in (

@@ -51,6 +51,57 @@ def test_a_create_that_makes_no_sense_is_a_400_that_is_counted_but_not_billed(
     assert call(service, "GET", "/v1/comics/usage").json()["credits"] == 1_000
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"prompt": None}, "prompt or promptUrl is required"),
+        ({"prompt": " "}, "prompt must be text that is not empty"),
+        ({"fixPanelNum": 21}, "fixPanelNum must be a whole number from 1 to 20"),
+        ({"pagination": {"totalPages": 1}}, "pagination.panelsPerPage is required"),
+        (
+            {"pagination": {"totalPages": 1, "panelsPerPage": 0}},
+            "pagination.panelsPerPage must be a whole number from 1 to 20",
+        ),
+        (
+            {"fixPanelNum": 1, "pagination": {"totalPages": 1, "panelsPerPage": 1}},
+            "fixPanelNum and pagination exclude each other",
+        ),
+        ({"size": "10x10"}, "size must be WIDTHxHEIGHT, each from 64 to 2048"),
+        ({"size": "640x480\n"}, "size must be WIDTHxHEIGHT, each from 64 to 2048"),
+        ({"comicRoles": [{"name": "a"}, {"image": "b"}]}, "comicRoles[1].name is required"),
+        ({"comicRoles": "Ada"}, "comicRoles must be a list of objects"),
+        ({"images": [1]}, "images[0] must be text"),
+        ({"attachments": [{"type": "image"}]}, "attachments[0].url is required"),
+    ],
+)
+def test_a_400_names_the_field_and_what_is_allowed(fields: dict[str, Any], message: str) -> None:
+    reply = create(roomy_service(), **fields)
+    assert (reply.status, reply.json()["message"]) == (400, message)
+
+
+def test_a_redraw_is_told_what_it_needs() -> None:
+    service = roomy_service()
+    id_ = finished_comic(service)
+    for fields, message in (
+        ({"prompt": "x"}, "one of panel, panelIndex, panel_index is required"),
+        ({"panel": 0}, "one of panelPrompt, panel_prompt, prompt, caption, images, images_url"),
+        ({"panel": 0, "images": []}, "one of panelPrompt, panel_prompt, prompt, caption, images"),
+        ({"panel": -1, "prompt": "x"}, "panel must be a whole number of at least 0"),
+    ):
+        reply = change(service, id_, 60.0, action="regeneratePanel", **fields)
+        assert reply.json()["message"].startswith(message)
+
+
+@pytest.mark.parametrize(("number", "status"), [(4.0, 200), (4, 200), (4.5, 400), (1e300, 400)])
+def test_numbers_are_those_of_json_which_has_one_kind(number: float, status: int) -> None:
+    service = roomy_service()
+    reply = create(service, fixPanelNum=number)
+    assert reply.status == status
+    if status == 200:
+        (page,) = check(service, reply.json()["id"], 60.0).json()["comics"]
+        assert len(page["panels"]) == 4
+
+
 @pytest.mark.parametrize("payload", [{}, {"prompt": ""}, {"prompt": "x", "videoOptions": []}])
 def test_an_animation_needs_a_prompt_and_options_that_are_an_object(payload: object) -> None:
     assert call(roomy_service(), "POST", ANIMATIONS, payload).status == 400

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 from PIL import Image
+from yarl import URL
 
 from llamagen_async import __version__
 from llamagen_async.errors import InvalidRequestError
@@ -223,6 +224,37 @@ async def test_a_port_that_is_taken_is_an_error_that_leaves_nothing_open() -> No
         port = int(server.url.split(":")[2].split("/")[0])
         with pytest.raises(OSError, match="in use"):
             await SandboxServer(quick_service(), port=port).__aenter__()
+
+
+@pytest.mark.parametrize("name", ["a%0Ab", "%00", "%F0%9F%90%88", "%FF", "a%2Fb", "%5C", "..%2F.."])
+async def test_an_id_of_any_bytes_is_answered_as_the_api_would(
+    session: aiohttp.ClientSession, name: str
+) -> None:
+    """By the service, and not by the web server in front of it."""
+    async with SandboxServer(quick_service()) as server:
+        url = URL(f"{server.url}/comics/generations/{name}", encoded=True)
+        async with session.get(url) as response:
+            assert (response.status, (await response.json())["error"]) == (404, "not_found")
+
+
+async def test_the_document_is_at_the_address_that_the_server_names() -> None:
+    async with SandboxServer(quick_service()) as server:
+        for url in (server.openapi_url, f"{server.url}/openapi.json"):
+            async with aiohttp.request("GET", url) as response:
+                document = await response.json()
+            assert document["servers"] == [{"url": server.url}]
+
+
+async def test_a_link_that_has_expired_is_a_403(session: aiohttp.ClientSession) -> None:
+    faults = [Fault("expired-links", 1e9, times=1), Fault("expired-links", 0)]
+    async with SandboxServer(quick_service(faults=faults), speed=FAST) as server:
+        name = await create(session, server)
+        for expected in (200, 403):
+            url = (await finished(session, server, name))["output"]
+            async with session.get(url) as response:
+                assert response.status == expected
+        async with session.get(url.replace("expires=", "expires=x")) as response:
+            assert response.status == 403
 
 
 async def test_leaving_a_server_that_never_opened_does_nothing() -> None:

@@ -290,6 +290,8 @@ def test_the_statistics_tell_what_became_of_everything() -> None:
             "accepted_at": 1.0,
             "ready_at": 61.0,
             "first_seen_ready_at": 70.0,
+            "changes": 0,
+            "redrawn": 0,
             "outcome": "succeeded",
         }
     ]

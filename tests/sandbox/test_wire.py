@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llamagen_async.sandbox import (
     PAID_KEY,
     Call,
     Dialect,
 )
+from llamagen_async.sandbox.routes import ROUTES
+from llamagen_async.sandbox.schemas import ANIMATION, CREATE, REDRAW
 from tests.support.sandbox import (
     ANIMATIONS,
     GENERATIONS,
     call,
     create,
+    finished_comic,
     multipart,
     roomy_service,
     upload,
@@ -114,6 +122,41 @@ def test_errors_are_flat_as_documented_and_nested_in_production(
     dialect: Dialect, body: object
 ) -> None:
     assert create(roomy_service(dialect=dialect), key="unknown").json() == body
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=9,
+)
+FIELDS = sorted({*CREATE["properties"], *REDRAW["properties"], *ANIMATION["properties"]})
+PATHS = [f"{route.method} /v1{route.path}" for route in ROUTES]
+
+
+@settings(max_examples=50)
+@given(
+    where=st.sampled_from(PATHS),
+    body=st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=5)
+    | st.binary(max_size=30)
+    | VALUES,
+    action=st.sampled_from(["continueWrite", "regeneratePanel"]) | VALUES,
+    query=st.dictionaries(st.sampled_from(["page", "panel", "x"]), st.text(max_size=5)),
+    kind=st.sampled_from(["", "application/json"]) | st.text(max_size=30),
+)
+def test_whatever_is_sent_is_answered_in_json_and_never_with_a_5xx(
+    where: str, body: Any, action: Any, query: dict[str, str], kind: str
+) -> None:
+    """Any body, query and content type; a valid prompt is added, or nothing would be accepted."""
+    service = roomy_service()
+    id_ = finished_comic(service)
+    method, _, path = where.partition(" ")
+    if isinstance(body, dict):
+        body = {"prompt": "a", "action": action, **body}
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode("utf-8", "surrogatepass")
+    headers = {"Authorization": f"Bearer {PAID_KEY}", "Content-Type": kind}
+    reply = service.handle(Call(method, path.replace("{id}", id_), headers, query, raw), 60.0)
+    assert reply.status in (200, 400, 404)
+    assert isinstance(reply.json(), dict)
 
 
 def test_a_header_is_found_whatever_the_case_of_its_name() -> None:

@@ -207,6 +207,16 @@ def test_failures_of_one_generation_are_no_outage_and_count_once() -> None:
     assert circuit.is_quiet
 
 
+def test_a_probe_of_what_is_sick_is_followed_by_a_gap_like_any_other() -> None:
+    circuit = Circuit()
+    fail(circuit, 1.0, subject="sick")
+    circuit.record_answer(2.0, is_create=False)
+    fail(circuit, 3.0, is_lost_create=True)
+    assert circuit.probe_at == 3.0
+    fail(circuit, 3.0, subject="sick")
+    assert circuit.probe_at == 4.0
+
+
 def test_failures_of_two_generations_are_an_outage_until_another_read_is_answered() -> None:
     circuit = Circuit()
     for n in range(TRIP):

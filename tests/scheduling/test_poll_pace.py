@@ -174,8 +174,19 @@ async def test_a_read_goes_before_checks_and_creates_wait_for_neither() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_the_clients_of_a_key_share_its_pace() -> None:
-    """Clients in one loop draw on one pace, whatever they read."""
+@pytest.mark.parametrize("delay", [None, 0.001])
+async def test_the_clients_of_a_key_share_its_pace(
+    delay: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients in one loop draw on one pace, whatever they read and however slow their store is."""
+    whole = MemoryLedger.snapshot
+
+    async def snapshot(self: MemoryLedger, *, position: int = 0) -> LimitsSnapshot:
+        if delay is not None:
+            await asyncio.sleep(delay)
+        return await whole(self, position=position)
+
+    monkeypatch.setattr(MemoryLedger, "snapshot", snapshot)
     network = network_of(CREATES_ONLY)
     url = "https://shared.invalid"
     async with (

@@ -58,7 +58,7 @@ def test_targets_are_kept_by_id() -> None:
 
 
 def test_an_end_that_was_announced_goes_before_whatever_else_is_due() -> None:
-    """Its check collects a comic for certain; the others may find theirs still running."""
+    """Such a check collects a comic for certain; the others may find theirs still running."""
     one, other = target("a", announced=True), target("b")
     both = poll_set(one, other)
     both.mark_ended(one, 300.0)

@@ -298,7 +298,7 @@ async def test_a_create_whose_hook_fails_is_not_sent() -> None:
 async def test_a_generation_that_comes_with_a_failure_is_named(
     body: object, id_: str | None
 ) -> None:
-    """It was accepted, most probably: whoever looks for it has its id."""
+    """Most probably it was accepted: the user can look for it by its id."""
     network = Network(minute(), before=lambda _: ServerError(500, None, "broken", body))
     async with network.client() as client:
         with pytest.raises(SubmissionUncertainError) as caught:

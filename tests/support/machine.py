@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,17 @@ _numbers = itertools.count()
 class Machine(Network):
     """A network whose clients are all the same user's, and the journal on that user's disk."""
 
-    def __init__(self, folder: Path, seconds: float = 60.0, plan: Plan = ROOMY, **settings: Any):
-        super().__init__(minute(seconds, plans={"the-key": plan}), key="the-key", **settings)
+    def __init__(
+        self,
+        folder: Path,
+        seconds: float = 60.0,
+        plan: Plan = ROOMY,
+        *,
+        service: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        server = minute(seconds, plans={"the-key": plan}, **(service or {}))
+        super().__init__(server, key="the-key", **settings)
         self.plan = plan
         # What this process remembers of spent requests is of another virtual day.
         self.url = f"https://resumed-{next(_numbers)}.invalid"

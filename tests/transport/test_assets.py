@@ -240,7 +240,7 @@ async def test_a_name_that_leads_inside_is_refused_before_a_connection(make: Mak
 async def test_a_program_that_answers_each_name_with_an_address_of_its_own_is_used(
     address: str, is_refused: bool, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That program sees to where it goes, as a proxy does; an address itself is not for it."""
+    """Such a program sees to where it goes, as a proxy does; an address itself is not for it."""
 
     def serve(_request: Request) -> Iterator[Piece]:
         yield Piece(0.0, HELLO)

@@ -26,6 +26,7 @@ from llamagen_async import (
     Plan,
     Prices,
     RateLimit,
+    Spending,
     UpdateRequest,
     Upload,
     Usage,
@@ -88,7 +89,7 @@ async def many_comics(client: LlamaGenClient, request: ComicRequest) -> None:
     async for item in batch:
         assert_type(item, BatchItem)
         assert_type(item.state, BatchState)
-        assert_type(item.generation, ComicGeneration | None)
+        assert_type(item.generation, ComicGeneration | Animation | None)
         assert_type(item.error, Exception | None)
         assert_type(item.files, tuple[Path, ...])
 
@@ -98,6 +99,9 @@ def money(client: LlamaGenClient, request: UpdateRequest) -> None:
     estimate = client.comics.estimate(["a cat", {"prompt": "x"}, request], prices={"redraw": 20})
     assert_type(estimate.credits, float)
     client.comics.estimate(request, prices=Prices(redraw=20, animation=None))
+    batch = client.comics.batch(["a cat"], budget=3_000, prices=Prices(redraw=20))
+    assert_type(batch.progress.spending, Spending)
+    assert_type(batch.progress.spending.left, float | None)
     client.comics.estimate(5)  # type: ignore[arg-type]  # not a request
     Prices(redraw="5")  # type: ignore[arg-type]  # not a number
 
@@ -123,5 +127,5 @@ def values(plan: Plan, request: ComicRequest) -> None:
     assert_type(plan.quotas, tuple[RateLimit, ...])
     assert_type(plan.rate.interval, float)
     assert_type(request.pagination, Pagination | None)
-    assert_type(request.images, tuple[str, ...])
+    assert_type(request.images, tuple[str | Path, ...])
     ComicRequest("a cat", comic_roles={"name": "Tom"}, pagination={"total_pages": 1})

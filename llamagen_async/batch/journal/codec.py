@@ -63,9 +63,12 @@ _NESTED: Final = 100
 _LATEST: Final = 1e11
 """Unix time that no clock of this millennium shows, in seconds."""
 
+_MOST_CREDITS: Final = 1e16
+"""Credits that nothing costs: more than the largest number that is read."""
+
 COLUMNS: Final = (
     "id, key, digest, request, type, of_key, target, urgent, label, position, state, attempts, "
-    "generation_id, generation, error, files, queued_at, sent_at, accepted_at, ended_at"
+    "generation_id, generation, error, files, queued_at, sent_at, accepted_at, ended_at, credits"
 )
 """The columns of a `Row`, in the order of its fields."""
 
@@ -144,6 +147,9 @@ class Row:
     """Unix time at which the server's answer came."""
     ended_at: float | None
     """Unix time at which the comic's end was seen."""
+    credits: float | None = None
+    """Credits that the story has cost, when it was last sent: the estimate until the server has
+    said; `None` if it was not sent, or nobody knows."""
 
     def __attrs_post_init__(self) -> None:
         texts = (self.key, self.request_text, self.label)
@@ -158,6 +164,8 @@ class Row:
         for when in (self.queued_at, self.sent_at, self.accepted_at, self.ended_at):
             if when is not None and not 0 <= when < _LATEST:
                 raise ValueError(f"{when} is no time")
+        if self.credits is not None and not 0 <= self.credits < _MOST_CREDITS:
+            raise ValueError(f"{self.credits} is no number of credits")
 
     @property
     def request(self) -> AnyRequest:
@@ -206,6 +214,7 @@ class Row:
             files_text=values["files"] or self.files_text,
             accepted_at=self.accepted_at or values["accepted_at"],
             ended_at=values["ended_at"] or self.ended_at,
+            credits=self.credits if values["credits"] is None else values["credits"],
         )
 
     def values(self) -> dict[str, Any]:
@@ -221,6 +230,7 @@ class Row:
             "sent_at": None,
             "accepted_at": self.accepted_at,
             "ended_at": self.ended_at,
+            "credits": self.credits,
         }
 
     @property

@@ -35,6 +35,7 @@ from llamagen_async.batch.journal.schema import (
     prepare,
     refuse_second,
     same_story,
+    spent_in,
     update_values,
     uploaded_url,
 )
@@ -77,6 +78,8 @@ class Journal(JournalReader):
         super().__init__(file, database)
         self._account = account
         self._out = None if out is None else checked_path("out", out)
+        self.spent = 0.0
+        """Credits that all its stories had cost when it was opened, as far as it is known."""
         self._start_over = start_over
         self._sending: set[int] = set()
         """Rows that are being sent: for each there has to be room in the reserve."""
@@ -197,6 +200,7 @@ class Journal(JournalReader):
         generation: AnyGeneration | None = None,
         error: BaseException | None = None,
         files: Sequence[str] | None = None,
+        credits_: float | None = None,
     ) -> Row:
         """Write how far a story has come, if it is in one of `origins`.
 
@@ -207,6 +211,7 @@ class Journal(JournalReader):
             generation: The server's answer about the comic.
             error: The reason why it failed.
             files: The comic's pictures, relative to the output folder.
+            credits_: What it costs: estimated before it is sent, or as the server has said.
 
         Returns:
             The row as it is now.
@@ -215,7 +220,7 @@ class Journal(JournalReader):
             JournalError: The change could not be recorded, and nothing keeps it but this object.
             SubmissionUncertainError: The generation is another story's.
         """
-        values = update_values(row.id, state, generation, error, files)
+        values = update_values(row.id, state, generation, error, files, credits_)
         change = partial(self._change, frozenset(origins), values)
         receipt = receipt_of(row, state, generation)
         try:
@@ -269,6 +274,7 @@ class Journal(JournalReader):
                 start_over=self._start_over,
             )
         self._is_bound = bool(bound_to(connection))
+        self.spent = spent_in(connection)
         self.has_changes = has_changes(connection)
         self._sending.clear()
         connection.execute("DELETE FROM seen")
@@ -342,8 +348,10 @@ class Journal(JournalReader):
                 "generation_id": behind.generation_id,
                 "generation": behind.generation_text,
                 "files": behind.files_text,
+                "credits": behind.credits,
             }
-            values |= {name: values[name] or value for name, value in known.items()}
+            for name, value in known.items():
+                values[name] = value if values[name] is None else values[name]
         connection.execute(UPDATE, values)
         if values["generation_id"] and not self._is_bound:
             bind(connection, self._account)

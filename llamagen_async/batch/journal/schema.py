@@ -35,6 +35,7 @@ __all__ = [
     "prepare",
     "refuse_second",
     "same_story",
+    "spent_in",
     "update_values",
     "uploaded_url",
 ]
@@ -65,12 +66,15 @@ _TABLES: Final = """
         queued_at REAL NOT NULL,
         sent_at REAL,
         accepted_at REAL,
-        ended_at REAL
+        ended_at REAL,
+        credits REAL,
+        credits_lost REAL NOT NULL DEFAULT 0
     );
     CREATE TABLE upload (digest TEXT PRIMARY KEY, url TEXT NOT NULL, uploaded_at REAL NOT NULL);
     CREATE INDEX job_by_state ON job (state, urgent, id);
     CREATE INDEX job_by_generation ON job (generation_id) WHERE generation_id IS NOT NULL;
     CREATE INDEX job_by_of ON job (of_key) WHERE of_key IS NOT NULL;
+    CREATE INDEX job_by_credits ON job (credits, credits_lost);
     CREATE INDEX job_by_target ON job (target) WHERE target IS NOT NULL;
 """
 _ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED, BatchState.CANCELLED)
@@ -124,10 +128,20 @@ UPDATE: Final = """
         files = coalesce(:files, files),
         sent_at = coalesce(:sent_at, sent_at),
         accepted_at = coalesce(accepted_at, :accepted_at),
-        ended_at = coalesce(:ended_at, ended_at)
+        ended_at = coalesce(:ended_at, ended_at),
+        credits_lost = credits_lost
+            + iif(state = 'uncertain' AND :state = 'queued', coalesce(credits, 0), 0),
+        credits = iif(
+            :state = 'queued'
+                OR :state = 'failed' AND coalesce(:generation_id, generation_id) IS NULL,
+            NULL,
+            coalesce(:credits, credits)
+        )
     WHERE id = :id
 """
-"""Writes how far a story has come; what is not given stays."""
+"""Writes how far a story has come; what is not given stays. What may have been accepted counts as
+spent, also once the story is sent again; what provably was not accepted costs nothing."""
+_SPENT: Final = "SELECT coalesce(sum(coalesce(credits, 0) + credits_lost), 0) FROM job"
 
 
 def prepare(path: Path | None, connection: sqlite3.Connection) -> None:
@@ -159,6 +173,7 @@ def update_values(
     generation: AnyGeneration | None,
     error: BaseException | None,
     files: Sequence[str] | None,
+    credits_: float | None = None,
 ) -> dict[str, Any]:
     """Return what `UPDATE` writes of a change now."""
     now = time.time()
@@ -173,7 +188,15 @@ def update_values(
         "sent_at": now if state is BatchState.SENDING else None,
         "accepted_at": now if generation else None,
         "ended_at": now if state in _ENDED and files is None else None,
+        "credits": credits_,
     }
+
+
+def spent_in(connection: sqlite3.Connection) -> float:
+    """Return the credits that all stories have cost, as far as it is known."""
+    spent: float
+    (spent,) = connection.execute(_SPENT).fetchone()
+    return spent
 
 
 def derived_key(story: Story, connection: sqlite3.Connection) -> str:

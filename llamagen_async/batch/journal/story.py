@@ -31,7 +31,7 @@ _OF: Final = "of"
 _ID: Final = "id"
 _TYPE: Final = "type"
 _NAMES: Final = (_KEY, _OF, _ID, _TYPE)
-"""What a story may say beside its request's fields."""
+"""The names that a story may have beside its request's fields."""
 _LONGEST_KEY: Final = 500
 """Characters of the longest key: order numbers and URLs fit, a story by mistake does not."""
 _ALLOWED_KEY: Final = f"text or a whole number, up to {_LONGEST_KEY} characters"
@@ -183,7 +183,7 @@ def _taken_apart(
             return fields, names
         allowed = "a prompt, a mapping of fields, a request or a BatchStory"
         raise InvalidRequestError("request", fields, allowed)
-    rest = dict(cast("Mapping[str, Any]", fields))
+    rest = dict(fields)
     for name in _NAMES:
         if (value := rest.pop(name, None)) is not None:
             if names[name] is not None:

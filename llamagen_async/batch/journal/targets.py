@@ -16,7 +16,16 @@ from llamagen_async.errors import InvalidRequestError
 from llamagen_async.models import BatchState
 from llamagen_async.requests import RequestType
 
-__all__ = ["NEWEST", "ORPHANS", "WAITING", "aim", "check_target", "has_changes"]
+__all__ = [
+    "BEHIND",
+    "BLOCKER",
+    "NEWEST",
+    "ORPHANS",
+    "WAITING",
+    "aim",
+    "check_target",
+    "has_changes",
+]
 
 WAITING: Final = """
     WHERE state = 'queued' AND urgent = :urgent
@@ -47,6 +56,13 @@ NEWEST: Final = """
     ORDER BY ended_at DESC, id DESC LIMIT 1
 """
 """Selects the story that says how a comic was last seen to end."""
+BLOCKER: Final = """
+    WHERE state = 'uncertain' AND (key = :of OR target = :target AND sent_at > :since)
+    ORDER BY id LIMIT 1
+"""
+"""Selects the story behind which a change waits, and nobody knows how long."""
+BEHIND: Final = "WHERE state = 'queued' AND (of_key = :key OR target = :target) ORDER BY id"
+"""Selects the changes that wait for a story."""
 _AIM: Final = "UPDATE job SET target = :target WHERE of_key = :key AND target IS NULL"
 _HAS_CHANGES: Final = """
     SELECT EXISTS (SELECT 1 FROM job WHERE of_key IS NOT NULL)

@@ -186,7 +186,13 @@ def batch(
                     "for again."
                 )
             await announce(
-                output, client, source, summary, money=money, wait_for_quota=wait_for_quota
+                output,
+                client,
+                source,
+                summary,
+                money=money,
+                spent=opened.spent,
+                wait_for_quota=wait_for_quota,
             )
             run = BatchRun(
                 client,
@@ -198,6 +204,7 @@ def batch(
                 timeout=timeout,
                 wait_for_quota=wait_for_quota,
                 resend_uncertain=resend_uncertain,
+                money=money,
             )
             with closing(run.unrecorded):
                 try:

@@ -34,6 +34,7 @@ from llamagen_async.diagnosis import (
     measure,
 )
 from llamagen_async.diagnosis.findings import ok, problem, warning
+from llamagen_async.diagnosis.measuring import MOMENT
 from llamagen_async.diagnosis.metering import sent_by, setting_for
 from llamagen_async.errors import JournalError, LlamaGenError
 from llamagen_async.models import BatchState
@@ -149,8 +150,10 @@ async def _measure(
         return
     try:
         known = id_ or (None if journal is None else await _id_of(journal, client))
-        wait = (len(STEPS) - 1) * client.plan.rate.interval / client.speed
-        with output.spinner(f"Measuring, about {format_duration(wait)}"):
+        rate = client.plan.rate
+        windows = (len(STEPS) - 1) // rate.limit  # that have to pass, and a moment
+        wait = (windows * rate.per + MOMENT) / client.speed
+        with output.spinner(f"Measuring, at least {format_duration(wait)}"):
             measured = await measure(client, known, first=usage)
     except JournalError as error:
         examination.tell(problem("journal", str(error), "name a comic with --id"))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -118,16 +119,8 @@ def redraw(
     (cmc_1-p01-03.1.png); index.html and results.jsonl are written anew, and nothing else is
     touched. However this ends, the same command again goes on, and pays no second time.
     """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
-    if prompt is None and caption is None and not images:
-        raise click.UsageError("one of --prompt, --caption and --image has to say what changes")
-    name, page, panel = _named(key, page, panel)
-    if panel is None:
-        raise click.UsageError("--panel is missing; or name the picture's file instead of KEY")
-    seconds("timeout", timeout)
-    if prompt is not None:
-        checked_text("--prompt", prompt)
-    request = UpdateRequest(panel=panel, page=page, prompt=prompt, caption=caption, images=images)
-    check_files(request)
+    seconds("timeout", timeout)  # before anything is paid for
+    name, request = _request(key, panel, page, prompt=prompt, caption=caption, images=images)
     path = checked_path("--journal", journal) if journal else checked_path("DIR", out) / JOURNAL
     if not path.is_file():
         raise CommandError(f"there is no journal {path}: DIR is the folder of a batch")
@@ -140,6 +133,44 @@ def redraw(
         wait_for_quota=wait_for_quota,
     )
 
+    async def work() -> int:
+        await connection.prove_quota()
+        async with client, open_journal(path, client, folder=folder, start_over=False) as opened:
+            done = await _drawn(client, opened, folder, name, request, options, output)
+        if done is None:
+            return INTERRUPTED
+        _show(done, request, output)
+        return ALL_DONE
+
+    return run_async(work)
+
+
+def _request(
+    key: str, panel: int | None, page: int | None, **fields: Any
+) -> tuple[str, UpdateRequest]:
+    """Return the name of the story and what is to change; a picture's file names the panel."""
+    if not any(fields.values()):
+        raise click.UsageError("one of --prompt, --caption and --image has to say what changes")
+    name, page, panel = _named(key, page, panel)
+    if panel is None:
+        raise click.UsageError("--panel is missing; or name the picture's file instead of KEY")
+    if fields["prompt"] is not None:
+        checked_text("--prompt", fields["prompt"])
+    request = UpdateRequest(panel=panel, page=page, **fields)
+    check_files(request)
+    return name, request
+
+
+async def _drawn(
+    client: LlamaGenClient,
+    journal: Journal,
+    folder: Path,
+    name: str,
+    request: UpdateRequest,
+    options: RedrawOptions,
+    output: Output,
+) -> Redraw | None:
+    """Redraw and write the results anew; `None` after an interrupt, which is reported."""
     seen: list[BatchTask] = []
 
     def tell(task: BatchTask) -> None:
@@ -147,29 +178,23 @@ def redraw(
         if task.state is BatchState.RUNNING and task.generation is not None:
             output.print(f"{one_line(task.generation.id)}  accepted")
 
-    async def work() -> int:
-        await connection.prove_quota()
-        async with client, open_journal(path, client, folder=folder, start_over=False) as opened:
-            try:
-                with output.spinner(f"Panel {panel} is being drawn again"):
-                    done = await redraw_panel(
-                        *(client.comics, opened, folder, name, request, options), changed=tell
-                    )
-            except asyncio.CancelledError:
-                await _write(opened, folder, client)
-                output.error(_interrupted(seen))
-                return INTERRUPTED
-            except InvalidRequestError as error:
-                is_key, said = error.field == "key", describe_error(error)
-                raise CommandError(said.replace("key", "KEY", 1) if is_key else said) from None
-            except LlamaGenError as error:
-                await _write(opened, folder, client)
-                raise CommandError(_described(error), FAILED) from None
-            await _write(opened, folder, client)
-        _show(done, request, output)
-        return ALL_DONE
-
-    return run_async(work)
+    try:
+        with output.spinner(f"Panel {request.panel} is being drawn again"):
+            done = await redraw_panel(
+                client.comics, journal, folder, name, request, options, changed=tell
+            )
+    except asyncio.CancelledError:
+        await _write(journal, folder, client)
+        output.error(_interrupted(seen))
+        return None
+    except InvalidRequestError as error:
+        is_key, said = error.field == "key", describe_error(error)
+        raise CommandError(said.replace("key", "KEY", 1) if is_key else said) from None
+    except LlamaGenError as error:
+        await _write(journal, folder, client)
+        raise CommandError(_described(error), FAILED) from None
+    await _write(journal, folder, client)
+    return done
 
 
 def _named(key: str, page: int | None, panel: int | None) -> tuple[str, int | None, int | None]:

@@ -20,7 +20,7 @@ class ChangedKeys:
         self.labels: Final[dict[str, str]] = {}
         """Where each of these keys is named first."""
         self._changes: dict[str, tuple[str, str]] = {}
-        """What each change with a key of its own changes, and where it stands."""
+        """The key that each change with a key of its own names, and where it stands."""
         self._missing: dict[str, None] | None = None
 
     def add(self, label: str, story: Story) -> None:

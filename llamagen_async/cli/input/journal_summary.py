@@ -42,7 +42,7 @@ class JournalSummary:
     is_new: bool = True
     """Whether there is nothing in the journal."""
     charges: Counter[Charge] = attrs.field(factory=Counter[Charge])
-    """What the stories that will be sent are charged for, as far as they are known."""
+    """Charges of the stories that will be sent, as far as they are known."""
     others: int = 0
     """Stories that were sent with another cast than the one that is given now."""
     example: str = ""

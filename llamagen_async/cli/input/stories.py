@@ -66,7 +66,7 @@ class InputStory:
     key: str | None = None
     """The user's own name for a story that is wrong, if it has a good one."""
     given: object = attrs.field(default=None, hash=False)
-    """What a story that is wrong was given as: its fields, or its line as text."""
+    """The fields of a story that is wrong, or its line as text."""
 
 
 class StoryFile:

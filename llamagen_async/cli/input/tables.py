@@ -30,7 +30,7 @@ _BESIDE: Final = {name: name for name in ("key", "type", "action", "of", "id")}
 _KNOWN: Final = {**FIELDS, **_BESIDE}
 """The name in Python of each column that there may be."""
 _LOOSE: Final = {spelling.lower(): name for spelling, name in _KNOWN.items()}
-"""The same without case: people begin the titles of columns with a capital."""
+"""Names by spellings in small letters: people begin the titles of columns with a capital."""
 _ALLOWED: Final = "the first row names the columns: fields of requests, key, type, of, id"
 
 

@@ -116,7 +116,7 @@ class Record:
     """The hash by which a journal knows the story, in hex; only of one that is in none. It can't be
     made of `request`, in which there may be a cast."""
     given: object = attrs.field(default=None, hash=False)
-    """What was given, if it was refused as no valid story."""
+    """The fields or the line that were given, if they were refused as no valid story."""
 
     @property
     def is_done(self) -> bool:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.input.stories import Stories
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.run.money import Money, print_cost
+from llamagen_async.cli.run.money import Money, paid_for, print_cost
 from llamagen_async.cli.text import format_duration, format_limit, format_time, pluralize
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.models import BatchState
@@ -32,6 +32,7 @@ async def announce(
     summary: JournalSummary,
     *,
     money: Money,
+    spent: float,
     wait_for_quota: bool = False,
 ) -> None:
     """Print how long a run will take, what it will cost, and what today's quota has no room for.
@@ -42,10 +43,15 @@ async def announce(
         stories: The input.
         summary: The stories of the input as the journal has them.
         money: The options about money.
+        spent: Credits that earlier runs have spent.
         wait_for_quota: Whether tomorrow's quota is waited for.
+
+    Raises:
+        CommandError: There is a budget, and a story whose price nobody knows.
     """
-    await print_time(output, client, stories, summary, wait_for_quota=wait_for_quota)
-    await print_cost(output, client, summary, money)
+    paid = paid_for(summary, money, spent=spent)
+    await print_time(output, client, stories, paid, wait_for_quota=wait_for_quota)
+    await print_cost(output, client, summary, money, spent=spent)
 
 
 async def print_time(

@@ -19,6 +19,7 @@ from typing import Final
 import attrs
 
 from llamagen_async.batch.batch import Batch
+from llamagen_async.batch.budget import Spending
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike
@@ -27,7 +28,7 @@ from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import Record, prompt_of
 from llamagen_async.cli.results.unrecorded import Unrecorded
-from llamagen_async.cli.run.money import ask_usage
+from llamagen_async.cli.run.money import Money, ask_usage
 from llamagen_async.cli.run.progress import Display
 from llamagen_async.cli.run.tally import Tally
 from llamagen_async.client import LlamaGenClient
@@ -66,6 +67,7 @@ class BatchRun:
         timeout: Seconds to wait for each comic.
         wait_for_quota: Whether tomorrow's quota is waited for.
         resend_uncertain: Whether uncertain stories of the journal are sent again.
+        money: The options about money.
     """
 
     def __init__(
@@ -80,7 +82,9 @@ class BatchRun:
         timeout: float = DEFAULT_TIMEOUT,
         wait_for_quota: bool = False,
         resend_uncertain: bool = False,
+        money: Money | None = None,
     ) -> None:
+        money = money or Money()
         self.stories: Final = stories
         """The input."""
         self.began: Final = datetime.now(UTC)
@@ -110,7 +114,14 @@ class BatchRun:
             timeout=timeout,
             wait_for_quota=wait_for_quota,
             resend_uncertain=resend_uncertain,
+            budget=money.budget,
+            prices=money.prices,
         )
+
+    @property
+    def spending(self) -> Spending:
+        """The credits that were spent, and what is left of the budget."""
+        return self._batch.progress.spending
 
     async def run(self) -> None:
         """Run it to its end. Cancelling it is an interrupt: it ends early."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -17,7 +18,7 @@ from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import STATE_WORDS, prompt_of
 from llamagen_async.cli.run.announce import print_time
-from llamagen_async.cli.run.money import Money, print_cost
+from llamagen_async.cli.run.money import Money, paid_for, print_cost
 from llamagen_async.cli.text import pluralize, shortened
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import InvalidRequestError
@@ -58,9 +59,12 @@ async def dry_run(
         may_ask: Whether the client may send a request to find out the plan.
 
     Returns:
-        The exit status: success if all stories would be done.
+        The exit status: success if all stories would be sent.
+
+    Raises:
+        CommandError: There is a budget, and a story whose price nobody knows.
     """
-    preview = _Preview(output, money, resend=resend)
+    preview = _Preview(output, money, resend=resend, spent=journal.spent)
     async for one, row in _matched(stories, journal):
         preview.add(one, row)
     counts = Counter(await journal.counts())
@@ -72,31 +76,35 @@ async def dry_run(
     if more > 0:
         output.print(f"  and {more} more")
     output.print(f"{pluralize(preview.total, 'story')}: {summary}.")
-    seconds = None
+    paid, seconds = paid_for(summary, money, spent=journal.spent), None
     if may_ask:
-        seconds = await print_time(output, client, stories, summary, wait_for_quota=wait_for_quota)
+        seconds = await print_time(output, client, stories, paid, wait_for_quota=wait_for_quota)
     else:
         output.print("Only the server knows the plan, and so how long it takes; --usage asks it.")
-    await print_cost(output, client, summary, attrs.evolve(money, asks=bool(money.asks)))
+    asking = attrs.evolve(money, asks=bool(money.asks))
+    await print_cost(output, client, summary, asking, spent=journal.spent)
     output.print("Nothing was sent.")
     output.emit_json({**preview.to_json(), "seconds": seconds})
-    return FAILED if preview.wrong else ALL_DONE
+    return FAILED if preview.wrong or preview.over_budget else ALL_DONE
 
 
 class _Preview:
     """The stories of the input, taken one by one, and what would become of them."""
 
-    def __init__(self, output: Output, money: Money, *, resend: bool) -> None:
+    def __init__(self, output: Output, money: Money, *, resend: bool, spent: float) -> None:
         self.counts: Final[Counter[BatchState]] = Counter()
         """The stories that the journal has, by state, without those that would be sent."""
         self.charges: Final[Counter[Charge]] = Counter()
-        """What the stories that would be sent are charged for."""
+        """Charges of the stories that would be sent."""
         self.total = 0
         """Stories in all."""
         self.to_send = 0
         """Stories that would be sent."""
         self.wrong = 0
         """Stories that no run would send."""
+        self.over_budget = 0
+        """Stories that the budget would not pay for."""
+        self._left = math.inf if money.budget is None else money.budget - spent
         self._output = output
         self._money = money
         self._sent = {None, BatchState.QUEUED, *([BatchState.UNCERTAIN] if resend else [])}
@@ -111,9 +119,12 @@ class _Preview:
             return
         state = found.state if found else None
         is_sent, price = state in self._sent, self._money.prices.of(story.request)
+        is_over = is_sent and (price or 0.0) > self._left
         if is_sent:
             self.charges[Charge.of(story.request)] += 1
             self.to_send += 1
+            self.over_budget += is_over
+            self._left -= 0.0 if is_over else price or 0.0
         elif state is not None:
             self.counts[state] += 1
         title = prompt_of(story.request)
@@ -126,12 +137,14 @@ class _Preview:
                 "state": BatchState.QUEUED if is_sent else state,
                 "id": found.generation_id if found else None,
                 "credits": price if is_sent else 0,
+                "over_budget": is_over,
             }
         )
         if is_sent and self.to_send <= _LISTED and not self._output.as_json:
             panels = Charge.of(story.request).panels
             words = pluralize(panels, "panel") if panels else "a video"
             cost = "price not known" if price is None else f"about {format_credits(price)}"
+            cost += ", more than the budget has" if is_over else ""
             name = f"{one.label}  {shortened(title, _TITLE)}".strip()
             self._output.print(f"  {name}: {words}, {cost}")
 
@@ -149,6 +162,7 @@ class _Preview:
             "panels": estimate.panels,
             "credits": estimate.credits,
             "unpriced": dict(estimate.unpriced),
+            "over_budget": self.over_budget,
         }
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
 from typing import Final
 
 import attrs
 
+from llamagen_async.cli.errors import CommandError
 from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.text import pluralize
@@ -16,9 +16,9 @@ from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import Usage
 from llamagen_async.plans import Plan
-from llamagen_async.prices import Estimate, Prices, format_credits
+from llamagen_async.prices import ChargeKind, Estimate, Prices, format_credits, listed
 
-__all__ = ["Money", "ask_usage", "print_cost"]
+__all__ = ["Money", "ask_usage", "paid_for", "print_cost"]
 
 _USAGE_TIMEOUT: Final = 10.0
 """Real seconds that the server may take to say what was used."""
@@ -65,14 +65,30 @@ async def ask_usage(client: LlamaGenClient, *, is_told_to: bool = False) -> Usag
 
 
 async def print_cost(
-    output: Output, client: LlamaGenClient, summary: JournalSummary, money: Money
+    output: Output,
+    client: LlamaGenClient,
+    summary: JournalSummary,
+    money: Money,
+    *,
+    spent: float,
 ) -> None:
-    """Print what the stories that will be sent cost, and what is left to pay for them."""
+    """Print what the stories that will be sent cost, and what is left to pay for them.
+
+    Args:
+        output: The streams to print to.
+        client: The client that will send.
+        summary: The stories of the input as the journal has them.
+        money: The options about money.
+        spent: Credits that earlier runs have spent.
+
+    """
     estimate = money.prices.estimate(summary.charges)
     if not estimate.requests:
         return
-    for line in cost_lines(estimate, client.plan):
-        output.print(line)
+    on_paid = ", if the key is on a paid plan" if client.plan.name == Plan.DEMO.name else ""
+    output.print(f"{estimate}{on_paid}.")
+    if money.budget is not None:
+        output.print(_budget_line(estimate, money.budget, spent))
     if not money.asks_for(estimate):
         return
     usage = await ask_usage(client, is_told_to=bool(money.asks))
@@ -88,10 +104,39 @@ async def print_cost(
         output.error("the server did not say how many credits are left")
 
 
-def cost_lines(estimate: Estimate, plan: Plan) -> Iterator[str]:
-    """Yield what requests cost."""
-    on_paid = ", if the key is on a paid plan" if plan.name == Plan.DEMO.name else ""
-    yield f"{estimate}{on_paid}."
+def paid_for(summary: JournalSummary, money: Money, *, spent: float) -> JournalSummary:
+    """Return a summary in which those stories are to be sent that the budget pays for.
+
+    Args:
+        summary: The stories of the input as the journal has them.
+        money: The options about money.
+        spent: Credits that earlier runs have spent.
+
+    Raises:
+        CommandError: There is a budget, and a story whose price nobody knows.
+    """
+    if money.budget is None or summary.to_send is None:
+        return summary
+    estimate = money.prices.estimate(summary.charges)
+    if estimate.unpriced:
+        kinds = [kind for kind in estimate.unpriced if kind is not ChargeKind.OTHER]
+        given = " ".join(f"--price {kind.replace('_', '-')}=CREDITS" for kind in kinds)
+        more = f": give it with {given} if you know it" if kinds else ""
+        raise CommandError(
+            f"--budget: the price of {listed(estimate.unpriced)} is not known, so no budget can be "
+            f"kept{more}; nothing was sent"
+        )
+    number = within(money.budget - spent, estimate)
+    return attrs.evolve(summary, to_send=min(summary.to_send, number))
+
+
+def _budget_line(estimate: Estimate, budget: float, spent: float) -> str:
+    """Return what a budget pays for."""
+    number, stories = within(budget - spent, estimate), pluralize(estimate.requests, "story")
+    pays = f"about {number} of {stories}" if number else f"none of {stories}"
+    pays = f"all of {stories}" if number >= estimate.requests else pays
+    before = f", of which {format_credits(spent)} are spent," if spent else ""
+    return f"The budget of {format_credits(budget)}{before} pays for {pays}."
 
 
 def within(credits_: float, estimate: Estimate) -> int:
@@ -99,4 +144,4 @@ def within(credits_: float, estimate: Estimate) -> int:
     priced = estimate.requests - sum(estimate.unpriced.values())
     if estimate.credits <= credits_:
         return priced
-    return math.floor(priced * credits_ / estimate.credits)
+    return max(0, math.floor(priced * credits_ / estimate.credits))

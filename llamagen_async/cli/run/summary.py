@@ -7,6 +7,7 @@ from typing import Final
 
 import attrs
 
+from llamagen_async.batch.budget import Spending
 from llamagen_async.cli.errors import (
     ALL_DONE,
     FAILED,
@@ -54,6 +55,7 @@ def print_summary(output: Output, run: BatchRun, stats: ClientStats, outcome: Ru
     tally = run.tally
     written = outcome.written or Written(tally.counts, tally.running, tally.uncertain)
     output.print(_summary(tally, stats))
+    _print_spending(output, run.spending)
     if outcome.written is not None:
         index, results = outcome.folder / INDEX, outcome.folder / RESULTS
         output.print(f"Look at {index}; details are in {results}.")
@@ -72,7 +74,8 @@ def print_summary(output: Output, run: BatchRun, stats: ClientStats, outcome: Ru
         output.error(f"not written: {describe_error(outcome.error)}")
     unsent = written.counts[BatchState.QUEUED]
     if unsent and not run.interrupted:
-        output.print(f"{pluralize(unsent, 'story')} not sent yet: {_how(outcome)}")
+        how = _how(outcome, tally)
+        output.print(f"{pluralize(unsent, 'story')} not sent yet: {how}")
     if run.interrupted:
         return FAILED if output.stdout_closed else INTERRUPTED
     return ALL_DONE if tally.done == tally.total and not outcome.error else FAILED
@@ -95,8 +98,10 @@ def _others(tally: Tally) -> list[str]:
     return [*([f"{without_files} without pictures"] if without_files else []), *others]
 
 
-def _how(outcome: RunOutcome) -> str:
+def _how(outcome: RunOutcome, tally: Tally) -> str:
     command = "the same command again" if outcome.is_repeatable else outcome.again
+    if tally.over_budget:
+        command += " with a higher --budget"
     return f"{command} {_GOES_ON}"
 
 
@@ -113,6 +118,14 @@ def _summary(tally: Tally, stats: ClientStats) -> str:
     )
 
 
+def _print_spending(output: Output, spending: Spending) -> None:
+    """Print what was spent, and what is left of the budget."""
+    if spending.total or spending.unpriced or spending.budget is not None:
+        output.print(f"{str(spending)[:1].upper()}{str(spending)[1:]}.")
+    if spending.budget is not None:
+        output.emit_json({"spending": {**attrs.asdict(spending), "left": spending.left}})
+
+
 def _print_interrupted(output: Output, tally: Tally, written: Written, outcome: RunOutcome) -> None:
     """Print on stderr what the interrupt left behind: a lost id is lost money."""
     if output.stdout_closed:
@@ -126,7 +139,7 @@ def _print_interrupted(output: Output, tally: Tally, written: Written, outcome: 
     if more > 0:
         output.error(f"and {more} more, see {RESULTS}")
     if tally.total:
-        output.error(_how(outcome))
+        output.error(_how(outcome, tally))
 
 
 def _print_missing(output: Output, tally: Tally, outcome: RunOutcome) -> None:
@@ -140,6 +153,8 @@ def _print_missing(output: Output, tally: Tally, outcome: RunOutcome) -> None:
             f"{quota.number} of {number} not sent: {quota_reason(quota.limit)}; "
             f"there is room from {format_time(quota.first)}{more}"
         )
+    if tally.over_budget:
+        output.error(f"{tally.over_budget} of {number} not sent: the budget does not pay for them")
     told = [
         (reason, times)
         for reason, times in tally.reasons.most_common(_TOLD)

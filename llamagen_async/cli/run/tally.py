@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 
 from llamagen_async.cli.results.records import LISTED, Record
-from llamagen_async.errors import QuotaExhaustedError
+from llamagen_async.errors import BudgetReachedError, QuotaExhaustedError
 from llamagen_async.models import BatchState
 from llamagen_async.plans import RateLimit
 from llamagen_async.requests import RequestType
@@ -56,6 +56,8 @@ class Tally:
     reasons: Counter[str] = attrs.field(factory=Counter[str])
     """The reasons why comics are missing, but for the quota and uncertain answers."""
     over_quota: OverQuota | None = None
+    over_budget: int = 0
+    """Stories that the budget does not pay for."""
     is_mixed: bool = False
     """Whether some stories are something else than comics of their own."""
 
@@ -69,6 +71,8 @@ class Tally:
         self.deferred += isinstance(error, QuotaExhaustedError)
         if record.id is None and isinstance(error, QuotaExhaustedError):
             self._defer(error)
+        elif isinstance(error, BudgetReachedError) and error.price is not None:
+            self.over_budget += 1
         elif record.error is not None and record.state is not BatchState.UNCERTAIN:
             is_listed = record.error in self.reasons or len(self.reasons) < _REASONS
             self.reasons[record.error if is_listed else OTHER_REASONS] += 1

@@ -96,6 +96,20 @@ async def test_what_results_know_as_uncertain_is_not_new(tmp_path: Path) -> None
         await Journal(path, ORIGIN).open()
 
 
+async def test_a_change_is_not_known_because_its_comic_is(tmp_path: Path) -> None:
+    """Both have the same id: it is the key that tells them apart."""
+    path = tmp_path / "run.db"
+    async with opened(path) as journal:
+        await changed(journal, await added(journal, key="a"), RUNNING, generation=comic("c0"))
+    record = {"id": "c0", "key": "a", "state": "succeeded", "journal": "run.db", "type": "comic"}
+    write_results(tmp_path, record)
+    async with opened(path):
+        pass
+    write_results(tmp_path, {**record, "key": "b", "type": "continue"})
+    with pytest.raises(JournalError, match="such as c0"):
+        await Journal(path, ORIGIN).open()
+
+
 async def test_results_in_the_folder_of_the_pictures_are_asked_too(tmp_path: Path) -> None:
     path, out = tmp_path / "run.db", tmp_path / "out"
     out.mkdir()

@@ -11,7 +11,7 @@ import pytest
 
 from llamagen_async.cli.app import cli
 from llamagen_async.sandbox import PAID_KEY
-from tests.support.cli import FAST, Call, connection, seen
+from tests.support.cli import FAST, SPEED, Call, connection, sandbox, seen
 
 
 def callers() -> list[str]:
@@ -57,7 +57,7 @@ def test_a_malformed_proxy_is_refused_before_anything_else(
     assert (done.returncode, done.stdout) == (2, "")
     assert f"llamagen-async {name}: --proxy: got" in done.stderr
     assert "http://host:port" in done.stderr
-    assert not {"secret", "sec", "ret"} & set(done.stderr.replace("/", ":").split(":"))
+    assert not any(part in done.stderr for part in ("secret", "sec/", "ret@"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -99,3 +99,14 @@ def test_what_is_metered_has_to_be_known(given: str, call: Call) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "--metered (or LLAMAGEN_METERED): got" in done.stderr
     assert "create, continue, update, status" in done.stderr
+
+
+def test_a_sandbox_meters_what_it_is_told(call: Call, tmp_path: Path) -> None:
+    """A server that counts no reads can be tried on the command line."""
+    refused = call("sandbox", "--metered", "checks")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--metered" in refused.stderr
+    with sandbox(tmp_path, "--speed", SPEED, "--metered", "create,continue") as server:
+        env = connection(server, LLAMAGEN_QUOTA="memory")
+        facts = [json.loads(call("usage", "--json", *FAST, env=env).stdout) for _ in range(2)]
+    assert [one["api_usage_count"] for one in facts] == [0, 0]

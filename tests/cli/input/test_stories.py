@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from llamagen_async import JournalError
+from llamagen_async import ComicRequest, JournalError
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.errors import CommandError
 from llamagen_async.cli.input.lines import text_lines
@@ -31,7 +31,8 @@ def test_json_lines_have_fields_in_either_spelling() -> None:
     content = b'\xef\xbb\xbf{"prompt": "a", "fixPanelNum": 2}\r\n\r\n'
     content += b'{"prompt": "b", "fix_panel_num": 3}\n'
     stories = list(read_stories(text_lines([content]), name="s", form="jsonl"))
-    assert [story.story and story.story.request.fix_panel_num for story in stories] == [2, 3]
+    requests = [story.story.request for story in stories if story.story]
+    assert requests == [ComicRequest("a", fix_panel_num=2), ComicRequest("b", fix_panel_num=3)]
     assert [story.number for story in stories] == [0, 1]
 
 

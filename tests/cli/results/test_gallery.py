@@ -6,6 +6,7 @@ import re
 from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -164,6 +165,29 @@ def test_panels_are_laid_out_as_a_page(size: str | None, panels: int, form: str)
     page = (tuple(PanelFile(f"{n}.png") for n in range(panels)),)
     record = attrs.evolve(DONE, request={"size": size} if size else {}, pages=page)
     assert Tags(render([record], title="Comics")).all("figure", "class") == [form]
+
+
+@pytest.mark.parametrize(
+    ("type_", "request_", "fact"),
+    [
+        ("comic", {}, None),
+        ("animation", {}, "animation"),
+        ("continue", {"of": "<a>"}, "continuation of &lt;a&gt;"),
+        ("continue", {"id": "cmc_1"}, "continuation of cmc_1"),
+        ("update_panel", {"of": "a", "panel": 2}, "redraw of page 1, panel 3 of a"),
+        ("update_panel", {"of": "a", "panel": 0, "page": 1}, "redraw of page 2, panel 1 of a"),
+        ("update_panel", {"of": "a", "panel": "x"}, "redraw of a"),
+    ],
+)
+def test_a_card_says_what_its_story_changes(
+    type_: str, request_: dict[str, Any], fact: str | None
+) -> None:
+    record = attrs.evolve(DONE, type=type_, request=request_)
+    page = render([record], title="t")
+    facts = re.findall(r"<li>(.*?)</li>", page)
+    assert [one for one in facts if re.match("animation|continuation|redraw", one)] == (
+        [fact] if fact else []
+    )
 
 
 def test_no_story_at_all_is_a_page_too() -> None:

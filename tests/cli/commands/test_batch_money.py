@@ -1,0 +1,204 @@
+"""Money on the command line: what a batch will cost, a dry run of it, and a budget that holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, Durations, SandboxService
+from tests.support.cli import FAST, Call, connection, sandbox_thread, seen
+from tests.support.machine import ROOMY
+
+OWNED = 2_000
+"""Credits of the account at the start."""
+
+
+@pytest.fixture
+def paid(tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """A sandbox whose paid key is not refused and has few credits."""
+    plans = {PAID_KEY: ROOMY, DEMO_KEY: ROOMY}
+    service = SandboxService(plans=plans, durations=Durations.constant(20.0), credits=OWNED)
+    write(tmp_path, 3)
+    with sandbox_thread(service) as server:
+        yield server
+
+
+def write(folder: Path, number: int, *more: str) -> None:
+    """Write so many stories of two panels."""
+    lines = [f'{{"prompt": "bear {n}", "fix_panel_num": 2}}' for n in range(number)]
+    (folder / "s.jsonl").write_text("\n".join([*lines, *more]), encoding="utf-8")
+
+
+def batch(call: Call, server: dict[str, Any], *argv: str, stdin: bytes = b"") -> Any:
+    quiet = {"LLAMAGEN_QUOTA": "memory"}
+    source = "-" if stdin else "s.jsonl"
+    return call("batch", source, *argv, *FAST, env=connection(server) | quiet, stdin=stdin)
+
+
+def requests(server: dict[str, Any]) -> dict[str, Any]:
+    counted: dict[str, Any] = seen(server)["requests"]
+    return counted
+
+
+def credits_left(call: Call, server: dict[str, Any]) -> float:
+    done = call("usage", "--json", *FAST, env=connection(server))
+    left: float = json.loads(done.stdout)["credits"]
+    return left
+
+
+def test_an_estimate_and_the_end_agree(paid: dict[str, Any], call: Call) -> None:
+    done = batch(call, paid)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3 comics, 6 panels: about 900 credits (estimate).\n" in done.stdout
+    assert "\n900 credits spent.\n" in done.stdout
+    assert "usage" not in requests(paid)  # that would be a large part of so few requests
+    assert credits_left(call, paid) == OWNED - 900
+
+
+def test_a_budget_holds_over_several_commands(
+    paid: dict[str, Any], call: Call, tmp_path: Path
+) -> None:
+    write(tmp_path, 4)
+    done = batch(call, paid, "--budget", "700")
+    assert done.returncode == 1
+    assert "The budget of 700 credits pays for about 2 of 4 stories.\n" in done.stdout
+    assert "2 comics, about" in done.stdout
+    assert "600 credits spent; 100 credits of the budget of 700 credits are left.\n" in done.stdout
+    assert "2 stories not sent yet: the same command again with a higher --budget" in done.stdout
+    assert done.stderr.endswith("2 of 4 stories not sent: the budget does not pay for them\n")
+    results = (tmp_path / "comics" / "results.jsonl").read_text(encoding="utf-8")
+    unsent = [one for one in map(json.loads, results.splitlines()) if one["state"] == "queued"]
+    assert {one["error_type"] for one in unsent} == {"BudgetReachedError"}
+    again = batch(call, paid, "--budget", "700")
+    assert again.returncode == 1
+    assert "of which 600 credits are spent, pays for none of 2 stories" in again.stdout
+    more = batch(call, paid, "--budget", "1200", "--json")
+    assert more.returncode == 0
+    last = json.loads(more.stdout.splitlines()[-1])["spending"]
+    assert (last["credits"], last["total"], last["left"], last["unsent"]) == (600, 1_200, 0, 0)
+    assert credits_left(call, paid) == OWNED - 1_200
+
+
+def test_a_dry_run_sends_nothing_and_leaves_nothing(
+    paid: dict[str, Any], call: Call, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    done = batch(call, paid, "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "  s.jsonl:1  bear 0: 2 panels, about 300 credits\n" in done.stdout
+    assert "3 stories: 0 done, 0 running, 3 to send.\n" in done.stdout
+    assert "3 comics, about " in done.stdout
+    assert "3 comics, 6 panels: about 900 credits (estimate).\n" in done.stdout
+    assert done.stdout.endswith("Nothing was sent.\n")
+    assert sorted(tmp_path.iterdir()) == before
+    assert seen(paid)["total"] == 0
+
+
+def test_a_dry_run_knows_what_the_journal_has(
+    paid: dict[str, Any], call: Call, tmp_path: Path
+) -> None:
+    assert batch(call, paid, "--budget", "300").returncode == 1
+    sent = seen(paid)["total"]
+    files = {path: path.read_bytes() for path in (tmp_path / "comics").glob("*.*l*")}
+    short = batch(call, paid, "--dry-run", "--budget", "700")
+    assert short.returncode == 1
+    assert "3 stories: 1 done, 0 running, 2 to send.\n" in short.stdout
+    assert "bear 2: 2 panels, about 300 credits, more than the budget has\n" in short.stdout
+    *each, sums = map(json.loads, batch(call, paid, "--dry-run", "--json").stdout.splitlines())
+    assert [(one["state"], one["credits"]) for one in each] == [
+        ("succeeded", 0),
+        ("queued", 300),
+        ("queued", 300),
+    ]
+    assert (sums["to_send"], sums["credits"], sums["done"], sums["wrong"]) == (2, 600, 1, 0)
+    assert sums["seconds"] > 0
+    assert seen(paid)["total"] == sent
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_a_dry_run_of_stdin_names_each_line_that_is_wrong(paid: dict[str, Any], call: Call) -> None:
+    lines = b'{"prompt": "a"}\n{"prompt": ""}\n{"prompt": "b", "key": "k"}\nno\n'
+    done = batch(call, paid, "--dry-run", stdin=lines)
+    assert done.returncode == 1
+    assert "4 stories: 0 done, 0 running, 2 to send.\n" in done.stdout
+    wrong = [line.split(": ")[1] for line in done.stderr.splitlines()]
+    assert wrong == ["stdin:2", "stdin:4"]
+    assert seen(paid)["total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [([], 1), (["--no-usage"], 0), (["--dry-run"], 0), (["--dry-run", "--usage"], 1)],
+)
+def test_many_stories_are_worth_a_question(
+    paid: dict[str, Any], call: Call, tmp_path: Path, options: list[str], asked: int
+) -> None:
+    """Too few credits are told of before the first create."""
+    write(tmp_path, 10)
+    done = batch(call, paid, *options, "--budget", "600")
+    assert requests(paid).get("usage", {}).get("200", 0) == asked
+    said = "The server says that 2,000 credits are left.\n" in done.stdout
+    told = "the credits that are left pay for about 6 of 10 stories\n" in done.stderr
+    assert said == told == bool(asked)
+
+
+def test_the_demo_plan_has_no_request_to_spare(
+    paid: dict[str, Any], call: Call, tmp_path: Path
+) -> None:
+    write(tmp_path, 10)
+    env = connection(paid, DEMO_KEY, LLAMAGEN_QUOTA="memory")
+    done = call("batch", "s.jsonl", "--budget", "0", *FAST, env=env)
+    assert "about 3,000 credits (estimate), if the key is on a paid plan.\n" in done.stdout
+    assert seen(paid, DEMO_KEY)["total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--budget", "nan"], "--budget: got nan, allowed is a number of credits, 0 or more"),
+        (["--budget", "-1"], "--budget: got -1.0"),
+        (["--budget", "x"], "'x' is not a valid float"),
+        (["--price", "redraw"], "--price: got 'redraw', allowed is NAME=CREDITS"),
+        (["--price", "redraws=5"], "--price: got 'redraws', allowed is one of panel, "),
+        (["--price", "redraw=-5"], "--price redraw: got -5.0, allowed is a number of credits"),
+        (["--budget", "900"], "the price of 1 upscaled comic is not known"),
+        (["--budget", "900", "--dry-run"], "it with --price upscaled-panel=CREDITS if you know it"),
+    ],
+)
+def test_wrong_money_is_one_line_and_nothing_is_sent(
+    paid: dict[str, Any], call: Call, tmp_path: Path, options: list[str], said: str
+) -> None:
+    write(tmp_path, 1, '{"prompt": "large", "upscale": true}')
+    done = batch(call, paid, *options)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert seen(paid)["total"] == 0
+
+
+def test_all_prices_that_a_budget_lacks_are_named(
+    paid: dict[str, Any], call: Call, tmp_path: Path
+) -> None:
+    """A number of panels that can't be read has no price that could be given."""
+    odd = '{"prompt": "x", "extra": {"fixPanelNum": "many"}}'
+    write(tmp_path, 1, odd, odd)
+    assert "2 comics of an unknown number of panels is not known, so no budget can be kept; " in (
+        batch(call, paid, "--budget", "900").stderr
+    )
+    write(
+        tmp_path, 1, odd, '{"prompt": "x", "upscale": true}', '{"type": "animation", "prompt": "x"}'
+    )
+    said = batch(call, paid, "--budget", "900").stderr
+    assert "--price upscaled-panel=CREDITS --price animation=CREDITS if you know it" in said
+    assert seen(paid)["total"] == 0
+
+
+def test_a_price_that_is_given_is_used(paid: dict[str, Any], call: Call, tmp_path: Path) -> None:
+    write(tmp_path, 1, '{"prompt": "large", "upscale": true, "fix_panel_num": 1}')
+    done = batch(call, paid, "--dry-run", "--price", "upscaled-panel=400", "--price", "panel=100")
+    assert "1 comic, 1 upscaled comic, 3 panels: about 600 credits (estimate).\n" in done.stdout
+    assert done.returncode == 0
