@@ -265,10 +265,7 @@ class ComicQueue:
         return number
 
     async def next_turn(self) -> float:
-        """Return in about how many seconds one of the queued jobs will have been sent.
-
-        It is 0 if nobody can know.
-        """
+        """Return in about how many seconds a queued job will be sent; 0 if nobody can know."""
         await self.start()
         return await self._turns.next_turn()
 

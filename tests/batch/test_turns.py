@@ -172,7 +172,7 @@ async def test_jobs_far_down_the_journal_are_cancelled_too(tmp_path: Path) -> No
     machine = Machine(tmp_path, plan=ONE)
 
     async with opened(machine) as queue:
-        jobs = [await queue.submit(f"s{n}") for n in range(150)]
+        jobs = [await queue.submit(f"s{n}") for n in range(80)]
         for job in jobs[1:]:
             await queue.cancel(job)
         assert await queue.waiting() <= 1
