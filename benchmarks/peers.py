@@ -80,7 +80,7 @@ class RefusedError(Exception):
     """A 429."""
 
 
-async def by_hand(server: SandboxServer, tally: Tally) -> None:
+async def manual(server: SandboxServer, tally: Tally) -> None:
     """Wait for the bucket before each request, back off at a 429, check every 5 s."""
     limiter = AsyncLimiter(10, 60 / SPEED)
     headers = {"Authorization": f"Bearer {PAID_KEY}"}
@@ -134,7 +134,7 @@ async def main() -> None:
     seeds = range(1 if is_quick(__doc__) else 5)
     clients: dict[str, Client] = {
         f"vendor's Python client {llamagen.__version__}": vendor,
-        "by hand: aiohttp, AsyncLimiter, backoff": by_hand,
+        "by hand: aiohttp, AsyncLimiter, backoff": manual,
         "llamagen_async": ours,
     }
     results: dict[str, list[dict[str, float | None]]] = {}
