@@ -18,6 +18,7 @@ from llamagen_async.batch import makers
 from llamagen_async.batch.budget import Budget
 from llamagen_async.batch.folder import are_there
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.makers import ComicsPort
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final, may_be_accepted
 from llamagen_async.batch.replacing import fetch
 from llamagen_async.batch.task import BatchTask
@@ -33,7 +34,7 @@ from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.requests import AnyRequest
 from llamagen_async.validation import checked_path
 
-__all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "Lifecycle"]
+__all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
 
 _logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Lifecycle:
     def __init__(
         self,
         journal: Journal,
-        comics: makers.ComicsPort,
+        comics: ComicsPort,
         *,
         out: str | os.PathLike[str] | None,
         timeout: float,

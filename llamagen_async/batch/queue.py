@@ -22,8 +22,7 @@ from llamagen_async.batch.journal.codec import AccountId, Row
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.order import count_queued, listed
 from llamagen_async.batch.journal.story import RequestLike, Story, checked_key
-from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, Lifecycle
-from llamagen_async.batch.makers import ComicsPort
+from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, ComicsPort, Lifecycle
 from llamagen_async.batch.prefetcher import Prefetcher
 from llamagen_async.batch.protocol import JobLike
 from llamagen_async.batch.task import BatchTask
