@@ -17,6 +17,7 @@ from llamagen_async.errors import (
     APITimeoutError,
     AuthenticationError,
     BadRequestError,
+    BudgetReachedError,
     ClientClosedError,
     GenerationFailedError,
     InsufficientCreditsError,
@@ -81,6 +82,8 @@ SAMPLES: list[tuple[LlamaGenError, tuple[str, ...]]] = [
         WaitTimeoutError("c7", 60.0, "HTTP 500: broken"),
         ("c7", "60 s", "again. Its last status check has failed: HTTP 500: broken"),
     ),
+    (BudgetReachedError(900.0, 600.0, 450.0), ("900", "450", "600", "nothing was sent")),
+    (BudgetReachedError(900.0, 600.0, None), ("900", "not known", "nothing was sent")),
     (ClientClosedError("the client is closed"), ("the client is closed",)),
     (WebhookSignatureError("the timestamp is old"), ("the timestamp is old",)),
 ]
