@@ -27,7 +27,7 @@ class MixedCampaign(Campaign):
     The server counts what it has accepted: each change of a comic, in its own process.
     """
 
-    number: int = 4
+    number: int = 3
     """Number of comics; there are five stories for each."""
 
     @property
