@@ -155,6 +155,26 @@ async def test_a_job_is_cancelled_or_sent_and_never_both(tmp_path: Path, turns: 
         assert queue.held_by is None
 
 
+async def test_a_job_that_somebody_else_has_cancelled_holds_nothing_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its turn comes, the journal says no, and the next one is sent."""
+    machine = Machine(tmp_path, plan=ONE)
+
+    async with opened(machine) as queue:
+        await queue.submit("first")
+        job = await queue.submit("a")
+        other = await queue.submit("b")
+        await asyncio.sleep(1)
+        row = await queue._journal.get(job.key)
+        assert row is not None
+        await queue._journal.change(row, CANCELLED, origins=(QUEUED,))
+        assert (await queue.result(other)).succeeded
+        assert (await known(queue, job)).state is CANCELLED
+    assert machine.stories == {"first": 1, "b": 1}
+    assert "the queue waits" not in caplog.text
+
+
 async def test_a_job_that_was_sent_is_not_cancelled(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
 

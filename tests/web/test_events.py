@@ -15,7 +15,7 @@ from llamagen_async import BatchState, Plan, RateLimit
 from llamagen_async.web.service import ComicService
 from llamagen_async.web.streams import job_stream
 from tests.support.machine import Machine
-from tests.support.scripted import left_over
+from tests.support.scripted import left_over, now
 from tests.support.web import asgi_client, events_in
 
 pytestmark = pytest.mark.virtual_time
@@ -102,11 +102,13 @@ async def test_a_server_that_closes_tells_its_readers_to_come_back(
 
         reading = asyncio.create_task(read())
         await asyncio.sleep(5)
+        before = now()
         if how == "drain":
             service.draining.set()
         else:
             await service.aclose()
         await reading
+        assert now() - before < 0.1  # not only with the next event
         assert seen[-1].retry == 1_000
         assert seen[-1].data is seen[-1].id is None
         last = seen[-2].id
