@@ -40,7 +40,7 @@ class TableRow:
 
     line: int
     """The number of the line in which it begins, from 1."""
-    fields: dict[str, Any] | None = None
+    fields: dict[str, Any] | None = attrs.field(default=None, hash=False)
     """The cells that are not empty, by the names of their columns; `None` if the row is wrong."""
     problem: str = ""
     """The reason why it is wrong."""
