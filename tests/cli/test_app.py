@@ -83,7 +83,7 @@ def test_nothing_typed_shows_the_help(capfd: pytest.CaptureFixture[str]) -> None
         ("stories.jsonl", "[" * 100_000, r"stories\.jsonl:1: "),
         ("stories.jsonl", "\n\n", "no story in it"),
         ("stories.txt", "# nothing\n", "no story in it"),
-        ("stories.csv", "a cat", r"stories\.csv: .*\.jsonl.*\.txt"),
+        ("stories.csv", "a cat", r"stories\.csv:1: column 1: .* 'a cat' .*names the columns"),
     ],
 )
 def test_wrong_stories_say_where_and_cost_nothing(
