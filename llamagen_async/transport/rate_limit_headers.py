@@ -1,4 +1,4 @@
-"""What headers say of the rate limits, in all the forms in which servers say it. No I/O."""
+"""Headers about rate limits, read in all the forms in which servers write them. No I/O."""
 
 from __future__ import annotations
 

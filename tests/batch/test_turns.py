@@ -158,7 +158,7 @@ async def test_a_job_is_cancelled_or_sent_and_never_both(tmp_path: Path, turns: 
 async def test_a_job_that_somebody_else_has_cancelled_holds_nothing_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its turn comes, the journal says no, and the next one is sent."""
+    """The journal says no when its turn comes, and the next one is sent."""
     machine = Machine(tmp_path, plan=ONE)
 
     async with opened(machine) as queue:

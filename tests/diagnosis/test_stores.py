@@ -16,7 +16,7 @@ from tests.support.redis_server import RedisServer
 
 
 async def test_a_redis_describes_itself(redis_server: RedisServer) -> None:
-    """Its version, clock and persistence are told; whatever is left in it expires."""
+    """Version, clock and persistence are told; whatever is left in it expires."""
     known = redis.Redis.from_url(redis_server.url)
     facts = (await examine_store(redis_server.url)).redis
     assert facts is not None

@@ -46,7 +46,7 @@ class JournalSummary:
     others: int = 0
     """Stories that were sent with another cast than the one that is given now."""
     example: str = ""
-    """What is another one in the first of these."""
+    """The fields that differ in the first of these."""
 
     def __str__(self) -> str:
         """Return the counts in words: `7 done, 3 running, 10 to send`."""

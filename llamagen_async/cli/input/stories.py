@@ -89,7 +89,7 @@ class StoryFile:
         self._fingerprint: tuple[int, ...] | None = None
         self._number = 0
         self.charges: Final[Counter[Charge]] = Counter()
-        """What all its stories are charged for."""
+        """The number of stories for each thing that is charged for."""
         self.changed: Final = ChangedKeys()
         """The keys of stories whose comics are changed."""
         problem, wrong = "", 0
@@ -148,7 +148,7 @@ class Stories:
     format: Format | None = None
     """How they are written; `None` lets the first line decide."""
     context: StoryContext = attrs.field(factory=StoryContext, repr=False)
-    """What stories that arrive are read with."""
+    """The folder and the defaults with which stories are read as they come."""
 
     @property
     def is_journal(self) -> bool:
