@@ -148,7 +148,7 @@ class Stories:
     format: Format | None = None
     """How they are written; `None` lets the first line decide."""
     context: StoryContext = attrs.field(factory=StoryContext, repr=False)
-    """The folder and the defaults with which stories are read as they come."""
+    """The folder and the cast with which stories are read as they come."""
 
     @property
     def is_journal(self) -> bool:
