@@ -55,13 +55,19 @@ A story with one in it would be paid for all the same."""
 
 
 def shown(value: object) -> str:
-    """Return a given value as a message repeats it: short, whatever it is."""
+    """Return a given value as a message repeats it: short, whatever it is.
+
+    The end of a long one is shown, too: it is the name of the file, if it is a path.
+    """
     # Of a value that is large, or that can't be shown, no more is read than is shown.
+    if isinstance(value, str) and len(value) > _SHOWN:
+        value = value[:_SHOWN] + value[-_SHOWN:]
     try:
-        text = repr(value[: _SHOWN + 1]) if isinstance(value, str) else _REPR.repr(value)
+        text = repr(value) if isinstance(value, str) else _REPR.repr(value)
     except ValueError:  # Python does not write numbers of thousands of digits
         text = f"a large {type(value).__name__}"
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    end = _SHOWN // 2
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - end - 1]}…{text[-end:]}"
 
 
 class LlamaGenError(Exception):

@@ -16,7 +16,7 @@ from llamagen_async.batch.journal.story import Story
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.ratelimit import check_quota
 from llamagen_async.requests import ComicRequest
-from llamagen_async.validation import checked_id, checked_path, text_problem
+from llamagen_async.validation import checked_id, checked_path, shown, text_problem
 
 UNMEANT = ["\0", "\x08", "\x1b", "\x7f", "\x80", "\x9b", "\ud83d", "\udce9", "\ufffe", "\U0010ffff"]
 MEANT = [
@@ -103,6 +103,17 @@ def test_a_path_that_can_not_be_is_refused(bad: Any) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="file names are Unicode there")
 def test_a_path_may_have_bytes_in_it_that_are_no_text() -> None:
     assert checked_path("out", "caf\udce9") == Path("caf\udce9")
+
+
+@pytest.mark.parametrize(
+    "name", ["/tmp/" + "x" * 300 + "/cast.json", "/" + "\u20ac\0" * 99 + ".json"]
+)
+def test_of_a_long_path_the_end_is_shown_too(name: str) -> None:
+    """A message that names half of the folders and no file helps nobody."""
+    text = shown(name)
+    assert len(text) == 80
+    assert text.startswith("'/")
+    assert text.endswith(".json'")
 
 
 def test_a_number_too_long_to_be_shown_is_still_refused_by_name() -> None:
