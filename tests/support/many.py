@@ -85,7 +85,7 @@ async def done(number: int, journal: Path) -> int:
     """Run a batch with a journal in which all stories are done."""
     await batch(1, journal, Server())
     with closing(sqlite3.connect(journal)) as connection:
-        columns = "digest, request, urgent, state, generation_id, generation, queued_at"
+        columns = "digest, type, request, urgent, state, generation_id, generation, queued_at"
         connection.execute(
             "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < ?) "
             f"INSERT INTO job (key, {columns}) SELECT 'content:' || lower(hex(digest)) || '/' || "
