@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-MOST_WORDS = 40
+MOST_WORDS = 30
 INSTEAD = {
     "bar": "poll threshold",
     "chooser": "policy",
