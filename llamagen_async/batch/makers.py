@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.reading import JournalReader
@@ -164,6 +164,14 @@ class AnimationsPort(Protocol):
         ...
 
 
+class _How(TypedDict):
+    """The arguments of all methods that submit a story."""
+
+    urgent: bool
+    wait_for_quota: bool
+    hooks: SubmissionHooks[AnyGeneration]
+
+
 async def with_uploads(
     comics: ComicsPort,
     request: AnyRequest,
@@ -206,21 +214,16 @@ async def submit(
         wait_for_quota: Whether it may wait for tomorrow's quota.
         hooks: Told of each step.
     """
+    how: _How = {"urgent": urgent, "wait_for_quota": wait_for_quota, "hooks": hooks}
     match request:
         case ComicRequest():
-            await comics.create(request, urgent=urgent, wait_for_quota=wait_for_quota, hooks=hooks)
+            await comics.create(request, **how)
         case AnimationRequest():
-            await comics.animations.create(
-                request, urgent=urgent, wait_for_quota=wait_for_quota, hooks=hooks
-            )
+            await comics.animations.create(request, **how)
         case ContinueRequest():
-            await comics.continue_write(
-                target or "", request, urgent=urgent, wait_for_quota=wait_for_quota, hooks=hooks
-            )
+            await comics.continue_write(target or "", request, **how)
         case UpdateRequest():
-            await comics.update_panel(
-                target or "", request, urgent=urgent, wait_for_quota=wait_for_quota, hooks=hooks
-            )
+            await comics.update_panel(target or "", request, **how)
 
 
 async def wait(
