@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 import click
@@ -13,18 +14,18 @@ from llamagen_async.cli.commands.options import (
     connection_options,
     output_options,
     pages_option,
-    picture,
     prepared_folder,
     text,
     waiting_options,
 )
+from llamagen_async.cli.commands.panel_options import check_change, panel_options, pictures_option
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.run.single import SlotWait, accepted, finish
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ContinueRequest, UpdateRequest
 from llamagen_async.uploads import check_files
-from llamagen_async.validation import checked_id, checked_text
+from llamagen_async.validation import checked_id
 
 __all__ = ["continue_comic", "update_panel"]
 
@@ -35,14 +36,7 @@ __all__ = ["continue_comic", "update_panel"]
 @click.option("--panels", type=int, metavar="N", help="How many further panels, 1 to 20.")
 @click.option("--pages", type=int, metavar="N", help="How many further pages, 1 to 20.")
 @click.option("--panels-per-page", type=int, metavar="N", help="With --pages: 1 to 20.")
-@click.option(
-    "--image",
-    "images",
-    type=picture,
-    multiple=True,
-    metavar="FILE|URL",
-    help="A picture to go by.",
-)
+@pictures_option
 @waiting_options
 @output_options
 @connection_options
@@ -75,24 +69,7 @@ def continue_comic(
 
 @click.command(name="update-panel", short_help="Have one panel of a finished comic drawn again.")
 @click.argument("id", type=text)
-@click.option(
-    "--panel",
-    type=int,
-    required=True,
-    metavar="N",
-    help="The panel's number on its page, from 0: the first one is 0.",
-)
-@click.option("--page", type=int, metavar="N", help="The page's number, from 0; the first if none.")
-@click.option("--prompt", type=text, help="What the panel is to show.")
-@click.option("--caption", type=text, help="The text that goes with the picture.")
-@click.option(
-    "--image",
-    "images",
-    type=picture,
-    multiple=True,
-    metavar="FILE|URL",
-    help="A picture to go by.",
-)
+@panel_options(required=True)
 @waiting_options
 @output_options
 @connection_options
@@ -102,9 +79,7 @@ def update_panel(
     id: str,
     panel: int,
     page: int | None,
-    prompt: str | None,
-    caption: str | None,
-    images: tuple[str | Path, ...],
+    fields: dict[str, Any],
     output: Output,
     **waiting: object,
 ) -> int:
@@ -115,11 +90,8 @@ def update_panel(
     `llamagen-async update-panel cmc_1 --panel 2 --prompt "The cat smiles" --out comics` draws the
     third panel again.
     """
-    if prompt is None and caption is None and not images:
-        raise click.UsageError("one of --prompt, --caption and --image has to say what changes")
-    if prompt is not None:
-        checked_text("--prompt", prompt)
-    request = UpdateRequest(panel=panel, page=page, prompt=prompt, caption=caption, images=images)
+    check_change(fields)
+    request = UpdateRequest(panel=panel, page=page, **fields)
     return _change(connection, id, request, output, waiting)
 
 

@@ -25,7 +25,6 @@ from llamagen_async.clock import seconds
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.prices import Prices, checked_credits
 from llamagen_async.ratelimit import MEMORY
-from llamagen_async.requests.files import with_paths
 from llamagen_async.transport import Transport, check_proxy
 from llamagen_async.validation import checked_path
 
@@ -37,9 +36,9 @@ __all__ = [
     "money_options",
     "output_options",
     "pages_option",
-    "picture",
     "prepared_folder",
     "text",
+    "time_options",
     "waiting_options",
 ]
 
@@ -62,12 +61,6 @@ def text(typed: str) -> str:
         with contextlib.suppress(UnicodeError):
             return os.fsencode(typed).decode()
     return typed
-
-
-def picture(typed: str) -> str | Path:
-    """Return a URL that was typed, or the path of a file that is uploaded first."""
-    given: str | Path = with_paths({"images": text(typed)})["images"]
-    return given
 
 
 @attrs.frozen
@@ -228,6 +221,23 @@ def waiting_options(command: Callable[..., int]) -> Callable[..., int]:
     @click.option("--out", metavar="DIR", help="Fetch what was drawn into this folder.")
     @click.option("--no-wait", is_flag=True, help="Print the id and leave.")
     @click.option(
+        "--max-wait",
+        type=float,
+        metavar="SECONDS",
+        help="How long to wait for a free slot. Without it: minutes, but not for tomorrow's quota.",
+    )
+    @time_options
+    @wraps(command)
+    def with_waiting(*, max_wait: float | None, wait_for_quota: bool, **others: Any) -> int:
+        return command(slot_wait=SlotWait(max_wait, wait_for_quota), **others)
+
+    return with_waiting
+
+
+def time_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add --timeout and --wait-for-quota; the command gets `timeout` and `wait_for_quota`."""
+
+    @click.option(
         "--timeout",
         type=float,
         default=DEFAULT_TIMEOUT,
@@ -236,23 +246,14 @@ def waiting_options(command: Callable[..., int]) -> Callable[..., int]:
         help="How long to wait once it was accepted.",
     )
     @click.option(
-        "--max-wait",
-        type=float,
-        metavar="SECONDS",
-        help="How long to wait for a free slot. Without it: minutes, but not for tomorrow's quota.",
-    )
-    @click.option(
         "--wait-for-quota", is_flag=True, help="Wait for tomorrow's quota if today's is used up."
     )
     @wraps(command)
-    def with_waiting(
-        *, timeout: float, max_wait: float | None, wait_for_quota: bool, **others: Any
-    ) -> int:
+    def with_times(*, timeout: float, **others: Any) -> int:
         seconds("timeout", timeout)  # before anything is paid for
-        slot_wait = SlotWait(max_wait, wait_for_quota)
-        return command(timeout=timeout, slot_wait=slot_wait, **others)
+        return command(timeout=timeout, **others)
 
-    return with_waiting
+    return with_times
 
 
 def money_options(command: Callable[..., int]) -> Callable[..., int]:

@@ -17,10 +17,11 @@ from llamagen_async.cli.commands.options import (
     Connection,
     connection_options,
     output_options,
-    picture,
     prepared_folder,
     text,
+    time_options,
 )
+from llamagen_async.cli.commands.panel_options import check_change, panel_options
 from llamagen_async.cli.errors import ALL_DONE, FAILED, INTERRUPTED, CommandError, describe_error
 from llamagen_async.cli.input.journal_summary import open_journal
 from llamagen_async.cli.interrupts import run_async
@@ -29,14 +30,12 @@ from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.cli.results.writer import write_results
 from llamagen_async.cli.text import one_line
 from llamagen_async.client import LlamaGenClient
-from llamagen_async.clock import seconds
-from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.errors import InvalidRequestError, LlamaGenError, SubmissionUncertainError
 from llamagen_async.models import BatchState
 from llamagen_async.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
 from llamagen_async.requests import UpdateRequest
 from llamagen_async.uploads import check_files
-from llamagen_async.validation import checked_path, checked_text
+from llamagen_async.validation import checked_path
 
 __all__ = ["redraw"]
 
@@ -44,23 +43,7 @@ __all__ = ["redraw"]
 @click.command(short_help="Have one panel of a batch's comic drawn again.")
 @click.argument("out", metavar="DIR", type=click.Path())
 @click.argument("key", type=text)
-@click.option(
-    "--panel",
-    type=int,
-    metavar="N",
-    help="The panel's number on its page, from 0: the first one is 0, as for update-panel.",
-)
-@click.option("--page", type=int, metavar="N", help="The page's number, from 0; the first if none.")
-@click.option("--prompt", type=text, help="What the panel is to show.")
-@click.option("--caption", type=text, help="The text that goes with the picture.")
-@click.option(
-    "--image",
-    "images",
-    type=picture,
-    multiple=True,
-    metavar="FILE|URL",
-    help="A picture to go by.",
-)
+@panel_options(required=False)
 @click.option(
     "--journal", metavar="FILE", help="The batch's journal.  [default: journal.db in DIR]"
 )
@@ -74,17 +57,7 @@ __all__ = ["redraw"]
     is_flag=True,
     help="Send it again if nobody knows whether it was accepted before; it may be paid twice.",
 )
-@click.option(
-    "--timeout",
-    type=float,
-    default=DEFAULT_TIMEOUT,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait once it was accepted.",
-)
-@click.option(
-    "--wait-for-quota", is_flag=True, help="Wait for tomorrow's quota if today's is used up."
-)
+@time_options
 @output_options
 @connection_options
 def redraw(
@@ -94,9 +67,7 @@ def redraw(
     key: str,
     panel: int | None,
     page: int | None,
-    prompt: str | None,
-    caption: str | None,
-    images: tuple[str | Path, ...],
+    fields: dict[str, Any],
     journal: str | None,
     again: bool,
     resend_uncertain: bool,
@@ -119,8 +90,7 @@ def redraw(
     (cmc_1-p01-03.1.png); index.html and results.jsonl are written anew, and nothing else is
     touched. However this ends, the same command again goes on, and pays no second time.
     """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
-    seconds("timeout", timeout)  # before anything is paid for
-    name, request = _request(key, panel, page, prompt=prompt, caption=caption, images=images)
+    name, request = _request(key, panel, page, fields)
     path = checked_path("--journal", journal) if journal else checked_path("DIR", out) / JOURNAL
     if not path.is_file():
         raise CommandError(f"there is no journal {path}: DIR is the folder of a batch")
@@ -146,16 +116,13 @@ def redraw(
 
 
 def _request(
-    key: str, panel: int | None, page: int | None, **fields: Any
+    key: str, panel: int | None, page: int | None, fields: dict[str, Any]
 ) -> tuple[str, UpdateRequest]:
     """Return the name of the story and what is to change; a picture's file names the panel."""
-    if not any(fields.values()):
-        raise click.UsageError("one of --prompt, --caption and --image has to say what changes")
+    check_change(fields)
     name, page, panel = _named(key, page, panel)
     if panel is None:
         raise click.UsageError("--panel is missing; or name the picture's file instead of KEY")
-    if fields["prompt"] is not None:
-        checked_text("--prompt", fields["prompt"])
     request = UpdateRequest(panel=panel, page=page, **fields)
     check_files(request)
     return name, request

@@ -15,11 +15,11 @@ from llamagen_async.cli.commands.options import (
     connection_options,
     output_options,
     pages_option,
-    picture,
     prepared_folder,
     text,
     waiting_options,
 )
+from llamagen_async.cli.commands.panel_options import picture
 from llamagen_async.cli.errors import ALL_DONE, FAILED
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
