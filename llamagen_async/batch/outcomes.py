@@ -52,7 +52,7 @@ def concerns_all(error: Exception) -> bool:
 
 def may_be_accepted(task: BatchTask) -> bool:
     """Whether a story that was submitted was accepted, or nobody knows that it was not."""
-    unsent = (BatchState.QUEUED, BatchState.FAILED)
+    unsent = (BatchState.QUEUED, BatchState.FAILED, BatchState.CANCELLED)
     return task.generation is not None or task.state not in unsent
 
 

@@ -171,6 +171,7 @@ async def test_a_job_that_somebody_else_has_cancelled_holds_nothing_up(
         await queue._journal.change(row, CANCELLED, origins=(QUEUED,))
         assert (await queue.result(other)).succeeded
         assert (await known(queue, job)).state is CANCELLED
+        assert queue._lifecycle.budget.spending.credits == 2 * 600
     assert machine.stories == {"first": 1, "b": 1}
     assert "the queue waits" not in caplog.text
 
