@@ -16,7 +16,7 @@ import attrs
 from llamagen_async.batch.finding import find_story
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.batch.journal.story import Story
+from llamagen_async.batch.journal.story import Story, content_key
 from llamagen_async.batch.lifecycle import Lifecycle
 from llamagen_async.batch.makers import ComicsPort, newest
 from llamagen_async.batch.task import BatchTask
@@ -150,17 +150,13 @@ def _check_panel(comic: ComicGeneration, request: UpdateRequest) -> None:
         raise InvalidRequestError("panel", request.panel, allowed)
 
 
-def _name_of(story: Story, number: int) -> str:
-    return f"content:{story.digest.hex()}/{number}"
-
-
 async def _row_of(journal: Journal, story: Story, options: RedrawOptions) -> tuple[Row, bool]:
     """Return the row of a redraw that is to be worked at, and whether this call pays for it."""
     number, last = 1, None
-    while (row := await journal.get(_name_of(story, number))) is not None:
+    while (row := await journal.get(content_key(story, number))) is not None:
         number, last = number + 1, row
     if last is None or ((last.state is BatchState.FAILED or options.again) and _ended(last)):
-        row, _ = await journal.add(story, key=_name_of(story, number), urgent=True)
+        row, _ = await journal.add(story, key=content_key(story, number), urgent=True)
         return row, True
     if last.state is BatchState.UNCERTAIN:
         if not options.resend_uncertain:

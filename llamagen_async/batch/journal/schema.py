@@ -12,7 +12,7 @@ from typing import Any, Final
 import attrs
 
 from llamagen_async.batch.journal.codec import AccountId, Row, dump_error, dump_generation
-from llamagen_async.batch.journal.story import Story
+from llamagen_async.batch.journal.story import Story, content_key
 from llamagen_async.errors import InvalidRequestError, JournalError, SubmissionUncertainError
 from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.prices import Charge, Prices
@@ -211,7 +211,7 @@ def derived_key(story: Story, connection: sqlite3.Connection) -> str:
     (number,) = connection.execute(
         "SELECT number FROM seen WHERE digest = ?", (story.digest,)
     ).fetchone()
-    return f"content:{story.digest.hex()}/{number}"
+    return content_key(story, number)
 
 
 def bind(connection: sqlite3.Connection, account: AccountId) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "RequestLike",
     "Story",
     "checked_key",
+    "content_key",
     "given_key",
     "request_in",
 ]
@@ -120,6 +121,16 @@ class Story:
 RequestLike = str | AnyRequest | BatchStory | Mapping[str, Any] | Story
 """The forms in which one story may be given. A mapping may have a `key` of the user's own, a `type`
 and, if it is a change, the key or the id of the comic that it changes."""
+
+
+def content_key(story: Story, number: int) -> str:
+    """Return the name of a story without a key of the user's: made of its content.
+
+    Args:
+        story: The story.
+        number: How many of the same content there are up to this one.
+    """
+    return f"content:{story.digest.hex()}/{number}"
 
 
 def request_in(fields: object) -> AnyRequest:
