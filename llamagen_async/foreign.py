@@ -6,6 +6,7 @@ steer a terminal, and JSON that no later step can hold. Whatever is short and pl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "MOST_LETTERS",
     "bounded",
     "clean_text",
+    "is_nested_deeper",
     "storable",
 ]
 
@@ -73,6 +75,21 @@ def bounded(value: object, *, spare: bool = False) -> Any:
             in it that may stand where it is cut. Who asks for it bounds the value again.
     """
     return _Bounds(spare=spare).kept(value, MOST_DEPTH)
+
+
+def is_nested_deeper(value: object, levels: int) -> bool:
+    """Whether the lists and objects of a value from JSON are nested in more than some levels."""
+    level: list[object] = [value]
+    for _ in range(levels + 1):
+        level = [one for one in level if isinstance(one, (Mapping, list, tuple))]
+        if not level:
+            return False
+        inner: list[object] = []
+        for one in level:
+            outer = cast("Mapping[str, object] | list[object] | tuple[object, ...]", one)
+            inner += outer.values() if isinstance(outer, Mapping) else outer
+        level = inner
+    return True
 
 
 class _Bounds:

@@ -14,6 +14,7 @@ from llamagen_async.foreign import (
     MOST_LETTERS,
     bounded,
     clean_text,
+    is_nested_deeper,
     storable,
 )
 
@@ -26,6 +27,13 @@ JSON = st.recursive(
 def depth_of(value: object) -> int:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return 1 + max(map(depth_of, inner)) if inner else int(isinstance(value, dict | list))
+
+
+def levels_of(value: object) -> int:
+    if not isinstance(value, dict | list):
+        return 0
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(levels_of, inner), default=0)
 
 
 def nested(levels: int) -> Any:
@@ -44,6 +52,11 @@ def test_foreign_text_becomes_one_short_printable_line(text: str, limit: int) ->
 
 def test_control_characters_are_shown_escaped() -> None:
     assert clean_text("a\x1b[31m\nb\u202e\ud800") == "a\\x1b[31m b\\u202e\\ud800"
+
+
+@given(JSON, st.integers(0, 6))
+def test_the_levels_of_nested_lists_and_objects_are_counted(value: Any, levels: int) -> None:
+    assert is_nested_deeper(value, levels) == (levels_of(value) > levels)
 
 
 @given(JSON)

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 
 import attrs
 
+from llamagen_async.foreign import MOST_DEPTH, is_nested_deeper
 from llamagen_async.validation import (
     InvalidRequestError,
     checked_path,
@@ -259,6 +260,11 @@ def check_extra(_instance: object, attribute: attrs.Attribute[Any], value: objec
             json.dumps({name: item}, allow_nan=False)
         except (TypeError, ValueError, RecursionError):
             raise InvalidRequestError(field, item, "what JSON can hold") from None
+        # How deep JSON may be nested until it raises depends on the version of Python.
+        if is_nested_deeper(item, MOST_DEPTH):
+            raise InvalidRequestError(
+                field, item, f"lists and objects nested in at most {MOST_DEPTH} levels"
+            )
         _check_all_text("a name in extra", name)
         _check_all_text(field, item)
 
@@ -274,7 +280,6 @@ def _check_url(field: str, value: object) -> None:
 
 def _check_all_text(field: str, value: object) -> None:
     """Check all text in what JSON can hold, the names of fields included. It may be empty."""
-    # Without recursion: what is nested deeper than that has passed JSON all the same.
     remaining: list[tuple[str, object]] = [(field, value)]
     while remaining:
         where, one = remaining.pop()

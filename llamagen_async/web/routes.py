@@ -25,6 +25,7 @@ from llamagen_async.errors import (
     PermissionDeniedError,
     WebhookSignatureError,
 )
+from llamagen_async.foreign import MOST_DEPTH, is_nested_deeper
 from llamagen_async.models import BatchState
 from llamagen_async.requests import ComicRequest
 from llamagen_async.validation import shown
@@ -148,8 +149,6 @@ async def _submit(service: ComicService, request: WebRequest) -> WebReply:
             raise HTTPProblem(
                 422, "key_reused", "this Idempotency-Key was used for another comic"
             ) from error
-    except RecursionError:
-        raise HTTPProblem(400, "bad_json", "the body is nested too deeply") from None
     finally:
         service.submitting -= 1
     location = {"Location": job_path(request.root, job.key)}
@@ -316,6 +315,8 @@ async def _fields(request: WebRequest) -> dict[str, Any]:
         fields: object = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise HTTPProblem(400, "bad_json", "the body is not JSON in UTF-8") from None
+    if is_nested_deeper(fields, MOST_DEPTH):
+        raise HTTPProblem(400, "bad_json", f"the body may be nested in at most {MOST_DEPTH} levels")
     if not isinstance(fields, dict):
         raise HTTPProblem(400, "bad_json", "the body has to be an object of a comic's fields")
     if "key" in fields:

@@ -181,6 +181,18 @@ def test_one_item_need_not_be_a_list() -> None:
     }
 
 
+@pytest.mark.parametrize(("levels", "fits"), [(50, True), (51, False), (9000, False)])
+def test_extra_is_nested_in_fifty_levels_at_most_on_every_python(levels: int, fits: bool) -> None:
+    deep: list[Any] = []
+    for _ in range(levels - 1):
+        deep = [deep]
+    if fits:
+        assert ComicRequest("x", extra={"mood": deep}).to_payload()["mood"] == deep
+        return
+    with pytest.raises(InvalidRequestError, match="mood"):
+        ComicRequest("x", extra={"mood": deep})
+
+
 def test_extra_wins_and_passes_anything_on() -> None:
     """Fields in `extra` are sent as they are, even in place of a known field."""
     request = ComicRequest("x", size="512x768", extra={"size": "4096x4096", "mood": {"dark": True}})
