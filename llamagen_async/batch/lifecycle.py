@@ -293,6 +293,8 @@ class _Steps:
 
     def abandoned(self, outcome: object) -> None:
         """Say what became of a create whose caller was gone: its id may be nowhere else."""
+        if self.task.is_elsewhere:
+            return  # nothing was sent
         news = self.task.where if isinstance(outcome, AnyGeneration) else outcome
         _logger.warning("left while %s was in flight: %s", self.task.row.key, news)
 

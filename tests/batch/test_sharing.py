@@ -137,12 +137,12 @@ async def test_what_a_dead_worker_was_sending_is_uncertain(tmp_path: Path, *, an
     assert machine.stories == {"a": 1}
 
 
-@pytest.mark.parametrize("stopped", [0.0, 3.0])
+@pytest.mark.parametrize("stopped", [0.0, 0.1])
 async def test_a_worker_that_was_suspended_sends_nothing_that_another_has(
     tmp_path: Path, stopped: float
 ) -> None:
     """Past its lease it finds that its jobs are taken, right before the request would leave."""
-    machine = Machine(tmp_path, 300.0, plan=FIVE, latency=0.2)
+    machine = Machine(tmp_path, 300.0, latency=0.2)
 
     async with crew(machine, 2) as (first, second):
         second.suspend()
@@ -151,8 +151,8 @@ async def test_a_worker_that_was_suspended_sends_nothing_that_another_has(
         await asyncio.sleep(stopped)
         first.suspend()
         second.resume()
-        await asyncio.sleep(300)
-        assert len(machine.creates) > 5
+        await asyncio.sleep(100)
+        assert len(machine.creates) == 20
         first.resume()
         for n in range(20):
             assert (await second.queue.get(f"k{n}")) is not None
@@ -259,13 +259,13 @@ async def test_who_follows_at_another_worker_hears_why_a_job_was_given_up(tmp_pa
 
 
 async def test_creates_go_out_in_the_order_of_arrival(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, plan=FIVE, latency=0.3)
+    machine = Machine(tmp_path, plan=Plan("ten", limits=RateLimit(10, per=60)), latency=0.3)
 
     async with crew(machine, 4) as workers:
-        for n in range(40):
+        for n in range(24):
             await workers[n * 7 % 4].queue.submit(f"s{n}", key=f"k{n}")
             await asyncio.sleep(0.05)
-        await asyncio.gather(*(workers[0].queue.result(f"k{n}") for n in range(40)))
+        await asyncio.gather(*(workers[0].queue.result(f"k{n}") for n in range(24)))
     order = [int(sent.prompt[1:]) for sent in machine.creates]
     late = [sum(other > one for other in order[:place]) for place, one in enumerate(order)]
     assert max(late) < 4, order
