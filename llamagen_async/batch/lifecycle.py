@@ -7,7 +7,6 @@ all creates and checks. A create in flight is never abandoned for lack of intere
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
@@ -173,8 +172,7 @@ class _Steps:
         if task.ephemeral:
             await lifecycle.journal.forget(task.row)
         elif task.row.worker and not task.is_elsewhere:
-            with contextlib.suppress(JournalError):  # it is this worker's as long as that lives
-                await lifecycle.journal.let_go(task.row, task.error)
+            await lifecycle.journal.let_go(task.row, task.error)
         del lifecycle.tasks[task.row.id]
         lifecycle.ended(task)
         if lifecycle.journal.has_changes:
@@ -294,7 +292,7 @@ class _Steps:
     def abandoned(self, outcome: object) -> None:
         """Say what became of a create whose caller was gone: its id may be nowhere else."""
         if self.task.is_elsewhere:
-            return  # nothing was sent
+            return
         news = self.task.where if isinstance(outcome, AnyGeneration) else outcome
         _logger.warning("left while %s was in flight: %s", self.task.row.key, news)
 

@@ -26,7 +26,7 @@ __all__ = ["Sharing"]
 _logger = logging.getLogger(__name__)
 
 _GLANCE: Final = 0.2
-"""Real seconds between two looks at whether others have written (chosen: who follows a job that
+"""Real seconds between two questions whether others have written (chosen: who follows a job that
 another worker has waits no longer for its news)."""
 _ACCEPTED: Final = (BatchState.RUNNING, BatchState.SUCCEEDED)
 
@@ -73,7 +73,7 @@ class Sharing:
             return
         await self._beat()
         loop = asyncio.get_running_loop()
-        steps = (self._beat_on(), self._watch())
+        steps = (self._beat_on(), self._follow_others())
         self._tasks = [loop.create_task(step, context=Context()) for step in steps]
 
     def quit(self) -> None:
@@ -86,7 +86,7 @@ class Sharing:
         self.quit()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def look_at(self, key: str) -> None:
+    def ask_about(self, key: str) -> None:
         """Tell those who follow a job, soon, what has become of it at another worker."""
         if self._journal.worker is not None:
             self._unseen.add(key)
@@ -119,7 +119,7 @@ class Sharing:
         if self._others or self._unseen:
             self._wake.set()
 
-    async def _watch(self) -> None:
+    async def _follow_others(self) -> None:
         while True:
             try:
                 async with asyncio.timeout(_GLANCE if self._others else None):
@@ -128,11 +128,11 @@ class Sharing:
                 pass
             self._wake.clear()
             try:
-                await self._look()
+                await self._read()
             except LlamaGenError as error:
                 _logger.debug("the journal could not be read: %s", error)
 
-    async def _look(self) -> None:
+    async def _read(self) -> None:
         keys, self._unseen = self._unseen, set()
         version = await self._journal.version()
         if version == self._version:

@@ -143,7 +143,8 @@ class SharedJournal(Journal):
             next_ = HANDED_OVER if isinstance(error, ClientClosedError) else ""
             text = None if next_ else text
             work = partial(leave, self.worker, row.id, next_, text)
-            await self._database.run(work, write=True)
+            with contextlib.suppress(JournalError):  # it is this worker's as long as that lives
+                await self._database.run(work, write=True)
 
     async def hand_over(self) -> None:
         """Let others go on at once with what was accepted, and take nothing over any more."""
