@@ -17,7 +17,8 @@ comics = register(broker)
 from __future__ import annotations
 
 try:
-    from llamagen_async.taskiq.queue import TaskiqQueue, register
+    from llamagen_async.taskiq.app import register
+    from llamagen_async.taskiq.queue import TaskiqQueue
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("redis", "taskiq"):
         raise

@@ -1,4 +1,4 @@
-"""Rows of jobs as Redis keeps them, and jobs as their readers see them. No I/O."""
+"""Rows of jobs as Redis keeps them, jobs as their readers see them, and answers. No I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
+
+import attrs
 
 from llamagen_async.batch.events import ComicJob
 from llamagen_async.batch.journal.codec import Row, load_error
@@ -14,9 +16,53 @@ from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import JournalError, LlamaGenError
 from llamagen_async.models import BatchState
 
-__all__ = ["hash_in", "job_of", "load_reason", "row_of"]
+__all__ = [
+    "Claimed",
+    "Kick",
+    "Outcome",
+    "TakenOverError",
+    "TurnsInRedis",
+    "hash_in",
+    "job_of",
+    "load_reason",
+    "row_of",
+]
 
 _DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+
+Kick = tuple[str, str, str]
+"""The key and the type of a job whose task is to be sent, and the task's id."""
+Outcome = Literal["mine", "held", "done", "behind", "gone"]
+"""What a claim found: the job is ours now, another worker's, at its end, not to be sent before
+others, or unknown."""
+
+
+class TakenOverError(LlamaGenError):
+    """Another worker has a job's lease now, so nothing was sent."""
+
+
+@attrs.frozen
+class Claimed:
+    """The answer to a claim."""
+
+    outcome: Outcome
+    """What was found."""
+    row: Row | None
+    """The job; `None` if it is unknown."""
+
+
+@attrs.frozen
+class TurnsInRedis:
+    """Where queued jobs stand, and what else is asked for with it."""
+
+    queued: int
+    """Jobs that are queued."""
+    places: dict[str, int]
+    """Positions of queued jobs, from 1."""
+    accepted: tuple[float, ...]
+    """Unix times since which jobs are running."""
+    held_by: LlamaGenError | None
+    """Why nothing is sent."""
 
 
 def hash_in(flat: Sequence[Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import importlib.resources
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import attrs
 
@@ -28,9 +28,17 @@ from llamagen_async.errors import (
 from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.ratelimit.protocol import StoreError
 from llamagen_async.ratelimit.redis.connection import RedisConnection
-from llamagen_async.taskiq.rows import load_reason, row_of
+from llamagen_async.taskiq.rows import (
+    Claimed,
+    Kick,
+    Outcome,
+    TakenOverError,
+    TurnsInRedis,
+    load_reason,
+    row_of,
+)
 
-__all__ = ["Claimed", "Kick", "RedisJobs", "TakenOverError", "TurnsInRedis"]
+__all__ = ["RedisJobs"]
 
 _logger = logging.getLogger(__name__)
 
@@ -43,40 +51,6 @@ _LONG: Final = 600.0
 """Real seconds for which it is repeated to write what came of a request that was sent."""
 _SLOWEST: Final = 2.0
 """Real seconds between two attempts, at most."""
-
-Kick = tuple[str, str, str]
-"""The key and the type of a job whose task is to be sent, and the task's id."""
-Outcome = Literal["mine", "held", "done", "behind", "gone"]
-"""What a claim found: the job is ours now, another worker's, at its end, not to be sent before
-others, or unknown."""
-
-
-class TakenOverError(LlamaGenError):
-    """Another worker has a job's lease now, so nothing was sent."""
-
-
-@attrs.frozen
-class Claimed:
-    """The answer to a claim."""
-
-    outcome: Outcome
-    """What was found."""
-    row: Row | None
-    """The job; `None` if it is unknown."""
-
-
-@attrs.frozen
-class TurnsInRedis:
-    """Where queued jobs stand, and what else is asked for with it."""
-
-    queued: int
-    """Jobs that are queued."""
-    places: dict[str, int]
-    """Positions of queued jobs, from 1."""
-    accepted: tuple[float, ...]
-    """Unix times since which jobs are running."""
-    held_by: LlamaGenError | None
-    """Why nothing is sent."""
 
 
 class RedisJobs:
@@ -93,13 +67,12 @@ class RedisJobs:
         InvalidRequestError: The URL is not valid, or redis-py is not installed.
     """
 
-    has_changes: Final = True
-    """Whether any job changes a comic: others may have submitted some."""
-
     def __init__(
         self, url: str, *, prefix: str, lease: float, timeout: float, fetches: bool
     ) -> None:
-        script = importlib.resources.files(__package__).joinpath("jobs.lua").read_bytes()
+        script = (
+            importlib.resources.files("llamagen_async.taskiq").joinpath("jobs.lua").read_bytes()
+        )
         self._connection = RedisConnection(url, script)
         self._prefix = prefix.encode()
         self._common: dict[str, Any] = {"lease": lease, "timeout": timeout, "fetch": fetches}
@@ -122,6 +95,11 @@ class RedisJobs:
     async def disconnect(self) -> None:
         """Close the connections."""
         await self._connection.close()
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether any job changes a comic: other hosts may have submitted some."""
+        return True
 
     @property
     def held(self) -> tuple[str, ...]:
@@ -194,7 +172,9 @@ class RedisJobs:
         """Return the job that says how a comic was last seen to end."""
         return await self._row("newest", {"gid": generation_id, "failed": failed})
 
-    async def list(self, states: Sequence[BatchState], before: int | None, limit: int) -> list[Row]:
+    async def newest_first(
+        self, states: Sequence[BatchState], before: int | None, limit: int
+    ) -> list[Row]:
         """Return the newest jobs that are in these states, if there are any, and older than one."""
         words = [state.value for state in states]
         number = "" if before is None else str(before)

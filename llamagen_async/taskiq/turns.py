@@ -16,7 +16,8 @@ from llamagen_async.batch.turns import PacedClient
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import BatchState
 from llamagen_async.scheduling.outlook import Pace
-from llamagen_async.taskiq.store import RedisJobs, TurnsInRedis
+from llamagen_async.taskiq.rows import TurnsInRedis
+from llamagen_async.taskiq.store import RedisJobs
 
 __all__ = ["SharedTurns"]
 
@@ -40,14 +41,15 @@ class SharedTurns:
         self._client = client
         self._pace: Pace | None = None
         self._asked_at: float | None = None
+        self._turns = TurnsInRedis(0, {}, (), None)
         self.held_by: LlamaGenError | None = None
         """Why nothing is sent, as far as was found out."""
 
     async def look(self, keys: Sequence[str] = ()) -> TurnsInRedis:
         """Return where jobs stand."""
-        turns = await self._jobs.turns(keys)
-        self.held_by = turns.held_by
-        return turns
+        self._turns = await self._jobs.turns(keys)
+        self.held_by = self._turns.held_by
+        return self._turns
 
     async def placed(self, jobs: Sequence[ComicJob]) -> list[ComicJob]:
         """Return jobs with their positions, and when they should be done."""
@@ -56,11 +58,11 @@ class SharedTurns:
         queued = [job.key for job in jobs if job.state is BatchState.QUEUED]
         turns = await self.look(queued)
         await self._refresh()
-        found: list[ComicJob] = []
-        for job in jobs:
-            placed = attrs.evolve(job, position=turns.places.get(job.key))
-            found.append(attrs.evolve(placed, expected_at=self._expected_at(placed, turns)))
-        return found
+        return [self.timed(attrs.evolve(job, position=turns.places.get(job.key))) for job in jobs]
+
+    def timed(self, job: ComicJob) -> ComicJob:
+        """Return a job with the time at which it should be done, as far as was found out."""
+        return attrs.evolve(job, expected_at=self._expected_at(job))
 
     async def next_turn(self) -> float:
         """Return in about how many real seconds a job that waits has been sent."""
@@ -77,8 +79,8 @@ class SharedTurns:
         with contextlib.suppress(LlamaGenError):
             self._pace = await self._client.pace()
 
-    def _expected_at(self, job: ComicJob, turns: TurnsInRedis) -> datetime | None:
-        pace, client, now = self._pace, self._client, time.time()
+    def _expected_at(self, job: ComicJob) -> datetime | None:
+        pace, client, now, turns = self._pace, self._client, time.time(), self._turns
         if pace is None or client is None or turns.held_by is not None or job.is_final:
             return None
         if job.state is BatchState.RUNNING:

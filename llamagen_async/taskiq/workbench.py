@@ -21,7 +21,8 @@ from llamagen_async.batch.task import BatchTask
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import JournalError, LlamaGenError
 from llamagen_async.models import BatchState
-from llamagen_async.taskiq.store import Claimed, Kick, RedisJobs, TakenOverError
+from llamagen_async.taskiq.rows import Claimed, Kick, TakenOverError
+from llamagen_async.taskiq.store import RedisJobs
 
 __all__ = ["Workbench"]
 
