@@ -83,6 +83,7 @@ class TaskiqQueue:
         self._opened: _Opened | None = None
         self._workbench: Workbench | None = None
         self._starts_broker = False
+        self._is_closed = False
         tasks = self._tasks = ComicTasks(
             broker, prefix=self._prefix, add=self._add_from_task, work=self._work
         )
@@ -119,6 +120,7 @@ class TaskiqQueue:
         Raises:
             JournalError: Redis is away, or has jobs of another server or key.
         """
+        self._is_closed = False
         await self._started()
 
     async def submit(
@@ -241,6 +243,7 @@ class TaskiqQueue:
         Of a worker, creates in flight are given `grace` real seconds; other workers go on with
         what is not at its end. Closing twice is fine.
         """
+        self._is_closed = True
         starting, self._starting = self._starting, None
         if starting is not None:
             starting.cancel()
@@ -263,6 +266,8 @@ class TaskiqQueue:
     async def _started(self) -> _Opened:
         if self._opened is not None:
             return self._opened
+        if self._is_closed:
+            raise ClientClosedError("the queue is closed")
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
         starting = self._starting
@@ -313,7 +318,7 @@ class TaskiqQueue:
         )
 
     async def _worker_started(self, _state: object = None) -> None:
-        self._broker.is_worker_process = True
+        self._broker.is_worker_process, self._is_closed = True, False
         await self._worker()
 
     async def _worker_ends(self, _state: object = None) -> None:
@@ -342,6 +347,8 @@ class TaskiqQueue:
         Raises:
             NoResultError: Another worker does, or it is not its turn: there is no result yet.
         """
+        if self._is_closed:
+            raise NoResultError  # this worker ends, and others go on
         claimed = await (await self._worker()).work(key)
         if claimed.outcome == "gone":
             raise unknown(key)

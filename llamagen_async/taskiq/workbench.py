@@ -74,6 +74,7 @@ class Workbench:
         self._errands: set[asyncio.Task[None]] = set()
         self._beating: asyncio.Task[None] | None = None
         self._is_held = False
+        self._is_closed = False
 
     def start(self) -> None:
         """Begin to work."""
@@ -91,6 +92,9 @@ class Workbench:
         if claimed.outcome != "mine" or row is None:
             await self._send_tasks()
             return claimed
+        if self._is_closed:
+            await self._jobs.release(key)
+            return Claimed("done", None)
         done = self._done[row.id] = asyncio.get_running_loop().create_future()
         if row.state is BatchState.QUEUED:
             self._prefetcher.on_submitted(row)
@@ -103,6 +107,7 @@ class Workbench:
 
         Creates in flight are given `grace` real seconds, so that their ids are kept.
         """
+        self._is_closed = True
         await self._prefetcher.stop()
         jobs, tasks = self._jobs, self._lifecycle.tasks
         settled = self._lifecycle.stop(grace)
