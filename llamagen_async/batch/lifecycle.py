@@ -18,9 +18,9 @@ import attrs
 from llamagen_async.batch import makers
 from llamagen_async.batch.budget import Budget
 from llamagen_async.batch.folder import are_there
-from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.makers import ComicsPort
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final, may_be_accepted
+from llamagen_async.batch.protocol import StoryStore
 from llamagen_async.batch.replacing import fetch
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import seconds
@@ -70,7 +70,7 @@ class Lifecycle:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: StoryStore,
         comics: ComicsPort,
         *,
         out: str | os.PathLike[str] | None,

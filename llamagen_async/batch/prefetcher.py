@@ -13,8 +13,8 @@ from contextvars import Context, copy_context
 from typing import Final
 
 from llamagen_async.batch.journal.codec import Row
-from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.lifecycle import READ_AHEAD, Lifecycle
+from llamagen_async.batch.protocol import StoryStore
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import JournalError, LlamaGenError
 from llamagen_async.models import BatchState
@@ -44,7 +44,7 @@ class Prefetcher:
         speed: How many times faster than real time the server's clock runs.
     """
 
-    def __init__(self, journal: Journal, lifecycle: Lifecycle, *, speed: float) -> None:
+    def __init__(self, journal: StoryStore, lifecycle: Lifecycle, *, speed: float) -> None:
         self._journal = journal
         self._lifecycle = lifecycle
         self._speed = speed
