@@ -27,6 +27,7 @@ from llamagen_async.errors import (
 from llamagen_async.forecasting import Profile
 from llamagen_async.forecasting.saved import ForecastStore
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus, Usage
+from llamagen_async.observing import Observer
 from llamagen_async.plan_detection import take_over
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit import (
@@ -114,6 +115,9 @@ class ClientCore:
     Args:
         settings: The client's checked arguments.
     """
+
+    observer: Observer | None = None
+    """Whoever is told what the client does."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
@@ -269,11 +273,7 @@ class ClientCore:
         return result
 
     async def usage(self, *, outage_timeout: float | None = None) -> Usage:
-        """Ask the server what the key has used; this is a request like any other.
-
-        Args:
-            outage_timeout: Seconds for which an outage is held out.
-        """
+        """Ask the server what the key has used; an outage is held out for so many seconds."""
         return await self.send(PROBE, Usage.parse, outage_timeout=outage_timeout)
 
     async def limits(self) -> LimitsSnapshot:
@@ -311,15 +311,7 @@ class ClientCore:
 
     def _wire(self, loop: asyncio.AbstractEventLoop) -> _Rooms:
         settings = self.settings
-        http = HTTPTransport(
-            settings.base_url,
-            settings.api_key,
-            timeout=settings.timeout,
-            session=settings.session,
-            proxy=settings.proxy,
-        )
-        transport = settings.transport or http
-        assets = settings.assets or HTTPAssets(http)
+        transport, assets, on_request = self._carriers()
         identity = Identity.of(
             settings.api_key, settings.base_url, settings.clock.speed, self._store_for(loop)
         )
@@ -337,12 +329,20 @@ class ClientCore:
             max_retries=settings.max_retries,
             polling=settings.polling,
             announced=settings.webhooks,
-            on_request=settings.on_request,
+            on_request=on_request,
         )
         forecasts = ForecastStore(
             limiter.ledger, scheduler.forecasts, loaded=scheduler.start_learning
         )
         return _Rooms(loop, transport, assets, identity, limiter, scheduler, forecasts)
+
+    def _carriers(self) -> tuple[Transport, AssetSource, Callable[[RequestReport], None] | None]:
+        """Return who carries the requests, who opens the pictures, and who hears of requests."""
+        one = self.settings
+        http = HTTPTransport(
+            one.base_url, one.api_key, timeout=one.timeout, session=one.session, proxy=one.proxy
+        )
+        return one.transport or http, one.assets or HTTPAssets(http), one.on_request
 
     def _store_for(self, loop: asyncio.AbstractEventLoop) -> str | None:
         """Return the URL of the store of spent requests, or `None` for this process's memory."""
