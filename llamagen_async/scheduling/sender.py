@@ -25,7 +25,7 @@ from llamagen_async.errors import (
     RateLimitError,
     SubmissionUncertainError,
 )
-from llamagen_async.observing import about, logger_of
+from llamagen_async.observing import JOB_KEY, about, logger_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import ANSWERED, Outcome, Slot
 from llamagen_async.scheduling.circuit import SERVER, Circuit, Failure, subject_of
@@ -352,7 +352,8 @@ def fail(submission: Submission[Any], error: Exception) -> None:
     if uncertain is not None:
         reason = uncertain.naming_id(str(error))
         text = "cancelled, and its answer was lost: %s may be accepted (%s)"
-        known = about(error, generation_id=uncertain.id)
+        key = submission.context.get(JOB_KEY)
+        known = about(error, generation_id=uncertain.id, job_key=key)
         _logger.warning(text, kind, reason, extra=known)
     if submission.hooks is not None:
         submission.hooks.abandoned(uncertain or error)

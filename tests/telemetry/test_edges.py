@@ -57,12 +57,12 @@ async def test_an_exchange_has_the_attributes_of_the_conventions() -> None:
             "http.request.method": "POST",
             "server.address": "127.0.0.1",
             "server.port": URL(address).port,
-            "url.full": f"{address}/v1/comics/generations",
+            "url.full": f"{address}/comics/generations",
             "http.response.status_code": 200,
         }.items()
     )
     missing = seen.named("GET")[-1]
-    url = f"{address}/v1/comics/generations/no-such-comic?page=0"
+    url = f"{address}/comics/generations/no-such-comic?page=0"
     assert (
         attributes(missing).items()
         >= {
@@ -73,7 +73,7 @@ async def test_an_exchange_has_the_attributes_of_the_conventions() -> None:
     )
     assert missing.status.status_code is StatusCode.ERROR
     check = seen.named("GET")[0]
-    assert attributes(check)["url.full"] == f"{address}/v1/comics/generations/{comic.id}"
+    assert attributes(check)["url.full"] == f"{address}/comics/generations/{comic.id}"
 
 
 async def test_pictures_have_spans_below_their_download_and_no_signatures(tmp_path: Path) -> None:
