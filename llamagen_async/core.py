@@ -26,6 +26,7 @@ from llamagen_async.errors import (
 from llamagen_async.forecasting import Profile
 from llamagen_async.forecasting.saved import ForecastStore
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus, Usage
+from llamagen_async.observing import Observer
 from llamagen_async.plan_detection import take_over
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit import (
@@ -86,6 +87,9 @@ class ClientCore:
     Args:
         settings: The client's checked arguments.
     """
+
+    observer: Observer | None = None
+    """Whoever is told what the client does."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
@@ -241,11 +245,7 @@ class ClientCore:
         return result
 
     async def usage(self, *, outage_timeout: float | None = None) -> Usage:
-        """Ask the server what the key has used; this is a request like any other.
-
-        Args:
-            outage_timeout: Seconds for which an outage is held out.
-        """
+        """Ask the server what the key has used; an outage is held out for so many seconds."""
         return await self.send(PROBE, Usage.parse, outage_timeout=outage_timeout)
 
     async def limits(self) -> LimitsSnapshot:
@@ -295,22 +295,15 @@ class ClientCore:
             await rooms.forecasts.aclose()
 
     def _wire(self, loop: asyncio.AbstractEventLoop) -> Rooms:
-        settings = self.settings
-        http = HTTPTransport(
-            settings.base_url,
-            settings.api_key,
-            timeout=settings.timeout,
-            session=settings.session,
-            proxy=settings.proxy,
-        )
-        transport = settings.transport or http
-        return self._wired(loop, transport, settings.assets or HTTPAssets(http))
+        transport, assets, on_request = self._carriers()
+        return self._wired(loop, transport, assets, on_request)
 
     def _wired(
         self,
         loop: asyncio.AbstractEventLoop,
         transport: Transport,
         assets: AssetSource,
+        on_request: Callable[[RequestReport], None] | None,
         lender: Rooms | None = None,
     ) -> Rooms:
         """Return rooms over a transport; `lender` lends what was learned of the server."""
@@ -331,7 +324,7 @@ class ClientCore:
             max_retries=settings.max_retries,
             polling=settings.polling,
             announced=settings.webhooks,
-            on_request=settings.on_request,
+            on_request=on_request,
             forecasts=None if lender is None else lender.scheduler.forecasts,
         )
         use_limiter(limiter, scheduler)
@@ -342,6 +335,14 @@ class ClientCore:
             forecasts = lender.forecasts
             scheduler.start_learning()
         return Rooms(loop, transport, assets, identity, limiter, scheduler, forecasts)
+
+    def _carriers(self) -> tuple[Transport, AssetSource, Callable[[RequestReport], None] | None]:
+        """Return who carries the requests, who opens the pictures, and who hears of requests."""
+        one = self.settings
+        http = HTTPTransport(
+            one.base_url, one.api_key, timeout=one.timeout, session=one.session, proxy=one.proxy
+        )
+        return one.transport or http, one.assets or HTTPAssets(http), one.on_request
 
     def _store_for(self, loop: asyncio.AbstractEventLoop) -> str | None:
         """Return the URL of the store of spent requests, or `None` for this process's memory."""

@@ -264,7 +264,7 @@ class TenantCore(ClientCore):
             allowed = "one with a method `with_key`, for `client.with_key`"
             raise InvalidRequestError("transport", type(transport).__name__, allowed)
         keyed = transport.with_key(self.settings.api_key)
-        rooms = self._wired(loop, keyed, lender.assets, lender)
+        rooms = self._wired(loop, keyed, lender.assets, self.settings.on_request, lender)
         self.tenants.keep(self)
         return rooms
 

@@ -14,6 +14,7 @@ from llamagen_async.batch.protocol import StoryReader
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import Animation, AnyGeneration, ComicGeneration
+from llamagen_async.observing import GENERATION_ID, Observer
 from llamagen_async.requests import (
     AnimationRequest,
     AnyRequest,
@@ -49,6 +50,11 @@ class ComicsPort(Protocol):
     @property
     def animations(self) -> AnimationsPort:
         """The animations of the same client."""
+        ...
+
+    @property
+    def observer(self) -> Observer | None:
+        """Whoever is told what the client does."""
         ...
 
     async def create(
@@ -239,6 +245,7 @@ async def wait(
     """
     generation, row = task.generation, task.row
     assert generation is not None
+    GENERATION_ID.set(generation.id)
     if isinstance(generation, Animation):
         makers = comics.animations
         return await makers.wait_for_completion(generation.id, timeout=timeout, urgent=False)

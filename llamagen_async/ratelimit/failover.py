@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeVar
@@ -35,6 +34,7 @@ import attrs
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, QuotaStoreError
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.protocol import (
     Claim,
@@ -55,7 +55,7 @@ __all__ = ["FailoverLedger", "OnStoreFailure", "shared_plan"]
 OnStoreFailure = Literal["local", "raise"]
 """The choice when the store is away: go on within a share, or fail."""
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 _T = TypeVar("_T")
 
 _ASK_AGAIN: Final = 3.0

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import math
 from contextvars import Context
 from functools import partial
@@ -20,6 +19,7 @@ import attrs
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, LlamaGenError
 from llamagen_async.models import Usage
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Claim, Limiter, NoSlot, Priority, Slot
 from llamagen_async.scheduling.admission import AdmissionControl
@@ -38,7 +38,7 @@ from llamagen_async.transport import APIRequest
 
 __all__ = ["Dispatcher"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _CLOSED: Final = "the client was closed before the request was sent"
 

@@ -16,7 +16,6 @@ SQLite's locks can't be trusted on network file systems. It never contains the A
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import weakref
@@ -26,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.protocol import (
     Claim,
@@ -43,7 +43,7 @@ from llamagen_async.ratelimit.window_log import LedgerTimes
 
 __all__ = ["SQLiteLedger"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 _T = TypeVar("_T")
 
 _LOCK_SHARE: Final = 0.8
