@@ -31,7 +31,11 @@ _COMIC: Final[_Json] = {
         "id": {"type": ["string", "null"], "description": "The id at the vendor, once accepted."},
         "position": {"type": ["integer", "null"], "description": "Place in the queue, from 1."},
         "expected_at": {"type": ["string", "null"], "format": "date-time"},
-        "pictures": {"type": "array", "items": {"type": "string", "format": "uri-reference"}},
+        "pictures": {
+            "type": "array",
+            "description": "While it runs, null for each panel that is not drawn yet.",
+            "items": {"type": ["string", "null"], "format": "uri-reference"},
+        },
         "error": {
             "type": ["object", "null"],
             "required": ["type", "message"],
