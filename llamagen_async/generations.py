@@ -90,6 +90,7 @@ class Generations(Generic[_G]):
         urgent: bool = True,
         after: _G | None = None,
         age: float = 0.0,
+        progress: Callable[[_G], None] | None = None,
     ) -> _G:
         """Return the finished generation, checking it no more often than useful.
 
@@ -104,6 +105,8 @@ class Generations(Generic[_G]):
                 answer to that change, which tells less): then an end that is the same as before is
                 not taken for the change's own, at first. The `raw` of one can be stored and sent.
             age: Real seconds since that change was accepted, as far as is known.
+            progress: Called with the generation whenever a check has seen it unfinished: it may
+                have some of its pictures. No check is made for its sake.
 
         Raises:
             GenerationFailedError: It ended without a result; the error carries the generation.
@@ -120,10 +123,11 @@ class Generations(Generic[_G]):
             raise InvalidRequestError("after", given, allowed)
         if age != 0:
             seconds("age", age)
+        if progress is not None and not callable(progress):
+            raise InvalidRequestError("progress", progress, "a function of a generation")
+        parse = partial(_about, self._model, id)
         return await self._core.wait(
-            GenerationWait(
-                id, request, partial(_about, self._model, id), timeout, urgent, after, age * speed
-            )
+            GenerationWait(id, request, parse, timeout, urgent, after, age * speed, progress)
         )
 
     async def _accepted(

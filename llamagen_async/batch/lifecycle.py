@@ -30,7 +30,7 @@ from llamagen_async.errors import (
     LlamaGenError,
     SubmissionUncertainError,
 )
-from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
 from llamagen_async.observing import JOB_KEY, about, logger_of
 from llamagen_async.requests import AnyRequest
 from llamagen_async.validation import checked_path
@@ -62,6 +62,7 @@ class Lifecycle:
         ended: Told of each story for which nothing more will happen by itself.
         followed: Called when a story has ended, to start those that have waited for it.
         changed: Told of each step before that.
+        drawn: Told of a comic that runs, whenever there are more of its pictures.
         budget: The account of what the stories cost; one without a limit if not given.
 
     Raises:
@@ -79,6 +80,7 @@ class Lifecycle:
         ended: Callable[[BatchTask], None],
         followed: Callable[[BatchTask], Awaitable[None]],
         changed: Callable[[BatchTask], None],
+        drawn: Callable[[BatchTask], None] | None = None,
         budget: Budget | None = None,
     ) -> None:
         self.journal = journal
@@ -89,6 +91,7 @@ class Lifecycle:
         self.ended = ended
         self.followed = followed
         self.changed = changed
+        self.drawn = drawn
         self.budget = budget or Budget()
         self.tasks: dict[int, BatchTask] = {}
         """The stories in memory, by the number of their row."""
@@ -315,10 +318,21 @@ class _Steps:
         # The answer to a change may speak of the comic as it was.
         if not generation.succeeded or task.row.type.is_change:
             comics, journal = lifecycle.comics, lifecycle.journal
-            generation = await makers.wait(comics, journal, task, timeout=lifecycle.timeout)
+            generation = await makers.wait(
+                comics, journal, task, timeout=lifecycle.timeout, progress=self._progress
+            )
         task.state, task.generation = SUCCEEDED, generation
         if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
+
+    def _progress(self, generation: ComicGeneration) -> None:
+        """Tell of a comic's pictures as they are drawn; the journal needs only its end."""
+        task, drawn = self.task, self.lifecycle.drawn
+        if drawn is None or task.generation is None:
+            return
+        if not set(generation.asset_urls) <= set(task.generation.asset_urls):
+            task.generation = generation
+            drawn(task)
 
     async def _fetch(self) -> None:
         task, out, generation = self.task, self.lifecycle.out, self.task.generation

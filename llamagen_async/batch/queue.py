@@ -84,6 +84,7 @@ class ComicQueue:
             ended=self._ended,
             followed=self._follow,
             changed=self._changed,
+            drawn=self._tell_of,
         )
         self._prefetcher = Prefetcher(self._journal, self._lifecycle, speed=client.speed)
         self._subscriptions = Subscriptions()
