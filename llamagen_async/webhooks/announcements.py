@@ -102,7 +102,7 @@ def announcement_of(event: WebhookEvent) -> Announcement | None:
         data, content = bounded(dict(data)), None
     id_ = None
     for name in _IDS:
-        id_ = generation_id(data.get(name))
+        id_ = generation_id(data[name]) if name in data else None
         if id_ is not None:
             break
     else:
