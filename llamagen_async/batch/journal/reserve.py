@@ -77,8 +77,17 @@ class Reserve:
         while some := os.read(self._file, _STEP):
             content += some
         self._size = len(content)
-        self._read(content.partition(b"\0")[0])
+        self._read(content)
         self._grow(_STEP)
+
+    def look(self) -> None:
+        """Read what is noted, and leave the file as it is.
+
+        Raises:
+            OSError: It can't be read.
+        """
+        if self.path.is_file():
+            self._read(self.path.read_bytes())
 
     def ensure(self, creates: int) -> None:
         """Have room for the receipts of so many creates, beside those that are there.
@@ -122,7 +131,7 @@ class Reserve:
                     self.path.unlink()
 
     def _read(self, content: bytes) -> None:
-        lines = content.splitlines(keepends=True)
+        lines = content.partition(b"\0")[0].splitlines(keepends=True)
         with contextlib.suppress(ValueError, TypeError, KeyError):  # the last line may be torn
             for number, line in enumerate(lines):
                 fields: dict[str, Any] = json.loads(line)
