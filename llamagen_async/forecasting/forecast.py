@@ -28,9 +28,9 @@ import functools
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from operator import add
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 import attrs
 
@@ -130,26 +130,29 @@ class DurationForecast:
 
     def observe(self, longer_than: float, at_most: float) -> None:
         """Add one generation that took more than `longer_than` and at most `at_most` seconds."""
+        start, end = _Place.of(longer_than), _Place.of(at_most)
         # How well it was foretold decides how much the mixture weighs beside what was seen.
         below = list(accumulate(self.seen, initial=0.0))
-        seen = _below(below, at_most) - _below(below, longer_than)
-        chance = _below(self._mixture, at_most) - _below(self._mixture, longer_than)
+        seen = end.value(below) - start.value(below)
+        chance = end.value(self._mixture) - start.value(self._mixture)
         for number, weight in enumerate(_MIXTURE_WEIGHTS):
             foretold = math.log(max(_IMPOSSIBLE, (weight * chance + seen) / (weight + below[-1])))
             self.weight_evidence[number] = _FADE * (self.weight_evidence[number] + foretold)
-        shares: list[float] = []
-        for at, (start, end) in enumerate(pairwise(AGES)):
-            inside = min(end, at_most) - max(start, longer_than)
-            density = (self.cumulative[at + 1] - self.cumulative[at]) / (end - start)
-            shares.append(density * inside if inside > 0 else 0.0)
-        total = sum(shares)
+        shares: dict[int, float] = {}
+        for at in range(start.bin, end.bin + 1):
+            inside = min(AGES[at + 1], at_most) - max(AGES[at], longer_than)
+            density = (self.cumulative[at + 1] - self.cumulative[at]) / (AGES[at + 1] - AGES[at])
+            if inside > 0:
+                shares[at] = density * inside
+        total = sum(shares.values())
         if total <= 0:
-            shares[max(0, bisect.bisect_right(AGES, at_most, hi=_BINS + 1) - 1)] = total = 1.0
-        for at, share in enumerate(shares):
-            self.seen[at] = self.seen[at] * _FADE + share / total
+            shares, total = {end.bin: 1.0}, 1.0
+        self.seen = [one * _FADE for one in self.seen]
+        for at, share in shares.items():
+            self.seen[at] += share / total
         for number, hypothesis in enumerate(self._hypotheses):
-            before = _below(hypothesis, longer_than)
-            chance = math.log(max(_IMPOSSIBLE, _below(hypothesis, at_most) - before))
+            before = start.value(hypothesis)
+            chance = math.log(max(_IMPOSSIBLE, end.value(hypothesis) - before))
             chance = self.evidence[number] + chance - math.log(max(_IMPOSSIBLE, 1 - before))
             self.evidence[number] = _FADE * chance
         self.observed += 1
@@ -161,9 +164,10 @@ class DurationForecast:
         """Add that a generation, known to run at the age `before`, was still running at `at`."""
         if at <= before:
             return
+        end, start = _Place.of(at), _Place.of(before)
         for number, hypothesis in enumerate(self._hypotheses):
-            chance = math.log(max(_IMPOSSIBLE, 1 - _below(hypothesis, at)))
-            known = math.log(max(_IMPOSSIBLE, 1 - _below(hypothesis, before)))
+            chance = math.log(max(_IMPOSSIBLE, 1 - end.value(hypothesis)))
+            known = math.log(max(_IMPOSSIBLE, 1 - start.value(hypothesis)))
             self.evidence[number] = self.evidence[number] + chance - known
         self._news += 0.5
         if self._news > _STALE * min(self.observed, 64):
@@ -317,14 +321,31 @@ class Forecasts:
         return path
 
 
+class _Place(NamedTuple):
+    """Where an age lies among `AGES`, found once for all distributions that are read there."""
+
+    bin: int
+    """The number of its bin."""
+    part: float
+    """The part of the bin that is below it, from 0 to 1."""
+
+    @classmethod
+    def of(cls, seconds: float) -> Self:
+        if seconds <= 0:
+            return cls(0, 0.0)
+        at = bisect.bisect_right(AGES, seconds, hi=_BINS + 1) - 1
+        start, end = AGES[at], AGES[at + 1]
+        return cls(at, min(1.0, (seconds - start) / (end - start)))
+
+    def value(self, cumulative: list[float]) -> float:
+        """Return a cumulative distribution's value there, from its values at `AGES`."""
+        below = cumulative[self.bin]
+        return below + (cumulative[self.bin + 1] - below) * self.part
+
+
 def _below(cumulative: list[float], seconds: float) -> float:
     """Return a cumulative distribution's value at an age, from its values at `AGES`."""
-    if seconds <= 0:
-        return cumulative[0]
-    at = bisect.bisect_right(AGES, seconds, hi=_BINS + 1) - 1
-    start, end = AGES[at], AGES[at + 1]
-    part = min(1.0, (seconds - start) / (end - start))
-    return cumulative[at] + (cumulative[at + 1] - cumulative[at]) * part
+    return _Place.of(seconds).value(cumulative)
 
 
 @functools.cache

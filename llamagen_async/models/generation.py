@@ -77,6 +77,8 @@ class GenerationStatus(enum.StrEnum):
         """
         if word is None:
             return cls.SUCCEEDED if has_result else cls.PENDING
+        if isinstance(word, str) and word in _WORDS:
+            return _WORDS[word]
         is_plain = isinstance(word, str | int | float)
         text = clean_text(str(word) if is_plain else type(word).__name__, _LONGEST_WORD).upper()
         status = _WORDS.get(text)

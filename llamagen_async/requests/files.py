@@ -23,6 +23,7 @@ __all__ = [
     "URL_FIELDS",
     "UploadStore",
     "files_of",
+    "paths_of",
     "with_absolute_paths",
     "with_paths",
     "with_urls",
@@ -87,6 +88,11 @@ def files_of(request: attrs.AttrsInstance) -> list[tuple[str, Path]]:
 
     _changed(request, take)
     return found
+
+
+def paths_of(request: attrs.AttrsInstance) -> set[Path]:
+    """Return the files that a request names, each once."""
+    return {path for _, path in files_of(request)}
 
 
 def with_urls(request: _R, urls: Mapping[Path, str]) -> _R:
