@@ -12,12 +12,8 @@ from typing import Any, Final, Self, TypedDict
 import attrs
 
 from llamagen_async.requests import fields
-from llamagen_async.requests.parts import (
-    Attachment,
-    Pagination,
-    attachments_of,
-    pagination_of,
-)
+from llamagen_async.requests.comic import attachments_of
+from llamagen_async.requests.parts import Attachment, Pagination, pagination_of
 from llamagen_async.requests.spelling import Spelling
 from llamagen_async.validation import InvalidRequestError, without_mark
 

@@ -14,13 +14,12 @@ from llamagen_async.requests.parts import (
     Character,
     Location,
     Pagination,
-    attachments_of,
     pagination_of,
 )
 from llamagen_async.requests.spelling import Spelling
 from llamagen_async.validation import InvalidRequestError, checked_text, without_mark
 
-__all__ = ["COMIC", "ComicFields", "ComicRequest"]
+__all__ = ["COMIC", "ComicFields", "ComicRequest", "attachments_of"]
 
 _PRESETS: Final = ("render", "neutral", "japanese_manga", "animeStyle", "comicBookStyle")
 """Presets that the vendor's pages and clients name; there are hundreds more."""
@@ -38,6 +37,13 @@ def _locations(
     value: Iterable[Location | Mapping[str, Any]] | Location | Mapping[str, Any] | None,
 ) -> tuple[Location, ...]:
     return () if value == () else fields.parsed_items("comic_locations", value, Location)
+
+
+def attachments_of(
+    value: Iterable[Attachment | Mapping[str, Any]] | Attachment | Mapping[str, Any] | None,
+) -> tuple[Attachment, ...]:
+    """Return the files of a request, whose field is `attachments`."""
+    return () if value == () else fields.parsed_items("attachments", value, Attachment)
 
 
 @attrs.frozen
@@ -73,7 +79,7 @@ class ComicRequest:
     fix_panel_num: int | None = attrs.field(
         default=None,
         kw_only=True,
-        converter=fields.whole,
+        converter=attrs.converters.optional(fields.whole),
         validator=fields.optional(fields.count),
     )
     """Number of panels, 1 to 20. Not together with `pagination`."""

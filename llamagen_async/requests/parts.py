@@ -6,7 +6,7 @@ know are passed on where the API is known to take them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
@@ -24,7 +24,6 @@ __all__ = [
     "Location",
     "Pagination",
     "VideoOptions",
-    "attachments_of",
     "pagination_of",
 ]
 
@@ -57,6 +56,9 @@ class Pagination:
     """Number of pages, 1 to 20."""
     panels_per_page: int = attrs.field(converter=fields.whole, validator=fields.count)
     """Number of panels on each page, 1 to 20."""
+
+    def __str__(self) -> str:
+        return f"{self.total_pages}x{self.panels_per_page}"
 
     @classmethod
     def parse(cls, value: Pagination | Mapping[str, Any]) -> Self:
@@ -251,10 +253,3 @@ _VIDEO_OPTIONS: Final = Spelling(
 def pagination_of(value: Pagination | Mapping[str, Any]) -> Pagination:
     """Return the pages of a request, whose field is `pagination`."""
     return fields.parsed("pagination", value, Pagination)
-
-
-def attachments_of(
-    value: Iterable[Attachment | Mapping[str, Any]] | Attachment | Mapping[str, Any] | None,
-) -> tuple[Attachment, ...]:
-    """Return the files of a request, whose field is `attachments`."""
-    return () if value == () else fields.parsed_items("attachments", value, Attachment)
