@@ -115,9 +115,7 @@ class ComicRequest:
         default=(), kw_only=True, converter=attachments_of
     )
     """Files, each an `Attachment` or a mapping of its fields."""
-    extra: Mapping[str, Any] = attrs.field(
-        factory=dict[str, Any], kw_only=True, hash=False, validator=fields.check_extra
-    )
+    extra: Mapping[str, Any] = fields.extra()
     """Fields that this version does not know, in the API's own spelling; they override others."""
 
     def __attrs_post_init__(self) -> None:
