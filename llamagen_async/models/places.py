@@ -61,7 +61,7 @@ def pages_of(fields: Mapping[str, Any]) -> Iterable[object]:
     are the panels of one page, one page, or one panel.
     """
     for one in (fields.get("comics"), fields.get("comicData")):
-        if pages := _pages_in(_decoded(one)):
+        if pages := _pages_in(_decoded(one) if isinstance(one, str) else one):
             return pages
     if pages := _pages_in(fields):
         return pages
@@ -91,11 +91,9 @@ def _is_panel(value: object) -> bool:
     return is_url(value) or ("panels" not in fields and any(name in fields for name in _PICTURES))
 
 
-def _decoded(value: object) -> object:
-    """Return what a JSON string holds, bounded; everything else as it is."""
-    if not isinstance(value, str):
-        return value
+def _decoded(text: str) -> object:
+    """Return what a JSON string holds, bounded; `None` if it is none."""
     try:
-        return bounded(json.loads(value, strict=False))
+        return bounded(json.loads(text, strict=False))
     except (ValueError, RecursionError):
         return None

@@ -245,7 +245,7 @@ class KeyView:
         ]
         running += [
             [round(now - accepted_at, 2), 0.0, 1, True]
-            for accepted_at in self._polls.expected_since()
+            for accepted_at in self._polls.expected.values()
         ]
         told: dict[str, Any] = {}
         if running:
