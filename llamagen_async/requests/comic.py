@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Self, TypedDict
+from typing import Any, Final, TypedDict
 
 import attrs
 
@@ -16,10 +16,10 @@ from llamagen_async.requests.parts import (
     Pagination,
     pagination_of,
 )
-from llamagen_async.requests.spelling import Spelling
+from llamagen_async.requests.spelling import Spelled, Spelling
 from llamagen_async.validation import InvalidRequestError, checked_text, without_mark
 
-__all__ = ["COMIC", "ComicFields", "ComicRequest", "attachments_of"]
+__all__ = ["ComicFields", "ComicRequest", "attachments_of"]
 
 _PRESETS: Final = ("render", "neutral", "japanese_manga", "animeStyle", "comicBookStyle")
 """Presets that the vendor's pages and clients name; there are hundreds more."""
@@ -47,7 +47,7 @@ def attachments_of(
 
 
 @attrs.frozen
-class ComicRequest:
+class ComicRequest(Spelled):
     """One comic to generate.
 
     Raises:
@@ -126,23 +126,8 @@ class ComicRequest:
         if self.fix_panel_num is not None and self.pagination is not None:
             fields.check_layout(self.fix_panel_num, self.pagination)
 
-    @classmethod
-    def parse(cls, value: ComicRequest | str | Mapping[str, Any]) -> Self:
-        """Make a request from a prompt or from a mapping of fields.
 
-        Field names may be in snake_case or in the API's own spelling (`fixPanelNum`).
-
-        Raises:
-            InvalidRequestError: A field is unknown or its value is not allowed.
-        """
-        return value if isinstance(value, cls) else cls(**COMIC.read(value))
-
-    def to_payload(self) -> dict[str, Any]:
-        """Return the JSON body of the request; what was not given is not sent."""
-        return COMIC.write(self)
-
-
-COMIC: Final = Spelling(
+ComicRequest.spelling = Spelling(
     ComicRequest,
     field="request",
     allowed="a prompt, a mapping or a ComicRequest",
