@@ -17,7 +17,6 @@ from llamagen_async.generations import (
     DEFAULT_TIMEOUT,
     Billed,
     Generations,
-    panels_of,
     whole_request,
 )
 from llamagen_async.models import ComicGeneration
@@ -291,7 +290,7 @@ class ComicChanges(Generations[ComicGeneration]):
 def _profile_of(request: ContinueRequest | UpdateRequest) -> Profile:
     if isinstance(request, UpdateRequest):
         return ("redraw",)
-    return ("continue", panels_of(request.fix_panel_num, request.pagination))
+    return ("continue", str(request.pagination or request.fix_panel_num))
 
 
 def _changed(id_: str, value: object) -> ComicGeneration:
