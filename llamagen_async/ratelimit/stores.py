@@ -165,9 +165,10 @@ def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTim
     # Imported when needed: most programs need neither.
     if quota.startswith(_SQLITE):
         from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger  # noqa: PLC0415
+        from llamagen_async.ratelimit.sqlite.store import SQLiteStore  # noqa: PLC0415
 
-        path = quota.removeprefix(_SQLITE)
-        return SQLiteLedger(path, name=name, plan=plan, speed=speed, times=times)
+        store = SQLiteStore.shared(quota.removeprefix(_SQLITE))
+        return SQLiteLedger(store, name=name, plan=plan, speed=speed, times=times)
     from llamagen_async.ratelimit.redis.ledger import RedisLedger  # noqa: PLC0415
 
     return RedisLedger(quota, name=name, plan=plan, speed=speed, times=times)

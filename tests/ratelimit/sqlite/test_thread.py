@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from llamagen_async.ratelimit import ANSWERED, Grant, Workload
+from llamagen_async.ratelimit import ANSWERED, Grant, WindowLog, Workload
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
-from llamagen_async.ratelimit.sqlite.row import StoredWindowLog
 from llamagen_async.simulation import VirtualTimeLoop
 from tests.support.claims import claim
 from tests.support.sqlite_ledgers import (
@@ -71,7 +70,7 @@ async def test_a_disk_that_hangs_does_not_hang_the_event_loop(
     ledger, gate = factory(), Gate()
     await take(ledger, 2)
     with monkeypatch.context() as hanging:
-        hanging.setattr(StoredWindowLog, "write", gate.before(StoredWindowLog.write))
+        hanging.setattr(WindowLog, "dump", gate.before(WindowLog.dump))
         hanging.setattr(ledger, "_timeout", 0.03)
         await fails(ledger, str(factory.path), "no answer within 0.03 s")
     gate.open.set()
@@ -84,17 +83,17 @@ def test_loops_in_several_threads_never_use_the_file_at_the_same_time(
 ) -> None:
     """Also if the ledger was closed before: then each operation may have a thread of its own."""
     ledger = SQLiteLedger(tmp_path / "quota.db", name="a", plan=WIDE, times=LONG)
-    inside, write, most = list[None](), StoredWindowLog.write, list[int]()
+    inside, dump, most = list[None](), WindowLog.dump, list[int]()
 
-    def counting(*arguments: Any) -> str:
+    def counting(*arguments: Any) -> dict[str, Any]:
         inside.append(None)
         most.append(len(inside))
         try:
-            return write(*arguments)
+            return dump(*arguments)
         finally:
             inside.pop()
 
-    monkeypatch.setattr(StoredWindowLog, "write", counting)
+    monkeypatch.setattr(WindowLog, "dump", counting)
 
     async def use() -> None:
         for grant in await take(ledger, 30):
