@@ -15,12 +15,12 @@ from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import (
     Claim,
     Grant,
+    Ledger,
     LedgerTimes,
     LimitsSnapshot,
     MemoryLedger,
     NoSlot,
     Priority,
-    SharedLedger,
     registry,
 )
 from llamagen_async.sandbox import PAID_KEY, Algorithm, SandboxService
@@ -67,7 +67,7 @@ class Hosts:
         self.stores: list[RemoteLedger] = []
         self._service = service
 
-        def opened(*_: object, **__: object) -> SharedLedger:
+        def opened(*_: object, **__: object) -> Ledger:
             self.stores.append(RemoteLedger(self.count, latency))
             return self.stores[-1]
 

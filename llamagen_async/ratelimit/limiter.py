@@ -27,10 +27,10 @@ from llamagen_async.ratelimit.protocol import (
     Claim,
     Grant,
     KeyState,
+    Ledger,
     LimitsSnapshot,
     NoSlot,
     Outcome,
-    SharedLedger,
     Workload,
 )
 from llamagen_async.ratelimit.throttle import guessed_pause
@@ -85,7 +85,7 @@ class Limiter:
         clock: The server's clock.
     """
 
-    def __init__(self, plan: Plan, ledger: SharedLedger, clock: Clock) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger, clock: Clock) -> None:
         self.plan = plan
         self.ledger = ledger
         self.loop = asyncio.get_running_loop()

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit.protocol import SharedLedger
+from llamagen_async.ratelimit.protocol import Ledger
 from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.validation import checked_path
 
@@ -152,7 +152,7 @@ def writable_default() -> str:
     return quota
 
 
-def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTimes) -> SharedLedger:
+def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTimes) -> Ledger:
     """Return the ledger that a quota URL names; nothing is opened before it is used.
 
     Args:
