@@ -180,14 +180,11 @@ class Limiter:
         """Let go of the ledger; nobody may wait for a slot any more."""
         await self.ledger.aclose()
 
-    def _log_first_wait(self, no_slot: NoSlot) -> None:
-        if self._has_waited:
-            return
+    def _log_first_wait(self, answer: NoSlot) -> None:
+        if not self._has_waited:
+            full = f"the limit of {answer.limit} is used" if answer.limit else "the server refused"
+            _logger.info("%s: waiting %.1f s", full, answer.delay)
         self._has_waited = True
-        if no_slot.limit is None:
-            _logger.info("the server refused a request: all wait for %.1f s", no_slot.delay)
-        else:
-            _logger.info("the limit of %s is used: waiting %.1f s", no_slot.limit, no_slot.delay)
 
 
 class _TokenBucket:

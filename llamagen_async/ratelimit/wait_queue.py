@@ -158,9 +158,8 @@ class WaitQueue:
 
     def withdraw(self, claim: str, client: str) -> None:
         """Let a claim wait no longer."""
-        one = self._clients.get(client)
-        if one is not None and one.claim == claim:
-            self._clients[client] = one._replace(claim="", claimed=None)
+        if client in self._clients and self._clients[client].claim == claim:
+            self._clients[client] = self._clients[client]._replace(claim="", claimed=None)
 
     def leave(self, client: str) -> None:
         """Forget a client, which is closed."""
@@ -248,12 +247,9 @@ class WaitQueue:
 
     def _since(self, claim: Claim, now: float) -> float:
         """Return the time since which the request of a claim waits."""
-        since = now - claim.waited
-        one = self._clients.get(claim.client)
-        if one is not None and one.claim == claim.id and one.claimed is not None:
-            priority, _, first, _ = one.claimed
-            if priority == claim.priority:
-                return min(since, first)
+        since, one = now - claim.waited, self._clients.get(claim.client, _ClientEntry())
+        if one.claimed and (one.claim, one.claimed.priority) == (claim.id, claim.priority):
+            return min(since, one.claimed.first)
         return since
 
     def _before(
@@ -261,12 +257,8 @@ class WaitQueue:
     ) -> Iterator[tuple[int, int]]:
         """Yield the priorities and numbers of a client's requests that go before one of another.
 
-        Args:
-            other: The client.
-            mine: The priority of the request of another.
-            since: The time since which that one waits.
-            now: The time.
-            ties: Whether requests go before it that wait since the same time.
+        That one has the priority `mine` and waits since a time; `ties` says whether those go
+        before it that wait since the same time.
         """
         requests = other.requests(now)
         if requests and requests[0] is other.claimed:
@@ -288,12 +280,8 @@ class WaitQueue:
 def _longer(since: float, count: int, first: float, last: float, *, ties: bool) -> int:
     """Return how many of `count` requests have waited longer than since a time.
 
-    Args:
-        since: The time.
-        count: How many they are.
-        first: Time since which the first of them waits.
-        last: Time since which the last of them waits; the others lie evenly between.
-        ties: Whether those that wait since the same time count.
+    The first of them waits since `first`, the last since `last`, and the others lie evenly between;
+    `ties` says whether those count that wait since the same time.
     """
     if last < since or (ties and last == since):
         return count

@@ -117,20 +117,20 @@ class WindowLog:
         self._begin(now)
         is_held = self._held.pop(claim.id, None) is not None
         at, limit, known = self._earliest(claim, now)
-        until = now + self.times.grace
-        self.queue.report(claim.client, claim.workload, now, until=until)
-        if (known and at <= now) or (is_held and self.throttle.paused_until <= now):
+        grace = self.times.grace
+        self.queue.report(claim.client, claim.workload, now, until=now + grace)
+        is_granted = (known and at <= now) or (is_held and self.throttle.paused_until <= now)
+        if is_granted or not claim.waits:
             self.queue.withdraw(claim.id, claim.client)
+        else:
+            self.queue.wait(claim, now, until=at + grace)
+        if is_granted:
             if not is_held:
                 self.queue.last_was_check = claim.priority.is_check
-            # A slot that is asked for again has a whole lease again: nothing was sent in it yet.
             is_last_slot = self._used(self._rate, now) + 1 >= self._rate.limit
+            # A slot that is asked for again has a whole lease again: nothing was sent in it yet.
             self._held[claim.id] = _Held(now + self.times.lease, now, is_last_slot)
             return Grant(claim.id, claim.client, self._state(claim.client, now))
-        if claim.waits:
-            self.queue.wait(claim, now, until=at + self.times.grace)
-        else:
-            self.queue.withdraw(claim.id, claim.client)
         return NoSlot(max(0.0, at - now), limit, self._state(claim.client, now))
 
     def commit(self, grant: Grant, outcome: Outcome, workload: Workload, now: float) -> KeyState:
@@ -139,18 +139,18 @@ class WindowLog:
         self.queue.report(grant.client, workload, now, until=now + self.times.grace)
         held = self._held.pop(grant.id, None)
         if held is not None:
-            bisect.insort(self._spent, now)
+            self._spend(1, now)
             if outcome.refused:
                 self.throttle.refuse(
                     held.granted_at, now, outcome.retry_after, is_last_slot=held.is_last_slot
                 )
             else:
                 self.throttle.accept(held.granted_at)
-            if outcome.server_left is not None:
-                for limit in self.plan.limits:
-                    if limit.limit == outcome.server_limit:
-                        self._reconcile(limit, outcome.server_left, now)
-                        break
+            named = (limit for limit in self.plan.limits if limit.limit == outcome.server_limit)
+            if outcome.server_left is not None and (limit := next(named, None)) is not None:
+                # What the server says is left may only be less than was counted.
+                left = max(0, outcome.server_left)
+                self._spend(min(limit.limit, limit.limit - left - self._used(limit, now)), now)
         return self._state(grant.client, now)
 
     def release(self, claim: str, client: str, now: float, *, leaves: bool = False) -> None:
@@ -164,8 +164,7 @@ class WindowLog:
     def record(self, number: int, now: float, *, pause: float = 0.0) -> None:
         """Count requests that were sent without a slot, and pause everyone."""
         self._begin(now)
-        for _ in range(number):
-            bisect.insort(self._spent, now)
+        self._spend(number, now)
         if pause > 0:
             self.throttle.pause(now, pause)
 
@@ -245,7 +244,7 @@ class WindowLog:
         held, spent = self._held, self._spent
         while held and (until := next(iter(held.values())).until) <= now:
             del held[next(iter(held))]
-            bisect.insort(spent, until)
+            self._spend(1, until)
         old = bisect.bisect_right(spent, now - self._horizon)
         if len(spent) > self._most:  # what no window of this plan needs, and no other one
             unneeded = bisect.bisect_right(spent, now - self._longest)
@@ -270,11 +269,10 @@ class WindowLog:
             peers=self.queue.peers(client, now),
         )
 
-    def _reconcile(self, limit: RateLimit, left: int, now: float) -> None:
-        """Take over what the server says is left of a window, if that is less than counted."""
-        excess = min(limit.limit, limit.limit - max(0, left) - self._used(limit, now))
-        for _ in range(excess):
-            bisect.insort(self._spent, now)
+    def _spend(self, number: int, now: float) -> None:
+        """Count requests that were answered now."""
+        place = bisect.bisect_right(self._spent, now)
+        self._spent[place:place] = [now] * number
 
     def _earliest(self, claim: Claim, now: float) -> tuple[float, RateLimit | None, bool]:
         """Return when a slot is free for a claim.
