@@ -210,14 +210,14 @@ class FailoverLedger:
 
     async def load_blob(self) -> str | None:
         """Return the store's text; `None` while it is away, whatever `on_failure` says."""
-        if self._outage is None:
+        if not self._is_known_away:
             with contextlib.suppress(StoreError, ClientClosedError):
                 return await self._store.load_blob()
         return None
 
     async def save_blob(self, text: str) -> None:
         """Save a text in the store; do nothing while it is away."""
-        if self._outage is None:
+        if not self._is_known_away:
             with contextlib.suppress(StoreError, ClientClosedError):
                 await self._store.save_blob(text)
 
@@ -243,7 +243,7 @@ class FailoverLedger:
             **kwargs: What it is asked, by name.
         """
         outage, asked_at = self._outage, self._clock.now()
-        if outage is not None and asked_at < outage.ask_at:
+        if outage is not None and self._is_known_away:
             return outage
         share.questions += 1
         number, is_alone = share.questions, not share.open
@@ -321,6 +321,11 @@ class FailoverLedger:
     def _come_back(self) -> None:
         self._outage = None
         _logger.warning("the store of spent requests is back")
+
+    @property
+    def _is_known_away(self) -> bool:
+        """Whether it is not yet time to ask the store again."""
+        return self._outage is not None and self._clock.now() < self._outage.ask_at
 
     @property
     def _log(self) -> WindowLog | None:
