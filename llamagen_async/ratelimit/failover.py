@@ -378,11 +378,9 @@ class FailoverLedger:
             known: set[str] = set()
             while self._outage is not None or self._unreported or not self._local <= known:
                 number, known, self._unreported = self._unreported, set(self._local), 0
-                # More than fill every window change nothing.
-                enough = max(limit.limit for limit in self._plan.limits)
                 pause = max(0.0, self._paused_until - self._clock.now())
                 try:
-                    await self._store.record(min(number + len(known), enough), pause=pause)
+                    await self._store.record(number + len(known), pause=pause)
                 except BaseException:
                     self._unreported += number
                     raise

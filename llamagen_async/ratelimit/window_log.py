@@ -164,7 +164,7 @@ class WindowLog:
     def record(self, number: int, now: float, *, pause: float = 0.0) -> None:
         """Count requests that were sent without a slot, and pause everyone."""
         self._begin(now)
-        self._spend(number, now)
+        self._spend(min(number, self._most), now)  # more than fill every window change nothing
         if pause > 0:
             self.throttle.pause(now, pause)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 
 from llamagen_async.ratelimit import ANSWERED, Grant, WindowLog, Workload
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
+from llamagen_async.ratelimit.sqlite.store import SQLiteStore
 from llamagen_async.simulation import VirtualTimeLoop
 from tests.support.claims import claim
 from tests.support.sqlite_ledgers import (
@@ -162,3 +165,44 @@ def test_in_virtual_time_no_thread_is_needed(tmp_path: Path) -> None:
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         assert runner.run(main()) == [2, 1]
     assert not ledger_threads()
+
+
+async def test_ledgers_that_share_a_store_share_its_thread(factory: LedgerFactory) -> None:
+    """It ends when the last of them is closed, and begins again when it is needed."""
+    store = SQLiteStore.shared(factory.path)
+    assert SQLiteStore.shared(str(factory.path)) is store
+    one, other = factory(path=store), factory(path=store, name="b")
+    await take(one, 2)
+    await take(other)
+    assert len(ledger_threads()) == 1
+    await one.aclose()
+    assert len(ledger_threads()) == 1
+    assert await used_slots(other) == [1]
+    await other.aclose()
+    assert not ledger_threads()
+    assert await used_slots(one) == [2]
+
+
+@pytest.mark.parametrize("is_forked", [False, True])
+async def test_the_connection_of_a_ledger_that_was_collected_is_closed(
+    factory: LedgerFactory, *, is_forked: bool
+) -> None:
+    """Though nobody has closed it; in a process that was forked it is kept instead."""
+    ledger = factory()
+    await take(ledger)
+    connection = ledger._store._file._connection
+    assert connection is not None
+    if is_forked:
+        ledger._store._file._process = 0
+    factory.made.clear()
+    del ledger
+    gc.collect()
+    if is_forked:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        connection.close()
+    else:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+    for thread in threading.enumerate():
+        if thread.name in ledger_threads():
+            await asyncio.to_thread(thread.join, 10)
