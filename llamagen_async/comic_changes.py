@@ -226,7 +226,7 @@ class ComicChanges(Generations[ComicGeneration]):
         timeout: float,
         urgent: bool,
     ) -> list[Path] | None:
-        """Fetch the picture of one panel as `download_panel` does, and others only if one is missing.
+        """Fetch the picture of one panel as `download_panel` does; all if others are missing.
 
         What is there is kept in either case, under the name of an older version if it is another.
 

@@ -1,4 +1,4 @@
-"""The reference in `docs/reference/` names all that is public, and its examples do what they say."""
+"""The reference in `docs/reference/` names all that is public, and its examples are true."""
 
 from __future__ import annotations
 
