@@ -92,7 +92,14 @@ class LlamaGenError(Exception):
 
 @attrs.define(auto_exc=True, slots=False, eq=False)
 class InvalidRequestError(LlamaGenError, ValueError):
-    """An argument is not allowed. Nothing was sent and nothing was spent."""
+    """An argument is not allowed. Nothing was sent and nothing was spent.
+
+    Spent:
+        Nothing: no request was sent.
+
+    What to do:
+        Change the field that the message names to what it allows.
+    """
 
     field: str
     """The name of the argument."""

@@ -62,6 +62,26 @@ class FinishedBatch(Machine):
         return {path.name: path.read_bytes() for path in sorted(self.out.iterdir())}
 
 
+@pytest.mark.parametrize("gone", [False, True])
+async def test_the_old_picture_is_kept_of_a_comic_that_has_grown(
+    tmp_path: Path, gone: bool
+) -> None:
+    """What its own story does not know of, or what was deleted, is fetched; nothing is lost."""
+    machine = FinishedBatch(tmp_path)
+    more: Any = {"type": "continue", "of": "order-1", "prompt": "It sails away"}
+    await machine.finish([STORIES[0], more])
+    before = machine.pictures()
+    if gone:
+        (deleted,) = machine.out.glob("*-p01-01.png")
+        deleted.unlink()
+    done = await machine.redraw()
+    after = machine.pictures()
+    assert done.kept is not None
+    assert after[done.kept.name] == before[done.file.name] != after[done.file.name]
+    assert before.keys() <= after.keys()
+    assert set(before.values()) <= set(after.values())
+
+
 async def test_that_picture_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     machine = FinishedBatch(tmp_path)
     await machine.finish()

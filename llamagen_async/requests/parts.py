@@ -159,7 +159,10 @@ class VideoOptions(Spelled):
     aspect_ratio: str | None = attrs.field(
         default=None, validator=fields.optional(fields.text_that_may_be_new(_ASPECT_RATIOS))
     )
-    """The aspect ratio, such as `16:9`, `9:16`, `1:1`, `4:3` or `3:4`."""
+    """The aspect ratio, as width and height with a colon between them.
+
+    Known are `16:9`, `9:16`, `1:1`, `4:3` and `3:4`.
+    """
     image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
     """URL of the first frame's picture."""
     last_frame_image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
