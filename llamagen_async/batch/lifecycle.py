@@ -7,7 +7,6 @@ all creates and checks. A create in flight is never abandoned for lack of intere
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -17,9 +16,9 @@ import attrs
 from llamagen_async.batch import makers
 from llamagen_async.batch.budget import Budget
 from llamagen_async.batch.folder import are_there
-from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.makers import ComicsPort
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final, may_be_accepted
+from llamagen_async.batch.protocol import StoryStore
 from llamagen_async.batch.replacing import fetch
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import seconds
@@ -30,13 +29,13 @@ from llamagen_async.errors import (
     LlamaGenError,
     SubmissionUncertainError,
 )
-from llamagen_async.models import AnyGeneration, BatchState
-from llamagen_async.requests import AnyRequest
+from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
+from llamagen_async.observing import JOB_KEY, about, logger_of
 from llamagen_async.validation import checked_path
 
 __all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 DEFAULT_TIMEOUT: Final = 1800.0
 """Seconds that each comic is waited for, unless the caller says otherwise."""
@@ -61,6 +60,7 @@ class Lifecycle:
         ended: Told of each story for which nothing more will happen by itself.
         followed: Called when a story has ended, to start those that have waited for it.
         changed: Told of each step before that.
+        drawn: Told of a comic that runs, whenever there are more of its pictures.
         budget: The account of what the stories cost; one without a limit if not given.
 
     Raises:
@@ -69,7 +69,7 @@ class Lifecycle:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: StoryStore,
         comics: ComicsPort,
         *,
         out: str | os.PathLike[str] | None,
@@ -78,6 +78,7 @@ class Lifecycle:
         ended: Callable[[BatchTask], None],
         followed: Callable[[BatchTask], Awaitable[None]],
         changed: Callable[[BatchTask], None],
+        drawn: Callable[[BatchTask], None] | None = None,
         budget: Budget | None = None,
     ) -> None:
         self.journal = journal
@@ -88,6 +89,7 @@ class Lifecycle:
         self.ended = ended
         self.followed = followed
         self.changed = changed
+        self.drawn = drawn
         self.budget = budget or Budget()
         self.tasks: dict[int, BatchTask] = {}
         """The stories in memory, by the number of their row."""
@@ -102,7 +104,8 @@ class Lifecycle:
     def start(self, task: BatchTask) -> None:
         """Take a story to its end, in an asyncio task of its own."""
         self.tasks[task.row.id] = task
-        task.runner = asyncio.create_task(_Steps(self, task).run())
+        steps, observer = _Steps(self, task).run, self.comics.observer
+        task.runner = asyncio.create_task(task.observed(observer, steps) if observer else steps())
         self._runners.add(task.runner)
         task.runner.add_done_callback(self._runners.discard)
 
@@ -153,6 +156,7 @@ class _Steps:
     async def run(self) -> None:
         """Take the story to its end and report it."""
         lifecycle, task = self.lifecycle, self.task
+        JOB_KEY.set(task.row.key)
         try:
             try:
                 await self._advance()
@@ -162,7 +166,7 @@ class _Steps:
                 if lifecycle.stopped or not task.was_dropped():
                     raise
         except Exception as error:
-            _logger.exception("a mistake of this package: %s", self.task.where)
+            _logger.exception("a mistake of this package: %s", task.where, extra=task.known)
             task.error = error  # whoever waits for it must hear of it
         finally:
             lifecycle.budget.settle(task.row.id, is_spent=may_be_accepted(task))
@@ -203,43 +207,28 @@ class _Steps:
         await lifecycle.budget.reserve(task.row.id, task.request)
         if lifecycle.halted is not None:
             raise lifecycle.halted
-        task.is_submitted = True
+        comics, waits, task.is_submitted = lifecycle.comics, lifecycle.wait_for_quota, True
         try:
             try:
                 await makers.submit(
-                    lifecycle.comics,
-                    await self._completed(),
+                    comics,
+                    await makers.completed(comics, lifecycle.journal, task, wait_for_quota=waits),
                     task.row.target,
                     urgent=task.row.urgent,
-                    wait_for_quota=lifecycle.wait_for_quota,
+                    wait_for_quota=waits,
                     hooks=self,
                 )
             finally:
                 task.is_submitted = False
         except asyncio.CancelledError:
             # Recalling cancels once; a second cancellation is somebody else's, and goes on.
-            runner = asyncio.current_task()
-            if task.recalled_by is None or runner is None or runner.uncancel():
+            if task.recalled_by is None or task.runner is None or task.runner.uncancel():
                 raise
             raise task.recalled_by from None
         except LlamaGenError as error:
             if concerns_all(error):
                 lifecycle.halt(error)
             raise
-
-    async def _completed(self) -> AnyRequest:
-        """Return the request as it is sent: whatever has to be done first is done here."""
-        lifecycle, task = self.lifecycle, self.task
-        assert task.request is not None
-        if task.row.type.is_change:
-            await makers.recall_end(lifecycle.comics, lifecycle.journal, task.row)
-        return await makers.with_uploads(
-            lifecycle.comics,
-            task.request,
-            lifecycle.journal,
-            urgent=task.row.urgent,
-            wait_for_quota=lifecycle.wait_for_quota,
-        )
 
     async def before_send(self) -> None:
         """Write the intent; if that fails, or nothing is to be sent any more, raise."""
@@ -294,7 +283,8 @@ class _Steps:
         if self.task.is_elsewhere:
             return
         news = self.task.where if isinstance(outcome, AnyGeneration) else outcome
-        _logger.warning("left while %s was in flight: %s", self.task.row.key, news)
+        what, key = "left while %s was in flight: %s", self.task.row.key
+        _logger.warning(what, key, news, extra=about(outcome, job_key=key))
 
     async def _take_back(self) -> None:
         """Write that the request was not sent after all."""
@@ -311,10 +301,19 @@ class _Steps:
         # The answer to a change may speak of the comic as it was.
         if not generation.succeeded or task.row.type.is_change:
             comics, journal = lifecycle.comics, lifecycle.journal
-            generation = await makers.wait(comics, journal, task, timeout=lifecycle.timeout)
+            timeout, told = lifecycle.timeout, self._progress
+            generation = await makers.wait(comics, journal, task, timeout=timeout, progress=told)
         task.state, task.generation = SUCCEEDED, generation
         if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
+
+    def _progress(self, generation: ComicGeneration) -> None:
+        """Tell of a comic's pictures as they are drawn; the journal needs only its end."""
+        task, drawn = self.task, self.lifecycle.drawn
+        known = task.generation
+        if drawn and known and not set(generation.asset_urls) <= set(known.asset_urls):
+            task.generation = generation
+            drawn(task)
 
     async def _fetch(self) -> None:
         task, out, generation = self.task, self.lifecycle.out, self.task.generation
@@ -395,6 +394,6 @@ class _Steps:
         except JournalError as journal_error:
             task.journal_error = journal_error
             # Somebody may have to pay for what is only in this line.
-            _logger.exception("not in the journal: %s", self.task.where)
+            _logger.exception("not in the journal: %s", task.where, extra=task.known)
             return False
         return True

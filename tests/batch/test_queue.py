@@ -295,7 +295,8 @@ async def test_a_queue_whose_journal_a_batch_has_is_refused(tmp_path: Path) -> N
     machine = Machine(tmp_path)
 
     async with machine.open() as client:
-        async with client.comics.batch(["a"], journal=machine.journal):
+        async with client.comics.batch(["a"], journal=machine.journal) as batch:
+            await anext(aiter(batch))
             with pytest.raises(JournalError, match="works with this journal"):
                 async with ComicQueue(client, machine.journal):
                     pass
