@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -68,7 +69,7 @@ class MemoryLedger(LogLedger):
         self._lock = threading.Lock()
         self._blob: str | None = None
         if kept is not None:
-            log = WindowLog.load(kept.plan, json.loads(kept.state), times, StateReader(now()))
+            log = WindowLog.load(kept.plan, json.loads(kept.state), times, StateReader(math.inf))
             self._log = log if plan == kept.plan else log.with_plan(plan)
             self._blob = kept.blob
 
