@@ -28,7 +28,7 @@ class KeptCount:
     plan: Plan
     """The plan whose windows it counts."""
     state: bytes
-    """The window log, as JSON."""
+    """What the window log dumps, as JSON without the names."""
     over_at: float
     """The time from which nothing in it counts any more."""
     blob: str | None
@@ -69,14 +69,16 @@ class MemoryLedger(LogLedger):
         self._lock = threading.Lock()
         self._blob: str | None = None
         if kept is not None:
-            log = WindowLog.load(kept.plan, json.loads(kept.state), times, StateReader(math.inf))
+            names = WindowLog(kept.plan, times).dump()
+            state = dict(zip(names, json.loads(kept.state), strict=True))
+            log = WindowLog.load(kept.plan, state, times, StateReader(math.inf))
             self._log = log if plan == kept.plan else log.with_plan(plan)
             self._blob = kept.blob
 
     def kept(self) -> KeptCount:
         """Return all that it knows, to go on from later."""
         with self._lock:
-            state = _encode(self._log.dump()).encode()
+            state = _encode([*self._log.dump().values()]).encode()
             return KeptCount(self._log.plan, state, self._log.over_at, self._blob)
 
     async def load_blob(self) -> str | None:
