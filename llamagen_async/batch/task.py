@@ -76,7 +76,7 @@ class BatchTask:
 
     @property
     def known(self) -> dict[str, str]:
-        """What is known of the story, for the log record's attributes."""
+        """The story's key, id and error, as attributes of a log record."""
         id_ = self.generation.id if self.generation else None
         return about(self.error, generation_id=id_, job_key=self.row.key)
 
