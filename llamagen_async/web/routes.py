@@ -30,7 +30,7 @@ from llamagen_async.observing import about, logger_of
 from llamagen_async.requests import ComicRequest
 from llamagen_async.validation import shown
 from llamagen_async.web.access import Authorize, check_access
-from llamagen_async.web.facts import job_facts, job_path, limits_facts
+from llamagen_async.web.facts import at_vendor, job_facts, job_path, limits_facts
 from llamagen_async.web.messages import (
     JSON,
     HTTPProblem,
@@ -190,7 +190,10 @@ async def _list(service: ComicService, request: WebRequest) -> WebReply:
     except ValueError:
         allowed = f"one or more of {', '.join(BatchState)}"
         raise InvalidRequestError("state", request.query["state"], allowed) from None
-    jobs = await queue.list(*states, limit=limit, after=request.query.get("after"))
+    after = request.query.get("after")
+    if after is not None:
+        checked_key(after, "after")
+    jobs = await queue.list(*states, limit=limit, after=after)
     return json_reply({"comics": [job_facts(job, request.root) for job in jobs]})
 
 
@@ -216,7 +219,7 @@ async def _events(service: ComicService, request: WebRequest) -> WebReply:
 async def _picture(service: ComicService, request: WebRequest) -> WebReply:
     job = await _known(await service.started(), request.path[1])
     number = _whole("picture", request.path[3], 0, 10**6)
-    urls = job.generation.asset_urls if job.generation else ()
+    urls = at_vendor(job)
     if number < len(job.files):
         file = job.files[number]
         headers = dict(_SANDBOXED)
@@ -224,8 +227,8 @@ async def _picture(service: ComicService, request: WebRequest) -> WebReply:
             headers["Content-Disposition"] = "attachment"
         if file.is_file():
             return WebReply(file=file, headers=headers)
-    if number < len(urls):
-        return WebReply(307, headers={"Location": urls[number], "Cache-Control": "no-store"})
+    if number < len(urls) and (url := urls[number]):
+        return WebReply(307, headers={"Location": url, "Cache-Control": "no-store"})
     raise HTTPProblem(404, "not_found", f"this comic has no picture {number} here")
 
 
