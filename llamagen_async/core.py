@@ -49,8 +49,8 @@ from llamagen_async.scheduling import (
     Submission,
     SubmissionHooks,
 )
-from llamagen_async.transport import APIRequest, AssetSource, HTTPAssets, HTTPTransport, Transport
 from llamagen_async.settings import ClientSettings
+from llamagen_async.transport import APIRequest, AssetSource, HTTPAssets, HTTPTransport, Transport
 from llamagen_async.uploads import Uploads
 
 __all__ = ["ClientCore", "Rooms"]

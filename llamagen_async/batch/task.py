@@ -11,7 +11,7 @@ import attrs
 
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.errors import InvalidRequestError, JournalError, LlamaGenError
-from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
 from llamagen_async.observing import Observer, about
 from llamagen_async.requests import AnyRequest
 
@@ -74,6 +74,14 @@ class BatchTask:
     def was_dropped(self) -> bool:
         """Whether the runner was cancelled by `drop`, which it takes note of by this."""
         return self.is_elsewhere and self.runner is not None and not self.runner.uncancel()
+
+    def shows_more(self, generation: ComicGeneration) -> bool:
+        """Take a comic as it is now, if that has more pictures; return whether it has."""
+        known = self.generation
+        if known is None or set(generation.asset_urls) <= set(known.asset_urls):
+            return False
+        self.generation = generation
+        return True
 
     @property
     def where(self) -> str:

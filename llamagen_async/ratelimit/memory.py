@@ -36,6 +36,7 @@ class KeptCount:
         """Whether it is as good as a new one."""
         return self.blob is None and self.over_at <= now
 
+
 _T = TypeVar("_T")
 
 
