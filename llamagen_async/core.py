@@ -91,7 +91,7 @@ class ClientCore:
     """
 
     observer: Observer | None = None
-    """Whoever is told what the client does."""
+    """An observer that is told what the client does, if there is one."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings

@@ -31,6 +31,7 @@ from llamagen_async.ratelimit import ANSWERED, Outcome, Slot
 from llamagen_async.scheduling.circuit import SERVER, Circuit, Failure, subject_of
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
+from llamagen_async.scheduling.request_report import RequestReport, outcome_of
 from llamagen_async.scheduling.submission import Submission, tell_accepted
 from llamagen_async.transport import (
     APIResponse,
@@ -44,7 +45,7 @@ from llamagen_async.transport import (
     is_told,
 )
 
-__all__ = ["DispatchStats", "RequestReport", "Sender", "fail"]
+__all__ = ["DispatchStats", "Sender", "fail"]
 
 _logger = logger_of(__name__)
 
@@ -64,21 +65,6 @@ class DispatchStats:
     """Answers that were 429."""
     retries: int = 0
     """Requests that were sent again, after a refusal or a failure."""
-
-
-@attrs.frozen
-class RequestReport:
-    """The outcome of one request, for metrics."""
-
-    kind: RequestKind
-    """The kind of the request."""
-    outcome: str
-    """`answered`, `refused` (429), `uncertain` (billed, and its answer was lost), `failed`, or
-    `not sent` (no connection was made)."""
-    waited: float
-    """Seconds from being asked for to being sent, by the server's clock."""
-    took: float
-    """Seconds from being sent to its end, by the server's clock."""
 
 
 class Sender:
@@ -298,7 +284,7 @@ class Sender:
         """Count one request that has ended, spend its slot or give it back, and report it."""
         kind, now = submission.request.kind, self._clock.now()
         self.unanswered.discard(submission)
-        outcome = "answered" if failure is None else _word_of(failure, kind)
+        outcome = "answered" if failure is None else outcome_of(failure, kind)
         if failure is not None or not self._circuit.is_quiet:
             self._learn(submission, failure, sent_at, now)
         else:
@@ -377,12 +363,6 @@ def _has_not_left(error: BaseException) -> bool:
     if isinstance(error, APIConnectionError):
         return not error.request_sent
     return isinstance(error, UnsentCancelledError)
-
-
-def _word_of(failure: BaseException, kind: RequestKind) -> str:
-    """Return how a request has ended that did not succeed, unless it was refused or not sent."""
-    is_lost = as_uncertain(failure, kind=kind) or isinstance(failure, asyncio.CancelledError)
-    return "uncertain" if is_lost and kind.is_billed else "failed"
 
 
 def _provably_not_accepted(error: Exception) -> bool:
