@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.makers import ComicsPort, download
+from llamagen_async.batch.protocol import StoryStore
 from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
 from llamagen_async.requests import AnyRequest, UpdateRequest
 
@@ -14,7 +14,7 @@ __all__ = ["fetch"]
 
 async def fetch(
     comics: ComicsPort,
-    journal: Journal,
+    journal: StoryStore,
     generation: AnyGeneration,
     request: AnyRequest | None,
     out: Path,
@@ -44,7 +44,7 @@ async def fetch(
 
 async def _replaced(
     comics: ComicsPort,
-    journal: Journal,
+    journal: StoryStore,
     comic: ComicGeneration,
     request: UpdateRequest,
     out: Path,
@@ -58,8 +58,7 @@ async def _replaced(
     called again, it goes on.
 
     Returns:
-        All pictures of the comic; `None` if some others are not there, so that all are to be
-        fetched.
+        All pictures of the comic; `None` if its own story is not done, or the panel has none.
     """
     row = await journal.find(generation_id=comic.id)
     if row is None or row.state is not BatchState.SUCCEEDED or row.files_text is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import logging
 import math
 from collections.abc import Callable
 from contextvars import Context, copy_context
@@ -20,6 +19,7 @@ import attrs
 from llamagen_async.clock import Clock
 from llamagen_async.errors import APIError, QuotaExhaustedError, RateLimitError
 from llamagen_async.forecasting import ANY
+from llamagen_async.observing import JOB_KEY, about, logger_of
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.early_ends import EarlyEnds
 from llamagen_async.scheduling.poll_set import PollSet
@@ -43,7 +43,7 @@ _FAILING: Final = 5
 _TOLD_EVERY: Final = 600.0
 """Seconds between two such lines at least, whatever they are about."""
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -118,9 +118,10 @@ class Poller:
             self._compact_at = _COMPACT_AT + 2 * len(self._ends)
         target = self._polls.targets.get(id_)
         if target is None:
-            # If nobody knows when it was accepted, it is taken to be half way through.
-            half = self._polls.forecasts.overall.forecast.age_when(0.5)
-            accepted_at, profile = self._polls.accepted.get(id_, (now - half, ANY))
+            known = self._polls.accepted.get(id_)
+            if known is None:  # it is taken to be half way through
+                known = now - self._polls.forecasts.overall.forecast.age_when(0.5), ANY
+            accepted_at, profile = known
             target = PollTarget(
                 id_,
                 wait.request,
@@ -183,7 +184,8 @@ class Poller:
             self._told_at = now
             reason = error.summary if isinstance(error, APIError) else str(error)
             what = "%s can't be checked for now (%s); it goes on, and is waited for"
-            _logger.warning(what, target.id, reason)
+            known = about(error, generation_id=target.id, job_key=target.context.get(JOB_KEY))
+            _logger.warning(what, target.id, reason, extra=known)
 
     def deliver(self, generation: Generation, asked_at: float) -> None:
         """Hand a generation that was read otherwise to those who wait for it.

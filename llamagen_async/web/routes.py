@@ -7,7 +7,6 @@ that goes away ends its own request, or its stream of events, and no job.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,6 +26,7 @@ from llamagen_async.errors import (
 )
 from llamagen_async.foreign import MOST_DEPTH, is_nested_deeper
 from llamagen_async.models import BatchState
+from llamagen_async.observing import about, logger_of
 from llamagen_async.requests import ComicRequest
 from llamagen_async.validation import shown
 from llamagen_async.web.access import Authorize, check_access
@@ -69,7 +69,7 @@ _SANDBOXED: Final = {
 
 _Handler = Callable[[ComicService, WebRequest], Awaitable[WebReply]]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 
 async def answer(
@@ -93,7 +93,9 @@ async def answer(
         return problem_reply(_bad_field(error))
     except LlamaGenError as error:
         # The journal, the store or the client: nothing was accepted, and it may be better soon.
-        _logger.warning("%s %s: %s", request.method, "/".join(request.path), error)
+        _logger.warning(
+            "%s %s: %s", request.method, "/".join(request.path), error, extra=about(error)
+        )
         headers = {"Retry-After": str(_SOONEST)}
         return problem_reply(HTTPProblem(503, "unavailable", str(error), headers=headers))
 
