@@ -105,7 +105,7 @@ async def test_everybody_can_use_it(tmp_path: Path, axe: str, width: int, dark: 
         await check(page, axe, f"{name}-states")
         await until(page, f"{STATES}.includes('Done')")
         await check(page, axe, f"{name}-done")
-        direction = f"[...document.querySelectorAll('h3')].find((one) => one.textContent === "
+        direction = "[...document.querySelectorAll('h3')].find((one) => one.textContent === "
         direction += f"{json.dumps(HEBREW)})"
         assert await page.run(f"getComputedStyle({direction}).direction") == "rtl"
         expected = ("400 (Bad Request)", "net::ERR_ABORTED")

@@ -46,7 +46,7 @@ class Packages:
 
 
 def installed_packages(folder: Path, *names: str) -> Packages:
-    """Install packages, the vendor's if none is named; without them the test is skipped, or fails."""
+    """Install packages, the vendor's if none is named; else the test is skipped, or fails in CI."""
     wanted = names or _PACKAGES
     npm, _ = _program("npm"), _program("node")
     folder.joinpath("package.json").write_text('{"private": true}', encoding="utf-8")
