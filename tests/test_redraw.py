@@ -332,9 +332,7 @@ async def test_a_budget_needs_the_price_of_a_redraw(tmp_path: Path) -> None:
         ({"prices": {"redraw": -1}}, r"prices\.redraw"),
     ],
 )
-async def test_money_that_is_not_allowed(
-    tmp_path: Path, given: dict[str, Any], field: str
-) -> None:
+async def test_money_that_is_not_allowed(tmp_path: Path, given: dict[str, Any], field: str) -> None:
     machine = FinishedBatch(tmp_path)
     await machine.finish()
     with pytest.raises(InvalidRequestError, match=field):

@@ -12,6 +12,7 @@ import attrs
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.log_ledger import LogLedger, Operation
 from llamagen_async.ratelimit.protocol import Claim, fits_blob
+from llamagen_async.ratelimit.state_reader import StateReader
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
 __all__ = ["KeptCount", "MemoryLedger"]
@@ -35,6 +36,7 @@ class KeptCount:
     def is_over(self, now: float) -> bool:
         """Whether it is as good as a new one."""
         return self.blob is None and self.over_at <= now
+
 
 _T = TypeVar("_T")
 
@@ -66,7 +68,7 @@ class MemoryLedger(LogLedger):
         self._lock = threading.Lock()
         self._blob: str | None = None
         if kept is not None:
-            log = WindowLog.load(kept.plan, json.loads(kept.state), times)
+            log = WindowLog.load(kept.plan, json.loads(kept.state), times, StateReader(now()))
             self._log = log if plan == kept.plan else log.with_plan(plan)
             self._blob = kept.blob
 

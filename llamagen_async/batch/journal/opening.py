@@ -120,6 +120,7 @@ def verify_missing(
     reserve, lock = Reserve(path, account), JournalLock(path)
     try:
         reserve.look()
+        others = reserve.of_dead()
         lock.look()
     except OSError as error:
         raise JournalError(f"{journal}: {error}") from error
@@ -128,7 +129,7 @@ def verify_missing(
         path,
         account,
         connection,
-        reserve=reserve,
+        receipts=[*reserve.receipts, *others],
         counted=lock.accepted,
         folders=[path.parent, *folders],
         start_over=False,
