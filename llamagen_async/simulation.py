@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import itertools
 import json
 import random
@@ -157,6 +158,12 @@ class SimulatedTransport:
         self._latency = latency
         self._random = random.Random(seed)
         self._timeout = timeout
+
+    def with_key(self, api_key: str) -> SimulatedTransport:
+        """Return a transport to the same service for another key."""
+        other = copy.copy(self)
+        other._headers = {"Authorization": f"Bearer {api_key}"}
+        return other
 
     async def send(self, request: APIRequest) -> APIResponse:
         """Send one request; see `Transport.send`."""

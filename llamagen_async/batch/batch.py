@@ -148,7 +148,7 @@ class _BatchRun:
             changed=self._changed,
             budget=budget,
         )
-        self._order = ChangeOrder(self._lifecycle)
+        self._order = ChangeOrder(self._journal, self._lifecycle)
         self._total = len(requests) if isinstance(requests, Sized) else None
         self._finished: Counter[BatchState] = Counter()
         """Items handed out, by state."""

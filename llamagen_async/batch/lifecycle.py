@@ -7,6 +7,7 @@ all creates and checks. A create in flight is never abandoned for lack of intere
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,9 +18,9 @@ import attrs
 from llamagen_async.batch import makers
 from llamagen_async.batch.budget import Budget
 from llamagen_async.batch.folder import are_there
-from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.makers import ComicsPort
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final, may_be_accepted
+from llamagen_async.batch.protocol import StoryStore
 from llamagen_async.batch.replacing import fetch
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import seconds
@@ -69,7 +70,7 @@ class Lifecycle:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: StoryStore,
         comics: ComicsPort,
         *,
         out: str | os.PathLike[str] | None,
@@ -110,14 +111,7 @@ class Lifecycle:
         """Send nothing more, and take back what waits for its turn: it would meet `error`, too."""
         self.halted = self.halted or error
         for task in self.tasks.values():
-            self.recall(task)
-
-    def recall(self, task: BatchTask, error: LlamaGenError | None = None) -> None:
-        """Cancel a submission that is still waiting, because of what halted all, or of `error`."""
-        is_waiting = task.is_submitted and task.state is QUEUED and not task.is_in_flight
-        if is_waiting and task.recalled_by is None and task.runner is not None:
-            task.recalled_by = error or self.halted
-            task.runner.cancel()
+            task.recall(self.halted)
 
     async def join(self) -> None:
         """Wait for all stories that were started."""
@@ -144,6 +138,7 @@ class Lifecycle:
 
     async def _end(self) -> None:
         try:
+            await self.journal.hand_over()
             await self.join()
         finally:
             await self.journal.aclose()
@@ -164,6 +159,9 @@ class _Steps:
                 await self._advance()
             except Exception as error:  # noqa: BLE001  # whatever it is belongs to this story
                 await self._fail(error)
+            except asyncio.CancelledError:
+                if lifecycle.stopped or not task.was_dropped():
+                    raise
         except Exception as error:
             _logger.exception("a mistake of this package: %s", self.task.where)
             task.error = error  # whoever waits for it must hear of it
@@ -174,6 +172,9 @@ class _Steps:
         task.error = task.error or task.journal_error
         if task.ephemeral:
             await lifecycle.journal.forget(task.row)
+        elif task.row.worker and not task.is_elsewhere:
+            with contextlib.suppress(JournalError):  # it is this worker's as long as that lives
+                await lifecycle.journal.let_go(task.row, task.error)
         del lifecycle.tasks[task.row.id]
         lifecycle.ended(task)
         if lifecycle.journal.has_changes:
@@ -258,9 +259,10 @@ class _Steps:
         if row.state is BatchState.CANCELLED:
             task.is_in_flight, task.state = False, row.state
             raise LlamaGenError(f"{row.key!r} was cancelled; nothing was sent")
-        if row.state is not SENDING:
-            task.is_in_flight = False
-            raise JournalError(f"the journal already has {row.key!r} as {row.state}")
+        if row.state is not SENDING or row.worker != lifecycle.journal.worker:
+            task.is_in_flight, task.is_elsewhere = False, lifecycle.journal.worker is not None
+            kind = LlamaGenError if task.is_elsewhere else JournalError
+            raise kind(f"the journal already has {row.key!r} as {row.state}")
         if lifecycle.stopped or lifecycle.halted is not None:
             await self._take_back()
             raise lifecycle.halted or ClientClosedError("the batch was left before it was sent")
@@ -272,7 +274,7 @@ class _Steps:
         lifecycle, task = self.lifecycle, self.task
         await self._take_back()
         if lifecycle.halted is not None:
-            lifecycle.recall(task)
+            task.recall(lifecycle.halted)
         elif lifecycle.stopped and task.runner is not None:
             task.runner.cancel()
 
@@ -291,6 +293,8 @@ class _Steps:
 
     def abandoned(self, outcome: object) -> None:
         """Say what became of a create whose caller was gone: its id may be nowhere else."""
+        if self.task.is_elsewhere:
+            return  # nothing was sent
         news = self.task.where if isinstance(outcome, AnyGeneration) else outcome
         _logger.warning("left while %s was in flight: %s", self.task.row.key, news)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol, TypedDict
 
 from llamagen_async.batch.journal.codec import Row
-from llamagen_async.batch.journal.reading import JournalReader
 from llamagen_async.batch.outcomes import is_final
+from llamagen_async.batch.protocol import StoryReader
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import Animation, AnyGeneration, ComicGeneration
@@ -227,7 +227,7 @@ async def submit(
 
 
 async def wait(
-    comics: ComicsPort, journal: JournalReader, task: BatchTask, *, timeout: float
+    comics: ComicsPort, journal: StoryReader, task: BatchTask, *, timeout: float
 ) -> AnyGeneration:
     """Return the comic or animation of a story when it has succeeded.
 
@@ -261,7 +261,7 @@ async def download(
     return await comics.download(generation, folder, timeout=timeout, urgent=urgent)
 
 
-async def recall_end(comics: ComicsPort, journal: JournalReader, row: Row) -> None:
+async def recall_end(comics: ComicsPort, journal: StoryReader, row: Row) -> None:
     """Tell the client how a comic was before a change that is about to be sent.
 
     So a check that still shows that state is not taken for the end of the change.
@@ -270,14 +270,14 @@ async def recall_end(comics: ComicsPort, journal: JournalReader, row: Row) -> No
         comics.recall_end(comic)
 
 
-async def _before(journal: JournalReader, row: Row) -> ComicGeneration | None:
+async def _before(journal: StoryReader, row: Row) -> ComicGeneration | None:
     """Return a comic as it was before its change; `None` if the journal has not seen its end."""
     last = None if row.target is None else await journal.newest(row.target, failed=True)
     comic = None if last is None else last.generation
     return comic if isinstance(comic, ComicGeneration) else None
 
 
-async def newest(journal: JournalReader, generation: AnyGeneration) -> AnyGeneration:
+async def newest(journal: StoryReader, generation: AnyGeneration) -> AnyGeneration:
     """Return a comic as it is after its last change: all its stories have the same files."""
     row = await journal.newest(generation.id)
     return (row and row.generation) or generation

@@ -1,7 +1,4 @@
-"""One story while a batch or a queue works at it.
-
-Plain data: the steps of a story are in `lifecycle`.
-"""
+"""One story while a batch or a queue works at it. Its steps are in `lifecycle`."""
 
 from __future__ import annotations
 
@@ -53,8 +50,27 @@ class BatchTask:
     """The task that takes the story through its steps."""
     recalled_by: LlamaGenError | None = None
     """The error for which the submission was cancelled, as it would meet the same one."""
+    is_elsewhere: bool = False
+    """Whether another worker of a shared journal has it."""
     journal_error: JournalError | None = None
     """Why the journal does not have the last step."""
+
+    def recall(self, error: LlamaGenError | None) -> None:
+        """Cancel the submission if it is still waiting: it would meet that error, too."""
+        is_waiting = self.is_submitted and self.state is BatchState.QUEUED and not self.is_in_flight
+        if is_waiting and self.recalled_by is None and self.runner is not None:
+            self.recalled_by = error
+            self.runner.cancel()
+
+    def drop(self) -> None:
+        """Do nothing more: another worker of the journal has the story."""
+        if self.runner is not None and not (self.is_in_flight or self.is_elsewhere):
+            self.is_elsewhere = True
+            self.runner.cancel()
+
+    def was_dropped(self) -> bool:
+        """Whether the runner was cancelled by `drop`, which it takes note of by this."""
+        return self.is_elsewhere and self.runner is not None and not self.runner.uncancel()
 
     @property
     def where(self) -> str:

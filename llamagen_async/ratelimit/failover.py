@@ -221,6 +221,11 @@ class FailoverLedger:
         """Save a text in the store; do nothing while it is away."""
         await self._if_there(lambda: self._store.save_blob(text))
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the store is there, and knows of all requests that were sent."""
+        return self._outage is None and not (self._unreported or self._local)
+
     async def aclose(self) -> None:
         """Report what the store does not know of, if it is there, and let go of it."""
         self._is_closed = True

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
+from typing import Final
+
+import attrs
 
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.protocol import (
@@ -18,7 +22,27 @@ from llamagen_async.ratelimit.protocol import (
 )
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
-__all__ = ["MemoryLedger"]
+__all__ = ["KeptCount", "MemoryLedger"]
+
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
+@attrs.frozen
+class KeptCount:
+    """The count of a key that nobody uses, in a tenth of the memory."""
+
+    plan: Plan
+    """The plan whose windows it counts."""
+    state: bytes
+    """The window log, as JSON."""
+    over_at: float
+    """The time from which nothing in it counts any more."""
+    blob: str | None
+    """The text that was saved with it."""
+
+    def is_over(self, now: float) -> bool:
+        """Whether it is as good as a new one."""
+        return self.blob is None and self.over_at <= now
 
 
 class MemoryLedger:
@@ -29,6 +53,7 @@ class MemoryLedger:
         now: The time in seconds; the same for all threads.
         times: The times to keep to.
         wall: The unix time in seconds, for windows that are aligned to the clock.
+        kept: What an earlier ledger has counted.
     """
 
     def __init__(
@@ -38,12 +63,23 @@ class MemoryLedger:
         times: LedgerTimes,
         *,
         wall: Callable[[], float] | None = None,
+        kept: KeptCount | None = None,
     ) -> None:
         self._now = now
         self._wall = wall
         self._log = WindowLog(plan, times)
         self._lock = threading.Lock()
         self._blob: str | None = None
+        if kept is not None:
+            log = WindowLog.load(kept.plan, json.loads(kept.state), times)
+            self._log = log if plan == kept.plan else log.with_plan(plan)
+            self._blob = kept.blob
+
+    def kept(self) -> KeptCount:
+        """Return all that it knows, to go on from later."""
+        with self._lock:
+            state = _encode(self._log.dump()).encode()
+            return KeptCount(self._log.plan, state, self._log.over_at, self._blob)
 
     def __repr__(self) -> str:
         return f"MemoryLedger({self._log.plan.name})"

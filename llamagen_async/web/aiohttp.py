@@ -66,6 +66,7 @@ def create_app(
     authorize: Authorize | None = None,
     webhook_secret: str | None = None,
     max_queued: int = MAX_QUEUED,
+    queue: JobQueue | None = None,
 ) -> web.Application:
     """Return an application with all routes, to run or to add with `add_subapp`.
 
@@ -77,7 +78,12 @@ def create_app(
         InvalidRequestError: An argument is not allowed.
     """
     service = ComicService(
-        client, journal=journal, out=out, webhook_secret=webhook_secret, max_queued=max_queued
+        client,
+        journal=journal,
+        out=out,
+        webhook_secret=webhook_secret,
+        max_queued=max_queued,
+        queue=queue,
     )
 
     async def context(app: web.Application) -> AsyncIterator[None]:

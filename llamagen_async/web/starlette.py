@@ -92,6 +92,7 @@ def create_app(
     authorize: Authorize | None = None,
     webhook_secret: str | None = None,
     max_queued: int = MAX_QUEUED,
+    queue: JobQueue | None = None,
 ) -> ComicsApp:
     """Return an ASGI application with all routes. Nothing is opened before it is started.
 
@@ -107,12 +108,20 @@ def create_app(
         webhook_secret: The secret with which the vendor signs its events;
             `$LLAMAGEN_WEBHOOK_SECRET` if not given. Without one all events are refused.
         max_queued: How many jobs may be queued; more are answered with 503 and `Retry-After`.
+        queue: A queue of yours instead of one on a journal, such as `llamagen_async.taskiq`'s: then
+            this process only takes orders, and tells of them. It is started and closed with the
+            application.
 
     Raises:
         InvalidRequestError: An argument is not allowed.
     """
     service = ComicService(
-        client, journal=journal, out=out, webhook_secret=webhook_secret, max_queued=max_queued
+        client,
+        journal=journal,
+        out=out,
+        webhook_secret=webhook_secret,
+        max_queued=max_queued,
+        queue=queue,
     )
     return ComicsApp(service, authorize)
 

@@ -2,7 +2,7 @@
 
 A journal of another account is refused, and one that does not know what the files beside it know.
 What the last owner noted in the reserve is taken in; what it was sending when it ended is
-uncertain.
+uncertain. The same is done for each worker of a shared journal that dies.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -31,9 +31,15 @@ _logger = logging.getLogger(__name__)
 
 _TAKE_IN: Final = """
     UPDATE job SET state = :state, generation_id = :id, generation = :generation, error = NULL,
-        accepted_at = CASE WHEN :id IS NULL THEN NULL ELSE coalesce(accepted_at, sent_at) END
+        accepted_at = CASE WHEN :id IS NULL THEN NULL ELSE coalesce(accepted_at, sent_at) END,
+        worker = NULL
     WHERE id = :row AND generation_id IS NULL AND state IN ('sending', 'uncertain')
 """
+_LOST: Final = """
+    SELECT id, sent_at FROM job WHERE state = 'sending'
+        AND (worker IS NULL OR worker NOT IN (SELECT token FROM worker))
+"""
+"""Selects what was being sent by somebody who is gone."""
 _QUESTION: Final = (
     "is it the right journal? {}. Put the right one back, or go on without it by start_over=True: "
     "what it had is then paid for again. Nothing was sent"
@@ -60,7 +66,7 @@ def verify(
     account: AccountId,
     connection: sqlite3.Connection,
     *,
-    reserve: Reserve,
+    receipts: Sequence[Receipt],
     counted: int,
     folders: Iterable[Path],
     start_over: bool,
@@ -71,7 +77,7 @@ def verify(
         journal: The journal's file.
         account: The account whose generations it is to hold.
         connection: The journal.
-        reserve: The receipts of its last owner.
+        receipts: What its last owners have noted in their reserves.
         counted: How many accepted comics it had when somebody last counted.
         folders: The folders that may have results of its stories.
         start_over: Go on with a journal that does not know what the files beside it know.
@@ -80,11 +86,9 @@ def verify(
         JournalError: It is refused.
     """
     check_account(journal, bound_to(connection), account)
-    if reserve.receipts:
-        check_account(journal, attrs.asdict(reserve.account), account)
     if not start_over:
         problem = evidence_against(
-            journal, connection, counted=counted, receipts=reserve.receipts, folders=folders
+            journal, connection, counted=counted, receipts=receipts, folders=folders
         )
         if problem is not None:
             raise JournalError(f"{journal}: {_QUESTION.format(problem)}")
@@ -98,7 +102,7 @@ def verify_missing(
     *,
     start_over: bool,
 ) -> None:
-    """Refuse to go on without a journal that is gone, and make no file: a run would ask the same.
+    """Refuse to go on without a journal that is gone, as a run would, and make no file.
 
     Args:
         journal: The journal's file, which is not there.
@@ -113,10 +117,11 @@ def verify_missing(
     if start_over:
         return
     path = Path(os.path.realpath(journal))
-    reserve, lock = Reserve(path, account), JournalLock(path)
+    lock, receipts = JournalLock(path), list[Receipt]()
     try:
-        reserve.look()
-        lock.look()
+        if path.parent.is_dir():
+            lock.look()
+            receipts = Reserve(path, account, "none").of_dead()
     except OSError as error:
         raise JournalError(f"{journal}: {error}") from error
     keep_changes(path, start_over=False)
@@ -124,7 +129,7 @@ def verify_missing(
         path,
         account,
         connection,
-        reserve=reserve,
+        receipts=receipts,
         counted=lock.accepted,
         folders=[path.parent, *folders],
         start_over=False,
@@ -143,13 +148,13 @@ def take_in(
             _logger.warning("generation %s was accepted, and no journal has its story", receipt.id)
         if receipt.id is not None:
             bind(connection, account)
-    sending = connection.execute("SELECT id, sent_at FROM job WHERE state = 'sending'").fetchall()
-    for id_, sent_at in sending:
+    for id_, sent_at in connection.execute(_LOST).fetchall():
         when = datetime.fromtimestamp(sent_at or 0.0, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         reason = f"it was sent at {when}, and the program ended before the answer was recorded"
         error = dump_error(SubmissionUncertainError(None, reason))
         connection.execute(
-            "UPDATE job SET state = 'uncertain', error = ? WHERE id = ?", (error, id_)
+            "UPDATE job SET state = 'uncertain', error = ?, worker = NULL WHERE id = ?",
+            (error, id_),
         )
 
 
