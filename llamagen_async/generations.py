@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path, PurePath
@@ -27,6 +27,7 @@ from llamagen_async.errors import (
 from llamagen_async.forecasting import Profile
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.models.places import fields_of, tells
+from llamagen_async.observing import GENERATION_ID, logger_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
     AnimationRequest,
@@ -48,7 +49,7 @@ _LEAST_REAL: Final = 60.0
 _MOST_PLACES: Final = 3
 """Places of an answer that a message names at most."""
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _G = TypeVar("_G", ComicGeneration, Animation)
 _R = TypeVar("_R", ComicRequest, ContinueRequest, UpdateRequest, AnimationRequest)
@@ -78,6 +79,8 @@ class Generations(Generic[_G]):
 
     def __init__(self, core: ClientCore) -> None:
         self._core = core
+        self.observer: Final = core.observer
+        """Whoever is told what the client does; `None` if nobody is."""
 
     async def wait_for_completion(
         self,
@@ -87,6 +90,7 @@ class Generations(Generic[_G]):
         urgent: bool = True,
         after: _G | None = None,
         age: float = 0.0,
+        progress: Callable[[_G], None] | None = None,
     ) -> _G:
         """Return the finished generation, checking it no more often than useful.
 
@@ -101,6 +105,8 @@ class Generations(Generic[_G]):
                 answer to that change, which tells less): then an end that is the same as before is
                 not taken for the change's own, at first. The `raw` of one can be stored and sent.
             age: Real seconds since that change was accepted, as far as is known.
+            progress: Called with the generation whenever a check has seen it unfinished: it may
+                have some of its pictures. No check is made for its sake.
 
         Raises:
             GenerationFailedError: It ended without a result; the error carries the generation.
@@ -117,10 +123,11 @@ class Generations(Generic[_G]):
             raise InvalidRequestError("after", given, allowed)
         if age != 0:
             seconds("age", age)
+        if progress is not None and not callable(progress):
+            raise InvalidRequestError("progress", progress, "a function of a generation")
+        parse = partial(_about, self._model, id)
         return await self._core.wait(
-            GenerationWait(
-                id, request, partial(_about, self._model, id), timeout, urgent, after, age * speed
-            )
+            GenerationWait(id, request, parse, timeout, urgent, after, age * speed, progress)
         )
 
     async def _accepted(
@@ -164,28 +171,30 @@ class Generations(Generic[_G]):
             "wait_for_quota": wait_for_quota,
             "outage_timeout": seconds("timeout", timeout),
         }
-        billed = await self._with_uploads(billed, how)
-        accepted: _G = await self._core.send(
-            billed.request,
-            billed.parse,
-            **how,
-            story=billed.story,
-            profile=billed.profile,
-            will_wait=True,
-        )
-        # The answer to a change may speak of the generation as it was.
-        if accepted.succeeded and billed.request.generation_id is None:
-            return accepted
-        try:
-            return await self.wait_for_completion(accepted.id, timeout=timeout)
-        except LlamaGenError as error:
-            if error.id is not None:
+        name, observer = f"{billed.request.kind.value}_and_wait", self.observer
+        with nullcontext() if observer is None else observer.operation(name):
+            billed = await self._with_uploads(billed, how)
+            accepted: _G = await self._core.send(
+                billed.request,
+                billed.parse,
+                **how,
+                story=billed.story,
+                profile=billed.profile,
+                will_wait=True,
+            )
+            # The answer to a change may speak of the generation as it was.
+            if accepted.succeeded and billed.request.generation_id is None:
+                return accepted
+            try:
+                return await self.wait_for_completion(accepted.id, timeout=timeout)
+            except LlamaGenError as error:
+                if error.id is not None:
+                    raise
+                raise error.about(accepted.id) from error
+            except BaseException as error:
+                # Whoever ended this does not know the id, and it was paid for.
+                tell_accepted(billed.request.kind, accepted, error)
                 raise
-            raise error.about(accepted.id) from error
-        except BaseException as error:
-            # Whoever ended this does not know the id, and it was paid for.
-            tell_accepted(billed.request.kind, accepted, error)
-            raise
 
     async def _with_uploads(self, billed: Billed[_G], how: dict[str, Any]) -> Billed[_G]:
         """Return a billed request with the URLs of its files, which are uploaded before it."""
@@ -229,6 +238,10 @@ class Generations(Generic[_G]):
         seconds("timeout", timeout)
         check_flags(urgent=urgent)
         path, clock = checked_path("folder", folder), self._core.settings.clock
+        id_ = generation.id
+        told: AbstractContextManager[object] = nullcontext()
+        if self.observer is not None:
+            told = self.observer.operation("download", generation_id=id_)
 
         async def checked() -> _G:
             return await self.wait_for_completion(generation.id, timeout=timeout, urgent=urgent)
@@ -236,25 +249,29 @@ class Generations(Generic[_G]):
         async def renew() -> list[tuple[str, str]]:
             return asset_names(await checked())
 
+        whose = GENERATION_ID.set(id_)
         try:
-            if only is None and not generation.asset_urls:
-                generation = await checked()
-            if only is None and not generation.asset_urls:
-                raise _without_pictures(name, generation)
-            if only is None and (missing := generation.missing_pictures):
-                _logger.warning("%s %s has no picture at %s", name, generation.id, _few(missing))
-            return await download_assets(
-                asset_names(generation) if only is None else only,
-                path,
-                source=self._core.open().assets,
-                # Files come in real time, however fast the server's clock runs.
-                timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
-                renew=renew,
-                speed=clock.speed,
-                keeps_old=only is not None,
-            )
+            with told:
+                if only is None and not generation.asset_urls:
+                    generation = await checked()
+                if only is None and not generation.asset_urls:
+                    raise _without_pictures(name, generation)
+                if only is None and (missing := generation.missing_pictures):
+                    _logger.warning("%s %s has no picture at %s", name, id_, _few(missing))
+                return await download_assets(
+                    asset_names(generation) if only is None else only,
+                    path,
+                    source=self._core.open().assets,
+                    # Files come in real time, however fast the server's clock runs.
+                    timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
+                    renew=renew,
+                    speed=clock.speed,
+                    keeps_old=only is not None,
+                )
         except LlamaGenError as error:
-            raise error.about(generation.id) from error
+            raise error.about(id_) from error
+        finally:
+            GENERATION_ID.reset(whose)
 
     def _check_succeeded(self, name: str, generation: object) -> None:
         """Check an argument that has to be a generation with a result."""

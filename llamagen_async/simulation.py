@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import itertools
 import json
 import random
@@ -158,6 +159,12 @@ class SimulatedTransport:
         self._random = random.Random(seed)
         self._timeout = timeout
 
+    def with_key(self, api_key: str) -> SimulatedTransport:
+        """Return a transport to the same service for another key."""
+        other = copy.copy(self)
+        other._headers = {"Authorization": f"Bearer {api_key}"}
+        return other
+
     async def send(self, request: APIRequest) -> APIResponse:
         """Send one request; see `Transport.send`."""
         try:
@@ -216,7 +223,7 @@ class SimulatedAssets:
 
     def __init__(self, service: SandboxService) -> None:
         self._service = service
-        self._pictures = PictureCache(lambda id_: service.finished(id_, self._now()))
+        self._pictures = PictureCache(lambda id_: service.pictured(id_, self._now()))
 
     @contextlib.asynccontextmanager
     async def open_asset(

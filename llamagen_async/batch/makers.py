@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict
 
 from llamagen_async.batch.journal.codec import Row
-from llamagen_async.batch.journal.reading import JournalReader
 from llamagen_async.batch.outcomes import is_final
+from llamagen_async.batch.protocol import StoryReader
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import Animation, AnyGeneration, ComicGeneration
+from llamagen_async.observing import GENERATION_ID, Observer
 from llamagen_async.requests import (
     AnimationRequest,
     AnyRequest,
@@ -49,6 +50,11 @@ class ComicsPort(Protocol):
     @property
     def animations(self) -> AnimationsPort:
         """The animations of the same client."""
+        ...
+
+    @property
+    def observer(self) -> Observer | None:
+        """Whoever is told what the client does."""
         ...
 
     async def create(
@@ -104,6 +110,7 @@ class ComicsPort(Protocol):
         urgent: bool,
         after: ComicGeneration | None,
         age: float,
+        progress: Callable[[ComicGeneration], None],
     ) -> ComicGeneration:
         """Return the generation when it has succeeded, after a change of it if there was one."""
         ...
@@ -227,7 +234,12 @@ async def submit(
 
 
 async def wait(
-    comics: ComicsPort, journal: JournalReader, task: BatchTask, *, timeout: float
+    comics: ComicsPort,
+    journal: StoryReader,
+    task: BatchTask,
+    *,
+    timeout: float,
+    progress: Callable[[ComicGeneration], None],
 ) -> AnyGeneration:
     """Return the comic or animation of a story when it has succeeded.
 
@@ -236,9 +248,11 @@ async def wait(
         journal: The journal.
         task: The story, accepted.
         timeout: Seconds to wait at most.
+        progress: Called with the comic whenever it was seen unfinished.
     """
     generation, row = task.generation, task.row
     assert generation is not None
+    GENERATION_ID.set(generation.id)
     if isinstance(generation, Animation):
         makers = comics.animations
         return await makers.wait_for_completion(generation.id, timeout=timeout, urgent=False)
@@ -248,7 +262,7 @@ async def wait(
         after = await _before(journal, row) or generation
         age = max(0.0, time.time() - (row.accepted_at or 0.0))
     return await comics.wait_for_completion(
-        generation.id, timeout=timeout, urgent=False, after=after, age=age
+        generation.id, timeout=timeout, urgent=False, after=after, age=age, progress=progress
     )
 
 
@@ -261,7 +275,7 @@ async def download(
     return await comics.download(generation, folder, timeout=timeout, urgent=urgent)
 
 
-async def recall_end(comics: ComicsPort, journal: JournalReader, row: Row) -> None:
+async def recall_end(comics: ComicsPort, journal: StoryReader, row: Row) -> None:
     """Tell the client how a comic was before a change that is about to be sent.
 
     So a check that still shows that state is not taken for the end of the change.
@@ -270,14 +284,14 @@ async def recall_end(comics: ComicsPort, journal: JournalReader, row: Row) -> No
         comics.recall_end(comic)
 
 
-async def _before(journal: JournalReader, row: Row) -> ComicGeneration | None:
+async def _before(journal: StoryReader, row: Row) -> ComicGeneration | None:
     """Return a comic as it was before its change; `None` if the journal has not seen its end."""
     last = None if row.target is None else await journal.newest(row.target, failed=True)
     comic = None if last is None else last.generation
     return comic if isinstance(comic, ComicGeneration) else None
 
 
-async def newest(journal: JournalReader, generation: AnyGeneration) -> AnyGeneration:
+async def newest(journal: StoryReader, generation: AnyGeneration) -> AnyGeneration:
     """Return a comic as it is after its last change: all its stories have the same files."""
     row = await journal.newest(generation.id)
     return (row and row.generation) or generation

@@ -13,6 +13,7 @@ from typing import Final
 import attrs
 
 from llamagen_async.batch.journal.codec import Row
+from llamagen_async.batch.journal.reading import JournalReader
 from llamagen_async.batch.lifecycle import Lifecycle
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import InvalidRequestError, LlamaGenError
@@ -44,10 +45,12 @@ class ChangeOrder:
     """The changes of one run that wait.
 
     Args:
+        journal: The journal that has them.
         lifecycle: The stories that are being worked at.
     """
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
+    def __init__(self, journal: JournalReader, lifecycle: Lifecycle) -> None:
+        self._journal = journal
         self._lifecycle = lifecycle
         self._parked: dict[int, list[int]] = {}
         """The positions of each change that waits, by the number of its row."""
@@ -157,7 +160,7 @@ class ChangeOrder:
         return ready
 
     async def _taken(self, id_: int, positions: list[int]) -> BatchTask:
-        task = BatchTask.of(await self._lifecycle.journal.at(id_))
+        task = BatchTask.of(await self._journal.at(id_))
         del self._parked[id_]
         self.size -= len(positions)
         task.positions = positions
@@ -191,7 +194,7 @@ class ChangeOrder:
 
     async def _of(self, row: Row) -> Row | None:
         """Return the story whose comic a change changes, as it is now."""
-        journal, ends = self._lifecycle.journal, -1
+        journal, ends = self._journal, -1
         of: Row | None = None
         while ends != self._ends:  # one that ends meanwhile looks for those that wait, only once
             ends = self._ends

@@ -1,4 +1,4 @@
-"""The protocol of queues of comics: what web backends use, whatever keeps the jobs."""
+"""The protocols of queues of comics: what web backends use, and what keeps the jobs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
 from llamagen_async.batch.events import ComicJob
+from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.story import RequestLike
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.requests.files import UploadStore
 
-__all__ = ["JobLike", "JobQueue"]
+__all__ = ["JobLike", "JobQueue", "StoryReader", "StoryStore"]
 
 JobLike = ComicJob | str
 """A job, or its key."""
@@ -18,6 +20,14 @@ JobLike = ComicJob | str
 
 class JobQueue(Protocol):
     """Comics that are ordered one by one. `ComicQueue` says what each method does."""
+
+    async def start(self) -> None:
+        """Open what keeps the jobs. Starting twice is fine."""
+        ...
+
+    async def aclose(self, grace: float = ...) -> None:
+        """Let go of what keeps the jobs; they stay in it. Closing twice is fine."""
+        ...
 
     @property
     def held_by(self) -> LlamaGenError | None:
@@ -58,4 +68,51 @@ class JobQueue(Protocol):
         self, *states: BatchState, limit: int = 100, after: str | None = None
     ) -> Sequence[ComicJob]:
         """Return jobs, the newest first."""
+        ...
+
+
+class StoryReader(Protocol):
+    """The part of a journal that tells how comics were last seen."""
+
+    async def newest(self, generation_id: str, *, failed: bool = False) -> Row | None:
+        """Return the story that says how a comic was last seen to end."""
+        ...
+
+    async def find(self, *, generation_id: str) -> Row | None:
+        """Return the story that was answered with an id."""
+        ...
+
+
+class StoryStore(StoryReader, UploadStore, Protocol):
+    """The part of a journal to which the steps of stories are written, whatever keeps it."""
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether any story in it changes a comic."""
+        ...
+
+    async def change(
+        self,
+        row: Row,
+        state: BatchState,
+        *,
+        origins: Sequence[BatchState],
+        generation: AnyGeneration | None = None,
+        error: BaseException | None = None,
+        files: Sequence[str] | None = None,
+        credits_: float | None = None,
+    ) -> Row:
+        """Write how far a story has come, if it is in one of `origins`, and return its row then."""
+        ...
+
+    async def waiting(self, *, urgent: bool, limit: int, since: float = 0.0) -> list[Row]:
+        """Return the first stories that can be sent."""
+        ...
+
+    async def forget(self, row: Row) -> None:
+        """Remove a story that nobody will ask for."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of it."""
         ...

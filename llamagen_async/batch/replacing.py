@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.makers import ComicsPort, download
+from llamagen_async.batch.protocol import StoryStore
 from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
 from llamagen_async.requests import AnyRequest, UpdateRequest
 
@@ -14,7 +14,7 @@ __all__ = ["fetch"]
 
 async def fetch(
     comics: ComicsPort,
-    journal: Journal,
+    journal: StoryStore,
     generation: AnyGeneration,
     request: AnyRequest | None,
     out: Path,
@@ -44,7 +44,7 @@ async def fetch(
 
 async def _replaced(
     comics: ComicsPort,
-    journal: Journal,
+    journal: StoryStore,
     comic: ComicGeneration,
     request: UpdateRequest,
     out: Path,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -23,11 +22,12 @@ from llamagen_async.forecasting.forecast import (
     Profile,
     ProfileForecast,
 )
+from llamagen_async.observing import logger_of
 from llamagen_async.ratelimit.protocol import BlobStore, StoreError
 
 __all__ = ["ForecastStore", "dump_forecasts", "load_forecasts"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _VERSION: Final = 1
 _SEPARATOR: Final = "\x1f"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import count
@@ -22,6 +21,7 @@ from llamagen_async.models.reading import (
     number_of,
     text_of,
 )
+from llamagen_async.observing import logger_of
 from llamagen_async.validation import generation_id, shown
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "Panel",
 ]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _REASONS: Final = (
     *("failureReason", "failure_reason", "error", "errorMessage", "message", "msg", "detail"),

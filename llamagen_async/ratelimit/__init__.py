@@ -20,7 +20,13 @@ from llamagen_async.ratelimit.protocol import (
     WaitingRequests,
     Workload,
 )
-from llamagen_async.ratelimit.registry import Identity, close_limiter, open_limiter
+from llamagen_async.ratelimit.registry import (
+    Identity,
+    close_limiter,
+    is_settled,
+    open_limiter,
+    use_limiter,
+)
 from llamagen_async.ratelimit.stores import MEMORY, check_quota, default_quota, writable_default
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
@@ -51,6 +57,8 @@ __all__ = [
     "check_quota",
     "close_limiter",
     "default_quota",
+    "is_settled",
     "open_limiter",
+    "use_limiter",
     "writable_default",
 ]

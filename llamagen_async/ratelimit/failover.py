@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, ParamSpec, TypeVar
@@ -34,6 +33,7 @@ import attrs
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, QuotaStoreError
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.protocol import (
     Claim,
@@ -54,7 +54,7 @@ __all__ = ["FailoverLedger", "OnStoreFailure", "shared_plan"]
 OnStoreFailure = Literal["local", "raise"]
 """The choice when the store is away: go on within a share, or fail."""
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -220,6 +220,11 @@ class FailoverLedger:
         if not self._is_known_away:
             with contextlib.suppress(StoreError, ClientClosedError):
                 await self._store.save_blob(text)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the store is there, and knows of all requests that were sent."""
+        return self._outage is None and not (self._unreported or self._local)
 
     async def aclose(self) -> None:
         """Report what the store does not know of, if it is there, and let go of it."""

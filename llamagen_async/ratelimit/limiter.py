@@ -12,7 +12,6 @@ Who waits for a slot waits elsewhere: the limiter asks once and returns the answ
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import weakref
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import attrs
 from aiolimiter import AsyncLimiter
 
 from llamagen_async.clock import Clock
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.protocol import (
     Claim,
@@ -37,7 +37,7 @@ from llamagen_async.ratelimit.throttle import guessed_pause
 
 __all__ = ["Limiter", "Slot"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _ROUNDING: Final = 1e-6
 """Part of a token by which a bucket is larger, so that rounding errors delay nothing."""

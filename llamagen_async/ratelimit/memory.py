@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import json
+import math
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
+
+import attrs
 
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.log_ledger import LogLedger, Operation
 from llamagen_async.ratelimit.protocol import Claim, fits_blob
+from llamagen_async.ratelimit.state_reader import StateReader
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
-__all__ = ["MemoryLedger"]
+__all__ = ["KeptCount", "MemoryLedger"]
 
 _T = TypeVar("_T")
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+
+
+@attrs.frozen
+class KeptCount:
+    """The count of a key that nobody uses, in a tenth of the memory."""
+
+    plan: Plan
+    """The plan whose windows it counts."""
+    state: bytes
+    """The window log, as JSON."""
+    over_at: float
+    """The time from which nothing in it counts any more."""
+    blob: str | None
+    """The text that was saved with it."""
+
+    def is_over(self, now: float) -> bool:
+        """Whether it is as good as a new one."""
+        return self.blob is None and self.over_at <= now
 
 
 class MemoryLedger(LogLedger):
@@ -24,6 +48,7 @@ class MemoryLedger(LogLedger):
         now: The time in seconds; the same for all threads.
         times: The times to keep to.
         wall: The unix time in seconds, for windows that are aligned to the clock.
+        kept: What an earlier ledger has counted.
     """
 
     def __init__(
@@ -33,6 +58,7 @@ class MemoryLedger(LogLedger):
         times: LedgerTimes,
         *,
         wall: Callable[[], float] | None = None,
+        kept: KeptCount | None = None,
     ) -> None:
         super().__init__(plan)
         self._now = now
@@ -40,6 +66,16 @@ class MemoryLedger(LogLedger):
         self._log = WindowLog(plan, times)
         self._lock = threading.Lock()
         self._blob: str | None = None
+        if kept is not None:
+            state = json.loads(kept.state)
+            self._log = WindowLog.load(kept.plan, state, times, StateReader(math.inf))
+            self._blob = kept.blob
+
+    def kept(self) -> KeptCount:
+        """Return all that it knows, to go on from later."""
+        with self._lock:
+            state = _encode(self._log.dump()).encode()
+            return KeptCount(self._log.plan, state, self._log.over_at, self._blob)
 
     async def load_blob(self) -> str | None:
         """Return the text that was saved last."""

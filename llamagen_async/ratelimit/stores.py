@@ -6,13 +6,13 @@ the other, or at once, share the count without being told.
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from llamagen_async.errors import InvalidRequestError
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.protocol import Ledger
 from llamagen_async.ratelimit.window_log import LedgerTimes
@@ -45,7 +45,7 @@ _WAY: Final = 0.05
 MEMORY: Final = "memory"
 """The quota of who wants this process only to know what was spent."""
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _SQLITE: Final = "sqlite:///"
 _ALLOWED: Final = (

@@ -31,7 +31,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import attrs
 
-from llamagen_async.plans import HOUR, Plan, RateLimit
+from llamagen_async.plans import DAY, HOUR, Plan, RateLimit
 from llamagen_async.ratelimit.protocol import (
     Claim,
     Grant,
@@ -195,6 +195,14 @@ class WindowLog:
         log._horizon, log._most = max(log._horizon, self._horizon), max(log._most, self._most)
         log._last_call, log._silent_until = self._last_call, self._silent_until
         return log
+
+    @property
+    def over_at(self) -> float:
+        """The time from which it is as good as a new one, if nothing is asked of it until then."""
+        counted = [one.until for one in self._held.values()] + list(self._spent)
+        if self.throttle.burst < self._rate.limit:
+            counted.append(self._last_call + DAY)  # what 429s have taught is worth more
+        return max(self.throttle.paused_until, *counted, self._last_call) + self._longest
 
     def dump(self) -> dict[str, Any]:
         """Return all that changes, as JSON can hold it; parts of it change with this."""

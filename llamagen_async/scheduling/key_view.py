@@ -143,6 +143,11 @@ class KeyView:
         waiting = tuple(self._queue.waiting(now, without=self.claimed))
         return Workload(waiting, self._news(now) if self._peers else "")
 
+    def used(self, now: float) -> int:
+        """Return how many slots of the shortest window are used; any thread may ask."""
+        passed = now - self._told_at
+        return sum(after > passed for after in self._returning)
+
     def slots(self, now: float, *, holds_one: bool = False) -> SlotForecast:
         """Return the slots that there will be.
 

@@ -45,6 +45,8 @@ class GenerationWait(Generic[_G]):
     """The generation as it was before a change that another process has made."""
     age: float = 0.0
     """Seconds since that change was accepted."""
+    progress: Callable[[_G], None] | None = None
+    """Called with the generation whenever it was seen unfinished."""
 
 
 @attrs.define(eq=False, repr=False)

@@ -85,6 +85,13 @@ class RequestQueue:
                 oldest, newest = heap[0][1].since, self._newest[rank]
                 yield WaitingRequests(PRIORITIES[rank], count, now - oldest, now - newest)
 
+    def counts(self) -> dict[str, int]:
+        """Return how many wait, by the name of their priority; any thread may ask."""
+        counts = dict.fromkeys((one.name.lower() for one in PRIORITIES), 0)
+        for priority, number in zip(PRIORITIES, self._waiting, strict=True):
+            counts[priority.name.lower()] += number
+        return counts
+
     def head(self, *, billed: bool = True) -> Submission[Any] | None:
         """Return the submission whose turn it is.
 

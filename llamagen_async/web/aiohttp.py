@@ -66,6 +66,7 @@ def create_app(
     authorize: Authorize | None = None,
     webhook_secret: str | None = None,
     max_queued: int = MAX_QUEUED,
+    queue: JobQueue | None = None,
 ) -> web.Application:
     """Return an application with all routes, to run or to add with `add_subapp`.
 
@@ -77,7 +78,12 @@ def create_app(
         InvalidRequestError: An argument is not allowed.
     """
     service = ComicService(
-        client, journal=journal, out=out, webhook_secret=webhook_secret, max_queued=max_queued
+        client,
+        journal=journal,
+        out=out,
+        webhook_secret=webhook_secret,
+        max_queued=max_queued,
+        queue=queue,
     )
 
     async def context(app: web.Application) -> AsyncIterator[None]:
@@ -97,7 +103,7 @@ def create_app(
     app = web.Application(client_max_size=0)  # the routes bound their bodies themselves
     app.cleanup_ctx.append(context)
     app.on_shutdown.append(drain)
-    app.router.add_route("*", "/{path:.*}", handle)
+    app.router.add_route("*", r"/{path:[\s\S]*}", handle)  # a key may have a line break in it
     return app
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -14,6 +13,7 @@ from llamagen_async.batch.protocol import JobQueue
 from llamagen_async.batch.queue import ComicQueue
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
+from llamagen_async.observing import logger_of
 from llamagen_async.validation import whole_number
 from llamagen_async.webhooks import ReplayGuard
 
@@ -30,7 +30,7 @@ _GRACE: Final = 5.0
 _MOST_KEPT: Final = 1_000
 """Finished jobs whose JSON is kept, so that whoever asks again costs nothing."""
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 
 class ComicService:
@@ -42,6 +42,8 @@ class ComicService:
         out: The folder of the pictures; `$LLAMAGEN_OUT`, or `comics`, if not given.
         webhook_secret: The secret of the vendor's events; `$LLAMAGEN_WEBHOOK_SECRET` if not given.
         max_queued: How many jobs may be queued before more are refused.
+        queue: A queue of yours, such as one of taskiq, instead of one on a journal; it is started
+            and closed here.
 
     Raises:
         InvalidRequestError: An argument is not allowed.
@@ -55,8 +57,14 @@ class ComicService:
         out: str | os.PathLike[str] | None,
         webhook_secret: str | None,
         max_queued: int,
+        queue: JobQueue | None = None,
     ) -> None:
+        if queue is not None and (journal is not None or out is not None):
+            named = "journal" if journal is not None else "out"
+            value = journal if journal is not None else out
+            raise InvalidRequestError(named, value, "nothing beside queue=, which has its own")
         self._given = client
+        self._given_queue = queue
         self._journal = journal
         self._out = out
         self._webhook_secret = webhook_secret
@@ -71,7 +79,7 @@ class ComicService:
         """Set when streams are to end, because the server closes."""
         self._is_closed = False
         self._client: LlamaGenClient | None = None
-        self._queue: ComicQueue | None = None
+        self._queue: JobQueue | None = None
         self._starting = asyncio.Lock()
         self._is_owned = False
         """Whether somebody will close it."""
@@ -163,10 +171,8 @@ class ComicService:
         )
 
     async def _start(self) -> None:
-        out = Path(self._out or os.environ.get("LLAMAGEN_OUT") or _FOLDER)
-        journal = self._journal or os.environ.get("LLAMAGEN_JOURNAL") or out / _JOURNAL
         client = self._given or LlamaGenClient(webhooks=self.webhook_secret is not None)
-        queue = ComicQueue(client, journal, out=out)
+        queue = self._given_queue or self._new_queue(client)
         try:
             await queue.start()
         except BaseException:
@@ -177,3 +183,8 @@ class ComicService:
             raise
         self.kept.clear()
         self._client, self._queue = client, queue
+
+    def _new_queue(self, client: LlamaGenClient) -> JobQueue:
+        out = Path(self._out or os.environ.get("LLAMAGEN_OUT") or _FOLDER)
+        journal = self._journal or os.environ.get("LLAMAGEN_JOURNAL") or out / _JOURNAL
+        return ComicQueue(client, journal, out=out)

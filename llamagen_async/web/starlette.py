@@ -16,8 +16,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llamagen_async.batch.protocol import JobQueue
 from llamagen_async.client import LlamaGenClient
@@ -54,12 +53,12 @@ class ComicsApp(Starlette):
 
     def __init__(self, service: ComicService, authorize: Authorize | None) -> None:
         self.service: Final = service
-        endpoint = _Endpoint(service, authorize)
         super().__init__(
-            routes=[Route("/{path:path}", endpoint)],
             lifespan=self.lifespan,
             exception_handlers={HTTPException: _http_error, Exception: _server_error},
         )
+        # No route of Starlette's matches all paths: a key may have a line break in it.
+        self.router.default = _Endpoint(service, authorize, self.router.not_found)
 
     @property
     def client(self) -> LlamaGenClient:
@@ -92,6 +91,7 @@ def create_app(
     authorize: Authorize | None = None,
     webhook_secret: str | None = None,
     max_queued: int = MAX_QUEUED,
+    queue: JobQueue | None = None,
 ) -> ComicsApp:
     """Return an ASGI application with all routes. Nothing is opened before it is started.
 
@@ -107,12 +107,20 @@ def create_app(
         webhook_secret: The secret with which the vendor signs its events;
             `$LLAMAGEN_WEBHOOK_SECRET` if not given. Without one all events are refused.
         max_queued: How many jobs may be queued; more are answered with 503 and `Retry-After`.
+        queue: A queue of yours instead of one on a journal, such as `llamagen_async.taskiq`'s: then
+            this process only takes orders, and tells of them. It is started and closed with the
+            application.
 
     Raises:
         InvalidRequestError: An argument is not allowed.
     """
     service = ComicService(
-        client, journal=journal, out=out, webhook_secret=webhook_secret, max_queued=max_queued
+        client,
+        journal=journal,
+        out=out,
+        webhook_secret=webhook_secret,
+        max_queued=max_queued,
+        queue=queue,
     )
     return ComicsApp(service, authorize)
 
@@ -120,11 +128,17 @@ def create_app(
 class _Endpoint:
     """The ASGI application of all paths and methods."""
 
-    def __init__(self, service: ComicService, authorize: Authorize | None) -> None:
+    def __init__(
+        self, service: ComicService, authorize: Authorize | None, not_found: ASGIApp
+    ) -> None:
         self._service = service
         self._authorize = authorize
+        self._not_found = not_found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._not_found(scope, receive, send)  # a web socket
+            return
         request = Request(scope, receive)
         root, path = _split(scope)
         try:

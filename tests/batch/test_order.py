@@ -35,7 +35,7 @@ async def test_nobody_goes_before_the_one_whose_turn_is_coming() -> None:
             row, _ = await journal.add(Story.parse(change(number)))
             tasks.append(BatchTask(row, row.state))
         lifecycle: Any = SimpleNamespace(journal=journal, tasks={}, halted=None, timeout=60.0)
-        order, at, is_asked = ChangeOrder(lifecycle), journal.at, asyncio.Event()
+        order, at, is_asked = ChangeOrder(journal, lifecycle), journal.at, asyncio.Event()
 
         async def slow(id_: int) -> Row:
             is_asked.set()
@@ -63,7 +63,7 @@ async def test_a_comic_that_has_not_ended_is_not_changed() -> None:
         found, _ = await journal.add(Story.parse(change(1)))
         lifecycle: Any = SimpleNamespace(journal=journal, tasks={}, halted=None, timeout=60.0)
         task = BatchTask(found, found.state)
-        assert await ChangeOrder(lifecycle).admit(task)
+        assert await ChangeOrder(journal, lifecycle).admit(task)
         assert "it waits for 'a', which has not ended" in str(task.held_by)
 
 

@@ -28,7 +28,6 @@ import asyncio
 import contextlib
 import importlib.resources
 import json
-import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Generator
@@ -38,6 +37,7 @@ from typing import Any, Final
 import attrs
 
 from llamagen_async.errors import ClientClosedError
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.protocol import (
     MAX_BLOB,
@@ -60,7 +60,7 @@ from llamagen_async.ratelimit.window_log import LedgerTimes
 
 __all__ = ["RedisLedger"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 _SCRIPT: Final = ("check.lua", "state.lua", "reserve.lua")
 _BLOB_TTL: Final = str(30 * 24 * 3600)
 """Real seconds after which the blob expires: 30 days."""

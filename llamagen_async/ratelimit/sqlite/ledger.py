@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from functools import partial
 from time import time as wall_time
 from typing import Any, Final, TypeVar
 
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.log_ledger import LogLedger, Operation
 from llamagen_async.ratelimit.protocol import MAX_BLOB, Claim, StoreError, fits_blob
@@ -33,7 +33,7 @@ from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
 __all__ = ["SQLiteLedger"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 _T = TypeVar("_T")
 
 _LOAD: Final = "SELECT state FROM account WHERE name = ? AND speed = ?"

@@ -1,0 +1,52 @@
+"""One line in a taskiq app of yours: `comics = register(broker)`."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from taskiq import AsyncBroker
+
+from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT
+from llamagen_async.client import LlamaGenClient
+from llamagen_async.taskiq.queue import TaskiqQueue
+
+__all__ = ["LEASE", "register"]
+
+LEASE: Final = 30.0
+"""Real seconds after which a worker that says nothing is taken for dead (chosen: ten times what a
+garbage collection, a slow disk or a restart of Redis take)."""
+
+
+def register(
+    broker: AsyncBroker,
+    client: LlamaGenClient | None = None,
+    *,
+    redis: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+    lease: float = LEASE,
+    prefix: str = "llamagen",
+) -> TaskiqQueue:
+    """Add the tasks `generate`, `continue_write`, `update_panel` and `animate` to a taskiq app.
+
+    Args:
+        broker: Your broker, such as a `RedisStreamBroker`.
+        client: A client of yours, which is not closed. `None` makes one from the environment, and
+            the limits are then counted in the same Redis, unless `$LLAMAGEN_QUOTA` says where.
+        redis: The URL of the Redis that keeps the jobs; the broker's if not given.
+        out: A folder for the pictures, which all hosts have; `None` fetches none.
+        timeout: Seconds to wait for each comic's end, once it was accepted.
+        lease: Real seconds after which a worker that says nothing is taken for dead.
+        prefix: The beginning of the names of all keys in Redis.
+
+    Returns:
+        The queue: `submit`, `get`, `events`, `result`, `list` and `cancel` as of `ComicQueue`, and
+        the tasks.
+
+    Raises:
+        InvalidRequestError: An argument is not allowed.
+    """
+    return TaskiqQueue(
+        broker, client, redis=redis, out=out, timeout=timeout, lease=lease, prefix=prefix
+    )
