@@ -45,12 +45,13 @@ from llamagen_async.scheduling import (
     DispatchStats,
     GenerationWait,
     Outage,
+    RequestReport,
     Scheduler,
     Submission,
     SubmissionHooks,
 )
-from llamagen_async.transport import APIRequest, AssetSource, HTTPAssets, HTTPTransport, Transport
 from llamagen_async.settings import ClientSettings
+from llamagen_async.transport import APIRequest, AssetSource, HTTPAssets, HTTPTransport, Transport
 from llamagen_async.uploads import Uploads
 
 __all__ = ["ClientCore", "Rooms"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 from urllib.parse import quote
 
@@ -34,20 +34,22 @@ from llamagen_async.requests import (
     AnyRequest,
     ComicRequest,
     ContinueRequest,
-    Pagination,
     UpdateRequest,
 )
 from llamagen_async.scheduling import GenerationWait, SubmissionHooks, tell_accepted
 from llamagen_async.transport import APIRequest
 from llamagen_async.validation import check_flags, checked_id, checked_path
 
-__all__ = ["DEFAULT_TIMEOUT", "Billed", "Generations", "panels_of", "whole_request"]
+__all__ = ["DEFAULT_TIMEOUT", "Billed", "Generations", "whole_request"]
 
 _LEAST_REAL: Final = 60.0
 """Real seconds that pictures are given of their timeout, whatever the speed."""
 
 _MOST_PLACES: Final = 3
 """Places of an answer that a message names at most."""
+
+_PLAIN: Final = frozenset((str, int, float, bool))
+"""The types of values in a request's body that name no file."""
 
 _logger = logger_of(__name__)
 
@@ -136,50 +138,62 @@ class Generations(Generic[_G]):
         *,
         max_wait: float | None,
         wait_for_quota: bool,
-        urgent: bool,
-        hooks: SubmissionHooks[_G] | None,
+        urgent: bool = True,
+        hooks: SubmissionHooks[_G] | None = None,
+        outage_timeout: float | None = None,
+        will_wait: bool = False,
     ) -> _G:
-        """Send a billed request and return what was accepted (arguments as for `create`)."""
+        """Send a billed request, its files before it, and return what was accepted.
+
+        Args:
+            billed: The request.
+            max_wait: As for `create`.
+            wait_for_quota: As for `create`.
+            urgent: As for `create`.
+            hooks: As for `create`.
+            outage_timeout: Seconds for which an outage is held out, if that is not as for `create`.
+            will_wait: Whether it is waited for at once, also without hooks.
+        """
         check_flags(urgent=urgent, wait_for_quota=wait_for_quota)
         if max_wait is not None:
             seconds("max_wait", max_wait)
         if hooks is not None and not hasattr(hooks, "before_send"):
             raise InvalidRequestError("hooks", hooks, "an object with the methods of a hook")
+        if outage_timeout is None:
+            outage_timeout = math.inf if hooks is not None and max_wait is None else max_wait
         how: dict[str, Any] = {
             "urgent": urgent,
             "max_wait": max_wait,
             "wait_for_quota": wait_for_quota,
-            "outage_timeout": math.inf if hooks is not None and max_wait is None else max_wait,
+            "outage_timeout": outage_timeout,
         }
-        billed = await self._with_uploads(billed, how)
+        request, story = billed.request, billed.story
+        # Nearly all name no file.
+        if not _PLAIN.issuperset(map(type, cast("dict[str, object]", request.json).values())):
+            story = await self._core.uploads.completed(story, **how)
+            request = attrs.evolve(request, json=story.to_payload())
         accepted: _G = await self._core.send(
-            billed.request,
+            request,
             billed.parse,
             **how,
             hooks=hooks,
-            story=billed.story,
+            story=story,
             profile=billed.profile,
-            will_wait=hooks is not None,
+            will_wait=will_wait or hooks is not None,
         )
         return accepted
 
     async def _finished(self, billed: Billed[_G], timeout: float, *, wait_for_quota: bool) -> _G:
         """Send a billed request; return the generation finished (as for `create_and_wait`)."""
         check_flags(wait_for_quota=wait_for_quota)
-        how: dict[str, Any] = {
-            "max_wait": None if wait_for_quota else seconds("timeout", timeout),
-            "wait_for_quota": wait_for_quota,
-            "outage_timeout": seconds("timeout", timeout),
-        }
+        seconds("timeout", timeout)
         name, observer = f"{billed.request.kind.value}_and_wait", self.observer
         with nullcontext() if observer is None else observer.operation(name):
-            billed = await self._with_uploads(billed, how)
-            accepted: _G = await self._core.send(
-                billed.request,
-                billed.parse,
-                **how,
-                story=billed.story,
-                profile=billed.profile,
+            accepted = await self._accepted(
+                billed,
+                max_wait=None if wait_for_quota else timeout,
+                wait_for_quota=wait_for_quota,
+                outage_timeout=timeout,
                 will_wait=True,
             )
             # The answer to a change may speak of the generation as it was.
@@ -195,17 +209,6 @@ class Generations(Generic[_G]):
                 # Whoever ended this does not know the id, and it was paid for.
                 tell_accepted(billed.request.kind, accepted, error)
                 raise
-
-    async def _with_uploads(self, billed: Billed[_G], how: dict[str, Any]) -> Billed[_G]:
-        """Return a billed request with the URLs of its files, which are uploaded before it."""
-        for value in cast("dict[str, object]", billed.request.json).values():
-            if isinstance(value, list | dict | PurePath):
-                break
-        else:
-            return billed  # nearly all name no file
-        story = await self._core.uploads.completed(billed.story, **how)
-        request = attrs.evolve(billed.request, json=story.to_payload())
-        return attrs.evolve(billed, request=request, story=story)
 
     async def _read(self, id_: str, params: Mapping[str, str] | None = None) -> _G:
         """Return a generation, or a part of it, as it stands now."""
@@ -343,10 +346,3 @@ def whole_request(
     for name, value in fields.items():
         raise InvalidRequestError(name, value, "nothing beside a whole request")
     return cls.parse(first)
-
-
-def panels_of(fix_panel_num: int | None, pagination: Pagination | None) -> str:
-    """Return how many panels are drawn, as far as a forecast has to know."""
-    if pagination is None:
-        return str(fix_panel_num)
-    return f"{pagination.total_pages}x{pagination.panels_per_page}"

@@ -1,7 +1,7 @@
-"""Many tenants: clients of other keys that share a client's session, store and what was learned.
+"""Many tenants: clients of other keys that share a client's session, store and what it learned.
 
-Each key has limits, a scheduler and a circuit of its own, so that a 429, a wrong key, an outage or a
-flood of one tenant is no other's. Shared is what belongs to nobody: the HTTP session and its
+Each key has limits, a scheduler and a circuit of its own, so that a 429, a wrong key, an outage or
+a flood of one tenant is no other's. Shared is what belongs to nobody: the HTTP session and its
 connections, pictures' connections, the store's file or connection, and the forecasts of how long
 the server takes.
 

@@ -14,14 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from llamagen_async.errors import LlamaGenError
-from llamagen_async.forecasting.forecast import (
-    ANY,
-    MOST_OBSERVATIONS,
-    DurationForecast,
-    Forecasts,
-    Profile,
-    ProfileForecast,
-)
+from llamagen_async.forecasting.forecast import MOST_OBSERVATIONS, DurationForecast
+from llamagen_async.forecasting.poll_plan import ProfileForecast
+from llamagen_async.forecasting.profiles import ANY, Forecasts, Profile
 from llamagen_async.observing import logger_of
 from llamagen_async.ratelimit.protocol import BlobStore, StoreError
 

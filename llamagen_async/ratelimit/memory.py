@@ -67,6 +67,7 @@ class MemoryLedger(LogLedger):
         self._lock = threading.Lock()
         self._blob: str | None = None
         if kept is not None:
+            # Loops may begin their time anew, and nobody else has written it.
             state = json.loads(kept.state)
             self._log = WindowLog.load(kept.plan, state, times, StateReader(math.inf))
             self._blob = kept.blob

@@ -119,7 +119,7 @@ def extra() -> Any:
 
 def whole(value: Any) -> Any:
     """Return a whole number of another kind, such as numpy's, as Python's own."""
-    return None if value is None else python_integer(value)
+    return python_integer(value)
 
 
 def count(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:

@@ -92,11 +92,6 @@ class PollTarget:
     entry: int = 0
     """The number of its valid entry in a heap of the poll set; 0 if it is in none."""
 
-    def group_key(self, step: int) -> GroupKey:
-        """Return the group that it belongs to, last seen running at a step of age."""
-        told = self.announced, self.heard, self.has_ended
-        return (self.profile, self.urgent, *told, step)
-
     def restart(self, now: float) -> None:
         """Set that it runs again: a change of it was accepted now."""
         self.accepted_at, self.last_running_age = now, 0.0

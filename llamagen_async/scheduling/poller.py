@@ -118,9 +118,10 @@ class Poller:
             self._compact_at = _COMPACT_AT + 2 * len(self._ends)
         target = self._polls.targets.get(id_)
         if target is None:
-            # If nobody knows when it was accepted, it is taken to be half way through.
-            half = self._polls.forecasts.overall.forecast.age_when(0.5)
-            accepted_at, profile = self._polls.accepted.get(id_, (now - half, ANY))
+            known = self._polls.accepted.get(id_)
+            if known is None:  # it is taken to be half way through
+                known = now - self._polls.forecasts.overall.forecast.age_when(0.5), ANY
+            accepted_at, profile = known
             target = PollTarget(
                 id_,
                 wait.request,

@@ -144,7 +144,7 @@ class Sender:
             failure = error
             again = await self._fail(submission, error)
         finally:
-            await self._report(submission, slot, failure, rate_limit, sent_at=sent_at)
+            await self._report(submission, slot, failure, rate_limit, sent_at)
         return again
 
     async def _prepare(self, submission: Submission[Any], slot: Slot) -> bool:
@@ -165,7 +165,7 @@ class Sender:
         else:
             if has_slept:
                 # Its lease may be over: it is spent, and another is needed.
-                await self._commit(slot, ANSWERED)
+                await self._commit(slot, ANSWERED, self._clock.now())
         finally:
             if not is_ready:
                 self.unanswered.discard(submission)
@@ -253,10 +253,14 @@ class Sender:
         return min(delay, self._clock.real(left)) if holds_out else delay
 
     def _learn(
-        self, submission: Submission[Any], failure: BaseException | None, sent_at: float
+        self,
+        submission: Submission[Any],
+        failure: BaseException | None,
+        sent_at: float,
+        now: float,
     ) -> None:
         """Tell the circuit whether the server has answered."""
-        circuit, now = self._circuit, self._clock.now()
+        circuit = self._circuit
         before = circuit.outage
         kind = submission.request.kind
         if failure is not None and is_outage(failure):
@@ -289,24 +293,24 @@ class Sender:
         slot: Slot,
         failure: BaseException | None,
         rate_limit: tuple[int | None, int | None],
-        *,
         sent_at: float,
     ) -> None:
         """Count one request that has ended, spend its slot or give it back, and report it."""
-        kind = submission.request.kind
+        kind, now = submission.request.kind, self._clock.now()
         self.unanswered.discard(submission)
         outcome = "answered" if failure is None else _word_of(failure, kind)
         if failure is not None or not self._circuit.is_quiet:
-            self._learn(submission, failure, sent_at)
+            self._learn(submission, failure, sent_at, now)
         else:
-            self._circuit.answered_at = self._clock.now()
+            self._circuit.answered_at = now
             if kind.is_billed:
-                self._circuit.create_answered_at = self._circuit.answered_at
+                self._circuit.create_answered_at = now
         try:
             if isinstance(failure, RateLimitError):
                 outcome = "refused"
                 self.stats.refused += 1
-                await self._commit(slot, Outcome(refused=True, retry_after=failure.retry_after))
+                refused = Outcome(refused=True, retry_after=failure.retry_after)
+                await self._commit(slot, refused, now)
             elif failure is not None and _has_not_left(failure):
                 outcome = "not sent"
                 self.stats.sent[kind] -= 1
@@ -316,10 +320,8 @@ class Sender:
                     await asyncio.sleep(0)  # the poller hears of the answer first
                 limit, left = rate_limit
                 is_usual = left is None
-                await self._commit(
-                    slot,
-                    ANSWERED if is_usual else Outcome(server_limit=limit, server_left=left),
-                )
+                answered = ANSWERED if is_usual else Outcome(server_limit=limit, server_left=left)
+                await self._commit(slot, answered, now)
         finally:
             if self._on_request is not None:
                 now = self._clock.now()
@@ -332,9 +334,9 @@ class Sender:
                         extra=about(generation_id=submission.request.generation_id),
                     )
 
-    async def _commit(self, slot: Slot, outcome: Outcome) -> None:
+    async def _commit(self, slot: Slot, outcome: Outcome, now: float) -> None:
         """Spend a slot, tell the other clients what has changed, and hear what they say."""
-        state = await slot.commit(outcome, self._view.workload(self._clock.now()))
+        state = await slot.commit(outcome, self._view.workload(now))
         if state is not None:
             self._view.update(state, self._clock.now())
 

@@ -21,7 +21,7 @@ from llamagen_async.requests import AnyRequest
 from llamagen_async.transport import APIRequest
 from llamagen_async.validation import LlamaGenError
 
-__all__ = ["Submission", "SubmissionHooks", "tell_accepted"]
+__all__ = ["Submission", "SubmissionHooks", "retrieve", "tell_accepted"]
 
 _logger = logger_of(__name__)
 
@@ -109,7 +109,6 @@ class Submission(Generic[_T]):
     ) -> Submission[_T]:
         """Return a read that is sent at once."""
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(_retrieve)
         return cls(request, parse, now, future, is_check=True, context=context)
 
     def leave(self, reason: asyncio.CancelledError) -> None:
@@ -135,7 +134,7 @@ def tell_accepted(kind: RequestKind, answer: object, error: BaseException | None
         error.add_note(f"{kind.value} {id_} was accepted, and goes on")
 
 
-def _retrieve(outcome: asyncio.Future[Any]) -> None:
-    """Take note of an error: nobody may wait for a check that is a probe."""
+def retrieve(outcome: asyncio.Future[Any]) -> None:
+    """Take note of an error: nobody waits for a probe."""
     if not outcome.cancelled():
         outcome.exception()

@@ -13,7 +13,8 @@ from llamagen_async.telemetry.telemetry import Telemetry
 from llamagen_async.validation import check_flags
 
 if TYPE_CHECKING:
-    from llamagen_async.core import ClientCore, ClientSettings
+    from llamagen_async.core import ClientCore
+from llamagen_async.settings import ClientSettings
 
 __all__ = ["core_of", "telemetry_of"]
 

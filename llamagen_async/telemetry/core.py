@@ -9,13 +9,14 @@ from typing import Any, Final, TypeVar
 import attrs
 from opentelemetry.trace import SpanContext
 
-from llamagen_async.core import ClientCore, ClientSettings
+from llamagen_async.core import ClientCore
 from llamagen_async.errors import GenerationFailedError
 from llamagen_async.models import Animation, AnyGeneration, ComicGeneration
 from llamagen_async.plans import RequestKind
 from llamagen_async.prices import Prices
 from llamagen_async.requests import AnyRequest
 from llamagen_async.scheduling import GenerationWait, Load, RequestReport
+from llamagen_async.settings import ClientSettings
 from llamagen_async.telemetry.edges import TracedAssets, TracedTransport
 from llamagen_async.telemetry.operations import RunningOperation
 from llamagen_async.telemetry.telemetry import Telemetry
@@ -64,7 +65,7 @@ class ObservedCore(ClientCore):
     def load(self) -> Load | None:
         """Return what the client has to do now; `None` if it is not open. Any thread may ask."""
         rooms = self._rooms
-        if rooms is None or self._closed:
+        if rooms is None or self.is_closed:
             return None
         return rooms.scheduler.load(rooms.loop.time() * self.settings.clock.speed)
 

@@ -8,6 +8,7 @@ uncertain. The same is done for each worker of a shared journal that dies.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -18,12 +19,13 @@ import attrs
 
 from llamagen_async.batch.journal.codec import AccountId, dump_error
 from llamagen_async.batch.journal.evidence import evidence_against, orphaned_changes
-from llamagen_async.batch.journal.reserve import Receipt
+from llamagen_async.batch.journal.lock import JournalLock
+from llamagen_async.batch.journal.reserve import Receipt, Reserve
 from llamagen_async.batch.journal.schema import bind, bound_to, check_account
 from llamagen_async.errors import JournalError, SubmissionUncertainError
 from llamagen_async.observing import about, logger_of
 
-__all__ = ["keep_changes", "take_in", "verify"]
+__all__ = ["keep_changes", "take_in", "verify", "verify_missing"]
 
 _logger = logger_of(__name__)
 
@@ -90,6 +92,48 @@ def verify(
         )
         if problem is not None:
             raise JournalError(f"{journal}: {_QUESTION.format(problem)}")
+
+
+def verify_missing(
+    journal: Path,
+    account: AccountId,
+    folders: Iterable[Path],
+    connection: sqlite3.Connection,
+    *,
+    start_over: bool,
+) -> None:
+    """Refuse to go on without a journal that is gone, and make no file: a run would ask the same.
+
+    Args:
+        journal: The journal's file, which is not there.
+        account: The account whose generations it is to hold.
+        folders: The folders that may have results of its stories.
+        connection: An empty journal in its place.
+        start_over: Go on although the files beside it know comics.
+
+    Raises:
+        JournalError: The files beside it know comics, or can't be read.
+    """
+    if start_over:
+        return
+    path = Path(os.path.realpath(journal))
+    reserve, lock = Reserve(path, account), JournalLock(path)
+    try:
+        reserve.look()
+        others = reserve.of_dead()
+        lock.look()
+    except OSError as error:
+        raise JournalError(f"{journal}: {error}") from error
+    keep_changes(path, start_over=False)
+    verify(
+        path,
+        account,
+        connection,
+        receipts=[*reserve.receipts, *others],
+        counted=lock.accepted,
+        folders=[path.parent, *folders],
+        start_over=False,
+    )
 
 
 def take_in(
