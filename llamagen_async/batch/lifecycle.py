@@ -15,7 +15,6 @@ import attrs
 
 from llamagen_async.batch import makers
 from llamagen_async.batch.budget import Budget
-from llamagen_async.batch.folder import are_there
 from llamagen_async.batch.makers import ComicsPort
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final, may_be_accepted
 from llamagen_async.batch.protocol import StoryStore
@@ -309,36 +308,18 @@ class _Steps:
 
     def _progress(self, generation: ComicGeneration) -> None:
         """Tell of a comic's pictures as they are drawn; the journal needs only its end."""
-        task, drawn = self.task, self.lifecycle.drawn
-        known = task.generation
-        if drawn and known and not set(generation.asset_urls) <= set(known.asset_urls):
-            task.generation = generation
-            drawn(task)
+        if self.lifecycle.drawn is not None and self.task.shows_more(generation):
+            self.lifecycle.drawn(self.task)
 
     async def _fetch(self) -> None:
-        task, out, generation = self.task, self.lifecycle.out, self.task.generation
-        if out is None or generation is None:
+        lifecycle, out = self.lifecycle, self.lifecycle.out
+        if out is None:
             return
-        names = task.row.files
-        is_there: bool = bool(names) and await asyncio.to_thread(are_there, out, names)
-        if is_there:
-            task.files = tuple(out / name for name in names)
-            return
-        lifecycle = self.lifecycle
-        if lifecycle.journal.has_changes:
-            generation = await makers.newest(lifecycle.journal, generation)
-        files = await fetch(
-            lifecycle.comics,
-            lifecycle.journal,
-            generation,
-            task.request,
-            out,
-            timeout=lifecycle.timeout,
-            urgent=task.row.urgent,
-        )
-        task.files = tuple(files)
-        relative = [file.relative_to(out).as_posix() for file in files]
-        await self._record(generation=generation, files=relative)
+        comics, journal = lifecycle.comics, lifecycle.journal
+        fetched = await fetch(comics, journal, self.task, out, timeout=lifecycle.timeout)
+        if fetched is not None:
+            relative = [file.relative_to(out).as_posix() for file in self.task.files]
+            await self._record(generation=fetched, files=relative)
 
     async def _fail(self, error: Exception) -> None:
         """Decide what an error means for the story, and write that."""

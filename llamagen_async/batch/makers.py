@@ -55,7 +55,7 @@ class ComicsPort(Protocol):
 
     @property
     def observer(self) -> Observer | None:
-        """Whoever is told what the client does."""
+        """The observer of the client, if there is one."""
         ...
 
     async def create(
