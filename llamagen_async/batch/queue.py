@@ -28,6 +28,7 @@ from llamagen_async.batch.turns import PacedClient, Turns
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.validation import whole_number
+from llamagen_async.webhooks import WebhookEvent
 
 __all__ = ["ComicQueue"]
 
@@ -40,6 +41,8 @@ class _Client(PacedClient, Protocol):
 
     @property
     def comics(self) -> ComicsPort: ...
+
+    def deliver(self, event: WebhookEvent) -> bool: ...
 
 
 class ComicQueue:
@@ -89,9 +92,8 @@ class ComicQueue:
         self._prefetcher = Prefetcher(self._journal, self._lifecycle, speed=client.speed)
         self._subscriptions = Subscriptions()
         self._turns = Turns(self._journal, self._lifecycle, self._subscriptions, client)
-        self._sharing = Sharing(
-            self._journal, self._lifecycle, self._prefetcher, self._turns, self._subscriptions
-        )
+        parts = (self._journal, self._lifecycle, self._prefetcher, self._turns, self._subscriptions)
+        self._sharing = Sharing(*parts, client.deliver)
         self._starting: asyncio.Task[None] | None = None
         self._closed = False
         self._is_lost = False
@@ -276,6 +278,11 @@ class ComicQueue:
         """Return in about how many seconds a queued job will be sent; 0 if nobody can know."""
         await self.start()
         return await self._turns.next_turn()
+
+    async def announce(self, event: WebhookEvent) -> None:
+        """Hand a verified webhook event to the other workers, after `client.deliver`."""
+        await self.start()
+        await self._sharing.announce(event)
 
     async def aclose(self, grace: float = GRACE) -> None:
         """Send nothing more, and close the journal. Closing twice is fine.

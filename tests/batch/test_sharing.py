@@ -13,6 +13,7 @@ from llamagen_async import (
     BatchState,
     ClientClosedError,
     ComicQueue,
+    GenerationFailedError,
     InvalidRequestError,
     JournalError,
     Plan,
@@ -21,6 +22,7 @@ from llamagen_async import (
     WaitTimeoutError,
 )
 from llamagen_async.batch.journal.workers import BEAT, LEASE
+from llamagen_async.webhooks import WebhookEvent
 from tests.support.machine import Machine, Pictures, fetching, known
 from tests.support.scripted import left_over
 from tests.support.workers import Station, crew
@@ -321,3 +323,26 @@ async def test_a_client_that_is_closed_first_leaves_its_jobs_to_others(tmp_path:
             await waiting
         assert (await second.queue.result("k")).succeeded
     assert Counter(machine.stories) == {"a": 1}
+
+
+async def test_a_webhook_event_reaches_the_worker_that_waits(tmp_path: Path) -> None:
+    """The vendor sends it to any of them; no status check is spent by who waits."""
+    machine = Machine(tmp_path, 500.0)
+
+    async with crew(machine, 3) as (first, second, third):
+        second.suspend()
+        third.suspend()
+        await first.queue.submit("a", key="k")
+        await asyncio.sleep(5)
+        second.resume()
+        third.resume()
+        job = await known(second.queue, await second.queue.submit("a", key="k"))
+        assert job.generation is not None
+        fields = {**job.generation.raw, "status": "FAILED"}
+        event = WebhookEvent.parse({"type": "comic.generation.failed", "data": fields})
+        assert not second.client.deliver(event)
+        checks = len(machine.checks)
+        await second.queue.announce(event)
+        with pytest.raises(GenerationFailedError):
+            await third.queue.result("k")
+        assert len(machine.checks) <= checks + 1

@@ -139,7 +139,9 @@ async def test_without_its_fence_a_job_is_paid_twice(
     def unfenced(self: SharedJournal, origins: Any, values: Any, connection: Any) -> Any:
         if values["state"] == "sending":
             origins = frozenset(BatchState)
-        return super(SharedJournal, self)._change(origins, {**values, "worker": self.worker}, connection)
+        return super(SharedJournal, self)._change(
+            origins, {**values, "worker": self.worker}, connection
+        )
 
     monkeypatch.setattr(SharedJournal, "_change", unfenced)
     machine = Machine(tmp_path, 30.0, latency=(1.0, 3.0))

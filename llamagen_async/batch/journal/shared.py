@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,8 @@ from llamagen_async.batch.journal.workers import (
     has_orphans,
     leave,
     others,
+    pass_on,
+    passed_on,
     progress,
     remove,
     renew,
@@ -88,6 +91,8 @@ class SharedJournal(Journal):
     """Whether it has had a lease."""
     _takes_over = True
     """Whether it goes on with what others have left."""
+    _heard: int | None = None
+    """The number of the last webhook event that was read."""
     _was_gone = False
     """Whether the lease had run out when it was last renewed."""
 
@@ -122,6 +127,16 @@ class SharedJournal(Journal):
         if self.worker is not None:
             texts = {id_: dump_generation(one) for id_, one in generations.items()}
             await self._database.beat(partial(progress, self.worker, texts))
+
+    async def pass_on(self, text: str) -> None:
+        """Write a webhook event down for the workers of which one may wait for it."""
+        if self.worker is not None:
+            await self._database.beat(partial(pass_on, text, time.time()))
+
+    async def passed_on(self) -> list[str]:
+        """Return the webhook events that came since this was last called."""
+        self._heard, texts = await self.ask(partial(passed_on, self._heard))
+        return list(texts)
 
     async def version(self) -> int:
         """Return a number that changes when another worker has written."""

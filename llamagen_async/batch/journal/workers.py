@@ -42,6 +42,8 @@ __all__ = [
     "has_orphans",
     "leave",
     "others",
+    "pass_on",
+    "passed_on",
     "progress",
     "remove",
     "renew",
@@ -91,6 +93,8 @@ _PROGRESS: Final = """
     UPDATE job SET generation = :generation
     WHERE id = :id AND state = 'running' AND worker = :token
 """
+_KEPT: Final = 600.0
+"""Real seconds for which a webhook event is kept for other workers, which read it at once."""
 _LEAVE: Final = """
     UPDATE job SET worker = :next, error = coalesce(:error, error)
     WHERE id = :id AND worker = :token
@@ -219,6 +223,26 @@ def progress(token: str, generations: Mapping[int, str], connection: sqlite3.Con
     """
     values = [{"token": token, "id": id_, "generation": text} for id_, text in generations.items()]
     connection.executemany(_PROGRESS, values)
+
+
+def pass_on(text: str, at: float, connection: sqlite3.Connection) -> None:
+    """Write a webhook event down for the workers of which one may wait for it."""
+    connection.execute("DELETE FROM event WHERE at NOT BETWEEN ? AND ?", (at - _KEPT, at + _KEPT))
+    connection.execute("INSERT INTO event (text, at) VALUES (?, ?)", (text, at))
+
+
+def passed_on(after: int | None, connection: sqlite3.Connection) -> tuple[int, list[str]]:
+    """Return the number of the last webhook event, and the events since another one.
+
+    Args:
+        after: The number of that one; `None` is the last.
+        connection: The journal.
+    """
+    (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()
+    found = connection.execute(
+        "SELECT text FROM event WHERE id > ?", (last if after is None else after,)
+    )
+    return last, [text for (text,) in found]
 
 
 def forget_all(connection: sqlite3.Connection) -> None:
