@@ -1,11 +1,10 @@
-"""Several workers on one journal: each job is one of theirs at a time, and everybody hears of it."""
+"""Several workers on one journal: each job is one worker's at a time, and all can tell of it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -284,13 +283,15 @@ async def test_a_batch_and_a_queue_refuse_each_other_by_name(tmp_path: Path) -> 
         with pytest.raises(JournalError, match="a queue works with this journal"):
             async for _ in client.comics.batch(["a"], journal=machine.journal):
                 pass
-    async with machine.open() as client:
-        async with client.comics.batch(["a"], journal=machine.journal) as batch:
-            await anext(aiter(batch))
-            queue = ComicQueue(client, machine.journal)
-            with pytest.raises(JournalError, match="works with this journal alone, as batches"):
-                await queue.submit("b")
-            await queue.aclose()
+    async with (
+        machine.open() as client,
+        client.comics.batch(["a"], journal=machine.journal) as batch,
+    ):
+        await anext(aiter(batch))
+        queue = ComicQueue(client, machine.journal)
+        with pytest.raises(JournalError, match="works with this journal alone, as batches"):
+            await queue.submit("b")
+        await queue.aclose()
     async with crew(machine, 1) as (only,):
         assert [job.state for job in await only.queue.list()] == [SUCCEEDED]
 

@@ -283,9 +283,10 @@ class SharedJournal(Journal):
             if row.state is SENDING and row.worker != self.worker:
                 return row  # somebody else is about to send it
             self._renew(connection)
-        if row is not None and state is BatchState.QUEUED and row.attempts == values["tried"]:
+        is_same = row is not None and row.attempts == values["tried"]
+        if is_same and state is BatchState.QUEUED and SENDING in origins:
             # It was feared lost when the lease ran out, and is known not to have been accepted.
-            origins |= {BatchState.UNCERTAIN} if SENDING in origins else set()
+            origins |= {BatchState.UNCERTAIN}
         if row is not None and _is_second(row, values):
             _logger.error(
                 "%s: %r is generation %s, and %s was accepted for it, too: it was sent again",

@@ -18,6 +18,7 @@ from llamagen_async.batch.journal import workers
 from llamagen_async.batch.journal.database import Database
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.network_disk import network_type
+from llamagen_async.batch.journal.schema import prepare
 from llamagen_async.batch.journal.shared import SharedJournal
 from llamagen_async.batch.journal.workers import LEASE, Worker, others, renew
 from tests.support.journals import ORIGIN, added, changed, comic, raw
@@ -51,8 +52,8 @@ def crash(journal: SharedJournal) -> None:
     database.reserve._file, database._connection = -1, None
 
 
-def reserves(folder: Path) -> list[Path]:
-    return list(folder.glob("run.db-ids-*"))
+def files(folder: Path, pattern: str = "*") -> set[str]:
+    return {file.name for file in folder.glob(pattern)}
 
 
 async def test_of_several_workers_that_would_send_a_story_one_does(tmp_path: Path) -> None:
@@ -145,14 +146,14 @@ async def test_what_a_dead_worker_had_noted_on_a_full_disk_is_taken_in(
         with monkeypatch.context() as patch:
             patch.setattr(Database, "_transact", full)
             await changed(first, row, RUNNING, generation=comic("paid"))
-        assert len(reserves(tmp_path)) == 2
+        assert len(files(tmp_path, "run.db-ids-*")) == 2
         crash(first)
         await asyncio.sleep(LEASE + 1)
         assert (await second.beat()).adopted == (row.id,)
         found = await second.get("k")
         assert found is not None
         assert (found.state, found.generation_id) == (RUNNING, "paid")
-        assert len(reserves(tmp_path)) == 1
+        assert len(files(tmp_path, "run.db-ids-*")) == 1
 
 
 async def test_who_says_farewell_leaves_no_name(tmp_path: Path) -> None:
@@ -164,7 +165,7 @@ async def test_who_says_farewell_leaves_no_name(tmp_path: Path) -> None:
             )
         assert raw(path, "SELECT count(*) FROM worker") == [(1,)]
         assert (await second.beat()).adopted == (row.id,)
-    assert {file.name for file in tmp_path.iterdir()} == {"run.db", "run.db-owner", "run.db-queue"}
+    assert files(tmp_path) == {"run.db", "run.db-owner", "run.db-queue"}
     async with worker(path):
         pass
 
@@ -207,8 +208,6 @@ def test_who_counts_as_dead(
     """Told by the boot, by a process that is gone where process ids are comparable, or by time."""
     monkeypatch.setattr(workers.sys, "platform", "linux")
     connection = sqlite3.connect(":memory:")
-    from llamagen_async.batch.journal.schema import prepare  # noqa: PLC0415  # it is used once
-
     prepare(None, connection)
     me = Worker("me", ORIGIN, place="boot/pid:[1]")
     beat = change.pop("beat", 0.0)
@@ -253,4 +252,4 @@ async def test_a_journal_on_a_network_disk_is_refused(
     )
     with pytest.raises(JournalError, match=r"network file system \(nfs4\)"):
         await SharedJournal(tmp_path / "run.db", ORIGIN).open()
-    assert list(tmp_path.iterdir()) == []
+    assert not files(tmp_path)
