@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from llamagen_async.batch.behind import orphaned, waiting_behind
 from llamagen_async.batch.events import ComicJob, Mark, Subscriptions
@@ -28,7 +28,9 @@ from llamagen_async.batch.turns import PacedClient, Turns
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.validation import whole_number
-from llamagen_async.webhooks import WebhookEvent
+
+if TYPE_CHECKING:
+    from llamagen_async.webhooks import WebhookEvent
 
 __all__ = ["ComicQueue"]
 
@@ -87,7 +89,7 @@ class ComicQueue:
             ended=self._ended,
             followed=self._follow,
             changed=self._changed,
-            drawn=self._drawn,
+            drawn=lambda task: self._sharing.tell_drawn(task),
         )
         self._prefetcher = Prefetcher(self._journal, self._lifecycle, speed=client.speed)
         self._subscriptions = Subscriptions()
@@ -347,10 +349,6 @@ class ComicQueue:
             self._prefetcher.on_accepted()
         self._turns.tell_of(task)
         self._turns.moved()
-
-    def _drawn(self, task: BatchTask) -> None:
-        self._turns.tell_of(task)
-        self._sharing.tell_drawn(task)
 
     def _ended(self, task: BatchTask) -> None:
         self._prefetcher.release(task)

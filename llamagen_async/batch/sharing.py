@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from contextvars import Context
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from llamagen_async.batch.events import Mark, Subscriptions
 from llamagen_async.batch.journal.shared import SharedJournal
@@ -22,7 +22,9 @@ from llamagen_async.batch.task import BatchTask
 from llamagen_async.batch.turns import Turns
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
-from llamagen_async.webhooks import WebhookEvent, announcement_of
+
+if TYPE_CHECKING:
+    from llamagen_async.webhooks import WebhookEvent
 
 __all__ = ["Sharing"]
 
@@ -107,7 +109,8 @@ class Sharing:
             self._wake.set()
 
     def tell_drawn(self, task: BatchTask) -> None:
-        """Tell other workers, soon, that there are more pictures of a comic that runs."""
+        """Tell those who follow a job, here and soon elsewhere, that more of it is drawn."""
+        self._turns.tell_of(task)
         if self._others and task.generation is not None:
             self._drawn[task.row.id] = task.generation
             self._wake.set()
@@ -119,6 +122,11 @@ class Sharing:
             if len(text) > _LARGEST_EVENT:
                 text = json.dumps(_without_result(event))
             await self._journal.pass_on(text)
+
+    def _tell_event(self, text: str) -> None:
+        from llamagen_async.webhooks import WebhookEvent  # noqa: PLC0415  # few have webhooks
+
+        self._deliver(WebhookEvent.parse(json.loads(text)))
 
     async def _beat_on(self) -> None:
         while True:
@@ -177,7 +185,7 @@ class Sharing:
             await self._beat()
         await self._drop_lost()
         for text in await self._journal.passed_on():
-            self._deliver(WebhookEvent.parse(json.loads(text)))
+            self._tell_event(text)
         await self._tell_news({*keys, *self._subscriptions.latest})
 
     async def _drop_lost(self, accepted: tuple[BatchState, ...] = ()) -> None:
@@ -229,5 +237,7 @@ class Sharing:
 
 def _without_result(event: WebhookEvent) -> dict[str, Any]:
     """Return an event that tells no more than what has become of which generation."""
+    from llamagen_async.webhooks import announcement_of  # noqa: PLC0415  # few have webhooks
+
     announcement = announcement_of(event)
     return {"type": event.type, "data": {"id": announcement.id if announcement else ""}}

@@ -170,7 +170,7 @@ async def test_a_worker_that_was_suspended_sends_nothing_that_another_has(
     assert machine.refused == 0
 
 
-async def test_who_closes_hands_over_at_once(tmp_path: Path) -> None:
+async def test_who_closes_leaves_its_jobs_to_others_at_once(tmp_path: Path) -> None:
     """Nobody waits for a lease to run out; creates on their way are recorded before."""
     machine = Machine(tmp_path, 400.0, latency=1.0)
 

@@ -169,7 +169,7 @@ class SharedJournal(Journal):
             with contextlib.suppress(JournalError):  # it is this worker's as long as that lives
                 await self._database.run(work, write=True)
 
-    async def hand_over(self) -> None:
+    async def give_back(self) -> None:
         """Let others go on at once with what was accepted, and take nothing over any more."""
         self._takes_over = False
         if self.worker is not None and self._is_open:

@@ -27,7 +27,6 @@ from typing import Final
 import attrs
 
 from llamagen_async.batch.journal.codec import AccountId
-from llamagen_async.ratelimit.sqlite.machine_clock import read_machine_clock
 
 __all__ = [
     "BEAT",
@@ -57,6 +56,10 @@ BEAT: Final = 5.0
 """Real seconds between two renewals of a lease."""
 HANDED_OVER: Final = "*"
 """The name beside a story whose worker has left it to the next one."""
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+"""The file in which Linux tells one boot from another, see `random(4)`."""
+_PROCESS_IDS: Final = Path("/proc/self/ns/pid")
+"""The space of process ids on Linux: in two containers the same id is not the same process."""
 _RENEW: Final = "UPDATE worker SET beat = max(beat, :beat) WHERE token = :token"
 _REGISTER: Final = """
     INSERT INTO worker (token, process, place, base_url, account, beat)
@@ -103,10 +106,11 @@ _LEAVE: Final = """
 
 @functools.cache
 def _place() -> str:
-    space = ""
-    with contextlib.suppress(OSError):
-        space = str(Path("/proc/self/ns/pid").readlink())
-    return f"{read_machine_clock().boot_id or ''}/{space}"
+    boot = space = ""
+    with contextlib.suppress(OSError, ValueError):
+        boot = _BOOT_ID.read_text("ascii").strip()
+        space = str(_PROCESS_IDS.readlink())
+    return f"{boot}/{space}"
 
 
 @attrs.frozen
@@ -265,7 +269,6 @@ def end(token: str, connection: sqlite3.Connection, *, is_clean: bool) -> None:
         is_clean: Whether the file knows all that the worker knows. If not, or if something may be
             on its way, others treat it as one that has died.
     """
-    give_back(token, connection)
     if is_clean:
         connection.execute(_END, (token,))
     connection.execute("UPDATE worker SET beat = beat - 1e9 WHERE token = ?", (token,))

@@ -14,7 +14,6 @@ import attrs
 import pytest
 
 from llamagen_async import BatchState, JournalError
-from llamagen_async.batch.journal import workers
 from llamagen_async.batch.journal.database import Database
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.network_disk import network_type
@@ -70,7 +69,7 @@ async def test_of_several_workers_that_would_send_a_story_one_does(tmp_path: Pat
 
 
 async def test_a_worker_of_which_nothing_was_heard_loses_its_stories(tmp_path: Path) -> None:
-    """What it was sending is uncertain, what runs is another's; what it hears late is taken in."""
+    """A create on its way is uncertain, a comic that runs is another's; late answers count."""
     path = tmp_path / "run.db"
     async with worker(path) as first, worker(path) as second:
         rows = [await added(first, f"s{n}", f"k{n}") for n in range(3)]
@@ -121,12 +120,18 @@ async def test_who_comes_alone_takes_everything_over_at_once(tmp_path: Path) -> 
     async with worker(path) as first:
         row = await changed(first, await added(first, "a", "k"), SENDING)
         await changed(first, await added(first, "b", "l"), SENDING, RUNNING, generation=comic())
+        third = await changed(
+            first, await added(first, "c", "m"), SENDING, RUNNING, generation=comic("c3")
+        )
+        await first.let_go(third, JournalError("given up"))
         crash(first)
         async with worker(path) as second:
             assert [(one.state, one.worker) async for one in second.rows()] == [
                 (UNCERTAIN, None),
                 (RUNNING, second.worker),
+                (RUNNING, second.worker),
             ]
+            assert raw(path, "SELECT error FROM job WHERE key = 'm'") == [(None,)]
             assert row.worker != second.worker
 
 
@@ -206,7 +211,7 @@ def test_who_counts_as_dead(
     monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], *, is_dead: bool
 ) -> None:
     """Told by the boot, by a process that is gone where process ids are comparable, or by time."""
-    monkeypatch.setattr(workers.sys, "platform", "linux")
+    monkeypatch.setattr("llamagen_async.batch.journal.workers.sys.platform", "linux")
     connection = sqlite3.connect(":memory:")
     prepare(None, connection)
     me = Worker("me", ORIGIN, place="boot/pid:[1]")
