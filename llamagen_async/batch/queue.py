@@ -89,7 +89,7 @@ class ComicQueue:
             ended=self._ended,
             followed=self._follow,
             changed=self._changed,
-            drawn=lambda task: self._sharing.tell_drawn(task),
+            drawn=lambda task: self._sharing.tell_drawn(task),  # noqa: PLW0108  # it is made below
         )
         self._prefetcher = Prefetcher(self._journal, self._lifecycle, speed=client.speed)
         self._subscriptions = Subscriptions()
