@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Any, Protocol, Self
 
 from llamagen_async.batch.behind import orphaned, waiting_behind
 from llamagen_async.batch.events import ComicJob, Mark, Subscriptions
@@ -29,9 +29,6 @@ from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaG
 from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.validation import whole_number
 
-if TYPE_CHECKING:
-    from llamagen_async.webhooks import WebhookEvent
-
 __all__ = ["ComicQueue"]
 
 
@@ -43,8 +40,6 @@ class _Client(PacedClient, Protocol):
 
     @property
     def comics(self) -> ComicsPort: ...
-
-    def deliver(self, event: WebhookEvent) -> bool: ...
 
 
 class ComicQueue:
@@ -64,6 +59,7 @@ class ComicQueue:
             longer stays in the journal as running; ask for its `result` to wait again.
         start_over: Go on with a journal that is new, lost or older than what the files beside it
             know. What only they know may be paid for again.
+        announced: Given the body of each webhook event that another worker has announced.
 
     Raises:
         InvalidRequestError: An argument is not allowed.
@@ -77,6 +73,7 @@ class ComicQueue:
         out: str | os.PathLike[str] | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         start_over: bool = False,
+        announced: Callable[[dict[str, Any]], object] | None = None,
     ) -> None:
         self._journal = SharedJournal(journal, client.account, out=out, start_over=start_over)
         # A queue that did not wait for tomorrow's quota would only have to try again tomorrow.
@@ -95,7 +92,7 @@ class ComicQueue:
         self._subscriptions = Subscriptions()
         self._turns = Turns(self._journal, self._lifecycle, self._subscriptions, client)
         parts = (self._journal, self._lifecycle, self._prefetcher, self._turns, self._subscriptions)
-        self._sharing = Sharing(*parts, client.deliver)
+        self._sharing = Sharing(*parts, announced)
         self._starting: asyncio.Task[None] | None = None
         self._closed = False
         self._is_lost = False
@@ -281,10 +278,10 @@ class ComicQueue:
         await self.start()
         return await self._turns.next_turn()
 
-    async def announce(self, event: WebhookEvent) -> None:
-        """Hand a verified webhook event to the other workers, after `client.deliver`."""
+    async def announce(self, raw: Mapping[str, Any]) -> None:
+        """Hand the body of a verified webhook event to the other workers, to their `announced`."""
         await self.start()
-        await self._sharing.announce(event)
+        await self._sharing.announce(raw)
 
     async def aclose(self, grace: float = GRACE) -> None:
         """Send nothing more, and close the journal. Closing twice is fine.

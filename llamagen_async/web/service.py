@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from collections import OrderedDict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from llamagen_async.batch.protocol import JobQueue
 from llamagen_async.batch.queue import ComicQueue
@@ -15,7 +16,7 @@ from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.observing import logger_of
 from llamagen_async.validation import whole_number
-from llamagen_async.webhooks import ReplayGuard, WebhookEvent
+from llamagen_async.webhooks import ReplayGuard, WebhookEvent, announcement_of
 
 __all__ = ["MAX_QUEUED", "ComicService"]
 
@@ -27,6 +28,9 @@ _JOURNAL: Final = "journal.db"
 """The name of the journal in that folder if none is named, as on the command line."""
 _GRACE: Final = 5.0
 """Real seconds that creates in flight are given when the server closes."""
+_LARGEST_EVENT: Final = 65_536
+"""Characters of an event that is handed on whole (chosen: a comic of 50 panels); of a larger one
+other workers are told that the comic has ended."""
 _MOST_KEPT: Final = 1_000
 """Finished jobs whose JSON is kept, so that whoever asks again costs nothing."""
 
@@ -125,7 +129,7 @@ class ComicService:
             InvalidRequestError: `open` was called, and there is no API key, or another setting is
                 not allowed.
             LlamaGenError: The same for a request, which is not to blame for it.
-            JournalError: The journal can't be opened, or another process works with it.
+            JournalError: The journal can't be opened, or a batch works with it.
         """
         if self._queue is not None:
             return self._queue
@@ -163,7 +167,11 @@ class ComicService:
     async def deliver(self, event: WebhookEvent) -> None:
         """Hand a verified event of the vendor to whichever worker waits for it."""
         if not self.client.deliver(event) and isinstance(self._queue, ComicQueue):
-            await self._queue.announce(event)
+            raw = event.raw
+            if len(json.dumps(dict(raw))) > _LARGEST_EVENT:
+                announcement = announcement_of(event)
+                raw = {"type": event.type, "data": {"id": announcement and announcement.id}}
+            await self._queue.announce(raw)
 
     def keep(self, name: tuple[str, str], content: bytes) -> None:
         """Keep the JSON of a finished job."""
@@ -198,4 +206,8 @@ class ComicService:
     def _new_queue(self, client: LlamaGenClient) -> JobQueue:
         out = Path(self._out or os.environ.get("LLAMAGEN_OUT") or _FOLDER)
         journal = self._journal or os.environ.get("LLAMAGEN_JOURNAL") or out / _JOURNAL
-        return ComicQueue(client, journal, out=out)
+
+        def announced(raw: dict[str, Any]) -> None:
+            client.deliver(WebhookEvent.parse(raw))
+
+        return ComicQueue(client, journal, out=out, announced=announced)

@@ -22,6 +22,7 @@ from llamagen_async import (
 )
 from llamagen_async.batch.journal.workers import BEAT, LEASE
 from llamagen_async.webhooks import WebhookEvent
+from tests.support.journals import added
 from tests.support.machine import Machine, Pictures, fetching, known
 from tests.support.scripted import left_over
 from tests.support.workers import Station, crew
@@ -276,6 +277,18 @@ async def test_creates_go_out_in_the_order_of_arrival(tmp_path: Path) -> None:
     assert max(late) < 4, order
 
 
+async def test_a_new_job_goes_after_those_that_others_have_taken(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+
+    async with crew(machine, 2) as (first, second):
+        await asyncio.sleep(1)
+        for n in range(3):  # the first one is too busy to send them
+            await added(first.queue._journal, f"s{n}", f"k{n}")
+        await second.queue.submit("s3", key="k3")
+        await second.queue.result("k3")
+    assert [sent.prompt for sent in machine.creates] == ["s0", "s1", "s2", "s3"]
+
+
 async def test_a_batch_and_a_queue_refuse_each_other_by_name(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
 
@@ -343,7 +356,7 @@ async def test_a_webhook_event_reaches_the_worker_that_waits(tmp_path: Path) -> 
         event = WebhookEvent.parse({"type": "comic.generation.failed", "data": fields})
         assert not second.client.deliver(event)
         checks = len(machine.checks)
-        await second.queue.announce(event)
+        await second.queue.announce(event.raw)
         with pytest.raises(GenerationFailedError):
             await third.queue.result("k")
         assert len(machine.checks) <= checks + 1

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from llamagen_async import ComicQueue, LlamaGenClient
+from llamagen_async.webhooks import WebhookEvent
 from tests.support.machine import Machine
 
 __all__ = ["Station", "crew"]
@@ -20,7 +21,12 @@ class Station:
 
     def __init__(self, machine: Machine, **settings: Any) -> None:
         self.client: LlamaGenClient = machine.open()
-        self.queue = ComicQueue(self.client, machine.journal, **settings)
+        self.queue = ComicQueue(
+            self.client,
+            machine.journal,
+            announced=lambda raw: self.client.deliver(WebhookEvent.parse(raw)),
+            **settings,
+        )
         self.is_alive = True
         self._goes_on = asyncio.Event()
         self._goes_on.set()
