@@ -73,7 +73,7 @@ async def worker(
             finally:
                 finish.set()
                 await queue.aclose()
-                await asyncio.wait([listening])
+                await listening
                 await engine.shutdown()
 
 
