@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     import aiohttp
 
     from llamagen_async.batch.journal.codec import AccountId
+    from llamagen_async.core import ClientCore
     from llamagen_async.ratelimit import LimitsSnapshot, OnStoreFailure
     from llamagen_async.scheduling import Outage, RequestReport
     from llamagen_async.scheduling.outlook import Pace
+    from llamagen_async.telemetry import Telemetry
+    from llamagen_async.tenants import Tenants
     from llamagen_async.transport import AssetSource, Transport
     from llamagen_async.webhooks import WebhookEvent
 
@@ -98,6 +101,8 @@ class LlamaGenClient:
             and 1 for the real API; `$LLAMAGEN_SPEED` or 1 if not given. Scales windows and
             polling alike.
         on_request: Called after each request with what became of it, for metrics. Keep it short.
+        telemetry: Whether there are OpenTelemetry spans and metrics (extra `otel`), or where they
+            go. If not given, there are if your program has set a global provider before.
         transport: Carries the requests instead of aiohttp, for tests and simulations.
         assets: Opens the pictures instead of aiohttp, for tests and simulations.
 
@@ -122,15 +127,16 @@ class LlamaGenClient:
         proxy: str | None = None,
         speed: float | None = None,
         on_request: Callable[[RequestReport], None] | None = None,
+        telemetry: Telemetry | bool | None = None,
         transport: Transport | None = None,
         assets: AssetSource | None = None,
     ) -> None:
         # What a client needs is loaded with the first one: who imports the package to catch its
         # errors or to read its models waits less, and no event loop is held up later.
-        from llamagen_async.animations import Animations  # noqa: PLC0415
-        from llamagen_async.comics import Comics  # noqa: PLC0415
-        from llamagen_async.core import ClientCore, ClientSettings  # noqa: PLC0415
         from llamagen_async.ratelimit import check_quota  # noqa: PLC0415
+        from llamagen_async.settings import ClientSettings  # noqa: PLC0415
+        from llamagen_async.telemetry import core_of, telemetry_of  # noqa: PLC0415
+        from llamagen_async.tenants import Tenants  # noqa: PLC0415
         from llamagen_async.transport import (  # noqa: PLC0415
             check_key,
             check_proxy,
@@ -149,7 +155,7 @@ class LlamaGenClient:
         clock = Clock(_speed_from_environment() if speed is None else speed)
         if transport is None:
             _check_speed(clock.speed, url)
-        self._core = ClientCore(
+        core = core_of(
             ClientSettings(
                 api_key=key,
                 base_url=url,
@@ -167,10 +173,18 @@ class LlamaGenClient:
                 transport=transport,
                 assets=assets,
                 on_request=on_request,
-            )
+            ),
+            telemetry_of(telemetry),
         )
-        self.animations = self.animation = Animations(self._core)
-        self.comics = self.comic = Comics(self._core, self.animations)
+        self._take(core, Tenants(core))
+
+    def _take(self, core: ClientCore, tenants: Tenants) -> None:
+        from llamagen_async.animations import Animations  # noqa: PLC0415  # see `__init__`
+        from llamagen_async.comics import Comics  # noqa: PLC0415
+
+        self._core, self._tenants = core, tenants
+        self.animations = self.animation = Animations(core)
+        self.comics = self.comic = Comics(core, self.animations)
 
     def __repr__(self) -> str:
         settings = self._core.settings
@@ -199,21 +213,47 @@ class LlamaGenClient:
         """The key and the server, named without telling the key: what a journal is bound to."""
         return self._core.account
 
+    def with_key(self, api_key: str, *, plan: Plan | str | None = None) -> LlamaGenClient:
+        """Return a client of another key, such as a customer's, over the session of this one.
+
+        It has limits of its own, which all clients of the same key share, so that nothing that
+        happens to it touches another key. It costs nothing that has to be closed: make one for each
+        request if you like. `async with` does not close it, since others may use the same key;
+        `aclose` ends what this key waits for, and closing this client ends all.
+
+        Args:
+            api_key: The key.
+            plan: The plan of that key, as for `LlamaGenClient`; that of this client if not given.
+
+        Raises:
+            InvalidRequestError: The key or the plan is not allowed, or the key is used at this
+                moment with another plan.
+            ClientClosedError: This client is closed.
+        """
+        client = object.__new__(LlamaGenClient)
+        client._take(self._tenants.core_of(api_key, plan), self._tenants)
+        return client
+
     async def __aenter__(self) -> Self:
         """Open the client in the running event loop."""
         self._core.open()
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
-        """Close the client."""
-        await self.aclose()
+        """Close the client, unless it was made by `with_key`."""
+        if self._core is self._tenants.lender:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Send nothing more, let creates on their way return for a moment, and close.
 
         What still waits gets a `ClientClosedError`. Closing twice is fine, and if this was cut
-        short, closing again releases the rest.
+        short, closing again releases the rest. The clients that `with_key` has made are closed,
+        too; closing one of those ends what its key waits for, and closes no session.
         """
+        if self._core is self._tenants.lender:
+            self._core.is_closed = True
+            await self._tenants.aclose(_GRACE)
         await self._core.aclose(_GRACE)
 
     def deliver(self, event: WebhookEvent) -> bool:
@@ -265,15 +305,12 @@ class LlamaGenClient:
 
     def stats(self) -> ClientStats:
         """Return what this client has sent: requests by kind, 429s, retries, per finished comic."""
-        rooms = self._core.opened
-        if rooms is None:
-            return ClientStats(requests={}, refused=0, retries=0, finished=0)
-        sent = rooms.scheduler.stats
+        sent, finished = self._core.counted()
         return ClientStats(
             requests={kind.value: number for kind, number in sent.sent.items() if number},
             refused=sent.refused,
             retries=sent.retries,
-            finished=rooms.scheduler.finished,
+            finished=finished,
         )
 
 

@@ -7,15 +7,15 @@ scheduler. A resource says what is sent and how the answer is read, and nothing 
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 
 from llamagen_async.batch.journal.codec import AccountId
-from llamagen_async.clock import Clock
 from llamagen_async.errors import (
     APIConnectionError,
     ClientClosedError,
@@ -27,6 +27,7 @@ from llamagen_async.errors import (
 from llamagen_async.forecasting import Profile
 from llamagen_async.forecasting.saved import ForecastStore
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus, Usage
+from llamagen_async.observing import Observer
 from llamagen_async.plan_detection import take_over
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit import (
@@ -34,14 +35,15 @@ from llamagen_async.ratelimit import (
     Identity,
     Limiter,
     LimitsSnapshot,
-    OnStoreFailure,
     close_limiter,
     open_limiter,
+    use_limiter,
     writable_default,
 )
 from llamagen_async.requests import AnyRequest
 from llamagen_async.scheduling import (
     PROBE,
+    DispatchStats,
     GenerationWait,
     Outage,
     RequestReport,
@@ -49,45 +51,18 @@ from llamagen_async.scheduling import (
     Submission,
     SubmissionHooks,
 )
+from llamagen_async.settings import ClientSettings
 from llamagen_async.transport import APIRequest, AssetSource, HTTPAssets, HTTPTransport, Transport
 from llamagen_async.uploads import Uploads
 
-if TYPE_CHECKING:
-    import aiohttp
-
-__all__ = ["ClientCore", "ClientSettings"]
+__all__ = ["ClientCore", "Rooms"]
 
 _T = TypeVar("_T")
 _G = TypeVar("_G", ComicGeneration, Animation)
 
 
-@attrs.frozen
-class ClientSettings:
-    """The checked arguments of a client; each is described at `LlamaGenClient`."""
-
-    api_key: str = attrs.field(repr=False)
-    base_url: str
-    plan: Plan
-    detect_plan: bool
-    """Whether the server is asked for the plan before anything else is sent."""
-    quota: str | None
-    """The store's URL, `MEMORY`, or `None` for the default."""
-    clock: Clock
-    timeout: float
-    max_retries: int
-    polling: float | None
-    webhooks: bool
-    on_store_failure: OnStoreFailure
-    session: aiohttp.ClientSession | None
-    proxy: str | None = attrs.field(repr=False)
-    """The URL of a proxy, which may hold a password."""
-    transport: Transport | None
-    assets: AssetSource | None
-    on_request: Callable[[RequestReport], None] | None
-
-
 @attrs.frozen(eq=False)
-class _Rooms:
+class Rooms:
     """The rooms below a client that is open, all of one event loop."""
 
     loop: asyncio.AbstractEventLoop
@@ -103,7 +78,7 @@ class _Rooms:
     """Held by the one who closes them; others wait for that."""
 
 
-_inherited: Final[list[_Rooms]] = []
+_inherited: Final[list[Rooms]] = []
 """The rooms of processes from which this one was forked. They are kept, since closing their
 connections here would disturb those processes."""
 
@@ -115,21 +90,27 @@ class ClientCore:
         settings: The client's checked arguments.
     """
 
+    observer: Observer | None = None
+    """An observer that is told what the client does, if there is one."""
+
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
-        self.uploads = Uploads(self.send)
-        """The uploads of files that requests name."""
-        self._rooms: _Rooms | None = None
+        self._rooms: Rooms | None = None
         self._detections: dict[bool, asyncio.Task[None]] = {}
         """The detection of the plan that holds out an outage, and the one that gives up."""
         self.is_ready = False
         """Whether the plan is known and what was learned before is being read."""
-        self._closed = False
+        self.is_closed = False
         self._is_released = False
         """Whether everything that was opened is closed."""
 
+    @functools.cached_property
+    def uploads(self) -> Uploads:
+        """The uploads of files that requests name."""
+        return Uploads(self.send)
+
     @property
-    def opened(self) -> _Rooms | None:
+    def opened(self) -> Rooms | None:
         """The rooms below; `None` until the client is used for the first time in this process."""
         if self._rooms is not None and self._rooms.process != os.getpid():
             _inherited.append(self._rooms)
@@ -155,13 +136,13 @@ class ClientCore:
         rooms = self.opened
         return self.settings.plan if rooms is None else rooms.limiter.plan
 
-    def open(self) -> _Rooms:
+    def open(self) -> Rooms:
         """Return the rooms below, made for the running event loop when it is used first.
 
         Raises:
             ClientClosedError: The client is closed, or belongs to another event loop.
         """
-        if self._closed:
+        if self.is_closed:
             raise ClientClosedError("the client is closed: make a new one")
         try:
             loop, rooms = asyncio.get_running_loop(), self._rooms
@@ -269,11 +250,7 @@ class ClientCore:
         return result
 
     async def usage(self, *, outage_timeout: float | None = None) -> Usage:
-        """Ask the server what the key has used; this is a request like any other.
-
-        Args:
-            outage_timeout: Seconds for which an outage is held out.
-        """
+        """Ask the server what the key has used; an outage is held out for so many seconds."""
         return await self.send(PROBE, Usage.parse, outage_timeout=outage_timeout)
 
     async def limits(self) -> LimitsSnapshot:
@@ -283,12 +260,17 @@ class ClientCore:
             await self._prepare(rooms)
         return await rooms.limiter.snapshot()
 
+    def counted(self) -> tuple[DispatchStats, int]:
+        """Return what was sent, and how many generations were seen to end."""
+        scheduler = self.opened.scheduler if self.opened else None
+        return (scheduler.stats, scheduler.finished) if scheduler else (DispatchStats(), 0)
+
     async def aclose(self, grace: float) -> None:
         """Stop; give billed requests on their way `grace` real seconds to return.
 
         If this is cut short, calling it again releases what is not released yet.
         """
-        self._closed = True
+        self.is_closed = True
         rooms = self.opened
         if rooms is None:
             return
@@ -297,29 +279,38 @@ class ClientCore:
                 await self._release(rooms, grace)
                 self._is_released = True
 
-    async def _release(self, rooms: _Rooms, grace: float) -> None:
+    async def _release(self, rooms: Rooms, grace: float) -> None:
         await rooms.scheduler.aclose(grace)
         for detection in self._detections.values():
             detection.cancel()  # it may be waiting to try again
         await asyncio.gather(*self._detections.values(), return_exceptions=True)
         try:
+            await self._let_go(rooms)
+        finally:
+            await close_limiter(rooms.identity, rooms.limiter, user=rooms.scheduler)
+
+    async def _let_go(self, rooms: Rooms) -> None:
+        """Close what is this client's own."""
+        try:
             await rooms.assets.aclose()  # first, as its connections are the transport's
             await rooms.transport.aclose()
         finally:
             await rooms.forecasts.aclose()
-            await close_limiter(rooms.identity, rooms.limiter, user=self)
 
-    def _wire(self, loop: asyncio.AbstractEventLoop) -> _Rooms:
+    def _wire(self, loop: asyncio.AbstractEventLoop) -> Rooms:
+        transport, assets, on_request = self._carriers()
+        return self._wired(loop, transport, assets, on_request)
+
+    def _wired(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: Transport,
+        assets: AssetSource,
+        on_request: Callable[[RequestReport], None] | None,
+        lender: Rooms | None = None,
+    ) -> Rooms:
+        """Return rooms over a transport; `lender` lends what was learned of the server."""
         settings = self.settings
-        http = HTTPTransport(
-            settings.base_url,
-            settings.api_key,
-            timeout=settings.timeout,
-            session=settings.session,
-            proxy=settings.proxy,
-        )
-        transport = settings.transport or http
-        assets = settings.assets or HTTPAssets(http)
         identity = Identity.of(
             settings.api_key, settings.base_url, settings.clock.speed, self._store_for(loop)
         )
@@ -328,7 +319,6 @@ class ClientCore:
             settings.plan,
             timeout=settings.timeout,
             on_store_failure=settings.on_store_failure,
-            user=self,
         )
         scheduler = Scheduler(
             transport,
@@ -337,12 +327,24 @@ class ClientCore:
             max_retries=settings.max_retries,
             polling=settings.polling,
             announced=settings.webhooks,
-            on_request=settings.on_request,
+            on_request=on_request,
+            forecasts=None if lender is None else lender.scheduler.forecasts,
         )
-        forecasts = ForecastStore(
-            limiter.ledger, scheduler.forecasts, loaded=scheduler.start_learning
+        use_limiter(limiter, scheduler)
+        learned, loaded = scheduler.forecasts, scheduler.start_learning
+        forecasts = ForecastStore(limiter.ledger, learned, loaded=loaded)
+        if lender is not None:
+            forecasts = lender.forecasts
+            scheduler.start_learning()
+        return Rooms(loop, transport, assets, identity, limiter, scheduler, forecasts)
+
+    def _carriers(self) -> tuple[Transport, AssetSource, Callable[[RequestReport], None] | None]:
+        """Return who carries the requests, who opens the pictures, and who hears of requests."""
+        one = self.settings
+        http = HTTPTransport(
+            one.base_url, one.api_key, timeout=one.timeout, session=one.session, proxy=one.proxy
         )
-        return _Rooms(loop, transport, assets, identity, limiter, scheduler, forecasts)
+        return one.transport or http, one.assets or HTTPAssets(http), one.on_request
 
     def _store_for(self, loop: asyncio.AbstractEventLoop) -> str | None:
         """Return the URL of the store of spent requests, or `None` for this process's memory."""
@@ -353,7 +355,7 @@ class ClientCore:
             quota = writable_default() if is_real else MEMORY
         return None if quota == MEMORY else quota
 
-    async def _prepare_to_wait(self, rooms: _Rooms, wait: GenerationWait[_G]) -> GenerationWait[_G]:
+    async def _prepare_to_wait(self, rooms: Rooms, wait: GenerationWait[_G]) -> GenerationWait[_G]:
         """Detect the plan in the time given for a wait, and return the wait with what is left."""
         clock = self.settings.clock
         until = clock.now() + wait.timeout
@@ -363,7 +365,7 @@ class ClientCore:
             raise WaitTimeoutError(wait.id, wait.timeout) from None
         return attrs.evolve(wait, timeout=max(0.0, until - clock.now()))
 
-    async def _prepare(self, rooms: _Rooms, outage_timeout: float | None = None) -> None:
+    async def _prepare(self, rooms: Rooms, outage_timeout: float | None = None) -> None:
         """Detect the plan if that was asked for: once, whoever asks first; again if it failed.
 
         Those who hold out an outage share one detection, the others another, which gives up. What

@@ -7,7 +7,6 @@ of them. An error that is no job's own holds everything for a while; then one jo
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from contextvars import Context, copy_context
 from typing import Final
@@ -18,10 +17,11 @@ from llamagen_async.batch.protocol import StoryStore
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import JournalError, LlamaGenError
 from llamagen_async.models import BatchState
+from llamagen_async.observing import about, logger_of
 
 __all__ = ["Prefetcher"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _FIRST_HOLD: Final = 5.0
 """Seconds of the server's clock for which nothing is sent after an error that is not a job's own;
@@ -81,8 +81,10 @@ class Prefetcher:
         """Take a new job into memory if there is room, or else later."""
         if len(self._contexts) < _MOST_CONTEXTS:
             self._contexts[row.id] = copy_context()
-        # A change waits until the journal says that it is its turn.
-        if row.type.is_change or self._has_more[row.urgent] or self._free(urgent=row.urgent) <= 0:
+        # A change waits until the journal says that it is its turn, and so does what may come after
+        # jobs that others have submitted.
+        is_behind = row.type.is_change or self._journal.worker is not None
+        if is_behind or self._has_more[row.urgent] or self._free(urgent=row.urgent) <= 0:
             self.rescan(urgent=row.urgent)
         else:
             self.load(row)  # it is the next one, so it need not be read
@@ -128,14 +130,17 @@ class Prefetcher:
         if self._is_probing:
             self._wake.set()
 
-    def hold(self, error: LlamaGenError) -> None:
+    def hold(self, error: Exception | None) -> None:
         """Send nothing for a while: the next job would meet the same error."""
+        if not isinstance(error, LlamaGenError):
+            error = LlamaGenError(f"a mistake of this package or of a transport: {error!r}")
         self._lifecycle.halt(error)
         if self._hold is not None or self._stopped:
             return
         pause = min(_LONGEST_HOLD, _FIRST_HOLD * 2**self._holds)
         self._holds += 1
-        _logger.error("the queue waits %g s before it sends again: %s", pause, error)
+        text = "the queue waits %g s before it sends again: %s"
+        _logger.error(text, pause, error, extra=about(error))
         loop = asyncio.get_running_loop()
         self._hold = loop.call_later(pause / self._speed, self._resume)
 

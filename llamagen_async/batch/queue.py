@@ -10,21 +10,19 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import Protocol, Self
 
-import attrs
-
-from llamagen_async.batch.behind import orphaned, reason_to_wait, waiting_behind
+from llamagen_async.batch.behind import orphaned, waiting_behind
 from llamagen_async.batch.events import ComicJob, Mark, Subscriptions
 from llamagen_async.batch.folder import check_writable
 from llamagen_async.batch.journal.codec import AccountId, Row
-from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.order import count_queued, listed
+from llamagen_async.batch.journal.shared import SharedJournal
 from llamagen_async.batch.journal.story import RequestLike, Story, checked_key
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, ComicsPort, Lifecycle
 from llamagen_async.batch.prefetcher import Prefetcher
 from llamagen_async.batch.protocol import JobLike
+from llamagen_async.batch.sharing import Sharing
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.batch.turns import PacedClient, Turns
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
@@ -54,8 +52,8 @@ class ComicQueue:
 
     Args:
         client: The client that sends; it is not closed.
-        journal: A SQLite file, which one process at a time can work with; `None` remembers nothing
-            beyond this object.
+        journal: A SQLite file on a disk of this machine, with which any number of processes of it
+            may work at the same time; `None` remembers nothing beyond this object.
         out: A folder for the pictures; `None` fetches none.
         timeout: Seconds to wait for each comic's end, once it was accepted. A comic that takes
             longer stays in the journal as running; ask for its `result` to wait again.
@@ -75,7 +73,7 @@ class ComicQueue:
         timeout: float = DEFAULT_TIMEOUT,
         start_over: bool = False,
     ) -> None:
-        self._journal = Journal(journal, client.account, out=out, start_over=start_over)
+        self._journal = SharedJournal(journal, client.account, out=out, start_over=start_over)
         # A queue that did not wait for tomorrow's quota would only have to try again tomorrow.
         self._lifecycle = Lifecycle(
             self._journal,
@@ -86,10 +84,14 @@ class ComicQueue:
             ended=self._ended,
             followed=self._follow,
             changed=self._changed,
+            drawn=self._drawn,
         )
         self._prefetcher = Prefetcher(self._journal, self._lifecycle, speed=client.speed)
         self._subscriptions = Subscriptions()
         self._turns = Turns(self._journal, self._lifecycle, self._subscriptions, client)
+        self._sharing = Sharing(
+            self._journal, self._lifecycle, self._prefetcher, self._turns, self._subscriptions
+        )
         self._starting: asyncio.Task[None] | None = None
         self._closed = False
         self._is_lost = False
@@ -116,8 +118,8 @@ class ComicQueue:
         """Open the journal and go on with its jobs. Starting twice is fine.
 
         Raises:
-            JournalError: The journal can't be opened, somebody else works with it, or it is about
-                another server or key.
+            JournalError: The journal can't be opened, a batch works with it alone, it is on a
+                network file system, or it is about another server or key.
         """
         if self._closed or self._is_lost:
             whose = "queue" if self._closed else "queue's client"
@@ -148,11 +150,13 @@ class ComicQueue:
         """
         await self.start()
         story = Story.parse(request, key)
-        row, is_new = await self._journal.add(story, key=_new_key(), urgent=urgent, is_last=True)
+        row, is_new = await self._journal.add(
+            story, key=os.urandom(16).hex(), urgent=urgent, is_last=True
+        )
         if is_new and not self._closed:
             self._prefetcher.on_submitted(row)
             self._turns.moved()
-        return await self._job(row)
+        return await self._turns.job(row)
 
     async def get(self, key: str) -> ComicJob | None:
         """Return the job of that key as it stands, also after a restart; `None` if there is none.
@@ -162,7 +166,7 @@ class ComicQueue:
         """
         await self.start()
         row = await self._journal.get(checked_key(key))
-        return None if row is None else await self._job(row)
+        return None if row is None else await self._turns.job(row)
 
     async def events(
         self, job: JobLike, *, after: str | None = None
@@ -183,11 +187,16 @@ class ComicQueue:
         key, seen = _key_of(job), Mark.parse(after)
         await self.start()
         with self._subscriptions.open(key) as subscription:
-            row = await self._known(key)
-            job = await self._job(row, is_followed=True)
-            if not job.is_final and job.state is not BatchState.QUEUED:
+            row = await self._journal.claim(await self._known(key))
+            job = await self._turns.job(row, is_followed=True)
+            if (
+                not job.is_final
+                and job.state is not BatchState.QUEUED
+                and row.worker == self._journal.worker
+            ):
                 self._prefetcher.load(row)  # it was given up, or its pictures were not fetched
             self._subscriptions.latest.setdefault(key, job)
+            self._sharing.ask_about(key)
             missed = job.missed(seen)
             if missed is not None:
                 yield missed
@@ -242,10 +251,10 @@ class ComicQueue:
                 self._subscriptions.tell(self._turns.snapshot(row))
                 await self._give_up_orphans()
             elif task.state is BatchState.QUEUED:
-                self._lifecycle.recall(task, error)
+                task.recall(error)
                 task.row, task.state, task.error = row, row.state, error
             self._turns.moved()
-        return await self._job(row)
+        return await self._turns.job(row)
 
     async def resend(self, job: JobLike) -> ComicJob:
         """Send an uncertain job again, which may be paid for twice; others are left as they are."""
@@ -255,7 +264,7 @@ class ComicQueue:
         if row.state is BatchState.QUEUED:
             self._subscriptions.tell(self._turns.snapshot(row))
             self._prefetcher.rescan(urgent=row.urgent)
-        return await self._job(row)
+        return await self._turns.job(row)
 
     async def waiting(self) -> int:
         """Return how many jobs are queued."""
@@ -284,7 +293,9 @@ class ComicQueue:
         finally:
             try:
                 await self._lifecycle.stop(grace)
+                await self._sharing.stop()
             finally:
+                self._sharing.quit()
                 self._subscriptions.close()
 
     async def list(
@@ -315,8 +326,10 @@ class ComicQueue:
         if self._lifecycle.out is not None:
             await asyncio.to_thread(check_writable, self._lifecycle.out)
         await self._journal.open()
-        async for row in self._journal.rows(BatchState.RUNNING):
-            self._prefetcher.load(row)
+        if self._journal.worker is None:
+            async for row in self._journal.rows(BatchState.RUNNING):
+                self._prefetcher.load(row)
+        await self._sharing.start()
         await self._give_up_orphans()
         self._prefetcher.start()
 
@@ -325,22 +338,30 @@ class ComicQueue:
             self._prefetcher.release(task)
         if task.state is BatchState.RUNNING:
             self._prefetcher.on_accepted()
-        self._tell_of(task)
+        self._turns.tell_of(task)
         self._turns.moved()
+
+    def _drawn(self, task: BatchTask) -> None:
+        self._turns.tell_of(task)
+        self._sharing.tell_drawn(task)
 
     def _ended(self, task: BatchTask) -> None:
         self._prefetcher.release(task)
-        self._tell_of(task)
+        if task.is_elsewhere:
+            self._sharing.ask_about(task.row.key)
+            return
+        self._turns.tell_of(task)
         self._turns.moved()
         error = task.error
         if isinstance(error, ClientClosedError):
             # Nothing can be sent any more: whoever waits must not wait for ever.
             self._lifecycle.halt(error)
             self._is_lost = True
+            self._sharing.quit()
             self._subscriptions.close()
         elif task.state is BatchState.QUEUED:
             self._prefetcher.rescan(urgent=task.row.urgent)
-            self._prefetcher.hold(error if isinstance(error, LlamaGenError) else _wrapped(error))
+            self._prefetcher.hold(error)
         else:
             self._prefetcher.on_ended()
 
@@ -350,7 +371,7 @@ class ComicQueue:
             await self._give_up_orphans()
         elif task.state is BatchState.UNCERTAIN:
             for row in await waiting_behind(self._journal, task.row):
-                self._subscriptions.tell(await self._job(row))
+                self._subscriptions.tell(await self._turns.job(row))
         for urgent in (True, False):
             self._prefetcher.rescan(urgent=urgent)
 
@@ -366,31 +387,6 @@ class ComicQueue:
             raise InvalidRequestError("job", key, "a job of this queue's journal")
         return row
 
-    def _tell_of(self, task: BatchTask) -> None:
-        if task.row.key in self._subscriptions:
-            event = attrs.evolve(
-                self._turns.snapshot(task.row),
-                state=task.state,
-                generation=task.generation,
-                error=task.error,
-                files=task.files,
-                at=datetime.now(UTC),
-            )
-            self._subscriptions.tell(self._turns.timed(event))
-
-    async def _job(self, row: Row, *, is_followed: bool = False) -> ComicJob:
-        (job,) = await self._turns.placed([self._turns.snapshot(row, is_followed=is_followed)])
-        reason = await reason_to_wait(self._journal, row, self._lifecycle.timeout)
-        return job if reason is None else attrs.evolve(job, error=reason)
-
 
 def _key_of(job: JobLike) -> str:
     return job.key if isinstance(job, ComicJob) else checked_key(job)
-
-
-def _wrapped(error: Exception | None) -> LlamaGenError:
-    return LlamaGenError(f"a mistake of this package or of a transport: {error!r}")
-
-
-def _new_key() -> str:
-    return os.urandom(16).hex()

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import attrs
 
+from llamagen_async.batch.behind import reason_to_wait
 from llamagen_async.batch.events import ComicJob, Subscriptions
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.journal import Journal
@@ -84,7 +85,9 @@ class Turns:
             names = row.files
         except (JournalError, ValueError, TypeError) as error:  # that job alone is damaged
             state, names, known = FAILED, (), BatchTask(row, FAILED, error=error)
-        is_fetching = out is not None and (task is not None or is_followed)
+        is_left = row.worker == "" and task is None
+        is_at_work = task is not None or is_followed or row.worker is not None
+        is_fetching = out is not None and is_at_work and not is_left
         if state is BatchState.SUCCEEDED and is_fetching and row.files_text is None:
             state, at = BatchState.RUNNING, row.accepted_at
         return ComicJob(
@@ -98,6 +101,25 @@ class Turns:
             known.error if known.state in (row.state, FAILED) else None,
             () if out is None else tuple(out / name for name in names),
         )
+
+    async def job(self, row: Row, *, is_followed: bool = False) -> ComicJob:
+        """Return a job with all that is known of it."""
+        (job,) = await self.placed([self.snapshot(row, is_followed=is_followed)])
+        reason = await reason_to_wait(self._journal, row, self._lifecycle.timeout)
+        return job if reason is None else attrs.evolve(job, error=reason)
+
+    def tell_of(self, task: BatchTask) -> None:
+        """Tell those who follow a job of its step."""
+        if task.row.key in self._subscriptions:
+            event = attrs.evolve(
+                self.snapshot(task.row),
+                state=task.state,
+                generation=task.generation,
+                error=task.error,
+                files=task.files,
+                at=datetime.now(UTC),
+            )
+            self._subscriptions.tell(self.timed(event))
 
     async def placed(self, jobs: Sequence[ComicJob]) -> list[ComicJob]:
         """Return jobs with their positions, and when they should be done."""

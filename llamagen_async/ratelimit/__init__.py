@@ -16,12 +16,17 @@ from llamagen_async.ratelimit.protocol import (
     Outcome,
     PeerReport,
     Priority,
-    SharedLedger,
     StoreError,
     WaitingRequests,
     Workload,
 )
-from llamagen_async.ratelimit.registry import Identity, close_limiter, open_limiter
+from llamagen_async.ratelimit.registry import (
+    Identity,
+    close_limiter,
+    is_settled,
+    open_limiter,
+    use_limiter,
+)
 from llamagen_async.ratelimit.stores import MEMORY, check_quota, default_quota, writable_default
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
@@ -44,7 +49,6 @@ __all__ = [
     "Outcome",
     "PeerReport",
     "Priority",
-    "SharedLedger",
     "Slot",
     "StoreError",
     "WaitingRequests",
@@ -53,6 +57,8 @@ __all__ = [
     "check_quota",
     "close_limiter",
     "default_quota",
+    "is_settled",
     "open_limiter",
+    "use_limiter",
     "writable_default",
 ]

@@ -9,7 +9,9 @@ that was forked begins afresh. Keys are named by a hash; the key itself is never
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
+import itertools
 import os
 import threading
 import time
@@ -23,12 +25,12 @@ from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
 from llamagen_async.ratelimit.limiter import Limiter
-from llamagen_async.ratelimit.memory import MemoryLedger
-from llamagen_async.ratelimit.protocol import SharedLedger
+from llamagen_async.ratelimit.memory import KeptCount, MemoryLedger
+from llamagen_async.ratelimit.protocol import Ledger
 from llamagen_async.ratelimit.stores import open_store, store_times
 from llamagen_async.ratelimit.window_log import LedgerTimes
 
-__all__ = ["Identity", "close_limiter", "open_limiter"]
+__all__ = ["Identity", "close_limiter", "is_settled", "open_limiter", "use_limiter"]
 
 _LEASE: Final = 900.0
 """Real seconds after which a slot in memory without a report counts as spent.
@@ -61,13 +63,18 @@ class _Opened:
 
     plan: Plan
     """The plan that its clients have named; the server may have said otherwise since."""
+    of_loops: WeakValueDictionary[int, Limiter]
+    """The limiters of the same key in all event loops."""
     users: WeakSet[object] = attrs.field(factory=WeakSet[object])
-    """The clients that have not closed it yet."""
+    """What uses it and has not closed it yet."""
 
 
 _lock = threading.Lock()
-_memory: Final[dict[Identity, MemoryLedger]] = {}
-_limiters: Final[WeakValueDictionary[tuple[Identity, int], Limiter]] = WeakValueDictionary()
+_memory: Final[dict[Identity, MemoryLedger | KeptCount]] = {}
+"""The counts in memory; that of a key without an open limiter is packed."""
+_limiters: Final[WeakValueDictionary[Identity, WeakValueDictionary[int, Limiter]]] = (
+    WeakValueDictionary()
+)
 """The limiters by identity and event loop; a limiter keeps its loop, whose `id` is its own."""
 _opened: Final[WeakKeyDictionary[Limiter, _Opened]] = WeakKeyDictionary()
 
@@ -78,7 +85,6 @@ def open_limiter(
     *,
     timeout: float,
     on_store_failure: OnStoreFailure = "local",
-    user: object = None,
 ) -> Limiter:
     """Return the limiter of this key and server in the running event loop; close it when done.
 
@@ -89,28 +95,39 @@ def open_limiter(
         plan: The windows and the kinds of request that are metered.
         timeout: Real seconds that one request may take.
         on_store_failure: What to do when the store is away.
-        user: Keeps the limiter open until it has closed it, or was collected.
 
     Raises:
         InvalidRequestError: A client of the same key that is still open has another plan, or the
             store's URL is not understood.
     """
-    clock = Clock(identity.speed)
-    key = (identity, id(asyncio.get_running_loop()))
+    clock = _clock_of(identity.speed)
+    loop = id(asyncio.get_running_loop())
     with _lock:
-        for (known, _), other in list(_limiters.items()):
+        of_loops = _limiters.get(identity)
+        if of_loops is None:
+            of_loops = _limiters[identity] = WeakValueDictionary()
+        for other in list(of_loops.values()):
             plans = (_opened[other].plan, other.plan)
-            if known == identity and plan not in plans and not other.loop.is_closed():
+            if plan not in plans and not other.loop.is_closed():
                 allowed = f"{other.plan.name!r}, as for the open client of the same key"
                 raise InvalidRequestError("plan", plan.name, allowed)
-        limiter = _limiters.get(key)
+        limiter = of_loops.get(loop)
         if limiter is None:
             ledger = _ledger(identity, plan, clock, timeout, on_store_failure)
-            limiter = _limiters[key] = Limiter(plan, ledger, clock)
-            _opened[limiter] = _Opened(plan)
-        if user is not None:
-            _opened[limiter].users.add(user)
+            limiter = of_loops[loop] = Limiter(plan, ledger, clock)
+            _opened[limiter] = _Opened(plan, of_loops)
         return limiter
+
+
+def use_limiter(limiter: Limiter, user: object) -> None:
+    """Keep a limiter open until `user` has closed it, or was collected."""
+    with _lock:
+        _opened[limiter].users.add(user)
+
+
+def is_settled(limiter: Limiter) -> bool:
+    """Whether nothing is known of a key that only its limiter knows."""
+    return not isinstance(limiter.ledger, FailoverLedger) or limiter.ledger.is_settled
 
 
 async def close_limiter(identity: Identity, limiter: Limiter, *, user: object = None) -> None:
@@ -118,33 +135,51 @@ async def close_limiter(identity: Identity, limiter: Limiter, *, user: object = 
 
     If this is cut short, calling it again lets go of what is left.
     """
-    key = (identity, id(limiter.loop))
     with _lock:
         opened = _opened.get(limiter)  # `None` for one of the process that this was forked from
         if opened is not None and user is not None:
             opened.users.discard(user)
         if opened is not None and opened.users:
             return
-        if _limiters.get(key) is limiter:
-            del _limiters[key]
+        if opened is not None and opened.of_loops.get(id(limiter.loop)) is limiter:
+            del opened.of_loops[id(limiter.loop)]
+        if opened is not None and not opened.of_loops:
+            if _limiters.get(identity) is opened.of_loops:
+                del _limiters[identity]
+            if isinstance(ledger := _memory.get(identity), MemoryLedger):
+                _memory[identity] = ledger.kept()
     await limiter.aclose()
 
 
 def _ledger(
     identity: Identity, plan: Plan, clock: Clock, timeout: float, on_store_failure: OnStoreFailure
-) -> SharedLedger:
+) -> Ledger:
     if identity.quota is not None:
         times = store_times(clock.speed, timeout)
         store = open_store(identity.quota, identity.name, plan, clock.speed, times)
         return FailoverLedger(store, plan, clock, times, on_failure=on_store_failure)
-    ledger = _memory.get(identity)
-    if ledger is None:
-        ledger = _memory[identity] = MemoryLedger(
-            plan, clock.now, LedgerTimes(lease=_LEASE * clock.speed), wall=time.time
-        )
-    else:
-        ledger.change_plan(plan)
+    known = _memory.get(identity)
+    if isinstance(known, MemoryLedger):
+        known.change_plan(plan)
+        return known
+    _forget_old(asyncio.get_running_loop().time())
+    times = LedgerTimes(lease=_LEASE * clock.speed)
+    ledger = MemoryLedger(plan, clock.now, times, wall=time.time, kept=known)
+    _memory[identity] = ledger
     return ledger
+
+
+def _forget_old(now: float) -> None:
+    """Forget counts in which nothing counts any more: two are looked at for each that is opened."""
+    for identity, known in list(itertools.islice(_memory.items(), 2)):
+        del _memory[identity]
+        if not (isinstance(known, KeptCount) and known.is_over(now * identity.speed)):
+            _memory[identity] = known  # looked at again when all others were
+
+
+@functools.cache
+def _clock_of(speed: float) -> Clock:
+    return Clock(speed)
 
 
 def _begin_afresh() -> None:

@@ -1,15 +1,14 @@
 """The dispatcher: takes a slot, has the policy decide what it is used for, and has that sent.
 
-One task at a time decides. Once it has a slot and something to send, the next decision is left to
-another task, and it sends what was chosen: so a caller who is cancelled loses neither a slot nor
-an id, and no task lives while there is nothing to decide or to send.
+One task at a time decides. What it has chosen is sent in a slot by a task of its own, with the
+context variables of whoever asked for it: so a caller who is cancelled loses neither a slot nor an
+id. No task lives while there is nothing to decide or to send.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import math
 from contextvars import Context
 from functools import partial
@@ -20,10 +19,12 @@ import attrs
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, LlamaGenError
 from llamagen_async.models import Usage
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Claim, Limiter, NoSlot, Priority, Slot
 from llamagen_async.scheduling.admission import AdmissionControl
 from llamagen_async.scheduling.circuit import Circuit, Outage
+from llamagen_async.scheduling.failures import fail
 from llamagen_async.scheduling.free_policy import FreePolicy
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.policy import Choice, Decision, DispatchPolicy, Idle
@@ -32,13 +33,13 @@ from llamagen_async.scheduling.poll_target import PollTarget
 from llamagen_async.scheduling.poller import Poller
 from llamagen_async.scheduling.probing import choose_probe
 from llamagen_async.scheduling.request_queue import RequestQueue
-from llamagen_async.scheduling.sender import Sender, fail
+from llamagen_async.scheduling.sender import Sender
 from llamagen_async.scheduling.submission import Submission
 from llamagen_async.transport import APIRequest
 
 __all__ = ["Dispatcher"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _CLOSED: Final = "the client was closed before the request was sent"
 
@@ -104,8 +105,9 @@ class Dispatcher:
         self._circuit = circuit
         self._clock = clock
         circuit.listeners[self] = None
-        self._sending: dict[asyncio.Task[float | None], Submission[Any]] = {}
-        self._delayed: dict[Submission[Any], asyncio.TimerHandle] = {}
+        self.sending: dict[asyncio.Task[float | None], Submission[Any]] = {}
+        """What is on its way, by the task that sends it."""
+        self.delayed: dict[Submission[Any], asyncio.TimerHandle] = {}
         """Submissions that failed and wait to be queued again, and the timer of each."""
         self._turn: _Turn | None = None
         """The turn that is waited for; `None` if no claim has a position."""
@@ -145,13 +147,13 @@ class Dispatcher:
 
     def on_outage(self, outage: Outage) -> None:
         """Tell those who wait to be sent that the server is away."""
-        for submission in (*self._metered.queue, *self._unmetered.queue, *self._delayed):
+        for submission in (*self._metered.queue, *self._unmetered.queue, *self.delayed):
             if submission.hooks is not None:
                 submission.hooks.held_up(outage.error())
 
     def on_recovery(self) -> None:
         """Go on at full speed: the server answers again."""
-        for submission, timer in list(self._delayed.items()):
+        for submission, timer in list(self.delayed.items()):
             timer.cancel()
             self._queue_again(submission)
         self._polls.forgive()
@@ -160,16 +162,16 @@ class Dispatcher:
     async def aclose(self, grace: float) -> None:
         """Send nothing more; give billed requests on their way `grace` real seconds to return."""
         self._closed = True
-        for timer in self._delayed.values():
+        for timer in self.delayed.values():
             timer.cancel()
-        for waiting in (*self._metered.queue, *self._unmetered.queue, *self._delayed):
+        for waiting in (*self._metered.queue, *self._unmetered.queue, *self.delayed):
             fail(waiting, ClientClosedError(_CLOSED))
-        for task, submission in self._sending.items():
+        for task, submission in self.sending.items():
             if not submission.request.kind.is_billed:
                 task.cancel()
-        if self._sending:
-            await asyncio.wait(list(self._sending), timeout=grace)
-        tasks = [*self._sending, *(loop.task for loop in self._loops if loop.task)]
+        if self.sending:
+            await asyncio.wait(list(self.sending), timeout=grace)
+        tasks = [*self.sending, *(loop.task for loop in self._loops if loop.task)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -189,7 +191,7 @@ class Dispatcher:
                 submission, slot = chosen
                 sending = self._sender.send(submission, slot)
                 task = self._limiter.loop.create_task(sending, context=submission.context)
-                self._sending[task] = submission
+                self.sending[task] = submission
                 task.add_done_callback(partial(self._on_sent, submission, slot))
                 await asyncio.sleep(0)  # it is on its way before the next one is decided about
         except Exception as error:  # noqa: BLE001  # nobody may wait for ever for what broke
@@ -327,7 +329,7 @@ class Dispatcher:
             submission = Submission[Any].check(use.request, use.parse, now, use.context)
             submission.future.add_done_callback(partial(self._checked, use, now))
         elif isinstance(use, APIRequest):
-            submission = Submission[Any].check(use, Usage.parse, now, Context())
+            submission = Submission[Any].probe(use, Usage.parse, now)
         else:
             submission = use
             loop.queue.remove(submission)
@@ -357,10 +359,10 @@ class Dispatcher:
             until_probe = self._clock.real(self._circuit.probe_at - self._clock.now())
             delay = max(delay, until_probe) if is_read else 0.0
         timer = asyncio.get_running_loop().call_later(delay, self._queue_again, submission)
-        self._delayed[submission] = timer
+        self.delayed[submission] = timer
 
     def _queue_again(self, submission: Submission[Any]) -> None:
-        del self._delayed[submission]
+        del self.delayed[submission]
         if not submission.future.done():
             metered = submission.request.kind in self._limiter.plan.metered
             (self._metered if metered else self._unmetered).queue.push(submission)
@@ -377,7 +379,7 @@ class Dispatcher:
     def _on_sent(
         self, submission: Submission[Any], slot: Slot, task: asyncio.Task[float | None]
     ) -> None:
-        del self._sending[task]
+        del self.sending[task]
         if self._circuit.probe is submission:
             self._circuit.probe = None
         if task.cancelled():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, WaitTimeoutError
@@ -19,11 +19,13 @@ from llamagen_async.scheduling.admission import AdmissionControl
 from llamagen_async.scheduling.circuit import Outage, circuit_of
 from llamagen_async.scheduling.dispatcher import Dispatcher
 from llamagen_async.scheduling.key_view import KeyView
+from llamagen_async.scheduling.load import Load
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import Generation, GenerationWait
 from llamagen_async.scheduling.poller import Poller
 from llamagen_async.scheduling.request_queue import RequestQueue
-from llamagen_async.scheduling.sender import DispatchStats, RequestReport, Sender
+from llamagen_async.scheduling.request_report import RequestReport
+from llamagen_async.scheduling.sender import DispatchStats, Sender
 from llamagen_async.scheduling.submission import Submission
 from llamagen_async.transport import APIRequest, Transport
 
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["Scheduler"]
 
 _T = TypeVar("_T")
+
+_YOUNG: Final = 1_800.0
+"""Seconds for which somebody may come for a generation that was accepted: a wait's usual time."""
 
 
 class Scheduler:
@@ -46,6 +51,7 @@ class Scheduler:
         polling: Seconds between two checks of the same generation, at least.
         announced: Whether the ends of generations are announced by webhook events.
         on_request: Told of each request once it has ended.
+        forecasts: What others have learned of the same server, to learn with them.
     """
 
     def __init__(
@@ -58,8 +64,9 @@ class Scheduler:
         polling: float | None = None,
         announced: bool = False,
         on_request: Callable[[RequestReport], None] | None = None,
+        forecasts: Forecasts | None = None,
     ) -> None:
-        self.forecasts = Forecasts()
+        self.forecasts = forecasts or Forecasts()
         """Forecasts of how long generations take, learned from those that were waited for."""
         self._limiter = limiter
         self._clock = clock
@@ -108,6 +115,25 @@ class Scheduler:
     def finished(self) -> int:
         """How many generations were seen to end."""
         return self._poller.finished
+
+    def load(self, now: float) -> Load:
+        """Return what there is to do, and what the limits leave; any thread may ask.
+
+        Args:
+            now: The time, in seconds of the server's clock.
+        """
+        plan = self._limiter.plan
+        return Load(
+            key=id(self._limiter),
+            plan=plan.name,
+            per=plan.rate.per,
+            slots_used=self._view.used(now),
+            slots_limit=plan.rate.limit,
+            quota_left=self._view.quota_left,
+            waiting=self._queue.counts(),
+            running=len(self._polls.targets),
+            circuit=self._circuit.state,
+        )
 
     async def submit(self, submission: Submission[_T]) -> _T:
         """Send a request when its turn has come, and return its answer.
@@ -198,6 +224,19 @@ class Scheduler:
         """Learn from other clients, now that what was learned before is known, or never will be."""
         self._view.learns = True
         self._dispatcher.wake()
+
+    def is_at_rest(self) -> bool:
+        """Whether nothing waits, and nothing that was accepted is likely to be asked for yet."""
+        sends = self._dispatcher.sending or self._dispatcher.delayed
+        if sends or self._queue.size or self._polls.targets or self._reads or self.outage:
+            return False
+        young_since = self._clock.now() - _YOUNG
+        return all(since < young_since for since, _ in self._polls.accepted.values())
+
+    async def settle(self) -> None:
+        """Return when what is on its way has ended, its slot's report included."""
+        while sending := list(self._dispatcher.sending):
+            await asyncio.wait(sending)
 
     async def aclose(self, grace: float) -> None:
         """Stop; give billed requests on their way `grace` real seconds to return."""

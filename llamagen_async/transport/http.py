@@ -8,6 +8,7 @@ in here. A request is never sent twice; when and whether to send is decided else
 from __future__ import annotations
 
 import asyncio
+import copy
 import io
 import json
 import re
@@ -97,10 +98,7 @@ class HTTPTransport:
         self._base_url = normalize_base_url(base_url)
         url = URL(self._base_url)
         self._host = url.host_port_subcomponent or ""
-        api_key = check_key(api_key)
-        self._key = api_key
-        self._secret = Secret(api_key)
-        self._authorization = f"Bearer {api_key}"
+        self._take(api_key)
         # Of the kind that aiohttp would make of them for each request. The key is added last, where
         # no user's hook, middleware or `~/.netrc` can take its place.
         headers = {
@@ -114,6 +112,7 @@ class HTTPTransport:
         self._connecting = aiohttp.ClientTimeout(total=None, connect=timeout / 2)
         self._session = check_session(session)
         self._owned = session is None
+        self._lender: HTTPTransport | None = None
         self._given_proxy = check_proxy(proxy)
         self._proxy = self.proxy_for(url) if self._owned or self._given_proxy else None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -210,6 +209,18 @@ class HTTPTransport:
         # keep the whole answer alive.
         raise failure
 
+    def with_key(self, api_key: str) -> HTTPTransport:
+        """Return a transport for another key, which shares the session and does not close it."""
+        other = copy.copy(self)
+        other._take(api_key)  # noqa: SLF001  # it is of this class
+        other._lender = self._lender or self  # noqa: SLF001  # it is of this class
+        return other
+
+    def _take(self, api_key: str) -> None:
+        self._key = check_key(api_key)
+        self._secret = Secret(self._key)
+        self._authorization = f"Bearer {self._key}"
+
     @property
     def is_loopback(self) -> bool:
         """Whether the API is on this machine, as the sandbox is."""
@@ -242,7 +253,7 @@ class HTTPTransport:
         If this is cut short, calling it again finishes it.
         """
         self._closed = True
-        if self._session is not None and self._owned:
+        if self._session is not None and self._owned and self._lender is None:
             await self._session.close()
         self._session = None
 
@@ -272,6 +283,8 @@ class HTTPTransport:
         loop = asyncio.get_running_loop()
         if self._closed:
             raise ClientClosedError("the client is closed; nothing was sent")
+        if self._lender is not None:
+            return self._lender._open_session()  # noqa: SLF001  # it is of this class
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:

@@ -11,11 +11,17 @@ import asyncio
 import json
 import sys
 
-from llamagen_async.sandbox import Fault, SandboxServer, SandboxService
+from llamagen_async.sandbox import Durations, Fault, SandboxServer, SandboxService
 
 
-async def serve(speed: float, latency: tuple[float, float], faults: list[str]) -> None:
-    service = SandboxService(faults=[Fault.parse(fault) for fault in faults])
+async def serve(
+    speed: float,
+    latency: tuple[float, float],
+    faults: list[str],
+    seconds: float | None = None,
+) -> None:
+    settings = {} if seconds is None else {"durations": Durations.constant(seconds)}
+    service = SandboxService(faults=[Fault.parse(fault) for fault in faults], **settings)
     async with SandboxServer(service, speed=speed, latency=latency) as server:
         print(server.url, flush=True)
         await asyncio.to_thread(sys.stdin.read)

@@ -26,6 +26,7 @@ from llamagen_async.errors import (
     RateLimitError,
     ServerError,
     SubmissionUncertainError,
+    WaitTimeoutError,
 )
 from llamagen_async.foreign import clean_text
 from llamagen_async.models import Animation, AnyGeneration, BatchState, ComicGeneration
@@ -68,7 +69,8 @@ _MOST_CREDITS: Final = 1e16
 
 COLUMNS: Final = (
     "id, key, digest, request, type, of_key, target, urgent, label, position, state, attempts, "
-    "generation_id, generation, error, files, queued_at, sent_at, accepted_at, ended_at, credits"
+    "generation_id, generation, error, files, queued_at, sent_at, accepted_at, ended_at, credits, "
+    "worker"
 )
 """The columns of a `Row`, in the order of its fields."""
 
@@ -150,12 +152,15 @@ class Row:
     credits: float | None = None
     """Credits that the story has cost, when it was last sent: the estimate until the server has
     said; `None` if it was not sent, or nobody knows."""
+    worker: str | None = None
+    """The worker of a shared journal that takes the story to its end; empty if it was given up
+    until somebody asks, and `None` if it waits, has ended, or the journal has one owner."""
 
     def __attrs_post_init__(self) -> None:
         texts = (self.key, self.request_text, self.label)
         others = (
             *(self.of, self.target, self.generation_id),
-            *(self.generation_text, self.error_text, self.files_text),
+            *(self.generation_text, self.error_text, self.files_text, self.worker),
         )
         is_text = all(isinstance(text, str) for text in texts)
         is_text = is_text and all(text is None or isinstance(text, str) for text in others)
@@ -231,6 +236,7 @@ class Row:
             "accepted_at": self.accepted_at,
             "ended_at": self.ended_at,
             "credits": self.credits,
+            "worker": self.worker,
         }
 
     @property
@@ -309,6 +315,8 @@ def dump_error(error: BaseException) -> str:
         kept |= {name: getattr(error, name) for name in names}
     elif isinstance(error, SubmissionUncertainError):
         kept["message"] = error.reason
+    elif isinstance(error, WaitTimeoutError):
+        kept |= {"id": error.id, "waited": error.waited, "last_error": error.last_error}
     elif isinstance(error, InvalidRequestError):
         kept |= {"field": error.field, "value": shown(error.value), "allowed": error.allowed}
     return json.dumps(kept)
@@ -329,6 +337,8 @@ def load_error(
             return GenerationFailedError(generation)
         if name == SubmissionUncertainError.__name__:
             return SubmissionUncertainError(request, message)
+        if name == WaitTimeoutError.__name__:
+            return WaitTimeoutError(kept["id"], kept["waited"], kept["last_error"])
         if name == InvalidRequestError.__name__:
             return InvalidRequestError(kept["field"], kept["value"], kept["allowed"])
         for kind in _API_ERRORS:

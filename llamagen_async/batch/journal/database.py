@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 
 from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.batch.journal.lock import JournalLock
+from llamagen_async.batch.journal.network_disk import refuse_network
 from llamagen_async.batch.journal.opening import keep_changes
 from llamagen_async.batch.journal.reserve import Receipt, Reserve
 from llamagen_async.errors import JournalError, LlamaGenError
@@ -40,6 +41,9 @@ _LARGEST_GROUP: Final = 512
 """Operations in one transaction, at most: enough for a burst, and soon done."""
 _LOCK_TIMEOUT: Final = 5.0
 """Seconds to wait for another program that reads the file."""
+_SHARED_TIMEOUT: Final = 15.0
+"""Seconds to wait for other workers that write: each writes for milliseconds, but SQLite's waiting
+has no order, and a disk may be slow."""
 _DAMAGED: Final = "it is damaged; restore it, or move it away: it knows what was paid"
 
 
@@ -55,6 +59,7 @@ class Database:
         prepare: Makes the tables in a new file and refuses a file that is not ours.
         account: The account whose generations it holds.
         start_over: Make a file that is gone anew, though its newest changes are there.
+        worker: The name of one of several workers that share the file; empty if it has one owner.
     """
 
     def __init__(
@@ -64,12 +69,21 @@ class Database:
         account: AccountId,
         *,
         start_over: bool = False,
+        worker: str = "",
     ) -> None:
         self.path = None if path is None else Path(os.path.realpath(path))
-        self.reserve = None if self.path is None else Reserve(self.path, account)
+        self.reserve = None if self.path is None else Reserve(self.path, account, worker)
         """Room for what a full disk keeps out of the file."""
-        self.lock = None if self.path is None else JournalLock(self.path)
-        """Keeps other processes out."""
+        self.lock = None if self.path is None else JournalLock(self.path, shared=bool(worker))
+        """Keeps out who may not work with it at the same time."""
+        self.is_shared = bool(worker) and path is not None
+        """Whether others may work with it at the same time."""
+        self.dead: list[str] = []
+        """The workers that had left it without a word when it was opened."""
+        self.was_alone = False
+        """Whether nobody else worked with it when it was opened."""
+        self.receipts: list[Receipt] = []
+        """The receipts that earlier owners had left when it was opened."""
         self._start_over = start_over
         self._prepare = prepare
         self._thread = None if path is None else ThreadPoolExecutor(1, "llamagen-async-journal")
@@ -78,6 +92,7 @@ class Database:
         self._requests: list[_Request] = []
         self._is_at_work = False
         """Whether a group is in the thread, or about to be given to it."""
+        self._account = account
         self._process = os.getpid()
         self._closing: asyncio.Future[None] | None = None
 
@@ -91,6 +106,18 @@ class Database:
             self._open()
         else:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+
+    def renew(self, worker: str) -> bool:
+        """Belong to this process, if it was forked since this was made; return whether it was.
+
+        Args:
+            worker: The name that is used then.
+        """
+        if self._process == os.getpid() or self._connection is not None or self.path is None:
+            return False
+        self._process = os.getpid()
+        self.reserve = Reserve(self.path, self._account, worker)
+        return True
 
     async def run(
         self, operation: Operation[_T], *, write: bool, receipt: Receipt | None = None
@@ -108,7 +135,12 @@ class Database:
             SetAsideError: The operation could not be done, and its receipt was written.
             JournalError: The operation could not be done, and nothing of it was.
         """
-        if self._closing is not None or self._process != os.getpid():
+        if self._process != os.getpid():
+            raise JournalError(
+                f"{self._name}: the journal is closed here, as it was opened before this process "
+                "was forked; open it in each worker, when that starts"
+            )
+        if self._closing is not None:
             raise JournalError(f"{self._name}: the journal is closed")
         if self._thread is None:
             value: _T = self._transact([operation], write=write)[0]
@@ -131,6 +163,35 @@ class Database:
             with contextlib.suppress(sqlite3.Error, OSError):
                 await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
+    async def beat(self, operation: Operation[_T]) -> _T:
+        """Do an operation that writes and that a power cut may undo: it does not wait for the disk.
+
+        Raises:
+            JournalError: The operation could not be done, and nothing of it was.
+        """
+
+        def work() -> _T:
+            self._synchronous("NORMAL")
+            try:
+                value: _T = self._transact([operation], write=True)[0]
+            finally:
+                self._synchronous("FULL")
+            return value
+
+        return await self._in_thread(work)
+
+    async def version(self) -> int:
+        """Return a number that changes when somebody else has written to the file."""
+
+        def work() -> int:
+            if self._connection is None:
+                return 0
+            number: int
+            (number,) = self._connection.execute("PRAGMA data_version").fetchone()
+            return number
+
+        return await self._in_thread(work)
+
     async def aclose(self) -> None:
         """Finish what was asked for, and let go of the file. Closing twice is fine."""
         if self._closing is None:
@@ -146,6 +207,14 @@ class Database:
                 self._thread.shutdown(wait=False)
         # The closing itself goes on if this is cancelled.
         await asyncio.shield(self._closing)
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        if self._thread is None or self._closing is not None or self._process != os.getpid():
+            raise JournalError(f"{self._name}: the journal is closed")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
 
     @property
     def _name(self) -> str:
@@ -190,6 +259,8 @@ class Database:
             assert self.lock is not None
             assert self.reserve is not None
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.is_shared:
+                refuse_network(self.path)
             self.lock.take()
             self.reserve.open()
             keep_changes(self.path, start_over=self._start_over)
@@ -200,6 +271,11 @@ class Database:
             # the disk has to be asked more firmly.
             for name in ("synchronous = FULL", "fullfsync = 1", "checkpoint_fullfsync = 1"):
                 connection.execute(f"PRAGMA {name}")
+            if self.lock.is_alone:
+                self.receipts = [*self.reserve.receipts, *self.reserve.of_dead()]
+                self.dead = [name for (name,) in connection.execute("SELECT token FROM worker")]
+                self.was_alone = True
+                self.lock.share()
             self._file_id = file_id(self.path)
             _sync_folder(self.path.parent)
         except BaseException as error:
@@ -213,9 +289,14 @@ class Database:
         if self._connection is not None:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
+    def _synchronous(self, setting: str) -> None:
+        if self._connection is not None:
+            self._connection.execute(f"PRAGMA synchronous = {setting}")
+
     def _connect(self, path: Path | str) -> sqlite3.Connection:
-        connection = connect(path, timeout=_LOCK_TIMEOUT)
-        weakref.finalize(self, connection.close)  # for who forgets to close it
+        timeout = _SHARED_TIMEOUT if self.is_shared else _LOCK_TIMEOUT
+        connection = connect(path, timeout=timeout)
+        weakref.finalize(self, _close_here, connection, os.getpid())  # for who forgets to close it
         return connection
 
     def _close(self) -> None:
@@ -276,6 +357,12 @@ class Database:
 
     def _explained(self, error: sqlite3.Error | OSError) -> JournalError:
         return JournalError(explain(self._name, error, damaged=_DAMAGED))
+
+
+def _close_here(connection: sqlite3.Connection, process: int) -> None:
+    """Close a connection, unless this is a process that was forked with it: it is the parent's."""
+    if os.getpid() == process:
+        connection.close()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,12 +8,12 @@ Nothing here sends anything, and no API key is ever written.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 from llamagen_async.batch.journal.codec import AccountId, Row
@@ -46,13 +46,15 @@ from llamagen_async.batch.journal.targets import (
     check_target,
     has_changes,
 )
+from llamagen_async.batch.journal.workers import forget_all
 from llamagen_async.errors import JournalError
 from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.observing import about, logger_of
 from llamagen_async.validation import checked_path
 
 __all__ = ["Journal"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 
 class Journal(JournalReader):
@@ -74,7 +76,15 @@ class Journal(JournalReader):
         start_over: bool = False,
     ) -> None:
         file = None if path is None else checked_path("journal", path)
-        database = Database(file, partial(prepare, file), account, start_over=start_over)
+        self.worker = self._name_of_worker(file)
+        """The name of one of several workers that share it; `None` if it has one owner."""
+        database = Database(
+            file,
+            partial(prepare, file),
+            account,
+            start_over=start_over,
+            worker=self.worker or "",
+        )
         super().__init__(file, database)
         self._account = account
         self._out = None if out is None else checked_path("out", out)
@@ -122,10 +132,17 @@ class Journal(JournalReader):
         self._rows.behind.clear()
         if not is_first:
             await self._database.apart(self._database.shrink)
-        if self._database.reserve is not None and self._database.reserve.receipts:
-            await self._database.apart(self._database.reserve.clear)
+        reserve = self._database.reserve
+        if reserve is not None and (reserve.receipts or reserve.left):
+            await self._database.apart(reserve.clear)
         if self._start_over:
             await self._count_accepted()
+
+    async def hand_over(self) -> None:
+        """Let others go on with what was accepted, if the journal is shared."""
+
+    async def let_go(self, row: Row, error: BaseException | None) -> None:
+        """Note that nothing more is done for a story until somebody asks, and why."""
 
     async def aclose(self) -> None:
         """Finish what is being written, and let go. Closing twice is fine."""
@@ -221,6 +238,7 @@ class Journal(JournalReader):
             SubmissionUncertainError: The generation is another story's.
         """
         values = update_values(row.id, state, generation, error, files, credits_)
+        values["tried"] = row.attempts
         change = partial(self._change, frozenset(origins), values)
         receipt = receipt_of(row, state, generation)
         try:
@@ -234,7 +252,9 @@ class Journal(JournalReader):
             if not isinstance(failure, SetAsideError):
                 raise
             if is_news:
-                _logger.warning("%s is %s (%s): %s", row.key, state, behind.generation_id, failure)
+                known = about(generation_id=behind.generation_id, job_key=row.key)
+                text = "%s is %s (%s): %s"
+                _logger.warning(text, row.key, state, behind.generation_id, failure, extra=known)
             return behind
         self._rows.behind.pop(row.id, None)
         if generation is not None and not self._is_bound:
@@ -254,21 +274,32 @@ class Journal(JournalReader):
         """Remember the URL of a content, uploaded at a unix time."""
         await self._database.run(partial(keep_url, digest, url, at), write=True)
 
+    def _name_of_worker(self, path: Path | None) -> str | None:  # noqa: ARG002  # see below it
+        return None
+
     # What follows runs inside a transaction.
+
+    def _clear_away(self, connection: sqlite3.Connection) -> None:
+        """Forget the workers of queues: an owner is alone."""
+        forget_all(connection)
 
     def _begin(self, connection: sqlite3.Connection, *, is_first: bool) -> None:
         for row in self._rows.behind.values():
             connection.execute(UPDATE, row.values())
         database = self._database
+        receipts = database.receipts
+        if not is_first and database.reserve:
+            receipts = database.reserve.receipts
+        self._clear_away(connection)
         # First: what is in the reserve is not unknown.
-        take_in(database.reserve.receipts if database.reserve else (), self._account, connection)
-        if is_first and database.path and database.reserve and database.lock:
+        take_in(receipts, self._account, connection)
+        if is_first and database.path and database.lock:
             folders = [database.path.parent, *([self._out] if self._out else [])]
             verify(
                 database.path,
                 self._account,
                 connection,
-                reserve=database.reserve,
+                receipts=receipts,
                 counted=database.lock.accepted,
                 folders=folders,
                 start_over=self._start_over,

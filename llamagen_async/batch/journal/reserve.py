@@ -3,6 +3,8 @@
 A disk can fill up between a create and its answer. So room for a short receipt is taken before each
 create is sent, in a file beside the journal that is written in place. What is noted there is taken
 into the journal when it is opened again, and the file is gone when nothing is noted in it.
+
+Each worker of a shared journal has a file of its own. Others read it once that worker is dead.
 """
 
 from __future__ import annotations
@@ -11,12 +13,14 @@ import contextlib
 import json
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
 from llamagen_async.batch.journal.codec import AccountId, Row
+from llamagen_async.batch.journal.schema import check_account
 from llamagen_async.models import AnyGeneration, BatchState
 
 __all__ = ["RECEIPT_SIZE", "Receipt", "Reserve", "receipt_of"]
@@ -50,14 +54,18 @@ class Reserve:
     Args:
         journal: The journal's file.
         account: The account whose generations are noted.
+        worker: The worker whose reserve it is; empty for a journal with one owner.
     """
 
-    def __init__(self, journal: Path, account: AccountId) -> None:
-        self.path: Final = journal.with_name(journal.name + _SUFFIX)
+    def __init__(self, journal: Path, account: AccountId, worker: str = "") -> None:
+        self._journal = journal
+        self.path: Final = self._path_of(worker)
         self.account = account
         """The account of the receipts: of an earlier program, if that has left any."""
         self.receipts: list[Receipt] = []
         """The receipts that are on disk."""
+        self.left: list[Path] = []
+        """The files of others whose receipts were read."""
         self._mine: Final = account
         self._file = -1
         self._size = 0
@@ -77,8 +85,38 @@ class Reserve:
         while some := os.read(self._file, _STEP):
             content += some
         self._size = len(content)
-        self._read(content.partition(b"\0")[0])
+        self.account, self.receipts, self._end = _read(content, self._mine)
         self._grow(_STEP)
+
+    def of_dead(self, workers: Iterable[str] | None = None) -> list[Receipt]:
+        """Return what others have noted that are dead; their files are `left` from now on.
+
+        Args:
+            workers: Their names; `None` is everybody else who has ever worked with the journal.
+
+        Raises:
+            OSError: A file can't be read.
+            JournalError: A file is of another account.
+        """
+        check_account(self.path, attrs.asdict(self.account), self._mine)
+        if workers is None:
+            prefix = self._path_of("").name
+            files = [
+                file
+                for file in sorted(self._journal.parent.iterdir())
+                if file.name == prefix or file.name.startswith(f"{prefix}-")
+            ]
+        else:
+            files = [self._path_of(worker) for worker in workers]
+        receipts: list[Receipt] = []
+        for file in files:
+            if file != self.path and file.is_file():
+                account, found, _ = _read(file.read_bytes(), self._mine)
+                if found:
+                    check_account(file, attrs.asdict(account), self._mine)
+                receipts += found
+                self.left.append(file)
+        return receipts
 
     def ensure(self, creates: int) -> None:
         """Have room for the receipts of so many creates, beside those that are there.
@@ -108,9 +146,20 @@ class Reserve:
         Raises:
             OSError: They are still there.
         """
+        self.clear_left()
         if self.receipts:
             self._write(bytes(self._end), 0)
             self.receipts, self._end, self.account = [], 0, self._mine
+
+    def clear_left(self) -> None:
+        """Remove the files of others that were read: the journal has what they noted.
+
+        Raises:
+            OSError: They are still there.
+        """
+        while self.left:
+            self.left[-1].unlink(missing_ok=True)
+            self.left.pop()
 
     def close(self) -> None:
         """Let go of the file, and remove it if nothing is noted in it."""
@@ -121,18 +170,9 @@ class Reserve:
                 with contextlib.suppress(OSError):
                     self.path.unlink()
 
-    def _read(self, content: bytes) -> None:
-        lines = content.splitlines(keepends=True)
-        with contextlib.suppress(ValueError, TypeError, KeyError):  # the last line may be torn
-            for number, line in enumerate(lines):
-                fields: dict[str, Any] = json.loads(line)
-                if number:
-                    self.receipts.append(Receipt(**fields))
-                else:
-                    self.account = AccountId(**fields)
-                self._end += len(line)
-        if not self.receipts:
-            self._end, self.account = 0, self._mine
+    def _path_of(self, worker: str) -> Path:
+        suffix = f"{_SUFFIX}-{worker}" if worker else _SUFFIX
+        return self._journal.with_name(self._journal.name + suffix)
 
     def _grow(self, size: int) -> None:
         """Have at least so many bytes on disk."""
@@ -156,6 +196,21 @@ def receipt_of(row: Row, state: BatchState, generation: AnyGeneration | None) ->
     if generation is not None:
         return Receipt(row.id, digest, BatchState.RUNNING, generation.id)
     return Receipt(row.id, digest, state) if state is BatchState.QUEUED else None
+
+
+def _read(content: bytes, mine: AccountId) -> tuple[AccountId, list[Receipt], int]:
+    """Return whose receipts a file has, the receipts, and where they end."""
+    account, receipts, end = mine, list[Receipt](), 0
+    lines = content.partition(b"\0")[0].splitlines(keepends=True)
+    with contextlib.suppress(ValueError, TypeError, KeyError):  # the last line may be torn
+        for number, line in enumerate(lines):
+            fields: dict[str, Any] = json.loads(line)
+            if number:
+                receipts.append(Receipt(**fields))
+            else:
+                account = AccountId(**fields)
+            end += len(line)
+    return (account, receipts, end) if receipts else (mine, [], 0)
 
 
 def _line(value: dict[str, Any]) -> bytes:

@@ -42,7 +42,7 @@ __all__ = [
 
 _APPLICATION_ID: Final = 0x6C6C676A
 """The mark of a journal in a file's header, so that no other database is taken for one."""
-_SCHEMA: Final = 2
+_SCHEMA: Final = 3
 """The version of the tables below."""
 _TABLES: Final = """
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -68,7 +68,16 @@ _TABLES: Final = """
         accepted_at REAL,
         ended_at REAL,
         credits REAL,
-        credits_lost REAL NOT NULL DEFAULT 0
+        credits_lost REAL NOT NULL DEFAULT 0,
+        worker TEXT
+    );
+    CREATE TABLE worker (
+        token TEXT PRIMARY KEY,
+        process INTEGER NOT NULL,
+        place TEXT NOT NULL,
+        base_url TEXT NOT NULL,
+        account TEXT NOT NULL,
+        beat REAL NOT NULL
     );
     CREATE TABLE upload (digest TEXT PRIMARY KEY, url TEXT NOT NULL, uploaded_at REAL NOT NULL);
     CREATE INDEX job_by_state ON job (state, urgent, id);
@@ -76,6 +85,7 @@ _TABLES: Final = """
     CREATE INDEX job_by_of ON job (of_key) WHERE of_key IS NOT NULL;
     CREATE INDEX job_by_credits ON job (credits, credits_lost);
     CREATE INDEX job_by_target ON job (target) WHERE target IS NOT NULL;
+    CREATE INDEX job_by_worker ON job (worker) WHERE worker IS NOT NULL;
 """
 _ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED, BatchState.CANCELLED)
 _FORGOTTEN: Final = (
@@ -136,7 +146,8 @@ UPDATE: Final = """
                 OR :state = 'failed' AND coalesce(:generation_id, generation_id) IS NULL,
             NULL,
             coalesce(:credits, credits)
-        )
+        ),
+        worker = :worker
     WHERE id = :id
 """
 """Writes how far a story has come; what is not given stays. What may have been accepted counts as
@@ -189,6 +200,7 @@ def update_values(
         "accepted_at": now if generation else None,
         "ended_at": now if state in _ENDED and files is None else None,
         "credits": credits_,
+        "worker": None,
     }
 
 
