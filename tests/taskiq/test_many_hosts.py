@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -18,7 +20,7 @@ import httpx
 import pytest
 import yaml
 
-from llamagen_async import BatchState, JournalError
+from llamagen_async import BatchState
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxService
 from llamagen_async.taskiq import TaskiqQueue
 from tests.support.cli import environment, needs_posix, sandbox_thread, seen
@@ -30,7 +32,6 @@ pytestmark = [pytest.mark.once, needs_posix, pytest.mark.timeout(600)]
 STORIES: Final = int(os.environ.get("LLAMAGEN_HOST_STORIES", "60"))
 SPEED: Final = 500.0
 DOCS: Final = Path(__file__).parents[2] / "docs"
-ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED, BatchState.UNCERTAIN)
 
 
 def settings(url: str, redis: RedisServer) -> dict[str, str]:
@@ -47,46 +48,30 @@ def settings(url: str, redis: RedisServer) -> dict[str, str]:
 @contextmanager
 def running(*command: str, cwd: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """A command with all processes that it starts, which end with the test."""
-    log = Path(env["LOG"]).open("ab") if "LOG" in env else subprocess.DEVNULL
-    process = subprocess.Popen(
-        [sys.executable, *command], cwd=cwd, env=env, stdout=log, stderr=log, start_new_session=True
-    )
+    with Path(env["LOG"]).open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=cwd,
+            env=env,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         yield process
     finally:
-        try:
-            os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.terminate()
             process.wait(15)
-        except (subprocess.TimeoutExpired, ProcessLookupError):
-            pass
-        finally:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            process.wait()
-            if not isinstance(log, int):
-                log.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def children(pid: int) -> list[int]:
     """Return the worker processes of `taskiq worker`."""
     tasks = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     return [int(one) for one in tasks]
-
-
-async def counts(queue: TaskiqQueue) -> Counter[BatchState]:
-    """Return how many jobs are in each state; `{}` while Redis is away."""
-    try:
-        return Counter(job.state for job in await queue.list(limit=10_000))
-    except JournalError:
-        return Counter()
-
-
-async def reached(queue: TaskiqQueue, number: int) -> None:
-    """Wait until so many jobs have ended."""
-    while sum((await counts(queue))[state] for state in ENDED) < number:
-        await asyncio.sleep(0.2)
 
 
 async def test_nothing_is_paid_twice_whatever_dies(tmp_path: Path) -> None:
@@ -138,19 +123,25 @@ async def _order(
     ) as queue:
         keys = [f"order-{n}" for n in range(number)]
         told: dict[str, list[BatchState]] = {key: [] for key in keys}
+        ended: asyncio.Queue[str] = asyncio.Queue()
 
         async def follow(key: str) -> None:
             async for event in queue.events(key):
                 told[key].append(event.state)
+            await ended.put(key)
+
+        async def some(share: int) -> None:
+            for _ in range(number // share):
+                await ended.get()
 
         for n, key in enumerate(keys):
             await queue.submit(f"story {n}", key=key)
             if n % 10 == 0:
                 await queue.submit(f"story {n}", key=key)
         following = asyncio.gather(*map(follow, keys))
-        await reached(queue, number // 4)
+        await some(4)
         os.kill(children(workers.pid)[-1], signal.SIGKILL)
-        await reached(queue, number // 2)
+        await some(4)
         await asyncio.to_thread(redis.restart)
         await following
     return told
@@ -224,8 +215,6 @@ async def _buy(url: str) -> str:
 
 
 def free_port() -> int:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
         return port
