@@ -29,7 +29,7 @@ from tests.support.taskiq_app import broker_of
 
 pytestmark = [pytest.mark.once, needs_posix, pytest.mark.timeout(600)]
 
-STORIES: Final = int(os.environ.get("LLAMAGEN_HOST_STORIES", "60"))
+STORIES: Final = int(os.environ.get("LLAMAGEN_HOST_STORIES", "40"))
 SPEED: Final = 500.0
 DOCS: Final = Path(__file__).parents[2] / "docs"
 
