@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
@@ -14,14 +13,13 @@ from llamagen_async.batch.batch import Batch
 from llamagen_async.batch.budget import estimate_of
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike
-from llamagen_async.clock import seconds
 from llamagen_async.comic_changes import ComicChanges
 from llamagen_async.core import ClientCore
-from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, panels_of, whole_request
+from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, whole_request
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.prices import Estimate, PriceList, Prices
-from llamagen_async.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
+from llamagen_async.redraw import Redraw, RedrawOptions, journal_in, redraw_panel
 from llamagen_async.requests import (
     AnyRequest,
     ComicFields,
@@ -35,7 +33,6 @@ from llamagen_async.scheduling import Outage, SubmissionHooks
 from llamagen_async.transport import APIRequest
 from llamagen_async.uploads import FileLike, check_files, form_file, upload_request
 from llamagen_async.validation import (
-    InvalidRequestError,
     check_flags,
     checked_path,
     checked_text,
@@ -283,6 +280,8 @@ class Comics(ComicChanges):
         resend_uncertain: bool = False,
         timeout: float = DEFAULT_TIMEOUT,
         wait_for_quota: bool = False,
+        budget: float | None = None,
+        prices: PriceList | None = None,
         **fields: Unpack[UpdateFields],
     ) -> Redraw:
         """Have one panel of a batch's comic drawn again, and its picture replaced. This is billed.
@@ -303,27 +302,29 @@ class Comics(ComicChanges):
                 be paid for twice.
             timeout: Seconds to wait for its end, once it was accepted, and then for its picture.
             wait_for_quota: Wait for tomorrow's quota instead of raising.
+            budget: The most credits that all runs with this journal may spend.
+            prices: Prices that you know, such as `{"redraw": 100}`: the vendor's page has none for
+                it. The journal has it then, and the budget of a later batch counts it.
             **fields: The fields of `UpdateRequest`, as for `update_panel`.
 
         Raises:
             InvalidRequestError: There is no such journal, story or panel; nothing was sent.
+            BudgetReachedError: The budget does not pay for it, or its price is not known.
             SubmissionUncertainError: The answer was lost, now or in an earlier call.
             LlamaGenError: As for `update_panel` and `wait_for_completion`.
         """
         change = whole_request(UpdateRequest, request, fields, first_is=None)
-        check_flags(again=again, resend_uncertain=resend_uncertain, wait_for_quota=wait_for_quota)
         checked_text("key", key)
-        seconds("timeout", timeout)
-        folder = checked_path("out", out)
-        path = folder / JOURNAL if journal is None else checked_path("journal", journal)
-        if not await asyncio.to_thread(path.is_file):
-            raise InvalidRequestError("journal", str(path), "the journal of a batch")
-        options = RedrawOptions(
+        options = RedrawOptions.checked(
             again=again,
             resend_uncertain=resend_uncertain,
             timeout=timeout,
             wait_for_quota=wait_for_quota,
+            budget=budget,
+            prices=prices,
         )
+        folder = checked_path("out", out)
+        path = await journal_in(folder, journal)
         async with Journal(path, self._core.account, out=folder) as opened:
             return await redraw_panel(self, opened, folder, key, change, options)
 
@@ -388,7 +389,7 @@ class Comics(ComicChanges):
         story = whole_request(ComicRequest, prompt, fields)
         request = APIRequest(RequestKind.CREATE, "POST", self._path, json=story.to_payload())
         given = filter(None, (story.model, story.size, story.upscale))
-        panels = panels_of(story.fix_panel_num, story.pagination)
+        panels = str(story.pagination or story.fix_panel_num)
         return Billed(request, self._model.parse, story, ("comic", panels, *map(str, given)))
 
 

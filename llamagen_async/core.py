@@ -27,6 +27,7 @@ from llamagen_async.errors import (
 from llamagen_async.forecasting import Profile
 from llamagen_async.forecasting.saved import ForecastStore
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus, Usage
+from llamagen_async.observing import Observer
 from llamagen_async.plan_detection import take_over
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit import (
@@ -45,6 +46,7 @@ from llamagen_async.scheduling import (
     DispatchStats,
     GenerationWait,
     Outage,
+    RequestReport,
     Scheduler,
     Submission,
     SubmissionHooks,
@@ -87,6 +89,11 @@ class ClientCore:
     Args:
         settings: The client's checked arguments.
     """
+
+    observer: Observer | None = None
+    """Whoever is told what the client does."""
+    carriers: tuple[Transport, AssetSource]
+    """What carries its requests and opens its pictures, unobserved, once it is open."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
@@ -245,11 +252,7 @@ class ClientCore:
         return result
 
     async def usage(self, *, outage_timeout: float | None = None) -> Usage:
-        """Ask the server what the key has used; this is a request like any other.
-
-        Args:
-            outage_timeout: Seconds for which an outage is held out.
-        """
+        """Ask the server what the key has used; an outage is held out for so many seconds."""
         return await self.send(PROBE, Usage.parse, outage_timeout=outage_timeout)
 
     async def limits(self) -> LimitsSnapshot:
@@ -296,26 +299,9 @@ class ClientCore:
         finally:
             await rooms.forecasts.aclose()
 
-    def _wire(self, loop: asyncio.AbstractEventLoop) -> Rooms:
-        settings = self.settings
-        http = HTTPTransport(
-            settings.base_url,
-            settings.api_key,
-            timeout=settings.timeout,
-            session=settings.session,
-            proxy=settings.proxy,
-        )
-        transport = settings.transport or http
-        return self._wired(loop, transport, settings.assets or HTTPAssets(http))
-
-    def _wired(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        transport: Transport,
-        assets: AssetSource,
-        lender: Rooms | None = None,
-    ) -> Rooms:
-        """Return rooms over a transport; `lender` lends what was learned of the server."""
+    def _wire(self, loop: asyncio.AbstractEventLoop, lender: Rooms | None = None) -> Rooms:
+        """Return rooms for an event loop; `lender` lends what was learned of the server."""
+        transport, assets, on_request = self._carriers()
         settings = self.settings
         identity = Identity.of(
             settings.api_key, settings.base_url, settings.clock.speed, self._store_for(loop)
@@ -333,7 +319,7 @@ class ClientCore:
             max_retries=settings.max_retries,
             polling=settings.polling,
             announced=settings.webhooks,
-            on_request=settings.on_request,
+            on_request=on_request,
             forecasts=None if lender is None else lender.scheduler.forecasts,
         )
         use_limiter(limiter, scheduler)
@@ -343,6 +329,18 @@ class ClientCore:
             forecasts = lender.forecasts
             scheduler.start_learning()
         return Rooms(loop, transport, assets, identity, limiter, scheduler, forecasts)
+
+    def _carriers(self) -> tuple[Transport, AssetSource, Callable[[RequestReport], None] | None]:
+        """Return who carries the requests, who opens the pictures, and who hears of requests."""
+        self.carriers = self._plain_carriers()
+        return (*self.carriers, self.settings.on_request)
+
+    def _plain_carriers(self) -> tuple[Transport, AssetSource]:
+        one = self.settings
+        http = HTTPTransport(
+            one.base_url, one.api_key, timeout=one.timeout, session=one.session, proxy=one.proxy
+        )
+        return one.transport or http, one.assets or HTTPAssets(http)
 
     def _store_for(self, loop: asyncio.AbstractEventLoop) -> str | None:
         """Return the URL of the store of spent requests, or `None` for this process's memory."""

@@ -27,6 +27,7 @@ from llamagen_async.requests import (
 from llamagen_async.validation import InvalidRequestError
 
 __all__ = [
+    "COMICS",
     "PANEL_PRICE",
     "Charge",
     "ChargeKind",
@@ -65,6 +66,10 @@ class ChargeKind(enum.StrEnum):
         member._value_ = value
         member.noun = noun
         return member
+
+
+COMICS: Final = (ChargeKind.PANEL, ChargeKind.UPSCALED_PANEL, ChargeKind.OTHER)
+"""The kinds of new comics."""
 
 
 @attrs.frozen
@@ -226,8 +231,7 @@ class Estimate:
     @property
     def comics(self) -> int:
         """New comics."""
-        kinds = (ChargeKind.PANEL, ChargeKind.UPSCALED_PANEL, ChargeKind.OTHER)
-        return sum(self.numbers.get(kind, 0) for kind in kinds)
+        return sum(self.numbers.get(kind, 0) for kind in COMICS)
 
     @property
     def requests(self) -> int:

@@ -7,12 +7,15 @@ same redraw asked for again is the same one, unless another is asked for.
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import attrs
 
+from llamagen_async.batch.budget import Budget, Spending
 from llamagen_async.batch.finding import find_story
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.journal import Journal
@@ -20,14 +23,17 @@ from llamagen_async.batch.journal.story import Story, content_key
 from llamagen_async.batch.lifecycle import Lifecycle
 from llamagen_async.batch.makers import ComicsPort, newest
 from llamagen_async.batch.task import BatchTask
+from llamagen_async.clock import seconds
 from llamagen_async.downloads.download import panel_name
 from llamagen_async.downloads.media_types import safe_stem
 from llamagen_async.downloads.versions import older_versions
 from llamagen_async.errors import InvalidRequestError, LlamaGenError, SubmissionUncertainError
 from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.prices import PriceList, Prices, checked_credits
 from llamagen_async.requests import BatchStory, RequestType, UpdateRequest
+from llamagen_async.validation import check_flags, checked_path
 
-__all__ = ["JOURNAL", "Redraw", "RedrawOptions", "redraw_panel"]
+__all__ = ["JOURNAL", "Redraw", "RedrawOptions", "journal_in", "redraw_panel"]
 
 JOURNAL: Final = "journal.db"
 """The journal's name in the folder of the pictures, unless the user has given another one."""
@@ -45,11 +51,13 @@ class Redraw:
     """The picture before, under its new name; `None` if there was none on disk."""
     is_new: bool
     """Whether this call has paid for it; if not, an earlier one has."""
+    spending: Spending = attrs.field(factory=Spending, kw_only=True)
+    """The credits that this call has spent, and all runs with this journal."""
 
 
 @attrs.frozen
 class RedrawOptions:
-    """Options of a redraw: whether it is sent again, and for how long it is waited for."""
+    """Options of a redraw: whether it is sent, for how much, and for how long it is waited for."""
 
     again: bool = False
     """Draw it once more, although the same redraw was done before; it is paid for again."""
@@ -59,6 +67,37 @@ class RedrawOptions:
     """Seconds to wait for its end, once it was accepted, and then for its picture."""
     wait_for_quota: bool = False
     """Wait for tomorrow's quota instead of raising."""
+    budget: float | None = None
+    """The most credits that all runs with this journal may spend; `None` is any number."""
+    prices: Prices = attrs.field(factory=Prices)
+    """Prices, as far as they are known."""
+
+    @classmethod
+    def checked(
+        cls, *, budget: float | None, prices: PriceList | None, timeout: float, **flags: bool
+    ) -> Self:
+        """Return options as a caller has given them.
+
+        Raises:
+            InvalidRequestError: One of them is not allowed.
+        """
+        check_flags(**flags)
+        if budget is not None:
+            budget = checked_credits("budget", budget)
+        timeout = seconds("timeout", timeout)
+        return cls(budget=budget, prices=Prices.parse(prices), timeout=timeout, **flags)
+
+
+async def journal_in(out: Path, journal: str | os.PathLike[str] | None) -> Path:
+    """Return the journal of a folder of pictures, which has to be there.
+
+    Raises:
+        InvalidRequestError: There is none.
+    """
+    path = out / JOURNAL if journal is None else checked_path("journal", journal)
+    if not await asyncio.to_thread(path.is_file):
+        raise InvalidRequestError("journal", str(path), "the journal of a batch")
+    return path
 
 
 async def redraw_panel(
@@ -84,11 +123,14 @@ async def redraw_panel(
 
     Raises:
         InvalidRequestError: There is no such story or panel; nothing was sent.
+        BudgetReachedError: The budget does not pay for it; nothing was sent.
         LlamaGenError: It was not sent, or its end was not seen.
     """
     comic = await _comic_of(journal, name)
     _check_panel(comic, request)
     request = attrs.evolve(request, page=request.page or 0)  # which is the same
+    budget = Budget(options.budget, options.prices)
+    budget.begin(journal.spent)
     lifecycle = Lifecycle(
         journal,
         comics,
@@ -98,6 +140,7 @@ async def redraw_panel(
         ended=_ignore,
         followed=_follow,
         changed=changed or _ignore,
+        budget=budget,
     )
     row: Row | None = None
     try:
@@ -111,7 +154,7 @@ async def redraw_panel(
         lifecycle.changed(task)
         lifecycle.start(task)
         await lifecycle.join()
-        return _result(task, request, out, is_new=is_new)
+        return attrs.evolve(_result(task, request, out, is_new=is_new), spending=budget.spending)
     finally:
         await lifecycle.stop()
         # What was not sent was not paid for, and no other command is to send it by itself.

@@ -224,7 +224,7 @@ class SimulatedAssets:
 
     def __init__(self, service: SandboxService) -> None:
         self._service = service
-        self._pictures = PictureCache(lambda id_: service.finished(id_, self._now()))
+        self._pictures = PictureCache(lambda id_: service.pictured(id_, self._now()))
 
     @contextlib.asynccontextmanager
     async def open_asset(

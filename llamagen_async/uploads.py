@@ -14,7 +14,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, cast
@@ -37,6 +37,7 @@ __all__ = [
     "Uploads",
     "check_files",
     "form_file",
+    "missing_uploads",
     "upload_request",
 ]
 
@@ -129,6 +130,26 @@ def check_files(request: AnyRequest) -> None:
     """
     for field, path in files_of(request):
         _check_file(field, path)
+
+
+async def missing_uploads(files: Iterable[Path], store: UploadStore) -> int:
+    """Return how many uploads files need: each content once, without what was uploaded lately.
+
+    Args:
+        files: The files; one that can't be read counts, and is refused when it is needed.
+        store: What remembers the uploads of earlier runs.
+    """
+    missing: set[str | Path] = set()
+    since = time.time() - _FRESH
+    for path in files:
+        try:
+            digest = await asyncio.to_thread(_hash_of, path)
+        except OSError:
+            missing.add(path)
+            continue
+        if digest not in missing and await store.uploaded(digest, since) is None:
+            missing.add(digest)
+    return len(missing)
 
 
 @attrs.define(eq=False)
@@ -234,6 +255,11 @@ class Uploads:
                 return self._digests[state]
         except OSError as error:
             raise _unreadable(field, path, error) from None
+
+
+def _hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_file(field: str, path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from llamagen_async import (
     BatchState,
     BatchStory,
+    BudgetReachedError,
     InvalidRequestError,
     LlamaGenError,
     RequestKind,
@@ -59,6 +60,26 @@ class FinishedBatch(Machine):
 
     def pictures(self) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in sorted(self.out.iterdir())}
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_the_old_picture_is_kept_of_a_comic_that_has_grown(
+    tmp_path: Path, gone: bool
+) -> None:
+    """What its own story does not know of, or what was deleted, is fetched; nothing is lost."""
+    machine = FinishedBatch(tmp_path)
+    more: Any = {"type": "continue", "of": "order-1", "prompt": "It sails away"}
+    await machine.finish([STORIES[0], more])
+    before = machine.pictures()
+    if gone:
+        (deleted,) = machine.out.glob("*-p01-01.png")
+        deleted.unlink()
+    done = await machine.redraw()
+    after = machine.pictures()
+    assert done.kept is not None
+    assert after[done.kept.name] == before[done.file.name] != after[done.file.name]
+    assert before.keys() <= after.keys()
+    assert set(before.values()) <= set(after.values())
 
 
 async def test_that_picture_is_replaced_and_nothing_else(tmp_path: Path) -> None:
@@ -251,3 +272,69 @@ async def test_a_story_has_many_names(tmp_path: Path, name: str) -> None:
     (id_,) = [str(row[1]) for row in machine.rows("key, generation_id") if row[0] == "order-1"]
     named = {"id": id_, "beginning": id_[:-1]}.get(name, name)
     assert (await machine.redraw(named)).comic.id == id_
+
+
+PRICED = {"redraw": 100.0}
+
+
+async def spent(machine: FinishedBatch) -> float:
+    async with opened(machine.journal, machine.open().account) as journal:
+        return journal.spent
+
+
+async def test_what_a_redraw_costs_is_in_the_journal(tmp_path: Path) -> None:
+    """A later batch of the same journal counts it; the same redraw again costs nothing."""
+    machine = FinishedBatch(tmp_path)
+    await machine.finish()
+    before = await spent(machine)
+    done = await machine.redraw(prices=PRICED)
+    assert (done.spending.credits, done.spending.total) == (100.0, before + 100.0)
+    again = await machine.redraw(prices=PRICED)
+    assert (again.is_new, again.spending.credits) == (False, 0.0)
+    assert again.spending.total == await spent(machine) == before + 100.0
+    another = [*STORIES, {"key": "order-3", "prompt": "A bird", "fix_panel_num": 1}]
+    for budget, state in ((before + 249, BatchState.QUEUED), (before + 250, BatchState.SUCCEEDED)):
+        items = {item.key: item for item in await machine.batch(another, budget=budget)}
+        assert items["order-3"].state is state
+
+
+async def test_a_budget_of_a_redraw_is_a_hard_stop(tmp_path: Path) -> None:
+    """What earlier runs have spent counts, and nothing of what was not sent is left behind."""
+    machine = FinishedBatch(tmp_path)
+    await machine.finish()
+    before = await spent(machine)
+    with pytest.raises(BudgetReachedError, match="nothing was sent") as caught:
+        await machine.redraw(prices=PRICED, budget=before + 99)
+    assert caught.value.price == 100.0
+    assert (machine.updates, await spent(machine)) == (0, before)
+    done = await machine.redraw(prices=PRICED, budget=before + 100)
+    assert (done.spending.left, machine.updates) == (0.0, 1)
+
+
+async def test_a_budget_needs_the_price_of_a_redraw(tmp_path: Path) -> None:
+    """The vendor's page has none, and none is made up; without a budget it is told apart."""
+    machine = FinishedBatch(tmp_path)
+    await machine.finish()
+    with pytest.raises(BudgetReachedError, match="its price is not known") as caught:
+        await machine.redraw(budget=1e6)
+    assert caught.value.price is None
+    assert machine.updates == 0
+    done = await machine.redraw()
+    assert (done.spending.credits, done.spending.unpriced) == (0.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"budget": -1}, "budget"),
+        ({"budget": "100"}, "budget"),
+        ({"prices": {"redrawing": 100}}, "prices"),
+        ({"prices": {"redraw": -1}}, r"prices\.redraw"),
+    ],
+)
+async def test_money_that_is_not_allowed(tmp_path: Path, given: dict[str, Any], field: str) -> None:
+    machine = FinishedBatch(tmp_path)
+    await machine.finish()
+    with pytest.raises(InvalidRequestError, match=field):
+        await machine.redraw(**given)
+    assert machine.updates == 0

@@ -42,6 +42,7 @@ LOST += ["not-json", "delay:45"]
 HARMLESS = [
     "artwork",
     "empty-asset-url",
+    "early-pictures",
     "cut-json:on=create",
     "delay",
     "stale",

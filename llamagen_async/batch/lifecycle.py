@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -31,13 +30,14 @@ from llamagen_async.errors import (
     LlamaGenError,
     SubmissionUncertainError,
 )
-from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
+from llamagen_async.observing import JOB_KEY, about, logger_of
 from llamagen_async.requests import AnyRequest
 from llamagen_async.validation import checked_path
 
 __all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 DEFAULT_TIMEOUT: Final = 1800.0
 """Seconds that each comic is waited for, unless the caller says otherwise."""
@@ -62,6 +62,7 @@ class Lifecycle:
         ended: Told of each story for which nothing more will happen by itself.
         followed: Called when a story has ended, to start those that have waited for it.
         changed: Told of each step before that.
+        drawn: Told of a comic that runs, whenever there are more of its pictures.
         budget: The account of what the stories cost; one without a limit if not given.
 
     Raises:
@@ -79,6 +80,7 @@ class Lifecycle:
         ended: Callable[[BatchTask], None],
         followed: Callable[[BatchTask], Awaitable[None]],
         changed: Callable[[BatchTask], None],
+        drawn: Callable[[BatchTask], None] | None = None,
         budget: Budget | None = None,
     ) -> None:
         self.journal = journal
@@ -89,6 +91,7 @@ class Lifecycle:
         self.ended = ended
         self.followed = followed
         self.changed = changed
+        self.drawn = drawn
         self.budget = budget or Budget()
         self.tasks: dict[int, BatchTask] = {}
         """The stories in memory, by the number of their row."""
@@ -103,7 +106,8 @@ class Lifecycle:
     def start(self, task: BatchTask) -> None:
         """Take a story to its end, in an asyncio task of its own."""
         self.tasks[task.row.id] = task
-        task.runner = asyncio.create_task(_Steps(self, task).run())
+        steps, observer = _Steps(self, task).run, self.comics.observer
+        task.runner = asyncio.create_task(task.observed(observer, steps) if observer else steps())
         self._runners.add(task.runner)
         task.runner.add_done_callback(self._runners.discard)
 
@@ -154,6 +158,7 @@ class _Steps:
     async def run(self) -> None:
         """Take the story to its end and report it."""
         lifecycle, task = self.lifecycle, self.task
+        JOB_KEY.set(task.row.key)
         try:
             try:
                 await self._advance()
@@ -163,7 +168,7 @@ class _Steps:
                 if lifecycle.stopped or not task.was_dropped():
                     raise
         except Exception as error:
-            _logger.exception("a mistake of this package: %s", self.task.where)
+            _logger.exception("a mistake of this package: %s", task.where, extra=task.known)
             task.error = error  # whoever waits for it must hear of it
         finally:
             lifecycle.budget.settle(task.row.id, is_spent=may_be_accepted(task))
@@ -220,8 +225,7 @@ class _Steps:
                 task.is_submitted = False
         except asyncio.CancelledError:
             # Recalling cancels once; a second cancellation is somebody else's, and goes on.
-            runner = asyncio.current_task()
-            if task.recalled_by is None or runner is None or runner.uncancel():
+            if task.recalled_by is None or task.runner is None or task.runner.uncancel():
                 raise
             raise task.recalled_by from None
         except LlamaGenError as error:
@@ -296,7 +300,8 @@ class _Steps:
         if self.task.is_elsewhere:
             return  # nothing was sent
         news = self.task.where if isinstance(outcome, AnyGeneration) else outcome
-        _logger.warning("left while %s was in flight: %s", self.task.row.key, news)
+        what, key = "left while %s was in flight: %s", self.task.row.key
+        _logger.warning(what, key, news, extra=about(outcome, job_key=key))
 
     async def _take_back(self) -> None:
         """Write that the request was not sent after all."""
@@ -313,10 +318,21 @@ class _Steps:
         # The answer to a change may speak of the comic as it was.
         if not generation.succeeded or task.row.type.is_change:
             comics, journal = lifecycle.comics, lifecycle.journal
-            generation = await makers.wait(comics, journal, task, timeout=lifecycle.timeout)
+            generation = await makers.wait(
+                comics, journal, task, timeout=lifecycle.timeout, progress=self._progress
+            )
         task.state, task.generation = SUCCEEDED, generation
         if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
+
+    def _progress(self, generation: ComicGeneration) -> None:
+        """Tell of a comic's pictures as they are drawn; the journal needs only its end."""
+        task, drawn = self.task, self.lifecycle.drawn
+        if drawn is None or task.generation is None:
+            return
+        if not set(generation.asset_urls) <= set(task.generation.asset_urls):
+            task.generation = generation
+            drawn(task)
 
     async def _fetch(self) -> None:
         task, out, generation = self.task, self.lifecycle.out, self.task.generation
@@ -397,6 +413,6 @@ class _Steps:
         except JournalError as journal_error:
             task.journal_error = journal_error
             # Somebody may have to pay for what is only in this line.
-            _logger.exception("not in the journal: %s", self.task.where)
+            _logger.exception("not in the journal: %s", task.where, extra=task.known)
             return False
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict
 
@@ -14,6 +14,7 @@ from llamagen_async.batch.protocol import StoryReader
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import Animation, AnyGeneration, ComicGeneration
+from llamagen_async.observing import GENERATION_ID, Observer
 from llamagen_async.requests import (
     AnimationRequest,
     AnyRequest,
@@ -49,6 +50,11 @@ class ComicsPort(Protocol):
     @property
     def animations(self) -> AnimationsPort:
         """The animations of the same client."""
+        ...
+
+    @property
+    def observer(self) -> Observer | None:
+        """Whoever is told what the client does."""
         ...
 
     async def create(
@@ -104,6 +110,7 @@ class ComicsPort(Protocol):
         urgent: bool,
         after: ComicGeneration | None,
         age: float,
+        progress: Callable[[ComicGeneration], None],
     ) -> ComicGeneration:
         """Return the generation when it has succeeded, after a change of it if there was one."""
         ...
@@ -227,7 +234,12 @@ async def submit(
 
 
 async def wait(
-    comics: ComicsPort, journal: StoryReader, task: BatchTask, *, timeout: float
+    comics: ComicsPort,
+    journal: StoryReader,
+    task: BatchTask,
+    *,
+    timeout: float,
+    progress: Callable[[ComicGeneration], None],
 ) -> AnyGeneration:
     """Return the comic or animation of a story when it has succeeded.
 
@@ -236,9 +248,11 @@ async def wait(
         journal: The journal.
         task: The story, accepted.
         timeout: Seconds to wait at most.
+        progress: Called with the comic whenever it was seen unfinished.
     """
     generation, row = task.generation, task.row
     assert generation is not None
+    GENERATION_ID.set(generation.id)
     if isinstance(generation, Animation):
         makers = comics.animations
         return await makers.wait_for_completion(generation.id, timeout=timeout, urgent=False)
@@ -248,7 +262,7 @@ async def wait(
         after = await _before(journal, row) or generation
         age = max(0.0, time.time() - (row.accepted_at or 0.0))
     return await comics.wait_for_completion(
-        generation.id, timeout=timeout, urgent=False, after=after, age=age
+        generation.id, timeout=timeout, urgent=False, after=after, age=age, progress=progress
     )
 
 

@@ -109,6 +109,19 @@ class StoryStore(StoryReader, UploadStore, Protocol):
         """Return the first stories that can be sent."""
         ...
 
+    @property
+    def worker(self) -> str | None:
+        """The name of one of several workers that share it; `None` if leases tell them apart."""
+        ...
+
+    async def let_go(self, row: Row, error: BaseException | None) -> None:
+        """Note that nothing more is done for a story until somebody asks, and why."""
+        ...
+
+    async def hand_over(self) -> None:
+        """Let others go on with what was accepted, if it is shared."""
+        ...
+
     async def forget(self, row: Row) -> None:
         """Remove a story that nobody will ask for."""
         ...

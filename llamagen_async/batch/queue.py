@@ -84,6 +84,7 @@ class ComicQueue:
             ended=self._ended,
             followed=self._follow,
             changed=self._changed,
+            drawn=self._drawn,
         )
         self._prefetcher = Prefetcher(self._journal, self._lifecycle, speed=client.speed)
         self._subscriptions = Subscriptions()
@@ -339,6 +340,9 @@ class ComicQueue:
             self._prefetcher.on_accepted()
         self._turns.tell_of(task)
         self._turns.moved()
+
+    def _drawn(self, task: BatchTask) -> None:
+        self._turns.tell_of(task)
 
     def _ended(self, task: BatchTask) -> None:
         self._prefetcher.release(task)

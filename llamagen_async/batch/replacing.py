@@ -58,8 +58,7 @@ async def _replaced(
     called again, it goes on.
 
     Returns:
-        All pictures of the comic; `None` if some others are not there, so that all are to be
-        fetched.
+        All pictures of the comic; `None` if its own story is not done, or the panel has none.
     """
     row = await journal.find(generation_id=comic.id)
     if row is None or row.state is not BatchState.SUCCEEDED or row.files_text is None:

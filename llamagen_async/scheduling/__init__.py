@@ -1,6 +1,7 @@
 """Scheduling: what is sent when a slot is free, and when a generation is checked again."""
 
-from llamagen_async.scheduling.circuit import Outage
+from llamagen_async.scheduling.circuit import CircuitState, Outage
+from llamagen_async.scheduling.load import Load
 from llamagen_async.scheduling.poll_target import GenerationWait
 from llamagen_async.scheduling.probing import PROBE
 from llamagen_async.scheduling.scheduler import Scheduler
@@ -9,8 +10,10 @@ from llamagen_async.scheduling.submission import Submission, SubmissionHooks, te
 
 __all__ = [
     "PROBE",
+    "CircuitState",
     "DispatchStats",
     "GenerationWait",
+    "Load",
     "Outage",
     "RequestReport",
     "Scheduler",

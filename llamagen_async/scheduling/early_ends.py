@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import attrs
-
 if TYPE_CHECKING:
     from llamagen_async.webhooks import Announcement
 
@@ -14,8 +12,7 @@ __all__ = ["EarlyEnds"]
 _MOST: Final = 1_000
 """Announcements that are kept; then the oldest are forgotten (chosen)."""
 _MOST_BYTES: Final = 2_000_000
-"""Bytes of the events whose content is kept (chosen: as JSON that was read, it is several times
-as large)."""
+"""Bytes of the events whose content is kept (chosen)."""
 _MOST_SEEN: Final = 10_000
 """Ids of generations whose end was seen that are remembered (chosen)."""
 _LEAST_SIZE: Final = 1_000
@@ -44,11 +41,9 @@ class EarlyEnds:
         if announcement.id in self._seen:
             return False
         self.take(announcement.id)
-        if announcement.size > _MOST_BYTES:
-            # What is too large to keep is fetched by a status check.
-            announcement = attrs.evolve(announcement, fields=None, size=0)
+        announcement = announcement.packed(_MOST_BYTES)
         self._kept[announcement.id] = announcement
-        self._bytes += max(_LEAST_SIZE, announcement.size)
+        self._bytes += _size(announcement)
         while len(self._kept) > _MOST or self._bytes > _MOST_BYTES:
             self.take(next(iter(self._kept)))
         return True
@@ -57,7 +52,7 @@ class EarlyEnds:
         """Return what was announced of a generation, if anything was, and forget it."""
         announcement = self._kept.pop(id_, None)
         if announcement is not None:
-            self._bytes -= max(_LEAST_SIZE, announcement.size)
+            self._bytes -= _size(announcement)
         return announcement
 
     def mark_seen(self, id_: str) -> None:
@@ -69,3 +64,7 @@ class EarlyEnds:
     def forget_seen(self, id_: str) -> bool:
         """Forget that the end of a generation was seen; return whether it was."""
         return self._seen.pop(id_, self) is None
+
+
+def _size(announcement: Announcement) -> int:
+    return max(_LEAST_SIZE, len(announcement.content or b""))

@@ -58,6 +58,8 @@ class Outlook:
     """How long a comic takes."""
     each: float = _USUAL_REQUESTS
     """Requests that a comic takes, its create included."""
+    uploads: int = 0
+    """Files that are uploaded before, each of which takes a request."""
 
 
 class Counts(Protocol):
@@ -126,14 +128,14 @@ def time_left(outlook: Outlook, snapshot: LimitsSnapshot, *, quotas: bool = Fals
             have no room are not sent and take no time.
     """
     running, checks = len(outlook.ages), max(0.0, outlook.each - 1.0)
-    now = affordable(outlook.each, snapshot, running=running)
+    now = affordable(outlook.each, snapshot, running=running, uploads=outlook.uploads)
     queued = outlook.queued if now is None else min(outlook.queued, now)
     slowest = outlook.typical * (_SLOWEST if queued + running > 1 else 1.0)
     longest = max(slowest, checks_late(outlook, snapshot))
-    requests = math.ceil(queued * outlook.each + running * checks)
+    requests = math.ceil(queued * outlook.each + running * checks) + outlook.uploads
     left = [_time_for(requests if now is None else min(requests, _room(snapshot)), snapshot)]
     if queued:
-        left.append(_time_for(queued, snapshot) + longest)
+        left.append(_time_for(queued + outlook.uploads, snapshot) + longest)
     if outlook.ages:
         left.append(max(_SOON, longest - min(outlook.ages)))
     if quotas and queued < outlook.queued:
@@ -141,7 +143,9 @@ def time_left(outlook: Outlook, snapshot: LimitsSnapshot, *, quotas: bool = Fals
     return max(left)
 
 
-def affordable(each: float, snapshot: LimitsSnapshot, *, running: int = 0) -> int | None:
+def affordable(
+    each: float, snapshot: LimitsSnapshot, *, running: int = 0, uploads: int = 0
+) -> int | None:
     """Return how many new comics the long windows have room for now; `None` if there is no such.
 
     A comic is started if there is room for it and for one check of each that runs.
@@ -150,10 +154,12 @@ def affordable(each: float, snapshot: LimitsSnapshot, *, running: int = 0) -> in
         each: Requests that a comic takes, its create included.
         snapshot: The limits as they are now.
         running: Comics that run and have to be checked.
+        uploads: Files that are uploaded before.
     """
     if not _long_windows(snapshot):
         return None
-    return max(0, _room(snapshot) - running * (_least(each) - 1)) // _least(each)
+    spent = running * (_least(each) - 1) + uploads
+    return max(0, _room(snapshot) - spent) // _least(each)
 
 
 def checks_late(outlook: Outlook, snapshot: LimitsSnapshot) -> float:
@@ -161,7 +167,7 @@ def checks_late(outlook: Outlook, snapshot: LimitsSnapshot) -> float:
 
     The day has time enough, but hardly more requests than one check for each comic.
     """
-    new = affordable(outlook.each, snapshot, running=len(outlook.ages))
+    new = affordable(outlook.each, snapshot, running=len(outlook.ages), uploads=outlook.uploads)
     if new is None or _least(outlook.each) == 1:
         return 0.0
     new, running = min(new, outlook.queued), len(outlook.ages)
@@ -192,7 +198,7 @@ def _time_for_later(queued: int, outlook: Outlook, snapshot: LimitsSnapshot) -> 
         ),
         paused_for=0.0,
     )
-    then = attrs.evolve(outlook, queued=last + 1, ages=())
+    then = attrs.evolve(outlook, queued=last + 1, ages=(), uploads=0)
     return room_again_in(snapshot) + times * tightest.limit.per + time_left(then, whole_again)
 
 

@@ -7,7 +7,6 @@ keeps metrics hears of it. What is sent when, and what is sent again when, is de
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from llamagen_async.errors import (
     RateLimitError,
     SubmissionUncertainError,
 )
+from llamagen_async.observing import JOB_KEY, about, logger_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import ANSWERED, Outcome, Slot
 from llamagen_async.scheduling.circuit import SERVER, Circuit, Failure, subject_of
@@ -46,7 +46,7 @@ from llamagen_async.transport import (
 
 __all__ = ["DispatchStats", "RequestReport", "Sender", "fail"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _SLEPT: Final = 10.0
 """Real seconds by the wall clock that writing down an intent takes only if the machine slept."""
@@ -73,7 +73,8 @@ class RequestReport:
     kind: RequestKind
     """The kind of the request."""
     outcome: str
-    """`answered`, `refused` (429), `failed`, or `not sent` (no connection was made)."""
+    """`answered`, `refused` (429), `uncertain` (billed, and its answer was lost), `failed`, or
+    `not sent` (no connection was made)."""
     waited: float
     """Seconds from being asked for to being sent, by the server's clock."""
     took: float
@@ -143,7 +144,7 @@ class Sender:
             failure = error
             again = await self._fail(submission, error)
         finally:
-            await self._report(submission, slot, failure, rate_limit, sent_at=sent_at)
+            await self._report(submission, slot, failure, rate_limit, sent_at)
         return again
 
     async def _prepare(self, submission: Submission[Any], slot: Slot) -> bool:
@@ -164,7 +165,7 @@ class Sender:
         else:
             if has_slept:
                 # Its lease may be over: it is spent, and another is needed.
-                await self._commit(slot, ANSWERED)
+                await self._commit(slot, ANSWERED, self._clock.now())
         finally:
             if not is_ready:
                 self.unanswered.discard(submission)
@@ -200,7 +201,9 @@ class Sender:
             raise
         except Exception:  # it was paid for: its id is worth more than what the owner met
             id_ = getattr(answer, "id", None)
-            _logger.exception("%s %s was accepted, and its owner failed", kind.value, id_)
+            known = about(generation_id=id_)
+            text = "%s %s was accepted, and its owner failed"
+            _logger.exception(text, kind.value, id_, extra=known)
         self._deliver(submission, answer)
 
     def _deliver(self, submission: Submission[Any], answer: Any) -> None:
@@ -250,10 +253,14 @@ class Sender:
         return min(delay, self._clock.real(left)) if holds_out else delay
 
     def _learn(
-        self, submission: Submission[Any], failure: BaseException | None, sent_at: float
+        self,
+        submission: Submission[Any],
+        failure: BaseException | None,
+        sent_at: float,
+        now: float,
     ) -> None:
         """Tell the circuit whether the server has answered."""
-        circuit, now = self._circuit, self._clock.now()
+        circuit = self._circuit
         before = circuit.outage
         kind = submission.request.kind
         if failure is not None and is_outage(failure):
@@ -276,7 +283,7 @@ class Sender:
             subject = subject_of(submission.request)
             circuit.record_answer(now, subject=subject, is_create=kind.is_billed)
         if before is None and circuit.outage is not None:
-            _logger.warning("%s; waiting for it", circuit.outage)
+            _logger.warning("%s; waiting for it", circuit.outage, extra=about(failure))
         elif before is not None and circuit.outage is None:
             _logger.warning("%s; it is back", before)
 
@@ -286,24 +293,24 @@ class Sender:
         slot: Slot,
         failure: BaseException | None,
         rate_limit: tuple[int | None, int | None],
-        *,
         sent_at: float,
     ) -> None:
         """Count one request that has ended, spend its slot or give it back, and report it."""
-        kind = submission.request.kind
+        kind, now = submission.request.kind, self._clock.now()
         self.unanswered.discard(submission)
-        outcome = "answered" if failure is None else "failed"
+        outcome = "answered" if failure is None else _word_of(failure, kind)
         if failure is not None or not self._circuit.is_quiet:
-            self._learn(submission, failure, sent_at)
+            self._learn(submission, failure, sent_at, now)
         else:
-            self._circuit.answered_at = self._clock.now()
+            self._circuit.answered_at = now
             if kind.is_billed:
-                self._circuit.create_answered_at = self._circuit.answered_at
+                self._circuit.create_answered_at = now
         try:
             if isinstance(failure, RateLimitError):
                 outcome = "refused"
                 self.stats.refused += 1
-                await self._commit(slot, Outcome(refused=True, retry_after=failure.retry_after))
+                refused = Outcome(refused=True, retry_after=failure.retry_after)
+                await self._commit(slot, refused, now)
             elif failure is not None and _has_not_left(failure):
                 outcome = "not sent"
                 self.stats.sent[kind] -= 1
@@ -313,10 +320,8 @@ class Sender:
                     await asyncio.sleep(0)  # the poller hears of the answer first
                 limit, left = rate_limit
                 is_usual = left is None
-                await self._commit(
-                    slot,
-                    ANSWERED if is_usual else Outcome(server_limit=limit, server_left=left),
-                )
+                answered = ANSWERED if is_usual else Outcome(server_limit=limit, server_left=left)
+                await self._commit(slot, answered, now)
         finally:
             if self._on_request is not None:
                 now = self._clock.now()
@@ -324,11 +329,14 @@ class Sender:
                 try:
                     self._on_request(report)
                 except Exception:
-                    _logger.exception("on_request raised")
+                    _logger.exception(
+                        "on_request raised",
+                        extra=about(generation_id=submission.request.generation_id),
+                    )
 
-    async def _commit(self, slot: Slot, outcome: Outcome) -> None:
+    async def _commit(self, slot: Slot, outcome: Outcome, now: float) -> None:
         """Spend a slot, tell the other clients what has changed, and hear what they say."""
-        state = await slot.commit(outcome, self._view.workload(self._clock.now()))
+        state = await slot.commit(outcome, self._view.workload(now))
         if state is not None:
             self._view.update(state, self._clock.now())
 
@@ -345,7 +353,10 @@ def fail(submission: Submission[Any], error: Exception) -> None:
         return
     if uncertain is not None:
         reason = uncertain.naming_id(str(error))
-        _logger.warning("cancelled, and its answer was lost: %s may be accepted (%s)", kind, reason)
+        text = "cancelled, and its answer was lost: %s may be accepted (%s)"
+        key = submission.context.get(JOB_KEY)
+        known = about(error, generation_id=uncertain.id, job_key=key)
+        _logger.warning(text, kind, reason, extra=known)
     if submission.hooks is not None:
         submission.hooks.abandoned(uncertain or error)
 
@@ -366,6 +377,12 @@ def _has_not_left(error: BaseException) -> bool:
     if isinstance(error, APIConnectionError):
         return not error.request_sent
     return isinstance(error, UnsentCancelledError)
+
+
+def _word_of(failure: BaseException, kind: RequestKind) -> str:
+    """Return how a request has ended that did not succeed, unless it was refused or not sent."""
+    is_lost = as_uncertain(failure, kind=kind) or isinstance(failure, asyncio.CancelledError)
+    return "uncertain" if is_lost and kind.is_billed else "failed"
 
 
 def _provably_not_accepted(error: Exception) -> bool:

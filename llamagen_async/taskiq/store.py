@@ -92,6 +92,17 @@ class RedisJobs:
     async def aclose(self) -> None:
         """Do nothing: the queue that reads the jobs closes the connections when it ends."""
 
+    @property
+    def worker(self) -> None:
+        """None: leases tell the workers apart."""
+        return None
+
+    async def let_go(self, row: Row, error: BaseException | None) -> None:
+        """Do nothing: who works at a job gives its lease back."""
+
+    async def hand_over(self) -> None:
+        """Do nothing: leases are given back when the jobs have been let go."""
+
     async def disconnect(self) -> None:
         """Close the connections."""
         await self._connection.close()

@@ -6,6 +6,7 @@ there.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -41,9 +42,23 @@ class Announcement:
     has_ended: bool
     """Whether the generation has ended."""
     fields: Mapping[str, Any] | None
-    """The generation as the event has it; `None` if a status check has to tell."""
-    size: int
-    """Bytes of the event."""
+    """The generation as the event has it; `None` if it is packed, or a status check has to tell."""
+    status: GenerationStatus
+    """The generation's status, if its data has no word for it."""
+    content: bytes | None = attrs.field(default=None, kw_only=True)
+    """The event as JSON; `None` if there is none, or a status check has to tell."""
+
+    def packed(self, most: int) -> Announcement:
+        """Return the same to be kept: as JSON, which takes a fraction of what was read of it.
+
+        Args:
+            most: Bytes that may be kept; what is larger is left for a status check to bring.
+        """
+        content = None
+        if self.fields is not None:
+            content = self.content or json.dumps({"data": self.fields}).encode()
+            content = content if len(content) <= most else None
+        return Announcement(self.id, self.has_ended, None, self.status, content=content)
 
     def read(self, parse: Callable[[object], _G]) -> _G | None:
         """Return the ended generation, or `None` if a status check has to bring its result.
@@ -54,11 +69,18 @@ class Announcement:
         Args:
             parse: Reads a generation, as it does from the answer to a status check.
         """
+        fields = self.fields
+        if fields is None and self.content is not None:
+            fields = json.loads(self.content)["data"]
+        if fields is None:
+            return None
+        if not fields.get("status"):
+            fields = {**fields, "status": self.status.value}
         try:
-            generation = None if self.fields is None else parse(self.fields)
+            generation = parse({**fields, "id": self.id})
         except ValueError:
             return None
-        return generation if generation is not None and _is_complete(generation) else None
+        return generation if _is_complete(generation) else None
 
 
 def announcement_of(event: WebhookEvent) -> Announcement | None:
@@ -75,11 +97,15 @@ def announcement_of(event: WebhookEvent) -> Announcement | None:
             "what webhooks.construct_event returned, so that its signature is verified "
             "(WebhookEvent.parse reads what another process of yours has verified)",
         )
-    data: dict[str, Any] = dict(event.data)
+    data, content = event.data, event.content
     if not event.is_plain:
-        data = bounded(data)
-    id_ = next(filter(None, (generation_id(data.get(name)) for name in _IDS)), None)
-    if id_ is None:
+        data, content = bounded(dict(data)), None
+    id_ = None
+    for name in _IDS:
+        id_ = generation_id(data[name]) if name in data else None
+        if id_ is not None:
+            break
+    else:
         if not event.type.startswith(_ABOUT_GENERATIONS):
             return None
         raise InvalidRequestError("event.data.id", data.get("id"), "the id of a generation")
@@ -88,8 +114,8 @@ def announcement_of(event: WebhookEvent) -> Announcement | None:
     status = GenerationStatus.parse(word)
     # If the type and the data contradict each other, only a status check can tell.
     is_clear = ends is None or status in ends
-    fields = {**data, "id": id_, "status": word} if is_clear else None
-    return Announcement(id_, ends is not None or status.is_final, fields, event.size)
+    has_ended = ends is not None or status.is_final
+    return Announcement(id_, has_ended, data if is_clear else None, status, content=content)
 
 
 def _is_complete(generation: ComicGeneration | Animation) -> bool:

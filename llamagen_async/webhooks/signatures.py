@@ -7,15 +7,15 @@ two headers; the secret is used as it is (vendor's JavaScript client, 2.11.0).
 from __future__ import annotations
 
 import hmac
-import logging
+import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final, Literal, Self, cast
 
 import attrs
 
 from llamagen_async.clock import seconds
 from llamagen_async.errors import InvalidRequestError, WebhookSignatureError
+from llamagen_async.observing import logger_of
 from llamagen_async.validation import checked_text
 
 __all__ = [
@@ -40,8 +40,10 @@ _ID: Final = "X-Llama-Webhook-Id"
 _REQUEST_ID: Final = "X-Llama-Webhook-Request-Id"
 _HEADERS: Final = {name.lower(): name for name in (_TIMESTAMP, _SIGNATURE, _ID, _REQUEST_ID)}
 """The names of the vendor's headers, by their names in lower case."""
-_SHORTEST: Final = min(map(len, _HEADERS))
-"""Characters of the shortest of these names."""
+_WSGI: Final = "http_"
+"""The prefix of all names as WSGI spells them, in lower case."""
+_LENGTHS: Final = frozenset(len(f"{before}{name}") for name in _HEADERS for before in ("", _WSGI))
+"""Characters that these names may have: nearly all others are passed over by their length."""
 _MAX_HEADER: Final = 4_096
 """Characters of all signatures together that are read (chosen: about sixty signatures)."""
 _MAX_TIMESTAMP: Final = 1e11
@@ -61,7 +63,7 @@ _PARSED: Final = (
 )
 _SECRETS: Final = "one secret, or several while they are changed, none of them empty"
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 Secrets = str | bytes | Iterable[str | bytes]
 """One secret, or several of which any may have signed."""
@@ -102,7 +104,7 @@ def sign(
     """
     keys = SecretKeys.of(secret)
     del secret  # a report of an error may show the variables of its frames
-    moment = _now()
+    moment = time.time()
     if timestamp is not None:
         moment = seconds("timestamp", timestamp, at_most=_MAX_TIMESTAMP)
     at = str(int(moment))
@@ -129,7 +131,8 @@ class SignedBody:
             InvalidRequestError: An argument is not allowed.
         """
         one = cls(_raw_body(body), _vendors_headers(headers))
-        reason = one.problem(keys, seconds("tolerance", tolerance), _now())
+        tolerance = seconds("tolerance", tolerance)
+        reason = one.unsigned() or one.problem(keys, tolerance, time.time())
         if reason is not None:
             _logger.warning("a webhook event was refused: %s", reason)
             raise WebhookSignatureError(_REFUSED)
@@ -138,44 +141,47 @@ class SignedBody:
     @property
     def id(self) -> str | None:
         """The event's id, if a header has it; no signature covers it."""
-        return next(iter(self.headers.get(_ID, ())), None)
+        return self.headers[_ID][0] if _ID in self.headers else None
 
     @property
     def request_id(self) -> str | None:
         """The vendor's name for this delivery, if a header has it; no signature covers it."""
-        return next(iter(self.headers.get(_REQUEST_ID, ())), None)
+        return self.headers[_REQUEST_ID][0] if _REQUEST_ID in self.headers else None
 
     @property
     def signed(self) -> bytes:
         """The bytes that the signature covers: the timestamp and the body."""
         return _signed(self.headers[_TIMESTAMP][0], self.content)
 
-    def problem(self, keys: SecretKeys, tolerance: float, now: float) -> str | None:
-        """Return what is wrong, for the log; `None` if nothing is."""
-        times = set(self.headers.get(_TIMESTAMP, ()))
-        found = ",".join(self.headers.get(_SIGNATURE, ()))
-        if not times or not found:
+    def unsigned(self) -> str | None:
+        """Return why there is nothing to verify, for the log; `None` if there is."""
+        times, signatures = self.headers.get(_TIMESTAMP), self.headers.get(_SIGNATURE)
+        if not times or not signatures:
             return f"it has no {_SIGNATURE if times else _TIMESTAMP} header, so it is not signed"
-        if len(self.content) > MAX_BODY or len(found) > _MAX_HEADER:
-            return (
-                f"{len(self.content):,} bytes or {len(found):,} characters of signatures: too many"
-            )
-        at = times.pop()
-        if times or not (at.isascii() and at.isdigit() and len(at) <= _MOST_DIGITS):
+        letters = sum(map(len, signatures)) + len(signatures) - 1
+        if len(self.content) > MAX_BODY or letters > _MAX_HEADER:
+            return f"{len(self.content):,} bytes or {letters:,} characters of signatures: too many"
+        at = times[0]
+        is_time = at.isascii() and at.isdigit() and len(at) <= _MOST_DIGITS
+        if not is_time or times.count(at) < len(times):
             return f"its timestamp is no unix time in seconds: {at[:20]!r}"
+        return None
+
+    def problem(self, keys: SecretKeys, tolerance: float, now: float) -> str | None:
+        """Return what is wrong with signatures or time, for the log; `None` if nothing is."""
         candidates = [
             one.strip().removeprefix(_SCHEME).lower().encode("utf-8", "surrogatepass")
-            for one in found.split(",")
+            for several in self.headers[_SIGNATURE]
+            for one in several.split(",")
         ]
-        # All are compared, whichever matches: the time that it takes tells nothing.
-        matches = [
-            hmac.compare_digest(expected, candidate)
-            for expected in keys.signatures(self.signed)
-            for candidate in candidates
-        ]
-        if not any(matches):
+        matches = False
+        for expected in keys.signatures(self.signed):
+            for candidate in candidates:
+                # All are compared, whichever matches: the time that it takes tells nothing.
+                matches |= hmac.compare_digest(expected, candidate)
+        if not matches:
             return "it was signed with another secret, or its body is not byte for byte what came"
-        age = now - int(at)
+        age = now - int(self.headers[_TIMESTAMP][0])
         if abs(age) > tolerance:
             return (
                 f"it is signed, but its timestamp is {abs(age):.0f} s in the "
@@ -199,9 +205,10 @@ class SecretKeys:
             InvalidRequestError: There is none, one is empty (then anybody could sign), or one is no
                 text. The error does not repeat what was given.
         """
-        several = [secret] if isinstance(secret, str | bytes) else secret
         keys: list[bytes] = []
-        if isinstance(several, Iterable) and not isinstance(several, Mapping | memoryview):
+        several = [secret] if isinstance(secret, (str, bytes)) else secret
+        # A list need not be asked what it is, which would take as long as all else.
+        if isinstance(several, list) or _is_several(several):
             for one in cast("Iterable[object]", several):
                 key = one.encode("utf-8", "surrogatepass") if isinstance(one, str) else one
                 if not isinstance(key, bytes) or not key:
@@ -214,6 +221,10 @@ class SecretKeys:
     def signatures(self, signed: bytes) -> list[bytes]:
         """Return what each secret makes of what is signed, in hexadecimal."""
         return [hmac.digest(key, signed, "sha256").hex().encode() for key in self.secrets]
+
+
+def _is_several(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, Mapping | memoryview)
 
 
 def _signed(timestamp: str, content: bytes) -> bytes:
@@ -237,15 +248,17 @@ def _vendors_headers(headers: object) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     try:
         for name, value in cast("Iterable[tuple[Any, object]]", pairs):
-            if len(name) < _SHORTEST:
+            if len(name) not in _LENGTHS:
                 continue
             key = _text(name).lower()
-            if key.startswith("http_"):  # as WSGI spells them
-                key = key.removeprefix("http_").replace("_", "-")
-            if key in _HEADERS:
+            if key.startswith(_WSGI):
+                key = key.removeprefix(_WSGI).replace("_", "-")
+            vendors = _HEADERS.get(key)
+            if vendors is not None:
                 several = cast("list[object]", value) if isinstance(value, list) else [value]
-                texts = [_text(one).strip() for one in several]
-                found.setdefault(_HEADERS[key], []).extend(filter(None, texts))
+                texts = [text for one in several if (text := _text(one).strip())]
+                if texts:
+                    found.setdefault(vendors, []).extend(texts)
     except (TypeError, ValueError):
         wanted = "a mapping of names to values, or a list of pairs"
         raise InvalidRequestError("headers", type(headers).__name__, wanted) from None
@@ -258,7 +271,3 @@ def _text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("latin-1")
     return str(value) if isinstance(value, int) else ""
-
-
-def _now() -> float:
-    return datetime.now(UTC).timestamp()

@@ -260,6 +260,7 @@ class Abandoning:
     """Comics whose creates are accepted when their callers are gone."""
 
     outage = None
+    observer = None
 
     async def create(
         self,

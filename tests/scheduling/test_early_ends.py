@@ -2,32 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
 
+from llamagen_async import ComicGeneration, GenerationStatus
 from llamagen_async.scheduling.early_ends import EarlyEnds
-from llamagen_async.webhooks import Announcement
+from llamagen_async.webhooks import Announcement, WebhookEvent, announcement_of
 
 
-def end(id_: str, size: int = 100, fields: dict[str, Any] | None = None) -> Announcement:
-    return Announcement(id_, has_ended=True, fields=fields or {"id": id_}, size=size)
+def end(id_: str, size: int = 100) -> Announcement:
+    data = {"id": id_, "error": "no"}
+    content = json.dumps({"data": data}).ljust(size).encode()
+    return Announcement(id_, True, data, GenerationStatus.FAILED, content=content)
 
 
 def test_an_end_is_kept_until_it_is_taken() -> None:
     ends, one = EarlyEnds(), end("c")
     assert ends.keep(one)
-    assert ends.take("c") is one
+    kept = ends.take("c")
+    assert kept is not None
+    assert kept.has_ended
+    assert kept.read(ComicGeneration.parse) == one.read(ComicGeneration.parse) is not None
     assert ends.take("c") is None
+
+
+def test_an_end_is_kept_as_its_event_came() -> None:
+    """What was read of an event takes several times its bytes; it is read again if it is needed."""
+    ends, one = EarlyEnds(), end("c")
+    ends.keep(one)
+    kept = ends.take("c")
+    assert kept is not None
+    assert kept.fields is None
+    assert kept.content is one.content
+
+
+def test_an_event_that_was_verified_elsewhere_is_counted_with_all_its_bytes() -> None:
+    """Nobody says how long it was."""
+    ends = EarlyEnds()
+    for number in range(100):
+        data = {"id": str(number), "error": ["x" * 30_000] * 8}
+        event = WebhookEvent.parse({"type": "comic.generation.failed", "data": data})
+        announcement = announcement_of(event)
+        assert announcement is not None
+        ends.keep(announcement)
+    assert len(ends._kept) < 15
+    kept = ends.take("99")
+    assert kept is not None
+    assert kept.read(ComicGeneration.parse) is not None
 
 
 def test_the_newest_of_one_generation_counts() -> None:
     """A second delivery takes no more memory than the first."""
     ends = EarlyEnds()
-    for number in range(100_000):
+    for number in range(10_000):
         assert ends.keep(end("c", size=number))
-    assert ends._bytes == 99_999
+    assert ends._bytes == 9_999
     newest = ends.take("c")
     assert newest is not None
-    assert newest.size == 99_999
+    assert len(newest.content or b"") == 9_999
     assert ends._bytes == 0
 
 
@@ -57,7 +88,7 @@ def test_one_that_is_too_large_is_kept_without_its_content() -> None:
     large = ends.take("b")
     assert large is not None
     assert large.has_ended
-    assert large.fields is None
+    assert large.read(ComicGeneration.parse) is None
     assert ends.take("a") is not None
 
 

@@ -38,7 +38,7 @@ def test_an_event_has_the_vendors_fields() -> None:
     assert event.data == body["data"]
     assert event.raw == body
     assert event.request_id == "req_1"
-    assert event.size == len(json.dumps(body))
+    assert event.content == json.dumps(body).encode()
     assert "cmc_1" not in repr(event)
     assert len({event, received(body, **{"X-Llama-Webhook-Request-Id": "req_1"})}) <= 2
 

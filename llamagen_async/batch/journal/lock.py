@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import struct
 import threading
 from pathlib import Path
 from typing import Final
@@ -35,6 +34,9 @@ _SHARED_TIMEOUT: Final = 15.0
 """Seconds to wait for a queue that looks after what the last ones have left."""
 _USER_VERSION: Final = 60
 """Offset of `user_version` in the header of a SQLite file: four bytes, the highest first."""
+
+_APPLICATION_ID: Final = 68
+"""Offset of `application_id`, written in the same way."""
 
 _guard: Final = threading.Lock()
 _owned: Final[set[tuple[int, int]]] = set()
@@ -100,6 +102,14 @@ class JournalLock:
             self.is_alone = False
             self._queues.execute("COMMIT")
             self._hold_shared(self._queues)
+
+    def look(self) -> None:
+        """Read how many accepted comics the journal had; nobody may be its owner.
+
+        Raises:
+            OSError: It can't be read.
+        """
+        self.accepted = self._header(_APPLICATION_ID) if self._path.is_file() else 0
 
     def count(self, accepted: int) -> None:
         """Write how many accepted comics the journal has: one that has fewer later is another.
@@ -204,10 +214,13 @@ class JournalLock:
             mine = file_id(self._path) in _owned
         if mine:
             return f"this process ({os.getpid()})"
-        with contextlib.suppress(OSError, struct.error):
-            with self._path.open("rb") as file:
-                file.seek(_USER_VERSION)
-                (process,) = struct.unpack(">i", file.read(4))
-            if process:
+        with contextlib.suppress(OSError):
+            if process := self._header(_USER_VERSION):
                 return f"process {process}"
         return "another process"
+
+    def _header(self, offset: int) -> int:
+        """Return a number of the lock file's header, 0 if there is none."""
+        with self._path.open("rb") as file:
+            file.seek(offset)
+            return int.from_bytes(file.read(4), signed=True)

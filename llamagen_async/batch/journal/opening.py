@@ -8,7 +8,7 @@ uncertain. The same is done for each worker of a shared journal that dies.
 from __future__ import annotations
 
 import json
-import logging
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -19,13 +19,15 @@ import attrs
 
 from llamagen_async.batch.journal.codec import AccountId, dump_error
 from llamagen_async.batch.journal.evidence import evidence_against, orphaned_changes
-from llamagen_async.batch.journal.reserve import Receipt
+from llamagen_async.batch.journal.lock import JournalLock
+from llamagen_async.batch.journal.reserve import Receipt, Reserve
 from llamagen_async.batch.journal.schema import bind, bound_to, check_account
 from llamagen_async.errors import JournalError, SubmissionUncertainError
+from llamagen_async.observing import about, logger_of
 
-__all__ = ["keep_changes", "take_in", "verify"]
+__all__ = ["keep_changes", "take_in", "verify", "verify_missing"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _TAKE_IN: Final = """
     UPDATE job SET state = :state, generation_id = :id, generation = :generation, error = NULL,
@@ -92,6 +94,48 @@ def verify(
             raise JournalError(f"{journal}: {_QUESTION.format(problem)}")
 
 
+def verify_missing(
+    journal: Path,
+    account: AccountId,
+    folders: Iterable[Path],
+    connection: sqlite3.Connection,
+    *,
+    start_over: bool,
+) -> None:
+    """Refuse to go on without a journal that is gone, and make no file: a run would ask the same.
+
+    Args:
+        journal: The journal's file, which is not there.
+        account: The account whose generations it is to hold.
+        folders: The folders that may have results of its stories.
+        connection: An empty journal in its place.
+        start_over: Go on although the files beside it know comics.
+
+    Raises:
+        JournalError: The files beside it know comics, or can't be read.
+    """
+    if start_over:
+        return
+    path = Path(os.path.realpath(journal))
+    reserve, lock = Reserve(path, account), JournalLock(path)
+    try:
+        reserve.look()
+        others = reserve.of_dead()
+        lock.look()
+    except OSError as error:
+        raise JournalError(f"{journal}: {error}") from error
+    keep_changes(path, start_over=False)
+    verify(
+        path,
+        account,
+        connection,
+        receipts=[*reserve.receipts, *others],
+        counted=lock.accepted,
+        folders=[path.parent, *folders],
+        start_over=False,
+    )
+
+
 def take_in(
     receipts: Iterable[Receipt], account: AccountId, connection: sqlite3.Connection
 ) -> None:
@@ -101,7 +145,8 @@ def take_in(
         values = {**attrs.asdict(receipt), "state": receipt.state.value, "generation": text}
         changed = connection.execute(_TAKE_IN, values).rowcount
         if not changed and receipt.id is not None and not _knows(connection, receipt.id):
-            _logger.warning("generation %s was accepted, and no journal has its story", receipt.id)
+            text = "generation %s was accepted, and no journal has its story"
+            _logger.warning(text, receipt.id, extra=about(generation_id=receipt.id))
         if receipt.id is not None:
             bind(connection, account)
     for id_, sent_at in connection.execute(_LOST).fetchall():

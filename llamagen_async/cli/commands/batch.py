@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import click
 
@@ -20,7 +20,7 @@ from llamagen_async.cli.commands.options import (
 from llamagen_async.cli.errors import CommandError
 from llamagen_async.cli.input.cast import open_cast
 from llamagen_async.cli.input.journal_summary import open_journal, summarize_journal
-from llamagen_async.cli.input.stories import Stories, open_stories
+from llamagen_async.cli.input.stories import Format, Stories, open_stories
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.writer import Written, write_results
@@ -55,6 +55,12 @@ _JOURNAL: Final = "journal.db"
     "--journal",
     metavar="FILE",
     help="Where everything is written down before it happens.  [default: journal.db in DIR]",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(get_args(Format)),
+    help="How STORIES is written.  [default: what its name or, in a pipe, its first line says]",
 )
 @click.option(
     "--with",
@@ -103,6 +109,7 @@ def batch(
     stories: str | None,
     out: str,
     journal: str | None,
+    form: Format | None,
     cast: str | None,
     resend_uncertain: bool,
     start_over: bool,
@@ -122,7 +129,7 @@ def batch(
       FILE.csv    the same as a table: the first row names the columns, which are fields;
                   an empty cell is no field, and JSON may stand in a cell
       FILE.txt    a prompt a line; lines that start with # are left out
-      -           stdin, the first or the last of these; sent as the lines arrive
+      -           stdin, any of these; sent as the lines arrive
 
     \b
     A story is a comic, or by its "type"
@@ -143,7 +150,9 @@ def batch(
     """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
     path = checked_path("--journal", journal) if journal else checked_path("--out", out) / _JOURNAL
     if stories is not None:
-        source = open_stories(stories, None if cast is None else open_cast(cast))
+        source = open_stories(stories, None if cast is None else open_cast(cast), form)
+    elif form is not None:
+        raise CommandError("--format needs STORIES: what is in the journal was read already")
     elif cast is not None:
         raise CommandError("--with needs STORIES: what is in the journal has its cast already")
     elif path.is_file():
@@ -152,13 +161,15 @@ def batch(
         raise CommandError(f"STORIES is missing, and there is no journal {path} to go on with")
     seconds("timeout", timeout)
     client = connection.client()
+    is_missing = not path.is_file()
     folder = checked_path("--out", out) if is_dry else prepared_folder(out)
     journal_option = ["--journal", journal] if journal else []
     again = " ".join(map(quoted, ["llamagen-async", "batch", "--out", out, *journal_option]))
 
     async def rehearse() -> int:
-        known = path if path.is_file() else None
-        opening = open_journal(known, client, folder=folder, start_over=start_over)
+        opening = open_journal(
+            path, client, folder=folder, start_over=start_over, is_missing=is_missing
+        )
         async with client, opening as opened:
             return await dry_run(
                 output,

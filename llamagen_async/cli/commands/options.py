@@ -32,6 +32,7 @@ __all__ = [
     "ALGORITHM_HELP",
     "PLANS",
     "Connection",
+    "budget_options",
     "connection_options",
     "money_options",
     "output_options",
@@ -256,8 +257,8 @@ def time_options(command: Callable[..., int]) -> Callable[..., int]:
     return with_times
 
 
-def money_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the options about money; the command gets `money=Money`."""
+def budget_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add `--budget` and `--price`; the command gets `money=Money`."""
 
     @click.option(
         "--budget",
@@ -274,6 +275,19 @@ def money_options(command: Callable[..., int]) -> Callable[..., int]:
         help="A price that you know, for the estimate: panel (150 if not given), continued-panel, "
         "redraw, upscaled-panel or animation. May be given several times.",
     )
+    @wraps(command)
+    def with_budget(*, budget: float | None, prices: tuple[str, ...], **others: Any) -> int:
+        if budget is not None:
+            budget = checked_credits("--budget", budget)
+        return command(money=Money(_prices(prices), budget), **others)
+
+    return with_budget
+
+
+def money_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Add all options about money; the command gets `money=Money`."""
+
+    @budget_options
     @click.option(
         "--usage/--no-usage",
         "asks",
@@ -282,12 +296,8 @@ def money_options(command: Callable[..., int]) -> Callable[..., int]:
         "[default: only for 10 stories or more on a plan without a daily limit]",
     )
     @wraps(command)
-    def with_money(
-        *, budget: float | None, prices: tuple[str, ...], asks: bool | None, **others: Any
-    ) -> int:
-        if budget is not None:
-            budget = checked_credits("--budget", budget)
-        return command(money=Money(_prices(prices), budget, asks), **others)
+    def with_money(*, money: Money, asks: bool | None, **others: Any) -> int:
+        return command(money=attrs.evolve(money, asks=asks), **others)
 
     return with_money
 

@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.cli.commands.options import (
     Connection,
+    budget_options,
     connection_options,
     output_options,
     prepared_folder,
@@ -28,9 +30,15 @@ from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.cli.results.writer import write_results
+from llamagen_async.cli.run.money import Money, print_spending
 from llamagen_async.cli.text import one_line
 from llamagen_async.client import LlamaGenClient
-from llamagen_async.errors import InvalidRequestError, LlamaGenError, SubmissionUncertainError
+from llamagen_async.errors import (
+    BudgetReachedError,
+    InvalidRequestError,
+    LlamaGenError,
+    SubmissionUncertainError,
+)
 from llamagen_async.models import BatchState
 from llamagen_async.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
 from llamagen_async.requests import UpdateRequest
@@ -58,6 +66,7 @@ __all__ = ["redraw"]
     help="Send it again if nobody knows whether it was accepted before; it may be paid twice.",
 )
 @time_options
+@budget_options
 @output_options
 @connection_options
 def redraw(
@@ -73,6 +82,7 @@ def redraw(
     resend_uncertain: bool,
     timeout: float,
     wait_for_quota: bool,
+    money: Money,
     output: Output,
 ) -> int:
     """Have one panel of a comic in DIR drawn again, and replace its picture there.
@@ -86,9 +96,11 @@ def redraw(
       llamagen-async redraw comics/ cmc_1-p01-03.png --prompt "The cat smiles"
 
     One of --prompt, --caption and --image says what is to change. It is billed like an
-    update-panel. The new picture takes the name of the old one, which is kept beside it
-    (cmc_1-p01-03.1.png); index.html and results.jsonl are written anew, and nothing else is
-    touched. However this ends, the same command again goes on, and pays no second time.
+    update-panel, at a price that is not documented: with --price redraw=CREDITS it counts, also
+    for the --budget of later runs with that journal. The new picture takes the name of the old one,
+    which is kept beside it (cmc_1-p01-03.1.png); index.html and results.jsonl are written anew, and
+    nothing else is touched. However this ends, the same command again goes on, and pays no second
+    time.
     """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
     name, request = _request(key, panel, page, fields)
     path = checked_path("--journal", journal) if journal else checked_path("DIR", out) / JOURNAL
@@ -101,6 +113,8 @@ def redraw(
         resend_uncertain=resend_uncertain,
         timeout=timeout,
         wait_for_quota=wait_for_quota,
+        budget=money.budget,
+        prices=money.prices,
     )
 
     async def work() -> int:
@@ -157,6 +171,10 @@ async def _drawn(
     except InvalidRequestError as error:
         is_key, said = error.field == "key", describe_error(error)
         raise CommandError(said.replace("key", "KEY", 1) if is_key else said) from None
+    except BudgetReachedError as error:
+        if error.price is not None:
+            raise CommandError(describe_error(error), FAILED) from None
+        raise CommandError(f"{describe_error(error)}: --price redraw=CREDITS") from None
     except LlamaGenError as error:
         await _write(journal, folder, client)
         raise CommandError(_described(error), FAILED) from None
@@ -219,6 +237,7 @@ def _show(done: Redraw, request: UpdateRequest, output: Output) -> None:
             "file": str(done.file),
             "kept": None if done.kept is None else str(done.kept),
             "is_new": done.is_new,
+            "spending": {**attrs.asdict(done.spending), "left": done.spending.left},
             "raw": dict(done.comic.raw),
         }
     )
@@ -229,5 +248,6 @@ def _show(done: Redraw, request: UpdateRequest, output: Output) -> None:
     output.print(f"{one_line(done.comic.id)}  {one_line(str(done.file))} is the new picture")
     if done.kept is not None:
         output.print(f"the one before is {one_line(str(done.kept))}")
+    print_spending(output, done.spending)
     if not done.is_new:
         output.print("--again has it drawn once more.")

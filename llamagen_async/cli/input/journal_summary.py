@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
@@ -14,14 +15,18 @@ import attrs
 
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.opening import verify_missing
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.errors import FAILED, CommandError
 from llamagen_async.cli.input.stories import InputStory, Stories, StoryFile
+from llamagen_async.cli.text import pluralize
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchState
-from llamagen_async.prices import Charge
+from llamagen_async.prices import COMICS, Charge, ChargeKind, Prices, listed
 from llamagen_async.requests.differences import differences
+from llamagen_async.requests.files import paths_of
+from llamagen_async.uploads import missing_uploads
 
 __all__ = ["JournalSummary", "open_journal", "summarize_journal"]
 
@@ -43,10 +48,30 @@ class JournalSummary:
     """Whether there is nothing in the journal."""
     charges: Counter[Charge] = attrs.field(factory=Counter[Charge])
     """Charges of the stories that will be sent, as far as they are known."""
+    uploads: int = 0
+    """Files of these stories that are uploaded before, as far as they are known."""
     others: int = 0
     """Stories that were sent with another cast than the one that is given now."""
     example: str = ""
     """The fields that differ in the first of these."""
+
+    def wanted(self, number: int | None = None) -> str:
+        """Return what is to be sent, in words: `3 comics, 1 redraw`, or `2 stories` of these.
+
+        Args:
+            number: How many of them are meant; all if not given.
+        """
+        estimate = Prices().estimate(self.charges)
+        others: Mapping[ChargeKind, int] = {
+            kind: n for kind, n in estimate.numbers.items() if kind not in COMICS
+        }
+        comics = [pluralize(estimate.comics, "comic")] if estimate.comics or not others else []
+        number = self.to_send if number is None else number
+        if not others:
+            return pluralize(number or 0, "comic")
+        if number != estimate.requests:
+            return pluralize(number or 0, "story")
+        return ", ".join([*comics, listed(others)])
 
     def __str__(self) -> str:
         """Return the counts in words: `7 done, 3 running, 10 to send`."""
@@ -71,23 +96,29 @@ _RARE: Final = ("failed", "uncertain", "cancelled")
 
 @asynccontextmanager
 async def open_journal(
-    path: Path | None, client: LlamaGenClient, *, folder: Path, start_over: bool
+    path: Path, client: LlamaGenClient, *, folder: Path, start_over: bool, is_missing: bool = False
 ) -> AsyncGenerator[Journal, None]:
     """Open the journal of a run, from before its first story until its results are written.
 
     Args:
-        path: The journal's file; `None` is one that has nothing in it and leaves nothing.
+        path: The journal's file.
         client: The client that sends.
         folder: The folder of the pictures, in which there may be results of earlier runs.
         start_over: Go on with a journal that does not know what the files beside it know.
+        is_missing: Whether there is no file, and none is to be made: an empty journal stands for
+            it.
 
     Raises:
         CommandError: It can't be opened, another process works with it, or it is not the right one.
     """
-    journal = Journal(path, client.account, out=folder, start_over=start_over)
+    account = client.account
+    journal = Journal(None if is_missing else path, account, out=folder, start_over=start_over)
+    missing = partial(verify_missing, path, account, [folder], start_over=start_over)
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(journal)
+            if is_missing:
+                await journal.ask(missing)
         except JournalError as error:
             message = str(error).replace("start_over=True", "--start-over")
             raise CommandError(message, FAILED) from None
@@ -112,13 +143,15 @@ async def summarize_journal(journal: Journal, stories: Stories, *, resend: bool)
     counts, total = everything.copy(), recorded if stories.is_journal else None
     sent = {BatchState.QUEUED, *([BatchState.UNCERTAIN] if resend else [])}
     charges: Counter[Charge] = Counter()
+    files: Counter[Path] = Counter()
     edited, others, example = 0, 0, ""
     if stories.checked is not None:
         total, counts = len(stories.checked), Counter[BatchState]()
-        charges = _charges_of(stories.checked)
+        charges, files = _charges_of(stories.checked)
         async for story, row in _known(journal, stories.checked, recorded):
             if row is None or row.state not in sent:
                 charges[Charge.of(story.request)] -= 1
+                files.subtract(paths_of(story.request))
             if row is None:
                 edited += 1
                 continue
@@ -130,11 +163,13 @@ async def summarize_journal(journal: Journal, stories: Stories, *, resend: bool)
         async for row in journal.rows(*sent):
             with suppress(InvalidRequestError):  # this version does not allow it any more
                 charges[Charge.of(row.request)] += 1
+                files.update(paths_of(row.request))
     new = 0 if total is None else total - counts.total() - edited
     counts[BatchState.RUNNING] = everything[BatchState.RUNNING]
     again = counts.pop(BatchState.UNCERTAIN, 0) if resend else 0
     to_send = None if total is None else new + counts[BatchState.QUEUED] + again
-    return JournalSummary(counts, total, to_send, not recorded, charges, others, example)
+    uploads = await missing_uploads([path for path, n in files.items() if n > 0], journal)
+    return JournalSummary(counts, total, to_send, not recorded, charges, uploads, others, example)
 
 
 def _difference(row: Row, story: Story) -> str:
@@ -144,11 +179,12 @@ def _difference(row: Row, story: Story) -> str:
     return ""
 
 
-def _charges_of(stories: Iterable[InputStory]) -> Counter[Charge]:
-    """Return what stories are charged for, all of them."""
+def _charges_of(stories: Iterable[InputStory]) -> tuple[Counter[Charge], Counter[Path]]:
+    """Return what stories are charged for, and how many of them need each file, all of them."""
     if isinstance(stories, StoryFile):
-        return stories.charges.copy()
-    return Counter(Charge.of(one.story.request) for one in stories if one.story is not None)
+        return stories.charges.copy(), stories.files.copy()
+    requests = [one.story.request for one in stories if one.story is not None]
+    return Counter(map(Charge.of, requests)), Counter(chain.from_iterable(map(paths_of, requests)))
 
 
 async def _known(

@@ -12,6 +12,7 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, cast
 
@@ -24,11 +25,12 @@ from llamagen_async.cli.input.cast import StoryContext
 from llamagen_async.cli.input.changed_keys import ChangedKeys
 from llamagen_async.cli.input.lines import UNREADABLE, chunks_of, text_lines
 from llamagen_async.cli.input.stdin import iterate_in_thread
-from llamagen_async.cli.input.tables import column_of, table_rows
+from llamagen_async.cli.input.tables import column_of, is_heading, table_rows
 from llamagen_async.cli.text import shown_path
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.prices import Charge
 from llamagen_async.requests.defaults import Defaults
+from llamagen_async.requests.files import paths_of
 from llamagen_async.validation import checked_path
 
 __all__ = ["Format", "InputStory", "Stories", "StoryFile", "open_stories", "read_stories"]
@@ -43,7 +45,7 @@ _FORMATS: Final[dict[str, Format]] = {
     ".txt": "txt",
 }
 _ALLOWED: Final = (
-    ".jsonl (request fields), .csv (a table of them), .txt (a prompt a line) or - (stdin)"
+    ".jsonl (request fields), .csv (a table of them), .txt (a prompt a line), - (stdin)"
 )
 _STDIN: Final = "-"
 _STDIN_NAME: Final = "stdin"
@@ -90,6 +92,8 @@ class StoryFile:
         self._number = 0
         self.charges: Final[Counter[Charge]] = Counter()
         """The number of stories for each thing that is charged for."""
+        self.files: Final[Counter[Path]] = Counter()
+        """The number of stories that need each file that is to be uploaded."""
         self.changed: Final = ChangedKeys()
         """The keys of stories whose comics are changed."""
         problem, wrong = "", 0
@@ -97,6 +101,7 @@ class StoryFile:
             self._number += 1
             if story.story is not None:
                 self.charges[Charge.of(story.story.request)] += 1
+                self.files.update(paths_of(story.story.request))
                 self.changed.add(story.label, story.story)
             if story.problem:
                 wrong += 1
@@ -170,22 +175,25 @@ class Stories:
                 yield story
 
 
-def open_stories(given: str, cast: Defaults | None = None) -> Stories:
+def open_stories(given: str, cast: Defaults | None = None, form: Format | None = None) -> Stories:
     """Open STORIES as it was typed. A regular file is read and checked to its end.
 
     Args:
         given: The file as it was typed.
         cast: What all stories have in common.
+        form: How they are written; what the file's name says if not given.
 
     Raises:
         CommandError: It can't be read, or a line in it is wrong; the message names the line.
     """
     if given == _STDIN:
-        return Stories(_STDIN_NAME, lines=_stdin(), context=StoryContext(cast=cast))
+        return Stories(_STDIN_NAME, None, _stdin(), form, StoryContext(cast=cast))
     path, name = checked_path("STORIES", given), shown_path(given)
-    form = _FORMATS.get(path.suffix.lower())
+    form = form or _FORMATS.get(path.suffix.lower())
     if form is None:
-        raise CommandError(f"{name}: its format is unknown; allowed is {_ALLOWED}")
+        raise CommandError(
+            f"{name}: its format is unknown; allowed is {_ALLOWED}, or say it with --format"
+        )
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
             context = StoryContext(cast=cast)
@@ -207,11 +215,15 @@ def read_stories(
     Args:
         lines: The input, without line ends.
         name: The beginning of each label.
-        form: How the stories are written. `None` lets the first one decide: one that begins
-            with `{` is JSON, and then all have to be.
+        form: How the stories are written. `None` lets the first line decide: one that begins
+            with `{` is JSON, and then all have to be; one that has names of columns and nothing
+            else is the first of a table, because nobody wants a comic of that.
         context: What they are read with.
     """
     reading = context or StoryContext()
+    if form is None:
+        begin, lines = _begin(lines)
+        form = "csv" if is_heading(begin) else None
     if form == "csv":
         yield from _stories_in_table(lines, name, reading)
         return
@@ -233,6 +245,16 @@ def read_stories(
         else:
             yield _story(number, label, given, reading)
         number += 1
+
+
+def _begin(lines: Iterable[str]) -> tuple[str, Iterable[str]]:
+    """Return the first line that is not empty, and all lines."""
+    remaining, read = iter(lines), list[str]()
+    for line in remaining:
+        read.append(line)
+        if line.strip().strip(_MARK).strip():
+            return line, chain(read, remaining)
+    return "", read
 
 
 async def _stories_of(journal: Journal) -> AsyncIterator[InputStory]:

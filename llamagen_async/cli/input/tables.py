@@ -17,7 +17,7 @@ import attrs
 
 from llamagen_async.requests.any_request import FIELDS, TEXTS
 
-__all__ = ["TableRow", "column_of", "table_rows"]
+__all__ = ["TableRow", "column_of", "is_heading", "table_rows"]
 
 _DELIMITERS: Final = ",;\t"
 _LONGEST_CELL: Final = 1 << 27
@@ -46,6 +46,14 @@ class TableRow:
     """The reason why it is wrong."""
     columns: tuple[str, ...] = ()
     """The names of all columns' fields in Python; empty for one without a title."""
+
+
+def is_heading(line: str) -> bool:
+    """Whether a line is a table's first row: names of columns, several of them or the prompt's."""
+    head = line.strip().strip(_MARK).strip()
+    titles = head.split(max(_DELIMITERS, key=head.count))
+    names = [_name_of(title.strip().strip('"').strip()) for title in titles]
+    return all(names) and (len(names) > 1 or names == ["prompt"])
 
 
 def table_rows(lines: Iterable[str]) -> Iterator[TableRow]:

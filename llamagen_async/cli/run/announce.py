@@ -11,7 +11,7 @@ from llamagen_async.cli.run.money import Money, paid_for, print_cost
 from llamagen_async.cli.text import format_duration, format_limit, format_time, pluralize
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.models import BatchState
-from llamagen_async.plans import HOUR, Plan
+from llamagen_async.plans import HOUR, Plan, RequestKind
 from llamagen_async.ratelimit import LimitsSnapshot
 from llamagen_async.scheduling.outlook import (
     Outlook,
@@ -77,17 +77,23 @@ async def print_time(
     else:
         if not wanted + running:
             return 0.0
-        outlook = Outlook(wanted, ages=[0.0] * running, each=requests_each(plan))
-        room = affordable(outlook.each, limits, running=running)
+        uploads = summary.uploads if RequestKind.UPLOAD in plan.metered else 0
+        each = requests_each(plan)
+        outlook = Outlook(wanted, ages=[0.0] * running, each=each, uploads=uploads)
+        room = affordable(each, limits, running=running, uploads=uploads)
         number = wanted
         if room is not None and room < wanted:
             number = wanted if wait_for_quota else room
-            output.print(_scarcity(room, wanted, plan, limits, speed, waits=wait_for_quota))
+            output.print(_scarcity(room, summary, plan, limits, speed, waits=wait_for_quota))
         left = time_left(outlook, limits, quotas=wait_for_quota)
-        output.print(
-            f"{pluralize(number + running, 'comic')}, about {format_duration(left)}; "
-            f"the limit is {rules}."
+        what = ", ".join(
+            [
+                *([summary.wanted(number)] if number or not running else []),
+                *([f"{running} running"] if running else []),
+                *([f"{pluralize(summary.uploads, 'file')} to upload"] if summary.uploads else []),
+            ]
         )
+        output.print(f"{what}, about {format_duration(left)}; the limit is {rules}.")
         if checks_late(outlook, limits):
             output.print(
                 "Today's requests pay for hardly more than one check of each, so each is checked "
@@ -100,14 +106,21 @@ async def print_time(
 
 
 def _scarcity(
-    room: int, wanted: int, plan: Plan, limits: LimitsSnapshot, speed: float, *, waits: bool
+    room: int,
+    summary: JournalSummary,
+    plan: Plan,
+    limits: LimitsSnapshot,
+    speed: float,
+    *,
+    waits: bool,
 ) -> str:
     """Return what becomes of the stories that a long window has no room for."""
     again = datetime.now(UTC) + timedelta(seconds=room_again_in(limits) / speed)
     # Of a window that is partly spent nobody has asked when each of its requests comes back.
     is_partly_spent = any(one.used and one.free for one in limits.windows if one.limit.per >= HOUR)
     latest = " at the latest" if is_partly_spent else ""
-    pays = f"The limit of {format_limit(plan.quotas[0])} pays for about {pluralize(room, 'comic')}"
+    wanted = summary.to_send or 0
+    pays = f"The limit of {format_limit(plan.quotas[0])} pays for about {summary.wanted(room)}"
     rest = f"{wanted - room} of the {pluralize(wanted, 'story')}"
     then = f"from {format_time(again)}{latest}"
     if waits:

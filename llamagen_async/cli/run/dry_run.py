@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -24,6 +25,8 @@ from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.models import BatchState
 from llamagen_async.prices import Charge, format_credits
+from llamagen_async.requests.files import paths_of
+from llamagen_async.uploads import missing_uploads
 
 __all__ = ["dry_run"]
 
@@ -69,8 +72,9 @@ async def dry_run(
         preview.add(one, row)
     counts = Counter(await journal.counts())
     preview.counts[BatchState.RUNNING] = counts[BatchState.RUNNING]
+    uploads = await missing_uploads(preview.files, journal)
     summary = JournalSummary(
-        preview.counts, preview.total, preview.to_send, not counts.total(), preview.charges
+        preview.counts, preview.total, preview.to_send, not counts.total(), preview.charges, uploads
     )
     more = preview.to_send - _LISTED
     if more > 0:
@@ -84,7 +88,7 @@ async def dry_run(
     asking = attrs.evolve(money, asks=bool(money.asks))
     await print_cost(output, client, summary, asking, spent=journal.spent)
     output.print("Nothing was sent.")
-    output.emit_json({**preview.to_json(), "seconds": seconds})
+    output.emit_json({**preview.to_json(), "uploads": uploads, "seconds": seconds})
     return FAILED if preview.wrong or preview.over_budget else ALL_DONE
 
 
@@ -96,6 +100,8 @@ class _Preview:
         """The stories that the journal has, by state, without those that would be sent."""
         self.charges: Final[Counter[Charge]] = Counter()
         """Charges of the stories that would be sent."""
+        self.files: Final[set[Path]] = set()
+        """The files that these need."""
         self.total = 0
         """Stories in all."""
         self.to_send = 0
@@ -122,6 +128,7 @@ class _Preview:
         is_over = is_sent and (price or 0.0) > self._left
         if is_sent:
             self.charges[Charge.of(story.request)] += 1
+            self.files.update(paths_of(story.request))
             self.to_send += 1
             self.over_budget += is_over
             self._left -= 0.0 if is_over else price or 0.0

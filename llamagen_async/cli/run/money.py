@@ -8,6 +8,7 @@ from typing import Final
 
 import attrs
 
+from llamagen_async.batch.budget import Spending
 from llamagen_async.cli.errors import CommandError
 from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.output import Output
@@ -18,7 +19,7 @@ from llamagen_async.models import Usage
 from llamagen_async.plans import Plan
 from llamagen_async.prices import ChargeKind, Estimate, Prices, format_credits, listed
 
-__all__ = ["Money", "ask_usage", "paid_for", "print_cost"]
+__all__ = ["Money", "ask_usage", "paid_for", "print_cost", "print_spending"]
 
 _USAGE_TIMEOUT: Final = 10.0
 """Real seconds that the server may take to say what was used."""
@@ -128,6 +129,14 @@ def paid_for(summary: JournalSummary, money: Money, *, spent: float) -> JournalS
         )
     number = within(money.budget - spent, estimate)
     return attrs.evolve(summary, to_send=min(summary.to_send, number))
+
+
+def print_spending(output: Output, spending: Spending) -> None:
+    """Print what was spent, and what is left of the budget."""
+    if spending.total or spending.unpriced or spending.budget is not None:
+        output.print(f"{str(spending)[:1].upper()}{str(spending)[1:]}.")
+    if spending.budget is not None:
+        output.emit_json({"spending": {**attrs.asdict(spending), "left": spending.left}})
 
 
 def _budget_line(estimate: Estimate, budget: float, spent: float) -> str:

@@ -7,7 +7,6 @@ from typing import Final
 
 import attrs
 
-from llamagen_async.batch.budget import Spending
 from llamagen_async.cli.errors import (
     ALL_DONE,
     FAILED,
@@ -21,6 +20,7 @@ from llamagen_async.cli.results.gallery import INDEX
 from llamagen_async.cli.results.records import RESULTS, STATE_WORDS
 from llamagen_async.cli.results.writer import Written
 from llamagen_async.cli.run.batch_run import BatchRun
+from llamagen_async.cli.run.money import print_spending
 from llamagen_async.cli.run.tally import OTHER_REASONS, Tally
 from llamagen_async.cli.run.uncertain import print_uncertain
 from llamagen_async.cli.text import format_time, pluralize
@@ -55,7 +55,7 @@ def print_summary(output: Output, run: BatchRun, stats: ClientStats, outcome: Ru
     tally = run.tally
     written = outcome.written or Written(tally.counts, tally.running, tally.uncertain)
     output.print(_summary(tally, stats))
-    _print_spending(output, run.spending)
+    print_spending(output, run.spending)
     if outcome.written is not None:
         index, results = outcome.folder / INDEX, outcome.folder / RESULTS
         output.print(f"Look at {index}; details are in {results}.")
@@ -116,14 +116,6 @@ def _summary(tally: Tally, stats: ClientStats) -> str:
         f"{tally.done} of {pluralize(tally.total, word)} done{rest}; "
         f"{pluralize(stats.total, 'request')}{per_comic}, {stats.refused} refused."
     )
-
-
-def _print_spending(output: Output, spending: Spending) -> None:
-    """Print what was spent, and what is left of the budget."""
-    if spending.total or spending.unpriced or spending.budget is not None:
-        output.print(f"{str(spending)[:1].upper()}{str(spending)[1:]}.")
-    if spending.budget is not None:
-        output.emit_json({"spending": {**attrs.asdict(spending), "left": spending.left}})
 
 
 def _print_interrupted(output: Output, tally: Tally, written: Written, outcome: RunOutcome) -> None:

@@ -29,7 +29,6 @@ import contextlib
 import functools
 import importlib.resources
 import json
-import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Generator
@@ -39,6 +38,7 @@ from typing import Any, Final
 import attrs
 
 from llamagen_async.errors import ClientClosedError
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.protocol import (
     MAX_BLOB,
@@ -61,7 +61,7 @@ from llamagen_async.ratelimit.window_log import LedgerTimes
 
 __all__ = ["RedisLedger", "shared_connection"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 _SCRIPT: Final = ("check.lua", "state.lua", "reserve.lua")
 _BLOB_TTL: Final = str(30 * 24 * 3600)
 """Real seconds after which the blob expires: 30 days."""

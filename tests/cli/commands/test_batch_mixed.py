@@ -29,6 +29,7 @@ def test_a_table_of_anything(server: dict[str, Any], tmp_path: Path) -> None:
     argv = ("batch", "s.csv", "--out", "out", *FAST)
     done = run(*argv, cwd=tmp_path, env=connection(server))
     assert (done.returncode, done.stderr) == (0, "")
+    assert "1 comic, 1 continuation, 1 redraw, 1 animation, about" in done.stdout
     assert "4 of 4 stories done" in done.stdout
     results = results_in(tmp_path / "out")
     assert {key: one["type"] for key, one in results.items()} == {
@@ -88,3 +89,51 @@ def test_a_refused_line_of_stdin_keeps_its_key_and_what_was_given(
     assert "size" in results["k"]["error"]
     assert results["n"]["state"] == "succeeded"
     assert results["n"]["given"] is None
+
+
+def test_a_table_may_come_through_a_pipe(server: dict[str, Any], tmp_path: Path) -> None:
+    """Its first row tells; each row as a prompt of its own would be paid for."""
+    argv = ("batch", "-", "--out", "out", *FAST)
+    done = run(*argv, cwd=tmp_path, env=connection(server), stdin=TABLE.encode())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "4 of 4 stories done" in done.stdout
+    assert results_in(tmp_path / "out")["b"]["label"] == "stdin:2"
+
+
+def test_the_format_can_be_said(server: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "s.dat").write_text("prompt\na cat\n", encoding="utf-8")
+    env = connection(server)
+    argv = ("batch", "s.dat", "--dry-run", *FAST)
+    unknown = run(*argv, cwd=tmp_path, env=env)
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "its format is unknown; allowed is .jsonl" in unknown.stderr
+    assert "or say it with --format" in unknown.stderr
+    said = run(*argv, "--format", "csv", cwd=tmp_path, env=env)
+    assert "1 story: 0 done, 0 running, 1 to send." in said.stdout
+    text = run(*argv, "--format", "txt", cwd=tmp_path, env=env)
+    assert "2 stories: 0 done, 0 running, 2 to send." in text.stdout
+    wrong = run(*argv, "--format", "xml", cwd=tmp_path, env=env)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "'xml' is not one of 'jsonl', 'csv', 'txt'" in wrong.stderr
+
+
+def test_a_dry_run_counts_the_files_that_are_uploaded(
+    server: dict[str, Any], tmp_path: Path
+) -> None:
+    """Each content once, and none that was uploaded before; each takes a request."""
+    for name in ("tom.png", "same.png"):
+        (tmp_path / name).write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "sea.png").write_bytes(b"\x89PNG\r\n\x1a\n sea")
+    roles = [[{"name": "Tom", "image": name}] for name in ("tom.png", "same.png", "sea.png")]
+    lines = [json.dumps({"prompt": f"s{n}", "comic_roles": one}) for n, one in enumerate(roles)]
+    (tmp_path / "s.jsonl").write_text("\n".join(lines[:2]), encoding="utf-8")
+    env = connection(server) | {"LLAMAGEN_QUOTA": "memory"}
+    argv = ("batch", "s.jsonl", "--out", "out", *FAST)
+    dry = run(*argv, "--dry-run", cwd=tmp_path, env=env)
+    assert "2 comics, 1 file to upload, about" in dry.stdout
+    real = run(*argv, cwd=tmp_path, env=env)
+    assert "2 comics, 1 file to upload, about" in real.stdout
+    (tmp_path / "s.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    more = run(*argv, "--dry-run", "--json", cwd=tmp_path, env=env)
+    sums = json.loads(more.stdout.splitlines()[-1])
+    assert (sums["to_send"], sums["uploads"]) == (1, 1)

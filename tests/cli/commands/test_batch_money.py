@@ -202,3 +202,31 @@ def test_a_price_that_is_given_is_used(paid: dict[str, Any], call: Call, tmp_pat
     done = batch(call, paid, "--dry-run", "--price", "upscaled-panel=400", "--price", "panel=100")
     assert "1 comic, 1 upscaled comic, 3 panels: about 600 credits (estimate).\n" in done.stdout
     assert done.returncode == 0
+
+
+def test_a_redraw_by_its_own_command_counts_against_the_same_budget(
+    paid: dict[str, Any], call: Call, tmp_path: Path
+) -> None:
+    """The journal has its price, so a batch of that folder knows what is left."""
+    assert batch(call, paid).returncode == 0
+    results = (tmp_path / "comics" / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    env = connection(paid) | {"LLAMAGEN_QUOTA": "memory"}
+
+    def redraw(*money: str) -> Any:
+        change = ("--panel", "0", "--prompt", "It smiles", *money)
+        return call("redraw", "comics", json.loads(results[0])["id"], *change, *FAST, env=env)
+
+    unknown = redraw("--budget", "5000")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "price is not known" in unknown.stderr
+    assert unknown.stderr.endswith("or no budget: --price redraw=CREDITS\n")
+    over = redraw("--price", "redraw=100", "--budget", "950")
+    assert (over.returncode, over.stdout) == (1, "")
+    assert "900 credits are spent; nothing was sent" in over.stderr
+    assert "update" not in requests(paid)
+    done = redraw("--price", "redraw=100", "--budget", "1000")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\nAbout 100 credits spent, 1,000 credits with earlier runs; 0 credits of" in done.stdout
+    write(tmp_path, 4)
+    later = batch(call, paid, "--budget", "1299")
+    assert "of which 1,000 credits are spent, pays for none of 1 story.\n" in later.stdout

@@ -272,6 +272,11 @@ def test_a_journal_that_was_lost_is_not_taken_for_a_new_one(
         assert "is it the right journal?" in stopped.stderr
         assert "--start-over" in stopped.stderr
         assert {one["id"] for one in results(tmp_path)} == paid
+        files = sorted(journal.parent.iterdir())
+        dry = call(*BATCH, "--dry-run", env=env)
+        assert (dry.returncode, dry.stdout, dry.stderr) == (1, "", stopped.stderr)
+        assert sorted(journal.parent.iterdir()) == files
+    assert call(*BATCH, "--dry-run", "--start-over", env=env).returncode == 0
     again = call(*BATCH, "--start-over", env=env)
     assert again.returncode == 0, again.stderr
     found = [one["id"] for one in results(tmp_path)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -41,12 +42,38 @@ def test_json_lines_have_fields_in_either_spelling() -> None:
     [
         (b"a cat\n{not json}\n", [("s:1", "a cat"), ("s:2", "{not json}")]),
         (b'# x\n{"prompt": "a cat"}\na dog\n', [("s:2", "a cat"), ("s:3", None)]),
+        (b'\n"Prompt";Size\na cat;512x768\n"a; dog";\n', [("s:3", "a cat"), ("s:4", "a; dog")]),
+        (b"\xef\xbb\xbfkey\tprompt\nk\ta cat\n", [("s:2", "a cat")]),
+        (b'prompt\n"a cat, a dog"\na cat, a dog\n', [("s:2", "a cat, a dog"), ("s:3", None)]),
+        (b"size\na cat\n", [("s:1", "size"), ("s:2", "a cat")]),
+        (b"a cat, style\n", [("s:1", "a cat, style")]),
+        (b"prompt, sighs\n", [("s:1", "prompt, sighs")]),
+        (b"", []),
+        (b"\n \n", []),
     ],
 )
 def test_of_an_unnamed_format_the_first_story_decides(
     content: bytes, expected: list[tuple[str, str | None]]
 ) -> None:
     assert prompts(content, None) == expected
+
+
+def test_a_table_may_be_meant_as_text() -> None:
+    """Whoever says the format is believed."""
+    assert prompts(b"prompt, size\n", "txt") == [("s:1", "prompt, size")]
+
+
+def test_the_first_line_is_read_as_soon_as_it_comes() -> None:
+    """A pipe may stay open for hours: nothing waits for what comes after a story."""
+    came: list[str] = []
+
+    def lines() -> Iterator[str]:
+        for line in ("", "a cat", "a dog"):
+            came.append(line)
+            yield line
+
+    next(read_stories(lines(), name="s", form=None))
+    assert came == ["", "a cat"]
 
 
 def test_a_line_may_have_a_key_which_is_no_field_of_the_request() -> None:
