@@ -247,7 +247,10 @@ class TenantCore(ClientCore):
             return
         await rooms.scheduler.settle()
         async with rooms.closing:
-            if self.calls or self.opened is not rooms or not self.may_rest:
+            if self.calls or self.opened is not rooms:
+                return
+            if not self.may_rest:  # what was on its way was accepted
+                self.tenants.keep(self)
                 return
             sent, finished = self.counted()
             counts = map(sent.sent.__getitem__, RequestKind)
