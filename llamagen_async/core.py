@@ -91,7 +91,7 @@ class ClientCore:
     """
 
     observer: Observer | None = None
-    """Whoever is told what the client does."""
+    """An observer that is told what the client does, if there is one."""
     carriers: tuple[Transport, AssetSource]
     """What carries its requests and opens its pictures, unobserved, once it is open."""
 

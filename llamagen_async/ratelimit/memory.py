@@ -18,6 +18,7 @@ from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
 __all__ = ["KeptCount", "MemoryLedger"]
 
+_T = TypeVar("_T")
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -37,9 +38,6 @@ class KeptCount:
     def is_over(self, now: float) -> bool:
         """Whether it is as good as a new one."""
         return self.blob is None and self.over_at <= now
-
-
-_T = TypeVar("_T")
 
 
 class MemoryLedger(LogLedger):
@@ -69,10 +67,10 @@ class MemoryLedger(LogLedger):
         self._lock = threading.Lock()
         self._blob: str | None = None
         if kept is not None:
+            # Loops may begin their time anew, and nobody else has written it.
             names = WindowLog(kept.plan, times).dump()
             state = dict(zip(names, json.loads(kept.state), strict=True))
-            log = WindowLog.load(kept.plan, state, times, StateReader(math.inf))
-            self._log = log if plan == kept.plan else log.with_plan(plan)
+            self._log = WindowLog.load(kept.plan, state, times, StateReader(math.inf))
             self._blob = kept.blob
 
     def kept(self) -> KeptCount:
