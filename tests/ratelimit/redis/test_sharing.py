@@ -75,8 +75,8 @@ async def test_those_who_wait_for_others_are_not_given_up_while_they_move(
         assert len(await asyncio.gather(*map(spend, ledgers))) == 60
         assert loop.time() - began > 0.5
 
-        async def hanging(*_arguments: bytes) -> object:
-            return await asyncio.sleep(3600)
+        async def hanging(*_arguments: bytes) -> None:
+            await asyncio.sleep(3600)
 
         connection.evaluate = hanging  # type: ignore[method-assign, assignment]
         asking = [asyncio.create_task(ledger.snapshot()) for ledger in ledgers]
