@@ -92,6 +92,8 @@ class ClientCore:
 
     observer: Observer | None = None
     """An observer that is told what the client does, if there is one."""
+    carriers: tuple[Transport, AssetSource]
+    """What carries its requests and opens its pictures, unobserved, once it is open."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
@@ -297,19 +299,9 @@ class ClientCore:
         finally:
             await rooms.forecasts.aclose()
 
-    def _wire(self, loop: asyncio.AbstractEventLoop) -> Rooms:
+    def _wire(self, loop: asyncio.AbstractEventLoop, lender: Rooms | None = None) -> Rooms:
+        """Return rooms for an event loop; `lender` lends what was learned of the server."""
         transport, assets, on_request = self._carriers()
-        return self._wired(loop, transport, assets, on_request)
-
-    def _wired(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        transport: Transport,
-        assets: AssetSource,
-        on_request: Callable[[RequestReport], None] | None,
-        lender: Rooms | None = None,
-    ) -> Rooms:
-        """Return rooms over a transport; `lender` lends what was learned of the server."""
         settings = self.settings
         identity = Identity.of(
             settings.api_key, settings.base_url, settings.clock.speed, self._store_for(loop)
@@ -340,11 +332,15 @@ class ClientCore:
 
     def _carriers(self) -> tuple[Transport, AssetSource, Callable[[RequestReport], None] | None]:
         """Return who carries the requests, who opens the pictures, and who hears of requests."""
+        self.carriers = self._plain_carriers()
+        return (*self.carriers, self.settings.on_request)
+
+    def _plain_carriers(self) -> tuple[Transport, AssetSource]:
         one = self.settings
         http = HTTPTransport(
             one.base_url, one.api_key, timeout=one.timeout, session=one.session, proxy=one.proxy
         )
-        return one.transport or http, one.assets or HTTPAssets(http), one.on_request
+        return one.transport or http, one.assets or HTTPAssets(http)
 
     def _store_for(self, loop: asyncio.AbstractEventLoop) -> str | None:
         """Return the URL of the store of spent requests, or `None` for this process's memory."""

@@ -7,6 +7,8 @@ the wish to see what happens. So a client has telemetry if there is one when the
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from llamagen_async.telemetry.telemetry import Telemetry
@@ -14,9 +16,10 @@ from llamagen_async.validation import check_flags
 
 if TYPE_CHECKING:
     from llamagen_async.core import ClientCore
-from llamagen_async.settings import ClientSettings
+    from llamagen_async.settings import ClientSettings
+    from llamagen_async.tenants import TenantCore, Tenants
 
-__all__ = ["core_of", "telemetry_of"]
+__all__ = ["core_of", "telemetry_of", "tenant_maker"]
 
 _IDLE: Final = ("opentelemetry.trace", "opentelemetry.metrics")
 """The modules of the providers that do nothing: those that come with the API."""
@@ -54,6 +57,19 @@ def core_of(settings: ClientSettings, telemetry: Telemetry | None) -> ClientCore
     from llamagen_async.telemetry.core import ObservedCore  # noqa: PLC0415
 
     return ObservedCore(settings, telemetry)
+
+
+def tenant_maker(
+    telemetry: Telemetry | None,
+) -> Callable[[Tenants, bytes, ClientSettings], TenantCore]:
+    """Return what makes the core of another key, observed if the client has telemetry."""
+    from llamagen_async.tenants import TenantCore  # noqa: PLC0415
+
+    if telemetry is None:
+        return TenantCore
+    from llamagen_async.telemetry.core import ObservedTenant  # noqa: PLC0415
+
+    return partial(ObservedTenant, telemetry=telemetry)
 
 
 def _has_provider() -> bool:

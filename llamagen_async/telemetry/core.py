@@ -20,9 +20,10 @@ from llamagen_async.settings import ClientSettings
 from llamagen_async.telemetry.edges import TracedAssets, TracedTransport
 from llamagen_async.telemetry.operations import RunningOperation
 from llamagen_async.telemetry.telemetry import Telemetry
+from llamagen_async.tenants import TenantCore
 from llamagen_async.transport import APIRequest, AssetSource, Transport
 
-__all__ = ["ObservedCore"]
+__all__ = ["ObservedCore", "ObservedTenant"]
 
 _MOST_ACCEPTED: Final = 10_000
 """Generations whose acceptance is remembered until they end, at most: those that nobody waits for
@@ -154,3 +155,7 @@ class ObservedCore(ClientCore):
         charged = Prices().charged(accepted.story, generation)
         if charged:
             self._instruments.count_credits(charged, accepted.kind)
+
+
+class ObservedTenant(TenantCore, ObservedCore):
+    """The core of a client of another key, which tells of it as its lender does."""
