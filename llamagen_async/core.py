@@ -45,6 +45,7 @@ from llamagen_async.scheduling import (
     DispatchStats,
     GenerationWait,
     Outage,
+    RequestReport,
     Scheduler,
     Submission,
     SubmissionHooks,
@@ -295,8 +296,12 @@ class ClientCore:
             await rooms.forecasts.aclose()
 
     def _wire(self, loop: asyncio.AbstractEventLoop) -> Rooms:
-        transport, assets, on_request = self._carriers()
-        return self._wired(loop, transport, assets, on_request)
+        one = self.settings
+        http = HTTPTransport(
+            one.base_url, one.api_key, timeout=one.timeout, session=one.session, proxy=one.proxy
+        )
+        assets = one.assets or HTTPAssets(http)
+        return self._wired(loop, one.transport or http, assets, one.on_request)
 
     def _wired(
         self,
@@ -335,14 +340,6 @@ class ClientCore:
             forecasts = lender.forecasts
             scheduler.start_learning()
         return Rooms(loop, transport, assets, identity, limiter, scheduler, forecasts)
-
-    def _carriers(self) -> tuple[Transport, AssetSource, Callable[[RequestReport], None] | None]:
-        """Return who carries the requests, who opens the pictures, and who hears of requests."""
-        one = self.settings
-        http = HTTPTransport(
-            one.base_url, one.api_key, timeout=one.timeout, session=one.session, proxy=one.proxy
-        )
-        return one.transport or http, one.assets or HTTPAssets(http), one.on_request
 
     def _store_for(self, loop: asyncio.AbstractEventLoop) -> str | None:
         """Return the URL of the store of spent requests, or `None` for this process's memory."""
