@@ -163,7 +163,8 @@ class SimulatedTransport:
     def with_key(self, api_key: str) -> SimulatedTransport:
         """Return a transport to the same service for another key."""
         other = copy.copy(self)
-        other._headers = {"Authorization": f"Bearer {api_key}"}
+        # It is of this class.
+        other._headers = {"Authorization": f"Bearer {api_key}"}  # noqa: SLF001
         return other
 
     async def send(self, request: APIRequest) -> APIResponse:

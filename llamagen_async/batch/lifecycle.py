@@ -7,7 +7,6 @@ all creates and checks. A create in flight is never abandoned for lack of intere
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -31,7 +30,6 @@ from llamagen_async.errors import (
 )
 from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
 from llamagen_async.observing import JOB_KEY, about, logger_of
-from llamagen_async.requests import AnyRequest
 from llamagen_async.validation import checked_path
 
 __all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
@@ -177,8 +175,7 @@ class _Steps:
         if task.ephemeral:
             await lifecycle.journal.forget(task.row)
         elif task.row.worker and not task.is_elsewhere:
-            with contextlib.suppress(JournalError):  # it is this worker's as long as that lives
-                await lifecycle.journal.let_go(task.row, task.error)
+            await lifecycle.journal.let_go(task.row, task.error)
         del lifecycle.tasks[task.row.id]
         lifecycle.ended(task)
         if lifecycle.journal.has_changes:
@@ -209,15 +206,15 @@ class _Steps:
         await lifecycle.budget.reserve(task.row.id, task.request)
         if lifecycle.halted is not None:
             raise lifecycle.halted
-        task.is_submitted = True
+        comics, waits, task.is_submitted = lifecycle.comics, lifecycle.wait_for_quota, True
         try:
             try:
                 await makers.submit(
-                    lifecycle.comics,
-                    await self._completed(),
+                    comics,
+                    await makers.completed(comics, lifecycle.journal, task, wait_for_quota=waits),
                     task.row.target,
                     urgent=task.row.urgent,
-                    wait_for_quota=lifecycle.wait_for_quota,
+                    wait_for_quota=waits,
                     hooks=self,
                 )
             finally:
@@ -231,20 +228,6 @@ class _Steps:
             if concerns_all(error):
                 lifecycle.halt(error)
             raise
-
-    async def _completed(self) -> AnyRequest:
-        """Return the request as it is sent: whatever has to be done first is done here."""
-        lifecycle, task = self.lifecycle, self.task
-        assert task.request is not None
-        if task.row.type.is_change:
-            await makers.recall_end(lifecycle.comics, lifecycle.journal, task.row)
-        return await makers.with_uploads(
-            lifecycle.comics,
-            task.request,
-            lifecycle.journal,
-            urgent=task.row.urgent,
-            wait_for_quota=lifecycle.wait_for_quota,
-        )
 
     async def before_send(self) -> None:
         """Write the intent; if that fails, or nothing is to be sent any more, raise."""
@@ -297,7 +280,7 @@ class _Steps:
     def abandoned(self, outcome: object) -> None:
         """Say what became of a create whose caller was gone: its id may be nowhere else."""
         if self.task.is_elsewhere:
-            return  # nothing was sent
+            return
         news = self.task.where if isinstance(outcome, AnyGeneration) else outcome
         what, key = "left while %s was in flight: %s", self.task.row.key
         _logger.warning(what, key, news, extra=about(outcome, job_key=key))
@@ -317,9 +300,8 @@ class _Steps:
         # The answer to a change may speak of the comic as it was.
         if not generation.succeeded or task.row.type.is_change:
             comics, journal = lifecycle.comics, lifecycle.journal
-            generation = await makers.wait(
-                comics, journal, task, timeout=lifecycle.timeout, progress=self._progress
-            )
+            timeout, told = lifecycle.timeout, self._progress
+            generation = await makers.wait(comics, journal, task, timeout=timeout, progress=told)
         task.state, task.generation = SUCCEEDED, generation
         if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
