@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
@@ -22,13 +21,14 @@ from llamagen_async.batch.task import BatchTask
 from llamagen_async.batch.turns import Turns
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.observing import logger_of
 
 if TYPE_CHECKING:
     from llamagen_async.webhooks import WebhookEvent
 
 __all__ = ["Sharing"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _GLANCE: Final = 0.2
 """Real seconds between two questions whether others have written (chosen: who follows a job that
