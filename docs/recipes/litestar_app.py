@@ -1,7 +1,7 @@
 """Comics in a Litestar application: the routes as a mounted ASGI application.
 
-    pip install 'llamagen-async[web]' litestar
-    uvicorn litestar_app:app
+pip install 'llamagen-async[web]' litestar
+uvicorn litestar_app:app
 """
 
 import os
@@ -29,7 +29,7 @@ comics = create_app(authorize=authorize)
 
 @asgi("/comics-api", is_mount=True, copy_scope=True)
 async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
-    # Litestar takes the prefix off the path, and does not say that it did.
+    # Litestar does not say where an application is mounted, and links begin there.
     await comics({**scope, "root_path": "/comics-api"}, receive, send)
 
 
