@@ -9,6 +9,7 @@ import secrets
 
 from litestar import Litestar, Request, asgi, get, post
 from litestar.exceptions import NotAuthorizedException
+from litestar.params import FromPath, FromQuery
 from litestar.types import Receive, Scope, Send
 from starlette.requests import Request as ComicsRequest
 
@@ -34,7 +35,7 @@ async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @post("/buy/{order:str}")
-async def buy(request: Request, order: str, story: str) -> dict[str, str]:
+async def buy(request: Request, order: FromPath[str], story: FromQuery[str]) -> dict[str, str]:
     if not is_known(request.headers.get("authorization", "")):
         raise NotAuthorizedException
     job = await comics.queue.submit(story, key=order)
