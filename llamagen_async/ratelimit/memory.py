@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -17,6 +18,7 @@ from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
 __all__ = ["KeptCount", "MemoryLedger"]
 
+_T = TypeVar("_T")
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -27,7 +29,7 @@ class KeptCount:
     plan: Plan
     """The plan whose windows it counts."""
     state: bytes
-    """The window log, as JSON."""
+    """What the window log dumps, as JSON without the names."""
     over_at: float
     """The time from which nothing in it counts any more."""
     blob: str | None
@@ -36,9 +38,6 @@ class KeptCount:
     def is_over(self, now: float) -> bool:
         """Whether it is as good as a new one."""
         return self.blob is None and self.over_at <= now
-
-
-_T = TypeVar("_T")
 
 
 class MemoryLedger(LogLedger):
@@ -68,14 +67,16 @@ class MemoryLedger(LogLedger):
         self._lock = threading.Lock()
         self._blob: str | None = None
         if kept is not None:
-            log = WindowLog.load(kept.plan, json.loads(kept.state), times, StateReader(now()))
-            self._log = log if plan == kept.plan else log.with_plan(plan)
+            # Loops may begin their time anew, and nobody else has written it.
+            names = WindowLog(kept.plan, times).dump()
+            state = dict(zip(names, json.loads(kept.state), strict=True))
+            self._log = WindowLog.load(kept.plan, state, times, StateReader(math.inf))
             self._blob = kept.blob
 
     def kept(self) -> KeptCount:
         """Return all that it knows, to go on from later."""
         with self._lock:
-            state = _encode(self._log.dump()).encode()
+            state = _encode([*self._log.dump().values()]).encode()
             return KeptCount(self._log.plan, state, self._log.over_at, self._blob)
 
     async def load_blob(self) -> str | None:
