@@ -279,7 +279,7 @@ class _BatchRun:
         if self._lifecycle.halted is None:
             row, _ = await self._journal.add(story, position=position, edit=True)
         else:
-            found = await self._journal.seek(story)
+            found = await self._journal.seek(story, edit=True)
             if found is None:
                 return None
             row = found

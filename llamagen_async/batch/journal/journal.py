@@ -193,10 +193,10 @@ class Journal(JournalReader):
         add = partial(self._add, story, key, stands, urgent=urgent, is_last=is_last, edit=edit)
         return await self._database.run(add, write=True)
 
-    async def seek(self, story: Story) -> Row | None:
-        """Return the row that `add` finds if it may edit, and add nothing."""
+    async def seek(self, story: Story, *, edit: bool = False) -> Row | None:
+        """Return the row that `add` finds, and add nothing."""
         # The story is counted, but not in the file.
-        return await self._database.run(partial(self._seek, story), write=False)
+        return await self._database.run(partial(self._seek, story, edit=edit), write=False)
 
     async def waiting(self, *, urgent: bool, limit: int, since: float = 0.0) -> list[Row]:
         """Return the first stories that can be sent.
@@ -350,9 +350,9 @@ class Journal(JournalReader):
         (added,) = self._rows.select("WHERE key = ?", (name,), connection)
         return added, True
 
-    def _seek(self, story: Story, connection: sqlite3.Connection) -> Row | None:
+    def _seek(self, story: Story, connection: sqlite3.Connection, *, edit: bool) -> Row | None:
         row = self._rows.of_key(story.key or derived_key(story, connection), connection)
-        is_gone = is_edited(row, story, connection)
+        is_gone = edit and is_edited(row, story, connection)
         return None if row is None or is_gone else same_story(row, story)
 
     def _change(
