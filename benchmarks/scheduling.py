@@ -39,7 +39,8 @@ from aiolimiter import AsyncLimiter
 
 from llamagen_async import LlamaGenClient, Plan, RateLimitError
 from llamagen_async.clock import Clock
-from llamagen_async.forecasting.forecast import AGES, DurationForecast, Forecasts
+from llamagen_async.forecasting.forecast import AGES, DurationForecast
+from llamagen_async.forecasting.profiles import Forecasts
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import (
     ANSWERED,

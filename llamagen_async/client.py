@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from llamagen_async.ratelimit import LimitsSnapshot, OnStoreFailure
     from llamagen_async.scheduling import Outage, RequestReport
     from llamagen_async.scheduling.outlook import Pace
+    from llamagen_async.telemetry import Telemetry
     from llamagen_async.tenants import Tenants
     from llamagen_async.transport import AssetSource, Transport
     from llamagen_async.webhooks import WebhookEvent
@@ -100,6 +101,8 @@ class LlamaGenClient:
             and 1 for the real API; `$LLAMAGEN_SPEED` or 1 if not given. Scales windows and
             polling alike.
         on_request: Called after each request with what became of it, for metrics. Keep it short.
+        telemetry: Whether there are OpenTelemetry spans and metrics (extra `otel`), or where they
+            go. If not given, there are if your program has set a global provider before.
         transport: Carries the requests instead of aiohttp, for tests and simulations.
         assets: Opens the pictures instead of aiohttp, for tests and simulations.
 
@@ -124,14 +127,15 @@ class LlamaGenClient:
         proxy: str | None = None,
         speed: float | None = None,
         on_request: Callable[[RequestReport], None] | None = None,
+        telemetry: Telemetry | bool | None = None,
         transport: Transport | None = None,
         assets: AssetSource | None = None,
     ) -> None:
         # What a client needs is loaded with the first one: who imports the package to catch its
         # errors or to read its models waits less, and no event loop is held up later.
-        from llamagen_async.core import ClientCore  # noqa: PLC0415
         from llamagen_async.ratelimit import check_quota  # noqa: PLC0415
         from llamagen_async.settings import ClientSettings  # noqa: PLC0415
+        from llamagen_async.telemetry import core_of, telemetry_of  # noqa: PLC0415
         from llamagen_async.tenants import Tenants  # noqa: PLC0415
         from llamagen_async.transport import (  # noqa: PLC0415
             check_key,
@@ -151,7 +155,7 @@ class LlamaGenClient:
         clock = Clock(_speed_from_environment() if speed is None else speed)
         if transport is None:
             _check_speed(clock.speed, url)
-        core = ClientCore(
+        core = core_of(
             ClientSettings(
                 api_key=key,
                 base_url=url,
@@ -169,7 +173,8 @@ class LlamaGenClient:
                 transport=transport,
                 assets=assets,
                 on_request=on_request,
-            )
+            ),
+            telemetry_of(telemetry),
         )
         self._take(core, Tenants(core))
 

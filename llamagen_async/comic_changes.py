@@ -17,7 +17,6 @@ from llamagen_async.generations import (
     DEFAULT_TIMEOUT,
     Billed,
     Generations,
-    panels_of,
     whole_request,
 )
 from llamagen_async.models import ComicGeneration
@@ -226,7 +225,9 @@ class ComicChanges(Generations[ComicGeneration]):
         timeout: float,
         urgent: bool,
     ) -> list[Path] | None:
-        """Fetch the picture of one panel as `download_panel` does, if all others are there.
+        """Fetch the picture of one panel as `download_panel` does; all if others are missing.
+
+        What is there is kept in either case, under the name of an older version if it is another.
 
         Args:
             comic: The comic, redrawn.
@@ -238,7 +239,7 @@ class ComicChanges(Generations[ComicGeneration]):
             urgent: As for `download`.
 
         Returns:
-            All pictures, in the order of `download`; `None` if others than that one are missing.
+            All pictures, in the order of `download`; `None` if that panel has none.
         """
         names = [name for _, name in asset_names(comic)]
         redrawn = panel_name(comic.id, page or 0, panel)
@@ -247,8 +248,12 @@ class ComicChanges(Generations[ComicGeneration]):
             name: there.get(stem) for name, stem in zip(names, distinct_stems(names), strict=True)
         }
         others = [file for name, file in files.items() if name != redrawn]
-        if redrawn not in files or not await asyncio.to_thread(_are_there, others):
+        if redrawn not in files:
             return None
+        if not await asyncio.to_thread(_are_there, others):
+            return await self._download(
+                "comic", comic, folder, timeout=timeout, urgent=urgent, only=asset_names(comic)
+            )
         files[redrawn] = await self.download_panel(
             comic, folder, panel=panel, page=page, timeout=timeout, urgent=urgent
         )
@@ -291,7 +296,7 @@ class ComicChanges(Generations[ComicGeneration]):
 def _profile_of(request: ContinueRequest | UpdateRequest) -> Profile:
     if isinstance(request, UpdateRequest):
         return ("redraw",)
-    return ("continue", panels_of(request.fix_panel_num, request.pagination))
+    return ("continue", str(request.pagination or request.fix_panel_num))
 
 
 def _changed(id_: str, value: object) -> ComicGeneration:

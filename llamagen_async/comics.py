@@ -15,7 +15,7 @@ from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike
 from llamagen_async.comic_changes import ComicChanges
 from llamagen_async.core import ClientCore
-from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, panels_of, whole_request
+from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, whole_request
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.prices import Estimate, PriceList, Prices
@@ -389,7 +389,7 @@ class Comics(ComicChanges):
         story = whole_request(ComicRequest, prompt, fields)
         request = APIRequest(RequestKind.CREATE, "POST", self._path, json=story.to_payload())
         given = filter(None, (story.model, story.size, story.upscale))
-        panels = panels_of(story.fix_panel_num, story.pagination)
+        panels = str(story.pagination or story.fix_panel_num)
         return Billed(request, self._model.parse, story, ("comic", panels, *map(str, given)))
 
 

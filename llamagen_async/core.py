@@ -7,6 +7,7 @@ scheduler. A resource says what is sent and how the answer is read, and nothing 
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from llamagen_async.errors import (
 from llamagen_async.forecasting import Profile
 from llamagen_async.forecasting.saved import ForecastStore
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus, Usage
+from llamagen_async.observing import Observer
 from llamagen_async.plan_detection import take_over
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit import (
@@ -44,12 +46,13 @@ from llamagen_async.scheduling import (
     DispatchStats,
     GenerationWait,
     Outage,
+    RequestReport,
     Scheduler,
     Submission,
     SubmissionHooks,
 )
-from llamagen_async.transport import APIRequest, AssetSource, HTTPAssets, HTTPTransport, Transport
 from llamagen_async.settings import ClientSettings
+from llamagen_async.transport import APIRequest, AssetSource, HTTPAssets, HTTPTransport, Transport
 from llamagen_async.uploads import Uploads
 
 __all__ = ["ClientCore", "Rooms"]
@@ -87,10 +90,11 @@ class ClientCore:
         settings: The client's checked arguments.
     """
 
+    observer: Observer | None = None
+    """An observer that is told what the client does, if there is one."""
+
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
-        self.uploads = Uploads(self.send)
-        """The uploads of files that requests name."""
         self._rooms: Rooms | None = None
         self._detections: dict[bool, asyncio.Task[None]] = {}
         """The detection of the plan that holds out an outage, and the one that gives up."""
@@ -99,6 +103,11 @@ class ClientCore:
         self.is_closed = False
         self._is_released = False
         """Whether everything that was opened is closed."""
+
+    @functools.cached_property
+    def uploads(self) -> Uploads:
+        """The uploads of files that requests name."""
+        return Uploads(self.send)
 
     @property
     def opened(self) -> Rooms | None:
@@ -241,11 +250,7 @@ class ClientCore:
         return result
 
     async def usage(self, *, outage_timeout: float | None = None) -> Usage:
-        """Ask the server what the key has used; this is a request like any other.
-
-        Args:
-            outage_timeout: Seconds for which an outage is held out.
-        """
+        """Ask the server what the key has used; an outage is held out for so many seconds."""
         return await self.send(PROBE, Usage.parse, outage_timeout=outage_timeout)
 
     async def limits(self) -> LimitsSnapshot:
@@ -257,10 +262,8 @@ class ClientCore:
 
     def counted(self) -> tuple[DispatchStats, int]:
         """Return what was sent, and how many generations were seen to end."""
-        rooms = self.opened
-        if rooms is None:
-            return DispatchStats(), 0
-        return rooms.scheduler.stats, rooms.scheduler.finished
+        scheduler = self.opened.scheduler if self.opened else None
+        return (scheduler.stats, scheduler.finished) if scheduler else (DispatchStats(), 0)
 
     async def aclose(self, grace: float) -> None:
         """Stop; give billed requests on their way `grace` real seconds to return.
@@ -295,22 +298,15 @@ class ClientCore:
             await rooms.forecasts.aclose()
 
     def _wire(self, loop: asyncio.AbstractEventLoop) -> Rooms:
-        settings = self.settings
-        http = HTTPTransport(
-            settings.base_url,
-            settings.api_key,
-            timeout=settings.timeout,
-            session=settings.session,
-            proxy=settings.proxy,
-        )
-        transport = settings.transport or http
-        return self._wired(loop, transport, settings.assets or HTTPAssets(http))
+        transport, assets, on_request = self._carriers()
+        return self._wired(loop, transport, assets, on_request)
 
     def _wired(
         self,
         loop: asyncio.AbstractEventLoop,
         transport: Transport,
         assets: AssetSource,
+        on_request: Callable[[RequestReport], None] | None,
         lender: Rooms | None = None,
     ) -> Rooms:
         """Return rooms over a transport; `lender` lends what was learned of the server."""
@@ -331,17 +327,24 @@ class ClientCore:
             max_retries=settings.max_retries,
             polling=settings.polling,
             announced=settings.webhooks,
-            on_request=settings.on_request,
+            on_request=on_request,
             forecasts=None if lender is None else lender.scheduler.forecasts,
         )
         use_limiter(limiter, scheduler)
-        forecasts = ForecastStore(
-            limiter.ledger, scheduler.forecasts, loaded=scheduler.start_learning
-        )
+        learned, loaded = scheduler.forecasts, scheduler.start_learning
+        forecasts = ForecastStore(limiter.ledger, learned, loaded=loaded)
         if lender is not None:
             forecasts = lender.forecasts
             scheduler.start_learning()
         return Rooms(loop, transport, assets, identity, limiter, scheduler, forecasts)
+
+    def _carriers(self) -> tuple[Transport, AssetSource, Callable[[RequestReport], None] | None]:
+        """Return who carries the requests, who opens the pictures, and who hears of requests."""
+        one = self.settings
+        http = HTTPTransport(
+            one.base_url, one.api_key, timeout=one.timeout, session=one.session, proxy=one.proxy
+        )
+        return one.transport or http, one.assets or HTTPAssets(http), one.on_request
 
     def _store_for(self, loop: asyncio.AbstractEventLoop) -> str | None:
         """Return the URL of the store of spent requests, or `None` for this process's memory."""

@@ -48,10 +48,11 @@ def clean_text(text: str, limit: int = _MESSAGE) -> str:
     """Return a foreign text as fit for a message: one line, no control characters, trimmed."""
     # Cut first: cleaning a megabyte would hold up the event loop.
     text = " ".join(text[: 4 * limit].split())
-    escaped = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-    return escaped if len(escaped) <= limit else f"{escaped[: limit - 1]}…"
+    if not text.isprintable():
+        text = "".join(
+            char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+        )
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def storable(text: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 from urllib.parse import quote
 
@@ -27,20 +27,20 @@ from llamagen_async.errors import (
 from llamagen_async.forecasting import Profile
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.models.places import fields_of, tells
+from llamagen_async.observing import GENERATION_ID, logger_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
     AnimationRequest,
     AnyRequest,
     ComicRequest,
     ContinueRequest,
-    Pagination,
     UpdateRequest,
 )
 from llamagen_async.scheduling import GenerationWait, SubmissionHooks, tell_accepted
 from llamagen_async.transport import APIRequest
 from llamagen_async.validation import check_flags, checked_id, checked_path
 
-__all__ = ["DEFAULT_TIMEOUT", "Billed", "Generations", "panels_of", "whole_request"]
+__all__ = ["DEFAULT_TIMEOUT", "Billed", "Generations", "whole_request"]
 
 _LEAST_REAL: Final = 60.0
 """Real seconds that pictures are given of their timeout, whatever the speed."""
@@ -48,7 +48,10 @@ _LEAST_REAL: Final = 60.0
 _MOST_PLACES: Final = 3
 """Places of an answer that a message names at most."""
 
-_logger = logging.getLogger(__name__)
+_PLAIN: Final = frozenset((str, int, float, bool))
+"""The types of values in a request's body that name no file."""
+
+_logger = logger_of(__name__)
 
 _G = TypeVar("_G", ComicGeneration, Animation)
 _R = TypeVar("_R", ComicRequest, ContinueRequest, UpdateRequest, AnimationRequest)
@@ -78,6 +81,8 @@ class Generations(Generic[_G]):
 
     def __init__(self, core: ClientCore) -> None:
         self._core = core
+        self.observer: Final = core.observer
+        """An observer that is told what the client does; `None` if there is none."""
 
     async def wait_for_completion(
         self,
@@ -87,6 +92,7 @@ class Generations(Generic[_G]):
         urgent: bool = True,
         after: _G | None = None,
         age: float = 0.0,
+        progress: Callable[[_G], None] | None = None,
     ) -> _G:
         """Return the finished generation, checking it no more often than useful.
 
@@ -101,6 +107,8 @@ class Generations(Generic[_G]):
                 answer to that change, which tells less): then an end that is the same as before is
                 not taken for the change's own, at first. The `raw` of one can be stored and sent.
             age: Real seconds since that change was accepted, as far as is known.
+            progress: Called with the generation whenever a check has seen it unfinished: it may
+                have some of its pictures. No check is made for its sake.
 
         Raises:
             GenerationFailedError: It ended without a result; the error carries the generation.
@@ -117,10 +125,11 @@ class Generations(Generic[_G]):
             raise InvalidRequestError("after", given, allowed)
         if age != 0:
             seconds("age", age)
+        if progress is not None and not callable(progress):
+            raise InvalidRequestError("progress", progress, "a function of a generation")
+        parse = partial(_about, self._model, id)
         return await self._core.wait(
-            GenerationWait(
-                id, request, partial(_about, self._model, id), timeout, urgent, after, age * speed
-            )
+            GenerationWait(id, request, parse, timeout, urgent, after, age * speed, progress)
         )
 
     async def _accepted(
@@ -129,74 +138,77 @@ class Generations(Generic[_G]):
         *,
         max_wait: float | None,
         wait_for_quota: bool,
-        urgent: bool,
-        hooks: SubmissionHooks[_G] | None,
+        urgent: bool = True,
+        hooks: SubmissionHooks[_G] | None = None,
+        outage_timeout: float | None = None,
+        will_wait: bool = False,
     ) -> _G:
-        """Send a billed request and return what was accepted (arguments as for `create`)."""
+        """Send a billed request, its files before it, and return what was accepted.
+
+        Args:
+            billed: The request.
+            max_wait: As for `create`.
+            wait_for_quota: As for `create`.
+            urgent: As for `create`.
+            hooks: As for `create`.
+            outage_timeout: Seconds for which an outage is held out, if that is not as for `create`.
+            will_wait: Whether it is waited for at once, also without hooks.
+        """
         check_flags(urgent=urgent, wait_for_quota=wait_for_quota)
         if max_wait is not None:
             seconds("max_wait", max_wait)
         if hooks is not None and not hasattr(hooks, "before_send"):
             raise InvalidRequestError("hooks", hooks, "an object with the methods of a hook")
+        if outage_timeout is None:
+            outage_timeout = math.inf if hooks is not None and max_wait is None else max_wait
         how: dict[str, Any] = {
             "urgent": urgent,
             "max_wait": max_wait,
             "wait_for_quota": wait_for_quota,
-            "outage_timeout": math.inf if hooks is not None and max_wait is None else max_wait,
+            "outage_timeout": outage_timeout,
         }
-        billed = await self._with_uploads(billed, how)
+        request, story = billed.request, billed.story
+        # Nearly all name no file.
+        if not _PLAIN.issuperset(map(type, cast("dict[str, object]", request.json).values())):
+            story = await self._core.uploads.completed(story, **how)
+            request = attrs.evolve(request, json=story.to_payload())
         accepted: _G = await self._core.send(
-            billed.request,
+            request,
             billed.parse,
             **how,
             hooks=hooks,
-            story=billed.story,
+            story=story,
             profile=billed.profile,
-            will_wait=hooks is not None,
+            will_wait=will_wait or hooks is not None,
         )
         return accepted
 
     async def _finished(self, billed: Billed[_G], timeout: float, *, wait_for_quota: bool) -> _G:
         """Send a billed request; return the generation finished (as for `create_and_wait`)."""
         check_flags(wait_for_quota=wait_for_quota)
-        how: dict[str, Any] = {
-            "max_wait": None if wait_for_quota else seconds("timeout", timeout),
-            "wait_for_quota": wait_for_quota,
-            "outage_timeout": seconds("timeout", timeout),
-        }
-        billed = await self._with_uploads(billed, how)
-        accepted: _G = await self._core.send(
-            billed.request,
-            billed.parse,
-            **how,
-            story=billed.story,
-            profile=billed.profile,
-            will_wait=True,
-        )
-        # The answer to a change may speak of the generation as it was.
-        if accepted.succeeded and billed.request.generation_id is None:
-            return accepted
-        try:
-            return await self.wait_for_completion(accepted.id, timeout=timeout)
-        except LlamaGenError as error:
-            if error.id is not None:
+        seconds("timeout", timeout)
+        name, observer = f"{billed.request.kind.value}_and_wait", self.observer
+        with nullcontext() if observer is None else observer.operation(name):
+            accepted = await self._accepted(
+                billed,
+                max_wait=None if wait_for_quota else timeout,
+                wait_for_quota=wait_for_quota,
+                outage_timeout=timeout,
+                will_wait=True,
+            )
+            # The answer to a change may speak of the generation as it was.
+            if accepted.succeeded and billed.request.generation_id is None:
+                return accepted
+            try:
+                return await self.wait_for_completion(accepted.id, timeout=timeout)
+            except LlamaGenError as error:
+                if error.id is not None:
+                    raise
+                raise error.about(accepted.id) from error
+            except BaseException as error:
+                # Whoever ended this does not know the id, and it was paid for.
+                tell_accepted(billed.request.kind, accepted, error)
                 raise
-            raise error.about(accepted.id) from error
-        except BaseException as error:
-            # Whoever ended this does not know the id, and it was paid for.
-            tell_accepted(billed.request.kind, accepted, error)
-            raise
-
-    async def _with_uploads(self, billed: Billed[_G], how: dict[str, Any]) -> Billed[_G]:
-        """Return a billed request with the URLs of its files, which are uploaded before it."""
-        for value in cast("dict[str, object]", billed.request.json).values():
-            if isinstance(value, list | dict | PurePath):
-                break
-        else:
-            return billed  # nearly all name no file
-        story = await self._core.uploads.completed(billed.story, **how)
-        request = attrs.evolve(billed.request, json=story.to_payload())
-        return attrs.evolve(billed, request=request, story=story)
 
     async def _read(self, id_: str, params: Mapping[str, str] | None = None) -> _G:
         """Return a generation, or a part of it, as it stands now."""
@@ -229,6 +241,10 @@ class Generations(Generic[_G]):
         seconds("timeout", timeout)
         check_flags(urgent=urgent)
         path, clock = checked_path("folder", folder), self._core.settings.clock
+        id_ = generation.id
+        told: AbstractContextManager[object] = nullcontext()
+        if self.observer is not None:
+            told = self.observer.operation("download", generation_id=id_)
 
         async def checked() -> _G:
             return await self.wait_for_completion(generation.id, timeout=timeout, urgent=urgent)
@@ -236,25 +252,29 @@ class Generations(Generic[_G]):
         async def renew() -> list[tuple[str, str]]:
             return asset_names(await checked())
 
+        whose = GENERATION_ID.set(id_)
         try:
-            if only is None and not generation.asset_urls:
-                generation = await checked()
-            if only is None and not generation.asset_urls:
-                raise _without_pictures(name, generation)
-            if only is None and (missing := generation.missing_pictures):
-                _logger.warning("%s %s has no picture at %s", name, generation.id, _few(missing))
-            return await download_assets(
-                asset_names(generation) if only is None else only,
-                path,
-                source=self._core.open().assets,
-                # Files come in real time, however fast the server's clock runs.
-                timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
-                renew=renew,
-                speed=clock.speed,
-                keeps_old=only is not None,
-            )
+            with told:
+                if only is None and not generation.asset_urls:
+                    generation = await checked()
+                if only is None and not generation.asset_urls:
+                    raise _without_pictures(name, generation)
+                if only is None and (missing := generation.missing_pictures):
+                    _logger.warning("%s %s has no picture at %s", name, id_, _few(missing))
+                return await download_assets(
+                    asset_names(generation) if only is None else only,
+                    path,
+                    source=self._core.open().assets,
+                    # Files come in real time, however fast the server's clock runs.
+                    timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
+                    renew=renew,
+                    speed=clock.speed,
+                    keeps_old=only is not None,
+                )
         except LlamaGenError as error:
-            raise error.about(generation.id) from error
+            raise error.about(id_) from error
+        finally:
+            GENERATION_ID.reset(whose)
 
     def _check_succeeded(self, name: str, generation: object) -> None:
         """Check an argument that has to be a generation with a result."""
@@ -326,10 +346,3 @@ def whole_request(
     for name, value in fields.items():
         raise InvalidRequestError(name, value, "nothing beside a whole request")
     return cls.parse(first)
-
-
-def panels_of(fix_panel_num: int | None, pagination: Pagination | None) -> str:
-    """Return how many panels are drawn, as far as a forecast has to know."""
-    if pagination is None:
-        return str(fix_panel_num)
-    return f"{pagination.total_pages}x{pagination.panels_per_page}"

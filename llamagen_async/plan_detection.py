@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-
 import attrs
 
 from llamagen_async.models import Usage
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import DAY, Plan, RateLimit
 from llamagen_async.ratelimit import Limiter
 
 __all__ = ["plan_for", "take_over"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 
 async def take_over(usage: Usage, limiter: Limiter) -> None:

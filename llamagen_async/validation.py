@@ -92,7 +92,14 @@ class LlamaGenError(Exception):
 
 @attrs.define(auto_exc=True, slots=False, eq=False)
 class InvalidRequestError(LlamaGenError, ValueError):
-    """An argument is not allowed. Nothing was sent and nothing was spent."""
+    """An argument is not allowed. Nothing was sent and nothing was spent.
+
+    Spent:
+        Nothing: no request was sent.
+
+    What to do:
+        Change the field that the message names to what it allows.
+    """
 
     field: str
     """The name of the argument."""
@@ -156,8 +163,7 @@ def generation_id(value: object) -> str | None:
 
 def text_problem(text: str) -> str | None:
     """Return what text must not have in it, and where that is; `None` if it is in order."""
-    # Nearly all text is printable, which is found out quickly.
-    found = None if text.isprintable() else _UNMEANT.search(text)
+    found = _UNMEANT.search(text)
     if found is None:
         return None
     code, where = ord(found.group()), f"at character {found.start() + 1}"
@@ -182,9 +188,10 @@ def checked_text(field: str, value: object, allowed: str = _TEXT) -> str:
             other control characters (but tabs and the ends of lines and pages), half a surrogate
             pair, noncharacters.
     """
-    if not isinstance(value, str) or _is_blank(value):
+    # Nearly all text begins with a letter and is printable, which is found out quickly.
+    if not isinstance(value, str) or not (value[:1].isalnum() or _shows_something(value)):
         raise InvalidRequestError(field, value, allowed)
-    if problem := text_problem(value):
+    if not value.isprintable() and (problem := text_problem(value)):
         raise InvalidRequestError(field, value, f"text without {problem}")
     return value
 
@@ -229,6 +236,6 @@ def without_mark(value: object) -> Any:
     return value.removeprefix("\ufeff") if isinstance(value, str) else value
 
 
-def _is_blank(text: str) -> bool:
-    """Return whether text shows nothing: white space, byte order marks and the like."""
-    return all(one.isspace() or unicodedata.category(one) == "Cf" for one in text)
+def _shows_something(text: str) -> bool:
+    """Whether text has in it more than white space, byte order marks and the like."""
+    return not all(one.isspace() or unicodedata.category(one) == "Cf" for one in text)

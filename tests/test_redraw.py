@@ -62,6 +62,26 @@ class FinishedBatch(Machine):
         return {path.name: path.read_bytes() for path in sorted(self.out.iterdir())}
 
 
+@pytest.mark.parametrize("gone", [False, True])
+async def test_the_old_picture_is_kept_of_a_comic_that_has_grown(
+    tmp_path: Path, gone: bool
+) -> None:
+    """What its own story does not know of, or what was deleted, is fetched; nothing is lost."""
+    machine = FinishedBatch(tmp_path)
+    more: Any = {"type": "continue", "of": "order-1", "prompt": "It sails away"}
+    await machine.finish([STORIES[0], more])
+    before = machine.pictures()
+    if gone:
+        (deleted,) = machine.out.glob("*-p01-01.png")
+        deleted.unlink()
+    done = await machine.redraw()
+    after = machine.pictures()
+    assert done.kept is not None
+    assert after[done.kept.name] == before[done.file.name] != after[done.file.name]
+    assert before.keys() <= after.keys()
+    assert set(before.values()) <= set(after.values())
+
+
 async def test_that_picture_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     machine = FinishedBatch(tmp_path)
     await machine.finish()
@@ -206,6 +226,7 @@ async def test_a_redraw_of_a_batch_keeps_the_picture_as_well(tmp_path: Path) -> 
     assert [name[-9:] for name in machine.pictures() if ".1." in name] == ["-01.1.png"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("key", "given", "field", "words"),
     [
@@ -244,6 +265,7 @@ async def test_a_story_that_is_not_done_has_no_panel(tmp_path: Path) -> None:
         await machine.redraw()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["order-1", "id", "beginning", "0", "s.jsonl:1"])
 async def test_a_story_has_many_names(tmp_path: Path, name: str) -> None:
     machine = FinishedBatch(tmp_path)
@@ -312,9 +334,7 @@ async def test_a_budget_needs_the_price_of_a_redraw(tmp_path: Path) -> None:
         ({"prices": {"redraw": -1}}, r"prices\.redraw"),
     ],
 )
-async def test_money_that_is_not_allowed(
-    tmp_path: Path, given: dict[str, Any], field: str
-) -> None:
+async def test_money_that_is_not_allowed(tmp_path: Path, given: dict[str, Any], field: str) -> None:
     machine = FinishedBatch(tmp_path)
     await machine.finish()
     with pytest.raises(InvalidRequestError, match=field):

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from llamagen_async import LlamaGenClient, Plan
+from llamagen_async import LlamaGenClient, Plan, QuotaStoreError
 from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import (
     Claim,
     Grant,
+    Ledger,
     LedgerTimes,
     LimitsSnapshot,
     MemoryLedger,
     NoSlot,
     Priority,
-    SharedLedger,
     registry,
 )
 from llamagen_async.sandbox import PAID_KEY, Algorithm, SandboxService
@@ -67,19 +67,20 @@ class Hosts:
         self.stores: list[RemoteLedger] = []
         self._service = service
 
-        def opened(*_: object, **__: object) -> SharedLedger:
+        def opened(*_: object, **__: object) -> Ledger:
             self.stores.append(RemoteLedger(self.count, latency))
             return self.stores[-1]
 
         monkeypatch.setattr(registry, "open_store", opened)
 
-    def client(self, seed: int = 0) -> LlamaGenClient:
+    def client(self, seed: int = 0, **options: Any) -> LlamaGenClient:
         return LlamaGenClient(
             PAID_KEY,
             plan=Plan.PAID,
             base_url="https://hosts.invalid",
             quota=f"redis://host-{next(_numbers)}",
             transport=SimulatedTransport(self._service, PAID_KEY, latency=(0.0, 2.0), seed=seed),
+            **options,
         )
 
     async def batch(self, number: int, size: int = 40) -> int:
@@ -207,3 +208,28 @@ async def test_the_queue_position_of_a_cancelled_request_is_given_up(
         await asyncio.sleep(50)
         last = claim("last", "somebody else", Priority.BATCH)
         assert isinstance(await hosts.count.reserve(last), Grant)
+
+
+async def test_with_raise_a_client_fails_at_once_while_the_store_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is sent and nobody waits, for a comic or in a batch; then all is as before."""
+    service = SandboxService(seed=1)
+    hosts = Hosts(service, monkeypatch)
+    async with hosts.client(on_store_failure="raise") as client:
+        comic = await client.comics.create("a story")
+        hosts.stores[0].away = True
+        away_since, sent = asyncio.get_running_loop().time(), counted(service)["total"]
+        with pytest.raises(QuotaStoreError, match="nothing was sent"):
+            await client.comics.create("another story")
+        with pytest.raises(QuotaStoreError):
+            await client.comics.wait_for_completion(comic.id)
+        with pytest.raises(QuotaStoreError):
+            await client.limits()
+        assert asyncio.get_running_loop().time() < away_since + 120
+        assert counted(service)["total"] == sent
+        hosts.stores[0].away = False
+        await asyncio.sleep(5)
+        assert (await client.comics.wait_for_completion(comic.id)).succeeded
+        await client.comics.create_and_wait("another story")
+    assert counted(service)["refused"] == 0

@@ -9,7 +9,6 @@ journal goes on where the last one ended.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections import Counter
 from collections.abc import (
@@ -36,13 +35,14 @@ from llamagen_async.batch.progress import BatchProgress
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchItem, BatchState
+from llamagen_async.observing import about, logger_of
 from llamagen_async.prices import PriceList, Prices, checked_credits
 from llamagen_async.requests import AnyRequest, BatchStory
 from llamagen_async.requests.defaults import Defaults
 
 __all__ = ["Batch", "BatchProgress"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _MOST_UNTAKEN: Final = 1_000
 """Items that nobody has taken yet, at most, before the input is read further: they are small."""
@@ -221,7 +221,8 @@ class _BatchRun:
         items = [self._items.get_nowait() for _ in range(self._items.qsize())]
         ids = [item.generation.id for item in items if item and item.generation]
         for id_ in dict.fromkeys([*ids, *(id_ for _, id_ in self.progress.running)]):
-            _logger.warning("the batch was left, and it has no journal: comic %s is paid for", id_)
+            text = "the batch was left, and it has no journal: comic %s is paid for"
+            _logger.warning(text, id_, extra=about(generation_id=id_))
 
     async def _read(self) -> None:
         """Take up each story, as far as the read-ahead goes; then wait for all."""

@@ -17,7 +17,7 @@ from typing import Final, Self
 
 import attrs
 
-from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration, Panel
 from llamagen_async.requests import AnyRequest
 
 __all__ = ["ComicJob", "Mark", "Subscription", "Subscriptions"]
@@ -48,7 +48,8 @@ class Mark:
     serial: int
     """The number of the state: higher than those of all states before it."""
     position: int = attrs.field(default=0, order=False)
-    """The position in the queue that the event tells; 0 if it tells none."""
+    """The position in the queue that the event tells, or how many panels of a comic that runs are
+    drawn; 0 if it tells neither."""
 
     @classmethod
     def of(cls, attempts: int, state: BatchState, position: int | None = None) -> Self:
@@ -99,16 +100,27 @@ class ComicJob:
         return self.state in _FINAL or (self.state is BatchState.RUNNING and self.error is not None)
 
     @property
+    def panels(self) -> tuple[Panel, ...]:
+        """The panels of the comic in reading order; one may have no picture while it runs."""
+        comic = self.generation
+        pages = comic.pages if isinstance(comic, ComicGeneration) else ()
+        return tuple(panel for page in pages for panel in page.panels)
+
+    @property
     def mark(self) -> Mark:
         """The name of this event among those of the job."""
-        return Mark.of(self.attempts, self.state, self.position)
+        is_running = self.state is BatchState.RUNNING
+        drawn = sum(one.asset_url is not None for one in self.panels) if is_running else None
+        return Mark.of(self.attempts, self.state, self.position or drawn)
 
     def follows(self, seen: Mark | None) -> bool:
         """Whether this is news for a reader that has seen the event of that mark."""
-        if seen is None or self.mark.serial > seen.serial:
-            return True
-        moved = self.position is not None and self.position != seen.position
-        return moved and self.mark.serial == seen.serial
+        mark = self.mark
+        if seen is None or mark.serial != seen.serial:
+            return seen is None or mark.serial > seen.serial
+        if self.position is None:
+            return mark.position > seen.position  # more was drawn
+        return mark.position != seen.position
 
     def missed(self, seen: Mark | None) -> Self | None:
         """Return the event of the job's acceptance, if a reader has missed it meanwhile."""

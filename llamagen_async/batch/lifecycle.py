@@ -7,8 +7,6 @@ all creates and checks. A create in flight is never abandoned for lack of intere
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -17,7 +15,6 @@ import attrs
 
 from llamagen_async.batch import makers
 from llamagen_async.batch.budget import Budget
-from llamagen_async.batch.folder import are_there
 from llamagen_async.batch.makers import ComicsPort
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final, may_be_accepted
 from llamagen_async.batch.protocol import StoryStore
@@ -31,13 +28,13 @@ from llamagen_async.errors import (
     LlamaGenError,
     SubmissionUncertainError,
 )
-from llamagen_async.models import AnyGeneration, BatchState
-from llamagen_async.requests import AnyRequest
+from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
+from llamagen_async.observing import JOB_KEY, about, logger_of
 from llamagen_async.validation import checked_path
 
 __all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 DEFAULT_TIMEOUT: Final = 1800.0
 """Seconds that each comic is waited for, unless the caller says otherwise."""
@@ -62,6 +59,7 @@ class Lifecycle:
         ended: Told of each story for which nothing more will happen by itself.
         followed: Called when a story has ended, to start those that have waited for it.
         changed: Told of each step before that.
+        drawn: Told of a comic that runs, whenever there are more of its pictures.
         budget: The account of what the stories cost; one without a limit if not given.
 
     Raises:
@@ -79,6 +77,7 @@ class Lifecycle:
         ended: Callable[[BatchTask], None],
         followed: Callable[[BatchTask], Awaitable[None]],
         changed: Callable[[BatchTask], None],
+        drawn: Callable[[BatchTask], None] | None = None,
         budget: Budget | None = None,
     ) -> None:
         self.journal = journal
@@ -89,6 +88,7 @@ class Lifecycle:
         self.ended = ended
         self.followed = followed
         self.changed = changed
+        self.drawn = drawn
         self.budget = budget or Budget()
         self.tasks: dict[int, BatchTask] = {}
         """The stories in memory, by the number of their row."""
@@ -103,7 +103,8 @@ class Lifecycle:
     def start(self, task: BatchTask) -> None:
         """Take a story to its end, in an asyncio task of its own."""
         self.tasks[task.row.id] = task
-        task.runner = asyncio.create_task(_Steps(self, task).run())
+        steps, observer = _Steps(self, task).run, self.comics.observer
+        task.runner = asyncio.create_task(task.observed(observer, steps) if observer else steps())
         self._runners.add(task.runner)
         task.runner.add_done_callback(self._runners.discard)
 
@@ -154,6 +155,7 @@ class _Steps:
     async def run(self) -> None:
         """Take the story to its end and report it."""
         lifecycle, task = self.lifecycle, self.task
+        JOB_KEY.set(task.row.key)
         try:
             try:
                 await self._advance()
@@ -163,7 +165,7 @@ class _Steps:
                 if lifecycle.stopped or not task.was_dropped():
                     raise
         except Exception as error:
-            _logger.exception("a mistake of this package: %s", self.task.where)
+            _logger.exception("a mistake of this package: %s", task.where, extra=task.known)
             task.error = error  # whoever waits for it must hear of it
         finally:
             lifecycle.budget.settle(task.row.id, is_spent=may_be_accepted(task))
@@ -173,8 +175,7 @@ class _Steps:
         if task.ephemeral:
             await lifecycle.journal.forget(task.row)
         elif task.row.worker and not task.is_elsewhere:
-            with contextlib.suppress(JournalError):  # it is this worker's as long as that lives
-                await lifecycle.journal.let_go(task.row, task.error)
+            await lifecycle.journal.let_go(task.row, task.error)
         del lifecycle.tasks[task.row.id]
         lifecycle.ended(task)
         if lifecycle.journal.has_changes:
@@ -205,43 +206,28 @@ class _Steps:
         await lifecycle.budget.reserve(task.row.id, task.request)
         if lifecycle.halted is not None:
             raise lifecycle.halted
-        task.is_submitted = True
+        comics, waits, task.is_submitted = lifecycle.comics, lifecycle.wait_for_quota, True
         try:
             try:
                 await makers.submit(
-                    lifecycle.comics,
-                    await self._completed(),
+                    comics,
+                    await makers.completed(comics, lifecycle.journal, task, wait_for_quota=waits),
                     task.row.target,
                     urgent=task.row.urgent,
-                    wait_for_quota=lifecycle.wait_for_quota,
+                    wait_for_quota=waits,
                     hooks=self,
                 )
             finally:
                 task.is_submitted = False
         except asyncio.CancelledError:
             # Recalling cancels once; a second cancellation is somebody else's, and goes on.
-            runner = asyncio.current_task()
-            if task.recalled_by is None or runner is None or runner.uncancel():
+            if task.recalled_by is None or task.runner is None or task.runner.uncancel():
                 raise
             raise task.recalled_by from None
         except LlamaGenError as error:
             if concerns_all(error):
                 lifecycle.halt(error)
             raise
-
-    async def _completed(self) -> AnyRequest:
-        """Return the request as it is sent: whatever has to be done first is done here."""
-        lifecycle, task = self.lifecycle, self.task
-        assert task.request is not None
-        if task.row.type.is_change:
-            await makers.recall_end(lifecycle.comics, lifecycle.journal, task.row)
-        return await makers.with_uploads(
-            lifecycle.comics,
-            task.request,
-            lifecycle.journal,
-            urgent=task.row.urgent,
-            wait_for_quota=lifecycle.wait_for_quota,
-        )
 
     async def before_send(self) -> None:
         """Write the intent; if that fails, or nothing is to be sent any more, raise."""
@@ -294,9 +280,10 @@ class _Steps:
     def abandoned(self, outcome: object) -> None:
         """Say what became of a create whose caller was gone: its id may be nowhere else."""
         if self.task.is_elsewhere:
-            return  # nothing was sent
+            return
         news = self.task.where if isinstance(outcome, AnyGeneration) else outcome
-        _logger.warning("left while %s was in flight: %s", self.task.row.key, news)
+        what, key = "left while %s was in flight: %s", self.task.row.key
+        _logger.warning(what, key, news, extra=about(outcome, job_key=key))
 
     async def _take_back(self) -> None:
         """Write that the request was not sent after all."""
@@ -313,35 +300,26 @@ class _Steps:
         # The answer to a change may speak of the comic as it was.
         if not generation.succeeded or task.row.type.is_change:
             comics, journal = lifecycle.comics, lifecycle.journal
-            generation = await makers.wait(comics, journal, task, timeout=lifecycle.timeout)
+            timeout, told = lifecycle.timeout, self._progress
+            generation = await makers.wait(comics, journal, task, timeout=timeout, progress=told)
         task.state, task.generation = SUCCEEDED, generation
         if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
 
+    def _progress(self, generation: ComicGeneration) -> None:
+        """Tell of a comic's pictures as they are drawn; the journal needs only its end."""
+        if self.lifecycle.drawn is not None and self.task.shows_more(generation):
+            self.lifecycle.drawn(self.task)
+
     async def _fetch(self) -> None:
-        task, out, generation = self.task, self.lifecycle.out, self.task.generation
-        if out is None or generation is None:
+        lifecycle, out = self.lifecycle, self.lifecycle.out
+        if out is None:
             return
-        names = task.row.files
-        is_there: bool = bool(names) and await asyncio.to_thread(are_there, out, names)
-        if is_there:
-            task.files = tuple(out / name for name in names)
-            return
-        lifecycle = self.lifecycle
-        if lifecycle.journal.has_changes:
-            generation = await makers.newest(lifecycle.journal, generation)
-        files = await fetch(
-            lifecycle.comics,
-            lifecycle.journal,
-            generation,
-            task.request,
-            out,
-            timeout=lifecycle.timeout,
-            urgent=task.row.urgent,
-        )
-        task.files = tuple(files)
-        relative = [file.relative_to(out).as_posix() for file in files]
-        await self._record(generation=generation, files=relative)
+        comics, journal = lifecycle.comics, lifecycle.journal
+        fetched = await fetch(comics, journal, self.task, out, timeout=lifecycle.timeout)
+        if fetched is not None:
+            relative = [file.relative_to(out).as_posix() for file in self.task.files]
+            await self._record(generation=fetched, files=relative)
 
     async def _fail(self, error: Exception) -> None:
         """Decide what an error means for the story, and write that."""
@@ -397,6 +375,6 @@ class _Steps:
         except JournalError as journal_error:
             task.journal_error = journal_error
             # Somebody may have to pay for what is only in this line.
-            _logger.exception("not in the journal: %s", self.task.where)
+            _logger.exception("not in the journal: %s", task.where, extra=task.known)
             return False
         return True

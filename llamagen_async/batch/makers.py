@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypedDict
 
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.outcomes import is_final
-from llamagen_async.batch.protocol import StoryReader
+from llamagen_async.batch.protocol import StoryReader, StoryStore
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import Animation, AnyGeneration, ComicGeneration
+from llamagen_async.observing import GENERATION_ID, Observer
 from llamagen_async.requests import (
     AnimationRequest,
     AnyRequest,
@@ -29,6 +30,7 @@ from llamagen_async.scheduling.submission import SubmissionHooks
 __all__ = [
     "AnimationsPort",
     "ComicsPort",
+    "completed",
     "download",
     "newest",
     "recall_end",
@@ -49,6 +51,11 @@ class ComicsPort(Protocol):
     @property
     def animations(self) -> AnimationsPort:
         """The animations of the same client."""
+        ...
+
+    @property
+    def observer(self) -> Observer | None:
+        """The observer of the client, if there is one."""
         ...
 
     async def create(
@@ -104,6 +111,7 @@ class ComicsPort(Protocol):
         urgent: bool,
         after: ComicGeneration | None,
         age: float,
+        progress: Callable[[ComicGeneration], None],
     ) -> ComicGeneration:
         """Return the generation when it has succeeded, after a change of it if there was one."""
         ...
@@ -195,6 +203,25 @@ async def with_uploads(
         raise LlamaGenError(f"{error}; the story was not sent") from error  # it may be yet
 
 
+async def completed(
+    comics: ComicsPort, journal: StoryStore, task: BatchTask, *, wait_for_quota: bool
+) -> AnyRequest:
+    """Return a story's request as it is sent: whatever has to be done first is done here.
+
+    Args:
+        comics: The client's comics.
+        journal: Where the story is kept.
+        task: The story.
+        wait_for_quota: Whether uploads may wait for tomorrow's quota.
+    """
+    assert task.request is not None
+    if task.row.type.is_change:
+        await recall_end(comics, journal, task.row)
+    return await with_uploads(
+        comics, task.request, journal, urgent=task.row.urgent, wait_for_quota=wait_for_quota
+    )
+
+
 async def submit(
     comics: ComicsPort,
     request: AnyRequest,
@@ -227,7 +254,12 @@ async def submit(
 
 
 async def wait(
-    comics: ComicsPort, journal: StoryReader, task: BatchTask, *, timeout: float
+    comics: ComicsPort,
+    journal: StoryReader,
+    task: BatchTask,
+    *,
+    timeout: float,
+    progress: Callable[[ComicGeneration], None],
 ) -> AnyGeneration:
     """Return the comic or animation of a story when it has succeeded.
 
@@ -236,9 +268,11 @@ async def wait(
         journal: The journal.
         task: The story, accepted.
         timeout: Seconds to wait at most.
+        progress: Called with the comic whenever it was seen unfinished.
     """
     generation, row = task.generation, task.row
     assert generation is not None
+    GENERATION_ID.set(generation.id)
     if isinstance(generation, Animation):
         makers = comics.animations
         return await makers.wait_for_completion(generation.id, timeout=timeout, urgent=False)
@@ -248,7 +282,7 @@ async def wait(
         after = await _before(journal, row) or generation
         age = max(0.0, time.time() - (row.accepted_at or 0.0))
     return await comics.wait_for_completion(
-        generation.id, timeout=timeout, urgent=False, after=after, age=age
+        generation.id, timeout=timeout, urgent=False, after=after, age=age, progress=progress
     )
 
 

@@ -7,7 +7,6 @@ of them. An error that is no job's own holds everything for a while; then one jo
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from contextvars import Context, copy_context
 from typing import Final
@@ -18,10 +17,11 @@ from llamagen_async.batch.protocol import StoryStore
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import JournalError, LlamaGenError
 from llamagen_async.models import BatchState
+from llamagen_async.observing import about, logger_of
 
 __all__ = ["Prefetcher"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _FIRST_HOLD: Final = 5.0
 """Seconds of the server's clock for which nothing is sent after an error that is not a job's own;
@@ -139,7 +139,8 @@ class Prefetcher:
             return
         pause = min(_LONGEST_HOLD, _FIRST_HOLD * 2**self._holds)
         self._holds += 1
-        _logger.error("the queue waits %g s before it sends again: %s", pause, error)
+        text = "the queue waits %g s before it sends again: %s"
+        _logger.error(text, pause, error, extra=about(error))
         loop = asyncio.get_running_loop()
         self._hold = loop.call_later(pause / self._speed, self._resume)
 

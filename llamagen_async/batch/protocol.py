@@ -91,6 +91,19 @@ class StoryStore(StoryReader, UploadStore, Protocol):
         """Whether any story in it changes a comic."""
         ...
 
+    @property
+    def worker(self) -> str | None:
+        """The name of one of several workers that share it; `None` if no rows have names."""
+        ...
+
+    async def hand_over(self) -> None:
+        """Let others go on with what was accepted, if it is shared."""
+        ...
+
+    async def let_go(self, row: Row, error: BaseException | None) -> None:
+        """Note that nothing more is done for a story until somebody asks, and why."""
+        ...
+
     async def change(
         self,
         row: Row,

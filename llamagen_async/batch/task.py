@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import attrs
 
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.errors import InvalidRequestError, JournalError, LlamaGenError
-from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
+from llamagen_async.observing import Observer, about
 from llamagen_async.requests import AnyRequest
 
 __all__ = ["BatchTask"]
@@ -72,11 +75,34 @@ class BatchTask:
         """Whether the runner was cancelled by `drop`, which it takes note of by this."""
         return self.is_elsewhere and self.runner is not None and not self.runner.uncancel()
 
+    def shows_more(self, generation: ComicGeneration) -> bool:
+        """Take a comic as it is now, if that has more pictures; return whether it has."""
+        known = self.generation
+        if known is None or set(generation.asset_urls) <= set(known.asset_urls):
+            return False
+        self.generation = generation
+        return True
+
     @property
     def where(self) -> str:
         """The story's key, its state and its generation's id, for the log."""
         id_ = f" as generation {self.generation.id}" if self.generation else ""
         return f"{self.row.key} is {self.state}{id_}"
+
+    async def observed(
+        self, observer: Observer, steps: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Take the story through its steps, while an observer is told of it as a job."""
+        with observer.operation("job", job_key=self.row.key) as operation:
+            await steps()
+            id_ = self.generation.id if self.generation else None
+            operation.tell(generation_id=id_, outcome=self.state.value, error=self.error)
+
+    @property
+    def known(self) -> dict[str, str]:
+        """The story's key, id and error, as attributes of a log record."""
+        id_ = self.generation.id if self.generation else None
+        return about(self.error, generation_id=id_, job_key=self.row.key)
 
     @classmethod
     def of(cls, row: Row, request: AnyRequest | None = None) -> BatchTask:

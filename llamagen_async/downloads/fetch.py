@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -21,12 +20,13 @@ import attrs
 from llamagen_async.downloads.transfer import Transfer
 from llamagen_async.errors import APIError, APITimeoutError, LlamaGenError
 from llamagen_async.foreign import clean_text
+from llamagen_async.observing import about, logger_of
 from llamagen_async.transport.assets import asset_location
 from llamagen_async.transport.retries import delays, may_pass
 
 __all__ = ["Fetch", "Renew", "Terms", "URLs"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 Renew = Callable[[], Awaitable[Sequence[tuple[str, str]]]]
 """Asks the API for pairs of URL and name."""
@@ -136,7 +136,8 @@ class Fetch:
             failures += 1
             if failures == _TOLD_AFTER:
                 name = clean_text(self._name, 80)  # it begins with the generation's id
-                _logger.warning("%s is not here yet (%s); it is held out for", name, self._failure)
+                text = "%s is not here yet (%s); it is held out for"
+                _logger.warning(text, name, self._failure, extra=about(self._failure))
             wait = max(next(waits), transfer.asked_to_wait / terms.speed)
             if loop.time() + wait >= terms.until:
                 raise self._out_of_time()

@@ -1,7 +1,7 @@
 """Forecasts of how long generations take, and of when a status check is worth its slot."""
 
-from llamagen_async.forecasting.forecast import ANY, Forecasts, Profile, ProfileForecast
-from llamagen_async.forecasting.poll_plan import PollThreshold, due_times
+from llamagen_async.forecasting.poll_plan import PollThreshold, ProfileForecast, due_times
+from llamagen_async.forecasting.profiles import ANY, Forecasts, Profile
 from llamagen_async.forecasting.slot_price import (
     FREE_POLLS,
     PollGroup,

@@ -12,12 +12,6 @@ A check that says "running" and a later one that says "done" bracket a duration;
 it is spread over the bracket as the distribution so far has it. Durations are binned on a
 logarithmic scale, so memory does not grow.
 
-There is one forecast for each profile, a path from coarse to fine such as
-`("comic", "4 panels", "1024x1024")`. What is observed of a generation is learned for its profile
-and for all coarser ones; a question about a profile is answered by the finest one of which enough
-was observed. The profiles that were not used for longest are forgotten, not what they taught the
-coarser ones.
-
 Nothing here reads a clock, does I/O or decides anything.
 """
 
@@ -26,24 +20,14 @@ from __future__ import annotations
 import bisect
 import functools
 import math
-from collections import OrderedDict
-from collections.abc import Mapping
 from itertools import accumulate
 from operator import add
 from typing import Final, NamedTuple, Self
 
-import attrs
-
-from llamagen_async.forecasting.poll_plan import PRICES, PollPlan
-
 __all__ = [
     "AGES",
-    "ANY",
     "MOST_OBSERVATIONS",
     "DurationForecast",
-    "Forecasts",
-    "Profile",
-    "ProfileForecast",
 ]
 
 # Tuned numbers. "Chosen" ones were set once and never varied; "tried" ones were varied in a part of
@@ -96,15 +80,6 @@ _NEGLIGIBLE: Final = 1e-3
 """Likelihood, relative to the best hypothesis', below which one is left out (chosen for speed)."""
 _STALE: Final = 1 / 16
 """Part of the evidence that may be new before the distribution is worked out (chosen for speed)."""
-_ENOUGH: Final = 5
-"""Generations of a profile observed to end after which coarser ones are not asked (chosen)."""
-_MOST_PROFILES: Final = 128
-"""Profiles that are remembered, at most (chosen: about 0.3 MB)."""
-
-Profile = tuple[str, ...]
-"""The features of a generation that decide how long it takes, from coarse to fine."""
-ANY: Final[Profile] = ()
-"""The profile of a generation of which nothing is known."""
 
 
 class DurationForecast:
@@ -235,90 +210,6 @@ class DurationForecast:
         self._mixture = mixture
         self._news = 0.0
         self.version += 1
-
-
-@attrs.define(eq=False, repr=False)
-class ProfileForecast:
-    """The forecast of one profile, and the plans of status checks made from it."""
-
-    forecast: DurationForecast = attrs.field(factory=DurationForecast)
-    """How long generations of the profile take."""
-    _plans: dict[float, PollPlan] = attrs.field(factory=dict[float, PollPlan], init=False)
-    _version: int = attrs.field(default=-1, init=False)
-
-    def plan(self, price: float) -> PollPlan:
-        """Return when to check if a check that finds nothing costs `price` seconds."""
-        if self._version != self.forecast.version:
-            self._plans.clear()
-            self._version = self.forecast.version
-        plan = self._plans.get(price)
-        if plan is None:
-            plan = self._plans[price] = PollPlan(AGES, self.forecast.cumulative, price)
-        return plan
-
-    def highest_price(self, age: float, last_running_age: float) -> float:
-        """Return the highest price at which a check is due, in seconds; 0 if it is at none.
-
-        Args:
-            age: The generation's age in seconds.
-            last_running_age: The age at which it was last seen running; 0 if it never was.
-        """
-        due, not_due = 0, len(PRICES)
-        while due < not_due:
-            middle = (due + not_due) // 2
-            if self.plan(PRICES[middle]).next_age(last_running_age) > age:
-                not_due = middle
-            else:
-                due = middle + 1
-        return PRICES[due - 1] if due else 0.0
-
-
-class Forecasts:
-    """The forecasts of one client, one for each profile."""
-
-    def __init__(self) -> None:
-        self.observed = 0
-        """How many generations were observed to end."""
-        self.overall = ProfileForecast()
-        """The forecast of all profiles together."""
-        self.profiles: OrderedDict[Profile, ProfileForecast] = OrderedDict({ANY: self.overall})
-        """All forecasts, the one that was not used for longest first after `overall`."""
-
-    def of(self, profile: Profile) -> ProfileForecast:
-        """Return the finest forecast that rests on enough observations."""
-        for length in range(len(profile), 0, -1):
-            one = self.profiles.get(profile[:length])
-            if one is not None and one.forecast.observed >= _ENOUGH:
-                self.profiles.move_to_end(profile[:length])
-                return one
-        return self.overall
-
-    def observe(self, profile: Profile, longer_than: float, at_most: float) -> None:
-        """Add one generation that took more than `longer_than` and at most `at_most` seconds."""
-        self.observed += 1
-        for one in self.path(profile):
-            one.forecast.observe(longer_than, at_most)
-
-    def take_over(self, profiles: Mapping[Profile, ProfileForecast]) -> None:
-        """Start from the forecasts of an earlier run, unless something was observed since."""
-        if not self.observed:
-            self.profiles.update(profiles)
-            self.overall = self.profiles[ANY]
-            self.observed = self.overall.forecast.observed
-
-    def path(self, profile: Profile) -> list[ProfileForecast]:
-        """Return the forecasts of a profile and of all coarser ones, made where there are none."""
-        path: list[ProfileForecast] = []
-        for length in range(len(profile) + 1):
-            name = profile[:length]
-            one = self.profiles.get(name)
-            if one is None:
-                one = self.profiles[name] = ProfileForecast()
-                if len(self.profiles) > _MOST_PROFILES:
-                    oldest = next(other for other in self.profiles if other not in (ANY, name))
-                    del self.profiles[oldest]
-            path.append(one)
-        return path
 
 
 class _Place(NamedTuple):

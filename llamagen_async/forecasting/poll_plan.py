@@ -23,7 +23,17 @@ from typing import Final, Protocol
 
 import attrs
 
-__all__ = ["PRICES", "PollPlan", "PollThreshold", "Polled", "due_times", "next_price"]
+from llamagen_async.forecasting.forecast import AGES, DurationForecast
+
+__all__ = [
+    "PRICES",
+    "PollPlan",
+    "PollThreshold",
+    "Polled",
+    "ProfileForecast",
+    "due_times",
+    "next_price",
+]
 
 # Tuned numbers; what "chosen" and "tried" mean stands in forecast.py.
 
@@ -175,25 +185,40 @@ class PollThreshold:
     """Cost of a check that finds nothing, in seconds of lateness."""
 
 
-class DurationQuantiles(Protocol):
-    """A distribution of durations; `DurationForecast` is one, in a file that imports this one."""
+@attrs.define(eq=False, repr=False)
+class ProfileForecast:
+    """The forecast of one profile, and the plans of status checks made from it."""
 
-    def age_when(self, chance: float, *, last_running_age: float = 0.0) -> float:
-        """Return the age in seconds at which a generation is done with that chance."""
-        ...
-
-
-class PlannedForecast(Protocol):
-    """A distribution of durations and the plans made from it; `ProfileForecast` is one."""
-
-    @property
-    def forecast(self) -> DurationQuantiles:
-        """The distribution."""
-        ...
+    forecast: DurationForecast = attrs.field(factory=DurationForecast)
+    """How long generations of the profile take."""
+    _plans: dict[float, PollPlan] = attrs.field(factory=dict[float, PollPlan], init=False)
+    _version: int = attrs.field(default=-1, init=False)
 
     def plan(self, price: float) -> PollPlan:
         """Return when to check if a check that finds nothing costs `price` seconds."""
-        ...
+        if self._version != self.forecast.version:
+            self._plans.clear()
+            self._version = self.forecast.version
+        plan = self._plans.get(price)
+        if plan is None:
+            plan = self._plans[price] = PollPlan(AGES, self.forecast.cumulative, price)
+        return plan
+
+    def highest_price(self, age: float, last_running_age: float) -> float:
+        """Return the highest price at which a check is due, in seconds; 0 if it is at none.
+
+        Args:
+            age: The generation's age in seconds.
+            last_running_age: The age at which it was last seen running; 0 if it never was.
+        """
+        due, not_due = 0, len(PRICES)
+        while due < not_due:
+            middle = (due + not_due) // 2
+            if self.plan(PRICES[middle]).next_age(last_running_age) > age:
+                not_due = middle
+            else:
+                due = middle + 1
+        return PRICES[due - 1] if due else 0.0
 
 
 class Polled(Protocol):
@@ -214,7 +239,7 @@ class Polled(Protocol):
 
 
 def due_times(
-    target: Polled, forecast: PlannedForecast, threshold: PollThreshold
+    target: Polled, forecast: ProfileForecast, threshold: PollThreshold
 ) -> tuple[float, float]:
     """Return when a check is due, and when it goes before everything else.
 

@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from llamagen_async.errors import LlamaGenError
-from llamagen_async.forecasting.forecast import (
-    ANY,
-    MOST_OBSERVATIONS,
-    DurationForecast,
-    Forecasts,
-    Profile,
-    ProfileForecast,
-)
+from llamagen_async.forecasting.forecast import MOST_OBSERVATIONS, DurationForecast
+from llamagen_async.forecasting.poll_plan import ProfileForecast
+from llamagen_async.forecasting.profiles import ANY, Forecasts, Profile
+from llamagen_async.observing import logger_of
 from llamagen_async.ratelimit.protocol import BlobStore, StoreError
 
 __all__ = ["ForecastStore", "dump_forecasts", "load_forecasts"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _VERSION: Final = 1
 _SEPARATOR: Final = "\x1f"

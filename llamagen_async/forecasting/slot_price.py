@@ -40,8 +40,13 @@ from typing import Final, Protocol
 
 import attrs
 
-from llamagen_async.forecasting.forecast import Forecasts, ProfileForecast
-from llamagen_async.forecasting.poll_plan import PRICES, PollThreshold, next_price
+from llamagen_async.forecasting.poll_plan import (
+    PRICES,
+    PollThreshold,
+    ProfileForecast,
+    next_price,
+)
+from llamagen_async.forecasting.profiles import Forecasts
 
 __all__ = [
     "FREE_POLLS",
@@ -189,7 +194,8 @@ class SlotPrice:
             polls: The generations that are waited for.
             forecasts: How long they take.
             batch_waits: Whether a batch's create is next in the queue.
-            unfinished: Generations that are not collected yet, those included that wait to be sent.
+            unfinished: Generations that are not collected yet, those included that wait to be
+                sent; only while a batch's create is next.
         """
         if not slots.free and not batch_waits:
             # The limiter has to say how long the wait is; then the price is asked for again.

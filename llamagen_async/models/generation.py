@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import count
@@ -13,7 +12,7 @@ from typing import Any, Final, Self, cast
 import attrs
 
 from llamagen_async.foreign import clean_text
-from llamagen_async.models.places import fields_of, pages_of
+from llamagen_async.models.places import PLACES, fields_of, pages_of
 from llamagen_async.models.reading import (
     integer_of,
     is_url,
@@ -22,6 +21,7 @@ from llamagen_async.models.reading import (
     number_of,
     text_of,
 )
+from llamagen_async.observing import logger_of
 from llamagen_async.validation import generation_id, shown
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
     "Panel",
 ]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _REASONS: Final = (
     *("failureReason", "failure_reason", "error", "errorMessage", "message", "msg", "detail"),
@@ -250,12 +250,15 @@ class ComicGeneration(_Generation):
         """
         raw = mapping_of(value)
         fields = raw if generation_id(raw.get("id")) else fields_of(value)
-        pages = tuple(map(Page.parse, pages_of(fields), count()))
+        pages: tuple[Page, ...] = ()
+        if not PLACES.isdisjoint(fields):
+            pages = tuple(map(Page.parse, pages_of(fields), count()))
+        usage = fields.get("usage")
         return cls(
             *_common_fields(fields, lambda: _is_complete(pages, fields)),
             prompt=text_of(fields.get("prompt")),
             pages=pages,
-            usage=GenerationUsage.parse(fields.get("usage")),
+            usage=GenerationUsage.parse(usage) if usage else None,
             raw=raw or fields,
         )
 

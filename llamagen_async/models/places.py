@@ -15,7 +15,7 @@ from llamagen_async.foreign import bounded
 from llamagen_async.models.reading import is_url, list_of, mapping_of, single
 from llamagen_async.validation import generation_id
 
-__all__ = ["fields_of", "pages_of", "tells"]
+__all__ = ["PLACES", "fields_of", "pages_of", "tells"]
 
 _AROUND: Final = ("artwork", "data", "generation", "comic", "animation", "result")
 """The names of objects in which an answer may have the generation: old creates have the first."""
@@ -25,7 +25,7 @@ _IDS: Final = ("id", "generationId", "generation_id")
 """The names under which an id may stand: the documented one first, then those of events."""
 _PICTURES: Final = ("assetUrl", "image")
 """The names under which a panel has its picture."""
-_PLACES: Final = frozenset(("comics", "comicData", "pages", "panels", "page", "panel", *_PICTURES))
+PLACES: Final = frozenset(("comics", "comicData", "pages", "panels", "page", "panel", *_PICTURES))
 """The names under which an answer may have pictures."""
 _STATES: Final = frozenset(("status", "output", "videoUrl"))
 """Further names of what an answer may say of a generation."""
@@ -33,7 +33,7 @@ _STATES: Final = frozenset(("status", "output", "videoUrl"))
 
 def tells(fields: Mapping[str, Any]) -> bool:
     """Whether fields say anything of a generation."""
-    return not (_PLACES.isdisjoint(fields) and _STATES.isdisjoint(fields))
+    return not (PLACES.isdisjoint(fields) and _STATES.isdisjoint(fields))
 
 
 def fields_of(value: object) -> Mapping[str, Any]:
@@ -60,10 +60,8 @@ def pages_of(fields: Mapping[str, Any]) -> Iterable[object]:
     They are in `comics`, or in older answers in `comicData`, both maybe as a JSON string; or there
     are the panels of one page, one page, or one panel.
     """
-    if _PLACES.isdisjoint(fields):
-        return ()
     for one in (fields.get("comics"), fields.get("comicData")):
-        if pages := _pages_in(_decoded(one)):
+        if pages := _pages_in(_decoded(one) if isinstance(one, str) else one):
             return pages
     if pages := _pages_in(fields):
         return pages
@@ -93,11 +91,9 @@ def _is_panel(value: object) -> bool:
     return is_url(value) or ("panels" not in fields and any(name in fields for name in _PICTURES))
 
 
-def _decoded(value: object) -> object:
-    """Return what a JSON string holds, bounded; everything else as it is."""
-    if not isinstance(value, str):
-        return value
+def _decoded(text: str) -> object:
+    """Return what a JSON string holds, bounded; `None` if it is none."""
     try:
-        return bounded(json.loads(value, strict=False))
+        return bounded(json.loads(text, strict=False))
     except (ValueError, RecursionError):
         return None

@@ -7,8 +7,7 @@ it, by a count of its own; together all clients never exceed the limits, because
   share its client knows of (`wait_queue`).
 - A share is used once everything that the store has granted must be over: a lease and a window
   after everyone must have noticed the outage. A short outage makes all wait, and loses nothing.
-- Who has never reached the store has no share, and sends nothing. Nor does who has not reached it
-  for nearly as long as the store keeps a client's share.
+- Who has not reached the store for nearly as long as it keeps a client's share sends nothing.
 - The store is asked every few seconds as long as anything was sent that it does not know of. Was
   it not asked for longer, it may have been back meanwhile: the outage begins again.
 - What was sent meanwhile is reported before anything else is asked of the store, and what is in
@@ -26,24 +25,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, ParamSpec, TypeVar
 
 import attrs
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, QuotaStoreError
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.protocol import (
     Claim,
     Grant,
     KeyState,
+    Ledger,
     LimitsSnapshot,
     NoSlot,
     Outcome,
-    SharedLedger,
     StoreError,
     Workload,
 )
@@ -55,7 +54,8 @@ __all__ = ["FailoverLedger", "OnStoreFailure", "shared_plan"]
 OnStoreFailure = Literal["local", "raise"]
 """The choice when the store is away: go on within a share, or fail."""
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _ASK_AGAIN: Final = 3.0
@@ -117,7 +117,7 @@ class FailoverLedger:
 
     def __init__(
         self,
-        store: SharedLedger,
+        store: Ledger,
         plan: Plan,
         clock: Clock,
         times: LedgerTimes,
@@ -155,12 +155,10 @@ class FailoverLedger:
 
     async def reserve(self, claim: Claim) -> Grant | NoSlot:
         """Hold a slot, of the store's or of the clients' share."""
-        answer = await self._via_store(
-            lambda share: self._store.reserve(
-                attrs.evolve(claim, workload=attrs.evolve(claim.workload, share=share))
-            ),
-            claim.client,
-        )
+        share = self._shares.setdefault(claim.client, _Share())
+        workload = attrs.evolve(claim.workload, share=share.slots)
+        asked = attrs.evolve(claim, workload=workload)
+        answer = await self._ask(share, self._store.reserve, asked)
         if isinstance(answer, _Outage):
             return self._reserve(answer, claim)
         self._local.discard(claim.id)  # asked for again: nothing was sent in that slot
@@ -169,20 +167,17 @@ class FailoverLedger:
     async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
         """Spend the slot where it was granted; a store that is away learns of it by the lease."""
         if grant.id not in self._local:
-            state = await self._via_store(
-                lambda share: self._store.commit(
-                    grant, outcome, attrs.evolve(workload, share=share)
-                ),
-                grant.client,
-            )
+            share = self._shares.setdefault(grant.client, _Share())
+            workload = attrs.evolve(workload, share=share.slots)
+            state = await self._ask(share, self._store.commit, grant, outcome, workload)
             if isinstance(state, KeyState):
                 return state
         else:
             self._local.discard(grant.id)
             self._unreported += 1
             self._report_soon()
-            if self._outage is not None and self._outage.log is not None:
-                self._outage.log.commit(grant, outcome, workload, self._clock.now())
+            if self._log is not None:
+                self._log.commit(grant, outcome, workload, self._clock.now())
         if outcome.refused:
             self._pause(guessed_pause(1, self._plan.rate.interval), outcome.retry_after)
         return self._state(grant.client)
@@ -192,21 +187,21 @@ class FailoverLedger:
         if leaves:
             self._shares.pop(client, None)
         self._local.discard(claim)
-        if self._outage is not None and self._outage.log is not None:
-            self._outage.log.release(claim, client, self._clock.now(), leaves=leaves)
+        if self._log is not None:
+            self._log.release(claim, client, self._clock.now(), leaves=leaves)
         self._store.release(claim, client, leaves=leaves)
 
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, as soon as the store is there."""
         self._pause(pause)
-        answer = await self._via_store(lambda _: self._store.record(number, pause=pause))
+        answer = await self._ask(_Share(), self._store.record, number, pause=pause)
         if isinstance(answer, _Outage):
             self._unreported += number
             self._report_soon()
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now, of the share while the store is away."""
-        answer = await self._via_store(lambda _: self._store.snapshot(position=position))
+        answer = await self._ask(_Share(), self._store.snapshot, position=position)
         if not isinstance(answer, _Outage):
             return answer
         self._check(answer)
@@ -215,11 +210,16 @@ class FailoverLedger:
 
     async def load_blob(self) -> str | None:
         """Return the store's text; `None` while it is away, whatever `on_failure` says."""
-        return await self._if_there(self._store.load_blob)
+        if not self._is_known_away:
+            with contextlib.suppress(StoreError, ClientClosedError):
+                return await self._store.load_blob()
+        return None
 
     async def save_blob(self, text: str) -> None:
         """Save a text in the store; do nothing while it is away."""
-        await self._if_there(lambda: self._store.save_blob(text))
+        if not self._is_known_away:
+            with contextlib.suppress(StoreError, ClientClosedError):
+                await self._store.save_blob(text)
 
     @property
     def is_settled(self) -> bool:
@@ -236,19 +236,20 @@ class FailoverLedger:
             await self._report()
         await self._store.aclose()
 
-    async def _via_store(
-        self, use: Callable[[int], Awaitable[_T]], client: str | None = None
+    async def _ask(
+        self, share: _Share, use: Callable[_P, Awaitable[_T]], *args: _P.args, **kwargs: _P.kwargs
     ) -> _T | _Outage:
         """Use the store, after it was told what it does not know; return the outage if it is away.
 
         Args:
-            use: Asks the store. It is called with the share that the client knows of.
-            client: The client that asks; `None` if the answer tells no share.
+            share: The share of the client that asks, as the question says it.
+            use: Asks the store.
+            *args: What it is asked.
+            **kwargs: What it is asked, by name.
         """
         outage, asked_at = self._outage, self._clock.now()
-        if outage is not None and asked_at < outage.ask_at:
+        if outage is not None and self._is_known_away:
             return outage
-        share = _Share() if client is None else self._shares.setdefault(client, _Share())
         share.questions += 1
         number, is_alone = share.questions, not share.open
         share.open += 1
@@ -256,7 +257,7 @@ class FailoverLedger:
             if outage is not None:
                 outage.ask_at = asked_at + self._ask_again  # nobody else asks meanwhile
                 await self._report()
-            answer = await use(share.slots)
+            answer = await use(*args, **kwargs)
         except StoreError as error:
             return self._leave_store(error, asked_at)
         finally:
@@ -272,16 +273,6 @@ class FailoverLedger:
         if self._outage is not None:
             self._come_back()
         return answer
-
-    async def _if_there(self, use: Callable[[], Awaitable[_T]]) -> _T | None:
-        """Do an operation that no request depends on."""
-        if self._outage is not None and self._clock.now() < self._outage.ask_at:
-            return None
-        try:
-            return await use()
-        except (StoreError, ClientClosedError) as error:
-            _logger.debug("the store did not do what no request depends on: %s", error)
-            return None
 
     def _reserve(self, outage: _Outage, claim: Claim) -> Grant | NoSlot:
         self._check(outage)
@@ -337,6 +328,16 @@ class FailoverLedger:
         _logger.warning("the store of spent requests is back")
 
     @property
+    def _is_known_away(self) -> bool:
+        """Whether it is not yet time to ask the store again."""
+        return self._outage is not None and self._clock.now() < self._outage.ask_at
+
+    @property
+    def _log(self) -> WindowLog | None:
+        """The count of this ledger's clients; `None` without an outage, or without a share."""
+        return None if self._outage is None else self._outage.log
+
+    @property
     def _ask_again(self) -> float:
         """Seconds after which the store is asked again."""
         return min(_ASK_AGAIN * self._clock.speed, self._plan.rate.per / _ASKS_EACH_WINDOW)
@@ -348,9 +349,9 @@ class FailoverLedger:
 
     def _state(self, client: str) -> KeyState:
         """Return what is known without the store."""
-        now, log = self._clock.now(), None if self._outage is None else self._outage.log
+        now = self._clock.now()
         return KeyState(
-            returning=() if log is None else log.returning(now),
+            returning=() if self._log is None else self._log.returning(now),
             quota_left=None if not self._plan.quotas else 0,
             paused_for=max(0.0, self._paused_until - now),
             clients=1,
@@ -382,11 +383,9 @@ class FailoverLedger:
             known: set[str] = set()
             while self._outage is not None or self._unreported or not self._local <= known:
                 number, known, self._unreported = self._unreported, set(self._local), 0
-                # More than fill every window change nothing.
-                enough = max(limit.limit for limit in self._plan.limits)
                 pause = max(0.0, self._paused_until - self._clock.now())
                 try:
-                    await self._store.record(min(number + len(known), enough), pause=pause)
+                    await self._store.record(number + len(known), pause=pause)
                 except BaseException:
                     self._unreported += number
                     raise

@@ -12,7 +12,6 @@ Who waits for a slot waits elsewhere: the limiter asks once and returns the answ
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import weakref
 from collections.abc import Callable
@@ -22,22 +21,23 @@ import attrs
 from aiolimiter import AsyncLimiter
 
 from llamagen_async.clock import Clock
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit.protocol import (
     Claim,
     Grant,
     KeyState,
+    Ledger,
     LimitsSnapshot,
     NoSlot,
     Outcome,
-    SharedLedger,
     Workload,
 )
 from llamagen_async.ratelimit.throttle import guessed_pause
 
 __all__ = ["Limiter", "Slot"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _ROUNDING: Final = 1e-6
 """Part of a token by which a bucket is larger, so that rounding errors delay nothing."""
@@ -85,7 +85,7 @@ class Limiter:
         clock: The server's clock.
     """
 
-    def __init__(self, plan: Plan, ledger: SharedLedger, clock: Clock) -> None:
+    def __init__(self, plan: Plan, ledger: Ledger, clock: Clock) -> None:
         self.plan = plan
         self.ledger = ledger
         self.loop = asyncio.get_running_loop()
@@ -180,14 +180,11 @@ class Limiter:
         """Let go of the ledger; nobody may wait for a slot any more."""
         await self.ledger.aclose()
 
-    def _log_first_wait(self, no_slot: NoSlot) -> None:
-        if self._has_waited:
-            return
+    def _log_first_wait(self, answer: NoSlot) -> None:
+        if not self._has_waited:
+            full = f"the limit of {answer.limit} is used" if answer.limit else "the server refused"
+            _logger.info("%s: waiting %.1f s", full, answer.delay)
         self._has_waited = True
-        if no_slot.limit is None:
-            _logger.info("the server refused a request: all wait for %.1f s", no_slot.delay)
-        else:
-            _logger.info("the limit of %s is used: waiting %.1f s", no_slot.limit, no_slot.delay)
 
 
 class _TokenBucket:

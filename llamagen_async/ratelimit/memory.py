@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit.protocol import (
-    Claim,
-    Grant,
-    KeyState,
-    LimitsSnapshot,
-    NoSlot,
-    Outcome,
-    Workload,
-    fits_blob,
-)
+from llamagen_async.ratelimit.log_ledger import LogLedger, Operation
+from llamagen_async.ratelimit.protocol import Claim, fits_blob
+from llamagen_async.ratelimit.state_reader import StateReader
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
 __all__ = ["KeptCount", "MemoryLedger"]
 
+_T = TypeVar("_T")
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -34,7 +29,7 @@ class KeptCount:
     plan: Plan
     """The plan whose windows it counts."""
     state: bytes
-    """The window log, as JSON."""
+    """What the window log dumps, as JSON without the names."""
     over_at: float
     """The time from which nothing in it counts any more."""
     blob: str | None
@@ -45,7 +40,7 @@ class KeptCount:
         return self.blob is None and self.over_at <= now
 
 
-class MemoryLedger:
+class MemoryLedger(LogLedger):
     """A ledger in this process.
 
     Args:
@@ -65,55 +60,24 @@ class MemoryLedger:
         wall: Callable[[], float] | None = None,
         kept: KeptCount | None = None,
     ) -> None:
+        super().__init__(plan)
         self._now = now
         self._wall = wall
         self._log = WindowLog(plan, times)
         self._lock = threading.Lock()
         self._blob: str | None = None
         if kept is not None:
-            log = WindowLog.load(kept.plan, json.loads(kept.state), times)
-            self._log = log if plan == kept.plan else log.with_plan(plan)
+            # Loops may begin their time anew, and nobody else has written it.
+            names = WindowLog(kept.plan, times).dump()
+            state = dict(zip(names, json.loads(kept.state), strict=True))
+            self._log = WindowLog.load(kept.plan, state, times, StateReader(math.inf))
             self._blob = kept.blob
 
     def kept(self) -> KeptCount:
         """Return all that it knows, to go on from later."""
         with self._lock:
-            state = _encode(self._log.dump()).encode()
+            state = _encode([*self._log.dump().values()]).encode()
             return KeptCount(self._log.plan, state, self._log.over_at, self._blob)
-
-    def __repr__(self) -> str:
-        return f"MemoryLedger({self._log.plan.name})"
-
-    def change_plan(self, plan: Plan) -> None:
-        """Count the windows of another plan from now on, with what was spent so far."""
-        with self._lock:
-            if plan != self._log.plan:
-                self._log = self._log.with_plan(plan)
-
-    async def reserve(self, claim: Claim) -> Grant | NoSlot:
-        """Hold a slot if one is free for this claim, else give it a position."""
-        with self._lock:
-            return self._log.reserve(claim, self._tick())
-
-    async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
-        """Spend the slot; pause everyone if the answer was 429."""
-        with self._lock:
-            return self._log.commit(grant, outcome, workload, self._tick())
-
-    def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
-        """Give up the slot or the position of a claim."""
-        with self._lock:
-            self._log.release(claim, client, self._tick(), leaves=leaves)
-
-    async def record(self, number: int, *, pause: float = 0.0) -> None:
-        """Count requests that were spent without a slot, and pause everyone."""
-        with self._lock:
-            self._log.record(number, self._tick(), pause=pause)
-
-    async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
-        """Return what is known now."""
-        with self._lock:
-            return self._log.snapshot(self._tick(), position=position)
 
     async def load_blob(self) -> str | None:
         """Return the text that was saved last."""
@@ -127,8 +91,17 @@ class MemoryLedger:
     async def aclose(self) -> None:
         """Do nothing: the count outlives its users."""
 
-    def _tick(self) -> float:
-        now = self._now()
-        if self._wall is not None:
-            self._log.wall_offset = self._wall() - now
-        return now
+    async def _do(
+        self, operation: Operation[_T], *, claim: Claim | None = None, write: bool = True
+    ) -> _T:
+        del claim, write
+        return self._start(operation)
+
+    def _start(self, operation: Operation[_T]) -> _T:
+        with self._lock:
+            if self._log.plan != self._plan:
+                self._log = self._log.with_plan(self._plan)
+            now = self._now()
+            if self._wall is not None:
+                self._log.wall_offset = self._wall() - now
+            return operation(self._log, now)

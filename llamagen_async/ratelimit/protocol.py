@@ -33,7 +33,6 @@ __all__ = [
     "Outcome",
     "PeerReport",
     "Priority",
-    "SharedLedger",
     "StoreError",
     "WaitingRequests",
     "Workload",
@@ -240,8 +239,27 @@ class LimitsSnapshot:
         return max(self.paused_for, *(window.next_free_in for window in self.windows))
 
 
-class Ledger(Protocol):
-    """The operations of every memory of spent requests.
+class BlobStore(Protocol):
+    """A text kept beside the count, such as what was learned from earlier generations.
+
+    All users of the count share the text. No request depends on it, and nothing is
+    counted by reading or writing it.
+    """
+
+    async def load_blob(self) -> str | None:
+        """Return the text; `None` if there is none, or one that is too long to be ours."""
+        ...
+
+    async def save_blob(self, text: str) -> None:
+        """Replace the text, unless the new one is longer than `MAX_BLOB` bytes.
+
+        The last one to save wins. The text must not contain anything secret.
+        """
+        ...
+
+
+class Ledger(BlobStore, Protocol):
+    """A memory of spent requests.
 
     Each coroutine costs a store one round trip, and raises `StoreError` when the store is away.
     """
@@ -258,7 +276,8 @@ class Ledger(Protocol):
     async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
         """Report the response, or that the request was given up: the slot is spent from now on.
 
-        A 429 pauses everyone on the key, for its `retry_after` seconds in full.
+        A 429 pauses everyone on the key, for its `retry_after` seconds in full. Cancelled, it is
+        done all the same.
         """
         ...
 
@@ -279,11 +298,7 @@ class Ledger(Protocol):
         ...
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
-        """Return what is known now.
-
-        Args:
-            position: Requests that go before the one for which the next free slot is wanted.
-        """
+        """Return what is known now, for a request that `position` others go before."""
         ...
 
     def change_plan(self, plan: Plan) -> None:
@@ -293,29 +308,6 @@ class Ledger(Protocol):
     async def aclose(self) -> None:
         """Let go of the store. What was counted stays counted."""
         ...
-
-
-class BlobStore(Protocol):
-    """A text kept beside the count, such as what was learned from earlier generations.
-
-    All users of the count share the text. No request depends on it, and nothing is
-    counted by reading or writing it.
-    """
-
-    async def load_blob(self) -> str | None:
-        """Return the text; `None` if there is none, or one that is too long to be ours."""
-        ...
-
-    async def save_blob(self, text: str) -> None:
-        """Replace the text, unless the new one is longer than `MAX_BLOB` bytes.
-
-        The last one to save wins. The text must not contain anything secret.
-        """
-        ...
-
-
-class SharedLedger(Ledger, BlobStore, Protocol):
-    """A ledger whose store also keeps a text."""
 
 
 def fits_blob(text: str) -> bool:

@@ -26,7 +26,7 @@ from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
 from llamagen_async.ratelimit.limiter import Limiter
 from llamagen_async.ratelimit.memory import KeptCount, MemoryLedger
-from llamagen_async.ratelimit.protocol import SharedLedger
+from llamagen_async.ratelimit.protocol import Ledger
 from llamagen_async.ratelimit.stores import open_store, store_times
 from llamagen_async.ratelimit.window_log import LedgerTimes
 
@@ -153,7 +153,7 @@ async def close_limiter(identity: Identity, limiter: Limiter, *, user: object = 
 
 def _ledger(
     identity: Identity, plan: Plan, clock: Clock, timeout: float, on_store_failure: OnStoreFailure
-) -> SharedLedger:
+) -> Ledger:
     if identity.quota is not None:
         times = store_times(clock.speed, timeout)
         store = open_store(identity.quota, identity.name, plan, clock.speed, times)

@@ -6,15 +6,15 @@ the other, or at once, share the count without being told.
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from llamagen_async.errors import InvalidRequestError
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit.protocol import SharedLedger
+from llamagen_async.ratelimit.protocol import Ledger
 from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.validation import checked_path
 
@@ -45,7 +45,7 @@ _WAY: Final = 0.05
 MEMORY: Final = "memory"
 """The quota of who wants this process only to know what was spent."""
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _SQLITE: Final = "sqlite:///"
 _ALLOWED: Final = (
@@ -152,7 +152,7 @@ def writable_default() -> str:
     return quota
 
 
-def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTimes) -> SharedLedger:
+def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTimes) -> Ledger:
     """Return the ledger that a quota URL names; nothing is opened before it is used.
 
     Args:
@@ -165,12 +165,17 @@ def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTim
     # Imported when needed: most programs need neither.
     if quota.startswith(_SQLITE):
         from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger  # noqa: PLC0415
+        from llamagen_async.ratelimit.sqlite.store import SQLiteStore  # noqa: PLC0415
 
-        path = quota.removeprefix(_SQLITE)
-        return SQLiteLedger(path, name=name, plan=plan, speed=speed, times=times)
-    from llamagen_async.ratelimit.redis.ledger import RedisLedger  # noqa: PLC0415
+        store = SQLiteStore.shared(quota.removeprefix(_SQLITE))
+        return SQLiteLedger(store, name=name, plan=plan, speed=speed, times=times)
+    from llamagen_async.ratelimit.redis.ledger import (  # noqa: PLC0415
+        RedisLedger,
+        shared_connection,
+    )
 
-    return RedisLedger(quota, name=name, plan=plan, speed=speed, times=times)
+    connection = shared_connection(quota)
+    return RedisLedger(connection, name=name, plan=plan, speed=speed, times=times)
 
 
 async def prove_store(quota: str) -> None:

@@ -10,11 +10,11 @@ Nothing here reads a clock: every call is told `now`, in seconds.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 from llamagen_async.plans import DAY, RateLimit
+from llamagen_async.ratelimit.state_reader import NEVER, StateReader
 
 __all__ = ["LONGEST_PAUSE", "Throttle", "guessed_pause"]
 
@@ -37,14 +37,14 @@ class Throttle:
     """
 
     def __init__(self, rate: RateLimit) -> None:
-        self.paused_until = -math.inf
+        self.paused_until = NEVER
         """Time at which the last pause ends."""
         self.burst = rate.limit
         """Requests that may leave back to back."""
         self.pauses = 0
         """Pauses in a row, without an answer to a request that was granted after the last one."""
         self._rate = rate
-        self._pause_set_at = -math.inf
+        self._pause_set_at = NEVER
         self._accepted = 0
         """Answers other than 429 since the last 429, or since the burst has grown."""
         self._grow_after = GROW_AFTER * rate.limit
@@ -99,40 +99,29 @@ class Throttle:
                 self._accepted = 0
                 self.burst += 1
 
-    def bound(self, now: float) -> None:
-        """End a pause that is longer than any can be: whatever it was read from is wrong."""
-        if self.paused_until > now + LONGEST_PAUSE:
-            self.paused_until = -math.inf
-
     def dump(self) -> dict[str, Any]:
         """Return all that changes, as JSON can hold it."""
         return {
-            "paused_until": _finite(self.paused_until),
-            "pause_set_at": _finite(self._pause_set_at),
+            "paused_until": self.paused_until,
+            "pause_set_at": self._pause_set_at,
             "pauses": self.pauses,
             "burst": self.burst,
             "accepted": self._accepted,
             "grow_after": self._grow_after,
         }
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Take over what `dump` returned; call `bound` as soon as the time is known."""
-        self.paused_until = _infinite(state["paused_until"])
-        self._pause_set_at = _infinite(state["pause_set_at"])
-        self.pauses = state["pauses"]
-        self.burst = min(state["burst"], self._rate.limit)
-        self._accepted = state["accepted"]
-        self._grow_after = state["grow_after"]
+    def load(self, state: Mapping[str, Any], read: StateReader) -> None:
+        """Take over what `dump` returned, but for a pause that is longer than any can be."""
+        # Older files have no number for "never".
+        paused_until = read.time(state["paused_until"] or NEVER)
+        self.paused_until = NEVER if paused_until > read.now + LONGEST_PAUSE else paused_until
+        self._pause_set_at = read.past(state["pause_set_at"] or NEVER)
+        self.pauses = read.whole(state["pauses"])
+        self.burst = min(read.whole(state["burst"], at_least=1), self._rate.limit)
+        self._accepted = read.whole(state["accepted"])
+        self._grow_after = read.whole(state["grow_after"])
 
 
 def guessed_pause(refusals: int, interval: float) -> float:
     """Return the seconds to pause after `refusals` 429s in a row that named no time."""
     return min(MAX_PAUSE, interval * 2.0 ** min(refusals - 1, 32))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _infinite(value: float | None) -> float:
-    return -math.inf if value is None else value

@@ -31,9 +31,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import attrs
+from typing import Any, Final, NamedTuple
 
 from llamagen_async.ratelimit.protocol import (
     Claim,
@@ -42,18 +40,38 @@ from llamagen_async.ratelimit.protocol import (
     WaitingRequests,
     Workload,
 )
+from llamagen_async.ratelimit.state_reader import StateReader
 
 __all__ = ["WaitQueue"]
 
-_Waiting = tuple[int, int, float, float]
-"""A priority, a number of requests, and the times since which the first and the last wait."""
+_MOST_WAITING: Final = 1_000_000
+"""Requests that a client may have waiting: more than that would be a wait for months."""
 
 
-@attrs.define(eq=False)
-class _ClientEntry:
+class _Waiting(NamedTuple):
+    """Requests that wait, as they are kept."""
+
+    priority: int
+    """Their priority."""
+    number: int
+    """How many they are."""
+    first: float
+    """Time since which the first of them waits."""
+    last: float
+    """Time since which the last of them waits; the others lie evenly between."""
+
+    @classmethod
+    def load(cls, entry: Sequence[Any], read: StateReader) -> _Waiting:
+        """Return what JSON has made of requests that wait."""
+        priority, number, first, last = entry
+        number = read.whole(number, at_most=_MOST_WAITING)
+        return cls(int(Priority(priority)), number, read.past(first), read.past(last))
+
+
+class _ClientEntry(NamedTuple):
     """The entry of one client."""
 
-    seen_at: float
+    seen_at: float = 0.0
     """Time at which it was last heard of."""
     share: int = 0
     """Slots of the tightest short window that are its own while the store is away."""
@@ -65,18 +83,25 @@ class _ClientEntry:
     """The request that the claim is for; `None` if none waits."""
     repeated_by: float = 0.0
     """Time after which the claim no longer counts."""
-    waiting: list[_Waiting] = attrs.field(factory=list[_Waiting])
+    waiting: Sequence[_Waiting] = ()
     """The other requests that wait."""
     until: float = 0.0
     """Time after which they count only as long as the claim does."""
     text: str = ""
     """The text of its workload."""
 
-    def requests(self, now: float) -> list[_Waiting]:
+    def requests(self, now: float) -> Sequence[_Waiting]:
         """Return all requests that wait, the one of the claim first."""
         if self.claimed is not None and now < self.repeated_by:
             return [self.claimed, *self.waiting]
-        return self.waiting if now < self.until else []
+        return self.waiting if now < self.until else ()
+
+    def told(self, now: float) -> tuple[WaitingRequests, ...]:
+        """Return all requests that wait, as others are told of them."""
+        return tuple(
+            WaitingRequests(Priority(kind), number, max(0.0, now - first), max(0.0, now - last))
+            for kind, number, first, last in self.requests(now)
+        )
 
 
 class WaitQueue:
@@ -106,31 +131,35 @@ class WaitQueue:
             now: The time.
             until: Time after which the requests that wait no longer count, if no claim waits.
         """
-        one = self._clients.get(client)
-        if one is None:
-            one = self._clients[client] = _ClientEntry(now)
-        one.seen_at, one.until, one.text = now, until, workload.text
-        one.waiting = [
-            (int(each.priority), each.count, now - each.oldest, now - each.newest)
-            for each in workload.waiting
-        ]
+        one = self._clients.setdefault(client, _ClientEntry())
         others = sum(other.believed for other in self._clients.values()) - one.believed
         fair = max(1, self.shares // len(self._clients))
-        one.share = max(0, min(fair, self.shares - others))
-        one.believed = max(one.share, workload.share)
+        share = max(0, min(fair, self.shares - others))
+        self._clients[client] = one._replace(
+            seen_at=now,
+            share=share,
+            believed=max(share, workload.share),
+            waiting=[
+                _Waiting(int(each.priority), each.count, now - each.oldest, now - each.newest)
+                for each in workload.waiting
+            ],
+            until=until,
+            text=workload.text,
+        )
 
     def wait(self, claim: Claim, now: float, *, until: float) -> None:
         """Let a claim wait until it is asked for again, or a time is past."""
-        one = self._clients[claim.client]
         since = self._since(claim, now)
-        one.claim, one.claimed = claim.id, (int(claim.priority), 1, since, since)
-        one.repeated_by = until
+        self._clients[claim.client] = self._clients[claim.client]._replace(
+            claim=claim.id,
+            claimed=_Waiting(int(claim.priority), 1, since, since),
+            repeated_by=until,
+        )
 
     def withdraw(self, claim: str, client: str) -> None:
         """Let a claim wait no longer."""
-        one = self._clients.get(client)
-        if one is not None and one.claim == claim:
-            one.claim, one.claimed = "", None
+        if client in self._clients and self._clients[client].claim == claim:
+            self._clients[client] = self._clients[client]._replace(claim="", claimed=None)
 
     def leave(self, client: str) -> None:
         """Forget a client, which is closed."""
@@ -159,16 +188,13 @@ class WaitQueue:
 
     def expire(self, now: float) -> None:
         """Forget the clients that were not heard of for long."""
-        gone = [
-            name for name, one in self._clients.items() if one.seen_at + self._client_lease <= now
-        ]
-        for name in gone:
+        over = now - self._client_lease
+        for name in [name for name, one in self._clients.items() if one.seen_at <= over]:
             del self._clients[name]
 
     def share_of(self, client: str) -> int:
         """Return the share of a client."""
-        one = self._clients.get(client)
-        return 0 if one is None else one.share
+        return self._clients.get(client, _ClientEntry()).share
 
     def unheard(self, client: str, since: float) -> int:
         """Return what all other clients have that were not heard of since a time."""
@@ -185,7 +211,7 @@ class WaitQueue:
     def peers(self, client: str, now: float) -> tuple[PeerReport, ...]:
         """Return what all clients but one have reported."""
         return tuple(
-            PeerReport(name, now - one.seen_at, self._waiting(one, now), one.text)
+            PeerReport(name, now - one.seen_at, one.told(now), one.text)
             for name, one in self._clients.items()
             if name != client
         )
@@ -194,62 +220,36 @@ class WaitQueue:
         """Return how many requests of all clients wait, by priority."""
         found: dict[Priority, int] = {}
         for one in self._clients.values():
-            for each in self._waiting(one, now):
+            for each in one.told(now):
                 found[each.priority] = found.get(each.priority, 0) + each.count
         return dict(sorted(found.items()))
 
     def dump(self) -> dict[str, Any]:
         """Return all that changes, as JSON can hold it."""
-        return {
-            "last_was_check": self.last_was_check,
-            "clients": {
-                name: [
-                    one.seen_at,
-                    one.share,
-                    one.believed,
-                    one.claim,
-                    one.claimed,
-                    one.repeated_by,
-                    one.waiting,
-                    one.until,
-                    one.text,
-                ]
-                for name, one in self._clients.items()
-            },
-        }
+        return {"last_was_check": self.last_was_check, "clients": self._clients}
 
-    def load(self, state: Mapping[str, Any]) -> None:
+    def load(self, state: Mapping[str, Any], read: StateReader) -> None:
         """Take over what `dump` returned."""
-        self.last_was_check = state["last_was_check"]
+        self.last_was_check = bool(state["last_was_check"])
         for name, entry in state["clients"].items():
             seen_at, share, believed, claim, claimed, repeated_by, waiting, until, text = entry
             self._clients[name] = _ClientEntry(
-                float(seen_at),
-                int(share),
-                int(believed),
-                str(claim),
-                None if claimed is None else _checked(claimed),
-                float(repeated_by),
-                [_checked(one) for one in waiting],
-                float(until),
-                str(text),
+                read.past(seen_at),
+                read.whole(share),
+                read.whole(believed),
+                read.text(claim),
+                None if claimed is None else _Waiting.load(claimed, read),
+                read.time(repeated_by),
+                [_Waiting.load(one, read) for one in waiting],
+                read.time(until),
+                read.text(text),
             )
-
-    @staticmethod
-    def _waiting(one: _ClientEntry, now: float) -> tuple[WaitingRequests, ...]:
-        return tuple(
-            WaitingRequests(Priority(priority), count, max(0.0, now - first), max(0.0, now - last))
-            for priority, count, first, last in one.requests(now)
-        )
 
     def _since(self, claim: Claim, now: float) -> float:
         """Return the time since which the request of a claim waits."""
-        since = now - claim.waited
-        one = self._clients.get(claim.client)
-        if one is not None and one.claim == claim.id and one.claimed is not None:
-            priority, _, first, _ = one.claimed
-            if priority == claim.priority:
-                return min(since, first)
+        since, one = now - claim.waited, self._clients.get(claim.client, _ClientEntry())
+        if one.claimed and (one.claim, one.claimed.priority) == (claim.id, claim.priority):
+            return min(since, one.claimed.first)
         return since
 
     def _before(
@@ -257,24 +257,20 @@ class WaitQueue:
     ) -> Iterator[tuple[int, int]]:
         """Yield the priorities and numbers of a client's requests that go before one of another.
 
-        Args:
-            other: The client.
-            mine: The priority of the request of another.
-            since: The time since which that one waits.
-            now: The time.
-            ties: Whether requests go before it that wait since the same time.
+        That one has the priority `mine` and waits since a time; `ties` says whether those go
+        before it that wait since the same time.
         """
         requests = other.requests(now)
         if requests and requests[0] is other.claimed:
             priority, _, first, _ = requests[0]
             theirs, ours = (priority, first, not ties), (mine, since, False)
             if theirs > ours or (self._rank(priority), first) > (self._rank(mine), since):
-                del requests[1:]  # they wait behind the claim
-        for priority, count, first, last in requests:
+                requests = requests[:1]  # the others wait behind the claim
+        for priority, number, first, last in requests:
             if priority == mine:
-                yield priority, _longer(since, count, first, last, ties=ties)
+                yield priority, _longer(since, number, first, last, ties=ties)
             elif priority < mine or priority == Priority.OVERDUE:
-                yield priority, count
+                yield priority, number
 
     def _rank(self, priority: int) -> int:
         """Return the place of a priority in the order that holds for the next slot."""
@@ -284,12 +280,8 @@ class WaitQueue:
 def _longer(since: float, count: int, first: float, last: float, *, ties: bool) -> int:
     """Return how many of `count` requests have waited longer than since a time.
 
-    Args:
-        since: The time.
-        count: How many they are.
-        first: Time since which the first of them waits.
-        last: Time since which the last of them waits; the others lie evenly between.
-        ties: Whether those that wait since the same time count.
+    The first of them waits since `first`, the last since `last`, and the others lie evenly between;
+    `ties` says whether those count that wait since the same time.
     """
     if last < since or (ties and last == since):
         return count
@@ -297,8 +289,3 @@ def _longer(since: float, count: int, first: float, last: float, *, ties: bool) 
         return 0
     place = (count - 1) * (since - first) / (last - first)
     return math.floor(place) + 1 if ties else math.ceil(place)
-
-
-def _checked(entry: Sequence[Any]) -> _Waiting:
-    priority, count, first, last = entry
-    return int(Priority(priority)), int(count), float(first), float(last)

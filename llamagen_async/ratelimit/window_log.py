@@ -26,9 +26,8 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Final, NamedTuple, Self
 
 import attrs
 
@@ -43,6 +42,7 @@ from llamagen_async.ratelimit.protocol import (
     Outcome,
     Workload,
 )
+from llamagen_async.ratelimit.state_reader import NEVER, StateReader
 from llamagen_async.ratelimit.throttle import Throttle
 from llamagen_async.ratelimit.wait_queue import WaitQueue
 
@@ -65,15 +65,19 @@ class LedgerTimes:
     """Time by which the ways of two questions differ: clients tell no time more exactly."""
 
 
-@attrs.define
-class _Held:
+_LONGEST_LEASE: Final = 130
+"""Leases of this client that the lease of another may be: a request takes 600 s at most, a lease
+5 s more, and at least those 5 s."""
+
+
+class _Held(NamedTuple):
     """A slot that is held."""
 
     until: float
     """Time at which it counts as spent even if no response is ever reported."""
     granted_at: float
     """Time at which it was granted."""
-    is_last_slot: bool = False
+    is_last_slot: bool
     """Whether no other slot of the shortest window was left."""
 
 
@@ -95,14 +99,17 @@ class WindowLog:
         self.queue = WaitQueue(times.client_lease, shares_of(plan), times.tolerance)
         """The clients that share the key, and what they wait for."""
         self._rate = plan.rate
-        self._longest = max(limit.per for limit in plan.limits)
+        self._horizon = self._longest = max(limit.per for limit in plan.limits)
+        """Seconds of the longest window that any plan had, and that this plan has."""
+        self._most = max(limit.limit for limit in plan.limits)
+        """The largest limit that any plan had: older requests than that number do not matter."""
         self._held: dict[str, _Held] = {}
         """Claim id -> the slot that it holds."""
-        self._spent: deque[float] = deque()
+        self._spent: list[float] = []
         """Times at which the responses came, oldest first."""
-        self._last_call = -math.inf
+        self._last_call = NEVER
         """Time of the last operation that anybody asked for."""
-        self._silent_until = -math.inf
+        self._silent_until = NEVER
         """Time at which the last long silence ended."""
 
     def reserve(self, claim: Claim, now: float) -> Grant | NoSlot:
@@ -110,20 +117,20 @@ class WindowLog:
         self._begin(now)
         is_held = self._held.pop(claim.id, None) is not None
         at, limit, known = self._earliest(claim, now)
-        until = now + self.times.grace
-        self.queue.report(claim.client, claim.workload, now, until=until)
-        if (known and at <= now) or (is_held and self.throttle.paused_until <= now):
+        grace = self.times.grace
+        self.queue.report(claim.client, claim.workload, now, until=now + grace)
+        is_granted = (known and at <= now) or (is_held and self.throttle.paused_until <= now)
+        if is_granted or not claim.waits:
             self.queue.withdraw(claim.id, claim.client)
+        else:
+            self.queue.wait(claim, now, until=at + grace)
+        if is_granted:
             if not is_held:
                 self.queue.last_was_check = claim.priority.is_check
+            is_last_slot = self._used(self._rate, now) + 1 >= self._rate.limit
             # A slot that is asked for again has a whole lease again: nothing was sent in it yet.
-            self._held[claim.id] = slot = _Held(now + self.times.lease, now)
-            slot.is_last_slot = self._used(self._rate, now) >= self._rate.limit
+            self._held[claim.id] = _Held(now + self.times.lease, now, is_last_slot)
             return Grant(claim.id, claim.client, self._state(claim.client, now))
-        if claim.waits:
-            self.queue.wait(claim, now, until=at + self.times.grace)
-        else:
-            self.queue.withdraw(claim.id, claim.client)
         return NoSlot(max(0.0, at - now), limit, self._state(claim.client, now))
 
     def commit(self, grant: Grant, outcome: Outcome, workload: Workload, now: float) -> KeyState:
@@ -132,18 +139,18 @@ class WindowLog:
         self.queue.report(grant.client, workload, now, until=now + self.times.grace)
         held = self._held.pop(grant.id, None)
         if held is not None:
-            bisect.insort(self._spent, now)
+            self._spend(1, now)
             if outcome.refused:
                 self.throttle.refuse(
                     held.granted_at, now, outcome.retry_after, is_last_slot=held.is_last_slot
                 )
             else:
                 self.throttle.accept(held.granted_at)
-            if outcome.server_left is not None:
-                for limit in self.plan.limits:
-                    if limit.limit == outcome.server_limit:
-                        self._reconcile(limit, outcome.server_left, now)
-                        break
+            named = (limit for limit in self.plan.limits if limit.limit == outcome.server_limit)
+            if outcome.server_left is not None and (limit := next(named, None)) is not None:
+                # What the server says is left may only be less than was counted.
+                left = max(0, outcome.server_left)
+                self._spend(min(limit.limit, limit.limit - left - self._used(limit, now)), now)
         return self._state(grant.client, now)
 
     def release(self, claim: str, client: str, now: float, *, leaves: bool = False) -> None:
@@ -157,8 +164,7 @@ class WindowLog:
     def record(self, number: int, now: float, *, pause: float = 0.0) -> None:
         """Count requests that were sent without a slot, and pause everyone."""
         self._begin(now)
-        for _ in range(number):
-            bisect.insort(self._spent, now)
+        self._spend(min(number, self._most), now)  # more than fill every window change nothing
         if pause > 0:
             self.throttle.pause(now, pause)
 
@@ -186,6 +192,7 @@ class WindowLog:
         log.throttle.paused_until = self.throttle.paused_until
         log.queue, log.queue.shares = self.queue, log.queue.shares
         log._held, log._spent = self._held, self._spent
+        log._horizon, log._most = max(log._horizon, self._horizon), max(log._most, self._most)
         log._last_call, log._silent_until = self._last_call, self._silent_until
         return log
 
@@ -198,30 +205,38 @@ class WindowLog:
         return max(self.throttle.paused_until, *counted, self._last_call) + self._longest
 
     def dump(self) -> dict[str, Any]:
-        """Return all that changes, as JSON can hold it."""
+        """Return all that changes, as JSON can hold it; parts of it change with this."""
         return {
-            "held": [
-                (name, one.until, one.granted_at, one.is_last_slot)
-                for name, one in self._held.items()
-            ],
-            "spent": list(self._spent),
-            "last_call": _finite(self._last_call),
-            "silent_until": _finite(self._silent_until),
+            "held": [(name, *held) for name, held in self._held.items()],
+            "spent": self._spent,
+            "horizon": self._horizon,
+            "most": self._most,
+            "last_call": self._last_call,
+            "silent_until": self._silent_until,
             **self.queue.dump(),
             **self.throttle.dump(),
         }
 
     @classmethod
-    def load(cls, plan: Plan, state: Mapping[str, Any], times: LedgerTimes) -> Self:
+    def load(
+        cls, plan: Plan, state: Mapping[str, Any], times: LedgerTimes, read: StateReader
+    ) -> Self:
         """Return a window log with what `dump` returned."""
-        log = cls(plan, times)
+        log, spent = cls(plan, times), state["spent"]
         for name, until, granted_at, is_last_slot in state["held"]:
-            log._held[name] = _Held(float(until), float(granted_at), bool(is_last_slot))
-        log._spent.extend(map(float, state["spent"]))
-        log._last_call = _infinite(state["last_call"])
-        log._silent_until = _infinite(state["silent_until"])
-        log.queue.load(state)
-        log.throttle.load(state)
+            held = _Held(read.time(until), read.past(granted_at), bool(is_last_slot))
+            if held.until - held.granted_at > _LONGEST_LEASE * times.lease:
+                raise ValueError("a lease that can't be")
+            log._held[name] = held
+        log._spent = spent
+        if spent != sorted(spent) or (spent and read.time(spent[0]) > read.past(spent[-1])):
+            raise ValueError("times out of order")
+        log._horizon = max(log._horizon, read.time(state["horizon"]))
+        log._most = max(log._most, read.whole(state["most"]))
+        log._last_call = read.past(state["last_call"])
+        log._silent_until = read.past(state["silent_until"])
+        log.queue.load(state, read)
+        log.throttle.load(state, read)
         return log
 
     def _begin(self, now: float) -> None:
@@ -237,11 +252,13 @@ class WindowLog:
         held, spent = self._held, self._spent
         while held and (until := next(iter(held.values())).until) <= now:
             del held[next(iter(held))]
-            bisect.insort(spent, until)
-        while spent and spent[0] + self._longest <= now:
-            spent.popleft()
+            self._spend(1, until)
+        old = bisect.bisect_right(spent, now - self._horizon)
+        if len(spent) > self._most:  # what no window of this plan needs, and no other one
+            unneeded = bisect.bisect_right(spent, now - self._longest)
+            old = max(old, min(unneeded, len(spent) - self._most))
+        del spent[:old]
         self.queue.expire(now)
-        self.throttle.bound(now)
 
     def returning(self, now: float) -> tuple[float, ...]:
         """Return the seconds until each slot of the shortest window that is used comes back."""
@@ -260,11 +277,10 @@ class WindowLog:
             peers=self.queue.peers(client, now),
         )
 
-    def _reconcile(self, limit: RateLimit, left: int, now: float) -> None:
-        """Take over what the server says is left of a window, if that is less than counted."""
-        excess = min(limit.limit, limit.limit - max(0, left) - self._used(limit, now))
-        for _ in range(excess):
-            bisect.insort(self._spent, now)
+    def _spend(self, number: int, now: float) -> None:
+        """Count requests that were answered now."""
+        place = bisect.bisect_right(self._spent, now)
+        self._spent[place:place] = [now] * number
 
     def _earliest(self, claim: Claim, now: float) -> tuple[float, RateLimit | None, bool]:
         """Return when a slot is free for a claim.
@@ -331,11 +347,3 @@ def short_limits(plan: Plan) -> Sequence[RateLimit]:
 def shares_of(plan: Plan) -> int:
     """Return the slots that clients may share while the store is away: all but one."""
     return min((limit.limit for limit in short_limits(plan)), default=1) - 1
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _infinite(value: float | None) -> float:
-    return -math.inf if value is None else float(value)

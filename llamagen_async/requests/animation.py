@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Self, TypedDict
+from typing import Any, TypedDict
 
 import attrs
 
 from llamagen_async.requests import fields
 from llamagen_async.requests.parts import VideoOptions
-from llamagen_async.requests.spelling import Spelling
+from llamagen_async.requests.spelling import Spelled, Spelling
 from llamagen_async.validation import without_mark
 
-__all__ = ["ANIMATION", "AnimationFields", "AnimationRequest"]
+__all__ = ["AnimationFields", "AnimationRequest"]
 
 
 def _video_options(value: VideoOptions | Mapping[str, Any]) -> VideoOptions:
@@ -20,7 +20,7 @@ def _video_options(value: VideoOptions | Mapping[str, Any]) -> VideoOptions:
 
 
 @attrs.frozen
-class AnimationRequest:
+class AnimationRequest(Spelled):
     """One animation to generate.
 
     Raises:
@@ -33,26 +33,11 @@ class AnimationRequest:
         default=None, kw_only=True, converter=attrs.converters.optional(_video_options)
     )
     """How the video is made, as `VideoOptions` or a mapping of its fields."""
-    extra: Mapping[str, Any] = attrs.field(
-        factory=dict[str, Any], kw_only=True, hash=False, validator=fields.check_extra
-    )
+    extra: Mapping[str, Any] = fields.extra()
     """Fields that this version does not know, in the API's own spelling; they override others."""
 
-    @classmethod
-    def parse(cls, value: AnimationRequest | str | Mapping[str, Any]) -> Self:
-        """Make a request from a prompt or from a mapping of fields, in either spelling.
 
-        Raises:
-            InvalidRequestError: A field is unknown or its value is not allowed.
-        """
-        return value if isinstance(value, cls) else cls(**ANIMATION.read(value))
-
-    def to_payload(self) -> dict[str, Any]:
-        """Return the JSON body of the request; what was not given is not sent."""
-        return ANIMATION.write(self)
-
-
-ANIMATION: Final = Spelling(
+AnimationRequest.spelling = Spelling(
     AnimationRequest,
     field="request",
     allowed="a prompt, a mapping or an AnimationRequest",

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import attrs
 
-from llamagen_async.requests.animation import ANIMATION, AnimationRequest
-from llamagen_async.requests.changes import CONTINUE, UPDATE, ContinueRequest, UpdateRequest
-from llamagen_async.requests.comic import COMIC, ComicRequest
+from llamagen_async.requests.animation import AnimationRequest
+from llamagen_async.requests.changes import ContinueRequest, UpdateRequest
+from llamagen_async.requests.comic import ComicRequest
 from llamagen_async.validation import InvalidRequestError
 
 __all__ = [
@@ -75,9 +75,7 @@ _CLASSES: Final[Mapping[RequestType, type[Any]]] = {
     RequestType.ANIMATION: AnimationRequest,
 }
 FIELDS: Final[Mapping[str, str]] = {
-    spelling: name
-    for one in (COMIC, CONTINUE, UPDATE, ANIMATION)
-    for spelling, name in one.names.items()
+    spelling: name for cls in _CLASSES.values() for spelling, name in cls.spelling.names.items()
 }
 """The name in Python of each field that some request has, by every spelling that is read."""
 _TYPES: Final = [

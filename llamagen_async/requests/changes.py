@@ -7,23 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Self, TypedDict
+from typing import Any, Final, TypedDict
 
 import attrs
 
 from llamagen_async.requests import fields
-from llamagen_async.requests.parts import (
-    Attachment,
-    Pagination,
-    attachments_of,
-    pagination_of,
-)
-from llamagen_async.requests.spelling import Spelling
+from llamagen_async.requests.comic import attachments_of
+from llamagen_async.requests.parts import Attachment, Pagination, pagination_of
+from llamagen_async.requests.spelling import Spelled, Spelling
 from llamagen_async.validation import InvalidRequestError, without_mark
 
 __all__ = [
-    "CONTINUE",
-    "UPDATE",
     "ContinueFields",
     "ContinueRequest",
     "UpdateFields",
@@ -44,7 +38,7 @@ def _text() -> Any:
 
 
 @attrs.frozen
-class ContinueRequest:
+class ContinueRequest(Spelled):
     """More of the story of a comic.
 
     Raises:
@@ -78,22 +72,9 @@ class ContinueRequest:
     def __attrs_post_init__(self) -> None:
         fields.check_layout(self.fix_panel_num, self.pagination)
 
-    @classmethod
-    def parse(cls, value: ContinueRequest | str | Mapping[str, Any]) -> Self:
-        """Make a request from a prompt or from a mapping of fields, in either spelling.
-
-        Raises:
-            InvalidRequestError: A field is unknown or its value is not allowed.
-        """
-        return value if isinstance(value, cls) else cls(**CONTINUE.read(value))
-
-    def to_payload(self) -> dict[str, Any]:
-        """Return the JSON body of the request; what was not given is not sent."""
-        return {_ACTION: "continueWrite", **CONTINUE.write(self)}
-
 
 @attrs.frozen(kw_only=True)
-class UpdateRequest:
+class UpdateRequest(Spelled):
     """The redrawing of one panel of a comic.
 
     Raises:
@@ -125,36 +106,21 @@ class UpdateRequest:
             allowed = "text that is not empty; or panel_prompt, images or caption instead of it"
             raise InvalidRequestError("prompt", self.prompt, allowed)
 
-    @classmethod
-    def parse(cls, value: UpdateRequest | Mapping[str, Any]) -> Self:
-        """Make a request from a mapping of fields, in any spelling of the vendor's clients.
 
-        Raises:
-            InvalidRequestError: A field is unknown or its value is not allowed.
-        """
-        return value if isinstance(value, cls) else cls(**UPDATE.read(value))
-
-    def to_payload(self) -> dict[str, Any]:
-        """Return the JSON body of the request; what was not given is not sent."""
-        return {_ACTION: "regeneratePanel", **UPDATE.write(self)}
-
-
-_ACTION: Final = "action"
-"""The API's field for the sort of change, which the class says."""
-CONTINUE: Final = Spelling(
+ContinueRequest.spelling = Spelling(
     ContinueRequest,
     field="request",
     allowed="a prompt, a mapping or a ContinueRequest",
     text_is="prompt",
     needs=("prompt",),
-    skips=(_ACTION,),
+    says={"action": "continueWrite"},
 )
-UPDATE: Final = Spelling(
+UpdateRequest.spelling = Spelling(
     UpdateRequest,
     field="request",
     allowed="a mapping or an UpdateRequest",
     needs=("panel",),
-    skips=(_ACTION,),
+    says={"action": "regeneratePanel"},
     also={
         "pageIndex": "page",
         "page_index": "page",

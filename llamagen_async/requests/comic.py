@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Self, TypedDict
+from typing import Any, Final, TypedDict
 
 import attrs
 
@@ -14,13 +14,12 @@ from llamagen_async.requests.parts import (
     Character,
     Location,
     Pagination,
-    attachments_of,
     pagination_of,
 )
-from llamagen_async.requests.spelling import Spelling
+from llamagen_async.requests.spelling import Spelled, Spelling
 from llamagen_async.validation import InvalidRequestError, checked_text, without_mark
 
-__all__ = ["COMIC", "ComicFields", "ComicRequest"]
+__all__ = ["ComicFields", "ComicRequest", "attachments_of"]
 
 _PRESETS: Final = ("render", "neutral", "japanese_manga", "animeStyle", "comicBookStyle")
 """Presets that the vendor's pages and clients name; there are hundreds more."""
@@ -40,8 +39,15 @@ def _locations(
     return () if value == () else fields.parsed_items("comic_locations", value, Location)
 
 
+def attachments_of(
+    value: Iterable[Attachment | Mapping[str, Any]] | Attachment | Mapping[str, Any] | None,
+) -> tuple[Attachment, ...]:
+    """Return the files of a request, whose field is `attachments`."""
+    return () if value == () else fields.parsed_items("attachments", value, Attachment)
+
+
 @attrs.frozen
-class ComicRequest:
+class ComicRequest(Spelled):
     """One comic to generate.
 
     Raises:
@@ -73,7 +79,7 @@ class ComicRequest:
     fix_panel_num: int | None = attrs.field(
         default=None,
         kw_only=True,
-        converter=fields.whole,
+        converter=attrs.converters.optional(fields.whole),
         validator=fields.optional(fields.count),
     )
     """Number of panels, 1 to 20. Not together with `pagination`."""
@@ -109,9 +115,7 @@ class ComicRequest:
         default=(), kw_only=True, converter=attachments_of
     )
     """Files, each an `Attachment` or a mapping of its fields."""
-    extra: Mapping[str, Any] = attrs.field(
-        factory=dict[str, Any], kw_only=True, hash=False, validator=fields.check_extra
-    )
+    extra: Mapping[str, Any] = fields.extra()
     """Fields that this version does not know, in the API's own spelling; they override others."""
 
     def __attrs_post_init__(self) -> None:
@@ -122,23 +126,8 @@ class ComicRequest:
         if self.fix_panel_num is not None and self.pagination is not None:
             fields.check_layout(self.fix_panel_num, self.pagination)
 
-    @classmethod
-    def parse(cls, value: ComicRequest | str | Mapping[str, Any]) -> Self:
-        """Make a request from a prompt or from a mapping of fields.
 
-        Field names may be in snake_case or in the API's own spelling (`fixPanelNum`).
-
-        Raises:
-            InvalidRequestError: A field is unknown or its value is not allowed.
-        """
-        return value if isinstance(value, cls) else cls(**COMIC.read(value))
-
-    def to_payload(self) -> dict[str, Any]:
-        """Return the JSON body of the request; what was not given is not sent."""
-        return COMIC.write(self)
-
-
-COMIC: Final = Spelling(
+ComicRequest.spelling = Spelling(
     ComicRequest,
     field="request",
     allowed="a prompt, a mapping or a ComicRequest",

@@ -20,19 +20,19 @@ from typing import Any, Final, Self
 
 import attrs
 
-from llamagen_async.requests.comic import COMIC, ComicRequest
+from llamagen_async.requests.comic import ComicRequest
 from llamagen_async.requests.files import with_absolute_paths
-from llamagen_async.requests.parts import CHARACTER, LOCATION, Character, Location
-from llamagen_async.requests.spelling import EXTRA, Spelling
+from llamagen_async.requests.parts import Character, Location
+from llamagen_async.requests.spelling import EXTRA
 from llamagen_async.validation import InvalidRequestError
 
 __all__ = ["Defaults"]
 
-_NAMED: Final[Mapping[str, tuple[Spelling, type[Character | Location]]]] = {
-    "comic_roles": (CHARACTER, Character),
-    "comic_locations": (LOCATION, Location),
+_NAMED: Final[Mapping[str, type[Character | Location]]] = {
+    "comic_roles": Character,
+    "comic_locations": Location,
 }
-"""The fields whose parts are merged by their names, and what reads and makes one."""
+"""The fields whose parts are merged by their names, and the class of a part."""
 _STORY: Final = ("prompt", "prompt_url")
 _LAYOUT: Final = frozenset(("fix_panel_num", "pagination"))
 """The fields of which a comic has one at most."""
@@ -61,11 +61,11 @@ class Defaults:
             raise InvalidRequestError(
                 "defaults", value, "a mapping of a comic's fields without a prompt, or a request"
             )
-        fields = {} if isinstance(value, ComicRequest) else COMIC.read(value)
+        fields = {} if isinstance(value, ComicRequest) else ComicRequest.spelling.read(value)
         for name in _STORY:
             if (story := fields.pop(name, None)) is not None:
                 raise InvalidRequestError(name, story, "nothing: each story has its own")
-        given = COMIC.given(
+        given = ComicRequest.spelling.given(
             value if isinstance(value, ComicRequest) else ComicRequest(".", **fields)
         )
         return cls({name: one for name, one in given.items() if name not in _STORY})
@@ -87,14 +87,14 @@ class Defaults:
                 defaults.
         """
         ComicRequest.parse(comic)  # whose errors are not the defaults'
-        own = COMIC.given(comic)
+        own = ComicRequest.spelling.given(comic)
         is_counted = bool(_LAYOUT & own.keys())
         fields = {
             name: one for name, one in self.fields.items() if not (is_counted and name in _LAYOUT)
         } | own
-        for name, (spelling, part) in _NAMED.items():
+        for name, part in _NAMED.items():
             if name in own and name in self.fields:
-                fields[name] = _merged_parts(self.fields[name], own[name], spelling, part)
+                fields[name] = _merged_parts(self.fields[name], own[name], part)
         if EXTRA in own and EXTRA in self.fields:
             fields[EXTRA] = {**self.fields[EXTRA], **own[EXTRA]}
         try:
@@ -107,15 +107,14 @@ class Defaults:
 def _merged_parts(
     defaults: tuple[Character | Location, ...],
     own: Any,
-    spelling: Spelling,
     part: type[Character | Location],
 ) -> list[Character | Location]:
     """Return the parts of the defaults and a comic's own, which is one or a list of them."""
     items: list[Any] = [own] if isinstance(own, Mapping | part) else list(own)
-    given = [spelling.given(one) for one in items]
+    given = [part.spelling.given(one) for one in items]
     merged: list[Character | Location] = []
     for one in defaults:
-        known, key = spelling.given(one), _key(one.name)
+        known, key = part.spelling.given(one), _key(one.name)
         same = [fields for fields in given if _key(fields["name"]) == key]
         given = [fields for fields in given if _key(fields["name"]) != key]
         for fields in same:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -14,6 +13,7 @@ from typing import Any, Final, Protocol, TypeVar, cast
 import attrs
 
 from llamagen_async.foreign import MOST_DEPTH, is_nested_deeper
+from llamagen_async.observing import logger_of
 from llamagen_async.validation import (
     InvalidRequestError,
     checked_path,
@@ -92,7 +92,7 @@ _LANGUAGES: Final = (
 """The codes of languages (ISO 639-1). The API's own list is not known; its examples are of these,
 and what is none is often a country's: `jp` for `ja`."""
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _Validator = Callable[[Any, "attrs.Attribute[Any]", object], None]
 _P = TypeVar("_P", bound="_Part")
@@ -119,7 +119,7 @@ def extra() -> Any:
 
 def whole(value: Any) -> Any:
     """Return a whole number of another kind, such as numpy's, as Python's own."""
-    return None if value is None else python_integer(value)
+    return python_integer(value)
 
 
 def count(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:

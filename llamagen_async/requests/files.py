@@ -154,14 +154,19 @@ def _changed(one: _T, change: Callable[[str, Path], object], place: str = "") ->
     """Return a request, or a part of one, with something else in the place of each path."""
     news: dict[str, object] = {}
     for name in URL_FIELDS.get(type(one), ()):
-        news[name] = _replaced(getattr(one, name), change, f"{place}{name}")
+        if value := getattr(one, name):
+            news[name] = _replaced(value, change, f"{place}{name}")
     for name in _PARTS:
         part: object = getattr(one, name, None)
+        if not part:
+            continue
         if isinstance(part, tuple):
             parts = enumerate(cast("tuple[object, ...]", part))
             news[name] = tuple(_changed(p, change, f"{place}{name}[{n}].") for n, p in parts)
-        elif part is not None:
+        else:
             news[name] = _changed(part, change, f"{place}{name}.")
+    if not news:
+        return one
     changed = {name: value for name, value in news.items() if value != getattr(one, name)}
     return attrs.evolve(cast("Any", one), **changed) if changed else one
 

@@ -6,25 +6,22 @@ know are passed on where the API is known to take them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, cast
 
 import attrs
 
 from llamagen_async.requests import fields
-from llamagen_async.requests.spelling import Spelling
+from llamagen_async.requests.spelling import Spelled, Spelling
 from llamagen_async.validation import InvalidRequestError
 
 __all__ = [
-    "CHARACTER",
-    "LOCATION",
     "Attachment",
     "Character",
     "Location",
     "Pagination",
     "VideoOptions",
-    "attachments_of",
     "pagination_of",
 ]
 
@@ -46,7 +43,7 @@ _URL: Final = fields.optional(fields.url)
 
 
 @attrs.frozen
-class Pagination:
+class Pagination(Spelled):
     """Number of pages of a comic, and of panels on each page.
 
     Raises:
@@ -58,18 +55,12 @@ class Pagination:
     panels_per_page: int = attrs.field(converter=fields.whole, validator=fields.count)
     """Number of panels on each page, 1 to 20."""
 
-    @classmethod
-    def parse(cls, value: Pagination | Mapping[str, Any]) -> Self:
-        """Return `value`, or make it from a mapping in either spelling."""
-        return value if isinstance(value, cls) else cls(**_PAGINATION.read(value))
-
-    def to_payload(self) -> dict[str, Any]:
-        """Return the API's spelling."""
-        return _PAGINATION.write(self)
+    def __str__(self) -> str:
+        return f"{self.total_pages}x{self.panels_per_page}"
 
 
 @attrs.frozen
-class Character:
+class Character(Spelled):
     """A character of a comic.
 
     Raises:
@@ -98,18 +89,9 @@ class Character:
     extra: Mapping[str, Any] = fields.extra()
     """Further fields, in the API's own spelling."""
 
-    @classmethod
-    def parse(cls, value: Character | Mapping[str, Any]) -> Self:
-        """Return `value`, or make it from a mapping in either spelling."""
-        return value if isinstance(value, cls) else cls(**CHARACTER.read(value))
-
-    def to_payload(self) -> dict[str, Any]:
-        """Return the API's spelling."""
-        return CHARACTER.write(self)
-
 
 @attrs.frozen
-class Location:
+class Location(Spelled):
     """A place of a comic.
 
     Raises:
@@ -125,15 +107,6 @@ class Location:
     extra: Mapping[str, Any] = fields.extra()
     """Further fields, in the API's own spelling."""
 
-    @classmethod
-    def parse(cls, value: Location | Mapping[str, Any]) -> Self:
-        """Return `value`, or make it from a mapping in either spelling."""
-        return value if isinstance(value, cls) else cls(**LOCATION.read(value))
-
-    def to_payload(self) -> dict[str, Any]:
-        """Return the API's spelling."""
-        return LOCATION.write(self)
-
 
 def _attachment_type(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value not in _ATTACHMENT_TYPES:
@@ -142,7 +115,7 @@ def _attachment_type(_instance: object, attribute: attrs.Attribute[Any], value: 
 
 
 @attrs.frozen
-class Attachment:
+class Attachment(Spelled):
     """A file that goes with a request.
 
     Raises:
@@ -160,15 +133,6 @@ class Attachment:
     extra: Mapping[str, Any] = fields.extra()
     """Further fields, in the API's own spelling."""
 
-    @classmethod
-    def parse(cls, value: Attachment | Mapping[str, Any]) -> Self:
-        """Return `value`, or make it from a mapping in either spelling."""
-        return value if isinstance(value, cls) else cls(**_ATTACHMENT.read(value))
-
-    def to_payload(self) -> dict[str, Any]:
-        """Return the API's spelling."""
-        return _ATTACHMENT.write(self)
-
 
 def _duration(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -177,7 +141,7 @@ def _duration(_instance: object, attribute: attrs.Attribute[Any], value: object)
 
 
 @attrs.frozen(kw_only=True)
-class VideoOptions:
+class VideoOptions(Spelled):
     """How a video is made; nothing has to be given.
 
     Raises:
@@ -195,7 +159,10 @@ class VideoOptions:
     aspect_ratio: str | None = attrs.field(
         default=None, validator=fields.optional(fields.text_that_may_be_new(_ASPECT_RATIOS))
     )
-    """The aspect ratio, such as `16:9`, `9:16`, `1:1`, `4:3` or `3:4`."""
+    """The aspect ratio, as width and height with a colon between them.
+
+    Known are `16:9`, `9:16`, `1:1`, `4:3` and `3:4`.
+    """
     image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
     """URL of the first frame's picture."""
     last_frame_image: str | Path | None = attrs.field(default=None, kw_only=True, validator=_URL)
@@ -221,29 +188,20 @@ class VideoOptions:
     extra: Mapping[str, Any] = fields.extra()
     """Further fields, in the API's own spelling."""
 
-    @classmethod
-    def parse(cls, value: VideoOptions | Mapping[str, Any]) -> Self:
-        """Return `value`, or make it from a mapping in either spelling."""
-        return value if isinstance(value, cls) else cls(**_VIDEO_OPTIONS.read(value))
 
-    def to_payload(self) -> dict[str, Any]:
-        """Return the API's spelling, which is Python's here."""
-        return _VIDEO_OPTIONS.write(self)
-
-
-_PAGINATION: Final = Spelling(
+Pagination.spelling = Spelling(
     Pagination, allowed="a Pagination or a mapping", needs=("total_pages", "panels_per_page")
 )
-CHARACTER: Final = Spelling(
+Character.spelling = Spelling(
     Character, allowed="a Character or a mapping with a name", needs=("name",), keeps_unknown=True
 )
-LOCATION: Final = Spelling(
+Location.spelling = Spelling(
     Location, allowed="a Location or a mapping with a name", needs=("name",), keeps_unknown=True
 )
-_ATTACHMENT: Final = Spelling(
+Attachment.spelling = Spelling(
     Attachment, allowed="an Attachment or a mapping with a url", needs=("url",), keeps_unknown=True
 )
-_VIDEO_OPTIONS: Final = Spelling(
+VideoOptions.spelling = Spelling(
     VideoOptions, allowed="VideoOptions or a mapping", is_snake=True, keeps_unknown=True
 )
 
@@ -251,10 +209,3 @@ _VIDEO_OPTIONS: Final = Spelling(
 def pagination_of(value: Pagination | Mapping[str, Any]) -> Pagination:
     """Return the pages of a request, whose field is `pagination`."""
     return fields.parsed("pagination", value, Pagination)
-
-
-def attachments_of(
-    value: Iterable[Attachment | Mapping[str, Any]] | Attachment | Mapping[str, Any] | None,
-) -> tuple[Attachment, ...]:
-    """Return the files of a request, whose field is `attachments`."""
-    return () if value == () else fields.parsed_items("attachments", value, Attachment)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, Self, cast
 
 import attrs
 
 from llamagen_async.requests.fields import warn_once
 from llamagen_async.validation import InvalidRequestError
 
-__all__ = ["EXTRA", "Spelling"]
+__all__ = ["EXTRA", "Spelled", "Spelling"]
 
 EXTRA: Final = "extra"
 """The field whose fields are sent beside the others, as they are."""
@@ -26,7 +26,7 @@ class Spelling:
         text_is: The field that a text stands for, if it may stand for all of them.
         needs: Fields that are `None` if they were not given, so that their check names them.
         keeps_unknown: Whether unknown fields are passed on in `extra`.
-        skips: Fields of the API that say nothing that the class does not.
+        says: Fields of the API that say what the class does: written always, passed over when read.
         is_snake: Whether the API writes them as Python does.
         also: Further spellings that are read, and the names in Python.
     """
@@ -40,7 +40,7 @@ class Spelling:
         text_is: str | None = None,
         needs: Collection[str] = (),
         keeps_unknown: bool = False,
-        skips: Collection[str] = (),
+        says: Mapping[str, str] | None = None,
         is_snake: bool = False,
         also: Mapping[str, str] | None = None,
     ) -> None:
@@ -50,7 +50,7 @@ class Spelling:
         self._text_is: Final = text_is
         self._needed: Final = dict.fromkeys(needs)
         self._keeps_unknown: Final = keeps_unknown
-        self._skips: Final = frozenset(skips)
+        self._says: Final = says or {}
         names = [field.name for field in attrs.fields(cls)]
         camel = {name: _camel(name) for name in names}
         self.written: Final = {name: name for name in names} if is_snake else camel
@@ -97,13 +97,13 @@ class Spelling:
             fields = self.read(value)
         return {name: one for name, one in fields.items() if one not in (None, (), [], {})}
 
-    def write(self, request: attrs.AttrsInstance) -> dict[str, Any]:
+    def write(self, request: object) -> dict[str, Any]:
         """Return the JSON object of a request or of a part of one; what was not given is left out.
 
         Args:
             request: An instance of the class.
         """
-        payload: dict[str, Any] = {}
+        payload: dict[str, Any] = {**self._says}
         extra: Mapping[str, Any] = {}
         for name, spelling in self.written.items():
             value = getattr(request, name)
@@ -121,7 +121,7 @@ class Spelling:
         for spelling, value in values.items():
             name = self._read.get(spelling)
             if name is None:
-                if spelling not in self._skips:
+                if spelling not in self._says:
                     unknown[spelling] = self._passed_on(spelling, value)
             elif fields.get(name) is None:
                 fields[name], spellings[name] = value, spelling
@@ -147,6 +147,29 @@ class Spelling:
         near = difflib.get_close_matches(field, self._read, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return InvalidRequestError(field, value, f"no such field (extra passes new ones on){hint}")
+
+
+class Spelled:
+    """A request, or a part of one, whose fields are read in either spelling."""
+
+    __slots__ = ()
+    spelling: ClassVar[Spelling]
+    """The two spellings of its fields."""
+
+    @classmethod
+    def parse(cls, value: Self | str | Mapping[str, Any]) -> Self:
+        """Return `value`, or make it from a mapping of fields, or from the text of its prompt.
+
+        Field names may be in snake_case or in the API's own spelling (`fixPanelNum`).
+
+        Raises:
+            InvalidRequestError: A field is unknown or its value is not allowed.
+        """
+        return value if isinstance(value, cls) else cls(**cls.spelling.read(value))
+
+    def to_payload(self) -> dict[str, Any]:
+        """Return the JSON body, in the API's spelling; what was not given is not sent."""
+        return self.spelling.write(self)
 
 
 def _camel(name: str) -> str:

@@ -124,6 +124,13 @@ class Endpoints:
             return None
         return generation
 
+    def pictured(self, id_: str, now: float) -> SandboxGeneration | None:
+        """Return the generation of that id if it has shown pictures by `now`."""
+        generation = self.generations.get(id_)
+        if generation is not None and generation.shows_early:
+            return generation
+        return self.finished(id_, now)
+
     def _create(self, account: Account, call: Call, _id: str, now: float) -> dict[str, Any]:
         payload = call.json_object()
         checks.check(payload, CREATE)
@@ -262,6 +269,7 @@ class Endpoints:
     ) -> dict[str, Any]:
         """Return the JSON in which a status check shows a generation."""
         expired = hits.get("expired-links")
+        generation.shows_early |= "early-pictures" in hits
         return generation.body(
             now,
             dialect=self._dialect,
@@ -271,6 +279,7 @@ class Endpoints:
             panel=panel,
             links_expire=None if expired is None else self.epoch + now + expired.number,
             shows_empty="empty-asset-url" in hits,
+            shows_drawn="early-pictures" in hits,
         )
 
     def _charge(self, account: Account, price: int) -> None:

@@ -128,6 +128,8 @@ class SandboxGeneration:
     """The panels of each page."""
     options: Any = None
     """The options of an animation, repeated as given."""
+    shows_early: bool = False
+    """Whether it was shown with the pictures that were drawn, while it ran."""
     changes: int = 0
     """The number of times that the generation was continued or redrawn."""
     before: SandboxGeneration | None = None
@@ -202,6 +204,7 @@ class SandboxGeneration:
         panel: int | None = None,
         links_expire: float | None = None,
         shows_empty: bool = False,
+        shows_drawn: bool = False,
     ) -> dict[str, Any]:
         """Return the JSON in which the API shows the generation at a time.
 
@@ -214,6 +217,7 @@ class SandboxGeneration:
             panel: The only panel to show of each page, from 0; all if not given.
             links_expire: The unix time from which the pictures' URLs are refused, if there is one.
             shows_empty: Whether a running comic shows its panels, without URLs.
+            shows_drawn: Whether a running comic shows the panels that are drawn by then.
 
         Raises:
             IndexError: There is no such page or panel.
@@ -245,8 +249,10 @@ class SandboxGeneration:
                     "total_comics": self.panel_count,
                     "redraw_panels": self.redrawn,
                 }
-        elif shows_empty and not self.is_animation:
-            body["comics"] = self._pages_body(None, page, panel, None)
+        elif (shows_empty or shows_drawn) and not self.is_animation:
+            base = f"{public_url}{ASSETS}/{self.id}"
+            drawn = self._drawn(now) if shows_drawn else 0
+            body["comics"] = self._pages_body(base, page, panel, links_expire, drawn)
         return body
 
     def stats(self, now: float) -> dict[str, Any]:
@@ -264,13 +270,24 @@ class SandboxGeneration:
             "outcome": outcome if now >= self.run.ready_at else "running",
         }
 
+    def _drawn(self, now: float) -> int:
+        """Return how many panels are drawn at a time; a comic that is changed shows none."""
+        run = self.run
+        share = (now - run.processing_at) / max(run.ready_at - run.processing_at, 1e-9)
+        return 0 if self.changes else int(max(0.0, share) * (self.panel_count + 1))
+
     def _pages_body(
-        self, base: str | None, page: int | None, panel: int | None, expire: float | None
+        self,
+        base: str,
+        page: int | None,
+        panel: int | None,
+        expire: float | None,
+        drawn: float = math.inf,
     ) -> list[dict[str, Any]]:
-        """Return the pages; without a base URL, no picture has one."""
+        """Return the pages; only the first panels have a picture: as many as are drawn."""
 
         def link(page_number: int, number: int, drawing: Drawing) -> str:
-            if base is None:
+            if drawing.number > drawn:
                 return ""
             return f"{base}/{page_number}-{number}.png{_query(drawing.version, expire)}"
 

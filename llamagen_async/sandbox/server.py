@@ -82,7 +82,7 @@ class SandboxServer:
         self._port = port
         self._latency: Final = latency
         self._latency_stream: Final = Random(f"{service.seed}/latency")
-        self._pictures: Final = PictureCache(lambda id_: service.finished(id_, self.now()))
+        self._pictures: Final = PictureCache(lambda id_: service.pictured(id_, self.now()))
         self._started = 0.0
         self._ran = 0.0
         self._closing = asyncio.Event()

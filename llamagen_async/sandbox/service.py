@@ -133,9 +133,9 @@ class SandboxService:
         """
         return self._endpoints.duration_of(n)
 
-    def finished(self, id_: str, now: float) -> SandboxGeneration | None:
-        """Return the generation of that id if it has succeeded by `now`, to draw its pictures."""
-        return self._endpoints.finished(id_, now)
+    def pictured(self, id_: str, now: float) -> SandboxGeneration | None:
+        """Return the generation of that id if it has shown pictures by `now`, to draw them."""
+        return self._endpoints.pictured(id_, now)
 
     def follow(
         self,

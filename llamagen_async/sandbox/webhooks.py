@@ -183,7 +183,9 @@ class WebhookSender:
                     break
             else:
                 self.counts["given up"] += 1
-                _logger.warning("event %s was not accepted, and is given up", event["id"])
+                known = {"generation_id": event["data"]["id"], "job_key": None, "request_id": None}
+                text = "event %s was not accepted, and is given up"
+                _logger.warning(text, event["id"], extra=known)
 
     async def _attempt(self, event: dict[str, Any], secret: str) -> bool:
         """Send an event once; return whether it was accepted."""

@@ -33,6 +33,7 @@ loop share it; other processes find out by themselves.
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -51,6 +52,7 @@ __all__ = [
     "TRIP",
     "Circuit",
     "CircuitListener",
+    "CircuitState",
     "Failure",
     "Outage",
     "circuit_of",
@@ -116,6 +118,19 @@ class CircuitListener(Protocol):
     def on_recovery(self) -> None:
         """Go on at full speed: the server answers again."""
         ...
+
+
+class CircuitState(enum.StrEnum):
+    """The state of a server, as those who watch it from outside name it."""
+
+    CLOSED = "closed"
+    """The server answers."""
+    HALF_OPEN = "half_open"
+    """The server may be away: only probes are sent."""
+    OPEN = "open"
+    """The server is away: an outage is going on."""
+    READS_ONLY = "reads_only"
+    """The server answers reads and takes no creates."""
 
 
 @attrs.frozen
@@ -189,6 +204,14 @@ class Circuit:
     """Time of that one, by the clock of the server."""
     _lost_of: str = SERVER
     """The subject of the latest lost create."""
+
+    @property
+    def state(self) -> CircuitState:
+        """The state of the server in a word."""
+        if self.outage is not None:
+            is_up = self.outage.answers_reads
+            return CircuitState.READS_ONLY if is_up else CircuitState.OPEN
+        return CircuitState.HALF_OPEN if self.is_silent else CircuitState.CLOSED
 
     @property
     def is_quiet(self) -> bool:

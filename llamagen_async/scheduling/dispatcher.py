@@ -1,15 +1,14 @@
 """The dispatcher: takes a slot, has the policy decide what it is used for, and has that sent.
 
-One task at a time decides. Once it has a slot and something to send, the next decision is left to
-another task, and it sends what was chosen: so a caller who is cancelled loses neither a slot nor
-an id, and no task lives while there is nothing to decide or to send.
+One task at a time decides. What it has chosen is sent in a slot by a task of its own, with the
+context variables of whoever asked for it: so a caller who is cancelled loses neither a slot nor an
+id. No task lives while there is nothing to decide or to send.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import math
 from contextvars import Context
 from functools import partial
@@ -20,10 +19,12 @@ import attrs
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, LlamaGenError
 from llamagen_async.models import Usage
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Claim, Limiter, NoSlot, Priority, Slot
 from llamagen_async.scheduling.admission import AdmissionControl
 from llamagen_async.scheduling.circuit import Circuit, Outage
+from llamagen_async.scheduling.failures import fail
 from llamagen_async.scheduling.free_policy import FreePolicy
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.policy import Choice, Decision, DispatchPolicy, Idle
@@ -32,13 +33,13 @@ from llamagen_async.scheduling.poll_target import PollTarget
 from llamagen_async.scheduling.poller import Poller
 from llamagen_async.scheduling.probing import choose_probe
 from llamagen_async.scheduling.request_queue import RequestQueue
-from llamagen_async.scheduling.sender import Sender, fail
+from llamagen_async.scheduling.sender import Sender
 from llamagen_async.scheduling.submission import Submission
 from llamagen_async.transport import APIRequest
 
 __all__ = ["Dispatcher"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _CLOSED: Final = "the client was closed before the request was sent"
 
@@ -328,7 +329,7 @@ class Dispatcher:
             submission = Submission[Any].check(use.request, use.parse, now, use.context)
             submission.future.add_done_callback(partial(self._checked, use, now))
         elif isinstance(use, APIRequest):
-            submission = Submission[Any].check(use, Usage.parse, now, Context())
+            submission = Submission[Any].probe(use, Usage.parse, now)
         else:
             submission = use
             loop.queue.remove(submission)

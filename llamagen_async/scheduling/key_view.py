@@ -27,7 +27,14 @@ from llamagen_async.forecasting import (
     faded_weight,
 )
 from llamagen_async.plans import RequestKind
-from llamagen_async.ratelimit import KeyState, Limiter, PeerReport, Priority, Workload
+from llamagen_async.ratelimit import (
+    KeyState,
+    Limiter,
+    PeerReport,
+    Priority,
+    WaitingRequests,
+    Workload,
+)
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import PollTarget
 from llamagen_async.scheduling.request_queue import RequestQueue
@@ -140,8 +147,15 @@ class KeyView:
 
         As long as there are none, only what the order of the wait queue depends on is told.
         """
-        waiting = tuple(self._queue.waiting(now, without=self.claimed))
+        waiting: tuple[WaitingRequests, ...] = ()
+        if self._queue.size > (self.claimed is not None and self.claimed.is_queued):
+            waiting = tuple(self._queue.waiting(now, without=self.claimed))
         return Workload(waiting, self._news(now) if self._peers else "")
+
+    def used(self, now: float) -> int:
+        """Return how many slots of the shortest window are used; any thread may ask."""
+        passed = now - self._told_at
+        return sum(after > passed for after in self._returning)
 
     def slots(self, now: float, *, holds_one: bool = False) -> SlotForecast:
         """Return the slots that there will be.
@@ -236,7 +250,7 @@ class KeyView:
         ]
         running += [
             [round(now - accepted_at, 2), 0.0, 1, True]
-            for accepted_at in self._polls.expected_since()
+            for accepted_at in self._polls.expected.values()
         ]
         told: dict[str, Any] = {}
         if running:

@@ -204,7 +204,7 @@ class DispatchPolicy:
             return self._start(head, now)
         slots = self._view.slots(now, holds_one=holds_one)
         batch_waits = self._batch_waits(head, slots, now)
-        unfinished = self._unfinished(slots, now)
+        unfinished = self._unfinished(slots, now) if batch_waits else 0.0
         quote = self._quote(head, slots, now, quota_left, batch_waits, unfinished)
         poll = self._polls.next_poll(now, quote.urgent, quote.batch)
         is_hurried_batch = batch_waits and self._hurries(unfinished) and not self._teaches(poll)

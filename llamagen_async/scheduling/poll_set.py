@@ -95,18 +95,14 @@ class PollSet:
         )
         """The last durations that were observed: number, profile, longer than, at most."""
         self._observed = itertools.count(1)
-        self._expected: dict[str, float] = {}
+        self.expected: dict[str, float] = {}
         """Time of acceptance of each generation that will be waited for at once, by its id."""
 
     def to_collect(self, now: float) -> int:
         """Return how many generations are waited for, or will be at once."""
-        while self._expected and now - next(iter(self._expected.values())) >= _WAIT_BEGINS:
-            del self._expected[next(iter(self._expected))]
-        return len(self.targets) + len(self._expected)
-
-    def expected_since(self) -> list[float]:
-        """Return the times of acceptance of those that will be waited for at once."""
-        return list(self._expected.values())
+        while self.expected and now - next(iter(self.expected.values())) >= _WAIT_BEGINS:
+            del self.expected[next(iter(self.expected))]
+        return len(self.targets) + len(self.expected)
 
     def remember_accepted(
         self, id_: str, now: float, *, profile: Profile = ANY, will_wait: bool = False
@@ -120,7 +116,7 @@ class PollSet:
             will_wait: Whether it will be waited for at once, so that it needs a check.
         """
         if will_wait:
-            self._expected[id_] = now
+            self.expected[id_] = now
         self.accepted[id_] = (now, profile)
         while len(self.accepted) > _MAX_REMEMBERED:
             del self.accepted[next(iter(self.accepted))]
@@ -183,7 +179,7 @@ class PollSet:
             self.urgent -= target.urgent
             self._withdraw(target)
         self.accepted.pop(id_, None)
-        self._expected.pop(id_, None)
+        self.expected.pop(id_, None)
 
     def mark_in_flight(self, target: PollTarget, now: float) -> None:
         """Set that a check of it is on its way."""
@@ -375,11 +371,12 @@ class PollSet:
             return
         last = target.last_running_age
         step = 0 if last <= 0 else 1 + max(0, round(math.log(max(1.0, last), _AGE_RATIO)))
-        key = target.group_key(step)
+        told = target.announced, target.heard, target.has_ended
+        key = (target.profile, target.urgent, *told, step)
         group = self._groups.get(key)
         if group is None:
-            told = target.announced, target.has_ended
-            group = self._groups[key] = TargetGroup(target.urgent, *told, target.profile)
+            group = TargetGroup(target.urgent, target.announced, target.has_ended, target.profile)
+            self._groups[key] = group
         self._group_of[target.id] = group
         heapq.heappush(group.heap, (target.accepted_at, target.entry, target))
         group.size += 1

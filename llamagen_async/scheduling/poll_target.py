@@ -45,6 +45,8 @@ class GenerationWait(Generic[_G]):
     """The generation as it was before a change that another process has made."""
     age: float = 0.0
     """Seconds since that change was accepted."""
+    progress: Callable[[_G], None] | None = None
+    """Called with the generation whenever it was seen unfinished."""
 
 
 @attrs.define(eq=False, repr=False)
@@ -89,11 +91,6 @@ class PollTarget:
     """The context variables of the first who waits for it, in which checks are sent."""
     entry: int = 0
     """The number of its valid entry in a heap of the poll set; 0 if it is in none."""
-
-    def group_key(self, step: int) -> GroupKey:
-        """Return the group that it belongs to, last seen running at a step of age."""
-        told = self.announced, self.heard, self.has_ended
-        return (self.profile, self.urgent, *told, step)
 
     def restart(self, now: float) -> None:
         """Set that it runs again: a change of it was accepted now."""

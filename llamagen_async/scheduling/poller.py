@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import logging
 import math
 from collections.abc import Callable
 from contextvars import Context, copy_context
@@ -20,6 +19,7 @@ import attrs
 from llamagen_async.clock import Clock
 from llamagen_async.errors import APIError, QuotaExhaustedError, RateLimitError
 from llamagen_async.forecasting import ANY
+from llamagen_async.observing import JOB_KEY, about, logger_of
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.early_ends import EarlyEnds
 from llamagen_async.scheduling.poll_set import PollSet
@@ -43,7 +43,7 @@ _FAILING: Final = 5
 _TOLD_EVERY: Final = 600.0
 """Seconds between two such lines at least, whatever they are about."""
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -56,6 +56,8 @@ class Waiter:
     """The generation, once it has ended."""
     deadline: float
     """When the waiter gives up, in seconds of the server's clock."""
+    progress: Callable[[Any], None] | None = None
+    """Called with the generation whenever it was seen unfinished."""
     context: Context = attrs.field(factory=copy_context)
     """The waiter's context variables."""
 
@@ -100,7 +102,8 @@ class Poller:
     def add(self, wait: GenerationWait[Any]) -> Waiter:
         """Begin to wait for a generation."""
         now, id_ = self._clock.now(), wait.id
-        waiter = Waiter(id_, asyncio.get_running_loop().create_future(), now + wait.timeout)
+        future: asyncio.Future[Generation] = asyncio.get_running_loop().create_future()
+        waiter = Waiter(id_, future, now + wait.timeout, wait.progress)
         if wait.after is not None:
             self._polls.changes.expect(wait.after, now - wait.age)
         has_ended = self._early is not None and self._take_early(waiter, wait.parse)
@@ -115,9 +118,10 @@ class Poller:
             self._compact_at = _COMPACT_AT + 2 * len(self._ends)
         target = self._polls.targets.get(id_)
         if target is None:
-            # If nobody knows when it was accepted, it is taken to be half way through.
-            half = self._polls.forecasts.overall.forecast.age_when(0.5)
-            accepted_at, profile = self._polls.accepted.get(id_, (now - half, ANY))
+            known = self._polls.accepted.get(id_)
+            if known is None:  # it is taken to be half way through
+                known = now - self._polls.forecasts.overall.forecast.age_when(0.5), ANY
+            accepted_at, profile = known
             target = PollTarget(
                 id_,
                 wait.request,
@@ -180,7 +184,8 @@ class Poller:
             self._told_at = now
             reason = error.summary if isinstance(error, APIError) else str(error)
             what = "%s can't be checked for now (%s); it goes on, and is waited for"
-            _logger.warning(what, target.id, reason)
+            known = about(error, generation_id=target.id, job_key=target.context.get(JOB_KEY))
+            _logger.warning(what, target.id, reason, extra=known)
 
     def deliver(self, generation: Generation, asked_at: float) -> None:
         """Hand a generation that was read otherwise to those who wait for it.
@@ -282,7 +287,19 @@ class Poller:
             if self._early is not None:
                 self._early.mark_seen(target.id)
             self._end(target.id, generation)
+        elif not generation.is_done:  # else it is the state before a change
+            self._tell_progress(generation)
         return done
+
+    def _tell_progress(self, generation: Generation) -> None:
+        """Show an unfinished generation to those who wait for it and want to see it."""
+        for waiter in self._waiters.get(generation.id, ()):
+            if waiter.progress is None:
+                continue
+            try:
+                waiter.progress(generation)
+            except Exception:
+                _logger.exception("the progress= of a wait for %s has failed", generation.id)
 
     def _take_early(self, waiter: Waiter, parse: Callable[[object], Generation]) -> bool:
         """Return whether an end was announced or seen before; end the wait if that tells it all."""

@@ -6,7 +6,6 @@ came is served first. Nothing is sent from here.
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
 from collections.abc import Iterator
@@ -50,7 +49,7 @@ class RequestQueue:
             is_read = not submission.request.kind.is_billed
             submission.priority = 2 * (not submission.urgent) + is_read
             submission.number = next(self._numbers)
-            submission.future.add_done_callback(partial(self._ended, submission))
+            submission.future.add_done_callback(partial(self.remove, submission))
         submission.is_queued = True
         self.size += 1
         self.billed += submission.request.kind.is_billed
@@ -58,7 +57,7 @@ class RequestQueue:
         self._newest[submission.priority] = max(self._newest[submission.priority], submission.since)
         heapq.heappush(self._heaps[submission.priority], (submission.number, submission))
 
-    def remove(self, submission: Submission[Any]) -> None:
+    def remove(self, submission: Submission[Any], _ended: object = None) -> None:
         """Take a submission out: it is sent now, or its caller is gone."""
         if submission.is_queued:
             submission.is_queued = False
@@ -66,7 +65,9 @@ class RequestQueue:
             self.billed -= submission.request.kind.is_billed
             self._waiting[submission.priority] -= 1
             heap = self._heaps[submission.priority]
-            if heap and heap[0][1] is submission:
+            if not self._waiting[submission.priority]:
+                heap.clear()
+            elif heap and heap[0][1] is submission:
                 heapq.heappop(heap)  # others are passed over when they come to the head
 
     def before(self, submission: Submission[Any]) -> int:
@@ -85,6 +86,13 @@ class RequestQueue:
                 oldest, newest = heap[0][1].since, self._newest[rank]
                 yield WaitingRequests(PRIORITIES[rank], count, now - oldest, now - newest)
 
+    def counts(self) -> dict[str, int]:
+        """Return how many wait, by the name of their priority; any thread may ask."""
+        counts = dict.fromkeys((one.name.lower() for one in PRIORITIES), 0)
+        for priority, number in zip(PRIORITIES, self._waiting, strict=True):
+            counts[priority.name.lower()] += number
+        return counts
+
     def head(self, *, billed: bool = True) -> Submission[Any] | None:
         """Return the submission whose turn it is.
 
@@ -92,13 +100,11 @@ class RequestQueue:
             billed: Whether it may be a billed one.
         """
         for rank, heap in enumerate(self._heaps):
-            _drop_void(heap)
             if heap and (billed or rank % 2):
-                return heap[0][1]
+                _drop_void(heap)
+                if heap:
+                    return heap[0][1]
         return None
-
-    def _ended(self, submission: Submission[Any], _future: asyncio.Future[Any]) -> None:
-        self.remove(submission)
 
 
 def _drop_void(heap: list[tuple[int, Submission[Any]]]) -> None:

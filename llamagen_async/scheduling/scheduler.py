@@ -19,11 +19,13 @@ from llamagen_async.scheduling.admission import AdmissionControl
 from llamagen_async.scheduling.circuit import Outage, circuit_of
 from llamagen_async.scheduling.dispatcher import Dispatcher
 from llamagen_async.scheduling.key_view import KeyView
+from llamagen_async.scheduling.load import Load
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import Generation, GenerationWait
 from llamagen_async.scheduling.poller import Poller
 from llamagen_async.scheduling.request_queue import RequestQueue
-from llamagen_async.scheduling.sender import DispatchStats, RequestReport, Sender
+from llamagen_async.scheduling.request_report import RequestReport
+from llamagen_async.scheduling.sender import DispatchStats, Sender
 from llamagen_async.scheduling.submission import Submission
 from llamagen_async.transport import APIRequest, Transport
 
@@ -113,6 +115,25 @@ class Scheduler:
     def finished(self) -> int:
         """How many generations were seen to end."""
         return self._poller.finished
+
+    def load(self, now: float) -> Load:
+        """Return what there is to do, and what the limits leave; any thread may ask.
+
+        Args:
+            now: The time, in seconds of the server's clock.
+        """
+        plan = self._limiter.plan
+        return Load(
+            key=id(self._limiter),
+            plan=plan.name,
+            per=plan.rate.per,
+            slots_used=self._view.used(now),
+            slots_limit=plan.rate.limit,
+            quota_left=self._view.quota_left,
+            waiting=self._queue.counts(),
+            running=len(self._polls.targets),
+            circuit=self._circuit.state,
+        )
 
     async def submit(self, submission: Submission[_T]) -> _T:
         """Send a request when its turn has come, and return its answer.

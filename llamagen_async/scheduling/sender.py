@@ -7,35 +7,39 @@ keeps metrics hears of it. What is sent when, and what is sent again when, is de
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from time import time as wall_time
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import attrs
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import (
-    APIConnectionError,
     APIError,
     ClientClosedError,
     InvalidResponseError,
     LlamaGenError,
     RateLimitError,
-    SubmissionUncertainError,
 )
+from llamagen_async.observing import about, logger_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import ANSWERED, Outcome, Slot
 from llamagen_async.scheduling.circuit import SERVER, Circuit, Failure, subject_of
+from llamagen_async.scheduling.failures import (
+    fail,
+    has_not_left,
+    interrupted,
+    provably_not_accepted,
+)
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
+from llamagen_async.scheduling.request_report import RequestReport, outcome_of
 from llamagen_async.scheduling.submission import Submission, tell_accepted
 from llamagen_async.transport import (
     APIResponse,
     Transport,
-    UnsentCancelledError,
     as_uncertain,
     asked_wait,
     delays,
@@ -44,9 +48,9 @@ from llamagen_async.transport import (
     is_told,
 )
 
-__all__ = ["DispatchStats", "RequestReport", "Sender", "fail"]
+__all__ = ["DispatchStats", "Sender"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _SLEPT: Final = 10.0
 """Real seconds by the wall clock that writing down an intent takes only if the machine slept."""
@@ -64,20 +68,6 @@ class DispatchStats:
     """Answers that were 429."""
     retries: int = 0
     """Requests that were sent again, after a refusal or a failure."""
-
-
-@attrs.frozen
-class RequestReport:
-    """The outcome of one request, for metrics."""
-
-    kind: RequestKind
-    """The kind of the request."""
-    outcome: str
-    """`answered`, `refused` (429), `failed`, or `not sent` (no connection was made)."""
-    waited: float
-    """Seconds from being asked for to being sent, by the server's clock."""
-    took: float
-    """Seconds from being sent to its end, by the server's clock."""
 
 
 class Sender:
@@ -137,13 +127,13 @@ class Sender:
         except asyncio.CancelledError as error:
             failure = error
             if submission in self.unanswered or not kind.is_billed:
-                fail(submission, _interrupted(submission, error))
+                fail(submission, interrupted(submission, error))
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
             failure = error
             again = await self._fail(submission, error)
         finally:
-            await self._report(submission, slot, failure, rate_limit, sent_at=sent_at)
+            await self._report(submission, slot, failure, rate_limit, sent_at)
         return again
 
     async def _prepare(self, submission: Submission[Any], slot: Slot) -> bool:
@@ -164,7 +154,7 @@ class Sender:
         else:
             if has_slept:
                 # Its lease may be over: it is spent, and another is needed.
-                await self._commit(slot, ANSWERED)
+                await self._commit(slot, ANSWERED, self._clock.now())
         finally:
             if not is_ready:
                 self.unanswered.discard(submission)
@@ -200,7 +190,9 @@ class Sender:
             raise
         except Exception:  # it was paid for: its id is worth more than what the owner met
             id_ = getattr(answer, "id", None)
-            _logger.exception("%s %s was accepted, and its owner failed", kind.value, id_)
+            known = about(generation_id=id_)
+            text = "%s %s was accepted, and its owner failed"
+            _logger.exception(text, kind.value, id_, extra=known)
         self._deliver(submission, answer)
 
     def _deliver(self, submission: Submission[Any], answer: Any) -> None:
@@ -216,7 +208,7 @@ class Sender:
     async def _fail(self, submission: Submission[Any], error: Exception) -> float | None:
         """Tell the owner and, unless it is to be sent again, the caller."""
         try:
-            if submission.hooks is not None and _provably_not_accepted(error):
+            if submission.hooks is not None and provably_not_accepted(error):
                 await submission.hooks.not_sent()
         except Exception as broken:  # noqa: BLE001  # the record can't be kept: nothing is repeated
             error = broken
@@ -239,7 +231,7 @@ class Sender:
         submission.failures += 1
         kind = submission.request.kind
         if holds_out and is_outage(error):
-            is_repeated = not kind.is_billed or _provably_not_accepted(error)
+            is_repeated = not kind.is_billed or provably_not_accepted(error)
         else:
             is_repeated = submission.failures <= self.max_retries and is_retriable(error, kind)
         if not is_repeated:
@@ -250,14 +242,18 @@ class Sender:
         return min(delay, self._clock.real(left)) if holds_out else delay
 
     def _learn(
-        self, submission: Submission[Any], failure: BaseException | None, sent_at: float
+        self,
+        submission: Submission[Any],
+        failure: BaseException | None,
+        sent_at: float,
+        now: float,
     ) -> None:
         """Tell the circuit whether the server has answered."""
-        circuit, now = self._circuit, self._clock.now()
+        circuit = self._circuit
         before = circuit.outage
         kind = submission.request.kind
         if failure is not None and is_outage(failure):
-            has_left = not _has_not_left(failure)
+            has_left = not has_not_left(failure)
             circuit.record_failure(
                 now,
                 Failure(
@@ -276,7 +272,7 @@ class Sender:
             subject = subject_of(submission.request)
             circuit.record_answer(now, subject=subject, is_create=kind.is_billed)
         if before is None and circuit.outage is not None:
-            _logger.warning("%s; waiting for it", circuit.outage)
+            _logger.warning("%s; waiting for it", circuit.outage, extra=about(failure))
         elif before is not None and circuit.outage is None:
             _logger.warning("%s; it is back", before)
 
@@ -286,25 +282,25 @@ class Sender:
         slot: Slot,
         failure: BaseException | None,
         rate_limit: tuple[int | None, int | None],
-        *,
         sent_at: float,
     ) -> None:
         """Count one request that has ended, spend its slot or give it back, and report it."""
-        kind = submission.request.kind
+        kind, now = submission.request.kind, self._clock.now()
         self.unanswered.discard(submission)
-        outcome = "answered" if failure is None else "failed"
+        outcome = "answered" if failure is None else outcome_of(failure, kind)
         if failure is not None or not self._circuit.is_quiet:
-            self._learn(submission, failure, sent_at)
+            self._learn(submission, failure, sent_at, now)
         else:
-            self._circuit.answered_at = self._clock.now()
+            self._circuit.answered_at = now
             if kind.is_billed:
-                self._circuit.create_answered_at = self._circuit.answered_at
+                self._circuit.create_answered_at = now
         try:
             if isinstance(failure, RateLimitError):
                 outcome = "refused"
                 self.stats.refused += 1
-                await self._commit(slot, Outcome(refused=True, retry_after=failure.retry_after))
-            elif failure is not None and _has_not_left(failure):
+                refused = Outcome(refused=True, retry_after=failure.retry_after)
+                await self._commit(slot, refused, now)
+            elif failure is not None and has_not_left(failure):
                 outcome = "not sent"
                 self.stats.sent[kind] -= 1
                 slot.give_back()
@@ -313,10 +309,8 @@ class Sender:
                     await asyncio.sleep(0)  # the poller hears of the answer first
                 limit, left = rate_limit
                 is_usual = left is None
-                await self._commit(
-                    slot,
-                    ANSWERED if is_usual else Outcome(server_limit=limit, server_left=left),
-                )
+                answered = ANSWERED if is_usual else Outcome(server_limit=limit, server_left=left)
+                await self._commit(slot, answered, now)
         finally:
             if self._on_request is not None:
                 now = self._clock.now()
@@ -324,61 +318,13 @@ class Sender:
                 try:
                     self._on_request(report)
                 except Exception:
-                    _logger.exception("on_request raised")
+                    _logger.exception(
+                        "on_request raised",
+                        extra=about(generation_id=submission.request.generation_id),
+                    )
 
-    async def _commit(self, slot: Slot, outcome: Outcome) -> None:
+    async def _commit(self, slot: Slot, outcome: Outcome, now: float) -> None:
         """Spend a slot, tell the other clients what has changed, and hear what they say."""
-        state = await slot.commit(outcome, self._view.workload(self._clock.now()))
+        state = await slot.commit(outcome, self._view.workload(now))
         if state is not None:
             self._view.update(state, self._clock.now())
-
-
-def fail(submission: Submission[Any], error: Exception) -> None:
-    """Tell the caller of a submission what went wrong, or its owner if the caller is gone."""
-    kind = submission.request.kind
-    uncertain = as_uncertain(error, submission.story, kind=kind)
-    if uncertain is not None:
-        uncertain.__cause__ = error
-        uncertain.id = submission.request.generation_id or _named_id(submission, error)
-    if not submission.future.done():
-        submission.future.set_exception(uncertain or error)
-        return
-    if uncertain is not None:
-        reason = uncertain.naming_id(str(error))
-        _logger.warning("cancelled, and its answer was lost: %s may be accepted (%s)", kind, reason)
-    if submission.hooks is not None:
-        submission.hooks.abandoned(uncertain or error)
-
-
-def _named_id(submission: Submission[Any], error: Exception) -> str | None:
-    """Return the id of the generation that a failure is answered with, if it is: it may be paid."""
-    body = error.body if isinstance(error, APIError) else None
-    fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
-    if not isinstance(fields.get("status"), str):
-        return None  # an error may have an id of its own
-    try:
-        return str(submission.parse(fields).id)
-    except ValueError:
-        return None
-
-
-def _has_not_left(error: BaseException) -> bool:
-    if isinstance(error, APIConnectionError):
-        return not error.request_sent
-    return isinstance(error, UnsentCancelledError)
-
-
-def _provably_not_accepted(error: Exception) -> bool:
-    is_refused = isinstance(error, RateLimitError)
-    return is_refused or (is_outage(error) and as_uncertain(error) is None) or _has_not_left(error)
-
-
-def _interrupted(submission: Submission[Any], error: asyncio.CancelledError) -> Exception:
-    if _has_not_left(error):
-        return ClientClosedError("the client was closed; nothing was sent")
-    reason = "the client was closed before the answer came"
-    if submission.request.kind.is_billed:
-        uncertain = SubmissionUncertainError(submission.story, reason)
-        uncertain.id = submission.request.generation_id
-        return uncertain
-    return ClientClosedError(reason)

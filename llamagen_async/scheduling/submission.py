@@ -7,7 +7,6 @@ answer, or what went wrong, back to whoever asked. It does nothing by itself.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
 from typing import Any, Generic, Protocol, TypeVar
@@ -16,6 +15,7 @@ import attrs
 
 from llamagen_async.errors import SubmissionUncertainError
 from llamagen_async.forecasting import Profile
+from llamagen_async.observing import about, logger_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import AnyRequest
 from llamagen_async.transport import APIRequest
@@ -23,7 +23,7 @@ from llamagen_async.validation import LlamaGenError
 
 __all__ = ["Submission", "SubmissionHooks", "tell_accepted"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _T = TypeVar("_T")
 _T_contra = TypeVar("_T_contra", contravariant=True)
@@ -109,8 +109,16 @@ class Submission(Generic[_T]):
     ) -> Submission[_T]:
         """Return a read that is sent at once."""
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(_retrieve)
         return cls(request, parse, now, future, is_check=True, context=context)
+
+    @classmethod
+    def probe(
+        cls, request: APIRequest, parse: Callable[[object], _T], now: float
+    ) -> Submission[_T]:
+        """Return a read that nobody waits for."""
+        probe = cls.check(request, parse, now, Context())
+        probe.future.add_done_callback(_retrieve)
+        return probe
 
     def leave(self, reason: asyncio.CancelledError) -> None:
         """Log what nobody else hears of: an outcome in the very turn in which its caller left."""
@@ -120,18 +128,22 @@ class Submission(Generic[_T]):
         if error is None:
             tell_accepted(self.request.kind, self.future.result(), reason)
         elif isinstance(error, SubmissionUncertainError):
-            _logger.warning("cancelled, and %s may be accepted: %s", self.request.kind, error)
+            known = about(error, generation_id=self.request.generation_id)
+            _logger.warning(
+                "cancelled, and %s may be accepted: %s", self.request.kind, error, extra=known
+            )
 
 
 def tell_accepted(kind: RequestKind, answer: object, error: BaseException | None = None) -> None:
     """Log the id of what was paid for and whose caller is gone; note it on what ended the call."""
     id_ = getattr(answer, "id", None)
-    _logger.warning("cancelled, but already accepted: %s %s goes on", kind.value, id_)
+    known = about(generation_id=id_)
+    _logger.warning("cancelled, but already accepted: %s %s goes on", kind.value, id_, extra=known)
     if error is not None:
         error.add_note(f"{kind.value} {id_} was accepted, and goes on")
 
 
 def _retrieve(outcome: asyncio.Future[Any]) -> None:
-    """Take note of an error: nobody may wait for a check that is a probe."""
+    """Take note of an error: nobody waits for a probe."""
     if not outcome.cancelled():
         outcome.exception()

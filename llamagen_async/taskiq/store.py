@@ -297,6 +297,17 @@ class RedisJobs:
         self._keep(changed)
         return changed
 
+    @property
+    def worker(self) -> str | None:
+        """No name: leases are kept in Redis, not in rows."""
+        return None
+
+    async def hand_over(self) -> None:
+        """Nothing is handed over here: each task gives its own lease back."""
+
+    async def let_go(self, row: Row, error: BaseException | None) -> None:
+        """Nothing is noted: the engine knows whose tasks have ended."""
+
     async def forget(self, row: Row) -> None:
         """Keep the row: a key stays the name of its job."""
 

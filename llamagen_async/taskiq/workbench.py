@@ -185,7 +185,7 @@ class Workbench:
     async def _renew(self) -> None:
         lost = set(await self._jobs.renew())
         for task in [task for task in self._lifecycle.tasks.values() if task.row.key in lost]:
-            self._lifecycle.recall(task, TakenOverError(f"{task.row.key!r} was taken over"))
+            task.recall(TakenOverError(f"{task.row.key!r} was taken over"))
         await self._jobs.sweep()
         await self._send_tasks()
 

@@ -60,6 +60,8 @@ _REDIRECTS: Final = (301, 302, 303, 307, 308)
 """The statuses that send elsewhere (RFC 9110)."""
 _ENCODED: Final = r"[!#-;=?-\[\]_a-z~]+"
 """A URL that needs no encoding: printable ASCII but for blanks and `"<>\\^`{|}`."""
+_HOST: Final = r"(?=.{1,253}$)(?:[\w:%-]{1,63}\.)*[\w:%-]{1,63}\.?"
+"""A text that can be a host (RFC 1035): resolvers raise odd errors for others."""
 _CHUNK: Final = 1 << 18
 """Bytes of the largest piece that is handed on, also of what is unpacked."""
 _RESOLVING: Final = 5.0
@@ -109,7 +111,7 @@ class HTTPAssets:
         to = URL(url, encoded=re.fullmatch(_ENCODED, url) is not None)
         status = 0
         for _ in range(_MAX_REDIRECTS + 1):
-            response = await self._get(to, headers or {})
+            response = await self._get(to, asset_location(str(to)), headers or {})
             status = response.status
             try:
                 target = response.headers.get("Location")
@@ -132,10 +134,11 @@ class HTTPAssets:
         if self._session is not None:
             await self._session.close()
 
-    async def _get(self, url: URL, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def _get(
+        self, url: URL, location: str, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
         """Send one GET and return the answer's head."""
         session = self._opened()
-        location = asset_location(str(url))
         await self._check(url, location)
         failure: LlamaGenError
         try:
@@ -290,23 +293,13 @@ def asset_location(url: str) -> str:
     try:
         parsed = URL(url)
         location = f"{parsed.host_port_subcomponent or ''}{parsed.raw_path}"
-        valid = parsed.scheme in ("http", "https") and _is_host(parsed.raw_host or "")
+        host = parsed.raw_host or ""
+        valid = parsed.scheme in ("http", "https") and re.fullmatch(_HOST, host, re.ASCII)
     except (ValueError, TypeError):
-        location, valid = "", False
+        location, valid = "", None
     if not valid:
         raise InvalidRequestError("url", clean_text(location, 80), "an http or https URL")
     return clean_text(location, 120)
-
-
-def _is_host(host: str) -> bool:
-    """Whether a text can be a host: resolvers raise odd errors for others."""
-    labels = host.removesuffix(".").split(".")
-    is_spelled = re.fullmatch(r"[\w.:%-]{1,253}", host, re.ASCII)
-    return bool(is_spelled) and all(0 < len(label) <= _LONGEST_LABEL for label in labels)
-
-
-_LONGEST_LABEL: Final = 63
-"""Characters of one part of a host's name, at most (RFC 1035)."""
 
 
 def _redirected(url: URL, target: str, location: str) -> URL:

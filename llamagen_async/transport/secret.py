@@ -36,14 +36,17 @@ class Secret:
     def __init__(self, key: str) -> None:
         self._forms = tuple(dict.fromkeys(_forms(key))) if len(key) >= _TELLING else ()
         # Encoders leave letters and digits as they are, so these are looked for first.
-        self._runs = [max(re.findall("[A-Za-z0-9]*", form), key=len) for form in self._forms]
+        self._runs = [re.findall("[A-Za-z0-9]+", form) for form in self._forms]
 
     def __repr__(self) -> str:
         return "Secret()"
 
     def may_be_in(self, text: str) -> bool:
         """Whether `text` may hold the key; nearly every other text does not look so."""
-        return any(run in text for run in self._runs) or bool(re.search(_ESCAPED, text))
+        for runs in self._runs:
+            if all(map(text.__contains__, runs)):
+                return True
+        return bool(re.search(_ESCAPED, text))
 
     def removed_from(self, value: _T) -> _T:
         """Return a text, or decoded JSON, without the key."""

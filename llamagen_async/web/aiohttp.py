@@ -103,7 +103,7 @@ def create_app(
     app = web.Application(client_max_size=0)  # the routes bound their bodies themselves
     app.cleanup_ctx.append(context)
     app.on_shutdown.append(drain)
-    app.router.add_route("*", "/{path:.*}", handle)
+    app.router.add_route("*", r"/{path:[\s\S]*}", handle)  # a key may have a line break in it
     return app
 
 

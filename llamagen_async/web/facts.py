@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
 from llamagen_async.batch.events import ComicJob
-from llamagen_async.models import BatchState, ComicGeneration
+from llamagen_async.models import BatchState
 from llamagen_async.ratelimit import LimitsSnapshot
 
-__all__ = ["job_facts", "job_path", "limits_facts"]
+__all__ = ["at_vendor", "job_facts", "job_path", "limits_facts"]
 
 
 def job_path(root: str, key: str) -> str:
@@ -20,26 +21,43 @@ def job_path(root: str, key: str) -> str:
 
 def job_facts(job: ComicJob, root: str) -> dict[str, Any]:
     """Return a job as clients see it."""
-    path, comic, error = job_path(root, job.key), job.generation, job.error
-    # Pictures that could not be fetched are at the vendor for a while; those that still may be
-    # fetched are told when they are here.
-    at_vendor = comic.asset_urls if comic and job.state is BatchState.SUCCEEDED else ()
-    pictures = job.files or at_vendor
-    pages = comic.pages if isinstance(comic, ComicGeneration) else ()
-    captions = [one.caption for page in pages for one in page.panels if one.asset_url]
+    path, comic, error, panels = job_path(root, job.key), job.generation, job.error, job.panels
+    pictures: list[str | None]
+    if job.state is BatchState.RUNNING:
+        # What is there may yet change, so it has another address than the picture in the end.
+        pictures = [
+            f"{path}/pictures/{number}?draft=1" if url else None
+            for number, url in enumerate(at_vendor(job))
+        ]
+    else:
+        panels = tuple(panel for panel in panels if panel.asset_url)
+        last = len(job.files or at_vendor(job))
+        pictures = [f"{path}/pictures/{number}" for number in range(last)]
     return {
         "key": job.key,
         "state": job.state.value,
         "id": comic.id if comic else None,
         "position": job.position,
         "expected_at": _second(job.expected_at),
-        "pictures": [f"{path}/pictures/{number}" for number in range(len(pictures))],
+        "pictures": pictures,
         "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
         "links": {"self": path, "events": f"{path}/events"},
         "prompt": getattr(job.request, "prompt", None),
-        "captions": captions,
+        "captions": [panel.caption for panel in panels],
         "queued_at": _second(job.queued_at),
     }
+
+
+def at_vendor(job: ComicJob) -> Sequence[str | None]:
+    """Return the URLs of a job's pictures at the vendor.
+
+    Those of a job that runs are its panels', `None` where one is not drawn yet. In the end,
+    pictures that could not be fetched are there for a while.
+    """
+    if job.state is BatchState.RUNNING:
+        return [panel.asset_url for panel in job.panels]
+    comic = job.generation if job.state is BatchState.SUCCEEDED else None
+    return comic.asset_urls if comic is not None else ()
 
 
 def limits_facts(snapshot: LimitsSnapshot, now: datetime, speed: float) -> dict[str, Any]:

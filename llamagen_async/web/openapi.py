@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from llamagen_async._version import __version__
 from llamagen_async.models import BatchState
+from llamagen_async.web.schemas import REQUEST, TEXT
 
 __all__ = ["document"]
 
@@ -18,36 +19,6 @@ _KEY: Final[_Json] = {
     "description": "The comic's key, percent-encoded.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 500},
 }
-_TEXT: Final[_Json] = {"type": "string", "minLength": 1}
-_REQUEST: Final[_Json] = {
-    "type": "object",
-    "description": "The fields of a comic, in snake_case or in the API's own spelling. `extra` "
-    "holds fields that this version does not know.",
-    "properties": {
-        "prompt": {**_TEXT, "description": "The story."},
-        "prompt_url": {"type": "string", "format": "uri"},
-        "model": _TEXT,
-        "preset": _TEXT,
-        "size": {"type": "string", "pattern": "^[1-9][0-9]*x[1-9][0-9]*$"},
-        "fix_panel_num": {"type": "integer", "minimum": 1, "maximum": 20},
-        "pagination": {
-            "type": "object",
-            "properties": {
-                "total_pages": {"type": "integer", "minimum": 1, "maximum": 20},
-                "panels_per_page": {"type": "integer", "minimum": 1, "maximum": 20},
-            },
-        },
-        "style": _TEXT,
-        "language": _TEXT,
-        "upscale": {"type": ["boolean", "string"]},
-        "images": {"type": "array", "items": {"type": "string", "format": "uri"}},
-        "comic_roles": {"type": "array", "items": {"type": "object"}},
-        "comic_locations": {"type": "array", "items": {"type": "object"}},
-        "attachments": {"type": "array", "items": {"type": "object"}},
-        "extra": {"type": "object"},
-    },
-    "examples": [{"prompt": "A superhero cat saves a city from giant mice", "fix_panel_num": 4}],
-}
 _COMIC: Final[_Json] = {
     "type": "object",
     "required": [
@@ -55,25 +26,40 @@ _COMIC: Final[_Json] = {
         *("prompt", "captions", "queued_at"),
     ],
     "properties": {
-        "key": _TEXT,
+        "key": TEXT,
         "state": {"enum": list(BatchState)},
         "id": {"type": ["string", "null"], "description": "The id at the vendor, once accepted."},
         "position": {"type": ["integer", "null"], "description": "Place in the queue, from 1."},
         "expected_at": {"type": ["string", "null"], "format": "date-time"},
-        "pictures": {"type": "array", "items": {"type": "string", "format": "uri-reference"}},
+        "pictures": {
+            "type": "array",
+            "description": "While it runs, null for each panel that is not drawn yet.",
+            "items": {"type": ["string", "null"], "format": "uri-reference"},
+        },
         "error": {
             "type": ["object", "null"],
             "required": ["type", "message"],
-            "properties": {"type": _TEXT, "message": {"type": "string"}},
+            "properties": {"type": TEXT, "message": {"type": "string"}},
         },
         "links": {
             "type": "object",
             "required": ["self", "events"],
-            "properties": {"self": _TEXT, "events": _TEXT},
+            "properties": {"self": TEXT, "events": TEXT},
         },
         "prompt": {"type": ["string", "null"]},
         "captions": {"type": "array", "items": {"type": ["string", "null"]}},
         "queued_at": {"type": "string", "format": "date-time"},
+    },
+}
+_EVENT: Final[_Json] = {
+    "type": "object",
+    "description": "One event. `data` is a comic as JSON; `retry` comes alone, before the end of a "
+    "stream that is to be continued.",
+    "properties": {
+        "id": TEXT,
+        "event": {"enum": ["queued", "running", "done"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "retry": {"type": "integer"},
     },
 }
 _PROBLEM: Final[_Json] = {
@@ -131,7 +117,7 @@ def document(root: str) -> _Json:
             "/openapi.json": {"get": _operation("describe", "This document.", _any())},
         },
         "components": {
-            "schemas": {"ComicRequest": _REQUEST, "Comic": _COMIC, "Problem": _PROBLEM},
+            "schemas": {"ComicRequest": REQUEST, "Comic": _COMIC, "Problem": _PROBLEM},
             "responses": {
                 "Problem": {
                     "description": "What is wrong (RFC 9457).",
@@ -198,13 +184,15 @@ def _list() -> _Json:
             "name": "after",
             "in": "query",
             "description": "The key of the last comic of an earlier answer: older ones follow.",
-            "schema": {"type": "string"},
+            "schema": _KEY["schema"],
         },
         {
             "name": "state",
             "in": "query",
             "description": "One or more states, separated by commas.",
-            "schema": {"type": "string"},
+            "style": "form",
+            "explode": False,
+            "schema": {"type": "array", "items": {"enum": list(BatchState)}},
         },
     ]
     return operation
@@ -214,7 +202,7 @@ def _events() -> _Json:
     operation = _operation(
         "followComic",
         "Server-sent events: `queued`, `running` and `done`, each with a comic as its data.",
-        {"text/event-stream": {"schema": {"type": "string"}}},
+        {"text/event-stream": {"schema": _EVENT}},
         404,
     )
     operation["responses"]["204"] = {"description": "The reader has seen the end."}

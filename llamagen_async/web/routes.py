@@ -7,7 +7,6 @@ that goes away ends its own request, or its stream of events, and no job.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,10 +26,11 @@ from llamagen_async.errors import (
 )
 from llamagen_async.foreign import MOST_DEPTH, is_nested_deeper
 from llamagen_async.models import BatchState
+from llamagen_async.observing import about, logger_of
 from llamagen_async.requests import ComicRequest
 from llamagen_async.validation import shown
 from llamagen_async.web.access import Authorize, check_access
-from llamagen_async.web.facts import job_facts, job_path, limits_facts
+from llamagen_async.web.facts import at_vendor, job_facts, job_path, limits_facts
 from llamagen_async.web.messages import (
     JSON,
     HTTPProblem,
@@ -69,7 +69,7 @@ _SANDBOXED: Final = {
 
 _Handler = Callable[[ComicService, WebRequest], Awaitable[WebReply]]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 
 async def answer(
@@ -93,7 +93,9 @@ async def answer(
         return problem_reply(_bad_field(error))
     except LlamaGenError as error:
         # The journal, the store or the client: nothing was accepted, and it may be better soon.
-        _logger.warning("%s %s: %s", request.method, "/".join(request.path), error)
+        _logger.warning(
+            "%s %s: %s", request.method, "/".join(request.path), error, extra=about(error)
+        )
         headers = {"Retry-After": str(_SOONEST)}
         return problem_reply(HTTPProblem(503, "unavailable", str(error), headers=headers))
 
@@ -188,7 +190,10 @@ async def _list(service: ComicService, request: WebRequest) -> WebReply:
     except ValueError:
         allowed = f"one or more of {', '.join(BatchState)}"
         raise InvalidRequestError("state", request.query["state"], allowed) from None
-    jobs = await queue.list(*states, limit=limit, after=request.query.get("after"))
+    after = request.query.get("after")
+    if after is not None:
+        checked_key(after, "after")
+    jobs = await queue.list(*states, limit=limit, after=after)
     return json_reply({"comics": [job_facts(job, request.root) for job in jobs]})
 
 
@@ -214,7 +219,7 @@ async def _events(service: ComicService, request: WebRequest) -> WebReply:
 async def _picture(service: ComicService, request: WebRequest) -> WebReply:
     job = await _known(await service.started(), request.path[1])
     number = _whole("picture", request.path[3], 0, 10**6)
-    urls = job.generation.asset_urls if job.generation else ()
+    urls = at_vendor(job)
     if number < len(job.files):
         file = job.files[number]
         headers = dict(_SANDBOXED)
@@ -222,8 +227,8 @@ async def _picture(service: ComicService, request: WebRequest) -> WebReply:
             headers["Content-Disposition"] = "attachment"
         if file.is_file():
             return WebReply(file=file, headers=headers)
-    if number < len(urls):
-        return WebReply(307, headers={"Location": urls[number], "Cache-Control": "no-store"})
+    if number < len(urls) and (url := urls[number]):
+        return WebReply(307, headers={"Location": url, "Cache-Control": "no-store"})
     raise HTTPProblem(404, "not_found", f"this comic has no picture {number} here")
 
 
@@ -276,8 +281,8 @@ async def _openapi(_service: ComicService, request: WebRequest) -> WebReply:
     return json_reply(document(request.root))
 
 
-async def _page(_service: ComicService, request: WebRequest) -> WebReply:
-    return page(request.root)
+async def _page(service: ComicService, request: WebRequest) -> WebReply:
+    return page(request.root, plain_http=service.has_plain_http)
 
 
 _SINGLE: Final[Mapping[str, Mapping[str, _Handler]]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -14,6 +13,7 @@ from llamagen_async.batch.protocol import JobQueue
 from llamagen_async.batch.queue import ComicQueue
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
+from llamagen_async.observing import logger_of
 from llamagen_async.validation import whole_number
 from llamagen_async.webhooks import ReplayGuard
 
@@ -30,7 +30,7 @@ _GRACE: Final = 5.0
 _MOST_KEPT: Final = 1_000
 """Finished jobs whose JSON is kept, so that whoever asks again costs nothing."""
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 
 class ComicService:
@@ -110,6 +110,12 @@ class ComicService:
     def webhook_secret(self) -> str | None:
         """The secret of the vendor's events, if there is one."""
         return self._webhook_secret or os.environ.get("LLAMAGEN_WEBHOOK_SECRET") or None
+
+    @property
+    def has_plain_http(self) -> bool:
+        """Whether the client talks to a sandbox on this machine."""
+        client = self._client or self._given
+        return client is not None and client.account.base_url.startswith("http:")
 
     async def started(self) -> JobQueue:
         """Return the queue; it is started if it was not.

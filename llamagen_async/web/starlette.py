@@ -16,8 +16,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llamagen_async.batch.protocol import JobQueue
 from llamagen_async.client import LlamaGenClient
@@ -54,12 +53,12 @@ class ComicsApp(Starlette):
 
     def __init__(self, service: ComicService, authorize: Authorize | None) -> None:
         self.service: Final = service
-        endpoint = _Endpoint(service, authorize)
         super().__init__(
-            routes=[Route("/{path:path}", endpoint)],
             lifespan=self.lifespan,
             exception_handlers={HTTPException: _http_error, Exception: _server_error},
         )
+        # No route of Starlette's matches all paths: a key may have a line break in it.
+        self.router.default = _Endpoint(service, authorize, self.router.not_found)
 
     @property
     def client(self) -> LlamaGenClient:
@@ -129,11 +128,17 @@ def create_app(
 class _Endpoint:
     """The ASGI application of all paths and methods."""
 
-    def __init__(self, service: ComicService, authorize: Authorize | None) -> None:
+    def __init__(
+        self, service: ComicService, authorize: Authorize | None, not_found: ASGIApp
+    ) -> None:
         self._service = service
         self._authorize = authorize
+        self._not_found = not_found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._not_found(scope, receive, send)  # a web socket
+            return
         request = Request(scope, receive)
         root, path = _split(scope)
         try:

@@ -7,7 +7,6 @@ two headers; the secret is used as it is (vendor's JavaScript client, 2.11.0).
 from __future__ import annotations
 
 import hmac
-import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, Self, cast
@@ -16,6 +15,7 @@ import attrs
 
 from llamagen_async.clock import seconds
 from llamagen_async.errors import InvalidRequestError, WebhookSignatureError
+from llamagen_async.observing import logger_of
 from llamagen_async.validation import checked_text
 
 __all__ = [
@@ -63,7 +63,7 @@ _PARSED: Final = (
 )
 _SECRETS: Final = "one secret, or several while they are changed, none of them empty"
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 Secrets = str | bytes | Iterable[str | bytes]
 """One secret, or several of which any may have signed."""

@@ -27,7 +27,7 @@ def block(language: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize(("language", "form"), [("json", "jsonl"), ("csv", "csv")])
+@pytest.mark.parametrize(("language", "form"), [("json", "jsonl"), ("text", "csv")])
 def test_files_are_read(language: str, form: Any) -> None:
     stories = list(read_stories(block(language).splitlines(), name="s", form=form))
     assert [one.problem for one in stories] == [None] * len(stories)

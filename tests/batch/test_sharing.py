@@ -109,7 +109,9 @@ async def test_what_a_killed_worker_waited_for_is_collected_by_another(tmp_path:
 
 
 @pytest.mark.parametrize("answers", [True, False])
-async def test_what_a_dead_worker_was_sending_is_uncertain(tmp_path: Path, *, answers: bool) -> None:
+async def test_what_a_dead_worker_was_sending_is_uncertain(
+    tmp_path: Path, *, answers: bool
+) -> None:
     """As after a crash today; a worker that was only suspended tells what it knows after all."""
     machine = Machine(tmp_path, 300.0, latency=2.0)
 
@@ -126,7 +128,9 @@ async def test_what_a_dead_worker_was_sending_is_uncertain(tmp_path: Path, *, an
         else:
             await first.kill()
         await asyncio.sleep(LEASE + 2 * BEAT)
-        assert (await known(second.queue, await second.queue.submit("a", key="k"))).state is UNCERTAIN
+        assert (
+            await known(second.queue, await second.queue.submit("a", key="k"))
+        ).state is UNCERTAIN
         assert (await following)[-1] is UNCERTAIN
         with pytest.raises(SubmissionUncertainError):
             await second.queue.result("k")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamagen_async.forecasting.forecast import ANY, DurationForecast, Forecasts
+from llamagen_async.forecasting.forecast import DurationForecast
 
 LONG = 7_200.0
 seconds = st.floats(0, 20_000) | st.sampled_from([0.0, 0.5, 1.0, 60.0, LONG, LONG + 1])
@@ -190,32 +190,3 @@ def test_a_comic_older_than_all_bins_takes_ever_longer() -> None:
     assert forecast.chance_done(10_000, last_running_age=9_000) == pytest.approx(0.1)
     assert forecast.age_when(0.5, last_running_age=9_000) == 18_000
     assert forecast.chance_done(9_000, last_running_age=9_000) == 0
-
-
-def test_a_profile_is_believed_once_enough_of_it_was_observed() -> None:
-    """Before that the coarser profile answers; what was learned of one does not spoil another."""
-    forecasts = Forecasts()
-    quick, slow = ("comic", "1"), ("comic", "20")
-    for _ in range(4):
-        forecasts.observe(slow, 290.0, 310.0)
-    assert forecasts.of(slow) is forecasts.overall
-    for _ in range(8):
-        forecasts.observe(slow, 290.0, 310.0)
-        forecasts.observe(quick, 19.0, 21.0)
-    assert forecasts.of(slow).forecast.age_when(0.5) > 200
-    assert forecasts.of(quick).forecast.age_when(0.5) < 40
-    assert forecasts.of(("comic", "7")).forecast is forecasts.of(("comic",)).forecast
-    assert forecasts.of(("animation",)) is forecasts.overall
-
-
-@pytest.mark.once
-def test_profiles_take_bounded_memory() -> None:
-    """A thousand profiles are not kept, and what they taught all is."""
-    forecasts = Forecasts()
-    for number in range(1_000):
-        forecasts.observe(("comic", str(number)), 59.0, 61.0)
-        for one in forecasts.path(("comic", str(number))):
-            one.forecast.not_done(0.0, 5.0)
-    assert len(forecasts.profiles) <= 129
-    assert forecasts.observed == 1_000
-    assert forecasts.of(ANY) is forecasts.overall

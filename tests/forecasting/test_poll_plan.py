@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamagen_async.forecasting.forecast import AGES, DurationForecast, ProfileForecast
+from llamagen_async.forecasting.forecast import AGES, DurationForecast
 from llamagen_async.forecasting.poll_plan import (
     PRICES,
     PollPlan,
     PollThreshold,
+    ProfileForecast,
     due_times,
     next_price,
 )

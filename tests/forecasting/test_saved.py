@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from llamagen_async import LlamaGenClient, Plan, RateLimit
 from llamagen_async.forecasting import saved
-from llamagen_async.forecasting.forecast import ANY, Forecasts
+from llamagen_async.forecasting.profiles import ANY, Forecasts
 from llamagen_async.forecasting.saved import ForecastStore, dump_forecasts, load_forecasts
 from llamagen_async.ratelimit import Identity, MemoryLedger, StoreError
 from llamagen_async.ratelimit.redis.ledger import RedisLedger

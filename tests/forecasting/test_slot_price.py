@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamagen_async.forecasting.forecast import Forecasts, ProfileForecast
-from llamagen_async.forecasting.poll_plan import PRICES
+from llamagen_async.forecasting.poll_plan import PRICES, ProfileForecast
+from llamagen_async.forecasting.profiles import Forecasts
 from llamagen_async.forecasting.slot_price import (
     FREE_POLLS,
     PollGroup,

@@ -16,12 +16,12 @@ from llamagen_async.ratelimit import (
     ANSWERED,
     Grant,
     KeyState,
+    Ledger,
     LedgerTimes,
     MemoryLedger,
     NoSlot,
     Outcome,
     Priority,
-    SharedLedger,
     WaitingRequests,
     Workload,
 )
@@ -37,7 +37,7 @@ THREE = Plan("three", limits=RateLimit(3, per=60))
 TIMES = LedgerTimes(lease=30.0, grace=5.0, client_lease=3600.0, silence=8.0)
 BATCH, CHECK, OVERDUE, READ = Priority.BATCH, Priority.CHECK, Priority.OVERDUE, Priority.READ
 
-Make = Callable[..., SharedLedger]
+Make = Callable[..., Ledger]
 names = itertools.count()
 
 
@@ -61,11 +61,11 @@ async def make(
     request: pytest.FixtureRequest, time: ManualClock, tmp_path: Path
 ) -> AsyncIterator[Make]:
     """Make ledgers of one account; two ledgers of a store share the count."""
-    made: list[SharedLedger] = []
+    made: list[Ledger] = []
     options: dict[str, Any] = {"name": uuid.uuid4().hex, "times": TIMES, "now": time}
 
-    def ledger(plan: Plan = THREE) -> SharedLedger:
-        one: SharedLedger
+    def ledger(plan: Plan = THREE) -> Ledger:
+        one: Ledger
         if request.param == "memory":
             one = made[0] if made else MemoryLedger(plan, time, TIMES)
         elif request.param == "sqlite":
@@ -82,14 +82,14 @@ async def make(
 
 
 async def ask(
-    ledger: SharedLedger, client: str = "a", priority: Priority = BATCH, **fields: Any
+    ledger: Ledger, client: str = "a", priority: Priority = BATCH, **fields: Any
 ) -> Grant | NoSlot:
     """Ask for a slot, with a new id unless one is given."""
     name = fields.pop("name", f"{client}.{next(names)}")
     return await ledger.reserve(claim(name, client, priority, **fields))
 
 
-async def granted(ledger: SharedLedger, client: str = "a", **fields: Any) -> Grant:
+async def granted(ledger: Ledger, client: str = "a", **fields: Any) -> Grant:
     """Reserve a slot that has to be free."""
     answer = await ask(ledger, client, **fields)
     assert isinstance(answer, Grant)
@@ -97,14 +97,14 @@ async def granted(ledger: SharedLedger, client: str = "a", **fields: Any) -> Gra
     return answer
 
 
-async def no_slot(ledger: SharedLedger, client: str = "a", **fields: Any) -> NoSlot:
+async def no_slot(ledger: Ledger, client: str = "a", **fields: Any) -> NoSlot:
     """Ask for a slot that must not be free."""
     answer = await ask(ledger, client, **fields)
     assert isinstance(answer, NoSlot)
     return answer
 
 
-async def spend(ledger: SharedLedger, number: int = 1, outcome: Outcome = ANSWERED) -> KeyState:
+async def spend(ledger: Ledger, number: int = 1, outcome: Outcome = ANSWERED) -> KeyState:
     """Reserve and answer `number` requests."""
     for _ in range(number):
         grant = await granted(ledger)
@@ -112,7 +112,7 @@ async def spend(ledger: SharedLedger, number: int = 1, outcome: Outcome = ANSWER
     return state
 
 
-async def used(ledger: SharedLedger) -> int:
+async def used(ledger: Ledger) -> int:
     return (await ledger.snapshot()).windows[0].used
 
 
@@ -195,6 +195,7 @@ async def test_slots_go_by_priority_and_then_by_waiting_time(make: Make, time: M
     assert served == ["b", "e", "c", "d"]
 
 
+@pytest.mark.once
 async def test_overdue_checks_and_the_rest_take_turns(make: Make, time: ManualClock) -> None:
     """One of two slots is for an overdue check as long as one waits."""
     ledger = make(ONE)
@@ -341,7 +342,7 @@ async def test_shares_are_given_on_when_their_client_knows(make: Make, time: Man
     """Not before: it may not have got the answer that has told it of a smaller one."""
     ledger, other = make(PAID), make(PAID)
 
-    async def share(one: SharedLedger, client: str, known: int) -> int:
+    async def share(one: Ledger, client: str, known: int) -> int:
         return (await granted(one, client, workload=Workload(share=known))).state.share
 
     assert await share(ledger, "a", 0) == 9

@@ -28,7 +28,7 @@ import attrs
 import pytest
 
 from llamagen_async import LlamaGenClient, Plan, RateLimit
-from llamagen_async.ratelimit import Identity, OnStoreFailure, Priority, SharedLedger
+from llamagen_async.ratelimit import Identity, Ledger, OnStoreFailure, Priority
 from llamagen_async.ratelimit.stores import open_store, store_times
 from llamagen_async.sandbox import PAID_KEY, Call, Durations, Reply, SandboxService
 from tests.support.cli import environment, sandbox, sandbox_thread
@@ -393,7 +393,7 @@ async def _create_among_checks(service: OrderedService, arguments: dict[str, Any
 
 
 async def _arrived_when_it_waits(
-    service: OrderedService, ledger: SharedLedger, creating: asyncio.Task[Any]
+    service: OrderedService, ledger: Ledger, creating: asyncio.Task[Any]
 ) -> int | None:
     """Return how many requests had arrived at a time at which only the next slot is not given.
 

@@ -12,6 +12,7 @@ from hypothesis import given
 
 from llamagen_async.ratelimit import Claim, Priority, WaitingRequests, Workload
 from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD
+from llamagen_async.ratelimit.state_reader import StateReader
 from llamagen_async.ratelimit.wait_queue import WaitQueue
 
 NOW = 1_000.0
@@ -199,7 +200,7 @@ def test_nothing_is_lost_when_it_is_stored(
         last_was_check=last_was_check,
     )
     twin = WaitQueue(3600.0, 9)
-    twin.load(json.loads(json.dumps(queue.dump())))
+    twin.load(json.loads(json.dumps(queue.dump())), StateReader(NOW))
     assert twin.dump() == queue.dump()
     assert twin.waiting(NOW) == queue.waiting(NOW)
     mine = claim_of("me", Priority.BATCH, 2)

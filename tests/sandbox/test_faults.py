@@ -227,6 +227,17 @@ def test_a_running_comic_can_show_panels_without_pictures() -> None:
     assert "comics" not in call(service, "GET", f"{ANIMATIONS}/{video}").json()
 
 
+def test_a_running_comic_can_show_its_panels_as_they_are_drawn() -> None:
+    service = roomy_service(faults=[Fault("early-pictures")])
+    id_ = create(service, fixPanelNum=3).json()["id"]
+    assert service.pictured(id_, 0.0) is None
+    for seconds, drawn in ((6.0, 0), (20.0, 1), (33.0, 2), (47.0, 3), (60.0, 3)):
+        (page,) = check(service, id_, seconds).json()["comics"]
+        links = [panel["assetUrl"] for panel in page["panels"]]
+        assert [bool(link) for link in links] == [n < drawn for n in range(3)]
+        assert service.pictured(id_, seconds) is not None
+
+
 def test_a_stale_answer_can_be_one_of_several() -> None:
     """Servers that copy from each other show the old comic and the new one by turns."""
     service = roomy_service(faults=[Fault("stale", rate=0.5)])

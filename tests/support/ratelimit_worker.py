@@ -64,7 +64,7 @@ class Worker:
         self._to_check = deque(name for name in created if name not in checked)
 
     async def run(self) -> None:
-        self._count(SQLiteStore, "run")
+        self._count(SQLiteStore, "submit")
         self._count(RedisConnection, "evaluate")
         async with self._client, asyncio.TaskGroup() as group:
             for _ in range(self._at_once):

@@ -15,6 +15,7 @@ from llamagen_async.sandbox import PAID_KEY, Durations, SandboxService
 from llamagen_async.sandbox.accounts import label_of
 from llamagen_async.scheduling import RequestReport
 from llamagen_async.simulation import SimulatedTransport
+from llamagen_async.telemetry import Telemetry
 from llamagen_async.transport import APIRequest, APIResponse, AssetSource
 
 __all__ = ["ROOMY", "Network", "Recorder", "Sent", "left_over", "minute", "now"]
@@ -74,6 +75,8 @@ class Network:
         self.key = key
         self.sent: list[Sent] = []
         self.closed = 0
+        self.telemetry: Telemetry | None = None
+        """Where the spans and metrics of its clients go."""
         self._before = before
         self._after = after
         self._body = body
@@ -99,6 +102,7 @@ class Network:
             assets=self._assets,
             max_retries=max_retries,
             on_request=on_request,
+            telemetry=self.telemetry,
         )
 
     async def send(self, request: APIRequest) -> APIResponse:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ import attrs
 import httpx
 import uvicorn
 from aiohttp import web
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from llamagen_async import LlamaGenClient
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxServer, SandboxService
@@ -27,6 +30,7 @@ __all__ = [
     "Backend",
     "asgi_client",
     "backend",
+    "backend_thread",
     "events_in",
     "fast_sandbox",
     "running",
@@ -72,10 +76,10 @@ class Backend:
 
 @asynccontextmanager
 async def fast_sandbox(
-    seconds: float = 20.0, *, speed: float = SPEED
+    seconds: float = 20.0, *, speed: float = SPEED, **options: Any
 ) -> AsyncIterator[SandboxServer]:
     """A sandbox whose comics are done in a moment."""
-    service = SandboxService(durations=Durations.constant(seconds))
+    service = SandboxService(durations=Durations.constant(seconds), **options)
     async with SandboxServer(service, speed=speed) as server:
         yield server
 
@@ -159,13 +163,39 @@ async def backend(
             yield Backend(http, server.service, server)
 
 
+@contextlib.contextmanager
+def backend_thread(border: str, folder: Path, root: str = "", **settings: Any) -> Iterator[str]:
+    """The URL of a backend on a socket, in a thread beside a test that is not async."""
+    ready, stop = threading.Event(), asyncio.Event()
+    urls: list[str] = []
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with fast_sandbox(speed=10_000.0) as server, sandbox_client(server) as client:
+            given = {"journal": folder / "orders.db", "out": folder / "out", **settings}
+            async with _SERVED[border](client, root, given) as url:
+                urls.append(url)
+                ready.set()
+                await stop.wait()
+
+    def work() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(serve())
+
+    thread = threading.Thread(target=work, name="backend")
+    thread.start()
+    try:
+        assert ready.wait(10)
+        yield urls[0]
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(20)
+
+
 @asynccontextmanager
 async def _starlette(
     client: LlamaGenClient, root: str, settings: dict[str, Any]
 ) -> AsyncIterator[httpx.AsyncClient]:
-    from starlette.applications import Starlette
-    from starlette.routing import Mount
-
     app = create_app(client, **settings)
     outer = Starlette(routes=[Mount(root, app)]) if root else app
     async with app.lifespan(), asgi_client(outer, root) as http:
@@ -176,6 +206,27 @@ async def _starlette(
 async def _aiohttp(
     client: LlamaGenClient, root: str, settings: dict[str, Any]
 ) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        _aiohttp_served(client, root, settings) as url,
+        httpx.AsyncClient(base_url=f"{url}/", timeout=30) as http,
+    ):
+        yield http
+
+
+@asynccontextmanager
+async def _starlette_served(
+    client: LlamaGenClient, root: str, settings: dict[str, Any]
+) -> AsyncIterator[str]:
+    app = create_app(client, **settings)
+    outer = Starlette(routes=[Mount(root, app)], lifespan=app.lifespan) if root else app
+    async with served(outer) as url:
+        yield f"{url}{root}"
+
+
+@asynccontextmanager
+async def _aiohttp_served(
+    client: LlamaGenClient, root: str, settings: dict[str, Any]
+) -> AsyncIterator[str]:
     app = create_aiohttp_app(client, **settings)
     if root:
         outer = web.Application()
@@ -185,16 +236,16 @@ async def _aiohttp(
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port = runner.addresses[0][1]
-        async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}{root}/", timeout=30
-        ) as http:
-            yield http
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}{root}"
     finally:
         await runner.cleanup()
 
 
 _BORDERS: dict[str, Callable[..., Any]] = {"starlette": _starlette, "aiohttp": _aiohttp}
+_SERVED: dict[str, Callable[..., Any]] = {
+    "starlette": _starlette_served,
+    "aiohttp": _aiohttp_served,
+}
 
 
 def events_in(text: str) -> list[dict[str, str]]:

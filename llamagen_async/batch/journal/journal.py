@@ -8,7 +8,6 @@ Nothing here sends anything, and no API key is ever written.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sqlite3
 import time
@@ -50,11 +49,12 @@ from llamagen_async.batch.journal.targets import (
 from llamagen_async.batch.journal.workers import forget_all
 from llamagen_async.errors import JournalError
 from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.observing import about, logger_of
 from llamagen_async.validation import checked_path
 
 __all__ = ["Journal"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 
 class Journal(JournalReader):
@@ -255,7 +255,9 @@ class Journal(JournalReader):
             if not isinstance(failure, SetAsideError):
                 raise
             if is_news:
-                _logger.warning("%s is %s (%s): %s", row.key, state, behind.generation_id, failure)
+                known = about(generation_id=behind.generation_id, job_key=row.key)
+                text = "%s is %s (%s): %s"
+                _logger.warning(text, row.key, state, behind.generation_id, failure, extra=known)
             return behind
         self._rows.behind.pop(row.id, None)
         if generation is not None and not self._is_bound:

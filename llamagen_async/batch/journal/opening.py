@@ -8,7 +8,6 @@ uncertain. The same is done for each worker of a shared journal that dies.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -24,10 +23,11 @@ from llamagen_async.batch.journal.lock import JournalLock
 from llamagen_async.batch.journal.reserve import Receipt, Reserve
 from llamagen_async.batch.journal.schema import bind, bound_to, check_account
 from llamagen_async.errors import JournalError, SubmissionUncertainError
+from llamagen_async.observing import about, logger_of
 
 __all__ = ["keep_changes", "take_in", "verify", "verify_missing"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _TAKE_IN: Final = """
     UPDATE job SET state = :state, generation_id = :id, generation = :generation, error = NULL,
@@ -145,7 +145,8 @@ def take_in(
         values = {**attrs.asdict(receipt), "state": receipt.state.value, "generation": text}
         changed = connection.execute(_TAKE_IN, values).rowcount
         if not changed and receipt.id is not None and not _knows(connection, receipt.id):
-            _logger.warning("generation %s was accepted, and no journal has its story", receipt.id)
+            text = "generation %s was accepted, and no journal has its story"
+            _logger.warning(text, receipt.id, extra=about(generation_id=receipt.id))
         if receipt.id is not None:
             bind(connection, account)
     for id_, sent_at in connection.execute(_LOST).fetchall():

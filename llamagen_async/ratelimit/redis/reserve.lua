@@ -326,7 +326,7 @@ end
 
 function verbs.record(operation)
   begin()
-  record(now, operation.number)
+  record(now, min(operation.number, most)) -- more than fill every window change nothing
   if operation.pause > 0 then
     state.paused_until = max(state.paused_until, now + min(operation.pause, DAY))
   end

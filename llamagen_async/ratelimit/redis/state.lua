@@ -30,10 +30,10 @@ local concat, format, pack, unpacked = table.concat, string.format, struct.pack,
 local settings, operation = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
 local lease, grace, client_lease = settings.lease, settings.grace, settings.client_lease
 local silence, speed, windows = settings.silence, settings.speed, settings.windows
-local rate, longest, longest_short, shares = windows[1], 0, 0, huge
+local rate, longest, longest_short, shares, most = windows[1], 0, 0, huge, 0
 for _, window in ipairs(windows) do
   if window.per < rate.per then rate = window end
-  longest = max(longest, window.per)
+  longest, most = max(longest, window.per), max(most, window.limit)
   if window.per < HOUR then
     longest_short, shares = max(longest_short, window.per), min(shares, window.limit - 1)
   end

@@ -4,10 +4,8 @@ Each operation is one short transaction that takes the write lock, loads the win
 with the same code as the memory ledger, and stores it; nothing is locked while somebody waits
 for a slot. A process that is killed at any instant leaves either all of an operation or nothing:
 its slots count until their lease is over, its positions until a few seconds after they were due.
-
-All operations run in one thread, in the order in which they were asked for: neither a slow disk
-nor another process's transaction holds up the event loop. An operation that was begun is finished
-even if its caller stops waiting: a slot that nobody takes is released.
+An operation that was begun is finished even if its caller stops waiting: a slot that nobody takes
+is released.
 
 Time is the machine's (`machine_clock`), carried on in the file. The file must be on a local disk:
 SQLite's locks can't be trusted on network file systems. It never contains the API key.
@@ -16,52 +14,51 @@ SQLite's locks can't be trusted on network file systems. It never contains the A
 from __future__ import annotations
 
 import asyncio
-import logging
+import json
 import os
-import threading
-import weakref
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import sqlite3
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
+from time import time as wall_time
 from typing import Any, Final, TypeVar
 
+from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit.protocol import (
-    Claim,
-    Grant,
-    KeyState,
-    LimitsSnapshot,
-    NoSlot,
-    Outcome,
-    StoreError,
-    Workload,
-    fits_blob,
-)
+from llamagen_async.ratelimit.log_ledger import LogLedger, Operation
+from llamagen_async.ratelimit.protocol import MAX_BLOB, Claim, StoreError, fits_blob
+from llamagen_async.ratelimit.sqlite.machine_clock import Anchor, advance, read_machine_clock
 from llamagen_async.ratelimit.sqlite.store import SQLiteStore
-from llamagen_async.ratelimit.window_log import LedgerTimes
+from llamagen_async.ratelimit.state_reader import DAMAGED, StateReader
+from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
 __all__ = ["SQLiteLedger"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 _T = TypeVar("_T")
 
-_LOCK_SHARE: Final = 0.8
-"""Share of an operation's timeout that may pass in waiting for other processes."""
+_LOAD: Final = "SELECT state FROM account WHERE name = ? AND speed = ?"
+_SAVE: Final = """
+    INSERT INTO account (name, speed, state) VALUES (?, ?, ?)
+    ON CONFLICT (name, speed) DO UPDATE SET state = excluded.state
+"""
+_LOAD_BLOB: Final = """
+    SELECT text FROM note
+    WHERE name = ? AND speed = ? AND typeof(text) = 'text' AND length(CAST(text AS BLOB)) <= ?
+"""
+_SAVE_BLOB: Final = """
+    INSERT INTO note (name, speed, text) VALUES (?, ?, ?)
+    ON CONFLICT (name, speed) DO UPDATE SET text = excluded.text
+"""
 
-_inherited: Final[list[SQLiteStore]] = []
-"""Stores of the processes from which this one was forked. They are kept, since closing their
-connections here would disturb those processes."""
 
-
-class SQLiteLedger:
+class SQLiteLedger(LogLedger):
     """A ledger in a file that all processes of this machine may use at once.
 
     May be used from any thread and event loop. The file is opened by the first operation. After
     `aclose` an operation still works; it opens the file again.
 
     Args:
-        path: The file. Missing folders are made.
+        store: The file, or the store that several ledgers share.
         name: The count's name, such as a hash of key and server; never the API key.
         plan: Which windows to count. A user with shorter windows than others of the same name
             keeps what the others need.
@@ -74,7 +71,7 @@ class SQLiteLedger:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        store: SQLiteStore | str | os.PathLike[str],
         *,
         name: str,
         plan: Plan,
@@ -84,153 +81,132 @@ class SQLiteLedger:
         now: Callable[[], float] | None = None,
         wall: Callable[[], float] | None = None,
     ) -> None:
-        self._path = Path(path).expanduser().absolute()
-        self._plan = plan
+        super().__init__(plan)
+        if not isinstance(store, SQLiteStore):
+            store = SQLiteStore(store, timeout=timeout)
+        self._store = store
         self._timeout = timeout
-        self._new_store = partial(
-            SQLiteStore,
-            self._path,
-            (name, float(speed)),
-            times,
-            timeout=_LOCK_SHARE * timeout,
-            now=now,
-            wall=wall,
-        )
-        self._guard = threading.Lock()
-        self._thread: ThreadPoolExecutor | None = None
-        """The only user of the store; `None` while nobody has asked for anything."""
-        self._store: SQLiteStore = self._new_store()
-        self._process = os.getpid()
-        """The process that the thread and the store belong to."""
+        self._key = (name, float(speed))
+        self._times = times
+        self._now = now
+        self._wall = wall or (lambda: wall_time() * speed)
         self._jobs: set[asyncio.Future[Any]] = set()
         """The operations that have not ended."""
 
-    def __repr__(self) -> str:
-        return f"SQLiteLedger({str(self._path)!r}, {self._plan.name})"
-
-    def change_plan(self, plan: Plan) -> None:
-        """Count the windows of another plan from now on, with what was spent so far."""
-        self._plan = plan
-
-    async def reserve(self, claim: Claim) -> Grant | NoSlot:
-        """Hold a slot if one is free for this claim, else give it a position.
-
-        If this is cancelled, or takes too long, neither the slot nor the position is kept.
-        """
-        return await self._do(
-            lambda store: store.run(self._plan, lambda log, now: log.reserve(claim, now)),
-            given_up=partial(self.release, claim.id, claim.client),
-        )
-
-    async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
-        """Spend the slot; pause everyone if the answer was 429."""
-        return await self._do(
-            lambda store: store.run(
-                self._plan, lambda log, now: log.commit(grant, outcome, workload, now)
-            )
-        )
-
-    def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
-        """Give up a slot or a position without waiting for the file; a failure is logged."""
-        self._submit(
-            lambda store: store.run(
-                self._plan, lambda log, now: log.release(claim, client, now, leaves=leaves)
-            )
-        ).add_done_callback(_report)
-
-    async def record(self, number: int, *, pause: float = 0.0) -> None:
-        """Count requests that were spent without a slot, and pause everyone."""
-        await self._do(
-            lambda store: store.run(
-                self._plan, lambda log, now: log.record(number, now, pause=pause)
-            )
-        )
-
-    async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
-        """Return what is known now."""
-        return await self._do(
-            lambda store: store.run(
-                self._plan, lambda log, now: log.snapshot(now, position=position), write=False
-            )
-        )
-
     async def load_blob(self) -> str | None:
         """Return the text that is kept in the file."""
-        return await self._do(lambda store: store.load_blob(self._plan))
+
+        def load(connection: sqlite3.Connection) -> str | None:
+            row = connection.execute(_LOAD_BLOB, (*self._key, MAX_BLOB)).fetchone()
+            return None if row is None else str(row[0])
+
+        return await self._result(self._submit(load))
 
     async def save_blob(self, text: str) -> None:
         """Replace the text in the file, unless the new one is too long."""
+
+        def save(connection: sqlite3.Connection) -> None:
+            connection.execute(_SAVE_BLOB, (*self._key, text))
+
         if fits_blob(text):
-            await self._do(lambda store: store.save_blob(text, self._plan))
+            await self._result(self._submit(save, write=True))
 
     async def aclose(self) -> None:
-        """Wait for running operations, close the file and end the thread."""
-        loop, within = asyncio.get_running_loop(), 2 * self._timeout
+        """Wait for running operations, and let go of the file."""
+        loop = asyncio.get_running_loop()
         while jobs := [job for job in self._jobs if job.get_loop() is loop]:
-            if not (await asyncio.wait(jobs, timeout=within))[0]:
+            if not (await asyncio.wait(jobs, timeout=2 * self._timeout))[0]:
                 break  # one that hangs in the operating system can't be ended, nor is it waited for
-        with self._guard:
-            thread, self._thread = self._thread, None
-        if thread is not None and self._process == os.getpid():
-            ended = loop.run_in_executor(thread, self._store.close)
-            thread.shutdown(wait=False)
-            if (await asyncio.wait((ended,), timeout=within))[0]:
-                thread.shutdown(wait=True)
+        await self._store.leave(self)
 
     async def _do(
-        self, work: Callable[[SQLiteStore], _T], *, given_up: Callable[[], None] | None = None
+        self, operation: Operation[_T], *, claim: Claim | None = None, write: bool = True
     ) -> _T:
-        """Return the result of the work; if it takes too long, or this is cancelled, give it up.
+        # A window of a minute is over when a machine whose power failed is up again. What is spent
+        # of a day's quota must not be forgotten, and is worth waiting for the disk before a request
+        # leaves; its end may be, since the slot then counts until a lease later.
+        durable = claim is not None and bool(self._plan.quotas)
+        work = partial(self._apply, operation, write=write)
+        return await self._result(self._submit(work, write=write, durable=durable), claim)
 
-        The work is done all the same; after it comes what `given_up` asks for.
+    def _start(self, operation: Operation[None]) -> None:
+        self._submit(partial(self._apply, operation), write=True).add_done_callback(_report)
+
+    def _submit(
+        self,
+        work: Callable[[sqlite3.Connection], _T],
+        *,
+        write: bool = False,
+        durable: bool = False,
+    ) -> asyncio.Future[_T]:
+        job = self._store.submit(self, work, write=write, durable=durable)
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)
+        return job
+
+    async def _result(self, job: asyncio.Future[_T], claim: Claim | None = None) -> _T:
+        """Return the result of a job; if it takes too long, or this is cancelled, give it up.
+
+        The job is done all the same, and then the claim is released.
         """
-        job, done = self._submit(work), set[asyncio.Future[_T]]()
+        done = set[asyncio.Future[_T]]()
         try:
             done, _ = await asyncio.wait((job,), timeout=self._timeout)
         finally:
             if not done:
                 job.add_done_callback(_report)
-                if given_up is not None:
-                    given_up()
+                if claim is not None:
+                    self.release(claim.id, claim.client)
         if not done:
-            raise StoreError(
-                f"{self._path}: no answer within {self._timeout:g} s; name a file on a local disk"
-            )
+            within = f"no answer within {self._timeout:g} s"
+            raise StoreError(f"{self._store.path}: {within}; name a file on a local disk")
         return job.result()
 
-    def _submit(self, work: Callable[[SQLiteStore], _T]) -> asyncio.Future[_T]:
-        """Run the work in the thread, after all that was submitted before."""
-        loop = asyncio.get_running_loop()
-        with self._guard:
-            thread = self._thread
-            if thread is None or self._process != os.getpid():
-                thread = self._start_thread()
-            job = loop.run_in_executor(thread, work, self._store)
-        self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
-        return job
+    def _apply(
+        self, operation: Operation[_T], connection: sqlite3.Connection, *, write: bool = True
+    ) -> _T:
+        """Do an operation to the window log in the file, inside a transaction."""
+        plan = self._plan
+        found = connection.execute(_LOAD, self._key).fetchone()
+        try:
+            state = {} if found is None else _decode(found[0])
+            now, clock = self._tick(state.get("clock"))
+            if found is None:
+                log = WindowLog(plan, self._times)
+            else:
+                log = WindowLog.load(plan, state, self._times, StateReader(now))
+        except DAMAGED as error:
+            raise StoreError(
+                f"{self._store.path}: the count in it is damaged ({error!r}); move the file away; "
+                "what was spent is then forgotten"
+            ) from error
+        if any(limit.aligned for limit in plan.limits):
+            log.wall_offset = self._wall() - now
+        answer = operation(log, now)
+        if write:
+            text = _encode({**log.dump(), "clock": clock})
+            connection.execute(_SAVE, (*self._key, text))
+        return answer
 
-    def _start_thread(self) -> ThreadPoolExecutor:
-        """Start the thread, with a store of its own: none survives a fork."""
-        if self._process != os.getpid():
-            _inherited.append(self._store)
-            self._process, self._jobs = os.getpid(), set()
-            self._store = self._new_store()
-        thread = self._thread = ThreadPoolExecutor(1, "llamagen-async-ledger")
-        finalizer = weakref.finalize(self, _close_unless_forked, os.getpid(), self._store)
-        finalizer.atexit = False
-        return thread
-
-
-def _close_unless_forked(process: int, store: SQLiteStore) -> None:
-    """Close a store that nobody uses any more; keep one that belongs to the parent process."""
-    if process == os.getpid():
-        store.close()
-    else:
-        _inherited.append(store)
+    def _tick(self, clock: list[Any] | None) -> tuple[float, Sequence[Any] | None]:
+        """Return the time, and the clock to be stored, given the one that was stored last."""
+        before = None if clock is None else Anchor.load(clock)
+        if self._now is not None:
+            return self._now(), clock
+        anchor = advance(before, read_machine_clock())
+        return round(anchor.now * self._key[1], 6), anchor.dump()
 
 
 def _report(job: asyncio.Future[Any]) -> None:
     """Log the failure of a job that nobody waits for any more."""
     if not job.cancelled() and (error := job.exception()) is not None:
         _logger.warning("a slot may count for longer, or for less, than it should: %s", error)
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+# Made once: that takes as long as a row.
+_decode: Final = json.JSONDecoder(parse_constant=_refuse).decode
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode

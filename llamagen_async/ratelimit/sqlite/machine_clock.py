@@ -24,18 +24,21 @@ once. A clock that is set while the machine runs does nothing of the kind.
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
-__all__ = ["Anchor", "Reading", "advance", "is_ahead", "read_machine_clock"]
+__all__ = ["Anchor", "Reading", "advance", "read_machine_clock"]
 
 _TOLERANCE: Final = 3_600.0
 """Seconds by which an anchor may be ahead: it is no more than moments, if all is well."""
-
+_LATEST: Final = 1e10
+"""Real seconds that a file may have been in use: three hundred years."""
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 """The file in which Linux tells one boot from another, see `random(4)`."""
 
@@ -61,30 +64,40 @@ class Anchor:
     reading: Reading
     """The readings of the machine's clocks at that time."""
 
+    @classmethod
+    def load(cls, clock: Sequence[Any]) -> Anchor:
+        """Return what `dump` returned; raise an error if it can't be one."""
+        now, wall, monotonic, boot_id = clock
+        if not (0 <= now <= _LATEST and math.isfinite(wall) and math.isfinite(monotonic)):
+            raise ValueError("a clock that can't be")
+        return cls(now, Reading(wall, monotonic, boot_id))
+
+    def dump(self) -> Sequence[Any]:
+        """Return all of it, as JSON can hold it."""
+        return self.now, self.reading.wall, self.reading.monotonic, self.reading.boot_id
+
 
 def advance(anchor: Anchor | None, reading: Reading) -> Anchor:
-    """Return the present moment, given the last one that was stored (`None`: there is none)."""
+    """Return the present moment, given the last one that was stored (`None`: there is none).
+
+    Raises:
+        ValueError: Time would have to stand still for hours. Within one boot no clock shows less
+            than it did, so another program has written the anchor.
+    """
     if anchor is None:
         return Anchor(0.0, reading)
     then = anchor.reading
     wall = reading.wall - then.wall
     monotonic = reading.monotonic - then.monotonic
     if then.boot_id is not None and then.boot_id == reading.boot_id:
+        if monotonic < -_TOLERANCE:
+            raise ValueError("a clock that is ahead of this machine's")
         # A reading that is older than the anchor must not replace it: what lies between the
         # two would be counted a second time.
         return anchor if monotonic < 0 else Anchor(anchor.now + monotonic, reading)
     rebooted = None not in (then.boot_id, reading.boot_id) or monotonic < 0
     elapsed = wall if rebooted else min(wall, monotonic)
     return Anchor(anchor.now + max(0.0, elapsed), reading)
-
-
-def is_ahead(anchor: Anchor, reading: Reading) -> bool:
-    """Whether time would have to stand still for hours until this machine has caught up.
-
-    Within one boot no clock shows less than it did, so another program has written the anchor.
-    """
-    same_boot = anchor.reading.boot_id is not None and anchor.reading.boot_id == reading.boot_id
-    return same_boot and anchor.reading.monotonic > reading.monotonic + _TOLERANCE
 
 
 def read_machine_clock() -> Reading:

@@ -43,7 +43,7 @@ def test_json_lines_have_fields_in_either_spelling() -> None:
         (b"a cat\n{not json}\n", [("s:1", "a cat"), ("s:2", "{not json}")]),
         (b'# x\n{"prompt": "a cat"}\na dog\n', [("s:2", "a cat"), ("s:3", None)]),
         (b'\n"Prompt";Size\na cat;512x768\n"a; dog";\n', [("s:3", "a cat"), ("s:4", "a; dog")]),
-        (b'\xef\xbb\xbfkey\tprompt\nk\ta cat\n', [("s:2", "a cat")]),
+        (b"\xef\xbb\xbfkey\tprompt\nk\ta cat\n", [("s:2", "a cat")]),
         (b'prompt\n"a cat, a dog"\na cat, a dog\n', [("s:2", "a cat, a dog"), ("s:3", None)]),
         (b"size\na cat\n", [("s:1", "size"), ("s:2", "a cat")]),
         (b"a cat, style\n", [("s:1", "a cat, style")]),

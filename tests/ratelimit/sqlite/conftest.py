@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llamagen_async.ratelimit.sqlite.row import StoredWindowLog
+from llamagen_async.ratelimit import WindowLog
 from tests.support.sqlite_ledgers import Gate, LedgerFactory, ledger_threads
 
 
@@ -24,5 +24,5 @@ async def factory(tmp_path: Path) -> AsyncIterator[LedgerFactory]:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     """A gate that holds up the ledger's thread when it writes."""
     gate = Gate()
-    monkeypatch.setattr(StoredWindowLog, "write", gate.before(StoredWindowLog.write))
+    monkeypatch.setattr(WindowLog, "dump", gate.before(WindowLog.dump))
     return gate

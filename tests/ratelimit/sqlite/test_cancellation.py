@@ -9,8 +9,7 @@ import sqlite3
 import pytest
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit import ANSWERED, Grant, Outcome, Workload
-from llamagen_async.ratelimit.sqlite.row import StoredWindowLog
+from llamagen_async.ratelimit import ANSWERED, Grant, Outcome, WindowLog, Workload
 from tests.support.claims import claim
 from tests.support.sqlite_ledgers import (
     Gate,
@@ -136,7 +135,7 @@ async def test_a_failure_that_nobody_waits_for_is_logged(
     def broken(*_: object) -> None:
         raise sqlite3.OperationalError("the disk is gone")
 
-    monkeypatch.setattr(StoredWindowLog, "write", gate.before(broken))
+    monkeypatch.setattr(WindowLog, "dump", gate.before(broken))
     await cancel_in_the_middle(gate, ledger.commit(one, ANSWERED, Workload()))
     ledger.release(two.id, two.client)
     await ledger.aclose()

@@ -16,7 +16,6 @@ from llamagen_async.ratelimit.sqlite.machine_clock import (
     Anchor,
     Reading,
     advance,
-    is_ahead,
     read_machine_clock,
 )
 
@@ -184,8 +183,9 @@ def test_other_systems_have_a_monotonic_clock_and_no_boot_id(
 def test_an_anchor_of_this_boot_is_hardly_ahead_of_it() -> None:
     """With one that is, time would stand still until the machine has caught up."""
     anchor = Anchor(5.0, Reading(1.7e9, 500_000.0, "a"))
-    assert is_ahead(anchor, Reading(1.7e9, 500.0, "a"))
-    assert not is_ahead(anchor, Reading(1.7e9, 499_999.9, "a"))  # another process was quicker
-    assert not is_ahead(anchor, Reading(1.7e9, 500.0, "b"))
+    with pytest.raises(ValueError, match="ahead of this machine's"):
+        advance(anchor, Reading(1.7e9, 500.0, "a"))
+    advance(anchor, Reading(1.7e9, 499_999.9, "a"))  # another process was quicker
+    advance(anchor, Reading(1.7e9, 500.0, "b"))
     unknown = Anchor(5.0, Reading(1.7e9, 500_000.0, None))
-    assert not is_ahead(unknown, Reading(1.7e9, 500.0, None))
+    advance(unknown, Reading(1.7e9, 500.0, None))

@@ -57,17 +57,20 @@ async def test_any_path_names_a_file(
 async def test_a_quota_is_on_the_disk_before_it_is_relied_on(
     factory: LedgerFactory, plan: Plan, synchronous: int
 ) -> None:
+    """So before a request leaves; what is lost of its end only makes the slot count for longer."""
     ledger = factory(plan=plan)
-    await ledger.snapshot()
-    opened = ledger._store
+    (grant,) = await take(ledger)
 
     def pragma(name: str) -> object:
-        assert opened._connection is not None
-        return opened._connection.execute(f"PRAGMA {name}").fetchone()[0]
+        opened = ledger._store._file._connection
+        assert opened is not None
+        return opened.execute(f"PRAGMA {name}").fetchone()[0]
 
     assert (pragma("synchronous"), pragma("journal_mode")) == (synchronous, "wal")
+    await ledger.commit(grant, ANSWERED, Workload())
+    assert pragma("synchronous") == 1
     ledger.change_plan(Plan.DEMO)
-    await ledger.snapshot()
+    await take(ledger)
     assert pragma("synchronous") == 2
 
 
@@ -75,7 +78,7 @@ async def test_the_ledgers_time_continues_from_the_stored_one(
     factory: LedgerFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading = Reading(1.7e9, 500.0, "first")
-    monkeypatch.setattr(store, "read_machine_clock", lambda: reading)
+    monkeypatch.setattr(ledger_module, "read_machine_clock", lambda: reading)
     ledger = factory(now=None, speed=10.0)
     for grant in await take(ledger, 4):
         await ledger.commit(grant, ANSWERED, Workload())
@@ -288,7 +291,7 @@ async def test_a_damaged_row_is_an_error_and_stays_as_it_is(
 async def test_a_clock_at_which_time_would_stand_still_is_an_error(
     factory: LedgerFactory, monkeypatch: pytest.MonkeyPatch, clock: list[Any]
 ) -> None:
-    monkeypatch.setattr(store, "read_machine_clock", lambda: Reading(1.7e9, 501.0, "boot"))
+    monkeypatch.setattr(ledger_module, "read_machine_clock", lambda: Reading(1.7e9, 501.0, "boot"))
     ledger = factory(now=None)
     await take(ledger, 1)
     state = json.dumps(stored_state(factory.path) | {"clock": clock})
@@ -306,7 +309,7 @@ async def test_a_missing_table_is_an_error(factory: LedgerFactory) -> None:
 async def test_a_file_that_another_program_keeps_locked_is_an_error(
     factory: LedgerFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_LOCK_SHARE", 0.02)
+    monkeypatch.setattr(store, "_LOCK_SHARE", 0.02)
     ledger = factory()
     await take(ledger, 1)
     with contextlib.closing(sqlite3.connect(factory.path, isolation_level=None)) as other:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llamagen_async.ratelimit import ANSWERED, Grant, Workload
+from llamagen_async.ratelimit import ANSWERED, Grant, WindowLog, Workload
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
-from llamagen_async.ratelimit.sqlite.row import StoredWindowLog
+from llamagen_async.ratelimit.sqlite.store import SQLiteStore
 from llamagen_async.simulation import VirtualTimeLoop
 from tests.support.claims import claim
 from tests.support.sqlite_ledgers import (
@@ -71,7 +73,7 @@ async def test_a_disk_that_hangs_does_not_hang_the_event_loop(
     ledger, gate = factory(), Gate()
     await take(ledger, 2)
     with monkeypatch.context() as hanging:
-        hanging.setattr(StoredWindowLog, "write", gate.before(StoredWindowLog.write))
+        hanging.setattr(WindowLog, "dump", gate.before(WindowLog.dump))
         hanging.setattr(ledger, "_timeout", 0.03)
         await fails(ledger, str(factory.path), "no answer within 0.03 s")
     gate.open.set()
@@ -84,17 +86,17 @@ def test_loops_in_several_threads_never_use_the_file_at_the_same_time(
 ) -> None:
     """Also if the ledger was closed before: then each operation may have a thread of its own."""
     ledger = SQLiteLedger(tmp_path / "quota.db", name="a", plan=WIDE, times=LONG)
-    inside, write, most = list[None](), StoredWindowLog.write, list[int]()
+    inside, dump, most = list[None](), WindowLog.dump, list[int]()
 
-    def counting(*arguments: Any) -> str:
+    def counting(*arguments: Any) -> dict[str, Any]:
         inside.append(None)
         most.append(len(inside))
         try:
-            return write(*arguments)
+            return dump(*arguments)
         finally:
             inside.pop()
 
-    monkeypatch.setattr(StoredWindowLog, "write", counting)
+    monkeypatch.setattr(WindowLog, "dump", counting)
 
     async def use() -> None:
         for grant in await take(ledger, 30):
@@ -163,3 +165,44 @@ def test_in_virtual_time_no_thread_is_needed(tmp_path: Path) -> None:
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         assert runner.run(main()) == [2, 1]
     assert not ledger_threads()
+
+
+async def test_ledgers_that_share_a_store_share_its_thread(factory: LedgerFactory) -> None:
+    """It ends when the last of them is closed, and begins again when it is needed."""
+    store = SQLiteStore.shared(factory.path)
+    assert SQLiteStore.shared(str(factory.path)) is store
+    one, other = factory(path=store), factory(path=store, name="b")
+    await take(one, 2)
+    await take(other)
+    assert len(ledger_threads()) == 1
+    await one.aclose()
+    assert len(ledger_threads()) == 1
+    assert await used_slots(other) == [1]
+    await other.aclose()
+    assert not ledger_threads()
+    assert await used_slots(one) == [2]
+
+
+@pytest.mark.parametrize("is_forked", [False, True])
+async def test_the_connection_of_a_ledger_that_was_collected_is_closed(
+    factory: LedgerFactory, *, is_forked: bool
+) -> None:
+    """Though nobody has closed it; in a process that was forked it is kept instead."""
+    ledger = factory()
+    await take(ledger)
+    connection = ledger._store._file._connection
+    assert connection is not None
+    if is_forked:
+        ledger._store._file._process = 0
+    factory.made.clear()
+    del ledger
+    gc.collect()
+    if is_forked:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+        connection.close()
+    else:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+    for thread in threading.enumerate():
+        if thread.name in ledger_threads():
+            await asyncio.to_thread(thread.join, 10)

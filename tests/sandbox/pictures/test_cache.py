@@ -10,7 +10,7 @@ from tests.support.sandbox import ANIMATIONS, GENERATIONS, call, create, roomy_s
 
 
 def cache_of(service: SandboxService, now: float = 60.0, *, kept: int = 64) -> PictureCache:
-    return PictureCache(lambda name: service.finished(name, now), kept=kept)
+    return PictureCache(lambda name: service.pictured(name, now), kept=kept)
 
 
 def test_panels_pages_and_animations_have_pictures() -> None:

@@ -1,0 +1,58 @@
+"""The values of a stored count, checked as they are read: any program may have changed them.
+
+A wrong value would fail later, count wrongly, or have everyone wait for ever. Knows no store.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import attrs
+
+__all__ = ["DAMAGED", "NEVER", "StateReader"]
+
+DAMAGED: Final = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+    RecursionError,
+)
+"""Errors of a state that is not as it was written."""
+NEVER: Final = -1e15
+"""A time before all others, in seconds; unlike infinity it is a number that JSON has."""
+_MOST: Final = 10**15
+"""The greatest whole number that can be."""
+_ROUNDING: Final = 1.0
+"""Seconds by which a time that is over may seem to be still to come: times are kept in rounded
+numbers."""
+
+
+@attrs.frozen
+class StateReader:
+    """A reader of values. Each method returns the value, or raises one of `DAMAGED`."""
+
+    now: float
+    """The time, in the seconds of the values."""
+
+    def time(self, value: Any) -> float:
+        """Return a time of any kind."""
+        if not math.isfinite(value):
+            raise ValueError("a time without end")
+        return float(value)
+
+    def past(self, value: Any) -> float:
+        """Return a time that is over."""
+        if not value <= self.now + _ROUNDING:
+            raise ValueError("a time that is still to come")
+        return self.time(value)
+
+    def whole(self, value: Any, at_least: int = 0, at_most: int = _MOST) -> int:
+        """Return a whole number."""
+        if type(value) is not int or not at_least <= value <= at_most:
+            raise ValueError("a number that can't be")
+        return value
+
+    def text(self, value: Any) -> str:
+        """Return a text."""
+        if type(value) is not str:
+            raise TypeError("no text")
+        return value

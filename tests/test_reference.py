@@ -1,0 +1,62 @@
+"""The reference in `docs/reference/` names all that is public, and its examples are true."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import llamagen_async
+from llamagen_async.sandbox import Durations, SandboxService
+from llamagen_async.simulation import simulated_client
+from tests.support import error_table
+
+pytestmark = pytest.mark.virtual_time
+
+PAGES = sorted((Path(__file__).parents[1] / "docs/reference").glob("*.md"))
+TEXTS = {page.stem: page.read_text(encoding="utf-8") for page in PAGES}
+EXAMPLES = [
+    pytest.param(block, id=f"{name}-{number}")
+    for name, text in TEXTS.items()
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL))
+]
+
+
+@pytest.mark.parametrize("block", EXAMPLES)
+async def test_an_example_prints_what_stands_beside_it(
+    block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a line prints is its comment; a second one explains."""
+    monkeypatch.chdir(tmp_path)
+    said = re.findall(r"^ *print\(.*\)  # (.+?)(?:  # .*)?$", block, flags=re.MULTILINE)
+    assert len(said) == len(re.findall(r"\bprint\(", block)), "each print says what it prints"
+    service = SandboxService(seed=1, durations=Durations.constant(20))
+    async with simulated_client(service) as client:
+        public = llamagen_async.__all__
+        names: dict[str, Any] = {name: getattr(llamagen_async, name) for name in public}
+        names["client"] = client
+        code = compile(block, "example", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        running = eval(code, names)  # an example of the documentation
+        if inspect.isawaitable(running):
+            await running
+    assert capsys.readouterr().out.splitlines() == said
+
+
+def test_each_public_name_has_its_entry_and_an_example() -> None:
+    entries = " ".join(re.findall(r"\.\. auto.*", "\n".join(TEXTS.values())))
+    code = " ".join(str(one.values[0]) for one in EXAMPLES)
+    names = set(llamagen_async.__all__) - {"__version__"}
+    errors = {one.__name__ for one in error_table.classes()}
+    assert not {one for one in names - errors if not re.search(rf"\.{one}\b", entries)}
+    # The first block shows how a client is made, for all of them.
+    code += TEXTS["client"]
+    assert not {one for one in names if not re.search(rf"\b{one}\b", code)}
+
+
+@pytest.mark.parametrize("file", error_table.FILES, ids=lambda file: file.name)
+def test_the_table_of_errors_is_what_the_docstrings_say(file: Path) -> None:
+    assert error_table.shown_in(file.read_text(encoding="utf-8")) == error_table.table()
