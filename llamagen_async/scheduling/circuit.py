@@ -18,7 +18,8 @@ follow from how likely a charge is:
 - The server says that it failed (a 5xx that is no gateway's timeout). Servers mostly fail before
   they charge, so these creates are two minutes apart, and later a tenth of the time that it has
   lasted. In an hour 26 are lost, and its end is noticed within six minutes; of a quarter of an hour
-  within two. A minute apart, to be late by no more than a window, would lose 60 of them. If a 503 names a time (`Retry-After`), none is sent before that.
+  within two. A minute apart, to be late by no more than a window, would lose 60 of them. If a 503
+  names a time (`Retry-After`), none is sent before that.
 - No answer came, or one that can't be read, such as a 2xx with a page in it. Such a create has most
   probably been accepted, so each gap is as long as it has lasted, up to half an hour, by which its
   end may be noticed later: ten in an hour.

@@ -33,7 +33,13 @@ def given(*stories: Story) -> Stories:
             4,
         ),
         # The one under the key "d" was sent: this one will not be.
-        (given(Story.parse("new"), Story.parse("e", "d")), True, "0 done, 1 running, 2 to send", 2, 3),
+        (
+            given(Story.parse("new"), Story.parse("e", "d")),
+            True,
+            "0 done, 1 running, 2 to send",
+            2,
+            3,
+        ),
         (given(Story.parse("d", "d")), False, "0 done, 1 uncertain, 1 running, 1 to send", 1, 2),
         (given(Story.parse("d", "d")), True, "0 done, 1 running, 2 to send", 2, 2),
         (Stories("the journal"), False, "1 done, 1 uncertain, 1 running, 1 to send", 1, 4),
