@@ -11,7 +11,7 @@ import functools
 import math
 import os
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import attrs
 
@@ -221,9 +221,7 @@ class ClientCore:
         rooms = self.open()
         if not self.is_ready:
             await self._prepare(rooms)
-        generation: Any = await rooms.scheduler.read(name, request, parse, whole=whole)
-        result: _G = generation
-        return result
+        return cast("_G", await rooms.scheduler.read(name, request, parse, whole=whole))
 
     async def wait(self, wait: GenerationWait[_G]) -> _G:
         """Return a generation when it has succeeded.
@@ -237,7 +235,7 @@ class ClientCore:
             rooms = self.open()
             if not self.is_ready:
                 wait = await self._prepare_to_wait(rooms, wait)
-            generation: Any = await rooms.scheduler.wait(wait)
+            generation = cast("_G", await rooms.scheduler.wait(wait))
         except LlamaGenError as error:
             if error.id is not None:
                 raise
@@ -246,8 +244,7 @@ class ClientCore:
             rooms.forecasts.save_soon()
         if generation.status is not GenerationStatus.SUCCEEDED:
             raise GenerationFailedError(generation)
-        result: _G = generation
-        return result
+        return generation
 
     async def usage(self, *, outage_timeout: float | None = None) -> Usage:
         """Ask the server what the key has used; an outage is held out for so many seconds."""
