@@ -7,6 +7,7 @@ scheduler. A resource says what is sent and how the answer is read, and nothing 
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import os
 from collections.abc import Callable
@@ -90,12 +91,10 @@ class ClientCore:
     """
 
     observer: Observer | None = None
-    """Whoever is told what the client does."""
+    """An observer that is told what the client does, if there is one."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
-        self.uploads = Uploads(self.send)
-        """The uploads of files that requests name."""
         self._rooms: Rooms | None = None
         self._detections: dict[bool, asyncio.Task[None]] = {}
         """The detection of the plan that holds out an outage, and the one that gives up."""
@@ -104,6 +103,11 @@ class ClientCore:
         self.is_closed = False
         self._is_released = False
         """Whether everything that was opened is closed."""
+
+    @functools.cached_property
+    def uploads(self) -> Uploads:
+        """The uploads of files that requests name."""
+        return Uploads(self.send)
 
     @property
     def opened(self) -> Rooms | None:
@@ -258,10 +262,8 @@ class ClientCore:
 
     def counted(self) -> tuple[DispatchStats, int]:
         """Return what was sent, and how many generations were seen to end."""
-        rooms = self.opened
-        if rooms is None:
-            return DispatchStats(), 0
-        return rooms.scheduler.stats, rooms.scheduler.finished
+        scheduler = self.opened.scheduler if self.opened else None
+        return (scheduler.stats, scheduler.finished) if scheduler else (DispatchStats(), 0)
 
     async def aclose(self, grace: float) -> None:
         """Stop; give billed requests on their way `grace` real seconds to return.
@@ -329,9 +331,8 @@ class ClientCore:
             forecasts=None if lender is None else lender.scheduler.forecasts,
         )
         use_limiter(limiter, scheduler)
-        forecasts = ForecastStore(
-            limiter.ledger, scheduler.forecasts, loaded=scheduler.start_learning
-        )
+        learned, loaded = scheduler.forecasts, scheduler.start_learning
+        forecasts = ForecastStore(limiter.ledger, learned, loaded=loaded)
         if lender is not None:
             forecasts = lender.forecasts
             scheduler.start_learning()

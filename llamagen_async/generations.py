@@ -82,7 +82,7 @@ class Generations(Generic[_G]):
     def __init__(self, core: ClientCore) -> None:
         self._core = core
         self.observer: Final = core.observer
-        """Whoever is told what the client does; `None` if nobody is."""
+        """An observer that is told what the client does; `None` if there is none."""
 
     async def wait_for_completion(
         self,

@@ -1,4 +1,4 @@
-"""What the package tells of itself: log records with ids in them, and the protocol of an observer.
+"""The package as it tells of itself: log records with ids in them, and an observer's protocol.
 
 Each log record has the attributes `job_key`, `generation_id` and `request_id`; one that is not
 known is `None`. What is known where a line is logged is given there (`extra=about(...)`). The rest
@@ -41,7 +41,7 @@ class Operation(Protocol):
 
 
 class Observer(Protocol):
-    """Whoever is told what a client does, such as the telemetry."""
+    """An observer, such as the telemetry, that is told what a client does."""
 
     def operation(
         self, name: str, *, generation_id: str | None = None, job_key: str | None = None

@@ -38,6 +38,7 @@ from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, Call, SandboxService
 from llamagen_async.sandbox.generations import has_expired
 from llamagen_async.sandbox.pictures.cache import PictureCache
 from llamagen_async.scheduling import RequestReport
+from llamagen_async.telemetry import Telemetry
 from llamagen_async.transport import (
     APIRequest,
     APIResponse,
@@ -162,7 +163,8 @@ class SimulatedTransport:
     def with_key(self, api_key: str) -> SimulatedTransport:
         """Return a transport to the same service for another key."""
         other = copy.copy(self)
-        other._headers = {"Authorization": f"Bearer {api_key}"}
+        # It is of this class.
+        other._headers = {"Authorization": f"Bearer {api_key}"}  # noqa: SLF001
         return other
 
     async def send(self, request: APIRequest) -> APIResponse:
@@ -282,6 +284,7 @@ def simulated_client(
     polling: float | None = None,
     webhooks: bool = False,
     on_request: Callable[[RequestReport], None] | None = None,
+    telemetry: Telemetry | bool | None = None,
     transport: Transport | None = None,
 ) -> LlamaGenClient:
     """Return a client whose requests reach `service` without a network.
@@ -300,6 +303,7 @@ def simulated_client(
         polling: The least number of seconds between two checks of one generation.
         webhooks: Whether webhook events are handed to the client's `deliver`.
         on_request: A function that is called after each request with a report of it.
+        telemetry: Where the spans and metrics go, as for `LlamaGenClient`.
         transport: Another transport to `service`, for which `latency`, `seed` and `timeout` are
             not used.
     """
@@ -313,6 +317,7 @@ def simulated_client(
         polling=polling,
         webhooks=webhooks,
         on_request=on_request,
+        telemetry=telemetry,
         speed=1.0,
         assets=SimulatedAssets(service),
         transport=transport

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Final, Protocol, TypeVar, runtime_checkable
@@ -25,7 +25,7 @@ import attrs
 from llamagen_async.core import ClientCore, Rooms
 from llamagen_async.errors import ClientClosedError, InvalidRequestError
 from llamagen_async.models import Animation, ComicGeneration
-from llamagen_async.plans import DAY, Plan
+from llamagen_async.plans import DAY, Plan, RequestKind
 from llamagen_async.ratelimit import Limiter, LimitsSnapshot, is_settled
 from llamagen_async.scheduling import DispatchStats, GenerationWait
 from llamagen_async.settings import ClientSettings
@@ -173,8 +173,8 @@ class TenantCore(ClientCore):
         """What it is asked for and has not answered."""
         self.tenants: Final = tenants
         self._name = name
-        self._past: tuple[DispatchStats, int] | None = None
-        """What was sent and seen to end before its rooms were last closed."""
+        self._past: tuple[int, ...] = ()
+        """What was sent and seen to end before its rooms were last closed, packed."""
         super().__init__(self._known(settings))
 
     def change_plan(self, settings: ClientSettings) -> None:
@@ -186,11 +186,12 @@ class TenantCore(ClientCore):
     def counted(self) -> tuple[DispatchStats, int]:
         """Return what was sent, and how many generations were seen to end."""
         sent, finished = super().counted()
-        if self._past is None:
+        if not self._past:
             return sent, finished
-        past, past_finished = self._past
-        counts = past.sent + sent.sent, past.refused + sent.refused, past.retries + sent.retries
-        return DispatchStats(*counts), past_finished + finished
+        past_finished, refused, retries, *past = self._past
+        kinds = Counter(dict(zip(RequestKind, past, strict=True))) + sent.sent
+        counted = DispatchStats(kinds, sent.refused + refused, sent.retries + retries)
+        return counted, finished + past_finished
 
     @property
     def may_rest(self) -> bool:
@@ -241,9 +242,12 @@ class TenantCore(ClientCore):
         async with rooms.closing:
             if self.calls or self.opened is not rooms or not self.may_rest:
                 return
-            self._past = self.counted()
+            sent, finished = self.counted()
+            counts = map(sent.sent.__getitem__, RequestKind)
+            self._past = (finished, sent.refused, sent.retries, *counts)
             self._rooms, self.settings = None, self._known(self.settings)
             self.is_ready = False
+            vars(self).pop("uploads", None)
             await self._release(rooms, 0.0)
 
     async def aclose(self, grace: float) -> None:

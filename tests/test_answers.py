@@ -186,6 +186,7 @@ def _list(value: Any) -> list[Any]:
 # --- one field at a time ------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @each_method
 def test_each_field_may_be_missing_or_anything(name: str) -> None:
     """All others are read all the same, and an error names what can't be."""
@@ -350,6 +351,7 @@ edits = st.lists(
 kinds = st.sampled_from(["application/json", "text/html; charset=latin-1", "", "a; charset=utf-16"])
 
 
+@pytest.mark.once
 @settings(max_examples=60, deadline=None)
 @given(mutations=mutations, edits=edits, kind=kinds, raw=st.none() | st.binary(max_size=200))
 @each_method

@@ -67,6 +67,7 @@ def forget(living: Collection[threading.Thread] = ()) -> None:
             thread.join(10)
 
 
+@pytest.mark.once
 def test_a_forgotten_client_whose_loop_is_gone_binds_no_plan(quota: str) -> None:
     """A notebook runs a cell again with another plan."""
     asyncio.run(use(client_of(quota)))
@@ -83,6 +84,7 @@ def test_a_client_whose_loop_is_closed_binds_no_plan(quota: str) -> None:
     asyncio.run(kept.aclose())
 
 
+@pytest.mark.once
 async def test_a_forgotten_client_binds_nothing_while_its_loop_runs(
     quota: str, tmp_path: Path
 ) -> None:
@@ -102,6 +104,7 @@ async def test_a_forgotten_client_binds_nothing_while_its_loop_runs(
     assert await plan_of(client_of(quota, "paid", "https://forgotten.invalid")) == "paid"
 
 
+@pytest.mark.once
 async def test_the_count_outlives_forgotten_clients(quota: str) -> None:
     """A client that is made afterwards knows what they have spent."""
     url, used = "https://spent.invalid", list[int]()
@@ -114,6 +117,7 @@ async def test_the_count_outlives_forgotten_clients(quota: str) -> None:
     assert used == [1, 2, 3]
 
 
+@pytest.mark.once
 async def test_a_living_client_binds_its_plan(quota: str) -> None:
     """Also if another client of the same key was closed or forgotten meanwhile."""
     url = "https://bound.invalid"

@@ -137,6 +137,7 @@ async def test_a_change_that_can_not_be_sent_today_speaks_of_no_generation(name:
         assert caught.value.id is None
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize(
     "answer", [{}, {"success": True}, {"id": None}, {"id": ""}, [], None, "ok"], ids=str
@@ -166,6 +167,7 @@ async def test_an_answer_with_another_id_is_the_one_to_wait_for() -> None:
         assert caught.value.id == "new"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize(
@@ -341,6 +343,7 @@ async def test_a_change_that_was_cancelled_and_lost_is_logged_with_its_id(
     assert f"{kind.value} may be accepted (broke off (generation {id_}))" in caplog.text
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("told", ["before", "answer", "before, again"])
 @pytest.mark.parametrize("name", CHANGES)
 async def test_another_process_that_is_told_how_a_comic_was_waits_for_the_change(

@@ -126,6 +126,7 @@ async def test_an_id_that_is_hard_to_store_is_no_foreign_error(tmp_path: Path, g
         assert caught.value.id == id_
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("number", [90, 150, 500, 940, 960, 980, 990, 1_000])
 async def test_an_answer_that_is_too_deep_to_store_loses_no_id(tmp_path: Path, number: int) -> None:
     nested: Any = []
@@ -228,6 +229,7 @@ async def test_an_owner_that_fails_does_not_cost_the_id(caplog: pytest.LogCaptur
 # --- batches ------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("end", ["break", "cancel", "raise"])
 async def test_a_batch_without_a_journal_that_is_left_tells_its_ids(
     caplog: pytest.LogCaptureFixture, end: str

@@ -54,11 +54,13 @@ def test_control_characters_are_shown_escaped() -> None:
     assert clean_text("a\x1b[31m\nb\u202e\ud800") == "a\\x1b[31m b\\u202e\\ud800"
 
 
+@pytest.mark.once
 @given(JSON, st.integers(0, 6))
 def test_the_levels_of_nested_lists_and_objects_are_counted(value: Any, levels: int) -> None:
     assert is_nested_deeper(value, levels) == (levels_of(value) > levels)
 
 
+@pytest.mark.once
 @given(JSON)
 def test_what_is_short_is_kept_as_it_is(value: Any) -> None:
     """Only what can't be stored is changed in an answer of a usual size."""

@@ -226,6 +226,7 @@ async def test_a_redraw_of_a_batch_keeps_the_picture_as_well(tmp_path: Path) -> 
     assert [name[-9:] for name in machine.pictures() if ".1." in name] == ["-01.1.png"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("key", "given", "field", "words"),
     [
@@ -264,6 +265,7 @@ async def test_a_story_that_is_not_done_has_no_panel(tmp_path: Path) -> None:
         await machine.redraw()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["order-1", "id", "beginning", "0", "s.jsonl:1"])
 async def test_a_story_has_many_names(tmp_path: Path, name: str) -> None:
     machine = FinishedBatch(tmp_path)

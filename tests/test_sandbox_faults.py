@@ -69,6 +69,7 @@ def accepted(service: SandboxService) -> int:
     return int(service.stats(0.0)["keys"][PAID_KEY]["creates_accepted"])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("text", HARMLESS)
 async def test_faults_through_which_a_comic_is_made(text: str) -> None:
     service = faulty(text)

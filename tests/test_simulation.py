@@ -103,6 +103,7 @@ async def batch(
 # --- batches on the paid plan ---------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("algorithm", COUNTED)
 async def test_a_batch_of_twelve_is_never_refused(algorithm: Algorithm, seed: int) -> None:
@@ -115,6 +116,7 @@ async def test_a_batch_of_twelve_is_never_refused(algorithm: Algorithm, seed: in
     assert day.took < 600
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_a_server_that_wants_strict_spacing_refuses_one_burst_at_most(seed: int) -> None:
     """The client does not know of the spacing; it learns it from one burst, and finishes."""
@@ -191,6 +193,7 @@ async def test_dialects_and_headers_make_no_difference(dialect: Any, *, headers:
 # --- a day of the demo plan ---------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("algorithm", COUNTED)
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_day_of_the_demo_plan(algorithm: Algorithm, seed: int) -> None:
@@ -206,6 +209,7 @@ async def test_a_day_of_the_demo_plan(algorithm: Algorithm, seed: int) -> None:
     assert sum(day.accepted.values()) == 7
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", range(12))
 async def test_a_day_of_the_demo_plan_is_never_overdrawn(seed: int) -> None:
     """Some comics take eight times as long: no 429, and every story has a state.
@@ -238,6 +242,7 @@ async def test_a_week_of_the_demo_plan() -> None:
 KINDS: list[FaultName] = [name for name, kind in FAULTS.items() if not kind.is_of_events]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", [*KINDS, "all"])
 async def test_no_story_is_paid_for_twice_whatever_fails(

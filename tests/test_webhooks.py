@@ -134,6 +134,7 @@ async def test_events_teach_how_long_comics_take() -> None:
 # --- events that do not come --------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("plan", "seconds"),
     [(Plan.PAID, 12), (Plan.PAID, 61), (Plan.PAID, 300), (ROOMY, 35), (ROOMY, 180)],
@@ -290,6 +291,7 @@ async def test_everybody_who_waits_hears_of_the_end() -> None:
         assert {one.asset_urls for one in await asyncio.gather(*waiting)} == {(URL,)}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", range(8))
 async def test_late_doubled_disordered_and_lost_events_are_harmless(seed: int) -> None:
     """Each story ends once and well; no check is wasted on a comic that has ended."""

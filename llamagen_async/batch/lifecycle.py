@@ -7,7 +7,6 @@ all creates and checks. A create in flight is never abandoned for lack of intere
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -16,7 +15,6 @@ import attrs
 
 from llamagen_async.batch import makers
 from llamagen_async.batch.budget import Budget
-from llamagen_async.batch.folder import are_there
 from llamagen_async.batch.makers import ComicsPort
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final, may_be_accepted
 from llamagen_async.batch.protocol import StoryStore
@@ -32,7 +30,6 @@ from llamagen_async.errors import (
 )
 from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
 from llamagen_async.observing import JOB_KEY, about, logger_of
-from llamagen_async.requests import AnyRequest
 from llamagen_async.validation import checked_path
 
 __all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
@@ -178,8 +175,7 @@ class _Steps:
         if task.ephemeral:
             await lifecycle.journal.forget(task.row)
         elif task.row.worker and not task.is_elsewhere:
-            with contextlib.suppress(JournalError):  # it is this worker's as long as that lives
-                await lifecycle.journal.let_go(task.row, task.error)
+            await lifecycle.journal.let_go(task.row, task.error)
         del lifecycle.tasks[task.row.id]
         lifecycle.ended(task)
         if lifecycle.journal.has_changes:
@@ -210,15 +206,15 @@ class _Steps:
         await lifecycle.budget.reserve(task.row.id, task.request)
         if lifecycle.halted is not None:
             raise lifecycle.halted
-        task.is_submitted = True
+        comics, waits, task.is_submitted = lifecycle.comics, lifecycle.wait_for_quota, True
         try:
             try:
                 await makers.submit(
-                    lifecycle.comics,
-                    await self._completed(),
+                    comics,
+                    await makers.completed(comics, lifecycle.journal, task, wait_for_quota=waits),
                     task.row.target,
                     urgent=task.row.urgent,
-                    wait_for_quota=lifecycle.wait_for_quota,
+                    wait_for_quota=waits,
                     hooks=self,
                 )
             finally:
@@ -232,20 +228,6 @@ class _Steps:
             if concerns_all(error):
                 lifecycle.halt(error)
             raise
-
-    async def _completed(self) -> AnyRequest:
-        """Return the request as it is sent: whatever has to be done first is done here."""
-        lifecycle, task = self.lifecycle, self.task
-        assert task.request is not None
-        if task.row.type.is_change:
-            await makers.recall_end(lifecycle.comics, lifecycle.journal, task.row)
-        return await makers.with_uploads(
-            lifecycle.comics,
-            task.request,
-            lifecycle.journal,
-            urgent=task.row.urgent,
-            wait_for_quota=lifecycle.wait_for_quota,
-        )
 
     async def before_send(self) -> None:
         """Write the intent; if that fails, or nothing is to be sent any more, raise."""
@@ -298,7 +280,7 @@ class _Steps:
     def abandoned(self, outcome: object) -> None:
         """Say what became of a create whose caller was gone: its id may be nowhere else."""
         if self.task.is_elsewhere:
-            return  # nothing was sent
+            return
         news = self.task.where if isinstance(outcome, AnyGeneration) else outcome
         what, key = "left while %s was in flight: %s", self.task.row.key
         _logger.warning(what, key, news, extra=about(outcome, job_key=key))
@@ -318,46 +300,26 @@ class _Steps:
         # The answer to a change may speak of the comic as it was.
         if not generation.succeeded or task.row.type.is_change:
             comics, journal = lifecycle.comics, lifecycle.journal
-            generation = await makers.wait(
-                comics, journal, task, timeout=lifecycle.timeout, progress=self._progress
-            )
+            timeout, told = lifecycle.timeout, self._progress
+            generation = await makers.wait(comics, journal, task, timeout=timeout, progress=told)
         task.state, task.generation = SUCCEEDED, generation
         if await self._record(generation=generation):
             task.journal_error = None  # nothing is missing any more
 
     def _progress(self, generation: ComicGeneration) -> None:
         """Tell of a comic's pictures as they are drawn; the journal needs only its end."""
-        task, drawn = self.task, self.lifecycle.drawn
-        if drawn is None or task.generation is None:
-            return
-        if not set(generation.asset_urls) <= set(task.generation.asset_urls):
-            task.generation = generation
-            drawn(task)
+        if self.lifecycle.drawn is not None and self.task.shows_more(generation):
+            self.lifecycle.drawn(self.task)
 
     async def _fetch(self) -> None:
-        task, out, generation = self.task, self.lifecycle.out, self.task.generation
-        if out is None or generation is None:
+        lifecycle, out = self.lifecycle, self.lifecycle.out
+        if out is None:
             return
-        names = task.row.files
-        is_there: bool = bool(names) and await asyncio.to_thread(are_there, out, names)
-        if is_there:
-            task.files = tuple(out / name for name in names)
-            return
-        lifecycle = self.lifecycle
-        if lifecycle.journal.has_changes:
-            generation = await makers.newest(lifecycle.journal, generation)
-        files = await fetch(
-            lifecycle.comics,
-            lifecycle.journal,
-            generation,
-            task.request,
-            out,
-            timeout=lifecycle.timeout,
-            urgent=task.row.urgent,
-        )
-        task.files = tuple(files)
-        relative = [file.relative_to(out).as_posix() for file in files]
-        await self._record(generation=generation, files=relative)
+        comics, journal = lifecycle.comics, lifecycle.journal
+        fetched = await fetch(comics, journal, self.task, out, timeout=lifecycle.timeout)
+        if fetched is not None:
+            relative = [file.relative_to(out).as_posix() for file in self.task.files]
+            await self._record(generation=fetched, files=relative)
 
     async def _fail(self, error: Exception) -> None:
         """Decide what an error means for the story, and write that."""

@@ -10,7 +10,7 @@ from typing import Protocol, TypedDict
 
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.outcomes import is_final
-from llamagen_async.batch.protocol import StoryReader
+from llamagen_async.batch.protocol import StoryReader, StoryStore
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import Animation, AnyGeneration, ComicGeneration
@@ -30,6 +30,7 @@ from llamagen_async.scheduling.submission import SubmissionHooks
 __all__ = [
     "AnimationsPort",
     "ComicsPort",
+    "completed",
     "download",
     "newest",
     "recall_end",
@@ -54,7 +55,7 @@ class ComicsPort(Protocol):
 
     @property
     def observer(self) -> Observer | None:
-        """Whoever is told what the client does."""
+        """The observer of the client, if there is one."""
         ...
 
     async def create(
@@ -200,6 +201,25 @@ async def with_uploads(
         if not is_final(error, RequestType.COMIC):
             raise
         raise LlamaGenError(f"{error}; the story was not sent") from error  # it may be yet
+
+
+async def completed(
+    comics: ComicsPort, journal: StoryStore, task: BatchTask, *, wait_for_quota: bool
+) -> AnyRequest:
+    """Return a story's request as it is sent: whatever has to be done first is done here.
+
+    Args:
+        comics: The client's comics.
+        journal: Where the story is kept.
+        task: The story.
+        wait_for_quota: Whether uploads may wait for tomorrow's quota.
+    """
+    assert task.request is not None
+    if task.row.type.is_change:
+        await recall_end(comics, journal, task.row)
+    return await with_uploads(
+        comics, task.request, journal, urgent=task.row.urgent, wait_for_quota=wait_for_quota
+    )
 
 
 async def submit(

@@ -91,6 +91,19 @@ class StoryStore(StoryReader, UploadStore, Protocol):
         """Whether any story in it changes a comic."""
         ...
 
+    @property
+    def worker(self) -> str | None:
+        """The name of one of several workers that share it; `None` if no rows have names."""
+        ...
+
+    async def hand_over(self) -> None:
+        """Let others go on with what was accepted, if it is shared."""
+        ...
+
+    async def let_go(self, row: Row, error: BaseException | None) -> None:
+        """Note that nothing more is done for a story until somebody asks, and why."""
+        ...
+
     async def change(
         self,
         row: Row,
@@ -107,19 +120,6 @@ class StoryStore(StoryReader, UploadStore, Protocol):
 
     async def waiting(self, *, urgent: bool, limit: int, since: float = 0.0) -> list[Row]:
         """Return the first stories that can be sent."""
-        ...
-
-    @property
-    def worker(self) -> str | None:
-        """The name of one of several workers that share it; `None` if leases tell them apart."""
-        ...
-
-    async def let_go(self, row: Row, error: BaseException | None) -> None:
-        """Note that nothing more is done for a story until somebody asks, and why."""
-        ...
-
-    async def hand_over(self) -> None:
-        """Let others go on with what was accepted, if it is shared."""
         ...
 
     async def forget(self, row: Row) -> None:

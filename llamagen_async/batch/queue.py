@@ -196,7 +196,7 @@ class ComicQueue:
             ):
                 self._prefetcher.load(row)  # it was given up, or its pictures were not fetched
             self._subscriptions.latest.setdefault(key, job)
-            self._sharing.look_at(key)
+            self._sharing.ask_about(key)
             missed = job.missed(seen)
             if missed is not None:
                 yield missed
@@ -343,11 +343,12 @@ class ComicQueue:
 
     def _drawn(self, task: BatchTask) -> None:
         self._turns.tell_of(task)
+        self._sharing.tell_drawn(task)
 
     def _ended(self, task: BatchTask) -> None:
         self._prefetcher.release(task)
         if task.is_elsewhere:
-            self._sharing.look_at(task.row.key)
+            self._sharing.ask_about(task.row.key)
             return
         self._turns.tell_of(task)
         self._turns.moved()

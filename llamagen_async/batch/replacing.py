@@ -2,44 +2,57 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
-from llamagen_async.batch.makers import ComicsPort, download
+from llamagen_async.batch.folder import are_there
+from llamagen_async.batch.makers import ComicsPort, download, newest
 from llamagen_async.batch.protocol import StoryStore
+from llamagen_async.batch.task import BatchTask
 from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
-from llamagen_async.requests import AnyRequest, UpdateRequest
+from llamagen_async.requests import UpdateRequest
 
 __all__ = ["fetch"]
 
 
 async def fetch(
-    comics: ComicsPort,
-    journal: StoryStore,
-    generation: AnyGeneration,
-    request: AnyRequest | None,
-    out: Path,
-    *,
-    timeout: float,
-    urgent: bool,
-) -> list[Path]:
+    comics: ComicsPort, journal: StoryStore, task: BatchTask, out: Path, *, timeout: float
+) -> AnyGeneration | None:
     """Fetch the pictures or the video of a story that is done, of a redraw the one picture.
 
     Args:
         comics: The client's comics.
         journal: The journal.
-        generation: The comic or the animation.
-        request: The story's request; `None` if this version does not allow it any more.
+        task: The story, which gets the files.
         out: The folder of the files.
         timeout: Seconds for all of it.
-        urgent: Whether somebody waits for it.
+
+    Returns:
+        The comic or animation whose files were fetched; `None` if they are there already.
     """
-    if isinstance(request, UpdateRequest) and isinstance(generation, ComicGeneration):
+    generation, names = task.generation, task.row.files
+    is_there: bool = bool(names) and await asyncio.to_thread(are_there, out, names)
+    if is_there:
+        task.files = tuple(out / name for name in names)
+    if is_there or generation is None:
+        return None
+    if journal.has_changes:
+        generation = await newest(journal, generation)
+    files: list[Path] | None = None
+    if isinstance(task.request, UpdateRequest) and isinstance(generation, ComicGeneration):
         files = await _replaced(
-            comics, journal, generation, request, out, timeout=timeout, urgent=urgent
+            comics,
+            journal,
+            generation,
+            task.request,
+            out,
+            timeout=timeout,
+            urgent=task.row.urgent,
         )
-        if files is not None:
-            return files
-    return await download(comics, generation, out, timeout=timeout, urgent=urgent)
+    if files is None:
+        files = await download(comics, generation, out, timeout=timeout, urgent=task.row.urgent)
+    task.files = tuple(files)
+    return generation
 
 
 async def _replaced(

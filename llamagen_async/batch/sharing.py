@@ -10,23 +10,24 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from contextvars import Context
-from typing import Final
+from typing import Any, Final
 
 from llamagen_async.batch.events import Mark, Subscriptions
 from llamagen_async.batch.journal.shared import SharedJournal
 from llamagen_async.batch.journal.workers import BEAT
 from llamagen_async.batch.lifecycle import Lifecycle
 from llamagen_async.batch.prefetcher import Prefetcher
+from llamagen_async.batch.task import BatchTask
 from llamagen_async.batch.turns import Turns
 from llamagen_async.errors import LlamaGenError
-from llamagen_async.models import BatchState
+from llamagen_async.models import AnyGeneration, BatchState
 
 __all__ = ["Sharing"]
 
 _logger = logging.getLogger(__name__)
 
 _GLANCE: Final = 0.2
-"""Real seconds between two looks at whether others have written (chosen: who follows a job that
+"""Real seconds between two questions whether others have written (chosen: who follows a job that
 another worker has waits no longer for its news)."""
 _ACCEPTED: Final = (BatchState.RUNNING, BatchState.SUCCEEDED)
 
@@ -59,6 +60,10 @@ class Sharing:
         self._version = 0
         self._unseen: set[str] = set()
         """Keys of jobs of which there may be news that were overlooked."""
+        self._lengths: dict[str, int] = {}
+        """How much the journal had of each comic that is followed and drawn elsewhere."""
+        self._drawn: dict[int, AnyGeneration] = {}
+        """Comics of this worker of which there are more pictures, by the numbers of their rows."""
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._has_failed = False
@@ -73,7 +78,7 @@ class Sharing:
             return
         await self._beat()
         loop = asyncio.get_running_loop()
-        steps = (self._beat_on(), self._watch())
+        steps = (self._beat_on(), self._follow_others())
         self._tasks = [loop.create_task(step, context=Context()) for step in steps]
 
     def quit(self) -> None:
@@ -86,10 +91,16 @@ class Sharing:
         self.quit()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def look_at(self, key: str) -> None:
+    def ask_about(self, key: str) -> None:
         """Tell those who follow a job, soon, what has become of it at another worker."""
         if self._journal.worker is not None:
             self._unseen.add(key)
+            self._wake.set()
+
+    def tell_drawn(self, task: BatchTask) -> None:
+        """Tell other workers, soon, that there are more pictures of a comic that runs."""
+        if self._others and task.generation is not None:
+            self._drawn[task.row.id] = task.generation
             self._wake.set()
 
     async def _beat_on(self) -> None:
@@ -119,7 +130,7 @@ class Sharing:
         if self._others or self._unseen:
             self._wake.set()
 
-    async def _watch(self) -> None:
+    async def _follow_others(self) -> None:
         while True:
             try:
                 async with asyncio.timeout(_GLANCE if self._others else None):
@@ -128,12 +139,15 @@ class Sharing:
                 pass
             self._wake.clear()
             try:
-                await self._look()
+                await self._read()
             except LlamaGenError as error:
                 _logger.debug("the journal could not be read: %s", error)
 
-    async def _look(self) -> None:
+    async def _read(self) -> None:
         keys, self._unseen = self._unseen, set()
+        if self._drawn:
+            drawn, self._drawn = self._drawn, {}
+            await self._journal.progress(drawn)
         version = await self._journal.version()
         if version == self._version:
             await self._tell_news(keys)
@@ -164,11 +178,16 @@ class Sharing:
         """Tell those who follow jobs of other workers what they have not heard of."""
         latest = self._subscriptions.latest
         followed = [key for key in keys if key in latest]
+        self._lengths = {key: number for key, number in self._lengths.items() if key in latest}
         if not followed:
             return
         for key, mark in (await self._journal.marks(followed)).items():
             last = latest.get(key)
-            if last is None or not self._is_news(mark, last.mark, has_error=last.error is not None):
+            if last is None:
+                continue
+            is_more = mark[-1] != self._lengths.get(key, 0)
+            self._lengths[key] = mark[-1]
+            if not (is_more or self._is_news(mark, last.mark, has_error=last.error is not None)):
                 continue
             row = await self._journal.get(key)
             last = latest.get(key)
@@ -181,8 +200,8 @@ class Sharing:
             if job.follows(last.mark) or (job.error is not None and last.error is None):
                 self._subscriptions.tell(job)
 
-    def _is_news(self, mark: tuple[int, str, int, int], last: Mark, *, has_error: bool) -> bool:
-        attempts, name, is_pending, is_fine = mark
+    def _is_news(self, mark: tuple[Any, ...], last: Mark, *, has_error: bool) -> bool:
+        attempts, name, is_pending, is_fine, _ = mark
         state = BatchState(name)
         if state is BatchState.SUCCEEDED and is_pending and self._lifecycle.out is not None:
             state = BatchState.RUNNING

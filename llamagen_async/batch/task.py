@@ -11,7 +11,7 @@ import attrs
 
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.errors import InvalidRequestError, JournalError, LlamaGenError
-from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
 from llamagen_async.observing import Observer, about
 from llamagen_async.requests import AnyRequest
 
@@ -75,6 +75,14 @@ class BatchTask:
         """Whether the runner was cancelled by `drop`, which it takes note of by this."""
         return self.is_elsewhere and self.runner is not None and not self.runner.uncancel()
 
+    def shows_more(self, generation: ComicGeneration) -> bool:
+        """Take a comic as it is now, if that has more pictures; return whether it has."""
+        known = self.generation
+        if known is None or set(generation.asset_urls) <= set(known.asset_urls):
+            return False
+        self.generation = generation
+        return True
+
     @property
     def where(self) -> str:
         """The story's key, its state and its generation's id, for the log."""
@@ -92,7 +100,7 @@ class BatchTask:
 
     @property
     def known(self) -> dict[str, str]:
-        """What is known of the story, for the log record's attributes."""
+        """The story's key, id and error, as attributes of a log record."""
         id_ = self.generation.id if self.generation else None
         return about(self.error, generation_id=id_, job_key=self.row.key)
 

@@ -29,7 +29,7 @@ class KeptCount:
     plan: Plan
     """The plan whose windows it counts."""
     state: bytes
-    """The window log, as JSON."""
+    """What the window log dumps, as JSON without the names."""
     over_at: float
     """The time from which nothing in it counts any more."""
     blob: str | None
@@ -68,14 +68,15 @@ class MemoryLedger(LogLedger):
         self._blob: str | None = None
         if kept is not None:
             # Loops may begin their time anew, and nobody else has written it.
-            state = json.loads(kept.state)
+            names = WindowLog(kept.plan, times).dump()
+            state = dict(zip(names, json.loads(kept.state), strict=True))
             self._log = WindowLog.load(kept.plan, state, times, StateReader(math.inf))
             self._blob = kept.blob
 
     def kept(self) -> KeptCount:
         """Return all that it knows, to go on from later."""
         with self._lock:
-            state = _encode(self._log.dump()).encode()
+            state = _encode([*self._log.dump().values()]).encode()
             return KeptCount(self._log.plan, state, self._log.over_at, self._blob)
 
     async def load_blob(self) -> str | None:

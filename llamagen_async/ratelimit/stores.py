@@ -169,9 +169,13 @@ def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTim
 
         store = SQLiteStore.shared(quota.removeprefix(_SQLITE))
         return SQLiteLedger(store, name=name, plan=plan, speed=speed, times=times)
-    from llamagen_async.ratelimit.redis.ledger import RedisLedger  # noqa: PLC0415
+    from llamagen_async.ratelimit.redis.ledger import (  # noqa: PLC0415
+        RedisLedger,
+        shared_connection,
+    )
 
-    return RedisLedger(quota, name=name, plan=plan, speed=speed, times=times)
+    connection = shared_connection(quota)
+    return RedisLedger(connection, name=name, plan=plan, speed=speed, times=times)
 
 
 async def prove_store(quota: str) -> None:

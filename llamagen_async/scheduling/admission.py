@@ -15,11 +15,12 @@ from llamagen_async.errors import QuotaExhaustedError
 from llamagen_async.plans import DAY, HOUR, RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.circuit import Circuit
+from llamagen_async.scheduling.failures import fail
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poller import Poller
 from llamagen_async.scheduling.request_queue import RequestQueue
-from llamagen_async.scheduling.sender import Sender, fail
+from llamagen_async.scheduling.sender import Sender
 from llamagen_async.scheduling.submission import Submission
 from llamagen_async.transport import retry_span
 

@@ -122,13 +122,13 @@ class CircuitState(enum.StrEnum):
     """The state of a server, as those who watch it from outside name it."""
 
     CLOSED = "closed"
-    """It answers."""
+    """The server answers."""
     HALF_OPEN = "half_open"
-    """It may be away: only probes are sent."""
+    """The server may be away: only probes are sent."""
     OPEN = "open"
-    """It is away: an outage is going on."""
+    """The server is away: an outage is going on."""
     READS_ONLY = "reads_only"
-    """It answers reads and takes no creates."""
+    """The server answers reads and takes no creates."""
 
 
 @attrs.frozen

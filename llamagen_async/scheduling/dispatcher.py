@@ -24,6 +24,7 @@ from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Claim, Limiter, NoSlot, Priority, Slot
 from llamagen_async.scheduling.admission import AdmissionControl
 from llamagen_async.scheduling.circuit import Circuit, Outage
+from llamagen_async.scheduling.failures import fail
 from llamagen_async.scheduling.free_policy import FreePolicy
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.policy import Choice, Decision, DispatchPolicy, Idle
@@ -32,8 +33,8 @@ from llamagen_async.scheduling.poll_target import PollTarget
 from llamagen_async.scheduling.poller import Poller
 from llamagen_async.scheduling.probing import choose_probe
 from llamagen_async.scheduling.request_queue import RequestQueue
-from llamagen_async.scheduling.sender import Sender, fail
-from llamagen_async.scheduling.submission import Submission, retrieve
+from llamagen_async.scheduling.sender import Sender
+from llamagen_async.scheduling.submission import Submission
 from llamagen_async.transport import APIRequest
 
 __all__ = ["Dispatcher"]
@@ -328,8 +329,7 @@ class Dispatcher:
             submission = Submission[Any].check(use.request, use.parse, now, use.context)
             submission.future.add_done_callback(partial(self._checked, use, now))
         elif isinstance(use, APIRequest):
-            submission = Submission[Any].check(use, Usage.parse, now, Context())
-            submission.future.add_done_callback(retrieve)
+            submission = Submission[Any].probe(use, Usage.parse, now)
         else:
             submission = use
             loop.queue.remove(submission)

@@ -16,7 +16,7 @@ class Load:
     """The load of one client at one time: plain numbers, which any thread may read."""
 
     key: int
-    """The same number for all clients of one API key in one event loop."""
+    """Identity of the API key's limiter, the same for all of its clients in one event loop."""
     plan: str
     """The name of the plan."""
     per: float

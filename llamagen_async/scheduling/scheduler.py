@@ -24,7 +24,8 @@ from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import Generation, GenerationWait
 from llamagen_async.scheduling.poller import Poller
 from llamagen_async.scheduling.request_queue import RequestQueue
-from llamagen_async.scheduling.sender import DispatchStats, RequestReport, Sender
+from llamagen_async.scheduling.request_report import RequestReport
+from llamagen_async.scheduling.sender import DispatchStats, Sender
 from llamagen_async.scheduling.submission import Submission
 from llamagen_async.transport import APIRequest, Transport
 

@@ -11,31 +11,35 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from time import time as wall_time
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import attrs
 
 from llamagen_async.clock import Clock
 from llamagen_async.errors import (
-    APIConnectionError,
     APIError,
     ClientClosedError,
     InvalidResponseError,
     LlamaGenError,
     RateLimitError,
-    SubmissionUncertainError,
 )
-from llamagen_async.observing import JOB_KEY, about, logger_of
+from llamagen_async.observing import about, logger_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import ANSWERED, Outcome, Slot
 from llamagen_async.scheduling.circuit import SERVER, Circuit, Failure, subject_of
+from llamagen_async.scheduling.failures import (
+    fail,
+    has_not_left,
+    interrupted,
+    provably_not_accepted,
+)
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
+from llamagen_async.scheduling.request_report import RequestReport, outcome_of
 from llamagen_async.scheduling.submission import Submission, tell_accepted
 from llamagen_async.transport import (
     APIResponse,
     Transport,
-    UnsentCancelledError,
     as_uncertain,
     asked_wait,
     delays,
@@ -44,7 +48,7 @@ from llamagen_async.transport import (
     is_told,
 )
 
-__all__ = ["DispatchStats", "RequestReport", "Sender", "fail"]
+__all__ = ["DispatchStats", "Sender"]
 
 _logger = logger_of(__name__)
 
@@ -64,21 +68,6 @@ class DispatchStats:
     """Answers that were 429."""
     retries: int = 0
     """Requests that were sent again, after a refusal or a failure."""
-
-
-@attrs.frozen
-class RequestReport:
-    """The outcome of one request, for metrics."""
-
-    kind: RequestKind
-    """The kind of the request."""
-    outcome: str
-    """`answered`, `refused` (429), `uncertain` (billed, and its answer was lost), `failed`, or
-    `not sent` (no connection was made)."""
-    waited: float
-    """Seconds from being asked for to being sent, by the server's clock."""
-    took: float
-    """Seconds from being sent to its end, by the server's clock."""
 
 
 class Sender:
@@ -138,7 +127,7 @@ class Sender:
         except asyncio.CancelledError as error:
             failure = error
             if submission in self.unanswered or not kind.is_billed:
-                fail(submission, _interrupted(submission, error))
+                fail(submission, interrupted(submission, error))
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
             failure = error
@@ -219,7 +208,7 @@ class Sender:
     async def _fail(self, submission: Submission[Any], error: Exception) -> float | None:
         """Tell the owner and, unless it is to be sent again, the caller."""
         try:
-            if submission.hooks is not None and _provably_not_accepted(error):
+            if submission.hooks is not None and provably_not_accepted(error):
                 await submission.hooks.not_sent()
         except Exception as broken:  # noqa: BLE001  # the record can't be kept: nothing is repeated
             error = broken
@@ -242,7 +231,7 @@ class Sender:
         submission.failures += 1
         kind = submission.request.kind
         if holds_out and is_outage(error):
-            is_repeated = not kind.is_billed or _provably_not_accepted(error)
+            is_repeated = not kind.is_billed or provably_not_accepted(error)
         else:
             is_repeated = submission.failures <= self.max_retries and is_retriable(error, kind)
         if not is_repeated:
@@ -264,7 +253,7 @@ class Sender:
         before = circuit.outage
         kind = submission.request.kind
         if failure is not None and is_outage(failure):
-            has_left = not _has_not_left(failure)
+            has_left = not has_not_left(failure)
             circuit.record_failure(
                 now,
                 Failure(
@@ -298,7 +287,7 @@ class Sender:
         """Count one request that has ended, spend its slot or give it back, and report it."""
         kind, now = submission.request.kind, self._clock.now()
         self.unanswered.discard(submission)
-        outcome = "answered" if failure is None else _word_of(failure, kind)
+        outcome = "answered" if failure is None else outcome_of(failure, kind)
         if failure is not None or not self._circuit.is_quiet:
             self._learn(submission, failure, sent_at, now)
         else:
@@ -311,7 +300,7 @@ class Sender:
                 self.stats.refused += 1
                 refused = Outcome(refused=True, retry_after=failure.retry_after)
                 await self._commit(slot, refused, now)
-            elif failure is not None and _has_not_left(failure):
+            elif failure is not None and has_not_left(failure):
                 outcome = "not sent"
                 self.stats.sent[kind] -= 1
                 slot.give_back()
@@ -339,63 +328,3 @@ class Sender:
         state = await slot.commit(outcome, self._view.workload(now))
         if state is not None:
             self._view.update(state, self._clock.now())
-
-
-def fail(submission: Submission[Any], error: Exception) -> None:
-    """Tell the caller of a submission what went wrong, or its owner if the caller is gone."""
-    kind = submission.request.kind
-    uncertain = as_uncertain(error, submission.story, kind=kind)
-    if uncertain is not None:
-        uncertain.__cause__ = error
-        uncertain.id = submission.request.generation_id or _named_id(submission, error)
-    if not submission.future.done():
-        submission.future.set_exception(uncertain or error)
-        return
-    if uncertain is not None:
-        reason = uncertain.naming_id(str(error))
-        text = "cancelled, and its answer was lost: %s may be accepted (%s)"
-        key = submission.context.get(JOB_KEY)
-        known = about(error, generation_id=uncertain.id, job_key=key)
-        _logger.warning(text, kind, reason, extra=known)
-    if submission.hooks is not None:
-        submission.hooks.abandoned(uncertain or error)
-
-
-def _named_id(submission: Submission[Any], error: Exception) -> str | None:
-    """Return the id of the generation that a failure is answered with, if it is: it may be paid."""
-    body = error.body if isinstance(error, APIError) else None
-    fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
-    if not isinstance(fields.get("status"), str):
-        return None  # an error may have an id of its own
-    try:
-        return str(submission.parse(fields).id)
-    except ValueError:
-        return None
-
-
-def _has_not_left(error: BaseException) -> bool:
-    if isinstance(error, APIConnectionError):
-        return not error.request_sent
-    return isinstance(error, UnsentCancelledError)
-
-
-def _word_of(failure: BaseException, kind: RequestKind) -> str:
-    """Return how a request has ended that did not succeed, unless it was refused or not sent."""
-    is_lost = as_uncertain(failure, kind=kind) or isinstance(failure, asyncio.CancelledError)
-    return "uncertain" if is_lost and kind.is_billed else "failed"
-
-
-def _provably_not_accepted(error: Exception) -> bool:
-    is_refused = isinstance(error, RateLimitError)
-    return is_refused or (is_outage(error) and as_uncertain(error) is None) or _has_not_left(error)
-
-
-def _interrupted(submission: Submission[Any], error: asyncio.CancelledError) -> Exception:
-    if _has_not_left(error):
-        return ClientClosedError("the client was closed; nothing was sent")
-    reason = "the client was closed before the answer came"
-    if submission.request.kind.is_billed:
-        uncertain = SubmissionUncertainError(submission.story, reason)
-        uncertain.id = submission.request.generation_id
-        return uncertain
-    return ClientClosedError(reason)

@@ -21,7 +21,7 @@ from llamagen_async.requests import AnyRequest
 from llamagen_async.transport import APIRequest
 from llamagen_async.validation import LlamaGenError
 
-__all__ = ["Submission", "SubmissionHooks", "retrieve", "tell_accepted"]
+__all__ = ["Submission", "SubmissionHooks", "tell_accepted"]
 
 _logger = logger_of(__name__)
 
@@ -111,6 +111,15 @@ class Submission(Generic[_T]):
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         return cls(request, parse, now, future, is_check=True, context=context)
 
+    @classmethod
+    def probe(
+        cls, request: APIRequest, parse: Callable[[object], _T], now: float
+    ) -> Submission[_T]:
+        """Return a read that nobody waits for."""
+        probe = cls.check(request, parse, now, Context())
+        probe.future.add_done_callback(_retrieve)
+        return probe
+
     def leave(self, reason: asyncio.CancelledError) -> None:
         """Log what nobody else hears of: an outcome in the very turn in which its caller left."""
         if not self.request.kind.is_billed or not self.future.done() or self.future.cancelled():
@@ -134,7 +143,7 @@ def tell_accepted(kind: RequestKind, answer: object, error: BaseException | None
         error.add_note(f"{kind.value} {id_} was accepted, and goes on")
 
 
-def retrieve(outcome: asyncio.Future[Any]) -> None:
+def _retrieve(outcome: asyncio.Future[Any]) -> None:
     """Take note of an error: nobody waits for a probe."""
     if not outcome.cancelled():
         outcome.exception()

@@ -92,17 +92,6 @@ class RedisJobs:
     async def aclose(self) -> None:
         """Do nothing: the queue that reads the jobs closes the connections when it ends."""
 
-    @property
-    def worker(self) -> None:
-        """None: leases tell the workers apart."""
-        return None
-
-    async def let_go(self, row: Row, error: BaseException | None) -> None:
-        """Do nothing: who works at a job gives its lease back."""
-
-    async def hand_over(self) -> None:
-        """Do nothing: leases are given back when the jobs have been let go."""
-
     async def disconnect(self) -> None:
         """Close the connections."""
         await self._connection.close()
@@ -307,6 +296,17 @@ class RedisJobs:
         changed = row_of(flat)
         self._keep(changed)
         return changed
+
+    @property
+    def worker(self) -> str | None:
+        """No name: leases are kept in Redis, not in rows."""
+        return None
+
+    async def hand_over(self) -> None:
+        """Nothing is handed over here: each task gives its own lease back."""
+
+    async def let_go(self, row: Row, error: BaseException | None) -> None:
+        """Nothing is noted: the engine knows whose tasks have ended."""
 
     async def forget(self, row: Row) -> None:
         """Keep the row: a key stays the name of its job."""

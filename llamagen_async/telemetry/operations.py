@@ -39,7 +39,7 @@ class RunningOperation:
     name: str
     """The operation's name."""
     span: Span
-    """Its span."""
+    """Span of the operation."""
     queued_at: float | None = None
     """Time from which on it waits for its slot, in seconds of the server's clock; `None` if no
     request of its own is sent."""

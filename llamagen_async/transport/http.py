@@ -212,8 +212,8 @@ class HTTPTransport:
     def with_key(self, api_key: str) -> HTTPTransport:
         """Return a transport for another key, which shares the session and does not close it."""
         other = copy.copy(self)
-        other._take(api_key)
-        other._lender = self._lender or self
+        other._take(api_key)  # noqa: SLF001  # it is of this class
+        other._lender = self._lender or self  # noqa: SLF001  # it is of this class
         return other
 
     def _take(self, api_key: str) -> None:
@@ -284,7 +284,7 @@ class HTTPTransport:
         if self._closed:
             raise ClientClosedError("the client is closed; nothing was sent")
         if self._lender is not None:
-            return self._lender._open_session()
+            return self._lender._open_session()  # noqa: SLF001  # it is of this class
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:

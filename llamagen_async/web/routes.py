@@ -281,8 +281,8 @@ async def _openapi(_service: ComicService, request: WebRequest) -> WebReply:
     return json_reply(document(request.root))
 
 
-async def _page(_service: ComicService, request: WebRequest) -> WebReply:
-    return page(request.root)
+async def _page(service: ComicService, request: WebRequest) -> WebReply:
+    return page(request.root, plain_http=service.has_plain_http)
 
 
 _SINGLE: Final[Mapping[str, Mapping[str, _Handler]]] = {

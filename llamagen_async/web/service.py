@@ -111,6 +111,12 @@ class ComicService:
         """The secret of the vendor's events, if there is one."""
         return self._webhook_secret or os.environ.get("LLAMAGEN_WEBHOOK_SECRET") or None
 
+    @property
+    def has_plain_http(self) -> bool:
+        """Whether the client talks to a sandbox on this machine."""
+        client = self._client or self._given
+        return client is not None and client.account.base_url.startswith("http:")
+
     async def started(self) -> JobQueue:
         """Return the queue; it is started if it was not.
 

@@ -32,6 +32,7 @@ from tests.support.scripted import left_over, now
 pytestmark = pytest.mark.virtual_time
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("fails_at", [1, 2, 3, 4, 5, 6, 7, 9, 12])
 def test_a_disk_that_is_full_stops_creating_and_what_runs_is_collected(
     tmp_path: Path,
@@ -78,6 +79,7 @@ def test_a_disk_that_is_full_stops_creating_and_what_runs_is_collected(
     assert set(machine.stories.values()) == {1}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("when", [0.2, 1.0, 1.4, 61.2, 62.0, 100.0])
 @pytest.mark.parametrize("how", ["break", "cancel", "group"])
 async def test_who_leaves_finds_every_id_in_the_journal(

@@ -80,6 +80,7 @@ def redraw(number: int, of: str = "a", **more: Any) -> dict[str, Any]:
     return {"type": "update_panel", "of": of, "panel": 0, "prompt": f"r{number}", **more}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("journal", [None, "run.db"])
 @pytest.mark.parametrize(
     "order", [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [1, 2, 0, 4, 3]], ids=["first", "last", "midst"]

@@ -33,6 +33,7 @@ async def first(batch: Batch) -> BatchItem:
 UNREACHED = APIConnectionError("no connection", request_sent=False)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seconds", [15, 60, 300, 1_500])
 async def test_a_batch_outlasts_the_time_without_a_network(seconds: float) -> None:
     """All stories succeed, later by the outage and what it takes to notice its end."""
@@ -47,6 +48,7 @@ async def test_a_batch_outlasts_the_time_without_a_network(seconds: float) -> No
     assert now() <= undisturbed + seconds + 60
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "error",
     [

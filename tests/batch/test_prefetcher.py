@@ -74,6 +74,7 @@ CREDITS = InsufficientCreditsError(402, None, "no credits")
 UNREACHED = APIConnectionError("no connection", request_sent=False)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("error", "said"),
     [

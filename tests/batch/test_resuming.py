@@ -71,6 +71,7 @@ async def test_a_break_is_gone_on_from(tmp_path: Path) -> None:
     assert set(machine.stories.values()) == {1}
 
 
+@pytest.mark.once
 async def test_what_runs_is_collected_though_nobody_asks_for_it(tmp_path: Path) -> None:
     """A comic that was paid for comes after the input's last story, whatever the input is now."""
     machine = Machine(tmp_path, 600.0)
@@ -88,6 +89,7 @@ async def test_what_runs_is_collected_though_nobody_asks_for_it(tmp_path: Path) 
     assert set(machine.stories.values()) == {1}
 
 
+@pytest.mark.once
 async def test_what_ended_while_the_input_was_read_is_told_too(tmp_path: Path) -> None:
     """An input that takes longer to read than what still ran takes to be collected."""
     machine = Machine(tmp_path, 600.0)
@@ -236,6 +238,7 @@ async def test_what_may_end_otherwise_the_next_time_waits(tmp_path: Path, error:
     assert set(machine.stories.values()) == {1}
 
 
+@pytest.mark.once
 async def test_what_takes_too_long_is_collected_later(tmp_path: Path) -> None:
     machine = Machine(tmp_path, 900.0)
 

@@ -137,6 +137,7 @@ async def test_a_cancelled_job_is_never_sent(tmp_path: Path) -> None:
     assert machine.stories == {"first": 1, "b": 1}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("turns", range(14))
 async def test_a_job_is_cancelled_or_sent_and_never_both(tmp_path: Path, turns: int) -> None:
     """Whatever moment the cancellation comes at: before its turn, while its intent is written."""

@@ -440,6 +440,7 @@ def test_comic_data_that_is_nested_too_deep_is_no_page() -> None:
     assert ComicGeneration.parse({"id": "x", "comicData": "[" * 100_000}).pages == ()
 
 
+@pytest.mark.once
 @given(
     junk,
     st.fixed_dictionaries(

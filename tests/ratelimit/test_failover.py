@@ -206,6 +206,7 @@ def test_all_processes_together_keep_the_limits(
     run(main())
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("processes", [1, 5, 20])
 async def test_in_a_long_outage_each_process_with_a_share_goes_on(processes: int) -> None:
     """After a lease and a window; then all slots of the shares are used, and no others."""

@@ -205,6 +205,7 @@ async def test_slots_go_by_priority_and_then_by_waiting_time(make: Make, time: M
     assert served == ["b", "e", "c", "d"]
 
 
+@pytest.mark.once
 async def test_overdue_checks_and_the_rest_take_turns(make: Make, time: ManualClock) -> None:
     """One of two slots is for an overdue check as long as one waits."""
     ledger = make(ONE)

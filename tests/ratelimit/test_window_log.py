@@ -243,7 +243,7 @@ class AnyInterleaving(RuleBasedStateMachine):
         assert isinstance(twin.reserve(claim("x", "somebody", Priority.SPARE), late), Grant)
 
 
-TestAnyInterleaving = AnyInterleaving.TestCase
+TestAnyInterleaving = pytest.mark.once(AnyInterleaving.TestCase)
 TestAnyInterleaving.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
 
 

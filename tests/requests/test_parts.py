@@ -131,3 +131,8 @@ def test_what_is_not_allowed_is_refused_by_name(make: Any, field: str) -> None:
         make()
     assert caught.value.field == field
     assert caught.value.allowed
+
+
+def test_pages_say_in_one_word_how_much_is_drawn() -> None:
+    """A forecast tells comics apart by it."""
+    assert str(Pagination(2, 4)) == "2x4"

@@ -141,6 +141,7 @@ def test_requests_of_others_wait_until_they_may_have_been_served() -> None:
     assert one.waiting(NOW, 6.0, Priority.INTERACTIVE) == 0
 
 
+@pytest.mark.once
 @given(
     st.text()
     | st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(json.dumps)

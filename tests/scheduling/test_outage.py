@@ -59,6 +59,7 @@ async def test_a_wait_outlasts_any_outage_that_its_time_allows(error: Exception)
     assert not left_over()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("latency", "most"), [(0.0, 1), (0.5, TRIP)])
 @pytest.mark.parametrize("error", [AWAY, LOST, PAGE], ids=str)
 async def test_an_hour_of_outage_loses_no_more_creates_than_are_on_their_way(

@@ -366,6 +366,7 @@ def test_no_target_is_lost_and_none_is_checked_twice_at_once(
     assert found_ids == {one.id for one in standing}
 
 
+@pytest.mark.once
 def test_a_decision_among_many_takes_as_many_steps_as_there_are_groups() -> None:
     """The next check among a hundred thousand targets is found without passing the rest."""
     many = poll_set(*(target(str(number), number / 100.0) for number in range(100_000)))

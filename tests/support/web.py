@@ -76,10 +76,10 @@ class Backend:
 
 @asynccontextmanager
 async def fast_sandbox(
-    seconds: float = 20.0, *, speed: float = SPEED
+    seconds: float = 20.0, *, speed: float = SPEED, **options: Any
 ) -> AsyncIterator[SandboxServer]:
     """A sandbox whose comics are done in a moment."""
-    service = SandboxService(durations=Durations.constant(seconds))
+    service = SandboxService(durations=Durations.constant(seconds), **options)
     async with SandboxServer(service, speed=speed) as server:
         yield server
 

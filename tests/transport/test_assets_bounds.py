@@ -120,6 +120,7 @@ async def test_what_is_packed_all_the_same_is_unpacked(
         assert await read(make(), server.url) == CONTENT
 
 
+@pytest.mark.once
 async def test_a_bomb_is_unpacked_in_small_pieces(make: Make) -> None:
     """A megabyte that becomes a gigabyte comes in pieces of 256 kB, and who reads may stop."""
     packer = zlib.compressobj(9)

@@ -134,20 +134,37 @@ async def test_a_server_that_closes_loses_nothing(tmp_path: Path) -> None:
     assert set(machine.stories.values()) == {1}
 
 
-async def test_a_second_server_on_one_journal_is_told_so(tmp_path: Path) -> None:
-    """At its start if it has a lifespan, else with each request, until the first one ends."""
+async def test_a_second_server_on_one_journal_takes_the_same_orders(tmp_path: Path) -> None:
+    """Two workers: the same key is the same order, and either tells of it."""
     machine = Machine(tmp_path)
 
-    async with opened(machine, tmp_path), machine.open() as client:
+    async with opened(machine, tmp_path) as first, machine.open() as client:
         other = create_app(client, journal=machine.journal, out=tmp_path / "out")
-        with pytest.raises(JournalError, match="works with this journal"):
-            async with other.lifespan():
-                pass
-        lazy = create_app(client, journal=machine.journal, out=tmp_path / "out")
-        async with asgi_client(lazy) as http:
-            answer = await order(http, "a")
-            assert answer.status_code == 503
-            assert "works with this journal" in answer.json()["detail"]
+        async with other.lifespan(), asgi_client(other) as second:
+            assert (await order(first, "a")).status_code == 202
+            assert (await order(second, "a")).status_code == 202
+            await asyncio.sleep(200)
+            for http in (first, second):
+                assert (await http.get("comics/a")).json()["state"] == "succeeded"
+    assert set(machine.stories.values()) == {1}
+
+
+async def test_a_server_whose_journal_a_batch_has_is_told_so(tmp_path: Path) -> None:
+    """At its start if it has a lifespan, else with each request, until the batch ends."""
+    machine = Machine(tmp_path)
+
+    async with machine.open() as client:
+        async with client.comics.batch(["b"], journal=machine.journal) as batch:
+            await anext(aiter(batch))
+            other = create_app(client, journal=machine.journal, out=tmp_path / "out")
+            with pytest.raises(JournalError, match="works with this journal"):
+                async with other.lifespan():
+                    pass
+            lazy = create_app(client, journal=machine.journal, out=tmp_path / "out")
+            async with asgi_client(lazy) as http:
+                answer = await order(http, "a")
+                assert answer.status_code == 503
+                assert "works with this journal" in answer.json()["detail"]
     async with machine.open() as client:
         lazy = create_app(client, journal=machine.journal, out=tmp_path / "out")
         async with asgi_client(lazy) as http:

@@ -102,7 +102,7 @@ def verify_missing(
     *,
     start_over: bool,
 ) -> None:
-    """Refuse to go on without a journal that is gone, and make no file: a run would ask the same.
+    """Refuse to go on without a journal that is gone, as a run would, and make no file.
 
     Args:
         journal: The journal's file, which is not there.
@@ -117,11 +117,11 @@ def verify_missing(
     if start_over:
         return
     path = Path(os.path.realpath(journal))
-    reserve, lock = Reserve(path, account), JournalLock(path)
+    lock, receipts = JournalLock(path), list[Receipt]()
     try:
-        reserve.look()
-        others = reserve.of_dead()
-        lock.look()
+        if path.parent.is_dir():
+            lock.look()
+            receipts = Reserve(path, account, "none").of_dead()
     except OSError as error:
         raise JournalError(f"{journal}: {error}") from error
     keep_changes(path, start_over=False)
@@ -129,7 +129,7 @@ def verify_missing(
         path,
         account,
         connection,
-        receipts=[*reserve.receipts, *others],
+        receipts=receipts,
         counted=lock.accepted,
         folders=[path.parent, *folders],
         start_over=False,

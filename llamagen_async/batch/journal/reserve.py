@@ -118,15 +118,6 @@ class Reserve:
                 self.left.append(file)
         return receipts
 
-    def look(self) -> None:
-        """Read what is noted, and leave the file as it is.
-
-        Raises:
-            OSError: It can't be read.
-        """
-        if self.path.is_file():
-            self.account, self.receipts, self._end = _read(self.path.read_bytes(), self._mine)
-
     def ensure(self, creates: int) -> None:
         """Have room for the receipts of so many creates, beside those that are there.
 

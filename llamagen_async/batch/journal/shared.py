@@ -12,14 +12,14 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
-from llamagen_async.batch.journal.codec import Row, dump_error
+from llamagen_async.batch.journal.codec import Row, dump_error, dump_generation
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.opening import take_in
 from llamagen_async.batch.journal.schema import check_account
@@ -34,12 +34,13 @@ from llamagen_async.batch.journal.workers import (
     has_orphans,
     leave,
     others,
+    progress,
     remove,
     renew,
     take_all,
 )
 from llamagen_async.errors import ClientClosedError, JournalError
-from llamagen_async.models import BatchState
+from llamagen_async.models import AnyGeneration, BatchState
 
 __all__ = ["Beat", "SharedJournal"]
 
@@ -47,7 +48,8 @@ _logger = logging.getLogger(__name__)
 
 SENDING, RUNNING, SUCCEEDED = BatchState.SENDING, BatchState.RUNNING, BatchState.SUCCEEDED
 _MARKS: Final = """
-    SELECT key, attempts, state, worker IS NOT '' AND files IS NULL, error IS NULL FROM job
+    SELECT key, attempts, state, worker IS NOT '' AND files IS NULL, error IS NULL,
+        iif(state = 'running', length(generation), 0) FROM job
     WHERE key IN (SELECT value FROM json_each(?))
 """
 _NOT_QUEUED: Final = """
@@ -115,6 +117,12 @@ class SharedJournal(Journal):
             await self._database.apart(reserve.clear_left)
         return beat
 
+    async def progress(self, generations: Mapping[int, AnyGeneration]) -> None:
+        """Write how far comics are drawn, by their rows, for those who follow at other workers."""
+        if self.worker is not None:
+            texts = {id_: dump_generation(one) for id_, one in generations.items()}
+            await self._database.beat(partial(progress, self.worker, texts))
+
     async def version(self) -> int:
         """Return a number that changes when another worker has written."""
         return await self._database.version()
@@ -143,7 +151,8 @@ class SharedJournal(Journal):
             next_ = HANDED_OVER if isinstance(error, ClientClosedError) else ""
             text = None if next_ else text
             work = partial(leave, self.worker, row.id, next_, text)
-            await self._database.run(work, write=True)
+            with contextlib.suppress(JournalError):  # it is this worker's as long as that lives
+                await self._database.run(work, write=True)
 
     async def hand_over(self) -> None:
         """Let others go on at once with what was accepted, and take nothing over any more."""

@@ -20,7 +20,7 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +42,7 @@ __all__ = [
     "has_orphans",
     "leave",
     "others",
+    "progress",
     "remove",
     "renew",
     "take_all",
@@ -85,6 +86,10 @@ _END: Final = """
     DELETE FROM worker WHERE token = ? AND NOT EXISTS (
         SELECT 1 FROM job WHERE worker = worker.token AND state = 'sending'
     )
+"""
+_PROGRESS: Final = """
+    UPDATE job SET generation = :generation
+    WHERE id = :id AND state = 'running' AND worker = :token
 """
 _LEAVE: Final = """
     UPDATE job SET worker = :next, error = coalesce(:error, error)
@@ -202,6 +207,18 @@ def leave(
 def take_all(connection: sqlite3.Connection) -> None:
     """Have everything that was accepted waited for, by a worker that is alone."""
     connection.execute(_TAKE_ALL)
+
+
+def progress(token: str, generations: Mapping[int, str], connection: sqlite3.Connection) -> None:
+    """Write how far comics that a worker waits for are drawn, for those who follow elsewhere.
+
+    Args:
+        token: The worker's name.
+        generations: What the server says of each, by the number of its row.
+        connection: The journal.
+    """
+    values = [{"token": token, "id": id_, "generation": text} for id_, text in generations.items()]
+    connection.executemany(_PROGRESS, values)
 
 
 def forget_all(connection: sqlite3.Connection) -> None:

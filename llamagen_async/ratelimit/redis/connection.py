@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import math
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.ratelimit.protocol import StoreError
@@ -24,14 +27,17 @@ _ALLOWED: Final = (
 )
 _OURS: Final = frozenset({"prefix", "decode_responses"})
 """Options of a URL that redis-py does not get: answers have to come as bytes."""
+_MOST_CALLS: Final = 8
+"""Calls that are made at once, each on a connection of its own (chosen: a Redis does one after the
+other, and a few keep it busy)."""
 _SAID: Final = 300
 """Characters of a server's words that a message repeats, at most."""
 
 
 class RedisConnection:
-    """A script and the client of redis-py that evaluates it, in one event loop.
+    """A script and the client of redis-py that evaluates it, in one event loop, for many keys.
 
-    The client keeps a connection between two calls, and makes a call again whose connection broke,
+    The client keeps a few connections between calls, and makes a call again whose connection broke,
     although it may have been done. Errors are a `StoreError`; timeouts are up to the caller.
 
     Args:
@@ -49,6 +55,9 @@ class RedisConnection:
         """Whether a node has answered that another one of its cluster has the key."""
         self._is_stale = False
         """Whether the next call needs another client, with connections of its own."""
+        self._users = WeakSet[object]()
+        self._calls = Counter[Any]()
+        """The calls that each client makes now: one that is not used for new ones ends its own."""
         try:
             self._redis = importlib.import_module("redis.asyncio")
             self._errors = importlib.import_module("redis.exceptions")
@@ -66,8 +75,21 @@ class RedisConnection:
             # Its message may repeat parts of the URL.
             raise InvalidRequestError("quota", _shown(url), _ALLOWED) from None
 
+    @classmethod
+    def shared(cls, url: str, script: bytes) -> RedisConnection:
+        """Return the way to a server, the same one for all who ask in this event loop."""
+        of_loop = _shared.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
+        return of_loop.get(url) or of_loop.setdefault(url, cls(url, script))
+
     def renew(self) -> None:
         """Begin without a connection."""
+        self.places = asyncio.Semaphore(_MOST_CALLS)
+        """Held by each call that is made: those of thousands of keys need no more connections."""
+        self.moved_at = -math.inf
+        """The loop's time at which the last call has ended, however it did."""
+        self._renew_client()
+
+    def _renew_client(self) -> None:
         client = self._redis.RedisCluster if self._is_cluster else self._redis.Redis
         # Without timeouts of its own, which would add up beyond the caller's.
         self._client = client.from_url(
@@ -88,16 +110,28 @@ class RedisConnection:
         """Run a single command."""
         return await self._call(lambda: self._client.execute_command(*command))
 
+    def join(self, user: object) -> None:
+        """Keep the connections until `user` has left, or was collected."""
+        self._users.add(user)
+
+    async def leave(self, user: object) -> None:
+        """Close the connections if no other user is left."""
+        self._users.discard(user)
+        if not self._users:
+            await self.close()
+
     async def close(self) -> None:
         """Close the connections in good order, if that is done in a moment."""
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(1.0):
-                await self._client.aclose()
+        await _close(self._client)
 
     async def _call(self, ask: Callable[[], Awaitable[Any]], *, is_again: bool = False) -> Any:
         if self._is_stale:
-            await self.close()
-            self.renew()
+            before = self._client
+            self._renew_client()
+            if not self._calls[before]:  # else the last of its calls does that
+                await _close(before)
+        client = self._client
+        self._calls[client] += 1
         try:
             return await ask()
         except Exception as error:  # noqa: BLE001  # redis-py's errors have no common class
@@ -111,6 +145,12 @@ class RedisConnection:
             # A late reply would be taken for the next answer.
             self._is_stale = True
             raise
+        finally:
+            self._calls[client] -= 1
+            if not self._calls[client]:
+                del self._calls[client]
+                if client is not self._client:
+                    await _close(client)
         return await self._call(ask, is_again=True)
 
     def _is_elsewhere(self, error: Exception) -> bool:
@@ -136,6 +176,17 @@ class RedisConnection:
             advice = "damaged or of another version of this package: delete the key"
             return StoreError(f"what Redis at {where} holds is {advice}")
         return StoreError(f"Redis at {where} answered: {said}")
+
+
+_shared: Final = WeakKeyDictionary[
+    asyncio.AbstractEventLoop, WeakValueDictionary[str, RedisConnection]
+]()
+
+
+async def _close(client: Any) -> None:
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(1.0):
+            await client.aclose()
 
 
 def _parsed(url: str) -> tuple[str, str, str]:

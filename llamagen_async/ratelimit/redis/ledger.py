@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib.resources
 import json
 import sys
@@ -57,7 +58,7 @@ from llamagen_async.ratelimit.protocol import (
 from llamagen_async.ratelimit.redis.connection import RedisConnection
 from llamagen_async.ratelimit.window_log import LedgerTimes
 
-__all__ = ["RedisLedger"]
+__all__ = ["RedisLedger", "shared_connection"]
 
 _logger = logger_of(__name__)
 _SCRIPT: Final = ("check.lua", "state.lua", "reserve.lua")
@@ -76,14 +77,16 @@ class RedisLedger:
     """A ledger in Redis. One for each event loop; any number, anywhere, for a key.
 
     Args:
-        url: `redis://[[user]:password@]host:port/db`, `rediss://...` or `unix:///path`; what
+        connection: The way to the server that several ledgers share, or the URL of one's own:
+            `redis://[[user]:password@]host:port/db`, `rediss://...` or `unix:///path`; what
             follows `?` goes to redis-py (`ssl_ca_certs=...`), except `prefix=...`.
         name: The account's name: a hash of the API key and the server.
         plan: Which windows to count.
         speed: Seconds of the ledger's clock in a real second.
         times: The times to keep to.
         prefix: Beginning of the key's name in Redis, if the URL does not name one.
-        timeout: Real seconds that an operation may take, with its wait for those before it.
+        timeout: Real seconds that an operation may take, and those before it: it is given up when
+            no call has ended for so long.
         now: For tests: the reading of the server's clock, in real seconds. The script then does
             not read the server's run id either.
         steady: For tests: the monotonic clock in real seconds; `now` if only that is given.
@@ -96,7 +99,7 @@ class RedisLedger:
 
     def __init__(
         self,
-        url: str,
+        connection: RedisConnection | str,
         *,
         name: str,
         plan: Plan,
@@ -107,9 +110,9 @@ class RedisLedger:
         now: Callable[[], float] | None = None,
         steady: Callable[[], float] | None = None,
     ) -> None:
-        files = importlib.resources.files("llamagen_async.ratelimit.redis")
-        parts = [files.joinpath(part).read_bytes() for part in _SCRIPT]
-        self._connection = RedisConnection(url, b"".join(parts))
+        if not isinstance(connection, RedisConnection):
+            connection = RedisConnection(connection, _script())
+        self._connection = connection
         self._key = f"{self._connection.prefix or prefix}llamagen:{name}".encode()
         self._blob_key = b"%b:note" % self._key
         self._speed = speed
@@ -210,7 +213,7 @@ class RedisLedger:
         if self._loop is asyncio.get_running_loop():
             while self._tasks:
                 await asyncio.wait(self._tasks)
-            await self._connection.close()
+            await self._connection.leave(self)
 
     async def _ask(self, verb: str, **operation: Any) -> Any:
         return await self._result(self._start(partial(self._evaluate, verb, operation)))
@@ -226,21 +229,48 @@ class RedisLedger:
         loop, known = asyncio.get_running_loop(), self._loop
         if self._closed or not (known is None or known is loop or known.is_closed()):
             raise ClientClosedError("this RedisLedger is closed, or belongs to another event loop")
+        self._connection.join(self)
         if known is not loop:
-            self._connection.renew()
+            if known is not None:
+                self._connection.renew()
             self._loop, self._turn, self._tasks = loop, asyncio.Lock(), set()
-        task = loop.create_task(self._run(call, loop.time() + self._timeout))
+        task = loop.create_task(self._run(call, loop, loop.time()))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    async def _run(self, call: Callable[[], Awaitable[Any]], deadline: float) -> Any:
+    async def _run(
+        self, call: Callable[[], Awaitable[Any]], loop: asyncio.AbstractEventLoop, asked_at: float
+    ) -> Any:
+        connection, within = self._connection, self._timeout
+        timer: asyncio.TimerHandle | None = None
+
+        def check() -> None:
+            """End the wait if nothing moves any more: a thousand other keys may be before it."""
+            nonlocal timer
+            until = max(asked_at, connection.moved_at) + within
+            if until <= loop.time():
+                limit.reschedule(until)
+            else:
+                timer = loop.call_at(until, check)
+
         try:
-            async with asyncio.timeout_at(deadline), self._turn:
-                return await call()
+            async with asyncio.timeout(None) as limit:
+                check()
+                async with self._turn, connection.places:
+                    async with asyncio.timeout_at(max(asked_at, connection.moved_at) + within):
+                        answer = await call()
+                    connection.moved_at = loop.time()
+                    return answer
+        except StoreError:
+            connection.moved_at = loop.time()
+            raise
         except TimeoutError:
-            within = f"{self._connection.address} within {self._timeout:g} s"
-            raise StoreError(f"no answer from Redis at {within}") from None
+            where = f"{connection.address} within {within:g} s"
+            raise StoreError(f"no answer from Redis at {where}") from None
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -272,6 +302,21 @@ class RedisLedger:
         except (TypeError, ValueError, LookupError, ArithmeticError, RecursionError):
             where = self._connection.address
             raise StoreError(f"an answer of Redis at {where} is odd: is it a Redis?") from None
+
+
+def shared_connection(url: str) -> RedisConnection:
+    """Return the way to a server, the same one for all ledgers in this event loop.
+
+    Raises:
+        InvalidRequestError: The URL is not valid, or redis-py is not installed.
+    """
+    return RedisConnection.shared(url, _script())
+
+
+@functools.cache
+def _script() -> bytes:
+    files = importlib.resources.files("llamagen_async.ratelimit.redis")
+    return b"".join(files.joinpath(part).read_bytes() for part in _SCRIPT)
 
 
 def _state(answer: list[Any]) -> KeyState:

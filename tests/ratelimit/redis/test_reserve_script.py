@@ -306,6 +306,7 @@ class History:
         return Workload(tuple(waiting), pick(TEXTS), pick([0, 0, 0, 1, 3]))
 
 
+@pytest.mark.once
 @pytest.mark.no_cover
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
 @pytest.mark.parametrize("seed", range(3))

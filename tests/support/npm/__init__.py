@@ -45,14 +45,15 @@ class Packages:
         )
 
 
-def installed_packages(folder: Path) -> Packages:
-    """Install the packages; skip the test, or fail it in CI, if that can't be done."""
+def installed_packages(folder: Path, *names: str) -> Packages:
+    """Install packages, the vendor's if none is named; else the test is skipped, or fails in CI."""
+    wanted = names or _PACKAGES
     npm, _ = _program("npm"), _program("node")
     folder.joinpath("package.json").write_text('{"private": true}', encoding="utf-8")
     options = ("--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline")
     try:
         done = subprocess.run(
-            [npm, "install", *options, *_PACKAGES],
+            [npm, "install", *options, *wanted],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -60,9 +61,9 @@ def installed_packages(folder: Path) -> Packages:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        _missing(f"npm took longer than {_TIMEOUT:g} s to install {' and '.join(_PACKAGES)}")
+        _missing(f"npm took longer than {_TIMEOUT:g} s to install {' and '.join(wanted)}")
     if done.returncode:
-        _missing(f"npm can't install {' and '.join(_PACKAGES)}: {done.stderr[-500:]}")
+        _missing(f"npm can't install {' and '.join(wanted)}: {done.stderr[-500:]}")
     return Packages(folder)
 
 

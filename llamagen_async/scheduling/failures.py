@@ -1,0 +1,78 @@
+"""What a failure means for a submission: whether it may have been accepted, and who is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from llamagen_async.errors import (
+    APIConnectionError,
+    APIError,
+    ClientClosedError,
+    RateLimitError,
+    SubmissionUncertainError,
+)
+from llamagen_async.observing import JOB_KEY, about, logger_of
+from llamagen_async.scheduling.submission import Submission
+from llamagen_async.transport import UnsentCancelledError, as_uncertain, is_outage
+
+__all__ = ["fail", "has_not_left", "interrupted", "provably_not_accepted"]
+
+_logger = logger_of(__name__)
+
+
+def fail(submission: Submission[Any], error: Exception) -> None:
+    """Tell the caller of a submission what went wrong, or its owner if the caller is gone."""
+    kind = submission.request.kind
+    uncertain = as_uncertain(error, submission.story, kind=kind)
+    if uncertain is not None:
+        uncertain.__cause__ = error
+        uncertain.id = submission.request.generation_id or _named_id(submission, error)
+    if not submission.future.done():
+        submission.future.set_exception(uncertain or error)
+        return
+    if uncertain is not None:
+        reason = uncertain.naming_id(str(error))
+        text = "cancelled, and its answer was lost: %s may be accepted (%s)"
+        key = submission.context.get(JOB_KEY)
+        known = about(error, generation_id=uncertain.id, job_key=key)
+        _logger.warning(text, kind, reason, extra=known)
+    if submission.hooks is not None:
+        submission.hooks.abandoned(uncertain or error)
+
+
+def _named_id(submission: Submission[Any], error: Exception) -> str | None:
+    """Return the id of the generation that a failure is answered with, if it is: it may be paid."""
+    body = error.body if isinstance(error, APIError) else None
+    fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+    if not isinstance(fields.get("status"), str):
+        return None  # an error may have an id of its own
+    try:
+        return str(submission.parse(fields).id)
+    except ValueError:
+        return None
+
+
+def has_not_left(error: BaseException) -> bool:
+    """Whether nothing of a request has left this machine."""
+    if isinstance(error, APIConnectionError):
+        return not error.request_sent
+    return isinstance(error, UnsentCancelledError)
+
+
+def provably_not_accepted(error: Exception) -> bool:
+    """Whether the server has most certainly not accepted what ended so."""
+    is_refused = isinstance(error, RateLimitError)
+    return is_refused or (is_outage(error) and as_uncertain(error) is None) or has_not_left(error)
+
+
+def interrupted(submission: Submission[Any], error: asyncio.CancelledError) -> Exception:
+    """Return the error for a submission whose sending was cancelled, since its client closes."""
+    if has_not_left(error):
+        return ClientClosedError("the client was closed; nothing was sent")
+    reason = "the client was closed before the answer came"
+    if submission.request.kind.is_billed:
+        uncertain = SubmissionUncertainError(submission.story, reason)
+        uncertain.id = submission.request.generation_id
+        return uncertain
+    return ClientClosedError(reason)
