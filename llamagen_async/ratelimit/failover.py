@@ -142,6 +142,9 @@ class FailoverLedger:
         self._reporting: asyncio.Task[None] | None = None
         self._is_closed = False
 
+    def __repr__(self) -> str:
+        return f"FailoverLedger({self._store!r})"
+
     def change_plan(self, plan: Plan) -> None:
         """Count the windows of another plan from now on."""
         self._plan = plan
