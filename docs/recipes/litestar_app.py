@@ -1,7 +1,7 @@
 """Comics in a Litestar application: the routes as a mounted ASGI application.
 
-    pip install 'llamagen-async[web]' litestar
-    uvicorn litestar_app:app
+pip install 'llamagen-async[web]' litestar
+uvicorn litestar_app:app
 """
 
 import os
