@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
 from typing import Any, Final
@@ -22,10 +21,11 @@ from llamagen_async.batch.task import BatchTask
 from llamagen_async.batch.turns import Turns
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.observing import logger_of
 
 __all__ = ["Sharing"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _GLANCE: Final = 0.2
 """Real seconds between two questions whether others have written (chosen: who follows a job that

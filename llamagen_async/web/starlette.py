@@ -180,6 +180,8 @@ def _split(scope: Scope) -> tuple[str, tuple[str, ...]]:
     path = str(scope["path"])
     raw = scope.get("raw_path")
     encoded = raw.partition(b"?")[0].decode("latin-1") if raw else ""
+    if root and unquote(encoded).startswith(f"{root}/"):
+        path = unquote(encoded)  # some frameworks take the mount off the decoded path alone
     if unquote(encoded) != path:
         encoded = quote(path)  # some servers and frameworks tell the decoded path alone
     is_whole = path == root or path.startswith(f"{root}/")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import sqlite3
 import time
@@ -44,10 +43,11 @@ from llamagen_async.batch.journal.workers import (
 )
 from llamagen_async.errors import ClientClosedError, JournalError
 from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.observing import about, logger_of
 
 __all__ = ["Beat", "SharedJournal"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 SENDING, RUNNING, SUCCEEDED = BatchState.SENDING, BatchState.RUNNING, BatchState.SUCCEEDED
 _MARKS: Final = """
@@ -294,6 +294,7 @@ class SharedJournal(Journal):
                 row.key,
                 row.generation_id,
                 values["generation_id"],
+                extra=about(generation_id=row.generation_id, job_key=row.key),
             )
             return row
         return super()._change(origins, values, connection)
