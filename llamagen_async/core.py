@@ -11,7 +11,7 @@ import functools
 import math
 import os
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import attrs
 
@@ -92,8 +92,6 @@ class ClientCore:
 
     observer: Observer | None = None
     """An observer that is told what the client does, if there is one."""
-    carriers: tuple[Transport, AssetSource]
-    """What carries its requests and opens its pictures, unobserved, once it is open."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
@@ -223,9 +221,7 @@ class ClientCore:
         rooms = self.open()
         if not self.is_ready:
             await self._prepare(rooms)
-        generation: Any = await rooms.scheduler.read(name, request, parse, whole=whole)
-        result: _G = generation
-        return result
+        return cast("_G", await rooms.scheduler.read(name, request, parse, whole=whole))
 
     async def wait(self, wait: GenerationWait[_G]) -> _G:
         """Return a generation when it has succeeded.
@@ -239,7 +235,7 @@ class ClientCore:
             rooms = self.open()
             if not self.is_ready:
                 wait = await self._prepare_to_wait(rooms, wait)
-            generation: Any = await rooms.scheduler.wait(wait)
+            generation = cast("_G", await rooms.scheduler.wait(wait))
         except LlamaGenError as error:
             if error.id is not None:
                 raise
@@ -248,8 +244,7 @@ class ClientCore:
             rooms.forecasts.save_soon()
         if generation.status is not GenerationStatus.SUCCEEDED:
             raise GenerationFailedError(generation)
-        result: _G = generation
-        return result
+        return generation
 
     async def usage(self, *, outage_timeout: float | None = None) -> Usage:
         """Ask the server what the key has used; an outage is held out for so many seconds."""
@@ -299,9 +294,23 @@ class ClientCore:
         finally:
             await rooms.forecasts.aclose()
 
-    def _wire(self, loop: asyncio.AbstractEventLoop, lender: Rooms | None = None) -> Rooms:
-        """Return rooms for an event loop; `lender` lends what was learned of the server."""
-        transport, assets, on_request = self._carriers()
+    def _wire(self, loop: asyncio.AbstractEventLoop) -> Rooms:
+        one = self.settings
+        http = HTTPTransport(
+            one.base_url, one.api_key, timeout=one.timeout, session=one.session, proxy=one.proxy
+        )
+        assets = one.assets or HTTPAssets(http)
+        return self._wired(loop, one.transport or http, assets, one.on_request)
+
+    def _wired(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: Transport,
+        assets: AssetSource,
+        on_request: Callable[[RequestReport], None] | None,
+        lender: Rooms | None = None,
+    ) -> Rooms:
+        """Return rooms over a transport; `lender` lends what was learned of the server."""
         settings = self.settings
         identity = Identity.of(
             settings.api_key, settings.base_url, settings.clock.speed, self._store_for(loop)
@@ -329,18 +338,6 @@ class ClientCore:
             forecasts = lender.forecasts
             scheduler.start_learning()
         return Rooms(loop, transport, assets, identity, limiter, scheduler, forecasts)
-
-    def _carriers(self) -> tuple[Transport, AssetSource, Callable[[RequestReport], None] | None]:
-        """Return who carries the requests, who opens the pictures, and who hears of requests."""
-        self.carriers = self._plain_carriers()
-        return (*self.carriers, self.settings.on_request)
-
-    def _plain_carriers(self) -> tuple[Transport, AssetSource]:
-        one = self.settings
-        http = HTTPTransport(
-            one.base_url, one.api_key, timeout=one.timeout, session=one.session, proxy=one.proxy
-        )
-        return one.transport or http, one.assets or HTTPAssets(http)
 
     def _store_for(self, loop: asyncio.AbstractEventLoop) -> str | None:
         """Return the URL of the store of spent requests, or `None` for this process's memory."""

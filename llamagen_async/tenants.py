@@ -29,7 +29,7 @@ from llamagen_async.plans import DAY, Plan, RequestKind
 from llamagen_async.ratelimit import Limiter, LimitsSnapshot, is_settled
 from llamagen_async.scheduling import DispatchStats, GenerationWait
 from llamagen_async.settings import ClientSettings
-from llamagen_async.transport import APIRequest, AssetSource, Transport, check_key
+from llamagen_async.transport import APIRequest, Transport, check_key
 
 __all__ = ["TenantCore", "Tenants"]
 
@@ -57,14 +57,16 @@ class Tenants:
 
     Args:
         lender: The core of that client, whose session and store they share.
-        make: Makes the core of a key; `TenantCore`, or a kind of it.
+        make: Makes the core of a key; a `TenantCore` if not given.
     """
 
     def __init__(
-        self, lender: ClientCore, make: Callable[[Tenants, bytes, ClientSettings], TenantCore]
+        self,
+        lender: ClientCore,
+        make: Callable[[Tenants, bytes, ClientSettings], TenantCore] | None = None,
     ) -> None:
         self.lender: Final = lender
-        self._make = make
+        self._make: Final = make or TenantCore
         self.plans: Final[OrderedDict[bytes, tuple[Plan, float]]] = OrderedDict()
         """The plans that the server has told, and the wall times at which it did."""
         self._cores: Final = WeakValueDictionary[bytes, TenantCore]()
@@ -168,12 +170,9 @@ class TenantCore(ClientCore):
         tenants: Those whose session it shares.
         name: A hash of the key.
         settings: The lender's, with the key and the plan.
-        more: What another kind of core needs.
     """
 
-    def __init__(
-        self, tenants: Tenants, name: bytes, settings: ClientSettings, **more: Any
-    ) -> None:
+    def __init__(self, tenants: Tenants, name: bytes, settings: ClientSettings) -> None:
         self.asked = settings
         """The settings as they were asked for, whatever plan the server has told since."""
         self.calls = 0
@@ -182,7 +181,7 @@ class TenantCore(ClientCore):
         self._name = name
         self._past: tuple[int, ...] = ()
         """What was sent and seen to end before its rooms were last closed, packed."""
-        super().__init__(self._known(settings), **more)
+        super().__init__(self._known(settings))
 
     def change_plan(self, settings: ClientSettings) -> None:
         """Keep the limits of another plan from now on; it is asked for nothing meanwhile."""
@@ -270,19 +269,17 @@ class TenantCore(ClientCore):
         known = self.tenants.known_plan(self._name) if settings.detect_plan else None
         return settings if known is None else attrs.evolve(settings, plan=known, detect_plan=False)
 
-    def _wire(self, loop: asyncio.AbstractEventLoop, lender: Rooms | None = None) -> Rooms:
+    def _wire(self, loop: asyncio.AbstractEventLoop) -> Rooms:
         lender = self.tenants.lender.open()
         lender.forecasts.load_once()
-        rooms = super()._wire(loop, lender)
-        self.tenants.keep(self)
-        return rooms
-
-    def _plain_carriers(self) -> tuple[Transport, AssetSource]:
-        transport, assets = self.tenants.lender.carriers
+        transport = lender.transport
         if not isinstance(transport, KeyedTransport):
             allowed = "one with a method `with_key`, for `client.with_key`"
             raise InvalidRequestError("transport", type(transport).__name__, allowed)
-        return transport.with_key(self.settings.api_key), assets
+        keyed = transport.with_key(self.settings.api_key)
+        rooms = self._wired(loop, keyed, lender.assets, self.settings.on_request, lender)
+        self.tenants.keep(self)
+        return rooms
 
     async def _let_go(self, rooms: Rooms) -> None:
         """Do nothing: what it holds open is its lender's."""

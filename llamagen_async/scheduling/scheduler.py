@@ -246,7 +246,14 @@ class Scheduler:
         self._closed = True
         error = ClientClosedError("the client was closed while waiting; the comic goes on")
         self._poller.fail_all(error)
+        sending = self._dispatcher.sending.values()
+        owners = [one.hooks for one in sending if one.hooks is not None]
         await self._dispatcher.aclose(grace)
+        if owners:  # nobody else may be left who waits until a journal has it
+            writing = [asyncio.create_task(one.written()) for one in owners]
+            _, late = await asyncio.wait(writing, timeout=grace)
+            for task in late:
+                task.cancel()
         await asyncio.gather(*self._reads.values(), return_exceptions=True)
 
     async def _read(

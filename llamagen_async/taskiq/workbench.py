@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -21,15 +20,19 @@ from llamagen_async.batch.task import BatchTask
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import JournalError, LlamaGenError
 from llamagen_async.models import BatchState
+from llamagen_async.observing import logger_of
 from llamagen_async.taskiq.rows import Claimed, Kick, TakenOverError
 from llamagen_async.taskiq.store import RedisJobs
 
 __all__ = ["Workbench"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _BEATS: Final = 3
 """How often a lease is renewed in the time that it lasts: one that is late is no death."""
+
+_HOLD: Final = 600.0
+"""Seconds of the server's clock for which others are told of a hold: twice the longest one."""
 
 
 class Workbench:
@@ -167,8 +170,11 @@ class Workbench:
     def _tell_hold(self, error: LlamaGenError | None) -> None:
         if error is not None or self._is_held:
             self._is_held = error is not None
-            # It is told again with each job that meets it.
-            self._errand(self._jobs.hold(error, 2 * 300.0 / self._speed))
+            self._errand(self._share_hold(error))
+
+    async def _share_hold(self, error: LlamaGenError | None) -> None:
+        with contextlib.suppress(JournalError):  # it is told again with the next job
+            await self._jobs.hold(error, _HOLD / self._speed)
 
     async def _send_tasks(self) -> None:
         kicks, self._jobs.kicks = self._jobs.kicks, []

@@ -173,7 +173,7 @@ class SQLiteLedger(LogLedger):
         plan = self._plan
         found = connection.execute(_LOAD, self._key).fetchone()
         try:
-            state = {} if found is None else _decode(found[0])
+            state: dict[str, Any] = {} if found is None else _decode(found[0])
             now, clock = self._tick(state.get("clock"))
             if found is None:
                 log = WindowLog(plan, self._times)

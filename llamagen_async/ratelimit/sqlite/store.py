@@ -116,8 +116,8 @@ class SQLiteStore:
             self._users.discard(user)
             if self._users or self._thread is None or not self._file.is_ours:
                 return
-            thread, self._thread = self._thread, None
-        ended = loop.run_in_executor(thread, self._file.close)
+            thread, self._thread, file = self._thread, None, self._file
+        ended = loop.run_in_executor(thread, file.close)
         thread.shutdown(wait=False)
         # A disk that hangs can't be waited for.
         if (await asyncio.wait((ended,), timeout=within))[0]:
