@@ -384,10 +384,10 @@ async def test_an_idle_key_takes_two_kilobytes_at_most(
 
 @pytest.mark.once
 @pytest.mark.no_cover
-@pytest.mark.parametrize("kept", [False, True])
-async def test_five_thousand_idle_keys_take_two_kilobytes_each_at_most(kept: bool) -> None:
-    """With those that are kept open."""
-    assert await memory_of(5_000, kept=kept) <= 2048
+@pytest.mark.timeout(900)  # half a minute on an idle machine
+async def test_five_thousand_idle_keys_take_two_kilobytes_each_at_most() -> None:
+    """With the clients of all, and with the rooms of the few that are kept open."""
+    assert await memory_of(5_000, kept=True) <= 2048
 
 
 # --- many at once ---------------------------------------------------------------------------------
@@ -418,6 +418,7 @@ async def test_many_keys_keep_their_limits() -> None:
 
 @pytest.mark.once
 @pytest.mark.no_cover
+@pytest.mark.timeout(1800)  # one minute and a half on an idle machine
 async def test_five_thousand_keys_keep_their_limits() -> None:
     await all_drawn(5_000, 0.2)
     assert now() < 5_000 * 0.2 + 120
