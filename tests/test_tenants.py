@@ -67,7 +67,7 @@ async def test_each_key_has_limits_of_its_own_and_one_key_has_one() -> None:
 async def test_a_key_that_was_dropped_is_still_bound_by_what_it_has_spent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its count is packed while nobody uses it, with a pause that the server asked for."""
+    """The count is packed while nobody uses it, and goes on from there."""
     few_warm(monkeypatch)
     network = TenantNetwork.of("a", "b", plan=FOUR, seconds=3)
     async with network.client(plan=FOUR) as client:
@@ -83,7 +83,7 @@ async def test_a_key_that_was_dropped_is_still_bound_by_what_it_has_spent(
 async def test_counts_in_which_nothing_counts_any_more_are_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Those that do are kept; each key that is opened has two of them looked at."""
+    """Counts that do are kept; each key that is opened has two of them looked at."""
     few_warm(monkeypatch)
     before = set(registry._memory)
     async with Instant().client() as client:
@@ -236,7 +236,7 @@ async def test_leaving_async_with_ends_no_other_request_of_the_same_key() -> Non
 
 @pytest.mark.parametrize("is_open", [True, False])
 async def test_closing_the_parent_ends_all_tenants(is_open: bool) -> None:
-    """Those that wait are told, the others learn of it when they are used, and no task stays."""
+    """Who waits is told, others learn of it when they are used, and no task stays."""
     network = TenantNetwork.of("a", "b")
     client = network.client()
     if is_open:
@@ -384,10 +384,10 @@ async def test_an_idle_key_takes_two_kilobytes_at_most(
 
 @pytest.mark.once
 @pytest.mark.no_cover
-@pytest.mark.parametrize("kept", [False, True])
-async def test_five_thousand_idle_keys_take_two_kilobytes_each_at_most(kept: bool) -> None:
-    """With those that are kept open."""
-    assert await memory_of(5_000, kept=kept) <= 2048
+@pytest.mark.timeout(900)  # half a minute on an idle machine
+async def test_five_thousand_idle_keys_take_two_kilobytes_each_at_most() -> None:
+    """With the clients of all, and with the rooms of the few that are kept open."""
+    assert await memory_of(5_000, kept=True) <= 2048
 
 
 # --- many at once ---------------------------------------------------------------------------------
@@ -418,6 +418,7 @@ async def test_many_keys_keep_their_limits() -> None:
 
 @pytest.mark.once
 @pytest.mark.no_cover
+@pytest.mark.timeout(1800)  # one minute and a half on an idle machine
 async def test_five_thousand_keys_keep_their_limits() -> None:
     await all_drawn(5_000, 0.2)
     assert now() < 5_000 * 0.2 + 120

@@ -58,7 +58,7 @@ class Identity:
 
 
 @attrs.frozen
-class _Opened:
+class _Purpose:
     """The purpose for which a limiter was opened."""
 
     plan: Plan
@@ -76,7 +76,7 @@ _limiters: Final[WeakValueDictionary[Identity, WeakValueDictionary[int, Limiter]
     WeakValueDictionary()
 )
 """The limiters by identity and event loop; a limiter keeps its loop, whose `id` is its own."""
-_opened: Final[WeakKeyDictionary[Limiter, _Opened]] = WeakKeyDictionary()
+_opened: Final[WeakKeyDictionary[Limiter, _Purpose]] = WeakKeyDictionary()
 
 
 def open_limiter(
@@ -115,7 +115,7 @@ def open_limiter(
         if limiter is None:
             ledger = _ledger(identity, plan, clock, timeout, on_store_failure)
             limiter = of_loops[loop] = Limiter(plan, ledger, clock)
-            _opened[limiter] = _Opened(plan, of_loops)
+            _opened[limiter] = _Purpose(plan, of_loops)
         return limiter
 
 

@@ -23,6 +23,7 @@ from tests.support.sqlite_ledgers import (
     WIDE,
     Gate,
     LedgerFactory,
+    ManualClock,
     fails,
     ledger_threads,
     take,
@@ -206,3 +207,17 @@ async def test_the_connection_of_a_ledger_that_was_collected_is_closed(
     for thread in threading.enumerate():
         if thread.name in ledger_threads():
             await asyncio.to_thread(thread.join, 10)
+
+
+def test_time_is_up_when_nothing_has_ended_for_as_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of operations of other keys may be done before: that takes as long as it takes."""
+    store, time = SQLiteStore(tmp_path / "quota.db"), ManualClock(10.0)
+    monkeypatch.setattr("llamagen_async.ratelimit.sqlite.store.monotonic", time)
+    assert store.time_left(9.0, 2.0) == 1.0
+    store.note_end(None)
+    assert store.time_left(9.0, 2.0) == 2.0
+    time.now = 12.0
+    assert store.time_left(9.0, 2.0) == 0.0
+    assert store.time_left(11.5, 2.0) == 1.5
