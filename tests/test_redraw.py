@@ -281,7 +281,8 @@ PRICED = {"redraw": 100.0}
 
 async def spent(machine: FinishedBatch) -> float:
     async with opened(machine.journal, machine.open().account) as journal:
-        return journal.spent
+        credits_: float = journal.spent
+        return credits_
 
 
 async def test_what_a_redraw_costs_is_in_the_journal(tmp_path: Path) -> None:
