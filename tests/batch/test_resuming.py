@@ -363,6 +363,11 @@ async def test_a_story_that_was_sent_can_not_be_edited(tmp_path: Path) -> None:
     for resend in (False, True):
         (item,) = await machine.batch(edited, resend_uncertain=resend)
         assert isinstance(item.error, InvalidRequestError)
+    # To be sent again, but not yet: it may have been accepted all the same.
+    await machine.batch([{"key": "k", "prompt": "A cat"}], resend_uncertain=True, budget=0)
+    assert machine.rows()[0][0] == "queued"
+    (item,) = await machine.batch(edited)
+    assert isinstance(item.error, InvalidRequestError)
     assert not machine.stories
 
 
