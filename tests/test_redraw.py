@@ -281,7 +281,8 @@ PRICED = {"redraw": 100.0}
 
 async def spent(machine: FinishedBatch) -> float:
     async with opened(machine.journal, machine.open().account) as journal:
-        return journal.spent
+        credits_: float = journal.spent
+        return credits_
 
 
 async def test_what_a_redraw_costs_is_in_the_journal(tmp_path: Path) -> None:
@@ -301,7 +302,7 @@ async def test_what_a_redraw_costs_is_in_the_journal(tmp_path: Path) -> None:
 
 
 async def test_a_budget_of_a_redraw_is_a_hard_stop(tmp_path: Path) -> None:
-    """What earlier runs have spent counts, and nothing of what was not sent is left behind."""
+    """Earlier runs count, and nothing of what was not sent is left behind."""
     machine = FinishedBatch(tmp_path)
     await machine.finish()
     before = await spent(machine)

@@ -7,8 +7,8 @@ two headers; the secret is used as it is (vendor's JavaScript client, 2.11.0).
 from __future__ import annotations
 
 import hmac
-import time
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, Self, cast
 
 import attrs
@@ -104,7 +104,7 @@ def sign(
     """
     keys = SecretKeys.of(secret)
     del secret  # a report of an error may show the variables of its frames
-    moment = time.time()
+    moment = _now()
     if timestamp is not None:
         moment = seconds("timestamp", timestamp, at_most=_MAX_TIMESTAMP)
     at = str(int(moment))
@@ -132,7 +132,7 @@ class SignedBody:
         """
         one = cls(_raw_body(body), _vendors_headers(headers))
         tolerance = seconds("tolerance", tolerance)
-        reason = one.unsigned() or one.problem(keys, tolerance, time.time())
+        reason = one.unsigned() or one.problem(keys, tolerance, _now())
         if reason is not None:
             _logger.warning("a webhook event was refused: %s", reason)
             raise WebhookSignatureError(_REFUSED)
@@ -271,3 +271,7 @@ def _text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("latin-1")
     return str(value) if isinstance(value, int) else ""
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()

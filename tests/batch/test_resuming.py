@@ -355,14 +355,19 @@ async def test_a_story_that_was_never_sent_may_be_edited_under_its_key(tmp_path:
 
 async def test_a_story_that_was_sent_can_not_be_edited(tmp_path: Path) -> None:
     """Neither one whose answer was lost, nor one that is sent again on request."""
-    machine = Machine(tmp_path, before=lambda _: APIConnectionError("broke off"))
+    lost = APIConnectionError("broke off")
+    machine = Machine(tmp_path, before=lambda sent: lost if sent.prompt == "A cat" else None)
     await machine.batch([{"key": "k", "prompt": "A cat"}])
     assert machine.rows()[0][0] == "uncertain"
-    machine.before = None
     edited = [{"key": "k", "prompt": "A dog"}]
     for resend in (False, True):
         (item,) = await machine.batch(edited, resend_uncertain=resend)
         assert isinstance(item.error, InvalidRequestError)
+    # To be sent again, but not yet: it may have been accepted all the same.
+    await machine.batch([{"key": "k", "prompt": "A cat"}], resend_uncertain=True, budget=0)
+    assert machine.rows()[0][0] == "queued"
+    (item,) = await machine.batch(edited)
+    assert isinstance(item.error, InvalidRequestError)
     assert not machine.stories
 
 

@@ -26,7 +26,7 @@ def test_an_end_is_kept_until_it_is_taken() -> None:
 
 
 def test_an_end_is_kept_as_its_event_came() -> None:
-    """What was read of an event takes several times its bytes; it is read again if it is needed."""
+    """The bytes of an event take a fraction of what was read of it; it is read again if needed."""
     ends, one = EarlyEnds(), end("c")
     ends.keep(one)
     kept = ends.take("c")

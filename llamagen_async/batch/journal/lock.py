@@ -103,7 +103,7 @@ class JournalLock:
             self._queues.execute("COMMIT")
             self._hold_shared(self._queues)
 
-    def look(self) -> None:
+    def read_count(self) -> None:
         """Read how many accepted comics the journal had; nobody may be its owner.
 
         Raises:

@@ -120,7 +120,7 @@ def verify_missing(
     lock, receipts = JournalLock(path), list[Receipt]()
     try:
         if path.parent.is_dir():
-            lock.look()
+            lock.read_count()
             receipts = Reserve(path, account, "none").of_dead()
     except OSError as error:
         raise JournalError(f"{journal}: {error}") from error

@@ -92,7 +92,7 @@ def test_a_refused_line_of_stdin_keeps_its_key_and_what_was_given(
 
 
 def test_a_table_may_come_through_a_pipe(server: dict[str, Any], tmp_path: Path) -> None:
-    """Its first row tells; each row as a prompt of its own would be paid for."""
+    """The first row tells; each row as a prompt of its own would be paid for."""
     argv = ("batch", "-", "--out", "out", *FAST)
     done = run(*argv, cwd=tmp_path, env=connection(server), stdin=TABLE.encode())
     assert (done.returncode, done.stderr) == (0, "")

@@ -59,7 +59,7 @@ def test_of_an_unnamed_format_the_first_story_decides(
 
 
 def test_a_table_may_be_meant_as_text() -> None:
-    """Whoever says the format is believed."""
+    """The format that is said counts."""
     assert prompts(b"prompt, size\n", "txt") == [("s:1", "prompt, size")]
 
 
