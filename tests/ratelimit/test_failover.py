@@ -424,8 +424,7 @@ async def test_a_lost_answer_gives_no_share_twice() -> None:
     await granted(second, "b.3", "b")
     key.switch(away=True)
     await lost
-    held = [first._shares["a"].slots, second._shares["b"].slots]
-    assert held == [9, 0]
+    assert [first._shares["a"].slots, second._shares["b"].slots] == [9, 0]
     await first.aclose()
     await second.aclose()
 
