@@ -25,7 +25,6 @@ default_role = "code"
 nitpicky = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-napoleon_custom_sections = [("Spent", "notes_style"), ("What to do", "notes_style")]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"

@@ -41,8 +41,10 @@ def error_table() -> str:
     for error in error_classes():
         text = inspect.getdoc(error) or ""
         cells = [f"`{error.__name__}`", " ".join(text.partition("\n\n")[0].split())]
-        for section in ("Spent", "What to do"):
-            found = re.search(rf"^{section}:\n((?:    .*(?:\n|$))+)", text, flags=re.MULTILINE)
+        for section in ("Spent", "To do"):
+            found = re.search(
+                rf"^{section}: (.+?)(?=\n\S[^\n]*: |\Z)", text, re.DOTALL | re.MULTILINE
+            )
             assert found, f"the docstring of {error.__name__} does not say: {section}"
             cells.append(" ".join(found[1].split()))
         rows.append(cells)

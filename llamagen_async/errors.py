@@ -73,11 +73,8 @@ __all__ = [
 class APIError(LlamaGenError):
     """The server answered, and not with success.
 
-    Spent:
-        By the kind of error; `advice` says it of this one.
-
-    What to do:
-        Read `advice`; give `request_id` to the vendor's support.
+    Spent: By the kind of error; `advice` says it of this one.
+    To do: Read `advice`; give `request_id` to the vendor's support.
     """
 
     status: int
@@ -109,55 +106,40 @@ class APIError(LlamaGenError):
 class BadRequestError(APIError):
     """400 or 422: the server does not accept the request's content.
 
-    Spent:
-        One request of the limits, no credits.
-
-    What to do:
-        Change the request as the server's words say.
+    Spent: One request of the limits, no credits.
+    To do: Change the request as the server's words say.
     """
 
 
 class AuthenticationError(APIError):
     """401: the key is not valid.
 
-    Spent:
-        One request of the limits, no credits.
-
-    What to do:
-        Check `LLAMAGEN_API_KEY`. A batch stops creating and goes on with the right key.
+    Spent: One request of the limits, no credits.
+    To do: Check `LLAMAGEN_API_KEY`. A batch stops creating and goes on with the right key.
     """
 
 
 class InsufficientCreditsError(APIError):
     """402, or a 429 whose body says that credits are lacking: waiting does not help.
 
-    Spent:
-        One request of the limits, no credits.
-
-    What to do:
-        Buy credits. A batch stops creating and goes on when it is run again.
+    Spent: One request of the limits, no credits.
+    To do: Buy credits. A batch stops creating and goes on when it is run again.
     """
 
 
 class PermissionDeniedError(APIError):
     """403: the key may not do this.
 
-    Spent:
-        One request of the limits, no credits.
-
-    What to do:
-        Ask for a plan that allows it, or for a generation that the key owns.
+    Spent: One request of the limits, no credits.
+    To do: Ask for a plan that allows it, or for a generation that the key owns.
     """
 
 
 class NotFoundError(APIError):
     """404: no such generation for this key.
 
-    Spent:
-        One request of the limits, no credits.
-
-    What to do:
-        Check the id, and that the key is the one that created it.
+    Spent: One request of the limits, no credits.
+    To do: Check the id, and that the key is the one that created it.
     """
 
 
@@ -165,12 +147,9 @@ class NotFoundError(APIError):
 class RateLimitError(APIError):
     """429: the server counts more requests than the limiter does.
 
-    Spent:
-        One request of the limits, no credits.
-
-    What to do:
-        Look for who else uses the key; share the count with `quota=`. `retry_after` says how
-        long to wait.
+    Spent: One request of the limits, no credits.
+    To do: Look for who else uses the key; share the count with `quota=`. `retry_after` says how
+    long to wait.
     """
 
     retry_after: float | None = None
@@ -184,22 +163,16 @@ class RateLimitError(APIError):
 class ServerError(APIError):
     """5xx: the server failed. A status check is retried; a billed request never is.
 
-    Spent:
-        Nobody knows for a billed request, which is uncertain then; nothing for a read.
-
-    What to do:
-        Wait: a wait, a batch and a queue go on by themselves when the server is back.
+    Spent: Nobody knows for a billed request, which is uncertain then; nothing for a read.
+    To do: Wait: a wait, a batch and a queue go on by themselves when the server is back.
     """
 
 
 class InvalidResponseError(APIError):
     """The answer is not what the API speaks: not JSON, too large, a redirect, no id.
 
-    Spent:
-        By the status: with success the request was paid for.
-
-    What to do:
-        Check `base_url` and any proxy; `body` has the beginning of the answer.
+    Spent: By the status: with success the request was paid for.
+    To do: Check `base_url` and any proxy; `body` has the beginning of the answer.
     """
 
 
@@ -207,11 +180,8 @@ class InvalidResponseError(APIError):
 class APIConnectionError(LlamaGenError):
     """No answer came. `request_sent` tells whether the request may have arrived.
 
-    Spent:
-        Nothing if `request_sent` is `False`; else nobody knows for a billed request.
-
-    What to do:
-        Check network, proxy and certificates: `llamagen-async doctor` does.
+    Spent: Nothing if `request_sent` is `False`; else nobody knows for a billed request.
+    To do: Check network, proxy and certificates: `llamagen-async doctor` does.
     """
 
     message: str
@@ -229,11 +199,8 @@ class APIConnectionError(LlamaGenError):
 class APITimeoutError(APIConnectionError):
     """No answer came in the time allowed for one request.
 
-    Spent:
-        Nobody knows for a billed request; nothing for a read.
-
-    What to do:
-        Wait again, or allow more with `timeout=` on the client.
+    Spent: Nobody knows for a billed request; nothing for a read.
+    To do: Wait again, or allow more with `timeout=` on the client.
     """
 
 
@@ -241,11 +208,8 @@ class APITimeoutError(APIConnectionError):
 class QuotaExhaustedError(LlamaGenError):
     """The wait for a free slot would be too long. No request was sent for it.
 
-    Spent:
-        Nothing: no request was sent.
-
-    What to do:
-        Try again at `resets_at`, or pass `wait_for_quota=True`.
+    Spent: Nothing: no request was sent.
+    To do: Try again at `resets_at`, or pass `wait_for_quota=True`.
     """
 
     limit: RateLimit | None
@@ -278,11 +242,8 @@ class QuotaExhaustedError(LlamaGenError):
 class BudgetReachedError(LlamaGenError):
     """A batch's budget does not pay for a story, or nobody knows its price. Nothing was sent.
 
-    Spent:
-        Nothing for this story.
-
-    What to do:
-        Give a higher budget, or the price that is not known, and run the batch again.
+    Spent: Nothing for this story.
+    To do: Give a higher budget, or the price that is not known, and run the batch again.
     """
 
     budget: float
@@ -308,22 +269,16 @@ class BudgetReachedError(LlamaGenError):
 class QuotaStoreError(LlamaGenError):
     """The store of spent slots can't be reached, so the limits can't be kept: nothing was sent.
 
-    Spent:
-        Nothing: no request was sent.
-
-    What to do:
-        Bring the store back, or name another one with `quota=`.
+    Spent: Nothing: no request was sent.
+    To do: Bring the store back, or name another one with `quota=`.
     """
 
 
 class JournalError(LlamaGenError):
     """A journal can't be opened, read or written: what can't be recorded is not sent.
 
-    Spent:
-        Nothing for what was not sent; what the journal holds stays as it is.
-
-    What to do:
-        Do what the message says: free the disk, end the other process, put the journal back.
+    Spent: Nothing for what was not sent; what the journal holds stays as it is.
+    To do: Do what the message says: free the disk, end the other process, put the journal back.
     """
 
 
@@ -333,11 +288,8 @@ class SubmissionUncertainError(LlamaGenError):
 
     The request is not sent again, because the API offers no way to find out.
 
-    Spent:
-        Nobody knows.
-
-    What to do:
-        Compare the usage page; then resend it, or leave it.
+    Spent: Nobody knows.
+    To do: Compare the usage page; then resend it, or leave it.
     """
 
     request: AnyRequest | None
@@ -356,11 +308,8 @@ class SubmissionUncertainError(LlamaGenError):
 class GenerationFailedError(LlamaGenError):
     """The generation ended as failed or cancelled.
 
-    Spent:
-        The request; `generation.usage` has the charge if the server says it.
-
-    What to do:
-        Read `generation.failure_reason`, and change the story.
+    Spent: The request; `generation.usage` has the charge if the server says it.
+    To do: Read `generation.failure_reason`, and change the story.
     """
 
     generation: ComicGeneration | Animation
@@ -380,11 +329,8 @@ class GenerationFailedError(LlamaGenError):
 class WaitTimeoutError(LlamaGenError):
     """The time allowed for waiting is up. The generation goes on: wait for its id again.
 
-    Spent:
-        What the generation costs; it goes on.
-
-    What to do:
-        Call `wait_for_completion(error.id)` at any time.
+    Spent: What the generation costs; it goes on.
+    To do: Call `wait_for_completion(error.id)` at any time.
     """
 
     # Always known here, and nobody but `about` writes it.
@@ -408,20 +354,14 @@ class WaitTimeoutError(LlamaGenError):
 class ClientClosedError(LlamaGenError):
     """The client is not open, was closed meanwhile, or belongs to another event loop.
 
-    Spent:
-        Nothing for what was not sent; an accepted generation has its `id` in the error.
-
-    What to do:
-        Open a client for this loop; wait for the `id` there.
+    Spent: Nothing for what was not sent; an accepted generation has its `id` in the error.
+    To do: Open a client for this loop; wait for the `id` there.
     """
 
 
 class WebhookSignatureError(LlamaGenError):
     """The event's signature or timestamp is wrong: do not trust its content.
 
-    Spent:
-        Nothing.
-
-    What to do:
-        Answer 400; check the secret, the clock, and that the raw body is verified.
+    Spent: Nothing.
+    To do: Answer 400; check the secret, the clock, and that the raw body is verified.
     """

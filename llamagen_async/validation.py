@@ -94,11 +94,8 @@ class LlamaGenError(Exception):
 class InvalidRequestError(LlamaGenError, ValueError):
     """An argument is not allowed. Nothing was sent and nothing was spent.
 
-    Spent:
-        Nothing: no request was sent.
-
-    What to do:
-        Change the field that the message names to what it allows.
+    Spent: Nothing: no request was sent.
+    To do: Change the field that the message names to what it allows.
     """
 
     field: str
