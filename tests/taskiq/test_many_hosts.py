@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import re
 import signal
@@ -18,7 +19,6 @@ from typing import Any, Final
 
 import httpx
 import pytest
-import yaml
 
 from llamagen_async import BatchState
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxService
@@ -149,6 +149,7 @@ async def _order(
 
 def compose() -> dict[str, Any]:
     text = (DOCS / "recipes" / "compose.yaml").read_text(encoding="utf-8")
+    yaml: Any = importlib.import_module("yaml")  # which has no types
     found: dict[str, Any] = yaml.safe_load(text)
     return found
 
