@@ -155,7 +155,7 @@ def compose() -> dict[str, Any]:
 
 
 def test_the_compose_file_is_about_what_there_is() -> None:
-    """Its modules, extras, settings of Redis and variables exist."""
+    """The modules, extras, settings of Redis and variables exist."""
     services = compose()["services"]
     assert set(services) == {"install", "web", "worker", "redis"}
     recipe = (DOCS / "recipes" / "taskiq_app.py").read_text(encoding="utf-8")
@@ -174,7 +174,7 @@ def test_the_compose_file_is_about_what_there_is() -> None:
 
 
 async def test_the_recipe_runs_as_the_compose_file_says(tmp_path: Path) -> None:
-    """Its commands, as processes: an order over HTTP is made by a worker, and followed."""
+    """The commands, as processes: an order over HTTP is made by a worker, and followed."""
     services = compose()["services"]
     redis = RedisServer(tmp_path, *services["redis"]["command"][1:])
     service = SandboxService(durations=Durations.constant(20.0))
