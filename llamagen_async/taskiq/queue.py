@@ -208,7 +208,7 @@ class TaskiqQueue:
 
     async def waiting(self) -> int:
         """Return how many jobs are queued."""
-        return (await (await self._started()).turns.look()).queued
+        return (await (await self._started()).turns.ask()).queued
 
     async def next_turn(self) -> float:
         """Return in about how many seconds a queued job will be sent; 0 if nobody can know."""
