@@ -73,7 +73,7 @@ class Workbench:
         self._speed = client.speed
         self._lease = lease
         self._done: dict[int, asyncio.Future[Row | None]] = {}
-        """The futures of those who wait for each job that is worked at here, by the number of its row."""
+        """The futures of those who wait for each job that is worked at here, by its row."""
         self._errands: set[asyncio.Task[None]] = set()
         self._beating: asyncio.Task[None] | None = None
         self._is_held = False
