@@ -154,6 +154,7 @@ def bench(session: nox.Session) -> None:
     scripts = session.posargs or sorted(str(path) for path in Path("benchmarks").glob("[!_]*.py"))
     for script in scripts:
         session.run("python", script)
+    session.run("python", "docs/tables.py")
 
 
 @nox.session

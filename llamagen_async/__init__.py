@@ -6,67 +6,67 @@ import importlib
 from typing import TYPE_CHECKING
 
 from llamagen_async._version import __version__
-from llamagen_async.client import ClientStats, LlamaGenClient
-from llamagen_async.errors import (
-    APIConnectionError,
-    APIError,
-    APITimeoutError,
-    AuthenticationError,
-    BadRequestError,
-    BudgetReachedError,
-    ClientClosedError,
-    GenerationFailedError,
-    InsufficientCreditsError,
-    InvalidRequestError,
-    InvalidResponseError,
-    JournalError,
-    LlamaGenError,
-    NotFoundError,
-    PermissionDeniedError,
-    QuotaExhaustedError,
-    QuotaStoreError,
-    RateLimitError,
-    ServerError,
-    SubmissionUncertainError,
-    WaitTimeoutError,
-    WebhookSignatureError,
-)
-from llamagen_async.models import (
-    Animation,
-    BatchItem,
-    BatchState,
-    ComicGeneration,
-    GenerationStatus,
-    GenerationUsage,
-    Page,
-    Panel,
-    Upload,
-    Usage,
-)
-from llamagen_async.plans import Plan, RateLimit, RequestKind
-from llamagen_async.prices import Estimate, Prices
-from llamagen_async.requests import (
-    SIZES,
-    AnimationRequest,
-    Attachment,
-    BatchStory,
-    Character,
-    ComicRequest,
-    ContinueRequest,
-    Location,
-    Pagination,
-    RequestType,
-    UpdateRequest,
-    VideoOptions,
-)
 
 if TYPE_CHECKING:
     from llamagen_async.batch.batch import Batch, BatchProgress
     from llamagen_async.batch.budget import Spending
     from llamagen_async.batch.events import ComicJob
     from llamagen_async.batch.queue import ComicQueue
+    from llamagen_async.client import ClientStats, LlamaGenClient
+    from llamagen_async.errors import (
+        APIConnectionError,
+        APIError,
+        APITimeoutError,
+        AuthenticationError,
+        BadRequestError,
+        BudgetReachedError,
+        ClientClosedError,
+        GenerationFailedError,
+        InsufficientCreditsError,
+        InvalidRequestError,
+        InvalidResponseError,
+        JournalError,
+        LlamaGenError,
+        NotFoundError,
+        PermissionDeniedError,
+        QuotaExhaustedError,
+        QuotaStoreError,
+        RateLimitError,
+        ServerError,
+        SubmissionUncertainError,
+        WaitTimeoutError,
+        WebhookSignatureError,
+    )
+    from llamagen_async.models import (
+        Animation,
+        BatchItem,
+        BatchState,
+        ComicGeneration,
+        GenerationStatus,
+        GenerationUsage,
+        Page,
+        Panel,
+        Upload,
+        Usage,
+    )
+    from llamagen_async.plans import Plan, RateLimit, RequestKind
+    from llamagen_async.prices import Estimate, Prices
     from llamagen_async.ratelimit import LimitsSnapshot, LimitState, Priority
     from llamagen_async.redraw import Redraw
+    from llamagen_async.requests import (
+        SIZES,
+        AnimationRequest,
+        Attachment,
+        BatchStory,
+        Character,
+        ComicRequest,
+        ContinueRequest,
+        Location,
+        Pagination,
+        RequestType,
+        UpdateRequest,
+        VideoOptions,
+    )
     from llamagen_async.scheduling import Outage, RequestReport
 
 __all__ = [
@@ -135,28 +135,106 @@ __all__ = [
     "__version__",
 ]
 
-_LATE = {
-    "Batch": "batch.batch",
-    "BatchProgress": "batch.batch",
-    "ComicJob": "batch.events",
-    "ComicQueue": "batch.queue",
-    "LimitState": "ratelimit",
-    "LimitsSnapshot": "ratelimit",
-    "Outage": "scheduling",
-    "Priority": "ratelimit",
-    "Redraw": "redraw",
-    "RequestReport": "scheduling",
-    "Spending": "batch.budget",
+_EXPORTS = {
+    "batch.batch": (
+        "Batch",
+        "BatchProgress",
+    ),
+    "batch.budget": ("Spending",),
+    "batch.events": ("ComicJob",),
+    "batch.queue": ("ComicQueue",),
+    "client": (
+        "ClientStats",
+        "LlamaGenClient",
+    ),
+    "errors": (
+        "APIConnectionError",
+        "APIError",
+        "APITimeoutError",
+        "AuthenticationError",
+        "BadRequestError",
+        "BudgetReachedError",
+        "ClientClosedError",
+        "GenerationFailedError",
+        "InsufficientCreditsError",
+        "InvalidRequestError",
+        "InvalidResponseError",
+        "JournalError",
+        "LlamaGenError",
+        "NotFoundError",
+        "PermissionDeniedError",
+        "QuotaExhaustedError",
+        "QuotaStoreError",
+        "RateLimitError",
+        "ServerError",
+        "SubmissionUncertainError",
+        "WaitTimeoutError",
+        "WebhookSignatureError",
+    ),
+    "models": (
+        "Animation",
+        "BatchItem",
+        "BatchState",
+        "ComicGeneration",
+        "GenerationStatus",
+        "GenerationUsage",
+        "Page",
+        "Panel",
+        "Upload",
+        "Usage",
+    ),
+    "plans": (
+        "Plan",
+        "RateLimit",
+        "RequestKind",
+    ),
+    "prices": (
+        "Estimate",
+        "Prices",
+    ),
+    "ratelimit": (
+        "LimitsSnapshot",
+        "LimitState",
+        "Priority",
+    ),
+    "redraw": ("Redraw",),
+    "requests": (
+        "SIZES",
+        "AnimationRequest",
+        "Attachment",
+        "BatchStory",
+        "Character",
+        "ComicRequest",
+        "ContinueRequest",
+        "Location",
+        "Pagination",
+        "RequestType",
+        "UpdateRequest",
+        "VideoOptions",
+    ),
+    "scheduling": (
+        "Outage",
+        "RequestReport",
+    ),
 }
-"""Exports that are loaded when they are first used, and the module that has each."""
+"""The modules of the exports. Each is loaded when one of its exports is first used: whoever imports
+the package to catch its errors, and a command line that shows its help, wait for nothing else."""
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
+_PARTS = ("errors", "models", "sandbox", "simulation", "web", "webhooks")
+"""The documented modules, which are loaded when they are first used, too."""
 
 if not TYPE_CHECKING:  # else type checkers would take any name for an export
 
     def __getattr__(name):
-        """Load an export that `import llamagen_async` alone does not need."""
-        if name in _LATE:
-            return getattr(importlib.import_module(f"llamagen_async.{_LATE[name]}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        """Load an export, or a part of the package, when it is first used."""
+        if name in _MODULE_OF:
+            value = getattr(importlib.import_module(f"llamagen_async.{_MODULE_OF[name]}"), name)
+        elif name in _PARTS:
+            value = importlib.import_module(f"llamagen_async.{name}")
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
     def __dir__():
         return sorted({*globals(), *__all__})

@@ -135,8 +135,7 @@ class LlamaGenClient:
         # errors or to read its models waits less, and no event loop is held up later.
         from llamagen_async.ratelimit import check_quota  # noqa: PLC0415
         from llamagen_async.settings import ClientSettings  # noqa: PLC0415
-        from llamagen_async.telemetry import core_of, telemetry_of  # noqa: PLC0415
-        from llamagen_async.tenants import Tenants  # noqa: PLC0415
+        from llamagen_async.telemetry import cores_of, telemetry_of  # noqa: PLC0415
         from llamagen_async.transport import (  # noqa: PLC0415
             check_key,
             check_proxy,
@@ -155,7 +154,7 @@ class LlamaGenClient:
         clock = Clock(_speed_from_environment() if speed is None else speed)
         if transport is None:
             _check_speed(clock.speed, url)
-        core = core_of(
+        core, tenants = cores_of(
             ClientSettings(
                 api_key=key,
                 base_url=url,
@@ -176,7 +175,7 @@ class LlamaGenClient:
             ),
             telemetry_of(telemetry),
         )
-        self._take(core, Tenants(core))
+        self._take(core, tenants)
 
     def _take(self, core: ClientCore, tenants: Tenants) -> None:
         from llamagen_async.animations import Animations  # noqa: PLC0415  # see `__init__`

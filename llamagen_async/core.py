@@ -11,7 +11,7 @@ import functools
 import math
 import os
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import attrs
 
@@ -221,9 +221,7 @@ class ClientCore:
         rooms = self.open()
         if not self.is_ready:
             await self._prepare(rooms)
-        generation: Any = await rooms.scheduler.read(name, request, parse, whole=whole)
-        result: _G = generation
-        return result
+        return cast("_G", await rooms.scheduler.read(name, request, parse, whole=whole))
 
     async def wait(self, wait: GenerationWait[_G]) -> _G:
         """Return a generation when it has succeeded.
@@ -237,7 +235,7 @@ class ClientCore:
             rooms = self.open()
             if not self.is_ready:
                 wait = await self._prepare_to_wait(rooms, wait)
-            generation: Any = await rooms.scheduler.wait(wait)
+            generation = cast("_G", await rooms.scheduler.wait(wait))
         except LlamaGenError as error:
             if error.id is not None:
                 raise
@@ -246,8 +244,7 @@ class ClientCore:
             rooms.forecasts.save_soon()
         if generation.status is not GenerationStatus.SUCCEEDED:
             raise GenerationFailedError(generation)
-        result: _G = generation
-        return result
+        return generation
 
     async def usage(self, *, outage_timeout: float | None = None) -> Usage:
         """Ask the server what the key has used; an outage is held out for so many seconds."""
@@ -298,8 +295,12 @@ class ClientCore:
             await rooms.forecasts.aclose()
 
     def _wire(self, loop: asyncio.AbstractEventLoop) -> Rooms:
-        transport, assets, on_request = self._carriers()
-        return self._wired(loop, transport, assets, on_request)
+        one = self.settings
+        http = HTTPTransport(
+            one.base_url, one.api_key, timeout=one.timeout, session=one.session, proxy=one.proxy
+        )
+        assets = one.assets or HTTPAssets(http)
+        return self._wired(loop, one.transport or http, assets, one.on_request)
 
     def _wired(
         self,
@@ -337,14 +338,6 @@ class ClientCore:
             forecasts = lender.forecasts
             scheduler.start_learning()
         return Rooms(loop, transport, assets, identity, limiter, scheduler, forecasts)
-
-    def _carriers(self) -> tuple[Transport, AssetSource, Callable[[RequestReport], None] | None]:
-        """Return who carries the requests, who opens the pictures, and who hears of requests."""
-        one = self.settings
-        http = HTTPTransport(
-            one.base_url, one.api_key, timeout=one.timeout, session=one.session, proxy=one.proxy
-        )
-        return one.transport or http, one.assets or HTTPAssets(http), one.on_request
 
     def _store_for(self, loop: asyncio.AbstractEventLoop) -> str | None:
         """Return the URL of the store of spent requests, or `None` for this process's memory."""

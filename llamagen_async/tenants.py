@@ -57,10 +57,16 @@ class Tenants:
 
     Args:
         lender: The core of that client, whose session and store they share.
+        make: Makes the core of a key; a `TenantCore` if not given.
     """
 
-    def __init__(self, lender: ClientCore) -> None:
+    def __init__(
+        self,
+        lender: ClientCore,
+        make: Callable[[Tenants, bytes, ClientSettings], TenantCore] | None = None,
+    ) -> None:
         self.lender: Final = lender
+        self._make: Final = make or TenantCore
         self.plans: Final[OrderedDict[bytes, tuple[Plan, float]]] = OrderedDict()
         """The plans that the server has told, and the wall times at which it did."""
         self._cores: Final = WeakValueDictionary[bytes, TenantCore]()
@@ -85,7 +91,7 @@ class Tenants:
         name = hashlib.sha256(key.encode()).digest()
         core = self._cores.get(name)
         if core is None or core.is_closed:
-            core = self._cores[name] = TenantCore(self, name, settings)
+            core = self._cores[name] = self._make(self, name, settings)
         elif (settings.plan, settings.detect_plan) != (core.asked.plan, core.asked.detect_plan):
             if core.calls:
                 allowed = f"{core.plan.name!r}, with which this key is in use"
@@ -240,7 +246,10 @@ class TenantCore(ClientCore):
             return
         await rooms.scheduler.settle()
         async with rooms.closing:
-            if self.calls or self.opened is not rooms or not self.may_rest:
+            if self.calls or self.opened is not rooms:
+                return
+            if not self.may_rest:  # what was on its way was accepted
+                self.tenants.keep(self)
                 return
             sent, finished = self.counted()
             counts = map(sent.sent.__getitem__, RequestKind)

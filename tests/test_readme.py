@@ -17,12 +17,20 @@ import pytest
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxServer, SandboxService
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+README = read("README.md")
+CONTRIBUTING = read("CONTRIBUTING.md")
+RUN = [README, *(read(f"docs/{name}.md") for name in ("index", "tutorial", "proxies"))]
 BLOCKS = [
     block
-    for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    if "FastAPI" not in block  # tests/web/test_documented.py runs that one
+    for text in RUN
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    if "FastAPI" not in block  # tests/web/test_documented.py runs those
 ]
 COMMANDS = sorted(set(re.findall(r"(?:^|`)llamagen-async (\w[^`\n]*)", README, flags=re.MULTILINE)))
 SPEED = 300
@@ -109,3 +117,18 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert command is not None
     assert command[1] in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert command[1] in CONTRIBUTING.splitlines()
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"])
+def test_what_a_document_links_to_is_there(name: str) -> None:
+    """Links between the pages of the documentation are checked by `nox -s docs`."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    local = {link for link in links if link and "://" not in link}
+    assert {link for link in local if not (ROOT / link).exists()} == set()
+
+
+def test_what_proves_a_promise_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)`", README)
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).is_file()] == []

@@ -1,7 +1,7 @@
 """Comics in an aiohttp.web application: the routes as a sub-application, and its queue.
 
-    pip install llamagen-async
-    python aiohttp_app.py
+pip install llamagen-async
+python aiohttp_app.py
 """
 
 import os

@@ -1,7 +1,7 @@
 """Comics in a FastAPI application: mounted routes, an order of your own, and the client.
 
-    pip install 'llamagen-async[web]' fastapi
-    uvicorn fastapi_app:app
+pip install 'llamagen-async[web]' fastapi
+uvicorn fastapi_app:app
 """
 
 import os

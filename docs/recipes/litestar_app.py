@@ -1,7 +1,7 @@
 """Comics in a Litestar application: the routes as a mounted ASGI application.
 
-    pip install 'llamagen-async[web]' litestar
-    uvicorn litestar_app:app
+pip install 'llamagen-async[web]' litestar
+uvicorn litestar_app:app
 """
 
 import os
@@ -9,6 +9,7 @@ import secrets
 
 from litestar import Litestar, Request, asgi, get, post
 from litestar.exceptions import NotAuthorizedException
+from litestar.params import FromPath, FromQuery
 from litestar.types import Receive, Scope, Send
 from starlette.requests import Request as ComicsRequest
 
@@ -29,12 +30,12 @@ comics = create_app(authorize=authorize)
 
 @asgi("/comics-api", is_mount=True, copy_scope=True)
 async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
-    # Litestar takes the prefix off the path, and does not say that it did.
+    # Litestar does not say where an application is mounted, and links begin there.
     await comics({**scope, "root_path": "/comics-api"}, receive, send)
 
 
 @post("/buy/{order:str}")
-async def buy(request: Request, order: str, story: str) -> dict[str, str]:
+async def buy(request: Request, order: FromPath[str], story: FromQuery[str]) -> dict[str, str]:
     if not is_known(request.headers.get("authorization", "")):
         raise NotAuthorizedException
     job = await comics.queue.submit(story, key=order)

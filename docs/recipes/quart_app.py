@@ -1,7 +1,7 @@
 """Comics in a Quart application: the routes beside Quart's own, in one server.
 
-    pip install 'llamagen-async[web]' quart
-    uvicorn quart_app:app
+pip install 'llamagen-async[web]' quart
+uvicorn quart_app:app
 """
 
 import os

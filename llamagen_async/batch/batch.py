@@ -278,9 +278,9 @@ class _BatchRun:
     async def _task_of(self, story: Story, position: int) -> BatchTask | None:
         """Take a story up as the journal has it; `None` if it is new and nothing is sent."""
         if self._lifecycle.halted is None:
-            row, _ = await self._journal.add(story, position=position)
+            row, _ = await self._journal.add(story, position=position, edit=True)
         else:
-            found = await self._journal.seek(story)
+            found = await self._journal.seek(story, edit=True)
             if found is None:
                 return None
             row = found

@@ -126,7 +126,12 @@ class ComicJob:
         """Return the event of the job's acceptance, if a reader has missed it meanwhile."""
         if seen is None or self.generation is None:
             return None
-        running = attrs.evolve(self, state=BatchState.RUNNING, error=None, files=())
+        comic = self.generation
+        if isinstance(comic, ComicGeneration):
+            comic = attrs.evolve(comic, pages=())  # nothing was drawn when it was accepted
+        running = attrs.evolve(
+            self, state=BatchState.RUNNING, generation=comic, error=None, files=()
+        )
         return running if seen < running.mark < self.mark else None
 
 

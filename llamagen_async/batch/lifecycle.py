@@ -98,7 +98,8 @@ class Lifecycle:
         """Whether nothing more is sent or waited for."""
         self._runners: set[asyncio.Task[None]] = set()
         self._has_warned = False
-        self._ending: asyncio.Task[None] | None = None
+        self.ending: asyncio.Task[None] | None = None
+        """The end of all stories, once it has begun, with the journal's."""
 
     def start(self, task: BatchTask) -> None:
         """Take a story to its end, in an asyncio task of its own."""
@@ -129,17 +130,17 @@ class Lifecycle:
         for task in self.tasks.values():
             if task.runner is not None and not task.is_in_flight:
                 task.runner.cancel()
-        if self._ending is None:
-            self._ending = asyncio.create_task(self._end())
-        await asyncio.wait([self._ending], timeout=grace)
-        if not (self._ending.done() or self._has_warned):
+        if self.ending is None:
+            self.ending = asyncio.create_task(self._end())
+        await asyncio.wait([self.ending], timeout=grace)
+        if not (self.ending.done() or self._has_warned):
             self._has_warned = True
             number = sum(task.is_in_flight for task in self.tasks.values())
             _logger.warning("%d creates are still in flight; the journal will tell", number)
 
     async def _end(self) -> None:
         try:
-            await self.journal.hand_over()
+            await self.journal.give_back()
             await self.join()
         finally:
             await self.journal.aclose()
@@ -284,6 +285,12 @@ class _Steps:
         news = self.task.where if isinstance(outcome, AnyGeneration) else outcome
         what, key = "left while %s was in flight: %s", self.task.row.key
         _logger.warning(what, key, news, extra=about(outcome, job_key=key))
+
+    async def written(self) -> None:
+        """Wait for the end of all stories if they were stopped, else of this one."""
+        last = self.lifecycle.ending or self.task.runner
+        if last is not None:
+            await asyncio.wait([last])
 
     async def _take_back(self) -> None:
         """Write that the request was not sent after all."""

@@ -95,6 +95,8 @@ class BatchTask:
         """Take the story through its steps, while an observer is told of it as a job."""
         with observer.operation("job", job_key=self.row.key) as operation:
             await steps()
+            if self.is_elsewhere:
+                return  # whoever has it tells of its end
             id_ = self.generation.id if self.generation else None
             operation.tell(generation_id=id_, outcome=self.state.value, error=self.error)
 

@@ -27,23 +27,24 @@ from llamagen_async.errors import LlamaGenError
 __all__ = ["cli", "run"]
 
 _NAME: Final = "llamagen-async"
-_COMMANDS: Final[Mapping[str, str]] = {
-    "demo": "demo",
-    "generate": "single",
-    "batch": "batch",
-    "redraw": "redraw",
-    "status": "single",
-    "continue": "changes",
-    "update-panel": "changes",
-    "animate": "single",
-    "upload": "upload",
-    "usage": "limits",
-    "limits": "limits",
-    "doctor": "doctor",
-    "serve": "serve",
-    "sandbox": "sandbox",
+_COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "demo": ("demo", "See it work: a dozen comics, no key, no cost."),
+    "generate": ("single", "Generate one comic."),
+    "batch": ("batch", "Generate a comic from each story of a file."),
+    "redraw": ("redraw", "Have one panel of a batch's comic drawn again."),
+    "status": ("single", "Show where a comic stands, by its id."),
+    "continue": ("changes", "Have a finished comic go on."),
+    "update-panel": ("changes", "Have one panel of a finished comic drawn again."),
+    "animate": ("single", "Generate one animation."),
+    "upload": ("upload", "Upload a picture or a document."),
+    "usage": ("limits", "Ask the server what the key has used."),
+    "limits": ("limits", "Show how many requests may still be sent."),
+    "doctor": ("doctor", "Find out what works, what does not, and what the server meters."),
+    "serve": ("serve", "Take orders for comics over HTTP."),
+    "sandbox": ("sandbox", "Run a stand-in for the API on this machine."),
 }
-"""Every command, in the order of the help, and the module that it is in."""
+"""Every command, in the order of the help: the module that it is in, and the first line of its
+help, for which the module need not be loaded."""
 _FUNCTIONS: Final = {"continue": "continue_comic", "update-panel": "update_panel"}
 """The functions of the commands whose names are none in Python."""
 
@@ -61,9 +62,18 @@ class _Commands(click.Group):
     ) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"llamagen_async.cli.commands.{_COMMANDS[cmd_name]}")
+        name, _ = _COMMANDS[cmd_name]
+        module = importlib.import_module(f"llamagen_async.cli.commands.{name}")
         command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
         return command
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002  # click asks for it
+        formatter: click.HelpFormatter,
+    ) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
 
 @click.group(

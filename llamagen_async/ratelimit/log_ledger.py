@@ -1,4 +1,4 @@
-"""What ledgers have in common that keep their count in a window log."""
+"""The part that ledgers share whose count is a window log: each operation, said once."""
 
 from __future__ import annotations
 

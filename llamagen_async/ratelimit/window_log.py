@@ -262,8 +262,9 @@ class WindowLog:
 
     def returning(self, now: float) -> tuple[float, ...]:
         """Return the seconds until each slot of the shortest window that is used comes back."""
-        times = [self._back_at(self._rate, response) for response in self._spent]
-        return (*(at - now for at in times if at > now), *(self._rate.per for _ in self._held))
+        counted = self._spent[self._gone(self._rate, now) :]
+        back = (self._back_at(self._rate, response) - now for response in counted)
+        return (*back, *(self._rate.per for _ in self._held))
 
     def _state(self, client: str, now: float) -> KeyState:
         """Return how the key stands, as one of its clients is told."""
@@ -332,11 +333,14 @@ class WindowLog:
         window = math.floor((response + self.wall_offset) / limit.per) + 1
         return window * limit.per - self.wall_offset
 
-    def _used(self, limit: RateLimit, now: float) -> int:
-        gone = bisect.bisect_right(
+    def _gone(self, limit: RateLimit, now: float) -> int:
+        """Return how many responses no longer count in a window."""
+        return bisect.bisect_right(
             self._spent, now, key=lambda response: self._back_at(limit, response)
         )
-        return len(self._spent) - gone + len(self._held)
+
+    def _used(self, limit: RateLimit, now: float) -> int:
+        return len(self._spent) - self._gone(limit, now) + len(self._held)
 
 
 def short_limits(plan: Plan) -> Sequence[RateLimit]:

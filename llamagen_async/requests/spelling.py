@@ -50,7 +50,8 @@ class Spelling:
         self._text_is: Final = text_is
         self._needed: Final = dict.fromkeys(needs)
         self._keeps_unknown: Final = keeps_unknown
-        self._says: Final = says or {}
+        self.says: Final = says or {}
+        """Fields that are written always."""
         names = [field.name for field in attrs.fields(cls)]
         camel = {name: _camel(name) for name in names}
         self.written: Final = {name: name for name in names} if is_snake else camel
@@ -97,22 +98,6 @@ class Spelling:
             fields = self.read(value)
         return {name: one for name, one in fields.items() if one not in (None, (), [], {})}
 
-    def write(self, request: object) -> dict[str, Any]:
-        """Return the JSON object of a request or of a part of one; what was not given is left out.
-
-        Args:
-            request: An instance of the class.
-        """
-        payload: dict[str, Any] = {**self._says}
-        extra: Mapping[str, Any] = {}
-        for name, spelling in self.written.items():
-            value = getattr(request, name)
-            if name == EXTRA:
-                extra = value
-            elif value is not None and value != ():
-                payload[spelling] = value if isinstance(value, str | int) else _plain(value)
-        return {**payload, **extra}
-
     def _translated(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return values by the fields' names in Python (raises as `read` does)."""
         fields: dict[str, Any] = {**self._needed}
@@ -121,7 +106,7 @@ class Spelling:
         for spelling, value in values.items():
             name = self._read.get(spelling)
             if name is None:
-                if spelling not in self._says:
+                if spelling not in self.says:
                     unknown[spelling] = self._passed_on(spelling, value)
             elif fields.get(name) is None:
                 fields[name], spellings[name] = value, spelling
@@ -169,7 +154,15 @@ class Spelled:
 
     def to_payload(self) -> dict[str, Any]:
         """Return the JSON body, in the API's spelling; what was not given is not sent."""
-        return self.spelling.write(self)
+        payload: dict[str, Any] = {**self.spelling.says}
+        extra: Mapping[str, Any] = {}
+        for name, spelling in self.spelling.written.items():
+            value = getattr(self, name)
+            if name == EXTRA:
+                extra = value
+            elif value is not None and value != ():
+                payload[spelling] = value if isinstance(value, str | int) else _plain(value)
+        return {**payload, **extra}
 
 
 def _camel(name: str) -> str:
@@ -180,5 +173,4 @@ def _camel(name: str) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return [_plain(item) for item in cast("tuple[object, ...]", value)]
-    to_payload = getattr(value, "to_payload", None)
-    return value if to_payload is None else to_payload()
+    return value.to_payload() if isinstance(value, Spelled) else value

@@ -9,17 +9,20 @@ A create whose answer was lost is dear: it may have been charged, and it is neve
 after the first one a read finds out whether the server is there, before another create follows.
 
 A server may also take no creates and answer all reads. Creates then stop alone, and only another
-create can find out that this is over. Each may be one more story of which nobody knows whether it
-was charged, and the longer the gaps between them, the later the end is noticed. The gaps follow
-from how likely a charge is:
+create can find out that this is over: what a read is answered says nothing of it. Where each try is
+free, because it was refused or no connection was made, the end is noticed within half a minute, and
+the batch is late by no more than a window. Else each may be one more story of which nobody knows
+whether it was charged, and the longer the gaps between them, the later the end is noticed. The gaps
+follow from how likely a charge is:
 
 - The server says that it failed (a 5xx that is no gateway's timeout). Servers mostly fail before
   they charge, so these creates are two minutes apart, and later a tenth of the time that it has
   lasted. In an hour 26 are lost, and its end is noticed within six minutes; of a quarter of an hour
-  within two. If a 503 names a time (`Retry-After`), none is sent before that.
+  within two. A minute apart, to be late by no more than a window, would lose 60 of them. If a 503
+  names a time (`Retry-After`), none is sent before that.
 - No answer came, or one that can't be read, such as a 2xx with a page in it. Such a create has most
-  probably been accepted, so each gap is as long as it has lasted, up to half an hour: ten in an
-  hour.
+  probably been accepted, so each gap is as long as it has lasted, up to half an hour, by which its
+  end may be noticed later: ten in an hour.
 
 What fails may also be one comic, whose status checks end in a 500 each time. So failures of one
 generation alone are no outage: the next probe reads something else. If that is answered, what

@@ -4,6 +4,12 @@ Where a plan does not meter status checks, nothing but politeness bounds them. E
 its forecast, which says when a check is worth it; over a thousand of them that would still be
 hundreds of requests a second. So the reads of a key share one bound, and the check that is worth
 most goes first, as for slots. What somebody reads in person counts, too, and goes before checks.
+
+All clients of a key in one event loop share the bound. Processes divide it by how many clients of
+the key the store knows, which each learns with the slots that it takes. A process that never takes
+one has a bound of its own, and nobody counts it: to be known, it would have to ask the store again
+and again, which costs more than the reads that it makes. One that creates comics is known from its
+first create on.
 """
 
 from __future__ import annotations

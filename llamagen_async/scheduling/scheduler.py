@@ -226,9 +226,12 @@ class Scheduler:
         self._dispatcher.wake()
 
     def is_at_rest(self) -> bool:
-        """Whether nothing waits, and nothing that was accepted is likely to be asked for yet."""
-        sends = self._dispatcher.sending or self._dispatcher.delayed
-        if sends or self._queue.size or self._polls.targets or self._reads or self.outage:
+        """Whether nothing waits, and nothing that was accepted is likely to be asked for yet.
+
+        Something may be on its way, see `settle`.
+        """
+        waits = self._queue.size or self._dispatcher.delayed or self._polls.targets or self._reads
+        if waits or self.outage is not None:
             return False
         young_since = self._clock.now() - _YOUNG
         return all(since < young_since for since, _ in self._polls.accepted.values())
@@ -243,7 +246,14 @@ class Scheduler:
         self._closed = True
         error = ClientClosedError("the client was closed while waiting; the comic goes on")
         self._poller.fail_all(error)
+        sending = self._dispatcher.sending.values()
+        owners = [one.hooks for one in sending if one.hooks is not None]
         await self._dispatcher.aclose(grace)
+        if owners:  # nobody else may be left who waits until a journal has it
+            writing = [asyncio.create_task(one.written()) for one in owners]
+            _, late = await asyncio.wait(writing, timeout=grace)
+            for task in late:
+                task.cancel()
         await asyncio.gather(*self._reads.values(), return_exceptions=True)
 
     async def _read(

@@ -55,6 +55,10 @@ class SubmissionHooks(Protocol[_T_contra]):
         """Take the answer or the error that came when its caller was gone."""
         ...
 
+    async def written(self) -> None:
+        """Return once all is written down of it that will be, as the client is being closed."""
+        ...
+
 
 @attrs.define(eq=False, repr=False)
 class Submission(Generic[_T]):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
+from llamagen_async.observing import logger_of
 from llamagen_async.ratelimit.protocol import StoreError
 from llamagen_async.taskiq.store import RedisJobs
 
 __all__ = ["check_durability"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 
 async def check_durability(jobs: RedisJobs) -> None:

@@ -10,17 +10,17 @@ import asyncio
 import contextlib
 import importlib
 import json
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.errors import JournalError
+from llamagen_async.observing import logger_of
 from llamagen_async.taskiq.rows import row_of
 
 __all__ = ["JobNews"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _QUIET: Final = 15.0
 """Real seconds after which the jobs that are read are looked up all the same: Redis drops news for

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import importlib.resources
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -26,6 +25,7 @@ from llamagen_async.errors import (
     SubmissionUncertainError,
 )
 from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.observing import logger_of
 from llamagen_async.ratelimit.protocol import StoreError
 from llamagen_async.ratelimit.redis.connection import RedisConnection
 from llamagen_async.taskiq.rows import (
@@ -40,7 +40,7 @@ from llamagen_async.taskiq.rows import (
 
 __all__ = ["RedisJobs"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _TIMEOUT: Final = 5.0
 """Real seconds that one call to Redis may take."""
@@ -302,7 +302,7 @@ class RedisJobs:
         """No name: leases are kept in Redis, not in rows."""
         return None
 
-    async def hand_over(self) -> None:
+    async def give_back(self) -> None:
         """Nothing is handed over here: each task gives its own lease back."""
 
     async def let_go(self, row: Row, error: BaseException | None) -> None:

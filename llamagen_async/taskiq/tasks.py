@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, Final
 
@@ -11,12 +10,13 @@ from taskiq import AsyncBroker, AsyncTaskiqDecoratedTask, Context, TaskiqDepends
 from llamagen_async.batch.events import ComicJob
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.errors import InvalidRequestError
+from llamagen_async.observing import about, logger_of
 from llamagen_async.requests import RequestType
 from llamagen_async.taskiq.rows import Kick
 
 __all__ = ["ComicTask", "ComicTasks", "TaskResult", "result_of"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 TaskResult = dict[str, Any]
 """The result of a task, as JSON has it: `key`, `state`, `id`, `urls`, `files` and `error`."""
@@ -63,7 +63,8 @@ class ComicTasks:
                 task = self.by_type[RequestType(type_)]
                 await task.kicker().with_task_id(id_).kiq(None, key=key)
             except Exception as error:  # noqa: BLE001  # brokers raise what they like
-                _logger.warning("the task of %s is not sent yet: %s", key, type(error).__name__)
+                what, known = type(error).__name__, about(job_key=key)
+                _logger.warning("the task of %s is not sent yet: %s", key, what, extra=known)
             else:
                 sent.append(key)
         return sent

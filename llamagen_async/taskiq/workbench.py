@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -21,12 +20,13 @@ from llamagen_async.batch.task import BatchTask
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import JournalError, LlamaGenError
 from llamagen_async.models import BatchState
+from llamagen_async.observing import logger_of
 from llamagen_async.taskiq.rows import Claimed, Kick, TakenOverError
 from llamagen_async.taskiq.store import RedisJobs
 
 __all__ = ["Workbench"]
 
-_logger = logging.getLogger(__name__)
+_logger = logger_of(__name__)
 
 _BEATS: Final = 3
 """How often a lease is renewed in the time that it lasts: one that is late is no death."""

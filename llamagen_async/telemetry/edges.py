@@ -8,7 +8,7 @@ for an instrumentation of aiohttp, too, which would also tell of each exchange a
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from typing import Any, Final
@@ -21,7 +21,8 @@ from yarl import URL
 from llamagen_async.clock import Clock
 from llamagen_async.errors import APIError
 from llamagen_async.telemetry.metrics import ERROR_TYPE, Instruments
-from llamagen_async.telemetry.operations import RUNNING, Operations, known_ids
+from llamagen_async.telemetry.operations import RUNNING, known_ids
+from llamagen_async.telemetry.telemetry import Telemetry
 from llamagen_async.transport import APIRequest, APIResponse, AssetSource, AssetStream, Transport
 
 __all__ = ["TracedAssets", "TracedTransport"]
@@ -46,9 +47,9 @@ class _Exchange:
 class _Exchanges:
     """Makes the spans of exchanges, and measures them."""
 
-    def __init__(self, operations: Operations, instruments: Instruments) -> None:
-        self._tracer = operations.tracer
-        self.instruments: Final = instruments
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._tracer = telemetry.operations.tracer
+        self.instruments: Final = telemetry.instruments
 
     @contextmanager
     def exchange(
@@ -56,7 +57,7 @@ class _Exchanges:
         method: str,
         url: URL,
         attributes: Mapping[str, Any],
-        linked: tuple[SpanContext, ...] = (),
+        linked: Sequence[SpanContext] = (),
     ) -> Generator[_Exchange]:
         """Observe one exchange while the result is entered."""
         measured: dict[str, Any] = {
@@ -103,38 +104,31 @@ class _Exchanges:
 
 
 class TracedTransport:
-    """A transport whose exchanges are observed.
+    """A transport whose exchanges have spans.
 
     Args:
         inner: Carries the requests.
         base_url: Where the API is.
         clock: The server's clock.
-        operations: Makes the spans.
-        instruments: The metrics.
-        sharing: Returns the spans of all who wait for a generation.
+        telemetry: Where the spans and metrics go.
     """
 
-    def __init__(
-        self,
-        inner: Transport,
-        base_url: str,
-        clock: Clock,
-        operations: Operations,
-        instruments: Instruments,
-        *,
-        sharing: Callable[[str], list[SpanContext]],
-    ) -> None:
+    def __init__(self, inner: Transport, base_url: str, clock: Clock, telemetry: Telemetry) -> None:
         self._inner = inner
         self._base_url = base_url
         self._clock = clock
-        self._sharing = sharing
-        self._exchanges = _Exchanges(operations, instruments)
+        self._started = telemetry.started
+        self._exchanges = _Exchanges(telemetry)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the inner transport can do, such as carry the requests of other keys."""
+        return getattr(self._inner, name)
 
     async def send(self, request: APIRequest) -> APIResponse:
         """Carry a request, in the span of whoever asked for it."""
         kind, running = request.kind, RUNNING.get()
         attributes: dict[str, Any] = {"llamagen.request.kind": kind.value}
-        linked: tuple[SpanContext, ...] = ()
+        linked: list[SpanContext] = []
         if running is not None and running.queued_at is not None:
             waited = max(0.0, self._clock.now() - running.queued_at)
             running.waited += waited
@@ -145,8 +139,7 @@ class TracedTransport:
                 attributes["http.request.resend_count"] = running.attempts
             running.attempts += 1
         elif request.generation_id is not None:
-            own = None if running is None else running.context
-            linked = tuple(one for one in self._sharing(request.generation_id) if one != own)
+            linked = self._started.sharing(request.generation_id, running)
         if request.generation_id is not None:
             attributes["llamagen.generation.id"] = request.generation_id
         url = URL(self._base_url + request.path, encoded=True).with_query(request.params)
@@ -186,19 +179,16 @@ class _ObservedStream:
 
 
 class TracedAssets:
-    """A source of pictures and videos whose exchanges are observed.
+    """A source of pictures and videos whose exchanges have spans.
 
     Args:
         inner: Opens them.
-        operations: Makes the spans.
-        instruments: The metrics.
+        telemetry: Where the spans and metrics go.
     """
 
-    def __init__(
-        self, inner: AssetSource, operations: Operations, instruments: Instruments
-    ) -> None:
+    def __init__(self, inner: AssetSource, telemetry: Telemetry) -> None:
         self._inner = inner
-        self._exchanges = _Exchanges(operations, instruments)
+        self._exchanges = _Exchanges(telemetry)
 
     @asynccontextmanager
     async def open_asset(

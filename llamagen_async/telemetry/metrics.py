@@ -115,6 +115,10 @@ class Instruments:
         name = id(source)
         self._sources[name] = weakref.ref(source, lambda _: self._sources.pop(name, None))
 
+    def remove(self, source: LoadSource) -> None:
+        """Read the load of a client no longer."""
+        self._sources.pop(id(source), None)
+
     def count_request(self, report: RequestReport) -> None:
         """Count a request that has ended."""
         outcome = report.outcome.replace(" ", "_")

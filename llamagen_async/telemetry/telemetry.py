@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from llamagen_async.telemetry.metrics import Instruments
     from llamagen_async.telemetry.operations import Operations
+    from llamagen_async.telemetry.started import Started
 
 __all__ = ["Telemetry"]
 
@@ -47,6 +48,7 @@ class Telemetry:
             raise InvalidRequestError("telemetry", "wanted", needed) from error
         from llamagen_async.telemetry.metrics import Instruments  # noqa: PLC0415
         from llamagen_async.telemetry.operations import Operations  # noqa: PLC0415
+        from llamagen_async.telemetry.started import Started  # noqa: PLC0415
 
         meter = metrics.get_meter(_SCOPE, __version__, meter_provider)
         tracer = trace.get_tracer(_SCOPE, __version__, tracer_provider)
@@ -54,3 +56,5 @@ class Telemetry:
         """The metrics."""
         self.operations: Final[Operations] = Operations(tracer, self.instruments)
         """The spans of what users ask for."""
+        self.started: Final[Started] = Started(self.instruments)
+        """The generations that were started."""

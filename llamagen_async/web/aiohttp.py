@@ -121,7 +121,7 @@ async def _answer(
                 below(root, request.rel_url.raw_path),
                 root,
                 request.query,
-                request.headers,
+                _headers(request),
                 _peer(request),
                 request.content.iter_chunked(_CHUNK),
                 request,
@@ -176,6 +176,15 @@ def _framed(event: StreamEvent) -> bytes:
     fields = ("id", event.id), ("event", event.event), ("data", event.data), ("retry", event.retry)
     lines = [f"{name}: {value}\n" for name, value in fields if value is not None]
     return "".join([*lines, "\n"]).encode("utf-8", "replace")
+
+
+def _headers(request: web.Request) -> dict[str, str]:
+    """Return the headers by their names in lower case; one that came twice has both values."""
+    headers: dict[str, str] = {}
+    for given, value in request.headers.items():
+        name = given.lower()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
 
 
 def _peer(request: web.Request) -> str | None:

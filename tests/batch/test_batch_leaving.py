@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from llamagen_async import (
 )
 from llamagen_async.simulation import run
 from tests.support.batches import FORMS, Source, collect, roomy
-from tests.support.machine import ROOMY, named, states
+from tests.support.machine import ROOMY, Machine, named, states
 from tests.support.scripted import Network, left_over, minute, now
 
 pytestmark = pytest.mark.virtual_time
@@ -134,3 +135,19 @@ async def test_closing_the_client_ends_its_batches() -> None:
     assert len(items) == 15
     assert all(item.error is not None for item in items)
     assert states(items) == {BatchState.RUNNING: 15} or BatchState.QUEUED in states(items)
+
+
+@pytest.mark.parametrize("number", [1, 3])
+async def test_a_client_that_is_closed_waits_until_its_journals_are_written(
+    tmp_path: Path, number: int
+) -> None:
+    """A create that hangs is given up with the client; that it may be paid for is on disk then."""
+    machine = Machine(tmp_path, latency=10_000.0)
+    async with machine.open() as client:
+        batch = client.comics.batch(named(number), journal=machine.journal)
+        async with batch:
+            running = asyncio.create_task(anext(aiter(batch)))
+            await asyncio.sleep(1)
+            running.cancel()
+    assert not left_over() - {running}
+    assert {state for state, _ in machine.rows()} == {"uncertain"}

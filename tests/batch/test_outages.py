@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from pathlib import Path
 
 import attrs
@@ -21,7 +22,7 @@ from llamagen_async import (
 from llamagen_async.scheduling.circuit import TRIP
 from tests.support.batches import Source, collect
 from tests.support.machine import Machine, named, states
-from tests.support.scripted import Network, minute, now
+from tests.support.scripted import Network, Sent, minute, now
 
 pytestmark = pytest.mark.virtual_time
 
@@ -69,6 +70,49 @@ async def test_what_was_lost_before_it_was_noticed_is_all_that_is_uncertain(
     assert states(items)[BatchState.UNCERTAIN] <= TRIP
     assert states(items)[BatchState.SUCCEEDED] >= 60 - TRIP
     assert len(machine.of(RequestKind.CREATE)) == 60
+
+
+HOUR = 3_600.0
+NOT_TAKEN = [UNREACHED, InvalidResponseError(302, None, "it points elsewhere", "")]
+"""Failures of which it is certain that nothing was done."""
+
+
+@pytest.mark.parametrize("error", NOT_TAKEN, ids=["unreached", "moved"])
+@pytest.mark.parametrize("seconds", [60.0, HOUR])
+async def test_creates_that_surely_were_not_taken_cost_no_more_than_a_window(
+    error: Exception, seconds: float
+) -> None:
+    """Trying them again is free, so the end of an outage of creates is noticed at once."""
+    ended, items = await without_creates(error, seconds)
+    assert states(items) == {BatchState.SUCCEEDED: 40}
+    assert ended <= UNDISTURBED + seconds + 60
+
+
+@pytest.mark.parametrize(("seconds", "late", "lost"), [(300.0, 120.0, 6), (HOUR, HOUR / 10, 26)])
+async def test_creates_that_may_have_been_taken_are_traded_for_time(
+    seconds: float, late: float, lost: int
+) -> None:
+    """Each try may be one more uncertain story, so the end is noticed later by a stated time."""
+    ended, items = await without_creates(ServerError(503, None, "away"), seconds)
+    assert states(items)[BatchState.UNCERTAIN] <= lost
+    assert ended <= UNDISTURBED + seconds + late + 60
+
+
+UNDISTURBED = 4 * 60 + 4 * 60
+"""Seconds that 40 comics of four minutes take: four a minute begin while others are checked."""
+
+
+async def without_creates(error: Exception, seconds: float) -> tuple[float, list[BatchItem]]:
+    """Run a batch through a time in which all but creates is answered."""
+
+    def before(sent: Sent) -> Exception | None:
+        is_away = sent.kind is RequestKind.CREATE and 60 <= sent.at < 60 + seconds
+        return copy.copy(error) if is_away else None
+
+    network = Network(minute(), before=before)
+    async with network.client(max_retries=0) as client:
+        items = await collect(client, named(40))
+    return now(), items
 
 
 async def test_progress_says_since_when_the_server_has_not_answered() -> None:

@@ -328,3 +328,50 @@ def test_a_batch_of_a_thousand_takes_as_long_as_its_schedule(tmp_path: Path) -> 
         run(main(journal, Machine(tmp_path, plan=ten)))
     assert took[1] == pytest.approx(took[0], abs=1)
     assert took[1] < 1_000 * 2 / 10 * 60 * 1.05
+
+
+async def refused_by_budget(machine: Machine, *stories: Any) -> list[BatchState]:
+    """Run a batch that sends nothing, because it has no credits."""
+    items = await machine.batch(list(stories), budget=0)
+    return [item.state for item in sorted(items, key=lambda item: item.index)]
+
+
+async def test_a_story_that_was_never_sent_may_be_edited_under_its_key(tmp_path: Path) -> None:
+    """Nothing was paid for it, so the input says what it is."""
+    machine = Machine(tmp_path)
+    keyed = {"key": "k", "prompt": "A cat", "fix_panel_num": 1}
+    follows = {"type": "continue", "of": "k", "prompt": "then rain", "key": "f"}
+    queued = [BatchState.QUEUED] * 2
+    assert await refused_by_budget(machine, keyed, follows) == queued
+    edited = {**keyed, "prompt": "A dog", "fix_panel_num": 2}
+    assert await refused_by_budget(machine, edited, follows) == queued
+    items = await machine.batch([edited, follows, {"prompt": "A bird"}])
+    assert states(items) == {BatchState.SUCCEEDED: 3}
+    assert set(machine.stories) == {"A dog\nthen rain", "A bird"}
+    (again, *_) = await machine.batch([keyed])
+    assert isinstance(again.error, InvalidRequestError)
+    assert "prompt: 'A dog' is now 'A cat'" in str(again.error)
+
+
+async def test_a_story_that_was_sent_can_not_be_edited(tmp_path: Path) -> None:
+    """Neither one whose answer was lost, nor one that is sent again on request."""
+    machine = Machine(tmp_path, before=lambda _: APIConnectionError("broke off"))
+    await machine.batch([{"key": "k", "prompt": "A cat"}])
+    assert machine.rows()[0][0] == "uncertain"
+    machine.before = None
+    edited = [{"key": "k", "prompt": "A dog"}]
+    for resend in (False, True):
+        (item,) = await machine.batch(edited, resend_uncertain=resend)
+        assert isinstance(item.error, InvalidRequestError)
+    assert not machine.stories
+
+
+async def test_of_two_stories_with_one_key_the_first_one_is_meant(tmp_path: Path) -> None:
+    """Also where neither was sent yet: both stand in the input, and one would be lost."""
+    machine = Machine(tmp_path)
+    two = [{"key": "k", "prompt": "A cat"}, {"key": "k", "prompt": "A dog"}]
+    for _ in range(2):
+        items = sorted(await machine.batch(two, budget=0), key=lambda item: item.index)
+        assert items[0].state is BatchState.QUEUED
+        assert isinstance(items[1].error, InvalidRequestError)
+    assert len(machine.rows()) == 1

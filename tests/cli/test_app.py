@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from llamagen_async import __version__
-from llamagen_async.cli import main
+from llamagen_async.cli import app, main
 from llamagen_async.cli.app import cli
 from llamagen_async.cli.app import run as run_here
 from tests.support.cli import started
@@ -193,3 +193,11 @@ def test_without_the_extra_it_says_what_to_install(
     err = capfd.readouterr().err
     assert err.count("\n") == 1
     assert "llamagen-async[cli]" in err
+
+
+@pytest.mark.parametrize("name", app._COMMANDS)
+def test_the_help_says_of_a_command_what_its_own_help_begins_with(name: str) -> None:
+    """The overview is shown without loading the commands."""
+    command = app.cli.get_command(click.Context(app.cli), name)
+    assert command is not None
+    assert app._COMMANDS[name][1] == command.get_short_help_str(limit=200)

@@ -130,6 +130,16 @@ async def test_a_slot_is_back_a_window_after_the_response(make: Make, time: Manu
     assert (await granted(ledger)).state.returning == pytest.approx([60])
 
 
+async def test_a_count_is_bounded_whatever_is_reported(make: Make, time: ManualClock) -> None:
+    """More requests than fill every window change nothing, and cost nothing."""
+    ledger = make()
+    await spend(ledger)
+    await ledger.record(10**8)
+    assert await used(ledger) == 1 + 3
+    time.now += 60
+    assert await used(ledger) == 0
+
+
 async def test_to_ask_twice_with_an_id_is_to_ask_once(make: Make, time: ManualClock) -> None:
     """The slot has a whole lease from then on: nothing was sent in it before."""
     ledger, other = make(ONE), make(ONE)

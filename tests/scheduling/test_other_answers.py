@@ -121,6 +121,8 @@ class Owner:
     def held_up(self, error: LlamaGenError) -> None:
         raise AssertionError(error)
 
+    async def written(self) -> None: ...
+
     def abandoned(self, outcome: object) -> None:
         self.steps.append("abandoned")
 

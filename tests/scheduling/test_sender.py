@@ -198,6 +198,8 @@ class SleepyOwner:
     def held_up(self, error: LlamaGenError) -> None:
         raise AssertionError(error)
 
+    async def written(self) -> None: ...
+
     def abandoned(self, outcome: object) -> None:
         self.steps.append(f"abandoned {type(outcome).__name__}")
 
@@ -250,6 +252,8 @@ async def test_the_hooks_of_a_submission_are_called_at_each_step() -> None:
 
         async def accepted(self, answer: ComicGeneration) -> None:
             calls.append(f"accepted {type(answer).__name__}")
+
+        async def written(self) -> None: ...
 
         def abandoned(self, outcome: object) -> None:
             calls.append(f"abandoned {type(outcome).__name__}")

@@ -140,6 +140,7 @@ async def served(app: Any) -> AsyncIterator[str]:
             ready.set()
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # see `serve`
         config = uvicorn.Config(app, lifespan="on", log_config=None, timeout_graceful_shutdown=5)
         server = Server(config)
         serving = asyncio.create_task(server.serve([listening]))

@@ -102,7 +102,7 @@ async def test_no_query_user_or_fragment_of_a_pictures_url_is_shown() -> None:
 
         async def aclose(self) -> None: ...
 
-    assets = edges.TracedAssets(Refusing(), telemetry.operations, telemetry.instruments)
+    assets = edges.TracedAssets(Refusing(), telemetry)
     secret = "https://user:word@cdn.test/p/1.png?X-Signature=secret#part"
     for url in (secret, "http://[", "not a url"):
         with pytest.raises(ValueError, match="no"):

@@ -24,16 +24,16 @@ from llamagen_async.batch.journal.reading import JournalReader
 from llamagen_async.batch.journal.reserve import receipt_of
 from llamagen_async.batch.journal.schema import (
     INSERT,
-    MOVE,
-    REWRITE,
     UPDATE,
     bind,
     bound_to,
     derived_key,
     forget,
+    is_edited,
     keep_url,
     prepare,
     refuse_second,
+    renew,
     same_story,
     spent_in,
     update_values,
@@ -138,7 +138,7 @@ class Journal(JournalReader):
         if self._start_over:
             await self._count_accepted()
 
-    async def hand_over(self) -> None:
+    async def give_back(self) -> None:
         """Let others go on with what was accepted, if the journal is shared."""
 
     async def let_go(self, row: Row, error: BaseException | None) -> None:
@@ -168,6 +168,7 @@ class Journal(JournalReader):
         urgent: bool = False,
         position: int | None = None,
         is_last: bool = False,
+        edit: bool = False,
     ) -> tuple[Row, bool]:
         """Take a story in, unless it is there; then only its label and position are replaced.
 
@@ -178,6 +179,7 @@ class Journal(JournalReader):
             urgent: Whether somebody waits for it interactively.
             position: The story's number in the input, from 0.
             is_last: Whether the story whose comic it changes has to be there already.
+            edit: Whether it takes the place of another one with its key that was never sent.
 
         Returns:
             Its row, and whether it is new.
@@ -187,13 +189,14 @@ class Journal(JournalReader):
                 change.
             JournalError: The story could not be recorded.
         """
-        add = partial(self._add, story, key, urgent=urgent, position=position, is_last=is_last)
+        stands = {"label": story.label, "position": position}
+        add = partial(self._add, story, key, stands, urgent=urgent, is_last=is_last, edit=edit)
         return await self._database.run(add, write=True)
 
-    async def seek(self, story: Story) -> Row | None:
-        """Return the row that `add` would return, and add nothing; the story is counted, though."""
-        # Counting writes, but not to the file.
-        return await self._database.run(partial(self._seek, story), write=False)
+    async def seek(self, story: Story, *, edit: bool = False) -> Row | None:
+        """Return the row that `add` finds, and add nothing."""
+        # The story is counted, but not in the file.
+        return await self._database.run(partial(self._seek, story, edit=edit), write=False)
 
     async def waiting(self, *, urgent: bool, limit: int, since: float = 0.0) -> list[Row]:
         """Return the first stories that can be sent.
@@ -314,26 +317,22 @@ class Journal(JournalReader):
         self,
         story: Story,
         key: str | None,
+        stands: dict[str, Any],
         connection: sqlite3.Connection,
         *,
         urgent: bool,
-        position: int | None,
         is_last: bool,
+        edit: bool,
     ) -> tuple[Row, bool]:
         name = story.key or key or derived_key(story, connection)
         row = self._rows.of_key(name, connection)
-        stands = {"label": story.label, "position": position}
-        if row is not None:
-            same_story(row, story)
-            if row.state is BatchState.QUEUED and row.request_text != story.text:
-                # It was not sent yet, and what is no part of its digest is another one now.
-                connection.execute(REWRITE, {"request": story.text, "id": row.id})
-                (row,) = self._rows.select("WHERE id = ?", (row.id,), connection)
-            moved = (story.label or row.label, row.position if position is None else position)
-            if moved != (row.label, row.position):
-                connection.execute(MOVE, {**stands, "id": row.id})
+        is_gone = edit and is_edited(row, story, connection)
+        if row is not None and not is_gone:
+            if renew(same_story(row, story), story, stands, connection):
                 (row,) = self._rows.select("WHERE id = ?", (row.id,), connection)
             return row, False
+        if row is not None:
+            forget(row.id, connection)
         target = check_target(name, story, self._rows, connection, is_last=is_last)
         self.has_changes = self.has_changes or story.type.is_change
         values = {
@@ -350,13 +349,13 @@ class Journal(JournalReader):
         connection.execute(INSERT, values)
         if target is not None:
             aim(target, connection)
-        added = self._rows.of_key(name, connection)
-        assert added is not None
+        (added,) = self._rows.select("WHERE key = ?", (name,), connection)
         return added, True
 
-    def _seek(self, story: Story, connection: sqlite3.Connection) -> Row | None:
+    def _seek(self, story: Story, connection: sqlite3.Connection, *, edit: bool) -> Row | None:
         row = self._rows.of_key(story.key or derived_key(story, connection), connection)
-        return None if row is None else same_story(row, story)
+        is_gone = edit and is_edited(row, story, connection)
+        return None if row is None or is_gone else same_story(row, story)
 
     def _change(
         self,

@@ -22,8 +22,6 @@ from llamagen_async.sqlite_file import claim
 __all__ = [
     "FIND",
     "INSERT",
-    "MOVE",
-    "REWRITE",
     "UPDATE",
     "bind",
     "bound_to",
@@ -31,9 +29,11 @@ __all__ = [
     "counts_of",
     "derived_key",
     "forget",
+    "is_edited",
     "keep_url",
     "prepare",
     "refuse_second",
+    "renew",
     "same_story",
     "spent_in",
     "update_values",
@@ -79,6 +79,7 @@ _TABLES: Final = """
         account TEXT NOT NULL,
         beat REAL NOT NULL
     );
+    CREATE TABLE event (id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL, at REAL NOT NULL);
     CREATE TABLE upload (digest TEXT PRIMARY KEY, url TEXT NOT NULL, uploaded_at REAL NOT NULL);
     CREATE INDEX job_by_state ON job (state, urgent, id);
     CREATE INDEX job_by_generation ON job (generation_id) WHERE generation_id IS NOT NULL;
@@ -112,9 +113,9 @@ INSERT: Final = """
     )
 """
 """Takes a story in."""
-REWRITE: Final = "UPDATE job SET request = :request WHERE id = :id"
+_REWRITE: Final = "UPDATE job SET request = :request WHERE id = :id"
 """Changes what is to be sent for a story."""
-MOVE: Final = """
+_MOVE: Final = """
     UPDATE job SET
         label = coalesce(nullif(:label, ''), label), position = coalesce(:position, position)
     WHERE id = :id
@@ -255,6 +256,46 @@ def check_account(path: Path, bound: Mapping[str, str], account: AccountId) -> N
             f"{path}: it is about generations of another API key; use that key, or name "
             "another file"
         )
+
+
+def renew(
+    row: Row, story: Story, stands: Mapping[str, Any], connection: sqlite3.Connection
+) -> bool:
+    """Write what an input says of a story that it has again, and return whether that is news.
+
+    Args:
+        row: The story as the journal has it.
+        story: The same story as it is now.
+        stands: The label and position at which it stands.
+        connection: The journal.
+    """
+    # If it was not sent yet, what is no part of its digest may be another one now.
+    is_other = row.state is BatchState.QUEUED and row.request_text != story.text
+    if is_other:
+        connection.execute(_REWRITE, {"request": story.text, "id": row.id})
+    label, position = stands["label"] or row.label, stands["position"]
+    is_moved = (label, row.position if position is None else position) != (row.label, row.position)
+    if is_moved:
+        connection.execute(_MOVE, {**stands, "id": row.id})
+    return is_other or is_moved
+
+
+def is_edited(row: Row | None, story: Story, connection: sqlite3.Connection) -> bool:
+    """Whether a story was edited under its key, and the one of its row may go: it was never sent.
+
+    Of several stories with one key in the same input the first one is meant.
+
+    Args:
+        row: What the journal has under that key.
+        story: The story.
+        connection: The journal, which counts the keys that have come since it was opened.
+    """
+    if story.key is None:
+        return False
+    name = b"key " + story.key.encode()
+    is_first = connection.execute("INSERT OR IGNORE INTO seen VALUES (?, 1)", (name,)).rowcount
+    is_unsent = row is not None and row.state is BatchState.QUEUED and not row.attempts
+    return bool(is_first and is_unsent and row is not None and row.digest != story.digest)
 
 
 def same_story(row: Row, story: Story) -> Row:

@@ -197,7 +197,9 @@ async def _known(
     """
     remaining = (one.story for one in stories if one.story is not None)
     while recorded > 0 and (some := list(islice(remaining, _AT_ONCE))):
-        rows = await asyncio.gather(*map(journal.seek, some), return_exceptions=True)
+        rows = await asyncio.gather(
+            *(journal.seek(one, edit=True) for one in some), return_exceptions=True
+        )
         for story, row in zip(some, rows, strict=True):
             if isinstance(row, InvalidRequestError):
                 yield story, None

@@ -191,7 +191,7 @@ async def _matched(
 async def _seek(
     some: list[InputStory], journal: Journal
 ) -> list[tuple[InputStory, Row | InvalidRequestError | None]]:
-    asked = [journal.seek(one.story) if one.story else _nothing() for one in some]
+    asked = [journal.seek(one.story, edit=True) if one.story else _nothing() for one in some]
     found = await asyncio.gather(*asked, return_exceptions=True)
     pairs: list[tuple[InputStory, Row | InvalidRequestError | None]] = []
     for one, row in zip(some, found, strict=True):

@@ -9,13 +9,12 @@ its slot that changes nothing; only `record` may then count twice, and requests 
 there. If it is set forward, which would free slots early, the ledger's time follows the caller's
 monotonic clock; that a clock was set while no client remembers it can't be noticed.
 
-**Loss.** A Redis that is restarted may have forgotten the account, or remember an older snapshot
-of it; one that was elected may lack the last writes. The script notices by the server's run id,
-and by clients that remember what is not there. Windows of up to an hour then count as full, from
-the server's start (or from now, if that is not known to be later than the loss) until a lease, in
-which what was in flight may arrive, and the window itself are over. So a new key waits, too, on a
-server that was started just now. While clients may count on a share from before the loss
-(`client_lease`), nobody gets a new one.
+**Loss.** A Redis that was restarted or elected may have forgotten the account, or the last writes.
+The script notices by the server's run id, and by clients that remember what is not there. Windows
+of up to an hour then count as full, from the server's start (or from now, if that is not known to
+be later than the loss) until a lease, in which what was in flight may arrive, and the window itself
+are over. So a new key waits, too, on a server that was started just now. While clients may count on
+a share from before the loss (`client_lease`), nobody gets a new one.
 
 **A day's window** needs a Redis that keeps its data, since nobody can wait for a day: with
 `appendonly yes` and `appendfsync everysec` a crash loses the requests of the last second at most,

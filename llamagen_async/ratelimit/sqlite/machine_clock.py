@@ -2,21 +2,17 @@
 
 A stored count needs a time that means the same to the next process, tomorrow, after a reboot. The
 wall clock does, but anybody may set it; the monotonic clock can't be set, but it starts from zero
-with each boot and is not the same on two machines. So an *anchor* is stored with the count: the
-ledger's time, and the readings of both clocks then. The next reader adds what has passed since.
+with each boot. So an *anchor* is stored with the count: the ledger's time, and the readings of both
+clocks then. The next reader adds what has passed since.
 
-- Same boot: what passed on the monotonic clock, which NTP can't step. On Linux that is
-  `CLOCK_BOOTTIME`, which counts suspend, too.
+- Same boot: what passed on the monotonic clock. On Linux that one counts suspend, too.
 - Another boot: what passed on the wall clock, for that is all that is left.
 - Unknown (a system that has no boot id): the smaller of both. A monotonic clock that shows less
   than it did means a boot in between.
 
 Time that passes too slowly only delays requests; time that passes too fast breaks the limit. So
-the doubt always goes to "less", and never below zero: the ledger's time does not go back.
-
-What can't be detected: the wall clock set forward, or wrong at one end and right at the other,
-between the last use before a reboot and the first one after it. Time then runs ahead by that much,
-once. A clock that is set while the machine runs does nothing of the kind.
+the doubt always goes to "less", and never below zero: the ledger's time does not go back. What
+can't be detected is a wall clock that is set forward while the machine is off.
 
 `advance` does no I/O; `read_machine_clock` does nothing else. Seconds are real ones.
 """

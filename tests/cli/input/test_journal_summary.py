@@ -23,14 +23,22 @@ def given(*stories: Story) -> Stories:
 @pytest.mark.parametrize(
     ("stories", "resend", "words", "to_send", "total"),
     [
-        # The journal has another story under the key "c": this one will not be sent. Running comics
-        # count in any case.
+        # The journal has another story under the key "c", which was never sent: it was edited.
+        # Running comics count in any case.
         (
             given(Story.parse("a"), Story.parse("new"), Story.parse("new", "c")),
             False,
-            "1 done, 1 running, 2 to send",
-            2,
+            "1 done, 1 running, 3 to send",
+            3,
             4,
+        ),
+        # The one under the key "d" was sent: this one will not be.
+        (
+            given(Story.parse("new"), Story.parse("e", "d")),
+            True,
+            "0 done, 1 running, 2 to send",
+            2,
+            3,
         ),
         (given(Story.parse("d", "d")), False, "0 done, 1 uncertain, 1 running, 1 to send", 1, 2),
         (given(Story.parse("d", "d")), True, "0 done, 1 running, 2 to send", 2, 2),

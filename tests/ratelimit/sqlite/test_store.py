@@ -248,6 +248,9 @@ def _with_client(place: int, value: object) -> Callable[[dict[str, Any]], str]:
         _with_client(4, [0, 1, 5.0]),
         _with_client(6, [[17, 1, 5.0, 5.0]]),
         _with_client(6, [[0, 1, 5.0, float("nan")]]),
+        lambda state: _with_client(5, 1.5)(state).replace("1.5", "1e999"),
+        lambda state: _with_client(7, 1.5)(state).replace("1.5", "1e999"),
+        lambda state: json.dumps(state | {"spent": [1.5]}).replace("1.5", "-1e999"),
         _with_client(5, None),
         _with_client(7, None),
         # Numbers that can be, and that would have everyone wait for ever.

@@ -168,7 +168,7 @@ def test_in_virtual_time_no_thread_is_needed(tmp_path: Path) -> None:
 
 
 async def test_ledgers_that_share_a_store_share_its_thread(factory: LedgerFactory) -> None:
-    """It ends when the last of them is closed, and begins again when it is needed."""
+    """The thread ends when the last of them is closed, and begins again when it is needed."""
     store = SQLiteStore.shared(factory.path)
     assert SQLiteStore.shared(str(factory.path)) is store
     one, other = factory(path=store), factory(path=store, name="b")
