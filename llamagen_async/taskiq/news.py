@@ -1,4 +1,4 @@
-"""What Redis tells of the jobs: one connection for all who read events in this process.
+"""News of the jobs, as Redis tells them: one connection for all who read events in this process.
 
 What is told may be lost while there is no connection. So whoever reads compares marks, and each
 job that is read is looked up again once there is a connection.

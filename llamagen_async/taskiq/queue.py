@@ -44,7 +44,7 @@ __all__ = ["TaskiqQueue"]
 
 
 @attrs.frozen
-class _Opened:
+class _OpenQueue:
     """The parts of a queue that is started."""
 
     jobs: RedisJobs
@@ -79,8 +79,8 @@ class TaskiqQueue:
         self._lease = seconds("lease", lease)
         self._prefix = checked_text("prefix", prefix)
         self._make_jobs()  # which tells now that an argument is wrong
-        self._starting: asyncio.Task[_Opened] | None = None
-        self._opened: _Opened | None = None
+        self._starting: asyncio.Task[_OpenQueue] | None = None
+        self._opened: _OpenQueue | None = None
         self._workbench: Workbench | None = None
         self._starts_broker = False
         self._is_closed = False
@@ -208,7 +208,7 @@ class TaskiqQueue:
 
     async def waiting(self) -> int:
         """Return how many jobs are queued."""
-        return (await (await self._started()).turns.look()).queued
+        return (await (await self._started()).turns.ask()).queued
 
     async def next_turn(self) -> float:
         """Return in about how many seconds a queued job will be sent; 0 if nobody can know."""
@@ -263,7 +263,7 @@ class TaskiqQueue:
             if workbench is not None:
                 await workbench.aclose(grace)
 
-    async def _started(self) -> _Opened:
+    async def _started(self) -> _OpenQueue:
         if self._opened is not None:
             return self._opened
         if self._is_closed:
@@ -281,7 +281,7 @@ class TaskiqQueue:
             if starting.done() and self._starting is starting:
                 self._starting = None  # it may be tried again, if it has failed
 
-    async def _start(self) -> _Opened:
+    async def _start(self) -> _OpenQueue:
         if self._out is not None:
             await asyncio.to_thread(check_writable, self._out)
         jobs, client = self._make_jobs(), self._given
@@ -302,7 +302,7 @@ class TaskiqQueue:
         if not self._broker.is_worker_process:
             self._starts_broker = True
             await self._broker.startup()
-        self._opened = _Opened(jobs, turns, readers, client)
+        self._opened = _OpenQueue(jobs, turns, readers, client)
         return self._opened
 
     def _new_client(self) -> LlamaGenClient:
@@ -376,14 +376,14 @@ class TaskiqQueue:
             with contextlib.suppress(LlamaGenError):
                 await self._opened.jobs.kicked(sent)
 
-    async def _told(self, opened: _Opened, key: str, row: Row | None) -> ComicJob:
+    async def _told(self, opened: _OpenQueue, key: str, row: Row | None) -> ComicJob:
         await self._send_tasks()
         if row is None:
             raise unknown(key)
         return await _placed(opened, job_of(row, self._out))
 
 
-async def _placed(opened: _Opened, job: ComicJob) -> ComicJob:
+async def _placed(opened: _OpenQueue, job: ComicJob) -> ComicJob:
     (placed,) = await opened.turns.placed([job])
     return placed
 

@@ -1,4 +1,4 @@
-"""Those who follow jobs in this process: each is told every state of its job once, in order."""
+"""Readers of jobs in this process: each is told every state of its job once, in order."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class JobReaders:
         self._out = out
         self._send_tasks = send_tasks
         self._subscriptions = Subscriptions()
-        self._news = JobNews(url, prefix=prefix, told=self._hear, missed=self._look_again)
+        self._news = JobNews(url, prefix=prefix, told=self._hear, missed=self._read_again)
         self._telling: asyncio.Task[None] | None = None
         self._keys: Counter[str] = Counter()
         """The keys of the jobs that are read, with how many read each."""
@@ -108,7 +108,7 @@ class JobReaders:
         if row.key in self._subscriptions:
             self._subscriptions.tell(self._turns.timed(job_of(row, self._out)))
 
-    async def _look_again(self) -> None:
+    async def _read_again(self) -> None:
         """Tell those who read of changes that may have been missed."""
         for key in list(self._keys):
             row = await self._jobs.get(key)

@@ -33,7 +33,7 @@ _DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, Arithmeti
 Kick = tuple[str, str, str]
 """The key and the type of a job whose task is to be sent, and the task's id."""
 Outcome = Literal["mine", "held", "done", "behind", "gone"]
-"""What a claim found: the job is ours now, another worker's, at its end, not to be sent before
+"""Outcome of a claim: the job is ours now, another worker's, at its end, not to be sent before
 others, or unknown."""
 
 
@@ -46,7 +46,7 @@ class Claimed:
     """The answer to a claim."""
 
     outcome: Outcome
-    """What was found."""
+    """The outcome."""
     row: Row | None
     """The job; `None` if it is unknown."""
 

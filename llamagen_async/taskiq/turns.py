@@ -45,7 +45,7 @@ class SharedTurns:
         self.held_by: LlamaGenError | None = None
         """Why nothing is sent, as far as was found out."""
 
-    async def look(self, keys: Sequence[str] = ()) -> TurnsInRedis:
+    async def ask(self, keys: Sequence[str] = ()) -> TurnsInRedis:
         """Return where jobs stand."""
         self._turns = await self._jobs.turns(keys)
         self.held_by = self._turns.held_by
@@ -56,7 +56,7 @@ class SharedTurns:
         if all(job.is_final for job in jobs):
             return list(jobs)
         queued = [job.key for job in jobs if job.state is BatchState.QUEUED]
-        turns = await self.look(queued)
+        turns = await self.ask(queued)
         await self._refresh()
         return [self.timed(attrs.evolve(job, position=turns.places.get(job.key))) for job in jobs]
 

@@ -1,4 +1,4 @@
-"""What a worker does with the jobs whose tasks it was given: each is taken to its end, once.
+"""The work of a worker at the jobs whose tasks it was given: each is taken to its end, once.
 
 A task claims its job: the lease says who works at it. What to send when is decided where it always
 is, by the scheduler of the worker's client; what the hosts have in common is the key's ledger.
@@ -73,7 +73,7 @@ class Workbench:
         self._speed = client.speed
         self._lease = lease
         self._done: dict[int, asyncio.Future[Row | None]] = {}
-        """Who waits for each job that is worked at here, by the number of its row."""
+        """The futures of those who wait for each job that is worked at here, by its row."""
         self._errands: set[asyncio.Task[None]] = set()
         self._beating: asyncio.Task[None] | None = None
         self._is_held = False

@@ -15,7 +15,7 @@ from llamagen_async.taskiq import register
 __all__ = ["broker", "comics"]
 
 URL = os.environ["REDIS_URL"]
-retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 60)  # type: ignore[no-untyped-call]  # theirs
+retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 60)
 errors = [redis.ConnectionError, redis.TimeoutError]
 # Each task that takes longer than this is delivered again.
 broker = RedisStreamBroker(

@@ -1,4 +1,4 @@
-"""What every queue of jobs does, whatever keeps the jobs: one suite over all engines."""
+"""Every queue of jobs does the same, whatever keeps the jobs: one suite over all engines."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ async def test_who_follows_is_told_that_the_queue_closes(opened: Opened) -> None
 
 
 async def test_jobs_are_gone_on_with_after_a_restart(opened: Opened) -> None:
-    """What runs is collected, what is queued is sent, and nothing is paid twice."""
+    """Each job that runs is collected, what is queued is sent, and nothing is paid twice."""
     if not opened.lasts:  # type: ignore[attr-defined]  # a queue in memory forgets
         return
     two = Plan("two", limits=RateLimit(2, per=600), metered="create")

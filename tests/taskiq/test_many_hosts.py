@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import re
 import signal
@@ -18,7 +19,6 @@ from typing import Any, Final
 
 import httpx
 import pytest
-import yaml
 
 from llamagen_async import BatchState
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxService
@@ -149,12 +149,13 @@ async def _order(
 
 def compose() -> dict[str, Any]:
     text = (DOCS / "recipes" / "compose.yaml").read_text(encoding="utf-8")
+    yaml: Any = importlib.import_module("yaml")  # which has no types
     found: dict[str, Any] = yaml.safe_load(text)
     return found
 
 
 def test_the_compose_file_is_about_what_there_is() -> None:
-    """Its modules, extras, settings of Redis and variables exist."""
+    """The modules, extras, settings of Redis and variables exist."""
     services = compose()["services"]
     assert set(services) == {"install", "web", "worker", "redis"}
     recipe = (DOCS / "recipes" / "taskiq_app.py").read_text(encoding="utf-8")
@@ -173,7 +174,7 @@ def test_the_compose_file_is_about_what_there_is() -> None:
 
 
 async def test_the_recipe_runs_as_the_compose_file_says(tmp_path: Path) -> None:
-    """Its commands, as processes: an order over HTTP is made by a worker, and followed."""
+    """The commands, as processes: an order over HTTP is made by a worker, and followed."""
     services = compose()["services"]
     redis = RedisServer(tmp_path, *services["redis"]["command"][1:])
     service = SandboxService(durations=Durations.constant(20.0))

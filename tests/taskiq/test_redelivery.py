@@ -170,7 +170,7 @@ async def test_who_was_taken_for_dead_sends_nothing(redis_server: RedisServer) -
 
 
 async def test_an_answer_counts_whoever_has_the_lease(redis_server: RedisServer) -> None:
-    """What was feared to be uncertain is running once its id is known."""
+    """A job that was feared to be uncertain is running once its id is known."""
     prefix = fresh_prefix()
     async with (
         store(redis_server.url, prefix, 0.001) as late,
