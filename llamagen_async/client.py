@@ -135,7 +135,12 @@ class LlamaGenClient:
         # errors or to read its models waits less, and no event loop is held up later.
         from llamagen_async.ratelimit import check_quota  # noqa: PLC0415
         from llamagen_async.settings import ClientSettings  # noqa: PLC0415
-        from llamagen_async.telemetry import cores_of, telemetry_of  # noqa: PLC0415
+        from llamagen_async.telemetry import (  # noqa: PLC0415
+            core_of,
+            telemetry_of,
+            tenant_maker,
+        )
+        from llamagen_async.tenants import Tenants  # noqa: PLC0415
         from llamagen_async.transport import (  # noqa: PLC0415
             check_key,
             check_proxy,
@@ -154,7 +159,7 @@ class LlamaGenClient:
         clock = Clock(_speed_from_environment() if speed is None else speed)
         if transport is None:
             _check_speed(clock.speed, url)
-        core, tenants = cores_of(
+        core = core_of(
             ClientSettings(
                 api_key=key,
                 base_url=url,
@@ -173,9 +178,9 @@ class LlamaGenClient:
                 assets=assets,
                 on_request=on_request,
             ),
-            telemetry_of(telemetry),
+            observed_by := telemetry_of(telemetry),
         )
-        self._take(core, tenants)
+        self._take(core, Tenants(core, tenant_maker(observed_by)))
 
     def _take(self, core: ClientCore, tenants: Tenants) -> None:
         from llamagen_async.animations import Animations  # noqa: PLC0415  # see `__init__`

@@ -92,6 +92,8 @@ class ClientCore:
 
     observer: Observer | None = None
     """An observer that is told what the client does, if there is one."""
+    carriers: tuple[Transport, AssetSource]
+    """What carries its requests and opens its pictures, unobserved, once it is open."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
@@ -297,23 +299,9 @@ class ClientCore:
         finally:
             await rooms.forecasts.aclose()
 
-    def _wire(self, loop: asyncio.AbstractEventLoop) -> Rooms:
-        one = self.settings
-        http = HTTPTransport(
-            one.base_url, one.api_key, timeout=one.timeout, session=one.session, proxy=one.proxy
-        )
-        assets = one.assets or HTTPAssets(http)
-        return self._wired(loop, one.transport or http, assets, one.on_request)
-
-    def _wired(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        transport: Transport,
-        assets: AssetSource,
-        on_request: Callable[[RequestReport], None] | None,
-        lender: Rooms | None = None,
-    ) -> Rooms:
-        """Return rooms over a transport; `lender` lends what was learned of the server."""
+    def _wire(self, loop: asyncio.AbstractEventLoop, lender: Rooms | None = None) -> Rooms:
+        """Return rooms for an event loop; `lender` lends what was learned of the server."""
+        transport, assets, on_request = self._carriers()
         settings = self.settings
         identity = Identity.of(
             settings.api_key, settings.base_url, settings.clock.speed, self._store_for(loop)
@@ -341,6 +329,18 @@ class ClientCore:
             forecasts = lender.forecasts
             scheduler.start_learning()
         return Rooms(loop, transport, assets, identity, limiter, scheduler, forecasts)
+
+    def _carriers(self) -> tuple[Transport, AssetSource, Callable[[RequestReport], None] | None]:
+        """Return who carries the requests, who opens the pictures, and who hears of requests."""
+        self.carriers = self._plain_carriers()
+        return (*self.carriers, self.settings.on_request)
+
+    def _plain_carriers(self) -> tuple[Transport, AssetSource]:
+        one = self.settings
+        http = HTTPTransport(
+            one.base_url, one.api_key, timeout=one.timeout, session=one.session, proxy=one.proxy
+        )
+        return one.transport or http, one.assets or HTTPAssets(http)
 
     def _store_for(self, loop: asyncio.AbstractEventLoop) -> str | None:
         """Return the URL of the store of spent requests, or `None` for this process's memory."""

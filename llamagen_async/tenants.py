@@ -29,7 +29,7 @@ from llamagen_async.plans import DAY, Plan, RequestKind
 from llamagen_async.ratelimit import Limiter, LimitsSnapshot, is_settled
 from llamagen_async.scheduling import DispatchStats, GenerationWait
 from llamagen_async.settings import ClientSettings
-from llamagen_async.transport import APIRequest, Transport, check_key
+from llamagen_async.transport import APIRequest, AssetSource, Transport, check_key
 
 __all__ = ["TenantCore", "Tenants"]
 
@@ -57,16 +57,14 @@ class Tenants:
 
     Args:
         lender: The core of that client, whose session and store they share.
-        make: Makes the core of a key; a `TenantCore` if not given.
+        make: Makes the core of a key; `TenantCore`, or a kind of it.
     """
 
     def __init__(
-        self,
-        lender: ClientCore,
-        make: Callable[[Tenants, bytes, ClientSettings], TenantCore] | None = None,
+        self, lender: ClientCore, make: Callable[[Tenants, bytes, ClientSettings], TenantCore]
     ) -> None:
         self.lender: Final = lender
-        self._make: Final = make or TenantCore
+        self._make = make
         self.plans: Final[OrderedDict[bytes, tuple[Plan, float]]] = OrderedDict()
         """The plans that the server has told, and the wall times at which it did."""
         self._cores: Final = WeakValueDictionary[bytes, TenantCore]()
@@ -170,9 +168,12 @@ class TenantCore(ClientCore):
         tenants: Those whose session it shares.
         name: A hash of the key.
         settings: The lender's, with the key and the plan.
+        more: What another kind of core needs.
     """
 
-    def __init__(self, tenants: Tenants, name: bytes, settings: ClientSettings) -> None:
+    def __init__(
+        self, tenants: Tenants, name: bytes, settings: ClientSettings, **more: Any
+    ) -> None:
         self.asked = settings
         """The settings as they were asked for, whatever plan the server has told since."""
         self.calls = 0
@@ -181,7 +182,7 @@ class TenantCore(ClientCore):
         self._name = name
         self._past: tuple[int, ...] = ()
         """What was sent and seen to end before its rooms were last closed, packed."""
-        super().__init__(self._known(settings))
+        super().__init__(self._known(settings), **more)
 
     def change_plan(self, settings: ClientSettings) -> None:
         """Keep the limits of another plan from now on; it is asked for nothing meanwhile."""
@@ -246,7 +247,10 @@ class TenantCore(ClientCore):
             return
         await rooms.scheduler.settle()
         async with rooms.closing:
-            if self.calls or self.opened is not rooms or not self.may_rest:
+            if self.calls or self.opened is not rooms:
+                return
+            if not self.may_rest:  # what was on its way was accepted
+                self.tenants.keep(self)
                 return
             sent, finished = self.counted()
             counts = map(sent.sent.__getitem__, RequestKind)
@@ -266,17 +270,19 @@ class TenantCore(ClientCore):
         known = self.tenants.known_plan(self._name) if settings.detect_plan else None
         return settings if known is None else attrs.evolve(settings, plan=known, detect_plan=False)
 
-    def _wire(self, loop: asyncio.AbstractEventLoop) -> Rooms:
+    def _wire(self, loop: asyncio.AbstractEventLoop, lender: Rooms | None = None) -> Rooms:
         lender = self.tenants.lender.open()
         lender.forecasts.load_once()
-        transport = lender.transport
+        rooms = super()._wire(loop, lender)
+        self.tenants.keep(self)
+        return rooms
+
+    def _plain_carriers(self) -> tuple[Transport, AssetSource]:
+        transport, assets = self.tenants.lender.carriers
         if not isinstance(transport, KeyedTransport):
             allowed = "one with a method `with_key`, for `client.with_key`"
             raise InvalidRequestError("transport", type(transport).__name__, allowed)
-        keyed = transport.with_key(self.settings.api_key)
-        rooms = self._wired(loop, keyed, lender.assets, self.settings.on_request, lender)
-        self.tenants.keep(self)
-        return rooms
+        return transport.with_key(self.settings.api_key), assets
 
     async def _let_go(self, rooms: Rooms) -> None:
         """Do nothing: what it holds open is its lender's."""

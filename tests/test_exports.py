@@ -105,7 +105,7 @@ def test_importing_needs_no_extra() -> None:
     """The package comes up where none of the extras is installed, and starts nothing."""
     code = (
         "import sys\n"
-        "for extra in ('PIL', 'rich', 'click', 'redis', 'starlette', 'opentelemetry'):\n"
+        "for extra in ('PIL', 'rich', 'click', 'redis', 'starlette', 'taskiq', 'opentelemetry'):\n"
         "    sys.modules[extra] = None\n"
         "import llamagen_async, threading\n"
         "assert threading.active_count() == 1\n"

@@ -139,7 +139,7 @@ class Lifecycle:
 
     async def _end(self) -> None:
         try:
-            await self.journal.hand_over()
+            await self.journal.give_back()
             await self.join()
         finally:
             await self.journal.aclose()

@@ -96,7 +96,7 @@ class StoryStore(StoryReader, UploadStore, Protocol):
         """The name of one of several workers that share it; `None` if no rows have names."""
         ...
 
-    async def hand_over(self) -> None:
+    async def give_back(self) -> None:
         """Let others go on with what was accepted, if it is shared."""
         ...
 

@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from llamagen_async.batch.behind import orphaned, waiting_behind
 from llamagen_async.batch.events import ComicJob, Mark, Subscriptions
@@ -29,6 +29,9 @@ from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaG
 from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.validation import whole_number
 
+if TYPE_CHECKING:
+    from llamagen_async.webhooks import WebhookEvent
+
 __all__ = ["ComicQueue"]
 
 
@@ -40,6 +43,8 @@ class _Client(PacedClient, Protocol):
 
     @property
     def comics(self) -> ComicsPort: ...
+
+    def deliver(self, event: WebhookEvent) -> bool: ...
 
 
 class ComicQueue:
@@ -84,14 +89,13 @@ class ComicQueue:
             ended=self._ended,
             followed=self._follow,
             changed=self._changed,
-            drawn=self._drawn,
+            drawn=lambda task: self._sharing.tell_drawn(task),  # noqa: PLW0108  # it is made below
         )
         self._prefetcher = Prefetcher(self._journal, self._lifecycle, speed=client.speed)
         self._subscriptions = Subscriptions()
         self._turns = Turns(self._journal, self._lifecycle, self._subscriptions, client)
-        self._sharing = Sharing(
-            self._journal, self._lifecycle, self._prefetcher, self._turns, self._subscriptions
-        )
+        parts = (self._journal, self._lifecycle, self._prefetcher, self._turns, self._subscriptions)
+        self._sharing = Sharing(*parts, client.deliver)
         self._starting: asyncio.Task[None] | None = None
         self._closed = False
         self._is_lost = False
@@ -277,6 +281,11 @@ class ComicQueue:
         await self.start()
         return await self._turns.next_turn()
 
+    async def announce(self, event: WebhookEvent) -> None:
+        """Hand a verified webhook event to the other workers, after `client.deliver`."""
+        await self.start()
+        await self._sharing.announce(event)
+
     async def aclose(self, grace: float = GRACE) -> None:
         """Send nothing more, and close the journal. Closing twice is fine.
 
@@ -340,10 +349,6 @@ class ComicQueue:
             self._prefetcher.on_accepted()
         self._turns.tell_of(task)
         self._turns.moved()
-
-    def _drawn(self, task: BatchTask) -> None:
-        self._turns.tell_of(task)
-        self._sharing.tell_drawn(task)
 
     def _ended(self, task: BatchTask) -> None:
         self._prefetcher.release(task)

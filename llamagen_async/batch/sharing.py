@@ -7,9 +7,10 @@ many times a second whether somebody has written to it, which costs nothing; onl
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from contextvars import Context
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from llamagen_async.batch.events import Mark, Subscriptions
 from llamagen_async.batch.journal.shared import SharedJournal
@@ -22,6 +23,9 @@ from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.observing import logger_of
 
+if TYPE_CHECKING:
+    from llamagen_async.webhooks import WebhookEvent
+
 __all__ = ["Sharing"]
 
 _logger = logger_of(__name__)
@@ -29,6 +33,9 @@ _logger = logger_of(__name__)
 _GLANCE: Final = 0.2
 """Real seconds between two questions whether others have written (chosen: who follows a job that
 another worker has waits no longer for its news)."""
+_LARGEST_EVENT: Final = 65_536
+"""Characters of an event that is handed on whole (chosen: a comic of 50 panels); of a larger one
+others are told that the comic has ended."""
 _ACCEPTED: Final = (BatchState.RUNNING, BatchState.SUCCEEDED)
 
 
@@ -41,6 +48,7 @@ class Sharing:
         prefetcher: Told of jobs that others have submitted or left.
         turns: Words what is told of jobs.
         subscriptions: Those who follow jobs here.
+        deliver: Told of the webhook events that came to other workers.
     """
 
     def __init__(
@@ -50,12 +58,14 @@ class Sharing:
         prefetcher: Prefetcher,
         turns: Turns,
         subscriptions: Subscriptions,
+        deliver: Callable[[WebhookEvent], object],
     ) -> None:
         self._journal = journal
         self._lifecycle = lifecycle
         self._prefetcher = prefetcher
         self._turns = turns
         self._subscriptions = subscriptions
+        self._deliver = deliver
         self._others = 0
         self._version = 0
         self._unseen: set[str] = set()
@@ -77,6 +87,7 @@ class Sharing:
         if self._journal.worker is None:
             return
         await self._beat()
+        await self._journal.passed_on()  # those from before are over
         loop = asyncio.get_running_loop()
         steps = (self._beat_on(), self._follow_others())
         self._tasks = [loop.create_task(step, context=Context()) for step in steps]
@@ -98,10 +109,24 @@ class Sharing:
             self._wake.set()
 
     def tell_drawn(self, task: BatchTask) -> None:
-        """Tell other workers, soon, that there are more pictures of a comic that runs."""
+        """Tell those who follow a job, here and soon elsewhere, that more of it is drawn."""
+        self._turns.tell_of(task)
         if self._others and task.generation is not None:
             self._drawn[task.row.id] = task.generation
             self._wake.set()
+
+    async def announce(self, event: WebhookEvent) -> None:
+        """Hand a webhook event on to the other workers."""
+        if self._others:
+            text = json.dumps(dict(event.raw))
+            if len(text) > _LARGEST_EVENT:
+                text = json.dumps(_without_result(event))
+            await self._journal.pass_on(text)
+
+    def _tell_event(self, text: str) -> None:
+        from llamagen_async.webhooks import WebhookEvent  # noqa: PLC0415  # few have webhooks
+
+        self._deliver(WebhookEvent.parse(json.loads(text)))
 
     async def _beat_on(self) -> None:
         while True:
@@ -159,6 +184,8 @@ class Sharing:
         if await self._journal.has_orphans():
             await self._beat()
         await self._drop_lost()
+        for text in await self._journal.passed_on():
+            self._tell_event(text)
         await self._tell_news({*keys, *self._subscriptions.latest})
 
     async def _drop_lost(self, accepted: tuple[BatchState, ...] = ()) -> None:
@@ -206,3 +233,11 @@ class Sharing:
         if state is BatchState.SUCCEEDED and is_pending and self._lifecycle.out is not None:
             state = BatchState.RUNNING
         return Mark.of(attempts, state) > last or not (is_fine or has_error)
+
+
+def _without_result(event: WebhookEvent) -> dict[str, Any]:
+    """Return an event that tells no more than what has become of which generation."""
+    from llamagen_async.webhooks import announcement_of  # noqa: PLC0415  # few have webhooks
+
+    announcement = announcement_of(event)
+    return {"type": event.type, "data": {"id": announcement.id if announcement else ""}}

@@ -84,7 +84,9 @@ class RequestQueue:
             count = self._waiting[rank] - is_left_out
             if heap and count > 0:
                 oldest, newest = heap[0][1].since, self._newest[rank]
-                yield WaitingRequests(PRIORITIES[rank], count, now - oldest, now - newest)
+                # Some may have come since `now` was read: a ledger refuses times in the future.
+                ages = max(0.0, now - oldest), max(0.0, now - newest)
+                yield WaitingRequests(PRIORITIES[rank], count, *ages)
 
     def counts(self) -> dict[str, int]:
         """Return how many wait, by the name of their priority; any thread may ask."""

@@ -226,9 +226,12 @@ class Scheduler:
         self._dispatcher.wake()
 
     def is_at_rest(self) -> bool:
-        """Whether nothing waits, and nothing that was accepted is likely to be asked for yet."""
-        sends = self._dispatcher.sending or self._dispatcher.delayed
-        if sends or self._queue.size or self._polls.targets or self._reads or self.outage:
+        """Whether nothing waits, and nothing that was accepted is likely to be asked for yet.
+
+        Something may be on its way, see `settle`.
+        """
+        waits = self._queue.size or self._dispatcher.delayed or self._polls.targets or self._reads
+        if waits or self.outage is not None:
             return False
         young_since = self._clock.now() - _YOUNG
         return all(since < young_since for since, _ in self._polls.accepted.values())

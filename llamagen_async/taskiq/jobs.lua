@@ -200,14 +200,12 @@ function verbs.claim()
   local job = load(a.key)
   if not job then return {'gone', {}, {}} end
   if job.owner == a.token then return reply('mine', a.key) end
-  if is_held(job) then return reply('held', a.key) end
-  if job.state == 'sending' then
-    lose(job, 'its worker ended')
-  end
-  if not is_unfinished(job) then
+  if job.state == 'sending' and not is_held(job) then lose(job, 'its worker ended') end
+  if job.state ~= 'sending' and not is_unfinished(job) then
     redis.call('ZREM', P .. 'due', a.key)
     return reply('done', a.key)
   end
+  if is_held(job) then return reply('held', a.key) end
   if job.state == 'queued' and not is_ready(job) then
     due(job, a.timeout)
     return reply('behind', a.key)

@@ -23,7 +23,8 @@ __all__ = ["JobNews"]
 _logger = logger_of(__name__)
 
 _QUIET: Final = 15.0
-"""Real seconds without news after which the connection is tried."""
+"""Real seconds after which the jobs that are read are looked up all the same: Redis drops news for
+readers that are slow, and a connection may be dead without telling."""
 _PAUSE: Final = 0.2
 """Real seconds before the first attempt to connect again; each further one is twice as long."""
 _LONGEST: Final = 5.0
@@ -92,20 +93,22 @@ class JobNews:
             pause = min(_LONGEST, 2 * pause)
 
     async def _take(self, pubsub: Any) -> None:
-        is_answered = True
+        loop = asyncio.get_running_loop()
+        looked_at, is_answered = loop.time(), True
         while True:
             message = await pubsub.get_message(timeout=_QUIET)
             if message is None:
                 if not is_answered:
                     raise TimeoutError("no answer")
                 await pubsub.ping()
-                is_answered = False
-                continue
-            is_answered = True
-            if message["type"] == "subscribe":
+            is_answered = message is not None
+            is_first = message is not None and message["type"] == "subscribe"
+            if is_first:
                 self._is_there.set()
+            if is_first or loop.time() - looked_at >= _QUIET:
+                looked_at = loop.time()
                 await self._missed()
-            elif message["type"] == "message":
+            if message is not None and message["type"] == "message":
                 self._tell(message["data"])
 
     def _tell(self, data: bytes) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -53,10 +55,12 @@ class JobReaders:
         self._subscriptions = Subscriptions()
         self._news = JobNews(url, prefix=prefix, told=self._hear, missed=self._look_again)
         self._telling: asyncio.Task[None] | None = None
+        self._keys: Counter[str] = Counter()
+        """The keys of the jobs that are read, with how many read each."""
 
     async def read(self, key: str, seen: Mark | None) -> AsyncGenerator[ComicJob, None]:
         """Yield the states of a job that follow the one of a mark, up to its end."""
-        with self._subscriptions.open(key) as subscription:
+        with self._subscriptions.open(key) as subscription, self._counted(key):
             await self._news.listen()
             row = await self._jobs.again(key)
             await self._send_tasks()
@@ -82,6 +86,16 @@ class JobReaders:
                 job = event
                 yield event
 
+    @contextmanager
+    def _counted(self, key: str) -> Generator[None, None, None]:
+        self._keys[key] += 1
+        try:
+            yield
+        finally:
+            self._keys[key] -= 1
+            if not self._keys[key]:
+                del self._keys[key]
+
     async def aclose(self) -> None:
         """Tell all readers that there will be no more."""
         self._subscriptions.close()
@@ -96,7 +110,7 @@ class JobReaders:
 
     async def _look_again(self) -> None:
         """Tell those who read of changes that may have been missed."""
-        for key in list(self._subscriptions.latest):
+        for key in list(self._keys):
             row = await self._jobs.get(key)
             if row is not None:
                 self._hear(row)

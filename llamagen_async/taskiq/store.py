@@ -302,7 +302,7 @@ class RedisJobs:
         """No name: leases are kept in Redis, not in rows."""
         return None
 
-    async def hand_over(self) -> None:
+    async def give_back(self) -> None:
         """Nothing is handed over here: each task gives its own lease back."""
 
     async def let_go(self, row: Row, error: BaseException | None) -> None:

@@ -31,6 +31,9 @@ _logger = logger_of(__name__)
 _BEATS: Final = 3
 """How often a lease is renewed in the time that it lasts: one that is late is no death."""
 
+_HOLD: Final = 600.0
+"""Seconds of the server's clock for which others are told of a hold: twice the longest one."""
+
 
 class Workbench:
     """The jobs that one worker process works at.
@@ -167,8 +170,11 @@ class Workbench:
     def _tell_hold(self, error: LlamaGenError | None) -> None:
         if error is not None or self._is_held:
             self._is_held = error is not None
-            # It is told again with each job that meets it.
-            self._errand(self._jobs.hold(error, 2 * 300.0 / self._speed))
+            self._errand(self._share_hold(error))
+
+    async def _share_hold(self, error: LlamaGenError | None) -> None:
+        with contextlib.suppress(JournalError):  # it is told again with the next job
+            await self._jobs.hold(error, _HOLD / self._speed)
 
     async def _send_tasks(self) -> None:
         kicks, self._jobs.kicks = self._jobs.kicks, []

@@ -5,7 +5,7 @@ asked for, and observed edges, which know what travels. Nothing below imports th
 client without telemetry has none of it. OpenTelemetry itself is imported when it is first used.
 """
 
-from llamagen_async.telemetry.choice import cores_of, telemetry_of
+from llamagen_async.telemetry.choice import core_of, telemetry_of, tenant_maker
 from llamagen_async.telemetry.telemetry import Telemetry
 
-__all__ = ["Telemetry", "cores_of", "telemetry_of"]
+__all__ = ["Telemetry", "core_of", "telemetry_of", "tenant_maker"]

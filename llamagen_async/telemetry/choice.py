@@ -7,6 +7,7 @@ the wish to see what happens. So a client has telemetry if there is one when the
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -16,9 +17,9 @@ from llamagen_async.validation import check_flags
 if TYPE_CHECKING:
     from llamagen_async.core import ClientCore
     from llamagen_async.settings import ClientSettings
-    from llamagen_async.tenants import Tenants
+    from llamagen_async.tenants import TenantCore, Tenants
 
-__all__ = ["cores_of", "telemetry_of"]
+__all__ = ["core_of", "telemetry_of", "tenant_maker"]
 
 _IDLE: Final = ("opentelemetry.trace", "opentelemetry.metrics")
 """The modules of the providers that do nothing: those that come with the API."""
@@ -47,20 +48,28 @@ def telemetry_of(given: Telemetry | bool | None) -> Telemetry | None:  # noqa: F
     return _of_all[0]
 
 
-def cores_of(settings: ClientSettings, telemetry: Telemetry | None) -> tuple[ClientCore, Tenants]:
-    """Return the core of a client, and of its tenants: observed if the client has telemetry."""
-    from llamagen_async.tenants import Tenants  # noqa: PLC0415  # a client's, not the errors'
-
+def core_of(settings: ClientSettings, telemetry: Telemetry | None) -> ClientCore:
+    """Return the core of a client, observed if the client has telemetry."""
     if telemetry is None:
         from llamagen_async.core import ClientCore  # noqa: PLC0415
 
-        core = ClientCore(settings)
-        return core, Tenants(core)
-    from llamagen_async.telemetry.core import ObservedCore, ObservedTenantCore  # noqa: PLC0415
+        return ClientCore(settings)
+    from llamagen_async.telemetry.core import ObservedCore  # noqa: PLC0415
 
-    observed = ObservedCore(settings)
-    observed.observe(telemetry)
-    return observed, Tenants(observed, partial(ObservedTenantCore, telemetry))
+    return ObservedCore(settings, telemetry)
+
+
+def tenant_maker(
+    telemetry: Telemetry | None,
+) -> Callable[[Tenants, bytes, ClientSettings], TenantCore]:
+    """Return what makes the core of another key, observed if the client has telemetry."""
+    from llamagen_async.tenants import TenantCore  # noqa: PLC0415
+
+    if telemetry is None:
+        return TenantCore
+    from llamagen_async.telemetry.core import ObservedTenant  # noqa: PLC0415
+
+    return partial(ObservedTenant, telemetry=telemetry)
 
 
 def _has_provider() -> bool:

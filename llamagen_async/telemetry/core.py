@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -13,26 +12,25 @@ from llamagen_async.scheduling import GenerationWait, Load, RequestReport
 from llamagen_async.settings import ClientSettings
 from llamagen_async.telemetry.edges import TracedAssets, TracedTransport
 from llamagen_async.telemetry.telemetry import Telemetry
-from llamagen_async.tenants import TenantCore, Tenants
+from llamagen_async.tenants import TenantCore
 from llamagen_async.transport import APIRequest, AssetSource, Transport
 
-__all__ = ["ObservedCore", "ObservedTenantCore"]
+__all__ = ["ObservedCore", "ObservedTenant"]
 
 _T = TypeVar("_T")
 _G = TypeVar("_G", ComicGeneration, Animation)
 
 
 class ObservedCore(ClientCore):
-    """Sends, reads and waits as a core does, and tells of it."""
+    """Sends, reads and waits as a core does, and tells of it.
 
-    _telemetry: Telemetry
+    Args:
+        settings: The client's checked arguments.
+        telemetry: Where the spans and metrics go.
+    """
 
-    def observe(self, telemetry: Telemetry) -> None:
-        """Tell of everything from now on; called before the core is used.
-
-        Args:
-            telemetry: Where the spans and metrics go.
-        """
+    def __init__(self, settings: ClientSettings, telemetry: Telemetry) -> None:
+        super().__init__(settings)
         self._telemetry = telemetry
         self.observer = telemetry.operations
 
@@ -86,14 +84,8 @@ class ObservedCore(ClientCore):
             started.end(generation, self.settings.clock.now())
             return generation
 
-    def _wired(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        transport: Transport,
-        assets: AssetSource,
-        on_request: Callable[[RequestReport], None] | None,
-        lender: Rooms | None = None,
-    ) -> Rooms:
+    def _carriers(self) -> tuple[Transport, AssetSource, Callable[[RequestReport], None]]:
+        transport, assets, on_request = super()._carriers()
         settings, telemetry = self.settings, self._telemetry
         instruments = telemetry.instruments
 
@@ -102,30 +94,22 @@ class ObservedCore(ClientCore):
             if on_request is not None:
                 on_request(report)
 
-        transport = TracedTransport(transport, settings.base_url, settings.clock, telemetry)
-        if lender is None:  # else they are traced already
-            assets = TracedAssets(assets, telemetry)
-        rooms = super()._wired(loop, transport, assets, count, lender)
         instruments.add(self)
-        return rooms
+        traced = TracedTransport(transport, settings.base_url, settings.clock, telemetry)
+        return traced, self._traced(assets), count
+
+    def _traced(self, assets: AssetSource) -> AssetSource:
+        return TracedAssets(assets, self._telemetry)
 
     async def _release(self, rooms: Rooms, grace: float) -> None:
         self._telemetry.instruments.remove(self)
         await super()._release(rooms, grace)
 
 
-class ObservedTenantCore(ObservedCore, TenantCore):
-    """The same for the core of a client of another key.
+class ObservedTenant(TenantCore, ObservedCore):
+    """The core of a client of another key, which tells of it as its lender does."""
 
-    Args:
-        telemetry: Where the spans and metrics go.
-        tenants: Those whose session it shares.
-        name: A hash of the key.
-        settings: The lender's, with the key and the plan.
-    """
-
-    def __init__(
-        self, telemetry: Telemetry, tenants: Tenants, name: bytes, settings: ClientSettings
-    ) -> None:
-        TenantCore.__init__(self, tenants, name, settings)
-        self.observe(telemetry)
+    def _traced(self, assets: AssetSource) -> AssetSource:
+        """Return the lender's own, whose downloads are bounded together."""
+        del assets
+        return self.tenants.lender.open().assets

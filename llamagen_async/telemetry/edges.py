@@ -120,10 +120,6 @@ class TracedTransport:
         self._started = telemetry.started
         self._exchanges = _Exchanges(telemetry)
 
-    def __getattr__(self, name: str) -> Any:
-        """Return what else the inner transport can do, such as carry the requests of other keys."""
-        return getattr(self._inner, name)
-
     async def send(self, request: APIRequest) -> APIResponse:
         """Carry a request, in the span of whoever asked for it."""
         kind, running = request.kind, RUNNING.get()

@@ -46,10 +46,11 @@ from llamagen_async.transport.message import (
     APIRequest,
     APIResponse,
     FormFile,
+    Transport,
     UnsentCancelledError,
 )
 from llamagen_async.transport.secret import Secret
-from llamagen_async.transport.sessions import check_session, observe, own_session
+from llamagen_async.transport.sessions import check_session, fairly, observe, own_session
 
 __all__ = ["HTTPTransport", "check_key"]
 
@@ -209,12 +210,12 @@ class HTTPTransport:
         # keep the whole answer alive.
         raise failure
 
-    def with_key(self, api_key: str) -> HTTPTransport:
+    def with_key(self, api_key: str) -> Transport:
         """Return a transport for another key, which shares the session and does not close it."""
         other = copy.copy(self)
         other._take(api_key)  # noqa: SLF001  # it is of this class
         other._lender = self._lender or self  # noqa: SLF001  # it is of this class
-        return other
+        return fairly(other, self._open_session(), self._timeout / 2)
 
     def _take(self, api_key: str) -> None:
         self._key = check_key(api_key)

@@ -8,15 +8,27 @@ by that.
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import re
 from typing import Final
 
 import aiohttp
 
-from llamagen_async.errors import InvalidRequestError
+from llamagen_async.errors import APITimeoutError, InvalidRequestError
 from llamagen_async.transport.attempt import OBSERVER, UNFIT
+from llamagen_async.transport.message import (
+    APIRequest,
+    APIResponse,
+    Transport,
+    UnsentCancelledError,
+)
 
-__all__ = ["check_session", "observe", "own_session"]
+__all__ = ["check_session", "fairly", "observe", "own_session", "share_of"]
+
+_PART: Final = 4
+"""The part of a session's connections that one of several keys may take is one in so many: while
+requests of one hang, the others have the rest (chosen)."""
 
 _FRAMING: Final = ("Content-Encoding", "Content-Length", "Expect", "Host", "Transfer-Encoding")
 """Headers that belong to one request and would spoil any other."""
@@ -25,12 +37,76 @@ _FRAMING: Final = ("Content-Encoding", "Content-Length", "Expect", "Host", "Tran
 def own_session() -> aiohttp.ClientSession:
     """Return a session for requests to the API, made in the running event loop."""
     return aiohttp.ClientSession(
-        # No limit here: how much is sent is decided elsewhere, and waiting for a connection would
-        # use up the request's time.
-        connector=aiohttp.TCPConnector(limit=0, force_close=True),
+        # How much is sent is decided elsewhere, and waiting for a connection uses up the request's
+        # time; but thousands of keys at once could open more than the system lets a process have.
+        connector=aiohttp.TCPConnector(limit=_most_connections(), force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),
         trace_configs=[OBSERVER],
     )
+
+
+def _most_connections() -> int:
+    """Return half of the files that this process may open; 0 if there is no such limit."""
+    try:
+        resource = importlib.import_module("resource")  # not on Windows
+    except ImportError:
+        return 0
+    soft: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 0 if soft == resource.RLIM_INFINITY else max(1, soft // 2)
+
+
+def share_of(session: aiohttp.ClientSession) -> int:
+    """Return the connections of a session that one of several keys may take; 0 for any number."""
+    connector = session.connector
+    limits = (connector.limit, connector.limit_per_host) if connector else ()
+    least = min(filter(None, limits), default=0)
+    return max(1, least // _PART) if least else 0
+
+
+class _FairShare:
+    """A transport of one key that takes no more than its share of what many keys share.
+
+    Args:
+        transport: Sends its requests.
+        share: How many of them may be on their way.
+        patience: Seconds that another one waits for that.
+    """
+
+    def __init__(self, transport: Transport, share: int, patience: float) -> None:
+        self._transport = transport
+        self._places = asyncio.Semaphore(share)
+        self._patience = patience
+
+    async def send(self, request: APIRequest) -> APIResponse:
+        """Send a request; see `Transport.send`."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._places.acquire()
+        except TimeoutError:
+            message = "all connections that one key may take are in use; nothing was sent"
+            raise APITimeoutError(message, request_sent=False) from None
+        except asyncio.CancelledError:
+            raise UnsentCancelledError from None
+        try:
+            return await self._transport.send(request)
+        finally:
+            self._places.release()
+
+    async def aclose(self) -> None:
+        """Close the transport."""
+        await self._transport.aclose()
+
+
+def fairly(transport: Transport, session: aiohttp.ClientSession, patience: float) -> Transport:
+    """Return a transport of one key that leaves others of the session's connections to other keys.
+
+    Args:
+        transport: Sends the key's requests in the session.
+        session: The session, which many keys share.
+        patience: Seconds that a request waits for the key's share, before it is not sent.
+    """
+    share = share_of(session)
+    return _FairShare(transport, share, patience) if share else transport
 
 
 def check_session(session: object) -> aiohttp.ClientSession | None:

@@ -249,7 +249,7 @@ async def _webhook(service: ComicService, request: WebRequest) -> WebReply:
     await service.started()
     if service.guard.claim(event):
         try:
-            service.client.deliver(event)
+            await service.deliver(event)
         except LlamaGenError:
             service.guard.release(event)
             raise

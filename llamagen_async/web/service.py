@@ -15,7 +15,7 @@ from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.observing import logger_of
 from llamagen_async.validation import whole_number
-from llamagen_async.webhooks import ReplayGuard
+from llamagen_async.webhooks import ReplayGuard, WebhookEvent
 
 __all__ = ["MAX_QUEUED", "ComicService"]
 
@@ -159,6 +159,11 @@ class ComicService:
             finally:
                 if client is not None and client is not self._given:
                     await client.aclose()
+
+    async def deliver(self, event: WebhookEvent) -> None:
+        """Hand a verified event of the vendor to whichever worker waits for it."""
+        if not self.client.deliver(event) and isinstance(self._queue, ComicQueue):
+            await self._queue.announce(event)
 
     def keep(self, name: tuple[str, str], content: bytes) -> None:
         """Keep the JSON of a finished job."""

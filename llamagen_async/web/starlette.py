@@ -97,8 +97,8 @@ def create_app(
 
     Args:
         client: A client of yours, which is not closed; `None` makes one from the environment.
-        journal: The file of the jobs, which one process at a time can work with;
-            `$LLAMAGEN_JOURNAL`, or `journal.db` in `out`, if not given.
+        journal: The file of the jobs, which all workers of a host share; `$LLAMAGEN_JOURNAL`, or
+            `journal.db` in `out`, if not given.
         out: The folder of the pictures; `$LLAMAGEN_OUT`, or `comics`, if not given.
         authorize: A function, which may be async, that is given each Starlette `Request` and
             returns whether it is allowed, or raises Starlette's `HTTPException`. Without one only

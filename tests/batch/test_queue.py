@@ -294,16 +294,18 @@ async def test_a_client_that_is_closed_first_turns_away_who_waits(tmp_path: Path
 async def test_a_queue_whose_journal_a_batch_has_is_refused(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
 
-    async with machine.open() as client:
-        async with client.comics.batch(["a"], journal=machine.journal) as batch:
-            await anext(aiter(batch))
-            with pytest.raises(JournalError, match="works with this journal"):
-                async with ComicQueue(client, machine.journal):
-                    pass
-            queue = ComicQueue(client, machine.journal)
-            with pytest.raises(JournalError, match="works with this journal"):
-                await queue.submit("a")
-            await queue.aclose()
+    async with (
+        machine.open() as client,
+        client.comics.batch(["a"], journal=machine.journal) as batch,
+    ):
+        await anext(aiter(batch))
+        with pytest.raises(JournalError, match="works with this journal"):
+            async with ComicQueue(client, machine.journal):
+                pass
+        queue = ComicQueue(client, machine.journal)
+        with pytest.raises(JournalError, match="works with this journal"):
+            await queue.submit("a")
+        await queue.aclose()
 
 
 async def test_who_stops_following_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
-"""Several workers on one journal: each job is one of theirs at a time, and everybody hears of it."""
+"""Several workers on one journal: each job is one worker's at a time, and all can tell of it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,6 +12,7 @@ from llamagen_async import (
     BatchState,
     ClientClosedError,
     ComicQueue,
+    GenerationFailedError,
     InvalidRequestError,
     JournalError,
     Plan,
@@ -21,6 +21,7 @@ from llamagen_async import (
     WaitTimeoutError,
 )
 from llamagen_async.batch.journal.workers import BEAT, LEASE
+from llamagen_async.webhooks import WebhookEvent
 from tests.support.machine import Machine, Pictures, fetching, known
 from tests.support.scripted import left_over
 from tests.support.workers import Station, crew
@@ -169,7 +170,7 @@ async def test_a_worker_that_was_suspended_sends_nothing_that_another_has(
     assert machine.refused == 0
 
 
-async def test_who_closes_hands_over_at_once(tmp_path: Path) -> None:
+async def test_who_closes_leaves_its_jobs_to_others_at_once(tmp_path: Path) -> None:
     """Nobody waits for a lease to run out; creates on their way are recorded before."""
     machine = Machine(tmp_path, 400.0, latency=1.0)
 
@@ -282,13 +283,15 @@ async def test_a_batch_and_a_queue_refuse_each_other_by_name(tmp_path: Path) -> 
         with pytest.raises(JournalError, match="a queue works with this journal"):
             async for _ in client.comics.batch(["a"], journal=machine.journal):
                 pass
-    async with machine.open() as client:
-        async with client.comics.batch(["a"], journal=machine.journal) as batch:
-            await anext(aiter(batch))
-            queue = ComicQueue(client, machine.journal)
-            with pytest.raises(JournalError, match="works with this journal alone, as batches"):
-                await queue.submit("b")
-            await queue.aclose()
+    async with (
+        machine.open() as client,
+        client.comics.batch(["a"], journal=machine.journal) as batch,
+    ):
+        await anext(aiter(batch))
+        queue = ComicQueue(client, machine.journal)
+        with pytest.raises(JournalError, match="works with this journal alone, as batches"):
+            await queue.submit("b")
+        await queue.aclose()
     async with crew(machine, 1) as (only,):
         assert [job.state for job in await only.queue.list()] == [SUCCEEDED]
 
@@ -321,3 +324,26 @@ async def test_a_client_that_is_closed_first_leaves_its_jobs_to_others(tmp_path:
             await waiting
         assert (await second.queue.result("k")).succeeded
     assert Counter(machine.stories) == {"a": 1}
+
+
+async def test_a_webhook_event_reaches_the_worker_that_waits(tmp_path: Path) -> None:
+    """The vendor sends it to any of them; no status check is spent by who waits."""
+    machine = Machine(tmp_path, 500.0)
+
+    async with crew(machine, 3) as (first, second, third):
+        second.suspend()
+        third.suspend()
+        await first.queue.submit("a", key="k")
+        await asyncio.sleep(5)
+        second.resume()
+        third.resume()
+        job = await known(second.queue, await second.queue.submit("a", key="k"))
+        assert job.generation is not None
+        fields = {**job.generation.raw, "status": "FAILED"}
+        event = WebhookEvent.parse({"type": "comic.generation.failed", "data": fields})
+        assert not second.client.deliver(event)
+        checks = len(machine.checks)
+        await second.queue.announce(event)
+        with pytest.raises(GenerationFailedError):
+            await third.queue.result("k")
+        assert len(machine.checks) <= checks + 1

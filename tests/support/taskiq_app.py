@@ -73,7 +73,7 @@ async def worker(
             finally:
                 finish.set()
                 await queue.aclose()
-                await asyncio.wait([listening])
+                await listening
                 await engine.shutdown()
 
 
@@ -82,6 +82,8 @@ async def orders(
     url: str, server: SandboxServer, prefix: str, *, plan: Plan = FAST, **settings: Any
 ) -> AsyncIterator[TaskiqQueue]:
     """A process that orders and follows comics, and makes none."""
-    async with sandbox_client(server, plan=plan) as client:
-        async with register(broker_of(url, prefix), client, prefix=prefix, **settings) as queue:
-            yield queue
+    async with (
+        sandbox_client(server, plan=plan) as client,
+        register(broker_of(url, prefix), client, prefix=prefix, **settings) as queue,
+    ):
+        yield queue

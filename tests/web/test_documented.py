@@ -57,6 +57,26 @@ async def test_the_fastapi_application_of_the_readme(monkeypatch: pytest.MonkeyP
             assert (await http.get("/comics-api/comics", headers=allowed)).status_code == 200
 
 
+async def test_the_application_for_many_customers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two customers with keys of their own, one with a wrong key, and one with none."""
+    (block,) = blocks("docs/tenants.md")
+    app = run(block)["app"]
+    async with fast_sandbox() as server:
+        monkeypatch.setenv("LLAMAGEN_API_URL", server.url)
+        monkeypatch.setenv("LLAMAGEN_SPEED", f"{server.speed:g}")
+        async with running(app) as http:
+
+            async def draw(key: str) -> Any:
+                headers = {"X-Comic-Key": key}
+                return await http.post("/comics", params={"story": "a cat"}, headers=headers)
+
+            drawn = [await draw(PAID_KEY), await draw(PAID_KEY)]
+            assert [one.status_code for one in drawn] == [200, 200]
+            assert all(url.startswith("http") for one in drawn for url in one.json())
+            assert [(await draw(key)).status_code for key in ("sk-wrong", "two words")] == [401] * 2
+            assert (await http.post("/comics", params={"story": "x"})).status_code == 422
+
+
 async def test_the_applications_of_the_documentation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has the routes where it says, and yours stay where they were."""
     mine = types.ModuleType("myproject.asgi")

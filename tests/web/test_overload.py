@@ -153,18 +153,20 @@ async def test_a_server_whose_journal_a_batch_has_is_told_so(tmp_path: Path) -> 
     """At its start if it has a lifespan, else with each request, until the batch ends."""
     machine = Machine(tmp_path)
 
-    async with machine.open() as client:
-        async with client.comics.batch(["b"], journal=machine.journal) as batch:
-            await anext(aiter(batch))
-            other = create_app(client, journal=machine.journal, out=tmp_path / "out")
-            with pytest.raises(JournalError, match="works with this journal"):
-                async with other.lifespan():
-                    pass
-            lazy = create_app(client, journal=machine.journal, out=tmp_path / "out")
-            async with asgi_client(lazy) as http:
-                answer = await order(http, "a")
-                assert answer.status_code == 503
-                assert "works with this journal" in answer.json()["detail"]
+    async with (
+        machine.open() as client,
+        client.comics.batch(["b"], journal=machine.journal) as batch,
+    ):
+        await anext(aiter(batch))
+        other = create_app(client, journal=machine.journal, out=tmp_path / "out")
+        with pytest.raises(JournalError, match="works with this journal"):
+            async with other.lifespan():
+                pass
+        lazy = create_app(client, journal=machine.journal, out=tmp_path / "out")
+        async with asgi_client(lazy) as http:
+            answer = await order(http, "a")
+            assert answer.status_code == 503
+            assert "works with this journal" in answer.json()["detail"]
     async with machine.open() as client:
         lazy = create_app(client, journal=machine.journal, out=tmp_path / "out")
         async with asgi_client(lazy) as http:

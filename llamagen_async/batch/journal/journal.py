@@ -138,7 +138,7 @@ class Journal(JournalReader):
         if self._start_over:
             await self._count_accepted()
 
-    async def hand_over(self) -> None:
+    async def give_back(self) -> None:
         """Let others go on with what was accepted, if the journal is shared."""
 
     async def let_go(self, row: Row, error: BaseException | None) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,8 @@ from llamagen_async.batch.journal.workers import (
     has_orphans,
     leave,
     others,
+    pass_on,
+    passed_on,
     progress,
     remove,
     renew,
@@ -88,6 +91,8 @@ class SharedJournal(Journal):
     """Whether it has had a lease."""
     _takes_over = True
     """Whether it goes on with what others have left."""
+    _heard: int | None = None
+    """The number of the last webhook event that was read."""
     _was_gone = False
     """Whether the lease had run out when it was last renewed."""
 
@@ -123,6 +128,16 @@ class SharedJournal(Journal):
             texts = {id_: dump_generation(one) for id_, one in generations.items()}
             await self._database.beat(partial(progress, self.worker, texts))
 
+    async def pass_on(self, text: str) -> None:
+        """Write a webhook event down for the workers of which one may wait for it."""
+        if self.worker is not None:
+            await self._database.beat(partial(pass_on, text, time.time()))
+
+    async def passed_on(self) -> list[str]:
+        """Return the webhook events that came since this was last called."""
+        self._heard, texts = await self.ask(partial(passed_on, self._heard))
+        return list(texts)
+
     async def version(self) -> int:
         """Return a number that changes when another worker has written."""
         return await self._database.version()
@@ -154,7 +169,7 @@ class SharedJournal(Journal):
             with contextlib.suppress(JournalError):  # it is this worker's as long as that lives
                 await self._database.run(work, write=True)
 
-    async def hand_over(self) -> None:
+    async def give_back(self) -> None:
         """Let others go on at once with what was accepted, and take nothing over any more."""
         self._takes_over = False
         if self.worker is not None and self._is_open:
@@ -268,9 +283,10 @@ class SharedJournal(Journal):
             if row.state is SENDING and row.worker != self.worker:
                 return row  # somebody else is about to send it
             self._renew(connection)
-        if row is not None and state is BatchState.QUEUED and row.attempts == values["tried"]:
+        is_same = row is not None and row.attempts == values["tried"]
+        if is_same and state is BatchState.QUEUED and SENDING in origins:
             # It was feared lost when the lease ran out, and is known not to have been accepted.
-            origins |= {BatchState.UNCERTAIN} if SENDING in origins else set()
+            origins |= {BatchState.UNCERTAIN}
         if row is not None and _is_second(row, values):
             _logger.error(
                 "%s: %r is generation %s, and %s was accepted for it, too: it was sent again",

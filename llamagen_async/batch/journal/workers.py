@@ -27,7 +27,6 @@ from typing import Final
 import attrs
 
 from llamagen_async.batch.journal.codec import AccountId
-from llamagen_async.ratelimit.sqlite.machine_clock import read_machine_clock
 
 __all__ = [
     "BEAT",
@@ -42,6 +41,8 @@ __all__ = [
     "has_orphans",
     "leave",
     "others",
+    "pass_on",
+    "passed_on",
     "progress",
     "remove",
     "renew",
@@ -55,6 +56,10 @@ BEAT: Final = 5.0
 """Real seconds between two renewals of a lease."""
 HANDED_OVER: Final = "*"
 """The name beside a story whose worker has left it to the next one."""
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+"""The file in which Linux tells one boot from another, see `random(4)`."""
+_PROCESS_IDS: Final = Path("/proc/self/ns/pid")
+"""The space of process ids on Linux: in two containers the same id is not the same process."""
 _RENEW: Final = "UPDATE worker SET beat = max(beat, :beat) WHERE token = :token"
 _REGISTER: Final = """
     INSERT INTO worker (token, process, place, base_url, account, beat)
@@ -91,6 +96,8 @@ _PROGRESS: Final = """
     UPDATE job SET generation = :generation
     WHERE id = :id AND state = 'running' AND worker = :token
 """
+_KEPT: Final = 600.0
+"""Real seconds for which a webhook event is kept for other workers, which read it at once."""
 _LEAVE: Final = """
     UPDATE job SET worker = :next, error = coalesce(:error, error)
     WHERE id = :id AND worker = :token
@@ -99,10 +106,11 @@ _LEAVE: Final = """
 
 @functools.cache
 def _place() -> str:
-    space = ""
-    with contextlib.suppress(OSError):
-        space = str(Path("/proc/self/ns/pid").readlink())
-    return f"{read_machine_clock().boot_id or ''}/{space}"
+    boot = space = ""
+    with contextlib.suppress(OSError, ValueError):
+        boot = _BOOT_ID.read_text("ascii").strip()
+        space = str(_PROCESS_IDS.readlink())
+    return f"{boot}/{space}"
 
 
 @attrs.frozen
@@ -221,6 +229,26 @@ def progress(token: str, generations: Mapping[int, str], connection: sqlite3.Con
     connection.executemany(_PROGRESS, values)
 
 
+def pass_on(text: str, at: float, connection: sqlite3.Connection) -> None:
+    """Write a webhook event down for the workers of which one may wait for it."""
+    connection.execute("DELETE FROM event WHERE at NOT BETWEEN ? AND ?", (at - _KEPT, at + _KEPT))
+    connection.execute("INSERT INTO event (text, at) VALUES (?, ?)", (text, at))
+
+
+def passed_on(after: int | None, connection: sqlite3.Connection) -> tuple[int, list[str]]:
+    """Return the number of the last webhook event, and the events since another one.
+
+    Args:
+        after: The number of that one; `None` is the last.
+        connection: The journal.
+    """
+    (last,) = connection.execute("SELECT coalesce(max(id), 0) FROM event").fetchone()
+    found = connection.execute(
+        "SELECT text FROM event WHERE id > ?", (last if after is None else after,)
+    )
+    return last, [text for (text,) in found]
+
+
 def forget_all(connection: sqlite3.Connection) -> None:
     """Forget all workers, for one that is alone and shares nothing."""
     connection.execute(_FORGET_ALL)
@@ -241,7 +269,6 @@ def end(token: str, connection: sqlite3.Connection, *, is_clean: bool) -> None:
         is_clean: Whether the file knows all that the worker knows. If not, or if something may be
             on its way, others treat it as one that has died.
     """
-    give_back(token, connection)
     if is_clean:
         connection.execute(_END, (token,))
     connection.execute("UPDATE worker SET beat = beat - 1e9 WHERE token = ?", (token,))

@@ -19,6 +19,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import monotonic
 from time import time as wall_time
 from typing import Any, Final, TypeVar
 
@@ -142,6 +143,7 @@ class SQLiteLedger(LogLedger):
         job = self._store.submit(self, work, write=write, durable=durable)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
+        job.add_done_callback(self._store.note_end)
         return job
 
     async def _result(self, job: asyncio.Future[_T], claim: Claim | None = None) -> _T:
@@ -149,9 +151,11 @@ class SQLiteLedger(LogLedger):
 
         The job is done all the same, and then the claim is released.
         """
-        done = set[asyncio.Future[_T]]()
+        asked_at, done = monotonic(), set[asyncio.Future[_T]]()
         try:
-            done, _ = await asyncio.wait((job,), timeout=self._timeout)
+            # Before it may be those of thousands of other keys: only a standstill takes too long.
+            while not done and (left := self._store.time_left(asked_at, self._timeout)) > 0:
+                done, _ = await asyncio.wait((job,), timeout=left)
         finally:
             if not done:
                 job.add_done_callback(_report)

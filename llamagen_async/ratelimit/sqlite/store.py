@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import sqlite3
@@ -68,6 +69,8 @@ class SQLiteStore:
         self.timeout = timeout
         self._guard = threading.Lock()
         self._users = WeakSet[object]()
+        self._ended_at = -math.inf
+        """The time at which the last work has ended, in monotonic seconds."""
         self._thread: ThreadPoolExecutor | None = None
         self._file = _File(self.path, timeout)
 
@@ -97,6 +100,14 @@ class SQLiteStore:
                 self._thread = ThreadPoolExecutor(1, "llamagen-async-ledger")
             transact = partial(self._file.transact, work, write=write, durable=durable)
             return loop.run_in_executor(self._thread, transact)
+
+    def note_end(self, _job: object) -> None:
+        """Note that some work has ended."""
+        self._ended_at = monotonic()
+
+    def time_left(self, asked_at: float, timeout: float) -> float:
+        """Return the seconds until nothing has ended for as long as `timeout`, since `asked_at`."""
+        return max(asked_at, self._ended_at) + timeout - monotonic()
 
     async def leave(self, user: object) -> None:
         """Close the file and end the thread if no other user is left."""

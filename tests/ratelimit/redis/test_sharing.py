@@ -22,7 +22,7 @@ async def many(url: str, name: str, number: int) -> AsyncIterator[list[RedisLedg
     times = LedgerTimes(lease=60.0)
     connection = shared_connection(url)
     ledgers = [
-        RedisLedger(connection, name=f"{name}-{one}", plan=Plan.PAID, times=times)
+        RedisLedger(connection, name=f"{name}-{one}", plan=Plan.PAID, times=times, now=lambda: 9.0)
         for one in range(number)
     ]
     try:
@@ -32,7 +32,7 @@ async def many(url: str, name: str, number: int) -> AsyncIterator[list[RedisLedg
 
 
 async def spend(ledger: RedisLedger) -> int:
-    """Use one slot more than the server's start is taken for; return how many that makes."""
+    """Use one slot; return how many are used then."""
     await ledger.record(1)
     return (await ledger.snapshot()).windows[0].used
 
@@ -51,8 +51,9 @@ async def test_many_keys_at_once_need_a_few_connections(
             assert 1 <= most <= MOST
             await ledgers[0].aclose()
             assert await spend(ledgers[1]) == 2
-        left = [one for one in await admin.client_list() if one["cmd"].startswith("evalsha")]
-        assert left == []
+        async with asyncio.timeout(10):  # the server may hear of it a moment later
+            while any(one["cmd"].startswith("evalsha") for one in await admin.client_list()):
+                pass
 
 
 async def test_those_who_wait_for_others_are_not_given_up_while_they_move(
@@ -74,8 +75,8 @@ async def test_those_who_wait_for_others_are_not_given_up_while_they_move(
         assert len(await asyncio.gather(*map(spend, ledgers))) == 60
         assert loop.time() - began > 0.5
 
-        async def hanging(*_arguments: bytes) -> object:
-            return await asyncio.sleep(3600)
+        async def hanging(*_arguments: bytes) -> None:
+            await asyncio.sleep(3600)
 
         connection.evaluate = hanging  # type: ignore[method-assign, assignment]
         asking = [asyncio.create_task(ledger.snapshot()) for ledger in ledgers]
