@@ -52,7 +52,7 @@ async def test_slots_are_added_up_over_the_keys() -> None:
 
 
 async def test_a_key_that_rests_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was dropped takes nothing, and is read again when it is used again."""
+    """A key that was dropped takes nothing."""
     monkeypatch.setattr(tenants_module, "_WARM", 0)
     seen = Recording()
     network = TenantNetwork.of(*TENANTS)
