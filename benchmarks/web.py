@@ -216,12 +216,14 @@ async def read(http: aiohttp.ClientSession, url: str, begun: asyncio.Semaphore) 
 
 async def readers(folder: Path, *, number: int) -> Row:
     """Let many follow a few comics on one worker."""
-    service = SandboxService(durations=Durations.constant(2_000), plans={PAID_KEY: OFF})
+    # All of them are there before the first comic is done, after 20 to 60 real seconds.
+    speed = 75 if number < 1_000 else 25
+    service = SandboxService(durations=Durations.constant(1_500), plans={PAID_KEY: OFF})
     begun = asyncio.Semaphore(0)
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=None)
     async with (
-        SandboxServer(service, speed=100) as sandbox,
+        SandboxServer(service, speed=speed) as sandbox,
         worker(sandbox, folder) as (pid, url),
         aiohttp.ClientSession(connector=connector, timeout=timeout) as http,
     ):
@@ -240,8 +242,10 @@ async def readers(folder: Path, *, number: int) -> Row:
     for one in results:
         ends[one["url"]] = min(ends.get(one["url"], one["end"]), one["end"])
     late = sorted(one["end"] - ends[one["url"]] for one in results)
-    # A reader that came while a comic ran may have missed nothing: it is told how it stands.
-    lost = sum("done" not in one["kinds"] or "running" not in one["kinds"] for one in results)
+    # A reader that came when all was over is told of the end alone.
+    lost = sum(
+        one["kinds"] != ["done"] and not {"running", "done"} <= {*one["kinds"]} for one in results
+    )
     doubled = sum(len(one["ids"]) != len(set(one["ids"])) for one in results)
     firsts = sorted(one["first"] for one in results)
     growth = None if after is None or before is None else (after - before) * 1024 / number

@@ -57,7 +57,7 @@ async def opened(module: ModuleType) -> AsyncIterator[httpx.AsyncClient]:
 async def test_a_recipe_sells_a_comic(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its own routes order, the mounted ones follow; both know who may. It starts and ends."""
+    """The routes of its own order, the mounted ones follow; both know who may."""
     monkeypatch.chdir(tmp_path)
     async with fast_sandbox() as server:
         variables = {
