@@ -11,18 +11,9 @@ from typing import Final
 import click
 
 from llamagen_async._version import __version__
-from llamagen_async.cli.errors import (
-    ALL_DONE,
-    FAILED,
-    INTERRUPTED,
-    WRONG_USAGE,
-    CommandError,
-    describe_error,
-    exit_status,
-)
+from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED, WRONG_USAGE, CommandError
 from llamagen_async.cli.streams import discard_unwritten, prepare_streams, write_error
 from llamagen_async.cli.text import one_line
-from llamagen_async.errors import LlamaGenError
 
 __all__ = ["cli", "run"]
 
@@ -120,9 +111,18 @@ def _run(argv: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return FAILED  # nobody reads the output any more
-    except (CommandError, LlamaGenError, OSError) as error:
+    except _told() as error:
+        from llamagen_async.cli.errors import describe_error, exit_status  # noqa: PLC0415
+
         return _failed(_called(argv), describe_error(error), exit_status(error))
     return result if isinstance(result, int) else ALL_DONE
+
+
+def _told() -> tuple[type[Exception], ...]:
+    """Return the errors that are told in a line; nothing else needs them, such as a help page."""
+    from llamagen_async.validation import LlamaGenError  # noqa: PLC0415
+
+    return CommandError, LlamaGenError, OSError
 
 
 def _called(argv: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from llamagen_async.cli.exit_status import FAILED, WRONG_USAGE, CommandError
 from llamagen_async.cli.text import format_duration, format_limit, format_time, one_line, quoted
 from llamagen_async.errors import (
     APIConnectionError,
@@ -21,25 +22,11 @@ from llamagen_async.errors import (
 from llamagen_async.plans import RateLimit
 
 __all__ = [
-    "ALL_DONE",
-    "FAILED",
-    "INTERRUPTED",
-    "WRONG_USAGE",
-    "CommandError",
     "describe_error",
     "exit_status",
     "quota_reason",
     "status_command",
 ]
-
-ALL_DONE: Final = 0
-"""Exit status: everything that was asked for is done."""
-FAILED: Final = 1
-"""Exit status: something failed."""
-WRONG_USAGE: Final = 2
-"""Exit status: the command line is wrong; nothing was sent."""
-INTERRUPTED: Final = 130
-"""Exit status: interrupted by Ctrl-C or by a request of the system to end."""
 
 _OPTIONS: Final[Mapping[str, str]] = {
     "base_url": "--base-url (or LLAMAGEN_API_URL)",
@@ -81,19 +68,6 @@ _OPTIONS: Final[Mapping[str, str]] = {
 
 _PRICES: Final = "prices."
 """The beginning of the name of the field of a price."""
-
-
-class CommandError(Exception):
-    """The end of a command, with one line on stderr.
-
-    Args:
-        message: The line, without the program's name.
-        status: The exit status.
-    """
-
-    def __init__(self, message: str, status: int = WRONG_USAGE) -> None:
-        super().__init__(message)
-        self.status: Final = status
 
 
 def describe_error(

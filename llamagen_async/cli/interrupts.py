@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any, Final
 
-from llamagen_async.cli.errors import INTERRUPTED
+from llamagen_async.cli.exit_status import INTERRUPTED
 
 __all__ = ["run_async"]
 

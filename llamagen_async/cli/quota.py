@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from llamagen_async.cli.errors import FAILED, CommandError
+from llamagen_async.cli.exit_status import FAILED, CommandError
 from llamagen_async.ratelimit import StoreError, default_quota
 from llamagen_async.ratelimit.stores import prove_store
 

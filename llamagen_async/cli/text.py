@@ -8,9 +8,10 @@ import re
 import shlex
 import subprocess
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from llamagen_async.plans import RateLimit
+if TYPE_CHECKING:
+    from llamagen_async.plans import RateLimit
 
 __all__ = [
     "clock_time",

@@ -20,8 +20,8 @@ async def serve(
     faults: list[str],
     seconds: float | None = None,
 ) -> None:
-    settings = {} if seconds is None else {"durations": Durations.constant(seconds)}
-    service = SandboxService(faults=[Fault.parse(fault) for fault in faults], **settings)
+    durations = Durations.lognormal() if seconds is None else Durations.constant(seconds)
+    service = SandboxService(faults=[Fault.parse(fault) for fault in faults], durations=durations)
     async with SandboxServer(service, speed=speed, latency=latency) as server:
         print(server.url, flush=True)
         await asyncio.to_thread(sys.stdin.read)

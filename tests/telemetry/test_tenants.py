@@ -8,7 +8,7 @@ import pytest
 
 from llamagen_async import InvalidRequestError, Plan, RateLimit
 from llamagen_async import tenants as tenants_module
-from llamagen_async.telemetry.core import ObservedTenant
+from llamagen_async.telemetry.core import ObservedTenantCore
 from tests.support.scripted import Network, minute
 from tests.support.telemetry import Recording
 from tests.support.tenants import TenantNetwork, tenant_key
@@ -58,7 +58,7 @@ async def test_a_key_that_rests_is_not_read(monkeypatch: pytest.MonkeyPatch) -> 
     network = TenantNetwork.of(*TENANTS)
     async with network.client(telemetry=seen.telemetry) as client:
         kept = [client.with_key(tenant_key(name)) for name in TENANTS]
-        assert all(isinstance(one._core, ObservedTenant) for one in kept)
+        assert all(isinstance(one._core, ObservedTenantCore) for one in kept)
         for one in kept:
             await one.comics.create_and_wait("a")
             await asyncio.sleep(3_600)

@@ -17,7 +17,7 @@ from llamagen_async.cli.commands.options import (
     output_options,
     prepared_folder,
 )
-from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.input.cast import open_cast
 from llamagen_async.cli.input.journal_summary import open_journal, summarize_journal
 from llamagen_async.cli.input.stories import Format, Stories, open_stories

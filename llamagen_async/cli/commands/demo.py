@@ -20,7 +20,7 @@ from rich.table import Table
 
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.commands.options import ALGORITHM_HELP, output_options, prepared_folder
-from llamagen_async.cli.errors import ALL_DONE, FAILED, INTERRUPTED, CommandError
+from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED, CommandError
 from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.interrupts import run_async

@@ -18,7 +18,8 @@ from llamagen_async.cli.commands.options import (
     output_options,
     text,
 )
-from llamagen_async.cli.errors import ALL_DONE, FAILED, CommandError, describe_error
+from llamagen_async.cli.errors import describe_error
+from llamagen_async.cli.exit_status import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.streams import is_terminal

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from llamagen_async.cli.commands.options import Connection, connection_options, output_options
-from llamagen_async.cli.errors import ALL_DONE
+from llamagen_async.cli.exit_status import ALL_DONE
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.text import format_duration, format_limit, one_line, pluralize

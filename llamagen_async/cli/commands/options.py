@@ -13,7 +13,7 @@ import attrs
 import click
 
 from llamagen_async.batch.folder import prove_writable
-from llamagen_async.cli.errors import ALL_DONE, FAILED, CommandError
+from llamagen_async.cli.exit_status import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.quota import default_store, prove_quota
 from llamagen_async.cli.results.gallery import INDEX, is_foreign

@@ -24,7 +24,8 @@ from llamagen_async.cli.commands.options import (
     time_options,
 )
 from llamagen_async.cli.commands.panel_options import check_change, panel_options
-from llamagen_async.cli.errors import ALL_DONE, FAILED, INTERRUPTED, CommandError, describe_error
+from llamagen_async.cli.errors import describe_error
+from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED, CommandError
 from llamagen_async.cli.input.journal_summary import open_journal
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output

@@ -11,7 +11,7 @@ import attrs
 import click
 
 from llamagen_async.cli.commands.options import ALGORITHM_HELP, output_options
-from llamagen_async.cli.errors import ALL_DONE, FAILED, CommandError
+from llamagen_async.cli.exit_status import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.text import format_limit, pluralize

@@ -18,7 +18,7 @@ from llamagen_async.cli.commands.options import (
     output_options,
     prepared_folder,
 )
-from llamagen_async.cli.errors import ALL_DONE, FAILED, CommandError
+from llamagen_async.cli.exit_status import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 

@@ -20,7 +20,7 @@ from llamagen_async.cli.commands.options import (
     waiting_options,
 )
 from llamagen_async.cli.commands.panel_options import picture
-from llamagen_async.cli.errors import ALL_DONE, FAILED
+from llamagen_async.cli.exit_status import ALL_DONE, FAILED
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.run.single import SlotWait, accepted, finish, show

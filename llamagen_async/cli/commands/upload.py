@@ -11,7 +11,7 @@ from llamagen_async.cli.commands.options import (
     output_options,
     text,
 )
-from llamagen_async.cli.errors import ALL_DONE
+from llamagen_async.cli.exit_status import ALL_DONE
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.text import one_line

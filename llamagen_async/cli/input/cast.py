@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 import attrs
 
 from llamagen_async.batch.journal.story import RequestLike, Story
-from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.input.lines import UNREADABLE, chunks_of, text_lines
 from llamagen_async.cli.text import shown_path
 from llamagen_async.errors import InvalidRequestError

@@ -6,7 +6,7 @@ from typing import Final
 
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import Story
-from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.requests import RequestType
 

@@ -17,7 +17,7 @@ from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.opening import verify_missing
 from llamagen_async.batch.journal.story import Story
-from llamagen_async.cli.errors import FAILED, CommandError
+from llamagen_async.cli.exit_status import FAILED, CommandError
 from llamagen_async.cli.input.stories import InputStory, Stories, StoryFile
 from llamagen_async.cli.text import pluralize
 from llamagen_async.client import LlamaGenClient

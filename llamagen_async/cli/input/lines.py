@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final
 
-from llamagen_async.cli.errors import FAILED, CommandError
+from llamagen_async.cli.exit_status import FAILED, CommandError
 
 __all__ = ["UNREADABLE", "chunks_of", "text_lines"]
 

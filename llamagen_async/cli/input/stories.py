@@ -20,7 +20,7 @@ import attrs
 
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike, Story, given_key
-from llamagen_async.cli.errors import FAILED, CommandError
+from llamagen_async.cli.exit_status import FAILED, CommandError
 from llamagen_async.cli.input.cast import StoryContext
 from llamagen_async.cli.input.changed_keys import ChangedKeys
 from llamagen_async.cli.input.lines import UNREADABLE, chunks_of, text_lines

@@ -23,7 +23,8 @@ from llamagen_async.batch.budget import Spending
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike
-from llamagen_async.cli.errors import CommandError, describe_error, status_command
+from llamagen_async.cli.errors import describe_error, status_command
+from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import Record, prompt_of

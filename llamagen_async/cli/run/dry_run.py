@@ -13,7 +13,7 @@ import attrs
 
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.cli.errors import ALL_DONE, FAILED
+from llamagen_async.cli.exit_status import ALL_DONE, FAILED
 from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.output import Output

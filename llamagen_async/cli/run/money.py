@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 from llamagen_async.batch.budget import Spending
-from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.text import pluralize

@@ -10,14 +10,8 @@ from typing import Any, TypeVar
 import attrs
 
 from llamagen_async.animations import Animations
-from llamagen_async.cli.errors import (
-    ALL_DONE,
-    FAILED,
-    INTERRUPTED,
-    CommandError,
-    describe_error,
-    status_command,
-)
+from llamagen_async.cli.errors import describe_error, status_command
+from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED, CommandError
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.text import one_line, pluralize
 from llamagen_async.client import LlamaGenClient

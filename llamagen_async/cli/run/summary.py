@@ -7,14 +7,8 @@ from typing import Final
 
 import attrs
 
-from llamagen_async.cli.errors import (
-    ALL_DONE,
-    FAILED,
-    INTERRUPTED,
-    describe_error,
-    quota_reason,
-    status_command,
-)
+from llamagen_async.cli.errors import describe_error, quota_reason, status_command
+from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.gallery import INDEX
 from llamagen_async.cli.results.records import RESULTS, STATE_WORDS

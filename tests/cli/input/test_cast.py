@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.input.cast import StoryContext, open_cast
 from llamagen_async.cli.input.stories import open_stories
 

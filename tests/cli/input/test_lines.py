@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.input.lines import UNREADABLE, chunks_of, text_lines
 
 STORIES = ["A cat", "Ein Hündchen \N{DOG FACE}", "漫画"]

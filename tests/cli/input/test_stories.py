@@ -13,7 +13,7 @@ import pytest
 
 from llamagen_async import ComicRequest, JournalError
 from llamagen_async.batch.journal.story import Story
-from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.input.lines import text_lines
 from llamagen_async.cli.input.stories import Format, Stories, StoryFile, read_stories
 from tests.support.records import add_row, opened_journal

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.input.stories import InputStory, StoryFile, read_stories
 from llamagen_async.requests import RequestType
 

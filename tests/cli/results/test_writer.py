@@ -19,7 +19,7 @@ from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.commands.options import prepared_folder
-from llamagen_async.cli.errors import CommandError
+from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.input.stories import InputStory
 from llamagen_async.cli.results import writer
 from llamagen_async.cli.results.gallery import is_foreign
