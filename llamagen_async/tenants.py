@@ -176,11 +176,11 @@ class TenantCore(ClientCore):
         self.asked = settings
         """The settings as they were asked for, whatever plan the server has told since."""
         self.calls = 0
-        """What it is asked for and has not answered."""
+        """The number of calls that it has not answered."""
         self.tenants: Final = tenants
         self._name = name
         self._past: tuple[int, ...] = ()
-        """What was sent and seen to end before its rooms were last closed, packed."""
+        """The counts of what was sent and seen to end before its rooms were last closed, packed."""
         super().__init__(self._known(settings))
 
     def change_plan(self, settings: ClientSettings) -> None:

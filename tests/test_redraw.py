@@ -66,7 +66,7 @@ class FinishedBatch(Machine):
 async def test_the_old_picture_is_kept_of_a_comic_that_has_grown(
     tmp_path: Path, gone: bool
 ) -> None:
-    """What its own story does not know of, or what was deleted, is fetched; nothing is lost."""
+    """Pictures that its story does not know of, or that were deleted, are fetched."""
     machine = FinishedBatch(tmp_path)
     more: Any = {"type": "continue", "of": "order-1", "prompt": "It sails away"}
     await machine.finish([STORIES[0], more])

@@ -30,7 +30,7 @@ EXAMPLES = [
 async def test_an_example_prints_what_stands_beside_it(
     block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What a line prints is its comment; a second one explains."""
+    """Each line prints its comment; a second one explains."""
     monkeypatch.chdir(tmp_path)
     said = re.findall(r"^ *print\(.*\)  # (.+?)(?:  # .*)?$", block, flags=re.MULTILINE)
     assert len(said) == len(re.findall(r"\bprint\(", block)), "each print says what it prints"

@@ -236,7 +236,7 @@ async def test_leaving_async_with_ends_no_other_request_of_the_same_key() -> Non
 
 @pytest.mark.parametrize("is_open", [True, False])
 async def test_closing_the_parent_ends_all_tenants(is_open: bool) -> None:
-    """Who waits is told, others learn of it when they are used, and no task stays."""
+    """Waiting callers are told, others learn of it when they are used, and no task stays."""
     network = TenantNetwork.of("a", "b")
     client = network.client()
     if is_open:

@@ -29,7 +29,7 @@ class KeptCount:
     plan: Plan
     """The plan whose windows it counts."""
     state: bytes
-    """What the window log dumps, as JSON without the names."""
+    """The window log, as JSON without the names."""
     over_at: float
     """The time from which nothing in it counts any more."""
     blob: str | None

@@ -66,7 +66,7 @@ class _Purpose:
     of_loops: WeakValueDictionary[int, Limiter]
     """The limiters of the same key in all event loops."""
     users: WeakSet[object] = attrs.field(factory=WeakSet[object])
-    """What uses it and has not closed it yet."""
+    """The users that have not closed it yet."""
 
 
 _lock = threading.Lock()

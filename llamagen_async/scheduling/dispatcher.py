@@ -106,7 +106,7 @@ class Dispatcher:
         self._clock = clock
         circuit.listeners[self] = None
         self.sending: dict[asyncio.Task[float | None], Submission[Any]] = {}
-        """What is on its way, by the task that sends it."""
+        """The submissions on their way, by the task that sends each."""
         self.delayed: dict[Submission[Any], asyncio.TimerHandle] = {}
         """Submissions that failed and wait to be queued again, and the timer of each."""
         self._turn: _Turn | None = None

@@ -1,4 +1,4 @@
-"""What a failure means for a submission: whether it may have been accepted, and who is told."""
+"""The meaning of a failure for a submission: whether it may have been accepted, and who is told."""
 
 from __future__ import annotations
 

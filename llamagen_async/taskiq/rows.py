@@ -57,7 +57,7 @@ class TurnsInRedis:
 
     queued: int
     """Jobs that are queued."""
-    places: dict[str, int]
+    places: dict[str, int] = attrs.field(hash=False)
     """Positions of queued jobs, from 1."""
     accepted: tuple[float, ...]
     """Unix times since which jobs are running."""

@@ -115,7 +115,7 @@ class ObservedCore(ClientCore):
 
 
 class ObservedTenantCore(ObservedCore, TenantCore):
-    """The same for the core of a client of another key.
+    """The observed core of a client of another key.
 
     Args:
         telemetry: Where the spans and metrics go.

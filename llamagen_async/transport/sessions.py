@@ -69,18 +69,18 @@ class _FairShare:
     Args:
         transport: Sends its requests.
         share: How many of them may be on their way.
-        patience: Seconds that another one waits for that.
+        longest_wait: Seconds that another one waits for that.
     """
 
-    def __init__(self, transport: Transport, share: int, patience: float) -> None:
+    def __init__(self, transport: Transport, share: int, longest_wait: float) -> None:
         self._transport = transport
         self._places = asyncio.Semaphore(share)
-        self._patience = patience
+        self._longest_wait = longest_wait
 
     async def send(self, request: APIRequest) -> APIResponse:
         """Send a request; see `Transport.send`."""
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._longest_wait):
                 await self._places.acquire()
         except TimeoutError:
             message = "all connections that one key may take are in use; nothing was sent"
@@ -97,16 +97,16 @@ class _FairShare:
         await self._transport.aclose()
 
 
-def fairly(transport: Transport, session: aiohttp.ClientSession, patience: float) -> Transport:
+def fairly(transport: Transport, session: aiohttp.ClientSession, longest_wait: float) -> Transport:
     """Return a transport of one key that leaves others of the session's connections to other keys.
 
     Args:
         transport: Sends the key's requests in the session.
         session: The session, which many keys share.
-        patience: Seconds that a request waits for the key's share, before it is not sent.
+        longest_wait: Seconds that a request waits for the key's share, before it is not sent.
     """
     share = share_of(session)
-    return _FairShare(transport, share, patience) if share else transport
+    return _FairShare(transport, share, longest_wait) if share else transport
 
 
 def check_session(session: object) -> aiohttp.ClientSession | None:

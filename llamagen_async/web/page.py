@@ -22,7 +22,7 @@ _PICTURES: Final = "'self' data: https:"
 """Where pictures may come from: those of a comic that is being drawn are at the vendor, to whose
 address the route of a picture leads."""
 _SANDBOX: Final = f"{_PICTURES} http://127.0.0.1:* http://localhost:*"
-"""Where they may come from if the vendor is a sandbox on this machine."""
+"""Sources of pictures if the vendor is a sandbox on this machine."""
 
 
 def page(root: str, *, plain_http: bool = False) -> WebReply:

@@ -65,7 +65,7 @@ _OF_OTHERS: Final = """
 
 @attrs.frozen
 class Beat:
-    """What a worker hears when it renews its lease."""
+    """News that a worker hears when it renews its lease."""
 
     others: int
     """How many other workers are alive."""

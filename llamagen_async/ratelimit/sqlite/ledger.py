@@ -143,7 +143,7 @@ class SQLiteLedger(LogLedger):
         job = self._store.submit(self, work, write=write, durable=durable)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
-        job.add_done_callback(self._store.note_end)
+        job.add_done_callback(self._store.tell_end)
         return job
 
     async def _result(self, job: asyncio.Future[_T], claim: Claim | None = None) -> _T:

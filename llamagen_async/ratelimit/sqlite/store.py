@@ -101,7 +101,7 @@ class SQLiteStore:
             transact = partial(self._file.transact, work, write=write, durable=durable)
             return loop.run_in_executor(self._thread, transact)
 
-    def note_end(self, _job: object) -> None:
+    def tell_end(self, _job: object) -> None:
         """Note that some work has ended."""
         self._ended_at = monotonic()
 

@@ -89,7 +89,7 @@ async def test_those_who_wait_for_others_are_not_given_up_while_they_move(
 async def test_an_error_of_one_key_ends_no_call_of_another(
     redis_server: RedisServer, account_name: str
 ) -> None:
-    """What is damaged, cancelled or refused has its connection renewed, and only its own."""
+    """A call that is damaged, cancelled or refused has its connection renewed, and only its own."""
     async with (
         connected(redis_server.url) as admin,
         many(redis_server.url, account_name, 40) as ledgers,

@@ -216,7 +216,7 @@ def test_time_is_up_when_nothing_has_ended_for_as_long(
     store, time = SQLiteStore(tmp_path / "quota.db"), ManualClock(10.0)
     monkeypatch.setattr("llamagen_async.ratelimit.sqlite.store.monotonic", time)
     assert store.time_left(9.0, 2.0) == 1.0
-    store.note_end(None)
+    store.tell_end(None)
     assert store.time_left(9.0, 2.0) == 2.0
     time.now = 12.0
     assert store.time_left(9.0, 2.0) == 0.0
