@@ -73,8 +73,23 @@ async def worker(
             finally:
                 finish.set()
                 await queue.aclose()
-                await listening
+                await _ended(listening)
                 await engine.shutdown()
+
+
+async def _ended(listening: asyncio.Task[None]) -> None:
+    """Wait for the end of a receiver.
+
+    It cancels its reading of the stream once, and redis-py may swallow that; the command ends with
+    its process then, and here all that reads is cancelled again.
+    """
+    await asyncio.wait([listening], timeout=1.0)
+    while not listening.done():
+        for task in asyncio.all_tasks():
+            if "asend" in repr(task.get_coro()):
+                task.cancel()
+        await asyncio.wait([listening], timeout=1.0)
+    await listening
 
 
 @asynccontextmanager
