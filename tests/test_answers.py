@@ -111,6 +111,7 @@ class Capturing:
     """Stands in for the core of a client: nothing is sent."""
 
     settings: Any = attrs.field(factory=lambda: type("Settings", (), {"clock": Clock()}))
+    observer: None = None
 
     async def send(self, request: APIRequest, parse: Callable[[object], Any], **_: Any) -> None:
         raise Captured(request, parse)

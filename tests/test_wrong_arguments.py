@@ -78,6 +78,7 @@ WRONG: dict[str, list[Any]] = {
     "panel_prompt": TEXT,
     "preset": TEXT,
     "prices": [5, "x", {"comic": -1}, {"nonsense": 1}],
+    "progress": [5, "x", [], object()],
     "prompt": [one for one in TEXT if one != " "],
     "prompt_url": [5, "", "x", "ftp://x", b"x"],
     "request": [5, "x", [], {}, {"panel": 0}, {"panels": 0, "prompt": "x"}],
@@ -104,6 +105,10 @@ WRONG: dict[str, list[Any]] = {
     "wait_for_quota": FLAG,
 }
 """Wrong values of each parameter, by its name; those of one method under `method.parameter`."""
+WRONG |= {
+    "with_key.api_key": [None, 5, "", " ", "a b", "\u00e9", "a\nb", b"x"],
+    "with_key.plan": [5, "nonsense", "", object(), []],
+}
 WRONG |= {"batch.journal": PATH}
 WRONG |= {"batch.requests": [*WRONG["requests"], "a story", b"x", {"prompt": "x"}], "sign.id": TEXT}
 OTHERS = {
@@ -136,6 +141,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "client.limits": {},
     "client.pace": {},
     "client.stats": {},
+    "client.with_key": {"api_key": "sk-another"},
     "webhooks.construct_event": {"body": b"{}", "headers": sign(b"{}", "s"), "secret": "s"},
     "webhooks.verify_signature": {"body": b"{}", "headers": sign(b"{}", "s"), "secret": "s"},
     "webhooks.sign": {"body": b"{}", "secret": "s"},

@@ -54,6 +54,7 @@ ARGUMENTS: dict[str, list[list[str]]] = {
 """Calls of each command whose arguments are wrong."""
 WRONG: dict[str, list[str]] = {
     "--algorithm": CHOICE,
+    "--format": CHOICE,
     "--api-key": ["a b", "\u00e9", "a\nb"],
     "--aspect-ratio": TEXT,
     "--base-url": ["ftp://x", "http://example.com", "x y", "http://"],
