@@ -96,7 +96,7 @@ class ClientCore:
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
         self._rooms: Rooms | None = None
-        self._detections: dict[bool, asyncio.Task[None]] = {}
+        self._detections: dict[bool, asyncio.Task[None]] | None = None
         """The detection of the plan that holds out an outage, and the one that gives up."""
         self.is_ready = False
         """Whether the plan is known and what was learned before is being read."""
@@ -115,7 +115,7 @@ class ClientCore:
         if self._rooms is not None and self._rooms.process != os.getpid():
             _inherited.append(self._rooms)
             self._rooms = None
-            self._detections = {}
+            self._detections = None
             self.is_ready = self._is_released = False
         return self._rooms
 
@@ -278,9 +278,10 @@ class ClientCore:
 
     async def _release(self, rooms: Rooms, grace: float) -> None:
         await rooms.scheduler.aclose(grace)
-        for detection in self._detections.values():
+        detections = (self._detections or {}).values()
+        for detection in detections:
             detection.cancel()  # it may be waiting to try again
-        await asyncio.gather(*self._detections.values(), return_exceptions=True)
+        await asyncio.gather(*detections, return_exceptions=True)
         try:
             await self._let_go(rooms)
         finally:
@@ -368,13 +369,14 @@ class ClientCore:
         if not self.settings.detect_plan:
             self.is_ready = True
             return
-        if asyncio.current_task() in self._detections.values():
+        detections = self._detections = self._detections or {}
+        if asyncio.current_task() in detections.values():
             return
         holds_out = outage_timeout is not None
-        detection = self._detections.get(holds_out)
+        detection = detections.get(holds_out)
         if detection is None or detection.done():
             detecting = self._detect_plan(rooms.limiter, math.inf if holds_out else None)
-            detection = self._detections[holds_out] = asyncio.create_task(detecting)
+            detection = detections[holds_out] = asyncio.create_task(detecting)
         real = None if outage_timeout is None else self.settings.clock.real(outage_timeout)
         try:
             async with asyncio.timeout(real if real != math.inf else None):

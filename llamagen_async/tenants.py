@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import struct
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
@@ -39,6 +40,8 @@ _G = TypeVar("_G", ComicGeneration, Animation)
 _WARM: Final = 32
 """Idle keys whose rooms are kept open, since one that was used is likely to be used again (chosen:
 about half a megabyte)."""
+_COUNTS: Final = struct.Struct(f"<{3 + len(RequestKind)}I")
+"""The counts of a key whose rooms are closed, packed: there may be thousands of them."""
 _MOST_PLANS: Final = 100_000
 """Detected plans that are remembered, at most (chosen: some megabytes)."""
 
@@ -179,7 +182,7 @@ class TenantCore(ClientCore):
         """The number of calls that it has not answered."""
         self.tenants: Final = tenants
         self._name = name
-        self._past: tuple[int, ...] = ()
+        self._past = b""
         """The counts of what was sent and seen to end before its rooms were last closed, packed."""
         super().__init__(self._known(settings))
 
@@ -194,7 +197,7 @@ class TenantCore(ClientCore):
         sent, finished = super().counted()
         if not self._past:
             return sent, finished
-        past_finished, refused, retries, *past = self._past
+        past_finished, refused, retries, *past = _COUNTS.unpack(self._past)
         kinds = Counter(dict(zip(RequestKind, past, strict=True))) + sent.sent
         counted = DispatchStats(kinds, sent.refused + refused, sent.retries + retries)
         return counted, finished + past_finished
@@ -253,7 +256,7 @@ class TenantCore(ClientCore):
                 return
             sent, finished = self.counted()
             counts = map(sent.sent.__getitem__, RequestKind)
-            self._past = (finished, sent.refused, sent.retries, *counts)
+            self._past = _COUNTS.pack(finished, sent.refused, sent.retries, *counts)
             self._rooms, self.settings = None, self._known(self.settings)
             self.is_ready = False
             vars(self).pop("uploads", None)

@@ -92,9 +92,12 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="there are no such li
 
 @pytest.mark.once
 @posix_only
-@pytest.mark.parametrize("size", [50_000, 70_000, 100_000])
+@pytest.mark.parametrize("size", [75_000, 90_000, 120_000])
 def test_a_journal_that_can_not_grow_stops_the_batch(tmp_path: Path, size: int) -> None:
-    """Nothing is sent that can't be recorded, the error says so, and a later run goes on."""
+    """Nothing is sent that can't be recorded, the error says so, and a later run goes on.
+
+    An empty journal has nearly 70,000 bytes.
+    """
     with serving() as server:
         campaign = Campaign(
             server,
@@ -108,7 +111,7 @@ def test_a_journal_that_can_not_grow_stops_the_batch(tmp_path: Path, size: int) 
         said, complaints = program.finish()
         errors = [item for item in said if item["error"]]
         assert errors
-        assert all("JournalError" in item["error"] for item in errors)
+        assert not {item["error"] for item in errors if "JournalError" not in item["error"]}
         assert all("make room" in item["error"] for item in errors)
         assert {item["state"] for item in said} <= {"succeeded", "queued"}
         unsent = {f"full {item['index']}" for item in said if item["state"] == "queued"}

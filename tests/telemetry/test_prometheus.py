@@ -66,7 +66,7 @@ async def work(telemetry: Telemetry, folder: Path) -> str:
             with pytest.raises(LlamaGenError):
                 await client.comics.get("no-such-comic")
             gone = f"{server.url.removesuffix('/v1')}/gone.png"
-            lost = attrs.evolve(comic, output=gone, pages=())
+            lost = attrs.evolve(comic, id="no-such-comic", output=gone, pages=())
             with pytest.raises(LlamaGenError):
                 await client.comics.download(lost, folder, timeout=1)
             async for item in client.comics.batch(["a dog"], out=folder):

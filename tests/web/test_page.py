@@ -101,7 +101,9 @@ async def test_a_story_is_typed_and_its_panels_are_seen(tmp_path: Path) -> None:
         await write(opened, EVIL)
         await until(opened, SHOWN.format(2))
         assert await opened.run('document.querySelector("h3").textContent') == EVIL
-        assert await opened.run('document.querySelector(".state").textContent') == "Done"
+        done = 'document.querySelector(".state").textContent === "Done"'
+        await until(opened, done)
+        await until(opened, SHOWN.format(2))
         assert await opened.run('find("story").value') == ""
         assert await opened.run("document.activeElement.id") == "story"
         alts = await opened.run("[...document.images].map((one) => one.alt)")
