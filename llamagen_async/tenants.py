@@ -18,7 +18,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 import attrs
@@ -44,15 +44,6 @@ _COUNTS: Final = struct.Struct(f"<{3 + len(RequestKind)}I")
 """The counts of a key whose rooms are closed, packed: there may be thousands of them."""
 _MOST_PLANS: Final = 100_000
 """Detected plans that are remembered, at most (chosen: some megabytes)."""
-
-
-@runtime_checkable
-class KeyedTransport(Protocol):
-    """A transport that can carry the requests of another key, too."""
-
-    def with_key(self, api_key: str) -> Transport:
-        """Return a transport for another key that shares what this one holds open."""
-        ...
 
 
 class Tenants:
@@ -276,10 +267,11 @@ class TenantCore(ClientCore):
         lender = self.tenants.lender.open()
         lender.forecasts.load_once()
         transport = lender.transport
-        if not isinstance(transport, KeyedTransport):
+        with_key: Callable[[str], Transport] | None = getattr(transport, "with_key", None)
+        if with_key is None:
             allowed = "one with a method `with_key`, for `client.with_key`"
             raise InvalidRequestError("transport", type(transport).__name__, allowed)
-        keyed = transport.with_key(self.settings.api_key)
+        keyed = with_key(self.settings.api_key)
         rooms = self._wired(loop, keyed, lender.assets, self.settings.on_request, lender)
         self.tenants.keep(self)
         return rooms
