@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 from collections.abc import AsyncIterator
@@ -212,12 +213,12 @@ def test_who_counts_as_dead(
 ) -> None:
     """Told by the boot, by a process that is gone where process ids are comparable, or by time."""
     monkeypatch.setattr("llamagen_async.batch.journal.workers.sys.platform", "linux")
-    connection = sqlite3.connect(":memory:")
-    prepare(None, connection)
     me = Worker("me", ORIGIN, place="boot/pid:[1]")
     beat = change.pop("beat", 0.0)
-    renew(attrs.evolve(me, token="other", **change), 1_000 + beat, connection)
-    alive, dead = others(me, 1_000, connection)
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        prepare(None, connection)
+        renew(attrs.evolve(me, token="other", **change), 1_000 + beat, connection)
+        alive, dead = others(me, 1_000, connection)
     assert (len(alive), dead) == ((0, ["other"]) if is_dead else (1, []))
 
 
