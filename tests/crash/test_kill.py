@@ -92,7 +92,7 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="there are no such li
 
 @pytest.mark.once
 @posix_only
-@pytest.mark.parametrize("size", [75_000, 90_000, 120_000])
+@pytest.mark.parametrize("size", [70_000, 85_000, 100_000])
 def test_a_journal_that_can_not_grow_stops_the_batch(tmp_path: Path, size: int) -> None:
     """Nothing is sent that can't be recorded, the error says so, and a later run goes on.
 
@@ -122,6 +122,21 @@ def test_a_journal_that_can_not_grow_stops_the_batch(tmp_path: Path, size: int) 
         campaign.limits = {}
         states = campaign.finish()
         assert states == {"succeeded": campaign.number}  # what has an id is not uncertain
+
+
+@posix_only
+def test_a_journal_that_does_not_even_fit_when_it_is_empty_sends_nothing(tmp_path: Path) -> None:
+    """The error says what to do, and a later run with room does all."""
+    with serving() as server:
+        limits = {"file_size": 50_000}
+        campaign = Campaign(server, "full", tmp_path, with_pictures=False, limits=limits)
+        program = campaign.start()
+        program.begin()
+        said, _ = program.finish()
+        assert ["make room" in item["error"] for item in said] == [True]
+        assert not campaign.accepted()
+        campaign.limits = {}
+        assert campaign.finish() == {"succeeded": campaign.number}
 
 
 @posix_only
