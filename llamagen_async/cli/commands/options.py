@@ -23,6 +23,7 @@ from llamagen_async.cli.run.single import SlotWait
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.clock import seconds
 from llamagen_async.comics import DEFAULT_TIMEOUT
+from llamagen_async.plans import PlanName
 from llamagen_async.prices import Prices, checked_credits
 from llamagen_async.ratelimit import MEMORY
 from llamagen_async.transport import Transport, check_proxy
@@ -70,7 +71,7 @@ class Connection:
 
     api_key: str | None = attrs.field(default=None, repr=False)
     base_url: str | None = None
-    plan: str | None = None
+    plan: PlanName | None = None
     speed: float = 1.0
     given_quota: str | None = attrs.field(default=None, repr=False)
     """The value of --quota; `None` is this user's own store."""
@@ -184,7 +185,7 @@ def connection_options(command: Callable[..., int]) -> Callable[..., int]:
         *,
         api_key: str | None,
         base_url: str | None,
-        plan: str | None,
+        plan: PlanName | None,
         quota: str | None,
         speed: float,
         metered: str | None,
