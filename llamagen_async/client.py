@@ -182,8 +182,10 @@ class LlamaGenClient:
         from llamagen_async.comics import Comics  # noqa: PLC0415
 
         self._core, self._tenants = core, tenants
-        self.animations = self.animation = Animations(core)
-        self.comics = self.comic = Comics(core, self.animations)
+        self.animations: Animations = Animations(core)
+        self.animation: Animations = self.animations
+        self.comics: Comics = Comics(core, self.animations)
+        self.comic: Comics = self.comics
 
     def __repr__(self) -> str:
         settings = self._core.settings

@@ -40,9 +40,9 @@ class Output:
 
     def __init__(self, *, as_json: bool, command: str = "") -> None:
         self.as_json: Final = as_json
-        self.stdout_closed = False
+        self.stdout_closed: bool = False
         """Whether the reader of stdout is gone."""
-        self.is_lost = False
+        self.is_lost: bool = False
         """Whether stdout did not take a line, for any other reason."""
         self._name: Final = f"llamagen-async {command}".strip()
         self.terminal: Final = _live_terminal()
