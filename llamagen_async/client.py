@@ -214,6 +214,15 @@ class LlamaGenClient:
         """The key and the server, named without telling the key: what a journal is bound to."""
         return self._core.account
 
+    @property
+    def assets(self) -> AssetSource:
+        """Opens pictures with the client's own connections, which reach nothing inside a network.
+
+        Raises:
+            ClientClosedError: The client is closed, or belongs to another event loop.
+        """
+        return self._core.open().assets
+
     def with_key(self, api_key: str, *, plan: Plan | str | None = None) -> LlamaGenClient:
         """Return a client of another key, such as a customer's, over the session of this one.
 
