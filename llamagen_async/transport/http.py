@@ -51,6 +51,7 @@ from llamagen_async.transport.message import (
 )
 from llamagen_async.transport.secret import Secret
 from llamagen_async.transport.sessions import check_session, fairly, observe, own_session
+from llamagen_async.validation import HiddenText
 
 __all__ = ["HTTPTransport", "check_key"]
 
@@ -120,7 +121,7 @@ class HTTPTransport:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._base_url!r})"
+        return f"{type(self).__name__}({getattr(self, '_base_url', '')!r})"
 
     @property
     def base_url(self) -> str:
@@ -173,10 +174,10 @@ class HTTPTransport:
                     raise_for_status=False,
                     auto_decompress=False,  # it would unpack a small answer to a giant one
                     middlewares=(*others, attempt),  # ours is the innermost
-                ) as response,
+                ) as attempt.given,
             ):
-                if response is not attempt.response:
-                    await attempt.take(response)  # a middleware answers in its own way
+                if attempt.given is not attempt.response:
+                    await attempt.take(attempt.given)  # a middleware answers in its own way
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # a user's hooks', too
             failure = self._failure(attempt, error)
         finally:
@@ -186,14 +187,13 @@ class HTTPTransport:
                 _reached.add(self._host)
         if isinstance(failure, asyncio.CancelledError):
             raise failure
-        answer = attempt.response
-        if answer is not None:
-            content, lack = self._content(attempt, answer)
+        if attempt.response is not None:
+            content, lack = self._content(attempt, attempt.response)
             failure = failure or lack
             try:
                 return decode(
-                    answer.status,
-                    answer.headers,
+                    attempt.response.status,
+                    attempt.response.headers,
                     content,
                     now=_utcnow,
                     secret=self._secret,
@@ -201,13 +201,13 @@ class HTTPTransport:
                 )
             except APIError as error:
                 # Of an answer that is not whole there may be enough; else that is what to tell.
-                if failure is None or answer.status not in SUCCESS:
+                if failure is None or attempt.response.status not in SUCCESS:
                     failure = error.with_traceback(None)
             del content
             attempt.received.clear()
         assert failure is not None
         # Raised out here, so that it carries neither aiohttp's error nor its frames, and does not
-        # keep the whole answer alive.
+        # keep the whole answer alive. No variable here shows what was sent or what has come.
         raise failure
 
     def with_key(self, api_key: str) -> Transport:
@@ -220,7 +220,7 @@ class HTTPTransport:
     def _take(self, api_key: str) -> None:
         self._key = check_key(api_key)
         self._secret = Secret(self._key)
-        self._authorization = f"Bearer {self._key}"
+        self._authorization = HiddenText(f"Bearer {self._key}")
 
     @property
     def is_loopback(self) -> bool:
@@ -319,7 +319,7 @@ class HTTPTransport:
         return content, None
 
 
-def check_key(key: object) -> str:
+def check_key(key: object) -> HiddenText:
     """Return an API key without white space and quotes around it, as files and shells leave them.
 
     Raises:
@@ -330,10 +330,11 @@ def check_key(key: object) -> str:
         text = text[1:-1].strip()
     # What a bearer token may hold; a space or a line break in it is a mistake of copying.
     if not re.fullmatch(r"[\x21-\x7e]+", text):
+        del key, text  # a report of an error may show the variables of its frames
         raise InvalidRequestError(
             "api_key", "(not shown)", "the key from the vendor's site: visible ASCII, no spaces"
         )
-    return text
+    return HiddenText(text)
 
 
 def _url(base: str, request: APIRequest) -> URL:
