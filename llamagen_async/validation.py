@@ -19,7 +19,6 @@ import attrs
 
 __all__ = [
     "HiddenText",
-    "HiddenText",
     "InvalidRequestError",
     "LlamaGenError",
     "check_flags",
@@ -125,25 +124,6 @@ class HiddenText(str):
     @classmethod
     def of(cls, given: object) -> Self | None:
         """Return what was given for a text; what is none becomes a text that can't be a key."""
-        if given is None:
-            return None
-        return cls(given if isinstance(given, str) else "no text")
-
-
-class HiddenText(str):
-    """The API key, or a header with it: a text that no repr shows.
-
-    Reports of errors show the variables of the frames that an error has passed.
-    """
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'[key]'"
-
-    @classmethod
-    def of(cls, given: object) -> Self | None:
-        """Return what was given as such a text; what is no text becomes one that is no key."""
         if given is None:
             return None
         return cls(given if isinstance(given, str) else "no text")

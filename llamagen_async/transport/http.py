@@ -49,11 +49,11 @@ from llamagen_async.transport.message import (
     Transport,
     UnsentCancelledError,
 )
-from llamagen_async.transport.secret import Secret
+from llamagen_async.transport.secret import Secret, check_key
 from llamagen_async.transport.sessions import check_session, fairly, observe, own_session
 from llamagen_async.validation import HiddenText
 
-__all__ = ["HTTPTransport", "check_key"]
+__all__ = ["HTTPTransport"]
 
 _STREAMED: Final = 1 << 20
 """Bytes from which a body is given as a file: aiohttp warns of larger ones in one piece."""
@@ -97,6 +97,7 @@ class HTTPTransport:
         session: aiohttp.ClientSession | None = None,
         proxy: str | None = None,
     ) -> None:
+        api_key = HiddenText.of(api_key) or ""  # a report of an error may show the variables here
         self._base_url = normalize_base_url(base_url)
         url = URL(self._base_url)
         self._host = url.host_port_subcomponent or ""
@@ -212,6 +213,7 @@ class HTTPTransport:
 
     def with_key(self, api_key: str) -> Transport:
         """Return a transport for another key, which shares the session and does not close it."""
+        api_key = HiddenText.of(api_key) or ""  # see `__init__`
         other = copy.copy(self)
         other._take(api_key)  # noqa: SLF001  # it is of this class
         other._lender = self._lender or self  # noqa: SLF001  # it is of this class
@@ -317,24 +319,6 @@ class HTTPTransport:
         if not is_unpacked:
             return content, APIConnectionError(f"the answer from {self._host} is incomplete")
         return content, None
-
-
-def check_key(key: object) -> HiddenText:
-    """Return an API key without white space and quotes around it, as files and shells leave them.
-
-    Raises:
-        InvalidRequestError: It can't be a key; it is not shown.
-    """
-    text = key.strip() if isinstance(key, str) else ""
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        text = text[1:-1].strip()
-    # What a bearer token may hold; a space or a line break in it is a mistake of copying.
-    if not re.fullmatch(r"[\x21-\x7e]+", text):
-        del key, text  # a report of an error may show the variables of its frames
-        raise InvalidRequestError(
-            "api_key", "(not shown)", "the key from the vendor's site: visible ASCII, no spaces"
-        )
-    return HiddenText(text)
 
 
 def _url(base: str, request: APIRequest) -> URL:
