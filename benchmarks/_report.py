@@ -51,12 +51,15 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write_json(name: str, packages: Iterable[str], results: Mapping[str, Any]) -> None:
-    """Write `results/NAME.json`: what was measured, when, and with which versions."""
+def write_json(
+    name: str, packages: Iterable[str], results: Mapping[str, Any], *, quick: bool
+) -> None:
+    """Write `results/NAME.json`: what was measured, when, on what, and with which versions."""
     report = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": {package: _version(package) for package in packages},
+        "quick": quick,
         **results,
     }
     RESULTS.mkdir(exist_ok=True)

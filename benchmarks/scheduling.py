@@ -561,7 +561,6 @@ def main() -> None:
         client: results[Case(client, "lognormal 60/0.4", 12, 0)].timeline for client in CLIENTS[:2]
     }
     report = {
-        "quick": quick,
         "seeds": seeds,
         "batches": report_batches(results, CLIENTS),
         "arrivals": report_arrivals(results, CLIENTS),
@@ -571,7 +570,7 @@ def main() -> None:
             for client, comics in timelines.items()
         },
     }
-    write_json("scheduling", ("llamagen-async", "aiolimiter"), report)
+    write_json("scheduling", ("llamagen-async", "aiolimiter"), report, quick=quick)
 
 
 if __name__ == "__main__":
