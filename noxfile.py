@@ -166,12 +166,12 @@ def typecheck(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks: tables on the screen, JSON in benchmarks/results."""
+    """Run the benchmarks: tables on the screen, JSON in benchmarks/results, plots in docs/plots."""
     session.install(PACKAGE, *group("test"), *group("bench"))
-    scripts = session.posargs or sorted(str(path) for path in Path("benchmarks").glob("[!_]*.py"))
-    for script in scripts:
-        session.run("python", script)
-    session.run("python", "docs/tables.py")
+    try:
+        session.run("python", "-m", "benchmarks", *session.posargs)
+    finally:  # the others have been measured
+        session.run("python", "docs/tables.py")
 
 
 @nox.session
