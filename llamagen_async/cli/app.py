@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import click
@@ -54,7 +52,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         name, _ = _COMMANDS[cmd_name]
-        module = importlib.import_module(f"llamagen_async.cli.commands.{name}")
+        module = importlib.import_module(f"llamagen_async.cli.declarations.{name}")
         command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
         return command
 
@@ -83,8 +81,7 @@ def cli() -> None:
 def run(argv: Sequence[str]) -> int:
     """Run the command line and return its exit status. Raises nothing but real bugs."""
     prepare_streams()
-    with _warnings_as_lines():
-        status = _run(argv)
+    status = _run(argv)
     unwritten = discard_unwritten()
     if unwritten is None or status != ALL_DONE:
         return status
@@ -133,24 +130,3 @@ def _called(argv: Sequence[str]) -> str:
 def _failed(name: str, message: str, exit_code: int) -> int:
     write_error(f"{name}: {one_line(message)}")
     return exit_code
-
-
-@contextlib.contextmanager
-def _warnings_as_lines() -> Generator[None, None, None]:
-    """Show the package's warnings as lines like all others."""
-    logger = logging.getLogger("llamagen_async")
-    handler, propagate = _Lines(logging.WARNING), logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
-
-
-class _Lines(logging.Handler):
-    """Writes one line for each record."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        write_error(f"{_NAME}: {one_line(record.getMessage())}")
