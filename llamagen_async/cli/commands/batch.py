@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from contextlib import closing
 from pathlib import Path
-from typing import Final
 
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.commands.options import (
@@ -14,6 +13,7 @@ from llamagen_async.cli.commands.options import (
 )
 from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.input.cast import open_cast
+from llamagen_async.cli.input.journal_file import JOURNAL
 from llamagen_async.cli.input.journal_summary import open_journal, summarize_journal
 from llamagen_async.cli.input.stories import Format, Stories, open_stories
 from llamagen_async.cli.interrupts import run_async
@@ -31,9 +31,6 @@ from llamagen_async.errors import JournalError
 from llamagen_async.validation import checked_path
 
 __all__ = ["batch"]
-
-_JOURNAL: Final = "journal.db"
-"""The journal's name in DIR, if no other was given."""
 
 
 def batch(
@@ -53,7 +50,7 @@ def batch(
     output: Output,
 ) -> int:
     """Generate a comic from each story in STORIES."""
-    path = checked_path("--journal", journal) if journal else checked_path("--out", out) / _JOURNAL
+    path = checked_path("--journal", journal) if journal else checked_path("--out", out) / JOURNAL
     if stories is not None:
         source = open_stories(stories, None if cast is None else open_cast(cast), form)
     elif form is not None:
@@ -94,9 +91,9 @@ def batch(
         async with client, opening as opened:
             summary = await summarize_journal(opened, source, resend=resend_uncertain)
             if not summary.is_new:
-                output.print(f"going on with {path}: {summary}")
+                output.tell(f"going on with {path}: {summary}")
             if summary.others:
-                output.print(
+                output.tell(
                     f"{pluralize(summary.others, 'story')} would be different with this cast "
                     f"({one_line(summary.example)}); what was sent stays as it is, and is not paid "
                     "for again."

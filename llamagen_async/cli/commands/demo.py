@@ -81,7 +81,7 @@ async def _run(server: SandboxServer, named: str, folder: Path, output: Output) 
         # However fast the server's clock runs, its comics need real time, too: a minute at least.
         timeout = max(DEFAULT_TIMEOUT, 60.0 * server.speed)
         run = BatchRun(client, stories, output, number=number, folder=folder, timeout=timeout)
-        output.print(f"A sandbox of the LlamaGen Comic API runs at {server.url}, plan {named}.")
+        output.tell(f"A sandbox of the LlamaGen Comic API runs at {server.url}, plan {named}.")
         async with client:
             summary = JournalSummary(total=number, to_send=number)
             await print_time(output, client, stories, summary)

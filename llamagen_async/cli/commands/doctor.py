@@ -113,7 +113,7 @@ def _may_send(output: Output, *, yes: bool) -> bool:
 
 def _say(output: Output, paragraph: str) -> None:
     for line in textwrap.wrap(paragraph, output.width):
-        output.print(line)
+        output.tell(line)
 
 
 async def _measure(

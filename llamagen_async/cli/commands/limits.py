@@ -34,7 +34,7 @@ def limits(*, connection: Connection, output: Output) -> int:
         await connection.prove_quota()
         async with client:
             if connection.asks_plan:
-                output.print("The server is asked for the plan: this takes one request.")
+                output.tell("The server is asked for the plan: this takes one request.")
             snapshot = await client.limits()
         now = datetime.now(UTC)
         facts = {
@@ -99,7 +99,7 @@ async def print_wait(
     spent = any(one.limit.per >= HOUR and not one.free for one in snapshot.windows)
     refused = (spent and not wait_for_quota) or (max_wait is not None and wait > max_wait)
     if not refused and wait / speed >= _WORTH_A_WORD:
-        output.print(f"Waiting for the next free slot: {_time_in(wait / speed)}.")
+        output.tell(f"Waiting for the next free slot: {_time_in(wait / speed)}.")
 
 
 def _table(snapshot: LimitsSnapshot, now: datetime, speed: float, output: Output) -> Table:

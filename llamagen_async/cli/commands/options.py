@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,12 +16,16 @@ from llamagen_async.cli.quota import default_store, prove_quota
 from llamagen_async.cli.results.gallery import INDEX, is_foreign
 from llamagen_async.cli.results.records import RESULTS
 from llamagen_async.client import LlamaGenClient
+from llamagen_async.observing import logger_of
 from llamagen_async.prices import Prices
 from llamagen_async.ratelimit import MEMORY
+from llamagen_async.scheduling.request_report import RequestReport
 from llamagen_async.transport import Transport
 from llamagen_async.validation import checked_path
 
 __all__ = ["Connection", "pages_option", "parse_prices", "prepared_folder"]
+
+_logger = logger_of(__name__)
 
 
 @attrs.frozen
@@ -70,6 +75,7 @@ class Connection:
             webhooks=webhooks,
             proxy=self.proxy,
             transport=transport,
+            on_request=_log_request if _logger.isEnabledFor(logging.INFO) else None,
         )
 
     @property
@@ -142,3 +148,9 @@ def pages_option(
     if panels is not None:
         raise click.UsageError("--panels does not go together with --pages")
     return {"total_pages": pages, "panels_per_page": panels_per_page}
+
+
+def _log_request(report: RequestReport) -> None:
+    """Say of each request what has become of it."""
+    text = "%s request: %s after %.1f s, having waited for %.1f s"
+    _logger.info(text, report.kind.value, report.outcome, report.took, report.waited)

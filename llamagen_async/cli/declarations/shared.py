@@ -150,7 +150,7 @@ def output_options(command: Callable[..., int]) -> Callable[..., int]:
         type=click.Choice(LEVELS, case_sensitive=False),
         envvar="LLAMAGEN_LOG_LEVEL",
         default="warning",
-        help="What is logged on stderr: debug and info say what happens to each request.  "
+        help="What is logged on stderr: info and debug name every request.  "
         "[env var: LLAMAGEN_LOG_LEVEL; default: warning]",
     )
     @wraps(command)
