@@ -39,6 +39,19 @@ _FUNCTIONS: Final = {"continue": "continue_comic", "update-panel": "update_panel
 """The functions of the commands whose names are none in Python."""
 
 
+_OTHER_WORDS: Final[Mapping[str, str]] = {
+    "create": "generate",
+    "new": "generate",
+    "get": "status",
+    "download": "status",
+    "edit": "redraw",
+    "quota": "limits",
+    "server": "serve",
+    "version": "--version",
+}
+"""Words for a command that the API, the vendor's client or habit suggest."""
+
+
 class _Commands(click.Group):
     """Loads a command when it is called: a status check needs no sandbox."""
 
@@ -57,6 +70,17 @@ class _Commands(click.Group):
         command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if ctx.resilient_parsing or name in _COMMANDS or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        message = f"there is no command {name!r}"
+        if meant := _meant(name):
+            message += f"; did you mean {' or '.join(meant)}?"
+        raise click.UsageError(message, ctx)
+
     def format_commands(
         self,
         ctx: click.Context,  # noqa: ARG002  # click asks for it
@@ -69,7 +93,17 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit status: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted.",
+    epilog="""\b
+First steps:
+  llamagen-async demo
+  llamagen-async generate "A cat meets a dragon" --out comics/
+  llamagen-async batch stories.jsonl --out comics/
+  llamagen-async journal comics/
+
+Each command shows examples of its own: `llamagen-async batch --help`.
+
+Exit status: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted.
+""",
 )
 @click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s")
 def cli() -> None:
@@ -77,6 +111,19 @@ def cli() -> None:
 
     Start with `llamagen-async demo`: it needs no key and costs nothing.
     """
+
+
+def _meant(name: str) -> list[str]:
+    """Return the commands that may be meant by one that there is not, the likeliest first."""
+    word = name.lower().replace("_", "-")
+    if word in _OTHER_WORDS:
+        return [_OTHER_WORDS[word]]
+    longer = [one for one in _COMMANDS if len(word) > 1 and one.startswith(word)]
+    if longer:
+        return longer
+    import difflib  # noqa: PLC0415  # only for what is typed wrong
+
+    return difflib.get_close_matches(word, _COMMANDS, n=2)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -101,7 +148,7 @@ def _run(argv: Sequence[str]) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         name = context.command_path if context else _NAME
-        dash = isinstance(error, click.NoSuchOption)
+        dash = isinstance(error, click.NoSuchOption) and not error.possibilities
         more = "; what begins with a dash and is no option goes after --" if dash else ""
         hint = f"{more} ({name} --help shows the usage)"
         return _failed(name, f"{error.format_message().rstrip('.')}{hint}", error.exit_code)

@@ -6,9 +6,11 @@ from typing import Any
 
 import click
 
+from llamagen_async.cli.declarations.completion import complete_file, complete_folder
 from llamagen_async.cli.declarations.shared import (
     TIMEOUT,
     connection_options,
+    examples,
     money_options,
     output_options,
 )
@@ -20,19 +22,29 @@ FORMATS = ("jsonl", "csv", "txt")
 """Allowed values of --format."""
 
 
-@click.command(short_help="Generate a comic from each story of a file.")
-@click.argument("stories", required=False)
+@click.command(
+    short_help="Generate a comic from each story of a file.",
+    epilog=examples(
+        "batch stories.jsonl --out comics/",
+        "batch stories.csv --with cast.json --dry-run",
+        "batch stories.txt --budget 3000 --quiet",
+        "batch --out comics/",
+    ),
+)
+@click.argument("stories", required=False, shell_complete=complete_file)
 @click.option(
     "--out",
     default="comics",
     show_default=True,
     metavar="DIR",
     help="Where pictures, index.html and results.jsonl go.",
+    shell_complete=complete_folder,
 )
 @click.option(
     "--journal",
     metavar="FILE",
     help="Where everything is written down before it happens.  [default: journal.db in DIR]",
+    shell_complete=complete_file,
 )
 @click.option(
     "--format",
@@ -46,6 +58,7 @@ FORMATS = ("jsonl", "csv", "txt")
     metavar="CAST",
     help="A JSON file of fields that all stories have in common: characters, places, preset, "
     "language, size. A story's own fields win.",
+    shell_complete=complete_file,
 )
 @click.option(
     "--resend-uncertain",

@@ -6,13 +6,25 @@ from typing import Any
 
 import click
 
-from llamagen_async.cli.declarations.shared import ALGORITHM_HELP, ALGORITHMS, PLANS, output_options
+from llamagen_async.cli.declarations.completion import complete_folder
+from llamagen_async.cli.declarations.shared import (
+    ALGORITHM_HELP,
+    ALGORITHMS,
+    PLANS,
+    examples,
+    output_options,
+)
 
 __all__ = ["demo"]
 
 
-@click.command(short_help="See it work: a dozen comics, no key, no cost.")
-@click.option("--out", default="demo-comics", show_default=True, metavar="DIR")
+@click.command(
+    short_help="See it work: a dozen comics, no key, no cost.",
+    epilog=examples("demo", "demo --out look --plan demo", "demo --speed 60 --algorithm fixed"),
+)
+@click.option(
+    "--out", default="demo-comics", show_default=True, metavar="DIR", shell_complete=complete_folder
+)
 @click.option(
     "--speed",
     type=float,

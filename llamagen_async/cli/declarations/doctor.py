@@ -6,12 +6,21 @@ from typing import Any
 
 import click
 
-from llamagen_async.cli.declarations.shared import connection_options, output_options, text
+from llamagen_async.cli.declarations.completion import complete_file
+from llamagen_async.cli.declarations.shared import (
+    connection_options,
+    examples,
+    output_options,
+    text,
+)
 
 __all__ = ["doctor"]
 
 
-@click.command(short_help="Find out what works, what does not, and what the server meters.")
+@click.command(
+    short_help="Find out what works, what does not, and what the server meters.",
+    epilog=examples("doctor", "doctor --measure --yes --journal comics/journal.db"),
+)
 @click.option(
     "--measure",
     "measures",
@@ -24,7 +33,10 @@ __all__ = ["doctor"]
     "--id", "id_", metavar="ID", type=text, help="A comic of yours to check in --measure."
 )
 @click.option(
-    "--journal", metavar="FILE", help="A batch's journal, of which --measure takes a comic's id."
+    "--journal",
+    metavar="FILE",
+    help="A batch's journal, of which --measure takes a comic's id.",
+    shell_complete=complete_file,
 )
 @output_options
 @connection_options

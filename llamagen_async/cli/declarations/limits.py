@@ -6,12 +6,15 @@ from typing import Any
 
 import click
 
-from llamagen_async.cli.declarations.shared import connection_options, output_options
+from llamagen_async.cli.declarations.shared import connection_options, examples, output_options
 
 __all__ = ["limits", "usage"]
 
 
-@click.command(short_help="Show how many requests may still be sent.")
+@click.command(
+    short_help="Show how many requests may still be sent.",
+    epilog=examples("limits", "limits --plan paid --json"),
+)
 @output_options
 @connection_options
 def limits(**given: Any) -> int:
@@ -25,7 +28,9 @@ def limits(**given: Any) -> int:
     return limits.limits(**given)
 
 
-@click.command(short_help="Ask the server what the key has used.")
+@click.command(
+    short_help="Ask the server what the key has used.", epilog=examples("usage", "usage --json")
+)
 @output_options
 @connection_options
 def usage(**given: Any) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from llamagen_async.cli.declarations.completion import complete_file
 from llamagen_async.cli.declarations.shared import text
 
 __all__ = ["panel_options", "picture", "pictures_option"]
@@ -29,6 +30,7 @@ pictures_option: Final = click.option(
     multiple=True,
     metavar="FILE|URL",
     help="A picture to go by.",
+    shell_complete=complete_file,
 )
 """The option for pictures of a continuation or a redraw; the command gets `images`."""
 

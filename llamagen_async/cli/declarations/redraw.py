@@ -6,10 +6,12 @@ from typing import Any
 
 import click
 
+from llamagen_async.cli.declarations.completion import complete_file, complete_folder, complete_key
 from llamagen_async.cli.declarations.panels import panel_options
 from llamagen_async.cli.declarations.shared import (
     budget_options,
     connection_options,
+    examples,
     output_options,
     text,
     time_options,
@@ -18,12 +20,21 @@ from llamagen_async.cli.declarations.shared import (
 __all__ = ["redraw"]
 
 
-@click.command(short_help="Have one panel of a batch's comic drawn again.")
-@click.argument("out", metavar="DIR", type=click.Path())
-@click.argument("key", type=text)
+@click.command(
+    short_help="Have one panel of a batch's comic drawn again.",
+    epilog=examples(
+        'redraw comics/ order-42 --panel 2 --prompt "The cat smiles"',
+        'redraw comics/ cmc_1-p01-03.png --prompt "The cat smiles"',
+    ),
+)
+@click.argument("out", metavar="DIR", shell_complete=complete_folder)
+@click.argument("key", type=text, shell_complete=complete_key)
 @panel_options(required=False)
 @click.option(
-    "--journal", metavar="FILE", help="The batch's journal.  [default: journal.db in DIR]"
+    "--journal",
+    metavar="FILE",
+    help="The batch's journal.  [default: journal.db in DIR]",
+    shell_complete=complete_file,
 )
 @click.option(
     "--again",
@@ -44,11 +55,7 @@ def redraw(**given: Any) -> int:
 
     DIR is the folder of a batch. KEY is the story's key, its comic's id, its line such as
     stories.jsonl:7, its position from 0, the beginning of a key or id that no other one has, or the
-    picture's file, which says the panel, too:
-
-    \b
-      llamagen-async redraw comics/ order-42 --panel 2 --prompt "The cat smiles"
-      llamagen-async redraw comics/ cmc_1-p01-03.png --prompt "The cat smiles"
+    picture's file, which says the panel, too.
 
     One of --prompt, --caption and --image says what is to change. It is billed like an
     update-panel, at a price that is not documented: with --price redraw=CREDITS it counts, also
@@ -56,7 +63,7 @@ def redraw(**given: Any) -> int:
     which is kept beside it (cmc_1-p01-03.1.png); index.html and results.jsonl are written anew, and
     nothing else is touched. However this ends, the same command again goes on, and pays no second
     time.
-    """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
+    """
     from llamagen_async.cli.commands import redraw
 
     return redraw.redraw(**given)

@@ -6,12 +6,16 @@ from typing import Any
 
 import click
 
-from llamagen_async.cli.declarations.shared import connection_options, output_options
+from llamagen_async.cli.declarations.completion import complete_file, complete_folder
+from llamagen_async.cli.declarations.shared import connection_options, examples, output_options
 
 __all__ = ["serve"]
 
 
-@click.command(short_help="Take orders for comics over HTTP.")
+@click.command(
+    short_help="Take orders for comics over HTTP.",
+    epilog=examples("serve --out comics/", "serve --port 9000 --journal orders.db"),
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: a free one."
@@ -24,6 +28,7 @@ __all__ = ["serve"]
     default="comics",
     show_default=True,
     help="Fetch the pictures into this folder.",
+    shell_complete=complete_folder,
 )
 @click.option(
     "--journal",
@@ -31,6 +36,7 @@ __all__ = ["serve"]
     envvar="LLAMAGEN_JOURNAL",
     help="Remember the orders in this file.  [env var: LLAMAGEN_JOURNAL; default: journal.db in "
     "DIR]",
+    shell_complete=complete_file,
 )
 @click.option(
     "--webhook-secret",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from llamagen_async.cli.declarations.completion import complete_folder
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED
 
 if TYPE_CHECKING:
@@ -173,7 +174,12 @@ def waiting_options(command: Callable[..., int]) -> Callable[..., int]:
     The command gets `out`, `no_wait`, `timeout` and `slot_wait=SlotWait`.
     """
 
-    @click.option("--out", metavar="DIR", help="Fetch what was drawn into this folder.")
+    @click.option(
+        "--out",
+        metavar="DIR",
+        help="Fetch what was drawn into this folder.",
+        shell_complete=complete_folder,
+    )
     @click.option("--no-wait", is_flag=True, help="Print the id and leave.")
     @click.option(
         "--max-wait",

@@ -6,9 +6,11 @@ from typing import Any, Final
 
 import click
 
+from llamagen_async.cli.declarations.completion import complete_file, complete_folder, complete_id
 from llamagen_async.cli.declarations.panels import picture
 from llamagen_async.cli.declarations.shared import (
     connection_options,
+    examples,
     output_options,
     text,
     waiting_options,
@@ -30,7 +32,14 @@ SIZES: Final = (
 """Sizes that the help of --size names."""
 
 
-@click.command(short_help="Generate one comic.")
+@click.command(
+    short_help="Generate one comic.",
+    epilog=examples(
+        'generate "A cat meets a dragon" --out comics/',
+        'generate "A cat meets a dragon" --panels 6 --size 1024x768',
+        'generate "A cat meets a dragon" --no-wait --json',
+    ),
+)
 @click.argument("prompt", type=text)
 @click.option(
     "--size",
@@ -59,14 +68,30 @@ def generate(**given: Any) -> int:
     return single.generate(**given)
 
 
-@click.command(short_help="Generate one animation.")
+@click.command(
+    short_help="Generate one animation.",
+    epilog=examples(
+        'animate "A cat runs" --duration 5 --out videos/',
+        'animate "She smiles" --image portrait.png --aspect-ratio 9:16',
+    ),
+)
 @click.argument("prompt", type=text)
 @click.option("--duration", type=float, metavar="SECONDS", help="How long the video is.")
 @click.option("--resolution", type=text, help="480p, 720p, 1080p or 4k.")
 @click.option("--aspect-ratio", type=text, help="16:9, 9:16, 1:1, 4:3 or 3:4.")
-@click.option("--image", type=picture, metavar="FILE|URL", help="The picture to begin with.")
 @click.option(
-    "--last-frame-image", type=picture, metavar="FILE|URL", help="The picture to end with."
+    "--image",
+    type=picture,
+    metavar="FILE|URL",
+    help="The picture to begin with.",
+    shell_complete=complete_file,
+)
+@click.option(
+    "--last-frame-image",
+    type=picture,
+    metavar="FILE|URL",
+    help="The picture to end with.",
+    shell_complete=complete_file,
 )
 @click.option("--audio/--no-audio", "generate_audio", default=None, help="Whether it has sound.")
 @click.option("--video-seed", "seed", type=int, metavar="N", help="Decides what chance draws.")
@@ -85,9 +110,19 @@ def animate(**given: Any) -> int:
     return single.animate(**given)
 
 
-@click.command(short_help="Show where a comic stands, by its id.")
-@click.argument("id", type=text)
-@click.option("--out", metavar="DIR", help="If it is done, fetch its pictures into this folder.")
+@click.command(
+    short_help="Show where a comic stands, by its id.",
+    epilog=examples(
+        "status cmc_1", "status cmc_1 --wait --out comics/", "status anm_1 --animation --json"
+    ),
+)
+@click.argument("id", type=text, shell_complete=complete_id)
+@click.option(
+    "--out",
+    metavar="DIR",
+    help="If it is done, fetch its pictures into this folder.",
+    shell_complete=complete_folder,
+)
 @click.option("--wait", is_flag=True, help="Wait until it is done.")
 @click.option("--animation", "is_animation", is_flag=True, help="ID is an animation's.")
 @output_options

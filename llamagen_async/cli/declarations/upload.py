@@ -6,12 +6,20 @@ from typing import Any
 
 import click
 
-from llamagen_async.cli.declarations.shared import connection_options, output_options, text
+from llamagen_async.cli.declarations.shared import (
+    connection_options,
+    examples,
+    output_options,
+    text,
+)
 
 __all__ = ["upload"]
 
 
-@click.command(short_help="Upload a picture or a document.")
+@click.command(
+    short_help="Upload a picture or a document.",
+    epilog=examples("upload portrait.png", "upload scan-0001.pdf --filename script.pdf --json"),
+)
 @click.argument("file", type=click.Path())
 @click.option("--filename", type=text, help="The name that the server is told; FILE's own if none.")
 @output_options
