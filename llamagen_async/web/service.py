@@ -80,7 +80,7 @@ class ComicService:
         """The vendor's events that came lately."""
         self.kept: Final[OrderedDict[tuple[str, str], bytes]] = OrderedDict()
         """The JSON of finished jobs, by where the routes are mounted and the job's key."""
-        self.draining = asyncio.Event()
+        self.draining: asyncio.Event = asyncio.Event()
         """Set when streams are to end, because the server closes."""
         self._is_closed = False
         self._client: LlamaGenClient | None = None
