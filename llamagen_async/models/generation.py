@@ -283,6 +283,12 @@ class ComicGeneration(_Generation):
             if not panel.asset_url
         )
 
+    def _repr_html_(self) -> str:
+        """Return the panels with their captions, or how far the comic is, for notebooks."""
+        from llamagen_async.models.html import comic_html  # noqa: PLC0415  # only notebooks need it
+
+        return comic_html(self)
+
 
 @attrs.frozen
 class Animation(_Generation):
@@ -323,6 +329,12 @@ class Animation(_Generation):
         if self.video_url:
             return ()
         return (f"videoUrl: {shown(fields_of(self.raw).get('videoUrl'))}",)
+
+    def _repr_html_(self) -> str:
+        """Return the video, or how far it is, for notebooks."""
+        from llamagen_async.models.html import animation_html  # noqa: PLC0415  # only notebooks need it
+
+        return animation_html(self)
 
 
 AnyGeneration = ComicGeneration | Animation
