@@ -264,7 +264,7 @@ async def test_a_bad_key_is_refused_at_once_and_not_shown(key: Any) -> None:
             client.with_key(key)
         assert "words" not in str(caught.value)
         with pytest.raises(InvalidRequestError, match="plan"):
-            client.with_key("sk-fine", plan="golden")
+            client.with_key("sk-fine", plan="golden")  # type: ignore[arg-type]  # no plan
 
 
 async def test_white_space_and_quotes_around_a_key_make_no_other_key() -> None:
