@@ -34,6 +34,8 @@ PACKAGE = f".{EXTRAS}"
 UNMEASURED = "once or no_cover"
 # The tests are spread over the processors so that all of these end together.
 SPREAD = ("--numprocesses=auto", "--dist=worksteal")
+# Many times the bytes that the tests write.
+ROOM = 2_000_000_000
 # Least coverage in percent, and which files it is about. `**` crosses folders, `*` does not.
 COVERAGE = {
     "core": (95, "--omit=*/llamagen_async/cli/**,*/llamagen_async/sandbox/**"),
@@ -49,6 +51,13 @@ def group(name: str) -> tuple[str, ...]:
 def built() -> str:
     """Return the package to test: the wheel, if this run of nox has built one."""
     return f"{WHEELS[0]}{EXTRAS}" if WHEELS else PACKAGE
+
+
+def folder_in_memory() -> str | None:
+    """Return a folder for the files of the tests that needs no disk, if there is one with room."""
+    folder = Path("/dev/shm")  # noqa: S108  # a folder of its own is made in it
+    has_room = folder.is_dir() and shutil.disk_usage(folder).free > ROOM
+    return str(folder) if has_room and os.access(folder, os.W_OK) else None
 
 
 def floors() -> list[str]:
@@ -78,7 +87,7 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(dir=folder_in_memory(), ignore_cleanup_errors=True) as folder:
         # Elsewhere, another pytest that starts meanwhile closes its parents to other users.
         env = {"COVERAGE_FILE": str(Path(folder, "coverage")), "PYTEST_DEBUG_TEMPROOT": folder}
         if session.python != WHOLE and "CI" in os.environ:
@@ -100,7 +109,7 @@ def lowest(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(dir=folder_in_memory(), ignore_cleanup_errors=True) as folder:
         env = {"PYTEST_DEBUG_TEMPROOT": folder}
         session.run("pytest", *SPREAD, "-m", f"not ({UNMEASURED})", env=env)
 
@@ -157,12 +166,12 @@ def typecheck(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks: tables on the screen, JSON in benchmarks/results."""
+    """Run the benchmarks: tables on the screen, JSON in benchmarks/results, plots in docs/plots."""
     session.install(PACKAGE, *group("test"), *group("bench"))
-    scripts = session.posargs or sorted(str(path) for path in Path("benchmarks").glob("[!_]*.py"))
-    for script in scripts:
-        session.run("python", script)
-    session.run("python", "docs/tables.py")
+    try:
+        session.run("python", "-m", "benchmarks", *session.posargs)
+    finally:  # the others have been measured
+        session.run("python", "docs/tables.py")
 
 
 @nox.session

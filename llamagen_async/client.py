@@ -183,8 +183,10 @@ class LlamaGenClient:
         from llamagen_async.comics import Comics  # noqa: PLC0415
 
         self._core, self._tenants = core, tenants
-        self.animations = self.animation = Animations(core)
-        self.comics = self.comic = Comics(core, self.animations)
+        self.animations: Animations = Animations(core)
+        self.animation: Animations = self.animations
+        self.comics: Comics = Comics(core, self.animations)
+        self.comic: Comics = self.comics
 
     def __repr__(self) -> str:
         if not hasattr(self, "_core"):
@@ -214,6 +216,15 @@ class LlamaGenClient:
     def account(self) -> AccountId:
         """The key and the server, named without telling the key: what a journal is bound to."""
         return self._core.account
+
+    @property
+    def assets(self) -> AssetSource:
+        """Opens pictures with the client's own connections, which reach nothing inside a network.
+
+        Raises:
+            ClientClosedError: The client is closed, or belongs to another event loop.
+        """
+        return self._core.open().assets
 
     def with_key(self, api_key: str, *, plan: Plan | str | None = None) -> LlamaGenClient:
         """Return a client of another key, such as a customer's, over the session of this one.
