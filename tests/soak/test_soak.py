@@ -30,6 +30,7 @@ from llamagen_async import (
     LlamaGenClient,
     LlamaGenError,
     Plan,
+    QuotaStoreError,
     RequestKind,
     SubmissionUncertainError,
 )
@@ -66,6 +67,8 @@ EVENTS: Final = (
     "event-out-of-order:rate=0.2",
     "event-forged:rate=0.2",
 )
+AGAIN: Final = (JournalError, QuotaStoreError)
+"""The errors in which a batch leaves stories for its next run."""
 CHECKED: Final = "llamagen_async"
 THEIRS: Final = ("llamagen_async.sandbox", "llamagen_async.simulation")
 """What belongs to the server, which remembers all of its generations."""
@@ -171,10 +174,9 @@ class World:
                 continue
             except JournalError as error:
                 assert "disk" in str(error)  # noqa: PT017  # any other one is a failure
-                await asyncio.sleep(60.0)
-                continue
-            break
-        assert len(items) == size
+            if len(items) == size and not any(isinstance(one.error, AGAIN) for one in items):
+                break
+            await asyncio.sleep(60.0)  # and again, when there is room on the disk, and a store
         for item in items:
             assert item.request is not None
             if item.state is BatchState.UNCERTAIN:
