@@ -1,8 +1,8 @@
 """Pictures of what the benchmarks have measured, as SVG: the same results give the same text.
 
 Each has a card of its own behind it, light or dark as the reader prefers, so it can be read on any
-page; lines differ by the shape of their points, too; and a title and a description say in words what
-is to be seen.
+page; lines differ by the shape of their points, too; and a title and a description say in words
+what is to be seen.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
-__all__ = ["chart", "timeline"]
+__all__ = ["Points", "chart", "timeline"]
 
 Points = Sequence[tuple[float, float]]
 
@@ -24,6 +25,8 @@ _TOP: Final = 84
 _BOTTOM: Final = 76
 _STEPS: Final = 5
 """Lines of the grid, at least, from the bottom to the top of a picture whose scale is linear."""
+_KINDS: Final = ("asked", "run", "late")
+"""What a comic of a timeline goes through."""
 _STYLE: Final = """
 text{font:13px system-ui,sans-serif;fill:#24292f}.h{font-weight:600;font-size:15px}
 .small{font-size:11px;fill:#57606a}.card{fill:#fff;stroke:#d0d7de}.grid{stroke:#e3e6ea}
@@ -133,11 +136,12 @@ def timeline(
             parts += [
                 f'<rect class="{kind}" x="{x(start)}" y="{y + 3}" height="10" '
                 f'width="{max(0.0, (stop - start) * scale):.1f}"/>'
-                for kind, start, stop in zip(
-                    ("asked", "run", "late"), stops, stops[1:], strict=False
-                )
+                for kind, (start, stop) in zip(_KINDS, pairwise(stops), strict=True)
             ]
-            marks = [("send", comic["sent"]), *(("check", at) for at in comic["checks"])]
+            marks: list[tuple[str, float]] = [
+                ("send", comic["sent"]),
+                *(("check", at) for at in comic["checks"]),
+            ]
             parts += [
                 f'<line class="{kind}" x1="{x(at)}" x2="{x(at)}" y1="{y + 1}" y2="{y + 15}"/>'
                 for kind, at in marks
@@ -166,7 +170,7 @@ def _dot(number: int, x: float, y: float) -> str:
     """Return a point in the shape of its line."""
     if number == 0:
         return f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
-    shapes = {
+    shapes: dict[int, list[tuple[float, float]]] = {
         1: [(-4, -4), (4, -4), (4, 4), (-4, 4)],
         2: [(0, -5.5), (5, 4), (-5, 4)],
         3: [(0, -6), (6, 0), (0, 6), (-6, 0)],
