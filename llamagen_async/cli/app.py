@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import click
@@ -23,6 +21,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "generate": ("single", "Generate one comic."),
     "batch": ("batch", "Generate a comic from each story of a file."),
     "redraw": ("redraw", "Have one panel of a batch's comic drawn again."),
+    "journal": ("journal", "Show what a batch's journal has, and what it cost."),
     "status": ("single", "Show where a comic stands, by its id."),
     "continue": ("changes", "Have a finished comic go on."),
     "update-panel": ("changes", "Have one panel of a finished comic drawn again."),
@@ -40,6 +39,19 @@ _FUNCTIONS: Final = {"continue": "continue_comic", "update-panel": "update_panel
 """The functions of the commands whose names are none in Python."""
 
 
+_OTHER_WORDS: Final[Mapping[str, str]] = {
+    "create": "generate",
+    "new": "generate",
+    "get": "status",
+    "download": "status",
+    "edit": "redraw",
+    "quota": "limits",
+    "server": "serve",
+    "version": "--version",
+}
+"""Words for a command that the API, the vendor's client or habit suggest."""
+
+
 class _Commands(click.Group):
     """Loads a command when it is called: a status check needs no sandbox."""
 
@@ -54,9 +66,20 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         name, _ = _COMMANDS[cmd_name]
-        module = importlib.import_module(f"llamagen_async.cli.commands.{name}")
+        module = importlib.import_module(f"llamagen_async.cli.declarations.{name}")
         command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if ctx.resilient_parsing or name in _COMMANDS or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        message = f"there is no command {name!r}"
+        if meant := _meant(name):
+            message += f"; did you mean {' or '.join(meant)}?"
+        raise click.UsageError(message, ctx)
 
     def format_commands(
         self,
@@ -70,7 +93,17 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit status: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted.",
+    epilog="""\b
+First steps:
+  llamagen-async demo
+  llamagen-async generate "A cat meets a dragon" --out comics/
+  llamagen-async batch stories.jsonl --out comics/
+  llamagen-async journal comics/
+
+Each command shows examples of its own: `llamagen-async batch --help`.
+
+Exit status: 0 all done, 1 something failed, 2 wrong usage, 130 interrupted.
+""",
 )
 @click.version_option(__version__, prog_name=_NAME, message="%(prog)s %(version)s")
 def cli() -> None:
@@ -80,11 +113,23 @@ def cli() -> None:
     """
 
 
+def _meant(name: str) -> list[str]:
+    """Return the commands that may be meant by one that there is not, the likeliest first."""
+    word = name.lower().replace("_", "-")
+    if word in _OTHER_WORDS:
+        return [_OTHER_WORDS[word]]
+    longer = [one for one in _COMMANDS if len(word) > 1 and one.startswith(word)]
+    if longer:
+        return longer
+    import difflib  # noqa: PLC0415  # only for what is typed wrong
+
+    return difflib.get_close_matches(word, _COMMANDS, n=2)
+
+
 def run(argv: Sequence[str]) -> int:
     """Run the command line and return its exit status. Raises nothing but real bugs."""
     prepare_streams()
-    with _warnings_as_lines():
-        status = _run(argv)
+    status = _run(argv)
     unwritten = discard_unwritten()
     if unwritten is None or status != ALL_DONE:
         return status
@@ -103,7 +148,7 @@ def _run(argv: Sequence[str]) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         name = context.command_path if context else _NAME
-        dash = isinstance(error, click.NoSuchOption)
+        dash = isinstance(error, click.NoSuchOption) and not error.possibilities
         more = "; what begins with a dash and is no option goes after --" if dash else ""
         hint = f"{more} ({name} --help shows the usage)"
         return _failed(name, f"{error.format_message().rstrip('.')}{hint}", error.exit_code)
@@ -133,24 +178,3 @@ def _called(argv: Sequence[str]) -> str:
 def _failed(name: str, message: str, exit_code: int) -> int:
     write_error(f"{name}: {one_line(message)}")
     return exit_code
-
-
-@contextlib.contextmanager
-def _warnings_as_lines() -> Generator[None, None, None]:
-    """Show the package's warnings as lines like all others."""
-    logger = logging.getLogger("llamagen_async")
-    handler, propagate = _Lines(logging.WARNING), logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
-
-
-class _Lines(logging.Handler):
-    """Writes one line for each record."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        write_error(f"{_NAME}: {one_line(record.getMessage())}")

@@ -36,17 +36,20 @@ class Output:
     Args:
         as_json: Whether stdout is for machines.
         command: The command as it was typed; errors begin with it.
+        is_quiet: Whether only results and problems are printed, and nothing on the way.
     """
 
-    def __init__(self, *, as_json: bool, command: str = "") -> None:
+    def __init__(self, *, as_json: bool, command: str = "", is_quiet: bool = False) -> None:
         self.as_json: Final = as_json
-        self.stdout_closed = False
+        self.is_quiet: Final = is_quiet
+        """Whether `tell` prints nothing."""
+        self.stdout_closed: bool = False
         """Whether the reader of stdout is gone."""
-        self.is_lost = False
+        self.is_lost: bool = False
         """Whether stdout did not take a line, for any other reason."""
         self._name: Final = f"llamagen-async {command}".strip()
-        self.terminal: Final = _live_terminal()
-        """The terminal for live progress; `None` if stderr is no terminal."""
+        self.terminal: Final = None if is_quiet else _live_terminal()
+        """The terminal for live progress; `None` if stderr is no terminal, or nobody looks."""
 
     @property
     def has_terminal(self) -> bool:
@@ -75,6 +78,14 @@ class Output:
         if self.terminal is not None:
             self.terminal.print(text, markup=False, highlight=False, soft_wrap=True)
         return self.terminal is not None
+
+    def tell(self, text: str) -> None:
+        """Print a line for a person about what goes on; it is not what the command was asked for.
+
+        Nothing is printed if `--quiet` was given.
+        """
+        if not self.is_quiet:
+            self.print(text)
 
     def emit_json(self, value: Mapping[str, Any]) -> None:
         """Print one JSON object, in ASCII whatever stdout's encoding is, if `--json` was given."""

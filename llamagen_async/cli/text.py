@@ -6,7 +6,6 @@ import math
 import os
 import re
 import shlex
-import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -46,6 +45,8 @@ def quoted(word: object) -> str:
     """Return a word of a command as it can be pasted into a shell."""
     text = str(word)
     if os.name == "nt":
+        import subprocess  # noqa: PLC0415  # takes long to load
+
         return subprocess.list2cmdline([text])
     if text.isprintable():
         return shlex.quote(text)

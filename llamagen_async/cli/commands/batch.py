@@ -5,20 +5,15 @@ from __future__ import annotations
 import contextlib
 from contextlib import closing
 from pathlib import Path
-from typing import Final, get_args
-
-import click
 
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.commands.options import (
     Connection,
-    connection_options,
-    money_options,
-    output_options,
     prepared_folder,
 )
 from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.input.cast import open_cast
+from llamagen_async.cli.input.journal_file import JOURNAL
 from llamagen_async.cli.input.journal_summary import open_journal, summarize_journal
 from llamagen_async.cli.input.stories import Format, Stories, open_stories
 from llamagen_async.cli.interrupts import run_async
@@ -32,77 +27,12 @@ from llamagen_async.cli.run.summary import RunOutcome, print_summary
 from llamagen_async.cli.text import one_line, pluralize, quoted
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.clock import seconds
-from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.errors import JournalError
 from llamagen_async.validation import checked_path
 
 __all__ = ["batch"]
 
-_JOURNAL: Final = "journal.db"
-"""The journal's name in DIR, if no other was given."""
 
-
-@click.command(short_help="Generate a comic from each story of a file.")
-@click.argument("stories", required=False)
-@click.option(
-    "--out",
-    default="comics",
-    show_default=True,
-    metavar="DIR",
-    help="Where pictures, index.html and results.jsonl go.",
-)
-@click.option(
-    "--journal",
-    metavar="FILE",
-    help="Where everything is written down before it happens.  [default: journal.db in DIR]",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(get_args(Format)),
-    help="How STORIES is written.  [default: what its name or, in a pipe, its first line says]",
-)
-@click.option(
-    "--with",
-    "cast",
-    metavar="CAST",
-    help="A JSON file of fields that all stories have in common: characters, places, preset, "
-    "language, size. A story's own fields win.",
-)
-@click.option(
-    "--resend-uncertain",
-    is_flag=True,
-    help="Send those again that may have been accepted; they may be paid twice.",
-)
-@click.option(
-    "--start-over",
-    is_flag=True,
-    help="Go on although results.jsonl, or another file beside the journal, knows comics that the "
-    "journal does not: it was lost or replaced. They may be paid for again.",
-)
-@click.option(
-    "--timeout",
-    type=float,
-    default=DEFAULT_TIMEOUT,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for each comic once it was accepted.",
-)
-@click.option(
-    "--wait-for-quota",
-    is_flag=True,
-    help="Wait for tomorrow's quota instead of leaving stories unsent.",
-)
-@click.option(
-    "--dry-run",
-    "is_dry",
-    is_flag=True,
-    help="Send nothing: check all stories, and say what would be sent, what it would cost and how "
-    "long it would take.",
-)
-@money_options
-@output_options
-@connection_options
 def batch(
     *,
     connection: Connection,
@@ -119,36 +49,8 @@ def batch(
     money: Money,
     output: Output,
 ) -> int:
-    """Generate a comic from each story in STORIES.
-
-    \b
-    STORIES is one of
-      FILE.jsonl  a JSON object of request fields a line, such as
-                  {"prompt": "A cat in space", "size": "1024x768", "fix_panel_num": 4}
-                  and, if you like, a name of your own: "key": "order-42"
-      FILE.csv    the same as a table: the first row names the columns, which are fields;
-                  an empty cell is no field, and JSON may stand in a cell
-      FILE.txt    a prompt a line; lines that start with # are left out
-      -           stdin, any of these; sent as the lines arrive
-
-    \b
-    A story is a comic, or by its "type"
-      continue      "of": the key of another story, or "id": a comic's; "prompt"
-      update_panel  the same, with "panel" and "page", from 0: draws one panel again
-      animation     "prompt"; "video_options"
-    A change waits until its comic is there, wherever that stands; changes of one comic go one
-    after the other, and none is sent twice.
-
-    A file is checked to its end before anything is sent. The pictures of each comic are in DIR,
-    index.html there shows the latest ones, and results.jsonl says what became of every story.
-    Where a story or the cast takes a URL, the path of a picture or a document may stand, from the
-    folder of that file on: it is uploaded once, for all stories and for further runs.
-
-    The journal remembers what was sent and what came of it. So the same command again goes on
-    where the last one was stopped, by Ctrl-C or by anything else: what is done is not done again.
-    Without STORIES it goes on with all that is in the journal.
-    """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
-    path = checked_path("--journal", journal) if journal else checked_path("--out", out) / _JOURNAL
+    """Generate a comic from each story in STORIES."""
+    path = checked_path("--journal", journal) if journal else checked_path("--out", out) / JOURNAL
     if stories is not None:
         source = open_stories(stories, None if cast is None else open_cast(cast), form)
     elif form is not None:
@@ -189,9 +91,9 @@ def batch(
         async with client, opening as opened:
             summary = await summarize_journal(opened, source, resend=resend_uncertain)
             if not summary.is_new:
-                output.print(f"going on with {path}: {summary}")
+                output.tell(f"going on with {path}: {summary}")
             if summary.others:
-                output.print(
+                output.tell(
                     f"{pluralize(summary.others, 'story')} would be different with this cast "
                     f"({one_line(summary.example)}); what was sent stays as it is, and is not paid "
                     "for again."

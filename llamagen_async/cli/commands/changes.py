@@ -6,19 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import click
 
 from llamagen_async.cli.commands.limits import print_wait
 from llamagen_async.cli.commands.options import (
     Connection,
-    connection_options,
-    output_options,
     pages_option,
     prepared_folder,
-    text,
-    waiting_options,
 )
-from llamagen_async.cli.commands.panel_options import check_change, panel_options, pictures_option
+from llamagen_async.cli.commands.panel_options import check_change
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.run.single import SlotWait, accepted, finish
@@ -30,16 +25,6 @@ from llamagen_async.validation import checked_id
 __all__ = ["continue_comic", "update_panel"]
 
 
-@click.command(name="continue", short_help="Have a finished comic go on.")
-@click.argument("id", type=text)
-@click.argument("prompt", type=text)
-@click.option("--panels", type=int, metavar="N", help="How many further panels, 1 to 20.")
-@click.option("--pages", type=int, metavar="N", help="How many further pages, 1 to 20.")
-@click.option("--panels-per-page", type=int, metavar="N", help="With --pages: 1 to 20.")
-@pictures_option
-@waiting_options
-@output_options
-@connection_options
 def continue_comic(
     *,
     connection: Connection,
@@ -52,12 +37,7 @@ def continue_comic(
     output: Output,
     **waiting: object,
 ) -> int:
-    """Have the finished comic ID go on with PROMPT, and print where all its pictures are.
-
-    It is billed like a new comic of as many panels, and never sent twice. The comic keeps its id.
-    `llamagen-async continue cmc_1 "The cat moves to the moon" --panels 2 --out comics` draws two
-    more panels.
-    """
+    """Have the finished comic ID go on with PROMPT, and print where all its pictures are."""
     request = ContinueRequest(
         prompt,
         fix_panel_num=panels,
@@ -67,12 +47,6 @@ def continue_comic(
     return _change(connection, id, request, output, waiting)
 
 
-@click.command(name="update-panel", short_help="Have one panel of a finished comic drawn again.")
-@click.argument("id", type=text)
-@panel_options(required=True)
-@waiting_options
-@output_options
-@connection_options
 def update_panel(
     *,
     connection: Connection,
@@ -83,13 +57,7 @@ def update_panel(
     output: Output,
     **waiting: object,
 ) -> int:
-    """Have one panel of the finished comic ID drawn again, and print where its pictures are.
-
-    One of --prompt, --caption and --image says what is to change. It is billed, and never sent
-    twice. The comic keeps its id and all other pictures.
-    `llamagen-async update-panel cmc_1 --panel 2 --prompt "The cat smiles" --out comics` draws the
-    third panel again.
-    """
+    """Have one panel of the finished comic ID drawn again, and print where its pictures are."""
     check_change(fields)
     request = UpdateRequest(panel=panel, page=page, **fields)
     return _change(connection, id, request, output, waiting)

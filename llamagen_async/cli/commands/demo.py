@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import attrs
-import click
 from rich import box
 from rich.table import Table
 
 from llamagen_async.batch.journal.story import Story
-from llamagen_async.cli.commands.options import ALGORITHM_HELP, output_options, prepared_folder
+from llamagen_async.cli.commands.options import prepared_folder
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED, CommandError
 from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.input.stories import InputStory, Stories
@@ -36,7 +35,6 @@ from llamagen_async.errors import QuotaExhaustedError
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit import MEMORY
 from llamagen_async.sandbox import (
-    ALGORITHMS,
     DEMO_KEY,
     PAID_KEY,
     Algorithm,
@@ -56,38 +54,8 @@ DEMO_STORIES: Final[tuple[dict[str, Any], ...]] = tuple(map(json.loads, _LINES.s
 _KEYS: Final = {"demo": DEMO_KEY, "paid": PAID_KEY, "auto": PAID_KEY}
 
 
-@click.command(short_help="See it work: a dozen comics, no key, no cost.")
-@click.option("--out", default="demo-comics", show_default=True, metavar="DIR")
-@click.option(
-    "--speed",
-    type=float,
-    default=30.0,
-    show_default=True,
-    metavar="S",
-    help="How many times faster than real time the sandbox's clock runs.",
-)
-@click.option("--seed", type=int, default=1, show_default=True, help="Decides all chance.")
-@click.option(
-    "--plan",
-    type=click.Choice(tuple(_KEYS)),
-    default="paid",
-    show_default=True,
-    help="demo: today's 15 requests do not pay for all twelve. auto: the server is asked.",
-)
-@click.option(
-    "--algorithm",
-    type=click.Choice(ALGORITHMS),
-    default="sliding",
-    show_default=True,
-    help=ALGORITHM_HELP,
-)
-@output_options
 def demo(*, out: str, speed: float, seed: int, plan: str, algorithm: str, output: Output) -> int:
-    """Generate a dozen comics against a sandbox in this process, and show how it went.
-
-    It needs no key, costs nothing and takes some seconds: the sandbox enforces the API's limits
-    for real, but its clock runs faster. DIR/index.html shows the comics.
-    """
+    """Generate a dozen comics against a sandbox in this process, and show how it went."""
     if importlib.util.find_spec("PIL") is None:
         raise CommandError("the pictures need Pillow: pip install 'llamagen-async[sandbox]'")
     service = SandboxService(algorithm=cast("Algorithm", algorithm), seed=seed)
@@ -113,7 +81,7 @@ async def _run(server: SandboxServer, named: str, folder: Path, output: Output) 
         # However fast the server's clock runs, its comics need real time, too: a minute at least.
         timeout = max(DEFAULT_TIMEOUT, 60.0 * server.speed)
         run = BatchRun(client, stories, output, number=number, folder=folder, timeout=timeout)
-        output.print(f"A sandbox of the LlamaGen Comic API runs at {server.url}, plan {named}.")
+        output.tell(f"A sandbox of the LlamaGen Comic API runs at {server.url}, plan {named}.")
         async with client:
             summary = JournalSummary(total=number, to_send=number)
             await print_time(output, client, stories, summary)

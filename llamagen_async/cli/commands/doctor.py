@@ -14,9 +14,6 @@ import click
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.commands.options import (
     Connection,
-    connection_options,
-    output_options,
-    text,
 )
 from llamagen_async.cli.errors import describe_error
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, CommandError
@@ -50,23 +47,6 @@ _WIDTHS: Final = (7, 10)
 _ADVICE: Final[dict[str, Any]] = {"initial_indent": "-> ", "subsequent_indent": "   "}
 
 
-@click.command(short_help="Find out what works, what does not, and what the server meters.")
-@click.option(
-    "--measure",
-    "measures",
-    is_flag=True,
-    help="Find out which requests count, by the server's own count: takes some requests, and no "
-    "credits.",
-)
-@click.option("--yes", is_flag=True, help="Send what --measure takes without asking.")
-@click.option(
-    "--id", "id_", metavar="ID", type=text, help="A comic of yours to check in --measure."
-)
-@click.option(
-    "--journal", metavar="FILE", help="A batch's journal, of which --measure takes a comic's id."
-)
-@output_options
-@connection_options
 def doctor(
     *,
     connection: Connection,
@@ -76,11 +56,7 @@ def doctor(
     journal: str | None,
     output: Output,
 ) -> int:
-    """Examine key, network, clock, stores and plan; say what is wrong and what to do.
-
-    Sends one request at most, a usage call, and no credits are spent. Exit status 1 means that a
-    problem was found. With --measure, some more requests tell which of them the server counts.
-    """
+    """Examine key, network, clock, stores and plan; say what is wrong and what to do."""
     if id_ is not None:
         checked_id("--id", id_)
     path = None if journal is None else checked_path("--journal", journal)
@@ -137,7 +113,7 @@ def _may_send(output: Output, *, yes: bool) -> bool:
 
 def _say(output: Output, paragraph: str) -> None:
     for line in textwrap.wrap(paragraph, output.width):
-        output.print(line)
+        output.tell(line)
 
 
 async def _measure(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import click
 from rich import box
 from rich.table import Table
 
-from llamagen_async.cli.commands.options import Connection, connection_options, output_options
+from llamagen_async.cli.commands.options import Connection
 from llamagen_async.cli.exit_status import ALL_DONE
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
@@ -27,22 +26,15 @@ _WORTH_A_WORD: Final = 1.0
 """Real seconds of waiting from which on a message says so."""
 
 
-@click.command(short_help="Show how many requests may still be sent.")
-@output_options
-@connection_options
 def limits(*, connection: Connection, output: Output) -> int:
-    """Show what the key may still send: used and free slots, the next free one, a pause.
-
-    It is what this machine has counted, and takes no request; only --plan auto asks the server
-    once. What the server has counted is told by `llamagen-async usage`.
-    """
+    """Show what the key may still send: used and free slots, the next free one, a pause."""
     client = connection.client()
 
     async def work() -> int:
         await connection.prove_quota()
         async with client:
             if connection.asks_plan:
-                output.print("The server is asked for the plan: this takes one request.")
+                output.tell("The server is asked for the plan: this takes one request.")
             snapshot = await client.limits()
         now = datetime.now(UTC)
         facts = {
@@ -59,14 +51,8 @@ def limits(*, connection: Connection, output: Output) -> int:
     return run_async(work)
 
 
-@click.command(short_help="Ask the server what the key has used.")
-@output_options
-@connection_options
 def usage(*, connection: Connection, output: Output) -> int:
-    """Print what the key has used, as the server counts. Takes one request.
-
-    What this machine has counted is told by `llamagen-async limits`, for no request.
-    """
+    """Print what the key has used, as the server counts. Takes one request."""
     client = connection.client()
 
     async def work() -> int:
@@ -113,7 +99,7 @@ async def print_wait(
     spent = any(one.limit.per >= HOUR and not one.free for one in snapshot.windows)
     refused = (spent and not wait_for_quota) or (max_wait is not None and wait > max_wait)
     if not refused and wait / speed >= _WORTH_A_WORD:
-        output.print(f"Waiting for the next free slot: {_time_in(wait / speed)}.")
+        output.tell(f"Waiting for the next free slot: {_time_in(wait / speed)}.")
 
 
 def _table(snapshot: LimitsSnapshot, now: datetime, speed: float, output: Output) -> Table:

@@ -1,67 +1,31 @@
-"""Options that several commands share, above all those of the connection to the API."""
+"""The meaning of the options that several commands share."""
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
 
 import attrs
 import click
 
 from llamagen_async.batch.folder import prove_writable
-from llamagen_async.cli.exit_status import ALL_DONE, FAILED, CommandError
-from llamagen_async.cli.output import Output
+from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.quota import default_store, prove_quota
 from llamagen_async.cli.results.gallery import INDEX, is_foreign
 from llamagen_async.cli.results.records import RESULTS
-from llamagen_async.cli.run.money import Money
-from llamagen_async.cli.run.single import SlotWait
 from llamagen_async.client import LlamaGenClient
-from llamagen_async.clock import seconds
-from llamagen_async.comics import DEFAULT_TIMEOUT
-from llamagen_async.prices import Prices, checked_credits
+from llamagen_async.observing import logger_of
+from llamagen_async.prices import Prices
 from llamagen_async.ratelimit import MEMORY
-from llamagen_async.transport import Transport, check_proxy
+from llamagen_async.scheduling.request_report import RequestReport
+from llamagen_async.transport import Transport
 from llamagen_async.validation import checked_path
 
-__all__ = [
-    "ALGORITHM_HELP",
-    "PLANS",
-    "Connection",
-    "budget_options",
-    "connection_options",
-    "money_options",
-    "output_options",
-    "pages_option",
-    "prepared_folder",
-    "text",
-    "time_options",
-    "waiting_options",
-]
+__all__ = ["Connection", "pages_option", "parse_prices", "prepared_folder"]
 
-ALGORITHM_HELP: Final = "How requests are counted; nobody outside the vendor knows how it does."
-"""The help of the option with which a sandbox is told how to count."""
-
-
-PLANS: Final = ("demo", "paid", "auto")
-"""Allowed values of --plan."""
-
-
-def text(typed: str) -> str:
-    """Return an argument that is sent: it was typed in UTF-8, whatever the locale says.
-
-    What is not UTF-8 stays as it is; the check of its field says what is wrong.
-    """
-    try:
-        typed.encode()
-    except UnicodeEncodeError:
-        with contextlib.suppress(UnicodeError):
-            return os.fsencode(typed).decode()
-    return typed
+_logger = logger_of(__name__)
 
 
 @attrs.frozen
@@ -111,6 +75,7 @@ class Connection:
             webhooks=webhooks,
             proxy=self.proxy,
             transport=transport,
+            on_request=_log_request if _logger.isEnabledFor(logging.INFO) else None,
         )
 
     @property
@@ -128,181 +93,12 @@ class Connection:
         await prove_quota(self.quota)
 
 
-def connection_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the options of all commands that call the API; they get `connection=Connection`."""
+def parse_prices(given: Sequence[str]) -> Prices:
+    """Return the prices that --price gives.
 
-    @click.option(
-        "--api-key",
-        metavar="KEY",
-        help="The API key. LLAMAGEN_API_KEY is safer: others on this machine can read command "
-        "lines.  [env var: LLAMAGEN_API_KEY]",
-    )
-    @click.option(
-        "--base-url",
-        metavar="URL",
-        help="Where the API is.  [env var: LLAMAGEN_API_URL, LLAMAGEN_BASE_URL; default: the "
-        "vendor's]",
-    )
-    @click.option(
-        "--plan",
-        type=click.Choice(PLANS, case_sensitive=False),
-        help="Whose limits are kept: demo has 4 requests a minute and 15 a day, paid has 10 a "
-        "minute; auto asks the server, which takes one request each time.  "
-        "[env var: LLAMAGEN_PLAN; default: demo]",
-    )
-    @click.option(
-        "--metered",
-        metavar="KINDS",
-        help="Which requests count against the limits, where that is known, separated by commas; "
-        "`llamagen-async doctor --measure` finds out.  [env var: LLAMAGEN_METERED; default: all]",
-    )
-    @click.option(
-        "--quota",
-        metavar="URL",
-        envvar="LLAMAGEN_QUOTA",
-        help="Where spent requests are remembered: sqlite:///PATH, redis://HOST:PORT/DB, or memory "
-        "to forget them when the command ends.  [env var: LLAMAGEN_QUOTA; default: a file in "
-        "your state folder, so that commands know what earlier ones have spent]",
-    )
-    @click.option(
-        "--proxy",
-        metavar="URL",
-        help="The proxy on the way to the API and to the pictures, '' for none.  [default: what "
-        "HTTPS_PROXY, HTTP_PROXY and NO_PROXY say]",
-    )
-    @click.option(
-        "--speed",
-        type=float,
-        envvar="LLAMAGEN_SPEED",
-        default=1.0,
-        metavar="S",
-        help="How many times faster than real time the server's clock runs: the sandbox's "
-        "--speed, 1 for the real API.  [env var: LLAMAGEN_SPEED; default: 1]",
-    )
-    @wraps(command)
-    def with_connection(
-        *,
-        api_key: str | None,
-        base_url: str | None,
-        plan: str | None,
-        quota: str | None,
-        speed: float,
-        metered: str | None,
-        proxy: str | None,
-        **others: Any,
-    ) -> int:
-        given = Connection(api_key, base_url, plan, speed, quota, metered, check_proxy(proxy))
-        return command(connection=given, **others)
-
-    return with_connection
-
-
-def output_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add --json; the command gets `output=Output`, and has failed if that lost anything."""
-
-    @click.option(
-        "--json", "as_json", is_flag=True, help="Print JSON on stdout, one object a line."
-    )
-    @wraps(command)
-    def with_output(*, as_json: bool, **others: Any) -> int:
-        name = click.get_current_context().info_name or ""
-        output = Output(as_json=as_json, command=name)
-        status = command(output=output, **others)
-        return FAILED if output.is_lost and status == ALL_DONE else status
-
-    return with_output
-
-
-def waiting_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the options of all commands that start something and wait for it.
-
-    The command gets `out`, `no_wait`, `timeout` and `slot_wait=SlotWait`.
+    Raises:
+        click.UsageError: One is not written in this way.
     """
-
-    @click.option("--out", metavar="DIR", help="Fetch what was drawn into this folder.")
-    @click.option("--no-wait", is_flag=True, help="Print the id and leave.")
-    @click.option(
-        "--max-wait",
-        type=float,
-        metavar="SECONDS",
-        help="How long to wait for a free slot. Without it: minutes, but not for tomorrow's quota.",
-    )
-    @time_options
-    @wraps(command)
-    def with_waiting(*, max_wait: float | None, wait_for_quota: bool, **others: Any) -> int:
-        return command(slot_wait=SlotWait(max_wait, wait_for_quota), **others)
-
-    return with_waiting
-
-
-def time_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add --timeout and --wait-for-quota; the command gets `timeout` and `wait_for_quota`."""
-
-    @click.option(
-        "--timeout",
-        type=float,
-        default=DEFAULT_TIMEOUT,
-        show_default=True,
-        metavar="SECONDS",
-        help="How long to wait once it was accepted.",
-    )
-    @click.option(
-        "--wait-for-quota", is_flag=True, help="Wait for tomorrow's quota if today's is used up."
-    )
-    @wraps(command)
-    def with_times(*, timeout: float, **others: Any) -> int:
-        seconds("timeout", timeout)  # before anything is paid for
-        return command(timeout=timeout, **others)
-
-    return with_times
-
-
-def budget_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add `--budget` and `--price`; the command gets `money=Money`."""
-
-    @click.option(
-        "--budget",
-        type=float,
-        metavar="CREDITS",
-        help="The most credits that all runs with this journal may spend: what would be more is "
-        "not sent. Counted by what the server charges where it says so, else by the estimate.",
-    )
-    @click.option(
-        "--price",
-        "prices",
-        multiple=True,
-        metavar="NAME=CREDITS",
-        help="A price that you know, for the estimate: panel (150 if not given), continued-panel, "
-        "redraw, upscaled-panel or animation. May be given several times.",
-    )
-    @wraps(command)
-    def with_budget(*, budget: float | None, prices: tuple[str, ...], **others: Any) -> int:
-        if budget is not None:
-            budget = checked_credits("--budget", budget)
-        return command(money=Money(_prices(prices), budget), **others)
-
-    return with_budget
-
-
-def money_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add all options about money; the command gets `money=Money`."""
-
-    @budget_options
-    @click.option(
-        "--usage/--no-usage",
-        "asks",
-        default=None,
-        help="Ask the server first how many credits are left, which takes a request.  "
-        "[default: only for 10 stories or more on a plan without a daily limit]",
-    )
-    @wraps(command)
-    def with_money(*, money: Money, asks: bool | None, **others: Any) -> int:
-        return command(money=attrs.evolve(money, asks=asks), **others)
-
-    return with_money
-
-
-def _prices(given: tuple[str, ...]) -> Prices:
     prices: dict[str, float | None] = {}
     for one in given:
         name, _, number = one.partition("=")
@@ -352,3 +148,9 @@ def pages_option(
     if panels is not None:
         raise click.UsageError("--panels does not go together with --pages")
     return {"total_pages": pages, "panels_per_page": panels_per_page}
+
+
+def _log_request(report: RequestReport) -> None:
+    """Say of each request what has become of it."""
+    text = "%s request: %s after %.1f s, having waited for %.1f s"
+    _logger.info(text, report.kind.value, report.outcome, report.took, report.waited)

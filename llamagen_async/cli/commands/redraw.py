@@ -16,14 +16,9 @@ from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.cli.commands.options import (
     Connection,
-    budget_options,
-    connection_options,
-    output_options,
     prepared_folder,
-    text,
-    time_options,
 )
-from llamagen_async.cli.commands.panel_options import check_change, panel_options
+from llamagen_async.cli.commands.panel_options import check_change
 from llamagen_async.cli.errors import describe_error
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED, CommandError
 from llamagen_async.cli.input.journal_summary import open_journal
@@ -49,27 +44,6 @@ from llamagen_async.validation import checked_path
 __all__ = ["redraw"]
 
 
-@click.command(short_help="Have one panel of a batch's comic drawn again.")
-@click.argument("out", metavar="DIR", type=click.Path())
-@click.argument("key", type=text)
-@panel_options(required=False)
-@click.option(
-    "--journal", metavar="FILE", help="The batch's journal.  [default: journal.db in DIR]"
-)
-@click.option(
-    "--again",
-    is_flag=True,
-    help="Draw it once more, although the very same redraw was done before. It is paid for again.",
-)
-@click.option(
-    "--resend-uncertain",
-    is_flag=True,
-    help="Send it again if nobody knows whether it was accepted before; it may be paid twice.",
-)
-@time_options
-@budget_options
-@output_options
-@connection_options
 def redraw(
     *,
     connection: Connection,
@@ -86,23 +60,7 @@ def redraw(
     money: Money,
     output: Output,
 ) -> int:
-    """Have one panel of a comic in DIR drawn again, and replace its picture there.
-
-    DIR is the folder of a batch. KEY is the story's key, its comic's id, its line such as
-    stories.jsonl:7, its position from 0, the beginning of a key or id that no other one has, or the
-    picture's file, which says the panel, too:
-
-    \b
-      llamagen-async redraw comics/ order-42 --panel 2 --prompt "The cat smiles"
-      llamagen-async redraw comics/ cmc_1-p01-03.png --prompt "The cat smiles"
-
-    One of --prompt, --caption and --image says what is to change. It is billed like an
-    update-panel, at a price that is not documented: with --price redraw=CREDITS it counts, also
-    for the --budget of later runs with that journal. The new picture takes the name of the old one,
-    which is kept beside it (cmc_1-p01-03.1.png); index.html and results.jsonl are written anew, and
-    nothing else is touched. However this ends, the same command again goes on, and pays no second
-    time.
-    """  # noqa: D301 - \b is click's mark for text that is not to be wrapped
+    """Have one panel of a comic in DIR drawn again, and replace its picture there."""
     name, request = _request(key, panel, page, fields)
     path = checked_path("--journal", journal) if journal else checked_path("DIR", out) / JOURNAL
     if not path.is_file():

@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 from collections.abc import Mapping
-from typing import Any, Final, cast, get_args
+from typing import Any, cast
 
 import attrs
-import click
 
-from llamagen_async.cli.commands.options import ALGORITHM_HELP, output_options
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.text import format_limit, pluralize
 from llamagen_async.plans import Plan
 from llamagen_async.sandbox import (
-    ALGORITHMS,
     DEMO_KEY,
     EMPTY_KEY,
     FAULTS,
@@ -34,104 +31,7 @@ from llamagen_async.validation import InvalidRequestError
 
 __all__ = ["sandbox"]
 
-_WIDEST: Final = max(
-    len(name) + len(kind.value and f"[:{kind.value}]") for name, kind in FAULTS.items()
-)
-"""Characters of the longest fault in the help."""
-_FAULTS: Final = "\n".join(
-    (
-        "\b",
-        "Faults (NAME[:VALUE][:rate=SHARE][:times=N][:skip=N][:on=WHAT,...]):",
-        *(
-            f"  {name + (kind.value and f'[:{kind.value}]'):{_WIDEST}}  {kind.does}"
-            for name, kind in FAULTS.items()
-        ),
-        "The value is what stands in brackets if none is given. WHAT is create, continue,",
-        "update, status, usage or upload; of events: created, updated, completed or failed.",
-        "Without options a fault happens always.",
-        "",
-        "\b",
-        "Examples:",
-        "  --fault error:503:rate=0.2           every fifth request",
-        "  --fault error:429:retry-after=30     never anything but 429",
-        "  --fault drop:on=create:times=1       the first create is lost, and paid",
-    )
-)
-"""The end of the command's help: the faults, and how they are written."""
 
-
-@click.command(short_help="Run a stand-in for the API on this machine.", epilog=_FAULTS)
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free one.")
-@click.option(
-    "--algorithm",
-    type=click.Choice(ALGORITHMS),
-    default="sliding",
-    show_default=True,
-    help=ALGORITHM_HELP,
-)
-@click.option(
-    "--speed",
-    type=float,
-    default=1.0,
-    show_default=True,
-    metavar="S",
-    help="How many times faster than real time its clock runs.",
-)
-@click.option(
-    "--dialect",
-    type=click.Choice(get_args(Dialect)),
-    default="documented",
-    show_default=True,
-    help="Whose status words and error bodies it speaks.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides all chance.")
-@click.option(
-    "--metered",
-    metavar="KINDS",
-    help="Which requests count, separated by commas: create,continue,update for a server that "
-    "counts no reads.  [default: all]",
-)
-@click.option(
-    "--latency",
-    default="0",
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a round trip takes by its clock: 0.3, or 0.1-0.5.",
-)
-@click.option(
-    "--failure-rate",
-    type=float,
-    default=0.0,
-    show_default=True,
-    metavar="SHARE",
-    help="The share of comics that fail, 0 to 1.",
-)
-@click.option(
-    "--webhook",
-    metavar="URL",
-    help="Send an event to this URL when a comic is accepted, begun, done or failed.",
-)
-@click.option(
-    "--webhook-secret",
-    metavar="S",
-    envvar="LLAMAGEN_WEBHOOK_SECRET",
-    show_envvar=True,
-    help="The secret with which events are signed.",
-)
-@click.option(
-    "--webhook-data",
-    type=click.Choice(get_args(EventData)),
-    default="status",
-    show_default=True,
-    help="What an event tells: the comic's id and status, or its pictures too.",
-)
-@click.option(
-    "--fault",
-    multiple=True,
-    metavar="FAULT",
-    help="Something that goes wrong, one of those below. May be given several times.",
-)
-@output_options
 def sandbox(
     *,
     port: int,
@@ -148,12 +48,7 @@ def sandbox(
     fault: tuple[str, ...],
     output: Output,
 ) -> int:
-    """Run a stand-in for the LlamaGen Comic API that enforces its limits for real.
-
-    It listens on this machine only, needs no key and costs nothing. Ctrl-C ends it and prints
-    what it has seen. GET /_sandbox/stats shows the same at any time, and GET /openapi.json is a
-    description of all endpoints for other tools.
-    """
+    """Run a stand-in for the LlamaGen Comic API that enforces its limits for real."""
     plans = {PAID_KEY: Plan.PAID, DEMO_KEY: Plan.DEMO}
     if metered is not None:
         plans = {key: attrs.evolve(plan, metered=metered) for key, plan in plans.items()}

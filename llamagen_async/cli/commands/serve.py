@@ -10,12 +10,8 @@ from collections.abc import Generator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-import click
-
 from llamagen_async.cli.commands.options import (
     Connection,
-    connection_options,
-    output_options,
     prepared_folder,
 )
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, CommandError
@@ -34,42 +30,6 @@ _DEADLINE: Final = 5
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
-@click.command(short_help="Take orders for comics over HTTP.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: a free one."
-)
-@click.option(
-    "--out",
-    metavar="DIR",
-    envvar="LLAMAGEN_OUT",
-    show_envvar=True,
-    default="comics",
-    show_default=True,
-    help="Fetch the pictures into this folder.",
-)
-@click.option(
-    "--journal",
-    metavar="FILE",
-    envvar="LLAMAGEN_JOURNAL",
-    help="Remember the orders in this file.  [env var: LLAMAGEN_JOURNAL; default: journal.db in "
-    "DIR]",
-)
-@click.option(
-    "--webhook-secret",
-    metavar="S",
-    envvar="LLAMAGEN_WEBHOOK_SECRET",
-    show_envvar=True,
-    help="The secret with which the vendor signs its events, sent to /webhooks.",
-)
-@click.option(
-    "--max-queued",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Refuse more orders with 503 while so many wait.  [default: 1000]",
-)
-@output_options
-@connection_options
 def serve(
     *,
     host: str,
@@ -81,12 +41,7 @@ def serve(
     connection: Connection,
     output: Output,
 ) -> int:
-    """Serve the routes of llamagen_async.web, and a page to try them.
-
-    Orders are on disk before they are confirmed; Ctrl-C ends the server in order, and the next one
-    goes on. Only programs on this machine are answered: to serve others, mount the routes in an
-    application of yours with create_app(authorize=...).
-    """
+    """Serve the routes of llamagen_async.web, and a page to try them."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise CommandError(

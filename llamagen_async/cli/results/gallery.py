@@ -25,7 +25,8 @@ from urllib.parse import quote
 
 from llamagen_async._version import __version__
 from llamagen_async.cli.errors import status_command
-from llamagen_async.cli.results.records import RESULTS, STATE_WORDS, PanelFile, Record
+from llamagen_async.cli.results.records import RESULTS, PanelFile, Record
+from llamagen_async.cli.results.states import STATE_WORDS
 from llamagen_async.cli.text import format_duration, pluralize, shortened
 from llamagen_async.downloads.media_types import PICTURES, VIDEOS
 from llamagen_async.models import BatchState

@@ -27,7 +27,6 @@ __all__ = [
     "LISTED",
     "RESULTS",
     "SANDBOX_ASSETS",
-    "STATE_WORDS",
     "PanelFile",
     "Reason",
     "Record",
@@ -37,17 +36,6 @@ __all__ = [
 
 LISTED: Final = 20
 """Comics that are named one by one on the screen, at most."""
-
-STATE_WORDS: Final = {
-    BatchState.QUEUED: "not sent",
-    BatchState.SENDING: "sending",
-    BatchState.RUNNING: "running",
-    BatchState.SUCCEEDED: "done",
-    BatchState.FAILED: "failed",
-    BatchState.UNCERTAIN: "uncertain",
-    BatchState.CANCELLED: "cancelled",
-}
-"""The word that people read for a state at the end of a run."""
 
 SANDBOX_ASSETS: Final = "/_sandbox/"
 """Part of the URL of every picture that the bundled sandbox draws. The sandbox is not imported for

@@ -72,7 +72,7 @@ async def print_time(
     rules = " and ".join(map(format_limit, plan.limits))
     running, wanted = summary.counts[BatchState.RUNNING], summary.to_send
     if wanted is None:
-        output.print(f"Comics from {stories.name}; the limit is {rules}.")
+        output.tell(f"Comics from {stories.name}; the limit is {rules}.")
         here, left = "", None
     else:
         if not wanted + running:
@@ -84,7 +84,7 @@ async def print_time(
         number = wanted
         if room is not None and room < wanted:
             number = wanted if wait_for_quota else room
-            output.print(_scarcity(room, summary, plan, limits, speed, waits=wait_for_quota))
+            output.tell(_scarcity(room, summary, plan, limits, speed, waits=wait_for_quota))
         left = time_left(outlook, limits, quotas=wait_for_quota)
         what = ", ".join(
             [
@@ -93,15 +93,15 @@ async def print_time(
                 *([f"{pluralize(summary.uploads, 'file')} to upload"] if summary.uploads else []),
             ]
         )
-        output.print(f"{what}, about {format_duration(left)}; the limit is {rules}.")
+        output.tell(f"{what}, about {format_duration(left)}; the limit is {rules}.")
         if checks_late(outlook, limits):
-            output.print(
+            output.tell(
                 "Today's requests pay for hardly more than one check of each, so each is checked "
                 "when it is most certainly done."
             )
         here = f", so that is about {format_duration(max(1.0, left / speed))} here"
     if speed != 1:
-        output.print(f"Times are the server's: its clock runs {speed:g} times as fast{here}.")
+        output.tell(f"Times are the server's: its clock runs {speed:g} times as fast{here}.")
     return left
 
 

@@ -17,7 +17,8 @@ from llamagen_async.cli.exit_status import ALL_DONE, FAILED
 from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.results.records import STATE_WORDS, prompt_of
+from llamagen_async.cli.results.records import prompt_of
+from llamagen_async.cli.results.states import STATE_WORDS
 from llamagen_async.cli.run.announce import print_time
 from llamagen_async.cli.run.money import Money, paid_for, print_cost
 from llamagen_async.cli.text import pluralize, shortened
@@ -67,6 +68,7 @@ async def dry_run(
     Raises:
         CommandError: There is a budget, and a story whose price nobody knows.
     """
+    output.is_quiet = False  # what it tells is its result
     preview = _Preview(output, money, resend=resend, spent=journal.spent)
     async for one, row in _matched(stories, journal):
         preview.add(one, row)

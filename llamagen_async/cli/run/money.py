@@ -87,14 +87,14 @@ async def print_cost(
     if not estimate.requests:
         return
     on_paid = ", if the key is on a paid plan" if client.plan.name == Plan.DEMO.name else ""
-    output.print(f"{estimate}{on_paid}.")
+    output.tell(f"{estimate}{on_paid}.")
     if money.budget is not None:
-        output.print(_budget_line(estimate, money.budget, spent))
+        output.tell(_budget_line(estimate, money.budget, spent))
     if not money.asks_for(estimate):
         return
     usage = await ask_usage(client, is_told_to=bool(money.asks))
     if usage is not None and usage.credits is not None:
-        output.print(f"The server says that {format_credits(usage.credits)} are left.")
+        output.tell(f"The server says that {format_credits(usage.credits)} are left.")
         if usage.credits < estimate.credits and usage.is_paid_plan is not False:
             number = within(usage.credits, estimate)
             output.error(

@@ -22,7 +22,8 @@ from rich.text import Text
 
 from llamagen_async.batch.batch import Batch
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.results.records import STATE_WORDS, Record
+from llamagen_async.cli.results.records import Record
+from llamagen_async.cli.results.states import STATE_WORDS
 from llamagen_async.cli.text import clock_time, format_duration, one_line, pluralize, shortened
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.models import BatchState
@@ -119,7 +120,7 @@ class Display:
         width = shutil.get_terminal_size().columns if on_screen else None
         number, colours = f"{self._told:>4}/{total}", self._output.has_colours
         line = record_line(record, number=number, width=width, colours=colours)
-        self._output.print(line)
+        self._output.tell(line)
         self._printed_at = self._now()
 
     def _now(self) -> float:
@@ -136,7 +137,7 @@ class Display:
                     self._live.update(self._picture(await self._client.limits()), refresh=True)
             elif self._now() - self._printed_at > _SILENCE * self._speed:
                 self._printed_at = self._now()
-                self._output.print(self._status_line(await self._client.limits()))
+                self._output.tell(self._status_line(await self._client.limits()))
             updates += 1
             await asyncio.sleep(_TICK)
 

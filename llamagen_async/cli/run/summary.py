@@ -11,7 +11,8 @@ from llamagen_async.cli.errors import describe_error, quota_reason, status_comma
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.gallery import INDEX
-from llamagen_async.cli.results.records import RESULTS, STATE_WORDS
+from llamagen_async.cli.results.records import RESULTS
+from llamagen_async.cli.results.states import STATE_WORDS
 from llamagen_async.cli.results.writer import Written
 from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.cli.run.money import print_spending
