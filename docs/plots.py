@@ -11,9 +11,10 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from statistics import fmean
 from typing import Any, Final
 
-__all__ = ["Points", "chart", "timeline"]
+__all__ = ["Points", "chart", "ends_of", "timeline"]
 
 Points = Sequence[tuple[float, float]]
 
@@ -121,8 +122,7 @@ def timeline(
 
     top = 88
     for name, comics in clients.items():
-        end = max(comic["noticed"] for comic in comics)
-        parts.append(_text(14, top, f"{name}: {len(comics)} comics in {end:.0f} s", kind="h"))
+        parts.append(_text(14, top, f"{name}: {ends_of(comics)}", kind="h"))
         top += 10
         bottom = top + 16 * len(comics)
         for minute in range(int(longest // 60) + 1):
@@ -149,6 +149,12 @@ def timeline(
         top = bottom + 46
     parts.append(_text(14, top - 8, below, kind="small"))
     return _picture(title, description, top + 4, parts)
+
+
+def ends_of(comics: Sequence[Mapping[str, Any]]) -> str:
+    """Return in words when the comics of a timeline were there."""
+    ends = [float(comic["noticed"]) for comic in comics]
+    return f"the mean comic after {fmean(ends):.0f} s, the last after {max(ends):.0f} s"
 
 
 def _picture(title: str, description: str, height: int, parts: Sequence[str]) -> str:

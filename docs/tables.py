@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from plots import Points, chart, timeline
+from plots import Points, chart, ends_of, timeline
 
 from llamagen_async import errors
 from llamagen_async.validation import LlamaGenError
@@ -107,9 +107,7 @@ def timeline_plot() -> str:
         "this client": results["timelines"]["llamagen_async"],
         "first come, first served": results["timelines"]["window, in order"],
     }
-    ends = {name: max(one["noticed"] for one in some) for name, some in clients.items()}
-    checks = {name: sum(len(one["checks"]) for one in some) for name, some in clients.items()}
-    words = "; ".join(f"{name}: {ends[name]:.0f} s, {checks[name]} checks" for name in clients)
+    words = "; ".join(f"{name}: {ends_of(comics)}" for name, comics in clients.items())
     return timeline(
         "One batch on the paid plan: when each comic was sent, checked, done, noticed",
         f"Twelve comics at once. {words}.",
@@ -155,7 +153,7 @@ def scaling_plot() -> str:
     }
     return chart(
         "Processor time of one more story while many wait",
-        ends_of(lines, "ms"),
+        span_of(lines, "ms"),
         ("stories that wait", "milliseconds"),
         lines,
         source_line("scaling", least(results)),
@@ -169,7 +167,7 @@ def memory_plot() -> str:
     lines = {"a queue with a journal": line(results["queue"], "process_mb")}
     return chart(
         "Memory of the process",
-        ends_of(lines, "MB"),
+        span_of(lines, "MB"),
         ("stories that wait", "MB"),
         lines,
         source_line("scaling", "all of the process, with Python and the libraries"),
@@ -180,13 +178,13 @@ def worker_table() -> str:
     """Return how several processes behind one key compare with one."""
     results = measured("fleet")
     rows: list[list[str]] = []
-    kinds = {f"{rate} a minute": f"{rate} comics a minute" for rate in RATES}
-    for kind, words in {**kinds, "a batch of 100": "a batch of 100"}.items():
+    kinds = [*(f"{rate} a minute" for rate in RATES), "a batch of 100"]
+    for kind in kinds:
         each = [results[f"{kind}, {number}"] for number in PROCESSES]
         wait = ", ".join(f"{one['create_wait']:.1f}" for one in each)
         mean = ", ".join(f"{one['mean']:.0f}" for one in each)
         refused = str(sum(one["refused"] for one in each))
-        rows.append([words, wait, mean, refused])
+        rows.append([kind, wait, mean, refused])
     processes = ", ".join(map(str, PROCESSES))
     columns = [f"{processes} workers", "seconds a create waits", "mean comic, s", "refused"]
     return markdown(columns, rows) + source("fleet", virtual(results))
@@ -196,12 +194,12 @@ def workers_plot(what: str, title: str, upwards: str) -> str:
     """Return the picture of one number of `worker_table`."""
     results = measured("fleet")
     lines: dict[str, Points] = {
-        f"{rate} comics a minute": [
+        f"{rate} a minute": [
             (number, results[f"{rate} a minute, {number}"][what]) for number in PROCESSES
         ]
         for rate in RATES
     }
-    words = ends_of(lines, "s")
+    words = span_of(lines, "s")
     axes = ("workers behind one key", upwards)
     return chart(title, words, axes, lines, source_line("fleet", virtual(results)))
 
@@ -268,7 +266,7 @@ def line(rows: list[dict[str, Any]], what: str) -> list[tuple[float, float]]:
     return [(row["waiting"], row[what]) for row in rows]
 
 
-def ends_of(lines: Mapping[str, Points], unit: str) -> str:
+def span_of(lines: Mapping[str, Points], unit: str) -> str:
     """Return in words where each line begins and ends."""
     told = (
         f"{name}: {some[0][1]:.2f} {unit} at {some[0][0]:,}, {some[-1][1]:.2f} {unit} at "
