@@ -110,8 +110,8 @@ def test_there_are_no_plots_that_nothing_draws() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_no_measured_number_is_typed_by_hand(page: Path) -> None:
-    """What was measured stands between marks; other numbers with a unit are listed above."""
+def test_no_measured_number_is_typed(page: Path) -> None:
+    """Measured numbers stand between marks; others that have a unit are listed above."""
     found = typed_numbers(page.read_text(encoding="utf-8"))
     assert found == STATED.get(name_of(page), set()), (
         "measured: let docs/tables.py write it; a setting or a bound: list it in STATED"
