@@ -71,6 +71,17 @@ def test_a_failure_is_told_and_the_others_go_on(
     assert capsys.readouterr().err == "FAILED peers: exit status 3\n"
 
 
+def test_ctrl_c_ends_all(
+    runner: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_command: list[str], *, check: bool) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert runner.main([]) == 130
+    assert capsys.readouterr().out == "\n== fleet\n"
+
+
 def test_names_and_options_are_handed_on(runner: Any, runs: list[list[str]]) -> None:
     assert runner.main(["webhooks", "scaling", "webhooks", "--quick"]) == 0
     assert runs == [["webhooks", "--quick"], ["scaling", "--quick"]]
