@@ -20,7 +20,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from llamagen_async.cli.streams import forgiving, is_terminal, write_error, write_line
-from llamagen_async.cli.text import one_line
+from llamagen_async.cli.text import one_line, wrapped
 
 __all__ = ["Output"]
 
@@ -67,25 +67,30 @@ class Output:
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "unknown")
         return not plain and (self.terminal is not None if self.as_json else self.has_terminal)
 
-    def print(self, text: str = "") -> bool:
+    def print(self, text: str = "", *, is_prose: bool = False) -> bool:
         """Print a line for a person: on stdout, or on a terminal only if stdout is for machines.
+
+        Args:
+            text: The line.
+            is_prose: Whether a terminal that is too narrow for it gets it between words in lines;
+                a command or a path that is to be pasted stays whole.
 
         Returns:
             Whether it was printed.
         """
         if not self.as_json:
-            return self._write(text)
+            return self._write(wrapped(text, self.width) if is_prose else text)
         if self.terminal is not None:
             self.terminal.print(text, markup=False, highlight=False, soft_wrap=True)
         return self.terminal is not None
 
-    def tell(self, text: str) -> None:
+    def tell(self, text: str, *, is_prose: bool = True) -> None:
         """Print a line for a person about what goes on; it is not what the command was asked for.
 
         Nothing is printed if `--quiet` was given.
         """
         if not self.is_quiet:
-            self.print(text)
+            self.print(text, is_prose=is_prose)
 
     def emit_json(self, value: Mapping[str, Any]) -> None:
         """Print one JSON object, in ASCII whatever stdout's encoding is, if `--json` was given."""

@@ -10,7 +10,7 @@ import asyncio
 import shutil
 import statistics
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Self
 
 import click
@@ -120,7 +120,7 @@ class Display:
         width = shutil.get_terminal_size().columns if on_screen else None
         number, colours = f"{self._told:>4}/{total}", self._output.has_colours
         line = record_line(record, number=number, width=width, colours=colours)
-        self._output.tell(line)
+        self._output.tell(line, is_prose=False)
         self._printed_at = self._now()
 
     def _now(self) -> float:
@@ -249,12 +249,15 @@ def record_line(
         colours: Whether it may have colours.
     """
     word = STATE_WORDS[record.state]
-    facts = [record.label, record.id or "", "" if record.error else _effort(record)]
+    id_ = record.id or ""
+    facts = [record.label, id_, "" if record.error else _effort(record)]
     begin = f"{number}  {word:<9} "
-    middle = "".join(f"{one_line(fact)}  " for fact in facts if fact)
+    middle = _joined(facts)
     if record.error is not None:
         end = record.error  # never cut, because it says what to do
     else:
+        if width is not None and width - len(begin) - len(middle) - 1 < _SHORT_TITLE:
+            middle = _joined([id_ or record.label])  # the title says more than the rest
         room = _TITLE if width is None else width - len(begin) - len(middle) - 1
         end = shortened(record.prompt, max(8, room))
     if colours:
@@ -264,6 +267,14 @@ def record_line(
 
 _TITLE: Final = 48
 """Characters of a story's title in a line that is for no terminal."""
+
+
+_SHORT_TITLE: Final = 16
+"""Characters of a story's title for which other facts about it make room."""
+
+
+def _joined(facts: Iterable[str]) -> str:
+    return "".join(f"{one_line(fact)}  " for fact in facts if fact)
 
 
 def _effort(record: Record) -> str:

@@ -49,7 +49,7 @@ def print_summary(output: Output, run: BatchRun, stats: ClientStats, outcome: Ru
     """Print how a run ended and return its exit status."""
     tally = run.tally
     written = outcome.written or Written(tally.counts, tally.running, tally.uncertain)
-    output.print(_summary(tally, stats))
+    output.print(_summary(tally, stats), is_prose=True)
     print_spending(output, run.spending)
     if outcome.written is not None:
         index, results = outcome.folder / INDEX, outcome.folder / RESULTS

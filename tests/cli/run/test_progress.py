@@ -111,6 +111,16 @@ def test_a_line_fits_a_terminal_and_steers_none() -> None:
     assert line.count("\x1b") == 2  # the colour of the word, and its end
 
 
+def test_on_a_narrow_terminal_the_title_and_the_id_are_kept() -> None:
+    long = attrs.evolve(DONE, id="cmc_c8ce30b07c15fd428b55", label="stories.jsonl:1")
+    line = record_line(long, number="   9/15", width=60)
+    assert len(line) < 60
+    assert long.id is not None
+    assert long.id in line
+    assert "A cat" in line
+    assert "stories.jsonl:1" in record_line(long, number="   9/15", width=100)
+
+
 def test_a_log_says_that_the_server_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
     """A line in an outage says since when, and why."""
 
