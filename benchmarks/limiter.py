@@ -489,7 +489,7 @@ def main() -> None:
             stores["Redis"] = asyncio.run(compared(contenders, quick=quick))
         summary = show_stores(stores, missing)
     results = {"in memory": memory, "busy hours": hours, "stores": summary, "missing": missing}
-    write_json("limiter", PACKAGES, {"quick": quick} | results)
+    write_json("limiter", PACKAGES, results, quick=quick)
 
 
 if __name__ == "__main__":

@@ -368,7 +368,7 @@ def measure(only: str | None, *, quick: bool) -> None:
             result[name] = rows()
             table(title, result[name])
     if only is None:
-        write_json("overhead", PACKAGES, result)
+        write_json("overhead", PACKAGES, result, quick=quick)
 
 
 if __name__ == "__main__":

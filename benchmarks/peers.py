@@ -131,7 +131,8 @@ async def measure(client: Client, seed: int) -> dict[str, float | None]:
 
 
 async def main() -> None:
-    seeds = range(1 if is_quick(__doc__) else 5)
+    quick = is_quick(__doc__)
+    seeds = range(1 if quick else 5)
     clients: dict[str, Client] = {
         f"vendor's Python client {llamagen.__version__}": vendor,
         "by hand: aiohttp, AsyncLimiter, backoff": manual,
@@ -157,7 +158,8 @@ async def main() -> None:
         "Times are seconds of the server's clock.",
     )
     packages = ("llamagen-async", "llamagen-python", "aiohttp", "aiolimiter", "backoff")
-    write_json("peers", packages, {"speed": SPEED, "medians": middle, "runs": results})
+    report = {"comics": COMICS, "speed": SPEED, "medians": middle, "runs": results}
+    write_json("peers", packages, report, quick=quick)
 
 
 def median(runs: list[dict[str, float | None]]) -> dict[str, float | None]:

@@ -291,7 +291,7 @@ async def main() -> None:
         "'first' is from the request to the first event; 'end' is how long after the first reader",
         "of the same comic a reader hears of its end.",
     )
-    write_json("web", PACKAGES, {"finished": rows, "readers": followed})
+    write_json("web", PACKAGES, {"finished": rows, "readers": followed}, quick=quick)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import attrs
 from llamagen_async.clock import Clock, seconds
 from llamagen_async.errors import InvalidRequestError, QuotaStoreError
 from llamagen_async.plans import Plan, RequestKind
-from llamagen_async.validation import whole_number
+from llamagen_async.validation import HiddenText, whole_number
 
 if TYPE_CHECKING:
     import aiohttp
@@ -131,6 +131,7 @@ class LlamaGenClient:
         transport: Transport | None = None,
         assets: AssetSource | None = None,
     ) -> None:
+        api_key = HiddenText.of(api_key)  # a report of an error may show the variables of frames
         # What a client needs is loaded with the first one: who imports the package to catch its
         # errors or to read its models waits less, and no event loop is held up later.
         from llamagen_async.ratelimit import check_quota  # noqa: PLC0415
@@ -182,10 +183,14 @@ class LlamaGenClient:
         from llamagen_async.comics import Comics  # noqa: PLC0415
 
         self._core, self._tenants = core, tenants
-        self.animations = self.animation = Animations(core)
-        self.comics = self.comic = Comics(core, self.animations)
+        self.animations: Animations = Animations(core)
+        self.animation: Animations = self.animations
+        self.comics: Comics = Comics(core, self.animations)
+        self.comic: Comics = self.comics
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_core"):
+            return "LlamaGenClient()"  # its arguments are being checked
         settings = self._core.settings
         return f"LlamaGenClient(plan={settings.plan.name!r}, base_url={settings.base_url!r})"
 
@@ -212,6 +217,15 @@ class LlamaGenClient:
         """The key and the server, named without telling the key: what a journal is bound to."""
         return self._core.account
 
+    @property
+    def assets(self) -> AssetSource:
+        """Opens pictures with the client's own connections, which reach nothing inside a network.
+
+        Raises:
+            ClientClosedError: The client is closed, or belongs to another event loop.
+        """
+        return self._core.open().assets
+
     def with_key(self, api_key: str, *, plan: Plan | str | None = None) -> LlamaGenClient:
         """Return a client of another key, such as a customer's, over the session of this one.
 
@@ -229,6 +243,7 @@ class LlamaGenClient:
                 moment with another plan.
             ClientClosedError: This client is closed.
         """
+        api_key = HiddenText.of(api_key) or ""  # see `__init__`
         client = object.__new__(LlamaGenClient)
         client._take(self._tenants.core_of(api_key, plan), self._tenants)
         return client
@@ -323,17 +338,17 @@ def _speed_from_environment() -> float:
 
 def _given_key(argument: str | None) -> str:
     key, _ = find_key(argument)
-    if not key or (isinstance(key, str) and not key.strip()):
+    if not key or not key.strip():
         raise InvalidRequestError("api_key", None, "a key, as an argument or in LLAMAGEN_API_KEY")
     return key
 
 
-def find_key(argument: str | None = None) -> tuple[str | None, str]:
+def find_key(argument: str | None = None) -> tuple[HiddenText | None, str]:
     """Return the key as it is found, unchecked, and where: a variable, a file, or `""` if given."""
     if argument:
-        return argument, ""
+        return HiddenText.of(argument), ""
     if key := os.environ.get("LLAMAGEN_API_KEY"):
-        return key, "LLAMAGEN_API_KEY"
+        return HiddenText(key), "LLAMAGEN_API_KEY"
     # The vendor's command line keeps it for this user (vendor's clients).
     path = Path(os.environ.get("LLAMAGEN_CONFIG_HOME") or "~/.llamagen") / "credentials.json"
     try:
@@ -342,7 +357,7 @@ def find_key(argument: str | None = None) -> tuple[str | None, str]:
     except (OSError, ValueError, RuntimeError):  # also of a user without a home folder
         return None, ""
     found = cast("dict[str, object]", kept).get("apiToken") if isinstance(kept, dict) else None
-    return (found, str(path)) if isinstance(found, str) else (None, "")
+    return (HiddenText(found), str(path)) if isinstance(found, str) else (None, "")
 
 
 def find_base_url(argument: str | None = None) -> tuple[str, str]:

@@ -94,13 +94,13 @@ class ClientCore:
     """An observer that is told what the client does, if there is one."""
 
     def __init__(self, settings: ClientSettings) -> None:
-        self.settings = settings
+        self.settings: ClientSettings = settings
         self._rooms: Rooms | None = None
         self._detections: dict[bool, asyncio.Task[None]] | None = None
         """The detection of the plan that holds out an outage, and the one that gives up."""
-        self.is_ready = False
+        self.is_ready: bool = False
         """Whether the plan is known and what was learned before is being read."""
-        self.is_closed = False
+        self.is_closed: bool = False
         self._is_released = False
         """Whether everything that was opened is closed."""
 

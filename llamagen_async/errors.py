@@ -316,7 +316,8 @@ class GenerationFailedError(LlamaGenError):
     """The generation as the server returned it."""
 
     def __attrs_post_init__(self) -> None:
-        self.id = self.generation.id
+        # Always known here, and nobody but `about` writes it.
+        self.id: str = self.generation.id  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __str__(self) -> str:
         reason = self.generation.failure_reason

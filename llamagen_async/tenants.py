@@ -167,7 +167,7 @@ class TenantCore(ClientCore):
     """
 
     def __init__(self, tenants: Tenants, name: bytes, settings: ClientSettings) -> None:
-        self.asked = settings
+        self.asked: ClientSettings = settings
         """The settings as they were asked for, whatever plan the server has told since."""
         self.calls = 0
         """The number of calls that it has not answered."""
@@ -179,7 +179,9 @@ class TenantCore(ClientCore):
 
     def change_plan(self, settings: ClientSettings) -> None:
         """Keep the limits of another plan from now on; it is asked for nothing meanwhile."""
-        self.asked, self.settings, self.is_ready = settings, self._known(settings), False
+        self.asked = settings
+        self.settings: ClientSettings = self._known(settings)
+        self.is_ready: bool = False
         if (rooms := self.opened) is not None:
             rooms.limiter.change_plan(self.settings.plan)
 

@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 import attrs
 
 __all__ = [
+    "HiddenText",
     "InvalidRequestError",
     "LlamaGenError",
     "check_flags",
@@ -107,6 +108,25 @@ class InvalidRequestError(LlamaGenError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.field}: got {shown(self.value)}, allowed is {self.allowed}"
+
+
+class HiddenText(str):
+    """The API key, or a header with it: a text that no repr shows.
+
+    Reports of errors show the variables of the frames that an error has passed.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'[key]'"
+
+    @classmethod
+    def of(cls, given: object) -> Self | None:
+        """Return what was given for a text; what is none becomes a text that can't be a key."""
+        if given is None:
+            return None
+        return cls(given if isinstance(given, str) else "no text")
 
 
 def check_flags(**flags: object) -> None:

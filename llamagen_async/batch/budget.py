@@ -80,7 +80,7 @@ class Budget:
 
     def __init__(self, limit: float | None = None, prices: Prices | None = None) -> None:
         self.limit = limit
-        self.prices = prices or Prices()
+        self.prices: Prices = prices or Prices()
         self._before = 0.0
         """Credits that earlier runs have spent."""
         self._settled = 0.0

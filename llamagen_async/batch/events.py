@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
 
 import attrs
 
+from llamagen_async.errors import ClientClosedError, LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration, Panel
 from llamagen_async.requests import AnyRequest
 
-__all__ = ["ComicJob", "Mark", "Subscription", "Subscriptions"]
+__all__ = ["ComicJob", "Mark", "Subscription", "Subscriptions", "ended"]
 
 _FINAL: Final = frozenset(
     {BatchState.SUCCEEDED, BatchState.FAILED, BatchState.UNCERTAIN, BatchState.CANCELLED}
@@ -135,8 +137,71 @@ class ComicJob:
         return running if seen < running.mark < self.mark else None
 
 
-Subscription = asyncio.Queue[ComicJob | None]
-"""Events that one reader has not taken yet; `None` is the end."""
+class Subscription:
+    """The events of one job that one reader has not taken yet.
+
+    Of those of one state only the newest is kept. So what is kept for a reader that takes none is
+    bounded by the states that its job goes through, however often its position changes.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[ComicJob] = deque()
+        self._told = asyncio.Event()
+        self._is_closed = False
+
+    def tell(self, job: ComicJob) -> None:
+        """Keep an event until it is taken."""
+        last = self._waiting[-1] if self._waiting else None
+        if last is not None and (last.attempts, last.state) == (job.attempts, job.state):
+            self._waiting.pop()
+        self._waiting.append(job)
+        self._told.set()
+
+    def close(self) -> None:
+        """Tell the reader that no more will come."""
+        self._is_closed = True
+        self._told.set()
+
+    async def follow(self, job: ComicJob, seen: Mark | None) -> AsyncGenerator[ComicJob, None]:
+        """Yield a job, and then what is told of it, up to its end.
+
+        Args:
+            job: The job as it was read after the subscription was opened.
+            seen: The mark of the last event that the reader has seen.
+
+        Raises:
+            ClientClosedError: The queue was closed first.
+        """
+        missed = job.missed(seen)
+        if missed is not None:
+            yield missed
+        if job.follows(seen):
+            yield job
+        while not job.is_final:
+            while not self._waiting:
+                if self._is_closed:
+                    raise ClientClosedError(f"the queue was closed; {job.key!r} stays in it")
+                self._told.clear()
+                await self._told.wait()
+            event = self._waiting.popleft()
+            if not event.follows(job.mark) and event.error is None:
+                continue  # what was read is newer than an event that was waiting
+            missed = event.missed(job.mark)
+            if missed is not None:
+                yield missed
+            job = event
+            yield event
+
+
+async def ended(events: AsyncGenerator[ComicJob, None]) -> AnyGeneration:
+    """Return the finished generation of a job when its events end, or raise why there is none."""
+    async with aclosing(events):
+        async for event in events:
+            if event.is_final:
+                if event.state is BatchState.SUCCEEDED and event.generation is not None:
+                    return event.generation
+                raise event.error or LlamaGenError(f"{event.key!r} is {event.state}")
+    raise AssertionError("the events of a job end with a final one")
 
 
 class Subscriptions:
@@ -153,7 +218,7 @@ class Subscriptions:
     @contextmanager
     def open(self, key: str) -> Generator[Subscription, None, None]:
         """Read the events of one job."""
-        subscription: Subscription = asyncio.Queue()
+        subscription = Subscription()
         self._by_key.setdefault(key, []).append(subscription)
         try:
             yield subscription
@@ -170,10 +235,10 @@ class Subscriptions:
             return
         self.latest[job.key] = job
         for subscription in self._by_key[job.key]:
-            subscription.put_nowait(job)
+            subscription.tell(job)
 
     def close(self) -> None:
         """Tell all who read anything that there will be no more."""
         for subscriptions in self._by_key.values():
             for subscription in subscriptions:
-                subscription.put_nowait(None)
+                subscription.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -82,19 +83,19 @@ class Lifecycle:
     ) -> None:
         self.journal = journal
         self.comics = comics
-        self.out = None if out is None else checked_path("out", out)
-        self.timeout = seconds("timeout", timeout)
+        self.out: Path | None = None if out is None else checked_path("out", out)
+        self.timeout: float = seconds("timeout", timeout)
         self.wait_for_quota = wait_for_quota
         self.ended = ended
         self.followed = followed
         self.changed = changed
         self.drawn = drawn
-        self.budget = budget or Budget()
+        self.budget: Budget = budget or Budget()
         self.tasks: dict[int, BatchTask] = {}
         """The stories in memory, by the number of their row."""
         self.halted: LlamaGenError | None = None
         """Why nothing more is sent."""
-        self.stopped = False
+        self.stopped: bool = False
         """Whether nothing more is sent or waited for."""
         self._runners: set[asyncio.Task[None]] = set()
         self._has_warned = False

@@ -62,7 +62,7 @@ class ChangeOrder:
         """Why no further change of a comic is sent in this run, by the comic's id."""
         self._ends = 0
         """How many stories have ended."""
-        self.size = 0
+        self.size: int = 0
         """How many positions of the input wait."""
 
     def __bool__(self) -> bool:

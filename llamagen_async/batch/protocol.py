@@ -7,15 +7,24 @@ from typing import Protocol
 
 from llamagen_async.batch.events import ComicJob
 from llamagen_async.batch.journal.codec import Row
-from llamagen_async.batch.journal.story import RequestLike
+from llamagen_async.batch.journal.story import RequestLike, checked_key
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.requests.files import UploadStore
 
-__all__ = ["JobLike", "JobQueue", "StoryReader", "StoryStore"]
+__all__ = ["JobLike", "JobQueue", "StoryReader", "StoryStore", "key_of"]
 
 JobLike = ComicJob | str
 """A job, or its key."""
+
+
+def key_of(job: JobLike) -> str:
+    """Return the key of a job.
+
+    Raises:
+        InvalidRequestError: The key is not one that a job can have.
+    """
+    return job.key if isinstance(job, ComicJob) else checked_key(job)
 
 
 class JobQueue(Protocol):

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import Any, Protocol, Self
 
 from llamagen_async.batch.behind import orphaned, waiting_behind
-from llamagen_async.batch.events import ComicJob, Mark, Subscriptions
+from llamagen_async.batch.events import ComicJob, Mark, Subscriptions, ended
 from llamagen_async.batch.folder import check_writable
 from llamagen_async.batch.journal.codec import AccountId, Row
 from llamagen_async.batch.journal.order import count_queued, listed
@@ -21,7 +21,7 @@ from llamagen_async.batch.journal.shared import SharedJournal
 from llamagen_async.batch.journal.story import RequestLike, Story, checked_key
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, ComicsPort, Lifecycle
 from llamagen_async.batch.prefetcher import Prefetcher
-from llamagen_async.batch.protocol import JobLike
+from llamagen_async.batch.protocol import JobLike, key_of
 from llamagen_async.batch.sharing import Sharing
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.batch.turns import PacedClient, Turns
@@ -185,7 +185,7 @@ class ComicQueue:
         Raises:
             ClientClosedError: The queue was closed first; the job stays in the journal.
         """
-        key, seen = _key_of(job), Mark.parse(after)
+        key, seen = key_of(job), Mark.parse(after)
         await self.start()
         with self._subscriptions.open(key) as subscription:
             row = await self._journal.claim(await self._known(key))
@@ -198,18 +198,8 @@ class ComicQueue:
                 self._prefetcher.load(row)  # it was given up, or its pictures were not fetched
             self._subscriptions.latest.setdefault(key, job)
             self._sharing.ask_about(key)
-            missed = job.missed(seen)
-            if missed is not None:
-                yield missed
-            if job.follows(seen):
-                yield job
-            while not job.is_final:
-                event = await subscription.get()
-                if event is None:
-                    raise ClientClosedError(f"the queue was closed; {key!r} stays in it")
-                # The row that was read may be newer than an event that was waiting.
-                if event.follows(job.mark) or event.error is not None:
-                    job = event
+            async with aclosing(subscription.follow(job, seen)) as events:
+                async for event in events:
                     yield event
 
     async def result(self, job: JobLike) -> AnyGeneration:
@@ -223,13 +213,7 @@ class ComicQueue:
             APIError: The server refused it.
             LlamaGenError: It was cancelled.
         """
-        async with aclosing(self.events(job)) as events:
-            async for event in events:
-                if event.is_final:
-                    if event.state is BatchState.SUCCEEDED and event.generation is not None:
-                        return event.generation
-                    raise event.error or LlamaGenError(f"{event.key!r} is {event.state}")
-        raise AssertionError("the events of a job end with a final one")
+        return await ended(self.events(job))
 
     async def cancel(self, job: JobLike) -> ComicJob:
         """Cancel a job that is queued, so that it is never sent or paid for.
@@ -241,7 +225,7 @@ class ComicQueue:
         await self.start()
         error = LlamaGenError("cancelled before it was sent; nothing was spent")
         row = await self._journal.change(
-            await self._known(_key_of(job)),
+            await self._known(key_of(job)),
             BatchState.CANCELLED,
             origins=(BatchState.QUEUED,),
             error=error,
@@ -260,7 +244,7 @@ class ComicQueue:
     async def resend(self, job: JobLike) -> ComicJob:
         """Send an uncertain job again, which may be paid for twice; others are left as they are."""
         await self.start()
-        row = await self._known(_key_of(job))
+        row = await self._known(key_of(job))
         row = await self._journal.change(row, BatchState.QUEUED, origins=(BatchState.UNCERTAIN,))
         if row.state is BatchState.QUEUED:
             self._subscriptions.tell(self._turns.snapshot(row))
@@ -388,7 +372,3 @@ class ComicQueue:
         if row is None:
             raise InvalidRequestError("job", key, "a job of this queue's journal")
         return row
-
-
-def _key_of(job: JobLike) -> str:
-    return job.key if isinstance(job, ComicJob) else checked_key(job)

@@ -208,9 +208,6 @@ class Sharing:
             if row is None or last is None or row.id in self._lifecycle.tasks:
                 continue  # what is done here is told by who does it
             job = self._turns.timed(self._turns.snapshot(row, is_followed=True))
-            missed = job.missed(last.mark)
-            if missed is not None:
-                self._subscriptions.tell(missed)
             if job.follows(last.mark) or (job.error is not None and last.error is None):
                 self._subscriptions.tell(job)
 

@@ -41,11 +41,11 @@ class Output:
 
     def __init__(self, *, as_json: bool, command: str = "", is_quiet: bool = False) -> None:
         self.as_json: Final = as_json
-        self.is_quiet = is_quiet
+        self.is_quiet: Final = is_quiet
         """Whether `tell` prints nothing."""
-        self.stdout_closed = False
+        self.stdout_closed: bool = False
         """Whether the reader of stdout is gone."""
-        self.is_lost = False
+        self.is_lost: bool = False
         """Whether stdout did not take a line, for any other reason."""
         self._name: Final = f"llamagen-async {command}".strip()
         self.terminal: Final = None if is_quiet else _live_terminal()

@@ -97,7 +97,7 @@ class Examination:
         """The client that asks the server; `None` if there can be none."""
         self.usage: Usage | None = None
         """The server's answer about usage, if there was one."""
-        self.problems = 0
+        self.problems: int = 0
         """How many problems were found."""
         self._settings = settings
         self._tell_user = tell

@@ -42,7 +42,7 @@ class PartFile:
         self._stem = stem
         self._path = folder / f".{stem}.{secrets.token_hex(4)}.part"
         self._file: BinaryIO | None = None
-        self.size = 0
+        self.size: int = 0
         """Bytes that are in the file."""
 
     def append(self, content: bytes) -> None:

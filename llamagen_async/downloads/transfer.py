@@ -79,7 +79,7 @@ class Transfer:
         *,
         keeps_old: bool = False,
     ) -> None:
-        self.asked_to_wait = 0.0
+        self.asked_to_wait: float = 0.0
         """Seconds that the host asked to wait at the last attempt."""
         self._source = source
         self._folder = folder

@@ -86,16 +86,16 @@ class DurationForecast:
     """A distribution of durations in seconds."""
 
     def __init__(self) -> None:
-        self.observed = 0
+        self.observed: int = 0
         """How many generations were observed to end."""
-        self.version = 0
+        self.version: int = 0
         """A number that changes when the distribution does."""
         self._priors, self._hypotheses = _hypotheses()
-        self.evidence = [0.0] * len(self._priors)
+        self.evidence: list[float] = [0.0] * len(self._priors)
         """For each hypothesis, the logarithm of the chance it gave to what was observed."""
-        self.weight_evidence = [0.0] * len(_MIXTURE_WEIGHTS)
+        self.weight_evidence: list[float] = [0.0] * len(_MIXTURE_WEIGHTS)
         """For each weight that the mixture may have, how well it foretold, as a logarithm."""
-        self.seen = [0.0] * (len(AGES) - 1)
+        self.seen: list[float] = [0.0] * (len(AGES) - 1)
         """The histogram: how many durations were observed in each bin, faded."""
         self.cumulative: list[float] = []
         """For each of `AGES`, the chance to be done, in units of the last entry."""

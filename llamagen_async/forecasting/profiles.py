@@ -33,9 +33,9 @@ class Forecasts:
     """The forecasts of one client, one for each profile."""
 
     def __init__(self) -> None:
-        self.observed = 0
+        self.observed: int = 0
         """How many generations were observed to end."""
-        self.overall = ProfileForecast()
+        self.overall: ProfileForecast = ProfileForecast()
         """The forecast of all profiles together."""
         self.profiles: OrderedDict[Profile, ProfileForecast] = OrderedDict({ANY: self.overall})
         """All forecasts, the one that was not used for longest first after `overall`."""

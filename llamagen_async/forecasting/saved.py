@@ -59,7 +59,7 @@ class ForecastStore:
     def __init__(
         self, blobs: BlobStore, forecasts: Forecasts, *, loaded: Callable[[], None]
     ) -> None:
-        self.save_at = math.inf
+        self.save_at: float = math.inf
         """When `save_soon` may write next, in seconds of the loop's clock."""
         self._blobs = blobs
         self._forecasts = forecasts

@@ -86,12 +86,12 @@ class Limiter:
     """
 
     def __init__(self, plan: Plan, ledger: Ledger, clock: Clock) -> None:
-        self.plan = plan
+        self.plan: Plan = plan
         self.ledger = ledger
-        self.loop = asyncio.get_running_loop()
-        self.refusals = 0
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.refusals: int = 0
         """429s in a row to requests that the plan does not meter."""
-        self.clients = 1
+        self.clients: int = 1
         """Clients that shared the key when a request was last sent that the plan does not meter."""
         self._clock = clock
         self._buckets = _buckets(plan, clock)

@@ -37,11 +37,11 @@ class Throttle:
     """
 
     def __init__(self, rate: RateLimit) -> None:
-        self.paused_until = NEVER
+        self.paused_until: float = NEVER
         """Time at which the last pause ends."""
-        self.burst = rate.limit
+        self.burst: int = rate.limit
         """Requests that may leave back to back."""
-        self.pauses = 0
+        self.pauses: int = 0
         """Pauses in a row, without an answer to a request that was granted after the last one."""
         self._rate = rate
         self._pause_set_at = NEVER

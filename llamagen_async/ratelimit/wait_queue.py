@@ -116,7 +116,7 @@ class WaitQueue:
     def __init__(self, client_lease: float, shares: int, tolerance: float = 0.0) -> None:
         self.shares = shares
         """Slots that are shared out among the clients."""
-        self.last_was_check = False
+        self.last_was_check: bool = False
         """Whether the last slot was granted for a check."""
         self._client_lease = client_lease
         self._tolerance = tolerance

@@ -92,11 +92,11 @@ class WindowLog:
     def __init__(self, plan: Plan, times: LedgerTimes) -> None:
         self.plan = plan
         self.times = times
-        self.wall_offset = 0.0
+        self.wall_offset: float = 0.0
         """Unix time minus `now`, for windows that are aligned to the clock."""
-        self.throttle = Throttle(plan.rate)
+        self.throttle: Throttle = Throttle(plan.rate)
         """How long everyone pauses, and how many requests may leave back to back."""
-        self.queue = WaitQueue(times.client_lease, shares_of(plan), times.tolerance)
+        self.queue: WaitQueue = WaitQueue(times.client_lease, shares_of(plan), times.tolerance)
         """The clients that share the key, and what they wait for."""
         self._rate = plan.rate
         self._horizon = self._longest = max(limit.per for limit in plan.limits)

@@ -20,7 +20,6 @@ from llamagen_async.requests.changes import (
     UpdateRequest,
 )
 from llamagen_async.requests.comic import ComicFields, ComicRequest
-from llamagen_async.requests.fields import SIZES
 from llamagen_async.requests.parts import (
     Attachment,
     Character,
@@ -28,13 +27,26 @@ from llamagen_async.requests.parts import (
     Pagination,
     VideoOptions,
 )
+from llamagen_async.requests.words import (
+    SIZES,
+    AspectRatio,
+    AttachmentType,
+    Language,
+    Model,
+    Preset,
+    Resolution,
+    Size,
+    Upscale,
+)
 
 __all__ = [
     "SIZES",
     "AnimationFields",
     "AnimationRequest",
     "AnyRequest",
+    "AspectRatio",
     "Attachment",
+    "AttachmentType",
     "BatchStory",
     "ChangeRequest",
     "Character",
@@ -42,10 +54,16 @@ __all__ = [
     "ComicRequest",
     "ContinueFields",
     "ContinueRequest",
+    "Language",
     "Location",
+    "Model",
     "Pagination",
+    "Preset",
     "RequestType",
+    "Resolution",
+    "Size",
     "UpdateFields",
     "UpdateRequest",
+    "Upscale",
     "VideoOptions",
 ]

@@ -11,6 +11,7 @@ import attrs
 from llamagen_async.requests.animation import AnimationRequest
 from llamagen_async.requests.changes import ContinueRequest, UpdateRequest
 from llamagen_async.requests.comic import ComicRequest
+from llamagen_async.requests.words import OPEN
 from llamagen_async.validation import InvalidRequestError
 
 __all__ = [
@@ -82,7 +83,7 @@ _TYPES: Final = [
     (field.name, str(field.type)) for cls in _CLASSES.values() for field in attrs.fields(cls)
 ]
 TEXTS: Final = {name for name, _ in _TYPES} - {
-    name for name, type_ in _TYPES if type_ not in ("str", "str | None")
+    name for name, type_ in _TYPES if type_.removesuffix(" | None") not in ("str", *OPEN)
 }
 """The names of the fields that are text and nothing else."""
 _ACTIONS: Final = {

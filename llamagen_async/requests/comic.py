@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypedDict
+from typing import Any, TypedDict
 
 import attrs
 
@@ -17,14 +17,10 @@ from llamagen_async.requests.parts import (
     pagination_of,
 )
 from llamagen_async.requests.spelling import Spelled, Spelling
+from llamagen_async.requests.words import MODELS, PRESETS, Language, Model, Preset, Size, Upscale
 from llamagen_async.validation import InvalidRequestError, checked_text, without_mark
 
 __all__ = ["ComicFields", "ComicRequest", "attachments_of"]
-
-_PRESETS: Final = ("render", "neutral", "japanese_manga", "animeStyle", "comicBookStyle")
-"""Presets that the vendor's pages and clients name; there are hundreds more."""
-_MODELS: Final = ("auto",)
-"""Models that the vendor's pages name."""
 
 
 def _characters(
@@ -60,19 +56,19 @@ class ComicRequest(Spelled):
         default=None, kw_only=True, validator=fields.optional(fields.url)
     )
     """URL at which the story can be read, instead of `prompt`."""
-    model: str | None = attrs.field(
+    model: Model | None = attrs.field(
         default=None,
         kw_only=True,
-        validator=fields.optional(fields.text_that_may_be_new(_MODELS)),
+        validator=fields.optional(fields.text_that_may_be_new(MODELS)),
     )
     """The model's name; the server chooses by plan when it is not given."""
-    preset: str | None = attrs.field(
+    preset: Preset | None = attrs.field(
         default=None,
         kw_only=True,
-        validator=fields.optional(fields.text_that_may_be_new(_PRESETS)),
+        validator=fields.optional(fields.text_that_may_be_new(PRESETS)),
     )
     """The preset; the server uses `render` when it is not given."""
-    size: str | None = attrs.field(
+    size: Size | None = attrs.field(
         default=None, kw_only=True, validator=fields.optional(fields.size)
     )
     """Picture size in pixels, such as one of `SIZES`."""
@@ -91,11 +87,11 @@ class ComicRequest(Spelled):
         default=None, kw_only=True, validator=fields.optional(fields.text)
     )
     """The drawing style, in words."""
-    language: str | None = attrs.field(
+    language: Language | None = attrs.field(
         default=None, kw_only=True, validator=fields.optional(fields.language)
     )
     """The code of the captions' language, such as `en`."""
-    upscale: bool | str | None = attrs.field(
+    upscale: Upscale | None = attrs.field(
         default=None, kw_only=True, validator=fields.optional(fields.upscale)
     )
     """`True`, `"2K"` or `"4K"` for larger pictures."""
@@ -139,14 +135,14 @@ class ComicFields(TypedDict, total=False):
     """The keyword arguments of `create` and `create_and_wait`: the fields of `ComicRequest`."""
 
     prompt_url: str | Path | None
-    model: str | None
-    preset: str | None
-    size: str | None
+    model: Model | None
+    preset: Preset | None
+    size: Size | None
     fix_panel_num: int | None
     pagination: Pagination | Mapping[str, Any] | None
     style: str | None
-    language: str | None
-    upscale: bool | str | None
+    language: Language | None
+    upscale: Upscale | None
     images: Iterable[str | Path]
     comic_roles: Iterable[Character | Mapping[str, Any]]
     comic_locations: Iterable[Location | Mapping[str, Any]]

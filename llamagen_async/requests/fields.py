@@ -14,6 +14,7 @@ import attrs
 
 from llamagen_async.foreign import MOST_DEPTH, is_nested_deeper
 from llamagen_async.observing import logger_of
+from llamagen_async.requests.words import LANGUAGES, SITE_SIZES, SIZES
 from llamagen_async.validation import (
     InvalidRequestError,
     checked_path,
@@ -26,7 +27,6 @@ from llamagen_async.validation import (
 
 __all__ = [
     "COUNT",
-    "SIZES",
     "TEXT",
     "URL",
     "URL_BEGINNINGS",
@@ -53,23 +53,6 @@ __all__ = [
     "whole",
 ]
 
-SIZES: Final = (
-    "1024x1024",
-    "512x768",
-    "512x1024",
-    "576x1024",
-    "768x1024",
-    "1024x768",
-    "768x512",
-    "1024x576",
-    "1024x512",
-)
-"""The picture sizes that the vendor's clients offer, in pixels, width first."""
-
-_SITE_SIZES: Final = (
-    *("512x512", "768x768", "1024x1536", "1536x1024", "1024x1792", "1792x1024"),
-)  # fmt: skip
-"""Further sizes that a page of the vendor's site names."""
 _SIZE: Final = r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}"
 """The form of a size: no picture has a side of fewer than ten pixels."""
 _MAX_COUNT: Final = 20
@@ -81,16 +64,6 @@ URL_BEGINNINGS: Final = ("https://", "http://", "data:")
 """The beginnings of what is a URL to the API."""
 _MOST_WARNINGS: Final = 1_000
 """Values that were warned of and are remembered; of one that comes again later is warned again."""
-_LANGUAGES: Final = (
-    " aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy "
-    "da de dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu "
-    "hy hz ia id ie ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb "
-    "lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv ny oc oj om "
-    "or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw "
-    "ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu "
-)
-"""The codes of languages (ISO 639-1). The API's own list is not known; its examples are of these,
-and what is none is often a country's: `jp` for `ja`."""
 
 _logger = logger_of(__name__)
 
@@ -171,7 +144,7 @@ def text_that_may_be_new(known: Collection[str]) -> _Validator:
 def language(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     """Check the code of a language, with or without a region or a script."""
     given = checked_text(attribute.name, value)
-    if f" {re.split('[-_]', given)[0].lower()} " not in _LANGUAGES:
+    if re.split("[-_]", given)[0].lower() not in LANGUAGES:
         warn_once(attribute.name, given)
 
 
@@ -180,7 +153,7 @@ def size(_instance: object, attribute: attrs.Attribute[Any], value: object) -> N
     if not isinstance(value, str) or not re.fullmatch(_SIZE, value):
         allowed = f"WIDTHxHEIGHT in pixels, such as {', '.join(SIZES)}"
         raise InvalidRequestError(attribute.name, value, allowed)
-    if value not in SIZES and value not in _SITE_SIZES:
+    if value not in SIZES and value not in SITE_SIZES:
         warn_once(attribute.name, value)
 
 

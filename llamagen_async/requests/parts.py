@@ -14,6 +14,14 @@ import attrs
 
 from llamagen_async.requests import fields
 from llamagen_async.requests.spelling import Spelled, Spelling
+from llamagen_async.requests.words import (
+    ASPECT_RATIOS,
+    ATTACHMENT_TYPES,
+    RESOLUTIONS,
+    AspectRatio,
+    AttachmentType,
+    Resolution,
+)
 from llamagen_async.validation import InvalidRequestError
 
 __all__ = [
@@ -25,11 +33,6 @@ __all__ = [
     "pagination_of",
 ]
 
-_ATTACHMENT_TYPES: Final = ("image", "document", "video")
-_RESOLUTIONS: Final = ("480p", "720p", "1080p", "4k")
-"""The resolutions of videos that the vendor's clients offer."""
-_ASPECT_RATIOS: Final = ("16:9", "9:16", "1:1", "4:3", "3:4")
-"""The aspect ratios of videos that the vendor's clients offer."""
 _LONGEST_VIDEO: Final = 3_600.0
 """Seconds of the longest video that is asked for: more is a mistake, such as milliseconds."""
 
@@ -109,8 +112,8 @@ class Location(Spelled):
 
 
 def _attachment_type(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value not in _ATTACHMENT_TYPES:
-        allowed = f"one of {', '.join(_ATTACHMENT_TYPES)}"
+    if value not in ATTACHMENT_TYPES:
+        allowed = f"one of {', '.join(ATTACHMENT_TYPES)}"
         raise InvalidRequestError(attribute.name, value, allowed)
 
 
@@ -124,7 +127,7 @@ class Attachment(Spelled):
 
     url: str | Path = attrs.field(validator=fields.url)
     """URL of the file, or its `Path`."""
-    type: str | None = attrs.field(
+    type: AttachmentType | None = attrs.field(
         default=None, kw_only=True, validator=fields.optional(_attachment_type)
     )
     """The sort of file: `image`, `document` or `video`."""
@@ -152,12 +155,12 @@ class VideoOptions(Spelled):
         default=None, converter=fields.whole, validator=fields.optional(_duration)
     )
     """The length in seconds."""
-    resolution: str | None = attrs.field(
-        default=None, validator=fields.optional(fields.text_that_may_be_new(_RESOLUTIONS))
+    resolution: Resolution | None = attrs.field(
+        default=None, validator=fields.optional(fields.text_that_may_be_new(RESOLUTIONS))
     )
     """The resolution, such as `480p`, `720p`, `1080p` or `4k`."""
-    aspect_ratio: str | None = attrs.field(
-        default=None, validator=fields.optional(fields.text_that_may_be_new(_ASPECT_RATIOS))
+    aspect_ratio: AspectRatio | None = attrs.field(
+        default=None, validator=fields.optional(fields.text_that_may_be_new(ASPECT_RATIOS))
     )
     """The aspect ratio, as width and height with a colon between them.
 

@@ -38,10 +38,10 @@ class Account:
         self.label: Final = label
         self.plan: Final = plan
         self.meter: Final = meter
-        self.credits = credits
+        self.credits: int = credits
         self.is_paid: Final = plan.name != Plan.DEMO.name
         """Whether creates cost credits and pictures have no watermark."""
-        self.refused = 0
+        self.refused: int = 0
         self.creates_accepted = 0
         self._requests: Final[defaultdict[str, Counter[str]]] = defaultdict(Counter)
         self._peaks: Final = tuple(_Peak(limit.limit, limit.per) for limit in plan.limits)

@@ -63,7 +63,7 @@ class AdmissionControl:
         self._sender = sender
         self._poller = poller
         self._clock = clock
-        self.unanswered = sender.unanswered
+        self.unanswered: set[Submission[Any]] = sender.unanswered
         """The creates that are on their way."""
         self._next_check = 0.0
         self.blocked_until: float | None = None

@@ -92,7 +92,7 @@ class KeyView:
     """
 
     def __init__(self, limiter: Limiter, queue: RequestQueue, polls: PollSet) -> None:
-        self.client = uuid.uuid4().hex[:16]
+        self.client: str = uuid.uuid4().hex[:16]
         """The client's name among those that share the key."""
         self.arrived: deque[float] = deque(maxlen=_MAX_ARRIVALS)
         """When billed requests were asked for interactively, ascending."""
@@ -107,7 +107,7 @@ class KeyView:
         """Whether no slot was free when the ledger last answered."""
         self.claimed: Submission[Any] | None = None
         """The request that a slot is asked for, which the claim tells of."""
-        self.no_slot_until = -math.inf
+        self.no_slot_until: float = -math.inf
         """Time before which the ledger has no slot for this client, as it said last."""
         self._told_at = -math.inf
         self._returning: Sequence[float] = ()

@@ -69,11 +69,11 @@ class PollSet:
 
     def __init__(self, forecasts: Forecasts, *, min_interval: float | None = None) -> None:
         self.forecasts = forecasts
-        self.changes = Changes(forecasts)
+        self.changes: Changes = Changes(forecasts)
         """Changes of generations that had ended before."""
-        self.urgent = 0
+        self.urgent: int = 0
         """Number of generations that somebody waits for interactively."""
-        self.in_flight = 0
+        self.in_flight: int = 0
         """Number of checks on their way."""
         self._min_interval = _MIN_INTERVAL if min_interval is None else min_interval
         self.targets: dict[str, PollTarget] = {}

@@ -80,7 +80,7 @@ class Poller:
         *,
         announced: bool = False,
     ) -> None:
-        self.finished = 0
+        self.finished: int = 0
         """How many generations were seen to end."""
         self._polls = polls
         self._limiter = limiter

@@ -26,9 +26,9 @@ class RequestQueue:
     """The submissions of one client that wait for a slot."""
 
     def __init__(self) -> None:
-        self.size = 0
+        self.size: int = 0
         """Number of submissions that wait."""
-        self.billed = 0
+        self.billed: int = 0
         """Number of billed submissions among those that wait."""
         self._heaps: list[list[tuple[int, Submission[Any]]]] = [[] for _ in range(_RANKS)]
         self._waiting = [0] * _RANKS

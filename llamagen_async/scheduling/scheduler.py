@@ -66,7 +66,7 @@ class Scheduler:
         on_request: Callable[[RequestReport], None] | None = None,
         forecasts: Forecasts | None = None,
     ) -> None:
-        self.forecasts = forecasts or Forecasts()
+        self.forecasts: Forecasts = forecasts or Forecasts()
         """Forecasts of how long generations take, learned from those that were waited for."""
         self._limiter = limiter
         self._clock = clock

@@ -94,7 +94,7 @@ class Sender:
         max_retries: int,
         on_request: Callable[[RequestReport], None] | None,
     ) -> None:
-        self.stats = DispatchStats()
+        self.stats: DispatchStats = DispatchStats()
         self.unanswered: set[Submission[Any]] = set()
         """The billed submissions that are on their way and have no answer yet."""
         self._transport = transport

@@ -19,13 +19,13 @@ from __future__ import annotations
 try:
     from llamagen_async.taskiq.app import register
     from llamagen_async.taskiq.queue import TaskiqQueue
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] not in ("redis", "taskiq"):
+except ModuleNotFoundError as _error:
+    if (_error.name or "").partition(".")[0] not in ("redis", "taskiq"):
         raise
     raise ModuleNotFoundError(
-        f"llamagen_async.taskiq needs {error.name}: install it with "
+        f"llamagen_async.taskiq needs {_error.name}: install it with "
         "pip install 'llamagen-async[taskiq]'",
-        name=error.name,
+        name=_error.name,
     ) from None
 
 __all__ = ["TaskiqQueue", "register"]

@@ -19,12 +19,12 @@ import attrs
 from taskiq import AsyncBroker, TaskiqEvents
 from taskiq.exceptions import NoResultError
 
-from llamagen_async.batch.events import ComicJob, Mark
+from llamagen_async.batch.events import ComicJob, Mark, ended
 from llamagen_async.batch.folder import check_writable
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.story import RequestLike, Story, checked_key
 from llamagen_async.batch.lifecycle import GRACE
-from llamagen_async.batch.protocol import JobLike
+from llamagen_async.batch.protocol import JobLike, key_of
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.clock import seconds
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
@@ -167,7 +167,7 @@ class TaskiqQueue:
         Raises:
             ClientClosedError: The queue was closed first; the job goes on.
         """
-        key, seen = _key_of(job), Mark.parse(after)
+        key, seen = key_of(job), Mark.parse(after)
         readers = (await self._started()).readers
         async with aclosing(readers.read(key, seen)) as events:
             async for event in events:
@@ -182,13 +182,7 @@ class TaskiqQueue:
             ClientClosedError: The queue was closed first; the job goes on.
             LlamaGenError: It was cancelled, was refused, or takes longer than `timeout`.
         """
-        async with aclosing(self.events(job)) as events:
-            async for event in events:
-                if event.is_final:
-                    if event.state is BatchState.SUCCEEDED and event.generation is not None:
-                        return event.generation
-                    raise event.error or LlamaGenError(f"{event.key!r} is {event.state}")
-        raise AssertionError("the events of a job end with a final one")
+        return await ended(self.events(job))
 
     async def cancel(self, job: JobLike) -> ComicJob:
         """Cancel a job that is queued, so that it is never sent or paid for.
@@ -197,13 +191,13 @@ class TaskiqQueue:
             The job as it stands then: if it had been sent already, it goes on and is not
             `CANCELLED`. A cancelled job stays cancelled; its key can't be used again.
         """
-        opened, key = await self._started(), _key_of(job)
+        opened, key = await self._started(), key_of(job)
         error = LlamaGenError("cancelled before it was sent; nothing was spent")
         return await self._told(opened, key, await opened.jobs.cancel(key, error))
 
     async def resend(self, job: JobLike) -> ComicJob:
         """Send an uncertain job again, which may be paid for twice; others are left as they are."""
-        opened, key = await self._started(), _key_of(job)
+        opened, key = await self._started(), key_of(job)
         return await self._told(opened, key, await opened.jobs.resend(key))
 
     async def waiting(self) -> int:
@@ -386,7 +380,3 @@ class TaskiqQueue:
 async def _placed(opened: _OpenQueue, job: ComicJob) -> ComicJob:
     (placed,) = await opened.turns.placed([job])
     return placed
-
-
-def _key_of(job: JobLike) -> str:
-    return job.key if isinstance(job, ComicJob) else checked_key(job)

@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Final
 
 from llamagen_async.batch.events import ComicJob, Mark, Subscriptions
 from llamagen_async.batch.journal.codec import Row
-from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
+from llamagen_async.errors import InvalidRequestError, LlamaGenError
 from llamagen_async.models import BatchState
 from llamagen_async.taskiq.news import JobNews
 from llamagen_async.taskiq.rows import job_of
@@ -69,22 +69,9 @@ class JobReaders:
             (job,) = await self._turns.placed([job_of(row, self._out)])
             self._subscriptions.latest.setdefault(key, job)
             self._watch_positions()
-            missed = job.missed(seen)
-            if missed is not None:
-                yield missed
-            if job.follows(seen):
-                yield job
-            while not job.is_final:
-                event = await subscription.get()
-                if event is None:
-                    raise ClientClosedError(f"the queue was closed; {key!r} stays in it")
-                if not event.follows(job.mark) and event.error is None:
-                    continue  # the row that was read is newer than an event that was waiting
-                missed = event.missed(job.mark)
-                if missed is not None:
-                    yield missed
-                job = event
-                yield event
+            async with aclosing(subscription.follow(job, seen)) as events:
+                async for event in events:
+                    yield event
 
     @contextmanager
     def _counted(self, key: str) -> Generator[None, None, None]:

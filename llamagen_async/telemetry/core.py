@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from llamagen_async.core import ClientCore, Rooms
 from llamagen_async.errors import GenerationFailedError
 from llamagen_async.models import Animation, AnyGeneration, ComicGeneration
+from llamagen_async.observing import Observer
 from llamagen_async.scheduling import GenerationWait, Load, RequestReport
 from llamagen_async.settings import ClientSettings
 from llamagen_async.telemetry.edges import TracedAssets, TracedTransport
@@ -34,7 +35,7 @@ class ObservedCore(ClientCore):
             telemetry: Where the spans and metrics go.
         """
         self._telemetry = telemetry
-        self.observer = telemetry.operations
+        self.observer: Observer | None = telemetry.operations
 
     def load(self) -> Load | None:
         """Return what the client has to do now; `None` if it is not open. Any thread may ask."""

@@ -44,8 +44,8 @@ class Telemetry:
         try:
             from opentelemetry import metrics, trace  # noqa: PLC0415  # an extra, and not light
         except ModuleNotFoundError as error:
-            needed = 'nothing without the package opentelemetry-api (the extra "otel")'
-            raise InvalidRequestError("telemetry", "wanted", needed) from error
+            needed = "True only with `pip install 'llamagen-async[otel]'`"
+            raise InvalidRequestError("telemetry", value=True, allowed=needed) from error
         from llamagen_async.telemetry.metrics import Instruments  # noqa: PLC0415
         from llamagen_async.telemetry.operations import Operations  # noqa: PLC0415
         from llamagen_async.telemetry.started import Started  # noqa: PLC0415

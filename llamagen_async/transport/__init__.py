@@ -16,7 +16,7 @@ from llamagen_async.transport.address import (
 from llamagen_async.transport.assets import HTTPAssets
 from llamagen_async.transport.decoding import decode, error_for, parse_retry_after
 from llamagen_async.transport.failures import failure_words
-from llamagen_async.transport.http import HTTPTransport, check_key
+from llamagen_async.transport.http import HTTPTransport
 from llamagen_async.transport.message import (
     APIRequest,
     APIResponse,
@@ -38,6 +38,7 @@ from llamagen_async.transport.retries import (
     retry_span,
     says_later,
 )
+from llamagen_async.transport.secret import check_key
 from llamagen_async.transport.sessions import check_session
 
 __all__ = [

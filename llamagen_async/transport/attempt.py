@@ -47,6 +47,8 @@ class Attempt:
     """Whether it was held back before anything could leave."""
     response: aiohttp.ClientResponse | None = attrs.field(default=None, repr=False)
     """The answer, as soon as its head has come."""
+    given: aiohttp.ClientResponse | None = attrs.field(default=None, repr=False)
+    """The answer as a user's middlewares hand it on."""
     received: list[bytes] = attrs.field(factory=list[bytes], repr=False)
     """The pieces of the answer's body that have come."""
     has_ended: bool = False

@@ -49,10 +49,11 @@ from llamagen_async.transport.message import (
     Transport,
     UnsentCancelledError,
 )
-from llamagen_async.transport.secret import Secret
+from llamagen_async.transport.secret import Secret, check_key
 from llamagen_async.transport.sessions import check_session, fairly, observe, own_session
+from llamagen_async.validation import HiddenText
 
-__all__ = ["HTTPTransport", "check_key"]
+__all__ = ["HTTPTransport"]
 
 _STREAMED: Final = 1 << 20
 """Bytes from which a body is given as a file: aiohttp warns of larger ones in one piece."""
@@ -96,6 +97,7 @@ class HTTPTransport:
         session: aiohttp.ClientSession | None = None,
         proxy: str | None = None,
     ) -> None:
+        api_key = HiddenText.of(api_key) or ""  # a report of an error may show the variables here
         self._base_url = normalize_base_url(base_url)
         url = URL(self._base_url)
         self._host = url.host_port_subcomponent or ""
@@ -120,7 +122,7 @@ class HTTPTransport:
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._base_url!r})"
+        return f"{type(self).__name__}({getattr(self, '_base_url', '')!r})"
 
     @property
     def base_url(self) -> str:
@@ -173,10 +175,10 @@ class HTTPTransport:
                     raise_for_status=False,
                     auto_decompress=False,  # it would unpack a small answer to a giant one
                     middlewares=(*others, attempt),  # ours is the innermost
-                ) as response,
+                ) as attempt.given,
             ):
-                if response is not attempt.response:
-                    await attempt.take(response)  # a middleware answers in its own way
+                if attempt.given is not attempt.response:
+                    await attempt.take(attempt.given)  # a middleware answers in its own way
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # a user's hooks', too
             failure = self._failure(attempt, error)
         finally:
@@ -186,14 +188,13 @@ class HTTPTransport:
                 _reached.add(self._host)
         if isinstance(failure, asyncio.CancelledError):
             raise failure
-        answer = attempt.response
-        if answer is not None:
-            content, lack = self._content(attempt, answer)
+        if attempt.response is not None:
+            content, lack = self._content(attempt, attempt.response)
             failure = failure or lack
             try:
                 return decode(
-                    answer.status,
-                    answer.headers,
+                    attempt.response.status,
+                    attempt.response.headers,
                     content,
                     now=_utcnow,
                     secret=self._secret,
@@ -201,17 +202,18 @@ class HTTPTransport:
                 )
             except APIError as error:
                 # Of an answer that is not whole there may be enough; else that is what to tell.
-                if failure is None or answer.status not in SUCCESS:
+                if failure is None or attempt.response.status not in SUCCESS:
                     failure = error.with_traceback(None)
             del content
             attempt.received.clear()
         assert failure is not None
         # Raised out here, so that it carries neither aiohttp's error nor its frames, and does not
-        # keep the whole answer alive.
+        # keep the whole answer alive. No variable here shows what was sent or what has come.
         raise failure
 
     def with_key(self, api_key: str) -> Transport:
         """Return a transport for another key, which shares the session and does not close it."""
+        api_key = HiddenText.of(api_key) or ""  # see `__init__`
         other = copy.copy(self)
         other._take(api_key)  # noqa: SLF001  # it is of this class
         other._lender = self._lender or self  # noqa: SLF001  # it is of this class
@@ -220,7 +222,7 @@ class HTTPTransport:
     def _take(self, api_key: str) -> None:
         self._key = check_key(api_key)
         self._secret = Secret(self._key)
-        self._authorization = f"Bearer {self._key}"
+        self._authorization = HiddenText(f"Bearer {self._key}")
 
     @property
     def is_loopback(self) -> bool:
@@ -317,23 +319,6 @@ class HTTPTransport:
         if not is_unpacked:
             return content, APIConnectionError(f"the answer from {self._host} is incomplete")
         return content, None
-
-
-def check_key(key: object) -> str:
-    """Return an API key without white space and quotes around it, as files and shells leave them.
-
-    Raises:
-        InvalidRequestError: It can't be a key; it is not shown.
-    """
-    text = key.strip() if isinstance(key, str) else ""
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        text = text[1:-1].strip()
-    # What a bearer token may hold; a space or a line break in it is a mistake of copying.
-    if not re.fullmatch(r"[\x21-\x7e]+", text):
-        raise InvalidRequestError(
-            "api_key", "(not shown)", "the key from the vendor's site: visible ASCII, no spaces"
-        )
-    return text
 
 
 def _url(base: str, request: APIRequest) -> URL:

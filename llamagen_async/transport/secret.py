@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Final, TypeVar, cast
 
-__all__ = ["Secret"]
+from llamagen_async.validation import HiddenText, InvalidRequestError
+
+__all__ = ["Secret", "check_key"]
 
 _T = TypeVar("_T")
 
@@ -65,6 +67,24 @@ class Secret:
     def _pattern(self) -> re.Pattern[str]:
         # Made when an answer looks as if it held the key: most programs never see one.
         return re.compile("|".join("".join(map(_any_spelling, form)) for form in self._forms))
+
+
+def check_key(key: object) -> HiddenText:
+    """Return an API key without white space and quotes around it, as files and shells leave them.
+
+    Raises:
+        InvalidRequestError: It can't be a key; it is not shown.
+    """
+    text = key.strip() if isinstance(key, str) else ""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1].strip()
+    # What a bearer token may hold; a space or a line break in it is a mistake of copying.
+    if not re.fullmatch(r"[\x21-\x7e]+", text):
+        del key, text  # a report of an error may show the variables of its frames
+        raise InvalidRequestError(
+            "api_key", "(not shown)", "the key from the vendor's site: visible ASCII, no spaces"
+        )
+    return HiddenText(text)
 
 
 def _forms(key: str) -> Iterator[str]:

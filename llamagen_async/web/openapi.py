@@ -219,8 +219,8 @@ def _events() -> _Json:
 
 def _picture() -> _Json:
     binary = {"image/*": {"schema": {"type": "string", "format": "binary"}}}
-    operation = _operation("getPicture", "One picture, counted from 0.", binary, 404)
-    operation["responses"]["307"] = {"description": "The picture is at the vendor."}
+    operation = _operation("getPicture", "One picture, counted from 0.", binary, 404, 502)
+    operation["responses"]["307"] = {"description": "The video is at the vendor."}
     number = {"type": "integer", "minimum": 0}
     operation["parameters"] = [{"name": "number", "in": "path", "required": True, "schema": number}]
     return operation

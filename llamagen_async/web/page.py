@@ -18,23 +18,16 @@ _FILE: Final = "page.html"
 _ROOT: Final = "$root"
 """The text in the file that is replaced by the path at which the routes are mounted."""
 
-_PICTURES: Final = "'self' data: https:"
-"""Where pictures may come from: those of a comic that is being drawn are at the vendor, to whose
-address the route of a picture leads."""
-_SANDBOX: Final = f"{_PICTURES} http://127.0.0.1:* http://localhost:*"
-"""Sources of pictures if the vendor is a sandbox on this machine."""
 
-
-def page(root: str, *, plain_http: bool = False) -> WebReply:
+def page(root: str) -> WebReply:
     """Return the page.
 
     Args:
         root: The path at which the routes are mounted.
-        plain_http: Whether pictures that are not fetched yet come over plain http, from a sandbox.
     """
     content, policy = _parts()
     headers = {
-        "Content-Security-Policy": policy.replace(_PICTURES, _SANDBOX) if plain_http else policy,
+        "Content-Security-Policy": policy,
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cache-Control": "no-cache",
@@ -53,7 +46,7 @@ def _parts() -> tuple[str, str]:
     }
     policy = (
         f"default-src 'none'; style-src {allowed['style']}; script-src {allowed['script']}; "
-        f"img-src {_PICTURES}; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
     )
     return content, policy

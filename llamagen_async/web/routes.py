@@ -19,13 +19,14 @@ from llamagen_async.batch.protocol import JobQueue
 from llamagen_async.downloads.media_types import PICTURES, VIDEOS
 from llamagen_async.errors import (
     AuthenticationError,
+    ClientClosedError,
     InvalidRequestError,
     LlamaGenError,
     PermissionDeniedError,
     WebhookSignatureError,
 )
 from llamagen_async.foreign import MOST_DEPTH, is_nested_deeper
-from llamagen_async.models import BatchState
+from llamagen_async.models import Animation, BatchState
 from llamagen_async.observing import about, logger_of
 from llamagen_async.requests import ComicRequest
 from llamagen_async.validation import shown
@@ -228,8 +229,24 @@ async def _picture(service: ComicService, request: WebRequest) -> WebReply:
         if file.is_file():
             return WebReply(file=file, headers=headers)
     if number < len(urls) and (url := urls[number]):
-        return WebReply(307, headers={"Location": url, "Cache-Control": "no-store"})
+        return await _from_vendor(service, job, url)
     raise HTTPProblem(404, "not_found", f"this comic has no picture {number} here")
+
+
+async def _from_vendor(service: ComicService, job: ComicJob, url: str) -> WebReply:
+    """Return a picture that is not here: its host hears of this server, and not of who looks."""
+    if isinstance(job.generation, Animation):  # a video is too large to be held
+        return WebReply(307, headers={"Location": url, "Cache-Control": "no-store"})
+    try:
+        picture = await service.pictures.get(url)
+    except ClientClosedError:
+        raise
+    except LlamaGenError as error:
+        _logger.warning("a picture of %s: %s", shown(job.key), error, extra=about(error))
+        detail = "this picture can't be had from the vendor now"
+        raise HTTPProblem(502, "no_picture", detail) from error
+    changing = {"Cache-Control": "no-store"} if job.state is BatchState.RUNNING else {}
+    return WebReply(200, picture.content, picture.media_type, {**_SANDBOXED, **changing})
 
 
 async def _webhook(service: ComicService, request: WebRequest) -> WebReply:
@@ -281,8 +298,8 @@ async def _openapi(_service: ComicService, request: WebRequest) -> WebReply:
     return json_reply(document(request.root))
 
 
-async def _page(service: ComicService, request: WebRequest) -> WebReply:
-    return page(request.root, plain_http=service.has_plain_http)
+async def _page(_service: ComicService, request: WebRequest) -> WebReply:
+    return page(request.root)
 
 
 _SINGLE: Final[Mapping[str, Mapping[str, _Handler]]] = {

@@ -13,6 +13,7 @@ from typing import Any, Final
 from llamagen_async.batch.protocol import JobQueue
 from llamagen_async.batch.queue import ComicQueue
 from llamagen_async.client import LlamaGenClient
+from llamagen_async.downloads.held import HeldPictures
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.observing import logger_of
 from llamagen_async.validation import whole_number
@@ -79,11 +80,12 @@ class ComicService:
         """The vendor's events that came lately."""
         self.kept: Final[OrderedDict[tuple[str, str], bytes]] = OrderedDict()
         """The JSON of finished jobs, by where the routes are mounted and the job's key."""
-        self.draining = asyncio.Event()
+        self.draining: asyncio.Event = asyncio.Event()
         """Set when streams are to end, because the server closes."""
         self._is_closed = False
         self._client: LlamaGenClient | None = None
         self._queue: JobQueue | None = None
+        self._pictures: HeldPictures | None = None
         self._starting = asyncio.Lock()
         self._is_owned = False
         """Whether somebody will close it."""
@@ -116,10 +118,15 @@ class ComicService:
         return self._webhook_secret or os.environ.get("LLAMAGEN_WEBHOOK_SECRET") or None
 
     @property
-    def has_plain_http(self) -> bool:
-        """Whether the client talks to a sandbox on this machine."""
-        client = self._client or self._given
-        return client is not None and client.account.base_url.startswith("http:")
+    def pictures(self) -> HeldPictures:
+        """The vendor's pictures of comics whose files are not here.
+
+        Raises:
+            ClientClosedError: The client is closed.
+        """
+        if self._pictures is None:
+            self._pictures = HeldPictures(self.client.assets)
+        return self._pictures
 
     async def started(self) -> JobQueue:
         """Return the queue; it is started if it was not.
@@ -157,7 +164,10 @@ class ComicService:
         async with self._starting:
             queue, self._queue = self._queue, None
             client, self._client = self._client, None
+            pictures, self._pictures = self._pictures, None
             try:
+                if pictures is not None:
+                    await pictures.aclose()
                 if queue is not None:
                     await queue.aclose(_GRACE)
             finally:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -83,6 +84,8 @@ class Worker:
     """The arguments of the worker's client."""
     waits_for: Sequence[str] = ()
     """Comics to wait for, instead of creating any."""
+    dies: tuple[int, float] | None = None
+    """The answer after which the first process kills itself, and seconds from then."""
     process: subprocess.Popen[str] = attrs.field(init=False)
 
     def start(self) -> None:
@@ -93,7 +96,9 @@ class Worker:
             "at_once": AT_ONCE,
             "client": self.client,
             "waits_for": self.waits_for,
+            "dies": self.dies,
         }
+        self.dies = None
         self.process = subprocess.Popen(
             [sys.executable, WORKER, json.dumps(orders)],
             env=environment(),
@@ -114,11 +119,15 @@ class Worker:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
-    def kill(self) -> None:
-        """End the process with SIGKILL."""
-        assert self.process.poll() is None, self.finish()
-        self.process.kill()
-        self.process.communicate(timeout=GIVE_UP_AFTER)
+    def restart(self, *, kill: bool = False) -> None:
+        """Start the process again when SIGKILL has ended it, without waiting for the new one."""
+        if kill:
+            assert self.process.poll() is None, self.finish()
+            self.process.kill()
+        error = self.finish()
+        assert self.process.returncode == -signal.SIGKILL, error
+        self.start()
+        self.begin()
 
     def finish(self) -> str:
         """Wait until the process ends; return what it wrote to stderr."""
@@ -203,15 +212,6 @@ class Run:
         """Return the number of answers that were recorded."""
         return sum(worker.served() for worker in self.workers)
 
-    def kill_one(self, victim: Worker, chance: random.Random, *, served: int) -> None:
-        """Kill a worker some time after it got `served` answers, and start it again."""
-        self.wait_until(lambda: victim.served() >= served)
-        time.sleep(chance.uniform(0.0, 0.02))
-        victim.kill()
-        victim.start()
-        victim.get_ready()
-        victim.begin()
-
     def finish(self) -> RunResult:
         """Wait until all workers are done and return the result."""
         stderr = "".join(worker.finish() for worker in self.workers)
@@ -225,11 +225,18 @@ class Run:
 
 
 @contextmanager
-def at_work(folder: Path, quota: str, on_store_failure: OnStoreFailure = "raise") -> Iterator[Run]:
+def at_work(
+    folder: Path,
+    quota: str,
+    on_store_failure: OnStoreFailure = "raise",
+    dies: Mapping[int, tuple[int, float]] | None = None,
+) -> Iterator[Run]:
     """Run a server and eight workers that begin together; no process is left afterwards.
 
-    With `"raise"` they wait for a store that is away, with `"local"` they go on without it.
+    With `"raise"` they wait for a store that is away, with `"local"` they go on without it. Those
+    in `dies` kill themselves, as `Worker.dies` says.
     """
+    dies = dies or {}
     with sandbox(folder, "--speed", str(SPEED), "--latency", LATENCY) as server:
         client = {
             "api_key": PAID_KEY,
@@ -241,7 +248,10 @@ def at_work(folder: Path, quota: str, on_store_failure: OnStoreFailure = "raise"
             "timeout": TIMEOUT,
         }
         with _begun(
-            [Worker(folder / f"requests {n}.jsonl", client) for n in range(WORKERS)]
+            [
+                Worker(folder / f"requests {n}.jsonl", client, dies=dies.get(n))
+                for n in range(WORKERS)
+            ]
         ) as workers:
             yield Run(workers, server["url"])
 
@@ -287,9 +297,11 @@ def test_eight_processes_are_never_refused_and_share_fairly(quota: str, tmp_path
 def test_the_limit_holds_when_workers_are_killed_and_started_again(tmp_path: Path) -> None:
     """Requests in flight count, and requests that were recorded are not sent again."""
     chance = random.Random(1)
-    with at_work(tmp_path, f"sqlite:///{tmp_path / 'quota.db'}") as run:
-        for victim, served in zip(chance.sample(run.workers, 3), (5, 10, 15), strict=True):
-            run.kill_one(victim, chance, served=served + chance.randrange(10))
+    victims = chance.sample(range(WORKERS), 3)
+    dies = {n: (chance.randrange(5, 25), chance.uniform(0.0, 0.02)) for n in victims}
+    with at_work(tmp_path, f"sqlite:///{tmp_path / 'quota.db'}", dies=dies) as run:
+        for victim in sorted(victims, key=lambda n: dies[n]):
+            run.workers[victim].restart()
         result = run.finish()
     result.check(killed=3)
 
@@ -300,16 +312,18 @@ def test_the_limit_holds_when_redis_is_restarted_and_forgets(
 ) -> None:
     """Three workers are killed as well: before, while and after it is away."""
     chance = random.Random(2)
+    first, second, third = chance.sample(range(WORKERS), 3)
+    dies = {first: (chance.randrange(5, 15), chance.uniform(0.0, 0.02))}
     server = RedisServer(tmp_path)
     try:
-        with at_work(tmp_path, server.url, on_store_failure) as run:
-            first, second, third = chance.sample(run.workers, 3)
-            run.kill_one(first, chance, served=5 + chance.randrange(10))
-            run.wait_until(lambda: run.served() >= 100 + chance.randrange(50))
+        with at_work(tmp_path, server.url, on_store_failure, dies) as run:
+            run.workers[first].restart()
+            until = 100 + chance.randrange(50)
+            run.wait_until(lambda: run.served() >= until)
             server.kill()
-            run.kill_one(second, chance, served=0)
+            run.workers[second].restart(kill=True)
             server.start()
-            run.kill_one(third, chance, served=third.served())
+            run.workers[third].restart(kill=True)
             result = run.finish()
     finally:
         server.stop()

@@ -39,11 +39,10 @@ async def reply_ok(received: Received) -> None:
     await received.reply(answer())
 
 
-def assert_secret(error: BaseException, *, frames: bool = True) -> None:
+def assert_secret(error: BaseException) -> None:
     """Assert that neither the error nor anything that hangs on it holds the key.
 
-    What reports errors may show the locals of their frames, so that these count, too, unless the
-    key is in an argument or in what the server has answered.
+    What reports errors may show the locals of their frames, so that these count, too.
     """
     seen: set[int] = set()
     todo: list[BaseException] = [error]
@@ -61,12 +60,12 @@ def assert_secret(error: BaseException, *, frames: bool = True) -> None:
             traceback.walk_tb(current.__traceback__), capture_locals=True
         ):
             assert "aiohttp" not in frame.filename.split("/")
-            if frames and not frame.filename.startswith(str(TESTS)):
+            if not frame.filename.startswith(str(TESTS)):
                 assert KEY not in repr(frame.locals), frame
 
 
 async def failure(
-    handler: Handler, request: APIRequest = STATUS, *, timeout: float = 5.0, frames: bool = True
+    handler: Handler, request: APIRequest = STATUS, *, timeout: float = 5.0
 ) -> tuple[LlamaGenError, int]:
     """Send one request to a server of this kind; return the error and how many requests came."""
     async with raw_server(handler) as server:
@@ -76,7 +75,7 @@ async def failure(
                 await transport.send(request)
         finally:
             await transport.aclose()
-        assert_secret(caught.value, frames=frames)
+        assert_secret(caught.value)
         return caught.value, len(server.received)
 
 

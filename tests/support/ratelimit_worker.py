@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections import deque
@@ -38,6 +39,7 @@ class Worker:
         at_once: Number of comics to work on at a time.
         client: The arguments of the client; a plan may be the two numbers of its window.
         waits_for: The ids of comics that run already.
+        dies: The answer after which the process kills itself, and seconds from then.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Worker:
         at_once: int,
         client: dict[str, Any],
         waits_for: Sequence[str] = (),
+        dies: tuple[int, float] | None = None,
     ) -> None:
         self._record = Path(record)
         self._at_once = at_once
@@ -55,6 +58,8 @@ class Worker:
             plan = Plan("narrow", limits=RateLimit(plan[0], per=plan[1]))
         self._client = LlamaGenClient(**client | {"plan": plan})
         self._waits_for = waits_for
+        self._dies = dies
+        self._answers = 0
         self._round_trips = 0
         lines = self._record.read_text("utf-8").splitlines() if self._record.exists() else []
         known = [json.loads(line) for line in lines]
@@ -100,6 +105,11 @@ class Worker:
         # One write: a process that is killed leaves a whole line or none.
         with self._record.open("a", encoding="utf-8") as file:
             file.write(json.dumps(answered) + "\n")
+        self._answers += 1
+        if self._dies is not None and self._answers == self._dies[0]:
+            asyncio.get_running_loop().call_later(
+                self._dies[1], os.kill, os.getpid(), signal.SIGKILL
+            )
         name: str = comic.id
         return name
 

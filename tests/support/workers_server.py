@@ -27,6 +27,8 @@ __all__ = ["Backends", "backends", "sandbox_process"]
 _HERE = Path(__file__).parent
 _TIMEOUT = 60.0
 """Real seconds to wait for a process to answer."""
+_ENDING = 300.0
+"""Real seconds to wait for the end of a server, which first ends the restart that it is at."""
 
 
 @attrs.define
@@ -91,8 +93,13 @@ def sandbox_process(speed: float, seconds: float) -> Iterator[str]:
 
 
 @contextmanager
-def backends(folder: Path, api: str, speed: float, workers: int) -> Iterator[Backends]:
-    """`uvicorn llamagen_async.web:app --workers N`, from its start to its end."""
+def backends(
+    folder: Path, api: str, speed: float, workers: int, *, quota: str | None = None
+) -> Iterator[Backends]:
+    """`uvicorn llamagen_async.web:app --workers N`, from its start to its end.
+
+    What was spent is kept in the store of the URL `quota`, or in a SQLite file.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     env = environment(
@@ -100,7 +107,7 @@ def backends(folder: Path, api: str, speed: float, workers: int) -> Iterator[Bac
         LLAMAGEN_API_URL=api,
         LLAMAGEN_PLAN="paid",
         LLAMAGEN_SPEED=f"{speed:g}",
-        LLAMAGEN_QUOTA=f"sqlite:///{folder / 'quota.db'}",
+        LLAMAGEN_QUOTA=quota or f"sqlite:///{folder / 'quota.db'}",
         LLAMAGEN_JOURNAL=str(folder / "orders.db"),
         LLAMAGEN_OUT=str(folder / "out"),
         PYTHONWARNINGS="default",
@@ -120,7 +127,7 @@ def backends(folder: Path, api: str, speed: float, workers: int) -> Iterator[Bac
             _wait_until_ready(server)
             yield server
             supervisor.terminate()
-            supervisor.wait(_TIMEOUT)
+            supervisor.wait(_ENDING)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(supervisor.pid, signal.SIGKILL)

@@ -76,7 +76,7 @@ def test_without_the_package_it_is_none_or_said(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     assert core_class() is ClientCore
-    with pytest.raises(InvalidRequestError, match="opentelemetry-api"):
+    with pytest.raises(InvalidRequestError, match=r"pip install 'llamagen-async\[otel\]'"):
         core_class(telemetry=True)
 
 

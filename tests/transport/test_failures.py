@@ -149,8 +149,12 @@ async def test_a_host_that_was_reached_once_is_waited_for_when_its_name_is_gone(
             assert caught.value.retriable is was_reached
 
 
-async def test_a_port_at_which_nobody_listens_yet_is_waited_for_with_a_hint() -> None:
+async def test_a_port_at_which_nobody_listens_yet_is_waited_for_with_a_hint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A server and what uses it may start together."""
+    # Ports are given out again: a server of another test may have had this one.
+    monkeypatch.setattr("llamagen_async.transport.http._reached", set())
     port = await unused_port()
     transport = HTTPTransport(f"http://127.0.0.1:{port}", KEY)
     with pytest.raises(APIConnectionError) as caught:

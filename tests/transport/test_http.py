@@ -222,7 +222,7 @@ async def test_a_redirect_is_never_followed(status: str, request_: APIRequest) -
                 answer(b"", status=status, headers={"Location": f"{elsewhere.url}/{KEY}"})
             )
 
-        error, count = await failure(away, request_, frames=False)
+        error, count = await failure(away, request_)
     assert isinstance(error, InvalidResponseError)
     assert count == 1
     assert elsewhere.received == []
@@ -385,7 +385,7 @@ def test_repr_shows_neither_key_nor_headers() -> None:
 def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key: Any) -> None:
     with pytest.raises(InvalidRequestError, match="api_key") as caught:
         HTTPTransport("https://api.example", key)
-    assert_secret(caught.value, frames=False)
+    assert_secret(caught.value)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("inf"), float("nan"), "5"])

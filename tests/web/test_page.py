@@ -30,6 +30,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_only_itself() -> None:
     assert "prefers-color-scheme: dark" in text
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
+    assert "img-src 'self' data:;" in policy
     for tag in ("style", "script"):
         (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, flags=re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
@@ -132,6 +133,16 @@ async def test_a_story_is_typed_and_its_panels_are_seen(tmp_path: Path) -> None:
         assert width == 390
         assert again.problems == []
         assert all(one.startswith((url, "data:,")) for one in opened.requests + again.requests)
+
+        # The page could not show what others host, if it wanted to.
+        blocked = await again.run(
+            f"""new Promise((done) => {{
+                addEventListener("securitypolicyviolation", (one) =>
+                    done([one.effectiveDirective, one.disposition]));
+                document.body.append(element("img", {{ src: {json.dumps(server.url)} }}));
+            }})"""
+        )
+        assert blocked == ["img-src", "enforce"]
 
 
 @pytest.mark.once

@@ -71,16 +71,18 @@ class Database:
         start_over: bool = False,
         worker: str = "",
     ) -> None:
-        self.path = None if path is None else Path(os.path.realpath(path))
+        self.path: Path | None = None if path is None else Path(os.path.realpath(path))
         self.reserve = None if self.path is None else Reserve(self.path, account, worker)
         """Room for what a full disk keeps out of the file."""
-        self.lock = None if self.path is None else JournalLock(self.path, shared=bool(worker))
+        self.lock: JournalLock | None = (
+            None if self.path is None else JournalLock(self.path, shared=bool(worker))
+        )
         """Keeps out who may not work with it at the same time."""
-        self.is_shared = bool(worker) and path is not None
+        self.is_shared: bool = bool(worker) and path is not None
         """Whether others may work with it at the same time."""
         self.dead: list[str] = []
         """The workers that had left it without a word when it was opened."""
-        self.was_alone = False
+        self.was_alone: bool = False
         """Whether nobody else worked with it when it was opened."""
         self.receipts: list[Receipt] = []
         """The receipts that earlier owners had left when it was opened."""

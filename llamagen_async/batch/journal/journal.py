@@ -76,7 +76,7 @@ class Journal(JournalReader):
         start_over: bool = False,
     ) -> None:
         file = None if path is None else checked_path("journal", path)
-        self.worker = self._name_of_worker(file)
+        self.worker: str | None = self._name_of_worker(file)
         """The name of one of several workers that share it; `None` if it has one owner."""
         database = Database(
             file,
@@ -88,12 +88,12 @@ class Journal(JournalReader):
         super().__init__(file, database)
         self._account = account
         self._out = None if out is None else checked_path("out", out)
-        self.spent = 0.0
+        self.spent: float = 0.0
         """Credits that all its stories had cost when it was opened, as far as it is known."""
         self._start_over = start_over
         self._sending: set[int] = set()
         """Rows that are being sent: for each there has to be room in the reserve."""
-        self.has_changes = False
+        self.has_changes: bool = False
         """Whether any story in it changes a comic."""
         self._is_bound = False
         self._is_open = False

@@ -61,9 +61,9 @@ class JournalLock:
         self._queues: sqlite3.Connection | None = None
         """The file whose lock queues share."""
         self._file_id: tuple[int, int] | None = None
-        self.accepted = 0
+        self.accepted: int = 0
         """How many accepted comics the journal had, as far as its owners have counted."""
-        self.is_alone = False
+        self.is_alone: bool = False
         """Whether nobody else works with the journal, for sure."""
 
     @property

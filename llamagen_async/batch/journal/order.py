@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
+from llamagen_async.batch.journal.schema import BLOCK
 from llamagen_async.models import BatchState
 
 __all__ = ["count_ahead", "count_queued", "listed", "queued_keys"]
@@ -13,9 +14,14 @@ __all__ = ["count_ahead", "count_queued", "listed", "queued_keys"]
 _NEWEST: Final = 2**63 - 1
 """A number that no story of a journal has reached."""
 _AHEAD: Final = """
-    SELECT count(*) FROM job AS mine JOIN job AS other ON other.state = 'queued' AND
-        (other.urgent > mine.urgent OR (other.urgent = mine.urgent AND other.id < mine.id))
-    WHERE mine.key = ?
+    SELECT
+        (SELECT total(number) FROM queued WHERE urgent > mine.urgent)
+        + (SELECT total(number) FROM queued WHERE urgent = mine.urgent AND block < mine.id / :block)
+        + (
+            SELECT count(*) FROM job WHERE state = 'queued' AND urgent = mine.urgent
+            AND id >= mine.id / :block * :block AND id < mine.id
+        )
+    FROM job AS mine WHERE key = :key
 """
 
 
@@ -36,16 +42,13 @@ def listed(
 
 def count_ahead(key: str, connection: sqlite3.Connection) -> int:
     """Return how many queued stories go before the one of that key."""
-    number: int = connection.execute(_AHEAD, (key,)).fetchone()[0]
-    return number
+    found = connection.execute(_AHEAD, {"key": key, "block": BLOCK}).fetchone()
+    return 0 if found is None else int(found[0])
 
 
 def count_queued(connection: sqlite3.Connection) -> int:
     """Return how many stories are queued."""
-    number: int = connection.execute("SELECT count(*) FROM job WHERE state = 'queued'").fetchone()[
-        0
-    ]
-    return number
+    return int(connection.execute("SELECT total(number) FROM queued").fetchone()[0])
 
 
 def queued_keys(connection: sqlite3.Connection) -> list[str]:

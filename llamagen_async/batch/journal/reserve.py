@@ -60,7 +60,7 @@ class Reserve:
     def __init__(self, journal: Path, account: AccountId, worker: str = "") -> None:
         self._journal = journal
         self.path: Final = self._path_of(worker)
-        self.account = account
+        self.account: AccountId = account
         """The account of the receipts: of an earlier program, if that has left any."""
         self.receipts: list[Receipt] = []
         """The receipts that are on disk."""

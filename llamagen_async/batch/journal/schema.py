@@ -20,6 +20,7 @@ from llamagen_async.requests.differences import differences
 from llamagen_async.sqlite_file import claim
 
 __all__ = [
+    "BLOCK",
     "FIND",
     "INSERT",
     "UPDATE",
@@ -42,7 +43,7 @@ __all__ = [
 
 _APPLICATION_ID: Final = 0x6C6C676A
 """The mark of a journal in a file's header, so that no other database is taken for one."""
-_SCHEMA: Final = 3
+_SCHEMA: Final = 4
 """The version of the tables below."""
 _TABLES: Final = """
     CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -79,6 +80,9 @@ _TABLES: Final = """
         account TEXT NOT NULL,
         beat REAL NOT NULL
     );
+    CREATE TABLE queued (
+        urgent INTEGER, block INTEGER, number INTEGER, PRIMARY KEY (urgent, block)
+    ) WITHOUT ROWID;
     CREATE TABLE event (id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL, at REAL NOT NULL);
     CREATE TABLE upload (digest TEXT PRIMARY KEY, url TEXT NOT NULL, uploaded_at REAL NOT NULL);
     CREATE INDEX job_by_state ON job (state, urgent, id);
@@ -88,6 +92,27 @@ _TABLES: Final = """
     CREATE INDEX job_by_target ON job (target) WHERE target IS NOT NULL;
     CREATE INDEX job_by_worker ON job (worker) WHERE worker IS NOT NULL;
 """
+BLOCK: Final = 1_000
+"""Number of consecutive ids of stories whose queued ones are counted together."""
+
+
+def _count_queued(name: str, event: str, row: str, change: int) -> str:
+    """Return a trigger that counts a row of `job` when it begins or ends to be queued."""
+    return f"""
+        CREATE TRIGGER {name} AFTER {event} ON job WHEN {row}.state = 'queued' BEGIN
+            INSERT INTO queued VALUES ({row}.urgent, {row}.id / {BLOCK}, {change})
+            ON CONFLICT DO UPDATE SET number = number + excluded.number;
+        END
+    """  # noqa: S608  # a definition takes no parameters
+
+
+_TRIGGERS: Final = (
+    _count_queued("job_inserted", "INSERT", "new", 1),
+    _count_queued("job_deleted", "DELETE", "old", -1),
+    _count_queued("job_changes", "UPDATE OF id, urgent, state", "old", -1),
+    _count_queued("job_changed", "UPDATE OF id, urgent, state", "new", 1),
+)
+"""What keeps `queued`: the position of a story among a million is known without reading them."""
 _ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED, BatchState.CANCELLED)
 _FORGOTTEN: Final = (
     "CREATE TEMP TABLE forgotten (generation_id TEXT PRIMARY KEY, key TEXT NOT NULL)"
@@ -169,7 +194,7 @@ def prepare(path: Path | None, connection: sqlite3.Connection) -> None:
     """
 
     def create(connection: sqlite3.Connection) -> None:
-        for statement in _TABLES.split(";")[:-1]:
+        for statement in (*_TABLES.split(";")[:-1], *_TRIGGERS):
             connection.execute(statement)
 
     reason = claim(connection, application=_APPLICATION_ID, schema=_SCHEMA, create=create)

@@ -105,7 +105,7 @@ class SharedJournal(Journal):
         """
         self._loop = asyncio.get_running_loop()
         if self.worker is not None and self._database.renew(name := _new_name()):
-            self.worker = name
+            self.worker: str | None = name
         await super().open()
 
     async def beat(self) -> Beat:
@@ -256,7 +256,7 @@ class SharedJournal(Journal):
             take_in(receipts, self._account, connection)
         adopted = tuple(adopt(self.worker, connection)) if self._takes_over else ()
         was_gone, self._was_gone = self._was_gone, False
-        self.has_changes = has_changes(connection)
+        self.has_changes: bool = has_changes(connection)
         return Beat(len(alive), adopted, bool(dead), was_gone)
 
     def _claim(self, row: Row, connection: sqlite3.Connection) -> Row:

@@ -94,7 +94,7 @@ class BatchRun:
         """How many stories are in which state, and why comics are missing."""
         self.unrecorded: Final = Unrecorded()
         """The news that the journal does not keep."""
-        self.interrupted = False
+        self.interrupted: bool = False
         """Whether it was stopped before its end."""
         self.requests_counted: int | None = None
         """How many requests the server has counted, if it could be asked about uncertain ones."""

@@ -48,6 +48,15 @@ class RedisConnection:
         InvalidRequestError: The URL is not valid, or redis-py is not installed.
     """
 
+    prefix: str
+    """What the names of all that is kept on the server begin with."""
+    address: str
+    """The server, as errors may name it."""
+    places: asyncio.Semaphore
+    """Held by each call that is made: those of thousands of keys need no more connections."""
+    moved_at: float
+    """The loop's time at which the last call has ended, however it did."""
+
     def __init__(self, url: str, script: bytes) -> None:
         self._url, self.prefix, self.address = _parsed(url)
         self._script = script
@@ -84,9 +93,7 @@ class RedisConnection:
     def renew(self) -> None:
         """Begin without a connection."""
         self.places = asyncio.Semaphore(_MOST_CALLS)
-        """Held by each call that is made: those of thousands of keys need no more connections."""
         self.moved_at = -math.inf
-        """The loop's time at which the last call has ended, however it did."""
         self._renew_client()
 
     def _renew_client(self) -> None:

@@ -65,7 +65,7 @@ class SQLiteStore:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, timeout: float = 2.0) -> None:
-        self.path = Path(path).expanduser().absolute()
+        self.path: Path = Path(path).expanduser().absolute()
         self.timeout = timeout
         self._guard = threading.Lock()
         self._users = WeakSet[object]()
