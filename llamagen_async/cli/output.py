@@ -41,7 +41,7 @@ class Output:
 
     def __init__(self, *, as_json: bool, command: str = "", is_quiet: bool = False) -> None:
         self.as_json: Final = as_json
-        self.is_quiet: Final = is_quiet
+        self.is_quiet: bool = is_quiet
         """Whether `tell` prints nothing."""
         self.stdout_closed: bool = False
         """Whether the reader of stdout is gone."""

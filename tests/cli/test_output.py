@@ -62,7 +62,7 @@ def test_quiet_leaves_out_what_goes_on(capsys: pytest.CaptureFixture[str]) -> No
 def test_prose_is_broken_between_words_on_a_narrow_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is to be pasted stays whole, and so does everything that goes into a file."""
+    """A line that is to be pasted stays whole, and so does everything that goes into a file."""
     text = "The limit of 15 requests per day pays for about 7 comics now."
     Output(as_json=False).tell(text)
     monkeypatch.setattr(Output, "has_terminal", property(lambda self: True))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 
@@ -56,7 +56,7 @@ class _Sums:
     """A journal as a whole."""
 
     counts: dict[BatchState, int]
-    """Its stories by state."""
+    """The number of its stories in each state."""
     spent: float
     """Credits that they have cost, as far as is known."""
     unpriced: int
@@ -162,7 +162,7 @@ def _line_of(cells: Any) -> str:
 def _cell(value: object) -> object:
     """Return what a spreadsheet shows as it stands: text from elsewhere is no formula."""
     if isinstance(value, list):
-        return "; ".join(map(str, value))
+        return "; ".join(cast("list[str]", value))
     if isinstance(value, float):
         return f"{value:.12g}"
     if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What can be typed after `llamagen-async batch`."""
+"""Arguments, options and help of `llamagen-async batch`."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ async def test_machines_get_a_line_of_json_for_each_and_one_for_all(
 
 
 async def test_a_table_for_a_spreadsheet(call: Call, tmp_path: Path) -> None:
-    """It has no formulas, whatever a story begins with."""
+    """No cell is a formula, whatever a story begins with."""
     await filled(tmp_path / "journal.db")
     table = list(csv.DictReader(io.StringIO(call("journal", ".", "--format", "csv").stdout)))
     assert [one["credits"] for one in table] == ["600", "", "", ""]

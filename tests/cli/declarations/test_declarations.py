@@ -1,4 +1,4 @@
-"""What can be typed: the help loads nothing, its examples parse, and its values are the package's.
+"""Help pages load nothing, their examples parse, and their values are the package's.
 
 A help page is shown before what a command works with is loaded, so it repeats some values.
 """
@@ -23,7 +23,7 @@ from llamagen_async.sandbox import ALGORITHMS, FAULTS, Dialect, EventData
 
 NAME = "llamagen-async "
 HEAVY = ("aiohttp", "asyncio", "attrs", "rich", "sqlite3", "llamagen_async.errors")
-"""What no help page needs, and what takes longer to load than all of it."""
+"""Modules that no help page needs: they would take longer to load than the page itself."""
 
 
 def command(name: str) -> click.Command:

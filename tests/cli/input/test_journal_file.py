@@ -39,7 +39,7 @@ async def test_what_is_written_meanwhile_is_seen_and_not_held_up(tmp_path: Path)
 
 
 async def test_somebody_who_begins_to_write_meanwhile_is_noticed(tmp_path: Path) -> None:
-    """Until then the file was read as one that nobody changes: that answer is thrown away."""
+    """The answer from a file that nobody seemed to change is thrown away then."""
     path = tmp_path / "j.db"
     async with opened_journal(path) as journal:
         await add_row(journal, Story.parse("a"), 0)
