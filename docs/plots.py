@@ -1,8 +1,8 @@
 """Pictures of what the benchmarks have measured, as SVG: the same results give the same text.
 
 Each has a card of its own behind it, light or dark as the reader prefers, so it can be read on any
-page; lines differ by the shape of their points, too; and a title and a description say in words what
-is to be seen.
+page; lines differ by the shape of their points, too; and a title and a description say in words
+what is to be seen.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.virtual_time
 URL = "https://assets.example.com/1.png"
 
 
-async def test_many_who_look_are_one_fetch_and_who_looks_later_is_another() -> None:
+async def test_many_watchers_are_one_fetch_and_a_later_one_is_another() -> None:
     source = ScriptedAssets([Answer(200, {}, [PNG[:9], 5.0, PNG[9:]]), png(PNG + b"redrawn")])
     held = HeldPictures(source)
     pictures = await asyncio.gather(*(held.get(URL) for _ in range(50)))

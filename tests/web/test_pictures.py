@@ -1,4 +1,4 @@
-"""Pictures whose files are not here yet, or not any more: the server fetches them for who looks."""
+"""Pictures whose files are not here yet, or not any more: the server fetches them for who asked."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def change_jobs(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     monkeypatch.setattr(ComicQueue, "get", changed)
 
 
-async def test_what_is_drawn_is_fetched_for_who_looks(
+async def test_what_is_drawn_is_fetched_for_its_watchers(
     shop: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Visitors meet no address of the vendor, and many of them cost it no more than one."""
@@ -54,8 +54,8 @@ async def test_what_is_drawn_is_fetched_for_who_looks(
     _, pictures = await finished(shop)
     change_jobs(monkeypatch, state=BatchState.RUNNING, files=())
     for _ in range(2):
-        looks = [shop.http.get("comics/k/pictures/0?draft=1") for _ in range(10)]
-        for answer in await asyncio.gather(*looks):
+        asked = [shop.http.get("comics/k/pictures/0?draft=1") for _ in range(10)]
+        for answer in await asyncio.gather(*asked):
             assert answer.status_code == 200
             assert answer.content == pictures[0]
             assert answer.headers["content-type"] == "image/png"
@@ -65,7 +65,9 @@ async def test_what_is_drawn_is_fetched_for_who_looks(
     assert len(fetches) == 1
 
 
-async def test_a_file_that_is_gone_is_fetched_for_who_looks(shop: Backend, tmp_path: Path) -> None:
+async def test_a_file_that_is_gone_is_fetched_for_its_watchers(
+    shop: Backend, tmp_path: Path
+) -> None:
     comic, pictures = await finished(shop)
     for file in (tmp_path / "out").rglob("*.png"):
         file.unlink()

@@ -49,7 +49,7 @@ class RedisConnection:
     """
 
     prefix: str
-    """What the names of all that is kept on the server begin with."""
+    """Beginning of the names of all that is kept on the server."""
     address: str
     """The server, as errors may name it."""
     places: asyncio.Semaphore
