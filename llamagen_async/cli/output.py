@@ -14,13 +14,14 @@ import shutil
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
-
-from rich.console import Console, RenderableType
-from rich.text import Text
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from llamagen_async.cli.streams import forgiving, is_terminal, write_error, write_line
 from llamagen_async.cli.text import one_line, wrapped
+
+if TYPE_CHECKING:  # it takes long to load, and only a terminal or a table needs it
+    from rich.console import Console, RenderableType
 
 __all__ = ["Output"]
 
@@ -48,8 +49,11 @@ class Output:
         self.is_lost: bool = False
         """Whether stdout did not take a line, for any other reason."""
         self._name: Final = f"llamagen-async {command}".strip()
-        self.terminal: Final = None if is_quiet else _live_terminal()
-        """The terminal for live progress; `None` if stderr is no terminal, or nobody looks."""
+
+    @cached_property
+    def terminal(self) -> Console | None:
+        """The terminal for live progress; `None` if stderr is no terminal, or all is quiet."""
+        return None if self.is_quiet else _live_terminal()
 
     @property
     def has_terminal(self) -> bool:
@@ -103,6 +107,8 @@ class Output:
 
     def print_table(self, table: RenderableType) -> None:
         """Print a table on stdout; it is fitted to the width only on a terminal."""
+        from rich.console import Console  # noqa: PLC0415
+
         width = None if self.has_terminal else _WIDE
         file = forgiving(sys.stdout or io.StringIO())
         console = Console(file=file, highlight=False, markup=False, width=width)
@@ -116,6 +122,8 @@ class Output:
         if self.terminal is None:
             yield
         else:
+            from rich.text import Text  # noqa: PLC0415
+
             with self.terminal.status(Text(text)):
                 yield
 
@@ -134,5 +142,7 @@ class Output:
 def _live_terminal() -> Console | None:
     if sys.stderr is None or not is_terminal(sys.stderr):
         return None
+    from rich.console import Console  # noqa: PLC0415
+
     console = Console(file=forgiving(sys.stderr), highlight=False, markup=False)
     return console if console.is_terminal and not console.is_dumb_terminal else None
