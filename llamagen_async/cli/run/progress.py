@@ -42,6 +42,10 @@ _SILENCE: Final = 30.0
 """Real seconds without a line after which plain output prints where the batch stands."""
 _ROWS: Final = 6
 """Running comics that are listed one by one, at most."""
+_LEAST: Final = 8
+"""Columns that a title has on any terminal."""
+_LIVE_TITLE: Final = 60
+"""Columns of a title in the live display, at most."""
 _ENOUGH: Final = 3
 """Comics that must have ended before their durations decide what is typical."""
 _RECENT: Final = 500
@@ -212,17 +216,24 @@ class Display:
         text.append(f"   {pluralize(stats.total, 'request')}, {stats.refused} refused", "dim")
         return text
 
+    @property
+    def _columns(self) -> int:
+        """Columns of the live display."""
+        return 0 if self._live is None else self._live.console.width
+
     def _running(self, running: tuple[tuple[int, str], ...], now: float) -> RenderableType:
         table = Table.grid(padding=(0, 1))
         table.add_column(justify="right", no_wrap=True)
         table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        for index, id_ in running[:_ROWS]:
-            age = self._age(index, now)
-            title = shortened(self._title_of(index), 60)
-            table.add_row(
-                Text(format_duration(age), "yellow"), Text(one_line(id_), "dim"), Text(title)
-            )
+        table.add_column(no_wrap=True)
+        ages = [format_duration(self._age(index, now)) for index, _ in running[:_ROWS]]
+        ids = [one_line(id_) for _, id_ in running[:_ROWS]]
+        # rich would take the room from the age: on a narrow terminal it is the title that goes.
+        taken = max(map(len, ages), default=0) + max(map(len, ids), default=0) + 2
+        room = max(_LEAST, min(_LIVE_TITLE, self._columns - taken))
+        for (index, _), age, id_ in zip(running, ages, ids, strict=False):
+            title = shortened(self._title_of(index), room)
+            table.add_row(Text(age, "yellow"), Text(id_, "dim"), Text(title))
         if len(running) > _ROWS:
             table.add_row("", "", Text(f"and {len(running) - _ROWS} more", "dim"))
         return table
@@ -259,7 +270,7 @@ def record_line(
         if width is not None and width - len(begin) - len(middle) - 1 < _SHORT_TITLE:
             middle = _joined([id_ or record.label])  # the title says more than the rest
         room = _TITLE if width is None else width - len(begin) - len(middle) - 1
-        end = shortened(record.prompt, max(8, room))
+        end = shortened(record.prompt, max(_LEAST, room))
     if colours:
         begin = begin.replace(word, click.style(word, fg=_COLOURS.get(word)), 1)
     return f"{begin}{middle}{end}"

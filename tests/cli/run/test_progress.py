@@ -35,10 +35,10 @@ DONE: Final = Record(
 )
 
 
-async def batch(number: int, output: Output) -> BatchRun:
+async def batch(number: int, output: Output, title: str = "story \u202e") -> BatchRun:
     """Run so many stories against a sandbox in virtual time."""
     stories = tuple(
-        InputStory(n, f"s.txt:{n + 1}", Story.parse(f"story \u202e{n}")) for n in range(number)
+        InputStory(n, f"s.txt:{n + 1}", Story.parse(f"{title}{n}")) for n in range(number)
     )
     client = simulated_client(SandboxService(seed=3), latency=(0.1, 0.5))
     one = BatchRun(client, Stories("s.txt", checked=stories), output, number=number)
@@ -90,6 +90,17 @@ def test_a_terminal_shows_counts_slots_and_running_comics(
     assert done[0] == 0
     assert done[-1] > 6
     assert len(capsys.readouterr().out.splitlines()) == 12
+
+
+def test_on_a_narrow_terminal_a_running_comic_keeps_its_age_and_its_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=60)
+    monkeypatch.setattr("llamagen_async.cli.output._live_terminal", lambda: console)
+    run(batch(2, Output(as_json=False), "A long story " * 10))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert re.search(r"\d+ s cmc_[0-9a-f]{20} A long story", shown)
 
 
 def test_a_line_says_what_became_of_a_story() -> None:
