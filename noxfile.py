@@ -206,3 +206,10 @@ def build(session: nox.Session) -> None:
     WHEELS.append(str(wheel))
     session.install("--force-reinstall", str(wheel))
     session.run("python", "-P", "tests/support/no_extras.py")
+
+
+@nox.session
+def man(session: nox.Session) -> None:
+    """Write the manual pages of the command line, made of its help."""
+    session.install(".[cli]", *group("docs"))
+    session.run("python", "docs/man.py", "docs/_build/man")

@@ -205,9 +205,8 @@ def time_options(command: Callable[..., int]) -> Callable[..., int]:
         "--timeout",
         type=float,
         default=TIMEOUT,
-        show_default=True,
         metavar="SECONDS",
-        help="How long to wait once it was accepted.",
+        help=f"How long to wait once it was accepted.  [default: {TIMEOUT:g}]",
     )
     @click.option(
         "--wait-for-quota", is_flag=True, help="Wait for tomorrow's quota if today's is used up."
