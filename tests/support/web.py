@@ -126,8 +126,11 @@ async def running(app: Any) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @asynccontextmanager
-async def served(app: Any) -> AsyncIterator[str]:
-    """The URL of an ASGI application on a socket of this machine, served by uvicorn."""
+async def served(app: Any, *, unsent: int | None = None) -> AsyncIterator[str]:
+    """The URL of an ASGI application on a socket of this machine, served by uvicorn.
+
+    The system takes `unsent` bytes for each connection whose reader is slow, if a number is given.
+    """
     ready = asyncio.Event()
 
     class Server(uvicorn.Server):
@@ -141,6 +144,8 @@ async def served(app: Any) -> AsyncIterator[str]:
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # see `serve`
+        if unsent is not None:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, unsent)
         config = uvicorn.Config(app, lifespan="on", log_config=None, timeout_graceful_shutdown=5)
         server = Server(config)
         serving = asyncio.create_task(server.serve([listening]))

@@ -1,4 +1,4 @@
-"""Real servers of several workers on one journal: orders, followers, a kill and a rolling restart.
+"""Real servers with several workers on one journal: a kill and a rolling restart.
 
 What the key has spent is in a SQLite file beside the journal, or in a real Redis.
 

@@ -112,7 +112,7 @@ _TRIGGERS: Final = (
     _count_queued("job_changes", "UPDATE OF id, urgent, state", "old", -1),
     _count_queued("job_changed", "UPDATE OF id, urgent, state", "new", 1),
 )
-"""The triggers that keep `queued`: the position of a story among a million needs no count of all."""
+"""The triggers that keep `queued`: the position of one story among a million is found at once."""
 _ENDED: Final = (BatchState.SUCCEEDED, BatchState.FAILED, BatchState.CANCELLED)
 _FORGOTTEN: Final = (
     "CREATE TEMP TABLE forgotten (generation_id TEXT PRIMARY KEY, key TEXT NOT NULL)"
