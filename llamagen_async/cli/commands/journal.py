@@ -100,6 +100,9 @@ def journal(*, place: str, form: str, states: tuple[str, ...], output: Output) -
 
 
 def _sums(path: Path, connection: sqlite3.Connection) -> _Sums:
+    (mark,) = connection.execute("PRAGMA application_id").fetchone()
+    if not mark:  # which `prepare` would make a journal of
+        raise CommandError(f"{shown_path(path)}: it is no journal, but another database")
     prepare(path, connection)  # which refuses what is no journal, and another version's
     (unpriced,) = connection.execute(_UNPRICED).fetchone()
     (longest,) = connection.execute(_LONGEST_ID).fetchone()
