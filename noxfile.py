@@ -158,10 +158,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typecheck(session: nox.Session) -> None:
-    """Check types: mypy strictly over all, pyright strictly over the package."""
+    """Check types: mypy strictly over all, pyright over the package, and what users see of it."""
     session.install("-e", PACKAGE, *group("test"), *group("bench"), *group("typecheck"), "nox")
     session.run("mypy")
     session.run("pyright")
+    session.run("python", "-m", "tests.typing")
 
 
 @nox.session
