@@ -59,4 +59,8 @@ class BatchItem:
         """Return the comic, or the reason for having none, for notebooks."""
         from llamagen_async.models.html import item_html  # noqa: PLC0415  # only notebooks need it
 
-        return item_html(self)
+        name = f"{self.index}" if self.key is None else f"{self.index} ({self.key})"
+        one = self.generation
+        # The method's name is Jupyter's.
+        shown = "" if one is None else one._repr_html_()  # pyright: ignore[reportPrivateUsage]
+        return item_html(f"Story {name}: {self.state}", self.error, shown, self.files)

@@ -7,12 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
-from typing import TYPE_CHECKING, Final
-
-from llamagen_async.models.generation import Animation, AnyGeneration, ComicGeneration, Panel
-
-if TYPE_CHECKING:
-    from llamagen_async.models.batch import BatchItem
+from pathlib import Path
+from typing import Final
 
 __all__ = ["animation_html", "comic_html", "item_html"]
 
@@ -24,48 +20,50 @@ _ROW: Final = "display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start"
 _PANEL: Final = f"margin:0;max-width:{_WIDTH}px"
 
 
-def comic_html(comic: ComicGeneration) -> str:
-    """Return a comic's panels with their captions, or how far it has come."""
-    pages = [_page([_panel(one) for one in page.panels]) for page in comic.pages if page.panels]
-    if not pages and comic.output:
-        pages = [_page([_figure(_picture(comic.output, "the comic"), None)])]
-    return _block(_heading(comic), *pages)
+def comic_html(
+    heading: str, pages: Iterable[Iterable[tuple[int, str | None, str | None]]], output: str | None
+) -> str:
+    """Return a comic's panels with their captions, below a heading.
+
+    Args:
+        heading: The comic's id and how far it has come.
+        pages: Number, URL and caption of each panel of each page.
+        output: URL of the whole, which is shown if there are no panels.
+    """
+    shown = [_page(figures) for page in pages if (figures := [_panel(*one) for one in page])]
+    if not shown and output:
+        shown = [_page([_figure(_picture(output, "the comic"), None)])]
+    return _block(_text(heading), *shown)
 
 
-def animation_html(animation: Animation) -> str:
-    """Return an animation's video, or how far it has come."""
-    url = animation.video_url
+def animation_html(heading: str, url: str | None) -> str:
+    """Return an animation's video below a heading."""
     video = ""
     if url:
         video = _nowhere("video")
         if _is_web(url):
             video = f'<video src="{escape(url)}" controls preload="none" width="480"></video>'
-    return _block(_heading(animation), video)
+    return _block(_text(heading), video)
 
 
-def item_html(item: BatchItem) -> str:
-    """Return what has become of a story: its comic, the reason for having none, and its files."""
-    name = f"{item.index}" if item.key is None else f"{item.index} ({item.key})"
-    error = "" if item.error is None else _text(str(item.error))
-    one = item.generation
-    shown = ""
-    if one is not None:
-        shown = animation_html(one) if isinstance(one, Animation) else comic_html(one)
-    files = _text("Files: " + ", ".join(map(str, item.files))) if item.files else ""
-    return _block(_text(f"Story {name}: {item.state}"), error, shown, files)
+def item_html(heading: str, error: Exception | None, shown: str, files: Iterable[Path]) -> str:
+    """Return what has become of a story: the reason for having no comic, the comic, its files.
+
+    Args:
+        heading: The story's name and state.
+        error: The reason, if there is one.
+        shown: The comic or animation, as HTML.
+        files: What is on disk.
+    """
+    names = ", ".join(map(str, files))
+    reason = "" if error is None else _text(str(error))
+    return _block(_text(heading), reason, shown, _text(f"Files: {names}") if names else "")
 
 
-def _heading(generation: AnyGeneration) -> str:
-    reason = generation.failure_reason if generation.is_done and not generation.succeeded else None
-    state = generation.status.lower()
-    return _text(f"{generation.id}: {state}{f', {reason}' if reason else ''}")
-
-
-def _panel(panel: Panel) -> str:
-    number = f"Panel {panel.panel}"
-    if not panel.asset_url:
-        return _figure(f"<em>{number} is not drawn yet</em>", panel.caption)
-    return _figure(_picture(panel.asset_url, panel.caption or number), panel.caption)
+def _panel(number: int, url: str | None, caption: str | None) -> str:
+    if not url:
+        return _figure(f"<em>Panel {number} is not drawn yet</em>", caption)
+    return _figure(_picture(url, caption or f"Panel {number}"), caption)
 
 
 def _picture(url: str, text: str) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from llamagen_async import Animation, BatchItem, BatchState, ComicGeneration, LlamaGenError
-from llamagen_async.models.html import animation_html, comic_html, item_html
 
 HOSTILE = "</figcaption><script>alert(1)</script><img src=x onerror='x(\"y\")'>&\"'"
 URL = "https://a.example/1.png"
@@ -50,7 +49,7 @@ def comic(*panels: dict[str, Any], **fields: Any) -> ComicGeneration:
 
 def test_a_comic_shows_its_panels_and_captions() -> None:
     one = comic({"assetUrl": URL, "caption": "A cat"}, {"assetUrl": "http://127.0.0.1:1/2.png"})
-    seen = Seen(comic_html(one))
+    seen = Seen(one._repr_html_())
     assert seen.all("img", "src") == [URL, "http://127.0.0.1:1/2.png"]
     assert seen.all("a", "href") == seen.all("img", "src")
     assert seen.all("img", "alt") == ["A cat", "Panel 1"]
@@ -66,12 +65,12 @@ def test_nothing_of_the_server_is_markup() -> None:
     )
     failed = comic(status="FAILED", error=HOSTILE)
     video = Animation.parse({"id": "a1", "status": "FAILED", "error": HOSTILE})
-    for text in (comic_html(one), item_html(item), comic_html(failed), animation_html(video)):
+    for text in (one._repr_html_(), item._repr_html_(), failed._repr_html_(), video._repr_html_()):
         seen = Seen(text)
         assert {tag for tag, _ in seen.tags} <= PLAIN
         assert not [name for _, attrs in seen.tags for name in attrs if name.startswith("on")]
         assert "<script" in seen.text
-    assert Seen(comic_html(one)).all("img", "alt") == [HOSTILE]
+    assert Seen(one._repr_html_()).all("img", "alt") == [HOSTILE]
 
 
 @pytest.mark.parametrize(
@@ -86,17 +85,17 @@ def test_nothing_of_the_server_is_markup() -> None:
 )
 def test_only_addresses_of_the_web_are_linked(url: str) -> None:
     video = Animation.parse({"id": "a1", "status": "SUCCEEDED", "videoUrl": url})
-    for text in (comic_html(comic({"assetUrl": url})), animation_html(video)):
+    for text in (comic({"assetUrl": url})._repr_html_(), video._repr_html_()):
         seen = Seen(text)
         assert not re.search("src|href", text)
         assert "without an address of the web" in seen.text
     whole = ComicGeneration.parse({"id": "c1", "status": "SUCCEEDED", "output": url})
-    assert not re.search("src|href", comic_html(whole))
+    assert not re.search("src|href", whole._repr_html_())
 
 
 def test_what_is_not_finished_says_how_far_it_is() -> None:
-    assert "c1: processing" in comic_html(comic({"assetUrl": ""}, status="PROCESSING"))
-    assert "Panel 0 is not drawn yet" in comic_html(comic({"assetUrl": ""}, status="PROCESSING"))
+    assert "c1: processing" in comic({"assetUrl": ""}, status="PROCESSING")._repr_html_()
+    assert "Panel 0 is not drawn yet" in comic({"assetUrl": ""}, status="PROCESSING")._repr_html_()
     failed = ComicGeneration.parse({"id": "c1", "status": "FAILED", "error": "too dark"})
     assert Seen(failed._repr_html_()).text == "c1: failed, too dark"
     lost = BatchItem(3, None, BatchState.UNCERTAIN, error=LlamaGenError("lost"), key="ice")
@@ -106,7 +105,7 @@ def test_what_is_not_finished_says_how_far_it_is() -> None:
 def test_a_story_shows_its_comic_and_its_files() -> None:
     one = comic({"assetUrl": URL})
     item = BatchItem(0, None, BatchState.SUCCEEDED, one, files=(Path("out/1.png"),))
-    assert comic_html(one) in item._repr_html_()
+    assert one._repr_html_() in item._repr_html_()
     assert "Files: out/1.png" in item._repr_html_()
     video = Animation.parse({"id": "a1", "status": "SUCCEEDED", "videoUrl": URL})
     assert Seen(video._repr_html_()).all("video", "src") == [URL]
