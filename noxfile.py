@@ -206,3 +206,11 @@ def build(session: nox.Session) -> None:
     WHEELS.append(str(wheel))
     session.install("--force-reinstall", str(wheel))
     session.run("python", "-P", "tests/support/no_extras.py")
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Live through days of faults for an hour, with all promises checked; prints its seeds."""
+    session.install(PACKAGE, *group("test"))
+    env = {"LLAMAGEN_SOAK_HOURS": os.environ.get("LLAMAGEN_SOAK_HOURS", "1")}
+    session.run("pytest", "tests/soak", *session.posargs, env=env)
