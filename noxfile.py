@@ -214,3 +214,10 @@ def soak(session: nox.Session) -> None:
     session.install(PACKAGE, *group("test"))
     env = {"LLAMAGEN_SOAK_HOURS": os.environ.get("LLAMAGEN_SOAK_HOURS", "1")}
     session.run("pytest", "tests/soak", *session.posargs, env=env)
+
+
+@nox.session
+def man(session: nox.Session) -> None:
+    """Write the manual pages of the command line, made of its help."""
+    session.install(".[cli]", *group("docs"))
+    session.run("python", "docs/man.py", "docs/_build/man")

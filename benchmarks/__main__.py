@@ -57,7 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     names = list(dict.fromkeys(options.names)) or list(known)
     flags = ["--quick"] * options.quick
-    failures = [failure for name in names if (failure := failure_of(name, flags))]
+    try:
+        failures = [failure for name in names if (failure := failure_of(name, flags))]
+    except KeyboardInterrupt:
+        return 130
     for failure in failures:
         print(f"FAILED {failure}", file=sys.stderr)
     return 1 if failures else 0

@@ -65,6 +65,7 @@ def write_json(
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(report, indent=2) + "\n"
     (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
+    print("\n  {cpu}, {cores} cores, {python}, {os}".format(**machine()))
 
 
 def _processor() -> str | None:

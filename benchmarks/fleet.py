@@ -196,7 +196,7 @@ def run_case(case: Case) -> Result:
 def main() -> None:
     """Run everything, print the table, write the file."""
     quick = is_quick(__doc__)
-    seeds = 2 if quick else 8
+    seeds = 1 if quick else 8
     cases = [
         Case(processes, name, rate, seed)
         for rate in (*RATES, None)

@@ -33,8 +33,8 @@ from llamagen_async import LlamaGenClient
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxServer, SandboxService
 
 COMICS: Final = 12
-SPEED: Final = 30.0
-"""Seconds of the server's clock in a real second: a delay of 10 ms counts as 0.3 s."""
+SPEED: Final = 10.0
+"""Seconds of the server's clock in a real second: a delay of 10 ms counts as 0.1 s."""
 DURATIONS: Final = Durations.lognormal()
 INTERVAL: Final = 5.0
 """Seconds between two checks of the others: the vendor's default."""

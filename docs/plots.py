@@ -10,9 +10,11 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import fmean
 from typing import Any, Final
 
-__all__ = ["chart", "timeline"]
+__all__ = ["Points", "chart", "ends_of", "timeline"]
 
 Points = Sequence[tuple[float, float]]
 
@@ -24,6 +26,8 @@ _TOP: Final = 84
 _BOTTOM: Final = 76
 _STEPS: Final = 5
 """Lines of the grid, at least, from the bottom to the top of a picture whose scale is linear."""
+_KINDS: Final = ("asked", "run", "late")
+"""What a comic of a timeline goes through."""
 _STYLE: Final = """
 text{font:13px system-ui,sans-serif;fill:#24292f}.h{font-weight:600;font-size:15px}
 .small{font-size:11px;fill:#57606a}.card{fill:#fff;stroke:#d0d7de}.grid{stroke:#e3e6ea}
@@ -118,8 +122,7 @@ def timeline(
 
     top = 88
     for name, comics in clients.items():
-        end = max(comic["noticed"] for comic in comics)
-        parts.append(_text(14, top, f"{name}: {len(comics)} comics in {end:.0f} s", kind="h"))
+        parts.append(_text(14, top, f"{name}: {ends_of(comics)}", kind="h"))
         top += 10
         bottom = top + 16 * len(comics)
         for minute in range(int(longest // 60) + 1):
@@ -133,11 +136,12 @@ def timeline(
             parts += [
                 f'<rect class="{kind}" x="{x(start)}" y="{y + 3}" height="10" '
                 f'width="{max(0.0, (stop - start) * scale):.1f}"/>'
-                for kind, start, stop in zip(
-                    ("asked", "run", "late"), stops, stops[1:], strict=False
-                )
+                for kind, (start, stop) in zip(_KINDS, pairwise(stops), strict=True)
             ]
-            marks = [("send", comic["sent"]), *(("check", at) for at in comic["checks"])]
+            marks: list[tuple[str, float]] = [
+                ("send", comic["sent"]),
+                *(("check", at) for at in comic["checks"]),
+            ]
             parts += [
                 f'<line class="{kind}" x1="{x(at)}" x2="{x(at)}" y1="{y + 1}" y2="{y + 15}"/>'
                 for kind, at in marks
@@ -145,6 +149,12 @@ def timeline(
         top = bottom + 46
     parts.append(_text(14, top - 8, below, kind="small"))
     return _picture(title, description, top + 4, parts)
+
+
+def ends_of(comics: Sequence[Mapping[str, Any]]) -> str:
+    """Return in words when the comics of a timeline were there."""
+    ends = [float(comic["noticed"]) for comic in comics]
+    return f"the mean comic after {fmean(ends):.0f} s, the last after {max(ends):.0f} s"
 
 
 def _picture(title: str, description: str, height: int, parts: Sequence[str]) -> str:
@@ -166,7 +176,7 @@ def _dot(number: int, x: float, y: float) -> str:
     """Return a point in the shape of its line."""
     if number == 0:
         return f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4.5"/>'
-    shapes = {
+    shapes: dict[int, list[tuple[float, float]]] = {
         1: [(-4, -4), (4, -4), (4, 4), (-4, 4)],
         2: [(0, -5.5), (5, 4), (-5, 4)],
         3: [(0, -6), (6, 0), (0, 6), (-6, 0)],

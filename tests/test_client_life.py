@@ -16,6 +16,7 @@ import pytest
 
 from llamagen_async import InvalidRequestError, LlamaGenClient
 from llamagen_async.forecasting.saved import ForecastStore
+from llamagen_async.plans import PlanName
 from llamagen_async.ratelimit import registry
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxServer, SandboxService
 from tests.support.scripted import Network
@@ -30,7 +31,9 @@ def quota(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return "memory" if request.param == "memory" else f"sqlite:///{tmp_path / 'quota.db'}"
 
 
-def client_of(quota: str, plan: str = "demo", url: str = "https://life.invalid") -> LlamaGenClient:
+def client_of(
+    quota: str, plan: PlanName = "demo", url: str = "https://life.invalid"
+) -> LlamaGenClient:
     """Return a client without a network."""
     return LlamaGenClient(KEY, plan=plan, base_url=url, quota=quota, transport=Network())
 
