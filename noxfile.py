@@ -210,6 +210,14 @@ def build(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Live through days of faults for an hour, with all promises checked; prints its seeds."""
+    session.install(PACKAGE, *group("test"))
+    env = {"LLAMAGEN_SOAK_HOURS": os.environ.get("LLAMAGEN_SOAK_HOURS", "1")}
+    session.run("pytest", "tests/soak", *session.posargs, env=env)
+
+
+@nox.session
 def man(session: nox.Session) -> None:
     """Write the manual pages of the command line, made of its help."""
     session.install(".[cli]", *group("docs"))

@@ -192,7 +192,10 @@ class World:
         self.journals.append(journal)
         names = [f"q{next(self.numbers)}" for _ in range(size)]
         for part in (names[::2], names[1::2]):
-            async with self.program("queue") as client, ComicQueue(client, journal) as queue:
+            async with (
+                self.program("queue") as client,
+                ComicQueue(client, journal, timeout=LONG) as queue,
+            ):
                 for name in part:
                     await asyncio.sleep(self.random.uniform(0.0, TROUBLE / size))
                     while True:
