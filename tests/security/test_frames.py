@@ -17,6 +17,7 @@ from tests.support.rawserver import Received, answer, raw_server
 from tests.support.spellings import errors_of, found_in, frames_of
 
 KEY = "sk/live+CANARY-7Qz9Xw2Vb"
+NO_PLAN: Any = "nope"
 SAID = json.dumps({"id": "c1", "error": KEY, KEY: [f"Bearer {KEY}"]}).encode()
 REPEATED = {
     "X-Request-Id": KEY,
@@ -68,14 +69,14 @@ async def test_no_error_of_a_call_has_the_key_in_a_frame(content: bytes) -> None
             else:
                 assert not found_in(f"{comic!r} {comic.raw!r}", KEY)
     assert errors
-    for error in errors:
-        assert_hidden(error)
+    for one in errors:
+        assert_hidden(one)
 
 
 WRONG: dict[str, dict[str, Any]] = {
     "a key in two lines": {"api_key": f"{KEY}\n{KEY}"},
     "a key in bytes": {"api_key": KEY.encode()},
-    "another argument": {"api_key": KEY, "plan": "nope"},
+    "another argument": {"api_key": KEY, "plan": NO_PLAN},
     "an argument that is checked late": {"api_key": KEY, "proxy": "nope"},
 }
 
@@ -96,7 +97,7 @@ def test_a_key_that_was_found_is_in_no_frame(
     assert find_key()[0] == KEY
     assert not found_in(repr(find_key()), KEY)
     with pytest.raises(LlamaGenError) as caught:
-        LlamaGenClient(plan="nope")
+        LlamaGenClient(plan=NO_PLAN)
     assert_hidden(caught.value)
 
 
@@ -104,7 +105,7 @@ def test_a_key_that_was_found_is_in_no_frame(
 async def test_a_customers_key_is_in_no_frame(key: Any) -> None:
     async with LlamaGenClient(KEY, quota="memory", base_url="http://127.0.0.1:1") as client:
         with pytest.raises(LlamaGenError) as caught:
-            client.with_key(key, plan="nope")
+            client.with_key(key, plan=NO_PLAN)
         assert_hidden(caught.value)
 
 
@@ -134,13 +135,13 @@ async def test_what_ends_a_request_from_outside_shows_no_key(moment: str) -> Non
 
 
 @pytest.mark.parametrize("kind", [LlamaGenClient, HTTPTransport])
-def test_it_can_be_shown_before_it_is_made(kind: type) -> None:
+def test_it_can_be_shown_before_it_is_made(kind: Any) -> None:
     """An error in `__init__` is reported with a `self` that has no attribute yet."""
     assert kind.__name__ in repr(kind.__new__(kind))
 
 
 def test_a_report_with_variables_can_be_made_of_a_client_that_was_refused() -> None:
     with pytest.raises(LlamaGenError) as caught:
-        LlamaGenClient(KEY, plan="nope")
+        LlamaGenClient(KEY, plan=NO_PLAN)
     report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert "LlamaGenClient" in "".join(report.format())

@@ -85,7 +85,7 @@ class Repeating(SandboxService):
         is_bad = b"refuse" in call.body
         headers = {"X-Request-Id": KEY, "Set-Cookie": f"a={KEY}", "WWW-Authenticate": SAID[:900]}
         if is_bad or (call.method == "GET" and len(self.seen) % 3 == 0):
-            body = {"error": SAID, "message": SAID, KEY: KEY}
+            body: dict[str, Any] = {"error": SAID, "message": SAID, KEY: KEY}
             reply = Reply.of(400 if is_bad else 500, body, headers)
         else:
             reply = super().handle(call, now)
@@ -141,7 +141,7 @@ class Machine:
             *command, cwd=self.folder, env=self.env, stdout=pipe, stderr=pipe, limit=1 << 24
         )
         try:
-            self.list(process.pid)
+            self.look_at(process.pid)
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -155,7 +155,7 @@ class Machine:
             await process.wait()
         return "".join(self.shown[-2:])
 
-    def list(self, process: int) -> None:
+    def look_at(self, process: int) -> None:
         """See what anybody on this machine can see of a process."""
         listed = Path(f"/proc/{process}/cmdline")
         if listed.exists():
