@@ -17,6 +17,7 @@ from tests.support.rawserver import Received, answer, raw_server
 from tests.support.spellings import errors_of, found_in, frames_of
 
 KEY = "sk/live+CANARY-7Qz9Xw2Vb"
+NO_PLAN: Any = "nope"
 SAID = json.dumps({"id": "c1", "error": KEY, KEY: [f"Bearer {KEY}"]}).encode()
 REPEATED = {
     "X-Request-Id": KEY,
@@ -76,7 +77,7 @@ NO_PLAN: Any = "nope"
 WRONG: dict[str, dict[str, Any]] = {
     "a key in two lines": {"api_key": f"{KEY}\n{KEY}"},
     "a key in bytes": {"api_key": KEY.encode()},
-    "another argument": {"api_key": KEY, "plan": "nope"},
+    "another argument": {"api_key": KEY, "plan": NO_PLAN},
     "an argument that is checked late": {"api_key": KEY, "proxy": "nope"},
 }
 

@@ -54,8 +54,8 @@ DAYS: Final = 5 if HOURS else 2
 USERS: Final = 40 if HOURS else 8
 """Callers of a day; of stories in batches and queues there are as many each."""
 DAY: Final = 86_400.0
-FAULTY: Final = 0.7 * DAY
-"""Seconds of a day in which faults begin and programs come; afterwards all is well."""
+BUSY: Final = 0.7 * DAY
+"""Seconds of a day in which faults begin and programs come."""
 ENDS: Final = DAY - 60.0
 """The second of a day by which everything has to have ended."""
 LONG: Final = 10 * DAY
@@ -71,7 +71,7 @@ AGAIN: Final = (JournalError, QuotaStoreError)
 """The errors in which a batch leaves stories for its next run."""
 CHECKED: Final = "llamagen_async"
 THEIRS: Final = ("llamagen_async.sandbox", "llamagen_async.simulation")
-"""What belongs to the server, which remembers all of its generations."""
+"""The modules of the server, which remembers all of its generations."""
 
 
 @attrs.define
@@ -125,7 +125,7 @@ class World:
         self.has_store.set()
 
     def moment(self) -> float:
-        return self.random.uniform(0.0, FAULTY)
+        return self.random.uniform(0.0, BUSY)
 
     def outages(self) -> list[Outage]:
         """Return the faults of a day that begins now: seconds to hours, of all or of some kinds."""
@@ -197,7 +197,7 @@ class World:
                 ComicQueue(client, journal, timeout=LONG) as queue,
             ):
                 for name in part:
-                    await asyncio.sleep(self.random.uniform(0.0, FAULTY / size))
+                    await asyncio.sleep(self.random.uniform(0.0, BUSY / size))
                     while True:
                         try:
                             await queue.submit(name, key=name)
@@ -291,7 +291,7 @@ def live(seed: int) -> None:
 
         source = random.Random(f"disk of {seed}")
         full = [
-            (day * DAY + source.uniform(0.0, FAULTY), 10.0 ** source.uniform(0.0, 3.5))
+            (day * DAY + source.uniform(0.0, BUSY), 10.0 ** source.uniform(0.0, 3.5))
             for day in range(DAYS)
         ]
         with logged() as log, full_disks(full):
