@@ -73,7 +73,6 @@ async def test_no_error_of_a_call_has_the_key_in_a_frame(content: bytes) -> None
         assert_hidden(one)
 
 
-NO_PLAN: Any = "nope"
 WRONG: dict[str, dict[str, Any]] = {
     "a key in two lines": {"api_key": f"{KEY}\n{KEY}"},
     "a key in bytes": {"api_key": KEY.encode()},

@@ -141,7 +141,7 @@ class Machine:
             *command, cwd=self.folder, env=self.env, stdout=pipe, stderr=pipe, limit=1 << 24
         )
         try:
-            self.look_at(process.pid)
+            self.see_process(process.pid)
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -155,7 +155,7 @@ class Machine:
             await process.wait()
         return "".join(self.shown[-2:])
 
-    def look_at(self, process: int) -> None:
+    def see_process(self, process: int) -> None:
         """See what anybody on this machine can see of a process."""
         listed = Path(f"/proc/{process}/cmdline")
         if listed.exists():
