@@ -158,10 +158,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typecheck(session: nox.Session) -> None:
-    """Check types: mypy strictly over all, pyright strictly over the package."""
+    """Check types: mypy strictly over all, pyright over the package, and what users see of it."""
     session.install("-e", PACKAGE, *group("test"), *group("bench"), *group("typecheck"), "nox")
     session.run("mypy")
     session.run("pyright")
+    session.run("python", "-m", "tests.typing")
 
 
 @nox.session
@@ -206,3 +207,18 @@ def build(session: nox.Session) -> None:
     WHEELS.append(str(wheel))
     session.install("--force-reinstall", str(wheel))
     session.run("python", "-P", "tests/support/no_extras.py")
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Live through days of faults for an hour, with all promises checked; prints its seeds."""
+    session.install(PACKAGE, *group("test"))
+    env = {"LLAMAGEN_SOAK_HOURS": os.environ.get("LLAMAGEN_SOAK_HOURS", "1")}
+    session.run("pytest", "tests/soak", *session.posargs, env=env)
+
+
+@nox.session
+def man(session: nox.Session) -> None:
+    """Write the manual pages of the command line, made of its help."""
+    session.install(".[cli]", *group("docs"))
+    session.run("python", "docs/man.py", "docs/_build/man")

@@ -12,7 +12,7 @@ import attrs
 
 from llamagen_async.clock import Clock, seconds
 from llamagen_async.errors import InvalidRequestError, QuotaStoreError
-from llamagen_async.plans import Plan, RequestKind
+from llamagen_async.plans import Plan, PlanName, RequestKind
 from llamagen_async.validation import HiddenText, whole_number
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class LlamaGenClient:
         self,
         api_key: str | None = None,
         *,
-        plan: Plan | str | None = None,
+        plan: Plan | PlanName | None = None,
         metered: Iterable[RequestKind | str] | None = None,
         base_url: str | None = None,
         quota: str | None = None,
@@ -226,7 +226,7 @@ class LlamaGenClient:
         """
         return self._core.open().assets
 
-    def with_key(self, api_key: str, *, plan: Plan | str | None = None) -> LlamaGenClient:
+    def with_key(self, api_key: str, *, plan: Plan | PlanName | None = None) -> LlamaGenClient:
         """Return a client of another key, such as a customer's, over the session of this one.
 
         It has limits of its own, which all clients of the same key share, so that nothing that

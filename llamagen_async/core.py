@@ -101,7 +101,7 @@ class ClientCore:
         self.is_ready: bool = False
         """Whether the plan is known and what was learned before is being read."""
         self.is_closed: bool = False
-        self._is_released = False
+        self.is_released = self._is_disconnected = False
         """Whether everything that was opened is closed."""
 
     @functools.cached_property
@@ -116,7 +116,7 @@ class ClientCore:
             _inherited.append(self._rooms)
             self._rooms = None
             self._detections = None
-            self.is_ready = self._is_released = False
+            self.is_ready = self.is_released = self._is_disconnected = False
         return self._rooms
 
     @property
@@ -272,9 +272,9 @@ class ClientCore:
         if rooms is None:
             return
         async with rooms.closing:
-            if not self._is_released:
+            if not self.is_released:
                 await self._release(rooms, grace)
-                self._is_released = True
+                self.is_released = True
 
     async def _release(self, rooms: Rooms, grace: float) -> None:
         await rooms.scheduler.aclose(grace)
@@ -290,8 +290,10 @@ class ClientCore:
     async def _let_go(self, rooms: Rooms) -> None:
         """Close what is this client's own."""
         try:
-            await rooms.assets.aclose()  # first, as its connections are the transport's
-            await rooms.transport.aclose()
+            if not self._is_disconnected:
+                await rooms.assets.aclose()  # first, as its connections are the transport's
+                await rooms.transport.aclose()
+                self._is_disconnected = True
         finally:
             await rooms.forecasts.aclose()
 

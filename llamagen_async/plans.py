@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 import attrs
 
 from llamagen_async.clock import seconds
 from llamagen_async.validation import InvalidRequestError, whole_number
 
-__all__ = ["DAY", "HOUR", "MINUTE", "Plan", "RateLimit", "RequestKind"]
+__all__ = ["DAY", "HOUR", "MINUTE", "Plan", "PlanName", "RateLimit", "RequestKind"]
+
+PlanName = Literal["auto", "demo", "paid"]
+"""The name of a plan; `auto` is the one that the server says."""
 
 MINUTE: Final = 60.0
 """Seconds in a minute: the window of the vendor's per-minute limits."""

@@ -33,7 +33,7 @@ import attrs
 
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import APIConnectionError, APITimeoutError
-from llamagen_async.plans import Plan
+from llamagen_async.plans import Plan, PlanName
 from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, Call, SandboxService
 from llamagen_async.sandbox.generations import has_expired
 from llamagen_async.sandbox.pictures.cache import PictureCache
@@ -275,7 +275,7 @@ class _Drawing:
 def simulated_client(
     service: SandboxService,
     *,
-    plan: Plan | str = Plan.PAID,
+    plan: Plan | PlanName = Plan.PAID,
     api_key: str | None = None,
     latency: tuple[float, float] = (0.0, 0.0),
     seed: int = 0,

@@ -129,11 +129,22 @@ class Tenants:
             self.plans.popitem(last=False)
 
     async def aclose(self, grace: float) -> None:
-        """Close the clients of all keys; give billed requests on their way `grace` real seconds."""
+        """Close the clients of all keys; give billed requests on their way `grace` real seconds.
+
+        Those of the lender are waited for at the same time; what it holds open is closed by itself.
+        """
         closing = [core.aclose(grace) for core in list(self._cores.values())]
+        closing.append(self._stop_lender(grace))
         loop = asyncio.get_running_loop()  # a process that was forked has tasks of another
         resting = [task for task in self._resting if task.get_loop() is loop]
         await asyncio.gather(*closing, *resting)
+
+    async def _stop_lender(self, grace: float) -> None:
+        if (rooms := self.lender.opened) is None:
+            return
+        async with rooms.closing:
+            if not self.lender.is_released:
+                await rooms.scheduler.aclose(grace)
 
     def forget(self, core: TenantCore) -> None:
         """Forget a core that is closed."""

@@ -245,7 +245,7 @@ def checked_path(field: str, value: Any) -> Path:
     return path
 
 
-def without_mark(value: object) -> Any:
+def without_mark(value: str | None) -> Any:
     """Return text without the mark of byte order that its file began with, and all else as it is.
 
     Otherwise the first story of a file would be another one than the same story elsewhere.

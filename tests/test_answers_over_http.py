@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from llamagen_async import (
@@ -16,9 +17,11 @@ from llamagen_async import (
 )
 from llamagen_async.models import ComicGeneration
 from tests.support.rawserver import Handler, RawServer, Received, answer, raw_server
+from tests.support.wired import Answer, Piece, Request, WiredConnector, packed
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + b"x" * 100
-SPEED = 10_000.0
+SPEED = 20.0
+"""A minute in three seconds: no answer is late, however busy the machine is."""
 
 
 def replying(*contents: bytes) -> Handler:
@@ -63,26 +66,46 @@ async def test_a_create_without_an_id_says_what_came_instead() -> None:
             await client.comics.create("x")
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b'{"id": "c1", "status": "PROC', "broken (Unterminated string"),
-        (b'{"message": "ok"}', "there is no id in it"),
-        (b'{"id": "another", "status": "SUCCEEDED"}', "about generation 'another'"),
-    ],
-)
-async def test_a_wait_whose_answers_are_unreadable_says_so_in_the_end(
-    content: bytes, words: str
-) -> None:
-    """Such answers may be those of something in between, so others are asked for until then."""
+UNREADABLE = [
+    (b'{"id": "c1", "status": "PROC', "broken (Unterminated string"),
+    (b'{"message": "ok"}', "there is no id in it"),
+    (b'{"id": "another", "status": "SUCCEEDED"}', "about generation 'another'"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), UNREADABLE)
+async def test_an_unreadable_answer_says_what_is_wrong_with_it(content: bytes, words: str) -> None:
     async with raw_server(replying(content)) as server, client_of(server) as client:
-        with pytest.raises(WaitTimeoutError) as caught:
-            await client.comics.wait_for_completion("c1", timeout=2_000.0)
-        assert words in str(caught.value)
         with pytest.raises(InvalidResponseError) as refused:
             await client.comics.get("c1")
         assert words in str(refused.value)
         assert refused.value.id == "c1"
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize(("content", "words"), UNREADABLE)
+async def test_a_wait_whose_answers_are_unreadable_says_so_in_the_end(
+    content: bytes, words: str
+) -> None:
+    """Such answers may be those of something in between, so others are asked for until then."""
+
+    def serve(_request: Request) -> Answer:
+        yield Piece(0.1, b"".join(packed(200, {"Content-Type": "application/json"}, content)))
+
+    async with (
+        aiohttp.ClientSession(connector=WiredConnector(serve)) as session,
+        LlamaGenClient(
+            "sk-test-0123456789",
+            plan="paid",
+            base_url="https://unreadable.invalid/v1",
+            session=session,
+            quota="memory",
+            max_retries=0,
+        ) as client,
+    ):
+        with pytest.raises(WaitTimeoutError) as caught:
+            await client.comics.wait_for_completion("c1", timeout=2_000.0)
+        assert words in str(caught.value)
 
 
 async def test_a_comic_without_a_picture_is_checked_once_and_then_told_of(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from llamagen_async import InvalidRequestError, LlamaGenClient
+from llamagen_async.forecasting.saved import ForecastStore
+from llamagen_async.plans import PlanName
 from llamagen_async.ratelimit import registry
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxServer, SandboxService
 from tests.support.scripted import Network
@@ -29,7 +31,9 @@ def quota(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return "memory" if request.param == "memory" else f"sqlite:///{tmp_path / 'quota.db'}"
 
 
-def client_of(quota: str, plan: str = "demo", url: str = "https://life.invalid") -> LlamaGenClient:
+def client_of(
+    quota: str, plan: PlanName = "demo", url: str = "https://life.invalid"
+) -> LlamaGenClient:
     """Return a client without a network."""
     return LlamaGenClient(KEY, plan=plan, base_url=url, quota=quota, transport=Network())
 
@@ -156,6 +160,31 @@ async def test_closing_that_was_cut_short_is_finished_by_closing_again(
     assert network.closed == 1
     assert ledger_threads() == []
     assert await plan_of(client_of(quota, "paid", url)) == "paid"
+
+
+async def test_a_transport_that_is_closed_is_not_closed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Closing is cut short behind it, where what was learned is written."""
+    network = Network()
+    client = LlamaGenClient(KEY, plan="paid", quota="memory", transport=network)
+    await client.limits()
+    close, written = ForecastStore.aclose, asyncio.Event()
+
+    async def slow(store: ForecastStore) -> None:
+        await written.wait()
+        await close(store)
+
+    monkeypatch.setattr(ForecastStore, "aclose", slow)
+    closing = asyncio.create_task(client.aclose())
+    while not network.closed:  # noqa: ASYNC110  # nothing tells when a transport is closed
+        await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert closing.cancelled()
+    written.set()
+    await client.aclose()
+    assert network.closed == 1
 
 
 async def test_a_session_whose_closing_was_cut_short_is_closed_by_the_next_call(

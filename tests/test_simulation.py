@@ -23,7 +23,7 @@ from llamagen_async import (
     RateLimitError,
     RequestKind,
 )
-from llamagen_async.plans import DAY
+from llamagen_async.plans import DAY, PlanName
 from llamagen_async.sandbox import (
     DEMO_KEY,
     FAULTS,
@@ -78,7 +78,7 @@ async def batch(
     service: SandboxService,
     number: int,
     *,
-    plan: Plan | str = "paid",
+    plan: Plan | PlanName = "paid",
     latency: tuple[float, float] = (0.0, 2.0),
     seed: int = 0,
     api_key: str | None = None,

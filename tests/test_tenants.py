@@ -24,8 +24,10 @@ from llamagen_async import (
     RateLimit,
     RateLimitError,
     ServerError,
+    SubmissionUncertainError,
 )
 from llamagen_async import tenants as tenants_module
+from llamagen_async.client import _GRACE as GRACE
 from llamagen_async.ratelimit import registry
 from llamagen_async.sandbox.accounts import label_of
 from llamagen_async.transport import APIRequest
@@ -257,6 +259,32 @@ async def test_closing_the_parent_ends_all_tenants(is_open: bool) -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
+async def test_all_keys_together_are_closed_within_one_grace() -> None:
+    """Creates that are answered in time are told, and those of a server that hangs are waited for
+    once, however many keys there are; the client's own key is one of them.
+    """
+    network = TenantNetwork.of(*range(100))
+
+    async def meet(key: str, request: APIRequest) -> None:
+        is_quick = key == tenant_key(0)
+        await asyncio.sleep(0.9 * GRACE + 1 if is_quick else 10_000)
+
+    network.meet = meet
+    client = network.client()
+    keys = [client, *(client.with_key(tenant_key(one)) for one in range(100))]
+    creating = [asyncio.create_task(key.comics.create("x")) for key in keys]
+    await asyncio.sleep(1)
+    assert len(network.sent) == len(keys)
+    began = now()
+    await client.aclose()
+    assert now() - began == pytest.approx(GRACE)
+    answers = await asyncio.gather(*creating, return_exceptions=True)
+    assert isinstance(answers.pop(1), ComicGeneration)
+    assert {type(one) for one in answers} == {SubmissionUncertainError}
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == 1
+
+
 @pytest.mark.parametrize("key", ["", "  ", "two words", "line\nbreak", None, 7, "schlüssel"])
 async def test_a_bad_key_is_refused_at_once_and_not_shown(key: Any) -> None:
     async with Instant().client() as client:
@@ -264,7 +292,7 @@ async def test_a_bad_key_is_refused_at_once_and_not_shown(key: Any) -> None:
             client.with_key(key)
         assert "words" not in str(caught.value)
         with pytest.raises(InvalidRequestError, match="plan"):
-            client.with_key("sk-fine", plan="golden")
+            client.with_key("sk-fine", plan="golden")  # type: ignore[arg-type]  # no plan
 
 
 async def test_white_space_and_quotes_around_a_key_make_no_other_key() -> None:

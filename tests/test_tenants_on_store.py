@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from llamagen_async import tenants as tenants_module
+from llamagen_async.plans import PlanName
 from tests.support.sqlite_ledgers import ledger_threads
 from tests.support.tenants import Instant, tenant_key
 
@@ -28,7 +29,7 @@ def open_files(name: str) -> int:
 
 @pytest.mark.parametrize("plan", ["paid", "demo"])
 async def test_keys_share_one_thread_and_one_file(
-    plan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: PlanName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has a count of its own, which outlives it; no key is in the file."""
     monkeypatch.setattr(tenants_module, "_WARM", 2)

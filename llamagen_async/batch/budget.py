@@ -148,8 +148,13 @@ class Budget:
         return one.price
 
     def not_sent(self, story: int) -> None:
-        """Take note that a story is not on its way after all."""
-        self._reserved[story].is_sent = False
+        """Take note that a story is not on its way after all.
+
+        Its own task may have ended before that was known; what it may have cost counts then, as
+        far as this run is concerned.
+        """
+        if (one := self._reserved.get(story)) is not None:
+            one.is_sent = False
 
     def charge(
         self, row: Row, request: AnyRequest | None, generation: AnyGeneration | None

@@ -14,13 +14,14 @@ import shutil
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
-
-from rich.console import Console, RenderableType
-from rich.text import Text
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
 
 from llamagen_async.cli.streams import forgiving, is_terminal, write_error, write_line
-from llamagen_async.cli.text import one_line
+from llamagen_async.cli.text import one_line, wrapped
+
+if TYPE_CHECKING:  # it takes long to load, and only a terminal or a table needs it
+    from rich.console import Console, RenderableType
 
 __all__ = ["Output"]
 
@@ -41,15 +42,18 @@ class Output:
 
     def __init__(self, *, as_json: bool, command: str = "", is_quiet: bool = False) -> None:
         self.as_json: Final = as_json
-        self.is_quiet = is_quiet
+        self.is_quiet: bool = is_quiet
         """Whether `tell` prints nothing."""
         self.stdout_closed: bool = False
         """Whether the reader of stdout is gone."""
         self.is_lost: bool = False
         """Whether stdout did not take a line, for any other reason."""
         self._name: Final = f"llamagen-async {command}".strip()
-        self.terminal: Final = None if is_quiet else _live_terminal()
-        """The terminal for live progress; `None` if stderr is no terminal, or nobody looks."""
+
+    @cached_property
+    def terminal(self) -> Console | None:
+        """The terminal for live progress; `None` if stderr is no terminal, or all is quiet."""
+        return None if self.is_quiet else _live_terminal()
 
     @property
     def has_terminal(self) -> bool:
@@ -67,25 +71,30 @@ class Output:
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "unknown")
         return not plain and (self.terminal is not None if self.as_json else self.has_terminal)
 
-    def print(self, text: str = "") -> bool:
+    def print(self, text: str = "", *, is_prose: bool = False) -> bool:
         """Print a line for a person: on stdout, or on a terminal only if stdout is for machines.
+
+        Args:
+            text: The line.
+            is_prose: Whether a terminal that is too narrow for it gets it between words in lines;
+                a command or a path that is to be pasted stays whole.
 
         Returns:
             Whether it was printed.
         """
         if not self.as_json:
-            return self._write(text)
+            return self._write(wrapped(text, self.width) if is_prose else text)
         if self.terminal is not None:
             self.terminal.print(text, markup=False, highlight=False, soft_wrap=True)
         return self.terminal is not None
 
-    def tell(self, text: str) -> None:
+    def tell(self, text: str, *, is_prose: bool = True) -> None:
         """Print a line for a person about what goes on; it is not what the command was asked for.
 
         Nothing is printed if `--quiet` was given.
         """
         if not self.is_quiet:
-            self.print(text)
+            self.print(text, is_prose=is_prose)
 
     def emit_json(self, value: Mapping[str, Any]) -> None:
         """Print one JSON object, in ASCII whatever stdout's encoding is, if `--json` was given."""
@@ -98,6 +107,8 @@ class Output:
 
     def print_table(self, table: RenderableType) -> None:
         """Print a table on stdout; it is fitted to the width only on a terminal."""
+        from rich.console import Console  # noqa: PLC0415
+
         width = None if self.has_terminal else _WIDE
         file = forgiving(sys.stdout or io.StringIO())
         console = Console(file=file, highlight=False, markup=False, width=width)
@@ -111,6 +122,8 @@ class Output:
         if self.terminal is None:
             yield
         else:
+            from rich.text import Text  # noqa: PLC0415
+
             with self.terminal.status(Text(text)):
                 yield
 
@@ -129,5 +142,7 @@ class Output:
 def _live_terminal() -> Console | None:
     if sys.stderr is None or not is_terminal(sys.stderr):
         return None
+    from rich.console import Console  # noqa: PLC0415
+
     console = Console(file=forgiving(sys.stderr), highlight=False, markup=False)
     return console if console.is_terminal and not console.is_dumb_terminal else None

@@ -22,6 +22,7 @@ __all__ = [
     "quoted",
     "shortened",
     "shown_path",
+    "wrapped",
 ]
 
 _MINUTE: Final = 60.0
@@ -65,6 +66,15 @@ def shortened(text: str, length: int) -> str:
     return line if len(line) <= length else f"{line[: length - 1].rstrip()}…"
 
 
+def wrapped(text: str, width: int) -> str:
+    """Return prose in lines of at most `width` columns; a word that is longer is not cut."""
+    if len(text) <= width:
+        return text
+    import textwrap  # noqa: PLC0415  # only on narrow terminals
+
+    return "\n".join(textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False))
+
+
 def pluralize(number: int, noun: str) -> str:
     """Return `1 comic`, `2 comics`, `3 stories`."""
     if number == 1:
@@ -84,11 +94,14 @@ def format_duration(seconds: float) -> str:
 
 
 def format_time(when: datetime) -> str:
-    """Return a time as a local clock shows it, and in UTC."""
+    """Return a time as a local clock shows it, and in UTC if that is another one."""
     # Rounded up: a try at the printed time is not too early.
     whole = when + timedelta(microseconds=-when.microsecond % 1_000_000)
+    local = whole.astimezone()
+    if not local.utcoffset():
+        return f"{local:%Y-%m-%d %H:%M:%S} UTC"
     there = whole.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return f"{whole.astimezone():%Y-%m-%d %H:%M:%S} ({there})"
+    return f"{local:%Y-%m-%d %H:%M:%S} ({there})"
 
 
 def format_limit(limit: RateLimit) -> str:

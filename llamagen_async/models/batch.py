@@ -54,3 +54,13 @@ class BatchItem:
     `None` if there is no name of the user's and the story is in no journal."""
     given: object = attrs.field(default=None, hash=False)
     """The story as it was given, if it was refused as an invalid one."""
+
+    def _repr_html_(self) -> str:
+        """Return the comic, or the reason for having none, for notebooks."""
+        from llamagen_async.models.html import item_html  # noqa: PLC0415  # only notebooks need it
+
+        name = f"{self.index}" if self.key is None else f"{self.index} ({self.key})"
+        one = self.generation
+        # The method's name is Jupyter's.
+        shown = "" if one is None else one._repr_html_()  # pyright: ignore[reportPrivateUsage]
+        return item_html(f"Story {name}: {self.state}", self.error, shown, self.files)

@@ -216,6 +216,12 @@ class _Generation:
         return self.status is GenerationStatus.SUCCEEDED
 
     @property
+    def _heading(self) -> str:
+        """The id and the state on one line, with the reason of a failure."""
+        reason = self.failure_reason if self.is_done and not self.succeeded else None
+        return f"{self.id}: {self.status.lower()}{f', {reason}' if reason else ''}"
+
+    @property
     def failure_reason(self) -> str | None:
         """The server's reason for a failure, if it gives one, on one line; `raw` has all of it."""
         fields = fields_of(self.raw)
@@ -283,6 +289,13 @@ class ComicGeneration(_Generation):
             if not panel.asset_url
         )
 
+    def _repr_html_(self) -> str:
+        """Return the panels with their captions, or how far the comic is, for notebooks."""
+        from llamagen_async.models.html import comic_html  # noqa: PLC0415  # only notebooks need it
+
+        pages = [[(one.panel, one.asset_url, one.caption) for one in p.panels] for p in self.pages]
+        return comic_html(self._heading, pages, self.output)
+
 
 @attrs.frozen
 class Animation(_Generation):
@@ -323,6 +336,12 @@ class Animation(_Generation):
         if self.video_url:
             return ()
         return (f"videoUrl: {shown(fields_of(self.raw).get('videoUrl'))}",)
+
+    def _repr_html_(self) -> str:
+        """Return the video, or how far it is, for notebooks."""
+        from llamagen_async.models.html import animation_html  # noqa: PLC0415  # only notebooks need it
+
+        return animation_html(self._heading, self.video_url)
 
 
 AnyGeneration = ComicGeneration | Animation

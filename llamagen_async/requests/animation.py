@@ -15,8 +15,8 @@ from llamagen_async.validation import without_mark
 __all__ = ["AnimationFields", "AnimationRequest"]
 
 
-def _video_options(value: VideoOptions | Mapping[str, Any]) -> VideoOptions:
-    return fields.parsed("video_options", value, VideoOptions)
+def _video_options(value: VideoOptions | Mapping[str, Any] | None) -> VideoOptions | None:
+    return None if value is None else fields.parsed("video_options", value, VideoOptions)
 
 
 @attrs.frozen
@@ -30,7 +30,7 @@ class AnimationRequest(Spelled):
     prompt: str = attrs.field(converter=without_mark, validator=fields.text)
     """The video's content, in words."""
     video_options: VideoOptions | None = attrs.field(
-        default=None, kw_only=True, converter=attrs.converters.optional(_video_options)
+        default=None, kw_only=True, converter=_video_options
     )
     """How the video is made, as `VideoOptions` or a mapping of its fields."""
     extra: Mapping[str, Any] = fields.extra()

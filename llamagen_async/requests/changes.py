@@ -50,13 +50,11 @@ class ContinueRequest(Spelled):
     fix_panel_num: int | None = attrs.field(
         default=None,
         kw_only=True,
-        converter=fields.whole,
+        converter=fields.whole_if_any,
         validator=fields.optional(fields.count),
     )
     """Number of further panels, 1 to 20. Not together with `pagination`."""
-    pagination: Pagination | None = attrs.field(
-        default=None, kw_only=True, converter=attrs.converters.optional(pagination_of)
-    )
+    pagination: Pagination | None = attrs.field(default=None, kw_only=True, converter=pagination_of)
     """Further pages and panels per page. Not together with `fix_panel_num`."""
     attachments: tuple[Attachment, ...] = attrs.field(
         default=(), kw_only=True, converter=attachments_of
@@ -85,7 +83,7 @@ class UpdateRequest(Spelled):
     panel: int = attrs.field(converter=fields.whole, validator=fields.index)
     """The panel's number on its page, from 0."""
     page: int | None = attrs.field(
-        default=None, converter=fields.whole, validator=fields.optional(fields.index)
+        default=None, converter=fields.whole_if_any, validator=fields.optional(fields.index)
     )
     """The page's number, from 0; the server takes the first one when it is not given."""
     prompt: str | None = _text()

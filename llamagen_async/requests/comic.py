@@ -75,13 +75,11 @@ class ComicRequest(Spelled):
     fix_panel_num: int | None = attrs.field(
         default=None,
         kw_only=True,
-        converter=attrs.converters.optional(fields.whole),
+        converter=fields.whole_if_any,
         validator=fields.optional(fields.count),
     )
     """Number of panels, 1 to 20. Not together with `pagination`."""
-    pagination: Pagination | None = attrs.field(
-        default=None, kw_only=True, converter=attrs.converters.optional(pagination_of)
-    )
+    pagination: Pagination | None = attrs.field(default=None, kw_only=True, converter=pagination_of)
     """Pages and panels per page. Not together with `fix_panel_num`."""
     style: str | None = attrs.field(
         default=None, kw_only=True, validator=fields.optional(fields.text)

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path, PurePath
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, SupportsIndex, TypeVar, cast
 
 import attrs
 
@@ -37,6 +37,7 @@ __all__ = [
     "flag",
     "index",
     "language",
+    "number",
     "optional",
     "parsed",
     "parsed_items",
@@ -51,6 +52,7 @@ __all__ = [
     "urls_of",
     "warn_once",
     "whole",
+    "whole_if_any",
 ]
 
 _SIZE: Final = r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}"
@@ -90,8 +92,18 @@ def extra() -> Any:
     return attrs.field(factory=dict[str, Any], kw_only=True, hash=False, validator=check_extra)
 
 
-def whole(value: Any) -> Any:
+def whole(value: SupportsIndex) -> Any:
     """Return a whole number of another kind, such as numpy's, as Python's own."""
+    return python_integer(value)
+
+
+def whole_if_any(value: SupportsIndex | None) -> Any:
+    """Return a whole number as `whole` does; `None` says that there is none."""
+    return None if value is None else python_integer(value)
+
+
+def number(value: float | str | SupportsIndex | None) -> Any:
+    """Return a number, or one in words; a whole number as `whole` does."""
     return python_integer(value)
 
 

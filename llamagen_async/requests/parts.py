@@ -77,7 +77,7 @@ class Character(Spelled):
     age: float | str | None = attrs.field(
         default=None,
         kw_only=True,
-        converter=fields.whole,
+        converter=fields.number,
         validator=fields.optional(fields.text_or_number),
     )
     """The age, as a number or in words."""
@@ -152,7 +152,7 @@ class VideoOptions(Spelled):
     """
 
     duration: float | None = attrs.field(
-        default=None, converter=fields.whole, validator=fields.optional(_duration)
+        default=None, converter=fields.number, validator=fields.optional(_duration)
     )
     """The length in seconds."""
     resolution: Resolution | None = attrs.field(
@@ -185,7 +185,7 @@ class VideoOptions(Spelled):
     generate_audio: bool | None = attrs.field(default=None, validator=fields.optional(fields.flag))
     """Whether the video gets sound."""
     seed: int | None = attrs.field(
-        default=None, converter=fields.whole, validator=fields.optional(fields.seed)
+        default=None, converter=fields.whole_if_any, validator=fields.optional(fields.seed)
     )
     """The seed of what is drawn by chance."""
     extra: Mapping[str, Any] = fields.extra()
@@ -209,6 +209,6 @@ VideoOptions.spelling = Spelling(
 )
 
 
-def pagination_of(value: Pagination | Mapping[str, Any]) -> Pagination:
-    """Return the pages of a request, whose field is `pagination`."""
-    return fields.parsed("pagination", value, Pagination)
+def pagination_of(value: Pagination | Mapping[str, Any] | None) -> Pagination | None:
+    """Return the pages of a request, whose field is `pagination`; `None` if it has none."""
+    return None if value is None else fields.parsed("pagination", value, Pagination)

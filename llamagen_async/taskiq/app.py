@@ -9,13 +9,18 @@ from taskiq import AsyncBroker
 
 from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT
 from llamagen_async.client import LlamaGenClient
+from llamagen_async.plans import DAY
 from llamagen_async.taskiq.queue import TaskiqQueue
 
-__all__ = ["LEASE", "register"]
+__all__ = ["FORGET_AFTER", "LEASE", "register"]
 
 LEASE: Final = 30.0
 """Real seconds after which a worker that says nothing is taken for dead (chosen: ten times what a
 garbage collection, a slow disk or a restart of Redis take)."""
+
+FORGET_AFTER: Final = 30 * DAY
+"""Real seconds after its end at which a job is forgotten (chosen: whoever orders again by mistake
+does so within days)."""
 
 
 def register(
@@ -27,6 +32,7 @@ def register(
     timeout: float = DEFAULT_TIMEOUT,
     lease: float = LEASE,
     prefix: str = "llamagen",
+    forget_after: float | None = FORGET_AFTER,
 ) -> TaskiqQueue:
     """Add the tasks `generate`, `continue_write`, `update_panel` and `animate` to a taskiq app.
 
@@ -39,6 +45,8 @@ def register(
         timeout: Seconds to wait for each comic's end, once it was accepted.
         lease: Real seconds after which a worker that says nothing is taken for dead.
         prefix: The beginning of the names of all keys in Redis.
+        forget_after: Real seconds after its end, a day or more, at which a job is forgotten and its
+            key means a new one; `None` for never. What is uncertain or not ended is kept.
 
     Returns:
         The queue: `submit`, `get`, `events`, `result`, `list` and `cancel` as of `ComicQueue`, and
@@ -48,5 +56,12 @@ def register(
         InvalidRequestError: An argument is not allowed.
     """
     return TaskiqQueue(
-        broker, client, redis=redis, out=out, timeout=timeout, lease=lease, prefix=prefix
+        broker,
+        client,
+        redis=redis,
+        out=out,
+        timeout=timeout,
+        lease=lease,
+        prefix=prefix,
+        forget_after=forget_after,
     )

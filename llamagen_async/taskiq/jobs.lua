@@ -5,6 +5,7 @@
 -- turn           the queued ones, urgent first  due            when a task is to be sent (again)
 -- lease          when leases end, by key        gid:<id>       the job that was answered with an id
 -- of:<key>       changes that wait for a job    target:<id>    changes of a comic, by number
+-- ended          [key, target] of jobs that are to be forgotten, by when they are
 -- told           the channel on which each row is told after it was changed
 
 local P, verb, a = KEYS[1] .. ':', ARGV[1], cjson.decode(ARGV[2])
@@ -51,6 +52,44 @@ local function move(job, to)
   else
     redis.call('ZREM', P .. 'turn', job.key)
   end
+end
+
+-- Ended jobs are forgotten after a while. What is not ended, or uncertain, never is: whatever says
+-- that a job goes on after all takes the end of its life away.
+local function age(job)
+  local is_ended = job.state == 'failed' or job.state == 'cancelled'
+    or (job.state == 'succeeded' and not (a.fetch and job.files == ''))
+  local is_mortal, entry = is_ended and a.forget > 0, cjson.encode({job.key, job.target})
+  local names = {P .. 'job:' .. job.key}
+  if job.gid ~= '' and redis.call('GET', P .. 'gid:' .. job.gid) == job.key then
+    names[2] = P .. 'gid:' .. job.gid
+  end
+  for _, name in ipairs(names) do
+    if is_mortal then
+      redis.call('PEXPIRE', name, string.format('%.0f', a.forget * 1000))
+    else
+      redis.call('PERSIST', name)
+    end
+  end
+  if is_mortal then
+    redis.call('ZADD', P .. 'ended', text(now + a.forget), entry)
+  else
+    redis.call('ZREM', P .. 'ended', entry)
+  end
+end
+
+-- Take a job whose life is over out of all lists, unless its key has a new one since.
+local function forget(entry)
+  local key, target = unpack(cjson.decode(entry))
+  local job = load(key)
+  redis.call('ZREM', P .. 'ended', entry)
+  if target ~= '' and not (job and job.target == target) then
+    redis.call('ZREM', P .. 'target:' .. target, key)
+  end
+  for _, state in ipairs({'succeeded', 'failed', 'cancelled'}) do
+    if not (job and job.state == state) then redis.call('ZREM', P .. 'state:' .. state, key) end
+  end
+  if not job then redis.call('ZREM', P .. 'all', key) end
 end
 
 local function due(job, seconds)
@@ -108,7 +147,7 @@ end
 local function settle(id)
   for _, key in ipairs(redis.call('ZRANGE', P .. 'target:' .. id, 0, -1)) do
     local job = load(key)
-    if job.state == 'queued' and job.owner == '' then call(job) end
+    if job and job.state == 'queued' and job.owner == '' then call(job) end
   end
 end
 
@@ -116,6 +155,7 @@ local function finish(job, state, error)
   move(job, state)
   redis.call('ZREM', P .. 'due', job.key)
   set(job, {state = state, error = error, ended_at = state == 'uncertain' and '' or text(now)})
+  age(job)
 end
 
 local function follow(job)
@@ -123,14 +163,16 @@ local function follow(job)
   if job.state == 'succeeded' then
     for _, key in ipairs(redis.call('SMEMBERS', behind)) do
       local change = load(key)
-      set(change, {target = job.gid})
-      redis.call('ZADD', P .. 'target:' .. job.gid, change.id, key)
+      if change then
+        set(change, {target = job.gid})
+        redis.call('ZADD', P .. 'target:' .. job.gid, change.id, key)
+      end
     end
     redis.call('DEL', behind)
   elseif job.state == 'failed' or job.state == 'cancelled' then
     for _, key in ipairs(redis.call('SMEMBERS', behind)) do
       local change = load(key)
-      if change.state == 'queued' then
+      if change and change.state == 'queued' then
         finish(change, 'failed', cjson.encode({
           type = 'InvalidRequestError', message = 'there is no such comic', field = 'of',
           value = job.key, allowed = 'the key of a job that has not failed'
@@ -175,6 +217,7 @@ function verbs.add()
     if comic.state == 'failed' or comic.state == 'cancelled' then return {'failed', {}, {}} end
     if comic.state == 'succeeded' then target = comic.gid end
   end
+  forget(cjson.encode({a.key, ''})) -- an older job may have had this key
   local job = {key = a.key, id = tostring(redis.call('INCR', P .. 'number')), urgent = a.urgent}
   set(job, {
     id = job.id, key = a.key, digest = a.digest, request = a.request, type = a.type, of = a.of,
@@ -241,6 +284,7 @@ function verbs.change()
     ended_at = (to == 'succeeded' or to == 'failed') and a.files == '' and text(now) or job.ended_at,
     credits = free_of_charge and '' or (a.credits ~= '' and a.credits or job.credits)
   })
+  age(job)
   if to == 'sending' then lend(job, a.token) end
   tell(job)
   follow(job)
@@ -264,6 +308,7 @@ function verbs.resend()
   if job.state == 'uncertain' then
     move(job, 'queued')
     set(job, {state = 'queued', error = '', credits = '', kicks = '0'})
+    age(job)
     tell(job)
     call(job)
   end
@@ -310,7 +355,9 @@ function verbs.sweep()
   local limit = {'LIMIT', 0, 100}
   for _, key in ipairs(redis.call('ZRANGEBYSCORE', P .. 'lease', '-inf', text(now), unpack(limit))) do
     local job = load(key)
-    if not is_held(job) then
+    if not job then
+      redis.call('ZREM', P .. 'lease', key)
+    elseif not is_held(job) then
       if job.state == 'sending' then
         lose(job, 'its worker ended')
       else
@@ -321,7 +368,9 @@ function verbs.sweep()
   end
   for _, key in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', text(now), unpack(limit))) do
     local job = load(key)
-    if is_unfinished(job) and (job.state ~= 'queued' or is_ready(job)) then
+    if not job then
+      redis.call('ZREM', P .. 'due', key)
+    elseif is_unfinished(job) and (job.state ~= 'queued' or is_ready(job)) then
       local kicks = tonumber(job.kicks)
       set(job, {kicks = tostring(kicks + 1)})
       due(job, math.min(LONGEST, FIRST * 2 ^ math.min(kicks, 10)))
@@ -331,6 +380,9 @@ function verbs.sweep()
     else
       redis.call('ZREM', P .. 'due', key)
     end
+  end
+  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', P .. 'ended', '-inf', text(now), unpack(limit))) do
+    forget(entry)
   end
   return {'done', {}, kick}
 end
@@ -357,7 +409,8 @@ function verbs.list()
     for _, key in ipairs(redis.call(
       'ZREVRANGEBYSCORE', P .. name, before, '-inf', 'LIMIT', 0, a.limit
     )) do
-      found[#found + 1] = {tonumber(redis.call('HGET', P .. 'job:' .. key, 'id')), key}
+      local id = redis.call('HGET', P .. 'job:' .. key, 'id')
+      if id then found[#found + 1] = {tonumber(id), key} end
     end
   end
   table.sort(found, function(one, other) return one[1] > other[1] end)
@@ -389,8 +442,8 @@ function verbs.newest()
   keys[#keys + 1] = redis.call('GET', P .. 'gid:' .. a.gid) or nil
   for _, key in ipairs(keys) do
     local job = load(key)
-    local is_ended = job.state == 'succeeded' or (a.failed and job.state == 'failed')
-    if job.gid == a.gid and is_ended and (tonumber(job.ended_at) or 0) >= at then
+    local is_ended = job and (job.state == 'succeeded' or (a.failed and job.state == 'failed'))
+    if is_ended and job.gid == a.gid and (tonumber(job.ended_at) or 0) >= at then
       best, at = key, tonumber(job.ended_at) or 0
     end
   end

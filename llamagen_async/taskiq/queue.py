@@ -29,6 +29,7 @@ from llamagen_async.client import LlamaGenClient
 from llamagen_async.clock import seconds
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
+from llamagen_async.plans import DAY
 from llamagen_async.requests import RequestType
 from llamagen_async.taskiq.address import url_of
 from llamagen_async.taskiq.durability import check_durability
@@ -70,6 +71,7 @@ class TaskiqQueue:
         timeout: float,
         lease: float,
         prefix: str,
+        forget_after: float | None = None,
     ) -> None:
         self._broker = broker
         self._given = client
@@ -78,6 +80,9 @@ class TaskiqQueue:
         self._timeout = seconds("timeout", timeout)
         self._lease = seconds("lease", lease)
         self._prefix = checked_text("prefix", prefix)
+        if forget_after is not None and seconds("forget_after", forget_after) < DAY:
+            raise InvalidRequestError("forget_after", forget_after, f"{DAY:g} seconds or more")
+        self._forget_after = forget_after
         self._make_jobs()  # which tells now that an argument is wrong
         self._starting: asyncio.Task[_OpenQueue] | None = None
         self._opened: _OpenQueue | None = None
@@ -309,6 +314,7 @@ class TaskiqQueue:
             lease=self._lease,
             timeout=self._timeout,
             fetches=self._out is not None,
+            forget_after=self._forget_after,
         )
 
     async def _worker_started(self, _state: object = None) -> None:

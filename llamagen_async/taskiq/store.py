@@ -62,13 +62,21 @@ class RedisJobs:
         lease: Real seconds after which a worker that says nothing is taken for dead.
         timeout: Real seconds for which a change may be at work that nobody knows more of.
         fetches: Whether pictures are fetched.
+        forget_after: Real seconds after its end at which a job is forgotten; `None` for never.
 
     Raises:
         InvalidRequestError: The URL is not valid, or redis-py is not installed.
     """
 
     def __init__(
-        self, url: str, *, prefix: str, lease: float, timeout: float, fetches: bool
+        self,
+        url: str,
+        *,
+        prefix: str,
+        lease: float,
+        timeout: float,
+        fetches: bool,
+        forget_after: float | None = None,
     ) -> None:
         script = (
             importlib.resources.files("llamagen_async.taskiq").joinpath("jobs.lua").read_bytes()
@@ -76,6 +84,7 @@ class RedisJobs:
         self._connection = RedisConnection(url, script)
         self._prefix = prefix.encode()
         self._common: dict[str, Any] = {"lease": lease, "timeout": timeout, "fetch": fetches}
+        self._common["forget"] = forget_after or 0
         self._turn: asyncio.Lock | None = None
         self._tokens: dict[str, str] = {}
         """The leases that are held here, by the job's key."""

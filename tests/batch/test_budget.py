@@ -151,6 +151,16 @@ async def test_what_is_on_its_way_costs_what_is_known_by_then() -> None:
     assert (budget.spending.credits, budget.spending.unsent) == (750, 1)
 
 
+async def test_a_story_may_turn_out_unsent_after_its_task_has_ended() -> None:
+    """A second Ctrl-C ends the task, while the create that was asked for is taken back."""
+    budget = Budget(1_500)
+    await budget.reserve(1, ComicRequest("x", fix_panel_num=1))
+    price = budget.sent(1)
+    budget.settle(1, is_spent=True)
+    budget.not_sent(1)
+    assert budget.spending.credits == price
+
+
 async def test_what_may_have_been_accepted_counts_as_spent(tmp_path: Path) -> None:
     """Also once it is sent again: it may be paid twice, so it counts twice."""
 

@@ -7,35 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import os
-import sqlite3
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import attrs
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llamagen_async import (
-    APIConnectionError,
     BatchItem,
     BatchState,
-    ComicGeneration,
-    InvalidResponseError,
     JournalError,
-    QuotaExhaustedError,
-    RateLimitError,
     RequestKind,
-    SubmissionUncertainError,
-    WaitTimeoutError,
 )
 from llamagen_async.scheduling.circuit import TRIP
 from llamagen_async.simulation import run
+from tests.support.callers import Caller, ask, logged, rows
 from tests.support.faults import FAULTS, Faulty, Outage, full_disks
 from tests.support.scripted import left_over, minute, now
 
@@ -69,37 +58,6 @@ outages = st.lists(
 disks = st.lists(st.tuples(st.floats(0.0, 400.0), st.floats(1.0, 600.0)), max_size=1)
 """Times in which the disk is full: begin and length in seconds."""
 latencies = st.sampled_from([0.0, 0.3, (0.1, 3.0)])
-
-
-class Log(logging.Handler):
-    """Everything that is logged, as stderr would have it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.text = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.text += record.getMessage() + "\n"
-
-
-@contextmanager
-def logged() -> Iterator[Log]:
-    log = Log()
-    logger = logging.getLogger("llamagen_async")
-    propagates, logger.propagate = logger.propagate, False
-    logger.addHandler(log)
-    try:
-        yield log
-    finally:
-        logger.removeHandler(log)
-        logger.propagate = propagates
-
-
-def rows(journal: Path) -> dict[str, tuple[str, str | None]]:
-    """Return state and id of each story of a journal."""
-    with closing(sqlite3.connect(journal)) as connection:
-        found = connection.execute("SELECT request, state, generation_id FROM job").fetchall()
-    return {str(request): (state, id_) for request, state, id_ in found}
 
 
 async def batch(
@@ -145,7 +103,8 @@ def test_a_batch_survives_everything(
         for leave_after in (*leaves, None):
             items = await batch(network, stories, journal, url, leave_after)
         for begin, seconds in full:  # again, when there is room
-            await asyncio.sleep(max(0.0, begin + seconds - now()))
+            # A second later: the sum is rounded, and the disk full to the last instant.
+            await asyncio.sleep(max(0.0, begin + seconds + 1.0 - now()))
             items = await batch(network, stories, journal, url, None)
         return network, items, now()
 
@@ -213,16 +172,6 @@ def test_an_outage_makes_no_more_creates_uncertain_than_it_takes_to_notice(
     assert states.count(BatchState.SUCCEEDED) >= 30 - TRIP
 
 
-@attrs.frozen
-class Caller:
-    """Somebody who asks for a comic, and may leave."""
-
-    comes: float
-    timeout: float
-    leaves: float | None
-    """Seconds after which the caller is cancelled."""
-
-
 callers = st.lists(
     st.builds(
         Caller,
@@ -233,37 +182,6 @@ callers = st.lists(
     min_size=1,
     max_size=12,
 )
-
-
-async def ask(client: Any, number: int, caller: Caller, ids: set[str]) -> str:
-    """Ask for a comic, and say what came of it."""
-    await asyncio.sleep(caller.comes)
-    began = now()
-    try:
-        async with asyncio.timeout(caller.leaves):
-            comic = await client.comics.create_and_wait(f"s{number}", timeout=caller.timeout)
-            assert isinstance(comic, ComicGeneration)
-            assert comic.succeeded
-            ids.add(comic.id)
-            outcome = "comic"
-    except TimeoutError:
-        outcome = "left"
-    except (WaitTimeoutError, QuotaExhaustedError) as error:
-        # The server may have asked to wait for longer than there is time.
-        ids.add(error.id or "")
-        outcome = "late" if error.id else "not sent"
-    except RateLimitError:
-        outcome = "not sent"
-    except SubmissionUncertainError:
-        outcome = "uncertain"
-    except APIConnectionError as error:
-        outcome = "sent" if error.request_sent else "not sent"
-    except InvalidResponseError as error:
-        # Of these, only a redirect says that nothing was accepted.
-        outcome = "not sent" if error.status == 302 else "sent"
-    # The time for a slot, the time for the comic, and a request on its way in between.
-    assert now() - began <= 2 * caller.timeout + 31.0
-    return outcome
 
 
 @chaos

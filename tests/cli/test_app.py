@@ -201,3 +201,27 @@ def test_the_help_says_of_a_command_what_its_own_help_begins_with(name: str) -> 
     command = app.cli.get_command(click.Context(app.cli), name)
     assert command is not None
     assert app._COMMANDS[name][1] == command.get_short_help_str(limit=200)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["btach"], "did you mean batch?"),
+        (["jou"], "did you mean journal?"),
+        (["update_panel"], "did you mean update-panel?"),
+        (["create"], "did you mean generate?"),
+        (["generate", "x", "--jsn"], "--json"),
+    ],
+)
+def test_a_mistyped_word_gets_a_hint(
+    here: Path, capfd: pytest.CaptureFixture[str], argv: list[str], said: str
+) -> None:
+    assert run_here(argv) == 2
+    line = complaint(capfd)
+    assert said in line
+    assert "after --" not in line
+
+
+def test_a_word_like_no_command_gets_none(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_here(["xyzzy"]) == 2
+    assert "did you mean" not in complaint(capfd)

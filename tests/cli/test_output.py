@@ -49,3 +49,30 @@ def test_a_terminal_gets_a_spinner_and_the_lines_for_people(
     assert "Waiting [bold]" in screen.getvalue()
     assert "a line" in screen.getvalue()
     assert capsys.readouterr().out == ""
+
+
+def test_quiet_leaves_out_what_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    for is_quiet in (False, True):
+        output = Output(as_json=False, is_quiet=is_quiet)
+        output.tell("on the way")
+        output.print("a result")
+    assert capsys.readouterr().out == "on the way\na result\na result\n"
+
+
+def test_prose_is_broken_between_words_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line that is to be pasted stays whole, and so does everything that goes into a file."""
+    text = "The limit of 15 requests per day pays for about 7 comics now."
+    Output(as_json=False).tell(text)
+    monkeypatch.setattr(Output, "has_terminal", property(lambda self: True))
+    monkeypatch.setenv("COLUMNS", "40")
+    output = Output(as_json=False)
+    output.tell(text)
+    output.print(text)
+    assert capsys.readouterr().out.splitlines() == [
+        text,
+        "The limit of 15 requests per day pays",
+        "for about 7 comics now.",
+        text,
+    ]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
+
+import pytest
+
 from llamagen_async import RateLimit
 from llamagen_async.cli.text import (
     clock_time,
     format_duration,
     format_limit,
+    format_time,
     one_line,
     pluralize,
     shortened,
@@ -31,3 +37,21 @@ def test_values_are_formatted_for_people() -> None:
     assert format_limit(RateLimit(10, 60)) == "10 requests per minute"
     assert one_line("a\x1b[31m\nb\u202e c") == "a [31m b c"
     assert shortened("a long story", 7) == "a long…"
+
+
+@pytest.mark.parametrize(
+    ("zone", "said"),
+    [
+        ("UTC0", "2026-11-28 02:20:05 UTC"),
+        ("XYZ-3", "2026-11-28 05:20:05 (2026-11-28T02:20:05Z)"),
+    ],
+)
+def test_a_time_is_said_once(monkeypatch: pytest.MonkeyPatch, zone: str, said: str) -> None:
+    if not hasattr(time, "tzset"):
+        zone = ""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        getattr(time, "tzset", lambda: None)()
+        text = format_time(datetime(2026, 11, 28, 2, 20, 4, 500_000, tzinfo=UTC))
+    getattr(time, "tzset", lambda: None)()
+    assert text == said or not zone

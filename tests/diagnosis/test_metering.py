@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -20,7 +20,7 @@ from llamagen_async.diagnosis.metering import (
     sent_by,
     setting_for,
 )
-from llamagen_async.plans import DAY
+from llamagen_async.plans import DAY, PlanName
 from tests.support.scripted import Network, Sent, minute
 
 ALL = frozenset(RequestKind)
@@ -99,7 +99,12 @@ def test_the_plan_is_written_as_it_can_be_used(
     setting = setting_for(plan, metered)
     assert eval(setting.python, {"Plan": Plan, "RateLimit": RateLimit}) == meant
     named, *rest = setting.options.removeprefix("--plan ").split(" --metered ")
-    assert LlamaGenClient("a-key", plan=named, metered=rest[0] if rest else None).plan == meant
+    assert (
+        LlamaGenClient(
+            "a-key", plan=cast("PlanName", named), metered=rest[0] if rest else None
+        ).plan
+        == meant
+    )
     for variable in shlex.split(setting.environment):
         monkeypatch.setenv(*variable.split("="))
     assert LlamaGenClient("a-key").plan == meant

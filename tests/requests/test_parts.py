@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -107,15 +107,15 @@ def test_what_a_part_does_not_know_is_passed_on(part: Any) -> None:
     [
         (lambda: Character(""), "name"),
         (lambda: Character("x", image="tom.png"), "image"),
-        (lambda: Character("x", age=[]), "age"),
+        (lambda: Character("x", age=cast("Any", [])), "age"),
         (lambda: Character("x", extra={"a": object()}), "a"),
         (lambda: Character("x", extra={"a": {"b": "\0"}}), "a.b"),
         (lambda: Location.parse({}), "name"),
         (lambda: Attachment("script.pdf"), "url"),
-        (lambda: Attachment("https://a", type="audio"), "type"),
+        (lambda: Attachment("https://a", type=cast("Any", "audio")), "type"),
         (lambda: VideoOptions(duration=0), "duration"),
         (lambda: VideoOptions(duration=5000), "duration"),
-        (lambda: VideoOptions(seed=1.5), "seed"),
+        (lambda: VideoOptions(seed=cast("Any", 1.5)), "seed"),
         (lambda: VideoOptions(reference_images=["no"]), "reference_images[0]"),
         (lambda: VideoOptions.parse({"generateAudio": 1}), "generate_audio"),
         (lambda: AnimationRequest("x", video_options={"duration": "5"}), "video_options.duration"),

@@ -15,7 +15,7 @@ from llamagen_async import (
     simulation,
 )
 from llamagen_async.cli.text import format_duration
-from llamagen_async.plans import DAY
+from llamagen_async.plans import DAY, PlanName
 from llamagen_async.sandbox import SandboxService
 from llamagen_async.scheduling.outlook import (
     Outlook,
@@ -90,7 +90,7 @@ def test_a_day_that_has_hardly_more_than_one_check_for_each_takes_its_time() -> 
     assert not checks_late(running, FRESH_PAID)
 
 
-async def taken(service: SandboxService, number: int, plan: str, *, quotas: bool) -> float:
+async def taken(service: SandboxService, number: int, plan: PlanName, *, quotas: bool) -> float:
     """Return how long a batch takes, as a part of what was said beforehand."""
     async with simulated_client(service, plan=plan, latency=(0.1, 1.0)) as client:
         outlook = Outlook(number, each=requests_each(client.plan))
@@ -141,7 +141,7 @@ def test_a_days_quota_pays_for_as_many_as_was_said(left: int) -> None:
     ],
 )
 def test_the_estimate_before_a_batch_is_close_to_its_duration(
-    plan: str, number: int, least: float, most: float
+    plan: PlanName, number: int, least: float, most: float
 ) -> None:
     for seed in range(3):
         service = SandboxService(seed=seed)

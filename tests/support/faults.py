@@ -116,7 +116,9 @@ class Faulty:
         self._random = random.Random(seed)
 
     @contextlib.asynccontextmanager
-    async def client(self, *, base_url: str, max_retries: int = 4) -> AsyncIterator[LlamaGenClient]:
+    async def client(
+        self, *, base_url: str, max_retries: int = 4, **settings: Any
+    ) -> AsyncIterator[LlamaGenClient]:
         """Open a client whose every connection ends here."""
         connector = WiredConnector(self._serve, self._connect)
         async with (
@@ -128,6 +130,7 @@ class Faulty:
                 session=session,
                 max_retries=max_retries,
                 timeout=_TIMEOUT,
+                **settings,
             ) as client,
         ):
             yield client

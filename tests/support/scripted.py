@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from llamagen_async import LlamaGenClient, Plan, RateLimit, RequestKind
+from llamagen_async.plans import PlanName
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxService
 from llamagen_async.sandbox.accounts import label_of
 from llamagen_async.scheduling import RequestReport
@@ -87,7 +88,7 @@ class Network:
 
     def client(
         self,
-        plan: Plan | str = Plan.PAID,
+        plan: Plan | PlanName = Plan.PAID,
         *,
         max_retries: int = 4,
         base_url: str | None = None,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import uuid
+import warnings
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -73,7 +75,11 @@ async def worker(
             finally:
                 finish.set()
                 await queue.aclose()
-                await _ended(listening)
+                with warnings.catch_warnings():
+                    # Cut short, the broker's reading leaves a pipeline and its connection open.
+                    warnings.simplefilter("ignore", ResourceWarning)
+                    await _ended(listening)
+                    gc.collect()
                 await engine.shutdown()
 
 

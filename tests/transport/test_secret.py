@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
-import json
 import urllib.parse
 from typing import Any
 
@@ -13,32 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamagen_async.transport.secret import Secret
+from tests.support.spellings import spellings
 
 KEY = "sk/live/CANARY-12+\"\\'&<0>~5678"
 SECRET = Secret(KEY)
 
-SPELLINGS = {
-    "plain": KEY,
-    "in JSON": json.dumps(KEY)[1:-1],
-    "in PHP's JSON": json.dumps(KEY)[1:-1].replace("/", "\\/"),
-    "in JSON in JSON": json.dumps(json.dumps(KEY).replace("/", "\\/"))[3:-3],
-    "in JSON, escaped": "".join(f"\\u{ord(character):04x}" for character in KEY),
-    "in JSON, escaped in capitals": "".join(f"\\u{ord(character):04X}" for character in KEY),
-    "in JSON, escaped in JSON": "".join(f"\\\\u{ord(character):04x}" for character in KEY),
-    "in JSON, partly escaped": f"{KEY[:9]}\\u{ord(KEY[9]):04x}{json.dumps(KEY[10:])[1:-1]}",
-    "in Python": repr(KEY.encode())[2:-1],
-    "in bytes": "".join(f"\\x{ord(character):02x}" for character in KEY),
-    "in a query": urllib.parse.quote(KEY, safe=""),
-    "in a path": urllib.parse.quote(KEY),
-    "in a query in a query": urllib.parse.quote(urllib.parse.quote(KEY, safe=""), safe=""),
-    "in small percents": urllib.parse.quote(KEY, safe="").lower().replace("canary", "CANARY"),
-    "in percents": "".join(f"%{ord(character):02X}" for character in KEY),
-    "in HTML": html.escape(KEY),
-    "in entities": "".join(f"&#{ord(character)};" for character in KEY),
-    "in entities in hexadecimal": "".join(f"&#x{ord(character):X};" for character in KEY),
-    "in hexadecimal": KEY.encode().hex(),
-    "in capital hexadecimal": KEY.encode().hex().upper(),
-}
+SPELLINGS = spellings(KEY)
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS.keys())

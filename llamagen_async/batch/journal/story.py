@@ -167,7 +167,7 @@ def checked_key(key: object, field: str = _KEY) -> str:
     number = python_integer(key)
     if isinstance(number, int) and not isinstance(number, bool):
         key = str(number)
-    text = checked_text(field, without_mark(key), _ALLOWED_KEY)
+    text = checked_text(field, without_mark(cast("str", key)), _ALLOWED_KEY)
     if len(text) > _LONGEST_KEY:
         raise InvalidRequestError(field, key, _ALLOWED_KEY)
     return text

@@ -32,7 +32,7 @@ from llamagen_async.cli.run.summary import counts_of
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.errors import QuotaExhaustedError
-from llamagen_async.plans import Plan
+from llamagen_async.plans import Plan, PlanName
 from llamagen_async.ratelimit import MEMORY
 from llamagen_async.sandbox import (
     DEMO_KEY,
@@ -54,7 +54,9 @@ DEMO_STORIES: Final[tuple[dict[str, Any], ...]] = tuple(map(json.loads, _LINES.s
 _KEYS: Final = {"demo": DEMO_KEY, "paid": PAID_KEY, "auto": PAID_KEY}
 
 
-def demo(*, out: str, speed: float, seed: int, plan: str, algorithm: str, output: Output) -> int:
+def demo(
+    *, out: str, speed: float, seed: int, plan: PlanName, algorithm: str, output: Output
+) -> int:
     """Generate a dozen comics against a sandbox in this process, and show how it went."""
     if importlib.util.find_spec("PIL") is None:
         raise CommandError("the pictures need Pillow: pip install 'llamagen-async[sandbox]'")
@@ -64,7 +66,7 @@ def demo(*, out: str, speed: float, seed: int, plan: str, algorithm: str, output
     return run_async(lambda: _run(server, plan, folder, output))
 
 
-async def _run(server: SandboxServer, named: str, folder: Path, output: Output) -> int:
+async def _run(server: SandboxServer, named: PlanName, folder: Path, output: Output) -> int:
     stories = Stories(
         "the demo",
         checked=tuple(

@@ -63,7 +63,7 @@ def doctor(
     if measures and not _may_send(output, yes=yes):
         return FAILED
     if not measures:
-        _say(output, "Sends one usage call at most, which counts as every request; no credits.")
+        output.tell("Sends one usage call at most, which counts as every request; no credits.")
 
     async def work() -> int:
         settings = _settings(connection)
@@ -100,7 +100,7 @@ def _settings(connection: Connection) -> Settings:
 
 def _may_send(output: Output, *, yes: bool) -> bool:
     """Say what a measurement sends, and ask whether it may."""
-    _say(output, f"Sends {sent_by(STEPS)}, which count as every request; no credits.")
+    output.tell(f"Sends {sent_by(STEPS)}, which count as every request; no credits.")
     if yes:
         return True
     if not is_terminal(sys.stdin):
@@ -109,11 +109,6 @@ def _may_send(output: Output, *, yes: bool) -> bool:
         return True
     output.print("Nothing was sent.")
     return False
-
-
-def _say(output: Output, paragraph: str) -> None:
-    for line in textwrap.wrap(paragraph, output.width):
-        output.tell(line)
 
 
 async def _measure(

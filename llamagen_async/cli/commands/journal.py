@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 
@@ -56,7 +56,7 @@ class _Sums:
     """A journal as a whole."""
 
     counts: dict[BatchState, int]
-    """Its stories by state."""
+    """The number of its stories in each state."""
     spent: float
     """Credits that they have cost, as far as is known."""
     unpriced: int
@@ -81,11 +81,14 @@ def journal(*, place: str, form: str, states: tuple[str, ...], output: Output) -
         if form == "csv" and not output.as_json:
             _export(_rows(path, wanted), output)
             return ALL_DONE
+        id_width = max(2, min(sums.longest_id, _WIDEST))
+        if any(sums.counts.get(state) for state in wanted):
+            output.tell(f"{'state':<9} {'credits':>7}  {'id':<{id_width}}  story", is_prose=False)
         for row in _rows(path, wanted):
             if output.as_json:
                 output.emit_json({**_facts(row), "request": json.loads(row.request_text)})
             else:
-                _show(row, output, min(sums.longest_id, _WIDEST))
+                _show(row, output, id_width)
             if output.stdout_closed:
                 return ALL_DONE
     except (sqlite3.Error, OSError) as error:
@@ -97,6 +100,9 @@ def journal(*, place: str, form: str, states: tuple[str, ...], output: Output) -
 
 
 def _sums(path: Path, connection: sqlite3.Connection) -> _Sums:
+    (mark,) = connection.execute("PRAGMA application_id").fetchone()
+    if not mark:  # which `prepare` would make a journal of
+        raise CommandError(f"{shown_path(path)}: it is no journal, but another database")
     prepare(path, connection)  # which refuses what is no journal, and another version's
     (unpriced,) = connection.execute(_UNPRICED).fetchone()
     (longest,) = connection.execute(_LONGEST_ID).fetchone()
@@ -159,7 +165,9 @@ def _line_of(cells: Any) -> str:
 def _cell(value: object) -> object:
     """Return what a spreadsheet shows as it stands: text from elsewhere is no formula."""
     if isinstance(value, list):
-        return "; ".join(map(str, value))
+        return "; ".join(cast("list[str]", value))
+    if isinstance(value, float):
+        return f"{value:.12g}"
     if not isinstance(value, str):
         return value
     text = one_line(value)
@@ -171,7 +179,7 @@ def _show(row: Row, output: Output, id_width: int) -> None:
     facts = _facts(row)
     credits_ = "-" if row.credits is None else f"{row.credits:,.12g}"
     id_ = one_line(row.generation_id or "-")
-    begin = f"{STATE_WORDS[row.state]:<9} {credits_:>7}  {id_:<{max(1, id_width)}}  "
+    begin = f"{STATE_WORDS[row.state]:<9} {credits_:>7}  {id_:<{id_width}}  "
     own_key = "" if row.key.startswith("content:") else row.key
     name = "  ".join(filter(None, (own_key or row.label, facts["prompt"])))
     output.print(f"{begin}{shortened(name, max(_LEAST, output.width - len(begin)))}")
@@ -196,11 +204,11 @@ def _sum_up(path: Path, sums: _Sums, output: Output) -> None:
     if output.as_json:
         return
     words = [f"{n} {word}" for state, word in STATE_WORDS.items() if (n := sums.counts.get(state))]
-    output.print(f"{pluralize(number, 'story')}: {', '.join(words) or 'none yet'}.")
+    output.print(f"{pluralize(number, 'story')}: {', '.join(words) or 'none yet'}.", is_prose=True)
     cost = f"Spent so far: {format_credits(sums.spent)}"
     if sums.unpriced:
         cost += f", and what {pluralize(sums.unpriced, 'story')} cost that has no known price"
-    output.print(f"{cost}.")
+    output.print(f"{cost}.", is_prose=True)
 
 
 def _utc(when: float | None) -> str | None:

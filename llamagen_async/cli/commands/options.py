@@ -17,6 +17,7 @@ from llamagen_async.cli.results.gallery import INDEX, is_foreign
 from llamagen_async.cli.results.records import RESULTS
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.observing import logger_of
+from llamagen_async.plans import PlanName
 from llamagen_async.prices import Prices
 from llamagen_async.ratelimit import MEMORY
 from llamagen_async.scheduling.request_report import RequestReport
@@ -34,7 +35,7 @@ class Connection:
 
     api_key: str | None = attrs.field(default=None, repr=False)
     base_url: str | None = None
-    plan: str | None = None
+    plan: PlanName | None = None
     speed: float = 1.0
     given_quota: str | None = attrs.field(default=None, repr=False)
     """The value of --quota; `None` is this user's own store."""

@@ -1,4 +1,4 @@
-"""What a change of a panel has to say."""
+"""Checks of a panel that is drawn again: something has to change."""
 
 from __future__ import annotations
 

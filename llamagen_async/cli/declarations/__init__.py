@@ -1,1 +1,1 @@
-"""What can be typed: the arguments, options and help of each command. Loads nothing but click."""
+"""Arguments, options and help of each command: all that can be typed. Loads nothing but click."""

@@ -1,4 +1,4 @@
-"""What can be typed after `llamagen-async batch`."""
+"""Arguments, options and help of `llamagen-async batch`."""
 
 from __future__ import annotations
 
@@ -75,9 +75,8 @@ FORMATS = ("jsonl", "csv", "txt")
     "--timeout",
     type=float,
     default=TIMEOUT,
-    show_default=True,
     metavar="SECONDS",
-    help="How long to wait for each comic once it was accepted.",
+    help=f"How long to wait for each comic once it was accepted.  [default: {TIMEOUT:g}]",
 )
 @click.option(
     "--wait-for-quota",

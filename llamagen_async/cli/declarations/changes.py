@@ -1,4 +1,4 @@
-"""What can be typed after `llamagen-async continue` and `update-panel`."""
+"""Arguments, options and help of `llamagen-async continue` and `update-panel`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a shell completes: files, folders, and the keys and ids of a batch's journal."""
+"""Words that a shell completes: files, folders, and the keys and ids of a batch's journal."""
 
 from __future__ import annotations
 

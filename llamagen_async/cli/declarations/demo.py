@@ -1,4 +1,4 @@
-"""What can be typed after `llamagen-async demo`."""
+"""Arguments, options and help of `llamagen-async demo`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be typed after `llamagen-async doctor`."""
+"""Arguments, options and help of `llamagen-async doctor`."""
 
 from __future__ import annotations
 

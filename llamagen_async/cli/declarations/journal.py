@@ -1,4 +1,4 @@
-"""What can be typed after `llamagen-async journal`."""
+"""Arguments, options and help of `llamagen-async journal`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be typed after `llamagen-async limits` and `usage`."""
+"""Arguments, options and help of `llamagen-async limits` and `usage`."""
 
 from __future__ import annotations
 

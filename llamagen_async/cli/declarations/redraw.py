@@ -1,4 +1,4 @@
-"""What can be typed after `llamagen-async redraw`."""
+"""Arguments, options and help of `llamagen-async redraw`."""
 
 from __future__ import annotations
 

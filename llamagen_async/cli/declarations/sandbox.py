@@ -1,4 +1,4 @@
-"""What can be typed after `llamagen-async sandbox`."""
+"""Arguments, options and help of `llamagen-async sandbox`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be typed after `llamagen-async serve`."""
+"""Arguments, options and help of `llamagen-async serve`."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from llamagen_async.cli.exit_status import ALL_DONE, FAILED
 
 if TYPE_CHECKING:
     from llamagen_async.cli.run.money import Money
+    from llamagen_async.plans import PlanName
 
 __all__ = [
     "ALGORITHMS",
@@ -118,7 +119,7 @@ def connection_options(command: Callable[..., int]) -> Callable[..., int]:
         *,
         api_key: str | None,
         base_url: str | None,
-        plan: str | None,
+        plan: PlanName | None,
         quota: str | None,
         speed: float,
         metered: str | None,
@@ -204,9 +205,8 @@ def time_options(command: Callable[..., int]) -> Callable[..., int]:
         "--timeout",
         type=float,
         default=TIMEOUT,
-        show_default=True,
         metavar="SECONDS",
-        help="How long to wait once it was accepted.",
+        help=f"How long to wait once it was accepted.  [default: {TIMEOUT:g}]",
     )
     @click.option(
         "--wait-for-quota", is_flag=True, help="Wait for tomorrow's quota if today's is used up."

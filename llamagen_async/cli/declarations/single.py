@@ -1,4 +1,4 @@
-"""What can be typed after `llamagen-async generate`, `animate` and `status`."""
+"""Arguments, options and help of `llamagen-async generate`, `animate` and `status`."""
 
 from __future__ import annotations
 

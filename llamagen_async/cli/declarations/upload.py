@@ -1,4 +1,4 @@
-"""What can be typed after `llamagen-async upload`."""
+"""Arguments, options and help of `llamagen-async upload`."""
 
 from __future__ import annotations
 

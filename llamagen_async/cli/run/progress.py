@@ -10,7 +10,7 @@ import asyncio
 import shutil
 import statistics
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Self
 
 import click
@@ -42,6 +42,10 @@ _SILENCE: Final = 30.0
 """Real seconds without a line after which plain output prints where the batch stands."""
 _ROWS: Final = 6
 """Running comics that are listed one by one, at most."""
+_LEAST: Final = 8
+"""Columns that a title has on any terminal."""
+_LIVE_TITLE: Final = 60
+"""Columns of a title in the live display, at most."""
 _ENOUGH: Final = 3
 """Comics that must have ended before their durations decide what is typical."""
 _RECENT: Final = 500
@@ -120,7 +124,7 @@ class Display:
         width = shutil.get_terminal_size().columns if on_screen else None
         number, colours = f"{self._told:>4}/{total}", self._output.has_colours
         line = record_line(record, number=number, width=width, colours=colours)
-        self._output.tell(line)
+        self._output.tell(line, is_prose=False)
         self._printed_at = self._now()
 
     def _now(self) -> float:
@@ -212,17 +216,24 @@ class Display:
         text.append(f"   {pluralize(stats.total, 'request')}, {stats.refused} refused", "dim")
         return text
 
+    @property
+    def _columns(self) -> int:
+        """Columns of the live display."""
+        return 0 if self._live is None else self._live.console.width
+
     def _running(self, running: tuple[tuple[int, str], ...], now: float) -> RenderableType:
         table = Table.grid(padding=(0, 1))
         table.add_column(justify="right", no_wrap=True)
         table.add_column(no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        for index, id_ in running[:_ROWS]:
-            age = self._age(index, now)
-            title = shortened(self._title_of(index), 60)
-            table.add_row(
-                Text(format_duration(age), "yellow"), Text(one_line(id_), "dim"), Text(title)
-            )
+        table.add_column(no_wrap=True)
+        ages = [format_duration(self._age(index, now)) for index, _ in running[:_ROWS]]
+        ids = [one_line(id_) for _, id_ in running[:_ROWS]]
+        # rich would take the room from the age: on a narrow terminal it is the title that goes.
+        taken = max(map(len, ages), default=0) + max(map(len, ids), default=0) + 2
+        room = max(_LEAST, min(_LIVE_TITLE, self._columns - taken))
+        for (index, _), age, id_ in zip(running, ages, ids, strict=False):
+            title = shortened(self._title_of(index), room)
+            table.add_row(Text(age, "yellow"), Text(id_, "dim"), Text(title))
         if len(running) > _ROWS:
             table.add_row("", "", Text(f"and {len(running) - _ROWS} more", "dim"))
         return table
@@ -249,14 +260,17 @@ def record_line(
         colours: Whether it may have colours.
     """
     word = STATE_WORDS[record.state]
-    facts = [record.label, record.id or "", "" if record.error else _effort(record)]
+    id_ = record.id or ""
+    facts = [record.label, id_, "" if record.error else _effort(record)]
     begin = f"{number}  {word:<9} "
-    middle = "".join(f"{one_line(fact)}  " for fact in facts if fact)
+    middle = _joined(facts)
     if record.error is not None:
         end = record.error  # never cut, because it says what to do
     else:
+        if width is not None and width - len(begin) - len(middle) - 1 < _SHORT_TITLE:
+            middle = _joined([id_ or record.label])  # the title says more than the rest
         room = _TITLE if width is None else width - len(begin) - len(middle) - 1
-        end = shortened(record.prompt, max(8, room))
+        end = shortened(record.prompt, max(_LEAST, room))
     if colours:
         begin = begin.replace(word, click.style(word, fg=_COLOURS.get(word)), 1)
     return f"{begin}{middle}{end}"
@@ -264,6 +278,14 @@ def record_line(
 
 _TITLE: Final = 48
 """Characters of a story's title in a line that is for no terminal."""
+
+
+_SHORT_TITLE: Final = 16
+"""Characters of a story's title for which other facts about it make room."""
+
+
+def _joined(facts: Iterable[str]) -> str:
+    return "".join(f"{one_line(fact)}  " for fact in facts if fact)
 
 
 def _effort(record: Record) -> str:

@@ -49,7 +49,7 @@ def print_summary(output: Output, run: BatchRun, stats: ClientStats, outcome: Ru
     """Print how a run ended and return its exit status."""
     tally = run.tally
     written = outcome.written or Written(tally.counts, tally.running, tally.uncertain)
-    output.print(_summary(tally, stats))
+    output.print(_summary(tally, stats), is_prose=True)
     print_spending(output, run.spending)
     if outcome.written is not None:
         index, results = outcome.folder / INDEX, outcome.folder / RESULTS
@@ -69,8 +69,10 @@ def print_summary(output: Output, run: BatchRun, stats: ClientStats, outcome: Ru
         output.error(f"not written: {describe_error(outcome.error)}")
     unsent = written.counts[BatchState.QUEUED]
     if unsent and not run.interrupted:
-        how = _how(outcome, tally)
-        output.print(f"{pluralize(unsent, 'story')} not sent yet: {how}")
+        # Their number stands in the summary, unless the journal has more than this run's.
+        is_told = unsent == tally.counts[BatchState.QUEUED]
+        rest = "The rest" if is_told else f"{pluralize(unsent, 'story')} not sent yet"
+        output.print(f"{rest}: {_how(outcome, tally)}")
     if run.interrupted:
         return FAILED if output.stdout_closed else INTERRUPTED
     return ALL_DONE if tally.done == tally.total and not outcome.error else FAILED

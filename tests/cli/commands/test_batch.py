@@ -114,7 +114,7 @@ def test_no_credits_leaves_the_rest_ready_to_be_sent(
     assert done.returncode == 1
     assert "not enough credits" in done.stderr
     assert "2 not sent" in done.stdout
-    assert "2 stories not sent yet: the same command again goes on" in done.stdout
+    assert "\nThe rest: the same command again goes on where this stopped\n" in done.stdout
     again = call("batch", "stories.jsonl", *FAST, env=env)
     assert "going on with comics/journal.db: 0 done, 0 running, 2 to send" in again.stdout
     # No key has paid for anything in this journal, so another one may.
@@ -144,7 +144,8 @@ def test_a_batch_on_the_demo_plan_says_how_many_comics_today_pays_for(
     assert "the limit of 15 requests per day is used up; there is room from 20" in done.stderr
     results = json_lines((tmp_path / "comics" / "results.jsonl").read_text(encoding="utf-8"))
     unsent = [one for one in results if one["state"] == "queued"]
-    assert f"{len(unsent)} stories not sent yet" in done.stdout
+    assert f" done, {len(unsent)} not sent; " in done.stdout
+    assert "\nThe rest: the same command again goes on where this stopped\n" in done.stdout
     assert "0 refused" in done.stdout
 
 
@@ -186,7 +187,10 @@ def test_ctrl_c_stops_at_once_and_loses_nothing(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in out + err
-    assert err.startswith("llamagen-async batch: interrupted: ")
+    # The id of a create that was on its way is told as soon as it is there.
+    accepted = "llamagen-async: cancelled, but already accepted: "
+    first = next(line for line in err.splitlines() if not line.startswith(accepted))
+    assert first.startswith("llamagen-async batch: interrupted: ")
     folder = tmp_path / "comics"
     assert not list(folder.glob(".*"))
     results = json_lines((folder / "results.jsonl").read_text(encoding="utf-8"))

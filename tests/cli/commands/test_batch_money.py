@@ -68,7 +68,8 @@ def test_a_budget_holds_over_several_commands(
     assert "The budget of 700 credits pays for about 2 of 4 stories.\n" in done.stdout
     assert "2 comics, about" in done.stdout
     assert "600 credits spent; 100 credits of the budget of 700 credits are left.\n" in done.stdout
-    assert "2 stories not sent yet: the same command again with a higher --budget" in done.stdout
+    assert "2 of 4 comics done, 2 not sent; " in done.stdout
+    assert "\nThe rest: the same command again with a higher --budget goes on" in done.stdout
     assert done.stderr.endswith("2 of 4 stories not sent: the budget does not pay for them\n")
     results = (tmp_path / "comics" / "results.jsonl").read_text(encoding="utf-8")
     unsent = [one for one in map(json.loads, results.splitlines()) if one["state"] == "queued"]

@@ -148,7 +148,8 @@ def test_unsent_stories_of_stdin_stay_in_the_journal(
     lines = "".join(f"story {n}\n" for n in range(150))  # more than a batch reads ahead
     done = call("batch", "-", *FAST, *PATIENT, env=env, stdin=lines.encode())
     assert done.returncode == 1
-    assert "150 stories not sent yet: llamagen-async batch --out comics goes on" in done.stdout
+    assert "0 of 150 comics done, 150 not sent; " in done.stdout
+    assert "\nThe rest: llamagen-async batch --out comics goes on" in done.stdout
     assert " not sent  " not in done.stdout  # no line for each of a million
     assert (done.stdout + done.stderr).count("there are not enough credits") == 1
     assert "(150 of 150 stories)" in done.stderr

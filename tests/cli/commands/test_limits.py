@@ -25,6 +25,7 @@ from llamagen_async import (
     RateLimit,
     Usage,
 )
+from llamagen_async.cli.text import format_time
 from llamagen_async.comics import Comics
 from llamagen_async.plans import DAY, MINUTE
 from llamagen_async.ratelimit import Ledger
@@ -305,7 +306,8 @@ def test_generate_names_the_option_that_waits_longer(
     done = call("generate", "a cat", *argv, env=demo["env"])
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "(2030-01-02T03:00:00Z), in 2 h: try again then" in done.stderr
+    when = format_time(datetime(2030, 1, 2, 3, tzinfo=UTC))
+    assert f"until {when}, in 2 h: try again then" in done.stderr
     assert advice in done.stderr
 
 

@@ -35,10 +35,10 @@ DONE: Final = Record(
 )
 
 
-async def batch(number: int, output: Output) -> BatchRun:
+async def batch(number: int, output: Output, title: str = "story \u202e") -> BatchRun:
     """Run so many stories against a sandbox in virtual time."""
     stories = tuple(
-        InputStory(n, f"s.txt:{n + 1}", Story.parse(f"story \u202e{n}")) for n in range(number)
+        InputStory(n, f"s.txt:{n + 1}", Story.parse(f"{title}{n}")) for n in range(number)
     )
     client = simulated_client(SandboxService(seed=3), latency=(0.1, 0.5))
     one = BatchRun(client, Stories("s.txt", checked=stories), output, number=number)
@@ -92,6 +92,17 @@ def test_a_terminal_shows_counts_slots_and_running_comics(
     assert len(capsys.readouterr().out.splitlines()) == 12
 
 
+def test_on_a_narrow_terminal_a_running_comic_keeps_its_age_and_its_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=60)
+    monkeypatch.setattr("llamagen_async.cli.output._live_terminal", lambda: console)
+    run(batch(2, Output(as_json=False), "A long story " * 10))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert re.search(r"\d+ s cmc_[0-9a-f]{20} A long story", shown)
+
+
 def test_a_line_says_what_became_of_a_story() -> None:
     assert record_line(DONE, number="1/2") == (
         "1/2  done      s.txt:1  cmc_1  2 pictures, 63 s  "
@@ -109,6 +120,16 @@ def test_a_line_fits_a_terminal_and_steers_none() -> None:
     assert len(plain) < 60
     assert plain.isprintable()
     assert line.count("\x1b") == 2  # the colour of the word, and its end
+
+
+def test_on_a_narrow_terminal_the_title_and_the_id_are_kept() -> None:
+    long = attrs.evolve(DONE, id="cmc_c8ce30b07c15fd428b55", label="stories.jsonl:1")
+    line = record_line(long, number="   9/15", width=60)
+    assert len(line) < 60
+    assert long.id is not None
+    assert long.id in line
+    assert "A cat" in line
+    assert "stories.jsonl:1" in record_line(long, number="   9/15", width=100)
 
 
 def test_a_log_says_that_the_server_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:

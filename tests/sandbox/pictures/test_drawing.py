@@ -79,7 +79,6 @@ def test_no_caption_and_no_seed_breaks_the_drawing(caption: str, seed: int) -> N
     assert opened(draw_panel(caption, size=(96, 64), seed=seed)).size == (96, 64)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("figure", sorted(FIGURES))
 def test_every_figure_can_be_drawn_in_every_mood(figure: str) -> None:
     captions = (f"{figure}", f"{figure}!", f"superhero {figure} fights", f"{figure} and a cat")

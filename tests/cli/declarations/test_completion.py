@@ -1,0 +1,84 @@
+"""Words that a shell is offered: commands, files, and the keys and ids of a batch's journal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.shell_completion import BashComplete
+
+from llamagen_async.batch.journal.story import Story
+from llamagen_async.cli.app import cli
+from llamagen_async.models import BatchState
+from tests.support.records import add_row, opened_journal
+
+SHELL = BashComplete(cli, {}, "llamagen-async", "_LLAMAGEN_ASYNC_COMPLETE")
+
+
+def offered(*typed: str) -> list[str]:
+    """Return what the last of these words is completed to."""
+    return [item.value for item in SHELL.get_completions(list(typed[:-1]), typed[-1])]
+
+
+def kind(*typed: str) -> str:
+    """Return whether the shell itself completes the last word as a file or a folder."""
+    (item,) = SHELL.get_completions(list(typed[:-1]), typed[-1])
+    return item.type
+
+
+@pytest.fixture
+async def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which a batch has run."""
+    monkeypatch.chdir(tmp_path)
+    async with opened_journal(tmp_path / "comics" / "journal.db") as journal:
+        await add_row(journal, Story.parse("a", "order-1"), 0, BatchState.SUCCEEDED, id="cmc_1")
+        await add_row(journal, Story.parse("b", "order-2"), 1, BatchState.RUNNING, id="cmc_2")
+        await add_row(journal, Story.parse("c"), 2)
+    return tmp_path
+
+
+def test_commands_and_options_are_completed() -> None:
+    assert offered("ba") == ["batch"]
+    assert offered("journal", "--st") == ["--state"]
+    assert offered("journal", "--state", "fa") == ["failed"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "type_"),
+    [
+        (("batch", "sto"), "file"),
+        (("batch", "--with", "c"), "file"),
+        (("batch", "--journal", "j"), "file"),
+        (("batch", "--out", "c"), "dir"),
+        (("redraw", "c"), "dir"),
+        (("journal", "c"), "file"),
+        (("upload", "c"), "file"),
+        (("animate", "x", "--image", "c"), "file"),
+        (("generate", "x", "--out", "c"), "dir"),
+    ],
+)
+def test_files_and_folders_are_completed_by_the_shell(typed: tuple[str, ...], type_: str) -> None:
+    assert kind(*typed) == type_
+
+
+def test_ids_and_keys_of_the_journal_are_completed(folder: Path) -> None:
+    """The newest first; a name that was made of a story's content is nobody's word."""
+    assert offered("status", "") == ["cmc_2", "cmc_1"]
+    assert offered("update-panel", "cmc_1") == ["cmc_1"]
+    assert sorted(offered("redraw", "comics", "")) == ["cmc_1", "cmc_2", "order-1", "order-2"]
+    assert offered("redraw", "comics/", "order-2") == ["order-2"]
+    assert offered("continue", "cmc_%") == []
+
+
+def test_another_folder_or_journal_is_looked_into(folder: Path) -> None:
+    (folder / "comics").rename(folder / "elsewhere")
+    assert offered("status", "") == []
+    assert offered("status", "--out", "elsewhere", "") == ["cmc_2", "cmc_1"]
+    journal = ("--journal", "elsewhere/journal.db")
+    assert offered("redraw", *journal, "comics", "order-1") == ["order-1"]
+
+
+def test_what_is_no_journal_offers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "comics").write_bytes(b"no database" * 100)
+    assert offered("status", "") == []

@@ -1,0 +1,1 @@
+"""Virtual days of a service that fails, and of the programs that use it."""
