@@ -3,7 +3,8 @@
     python benchmarks/overhead.py [--quick] [--only requests|decisions|memory|imports]
 
 1. Requests a second with limits off, against aiohttp alone that decodes the same answers. The
-   server is a process of its own that sends one canned answer, so that the client's side decides.
+   server is a process of its own that sends one canned answer with the id that was asked for, so
+   that the client's side decides.
 2. Real time for one decision with 100,000 generations that are waited for, against 100: the whole
    client in virtual time, from a free slot to the answer, with a transport that answers at once.
 3. Memory of one waiting comic, against a bare task that waits for a future.
@@ -140,6 +141,7 @@ class Canned(asyncio.Protocol):
 
     def __init__(self) -> None:
         content = finished_comic()
+        self._id = json.loads(content)["id"].encode()
         self._answer = (
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\n"
             b"Content-Length: %d\r\nDate: Thu, 01 Jan 2026 00:00:00 GMT\r\n"
@@ -154,7 +156,9 @@ class Canned(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Answer one request."""
         assert data.endswith(b"\r\n\r\n")  # one whole request: none has a body
-        self._transport.write(self._answer)
+        asked = data.split(b" ", 2)[1].rpartition(b"/")[2]
+        assert len(asked) == len(self._id)  # the length of the answer stays the same
+        self._transport.write(self._answer.replace(self._id, asked))
 
 
 def finished_comic() -> bytes:
