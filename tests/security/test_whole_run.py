@@ -114,7 +114,7 @@ class Machine:
     folder: Path
     env: dict[str, str]
     shown: list[str] = attrs.field(factory=list[str])
-    """What was printed, answered or listed."""
+    """Everything that was printed, answered or listed."""
 
     @classmethod
     def at(cls, folder: Path, url: str) -> Machine:
@@ -141,7 +141,7 @@ class Machine:
             *command, cwd=self.folder, env=self.env, stdout=pipe, stderr=pipe, limit=1 << 24
         )
         try:
-            self.look_at(process.pid)
+            self.see(process.pid)
             yield process
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -155,7 +155,7 @@ class Machine:
             await process.wait()
         return "".join(self.shown[-2:])
 
-    def look_at(self, process: int) -> None:
+    def see(self, process: int) -> None:
         """See what anybody on this machine can see of a process."""
         listed = Path(f"/proc/{process}/cmdline")
         if listed.exists():
