@@ -182,6 +182,7 @@ def docs(session: nox.Session) -> None:
     session.run("codespell", "llamagen_async", "docs", *map(str, Path().glob("*.md")))
     shutil.rmtree("docs/_build", ignore_errors=True)
     session.run("sphinx-build", "--fail-on-warning", "--keep-going", "-q", "docs", "docs/_build")
+    session.run("python", "docs/man.py", "docs/_build/man", silent=True)
     session.log("look at docs/_build/index.html")
 
 
