@@ -278,7 +278,8 @@ def span_of(lines: Mapping[str, Points], unit: str) -> str:
 
 def virtual(results: dict[str, Any]) -> str:
     """Return how a simulation was measured: the machine makes no difference to it."""
-    return f"{results['seeds']} seeds in virtual time"
+    seeds = results["seeds"]
+    return f"{seeds} {'seed' if seeds == 1 else 'seeds'} in virtual time"
 
 
 def least(results: dict[str, Any]) -> str:
