@@ -25,7 +25,7 @@ from tests.support.scripted import ROOMY, Network, Sent, minute
 
 PACKAGE = Path(__file__).parent.parent / "llamagen_async"
 ATTRIBUTES = ("job_key", "generation_id", "request_id")
-APART = ("observing.py", "cli/app.py", "sandbox/webhooks.py")
+APART = ("observing.py", "cli/logs.py", "sandbox/webhooks.py")
 """Files that use the standard library's loggers: to wrap them, to show them, and one that shares no
 code with the client and gives its record the attributes itself."""
 

@@ -198,15 +198,16 @@ async def test_the_connection_of_a_ledger_that_was_collected_is_closed(
     factory.made.clear()
     del ledger
     gc.collect()
+    # The thread may be the last one that has the file: a connection can't be used while it closes.
+    for thread in threading.enumerate():
+        if thread.name in ledger_threads():
+            await asyncio.to_thread(thread.join, 10)
     if is_forked:
         assert connection.execute("SELECT 1").fetchone() == (1,)
         connection.close()
     else:
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
             connection.execute("SELECT 1")
-    for thread in threading.enumerate():
-        if thread.name in ledger_threads():
-            await asyncio.to_thread(thread.join, 10)
 
 
 def test_time_is_up_when_nothing_has_ended_for_as_long(
