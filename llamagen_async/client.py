@@ -18,7 +18,9 @@ from llamagen_async.validation import HiddenText, whole_number
 if TYPE_CHECKING:
     import aiohttp
 
+    from llamagen_async.animations import Animations
     from llamagen_async.batch.journal.codec import AccountId
+    from llamagen_async.comics import Comics
     from llamagen_async.core import ClientCore
     from llamagen_async.ratelimit import LimitsSnapshot, OnStoreFailure
     from llamagen_async.scheduling import Outage, RequestReport
@@ -184,15 +186,23 @@ class LlamaGenClient:
 
         self._core, self._tenants = core, tenants
         self.animations: Animations = Animations(core)
-        self.animation: Animations = self.animations
         self.comics: Comics = Comics(core, self.animations)
-        self.comic: Comics = self.comics
 
     def __repr__(self) -> str:
         if not hasattr(self, "_core"):
             return "LlamaGenClient()"  # its arguments are being checked
         settings = self._core.settings
         return f"LlamaGenClient(plan={settings.plan.name!r}, base_url={settings.base_url!r})"
+
+    @property
+    def animation(self) -> Animations:
+        """The same as `animations`, as the vendor's client names it."""
+        return self.animations
+
+    @property
+    def comic(self) -> Comics:
+        """The same as `comics`, as the vendor's client names it."""
+        return self.comics
 
     @property
     def plan(self) -> Plan:

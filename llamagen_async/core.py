@@ -92,6 +92,11 @@ class ClientCore:
 
     observer: Observer | None = None
     """An observer that is told what the client does, if there is one."""
+    # Of the class, since the cores of thousands of idle keys are kept.
+    is_released: bool = False
+    """Whether everything that was opened is closed."""
+    _is_disconnected: bool = False
+    """Whether the transport is closed, though the rest may not be."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings: ClientSettings = settings
@@ -101,8 +106,6 @@ class ClientCore:
         self.is_ready: bool = False
         """Whether the plan is known and what was learned before is being read."""
         self.is_closed: bool = False
-        self.is_released = self._is_disconnected = False
-        """Whether everything that was opened is closed."""
 
     @functools.cached_property
     def uploads(self) -> Uploads:

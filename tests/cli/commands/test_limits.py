@@ -63,6 +63,7 @@ def test_fifteen_invocations_a_day_and_the_sixteenth_sends_nothing(tmp_path: Pat
     with sandbox(tmp_path, "--speed", str(speed)) as server:
         quota = f"sqlite:///{tmp_path / 'quota.db'}"
         env = connection(server, DEMO_KEY, LLAMAGEN_QUOTA=quota, LLAMAGEN_SPEED=str(speed))
+        env["TZ"] = "JST-9"
         began = datetime.now(UTC)
         made = run("generate", "a cat", "--no-wait", "--json", cwd=tmp_path, env=env)
         assert (made.returncode, made.stderr) == (0, "")
@@ -86,7 +87,7 @@ def test_fifteen_invocations_a_day_and_the_sixteenth_sends_nothing(tmp_path: Pat
     # A day after the first answer, by a clock that runs 600 times as fast.
     assert DAY / speed <= (resets_at - began).total_seconds() + 1
     assert (resets_at - ended).total_seconds() <= DAY / speed + 1
-    assert datetime.strptime(when[1], "%Y-%m-%d %H:%M:%S").astimezone() == resets_at
+    assert datetime.fromisoformat(f"{when[1]}+09:00") == resets_at
 
 
 def test_limits_are_shown_for_no_request(demo: dict[str, Any], call: Call) -> None:
