@@ -92,11 +92,9 @@ class ClientCore:
 
     observer: Observer | None = None
     """An observer that is told what the client does, if there is one."""
-    # Of the class, since the cores of thousands of idle keys are kept.
     is_released: bool = False
-    """Whether everything that was opened is closed."""
+    """Whether all that was opened is closed; of the class, as thousands of idle cores are kept."""
     _is_disconnected: bool = False
-    """Whether the transport is closed, though the rest may not be."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings: ClientSettings = settings
