@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
@@ -21,13 +22,16 @@ def test_the_sandbox_prints_its_address_and_at_its_end_its_counts(
             assert words in said
         argv = ("generate", "a cat", "--base-url", url, "--api-key", "sandbox-paid", *FAST)
         assert call(*argv, "--plan", "paid").returncode == 0
+        variables = dict(re.findall(r"(LLAMAGEN_\w+)=(\S+)", said))
+        assert len(variables) == 4
+        assert call("generate", "a cat", env=variables).returncode == 0
         port = url.rpartition(":")[2].removesuffix("/v1")
         taken = call("sandbox", "--port", port)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0
     assert err == ""
-    assert "0 refused with 429, 1 comic started" in out
+    assert "0 refused with 429, 2 comics started" in out
     assert taken.returncode == 1
     assert taken.stderr.count("\n") == 1
     assert "Traceback" not in taken.stderr
@@ -63,6 +67,9 @@ def test_the_sandbox_tells_at_its_end_what_became_of_events(tmp_path: Path, call
         url = said.split(" at ", 1)[1].split()[0]
         argv = ("generate", "a cat", "--base-url", url, "--api-key", "sandbox-paid", *FAST)
         assert call(*argv, "--plan", "paid").returncode == 0
+        variables = dict(re.findall(r"(LLAMAGEN_\w+)=(\S+)", said))
+        assert len(variables) == 4
+        assert call("generate", "a cat", env=variables).returncode == 0
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert "Webhook events: " in out
