@@ -196,12 +196,12 @@ class LlamaGenClient:
 
     @property
     def animation(self) -> Animations:
-        """The same as `animations`, as the vendor's client names it."""
+        """The resource `animations`, as the vendor's client names it."""
         return self.animations
 
     @property
     def comic(self) -> Comics:
-        """The same as `comics`, as the vendor's client names it."""
+        """The resource `comics`, as the vendor's client names it."""
         return self.comics
 
     @property

@@ -1,4 +1,4 @@
-"""What is kept for those who follow jobs, as no I/O is needed to see."""
+"""Events kept for those who follow jobs, as no I/O is needed to see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a notebook shows: panels, captions and states, with nothing in it that is not escaped."""
+"""Models as a notebook shows them: panels, captions and states, all of it escaped."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class Machine:
     folder: Path
     env: dict[str, str]
     shown: list[str] = attrs.field(factory=list[str])
-    """What was printed, answered or listed."""
+    """Texts that were printed, answered or listed."""
 
     @classmethod
     def at(cls, folder: Path, url: str) -> Machine:

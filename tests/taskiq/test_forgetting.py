@@ -136,7 +136,7 @@ async def test_a_comic_whose_wait_was_given_up_is_not_forgotten(desk: Desk) -> N
 
 
 async def test_a_job_that_goes_on_after_all_is_kept(desk: Desk) -> None:
-    """What was taken for failed runs, as the server says."""
+    """A job that was taken for failed runs, as the server says."""
     row = await desk.job(BatchState.FAILED)
     assert NEVER not in await desk.lives()
     row = await desk.change(row, BatchState.RUNNING, generation=comic("c-k"))

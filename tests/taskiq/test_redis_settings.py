@@ -1,4 +1,4 @@
-"""What is read of a broker's Redis: its URL, and whether it keeps what is written to it."""
+"""Facts read of a broker's Redis: its URL, and whether it keeps what is written to it."""
 
 from __future__ import annotations
 
