@@ -112,6 +112,7 @@ def test_delays_are_at_most_1_2_4_and_so_on_up_to_30_seconds_of_the_server(
     monkeypatch.setattr("random.uniform", lambda _low, high: high)
     drawn = list(itertools.islice(delays(speed), 8))
     assert drawn == pytest.approx([s / speed for s in (1, 2, 4, 8, 16, 30, 30, 30)])
+    assert list(itertools.islice(delays(), 3)) == [1, 2, 4], "real time, if nothing is said"
 
 
 def test_delays_are_drawn_from_zero_up_and_each_sequence_for_itself() -> None:
@@ -197,3 +198,10 @@ def test_a_proxy_that_asks_for_the_same_request_again_gets_reads_again(status: i
     assert says_later(later)
     assert is_retriable(later, RequestKind.STATUS)
     assert not is_retriable(later, RequestKind.CREATE)
+
+
+def test_a_lost_answer_does_not_hand_on_advice_to_ask_again() -> None:
+    failure = ServerError(503, None, "busy", advice="try once more")
+    uncertain = str(as_uncertain(failure))
+    assert "busy" in uncertain
+    assert "try once more" not in uncertain
