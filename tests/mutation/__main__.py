@@ -26,6 +26,8 @@ FIGURES: Final = HERE / "figures.json"
 SURVIVORS: Final = HERE / "survivors.json"
 LEAST: Final = 85
 """Percent of a target's mutants that the tests have to notice."""
+KEPT: Final = ("seed", "run", "killed", "timeouts", "timed_out", "left_out")
+"""Figures to which a run of the survivors adds."""
 TARGETS: Final = {
     "webhooks": Target(
         ("llamagen_async/webhooks/*",), ("tests/webhooks", "tests/test_webhooks.py")
@@ -35,7 +37,10 @@ TARGETS: Final = {
     ),
     "ratelimit": Target(("llamagen_async/ratelimit/*",), ("tests/ratelimit",)),
     "scheduling": Target(("llamagen_async/scheduling/*",), ("tests/scheduling",)),
-    "journal": Target(("llamagen_async/batch/journal/*",), ("tests/batch/journal",)),
+    "journal": Target(
+        ("llamagen_async/batch/journal/*",),
+        ("tests/batch/journal", "tests/batch/test_resuming.py", "tests/batch/test_order.py"),
+    ),
 }
 
 
@@ -46,8 +51,7 @@ def tested(name: str, arguments: argparse.Namespace) -> None:
     figures, survivors = read(FIGURES), read(SURVIVORS)
     if arguments.again:
         chosen = survivors_in(mutants, survivors[name])
-        results = {key: figures[name][key] for key in ("seed", "run", "killed", "timeouts")}
-        results["left_out"] = figures[name]["left_out"]
+        results = {key: figures[name][key] for key in KEPT}
     else:
         chosen, left_out = drawn(mutants, arguments.sample, arguments.seed)
         results = {"seed": arguments.seed, "run": len(chosen), "killed": 0, "timeouts": 0}
@@ -58,6 +62,8 @@ def tested(name: str, arguments: argparse.Namespace) -> None:
     results["killed"] += counts[KILLED]
     results["timeouts"] += counts[TIMEOUT]
     alive = [one for one in chosen if ends[one.name] not in {KILLED, TIMEOUT}]
+    late = [one.name for one in chosen if ends[one.name] == TIMEOUT]
+    results["timed_out"] = sorted([*results.get("timed_out", []), *late])
     results["survived"] = len(alive)
     results["share"] = round(100 * (1 - len(alive) / results["run"]), 1)
     day = datetime.now(UTC).date().isoformat()

@@ -35,7 +35,7 @@ pytest_add_cli_args_test_selection = {tests}
 pytest_add_cli_args = ["-m", "not once", "-p", "no:cacheprovider"]
 also_copy = ["README.md", "CONTRIBUTING.md", "docs/"]
 timeout_multiplier = 12
-timeout_constant = 1
+timeout_constant = 3
 use_git_change_detection = false
 track_dependencies = false
 """
