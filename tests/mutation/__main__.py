@@ -26,27 +26,52 @@ FIGURES: Final = HERE / "figures.json"
 SURVIVORS: Final = HERE / "survivors.json"
 LEAST: Final = 85
 """Percent of a target's mutants that the tests have to notice."""
-KEPT: Final = ("seed", "run", "killed", "timeouts", "timed_out", "left_out")
+KEPT: Final = ("seed", "quick", "run", "killed", "timeouts", "timed_out", "left_out")
 """Figures to which a run of the survivors adds."""
 TARGETS: Final = {
     "webhooks": Target(
-        ("llamagen_async/webhooks/*",), ("tests/webhooks", "tests/test_webhooks.py")
+        ("llamagen_async/webhooks/*",),
+        ("tests/webhooks", "tests/test_webhooks.py"),
+        slow=("tests/test_webhooks.py",),
     ),
     "retries": Target(
         ("llamagen_async/transport/retries.py",), ("tests/transport/test_retries.py",)
     ),
-    "ratelimit": Target(("llamagen_async/ratelimit/*",), ("tests/ratelimit",)),
-    "scheduling": Target(("llamagen_async/scheduling/*",), ("tests/scheduling",)),
+    "ratelimit": Target(
+        ("llamagen_async/ratelimit/*",),
+        ("tests/ratelimit",),
+        slow=(
+            "tests/ratelimit/redis/test_cancellation.py",
+            "tests/ratelimit/redis/test_failures.py",
+            "tests/ratelimit/redis/test_ledger.py::test_a_server_with_tls_is_checked",
+            "tests/ratelimit/redis/test_odd_answers.py",
+            "tests/ratelimit/redis/test_reserve_script.py",
+            "tests/ratelimit/test_blobs.py",
+            "tests/ratelimit/test_differential.py",
+            "tests/ratelimit/test_server_numbers.py::test_headers_only_lower_the_count_within_a_window",
+        ),
+    ),
+    "scheduling": Target(
+        ("llamagen_async/scheduling/*",),
+        ("tests/scheduling",),
+        slow=(
+            "tests/scheduling/test_free_policy.py",
+            "tests/scheduling/test_outage.py",
+            "tests/scheduling/test_unmetered.py",
+        ),
+    ),
     "journal": Target(
         ("llamagen_async/batch/journal/*",),
-        ("tests/batch/journal", "tests/batch/test_resuming.py", "tests/batch/test_order.py"),
+        ("tests/batch/journal", "tests/batch/test_order.py", "tests/batch/test_resuming.py"),
+        slow=("tests/batch/test_resuming.py",),
     ),
 }
 
 
 def tested(name: str, arguments: argparse.Namespace) -> None:
     """Run mutants of one target, and write down the figures and the survivors."""
-    workshop = Workshop((arguments.folder / name).resolve(), TARGETS[name])
+    folder = (arguments.folder / name).resolve()
+    workshop = Workshop(folder, TARGETS[name], quick=arguments.quick)
     mutants = workshop.mutants()
     figures, survivors = read(FIGURES), read(SURVIVORS)
     if arguments.again:
@@ -54,7 +79,8 @@ def tested(name: str, arguments: argparse.Namespace) -> None:
         results = {key: figures[name][key] for key in KEPT}
     else:
         chosen, left_out = drawn(mutants, arguments.sample, arguments.seed)
-        results = {"seed": arguments.seed, "run": len(chosen), "killed": 0, "timeouts": 0}
+        results = {"seed": arguments.seed, "quick": arguments.quick, "run": len(chosen)}
+        results |= {"killed": 0, "timeouts": 0}
         results["left_out"] = left_out
     print(f"{name}: {len(chosen)} of {len(mutants)} mutants, seed {results['seed']}", flush=True)
     ends = workshop.run([one.name for one in chosen], arguments.processes) if chosen else {}
@@ -126,6 +152,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, metavar="N", help="N mutants of each target")
     parser.add_argument("--seed", type=int, help="the sample of an earlier run")
     parser.add_argument("--again", action="store_true", help="only the last run's survivors")
+    parser.add_argument("--quick", action="store_true", help="without slow tests: a lower bound")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), metavar="N")
     parser.add_argument("--folder", type=Path, default=ROOT / "build/mutation")
     arguments = parser.parse_args()

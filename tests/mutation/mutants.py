@@ -32,7 +32,7 @@ SETTINGS: Final = """
 source_paths = ["llamagen_async/"]
 only_mutate = {files}
 pytest_add_cli_args_test_selection = {tests}
-pytest_add_cli_args = ["-m", "not once", "-p", "no:cacheprovider"]
+pytest_add_cli_args = {arguments}
 also_copy = ["README.md", "CONTRIBUTING.md", "docs/"]
 timeout_multiplier = 12
 timeout_constant = 3
@@ -55,6 +55,8 @@ class Target:
 
     files: tuple[str, ...]
     tests: tuple[str, ...]
+    slow: tuple[str, ...] = ()
+    """Tests that `--quick` leaves out."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,16 @@ class Workshop:
     only those tests once more that are new.
     """
 
-    def __init__(self, folder: Path, target: Target) -> None:
+    def __init__(self, folder: Path, target: Target, *, quick: bool) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         for name in COPIED:
             _bring_up_to_date(ROOT / name, folder / name)
         shutil.rmtree(folder / "mutants/tests", ignore_errors=True)
-        settings = SETTINGS.format(files=json.dumps(target.files), tests=json.dumps(target.tests))
+        arguments = ["-m", "not once", "-p", "no:cacheprovider"]
+        arguments += [f"--deselect={test}" for test in target.slow if quick]
+        values = {"files": target.files, "tests": target.tests, "arguments": arguments}
+        settings = SETTINGS.format(**{name: json.dumps(value) for name, value in values.items()})
         text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
         (folder / "pyproject.toml").write_text(text + settings, encoding="utf-8")
         self._run([sys.executable, "-c", GENERATE], folder)
