@@ -178,6 +178,13 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def mutation(session: nox.Session) -> None:
+    """Change what decides about money and limits, and count which changes the tests notice."""
+    session.install(PACKAGE, *group("test"), *group("mutation"))
+    session.run("python", "-m", "tests.mutation", *session.posargs)
+
+
+@nox.session
 def live(session: nox.Session) -> None:
     """Ask the real server, with your key, what it really says; the report is live-report.md."""
     if not os.environ.get("LLAMAGEN_API_KEY", "").strip():

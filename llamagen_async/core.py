@@ -182,11 +182,12 @@ class ClientCore:
             QuotaExhaustedError: It would wait too long; nothing was sent.
             LlamaGenError: It failed for good.
         """
-        rooms, id_ = self.open(), request.generation_id
+        rooms, id_, clock = self.open(), request.generation_id, self.settings.clock
+        waited = None if hooks is None else hooks.since
         submission = Submission(
             request,
             parse,
-            self.settings.clock.now(),
+            clock.now() if waited is None else waited * clock.speed,
             rooms.loop.create_future(),
             urgent=urgent,
             max_wait=max_wait,

@@ -204,6 +204,8 @@ class Owner:
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
+    since = None
+
     async def before_send(self) -> None: ...
 
     async def not_sent(self) -> None: ...

@@ -105,7 +105,7 @@ class Lifecycle:
     def start(self, task: BatchTask) -> None:
         """Take a story to its end, in an asyncio task of its own."""
         self.tasks[task.row.id] = task
-        steps, observer = _Steps(self, task).run, self.comics.observer
+        steps, observer = _Steps(self, task, task.row.since).run, self.comics.observer
         task.runner = asyncio.create_task(task.observed(observer, steps) if observer else steps())
         self._runners.add(task.runner)
         task.runner.add_done_callback(self._runners.discard)
@@ -153,6 +153,8 @@ class _Steps:
 
     lifecycle: Lifecycle
     task: BatchTask
+    since: float | None
+    """Time of the event loop's clock since which the story waits, if it waited elsewhere before."""
 
     async def run(self) -> None:
         """Take the story to its end and report it."""

@@ -31,8 +31,6 @@ _LONGEST_HOLD: Final = 300.0
 _MOST_CONTEXTS: Final = 1_000
 """Jobs that wait outside the memory and are sent in their submitters' contexts, at most; others are
 sent in an empty one."""
-_PAGE: Final = 2 * READ_AHEAD
-"""Rows that are read at a time: twice the read-ahead, as some may be in memory already."""
 
 
 class Prefetcher:
@@ -42,13 +40,22 @@ class Prefetcher:
         journal: The journal that has them.
         lifecycle: Takes them to their end.
         speed: How many times faster than real time the server's clock runs.
+        room: How many jobs that wait may be in memory, of the urgent ones and of the others.
     """
 
-    def __init__(self, journal: StoryStore, lifecycle: Lifecycle, *, speed: float) -> None:
+    def __init__(
+        self,
+        journal: StoryStore,
+        lifecycle: Lifecycle,
+        *,
+        speed: float,
+        room: int = READ_AHEAD,
+    ) -> None:
         self._journal = journal
         self._lifecycle = lifecycle
         self._speed = speed
-        self._room = dict.fromkeys((True, False), READ_AHEAD)
+        self._most = room
+        self._room = dict.fromkeys((True, False), room)
         """How many more jobs there may be in memory, of the urgent ones and of the others."""
         self._has_more = dict.fromkeys((True, False), True)
         """Whether there may be queued jobs that are not in memory."""
@@ -117,7 +124,7 @@ class Prefetcher:
         urgent = task.row.urgent
         self._room[urgent] += 1
         # Not for each one: to read many at a time costs less.
-        if self._has_more[urgent] and self._room[urgent] > READ_AHEAD // 2:
+        if self._has_more[urgent] and self._room[urgent] > self._most // 2:
             self._wake.set()
 
     def on_accepted(self) -> None:
@@ -165,12 +172,13 @@ class Prefetcher:
         while self._has_more[urgent] and self._free(urgent=urgent) > 0:
             self._dirty[urgent] = False
             since = time.time() - self._lifecycle.timeout
-            rows = await self._journal.waiting(urgent=urgent, limit=_PAGE, since=since)
+            page = 2 * self._most  # as some may be in memory already
+            rows = await self._journal.waiting(urgent=urgent, limit=page, since=since)
             new = [row for row in rows if row.id not in self._lifecycle.tasks]
             room = self._free(urgent=urgent)
             for row in new[:room]:
                 self.load(row)
-            is_full = len(new) > room or len(rows) == _PAGE
+            is_full = len(new) > room or len(rows) == page
             self._has_more[urgent] = is_full or self._dirty[urgent]
             if not new:
                 return

@@ -1,7 +1,7 @@
 """The queue of submissions that wait for a slot, in the order in which they are served.
 
-Interactive ones go before those of a batch, billed ones before reads; within a rank the first that
-came is served first. Nothing is sent from here.
+Interactive ones go before those of a batch, billed ones before reads; within a rank the one that
+has waited longest is served first. Nothing is sent from here.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ PRIORITIES: Final = (Priority.INTERACTIVE, Priority.READ, Priority.BATCH, Priori
 """The priority of each rank of submissions: interactive or not, billed or not."""
 _RANKS: Final = len(PRIORITIES)
 
+_Entry = tuple[float, int, Submission[Any]]
+"""A submission behind what it is ordered by: since when it waits, and its number."""
+
 
 class RequestQueue:
     """The submissions of one client that wait for a slot."""
@@ -30,7 +33,7 @@ class RequestQueue:
         """Number of submissions that wait."""
         self.billed: int = 0
         """Number of billed submissions among those that wait."""
-        self._heaps: list[list[tuple[int, Submission[Any]]]] = [[] for _ in range(_RANKS)]
+        self._heaps: list[list[_Entry]] = [[] for _ in range(_RANKS)]
         self._waiting = [0] * _RANKS
         self._newest = [0.0] * _RANKS
         """When the last one of each rank was asked for."""
@@ -39,7 +42,7 @@ class RequestQueue:
     def __iter__(self) -> Iterator[Submission[Any]]:
         """Iterate over all that wait, in the order in which they are served."""
         for heap in self._heaps:
-            for _, submission in sorted(heap):
+            for *_, submission in sorted(heap):
                 if submission.is_queued and not submission.future.done():
                     yield submission
 
@@ -55,7 +58,8 @@ class RequestQueue:
         self.billed += submission.request.kind.is_billed
         self._waiting[submission.priority] += 1
         self._newest[submission.priority] = max(self._newest[submission.priority], submission.since)
-        heapq.heappush(self._heaps[submission.priority], (submission.number, submission))
+        entry = submission.since, submission.number, submission
+        heapq.heappush(self._heaps[submission.priority], entry)
 
     def remove(self, submission: Submission[Any], _ended: object = None) -> None:
         """Take a submission out: it is sent now, or its caller is gone."""
@@ -67,7 +71,7 @@ class RequestQueue:
             heap = self._heaps[submission.priority]
             if not self._waiting[submission.priority]:
                 heap.clear()
-            elif heap and heap[0][1] is submission:
+            elif heap and heap[0][-1] is submission:
                 heapq.heappop(heap)  # others are passed over when they come to the head
 
     def before(self, submission: Submission[Any]) -> int:
@@ -83,7 +87,7 @@ class RequestQueue:
             is_left_out = without is not None and without.is_queued and without.priority == rank
             count = self._waiting[rank] - is_left_out
             if heap and count > 0:
-                oldest, newest = heap[0][1].since, self._newest[rank]
+                oldest, newest = heap[0][0], self._newest[rank]
                 # Some may have come since `now` was read: a ledger refuses times in the future.
                 ages = max(0.0, now - oldest), max(0.0, now - newest)
                 yield WaitingRequests(PRIORITIES[rank], count, *ages)
@@ -105,11 +109,11 @@ class RequestQueue:
             if heap and (billed or rank % 2):
                 _drop_void(heap)
                 if heap:
-                    return heap[0][1]
+                    return heap[0][-1]
         return None
 
 
-def _drop_void(heap: list[tuple[int, Submission[Any]]]) -> None:
+def _drop_void(heap: list[_Entry]) -> None:
     """Drop the submissions at the head of a heap that wait no longer."""
-    while heap and (not heap[0][1].is_queued or heap[0][1].future.done()):
+    while heap and (not heap[0][-1].is_queued or heap[0][-1].future.done()):
         heapq.heappop(heap)

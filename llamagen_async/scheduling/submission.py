@@ -32,6 +32,11 @@ _T_contra = TypeVar("_T_contra", contravariant=True)
 class SubmissionHooks(Protocol[_T_contra]):
     """The owner of a submission that has to keep a record of it, such as a batch's journal."""
 
+    @property
+    def since(self) -> float | None:
+        """Time of the event loop's clock since which it waits, if it waited elsewhere before."""
+        ...
+
     async def before_send(self) -> None:
         """Write down that it is about to be sent; if this raises, nothing is sent."""
         ...
@@ -69,7 +74,8 @@ class Submission(Generic[_T]):
     parse: Callable[[object], _T]
     """Reads the decoded body of its answer; raises `ValueError` if it is something else."""
     since: float
-    """Time at which the request was asked for, in seconds of the server's clock."""
+    """Time at which the request was asked for, in seconds of the server's clock; in this process or
+    in another one."""
     future: asyncio.Future[_T]
     """The answer, as its caller waits for it."""
     urgent: bool = True

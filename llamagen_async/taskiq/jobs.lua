@@ -239,10 +239,17 @@ function verbs.add()
   return reply('new', a.key)
 end
 
+-- The lease is the asker's; the time here says there, too, for how long the job has waited.
+local function mine()
+  local answer = reply('mine', a.key)
+  answer[4] = text(now)
+  return answer
+end
+
 function verbs.claim()
   local job = load(a.key)
   if not job then return {'gone', {}, {}} end
-  if job.owner == a.token then return reply('mine', a.key) end
+  if job.owner == a.token then return mine() end
   if job.state == 'sending' and not is_held(job) then lose(job, 'its worker ended') end
   if job.state ~= 'sending' and not is_unfinished(job) then
     redis.call('ZREM', P .. 'due', a.key)
@@ -255,7 +262,7 @@ function verbs.claim()
   end
   redis.call('ZREM', P .. 'due', a.key)
   lend(job, a.token)
-  return reply('mine', a.key)
+  return mine()
 end
 
 function verbs.change()
@@ -289,6 +296,16 @@ function verbs.change()
   tell(job)
   follow(job)
   return reply('changed', a.key)
+end
+
+-- How far a comic that runs is drawn; whoever works at it says so.
+function verbs.progress()
+  local job = load(a.key)
+  if job and job.state == 'running' and a.token ~= '' and job.owner == a.token then
+    set(job, {generation = a.generation})
+    tell(job)
+  end
+  return {'done', {}, {}}
 end
 
 function verbs.cancel()

@@ -71,14 +71,20 @@ def hash_in(flat: Sequence[Any]) -> dict[str, str]:
     return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
-def row_of(flat: Sequence[Any]) -> Row:
+def row_of(flat: Sequence[Any], epoch: float | None = None) -> Row:
     """Return a job's row.
+
+    Args:
+        flat: The names and values of its hash.
+        epoch: The time of the event loop's clock at the beginning of Redis's, which says since when
+            the job waits.
 
     Raises:
         JournalError: It is not as it was written.
     """
     try:
         kept = hash_in(flat)
+        queued_at = float(kept["queued_at"])
         return Row(
             int(kept["rev"]),
             int(kept["id"]),
@@ -97,11 +103,12 @@ def row_of(flat: Sequence[Any]) -> Row:
             kept["generation"] or None,
             kept["error"] or None,
             kept["files"] or None,
-            float(kept["queued_at"]),
+            queued_at,
             _seconds(kept["sent_at"]),
             _seconds(kept["accepted_at"]),
             _seconds(kept["ended_at"]),
             _seconds(kept["credits"]),
+            since=None if epoch is None else queued_at + epoch,
         )
     except _DAMAGED as error:
         raise JournalError(f"a job in Redis is damaged ({error!r})") from error

@@ -8,10 +8,9 @@ a task that is delivered twice, or whose worker was thought to be dead, sends no
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import attrs
 
@@ -25,9 +24,6 @@ from llamagen_async.errors import (
     SubmissionUncertainError,
 )
 from llamagen_async.models import AnyGeneration, BatchState
-from llamagen_async.observing import logger_of
-from llamagen_async.ratelimit.protocol import StoreError
-from llamagen_async.ratelimit.redis.connection import RedisConnection
 from llamagen_async.taskiq.rows import (
     Claimed,
     Kick,
@@ -37,20 +33,9 @@ from llamagen_async.taskiq.rows import (
     load_reason,
     row_of,
 )
+from llamagen_async.taskiq.script import LONG, SHORT, JobScript
 
 __all__ = ["RedisJobs"]
-
-_logger = logger_of(__name__)
-
-_TIMEOUT: Final = 5.0
-"""Real seconds that one call to Redis may take."""
-_SHORT: Final = 10.0
-"""Real seconds for which a call is repeated while Redis is away: nothing was sent yet, and whoever
-asked hears of it."""
-_LONG: Final = 600.0
-"""Real seconds for which it is repeated to write what came of a request that was sent."""
-_SLOWEST: Final = 2.0
-"""Real seconds between two attempts, at most."""
 
 
 class RedisJobs:
@@ -78,32 +63,29 @@ class RedisJobs:
         fetches: bool,
         forget_after: float | None = None,
     ) -> None:
-        script = (
-            importlib.resources.files("llamagen_async.taskiq").joinpath("jobs.lua").read_bytes()
-        )
-        self._connection = RedisConnection(url, script)
-        self._prefix = prefix.encode()
-        self._common: dict[str, Any] = {"lease": lease, "timeout": timeout, "fetch": fetches}
-        self._common["forget"] = forget_after or 0
-        self._turn: asyncio.Lock | None = None
+        common = {"lease": lease, "timeout": timeout, "fetch": fetches, "forget": forget_after or 0}
+        self._script = JobScript(url, prefix, common)
+        self._prefix = prefix
         self._tokens: dict[str, str] = {}
         """The leases that are held here, by the job's key."""
         self._queued: dict[str, Row] = {}
         """The jobs that are held here and not sent."""
+        self._epoch: float | None = None
+        """The time of the event loop's clock at the beginning of Redis's."""
         self.kicks: list[Kick] = []
         """Jobs whose tasks are to be sent, because of what was changed."""
 
     @property
     def address(self) -> str:
         """The server's address, without a password."""
-        return self._connection.address
+        return self._script.address
 
     async def aclose(self) -> None:
         """Do nothing: the queue that reads the jobs closes the connections when it ends."""
 
     async def disconnect(self) -> None:
         """Close the connections."""
-        await self._connection.close()
+        await self._script.close()
 
     @property
     def has_changes(self) -> bool:
@@ -121,9 +103,9 @@ class RedisJobs:
         Raises:
             JournalError: They are another one's.
         """
-        _, bound, _ = await self._call("bind", attrs.asdict(account))
+        _, bound, _ = await self._script.call("bind", attrs.asdict(account))
         base_url, hashed = (one.decode() for one in bound)
-        where = f"the jobs under {self._prefix.decode()!r} in Redis at {self.address}"
+        where = f"the jobs under {self._prefix!r} in Redis at {self.address}"
         if base_url != account.base_url:
             raise JournalError(
                 f"{where} are for {base_url}, and this client talks to {account.base_url}; use "
@@ -146,7 +128,7 @@ class RedisJobs:
             JournalError: It could not be recorded.
         """
         name = story.key or key
-        word, flat, kicks = await self._call(
+        word, flat, kicks = await self._script.call(
             "add",
             {
                 "key": name,
@@ -188,12 +170,12 @@ class RedisJobs:
         words = [state.value for state in states]
         number = "" if before is None else str(before)
         asked = {"states": words, "before": number, "limit": limit}
-        _, rows, _ = await self._call("list", asked)
+        _, rows, _ = await self._script.call("list", asked)
         return [row_of(flat) for flat in rows]
 
     async def turns(self, keys: Sequence[str] = ()) -> TurnsInRedis:
         """Return where jobs stand that are queued."""
-        word, places, since, held = await self._call("turns", {"keys": list(keys)})
+        word, places, since, held = await self._script.call("turns", {"keys": list(keys)})
         found = zip(keys, (one.decode() for one in places), strict=True)
         return TurnsInRedis(
             int(word),
@@ -204,9 +186,12 @@ class RedisJobs:
 
     async def claim(self, key: str, token: str) -> Claimed:
         """Take the lease of a job that is to be worked at, if nobody alive has it."""
-        word, flat, kicks = await self._call("claim", {"key": key, "token": token}, wait=_LONG)
+        asked = {"key": key, "token": token}
+        word, flat, kicks, *now = await self._script.call("claim", asked, wait=LONG)
         self.kicks += kicks
-        row = row_of(flat) if flat else None
+        if now:
+            self._epoch = asyncio.get_running_loop().time() - float(now[0])
+        row = row_of(flat, self._epoch) if flat else None
         if word == "mine" and row is not None:
             self._tokens[key] = token
             self._keep(row)
@@ -217,7 +202,7 @@ class RedisJobs:
         jobs = list(self._tokens.items())
         if not jobs:
             return []
-        _, lost, _ = await self._call("renew", {"jobs": jobs}, wait=0.0)
+        _, lost, _ = await self._script.call("renew", {"jobs": jobs}, wait=0.0)
         return [key.decode() for key in lost]
 
     async def release(self, key: str) -> None:
@@ -225,16 +210,16 @@ class RedisJobs:
         self._queued.pop(key, None)
         token = self._tokens.pop(key, "")
         if token:
-            await self._call("release", {"key": key, "token": token}, wait=_LONG)
+            await self._script.call("release", {"key": key, "token": token}, wait=LONG)
 
     async def sweep(self) -> None:
         """Take the leases of dead workers, and find jobs whose tasks are to be sent again."""
-        _, _, kicks = await self._call("sweep", {}, wait=0.0)
+        _, _, kicks = await self._script.call("sweep", {}, wait=0.0)
         self.kicks += kicks
 
     async def kicked(self, keys: Sequence[str]) -> None:
         """Remember that tasks were sent for jobs."""
-        await self._call("kicked", {"keys": list(keys)})
+        await self._script.call("kicked", {"keys": list(keys)})
 
     async def cancel(self, key: str, error: LlamaGenError) -> Row | None:
         """Cancel a job that is queued."""
@@ -251,7 +236,9 @@ class RedisJobs:
     async def hold(self, error: LlamaGenError | None, seconds: float = 1.0) -> None:
         """Tell all hosts why nothing is sent for a while, or that it is again."""
         text = "" if error is None else dump_error(error)
-        await self._call("hold", {"error": text, "seconds": max(1, round(seconds))}, wait=0.0)
+        await self._script.call(
+            "hold", {"error": text, "seconds": max(1, round(seconds))}, wait=0.0
+        )
 
     async def waiting(self, *, urgent: bool, limit: int, since: float = 0.0) -> list[Row]:
         """Return the jobs that are held here and can be sent; `since` is for journals."""
@@ -292,8 +279,8 @@ class RedisJobs:
             "credits": "" if credits_ is None else repr(float(credits_)),
         }
         news = f"{row.key} is {state}" + (f" as generation {generation.id}" if generation else "")
-        wait = _SHORT if state is BatchState.SENDING else _LONG
-        word, flat, kicks = await self._call("change", asked, wait=wait, news=news)
+        wait = SHORT if state is BatchState.SENDING else LONG
+        word, flat, kicks = await self._script.call("change", asked, wait=wait, news=news)
         self.kicks += kicks
         if word == "gone":
             raise JournalError(f"{row.key!r} is gone from Redis at {self.address}")
@@ -302,9 +289,15 @@ class RedisJobs:
         if word == "second":
             reason = f"the server answered with generation {asked['gid']}, which is the comic of "
             raise SubmissionUncertainError(None, reason + repr(flat[0].decode()))
-        changed = row_of(flat)
+        changed = row_of(flat, self._epoch)
         self._keep(changed)
         return changed
+
+    async def progress(self, key: str, generation: AnyGeneration) -> None:
+        """Write how far the comic of a job that is held here is drawn, for those who follow it."""
+        asked = {"key": key, "token": self._tokens.get(key, "")}
+        asked["generation"] = dump_generation(generation)
+        await self._script.call("progress", asked, wait=0.0)
 
     @property
     def worker(self) -> str | None:
@@ -322,18 +315,18 @@ class RedisJobs:
 
     async def uploaded(self, digest: str, since: float) -> str | None:
         """Return the URL of a content that was uploaded after a unix time; see `UploadStore`."""
-        word, _, _ = await self._call("uploaded", {"digest": digest})
+        word, _, _ = await self._script.call("uploaded", {"digest": digest})
         at, _, url = word.partition(" ")
         return url if at and float(at) >= since else None
 
     async def keep_upload(self, digest: str, url: str, at: float) -> None:
         """Remember the URL of a content, uploaded at a unix time."""
-        await self._call("upload", {"digest": digest, "value": f"{at} {url}"})
+        await self._script.call("upload", {"digest": digest, "value": f"{at} {url}"})
 
     async def durability(self) -> tuple[bool, str]:
         """Return whether Redis keeps each write, and what it does with keys if memory is short."""
-        persistence: dict[str, Any] = await self._execute("INFO", "persistence")
-        memory: dict[str, Any] = await self._execute("INFO", "memory")
+        persistence: dict[str, Any] = await self._script.execute("INFO", "persistence")
+        memory: dict[str, Any] = await self._script.execute("INFO", "memory")
         return bool(persistence.get("aof_enabled")), str(memory.get("maxmemory_policy", ""))
 
     def _keep(self, row: Row) -> None:
@@ -343,58 +336,6 @@ class RedisJobs:
             self._queued.pop(row.key, None)
 
     async def _row(self, verb: str, asked: Mapping[str, Any]) -> Row | None:
-        _, flat, kicks = await self._call(verb, asked)
+        _, flat, kicks = await self._script.call(verb, asked)
         self.kicks += kicks
         return row_of(flat) if flat else None
-
-    async def _call(
-        self, verb: str, asked: Mapping[str, Any], *, wait: float = _SHORT, news: str = ""
-    ) -> Any:
-        """Evaluate a verb of the script, again and again while Redis is away.
-
-        Args:
-            verb: The verb.
-            asked: Its arguments.
-            wait: Real seconds for which it is tried.
-            news: What would be lost if it can't be written.
-        """
-        loop = asyncio.get_running_loop()
-        until, pause = loop.time() + wait, 0.05
-        text = json.dumps({**self._common, **asked}, ensure_ascii=False).encode(errors="replace")
-        while True:
-            try:
-                # To the end, whoever waits: an answer is not left on the connection.
-                word, *rest = await asyncio.shield(asyncio.ensure_future(self._ask(verb, text)))
-            except StoreError as error:
-                if news and wait > _SHORT:
-                    _logger.warning("not in Redis yet: %s: %s", news, error)
-                if loop.time() + pause > until:
-                    raise JournalError(str(error)) from error
-                await asyncio.sleep(pause)
-                pause = min(_SLOWEST, 2 * pause)
-            else:
-                kicks = rest[1] if verb != "turns" else ()
-                if kicks:
-                    rest[1] = [tuple(one.decode() for one in kick) for kick in kicks]
-                return word.decode(), *rest
-
-    async def _ask(self, verb: str, text: bytes) -> Any:
-        async with self._lock():
-            return await self._timed(self._connection.evaluate(self._prefix, verb.encode(), text))
-
-    async def _execute(self, *command: str) -> Any:
-        async with self._lock():
-            return await self._timed(self._connection.execute(*command))
-
-    async def _timed(self, answer: Any) -> Any:
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                return await answer
-        except TimeoutError:
-            within = f"within {_TIMEOUT:g} s"
-            raise StoreError(f"no answer from Redis at {self.address} {within}") from None
-
-    def _lock(self) -> asyncio.Lock:
-        if self._turn is None:
-            self._turn = asyncio.Lock()
-        return self._turn

@@ -19,7 +19,7 @@ from llamagen_async.batch.prefetcher import Prefetcher
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import JournalError, LlamaGenError
-from llamagen_async.models import BatchState
+from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.observing import logger_of
 from llamagen_async.taskiq.rows import Claimed, Kick, TakenOverError
 from llamagen_async.taskiq.store import RedisJobs
@@ -30,6 +30,10 @@ _logger = logger_of(__name__)
 
 _BEATS: Final = 3
 """How often a lease is renewed in the time that it lasts: one that is late is no death."""
+
+_ROOM: Final = 1_000
+"""Jobs in memory that wait to be sent: all that a process is given the tasks of, so that the one
+that has waited longest is among them whenever it came."""
 
 _HOLD: Final = 600.0
 """Seconds of the server's clock for which others are told of a hold: twice the longest one."""
@@ -68,8 +72,9 @@ class Workbench:
             ended=self._ended,
             followed=self._followed,
             changed=self._changed,
+            drawn=self._drawn,
         )
-        self._prefetcher = Prefetcher(jobs, self._lifecycle, speed=client.speed)
+        self._prefetcher = Prefetcher(jobs, self._lifecycle, speed=client.speed, room=_ROOM)
         self._speed = client.speed
         self._lease = lease
         self._done: dict[int, asyncio.Future[Row | None]] = {}
@@ -137,6 +142,14 @@ class Workbench:
             self._prefetcher.on_accepted()
             self._tell_hold(None)
 
+    def _drawn(self, task: BatchTask) -> None:
+        if task.generation is not None:
+            self._errand(self._tell_drawn(task.row.key, task.generation))
+
+    async def _tell_drawn(self, key: str, generation: AnyGeneration) -> None:
+        with contextlib.suppress(JournalError):  # its end is told in any case
+            await self._jobs.progress(key, generation)
+
     def _ended(self, task: BatchTask) -> None:
         self._prefetcher.release(task)
         error = task.error
@@ -165,7 +178,8 @@ class Workbench:
             await self._send_tasks()
         done = self._done.pop(row.id, None)
         if done is not None and not done.done():
-            done.set_result(row)
+            # Of what another worker has now it tells the end, and there is no result here.
+            done.set_result(None if isinstance(task.error, TakenOverError) else row)
 
     def _tell_hold(self, error: LlamaGenError | None) -> None:
         if error is not None or self._is_held:

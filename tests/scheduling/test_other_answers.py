@@ -109,6 +109,8 @@ class Owner:
 
     steps: list[str] = attrs.field(factory=list[str])
 
+    since = None
+
     async def before_send(self) -> None:
         self.steps.append("before_send")
 

@@ -184,6 +184,8 @@ class SleepyOwner:
         self.steps: list[str] = []
         monkeypatch.setattr("llamagen_async.scheduling.sender.wall_time", lambda: self.wall)
 
+    since = None
+
     async def before_send(self) -> None:
         self.wall += 0.0 if self.steps else 3_600.0
         self.steps.append("before_send")
@@ -241,6 +243,8 @@ async def test_the_hooks_of_a_submission_are_called_at_each_step() -> None:
     calls: list[str] = []
 
     class Owner:
+        since = None
+
         async def before_send(self) -> None:
             calls.append("before_send")
 
@@ -279,6 +283,8 @@ async def test_a_create_whose_hook_fails_is_not_sent() -> None:
     class Owner(SleepyOwner):
         def __init__(self) -> None:
             self.steps = []
+
+        since = None
 
         async def before_send(self) -> None:
             raise OSError("no room on the disk")

@@ -22,7 +22,7 @@ import attrs
 from llamagen_async.sandbox import PAID_KEY
 from tests.support.cli import environment
 
-__all__ = ["Backends", "backends", "sandbox_process"]
+__all__ = ["Backends", "backends", "paid_for", "sandbox_process", "serving"]
 
 _HERE = Path(__file__).parent
 _TIMEOUT = 60.0
@@ -73,11 +73,13 @@ class Backends:
 
 
 @contextmanager
-def sandbox_process(speed: float, seconds: float) -> Iterator[str]:
+def sandbox_process(
+    speed: float, seconds: float, *, latency: tuple[float, float] = (0.0, 0.0)
+) -> Iterator[str]:
     """The URL of a sandbox in a process of its own, whose comics take so many seconds of its
     clock.
     """
-    orders = {"speed": speed, "latency": [0.0, 0.0], "faults": [], "seconds": seconds}
+    orders = {"speed": speed, "latency": latency, "faults": [], "seconds": seconds}
     with subprocess.Popen(
         [sys.executable, str(_HERE / "crash_server.py"), json.dumps(orders)],
         env=environment(),
@@ -92,6 +94,14 @@ def sandbox_process(speed: float, seconds: float) -> Iterator[str]:
             process.kill()
 
 
+def paid_for(api: str) -> tuple[list[str], int]:
+    """Return the stories that the server was paid for, in their order, and how many it refused."""
+    with urllib.request.urlopen(api.removesuffix("/v1") + "/_sandbox/stats") as answer:
+        stats = json.load(answer)
+    refused = sum(one["refused"] for one in stats["keys"].values())
+    return [one["prompt"] for one in stats["generations"]], refused
+
+
 @contextmanager
 def backends(
     folder: Path, api: str, speed: float, workers: int, *, quota: str | None = None
@@ -100,8 +110,6 @@ def backends(
 
     What was spent is kept in the store of the URL `quota`, or in a SQLite file.
     """
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     env = environment(
         LLAMAGEN_API_KEY=PAID_KEY,
         LLAMAGEN_API_URL=api,
@@ -112,11 +120,20 @@ def backends(
         LLAMAGEN_OUT=str(folder / "out"),
         PYTHONWARNINGS="default",
     )
+    with serving("llamagen_async.web:app", folder, env, workers) as server:
+        yield server
+
+
+@contextmanager
+def serving(app: str, folder: Path, env: dict[str, str], workers: int) -> Iterator[Backends]:
+    """`uvicorn APP --workers N`, from its start to its end."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     options = ("--workers", str(workers), "--port", str(port), "--no-access-log")
     ends = ("--timeout-graceful-shutdown", "10", "--timeout-worker-healthcheck", "60")
     with (folder / "log.txt").open("wb") as log:
         supervisor = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "llamagen_async.web:app", *options, *ends],
+            [sys.executable, "-m", "uvicorn", app, *options, *ends],
             env=env,
             stdout=log,
             stderr=log,

@@ -1,4 +1,7 @@
-"""Real workers, a real Redis, a real server: processes are killed, and Redis restarts."""
+"""Real workers, a real Redis, a real server: processes are killed, and Redis restarts.
+
+The whole of it: `LLAMAGEN_HOST_STORIES=200 pytest tests/taskiq/test_many_hosts.py`.
+"""
 
 from __future__ import annotations
 
@@ -20,26 +23,33 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from llamagen_async import BatchState
+from llamagen_async import Plan
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxService
-from llamagen_async.taskiq import TaskiqQueue
-from tests.support.cli import environment, needs_posix, sandbox_thread, seen
-from tests.support.redis_server import RedisServer
-from tests.support.taskiq_app import broker_of
+from tests.support.cli import environment, needs_posix, sandbox_thread
+from tests.support.customers import Customers, most_late
+from tests.support.redis_server import RedisServer, connected
+from tests.support.workers_server import paid_for, sandbox_process, serving
 
 pytestmark = [pytest.mark.once, needs_posix, pytest.mark.timeout(600)]
 
-STORIES: Final = int(os.environ.get("LLAMAGEN_HOST_STORIES", "40"))
+STORIES: Final = int(os.environ.get("LLAMAGEN_HOST_STORIES", "20"))
+CLIENTS: Final = 50 if STORIES >= 200 else 10
+WEB_WORKERS: Final = 3 if STORIES >= 200 else 2
 SPEED: Final = 500.0
+WORKERS: Final = 3
+PACE: Final = 20.0
+"""The speed at which stories wait for their turn: for longer than their tasks are on their way."""
+SECONDS: Final = 30.0
+"""Seconds of the server's clock that a comic takes."""
 DOCS: Final = Path(__file__).parents[2] / "docs"
 
 
-def settings(url: str, redis: RedisServer) -> dict[str, str]:
+def settings(url: str, redis: RedisServer, speed: float = SPEED) -> dict[str, str]:
     return environment(
         LLAMAGEN_API_KEY=PAID_KEY,
         LLAMAGEN_API_URL=url,
         LLAMAGEN_PLAN="paid",
-        LLAMAGEN_SPEED=f"{SPEED:g}",
+        LLAMAGEN_SPEED=f"{speed:g}",
         REDIS_URL=redis.url,
         PYTHONWARNINGS="",  # taskiq's own
     )
@@ -74,77 +84,70 @@ def children(pid: int) -> list[int]:
     return [int(one) for one in tasks]
 
 
-async def test_nothing_is_paid_twice_whatever_dies(tmp_path: Path) -> None:
-    """Every story ends once; one worker is killed, and Redis restarts with its data."""
+async def test_orders_over_http_are_made_once_whatever_dies(tmp_path: Path) -> None:
+    """One taskiq worker is killed, Redis restarts with its data, and clients come and go."""
     folder = tmp_path / "redis"
     folder.mkdir()
     redis = RedisServer(folder, "--appendonly", "yes", "--appendfsync", "always")
-    service = SandboxService(durations=Durations.constant(20.0))
-    options = "--workers", "3", "--wait-tasks-timeout", "3", "--log-level", "WARNING"
+    options = "--workers", str(WORKERS), "--wait-tasks-timeout", "3", "--log-level", "WARNING"
+    worker = ("-m", "taskiq", "worker", "tests.support.taskiq_workers:broker", *options)
     try:
-        with sandbox_thread(service, speed=f"{SPEED:g}", latency=(0.0, 2.0)) as server:
-            env = settings(server["url"], redis) | {"LOG": str(tmp_path / "workers.log")}
-            worker = ("-m", "taskiq", "worker", "tests.support.taskiq_workers:broker", *options)
-            with running(*worker, cwd=Path(__file__).parents[2], env=env) as workers:
-                told = await _order(redis, workers, STORIES)
-            stats = seen(server)
-        prompts = Counter(one["prompt"] for one in server_generations(service))
+        with sandbox_process(PACE, SECONDS, latency=(0.0, 2.0)) as api:
+            env = settings(api, redis, PACE) | {"LOG": str(tmp_path / "workers.log")}
+            with (
+                running(*worker, cwd=Path(__file__).parents[2], env=env) as workers,
+                serving("tests.support.taskiq_workers:app", tmp_path, env, WEB_WORKERS) as server,
+            ):
+                async with Customers(server.url, stories=STORIES, clients=CLIENTS) as customers:
+                    await customers.some_end(STORIES // 10)
+                    killed = children(workers.pid)[-1]
+                    os.kill(killed, signal.SIGKILL)
+                    await customers.some_end(STORIES // 10)
+                    await asyncio.to_thread(redis.restart)
+                    await customers.all_end()
+                    jobs = await customers.jobs()
+                takers = await taken(redis)
+            paid, refused = paid_for(api)
     finally:
         redis.kill()
-    states = Counter(events[-1] for events in told.values())
-    print(f"\n{STORIES} stories: {dict(states)}, refused {stats['refused']}")
-    assert len(told) == STORIES
+    states = Counter(job["state"] for job in jobs)
+    assert {job["key"] for job in jobs} == customers.accepted.keys()
+    assert len(jobs) == STORIES
     # Whoever was on its way in the process that was killed is told as uncertain, and only that.
-    assert states[BatchState.SUCCEEDED] >= STORIES - 3
-    assert set(states) <= {BatchState.SUCCEEDED, BatchState.UNCERTAIN}
-    assert max(prompts.values()) == 1
-    assert len(prompts) >= states[BatchState.SUCCEEDED]
-    assert stats["refused"] == 0
+    assert states.keys() <= {"succeeded", "uncertain"}
+    assert states["uncertain"] <= WORKERS
+    assert refused == 0
+    assert max(Counter(paid).values()) == 1
+    for job in jobs:
+        if job["state"] == "succeeded":
+            assert job["prompt"] in paid
+            assert job["id"]
+        assert customers.ends[job["key"]]["state"] == job["state"]
+    # Not those that had a slot at once, and what waited in the process that was killed waits until
+    # its leases are over.
+    came, waited = [job["prompt"] for job in jobs], paid[Plan.PAID.rate.limit :]
+    held = {job["prompt"] for job in jobs if takers[job["key"]] == killed}
+    late, latest = (
+        most_late(came, [one for one in waited if one not in held]),
+        most_late(came, paid),
+    )
+    print(
+        f"\n{STORIES} stories, {CLIENTS} clients, {customers.left} left: {dict(states)}, 0 refused"
+    )
+    print(f"at most {late} late, {latest} of the {len(held)} of the worker that was killed")
+    assert late < WORKERS
+
+
+async def taken(redis: RedisServer) -> dict[str, int]:
+    """Return which process was the first to be given the task of each job."""
+    async with connected(redis.url) as client:
+        found = await client.hgetall("takers")
+    return {key.decode(): int(pid) for key, pid in found.items()}
 
 
 def server_generations(service: SandboxService) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = service.stats(1e9)["generations"]
     return found
-
-
-async def _order(
-    redis: RedisServer, workers: subprocess.Popen[bytes], number: int
-) -> dict[str, list[BatchState]]:
-    """Order stories, follow all, kill and restart; return the states that were told of each."""
-    # Without an API key: who only orders needs none.
-    async with TaskiqQueue(
-        broker_of(redis.url, "taskiq", queue_name="taskiq"),
-        None,
-        redis=redis.url,
-        out=None,
-        timeout=1_800.0,
-        lease=3.0,
-        prefix="llamagen",
-    ) as queue:
-        keys = [f"order-{n}" for n in range(number)]
-        told: dict[str, list[BatchState]] = {key: [] for key in keys}
-        ended: asyncio.Queue[str] = asyncio.Queue()
-
-        async def follow(key: str) -> None:
-            async for event in queue.events(key):
-                told[key].append(event.state)
-            await ended.put(key)
-
-        async def some(share: int) -> None:
-            for _ in range(number // share):
-                await ended.get()
-
-        for n, key in enumerate(keys):
-            await queue.submit(f"story {n}", key=key)
-            if n % 10 == 0:
-                await queue.submit(f"story {n}", key=key)
-        following = asyncio.gather(*map(follow, keys))
-        await some(4)
-        os.kill(children(workers.pid)[-1], signal.SIGKILL)
-        await some(4)
-        await asyncio.to_thread(redis.restart)
-        await following
-    return told
 
 
 def compose() -> dict[str, Any]:

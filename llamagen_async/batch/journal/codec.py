@@ -155,6 +155,8 @@ class Row:
     worker: str | None = None
     """The worker of a shared journal that takes the story to its end; empty if it was given up
     until somebody asks, and `None` if it waits, has ended, or the journal has one owner."""
+    since: float | None = attrs.field(default=None, eq=False, repr=False)
+    """Time of the event loop's clock since which it waits, if that is not since it was read."""
 
     def __attrs_post_init__(self) -> None:
         texts = (self.key, self.request_text, self.label)
