@@ -73,7 +73,8 @@ def test_the_oldest_are_forgotten() -> None:
 
 def test_a_guard_of_one_event() -> None:
     guard = ReplayGuard(1)
-    assert [guard.claim(event(number)) for number in (1, 1, 2, 1)] == [True, False, True, True]
+    one, two = (event(number, **{"X-Llama-Webhook-Id": f"evt_{number}"}) for number in (1, 2))
+    assert [guard.claim(each) for each in (one, one, two, one)] == [True, False, True, True]
 
 
 @pytest.mark.parametrize("length", [64, 65, 1_000])
