@@ -1,4 +1,4 @@
-"""What a failure means for a submission: paid for or not, and who is told of it."""
+"""The meaning of a failure for a submission: paid for or not, and who is told of it."""
 
 from __future__ import annotations
 

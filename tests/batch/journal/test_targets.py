@@ -71,7 +71,7 @@ async def test_no_change_is_sent_while_its_comic_is_drawn() -> None:
 
 
 async def test_the_comic_that_is_to_be_changed_has_to_be_there() -> None:
-    """If no further story is to come; a line of a file may name one below it."""
+    """A line of a file may name one below it, so only the last word on it counts."""
     async with opened(None) as journal:
         with pytest.raises(InvalidRequestError, match="the key of a story in the journal") as error:
             await journal.add(change("second", of="first"), is_last=True)
@@ -206,7 +206,7 @@ async def test_an_edit_takes_the_place_of_what_was_never_sent() -> None:
 
 
 async def test_defaults_that_change_are_those_of_what_was_not_sent() -> None:
-    """They are no part of a story's digest."""
+    """Defaults are no part of a story's digest."""
     from llamagen_async.requests.defaults import Defaults
 
     def told(size: str) -> Story:
