@@ -324,6 +324,26 @@ def test_an_argument_that_is_wrong(field: str, arguments: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize(
+    ("secret", "named"),
+    [(None, "NoneType"), ([], "list"), (["a", ""], "str"), ([7], "int"), ({"a": 1}, "dict")],
+)
+def test_a_wrong_secret_is_named_by_its_type(secret: Any, named: str) -> None:
+    """The secret is not repeated, and what is allowed is said."""
+    with pytest.raises(InvalidRequestError) as caught:
+        verify_signature(BODY, sign(BODY, SECRET), secret)
+    assert caught.value.value == named
+    assert "one secret, or several" in caught.value.allowed
+
+
+@pytest.mark.parametrize(("body", "named"), [(None, "NoneType"), (7, "int"), ({"a": 1}, "dict")])
+def test_a_wrong_body_is_named_by_its_type(body: Any, named: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        verify_signature(body, sign(BODY, SECRET), SECRET)
+    assert caught.value.value == named
+    assert ("JSON that was parsed" in caught.value.allowed) is (named == "dict")
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [("timestamp", -1), ("timestamp", 1e12), ("timestamp", "now"), ("id", ""), ("id", 7)],
 )
