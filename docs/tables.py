@@ -30,7 +30,11 @@ PLACE: Final = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->\n)", fla
 PLOT: Final = re.compile(r"(<!-- plot: (\w+) -->\n)(.*?)(<!-- end -->\n)", flags=re.DOTALL)
 DOCUMENTS: Final = [
     path
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
     if "_build" not in path.parts and "<!-- end -->" in path.read_text(encoding="utf-8")
 ]
 RATES: Final = ("1", "2.5", "4")
@@ -98,6 +102,26 @@ def scheduling_table() -> str:
         rows[2].append(", ".join(f"{one['create_wait']:.1f}" for one in each))
     table = markdown(["", "this client", "first come, first served"], rows)
     return table + source("scheduling", virtual(results))
+
+
+def mutation_table() -> str:
+    """Return how many changes of the code the tests have noticed."""
+    figures = json.loads((ROOT / "tests/mutation/figures.json").read_text(encoding="utf-8"))
+    rows = [
+        [
+            name,
+            str(one["mutants"]),
+            f"{one['run']} (seed {one['seed']}{', quick' if one['quick'] else ''})",
+            str(one["killed"]),
+            str(one["timeouts"]),
+            str(one["survived"]),
+            f"{one['share']:.0f} %",
+        ]
+        for name, one in figures.items()
+    ]
+    columns = ["target", "mutants", "run", "killed", "timeouts", "survived", "noticed"]
+    dates = sorted(one["date"] for one in figures.values())
+    return markdown(columns, rows) + f"\n`nox -s mutation`; the newest run is of {dates[-1]}.\n"
 
 
 def timeline_plot() -> str:
@@ -224,6 +248,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "scaling": scaling_table,
     "workers": worker_table,
     "webhooks": webhook_table,
+    "mutation": mutation_table,
 }
 DRAWN: Final[dict[str, Callable[[], str]]] = {
     "timeline": timeline_plot,

@@ -6,11 +6,12 @@ import asyncio
 import itertools
 import random
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
-from llamagen_async import LlamaGenClient, Plan, QuotaStoreError
+from llamagen_async import LlamaGenClient, Plan, QuotaStoreError, RateLimit
 from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import (
     Claim,
@@ -23,7 +24,8 @@ from llamagen_async.ratelimit import (
     Priority,
     registry,
 )
-from llamagen_async.sandbox import PAID_KEY, Algorithm, SandboxService
+from llamagen_async.ratelimit.read_pace import READS_PER_SECOND
+from llamagen_async.sandbox import PAID_KEY, Algorithm, Durations, SandboxService
 from llamagen_async.simulation import SimulatedTransport
 from tests.support.claims import claim
 from tests.support.remote_ledger import RemoteLedger
@@ -38,14 +40,21 @@ _numbers = itertools.count()
 class Count(MemoryLedger):
     """The count in the store, which remembers what was asked and whether it was granted."""
 
-    def __init__(self) -> None:
-        super().__init__(Plan.PAID, Clock().now, LedgerTimes(lease=900.0))
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan, Clock().now, LedgerTimes(lease=900.0))
         self.asked: list[tuple[Claim, bool]] = []
+        self.reads: list[float] = []
+        """When a read was let through that needs no slot."""
 
     async def reserve(self, claim: Claim) -> Grant | NoSlot:
         answer = await super().reserve(claim)
         self.asked.append((claim, isinstance(answer, Grant)))
         return answer
+
+    async def admit_read(self) -> float:
+        wait = await super().admit_read()
+        self.reads += [] if wait else [self._now()]
+        return wait
 
 
 class Hosts:
@@ -55,6 +64,7 @@ class Hosts:
         service: The server.
         monkeypatch: The fixture that puts the store in the place of a real one.
         latency: Returns the seconds that one question to the store takes, and then its answer.
+        plan: The key's plan.
     """
 
     def __init__(
@@ -62,8 +72,11 @@ class Hosts:
         service: SandboxService,
         monkeypatch: pytest.MonkeyPatch,
         latency: Callable[[], float] = lambda: 0.002,
+        *,
+        plan: Plan = Plan.PAID,
     ) -> None:
-        self.count = Count()
+        self.plan = plan
+        self.count = Count(plan)
         self.stores: list[RemoteLedger] = []
         self._service = service
 
@@ -76,7 +89,7 @@ class Hosts:
     def client(self, seed: int = 0, **options: Any) -> LlamaGenClient:
         return LlamaGenClient(
             PAID_KEY,
-            plan=Plan.PAID,
+            plan=self.plan,
             base_url="https://hosts.invalid",
             quota=f"redis://host-{next(_numbers)}",
             transport=SimulatedTransport(self._service, PAID_KEY, latency=(0.0, 2.0), seed=seed),
@@ -233,3 +246,25 @@ async def test_with_raise_a_client_fails_at_once_while_the_store_is_away(
         assert (await client.comics.wait_for_completion(comic.id)).succeeded
         await client.comics.create_and_wait("another story")
     assert counted(service)["refused"] == 0
+
+
+async def test_processes_share_the_pace_of_reads_that_need_no_slot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Eight wait for comics that one has started: no second has more reads than one's would."""
+    plan = Plan("creates", limits=RateLimit(60, per=60), metered={"create"})
+    service = SandboxService(plans={PAID_KEY: plan}, durations=Durations.constant(60.0))
+    hosts = Hosts(service, monkeypatch, plan=plan)
+    async with AsyncExitStack() as stack:
+        first, *others = [await stack.enter_async_context(hosts.client(n)) for n in range(8)]
+        comics = [await first.comics.create(f"story {n}") for n in range(40)]
+        waits = [
+            others[n % 7].comics.wait_for_completion(comic.id) for n, comic in enumerate(comics)
+        ]
+        assert {comic.status.name for comic in await asyncio.gather(*waits)} == {"SUCCEEDED"}
+    reads = hosts.count.reads
+    assert len(reads) >= 40
+    assert all(
+        last - first >= 1.0 - 1e-9
+        for first, last in zip(reads, reads[READS_PER_SECOND:], strict=False)
+    )

@@ -34,7 +34,7 @@ import attrs
 from llamagen_async.clock import Clock
 from llamagen_async.errors import ClientClosedError, QuotaStoreError
 from llamagen_async.observing import logger_of
-from llamagen_async.plans import Plan, RateLimit
+from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.protocol import (
     Claim,
     Grant,
@@ -46,10 +46,12 @@ from llamagen_async.ratelimit.protocol import (
     StoreError,
     Workload,
 )
+from llamagen_async.ratelimit.read_pace import ReadPace
+from llamagen_async.ratelimit.shares import Share, longest_short, shared_plan, shares_of
 from llamagen_async.ratelimit.throttle import LONGEST_PAUSE, guessed_pause
-from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog, shares_of, short_limits
+from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
-__all__ = ["FailoverLedger", "OnStoreFailure", "shared_plan"]
+__all__ = ["FailoverLedger", "OnStoreFailure"]
 
 OnStoreFailure = Literal["local", "raise"]
 """The choice when the store is away: go on within a share, or fail."""
@@ -63,27 +65,6 @@ _ASK_AGAIN: Final = 3.0
 _ASKS_EACH_WINDOW: Final = 20
 """Attempts in one window, at least: a store that is back must not be overlooked."""
 _NEVER: Final = -math.inf
-
-
-def shared_plan(plan: Plan, share: int) -> Plan:
-    """Return the plan of clients that have `share` slots of the tightest short window."""
-    shares, short = max(1, shares_of(plan)), short_limits(plan)
-    limits = [RateLimit(max(1, share * (one.limit - 1) // shares), per=one.per) for one in short]
-    return attrs.evolve(plan, limits=limits)
-
-
-@attrs.define(eq=False)
-class _Share:
-    """The share of one client, as far as it knows."""
-
-    slots: int = 0
-    """Slots of the tightest short window."""
-    told_at: float = _NEVER
-    """The clock's time of the last question that was answered."""
-    questions: int = 0
-    """Questions that were asked."""
-    open: int = 0
-    """Questions that are on their way."""
 
 
 @attrs.define(eq=False)
@@ -130,9 +111,12 @@ class FailoverLedger:
         self._times = times
         self._raises = on_failure == "raise"
         self._outage: _Outage | None = None
-        self._shares: dict[str, _Share] = {}
+        self._shares: dict[str, Share] = {}
         self._paused_until = _NEVER
         """The clock's time at which the last pause ends."""
+        self._pace = ReadPace()
+        """The reads that were sent without the store and needed no slot."""
+        self._was_there = False  # whether the store has ever answered
         self._local: set[str] = set()
         """Claims that hold a slot that the store does not know of."""
         self._unreported = 0
@@ -155,7 +139,7 @@ class FailoverLedger:
 
     async def reserve(self, claim: Claim) -> Grant | NoSlot:
         """Hold a slot, of the store's or of the clients' share."""
-        share = self._shares.setdefault(claim.client, _Share())
+        share = self._shares.setdefault(claim.client, Share())
         workload = attrs.evolve(claim.workload, share=share.slots)
         asked = attrs.evolve(claim, workload=workload)
         answer = await self._ask(share, self._store.reserve, asked)
@@ -167,7 +151,7 @@ class FailoverLedger:
     async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
         """Spend the slot where it was granted; a store that is away learns of it by the lease."""
         if grant.id not in self._local:
-            share = self._shares.setdefault(grant.client, _Share())
+            share = self._shares.setdefault(grant.client, Share())
             workload = attrs.evolve(workload, share=share.slots)
             state = await self._ask(share, self._store.commit, grant, outcome, workload)
             if isinstance(state, KeyState):
@@ -194,14 +178,25 @@ class FailoverLedger:
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, as soon as the store is there."""
         self._pause(pause)
-        answer = await self._ask(_Share(), self._store.record, number, pause=pause)
+        answer = await self._ask(Share(), self._store.record, number, pause=pause)
         if isinstance(answer, _Outage):
             self._unreported += number
             self._report_soon()
 
+    async def admit_read(self) -> float:
+        """Count a read that needs no slot; while the store is away, by the share of the slots."""
+        answer = await self._ask(Share(), self._store.admit_read)
+        if not isinstance(answer, _Outage):
+            return answer
+        self._check(answer, needs_slot=False)
+        now = self._clock.now()
+        slots = sum(one.slots for one in self._shares.values())
+        per = max(1.0, shares_of(self._plan) / max(1, slots))
+        return max(0.0, self._paused_until - now) or self._pace.admit(now, per=per)
+
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now, of the share while the store is away."""
-        answer = await self._ask(_Share(), self._store.snapshot, position=position)
+        answer = await self._ask(Share(), self._store.snapshot, position=position)
         if not isinstance(answer, _Outage):
             return answer
         self._check(answer)
@@ -237,7 +232,7 @@ class FailoverLedger:
         await self._store.aclose()
 
     async def _ask(
-        self, share: _Share, use: Callable[_P, Awaitable[_T]], *args: _P.args, **kwargs: _P.kwargs
+        self, share: Share, use: Callable[_P, Awaitable[_T]], *args: _P.args, **kwargs: _P.kwargs
     ) -> _T | _Outage:
         """Use the store, after it was told what it does not know; return the outage if it is away.
 
@@ -262,6 +257,7 @@ class FailoverLedger:
             return self._leave_store(error, asked_at)
         finally:
             share.open -= 1
+        self._was_there = True
         state = answer.state if isinstance(answer, Grant | NoSlot) else answer
         if isinstance(state, KeyState):
             # The store may believe another question, which knows of a smaller share.
@@ -289,12 +285,12 @@ class FailoverLedger:
         self._report_soon()
         return answer
 
-    def _check(self, outage: _Outage) -> None:
-        """Raise an error if the outage has to be told to who asks for a slot."""
+    def _check(self, outage: _Outage, *, needs_slot: bool = True) -> None:
+        """Raise an error if the outage has to be told to who asks."""
         now = self._clock.now()
         has_share = outage.log is not None and now < outage.ends_at
-        was_there = any(share.told_at > _NEVER for share in self._shares.values())
-        if self._raises or not (has_share or (was_there and now < outage.begins_at)):
+        may_wait = self._was_there and (now < outage.begins_at or not needs_slot)
+        if self._raises or not (has_share or may_wait):
             raise QuotaStoreError(
                 f"the store of spent requests is away ({outage.reason}); nothing was sent. Try "
                 "again when it is back; quota='memory' counts without, for one process at a time"
@@ -314,7 +310,7 @@ class FailoverLedger:
 
     def _begin_outage(self, now: float) -> _Outage:
         times = self._times
-        over = times.lease + max((limit.per for limit in short_limits(self._plan)), default=0.0)
+        over = times.lease + longest_short(self._plan)
         half = times.client_lease / 2
         shares = [one for one in self._shares.values() if one.slots and now < one.told_at + half]
         number, log = sum(one.slots for one in shares), None
@@ -355,7 +351,7 @@ class FailoverLedger:
             quota_left=None if not self._plan.quotas else 0,
             paused_for=max(0.0, self._paused_until - now),
             clients=1,
-            share=self._shares.get(client, _Share()).slots,
+            share=self._shares.get(client, Share()).slots,
             peers=(),
         )
 

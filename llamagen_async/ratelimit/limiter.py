@@ -91,8 +91,6 @@ class Limiter:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.refusals: int = 0
         """429s in a row to requests that the plan does not meter."""
-        self.clients: int = 1
-        """Clients that shared the key when a request was last sent that the plan does not meter."""
         self._clock = clock
         self._buckets = _buckets(plan, clock)
         self._listeners: list[weakref.WeakMethod[Callable[[], None]]] = []
@@ -130,12 +128,20 @@ class Limiter:
         self.give_tokens_back()
         return answer
 
-    async def unmetered_slot(self) -> Slot:
-        """Wait for the end of a pause, and for nothing else."""
-        while pause := (snapshot := await self.ledger.snapshot()).paused_for:
-            await self._clock.sleep(pause)
-        self.clients = snapshot.clients
-        return Slot(self, None)
+    async def unmetered_slot(self, *, is_read: bool) -> Slot | float:
+        """Ask once for what a request needs that the plan does not meter: that it may leave now.
+
+        Args:
+            is_read: Whether it is a read, which keeps the pace of the key.
+
+        Returns:
+            The right to send it; without, the seconds after which to ask again.
+        """
+        if is_read:
+            wait = await self.ledger.admit_read()
+        else:
+            wait = (await self.ledger.snapshot()).paused_for
+        return wait or Slot(self, None)
 
     def give_up(self, claim: str, client: str, *, leaves: bool = False) -> None:
         """Give up the slot or the position of a claim, or all that a client has if it leaves.

@@ -58,6 +58,10 @@ class LogLedger(abc.ABC):
         """Count requests that were spent without a slot, and pause everyone."""
         await self._do(lambda log, now: log.record(number, now, pause=pause))
 
+    async def admit_read(self) -> float:
+        """Count a read that needs no slot if it may leave; return the seconds until one may."""
+        return await self._do(lambda log, now: log.admit_read(now))
+
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now."""
         return await self._do(lambda log, now: log.snapshot(now, position=position), write=False)

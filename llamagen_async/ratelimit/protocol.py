@@ -297,6 +297,16 @@ class Ledger(BlobStore, Protocol):
         """Count requests that were spent without a slot, and pause everyone for `pause` seconds."""
         ...
 
+    async def admit_read(self) -> float:
+        """Count a read that needs no slot if it may leave now.
+
+        All clients of the key share one pace of such reads (`read_pace`).
+
+        Returns:
+            The seconds until one may leave, by the pace or for a pause; 0 if this one may.
+        """
+        ...
+
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now, for a request that `position` others go before."""
         ...

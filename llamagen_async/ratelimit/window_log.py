@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Self
 
 import attrs
@@ -42,11 +42,13 @@ from llamagen_async.ratelimit.protocol import (
     Outcome,
     Workload,
 )
+from llamagen_async.ratelimit.read_pace import ReadPace
+from llamagen_async.ratelimit.shares import longest_short, shares_of
 from llamagen_async.ratelimit.state_reader import NEVER, StateReader
 from llamagen_async.ratelimit.throttle import Throttle
 from llamagen_async.ratelimit.wait_queue import WaitQueue
 
-__all__ = ["LedgerTimes", "WindowLog", "shares_of", "short_limits"]
+__all__ = ["LedgerTimes", "WindowLog"]
 
 
 @attrs.frozen
@@ -105,6 +107,8 @@ class WindowLog:
         """The largest limit that any plan had: older requests than that number do not matter."""
         self._held: dict[str, _Held] = {}
         """Claim id -> the slot that it holds."""
+        self._pace = ReadPace()
+        """The reads that needed no slot."""
         self._spent: list[float] = []
         """Times at which the responses came, oldest first."""
         self._last_call = NEVER
@@ -168,6 +172,11 @@ class WindowLog:
         if pause > 0:
             self.throttle.pause(now, pause)
 
+    def admit_read(self, now: float, *, per: float = 1.0) -> float:
+        """Count a read that needs no slot if it may leave; return the seconds until one may."""
+        pause = self.throttle.paused_until - now
+        return pause if pause > 0 else self._pace.admit(now, per=per)
+
     def snapshot(self, now: float, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known at `now`."""
         self._expire(now)
@@ -191,7 +200,7 @@ class WindowLog:
         log = WindowLog(plan, self.times)
         log.throttle.paused_until = self.throttle.paused_until
         log.queue, log.queue.shares = self.queue, log.queue.shares
-        log._held, log._spent = self._held, self._spent
+        log._held, log._spent, log._pace = self._held, self._spent, self._pace
         log._horizon, log._most = max(log._horizon, self._horizon), max(log._most, self._most)
         log._last_call, log._silent_until = self._last_call, self._silent_until
         return log
@@ -213,6 +222,7 @@ class WindowLog:
             "most": self._most,
             "last_call": self._last_call,
             "silent_until": self._silent_until,
+            "reads": self._pace.admitted,
             **self.queue.dump(),
             **self.throttle.dump(),
         }
@@ -235,14 +245,14 @@ class WindowLog:
         log._most = max(log._most, read.whole(state["most"]))
         log._last_call = read.past(state["last_call"])
         log._silent_until = read.past(state["silent_until"])
+        log._pace = ReadPace.load(state["reads"], read)
         log.queue.load(state, read)
         log.throttle.load(state, read)
         return log
 
     def _begin(self, now: float) -> None:
         """Begin an operation: notice a long silence, and drop what is over."""
-        shortest = max((limit.per for limit in short_limits(self.plan)), default=0.0)
-        if now - self._last_call >= self.times.lease + shortest:
+        if now - self._last_call >= self.times.lease + longest_short(self.plan):
             self._silent_until = now
         self._last_call = now
         self._expire(now)
@@ -341,13 +351,3 @@ class WindowLog:
 
     def _used(self, limit: RateLimit, now: float) -> int:
         return len(self._spent) - self._gone(limit, now) + len(self._held)
-
-
-def short_limits(plan: Plan) -> Sequence[RateLimit]:
-    """Return the windows of a plan that are shorter than an hour."""
-    return [limit for limit in plan.limits if limit not in plan.quotas]
-
-
-def shares_of(plan: Plan) -> int:
-    """Return the slots that clients may share while the store is away: all but one."""
-    return min((limit.limit for limit in short_limits(plan)), default=1) - 1

@@ -209,17 +209,8 @@ class Dispatcher:
                 if isinstance(decision, Idle):
                     await self._rest(loop, decision)
                     continue
-                if not loop.metered:
-                    slot, now = await self._limiter.unmetered_slot(), self._clock.now()
-                    held_up = self._circuit.outage is not None or self._circuit.is_silent
-                    if held_up or self._free.read_wait(now):
-                        decision = self._decide(loop, now)  # another one may have been faster
-                    if isinstance(decision, Choice):
-                        return self._take(loop, decision, self._clock.now()), slot
-                    slot.give_back()
-                    continue
-                chosen = await self._claim(loop, decision, now)
-                if chosen is not None:
+                claim = self._claim if loop.metered else self._claim_free
+                if (chosen := await claim(loop, decision, now)) is not None:
                     return chosen
         finally:
             if loop.metered:
@@ -306,6 +297,18 @@ class Dispatcher:
             choice = decision
         return self._take(loop, choice, now), answer
 
+    async def _claim_free(
+        self, loop: _DispatchLoop, choice: Choice, now: float
+    ) -> tuple[Submission[Any], Slot] | None:
+        """Ask whether what needs no slot may leave; `None` if it has to be decided again."""
+        answer, now = await self._limiter.unmetered_slot(is_read=choice.is_read), self._clock.now()
+        if not isinstance(answer, Slot):
+            self._free.read_at = now + answer
+            await self._clock.wait(loop.changed, answer)
+            return None
+        decision = self._decide(loop, now)  # a better one may have come, or the server have gone
+        return None if isinstance(decision, Idle) else (self._take(loop, decision, now), answer)
+
     def _give_up_turn(self) -> None:
         turn, self._turn = self._turn, None
         self._view.claimed = None
@@ -335,8 +338,6 @@ class Dispatcher:
             loop.queue.remove(submission)
             if submission.request.kind.is_billed:
                 self._sender.unanswered.add(submission)
-        if not (loop.metered or submission.request.kind.is_billed):
-            self._free.take_read(now)
         if self._circuit.is_silent:
             self._circuit.begin_probe(submission)
         return submission
@@ -355,9 +356,8 @@ class Dispatcher:
             return
         if self._circuit.is_silent and submission.outage_timeout is not None:
             # A create waits in the queue for its turn to be the probe; a read is one.
-            is_read = not submission.request.kind.is_billed
             until_probe = self._clock.real(self._circuit.probe_at - self._clock.now())
-            delay = max(delay, until_probe) if is_read else 0.0
+            delay = 0.0 if submission.request.kind.is_billed else max(delay, until_probe)
         timer = asyncio.get_running_loop().call_later(delay, self._queue_again, submission)
         self.delayed[submission] = timer
 

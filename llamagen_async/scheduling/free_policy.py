@@ -1,7 +1,7 @@
 """The policy for what needs no slot: it is sent at once, but for the pace of reads.
 
 1. A billed request that the plan does not meter is sent as soon as the server takes creates.
-2. Reads, those that somebody asks for and status checks, keep the pace of the key (`poll_pace`).
+2. Reads, those that somebody asks for and status checks, keep the pace that the ledger keeps.
    When the next one may leave, what somebody reads goes first, then the check that is worth most.
 3. A check is due when its forecast says that it is worth the lateness that it saves, at a low price
    (`FREE_POLLS`): so no generation is checked more often than that, however free checks are.
@@ -16,7 +16,6 @@ from llamagen_async.forecasting import FREE_POLLS
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Priority
 from llamagen_async.scheduling.policy import Action, Choice, Decision, DispatchPolicy, Idle, choose
-from llamagen_async.scheduling.poll_pace import pace_of
 
 __all__ = ["FreePolicy"]
 
@@ -27,14 +26,12 @@ _MIN_IDLE: Final = 0.01
 class FreePolicy(DispatchPolicy):
     """Decides what is sent next that needs no slot; its arguments are those of `DispatchPolicy`."""
 
-    def read_wait(self, now: float) -> float:
-        """Return the seconds until a read may leave; 0 if it may leave now."""
-        elsewhere = self._limiter.clients - len(self._circuit.listeners)
-        return pace_of(self._limiter).wait(now, elsewhere=max(0, elsewhere))
+    read_at: float = -math.inf
+    """Time before which no read leaves, as the ledger said last."""
 
-    def take_read(self, now: float) -> None:
-        """Count a read that leaves now."""
-        pace_of(self._limiter).take(now)
+    def read_wait(self, now: float) -> float:
+        """Return the seconds until a read may leave; 0 if it may leave now, as far as is known."""
+        return max(0.0, self.read_at - now)
 
     def decide(self, now: float, *, holds_one: bool = False) -> Decision:  # noqa: ARG002  # no slot
         """Return what is sent now without a slot.

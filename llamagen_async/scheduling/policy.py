@@ -124,6 +124,11 @@ class Choice:
     waits: bool = True
     """Whether it waits for a slot; if not, it is decided again when the next one is free."""
 
+    @property
+    def is_read(self) -> bool:
+        """Whether it costs nothing: the request of the queue may be a billed one."""
+        return not (isinstance(self.use, Submission) and self.use.request.kind.is_billed)
+
 
 Decision = Choice | Idle
 """The use of a free slot, or nothing yet."""

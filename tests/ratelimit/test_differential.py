@@ -45,8 +45,9 @@ outcomes = st.builds(
     server_limit=st.none() | st.integers(2, 5),
     server_left=st.none() | st.integers(-1, 5),
 )
+OPERATIONS = ("reserve", "commit", "release", "leave", "record", "snapshot", "read")
 operations = st.tuples(
-    st.sampled_from(["reserve", "reserve", "commit", "release", "leave", "record", "snapshot"]),
+    st.sampled_from(["reserve", *OPERATIONS]),
     st.sampled_from("abc"),
     st.integers(0, 3),
     priorities,
@@ -76,6 +77,8 @@ async def answers(
                 found.append(await ledger.commit(grants[-1], outcome, workload))
         elif what == "record":
             await ledger.record(number, pause=outcome.retry_after or 0.0)
+        elif what == "read":
+            found += [await ledger.admit_read() for _ in range(2 * number)]
         elif what == "snapshot":
             found.append(await ledger.snapshot(position=number))
         else:

@@ -27,9 +27,9 @@ from llamagen_async.ratelimit import (
     Outcome,
     StoreError,
 )
-from llamagen_async.ratelimit.failover import FailoverLedger, shared_plan
+from llamagen_async.ratelimit.failover import FailoverLedger
 from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD
-from llamagen_async.ratelimit.window_log import shares_of
+from llamagen_async.ratelimit.shares import shared_plan, shares_of
 from llamagen_async.simulation import run
 from tests.support.claims import claim
 from tests.support.remote_ledger import RemoteLedger

@@ -252,6 +252,20 @@ async def test_what_a_client_says_waits_is_counted_by_the_others(
     assert (snapshot.waiting, snapshot.clients) == ({BATCH: 1}, 1)
 
 
+async def test_reads_that_need_no_slot_share_a_pace(make: Make, time: ManualClock) -> None:
+    """Of all clients; a pause holds for them, and they take no slot."""
+    ledger, other = make(), make()
+    assert [await one.admit_read() for one in (ledger, other, ledger, other, ledger)] == [0.0] * 5
+    time.now += 0.25
+    assert await other.admit_read() == pytest.approx(0.75)
+    time.now += 0.75
+    assert await other.admit_read() == 0.0
+    assert (await ledger.snapshot()).windows[0].used == 0
+    await ledger.record(0, pause=30.0)
+    time.now += 10.0
+    assert await other.admit_read() == pytest.approx(20.0)
+
+
 async def test_a_position_is_kept_as_long_as_it_is_asked_for(make: Make, time: ManualClock) -> None:
     """A few seconds longer than was said; one that is given up makes room at once."""
     ledger = make(ONE)

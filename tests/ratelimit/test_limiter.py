@@ -23,6 +23,7 @@ from llamagen_async.ratelimit import (
     MemoryLedger,
     NoSlot,
     Outcome,
+    Slot,
 )
 from llamagen_async.ratelimit.failover import FailoverLedger
 from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD
@@ -234,14 +235,19 @@ async def test_requests_that_are_not_metered_wait_for_the_end_of_a_pause_only() 
     limiter = make(Plan("creates", limits=RateLimit(2, per=60), metered={"create"}))
     times: list[float] = []
     for after in (30.0, None, None, None):
-        slot = await limiter.unmetered_slot()
+        if not isinstance(slot := await limiter.unmetered_slot(is_read=False), Slot):
+            await asyncio.sleep(slot)
+            slot = await limiter.unmetered_slot(is_read=False)
+        assert isinstance(slot, Slot)
         times.append(now())
         await slot.commit(Outcome(refused=True, retry_after=after), IDLE_WORKLOAD)
     await acquire(limiter)
     times.append(now())
-    await (await limiter.unmetered_slot()).commit(ANSWERED, IDLE_WORKLOAD)
-    refused = await limiter.unmetered_slot()
-    await refused.commit(Outcome(refused=True), IDLE_WORKLOAD)
+    for outcome in (ANSWERED, Outcome(refused=True)):
+        slot = await limiter.unmetered_slot(is_read=True)
+        assert isinstance(slot, Slot)
+        await slot.commit(outcome, IDLE_WORKLOAD)
+    assert await limiter.unmetered_slot(is_read=True) == 30.0
     times.append((await limiter.snapshot()).paused_for)
     snapshot = await limiter.snapshot()
     assert (snapshot.windows[0].used, snapshot.burst) == (1, 2)

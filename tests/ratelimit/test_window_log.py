@@ -40,8 +40,8 @@ from llamagen_async.ratelimit import (
     Workload,
 )
 from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD
+from llamagen_async.ratelimit.shares import shares_of
 from llamagen_async.ratelimit.state_reader import StateReader
-from llamagen_async.ratelimit.window_log import shares_of
 from llamagen_async.sandbox.algorithms import Algorithm, Meter
 from tests.support.claims import claim
 

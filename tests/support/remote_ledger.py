@@ -85,6 +85,9 @@ class RemoteLedger:
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         await self._report(lambda: self.memory.record(number, pause=pause))
 
+    async def admit_read(self) -> float:
+        return await self._travel(self.memory.admit_read)
+
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         return await self._travel(lambda: self.memory.snapshot(position=position))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -22,7 +24,17 @@ from llamagen_async.errors import (
 )
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ComicRequest
-from llamagen_async.transport import as_uncertain, delays, is_retriable, may_pass
+from llamagen_async.transport import (
+    as_uncertain,
+    asked_wait,
+    delays,
+    is_outage,
+    is_retriable,
+    is_told,
+    may_pass,
+    retry_span,
+    says_later,
+)
 
 READING = (RequestKind.STATUS, RequestKind.USAGE)
 BILLED = (RequestKind.CREATE, RequestKind.CONTINUE, RequestKind.UPDATE)
@@ -100,6 +112,7 @@ def test_delays_are_at_most_1_2_4_and_so_on_up_to_30_seconds_of_the_server(
     monkeypatch.setattr("random.uniform", lambda _low, high: high)
     drawn = list(itertools.islice(delays(speed), 8))
     assert drawn == pytest.approx([s / speed for s in (1, 2, 4, 8, 16, 30, 30, 30)])
+    assert list(itertools.islice(delays(), 3)) == [1, 2, 4], "real time, if nothing is said"
 
 
 def test_delays_are_drawn_from_zero_up_and_each_sequence_for_itself() -> None:
@@ -124,3 +137,71 @@ def test_a_picture_does_not_come_after_what_lasts(status: int) -> None:
     assert not may_pass(APIError(status, None, "x"))
     assert not may_pass(APIConnectionError("certificate verify failed", retriable=False))
     assert not may_pass(InvalidRequestError("url", "x", "y"))
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 520])
+def test_a_server_that_says_it_failed_did_most_probably_nothing(status: int) -> None:
+    assert is_told(ServerError(status, None, "x"))
+
+
+@pytest.mark.parametrize(
+    "error", [ServerError(504, None, "x"), ServerError(524, None, "x"), LOST, HICCUP, *DEFINITE]
+)
+def test_a_gateway_that_handed_the_request_on_does_not_say_that_it_failed(error: Exception) -> None:
+    assert not is_told(error)
+
+
+@pytest.mark.parametrize(
+    ("header", "wait"), [("7", 7.0), ("0", 0.0), ("soon", 0.0), ("999999", 0.0), (None, 0.0)]
+)
+def test_a_failing_servers_retry_after_is_read(header: str | None, wait: float) -> None:
+    headers = {} if header is None else {"retry-after": header}
+    assert asked_wait(ServerError(503, None, "x", headers=headers)) == wait
+
+
+def test_a_failing_server_may_name_a_date() -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
+    wait = asked_wait(ServerError(503, None, "x", headers={"retry-after": soon}))
+    assert 3600 < wait <= 7200
+
+
+def test_what_is_no_failure_of_the_server_asks_for_no_wait() -> None:
+    assert asked_wait(RateLimitError(429, None, "x", headers={"retry-after": "7"})) == 0.0
+    assert asked_wait(LOST) == 0.0
+
+
+def test_so_many_retries_take_at_most_the_sum_of_their_longest_delays() -> None:
+    spans = [retry_span(retries) for retries in range(8)]
+    assert spans == [0, 1, 3, 7, 15, 31, 61, 91]
+
+
+@pytest.mark.parametrize("error", [UNSENT, LOST, SERVER, HICCUP, TOO_LARGE, REDIRECT])
+def test_an_outage_is_a_server_that_is_not_met_or_does_not_work(error: Exception) -> None:
+    assert is_outage(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        APIConnectionError("untrusted", retriable=False),
+        *(one for one in DEFINITE if one is not REDIRECT),
+        ValueError(),
+    ],
+)
+def test_an_answer_about_the_request_is_no_outage(error: Exception) -> None:
+    assert not is_outage(error)
+
+
+@pytest.mark.parametrize("status", [408, 425])
+def test_a_proxy_that_asks_for_the_same_request_again_gets_reads_again(status: int) -> None:
+    later = APIError(status, None, "x")
+    assert says_later(later)
+    assert is_retriable(later, RequestKind.STATUS)
+    assert not is_retriable(later, RequestKind.CREATE)
+
+
+def test_a_lost_answer_does_not_hand_on_advice_to_ask_again() -> None:
+    failure = ServerError(503, None, "busy", advice="try once more")
+    uncertain = str(as_uncertain(failure))
+    assert "busy" in uncertain
+    assert "try once more" not in uncertain

@@ -122,8 +122,9 @@ def test_an_event_about_something_else() -> None:
 @pytest.mark.parametrize("data", [None, {}, {"id": None}, {"id": ""}, {"id": True}, {"id": {}}])
 def test_an_event_of_a_generation_without_an_id(data: Any) -> None:
     event = WebhookEvent.parse({"type": "comic.generation.completed", "data": data})
-    with pytest.raises(InvalidRequestError, match=r"event\.data\.id"):
+    with pytest.raises(InvalidRequestError, match=r"event\.data\.id") as caught:
         announcement_of(event)
+    assert caught.value.value == (data or {}).get("id")
 
 
 @pytest.mark.parametrize("given", ["text", None, {}, {"type": "x", "data": {"id": "c"}}])
@@ -165,3 +166,31 @@ def test_a_plain_event_is_kept_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None
     announcement = announcement_of(event)
     assert announcement is not None
     assert announcement.fields is event.data
+
+
+def test_what_is_kept_brings_the_same_result() -> None:
+    """Also of an event that another process has verified, so that its body is not here."""
+    one = announced("completed", comics=PAGES)
+    assert one.content is None
+    kept = one.packed(1_000)
+    assert kept.fields is None
+    assert (kept.id, kept.has_ended, kept.status) == (one.id, True, one.status)
+    assert kept.read(ComicGeneration.parse) == one.read(ComicGeneration.parse)
+
+
+def test_only_so_many_bytes_are_kept() -> None:
+    one = announced("completed", comics=PAGES)
+    size = len(one.packed(1_000).content or b"")
+    assert one.packed(size).content is not None
+    larger = one.packed(size - 1)
+    assert larger.content is None
+    assert larger.has_ended
+    assert larger.read(ComicGeneration.parse) is None, "a status check has to bring it"
+
+
+def test_nothing_is_kept_of_a_contradiction() -> None:
+    event = signed(b'{"id": "c", "status": "FAILED"}')
+    announcement = announcement_of(event)
+    assert announcement is not None
+    assert announcement.fields is None
+    assert announcement.packed(1_000).content is None

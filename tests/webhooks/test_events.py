@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamagen_async import InvalidRequestError
+from llamagen_async.foreign import LONGEST_TEXT, MOST_DEPTH
 from llamagen_async.webhooks import WebhookEvent, announcement_of, construct_event, sign
 
 SECRET = "whsec_test"
@@ -67,6 +69,49 @@ def test_times_in_all_forms(created: object, read: datetime | None) -> None:
     assert received({"created": created}).created == read
 
 
+def test_a_number_that_may_be_milliseconds() -> None:
+    """Up to the year 5138 it is seconds."""
+    assert received({"created": 99_999_999_999}).created == datetime(
+        5138, 11, 16, 9, 46, 39, 0, UTC
+    )
+    assert received({"created": 100_000_000_000}).created == datetime(1973, 3, 3, 9, 46, 40, 0, UTC)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("a", "a"), (7, "7"), ("", None), (0, None), (True, None), ([7], None)]
+)
+def test_names_are_text(given: object, read: str | None) -> None:
+    event = received({"id": given, "type": given})
+    assert event.id == read
+    assert event.type == (read or "")
+
+
+def test_a_fingerprint_is_a_digest_of_all_that_was_signed() -> None:
+    headers = sign("{}", SECRET, timestamp=1_700_000_000)
+    event = construct_event("{}", headers, SECRET, tolerance=1e10)
+    assert event.fingerprint == hashlib.sha256(b"1700000000.{}").hexdigest()
+
+
+def test_a_body_in_another_encoding_is_read_and_not_taken_as_it_is() -> None:
+    event = received('{"type": "ping"}'.encode("utf-16"))
+    assert event.type == "ping"
+    assert not event.is_plain
+    assert received(b'{"type": "ping"}').is_plain
+
+
+@pytest.mark.parametrize(
+    ("room", "depth", "is_plain"),
+    [(0, 0, True), (1, 0, False), (-99, MOST_DEPTH - 1, True), (-99, MOST_DEPTH, False)],
+)
+def test_the_longest_and_the_deepest_body_that_is_kept_as_it_is(
+    room: int, depth: int, *, is_plain: bool
+) -> None:
+    frame = b'{"a": "%s", "b": %s}'
+    deep = b"[" * depth + b"0" + b"]" * depth
+    length = LONGEST_TEXT + room - len(frame % (b"", deep))
+    assert received(frame % (b"x" * length, deep)).is_plain is is_plain
+
+
 @pytest.mark.parametrize("data", [None, [], "text", 7])
 def test_data_that_is_no_mapping_is_empty(data: object) -> None:
     """A test event of a dashboard may have none; what came stays in `raw`."""
@@ -79,8 +124,9 @@ def test_data_that_is_no_mapping_is_empty(data: object) -> None:
     "body", [b"", b"not JSON", b"[]", b"7", b"null", b"\xff\xfe", b"[" * 100_000, b"{}" * 2]
 )
 def test_a_signed_body_that_is_no_event(body: bytes) -> None:
-    with pytest.raises(InvalidRequestError, match="JSON object"):
+    with pytest.raises(InvalidRequestError, match="JSON object") as caught:
         received(body)
+    assert caught.value.value == body[:100], "enough to see what came"
 
 
 def test_an_event_that_another_process_has_verified() -> None:

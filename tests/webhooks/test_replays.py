@@ -71,6 +71,30 @@ def test_the_oldest_are_forgotten() -> None:
     assert guard.claim(events[0])
 
 
+@pytest.mark.parametrize("length", [64, 65, 1_000])
+def test_long_ids_are_told_apart(length: int) -> None:
+    guard = ReplayGuard()
+    one, other = (WebhookEvent.parse({"type": "x", "id": "a" * (length - 1) + end}) for end in "bc")
+    assert [guard.claim(event) for event in (one, other, one, other)] == [True, True, False, False]
+
+
+def test_only_an_event_can_be_claimed() -> None:
+    with pytest.raises(InvalidRequestError, match=r"event.+construct_event") as caught:
+        ReplayGuard().claim({"id": "evt_1"})  # type: ignore[arg-type]  # what users may pass
+    assert caught.value.value == {"id": "evt_1"}
+
+
+def test_ten_thousand_events_are_remembered() -> None:
+    """More than ten minutes bring."""
+    guard = ReplayGuard()
+    events = [
+        WebhookEvent.parse({"id": number + 1}, fingerprint=f"f{number}") for number in range(10_001)
+    ]
+    assert all(guard.claim(one) for one in events)
+    assert not guard.claim(events[1])
+    assert guard.claim(events[0])
+
+
 def test_memory_is_bounded() -> None:
     guard = ReplayGuard(most=1_000)
     tracemalloc.start()

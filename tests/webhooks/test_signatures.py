@@ -17,6 +17,7 @@ from multidict import CIMultiDict
 
 from llamagen_async import InvalidRequestError, LlamaGenError, WebhookSignatureError
 from llamagen_async.webhooks import MAX_BODY, construct_event, sign, verify_signature
+from llamagen_async.webhooks.signatures import SecretKeys, SignedBody
 
 SECRET = "whsec_test"
 BODY = b'{"type":"comic.generation.completed","data":{"id":"cmc_1"}}'
@@ -175,6 +176,36 @@ def test_what_is_too_large() -> None:
     assert verify_signature(body, sign(body, SECRET), SECRET)
     headers = sign(BODY, SECRET)
     refused(headers={**headers, SIGNATURE: f"{'a' * 5_000},{headers[SIGNATURE]}"})
+
+
+def test_how_many_characters_of_signatures_are_read() -> None:
+    """All headers together, and what joins them; a signature at the end is still compared."""
+    headers = sign(BODY, SECRET)
+    signature = headers.pop(SIGNATURE)
+    room = 4_096 - len(signature) - 1
+    for others in (["a" * room], ["a" * (room - 2), "b"]):
+        several = [*headers.items(), *((SIGNATURE, one) for one in [*others, signature])]
+        assert verify_signature(BODY, several, SECRET)
+        refused(headers=[*several, (SIGNATURE, "c")])
+        refused(headers=[*several[:-1], (SIGNATURE, f"{signature},")])
+
+
+def test_the_latest_and_the_earliest_moment_within_the_tolerance() -> None:
+    body = SignedBody(BODY, {name: [value] for name, value in sign(BODY, SECRET).items()})
+    signed = int(body.headers[TIMESTAMP][0])
+    keys = SecretKeys.of(SECRET)
+    for age in (-300, 0, 300):
+        assert body.problem(keys, 300, signed + age) is None
+    assert "300 s in the past" in str(body.problem(keys, 300, signed + 300.4))
+    assert "300 s in the future" in str(body.problem(keys, 300, signed - 300.4))
+
+
+def test_text_that_has_no_bytes() -> None:
+    """Half a character, as JSON may have it, is only another wrong text."""
+    refused("\ud800")
+    refused(secret="\ud800")
+    refused(headers={**sign(BODY, SECRET), SIGNATURE: "\ud800"})
+    refused(headers={**sign(BODY, SECRET), TIMESTAMP: "\ud800"})
 
 
 def test_only_the_log_tells_what_is_wrong(caplog: pytest.LogCaptureFixture) -> None:

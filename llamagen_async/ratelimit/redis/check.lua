@@ -58,6 +58,14 @@ local function are_spent(times, last)
   return times == '' or is_number(struct.unpack('<d', times, #times - 7), -math.huge, last)
 end
 
+local function are_reads(times, last)
+  if type(times) ~= 'table' then return false end
+  for _, at in ipairs(times) do
+    if not is_number(at, -math.huge, last) then return false end
+  end
+  return true
+end
+
 local function is_sound(state, lease)
   if not is_number(state.last, -MOST_TIME, MOST_TIME)
     or not is_number(state.clock_offset, -MOST_TIME, MOST_TIME) then
@@ -79,5 +87,6 @@ local function is_sound(state, lease)
     and type(state.held) == 'table' and are_held(state.held, state.last, lease)
     and type(state.clients) == 'table' and are_clients(state.clients, state.last)
     and are_spent(state.spent, state.last)
+    and (state.reads == nil or are_reads(state.reads, state.last))
 end
 

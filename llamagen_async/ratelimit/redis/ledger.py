@@ -55,6 +55,7 @@ from llamagen_async.ratelimit.protocol import (
     Workload,
     fits_blob,
 )
+from llamagen_async.ratelimit.read_pace import READS_PER_SECOND
 from llamagen_async.ratelimit.redis.connection import RedisConnection
 from llamagen_async.ratelimit.window_log import LedgerTimes
 
@@ -140,8 +141,8 @@ class RedisLedger:
         counted = max(longest + kept.lease, kept.client_lease) + kept.grace
         ttl = counted / self._speed + 60.0  # the key outlives its content by a minute
         windows = [attrs.asdict(limit) for limit in plan.limits]
-        settings = {"speed": self._speed, "ttl": ttl, "windows": windows, **attrs.asdict(kept)}
-        self._settings = json.dumps(settings).encode()
+        settings = {"speed": self._speed, "ttl": ttl, "windows": windows, "reads": READS_PER_SECOND}
+        self._settings = json.dumps(settings | attrs.asdict(kept)).encode()
 
     async def reserve(self, claim: Claim) -> Grant | NoSlot:
         """Hold a slot if one is free for this claim, else give it a position in the wait queue.
@@ -181,6 +182,12 @@ class RedisLedger:
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, and pause everyone."""
         await self._ask("record", number=number, pause=pause)
+
+    async def admit_read(self) -> float:
+        """Count a read that needs no slot if it may leave; return the seconds until one may."""
+        answer = await self._ask("admit_read")
+        with self._expected():
+            return float(answer)
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now."""

@@ -333,6 +333,19 @@ function verbs.record(operation)
   return null
 end
 
+-- The last reads that needed no slot, as `ReadPace` keeps them.
+function verbs.admit_read()
+  expire()
+  if state.paused_until > now then return state.paused_until - now end
+  local reads = state.reads or {}
+  local wait = #reads >= settings.reads and reads[1] + 1 - now or 0
+  if wait > 0 then return wait end
+  reads[#reads + 1] = now
+  while #reads > settings.reads do table.remove(reads, 1) end
+  state.reads = reads
+  return 0
+end
+
 function verbs.snapshot(operation)
   expire()
   local states, counts, waiting = {}, {}, {}

@@ -122,6 +122,7 @@ CLIENT = "name='z', claim='', text='', share=0, believed=0, ends=0, seen_at=stat
         *("state.burst = 0", "state.pauses = -1", "state.accepted = {}", "state.run = 7"),
         *("state.spent = 'abc'", f"state.spent = {FUTURE}", f"state.spent = {FUTURE}:rep(20)"),
         "state.spent = struct.pack('<d', 0/0)",
+        *(f"state.reads = {reads}" for reads in ("7", "{'x'}", "{0/0}", "{state.last + 1e7}")),
         "state.held = {{id = 'q', granted_at = 0, ends = 1e300}}",
         "state.held = {{id = 'q', granted_at = state.last + 1e7, ends = state.last + 1e7}}",
         "state.held = {1}",

@@ -104,6 +104,7 @@ operations = st.one_of(
     st.tuples(st.just("give_back"), numbers),
     st.tuples(st.just("record"), st.integers(0, 3), st.sampled_from([0.0, 0.0, 0.0, 4.0, 1e308])),
     st.tuples(st.just("snapshot"), numbers),
+    st.tuples(st.just("read"), st.integers(1, 6)),
 )
 
 
@@ -162,6 +163,8 @@ class Specification:
                 log.release(first, rest[0], now, leaves=rest[1])
             case "record":
                 log.record(first, now, pause=rest[0])
+            case "read":
+                return [log.admit_read(now) for _ in range(first)]
             case _:
                 return log.snapshot(now, position=first)
         return None
@@ -197,6 +200,8 @@ class Implementation:
                 await settled(ledger)
             case "record":
                 await ledger.record(first, pause=rest[0])
+            case "read":
+                return [await ledger.admit_read() for _ in range(first)]
             case _:
                 return await ledger.snapshot(position=first)
         return None
@@ -285,6 +290,7 @@ class History:
             (2, ("give_back", number)),
             (2, ("release", f"{claimed}", CLIENTS[claimed % 4], pick([True, False, False]))),
             (4, ("snapshot", abs(number))),
+            (4, ("read", 1 + abs(number))),
             (40, ("reserve", self._claim())),
         ]
         weights, choices = zip(*operations, strict=True)

@@ -13,19 +13,21 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from llamagen_async import LimitsSnapshot, Plan, RateLimit
-from llamagen_async.ratelimit import MemoryLedger
+from llamagen_async import Plan, RateLimit
+from llamagen_async.ratelimit import MemoryLedger, read_pace
+from llamagen_async.ratelimit.read_pace import READS_PER_SECOND
 from llamagen_async.sandbox import Durations, SandboxService
-from llamagen_async.scheduling import poll_pace
-from llamagen_async.scheduling.poll_pace import READS_PER_SECOND, ReadPace
 from llamagen_async.simulation import run
 from tests.support.scheduling import CREATES_ONLY, network_of, refusal
 from tests.support.scripted import Network, now
 
 MANY = Plan("many", limits=RateLimit(10_000, per=60), metered={"create"})
 """A plan that starts thousands of comics at once."""
-OWN_GAP = 45.0
-"""Seconds of lateness that the forecasts of these tests' durations allow by themselves."""
+OWN_GAP = 75.0
+"""Seconds of lateness that the forecasts of these tests' durations allow by themselves.
+
+The latest end of 100 seeds for each of three distributions was 60 s late without any pace.
+"""
 
 
 def most_in_a_second(times: Iterable[float]) -> int:
@@ -66,20 +68,6 @@ def running_at_once(number: int, durations: Durations, *, seed: int) -> Outcome:
     return Outcome([sent.at for sent in network.checks], lateness, checks)
 
 
-@given(st.lists(st.floats(0, 3), min_size=1, max_size=60), st.integers(0, 3))
-def test_no_second_has_more_reads_than_allowed(gaps: list[float], elsewhere: int) -> None:
-    """A client that waits for as long as is said never exceeds the pace, nor its part of it."""
-    pace, at, sent = ReadPace(), 0.0, list[float]()
-    for gap in gaps:
-        at += gap
-        at += pace.wait(at, elsewhere=elsewhere)
-        assert pace.wait(at, elsewhere=elsewhere) <= 1e-9
-        pace.take(at)
-        sent.append(at)
-    for first, last in zip(sent, sent[READS_PER_SECOND:], strict=False):
-        assert last - first >= 1.0 + elsewhere - 1e-9
-
-
 @settings(
     max_examples=3, phases=[Phase.generate]
 )  # a failure is not made smaller: it takes minutes
@@ -90,7 +78,7 @@ def test_no_second_has_more_reads_than_allowed(gaps: list[float], elsewhere: int
 )
 def test_many_running_comics_share_one_pace(durations: Durations, seed: int, rate: int) -> None:
     """Reads a second stay within the bound, and each end is noticed within a bounded delay."""
-    with patch.object(poll_pace, "READS_PER_SECOND", rate):
+    with patch.object(read_pace, "READS_PER_SECOND", rate):
         outcome = running_at_once(20, durations, seed=seed)
     assert most_in_a_second(outcome.reads) <= rate
     assert max(outcome.lateness) <= 20 / rate + OWN_GAP
@@ -179,14 +167,14 @@ async def test_the_clients_of_a_key_share_its_pace(
     delay: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clients in one loop draw on one pace, whatever they read and however slow their store is."""
-    whole = MemoryLedger.snapshot
+    whole = MemoryLedger.admit_read
 
-    async def snapshot(self: MemoryLedger, *, position: int = 0) -> LimitsSnapshot:
+    async def admit_read(self: MemoryLedger) -> float:
         if delay is not None:
             await asyncio.sleep(delay)
-        return await whole(self, position=position)
+        return await whole(self)
 
-    monkeypatch.setattr(MemoryLedger, "snapshot", snapshot)
+    monkeypatch.setattr(MemoryLedger, "admit_read", admit_read)
     network = network_of(CREATES_ONLY)
     url = "https://shared.invalid"
     async with (
@@ -199,22 +187,6 @@ async def test_the_clients_of_a_key_share_its_pace(
     sent = [sent.at for sent in network.sent if sent.kind.value != "create"]
     assert len(sent) == 22
     assert most_in_a_second(sent) == READS_PER_SECOND
-
-
-@pytest.mark.virtual_time
-async def test_clients_elsewhere_have_their_part_of_the_pace(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Three clients in three processes send a third of the reads each."""
-    whole = MemoryLedger.snapshot
-
-    async def snapshot(self: MemoryLedger, *, position: int = 0) -> LimitsSnapshot:
-        return attrs.evolve(await whole(self, position=position), clients=3)
-
-    monkeypatch.setattr(MemoryLedger, "snapshot", snapshot)
-    times = await reads_of(network_of(CREATES_ONLY), 3 * READS_PER_SECOND)
-    starts = [times[n] for n in range(0, len(times), READS_PER_SECOND)]
-    assert starts == pytest.approx([0.0, 3.0, 6.0])
 
 
 @pytest.mark.virtual_time

@@ -1,0 +1,79 @@
+"""The pace of reads that need no slot: so many in any second, whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from llamagen_async import Plan, QuotaStoreError
+from llamagen_async.clock import Clock
+from llamagen_async.ratelimit import Grant, LedgerTimes, MemoryLedger
+from llamagen_async.ratelimit.failover import FailoverLedger
+from llamagen_async.ratelimit.read_pace import READS_PER_SECOND, ReadPace
+from llamagen_async.ratelimit.state_reader import DAMAGED, StateReader
+from tests.support.claims import claim
+from tests.support.remote_ledger import RemoteLedger
+
+TIMES = LedgerTimes(lease=30.0, grace=5.0, client_lease=3600.0, silence=8.0)
+
+
+@given(st.lists(st.floats(0, 3), min_size=1, max_size=60), st.floats(1, 4))
+def test_no_second_has_more_reads_than_allowed(gaps: list[float], per: float) -> None:
+    """A client that waits for as long as is said may send, and none may before."""
+    pace, at, sent = ReadPace(), 0.0, list[float]()
+    for gap in gaps:
+        at += gap
+        while wait := pace.admit(at, per=per):
+            assert pace.admit(at + wait / 2, per=per) > 0
+            at += wait
+        sent.append(at)
+    for first, last in zip(sent, sent[READS_PER_SECOND:], strict=False):
+        assert last - first >= per - 1e-9
+
+
+def test_reads_that_were_kept_count() -> None:
+    pace = ReadPace()
+    assert not any(pace.admit(10.0) for _ in range(READS_PER_SECOND))
+    kept = ReadPace.load(pace.admitted, StateReader(10.5))
+    assert kept.admit(10.5) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [None, 7, "12", ["x"], [float("nan")], [1e300], [3.0, 2.0], [1.0] * (READS_PER_SECOND + 1)],
+    ids=str,
+)
+def test_reads_that_can_not_be_are_a_damaged_count(kept: object) -> None:
+    with pytest.raises(DAMAGED):
+        ReadPace.load(kept, StateReader(10.0))  # type: ignore[arg-type]  # as a file has them
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("has_share", [True, False])
+async def test_reads_that_need_no_slot_go_on_without_the_store(*, has_share: bool) -> None:
+    """By the share of the slots, or as slowly as with one; who never reached the store fails."""
+    memory = MemoryLedger(Plan.PAID, Clock().now, TIMES)
+    stores = [RemoteLedger(memory, lambda: 0.01) for _ in range(3)]
+    ledger, stranger = (FailoverLedger(one, Plan.PAID, Clock(), TIMES) for one in stores[:2])
+    strict = FailoverLedger(stores[2], Plan.PAID, Clock(), TIMES, on_failure="raise")
+    assert await strict.admit_read() == 0.0
+    if has_share:
+        assert isinstance(await ledger.reserve(claim("a", "a")), Grant)
+    else:
+        assert await ledger.admit_read() == 0.0
+    for store in stores:
+        store.away = True
+    for one in (stranger, strict):
+        with pytest.raises(QuotaStoreError):
+            await one.admit_read()
+    reads: list[float] = []
+    while (now := asyncio.get_running_loop().time()) < 2_000:
+        if wait := await ledger.admit_read():
+            await asyncio.sleep(wait)
+        else:
+            reads.append(now)
+    expected = READS_PER_SECOND if has_share else READS_PER_SECOND / 9
+    assert 0.9 * expected <= len(reads) / 2_000 <= expected + 0.01
