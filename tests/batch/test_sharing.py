@@ -328,10 +328,10 @@ async def test_what_ends_while_somebody_begins_to_follow_is_told(
         await asyncio.sleep(5)
         second.resume()
         turns, journal = second.queue._turns, second.queue._journal
-        look, marks = turns.job, journal.marks
+        read, marks = turns.job, journal.marks
 
         async def slowly(row: Row, **more: Any) -> ComicJob:
-            job = await look(row, **more)
+            job = await read(row, **more)
             await asyncio.sleep(100)
             await first.close()
             await asyncio.sleep(100)
