@@ -22,7 +22,7 @@ __all__ = ["KILLED", "ROOT", "SURVIVED", "TIMEOUT", "Mutant", "Target", "Worksho
 ROOT: Final = Path(__file__).parents[2]
 KILLED, SURVIVED, NO_TEST, TIMEOUT = "killed", "survived", "no test", "timeout"
 EXITS: Final = {0: SURVIVED, 1: KILLED, 3: KILLED, 33: NO_TEST}
-"""What mutmut says of a mutant by the exit code of its tests."""
+"""The verdict of mutmut on a mutant, by the exit code of its tests."""
 TIMEOUTS: Final = {-24, 24, 36, 152, 255}
 """Exit codes of tests that used up their time. mutmut's own score takes them for noticed."""
 COPIED: Final = ("llamagen_async", "tests", "benchmarks", "docs", "README.md", "CONTRIBUTING.md")
@@ -51,7 +51,7 @@ it.create_mutants(1)
 
 @dataclass(frozen=True)
 class Target:
-    """What is mutated, and the tests that are there to notice."""
+    """The code that is mutated, and the tests that are there to notice."""
 
     files: tuple[str, ...]
     tests: tuple[str, ...]

@@ -130,11 +130,11 @@ async def test_as_long_as_the_day_has_room_nobody_who_waits_is_looked_at(
     looked = Counter[str]()
     whole = RequestQueue.__iter__
 
-    def look(queue: RequestQueue) -> Iterator[Submission[Any]]:
+    def iterate(queue: RequestQueue) -> Iterator[Submission[Any]]:
         looked["at all"] += 1
         return whole(queue)
 
-    monkeypatch.setattr(RequestQueue, "__iter__", look)
+    monkeypatch.setattr(RequestQueue, "__iter__", iterate)
     network = demo()
     async with network.client("demo") as client:
         creates = [asyncio.create_task(client.comics.create(f"s{n}")) for n in range(6)]
