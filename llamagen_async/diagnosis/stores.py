@@ -71,7 +71,7 @@ async def examine_store(quota: str) -> StoreFacts:
 
 
 async def _examine_redis(quota: str) -> RedisFacts:
-    from llamagen_async.ratelimit.redis.connection import RedisConnection  # noqa: PLC0415  # extra
+    from llamagen_async.redis_server import RedisConnection  # noqa: PLC0415  # extra
 
     connection = RedisConnection(quota, b"return 1")
     try:

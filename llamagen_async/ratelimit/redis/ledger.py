@@ -50,14 +50,13 @@ from llamagen_async.ratelimit.protocol import (
     Outcome,
     PeerReport,
     Priority,
-    StoreError,
     WaitingRequests,
     Workload,
     fits_blob,
 )
 from llamagen_async.ratelimit.read_pace import READS_PER_SECOND
-from llamagen_async.ratelimit.redis.connection import RedisConnection
 from llamagen_async.ratelimit.window_log import LedgerTimes
+from llamagen_async.redis_server import RedisConnection, StoreError
 
 __all__ = ["RedisLedger", "shared_connection"]
 
