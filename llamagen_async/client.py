@@ -136,8 +136,7 @@ class LlamaGenClient:
         api_key = HiddenText.of(api_key)  # a report of an error may show the variables of frames
         # What a client needs is loaded with the first one: who imports the package to catch its
         # errors or to read its models waits less, and no event loop is held up later.
-        from llamagen_async.ratelimit import check_quota  # noqa: PLC0415
-        from llamagen_async.settings import ClientSettings  # noqa: PLC0415
+        from llamagen_async.settings import ClientSettings, check_quota  # noqa: PLC0415
         from llamagen_async.telemetry import cores_of, telemetry_of  # noqa: PLC0415
         from llamagen_async.transport import (  # noqa: PLC0415
             check_key,

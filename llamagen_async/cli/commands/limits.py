@@ -17,7 +17,7 @@ from llamagen_async.client import LlamaGenClient
 from llamagen_async.models import Usage
 from llamagen_async.plans import HOUR
 from llamagen_async.ratelimit import LimitsSnapshot
-from llamagen_async.ratelimit.stores import shown_quota
+from llamagen_async.settings import shown_quota
 from llamagen_async.web.facts import limits_facts
 
 __all__ = ["limits", "print_wait", "usage"]

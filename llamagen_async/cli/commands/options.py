@@ -19,8 +19,8 @@ from llamagen_async.client import LlamaGenClient
 from llamagen_async.observing import logger_of
 from llamagen_async.plans import PlanName
 from llamagen_async.prices import Prices
-from llamagen_async.ratelimit import MEMORY
 from llamagen_async.scheduling.request_report import RequestReport
+from llamagen_async.settings import MEMORY
 from llamagen_async.transport import Transport
 from llamagen_async.validation import checked_path
 
