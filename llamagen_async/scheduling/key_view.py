@@ -39,6 +39,7 @@ from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import PollTarget
 from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.scheduling.submission import Submission
+from llamagen_async.stored_values import DAMAGED, encode
 
 __all__ = ["KeyView"]
 
@@ -49,9 +50,6 @@ _MAX_GROUPS: Final = 32
 _BELIEVED_FOR: Final = 300.0
 """Seconds for which a client is believed to have what it has told of: every client that waits for
 a generation tells more often."""
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
-_DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
-"""Errors of a text that is not as a client of this version writes it."""
 
 
 @attrs.frozen(eq=False)
@@ -260,7 +258,7 @@ class KeyView:
             told["arrived"] = [round(weight, 4), round(now - self.arrived[0], 2)]
         if self._polls.observations:
             told["observed"] = list(self._polls.observations)
-        return _encode(told) if told else ""
+        return encode(told) if told else ""
 
     def _others(self, now: float) -> Iterator[_Running]:
         """Iterate over the generations of clients that were heard of."""
@@ -284,7 +282,7 @@ class KeyView:
             self._peers.append(_Peer(told_at, weight, told_at - first_age, running))
             if self.learns:
                 self._learn(report.client, told)
-        except _DAMAGED:
+        except DAMAGED:
             self._peers.append(_Peer(now, 0.0, now, ()))  # it is there, whatever it says
 
     def _learn(self, client: str, told: Mapping[str, Any]) -> None:
