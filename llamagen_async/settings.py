@@ -1,49 +1,40 @@
-"""The checked arguments of a client, as the rooms below `client.py` take them.
-
-Without a quota the store is a SQLite file in this user's state folder, so that programs that run
-one after the other, or at once, share the count without being told.
-"""
+"""The arguments of a client, found, checked, and as the rooms below `client.py` take them."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 
-from llamagen_async.clock import Clock
+from llamagen_async.clock import Clock, seconds
 from llamagen_async.errors import InvalidRequestError
-from llamagen_async.observing import logger_of
-from llamagen_async.plans import Plan
-from llamagen_async.ratelimit import OnStoreFailure
-from llamagen_async.ratelimit.stores import SQLITE
-from llamagen_async.scheduling import RequestReport
-from llamagen_async.transport import AssetSource, Transport
-from llamagen_async.validation import checked_path
+from llamagen_async.plans import Plan, PlanName, RequestKind
+from llamagen_async.quota import check_quota
+from llamagen_async.transport import (
+    check_key,
+    check_proxy,
+    is_vendors,
+    normalize_base_url,
+)
+from llamagen_async.validation import HiddenText, whole_number
 
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = [
-    "MEMORY",
-    "ClientSettings",
-    "check_quota",
-    "default_quota",
-    "shown_quota",
-    "writable_default",
-]
+    from llamagen_async.ratelimit import OnStoreFailure
+    from llamagen_async.scheduling import RequestReport
+    from llamagen_async.transport import AssetSource, Transport
 
-MEMORY: Final = "memory"
-"""The quota of who wants this process only to know what was spent."""
-_logger = logger_of(__name__)
-_ALLOWED: Final = (
-    "'sqlite:///PATH', 'redis://HOST:PORT/DB', 'rediss://HOST:PORT/DB', 'memory' or None"
-)
-_warned: Final[set[str]] = set()
-"""The reasons of which a log has heard in this process why the default can't be had."""
+__all__ = ["DEFAULT_BASE_URL", "ClientSettings", "checked_settings", "find_base_url", "find_key"]
+
+DEFAULT_BASE_URL: Final = "https://api.llamagen.ai/v1"
+"""Where the API is (vendor's documentation)."""
+_LONGEST_TIMEOUT: Final = 600.0
+"""Seconds that one request may take at most: a held slot's lease must outlast it."""
 
 
 @attrs.frozen
@@ -71,82 +62,117 @@ class ClientSettings:
     on_request: Callable[[RequestReport], None] | None
 
 
-def check_quota(quota: object) -> str | None:
-    """Return a quota: the URL of a store, `MEMORY`, or `None` for the default.
+def checked_settings(  # noqa: PLR0913  # the arguments of a client
+    api_key: str | None = None,
+    *,
+    plan: Plan | PlanName | None = None,
+    metered: Iterable[RequestKind | str] | None = None,
+    base_url: str | None = None,
+    quota: str | None = None,
+    on_store_failure: OnStoreFailure = "local",
+    polling: float | None = None,
+    webhooks: bool = False,
+    timeout: float = 30.0,
+    max_retries: int = 4,
+    session: aiohttp.ClientSession | None = None,
+    proxy: str | None = None,
+    speed: float | None = None,
+    on_request: Callable[[RequestReport], None] | None = None,
+    transport: Transport | None = None,
+    assets: AssetSource | None = None,
+) -> ClientSettings:
+    """Return the checked arguments of a client, with what the environment says of the rest.
+
+    Nothing is loaded that sends requests. Each argument is described at `LlamaGenClient`.
 
     Raises:
-        InvalidRequestError: The URL names no store. Only its scheme is repeated, because a
-            password may be in the rest.
+        InvalidRequestError: An argument is not allowed, or there is no key.
     """
-    if quota is None:
-        return None
-    if quota == MEMORY:
-        return MEMORY
-    scheme, separator, rest = quota.partition("://") if isinstance(quota, str) else ("", "", "")
-    known = scheme in ("redis", "rediss", "unix") or (scheme == "sqlite" and rest[:1] == "/")
-    if not separator or not rest.strip("/") or not known:
-        shown = f"{scheme}://..." if separator else type(quota).__name__
-        raise InvalidRequestError("quota", shown, _ALLOWED)
-    if scheme == "sqlite":
-        try:
-            checked_path("quota", rest).expanduser()
-        except RuntimeError:
-            allowed = "a path without `~`, since this user has no home folder"
-            raise InvalidRequestError("quota", quota, allowed) from None
-    return str(quota)
+    api_key = HiddenText.of(api_key)  # a report of an error may show the variables of frames
+    key = check_key(_given_key(api_key))
+    url = normalize_base_url(find_base_url(base_url)[0])
+    named = plan or os.environ.get("LLAMAGEN_PLAN") or Plan.DEMO
+    detect_plan = isinstance(named, str) and named.strip().lower() == "auto"
+    # Until the server has said which plan it is, the stricter one holds.
+    kept = Plan.DEMO if detect_plan else Plan.parse(named)
+    if not metered and not isinstance(named, Plan):
+        metered = os.environ.get("LLAMAGEN_METERED")
+    clock = Clock(_speed_from_environment() if speed is None else speed)
+    if transport is None:
+        _check_speed(clock.speed, url)
+    return ClientSettings(
+        api_key=key,
+        base_url=url,
+        plan=attrs.evolve(kept, metered=metered) if metered else kept,
+        detect_plan=detect_plan,
+        quota=check_quota(quota),
+        clock=clock,
+        timeout=seconds("timeout", timeout, at_most=_LONGEST_TIMEOUT),
+        max_retries=whole_number("max_retries", max_retries, at_least=0),
+        polling=None if polling is None else seconds("polling", polling),
+        webhooks=webhooks,
+        on_store_failure=_checked_choice(on_store_failure),
+        session=None if session is None else _checked_session(session),
+        proxy=check_proxy(proxy),
+        transport=transport,
+        assets=assets,
+        on_request=on_request,
+    )
 
 
-def shown_quota(quota: str) -> str:
-    """Return the name of a store, without a password that its URL may hold."""
-    if quota == MEMORY:
-        return "this process only"
-    if quota.startswith(SQLITE):
-        return quota.removeprefix(SQLITE)
-    parts = urlsplit(quota)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def default_quota() -> str:
-    """Return the URL of this user's store, in the folder that the system has for such files.
-
-    Where the system follows the XDG specification, `XDG_STATE_HOME` says where that is.
-
-    Raises:
-        FileNotFoundError: The system knows of no home folder of this user.
-    """
-    from platformdirs import user_state_path  # noqa: PLC0415  # not needed by who names a store
-
+def _speed_from_environment() -> float:
+    text = os.environ.get("LLAMAGEN_SPEED") or "1"
     try:
-        path = user_state_path("llamagen-async", appauthor=False) / "quota.db"
-    except RuntimeError as error:  # older versions of platformdirs return a path with `~`
-        raise FileNotFoundError(f"this user has no home folder ({error})") from None
-    if not path.is_absolute():
-        raise FileNotFoundError(f"this user has no home folder, so there is no {path}")
-    return f"{SQLITE}{path}"
+        return float(text)
+    except ValueError:
+        raise InvalidRequestError("LLAMAGEN_SPEED", text, "a number greater than 0") from None
 
 
-def writable_default() -> str:
-    """Return the URL of this user's store if it can be written, else `MEMORY` after a warning.
+def _given_key(argument: str | None) -> str:
+    key, _ = find_key(argument)
+    if not key or not key.strip():
+        raise InvalidRequestError("api_key", None, "a key, as an argument or in LLAMAGEN_API_KEY")
+    return key
 
-    It makes the folder and an empty file, which takes no longer than a few calls of the system;
-    what is in the file is for the ledger to read, in its own thread.
-    """
+
+def find_key(argument: str | None = None) -> tuple[HiddenText | None, str]:
+    """Return the key as it is found, unchecked, and where: a variable, a file, or `""` if given."""
+    if argument:
+        return HiddenText.of(argument), ""
+    if key := os.environ.get("LLAMAGEN_API_KEY"):
+        return HiddenText(key), "LLAMAGEN_API_KEY"
+    # The vendor's command line keeps it for this user (vendor's clients).
+    path = Path(os.environ.get("LLAMAGEN_CONFIG_HOME") or "~/.llamagen") / "credentials.json"
     try:
-        quota = default_quota()
-        path = Path(quota.removeprefix(SQLITE))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("ab").close()
-        # SQLite makes other files beside it.
-        if not os.access(path.parent, os.W_OK):
-            raise PermissionError(f"{path.parent} may not be written")
-    except OSError as error:
-        if str(error) not in _warned:
-            _warned.add(str(error))
-            _logger.warning(
-                "spent requests are remembered in this process only (%s), so other programs with "
-                "the same key, and the next run, do not know of them: name a file that may be "
-                "written with quota='sqlite:///PATH', or quota='memory' if that is meant",
-                error,
-            )
-        return MEMORY
-    return quota
+        path = path.expanduser()
+        kept: object = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RuntimeError):  # also of a user without a home folder
+        return None, ""
+    found = cast("dict[str, object]", kept).get("apiToken") if isinstance(kept, dict) else None
+    return (HiddenText(found), str(path)) if isinstance(found, str) else (None, "")
+
+
+def find_base_url(argument: str | None = None) -> tuple[str, str]:
+    """Return the API's URL as it is found, unchecked, and where: a variable, or `""` if given."""
+    for name in ("", "LLAMAGEN_API_URL", "LLAMAGEN_BASE_URL"):
+        if url := os.environ.get(name) if name else argument:
+            return url, name
+    return DEFAULT_BASE_URL, "default"
+
+
+def _check_speed(speed: float, base_url: str) -> None:
+    if speed != 1 and is_vendors(base_url):
+        # Ten requests in what the server takes for a tenth of a minute would all be refused.
+        raise InvalidRequestError("speed", speed, "1 for the vendor's server; more is a sandbox's")
+
+
+def _checked_choice(choice: OnStoreFailure) -> OnStoreFailure:
+    if choice not in ("local", "raise"):
+        raise InvalidRequestError("on_store_failure", choice, "'local' or 'raise'")
+    return choice
+
+
+def _checked_session(session: object) -> aiohttp.ClientSession | None:
+    from llamagen_async.transport import check_session  # noqa: PLC0415  # which loads aiohttp
+
+    return check_session(session)

@@ -10,7 +10,7 @@ from typing import Final
 from llamagen_async.cli.exit_status import FAILED, CommandError
 from llamagen_async.diagnosis.stores import prove_store
 from llamagen_async.ratelimit import StoreError
-from llamagen_async.settings import default_quota
+from llamagen_async.quota import default_quota
 
 __all__ = ["default_store", "prove_quota"]
 

@@ -14,8 +14,8 @@ import attrs
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit import StoreError
-from llamagen_async.ratelimit.stores import SQLITE, open_store, store_times
-from llamagen_async.settings import MEMORY, check_quota, shown_quota
+from llamagen_async.ratelimit.stores import open_store, store_times
+from llamagen_async.quota import MEMORY, SQLITE, check_quota, shown_quota
 
 __all__ = ["RedisFacts", "StoreFacts", "examine_store", "prove_store"]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from llamagen_async.plans import Plan
+from llamagen_async.quota import SQLITE
 from llamagen_async.ratelimit.protocol import Ledger
 from llamagen_async.ratelimit.window_log import LedgerTimes
 
-__all__ = ["SQLITE", "open_store", "store_times"]
+__all__ = ["open_store", "store_times"]
 
 _MARGIN: Final = 5.0
 """Real seconds by which a store's lease outlasts the longest request: its report takes time."""
@@ -23,8 +24,6 @@ _SILENCE: Final = 8.0
 seconds, and an answer takes two at most."""
 _WAY: Final = 0.05
 """Real seconds by which the ways of two questions to the store differ, as a rule."""
-SQLITE: Final = "sqlite:///"
-"""The beginning of the URL of a file."""
 
 
 def store_times(speed: float, timeout: float) -> LedgerTimes:
@@ -47,7 +46,7 @@ def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTim
     """Return the ledger that a quota URL names; nothing is opened before it is used.
 
     Args:
-        quota: A URL that `settings.check_quota` has let pass.
+        quota: A URL that `check_quota` has let pass.
         name: The hash that names the count.
         plan: The windows to count.
         speed: How many times faster than real time the server's clock runs.
