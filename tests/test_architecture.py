@@ -31,6 +31,7 @@ PURE = (
     "sandbox/service.py",
     "scheduling/free_policy.py",
     "scheduling/policy.py",
+    "stored_values.py",
     "validation.py",
     "webhooks/",
 )
