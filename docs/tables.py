@@ -30,7 +30,11 @@ PLACE: Final = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->\n)", fla
 PLOT: Final = re.compile(r"(<!-- plot: (\w+) -->\n)(.*?)(<!-- end -->\n)", flags=re.DOTALL)
 DOCUMENTS: Final = [
     path
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+    for path in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
     if "_build" not in path.parts and "<!-- end -->" in path.read_text(encoding="utf-8")
 ]
 RATES: Final = ("1", "2.5", "4")
@@ -106,19 +110,18 @@ def mutation_table() -> str:
     rows = [
         [
             name,
-            f"{one['run']} of {one['mutants']}",
+            str(one["mutants"]),
+            f"{one['run']} (seed {one['seed']}{', quick' if one['quick'] else ''})",
             str(one["killed"]),
             str(one["timeouts"]),
             str(one["survived"]),
             f"{one['share']:.0f} %",
-            str(one["seed"]),
         ]
         for name, one in figures.items()
     ]
-    columns = ["target", "mutants run", "killed", "timeouts", "survived", "noticed", "seed"]
+    columns = ["target", "mutants", "run", "killed", "timeouts", "survived", "noticed"]
     dates = sorted(one["date"] for one in figures.values())
-    pythons = sorted({one["machine"]["python"] for one in figures.values()})
-    return markdown(columns, rows) + f"\n`nox -s mutation`: {', '.join(pythons)}, {dates[-1]}.\n"
+    return markdown(columns, rows) + f"\n`nox -s mutation`; the newest run is of {dates[-1]}.\n"
 
 
 def timeline_plot() -> str:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self
 
 import attrs
 
-from llamagen_async.clock import Clock, seconds
-from llamagen_async.errors import InvalidRequestError, QuotaStoreError
+from llamagen_async.errors import QuotaStoreError
 from llamagen_async.plans import Plan, PlanName, RequestKind
-from llamagen_async.validation import HiddenText, whole_number
+from llamagen_async.validation import HiddenText
 
 if TYPE_CHECKING:
     import aiohttp
@@ -30,13 +26,8 @@ if TYPE_CHECKING:
     from llamagen_async.transport import AssetSource, Transport
     from llamagen_async.webhooks import WebhookEvent
 
-__all__ = ["DEFAULT_BASE_URL", "ClientStats", "LlamaGenClient", "find_base_url", "find_key"]
+__all__ = ["ClientStats", "LlamaGenClient"]
 
-DEFAULT_BASE_URL: Final = "https://api.llamagen.ai/v1"
-"""Where the API is (vendor's documentation)."""
-
-_LONGEST_TIMEOUT: Final = 600.0
-"""Seconds that one request may take at most: a held slot's lease must outlast it."""
 _GRACE: Final = 1.0
 """Real seconds that creates on their way are given when the client closes."""
 
@@ -136,48 +127,28 @@ class LlamaGenClient:
         api_key = HiddenText.of(api_key)  # a report of an error may show the variables of frames
         # What a client needs is loaded with the first one: who imports the package to catch its
         # errors or to read its models waits less, and no event loop is held up later.
-        from llamagen_async.ratelimit import check_quota  # noqa: PLC0415
-        from llamagen_async.settings import ClientSettings  # noqa: PLC0415
+        from llamagen_async.settings import checked_settings  # noqa: PLC0415
         from llamagen_async.telemetry import cores_of, telemetry_of  # noqa: PLC0415
-        from llamagen_async.transport import (  # noqa: PLC0415
-            check_key,
-            check_proxy,
-            check_session,
-            normalize_base_url,
-        )
 
-        key = check_key(_given_key(api_key))
-        url = normalize_base_url(find_base_url(base_url)[0])
-        named = plan or os.environ.get("LLAMAGEN_PLAN") or Plan.DEMO
-        detect_plan = isinstance(named, str) and named.strip().lower() == "auto"
-        # Until the server has said which plan it is, the stricter one holds.
-        kept = Plan.DEMO if detect_plan else Plan.parse(named)
-        if not metered and not isinstance(named, Plan):
-            metered = os.environ.get("LLAMAGEN_METERED")
-        clock = Clock(_speed_from_environment() if speed is None else speed)
-        if transport is None:
-            _check_speed(clock.speed, url)
-        core, tenants = cores_of(
-            ClientSettings(
-                api_key=key,
-                base_url=url,
-                plan=attrs.evolve(kept, metered=metered) if metered else kept,
-                detect_plan=detect_plan,
-                quota=check_quota(quota),
-                clock=clock,
-                timeout=seconds("timeout", timeout, at_most=_LONGEST_TIMEOUT),
-                max_retries=whole_number("max_retries", max_retries, at_least=0),
-                polling=None if polling is None else seconds("polling", polling),
-                webhooks=webhooks,
-                on_store_failure=_checked_choice(on_store_failure),
-                session=check_session(session),
-                proxy=check_proxy(proxy),
-                transport=transport,
-                assets=assets,
-                on_request=on_request,
-            ),
-            telemetry_of(telemetry),
+        settings = checked_settings(
+            api_key,
+            plan=plan,
+            metered=metered,
+            base_url=base_url,
+            quota=quota,
+            on_store_failure=on_store_failure,
+            polling=polling,
+            webhooks=webhooks,
+            timeout=timeout,
+            max_retries=max_retries,
+            session=session,
+            proxy=proxy,
+            speed=speed,
+            on_request=on_request,
+            transport=transport,
+            assets=assets,
         )
+        core, tenants = cores_of(settings, telemetry_of(telemetry))
         self._take(core, tenants)
 
     def _take(self, core: ClientCore, tenants: Tenants) -> None:
@@ -336,57 +307,3 @@ class LlamaGenClient:
             retries=sent.retries,
             finished=finished,
         )
-
-
-def _speed_from_environment() -> float:
-    text = os.environ.get("LLAMAGEN_SPEED") or "1"
-    try:
-        return float(text)
-    except ValueError:
-        raise InvalidRequestError("LLAMAGEN_SPEED", text, "a number greater than 0") from None
-
-
-def _given_key(argument: str | None) -> str:
-    key, _ = find_key(argument)
-    if not key or not key.strip():
-        raise InvalidRequestError("api_key", None, "a key, as an argument or in LLAMAGEN_API_KEY")
-    return key
-
-
-def find_key(argument: str | None = None) -> tuple[HiddenText | None, str]:
-    """Return the key as it is found, unchecked, and where: a variable, a file, or `""` if given."""
-    if argument:
-        return HiddenText.of(argument), ""
-    if key := os.environ.get("LLAMAGEN_API_KEY"):
-        return HiddenText(key), "LLAMAGEN_API_KEY"
-    # The vendor's command line keeps it for this user (vendor's clients).
-    path = Path(os.environ.get("LLAMAGEN_CONFIG_HOME") or "~/.llamagen") / "credentials.json"
-    try:
-        path = path.expanduser()
-        kept: object = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RuntimeError):  # also of a user without a home folder
-        return None, ""
-    found = cast("dict[str, object]", kept).get("apiToken") if isinstance(kept, dict) else None
-    return (HiddenText(found), str(path)) if isinstance(found, str) else (None, "")
-
-
-def find_base_url(argument: str | None = None) -> tuple[str, str]:
-    """Return the API's URL as it is found, unchecked, and where: a variable, or `""` if given."""
-    for name in ("", "LLAMAGEN_API_URL", "LLAMAGEN_BASE_URL"):
-        if url := os.environ.get(name) if name else argument:
-            return url, name
-    return DEFAULT_BASE_URL, "default"
-
-
-def _check_speed(speed: float, base_url: str) -> None:
-    from llamagen_async.transport import is_vendors  # noqa: PLC0415
-
-    if speed != 1 and is_vendors(base_url):
-        # Ten requests in what the server takes for a tenth of a minute would all be refused.
-        raise InvalidRequestError("speed", speed, "1 for the vendor's server; more is a sandbox's")
-
-
-def _checked_choice(choice: OnStoreFailure) -> OnStoreFailure:
-    if choice not in ("local", "raise"):
-        raise InvalidRequestError("on_store_failure", choice, "'local' or 'raise'")
-    return choice

@@ -183,11 +183,10 @@ class ClientCore:
             LlamaGenError: It failed for good.
         """
         rooms, id_, clock = self.open(), request.generation_id, self.settings.clock
-        waited = None if hooks is None else hooks.since
         submission = Submission(
             request,
             parse,
-            clock.now() if waited is None else waited * clock.speed,
+            clock.now() if hooks is None or hooks.since is None else hooks.since * clock.speed,
             rooms.loop.create_future(),
             urgent=urgent,
             max_wait=max_wait,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 
@@ -29,8 +30,10 @@ __all__ = [
     "redis_server",
 ]
 
-# How long an example takes depends on what else the machine does.
-settings.register_profile("patient", deadline=None)
+# How long an example takes depends on what else the machine does. Mutation testing runs the same
+# tests hundreds of times, and takes fewer examples.
+examples = int(os.environ.get("LLAMAGEN_EXAMPLES", "100"))
+settings.register_profile("patient", deadline=None, max_examples=examples)
 settings.load_profile("patient")
 
 # A job in a shell's background ignores Ctrl-C, and so would the commands that the tests interrupt.

@@ -19,7 +19,7 @@ from typing import Any, Final
 import attrs
 from yarl import URL
 
-from llamagen_async.client import LlamaGenClient, find_base_url, find_key
+from llamagen_async.client import LlamaGenClient
 from llamagen_async.diagnosis.findings import Finding, Level, ok, problem, warning
 from llamagen_async.diagnosis.judgements import (
     FoundKey,
@@ -47,6 +47,7 @@ from llamagen_async.errors import (
 from llamagen_async.models import Usage
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit import MEMORY, LimitsSnapshot
+from llamagen_async.settings import find_base_url, find_key
 from llamagen_async.transport import (
     HTTPTransport,
     check_key,

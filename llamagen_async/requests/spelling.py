@@ -131,7 +131,9 @@ class Spelling:
 
         near = difflib.get_close_matches(field, self._read, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        return InvalidRequestError(field, value, f"no such field (extra passes new ones on){hint}")
+        names = ", ".join(name for name in self.written if name != EXTRA)
+        passed = " (extra passes new ones on)" if EXTRA in self.written else ""
+        return InvalidRequestError(field, value, f"one of the names {names}{passed}{hint}")
 
 
 class Spelled:

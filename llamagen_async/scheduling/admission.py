@@ -90,12 +90,11 @@ class AdmissionControl:
 
     async def reject_over_quota(self) -> None:
         """Reject those whose create or check the plan's long windows have no room for any more."""
-        if self._view.quota_left is None:
-            return
+        left = self._view.quota_left
+        if left is None or (left > 0 and self.has_quota(RequestKind.CREATE, left)):
+            return  # nobody has to be looked at: there is room for any kind
         impatient = [one for one in self._queue if not one.wait_for_quota]
-        if self._view.quota_left > 0 and all(
-            self.has_quota(one.request.kind, self._view.quota_left) for one in impatient
-        ):
+        if left > 0 and not any(one.request.kind.is_billed for one in impatient):
             return
         quota_left = await self.fresh_quota_left()
         for one in impatient:

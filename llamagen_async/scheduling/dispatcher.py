@@ -129,7 +129,7 @@ class Dispatcher:
         if self._circuit.outage is not None and submission.hooks is not None:
             submission.hooks.held_up(self._circuit.outage.error())
         if submission.urgent and kind.is_billed:
-            self._view.arrived.append(submission.since)
+            self._view.arrived.append(min(submission.since, self._clock.now()))
         submission.future.add_done_callback(self.wake)
         self.wake()
 

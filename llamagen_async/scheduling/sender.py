@@ -314,7 +314,8 @@ class Sender:
         finally:
             if self._on_request is not None:
                 now = self._clock.now()
-                report = RequestReport(kind, outcome, sent_at - submission.since, now - sent_at)
+                waited = max(0.0, sent_at - submission.since)
+                report = RequestReport(kind, outcome, waited, now - sent_at)
                 try:
                     self._on_request(report)
                 except Exception:

@@ -6,6 +6,7 @@
 -- lease          when leases end, by key        gid:<id>       the job that was answered with an id
 -- of:<key>       changes that wait for a job    target:<id>    changes of a comic, by number
 -- ended          [key, target] of jobs that are to be forgotten, by when they are
+-- since          since when the newest job waits, which is later than it came if others came, too
 -- told           the channel on which each row is told after it was changed
 
 local P, verb, a = KEYS[1] .. ':', ARGV[1], cjson.decode(ARGV[2])
@@ -13,6 +14,7 @@ local clock = redis.call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
 local SOON = 10 -- seconds in which whoever has changed something sends the tasks that follow from it
 local FIRST, LONGEST = 60, 3600 -- seconds until a task that nobody has begun is sent again
+local APART = 0.1 -- seconds between jobs that come at once, so that ledgers can tell which was first
 local URGENT = 2 ^ 50 -- more than any number of a job
 local kick = {}
 
@@ -217,13 +219,15 @@ function verbs.add()
     if comic.state == 'failed' or comic.state == 'cancelled' then return {'failed', {}, {}} end
     if comic.state == 'succeeded' then target = comic.gid end
   end
+  local since = math.max(now, (tonumber(redis.call('GET', P .. 'since') or '') or 0) + APART)
+  redis.call('SET', P .. 'since', text(since))
   forget(cjson.encode({a.key, ''})) -- an older job may have had this key
   local job = {key = a.key, id = tostring(redis.call('INCR', P .. 'number')), urgent = a.urgent}
   set(job, {
     id = job.id, key = a.key, digest = a.digest, request = a.request, type = a.type, of = a.of,
     target = target, urgent = a.urgent, state = 'queued', attempts = '0', gid = '',
-    generation = '', error = '', files = '', queued_at = text(now), sent_at = '', accepted_at = '',
-    ended_at = '', credits = '', task = a.task, owner = '', ['until'] = '0', kicks = '0'
+    generation = '', error = '', files = '', queued_at = text(now), since = text(since),
+    sent_at = '', accepted_at = '', ended_at = '', credits = '', task = a.task, owner = '', ['until'] = '0', kicks = '0'
   })
   job.state = nil
   move(job, 'queued')

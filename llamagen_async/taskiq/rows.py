@@ -84,7 +84,6 @@ def row_of(flat: Sequence[Any], epoch: float | None = None) -> Row:
     """
     try:
         kept = hash_in(flat)
-        queued_at = float(kept["queued_at"])
         return Row(
             int(kept["rev"]),
             int(kept["id"]),
@@ -103,12 +102,12 @@ def row_of(flat: Sequence[Any], epoch: float | None = None) -> Row:
             kept["generation"] or None,
             kept["error"] or None,
             kept["files"] or None,
-            queued_at,
+            float(kept["queued_at"]),
             _seconds(kept["sent_at"]),
             _seconds(kept["accepted_at"]),
             _seconds(kept["ended_at"]),
             _seconds(kept["credits"]),
-            since=None if epoch is None else queued_at + epoch,
+            since=None if epoch is None else epoch + float(kept["since"]),
         )
     except _DAMAGED as error:
         raise JournalError(f"a job in Redis is damaged ({error!r})") from error

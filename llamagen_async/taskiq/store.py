@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -70,7 +71,7 @@ class RedisJobs:
         """The leases that are held here, by the job's key."""
         self._queued: dict[str, Row] = {}
         """The jobs that are held here and not sent."""
-        self._epoch: float | None = None
+        self._epoch = math.inf
         """The time of the event loop's clock at the beginning of Redis's."""
         self.kicks: list[Kick] = []
         """Jobs whose tasks are to be sent, because of what was changed."""
@@ -190,7 +191,8 @@ class RedisJobs:
         word, flat, kicks, *now = await self._script.call("claim", asked, wait=LONG)
         self.kicks += kicks
         if now:
-            self._epoch = asyncio.get_running_loop().time() - float(now[0])
+            # The least is the best known: answers take their time.
+            self._epoch = min(self._epoch, asyncio.get_running_loop().time() - float(now[0]))
         row = row_of(flat, self._epoch) if flat else None
         if word == "mine" and row is not None:
             self._tokens[key] = token

@@ -7,16 +7,16 @@ becomes of a request, `retries` says what may be tried again and after which del
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from llamagen_async.transport.address import (
     check_proxy,
     is_vendors,
     normalize_base_url,
     proxy_for,
 )
-from llamagen_async.transport.assets import HTTPAssets
 from llamagen_async.transport.decoding import decode, error_for, parse_retry_after
-from llamagen_async.transport.failures import failure_words
-from llamagen_async.transport.http import HTTPTransport
 from llamagen_async.transport.message import (
     APIRequest,
     APIResponse,
@@ -39,7 +39,12 @@ from llamagen_async.transport.retries import (
     says_later,
 )
 from llamagen_async.transport.secret import check_key
-from llamagen_async.transport.sessions import check_session
+
+if TYPE_CHECKING:
+    from llamagen_async.transport.assets import HTTPAssets
+    from llamagen_async.transport.failures import failure_words
+    from llamagen_async.transport.http import HTTPTransport
+    from llamagen_async.transport.sessions import check_session
 
 __all__ = [
     "APIRequest",
@@ -72,3 +77,22 @@ __all__ = [
     "retry_span",
     "says_later",
 ]
+
+_EDGE = {
+    "HTTPAssets": "assets",
+    "HTTPTransport": "http",
+    "check_session": "sessions",
+    "failure_words": "failures",
+}
+"""The modules of what needs aiohttp, which takes longer to load than all else here: who only reads
+settings or counts slots does without. A client loads them when it is made."""
+
+if not TYPE_CHECKING:  # else type checkers would take any name for an export
+
+    def __getattr__(name):
+        """Load what needs aiohttp when it is first used."""
+        if name not in _EDGE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{__name__}.{_EDGE[name]}"), name)
+        globals()[name] = value
+        return value

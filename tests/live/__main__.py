@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from llamagen_async.client import find_base_url
+from llamagen_async.settings import find_base_url
 from llamagen_async.transport import check_key, normalize_base_url
 from tests.live import contract
 from tests.live.report import Report, counted

@@ -80,7 +80,7 @@ URL = "https://"
         ("pagination", {"total_pages": 2}, "pagination.panels_per_page", "1 to 20"),
         ("pagination", {"totalPages": 0, "panelsPerPage": 2}, "pagination.total_pages", "1 to 20"),
         ("fixPanelNum", 0, "fix_panel_num", "1 to 20"),
-        ("pagination", {"pages": 2}, "pagination.pages", "no such field"),
+        ("pagination", {"pages": 2}, "pagination.pages", "the names total_pages, panels_per_page"),
         ("extra", [1], "extra", "a mapping"),
         ("images", 5, "images", URL),
         ("comic_roles", 5, "comic_roles", "mapping"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +22,8 @@ from llamagen_async import (
 )
 from llamagen_async.plans import DAY, MINUTE
 from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, Durations, SandboxService
+from llamagen_async.scheduling.request_queue import RequestQueue
+from llamagen_async.scheduling.submission import Submission
 from llamagen_async.simulation import simulated_client
 from tests.support.scheduling import (
     ONE,
@@ -117,6 +121,29 @@ async def test_queued_stories_are_given_back_when_reads_have_used_up_the_day() -
         assert len(items) == 7
     assert network.refused == 0
     assert len(network.sent) <= 15
+
+
+async def test_as_long_as_the_day_has_room_nobody_who_waits_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With 100,000 waiting, each decision would take as long as sorting them."""
+    looked = Counter[str]()
+    whole = RequestQueue.__iter__
+
+    def iterate(queue: RequestQueue) -> Iterator[Submission[Any]]:
+        looked["at all"] += 1
+        return whole(queue)
+
+    monkeypatch.setattr(RequestQueue, "__iter__", iterate)
+    network = demo()
+    async with network.client("demo") as client:
+        creates = [asyncio.create_task(client.comics.create(f"s{n}")) for n in range(6)]
+        await asyncio.gather(*creates[:4])
+        # The last two wait for a minute, which is found out once for each.
+        before = looked["at all"]
+        await asyncio.gather(*creates[4:])
+    assert before <= 2
+    assert looked["at all"] <= 6
 
 
 async def test_comics_that_nobody_waits_for_do_not_stop_a_client_that_only_creates() -> None:

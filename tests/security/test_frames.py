@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from llamagen_async import LlamaGenClient, LlamaGenError
-from llamagen_async.client import find_key
+from llamagen_async.settings import find_key
 from llamagen_async.transport import HTTPTransport
 from tests.support.exchange import STATUS
 from tests.support.rawserver import Received, answer, raw_server

@@ -200,7 +200,7 @@ def test_a_proxy_that_asks_for_the_same_request_again_gets_reads_again(status: i
     assert not is_retriable(later, RequestKind.CREATE)
 
 
-def test_a_lost_answer_does_not_hand_on_advice_to_ask_again() -> None:
+def test_a_lost_answer_takes_no_advice_to_ask_again_with_it() -> None:
     failure = ServerError(503, None, "busy", advice="try once more")
     uncertain = str(as_uncertain(failure))
     assert "busy" in uncertain

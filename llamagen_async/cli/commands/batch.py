@@ -7,10 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.cli.commands.options import (
-    Connection,
-    prepared_folder,
-)
+from llamagen_async.cli.commands.options import Connection
 from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.input.cast import open_cast
 from llamagen_async.cli.input.journal_file import JOURNAL
@@ -18,6 +15,7 @@ from llamagen_async.cli.input.journal_summary import open_journal, summarize_jou
 from llamagen_async.cli.input.stories import Format, Stories, open_stories
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
+from llamagen_async.cli.results.folder import prepared_folder
 from llamagen_async.cli.results.writer import Written, write_results
 from llamagen_async.cli.run.announce import announce
 from llamagen_async.cli.run.batch_run import BatchRun

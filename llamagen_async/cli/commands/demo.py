@@ -18,12 +18,12 @@ from rich import box
 from rich.table import Table
 
 from llamagen_async.batch.journal.story import Story
-from llamagen_async.cli.commands.options import prepared_folder
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED, CommandError
 from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
+from llamagen_async.cli.results.folder import prepared_folder
 from llamagen_async.cli.results.gallery import INDEX
 from llamagen_async.cli.results.writer import write_results
 from llamagen_async.cli.run.announce import print_time

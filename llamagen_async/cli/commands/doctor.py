@@ -12,9 +12,7 @@ import attrs
 import click
 
 from llamagen_async.batch.journal.journal import Journal
-from llamagen_async.cli.commands.options import (
-    Connection,
-)
+from llamagen_async.cli.commands.options import Connection
 from llamagen_async.cli.errors import describe_error
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.interrupts import run_async

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
-
-from rich import box
-from rich.table import Table
+from typing import TYPE_CHECKING, Final
 
 from llamagen_async.cli.commands.options import Connection
 from llamagen_async.cli.exit_status import ALL_DONE
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.text import format_duration, format_limit, one_line, pluralize
-from llamagen_async.client import LlamaGenClient
-from llamagen_async.models import Usage
 from llamagen_async.plans import HOUR
-from llamagen_async.ratelimit import LimitsSnapshot
+from llamagen_async.ratelimit import (
+    MEMORY,
+    Identity,
+    LimitsSnapshot,
+    close_limiter,
+    open_limiter,
+)
 from llamagen_async.ratelimit.stores import shown_quota
 from llamagen_async.web.facts import limits_facts
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from llamagen_async.client import LlamaGenClient
+    from llamagen_async.models import Usage
+    from llamagen_async.settings import ClientSettings
 
 __all__ = ["limits", "print_wait", "usage"]
 
@@ -28,14 +36,16 @@ _WORTH_A_WORD: Final = 1.0
 
 def limits(*, connection: Connection, output: Output) -> int:
     """Show what the key may still send: used and free slots, the next free one, a pause."""
-    client = connection.client()
+    settings = connection.settings()
 
     async def work() -> int:
         await connection.prove_quota()
-        async with client:
-            if connection.asks_plan:
-                output.tell("The server is asked for the plan: this takes one request.")
-            snapshot = await client.limits()
+        if settings.detect_plan:
+            output.tell("The server is asked for the plan: this takes one request.")
+            async with connection.client() as client:
+                snapshot = await client.limits()
+        else:
+            snapshot = await _counted(settings)
         now = datetime.now(UTC)
         facts = {
             **limits_facts(snapshot, now, connection.speed),
@@ -49,6 +59,17 @@ def limits(*, connection: Connection, output: Output) -> int:
         return ALL_DONE
 
     return run_async(work)
+
+
+async def _counted(settings: ClientSettings) -> LimitsSnapshot:
+    """Return what is counted, without a client: one takes longer to load than all else here."""
+    store = None if settings.quota == MEMORY else settings.quota
+    identity = Identity.of(settings.api_key, settings.base_url, settings.clock.speed, store)
+    limiter = open_limiter(identity, settings.plan, timeout=settings.timeout)
+    try:
+        return await limiter.snapshot()
+    finally:
+        await close_limiter(identity, limiter)
 
 
 def usage(*, connection: Connection, output: Output) -> int:
@@ -103,6 +124,9 @@ async def print_wait(
 
 
 def _table(snapshot: LimitsSnapshot, now: datetime, speed: float, output: Output) -> Table:
+    from rich import box  # noqa: PLC0415  # not needed for JSON, nor by the other commands
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table(box=box.ROUNDED if output.has_terminal else box.ASCII, show_header=True)
     table.add_column("window")
     table.add_column("used", justify="right")

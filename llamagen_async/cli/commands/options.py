@@ -5,26 +5,24 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
-from llamagen_async.batch.folder import prove_writable
-from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.quota import default_store, prove_quota
-from llamagen_async.cli.results.gallery import INDEX, is_foreign
-from llamagen_async.cli.results.records import RESULTS
-from llamagen_async.client import LlamaGenClient
 from llamagen_async.observing import logger_of
 from llamagen_async.plans import PlanName
 from llamagen_async.prices import Prices
 from llamagen_async.ratelimit import MEMORY
-from llamagen_async.scheduling.request_report import RequestReport
-from llamagen_async.transport import Transport
-from llamagen_async.validation import checked_path
 
-__all__ = ["Connection", "pages_option", "parse_prices", "prepared_folder"]
+if TYPE_CHECKING:
+    from llamagen_async.client import LlamaGenClient
+    from llamagen_async.scheduling import RequestReport
+    from llamagen_async.settings import ClientSettings
+    from llamagen_async.transport import Transport
+
+__all__ = ["Connection", "pages_option", "parse_prices"]
 
 _logger = logger_of(__name__)
 
@@ -66,18 +64,32 @@ class Connection:
         Raises:
             InvalidRequestError: A setting is not allowed, or there is no key.
         """
-        return LlamaGenClient(
-            self.api_key,
-            plan=self.plan,
-            metered=self.metered,
-            base_url=self.base_url,
-            speed=self.speed,
-            quota=self.quota,
-            webhooks=webhooks,
-            proxy=self.proxy,
-            transport=transport,
-            on_request=_log_request if _logger.isEnabledFor(logging.INFO) else None,
-        )
+        from llamagen_async.client import LlamaGenClient  # noqa: PLC0415  # it loads aiohttp
+
+        log = _log_request if _logger.isEnabledFor(logging.INFO) else None
+        return LlamaGenClient(**self._given, webhooks=webhooks, transport=transport, on_request=log)
+
+    def settings(self) -> ClientSettings:
+        """Return the settings of such a client, for a command that sends nothing.
+
+        Raises:
+            InvalidRequestError: A setting is not allowed, or there is no key.
+        """
+        from llamagen_async.settings import checked_settings  # noqa: PLC0415
+
+        return checked_settings(**self._given)
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        return {
+            "api_key": self.api_key,
+            "plan": self.plan,
+            "metered": self.metered,
+            "base_url": self.base_url,
+            "speed": self.speed,
+            "quota": self.quota,
+            "proxy": self.proxy,
+        }
 
     @property
     def asks_plan(self) -> bool:
@@ -110,28 +122,6 @@ def parse_prices(given: Sequence[str]) -> Prices:
                 f"--price: got {one!r}, allowed is NAME=CREDITS, such as redraw=100"
             ) from None
     return Prices.parse(prices)
-
-
-def prepared_folder(given: str) -> Path:
-    """Make a folder for pictures, before anything is sent.
-
-    Raises:
-        CommandError: It can't be made or written to, or holds a page that is not ours to replace.
-    """
-    folder = checked_path("--out", given)
-    try:
-        prove_writable(folder)
-        foreign = is_foreign(folder)
-        results = folder / RESULTS
-        if results.exists() and not results.is_file():
-            raise FileExistsError(None, f"its {RESULTS} is no file; choose another folder")
-    except OSError as error:
-        raise CommandError(f"--out {given}: {error.strerror or error}; nothing was sent") from None
-    if foreign:
-        raise CommandError(
-            f"--out {given}: its {INDEX} was not made by llamagen-async; choose another folder"
-        )
-    return folder
 
 
 def pages_option(

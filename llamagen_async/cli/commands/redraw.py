@@ -14,16 +14,14 @@ import click
 
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.task import BatchTask
-from llamagen_async.cli.commands.options import (
-    Connection,
-    prepared_folder,
-)
+from llamagen_async.cli.commands.options import Connection
 from llamagen_async.cli.commands.panel_options import check_change
 from llamagen_async.cli.errors import describe_error
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED, CommandError
 from llamagen_async.cli.input.journal_summary import open_journal
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
+from llamagen_async.cli.results.folder import prepared_folder
 from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.cli.results.writer import write_results
 from llamagen_async.cli.run.money import Money, print_spending

@@ -10,13 +10,11 @@ from collections.abc import Generator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
-from llamagen_async.cli.commands.options import (
-    Connection,
-    prepared_folder,
-)
+from llamagen_async.cli.commands.options import Connection
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
+from llamagen_async.cli.results.folder import prepared_folder
 
 if TYPE_CHECKING:
     from llamagen_async.web import ComicsApp

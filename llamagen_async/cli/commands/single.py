@@ -9,14 +9,11 @@ from typing import Any
 import attrs
 
 from llamagen_async.cli.commands.limits import print_wait
-from llamagen_async.cli.commands.options import (
-    Connection,
-    pages_option,
-    prepared_folder,
-)
+from llamagen_async.cli.commands.options import Connection, pages_option
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
+from llamagen_async.cli.results.folder import prepared_folder
 from llamagen_async.cli.run.single import SlotWait, accepted, finish, show
 from llamagen_async.errors import GenerationFailedError
 from llamagen_async.models import Animation, ComicGeneration

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from llamagen_async.cli.commands.limits import print_wait
-from llamagen_async.cli.commands.options import (
-    Connection,
-)
+from llamagen_async.cli.commands.options import Connection
 from llamagen_async.cli.exit_status import ALL_DONE
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output

@@ -5,14 +5,17 @@ A help page is shown before what a command works with is loaded, so it repeats s
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import click
 import pytest
 
+from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.app import _COMMANDS, cli
 from llamagen_async.cli.declarations import batch, journal, sandbox, shared, single
 from llamagen_async.cli.input.stories import Format
@@ -20,6 +23,7 @@ from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.models import BatchState
 from llamagen_async.requests import SIZES
 from llamagen_async.sandbox import ALGORITHMS, FAULTS, Dialect, EventData
+from tests.support.records import add_row, opened_journal
 
 NAME = "llamagen-async "
 HEAVY = ("aiohttp", "asyncio", "attrs", "rich", "sqlite3", "llamagen_async.errors")
@@ -40,6 +44,24 @@ def examples() -> list[tuple[str, str]]:
         for line in (command(name).epilog or "").splitlines()
         if line.strip().startswith(NAME)
     ]
+
+
+SENDING = (
+    "aiohttp",
+    *(
+        f"llamagen_async.{name}"
+        for name in (
+            "comics",
+            "core",
+            "scheduling",
+            "batch.batch",
+            "downloads.fetch",
+            "cli.results.gallery",
+            "sandbox",
+        )
+    ),
+)
+"""Modules that no command needs that sends nothing: they take longer to load than all others."""
 
 
 @pytest.mark.parametrize(("name", "line"), examples())
@@ -83,17 +105,40 @@ def test_the_sandboxs_help_has_every_fault() -> None:
 @pytest.mark.once
 def test_the_help_of_no_command_loads_what_it_works_with() -> None:
     """One interpreter for all of them, because each takes as long to start as all help pages."""
+    runs = [(0, [*filter(None, [name]), "--help"]) for name in ("", *_COMMANDS)]
+    assert loaded_of(HEAVY, *runs, (0, ["--version"]), (2, ["btach"])) == []
+
+
+@pytest.mark.once
+async def test_a_command_that_sends_nothing_loads_nothing_that_sends(tmp_path: Path) -> None:
+    """Also if it ends before it sends, because something that it was given is wrong."""
+    async with opened_journal(tmp_path / "journal.db") as opened:
+        await add_row(opened, Story.parse("a"), 0, BatchState.SUCCEEDED, id="cmc_1")
+    limits = ["limits", "--api-key", "k", "--quota", "memory"]
+    runs = [
+        (0, limits),
+        (0, [*limits, "--json", "--plan", "paid"]),
+        (0, ["journal", str(tmp_path)]),
+        (2, ["usage", "--api-key", "two words"]),
+        (2, ["usage", "--plan", "piad"]),
+        (2, ["upload", str(tmp_path / "none.png"), "--api-key", "two words"]),
+    ]
+    assert loaded_of(SENDING, *runs) == []
+
+
+def loaded_of(names: tuple[str, ...], *runs: tuple[int, list[str]]) -> list[str]:
+    """Return which of these modules are loaded by commands that end with these statuses."""
     program = (
-        "import sys\n"
+        "import json, sys\n"
         "from llamagen_async.cli.app import run\n"
-        f"for name in {['', *_COMMANDS]!r}:\n"
-        "    assert run([*filter(None, [name]), '--help']) == 0\n"
-        "assert run(['--version']) == 0\n"
-        "assert run(['btach']) == 2\n"
-        f"loaded = [name for name in {HEAVY!r} if name in sys.modules]\n"
-        "sys.exit(f'loaded: {loaded}' if loaded else 0)\n"
+        f"for status, argv in {list(runs)!r}:\n"
+        "    assert run(argv) == status, argv\n"
+        f"loaded = [name for name in {names!r} if name in sys.modules]\n"
+        "print(json.dumps(loaded))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
+    loaded: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return loaded
