@@ -94,7 +94,7 @@ def test_the_next_check_is_the_best_of_all(durations: Sequence[float], price: fl
 
 
 def test_what_one_profile_learns_is_no_others() -> None:
-    """All that are new have one distribution and one plan; each that learns has its own."""
+    """New profiles share one distribution and one plan; each that learns has its own."""
     new, learning = ProfileForecast(), ProfileForecast()
     before = new.plan(4.0)
     assert learning.plan(4.0) is before
