@@ -107,3 +107,18 @@ async def test_a_request_that_came_after_the_clock_was_read_has_waited_for_no_ti
     queue.push(submission(since=10.0))
     (waiting,) = queue.waiting(9.9)
     assert (waiting.count, waiting.oldest, waiting.newest) == (1, 0.0, 0.0)
+
+
+async def test_the_one_that_has_waited_longest_is_served_first() -> None:
+    """Wherever it has waited; those that have waited as long go as they came."""
+    queue = RequestQueue()
+    pushed = [submission(since=at) for at in (10.0, 12.0, 9.0, 10.0)]
+    for one in pushed:
+        queue.push(one)
+    (waiting,) = queue.waiting(13.0)
+    assert (waiting.count, waiting.oldest, waiting.newest) == (4, 4.0, 1.0)
+    served = []
+    while (head := queue.head()) is not None:
+        served.append(pushed.index(head))
+        queue.remove(head)
+    assert served == [2, 0, 3, 1]
