@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +63,15 @@ def test_what_is_to_be_changed_is_said_once(given: Any, field: str, words: str) 
         Story.parse(given)
     assert error.value.field == field
     assert words in error.value.allowed
+    said = given.get(field) if isinstance(given, dict) else given
+    assert error.value.value == said, "what was given is shown"
+
+
+def test_a_path_in_a_file_is_meant_from_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_bytes(b"x")
+    story = Story.parse({"prompt": "a", "images": "cat.png"}, folder=tmp_path)
+    assert str(tmp_path / "cat.png") in str(story.request)
+    assert "cat.png" in story.text
 
 
 @pytest.mark.parametrize(
