@@ -28,6 +28,13 @@ def test_a_story_has_the_names_that_stand_beside_it() -> None:
     assert len({story.digest, by_id.digest, Story.parse("on").digest}) == 3
 
 
+def test_the_apis_own_word_for_a_change_is_a_type() -> None:
+    story = Story.parse({"action": "continueWrite", "prompt": "on", "of": "first"})
+    assert story.type is RequestType.CONTINUE
+    with pytest.raises(InvalidRequestError, match=r"^action: got 'regeneratePanel'"):
+        Story.parse({"type": "continue", "action": "regeneratePanel", "prompt": "on", "of": "x"})
+
+
 def test_a_batch_story_says_the_same() -> None:
     request = Story.parse({"type": "continue", "prompt": "on", "of": "x"}).request
     assert Story.parse(BatchStory(request, key="k", of="first")).of == "first"
