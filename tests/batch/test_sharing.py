@@ -148,6 +148,7 @@ async def test_what_a_dead_worker_was_sending_is_uncertain(
     assert machine.stories == {"a": 1}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("stopped", [0.0, 0.1])
 async def test_a_worker_that_was_suspended_sends_nothing_that_another_has(
     tmp_path: Path, stopped: float
@@ -249,6 +250,7 @@ async def test_pictures_are_fetched_once_and_told_by_all(
     assert len(pictures.fetched) == 6
 
 
+@pytest.mark.once
 async def test_who_follows_at_another_worker_hears_why_a_job_was_given_up(tmp_path: Path) -> None:
     """And asking again waits again, whoever is asked."""
     machine = Machine(tmp_path, 1_500.0)
@@ -269,6 +271,7 @@ async def test_who_follows_at_another_worker_hears_why_a_job_was_given_up(tmp_pa
     assert machine.stories == {"slow": 1}
 
 
+@pytest.mark.once
 async def test_creates_go_out_in_the_order_of_arrival(tmp_path: Path) -> None:
     machine = Machine(tmp_path, plan=Plan("ten", limits=RateLimit(10, per=60)), latency=0.3)
 
