@@ -108,6 +108,7 @@ def tested(name: str, arguments: argparse.Namespace) -> None:
     results["survived"] = len(alive)
     results["share"] = round(100 * (1 - len(alive) / results["run"]), 1)
     day = datetime.now(UTC).date().isoformat()
+    figures, survivors = read(FIGURES), read(SURVIVORS)  # others may have run meanwhile
     figures[name] = {"mutants": len(mutants), **results, "date": day, "machine": machine()}
     reasons = {key(row): row["reason"] for row in survivors.get(name, [])}
     rows = [{"name": one.name, **one.row()} for one in alive]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,13 @@ def test_a_story_has_the_names_that_stand_beside_it() -> None:
     by_id = Story.parse({"type": "continue", "prompt": "on", "id": "c1"}, "k")
     assert (by_id.key, by_id.of, by_id.target, by_id.label) == ("k", None, "c1", "")
     assert len({story.digest, by_id.digest, Story.parse("on").digest}) == 3
+
+
+def test_the_apis_own_word_for_a_change_is_a_type() -> None:
+    story = Story.parse({"action": "continueWrite", "prompt": "on", "of": "first"})
+    assert story.type is RequestType.CONTINUE
+    with pytest.raises(InvalidRequestError, match=r"^action: got 'regeneratePanel'"):
+        Story.parse({"type": "continue", "action": "regeneratePanel", "prompt": "on", "of": "x"})
 
 
 def test_a_batch_story_says_the_same() -> None:
@@ -62,6 +70,15 @@ def test_what_is_to_be_changed_is_said_once(given: Any, field: str, words: str) 
         Story.parse(given)
     assert error.value.field == field
     assert words in error.value.allowed
+    said = given.get(field) if isinstance(given, dict) else given
+    assert error.value.value == said, "what was given is shown"
+
+
+def test_a_path_in_a_file_is_meant_from_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_bytes(b"x")
+    story = Story.parse({"prompt": "a", "images": "cat.png"}, folder=tmp_path)
+    assert str(tmp_path / "cat.png") in str(story.request)
+    assert "cat.png" in story.text
 
 
 @pytest.mark.parametrize(
