@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -16,6 +17,8 @@ from llamagen_async.cli.text import one_line
 __all__ = ["cli", "run"]
 
 _NAME: Final = "llamagen-async"
+_COMPLETION: Final = "_LLAMAGEN_ASYNC_COMPLETE"
+"""The variable in which a shell asks for its script, and for words."""
 _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "demo": ("demo", "See it work: a dozen comics, no key, no cost."),
     "generate": ("single", "Generate one comic."),
@@ -129,6 +132,12 @@ def _meant(name: str) -> list[str]:
 def run(argv: Sequence[str]) -> int:
     """Run the command line and return its exit status. Raises nothing but real bugs."""
     prepare_streams()
+    if _COMPLETION in os.environ:
+        from click.shell_completion import add_completion_class  # noqa: PLC0415
+
+        from llamagen_async.cli.declarations.bash import Bash  # noqa: PLC0415
+
+        add_completion_class(Bash)
     status = _run(argv)
     unwritten = discard_unwritten()
     if unwritten is None or status != ALL_DONE:
@@ -141,7 +150,9 @@ def run(argv: Sequence[str]) -> int:
 def _run(argv: Sequence[str]) -> int:
     """Run a command; every error becomes a line and a status."""
     try:
-        result: object = cli.main(args=list(argv), prog_name=_NAME, standalone_mode=False)
+        result: object = cli.main(
+            args=list(argv), prog_name=_NAME, complete_var=_COMPLETION, standalone_mode=False
+        )
     except click.exceptions.NoArgsIsHelpError as error:
         write_error(error.format_message())
         return WRONG_USAGE

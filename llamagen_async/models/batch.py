@@ -59,7 +59,9 @@ class BatchItem:
         """Return the comic, or the reason for having none, for notebooks."""
         from llamagen_async.models.html import item_html  # noqa: PLC0415  # only notebooks need it
 
-        name = f"{self.index}" if self.key is None else f"{self.index} ({self.key})"
+        # A name that was made of the story's content says nothing to anybody.
+        own = None if (self.key or "").startswith("content:") else self.key
+        name = f"{self.index}" if own is None else f"{self.index} ({own})"
         one = self.generation
         # The method's name is Jupyter's.
         shown = "" if one is None else one._repr_html_()  # pyright: ignore[reportPrivateUsage]

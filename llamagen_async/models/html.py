@@ -14,10 +14,17 @@ __all__ = ["animation_html", "comic_html", "item_html"]
 
 _WEB: Final = ("https://", "http://")
 """The beginnings of addresses that are shown and linked."""
-_WIDTH: Final = 240
-"""Pixels of a panel's width at most: four stand side by side in a notebook."""
+_WIDTH: Final = 215
+"""Pixels of a panel's width: four stand side by side in the 900 of a notebook's page."""
 _ROW: Final = "display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start"
-_PANEL: Final = f"margin:0;max-width:{_WIDTH}px"
+_PANEL: Final = f"margin:0;width:{_WIDTH}px;max-width:100%"
+_CAPTION: Final = "max-height:7.5em;overflow:auto;overflow-wrap:anywhere"
+"""The style of a caption: of one that is longer than the picture is high, the rest is scrolled."""
+_PLACE: Final = (
+    "display:flex;aspect-ratio:1;align-items:center;justify-content:center;text-align:center;"
+    "border:1px dashed;box-sizing:border-box"
+)
+"""The style of the place of a panel without a picture; its colour is that of the text."""
 
 
 def comic_html(
@@ -62,7 +69,8 @@ def item_html(heading: str, error: Exception | None, shown: str, files: Iterable
 
 def _panel(number: int, url: str | None, caption: str | None) -> str:
     if not url:
-        return _figure(f"<em>Panel {number} is not drawn yet</em>", caption)
+        text = f"Panel {number} is not drawn yet"
+        return _figure(f'<em style="{_PLACE}">{text}</em>', caption)
     return _figure(_picture(url, caption or f"Panel {number}"), caption)
 
 
@@ -78,7 +86,9 @@ def _picture(url: str, text: str) -> str:
 
 
 def _figure(picture: str, caption: str | None) -> str:
-    text = f'<figcaption dir="auto">{escape(caption)}</figcaption>' if caption else ""
+    text = ""
+    if caption:
+        text = f'<figcaption dir="auto" style="{_CAPTION}">{escape(caption)}</figcaption>'
     return f'<figure style="{_PANEL}">{picture}{text}</figure>'
 
 

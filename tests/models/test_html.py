@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from llamagen_async import Animation, BatchItem, BatchState, ComicGeneration, LlamaGenError
@@ -100,6 +101,18 @@ def test_what_is_not_finished_says_how_far_it_is() -> None:
     assert Seen(failed._repr_html_()).text == "c1: failed, too dark"
     lost = BatchItem(3, None, BatchState.UNCERTAIN, error=LlamaGenError("lost"), key="ice")
     assert Seen(lost._repr_html_()).text == "Story 3 (ice): uncertainlost"
+    unnamed = attrs.evolve(lost, key="content:874181da332322d77897b0dcbeae2c8d/1")
+    assert Seen(unnamed._repr_html_()).text == "Story 3: uncertainlost"
+
+
+def test_all_panels_have_the_same_place_and_captions_are_bounded() -> None:
+    one = comic({"assetUrl": ""}, {"assetUrl": URL, "caption": "word " * 1000}, status="PROCESSING")
+    seen = Seen(one._repr_html_())
+    assert len(set(seen.all("figure", "style"))) == 1
+    (caption,) = seen.all("figcaption", "style")
+    assert caption is not None
+    assert {"max-height:7.5em", "overflow:auto"} <= set(caption.split(";"))
+    assert len(seen.all("em", "style")) == 1
 
 
 def test_a_story_shows_its_comic_and_its_files() -> None:

@@ -2,7 +2,8 @@
 
 All that is public has a type (`pyright --verifytypes`), and the Python blocks of README and docs
 pass mypy and pyright, both strict. A block that is a part of a program stands in a function here,
-whose arguments are what the text around the block says is there.
+whose arguments are what the text around the block says is there. So does every block of
+`docs/reference/`, where all that is public is there; `tests/test_reference.py` runs those.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from llamagen_async.taskiq import TaskiqQueue
 """The beginning of a part's module; a part may make what only the text after it uses."""
 CELLS = "notebooks"
 """The page whose blocks are cells of one notebook; `tests/test_notebooks.py` runs them."""
+REFERENCE = "reference"
+"""The folder whose blocks name what is public without importing it."""
 SETTINGS = '{"typeCheckingMode": "strict", "pythonVersion": "3.11"}'
 STUB = "from starlette.applications import Starlette\n\napplication = Starlette()\n"
 """The program into which docs/web.md mounts the routes."""
@@ -51,11 +54,12 @@ def is_part(block: str) -> bool:
     return bool(unbound & (GIVEN.keys() - {"id"}))
 
 
-def module_of(block: str) -> str:
+def module_of(page: Path, block: str) -> str:
     """Return a block as a module of its own."""
-    if not is_part(block):
+    if page.parent.name != REFERENCE and not is_part(block):
         return block
-    needed = ", ".join(f"{name}: {type_}" for name, type_ in GIVEN.items())
+    made = set(re.findall(r"^(\w+)(?::| =)", block, re.MULTILINE))
+    needed = ", ".join(f"{name}: {type_}" for name, type_ in GIVEN.items() if name not in made)
     return f"{HEAD}\nasync def part({needed}) -> None:\n{textwrap.indent(block, '    ')}"
 
 
@@ -72,13 +76,15 @@ def main() -> int:
         (folder / "myproject/__init__.py").touch()
         (folder / "myproject/asgi.py").write_text(STUB, encoding="utf-8")
         (folder / "pyrightconfig.json").write_text(SETTINGS, encoding="utf-8")
-        for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        docs = ROOT / "docs"
+        pages = (ROOT / "README.md", *docs.glob("*.md"), *docs.glob(f"{REFERENCE}/*.md"))
+        for page in sorted(pages):
             if page.stem == CELLS:
                 continue
             text = page.read_text(encoding="utf-8")
             for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL)):
-                path = folder / f"{page.stem}_{number}.py"
-                path.write_text(module_of(block), encoding="utf-8")
+                path = folder / f"{page.parent.name}_{page.stem}_{number}.py"
+                path.write_text(module_of(page, block), encoding="utf-8")
         failed = [
             fails("mypy", "--strict", "--python-version=3.11", ".", folder=folder),
             fails("pyright", folder=folder),

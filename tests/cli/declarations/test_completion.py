@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +88,61 @@ def test_what_is_no_journal_offers_nothing(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     (tmp_path / "comics").write_bytes(b"no database" * 100)
     assert offered("status", "") == []
+
+
+KEYS = (
+    "my order",
+    "a:b",
+    "star*",
+    "it's",
+    "$(touch ran)",
+    "com,ma",
+    "\N{LATIN SMALL LETTER A WITH DIAERESIS}x",
+)
+
+
+@pytest.mark.once
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("line", "answers"),
+    [
+        ("llamagen-async ba", ["batch"]),
+        ("llamagen-async redraw comics my", ["my\\ order"]),
+        ("llamagen-async redraw 'comics' 'my o", ["my order"]),
+        ("llamagen-async redraw comics a:", ["b"]),
+        ("llamagen-async redraw comics it", ["it\\'s"]),
+        ("llamagen-async redraw comics '$(", ["$(touch ran)"]),
+        (
+            "llamagen-async redraw comics \N{LATIN SMALL LETTER A WITH DIAERESIS}",
+            ["\N{LATIN SMALL LETTER A WITH DIAERESIS}x"],
+        ),
+    ],
+)
+async def test_bash_gets_words_that_it_takes_for_what_they_are(
+    line: str, answers: list[str], folder: Path
+) -> None:
+    """The function that bash calls at Tab, called in bash with what it sets for that."""
+    async with opened_journal(folder / "comics" / "journal.db") as journal:
+        for number, key in enumerate(KEYS, start=10):
+            await add_row(journal, Story.parse(f"{number}", key), number)
+    program = folder / "bin" / "llamagen-async"
+    program.parent.mkdir()
+    call = "from llamagen_async.cli import main; main()"
+    program.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(call)}\n")
+    program.chmod(0o755)
+    typing = """
+        compopt() { :; }
+        eval "$(_LLAMAGEN_ASYNC_COMPLETE=bash_source llamagen-async)"
+        COMP_LINE=$1 COMP_POINT=${#1}
+        _llamagen_async_completion llamagen-async
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    shell = await asyncio.create_subprocess_exec(
+        *("bash", "--norc", "-c", typing, "bash", line),
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    stdout, stderr = await shell.communicate()
+    assert (stderr.decode(), stdout.decode().splitlines()) == ("", answers)
