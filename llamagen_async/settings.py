@@ -13,7 +13,7 @@ import attrs
 from llamagen_async.clock import Clock, seconds
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan, PlanName, RequestKind
-from llamagen_async.ratelimit import check_quota
+from llamagen_async.quota import check_quota
 from llamagen_async.transport import (
     check_key,
     check_proxy,

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "llamagen_async"
 MOST_LINES = {"llamagen_async": 400, "tests": 500}
@@ -31,6 +33,7 @@ PURE = (
     "sandbox/service.py",
     "scheduling/free_policy.py",
     "scheduling/policy.py",
+    "stored_values.py",
     "validation.py",
     "webhooks/",
 )

@@ -39,6 +39,7 @@ def record_of(caplog: pytest.LogCaptureFixture, text: str) -> logging.LogRecord:
     return next(record for record in caplog.records if text in record.getMessage())
 
 
+@pytest.mark.once
 def test_every_logger_of_the_package_is_made_in_one_place() -> None:
     found = [
         path.relative_to(PACKAGE).as_posix()

@@ -102,6 +102,12 @@ class Lifecycle:
         self.ending: asyncio.Task[None] | None = None
         """The end of all stories, once it has begun, with the journal's."""
 
+    @property
+    def held_by(self) -> LlamaGenError | None:
+        """Why nothing is sent for a while, such as missing credits or an outage of the server."""
+        outage = self.comics.outage
+        return self.halted or (None if outage is None else outage.error())
+
     def start(self, task: BatchTask) -> None:
         """Take a story to its end, in an asyncio task of its own."""
         self.tasks[task.row.id] = task

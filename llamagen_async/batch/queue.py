@@ -101,8 +101,7 @@ class ComicQueue:
     @property
     def held_by(self) -> LlamaGenError | None:
         """Why nothing is sent for a while, such as missing credits or an outage of the server."""
-        outage = self._lifecycle.comics.outage
-        return self._lifecycle.halted or (None if outage is None else outage.error())
+        return self._lifecycle.held_by
 
     async def __aenter__(self) -> Self:
         try:

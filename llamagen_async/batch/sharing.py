@@ -156,6 +156,13 @@ class Sharing:
 
     async def _read(self) -> None:
         keys, self._unseen = self._unseen, set()
+        try:
+            await self._read_about(keys)
+        except BaseException:
+            self._unseen |= keys  # they are looked at again
+            raise
+
+    async def _read_about(self, keys: set[str]) -> None:
         if self._drawn:
             drawn, self._drawn = self._drawn, {}
             await self._journal.progress(drawn)

@@ -46,7 +46,8 @@ from llamagen_async.errors import (
 )
 from llamagen_async.models import Usage
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit import MEMORY, LimitsSnapshot
+from llamagen_async.quota import MEMORY
+from llamagen_async.ratelimit import LimitsSnapshot
 from llamagen_async.settings import find_base_url, find_key
 from llamagen_async.transport import (
     HTTPTransport,

@@ -20,12 +20,13 @@ from __future__ import annotations
 import bisect
 import functools
 import math
-from itertools import accumulate
-from operator import add
+from itertools import accumulate, repeat
+from operator import add, mul
 from typing import Final, NamedTuple, Self
 
 __all__ = [
     "AGES",
+    "FIRST_VERSION",
     "MOST_OBSERVATIONS",
     "DurationForecast",
 ]
@@ -72,6 +73,8 @@ _FADE: Final = 1 - 1 / 64
 Chosen so that a service that becomes three times slower is believed after 100 comics, which a test
 holds.
 """
+FIRST_VERSION: Final = 1
+"""The version of a distribution of which nothing was observed."""
 MOST_OBSERVATIONS: Final = 1 / (1 - _FADE)
 """Observations that a histogram can hold, since they fade."""
 _IMPOSSIBLE: Final = 1e-12
@@ -88,7 +91,7 @@ class DurationForecast:
     def __init__(self) -> None:
         self.observed: int = 0
         """How many generations were observed to end."""
-        self.version: int = 0
+        self.version: int = FIRST_VERSION
         """A number that changes when the distribution does."""
         self._priors, self._hypotheses = _hypotheses()
         self.evidence: list[float] = [0.0] * len(self._priors)
@@ -97,11 +100,10 @@ class DurationForecast:
         """For each weight that the mixture may have, how well it foretold, as a logarithm."""
         self.seen: list[float] = [0.0] * (len(AGES) - 1)
         """The histogram: how many durations were observed in each bin, faded."""
-        self.cumulative: list[float] = []
+        self.cumulative: list[float] = _prior()
         """For each of `AGES`, the chance to be done, in units of the last entry."""
-        self._mixture: list[float] = []
+        self._mixture = self.cumulative
         self._news = 0.0
-        self.update()
 
     def observe(self, longer_than: float, at_most: float) -> None:
         """Add one generation that took more than `longer_than` and at most `at_most` seconds."""
@@ -181,19 +183,7 @@ class DurationForecast:
 
     def update(self) -> None:
         """Bring the distribution up to date with the evidence."""
-        likelihoods = list(map(add, self._priors, self.evidence))
-        best, total = max(likelihoods), 0.0
-        likely: list[tuple[float, list[float]]] = []
-        for likelihood, hypothesis in zip(likelihoods, self._hypotheses, strict=True):
-            weight = math.exp(likelihood - best)
-            if weight > _NEGLIGIBLE:
-                likely.append((weight, hypothesis))
-                total += weight
-        mixture = [0.0] * len(AGES)
-        for weight, hypothesis in likely:
-            share = weight / total
-            for at, chance in enumerate(hypothesis):
-                mixture[at] += share * chance
+        mixture = _mixed(list(map(add, self._priors, self.evidence)))
         seen, best = sum(self.seen), max(self.weight_evidence)
         part = total = 0.0
         for evidence, weight in zip(self.weight_evidence, _MIXTURE_WEIGHTS, strict=True):
@@ -202,14 +192,35 @@ class DurationForecast:
             total += share
         part /= total
         rest = (1.0 - part) / seen if seen else 0.0
-        below = 0.0
-        self.cumulative = [part * mixture[0]]
-        for chance, weight in zip(mixture[1:], self.seen, strict=True):
-            below += weight
-            self.cumulative.append(part * chance + rest * below)
+        below = accumulate(self.seen, initial=0.0)
+        self.cumulative = [
+            part * chance + rest * weight for chance, weight in zip(mixture, below, strict=True)
+        ]
         self._mixture = mixture
         self._news = 0.0
         self.version += 1
+
+
+def _mixed(likelihoods: list[float]) -> list[float]:
+    """Return the distribution at `AGES`, given the logarithm of each hypothesis' likelihood."""
+    best, total = max(likelihoods), 0.0
+    likely: list[tuple[float, list[float]]] = []
+    for likelihood, hypothesis in zip(likelihoods, _hypotheses()[1], strict=True):
+        weight = math.exp(likelihood - best)
+        if weight > _NEGLIGIBLE:
+            likely.append((weight, hypothesis))
+            total += weight
+    mixture = [0.0] * len(AGES)
+    for weight, hypothesis in likely:
+        share = weight / total
+        mixture = list(map(add, mixture, map(mul, repeat(share), hypothesis)))
+    return mixture
+
+
+@functools.cache
+def _prior() -> list[float]:
+    """Return the distribution before anything was observed."""
+    return _mixed(_hypotheses()[0])
 
 
 class _Place(NamedTuple):

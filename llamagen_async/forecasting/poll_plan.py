@@ -17,13 +17,15 @@ Nothing here reads a clock or sends anything.
 from __future__ import annotations
 
 import bisect
+import functools
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, Protocol
 
 import attrs
 
-from llamagen_async.forecasting.forecast import AGES, DurationForecast
+from llamagen_async.forecasting.forecast import AGES, FIRST_VERSION, DurationForecast
 
 __all__ = [
     "PRICES",
@@ -114,13 +116,12 @@ class PollPlan:
             last -= 1
         self._last = last
         self._ages = ages = ages[: last + 1]
-        self._running = running = [1.0]
+        total = cumulative[-1]
+        self._running = running = [1.0, *(1.0 - done / total for done in cumulative[1 : last + 1])]
         """The chance to be still running at each age."""
         areas = [0.0]
-        for at in range(1, last + 1):
-            running.append(1.0 - cumulative[at] / cumulative[-1])
-            done = 1.0 - (running[at - 1] + running[at]) / 2
-            areas.append(areas[-1] + done * (ages[at] - ages[at - 1]))
+        for (start, until), (before, after) in zip(pairwise(ages), pairwise(running), strict=True):
+            areas.append(areas[-1] + (1.0 - (before + after) / 2) * (until - start))
         self._next = [last] * (last + 1)
         """For each age, the index in `ages` of the check that follows one at it."""
         self._polls = [1.0] * (last + 1)
@@ -129,21 +130,28 @@ class PollPlan:
         polls[last] = running[last] * 3
         costs = [0.0] * (last + 1)
         costs[last] = running[last] * (price + price + ages[last] * 0.2)
+        # Of a check at `end` after one at `start`, the cost is a straight line in the chance to be
+        # done at `start`; only lines that are the lowest somewhere stay. Both that chance and the
+        # lines' slopes fall with `start`, so the lowest one is found by going on from the last.
+        lines, lowest = [last], 0
+        heights = [0.0] * last + [areas[last] + costs[last]]
         for start in range(last - 1, -1, -1):
-            best, then = math.inf, last
             done = 1.0 - running[start]
-            base = done * ages[start] - areas[start]
-            for end in range(start + 1, last + 1):
-                lateness = areas[end] - done * ages[end] + base
-                if lateness >= best:
+            then = lines[lowest]
+            while lowest + 1 < len(lines):
+                sooner = lines[lowest + 1]
+                if heights[sooner] - done * ages[sooner] > heights[then] - done * ages[then]:
                     break
-                cost = lateness + costs[end]
-                if cost < best:
-                    best, then = cost, end
+                lowest, then = lowest + 1, sooner
             self._next[start] = then
             polls[start] = running[then] + polls[then]
             self._polls[start] = 1.0 + polls[start] / running[start] if running[start] > 0 else 1.0
-            costs[start] = best + price * running[start]
+            lateness = areas[then] - areas[start] - done * (ages[then] - ages[start])
+            costs[start] = lateness + costs[then] + price * running[start]
+            heights[start] = areas[start] + costs[start]
+            while lowest + 1 < len(lines) and _is_above(lines[-2], lines[-1], start, ages, heights):
+                lines.pop()
+            lines.append(start)
 
     def next_age(self, last_running_age: float) -> float:
         """Return the age at which to check next.
@@ -175,6 +183,21 @@ class PollPlan:
         return count
 
 
+def _is_above(
+    left: int, middle: int, right: int, ages: Sequence[float], heights: Sequence[float]
+) -> bool:
+    """Return whether the second of three lines, of falling slopes, is the lowest nowhere."""
+    return (heights[middle] - heights[right]) * (ages[left] - ages[middle]) >= (
+        heights[left] - heights[middle]
+    ) * (ages[middle] - ages[right])
+
+
+@functools.lru_cache(len(PRICES))
+def _first_plan(price: float) -> PollPlan:
+    """Return the plan of all profiles of which nothing was observed."""
+    return PollPlan(AGES, DurationForecast().cumulative, price)
+
+
 @attrs.frozen(eq=False, repr=False)
 class PollThreshold:
     """A chance or, if there is none, a price that a check has to be worth before it is due."""
@@ -201,7 +224,9 @@ class ProfileForecast:
             self._version = self.forecast.version
         plan = self._plans.get(price)
         if plan is None:
-            plan = self._plans[price] = PollPlan(AGES, self.forecast.cumulative, price)
+            is_new = self._version == FIRST_VERSION
+            plan = _first_plan(price) if is_new else PollPlan(AGES, self.forecast.cumulative, price)
+            self._plans[price] = plan
         return plan
 
     def highest_price(self, age: float, last_running_age: float) -> float:

@@ -19,6 +19,7 @@ from llamagen_async.forecasting.poll_plan import ProfileForecast
 from llamagen_async.forecasting.profiles import ANY, Forecasts, Profile
 from llamagen_async.observing import logger_of
 from llamagen_async.ratelimit.protocol import BlobStore, StoreError
+from llamagen_async.stored_values import DAMAGED, encode
 
 __all__ = ["ForecastStore", "dump_forecasts", "load_forecasts"]
 
@@ -35,16 +36,6 @@ _GRACE: Final = 1.0
 """Real seconds that closing may take."""
 _LONGEST: Final = 32 * 1024
 """Bytes that are written, at most: reading so many stops the event loop for 50 ms."""
-_DAMAGED: Final = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-)
-"""Errors that reading a blob raises which is not as it was written."""
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class ForecastStore:
@@ -120,7 +111,7 @@ class ForecastStore:
             if text is None or self._has_news():
                 return
             self._forecasts.take_over(load_forecasts(text))
-        except _DAMAGED as error:
+        except DAMAGED as error:
             _logger.debug("the forecasts of an earlier run can't be read: %r", error)
         except (StoreError, LlamaGenError) as error:
             _logger.debug("the forecasts of an earlier run are not known: %s", error)
@@ -145,7 +136,7 @@ class ForecastStore:
             return False
         try:
             return int(_parsed(text)["observed"]) > observed
-        except _DAMAGED:
+        except DAMAGED:
             return False
 
 
@@ -153,13 +144,13 @@ def dump_forecasts(forecasts: Forecasts) -> str:
     """Return forecasts as a text, if it is long without those not used for longest."""
     head: dict[str, Any] = {"version": _VERSION, "observed": forecasts.observed}
     entries = [
-        f"{_encode(_SEPARATOR.join(profile))}:{_encode(_dump(one.forecast))}"
+        f"{encode(_SEPARATOR.join(profile))}:{encode(_dump(one.forecast))}"
         for profile, one in forecasts.profiles.items()
     ]
     room = _LONGEST - sum(len(entry) + 1 for entry in entries)
     while room < 0 and len(entries) > 1:
         room += len(entries.pop(1)) + 1
-    return f'{_encode(head)[:-1]},"learned":{{{",".join(entries)}}}}}'
+    return f'{encode(head)[:-1]},"learned":{{{",".join(entries)}}}}}'
 
 
 def load_forecasts(text: str) -> dict[Profile, ProfileForecast]:

@@ -27,12 +27,10 @@ from llamagen_async.ratelimit.registry import (
     open_limiter,
     use_limiter,
 )
-from llamagen_async.ratelimit.stores import MEMORY, check_quota, default_quota, writable_default
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
 __all__ = [
     "ANSWERED",
-    "MEMORY",
     "BlobStore",
     "Claim",
     "Grant",
@@ -54,11 +52,8 @@ __all__ = [
     "WaitingRequests",
     "WindowLog",
     "Workload",
-    "check_quota",
     "close_limiter",
-    "default_quota",
     "is_settled",
     "open_limiter",
     "use_limiter",
-    "writable_default",
 ]

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import attrs
 
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.log_ledger import LogLedger, Operation
 from llamagen_async.ratelimit.protocol import Claim, fits_blob
-from llamagen_async.ratelimit.state_reader import StateReader
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
+from llamagen_async.stored_values import StateReader, decode, encode
 
 __all__ = ["KeptCount", "MemoryLedger"]
 
 _T = TypeVar("_T")
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @attrs.frozen
@@ -69,14 +67,14 @@ class MemoryLedger(LogLedger):
         if kept is not None:
             # Loops may begin their time anew, and nobody else has written it.
             names = WindowLog(kept.plan, times).dump()
-            state = dict(zip(names, json.loads(kept.state), strict=True))
+            state = dict(zip(names, decode(kept.state.decode()), strict=True))
             self._log = WindowLog.load(kept.plan, state, times, StateReader(math.inf))
             self._blob = kept.blob
 
     def kept(self) -> KeptCount:
         """Return all that it knows, to go on from later."""
         with self._lock:
-            state = _encode([*self._log.dump().values()]).encode()
+            state = encode([*self._log.dump().values()]).encode()
             return KeptCount(self._log.plan, state, self._log.over_at, self._blob)
 
     async def load_blob(self) -> str | None:

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 import attrs
 
 from llamagen_async.plans import Plan, RateLimit
+from llamagen_async.redis_server import StoreError
 
 __all__ = [
     "ANSWERED",
@@ -41,10 +42,6 @@ __all__ = [
 
 MAX_BLOB: Final = 256 * 1024
 """Bytes that a blob may have at most: a store is no place for more."""
-
-
-class StoreError(Exception):
-    """The store behind a ledger does not answer, or not with what was stored."""
 
 
 class Priority(enum.IntEnum):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Self
 
-from llamagen_async.ratelimit.state_reader import StateReader
+from llamagen_async.stored_values import StateReader
 
 __all__ = ["READS_PER_SECOND", "ReadPace"]
 

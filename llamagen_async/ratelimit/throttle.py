@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from llamagen_async.plans import DAY, RateLimit
-from llamagen_async.ratelimit.state_reader import NEVER, StateReader
+from llamagen_async.stored_values import NEVER, StateReader
 
 __all__ = ["LONGEST_PAUSE", "Throttle", "guessed_pause"]
 

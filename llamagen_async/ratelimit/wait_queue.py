@@ -40,7 +40,7 @@ from llamagen_async.ratelimit.protocol import (
     WaitingRequests,
     Workload,
 )
-from llamagen_async.ratelimit.state_reader import StateReader
+from llamagen_async.stored_values import StateReader
 
 __all__ = ["WaitQueue"]
 

@@ -44,9 +44,9 @@ from llamagen_async.ratelimit.protocol import (
 )
 from llamagen_async.ratelimit.read_pace import ReadPace
 from llamagen_async.ratelimit.shares import longest_short, shares_of
-from llamagen_async.ratelimit.state_reader import NEVER, StateReader
 from llamagen_async.ratelimit.throttle import Throttle
 from llamagen_async.ratelimit.wait_queue import WaitQueue
+from llamagen_async.stored_values import NEVER, StateReader
 
 __all__ = ["LedgerTimes", "WindowLog"]
 

@@ -227,7 +227,8 @@ function verbs.add()
     id = job.id, key = a.key, digest = a.digest, request = a.request, type = a.type, of = a.of,
     target = target, urgent = a.urgent, state = 'queued', attempts = '0', gid = '',
     generation = '', error = '', files = '', queued_at = text(now), since = text(since),
-    sent_at = '', accepted_at = '', ended_at = '', credits = '', task = a.task, owner = '', ['until'] = '0', kicks = '0'
+    sent_at = '', accepted_at = '', ended_at = '', credits = '', task = a.task, owner = '',
+    ['until'] = '0', kicks = '0'
   })
   job.state = nil
   move(job, 'queued')

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Literal, cast
 
 import attrs
 
@@ -15,6 +15,7 @@ from llamagen_async.batch.journal.codec import Row, load_error
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.errors import JournalError, LlamaGenError
 from llamagen_async.models import BatchState
+from llamagen_async.stored_values import DAMAGED
 
 __all__ = [
     "Claimed",
@@ -28,7 +29,6 @@ __all__ = [
     "row_of",
 ]
 
-_DAMAGED: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 Kick = tuple[str, str, str]
 """The key and the type of a job whose task is to be sent, and the task's id."""
@@ -109,7 +109,7 @@ def row_of(flat: Sequence[Any], epoch: float | None = None) -> Row:
             _seconds(kept["credits"]),
             since=None if epoch is None else epoch + float(kept["since"]),
         )
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise JournalError(f"a job in Redis is damaged ({error!r})") from error
 
 
@@ -123,7 +123,7 @@ def job_of(row: Row, out: Path | None) -> ComicJob:
     state, at = row.state, row.ended_at or row.accepted_at
     try:
         task, names = BatchTask.of(row), row.files
-    except (JournalError, *_DAMAGED) as error:  # that job alone is damaged
+    except (JournalError, *DAMAGED) as error:  # that job alone is damaged
         state, names, task = BatchState.FAILED, (), BatchTask(row, BatchState.FAILED, error=error)
     is_fetching = out is not None and row.files_text is None and task.error is None
     if state is BatchState.SUCCEEDED and is_fetching:

@@ -10,8 +10,7 @@ from typing import Any, Final
 
 from llamagen_async.errors import JournalError
 from llamagen_async.observing import logger_of
-from llamagen_async.ratelimit.protocol import StoreError
-from llamagen_async.ratelimit.redis.connection import RedisConnection
+from llamagen_async.redis_server import RedisConnection, StoreError
 
 __all__ = ["LONG", "SHORT", "JobScript"]
 

@@ -36,7 +36,8 @@ _ROOM: Final = 1_000
 that has waited longest is among them whenever it came."""
 
 _HOLD: Final = 600.0
-"""Seconds of the server's clock for which others are told of a hold: twice the longest one."""
+"""Seconds of the server's clock for which others are told of a hold, unless they are told again:
+twice the longest one."""
 
 
 class Workbench:
@@ -141,6 +142,8 @@ class Workbench:
         if task.state is BatchState.RUNNING:
             self._prefetcher.on_accepted()
             self._tell_hold(None)
+        elif (reason := self._lifecycle.held_by) is not None:
+            self._tell_hold(reason)
 
     def _drawn(self, task: BatchTask) -> None:
         if task.generation is not None:
@@ -208,6 +211,8 @@ class Workbench:
             task.recall(TakenOverError(f"{task.row.key!r} was taken over"))
         await self._jobs.sweep()
         await self._send_tasks()
+        if (reason := self._lifecycle.held_by) is not None:
+            self._tell_hold(reason)
 
     def _errand(self, errand: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(errand)

@@ -20,8 +20,9 @@ from aiohttp import web
 
 from llamagen_async.batch.protocol import JobQueue
 from llamagen_async.client import LlamaGenClient
+from llamagen_async.observing import logger_of
 from llamagen_async.web.access import Authorize
-from llamagen_async.web.messages import HTTPProblem, StreamEvent, WebRequest, below, problem_reply
+from llamagen_async.web.messages import StreamEvent, WebRequest, below, hook_reply, mistake_reply
 from llamagen_async.web.routes import answer
 from llamagen_async.web.service import MAX_QUEUED, ComicService
 from llamagen_async.web.streams import COMMENT, PING
@@ -32,6 +33,8 @@ CLIENT: Final = web.AppKey("llamagen_client", LlamaGenClient)
 """The client of an application: `request.app[CLIENT]`."""
 QUEUE: Final = web.AppKey[JobQueue]("llamagen_queue")
 """The queue of an application that `create_app` made, for routes of your own."""
+
+_logger = logger_of(__name__)
 
 _ALL: Final = "/{path}"
 """The end of the route of all paths, as aiohttp names it."""
@@ -129,9 +132,13 @@ async def _answer(
             authorize,
         )
     except web.HTTPException as error:  # of the authorize hook
-        code = "not_authorized" if error.status in (401, 403) else "error"
         kept = {name: error.headers[name] for name in _KEPT if name in error.headers}
-        reply = problem_reply(HTTPProblem(error.status, code, error.reason, headers=kept))
+        reply = hook_reply(error.status, error.reason, kept)
+    except (OSError, web.RequestPayloadError):
+        raise  # nobody is there to be answered
+    except Exception:
+        _logger.exception("%s %s", request.method, request.rel_url.raw_path)
+        reply = mistake_reply()
     if reply.events is not None:
         return await _stream(request, reply.events)
     if reply.file is not None:

@@ -147,6 +147,17 @@ def problem_reply(problem: HTTPProblem, title: str | None = None) -> WebReply:
     return attrs.evolve(reply, media_type=PROBLEM)
 
 
+def hook_reply(status: int, detail: str, headers: Mapping[str, str] | None) -> WebReply:
+    """Return the answer to a request that the authorize hook has refused by an error."""
+    code = "not_authorized" if status in (401, 403) else "error"
+    return problem_reply(HTTPProblem(status, code, detail, headers=headers))
+
+
+def mistake_reply() -> WebReply:
+    """Return the answer to a request at which this server made a mistake."""
+    return problem_reply(HTTPProblem(500, "mistake", "a mistake of this server; its log says more"))
+
+
 async def read_body(request: WebRequest, most: int) -> bytes:
     """Return a request's body.
 

@@ -22,12 +22,12 @@ from llamagen_async.batch.protocol import JobQueue
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.web.access import Authorize
 from llamagen_async.web.messages import (
-    HTTPProblem,
     StreamEvent,
     WebReply,
     WebRequest,
     below,
-    problem_reply,
+    hook_reply,
+    mistake_reply,
 )
 from llamagen_async.web.routes import answer
 from llamagen_async.web.service import MAX_QUEUED, ComicService
@@ -217,11 +217,8 @@ def _stream(events: AsyncGenerator[StreamEvent, None], draining: asyncio.Event) 
 async def _http_error(_request: Request, error: Exception) -> Response:
     """Answer what the authorize hook has raised."""
     assert isinstance(error, HTTPException)
-    code = "not_authorized" if error.status_code in (401, 403) else "error"
-    problem = HTTPProblem(error.status_code, code, str(error.detail), headers=error.headers)
-    return _response(problem_reply(problem), "GET")
+    return _response(hook_reply(error.status_code, str(error.detail), error.headers), "GET")
 
 
 async def _server_error(_request: Request, _error: Exception) -> Response:
-    problem = HTTPProblem(500, "mistake", "a mistake of this server; its log says more")
-    return _response(problem_reply(problem), "GET")
+    return _response(mistake_reply(), "GET")

@@ -113,6 +113,7 @@ async def told(queue: ComicQueue, job: ComicJob) -> list[ComicJob]:
     return [event async for event in queue.events(job)]
 
 
+@pytest.mark.once
 async def test_a_queue_waits_for_tomorrow(tmp_path: Path) -> None:
     """A day's quota that is used up is nothing that anybody has to be told."""
     day = Plan("day", limits=(RateLimit(10, per=60), RateLimit(6, per=86_400)))

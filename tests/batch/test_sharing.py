@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 
 from llamagen_async import (
     BatchState,
     ClientClosedError,
+    ComicJob,
     ComicQueue,
     GenerationFailedError,
     InvalidRequestError,
@@ -20,7 +23,9 @@ from llamagen_async import (
     SubmissionUncertainError,
     WaitTimeoutError,
 )
+from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.workers import BEAT, LEASE
+from llamagen_async.sandbox import Fault
 from llamagen_async.webhooks import WebhookEvent
 from tests.support.journals import added
 from tests.support.machine import Machine, Pictures, fetching, known
@@ -143,6 +148,7 @@ async def test_what_a_dead_worker_was_sending_is_uncertain(
     assert machine.stories == {"a": 1}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("stopped", [0.0, 0.1])
 async def test_a_worker_that_was_suspended_sends_nothing_that_another_has(
     tmp_path: Path, stopped: float
@@ -244,6 +250,7 @@ async def test_pictures_are_fetched_once_and_told_by_all(
     assert len(pictures.fetched) == 6
 
 
+@pytest.mark.once
 async def test_who_follows_at_another_worker_hears_why_a_job_was_given_up(tmp_path: Path) -> None:
     """And asking again waits again, whoever is asked."""
     machine = Machine(tmp_path, 1_500.0)
@@ -264,6 +271,7 @@ async def test_who_follows_at_another_worker_hears_why_a_job_was_given_up(tmp_pa
     assert machine.stories == {"slow": 1}
 
 
+@pytest.mark.once
 async def test_creates_go_out_in_the_order_of_arrival(tmp_path: Path) -> None:
     machine = Machine(tmp_path, plan=Plan("ten", limits=RateLimit(10, per=60)), latency=0.3)
 
@@ -277,6 +285,25 @@ async def test_creates_go_out_in_the_order_of_arrival(tmp_path: Path) -> None:
     assert max(late) < 4, order
 
 
+async def test_who_has_waited_longest_elsewhere_goes_first(tmp_path: Path) -> None:
+    """What keeps the jobs may know better than this process since when each of them waits."""
+    machine = Machine(tmp_path, plan=ONE)
+
+    async with crew(machine, 1) as (only,):
+        await only.queue.submit("s0", key="k0")
+        await only.queue.result("k0")
+        wait = only.queue._journal.waiting
+
+        async def known_better(**asked: Any) -> list[Row]:
+            return [attrs.evolve(row, since=-float(row.id)) for row in await wait(**asked)]
+
+        only.queue._journal.waiting = known_better  # type: ignore[method-assign]  # as in Redis
+        for n in range(1, 5):
+            await only.queue.submit(f"s{n}", key=f"k{n}")
+        await asyncio.gather(*(only.queue.result(f"k{n}") for n in range(1, 5)))
+    assert [sent.prompt for sent in machine.creates] == ["s0", "s4", "s3", "s2", "s1"]
+
+
 async def test_a_new_job_goes_after_those_that_others_have_taken(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
 
@@ -287,6 +314,62 @@ async def test_a_new_job_goes_after_those_that_others_have_taken(tmp_path: Path)
         await second.queue.submit("s3", key="k3")
         await second.queue.result("k3")
     assert [sent.prompt for sent in machine.creates] == ["s0", "s1", "s2", "s3"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_ends_while_somebody_begins_to_follow_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    """Between the first look at a job and the news of it nothing is missed, also if the journal
+    can't be read at that moment and nobody writes to it ever after.
+    """
+    machine = Machine(tmp_path, 60.0)
+
+    async with crew(machine, 2) as (first, second):
+        second.suspend()
+        await first.queue.submit("a", key="k")
+        await asyncio.sleep(5)
+        second.resume()
+        turns, journal = second.queue._turns, second.queue._journal
+        read, marks = turns.job, journal.marks
+
+        async def slowly(row: Row, **more: Any) -> ComicJob:
+            job = await read(row, **more)
+            await asyncio.sleep(100)
+            await first.close()
+            await asyncio.sleep(100)
+            return job
+
+        async def badly(keys: list[str]) -> Any:
+            monkeypatch.setattr(journal, "marks", marks)
+            raise JournalError("not now")
+
+        monkeypatch.setattr(turns, "job", slowly)
+        if fails:
+            monkeypatch.setattr(journal, "marks", badly)
+        async with asyncio.timeout(1_000):
+            states = await followed(second.queue, "k")
+        assert states == [BatchState.RUNNING, SUCCEEDED]
+
+
+async def test_panels_are_told_at_other_workers_as_they_are_drawn(tmp_path: Path) -> None:
+    """Each event has more of them, and a reader that comes back has nothing twice."""
+    faults = {"faults": [Fault("early-pictures")]}
+    machine = Machine(tmp_path, 100.0, Plan("sixty", limits=RateLimit(60, per=60)), service=faults)
+
+    async with crew(machine, 2) as (first, second):
+        second.suspend()
+        await first.queue.submit({"prompt": "a", "fix_panel_num": 4}, key="k")
+        await asyncio.sleep(2)
+        second.resume()
+        events = [event async for event in second.queue.events("k")]
+        running = [event for event in events if event.state is BatchState.RUNNING]
+        drawn = [sum(one.asset_url is not None for one in event.panels) for event in running]
+        assert drawn == sorted(set(drawn))
+        assert 0 < drawn[-1] <= 4
+        for event in running:
+            assert await followed(second.queue, "k", after=str(event.mark)) == [SUCCEEDED]
+    assert machine.stories == {"a": 1}
 
 
 async def test_a_batch_and_a_queue_refuse_each_other_by_name(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ def test_a_journal_that_can_not_grow_stops_the_batch(tmp_path: Path, size: int) 
 
 
 @posix_only
+@pytest.mark.once
 def test_a_journal_that_does_not_even_fit_when_it_is_empty_sends_nothing(tmp_path: Path) -> None:
     """The error says what to do, and a later run with room does all."""
     with serving() as server:

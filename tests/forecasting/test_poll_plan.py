@@ -71,6 +71,40 @@ def test_two_peaks_are_checked_after_each() -> None:
     assert 200.0 <= plan.next_age(first) <= 270.0
 
 
+@pytest.mark.parametrize("durations", [(), (60.0,), (20.0, 90.0, 400.0)])
+@pytest.mark.parametrize("price", [PRICES[0], 4.0, PRICES[-1]])
+def test_the_next_check_is_the_best_of_all(durations: Sequence[float], price: float) -> None:
+    """From the end backwards, each later age is tried: none costs less than the planned one."""
+    done = forecast_of(*durations).cumulative
+    plan = PollPlan(AGES, done, price)
+    last, running = plan._last, plan._running
+    late = [0.0] * (last + 1)  # mean seconds since the end, at each age, if nobody checks
+    for at in range(1, last + 1):
+        between = 1.0 - (running[at - 1] + running[at]) / 2
+        late[at] = late[at - 1] + between * (AGES[at] - AGES[at - 1])
+    costs = [0.0] * last + [running[last] * (2 * price + AGES[last] * 0.2)]
+    for start in range(last - 1, -1, -1):
+        known = 1.0 - running[start]
+        tried = [
+            late[end] - late[start] - known * (AGES[end] - AGES[start]) + costs[end]
+            for end in range(start + 1, last + 1)
+        ]
+        assert tried[plan._next[start] - start - 1] == pytest.approx(min(tried), rel=1e-9)
+        costs[start] = min(tried) + price * running[start]
+
+
+def test_what_one_profile_learns_is_no_others() -> None:
+    """New profiles share one distribution and one plan; each that learns has its own."""
+    new, learning = ProfileForecast(), ProfileForecast()
+    before = new.plan(4.0)
+    assert learning.plan(4.0) is before
+    learning.forecast.observe(299.0, 301.0)
+    assert learning.plan(4.0).next_age(0.0) != before.next_age(0.0)
+    assert new.plan(4.0) is before
+    assert ProfileForecast().plan(4.0) is before
+    assert new.forecast.cumulative == DurationForecast().cumulative
+
+
 @given(
     st.lists(st.floats(2.0, 2_000.0), max_size=6),
     st.sampled_from([0.0625, 1.0, 16.0, 512.0]),

@@ -157,7 +157,7 @@ def test_a_damaged_forecast_is_refused(change: dict[str, object]) -> None:
     """Each part is checked: how many numbers there are, and what they may be."""
     blob: dict[str, Any] = json.loads(dump_forecasts(Forecasts()))
     blob["learned"][""] |= change
-    with pytest.raises(saved._DAMAGED):
+    with pytest.raises(saved.DAMAGED):
         load_forecasts(json.dumps(blob))
 
 

@@ -68,10 +68,25 @@ TARGETS: Final = {
 }
 
 
+def target_of(name: str) -> Target | None:
+    """Return a target, or a file of the package with the tests that mirror it."""
+    path = Path(name)
+    mirror = Path("tests") / path.with_name(f"test_{path.name}")
+    if path.suffix == ".py" and (ROOT / "llamagen_async" / path).exists():
+        return (
+            Target((f"llamagen_async/{name}",), (str(mirror),))
+            if (ROOT / mirror).exists()
+            else None
+        )
+    return TARGETS.get(name)
+
+
 def tested(name: str, arguments: argparse.Namespace) -> None:
     """Run mutants of one target, and write down the figures and the survivors."""
-    folder = (arguments.folder / name).resolve()
-    workshop = Workshop(folder, TARGETS[name], quick=arguments.quick)
+    folder = (arguments.folder / name.replace("/", "-")).resolve()
+    target = target_of(name)
+    assert target is not None
+    workshop = Workshop(folder, target, quick=arguments.quick)
     mutants = workshop.mutants()
     figures, survivors = read(FIGURES), read(SURVIVORS)
     if arguments.again:
@@ -139,8 +154,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Write the targets in their order."""
-    ordered = {name: content[name] for name in TARGETS if name in content}
+    """Write the targets in their order, and files behind them."""
+    files = sorted(set(content) - set(TARGETS))
+    ordered = {name: content[name] for name in (*TARGETS, *files) if name in content}
     text = json.dumps(ordered, indent=2, ensure_ascii=False)
     path.write_text(f"{text}\n", encoding="utf-8")
 
@@ -148,7 +164,8 @@ def write(path: Path, content: dict[str, Any]) -> None:
 def main() -> None:
     """Run the targets, print a table, and fail if one of them misses the bound."""
     parser = argparse.ArgumentParser(prog="nox -s mutation --", description=__doc__)
-    parser.add_argument("targets", nargs="*", metavar="target", help=f"of: {', '.join(TARGETS)}")
+    kinds = f"{', '.join(TARGETS)}, or a file of the package, such as scheduling/policy.py"
+    parser.add_argument("targets", nargs="*", metavar="target", help=kinds)
     parser.add_argument("--sample", type=int, metavar="N", help="N mutants of each target")
     parser.add_argument("--seed", type=int, help="the sample of an earlier run")
     parser.add_argument("--again", action="store_true", help="only the last run's survivors")
@@ -157,9 +174,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "build/mutation")
     arguments = parser.parse_args()
     names = arguments.targets or list(TARGETS)
-    unknown = [name for name in names if name not in TARGETS]
-    if unknown:
-        parser.error(f"no target: {', '.join(unknown)}; there are {', '.join(TARGETS)}")
+    if unknown := [name for name in names if target_of(name) is None]:
+        parser.error(f"nothing to test: {', '.join(unknown)}; there are {kinds}, with its tests")
     if arguments.again and (missing := [name for name in names if name not in read(FIGURES)]):
         parser.error(f"--again: {', '.join(missing)} did not run before")
     if arguments.sample is not None and arguments.sample < 1:

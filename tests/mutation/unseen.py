@@ -114,9 +114,9 @@ def _literal(node: ast.AST) -> str | None:
 
 
 def _is_encoding(above: tuple[ast.AST, ...], before: ast.AST, after: ast.AST) -> bool:
-    """Whether UTF-8 is spelled otherwise, or left to be the default."""
+    """Whether an encoding is spelled otherwise, or left to be the default."""
     old, new = _literal(before), _literal(after)
-    if old in {"utf-8", "ascii"}:
+    if old in {"utf-8", "ascii", "latin-1"}:
         return new is None or new.casefold() == old
     if isinstance(before, ast.Call) and isinstance(after, ast.Call):
         gone = {one.arg for one in before.keywords} - {one.arg for one in after.keywords}

@@ -13,7 +13,7 @@ from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import Grant, LedgerTimes, MemoryLedger
 from llamagen_async.ratelimit.failover import FailoverLedger
 from llamagen_async.ratelimit.read_pace import READS_PER_SECOND, ReadPace
-from llamagen_async.ratelimit.state_reader import DAMAGED, StateReader
+from llamagen_async.stored_values import DAMAGED, StateReader
 from tests.support.claims import claim
 from tests.support.remote_ledger import RemoteLedger
 

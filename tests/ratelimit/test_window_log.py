@@ -41,8 +41,8 @@ from llamagen_async.ratelimit import (
 )
 from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD
 from llamagen_async.ratelimit.shares import shares_of
-from llamagen_async.ratelimit.state_reader import StateReader
 from llamagen_async.sandbox.algorithms import Algorithm, Meter
+from llamagen_async.stored_values import StateReader
 from tests.support.claims import claim
 
 LEASE = 30.0

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from llamagen_async import LlamaGenClient, Plan, QuotaStoreError, RateLimit
-from llamagen_async.ratelimit.redis.connection import RedisConnection
 from llamagen_async.ratelimit.sqlite.store import SQLiteStore
+from llamagen_async.redis_server import RedisConnection
 
 _AGAIN: Final = 0.02
 """Real seconds after which a request is repeated that failed because the store was away."""

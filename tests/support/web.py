@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -41,6 +42,8 @@ __all__ = [
 BORDERS = ("starlette", "aiohttp")
 SECRET = "whsec-of-the-tests"
 SPEED = 300.0
+UNUSED = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients that talk to this machine, unencrypted: each would read all certificates else."""
 LOCAL = "http://localhost"
 
 
@@ -94,7 +97,9 @@ def sandbox_client(server: SandboxServer, **settings: Any) -> LlamaGenClient:
 async def asgi_client(app: Any, root: str = "", **scope: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an ASGI application in this process."""
     transport = httpx.ASGITransport(app, **scope)
-    async with httpx.AsyncClient(transport=transport, base_url=f"{LOCAL}{root}/") as http:
+    async with httpx.AsyncClient(
+        transport=transport, base_url=f"{LOCAL}{root}/", verify=UNUSED
+    ) as http:
         yield http
 
 
@@ -214,7 +219,7 @@ async def _aiohttp(
 ) -> AsyncIterator[httpx.AsyncClient]:
     async with (
         _aiohttp_served(client, root, settings) as url,
-        httpx.AsyncClient(base_url=f"{url}/", timeout=30) as http,
+        httpx.AsyncClient(base_url=f"{url}/", timeout=30, verify=UNUSED) as http,
     ):
         yield http
 

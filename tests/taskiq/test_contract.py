@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from llamagen_async import (
+    APIConnectionError,
     BatchState,
     ClientClosedError,
     ComicGeneration,
@@ -19,6 +20,7 @@ from llamagen_async import (
     ComicQueue,
     ComicRequest,
     GenerationFailedError,
+    InsufficientCreditsError,
     InvalidRequestError,
     LlamaGenError,
     Plan,
@@ -33,6 +35,7 @@ from tests.support.web import sandbox_client
 
 ONE = Plan("one", limits=RateLimit(1, per=3_000), metered="create")
 """A plan under which the second job waits for longer than a test."""
+RUNNING = BatchState.RUNNING
 ENGINES = ("memory", "sqlite", "taskiq")
 
 
@@ -213,6 +216,58 @@ async def test_bad_jobs_are_refused_at_once(opened: Opened) -> None:
         for ask in (shop.queue.result, shop.queue.cancel):
             with pytest.raises(InvalidRequestError):
                 await ask("nobody")
+
+
+async def held(queue: Any, reason: type[LlamaGenError] | None) -> None:
+    """Wait until it is known why nothing is sent, or that it is."""
+    while type(queue.held_by) is not (reason or type(None)):
+        await asyncio.sleep(0.01)
+        await queue.waiting()
+
+
+async def test_why_nothing_is_sent_is_known(opened: Opened) -> None:
+    """To everybody who asks, whoever it is that can't send; and that it is over."""
+    async with opened(faults=[Fault("no-credits", times=3)]) as shop:
+        await shop.queue.submit("a cat", key="k")
+        await held(shop.queue, InsufficientCreditsError)
+        assert (await shop.queue.get("k")).expected_at is None
+        assert (await shop.queue.result("k")).succeeded
+        await held(shop.queue, None)
+        assert shop.accepted == 1
+
+
+async def test_that_the_server_is_away_is_known(opened: Opened) -> None:
+    """Nobody can know until then when a comic will be done."""
+    async with roomy_sandbox() as server:
+        pass  # nobody listens at its port any more
+    async with opened(server=server) as shop:
+        await shop.queue.submit("a cat", key="k")
+        await held(shop.queue, APIConnectionError)
+        async with server:
+            assert (await shop.queue.result("k")).succeeded
+            await held(shop.queue, None)
+
+
+def drawn(event: ComicJob) -> int:
+    return sum(panel.asset_url is not None for panel in event.panels)
+
+
+async def test_panels_are_told_as_they_are_drawn(opened: Opened) -> None:
+    """In any process, by whoever has the comic; a reader that comes back has nothing twice."""
+    checked = Plan("checked", limits=RateLimit(60, per=60))
+    settings = {"seconds": 300.0, "faults": [Fault("early-pictures")]}
+    async with opened(plan=checked, **settings) as shop:
+        job = await shop.queue.submit({"prompt": "a cat", "fix_panel_num": 4}, key="k")
+        events = [event for event in await seen(shop.queue, job) if event.state is RUNNING]
+        numbers = [drawn(event) for event in events]
+        assert numbers == sorted(set(numbers))
+        assert 0 < numbers[-1] <= 4
+        comic = await shop.queue.get("k")
+        assert drawn(comic) == 4
+        assert len({str(event.mark) for event in events}) == len(events)
+        for event in events:
+            later = await seen(shop.queue, "k", after=str(event.mark))
+            assert [one.state for one in later] == [BatchState.SUCCEEDED]
 
 
 async def test_changes_wait_for_their_comic(opened: Opened) -> None:

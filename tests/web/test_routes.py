@@ -214,6 +214,17 @@ async def test_limits_health_and_description(shop: Backend) -> None:
     assert described["servers"] == [{"url": "/the/api"}]
 
 
+async def test_a_mistake_of_the_server_is_a_problem(
+    shop: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a word of it is told to whoever has asked."""
+    transport: Any = shop.http._transport
+    transport.raise_app_exceptions = False  # Starlette leaves it to the server to log it
+    monkeypatch.setattr("llamagen_async.web.routes.shown", lambda _key: 1 / 0)
+    answer = await shop.http.get("comics/nobody")
+    assert "division" not in problem(answer, 500, "mistake")["detail"]
+
+
 async def test_a_head_is_a_get_without_a_body(shop: Backend) -> None:
     await shop.order("k")
     await shop.done("k")

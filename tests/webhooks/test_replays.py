@@ -71,6 +71,12 @@ def test_the_oldest_are_forgotten() -> None:
     assert guard.claim(events[0])
 
 
+def test_a_guard_of_one_event() -> None:
+    guard = ReplayGuard(1)
+    one, two = (event(number, **{"X-Llama-Webhook-Id": f"evt_{number}"}) for number in (1, 2))
+    assert [guard.claim(each) for each in (one, one, two, one)] == [True, False, True, True]
+
+
 @pytest.mark.parametrize("length", [64, 65, 1_000])
 def test_long_ids_are_told_apart(length: int) -> None:
     guard = ReplayGuard()

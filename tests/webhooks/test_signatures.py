@@ -214,6 +214,8 @@ def test_only_the_log_tells_what_is_wrong(caplog: pytest.LogCaptureFixture) -> N
     wrong: dict[str, dict[str, Any]] = {
         "another secret": {"secret": "wrong-secret"},
         "not signed": {"headers": {}},
+        f"no {TIMESTAMP} header": {"headers": {SIGNATURE: "v1=00"}},
+        f"no {SIGNATURE} header": {"headers": {TIMESTAMP: "1700000000"}},
         "s in the past": {"headers": sign(BODY, SECRET, timestamp=old)},
         "no unix time": {"headers": {**sign(BODY, SECRET), TIMESTAMP: "soon\n\x1b[2J"}},
     }
@@ -319,6 +321,42 @@ def test_an_argument_that_is_wrong(field: str, arguments: dict[str, Any]) -> Non
         with pytest.raises(InvalidRequestError) as caught:
             function(**given)
         assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("secret", "named"),
+    [(None, "NoneType"), ([], "list"), (["a", ""], "str"), ([7], "int"), ({"a": 1}, "dict")],
+)
+def test_a_wrong_secret_is_named_by_its_type(secret: Any, named: str) -> None:
+    """The secret is not repeated, and what is allowed is said."""
+    with pytest.raises(InvalidRequestError) as caught:
+        verify_signature(BODY, sign(BODY, SECRET), secret)
+    assert caught.value.value == named
+    assert "one secret, or several" in caught.value.allowed
+
+
+@pytest.mark.parametrize(("body", "named"), [(None, "NoneType"), (7, "int"), ({"a": 1}, "dict")])
+def test_a_wrong_body_is_named_by_its_type(body: Any, named: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        verify_signature(body, sign(BODY, SECRET), SECRET)
+    assert caught.value.value == named
+    assert ("JSON that was parsed" in caught.value.allowed) is (named == "dict")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("timestamp", -1), ("timestamp", 1e12), ("timestamp", "now"), ("id", ""), ("id", 7)],
+)
+def test_a_header_that_nobody_would_sign(field: str, value: Any) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        sign(BODY, SECRET, **{field: value})
+    assert caught.value.field == field
+
+
+def test_a_signed_event_may_have_an_id() -> None:
+    made = sign(BODY, SECRET, timestamp=1_700_000_000.9, id="evt_1")
+    assert made["X-Llama-Webhook-Id"] == "evt_1"
+    assert made[TIMESTAMP] == "1700000000"
 
 
 def test_no_error_shows_the_secret() -> None:

@@ -13,7 +13,9 @@ import attrs
 
 from llamagen_async.batch.journal.story import Story, request_in
 from llamagen_async.errors import (
+    APIConnectionError,
     APIError,
+    APITimeoutError,
     AuthenticationError,
     BadRequestError,
     GenerationFailedError,
@@ -56,6 +58,9 @@ _API_ERRORS: Final[tuple[type[APIError], ...]] = (
     ServerError,
 )
 """The errors that are read back as what they were."""
+
+_CONNECTION_ERRORS: Final = (APIConnectionError, APITimeoutError)
+"""The same, of errors that know whether the request left."""
 
 _dump: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
 _NESTED: Final = 100
@@ -315,6 +320,8 @@ def dump_error(error: BaseException) -> str:
     if isinstance(error, APIError):
         names = "status", "code", "message", "request_id", "advice"
         kept |= {name: getattr(error, name) for name in names}
+    elif isinstance(error, APIConnectionError):
+        kept["request_sent"] = error.request_sent
     elif isinstance(error, SubmissionUncertainError):
         kept["message"] = error.reason
     elif isinstance(error, WaitTimeoutError):
@@ -343,6 +350,9 @@ def load_error(
             return WaitTimeoutError(kept["id"], kept["waited"], kept["last_error"])
         if name == InvalidRequestError.__name__:
             return InvalidRequestError(kept["field"], kept["value"], kept["allowed"])
+        for lost in _CONNECTION_ERRORS:
+            if name == lost.__name__:
+                return lost(message, request_sent=bool(kept.get("request_sent", True)))
         for kind in _API_ERRORS:
             if name == kind.__name__:
                 more = {name: kept[name] for name in ("request_id", "advice") if kept.get(name)}

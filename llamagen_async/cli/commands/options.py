@@ -14,7 +14,7 @@ from llamagen_async.cli.quota import default_store, prove_quota
 from llamagen_async.observing import logger_of
 from llamagen_async.plans import PlanName
 from llamagen_async.prices import Prices
-from llamagen_async.ratelimit import MEMORY
+from llamagen_async.quota import MEMORY
 
 if TYPE_CHECKING:
     from llamagen_async.client import LlamaGenClient

@@ -50,14 +50,14 @@ from llamagen_async.ratelimit.protocol import (
     Outcome,
     PeerReport,
     Priority,
-    StoreError,
     WaitingRequests,
     Workload,
     fits_blob,
 )
 from llamagen_async.ratelimit.read_pace import READS_PER_SECOND
-from llamagen_async.ratelimit.redis.connection import RedisConnection
 from llamagen_async.ratelimit.window_log import LedgerTimes
+from llamagen_async.redis_server import RedisConnection, StoreError
+from llamagen_async.stored_values import DAMAGED, decode
 
 __all__ = ["RedisLedger", "shared_connection"]
 
@@ -297,7 +297,7 @@ class RedisLedger:
         text = json.dumps(operation, ensure_ascii=False).encode(errors="replace")
         reply = await self._connection.evaluate(self._key, self._settings, text)
         with self._expected():
-            now, answer = json.loads(reply, parse_constant=_refuse)
+            now, answer = decode(reply.decode())
             self._seen = float(now), asked_at
         return answer
 
@@ -306,7 +306,7 @@ class RedisLedger:
         """Read an answer; one that the script can't have given is a `StoreError`."""
         try:
             yield
-        except (TypeError, ValueError, LookupError, ArithmeticError, RecursionError):
+        except DAMAGED:
             where = self._connection.address
             raise StoreError(f"an answer of Redis at {where} is odd: is it a Redis?") from None
 
@@ -333,7 +333,3 @@ def _state(answer: list[Any]) -> KeyState:
         requests = [WaitingRequests(Priority(first), *rest) for first, *rest in waiting]
         reports.append(PeerReport(client, age, tuple(requests), text))
     return KeyState(tuple(returning), quota_left, paused_for, clients, share, tuple(reports))
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no number")

@@ -14,7 +14,6 @@ SQLite's locks can't be trusted on network file systems. It never contains the A
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -29,8 +28,8 @@ from llamagen_async.ratelimit.log_ledger import LogLedger, Operation
 from llamagen_async.ratelimit.protocol import MAX_BLOB, Claim, StoreError, fits_blob
 from llamagen_async.ratelimit.sqlite.machine_clock import Anchor, advance, read_machine_clock
 from llamagen_async.ratelimit.sqlite.store import SQLiteStore
-from llamagen_async.ratelimit.state_reader import DAMAGED, StateReader
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
+from llamagen_async.stored_values import DAMAGED, StateReader, decode, encode
 
 __all__ = ["SQLiteLedger"]
 
@@ -173,7 +172,7 @@ class SQLiteLedger(LogLedger):
         plan = self._plan
         found = connection.execute(_LOAD, self._key).fetchone()
         try:
-            state: dict[str, Any] = {} if found is None else _decode(found[0])
+            state: dict[str, Any] = {} if found is None else decode(found[0])
             now, clock = self._tick(state.get("clock"))
             if found is None:
                 log = WindowLog(plan, self._times)
@@ -188,7 +187,7 @@ class SQLiteLedger(LogLedger):
             log.wall_offset = self._wall() - now
         answer = operation(log, now)
         if write:
-            text = _encode({**log.dump(), "clock": clock})
+            text = encode({**log.dump(), "clock": clock})
             connection.execute(_SAVE, (*self._key, text))
         return answer
 
@@ -205,12 +204,3 @@ def _report(job: asyncio.Future[Any]) -> None:
     """Log the failure of a job that nobody waits for any more."""
     if not job.cancelled() and (error := job.exception()) is not None:
         _logger.warning("a slot may count for longer, or for less, than it should: %s", error)
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is no number")
-
-
-# Made once: that takes as long as a row.
-_decode: Final = json.JSONDecoder(parse_constant=_refuse).decode
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.cli import FAST, connection, run
+from tests.support.cli import FAST, Call, connection, run
 
 TABLE = """\
 key,type,of,prompt,fix_panel_num,panel,size
@@ -24,7 +24,7 @@ def results_in(folder: Path) -> dict[str, dict[str, Any]]:
     return {one["key"]: one for one in map(json.loads, lines)}
 
 
-def test_a_table_of_anything(server: dict[str, Any], tmp_path: Path) -> None:
+def test_a_table_of_anything(server: dict[str, Any], tmp_path: Path, call: Call) -> None:
     (tmp_path / "s.csv").write_text(TABLE, encoding="utf-8-sig")
     argv = ("batch", "s.csv", "--out", "out", *FAST)
     done = run(*argv, cwd=tmp_path, env=connection(server))
@@ -50,11 +50,11 @@ def test_a_table_of_anything(server: dict[str, Any], tmp_path: Path) -> None:
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     for fact in ("continuation of a", "redraw of page 1, panel 1 of b", "animation"):
         assert f"<li>{fact}</li>" in page
-    again = run(*argv, cwd=tmp_path, env=connection(server))
+    again = call(*argv, env=connection(server))
     assert "4 done, 0 running, 0 to send" in again.stdout
     assert "0 requests" in again.stdout
     # Without STORIES the journal is the input: the changes are changes there, too.
-    journal = run("batch", "--out", "out", *FAST, cwd=tmp_path, env=connection(server))
+    journal = call("batch", "--out", "out", *FAST, env=connection(server))
     assert "4 of 4 stories done; 0 requests" in journal.stdout
 
 
@@ -66,23 +66,23 @@ def test_a_table_of_anything(server: dict[str, Any], tmp_path: Path) -> None:
     ],
 )
 def test_a_key_that_nobody_has_is_refused_with_its_line(
-    line: str, said: str, server: dict[str, Any], tmp_path: Path
+    line: str, said: str, server: dict[str, Any], tmp_path: Path, call: Call
 ) -> None:
     """Also if other lines are in order: nothing is sent."""
     (tmp_path / "s.jsonl").write_text(f'{line}\n{{"prompt": "a cat"}}\n', encoding="utf-8")
     argv = ("batch", "s.jsonl", "--out", "out", *FAST)
-    done = run(*argv, cwd=tmp_path, env=connection(server))
+    done = call(*argv, env=connection(server))
     assert done.returncode == 2
     assert said in done.stderr
     assert "nothing was sent" in done.stderr
 
 
 def test_a_refused_line_of_stdin_keeps_its_key_and_what_was_given(
-    server: dict[str, Any], tmp_path: Path
+    server: dict[str, Any], tmp_path: Path, call: Call
 ) -> None:
     lines = '{"key": "k", "prompt": "a", "size": 3}\nno json\n{"key": "n", "prompt": "a cat"}\n'
     argv = ("batch", "-", "--out", "out", *FAST)
-    done = run(*argv, cwd=tmp_path, env=connection(server), stdin=lines.encode())
+    done = call(*argv, env=connection(server), stdin=lines.encode())
     assert done.returncode == 1
     results = results_in(tmp_path / "out")
     assert results["k"]["given"] == {"key": "k", "prompt": "a", "size": 3}
@@ -100,25 +100,25 @@ def test_a_table_may_come_through_a_pipe(server: dict[str, Any], tmp_path: Path)
     assert results_in(tmp_path / "out")["b"]["label"] == "stdin:2"
 
 
-def test_the_format_can_be_said(server: dict[str, Any], tmp_path: Path) -> None:
+def test_the_format_can_be_said(server: dict[str, Any], tmp_path: Path, call: Call) -> None:
     (tmp_path / "s.dat").write_text("prompt\na cat\n", encoding="utf-8")
     env = connection(server)
     argv = ("batch", "s.dat", "--dry-run", *FAST)
-    unknown = run(*argv, cwd=tmp_path, env=env)
+    unknown = call(*argv, env=env)
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert "its format is unknown; allowed is .jsonl" in unknown.stderr
     assert "or say it with --format" in unknown.stderr
-    said = run(*argv, "--format", "csv", cwd=tmp_path, env=env)
+    said = call(*argv, "--format", "csv", env=env)
     assert "1 story: 0 done, 0 running, 1 to send." in said.stdout
-    text = run(*argv, "--format", "txt", cwd=tmp_path, env=env)
+    text = call(*argv, "--format", "txt", env=env)
     assert "2 stories: 0 done, 0 running, 2 to send." in text.stdout
-    wrong = run(*argv, "--format", "xml", cwd=tmp_path, env=env)
+    wrong = call(*argv, "--format", "xml", env=env)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "'xml' is not one of 'jsonl', 'csv', 'txt'" in wrong.stderr
 
 
 def test_a_dry_run_counts_the_files_that_are_uploaded(
-    server: dict[str, Any], tmp_path: Path
+    server: dict[str, Any], tmp_path: Path, call: Call
 ) -> None:
     """Each content once, and none that was uploaded before; each takes a request."""
     for name in ("tom.png", "same.png"):
@@ -129,11 +129,11 @@ def test_a_dry_run_counts_the_files_that_are_uploaded(
     (tmp_path / "s.jsonl").write_text("\n".join(lines[:2]), encoding="utf-8")
     env = connection(server) | {"LLAMAGEN_QUOTA": "memory"}
     argv = ("batch", "s.jsonl", "--out", "out", *FAST)
-    dry = run(*argv, "--dry-run", cwd=tmp_path, env=env)
+    dry = call(*argv, "--dry-run", env=env)
     assert "2 comics, 1 file to upload, about" in dry.stdout
-    real = run(*argv, cwd=tmp_path, env=env)
+    real = call(*argv, env=env)
     assert "2 comics, 1 file to upload, about" in real.stdout
     (tmp_path / "s.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    more = run(*argv, "--dry-run", "--json", cwd=tmp_path, env=env)
+    more = call(*argv, "--dry-run", "--json", env=env)
     sums = json.loads(more.stdout.splitlines()[-1])
     assert (sums["to_send"], sums["uploads"]) == (1, 1)

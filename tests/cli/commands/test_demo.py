@@ -34,6 +34,7 @@ def test_the_stories_are_varied() -> None:
     assert len({request.language for request in requests}) >= 4
 
 
+@pytest.mark.once
 def test_it_ends_with_the_numbers_of_the_server(shown: tuple[Path, str]) -> None:
     _, said = shown
     assert said.isascii() or all(
@@ -50,6 +51,7 @@ def test_it_ends_with_the_numbers_of_the_server(shown: tuple[Path, str]) -> None
     assert said.rstrip().endswith("Look at pictures/index.html")
 
 
+@pytest.mark.once
 def test_every_comic_has_its_pictures_and_the_page_shows_them(shown: tuple[Path, str]) -> None:
     folder, _ = shown
     results = (folder / "results.jsonl").read_text(encoding="utf-8")
@@ -67,6 +69,7 @@ def test_every_comic_has_its_pictures_and_the_page_shows_them(shown: tuple[Path,
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.once
 async def test_a_browser_shows_the_page_narrow_without_scrolling_sideways(
     shown: tuple[Path, str], tmp_path: Path
 ) -> None:

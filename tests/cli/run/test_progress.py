@@ -92,6 +92,7 @@ def test_a_terminal_shows_counts_slots_and_running_comics(
     assert len(capsys.readouterr().out.splitlines()) == 12
 
 
+@pytest.mark.once
 def test_on_a_narrow_terminal_a_running_comic_keeps_its_age_and_its_id(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llamagen_async import LlamaGenClient
-from llamagen_async.ratelimit import stores
+from llamagen_async import LlamaGenClient, quota
 from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxServer, SandboxService
 from llamagen_async.simulation import run, simulated_client
@@ -36,7 +35,7 @@ asyncio.run(main())
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A state folder of the test's own, which is not there yet."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(stores, "_warned", set())
+    monkeypatch.setattr(quota, "_warned", set())
     return tmp_path / "home"
 
 
