@@ -117,7 +117,7 @@ def test_a_line_that_is_not_utf8_says_where(here: Path, capfd: pytest.CaptureFix
         (["status", "x", "--speed", "0"], "--speed"),
         (["status", "x", "--speed", "fast"], "--speed"),
         (["status", "x", "--base-url", "http://example.com"], "--base-url"),
-        (["status", "x", "--api-key", "two words"], "api_key"),
+        (["status", "x", "--api-key", "two words"], "--api-key (or LLAMAGEN_API_KEY): got"),
         (["status", ""], "ID: got ''"),
         (["status", "x", "--quota", "quota.db"], "--quota"),
         (["generate", "x", "--max-wait", "-1"], "--max-wait: got -1"),
