@@ -30,6 +30,7 @@ from llamagen_async.models import Animation, ComicGeneration, GenerationStatus, 
 from llamagen_async.observing import Observer
 from llamagen_async.plan_detection import take_over
 from llamagen_async.plans import Plan
+from llamagen_async.quota import MEMORY, writable_default
 from llamagen_async.ratelimit import (
     Identity,
     Limiter,
@@ -49,7 +50,6 @@ from llamagen_async.scheduling import (
     Submission,
     SubmissionHooks,
 )
-from llamagen_async.quota import MEMORY, writable_default
 from llamagen_async.settings import ClientSettings
 from llamagen_async.transport import APIRequest, AssetSource, HTTPAssets, HTTPTransport, Transport
 from llamagen_async.uploads import Uploads

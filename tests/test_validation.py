@@ -14,8 +14,8 @@ from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.errors import InvalidRequestError
-from llamagen_async.requests import ComicRequest
 from llamagen_async.quota import check_quota
+from llamagen_async.requests import ComicRequest
 from llamagen_async.validation import checked_id, checked_path, shown, text_problem
 
 UNMEANT = ["\0", "\x08", "\x1b", "\x7f", "\x80", "\x9b", "\ud83d", "\udce9", "\ufffe", "\U0010ffff"]

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _OPTIONS: Final[Mapping[str, str]] = {
+    "api_key": "--api-key (or LLAMAGEN_API_KEY)",
     "base_url": "--base-url (or LLAMAGEN_API_URL)",
     "plan": "--plan (or LLAMAGEN_PLAN)",
     "prices": "--price",

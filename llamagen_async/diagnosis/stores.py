@@ -13,9 +13,9 @@ import attrs
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
+from llamagen_async.quota import MEMORY, SQLITE, check_quota, shown_quota
 from llamagen_async.ratelimit import StoreError
 from llamagen_async.ratelimit.stores import open_store, store_times
-from llamagen_async.quota import MEMORY, SQLITE, check_quota, shown_quota
 
 __all__ = ["RedisFacts", "StoreFacts", "examine_store", "prove_store"]
 

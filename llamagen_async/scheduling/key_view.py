@@ -192,6 +192,8 @@ class KeyView:
         are back that were not free when the others were last heard of, what they do is known. What
         was asked of them since is not: the longer ago that was, the more slots they have used.
         """
+        if not self._peers:
+            return 0  # also before anything was heard at all
         arrived = self._arrivals(self._told_at, of_others=True) * (now - self._told_at)
         unheard = int(_SLOTS_OF_A_COMIC * min(arrived, _MAX_ARRIVALS))
         if not self._was_full:

@@ -286,7 +286,7 @@ async def test_creates_go_out_in_the_order_of_arrival(tmp_path: Path) -> None:
 
 
 async def test_who_has_waited_longest_elsewhere_goes_first(tmp_path: Path) -> None:
-    """What keeps the jobs may know better than this process since when each of them waits."""
+    """The store of the jobs may know better than this process since when each of them waits."""
     machine = Machine(tmp_path, plan=ONE)
 
     async with crew(machine, 1) as (only,):

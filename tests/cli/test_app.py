@@ -117,7 +117,7 @@ def test_a_line_that_is_not_utf8_says_where(here: Path, capfd: pytest.CaptureFix
         (["status", "x", "--speed", "0"], "--speed"),
         (["status", "x", "--speed", "fast"], "--speed"),
         (["status", "x", "--base-url", "http://example.com"], "--base-url"),
-        (["status", "x", "--api-key", "two words"], "api_key"),
+        (["status", "x", "--api-key", "two words"], "--api-key (or LLAMAGEN_API_KEY): got"),
         (["status", ""], "ID: got ''"),
         (["status", "x", "--quota", "quota.db"], "--quota"),
         (["generate", "x", "--max-wait", "-1"], "--max-wait: got -1"),
@@ -168,7 +168,7 @@ def test_an_unreachable_server_is_waited_for_with_one_line(tmp_path: Path) -> No
         assert process.stderr is not None
         told = process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        out, rest = process.communicate(timeout=30)
+        out, rest = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "the server has not answered since" in told
     assert "waiting for it" in told

@@ -43,7 +43,7 @@ def shell(
         cwd=cwd,
         env=environment(**env),
         encoding="utf-8",
-        timeout=30,
+        timeout=120,
         check=False,
         **{**pipes, **streams},
     )

@@ -112,7 +112,6 @@ WITH: dict[str, list[str]] = {
 }
 """Options without which another makes no sense."""
 NAMED = {
-    "--api-key": "api_key",
     "--journal": "journal",
     "--image": "image",
     "--with": "",

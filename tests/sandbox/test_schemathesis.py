@@ -127,9 +127,12 @@ def test_what_follows_from_an_answer_is_answered_as_the_document_says(target: Ta
         def after_call(self, response: Any, case: Any) -> None:
             statuses[f"{case.operation.label} {response.status_code}"] += 1
 
-    Conversation.run(settings=settings(QUIET, max_examples=6, stateful_step_count=6))
-    assert statuses["PATCH /comics/generations/{id} 200"] > 0
-    assert statuses["GET /comics/generations/{id} 200"] > 0
+    expected = {f"{method} /comics/generations/{{id}} 200" for method in ("PATCH", "GET")}
+    # What is drawn depends on the modules that are loaded, too: few examples may lack a sort.
+    for examples in (6, 24, 96):
+        if not expected <= statuses.keys():
+            Conversation.run(settings=settings(QUIET, max_examples=examples, stateful_step_count=6))
+    assert expected <= statuses.keys()
 
 
 @pytest.mark.parametrize("dialect", get_args(Dialect))

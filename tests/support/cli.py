@@ -52,7 +52,7 @@ def run(
         env=environment(**(env or {})),
         input=stdin,
         capture_output=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     return subprocess.CompletedProcess(

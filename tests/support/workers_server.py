@@ -73,13 +73,11 @@ class Backends:
 
 
 @contextmanager
-def sandbox_process(
-    speed: float, seconds: float, *, latency: tuple[float, float] = (0.0, 0.0)
-) -> Iterator[str]:
+def sandbox_process(speed: float, seconds: float) -> Iterator[str]:
     """The URL of a sandbox in a process of its own, whose comics take so many seconds of its
     clock.
     """
-    orders = {"speed": speed, "latency": latency, "faults": [], "seconds": seconds}
+    orders = {"speed": speed, "latency": [0.0, 0.0], "faults": [], "seconds": seconds}
     with subprocess.Popen(
         [sys.executable, str(_HERE / "crash_server.py"), json.dumps(orders)],
         env=environment(),

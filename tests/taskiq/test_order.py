@@ -60,7 +60,7 @@ async def test_jobs_that_come_at_once_can_be_told_apart(redis_server: RedisServe
 
 
 async def test_a_task_whose_job_was_taken_over_has_no_result(redis_server: RedisServer) -> None:
-    """Whoever has the job now tells its end."""
+    """The end of the job is told by whoever has it now."""
     url, prefix = redis_server.url, fresh_prefix()
     async with (
         roomy_sandbox(plan=SLOW) as server,

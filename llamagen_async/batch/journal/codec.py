@@ -60,7 +60,7 @@ _API_ERRORS: Final[tuple[type[APIError], ...]] = (
 """The errors that are read back as what they were."""
 
 _CONNECTION_ERRORS: Final = (APIConnectionError, APITimeoutError)
-"""The same, of errors that know whether the request left."""
+"""Errors that know whether the request left, and are read back as what they were, too."""
 
 _dump: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
 _NESTED: Final = 100

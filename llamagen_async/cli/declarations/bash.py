@@ -25,7 +25,7 @@ _SCRIPT: Final = """\
             plain) COMPREPLY+=("$value") ;;
         esac
     done < <(
-        COMP_LINE="${COMP_LINE:0:COMP_POINT}" COMP_WORDBREAKS="$COMP_WORDBREAKS" \\
+        COMP_LINE="${COMP_LINE:0:COMP_POINT}" COMP_BREAKS="$COMP_WORDBREAKS" \\
             %(complete_var)s=bash_complete "$1"
     )
 }
@@ -47,8 +47,9 @@ class Bash(BashComplete):
         self._is_quoted = bool(re.search(r"(^|\s)(\"[^\"]*|'[^']*)$", line))
         is_new = not self._is_quoted and re.search(r"(?<!\\)\s$", line) is not None
         begun = "" if is_new else words.pop()
-        # Bash replaces only what comes after the last of these in a word.
-        breaks = ":" in os.environ.get("COMP_WORDBREAKS", "") and not self._is_quoted
+        # Bash replaces only what comes after the last of these in a word. It hands its own variable
+        # of that name to no program.
+        breaks = ":" in os.environ.get("COMP_BREAKS", "") and not self._is_quoted
         self._kept = len(begun[: begun.rfind(":") + 1]) if breaks else 0
         return words[1:], begun
 

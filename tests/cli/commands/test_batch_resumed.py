@@ -69,7 +69,7 @@ def test_a_batch_that_was_stopped_is_finished_and_each_story_is_paid_once(
         with started(*BATCH, cwd=tmp_path, env=env) as process:
             until_accepted(service, 10)
             process.send_signal(number)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=120)
         if number is signal.SIGINT:
             assert process.returncode == 130
             assert "the same command again goes on where this stopped" in err
@@ -89,7 +89,7 @@ def test_a_batch_that_was_stopped_is_finished_and_each_story_is_paid_once(
         assert all(one["label"].startswith("stories.jsonl:") for one in done)
         before = service.stats(0.0)["keys"]["sandbox-paid"]["total"]
         with started("batch", *FAST, *PATIENT, cwd=tmp_path, env=env) as process:
-            out, _ = process.communicate(timeout=30)
+            out, _ = process.communicate(timeout=120)
         assert f"{20 - lost} done, " in out
         assert "0 running, 0 to send" in out
         assert " done  " not in out  # what was done before is no news
@@ -107,12 +107,12 @@ def test_a_second_process_on_a_journal_is_told_the_first_ones_id(tmp_path: Path)
         with started(*BATCH, *PATIENT, cwd=tmp_path, env=env) as first:
             until_accepted(service, 2)
             with started(*BATCH, cwd=tmp_path, env=env) as second:
-                out, err = second.communicate(timeout=30)
+                out, err = second.communicate(timeout=120)
             assert (second.returncode, out) == (1, "")
             assert err.count("\n") == 1
             assert f"process {first.pid} works with this journal" in err
             first.send_signal(signal.SIGINT)
-            _, err = first.communicate(timeout=30)
+            _, err = first.communicate(timeout=120)
         running = [one["id"] for one in results(tmp_path) if one["state"] == "running"]
         assert len(running) == 2
         assert all(f"llamagen-async status {id_} --out comics" in err for id_ in running)
@@ -131,10 +131,10 @@ def test_stories_of_stdin_are_finished_from_the_journal(tmp_path: Path) -> None:
             process.stdin.flush()
             until_accepted(service, 3)
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=120)
         assert "llamagen-async batch --out comics goes on where this stopped" in err
         with started("batch", *FAST, *PATIENT, cwd=tmp_path, env=env) as process:
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
     assert "3 of 3 comics done" in out
     assert [one["prompt"] for one in results(tmp_path)] == ["a cat", "a dog", "a cat"]
@@ -201,7 +201,7 @@ def test_a_file_that_changes_while_it_is_read_stops_the_batch(tmp_path: Path) ->
             lines_until(process, "Times are")
             with (tmp_path / "stories.jsonl").open("a", encoding="utf-8") as file:
                 file.write('{"prompt": "one m')
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=120)
         assert process.returncode == 1
         assert "stories.jsonl was changed while it was read; the same command again" in err
         assert len(results(tmp_path)) >= accepted(service)

@@ -112,7 +112,7 @@ def test_an_interrupted_redraw_is_waited_for_by_the_same_command(
     with started(*argv, "--speed", "1", cwd=tmp_path, env=env) as process:
         lines_until(process, "accepted")
         process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=30)
+        _, complaint = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "the same command again goes on with it" in complaint
     assert pictures(out) == before

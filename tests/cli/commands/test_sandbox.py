@@ -28,7 +28,7 @@ def test_the_sandbox_prints_its_address_and_at_its_end_its_counts(
         port = url.rpartition(":")[2].removesuffix("/v1")
         taken = call("sandbox", "--port", port)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     assert process.returncode == 0
     assert err == ""
     assert "0 refused with 429, 2 comics started" in out
@@ -71,7 +71,7 @@ def test_the_sandbox_tells_at_its_end_what_became_of_events(tmp_path: Path, call
         assert len(variables) == 4
         assert call("generate", "a cat", env=variables).returncode == 0
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     assert "Webhook events: " in out
     assert "refused" in out
     assert "whsec_test" not in said + out + err

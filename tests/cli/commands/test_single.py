@@ -48,7 +48,7 @@ def test_ctrl_c_while_one_comic_is_drawn_says_its_id(tmp_path: Path) -> None:
     ):
         id_ = lines_until(process, "accepted")[-1].split()[0]
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err == (
         "llamagen-async generate: interrupted; it goes on at the server: "
@@ -66,7 +66,7 @@ def test_ctrl_c_while_the_create_is_on_its_way_waits_for_the_id(tmp_path: Path) 
         while not service.stats(0.0)["generations"]:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (130, "")
     assert "already accepted: create cmc_" in err.splitlines()[0]
     assert "the id stands above" in err.splitlines()[1]
