@@ -50,11 +50,6 @@ _MAX_GROUPS: Final = 32
 _BELIEVED_FOR: Final = 300.0
 """Seconds for which a client is believed to have what it has told of: every client that waits for
 a generation tells more often."""
-_SLOTS_OF_A_COMIC: Final = 1.5
-"""Slots that others are taken to have used for each create that was probably asked of them since
-they were heard of: the create, and every second time a check. Found with `benchmarks/fleet.py`, 8
-processes at 4 a minute: with 0, 1, 1.4 and 2 a request takes 3.3, 3.1, 3.0 and 2.9 round trips, and
-the mean comic from 2 on 4 % longer."""
 
 
 @attrs.frozen(eq=False)
@@ -177,27 +172,30 @@ class KeyView:
             # The slots that seem free are for requests of others that go before.
             free = rate.limit - len(returning)
             returning = sorted([*returning, *([self.no_slot_until - now] * free)])
+        weight, first = 0.0, now
+        if RequestKind.CREATE in plan.metered:
+            if self.arrived:
+                weight, first = arrival_weight(self.arrived, now), self.arrived[0]
+            for one in self._peers:
+                if one.weight:
+                    weight += faded_weight(one.weight, now - one.told_at)
+                    first = min(first, one.first)
         return SlotForecast(
             free=max(0, rate.limit - len(returning)),
             returning=returning[-rate.limit :],
             interval=rate.interval,
             per=rate.per,
-            arrivals=self._arrivals(now),
+            arrivals=arrival_rate(weight, now - first),
         )
 
     def before(self, target: PollTarget, now: float) -> int:
         """Return how many requests of others will take slots before a check of this client.
 
         While no slot is free, nothing changes but that requests are added. So until those slots
-        are back that were not free when the others were last heard of, what they do is known. What
-        was asked of them since is not: the longer ago that was, the more slots they have used.
+        are back that were not free when the others were last heard of, what they do is known.
         """
-        if not self._peers:
-            return 0  # also before anything was heard at all
-        arrived = self._arrivals(self._told_at, of_others=True) * (now - self._told_at)
-        unheard = int(_SLOTS_OF_A_COMIC * min(arrived, _MAX_ARRIVALS))
         if not self._was_full:
-            return unheard
+            return 0
         forecast = self._polls.forecasts.overall
         of_target = self._polls.forecasts.of(target.profile)
         mine = of_target.highest_price(now - target.accepted_at, target.last_running_age)
@@ -207,7 +205,7 @@ class KeyView:
             if forecast.highest_price(now - one.accepted_at, one.last_running_age) > mine
         )
         urgent = (Priority.INTERACTIVE, Priority.READ, Priority.OVERDUE)
-        return unheard + int(before) + sum(self._waiting.get(one, 0) for one in urgent)
+        return int(before) + sum(self._waiting.get(one, 0) for one in urgent)
 
     def waiting(self, now: float, interval: float, *priorities: Priority) -> int:
         """Return how many requests of the others wait for a slot.
@@ -261,19 +259,6 @@ class KeyView:
         if self._polls.observations:
             told["observed"] = list(self._polls.observations)
         return encode(told) if told else ""
-
-    def _arrivals(self, now: float, *, of_others: bool = False) -> float:
-        """Return the interactive creates a second that are to be expected, of all or of others."""
-        if RequestKind.CREATE not in self._limiter.plan.metered:
-            return 0.0
-        weight, first = 0.0, now
-        if self.arrived and not of_others:
-            weight, first = arrival_weight(self.arrived, now), self.arrived[0]
-        for one in self._peers:
-            if one.weight:
-                weight += faded_weight(one.weight, now - one.told_at)
-                first = min(first, one.first)
-        return arrival_rate(weight, now - first)
 
     def _others(self, now: float) -> Iterator[_Running]:
         """Iterate over the generations of clients that were heard of."""
