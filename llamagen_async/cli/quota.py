@@ -9,8 +9,8 @@ from typing import Final
 
 from llamagen_async.cli.exit_status import FAILED, CommandError
 from llamagen_async.diagnosis.stores import prove_store
-from llamagen_async.ratelimit import StoreError
 from llamagen_async.quota import default_quota
+from llamagen_async.ratelimit import StoreError
 
 __all__ = ["default_store", "prove_quota"]
 

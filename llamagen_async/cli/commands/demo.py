@@ -33,6 +33,7 @@ from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import DEFAULT_TIMEOUT
 from llamagen_async.errors import QuotaExhaustedError
 from llamagen_async.plans import Plan, PlanName
+from llamagen_async.quota import MEMORY
 from llamagen_async.sandbox import (
     DEMO_KEY,
     PAID_KEY,
@@ -42,7 +43,6 @@ from llamagen_async.sandbox import (
     SandboxService,
     best_possible,
 )
-from llamagen_async.quota import MEMORY
 
 __all__ = ["DEMO_STORIES", "demo"]
 

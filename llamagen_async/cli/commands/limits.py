@@ -11,13 +11,13 @@ from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.text import format_duration, format_limit, one_line, pluralize
 from llamagen_async.plans import HOUR
+from llamagen_async.quota import MEMORY, shown_quota
 from llamagen_async.ratelimit import (
     Identity,
     LimitsSnapshot,
     close_limiter,
     open_limiter,
 )
-from llamagen_async.quota import MEMORY, shown_quota
 from llamagen_async.web.facts import limits_facts
 
 if TYPE_CHECKING:
