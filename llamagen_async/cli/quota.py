@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Final
 
 from llamagen_async.cli.exit_status import FAILED, CommandError
-from llamagen_async.diagnosis.stores import prove_store
 from llamagen_async.quota import default_quota
 from llamagen_async.ratelimit import StoreError
 
@@ -27,6 +26,8 @@ async def prove_quota(quota: str) -> None:
         InvalidRequestError: It is no URL of a store.
         CommandError: It can't be opened; nothing was sent.
     """
+    from llamagen_async.diagnosis.stores import prove_store  # noqa: PLC0415  # loads aiohttp
+
     try:
         await prove_store(quota)
     except (StoreError, OSError) as error:
