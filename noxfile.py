@@ -21,18 +21,9 @@ from packaging.requirements import Requirement
 
 nox.needs_version = ">=2026.10.20"
 # Side by side they begin in this order, so that the longest are not the last to end.
-nox.options.sessions = [
-    "lint",
-    "build",
-    "coverage",
-    "tests",
-    "lowest",
-    "typecheck",
-    "docs",
-]
-# uv, where it is installed, makes an environment in seconds instead of a minute.
-nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.download_python = "never"
+nox.options.sessions = ["lint", "build", "coverage", "tests", "lowest", "typecheck", "docs"]
+# Not uv, which is faster: it does not read the indexes and certificates that pip is told of.
+nox.options.default_venv_backend = "virtualenv"
 nox.options.allow_parallel = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
@@ -74,11 +65,6 @@ def built() -> str:
     return f"{wheels[0]}{EXTRAS}" if wheels else PACKAGE
 
 
-def install(session: nox.Session, *packages: str) -> None:
-    """Install packages compiled, as pip does: the tests start hundreds of processes."""
-    session.install(*packages, env={"UV_COMPILE_BYTECODE": "1"})
-
-
 def folder_in_memory() -> str | None:
     """Return a folder for the files of the tests that needs no disk, if there is one with room."""
     folder = Path("/dev/shm")  # noqa: S108  # a folder of its own is made in it
@@ -117,7 +103,7 @@ def scratch() -> Iterator[dict[str, str]]:
 @nox.session(python=PYTHONS, requires=AFTER)
 def tests(session: nox.Session) -> None:
     """Run the tests against the installed package; in CI 3.12 runs what `coverage` leaves out."""
-    install(session, built(), *group("test"))
+    session.install(built(), *group("test"))
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
@@ -131,7 +117,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=WHOLE, requires=AFTER)
 def coverage(session: nox.Session) -> None:
     """Run the tests that are not marked `once` or `no_cover`, with bounds for their coverage."""
-    install(session, built(), *group("test"))
+    session.install(built(), *group("test"))
     measured = ("--cov=llamagen_async", "--cov-branch", "--cov-report=")
     with scratch() as env:
         session.run("pytest", *SPREAD, "-m", f"not ({UNMEASURED})", *measured, env=env)
@@ -144,7 +130,7 @@ def lowest(session: nox.Session) -> None:
     """Run the tests with the lowest versions that pyproject.toml allows, on the lowest Python."""
     constraints = Path(session.create_tmp(), "lowest.txt")
     constraints.write_text("\n".join(floors()), encoding="utf-8")
-    install(session, "--constraint", str(constraints), built(), *group("test"))
+    session.install("--constraint", str(constraints), built(), *group("test"))
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
