@@ -24,6 +24,7 @@ from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.ratelimit.stores import store_times
 from llamagen_async.sandbox import Durations, SandboxServer, SandboxService
 from llamagen_async.simulation import run
+from llamagen_async.stored_values import DAMAGED
 from tests.support.redis_server import API_KEY
 from tests.support.scripted import Network, left_over, minute
 
@@ -157,7 +158,7 @@ def test_a_damaged_forecast_is_refused(change: dict[str, object]) -> None:
     """Each part is checked: how many numbers there are, and what they may be."""
     blob: dict[str, Any] = json.loads(dump_forecasts(Forecasts()))
     blob["learned"][""] |= change
-    with pytest.raises(saved.DAMAGED):
+    with pytest.raises(DAMAGED):
         load_forecasts(json.dumps(blob))
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 from tests.mutation.mutants import KILLED, ROOT, TIMEOUT, Mutant, Target, Workshop
 
 sys.path.insert(0, str(ROOT / "benchmarks"))  # the benchmarks are programs, and no package
-from _report import machine, print_table  # noqa: E402  # which is found there
+from _report import machine, print_table  # which is found there
 
 HERE: Final = Path(__file__).parent
 FIGURES: Final = HERE / "figures.json"
