@@ -35,6 +35,7 @@ from llamagen_async import (
     SubmissionUncertainError,
 )
 from llamagen_async.clock import Clock
+from llamagen_async.forecasting.poll_plan import PRICES, ProfileForecast
 from llamagen_async.ratelimit import Ledger, MemoryLedger, registry
 from llamagen_async.ratelimit.stores import store_times
 from llamagen_async.sandbox import Durations, Fault, SandboxService
@@ -280,6 +281,9 @@ def live(seed: int) -> None:
         async def main() -> None:
             world = World.of(seed, Path(folder))
             patch.setattr(registry, "open_store", world.open_store)
+            new = ProfileForecast()
+            for price in PRICES:
+                new.plan(price)  # these are kept for all new profiles, and are no leftovers
             first = Counter[str]()
             for day in range(DAYS):
                 await world.day()

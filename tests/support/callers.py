@@ -95,5 +95,5 @@ async def ask(client: Any, number: int, caller: Caller, ids: set[str]) -> str:
         # Of these, only a redirect says that nothing was accepted.
         outcome = "not sent" if error.status == 302 else "sent"
     # The time for a slot, the time for the comic, and a request on its way in between.
-    assert now() - began <= 2 * caller.timeout + 31.0
+    assert now() - began <= 2 * caller.timeout + 31.0, (number, caller, began, now(), outcome)
     return outcome
