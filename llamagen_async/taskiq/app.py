@@ -14,9 +14,13 @@ from llamagen_async.taskiq.queue import TaskiqQueue
 
 __all__ = ["FORGET_AFTER", "LEASE", "register"]
 
-LEASE: Final = 30.0
-"""Real seconds after which a worker that says nothing is taken for dead (chosen: ten times what a
-garbage collection, a slow disk or a restart of Redis take)."""
+LEASE: Final = 15.0
+"""Real seconds after which a worker that says nothing is taken for dead.
+
+Chosen: five times what a garbage collection, a slow disk or a restart of Redis take. Meanwhile the
+paid plan makes two or three comics, so that what a dead worker was to send comes late by no more
+than there are workers.
+"""
 
 FORGET_AFTER: Final = 30 * DAY
 """Real seconds after its end at which a job is forgotten (chosen: whoever orders again by mistake
