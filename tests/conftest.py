@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -57,12 +56,6 @@ def pytest_asyncio_loop_factories(
     if item.get_closest_marker("virtual_time"):
         return {"virtual": VirtualTimeLoop}
     return {"real": asyncio.new_event_loop}
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Keep what was collected out of each later collection of garbage, which takes seconds else."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
