@@ -276,6 +276,7 @@ def leftovers() -> Counter[str]:
 
 def live(seed: int) -> None:
     """Live through some days, and check all promises after each."""
+    random.seed(seed)  # delays between tries are drawn from it, too
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
 
         async def main() -> None:
