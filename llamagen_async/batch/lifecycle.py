@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from llamagen_async.batch.replacing import fetch
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import seconds
 from llamagen_async.errors import (
+    APIError,
     ClientClosedError,
     GenerationFailedError,
     JournalError,
@@ -289,8 +291,10 @@ class _Steps:
 
     def abandoned(self, outcome: object) -> None:
         """Say what became of a create whose caller was gone: its id may be nowhere else."""
-        if self.task.is_elsewhere:
-            return
+        bad, broken = HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR
+        refused = isinstance(outcome, APIError) and bad <= outcome.status < broken
+        if self.task.is_elsewhere or refused or isinstance(outcome, ClientClosedError):
+            return  # nothing was made
         news = self.task.where if isinstance(outcome, AnyGeneration) else outcome
         what, key = "left while %s was in flight: %s", self.task.row.key
         _logger.warning(what, key, news, extra=about(outcome, job_key=key))

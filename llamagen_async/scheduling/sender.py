@@ -225,6 +225,7 @@ class Sender:
             return None
         left = (submission.outage_timeout or 0.0) - (self._clock.now() - submission.since)
         holds_out = submission.outage_timeout is not None and left > 0
+        is_over = submission.outage_timeout is not None and left <= 0
         if isinstance(error, RateLimitError):
             submission.refusals += 1
             return 0.0 if holds_out or submission.refusals <= _MAX_REFUSALS else None
@@ -234,7 +235,7 @@ class Sender:
             is_repeated = not kind.is_billed or provably_not_accepted(error)
         else:
             is_repeated = submission.failures <= self.max_retries and is_retriable(error, kind)
-        if not is_repeated:
+        if not is_repeated or is_over:
             return None
         if submission.delays is None:
             submission.delays = delays(self._clock.speed)

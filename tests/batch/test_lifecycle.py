@@ -13,8 +13,10 @@ import pytest
 
 from llamagen_async import (
     APITimeoutError,
+    AuthenticationError,
     Batch,
     BatchState,
+    ClientClosedError,
     ComicGeneration,
     ComicRequest,
     JournalError,
@@ -277,6 +279,8 @@ class Abandoning:
         await hooks.accepted(comic)
         hooks.abandoned(comic)
         hooks.abandoned(APITimeoutError("no answer"))
+        hooks.abandoned(ClientClosedError("nothing was sent"))
+        hooks.abandoned(AuthenticationError(401, "unauthorized", "refused"))
         return comic
 
     async def wait_for_completion(
@@ -298,3 +302,5 @@ async def test_an_id_whose_caller_is_gone_is_in_the_log(caplog: pytest.LogCaptur
     assert [item.state async for item in batch] == [BatchState.SUCCEEDED]
     assert "left while k was in flight: k is running as generation c-cat" in caplog.text
     assert "left while k was in flight: no answer" in caplog.text
+    assert "nothing was sent" not in caplog.text
+    assert "refused" not in caplog.text

@@ -24,7 +24,7 @@ from llamagen_async import (
 from llamagen_async.plans import HOUR
 from llamagen_async.scheduling.circuit import TRIP
 from tests.support.machine import ROOMY
-from tests.support.scheduling import CREATES_ONLY, collect, network_of, refusal, service_of
+from tests.support.scheduling import CREATES_ONLY, ONE, collect, network_of, refusal, service_of
 from tests.support.scripted import Network, Sent, left_over, minute, now
 
 pytestmark = pytest.mark.virtual_time
@@ -288,6 +288,23 @@ async def test_a_create_holds_out_as_long_as_it_was_given(timeout: float) -> Non
                 await create
             assert not caught.value.request_sent
             assert now() == pytest.approx(began + timeout, abs=0.01)
+
+
+async def test_a_create_whose_time_is_over_is_not_tried_again() -> None:
+    """Its first try begins in time and provably fails later; a slot is free for a second one."""
+    fails: list[str] = []
+    network = network_of(
+        ONE, latency=29.0, after=lambda _: attrs.evolve(UNREACHED) if fails else None
+    )
+    async with network.client(ONE) as client:
+        await client.comics.create("filler")
+        fails.append("from now on")
+        began, free_in = now(), (await client.limits()).next_free_in
+        assert free_in > 0
+        with pytest.raises(APIConnectionError, match="no connection"):
+            await client.comics.create_and_wait("story", timeout=free_in + 2)
+        assert now() == pytest.approx(began + free_in + 29)
+    assert len(network.creates) == 2
 
 
 async def test_a_create_without_a_time_waits_no_longer_than_its_retries_would() -> None:
