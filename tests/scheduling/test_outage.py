@@ -291,7 +291,7 @@ async def test_a_create_holds_out_as_long_as_it_was_given(timeout: float) -> Non
 
 
 async def test_a_create_whose_time_is_over_is_not_tried_again() -> None:
-    """Its first try begins in time and provably fails later; a slot is free for a second one."""
+    """The first try begins in time and provably fails later; a slot is free for a second one."""
     fails: list[str] = []
     network = network_of(
         ONE, latency=29.0, after=lambda _: attrs.evolve(UNREACHED) if fails else None
