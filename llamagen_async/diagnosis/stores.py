@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final, cast
 
 import attrs
 
 from llamagen_async.errors import InvalidRequestError
-from llamagen_async.plans import Plan
-from llamagen_async.quota import MEMORY, SQLITE, check_quota, shown_quota
+from llamagen_async.quota import MEMORY, shown_quota
 from llamagen_async.ratelimit import StoreError
-from llamagen_async.ratelimit.stores import open_store, store_times
+from llamagen_async.ratelimit.stores import prove_store
 
-__all__ = ["RedisFacts", "StoreFacts", "examine_store", "prove_store"]
+__all__ = ["RedisFacts", "StoreFacts", "examine_store"]
 
 _TIMEOUT: Final = 5.0
 """Real seconds that a store may take to answer (chosen)."""
@@ -72,35 +69,6 @@ async def examine_store(quota: str) -> StoreFacts:
     except (StoreError, OSError) as error:
         return StoreFacts(shown_quota(quota), error=str(error))
     return StoreFacts(shown_quota(quota), redis=facts)
-
-
-async def prove_store(quota: str) -> None:
-    """Open a store and close it again; do nothing for `MEMORY`.
-
-    Args:
-        quota: Its URL, or `MEMORY`.
-
-    Raises:
-        InvalidRequestError: It is no URL of a store.
-        StoreError: It can't be opened.
-        OSError: Its file can be read and not written: it would count nothing.
-    """
-    if check_quota(quota) == MEMORY:
-        return
-    # Nothing is counted; what a Redis keeps of it expires.
-    ledger = open_store(quota, "nobody", Plan.DEMO, 1.0, store_times(1.0, 1.0))
-    try:
-        await ledger.snapshot()
-        if quota.startswith(SQLITE):
-            _prove_writable(Path(quota.removeprefix(SQLITE)))
-    finally:
-        await ledger.aclose()
-
-
-def _prove_writable(path: Path) -> None:
-    path = path.expanduser()
-    if not os.access(path, os.W_OK):
-        raise PermissionError(f"{path} may not be written")
 
 
 async def _examine_redis(quota: str) -> RedisFacts:

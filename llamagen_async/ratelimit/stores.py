@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Final
 
 from llamagen_async.plans import Plan
-from llamagen_async.quota import SQLITE
+from llamagen_async.quota import MEMORY, SQLITE, check_quota
 from llamagen_async.ratelimit.protocol import Ledger
 from llamagen_async.ratelimit.window_log import LedgerTimes
 
-__all__ = ["open_store", "store_times"]
+__all__ = ["open_store", "prove_store", "store_times"]
 
 _MARGIN: Final = 5.0
 """Real seconds by which a store's lease outlasts the longest request: its report takes time."""
@@ -66,3 +68,32 @@ def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTim
 
     connection = shared_connection(quota)
     return RedisLedger(connection, name=name, plan=plan, speed=speed, times=times)
+
+
+async def prove_store(quota: str) -> None:
+    """Open a store and close it again; do nothing for `MEMORY`.
+
+    Args:
+        quota: Its URL, or `MEMORY`.
+
+    Raises:
+        InvalidRequestError: It is no URL of a store.
+        StoreError: It can't be opened.
+        OSError: Its file can be read and not written: it would count nothing.
+    """
+    if check_quota(quota) == MEMORY:
+        return
+    # Nothing is counted; what a Redis keeps of it expires.
+    ledger = open_store(quota, "nobody", Plan.DEMO, 1.0, store_times(1.0, 1.0))
+    try:
+        await ledger.snapshot()
+        if quota.startswith(SQLITE):
+            _prove_writable(Path(quota.removeprefix(SQLITE)))
+    finally:
+        await ledger.aclose()
+
+
+def _prove_writable(path: Path) -> None:
+    path = path.expanduser()
+    if not os.access(path, os.W_OK):
+        raise PermissionError(f"{path} may not be written")
