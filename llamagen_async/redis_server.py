@@ -17,8 +17,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from llamagen_async.errors import InvalidRequestError
+from llamagen_async.stored_values import StoreError
 
-__all__ = ["RedisConnection", "StoreError"]
+__all__ = ["RedisConnection"]
 
 _ALLOWED: Final = (
     "redis://[[user]:password@]host[:port][/db], rediss://... or unix:///path[?db=0], "
@@ -31,10 +32,6 @@ _MOST_CALLS: Final = 8
 other, and a few keep it busy)."""
 _SAID: Final = 300
 """Characters of a server's words that a message repeats, at most."""
-
-
-class StoreError(Exception):
-    """A store of the package does not answer, or not with what was stored: a server, or a file."""
 
 
 class RedisConnection:

@@ -1,6 +1,7 @@
-"""Values that were stored, checked as they are read: any program may have changed them.
+"""Values that were stored, checked as they are read, and the error of a store that has none.
 
-A wrong value would fail later, count wrongly, or have everyone wait for ever. Knows no store.
+Any program may have changed a value, and a wrong one would fail later, count wrongly, or have
+everyone wait for ever. No store is known here.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-__all__ = ["DAMAGED", "NEVER", "StateReader", "decode", "encode"]
+__all__ = ["DAMAGED", "NEVER", "StateReader", "StoreError", "decode", "encode"]
 
 DAMAGED: Final = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
@@ -25,6 +26,10 @@ _MOST: Final = 10**15
 _ROUNDING: Final = 1.0
 """Seconds by which a time that is over may seem to be still to come: times are kept in rounded
 numbers."""
+
+
+class StoreError(Exception):
+    """A store, which is a file or a server, does not answer, or not with what was stored."""
 
 
 @attrs.frozen

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import attrs
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.redis_server import StoreError
+from llamagen_async.stored_values import StoreError
 
 __all__ = [
     "ANSWERED",

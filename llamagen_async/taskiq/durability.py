@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llamagen_async.observing import logger_of
-from llamagen_async.redis_server import StoreError
+from llamagen_async.stored_values import StoreError
 from llamagen_async.taskiq.store import RedisJobs
 
 __all__ = ["check_durability"]

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from llamagen_async.errors import JournalError
 from llamagen_async.observing import logger_of
-from llamagen_async.redis_server import RedisConnection, StoreError
+from llamagen_async.redis_server import RedisConnection
+from llamagen_async.stored_values import StoreError
 
 __all__ = ["LONG", "SHORT", "JobScript"]
 

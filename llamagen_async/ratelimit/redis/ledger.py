@@ -56,8 +56,8 @@ from llamagen_async.ratelimit.protocol import (
 )
 from llamagen_async.ratelimit.read_pace import READS_PER_SECOND
 from llamagen_async.ratelimit.window_log import LedgerTimes
-from llamagen_async.redis_server import RedisConnection, StoreError
-from llamagen_async.stored_values import DAMAGED, decode
+from llamagen_async.redis_server import RedisConnection
+from llamagen_async.stored_values import DAMAGED, StoreError, decode
 
 __all__ = ["RedisLedger", "shared_connection"]
 
