@@ -315,9 +315,7 @@ class ClientCore:
     ) -> Rooms:
         """Return rooms over a transport; `lender` lends what was learned of the server."""
         settings = self.settings
-        identity = Identity.of(
-            settings.api_key, settings.base_url, settings.clock.speed, self._store_for(loop)
-        )
+        identity = settings.identity(self._quota_for(loop))
         limiter = open_limiter(
             identity,
             settings.plan,
@@ -342,14 +340,14 @@ class ClientCore:
             scheduler.start_learning()
         return Rooms(loop, transport, assets, identity, limiter, scheduler, forecasts)
 
-    def _store_for(self, loop: asyncio.AbstractEventLoop) -> str | None:
-        """Return the URL of the store of spent requests, or `None` for this process's memory."""
+    def _quota_for(self, loop: asyncio.AbstractEventLoop) -> str:
+        """Return the URL of the store of spent requests, or `MEMORY`."""
         quota = self.settings.quota
         if quota is None:
             # What was not sent to the API, or not in real time, is no business of later programs.
             is_real = self.settings.transport is None and not getattr(loop, "is_virtual", False)
             quota = writable_default() if is_real else MEMORY
-        return None if quota == MEMORY else quota
+        return quota
 
     async def _prepare_to_wait(self, rooms: Rooms, wait: GenerationWait[_G]) -> GenerationWait[_G]:
         """Detect the plan in the time given for a wait, and return the wait with what is left."""

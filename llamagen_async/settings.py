@@ -13,7 +13,8 @@ import attrs
 from llamagen_async.clock import Clock, seconds
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan, PlanName, RequestKind
-from llamagen_async.quota import check_quota
+from llamagen_async.quota import MEMORY, check_quota
+from llamagen_async.ratelimit import Identity
 from llamagen_async.transport import (
     check_key,
     check_proxy,
@@ -60,6 +61,11 @@ class ClientSettings:
     transport: Transport | None
     assets: AssetSource | None
     on_request: Callable[[RequestReport], None] | None
+
+    def identity(self, quota: str) -> Identity:
+        """Return the name of the count of this key in a store, or in this process (`MEMORY`)."""
+        store = None if quota == MEMORY else quota
+        return Identity.of(self.api_key, self.base_url, self.clock.speed, store)
 
 
 def checked_settings(  # noqa: PLR0913  # the arguments of a client

@@ -12,12 +12,7 @@ from llamagen_async.cli.output import Output
 from llamagen_async.cli.text import format_duration, format_limit, one_line, pluralize
 from llamagen_async.plans import HOUR
 from llamagen_async.quota import MEMORY, shown_quota
-from llamagen_async.ratelimit import (
-    Identity,
-    LimitsSnapshot,
-    close_limiter,
-    open_limiter,
-)
+from llamagen_async.ratelimit import LimitsSnapshot, close_limiter, open_limiter
 from llamagen_async.web.facts import limits_facts
 
 if TYPE_CHECKING:
@@ -62,8 +57,7 @@ def limits(*, connection: Connection, output: Output) -> int:
 
 async def _counted(settings: ClientSettings) -> LimitsSnapshot:
     """Return what is counted, without a client: one takes longer to load than all else here."""
-    store = None if settings.quota == MEMORY else settings.quota
-    identity = Identity.of(settings.api_key, settings.base_url, settings.clock.speed, store)
+    identity = settings.identity(settings.quota or MEMORY)
     limiter = open_limiter(identity, settings.plan, timeout=settings.timeout)
     try:
         return await limiter.snapshot()
