@@ -7,6 +7,7 @@ keeps metrics hears of it. What is sent when, and what is sent again when, is de
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -223,9 +224,9 @@ class Sender:
         """Return in how many real seconds it is to be sent again; `None` if it is not."""
         if submission.is_check:
             return None
-        left = (submission.outage_timeout or 0.0) - (self._clock.now() - submission.since)
-        holds_out = submission.outage_timeout is not None and left > 0
-        is_over = submission.outage_timeout is not None and left <= 0
+        given = submission.outage_timeout
+        left = math.inf if given is None else given - (self._clock.now() - submission.since)
+        holds_out = given is not None and left > 0
         if isinstance(error, RateLimitError):
             submission.refusals += 1
             return 0.0 if holds_out or submission.refusals <= _MAX_REFUSALS else None
@@ -235,7 +236,7 @@ class Sender:
             is_repeated = not kind.is_billed or provably_not_accepted(error)
         else:
             is_repeated = submission.failures <= self.max_retries and is_retriable(error, kind)
-        if not is_repeated or is_over:
+        if not is_repeated or left <= 0:  # its caller has waited for as long as it wanted
             return None
         if submission.delays is None:
             submission.delays = delays(self._clock.speed)
