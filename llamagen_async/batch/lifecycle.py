@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +23,6 @@ from llamagen_async.batch.replacing import fetch
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import seconds
 from llamagen_async.errors import (
-    APIError,
     ClientClosedError,
     GenerationFailedError,
     JournalError,
@@ -291,10 +289,9 @@ class _Steps:
 
     def abandoned(self, outcome: object) -> None:
         """Say what became of a create whose caller was gone: its id may be nowhere else."""
-        bad, broken = HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR
-        refused = isinstance(outcome, APIError) and bad <= outcome.status < broken
-        if self.task.is_elsewhere or refused or isinstance(outcome, ClientClosedError):
-            return  # nothing was made
+        may_be_made = isinstance(outcome, AnyGeneration | SubmissionUncertainError)
+        if self.task.is_elsewhere or not may_be_made:
+            return
         news = self.task.where if isinstance(outcome, AnyGeneration) else outcome
         what, key = "left while %s was in flight: %s", self.task.row.key
         _logger.warning(what, key, news, extra=about(outcome, job_key=key))
