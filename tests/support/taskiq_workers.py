@@ -14,7 +14,7 @@ from redis.backoff import ExponentialBackoff
 from taskiq import TaskiqMessage, TaskiqMiddleware
 from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
-from llamagen_async import LlamaGenClient, Plan, RateLimit
+from llamagen_async import LlamaGenClient
 from llamagen_async.taskiq import register
 from llamagen_async.web import create_app
 
@@ -49,9 +49,7 @@ broker = RedisStreamBroker(
 )
 broker.add_middlewares(Takers())
 broker.result_backend = RedisAsyncResultBackend(URL, retry=retry, retry_on_error=errors)
-# One create after the other: those that leave at once arrive in any order.
-plan = Plan("one at a time", limits=RateLimit(1, per=6))
-client = LlamaGenClient(plan=plan, quota=URL, timeout=3.0)
+client = LlamaGenClient(quota=URL, timeout=3.0)
 # At the speed of the tests a second is minutes of the server's clock.
 comics = register(broker, client, lease=3.0, timeout=360_000.0)
 app = create_app(client, queue=comics)

@@ -23,10 +23,13 @@ from typing import Any, Final
 import httpx
 import pytest
 
+from llamagen_async import BatchState
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxService
-from tests.support.cli import environment, needs_posix, sandbox_thread
+from llamagen_async.taskiq import TaskiqQueue
+from tests.support.cli import environment, needs_posix, sandbox_thread, seen
 from tests.support.customers import Customers, most_late
 from tests.support.redis_server import RedisServer, connected
+from tests.support.taskiq_app import broker_of
 from tests.support.workers_server import paid_for, sandbox_process, serving
 
 pytestmark = [pytest.mark.once, needs_posix, pytest.mark.timeout(1_200)]
@@ -36,6 +39,8 @@ CLIENTS: Final = 50 if STORIES >= 200 else 10
 WEB_WORKERS: Final = 3 if STORIES >= 200 else 2
 SPEED: Final = 500.0
 WORKERS: Final = 3
+TASKS: Final = max(STORIES, 40)
+"""Stories that are ordered without HTTP."""
 PACE: Final = 5.0
 """The speed at which stories wait for their turn for longer than their tasks are on their way, and
 at which the workers' lease of three seconds is as long for the plan as the usual one is."""
@@ -135,6 +140,74 @@ async def test_orders_over_http_are_made_once_whatever_dies(tmp_path: Path) -> N
     )
     # On a busy machine a small run has fewer creates than its workers have late moments.
     assert late <= (WORKERS if STORIES >= 200 else 2 * WORKERS)
+
+
+async def test_nothing_is_paid_twice_whatever_dies(tmp_path: Path) -> None:
+    """At high speed, with creates that are on their way for a while when a worker is killed."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    redis = RedisServer(folder, "--appendonly", "yes", "--appendfsync", "always")
+    service = SandboxService(durations=Durations.constant(20.0))
+    options = "--workers", "3", "--wait-tasks-timeout", "3", "--log-level", "WARNING"
+    try:
+        with sandbox_thread(service, speed=f"{SPEED:g}", latency=(0.0, 2.0)) as server:
+            env = settings(server["url"], redis) | {"LOG": str(tmp_path / "workers.log")}
+            worker = ("-m", "taskiq", "worker", "tests.support.taskiq_workers:broker", *options)
+            with running(*worker, cwd=Path(__file__).parents[2], env=env) as workers:
+                told = await _order(redis, workers, TASKS)
+            stats = seen(server)
+        prompts = Counter(one["prompt"] for one in server_generations(service))
+    finally:
+        redis.kill()
+    states = Counter(events[-1] for events in told.values())
+    print(f"\n{TASKS} stories: {dict(states)}, refused {stats['refused']}")
+    assert len(told) == TASKS
+    # Whoever was on its way in the process that was killed is told as uncertain, and only that.
+    assert states[BatchState.SUCCEEDED] >= TASKS - 3
+    assert set(states) <= {BatchState.SUCCEEDED, BatchState.UNCERTAIN}
+    assert max(prompts.values()) == 1
+    assert len(prompts) >= states[BatchState.SUCCEEDED]
+    assert stats["refused"] == 0
+
+
+async def _order(
+    redis: RedisServer, workers: subprocess.Popen[bytes], number: int
+) -> dict[str, list[BatchState]]:
+    """Order stories, follow all, kill and restart; return the states that were told of each."""
+    # Without an API key: who only orders needs none.
+    async with TaskiqQueue(
+        broker_of(redis.url, "taskiq", queue_name="taskiq"),
+        None,
+        redis=redis.url,
+        out=None,
+        timeout=1_800.0,
+        lease=3.0,
+        prefix="llamagen",
+    ) as queue:
+        keys = [f"order-{n}" for n in range(number)]
+        told: dict[str, list[BatchState]] = {key: [] for key in keys}
+        ended: asyncio.Queue[str] = asyncio.Queue()
+
+        async def follow(key: str) -> None:
+            async for event in queue.events(key):
+                told[key].append(event.state)
+            await ended.put(key)
+
+        async def some(share: int) -> None:
+            for _ in range(number // share):
+                await ended.get()
+
+        for n, key in enumerate(keys):
+            await queue.submit(f"story {n}", key=key)
+            if n % 10 == 0:
+                await queue.submit(f"story {n}", key=key)
+        following = asyncio.gather(*map(follow, keys))
+        await some(4)
+        os.kill(children(workers.pid)[-1], signal.SIGKILL)
+        await some(4)
+        await asyncio.to_thread(redis.restart)
+        await following
+    return told
 
 
 async def taken(redis: RedisServer) -> dict[str, int]:
