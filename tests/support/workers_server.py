@@ -92,12 +92,17 @@ def sandbox_process(speed: float, seconds: float) -> Iterator[str]:
             process.kill()
 
 
-def paid_for(api: str) -> tuple[list[str], int]:
-    """Return the stories that the server was paid for, in their order, and how many it refused."""
+def paid_for(api: str) -> tuple[list[tuple[str, float]], int]:
+    """Return what the server was paid for and how many requests it refused.
+
+    Returns:
+        The stories in the order of their creates, each with the time by the server's clock; and the
+        number of refusals.
+    """
     with urllib.request.urlopen(api.removesuffix("/v1") + "/_sandbox/stats") as answer:
         stats = json.load(answer)
     refused = sum(one["refused"] for one in stats["keys"].values())
-    return [one["prompt"] for one in stats["generations"]], refused
+    return [(one["prompt"], one["accepted_at"]) for one in stats["generations"]], refused
 
 
 @contextmanager

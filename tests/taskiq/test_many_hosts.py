@@ -122,15 +122,16 @@ async def test_orders_over_http_are_made_once_whatever_dies(tmp_path: Path) -> N
     assert states.keys() <= {"succeeded", "uncertain"}
     assert states["uncertain"] <= WORKERS
     assert refused == 0
-    assert max(Counter(paid).values()) == 1
+    prompts = [story for story, _ in paid]
+    assert max(Counter(prompts).values()) == 1
     for job in jobs:
         if job["state"] == "succeeded":
-            assert job["prompt"] in paid
+            assert job["prompt"] in prompts
             assert job["id"]
         assert customers.ends[job["key"]]["state"] == job["state"]
     came = [job["prompt"] for job in jobs]
     held = {job["prompt"] for job in jobs if takers[job["key"]] == killed}
-    late, others = most_late(came, paid), [story for story in paid if story not in held]
+    late, others = most_late(came, paid), [one for one in paid if one[0] not in held]
     print(
         f"\n{STORIES} stories, {CLIENTS} clients, {customers.left} left: {dict(states)}, 0 refused,"
     )
@@ -138,8 +139,7 @@ async def test_orders_over_http_are_made_once_whatever_dies(tmp_path: Path) -> N
         f"{len(customers.ends)} streams, {len(paid)} paid; at most {late} late, and "
         f"{most_late(came, others)} without the {len(held)} of the worker that was killed"
     )
-    # On a busy machine a small run has fewer creates than its workers have late moments.
-    assert late <= (WORKERS if STORIES >= 200 else 2 * WORKERS)
+    assert late <= WORKERS
 
 
 async def test_nothing_is_paid_twice_whatever_dies(tmp_path: Path) -> None:
