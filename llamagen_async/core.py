@@ -18,6 +18,7 @@ import attrs
 from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.errors import (
     APIConnectionError,
+    APIError,
     ClientClosedError,
     GenerationFailedError,
     LlamaGenError,
@@ -239,7 +240,7 @@ class ClientCore:
         except LlamaGenError as error:
             if error.id is not None:
                 raise
-            raise error.about(wait.id) from error
+            raise error.about(wait.id, goes_on=not isinstance(error, APIError)) from error
         if rooms.loop.time() >= rooms.forecasts.save_at:
             rooms.forecasts.save_soon()
         if generation.status is not GenerationStatus.SUCCEEDED:

@@ -269,8 +269,8 @@ class BudgetReachedError(LlamaGenError):
 class QuotaStoreError(LlamaGenError):
     """The store of spent slots can't be reached, so the limits can't be kept: nothing was sent.
 
-    Spent: Nothing: no request was sent.
-    To do: Bring the store back, or name another one with `quota=`.
+    Spent: Nothing: this request was not sent. With an `id`, that generation goes on.
+    To do: Bring the store back, or name another one with `quota=`; wait for the `id` then.
     """
 
 

@@ -76,18 +76,27 @@ class LlamaGenError(Exception):
 
     id: str | None = None
     """The id of the generation that the error is about, where one is known."""
+    goes_on: bool = False
+    """Whether only a check of that generation has failed: it was accepted, and goes on."""
 
     def __str__(self) -> str:
         return self.naming_id(super().__str__())
 
     def naming_id(self, text: str) -> str:
         """Return a text about the error with the generation's id, where one is known."""
-        return text if self.id is None else f"{text} (generation {self.id})"
+        if self.id is None:
+            return text
+        if not self.goes_on:
+            return f"{text} (generation {self.id})"
+        return (
+            f"{text} (this is about a check of generation {self.id}: it was accepted and goes on, "
+            f"so call wait_for_completion({self.id!r}) then)"
+        )
 
-    def about(self, id_: str) -> Self:
+    def about(self, id_: str, *, goes_on: bool = False) -> Self:
         """Return the error with a generation's id: a copy, as others may have been told of it."""
         error = copy(self)
-        error.id = id_
+        error.id, error.goes_on = id_, goes_on
         return error
 
 

@@ -74,6 +74,7 @@ async def test_an_error_that_all_waits_meet_has_the_id_of_each() -> None:
         await client.aclose()
         errors = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(error, ClientClosedError) for error in errors)
+    assert all("accepted and goes on" in str(error) for error in errors)
     ids = {error.id for error in errors if isinstance(error, LlamaGenError)}
     assert ids == {id_of(net, n) for n in range(3)}
 

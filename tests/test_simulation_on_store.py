@@ -235,8 +235,9 @@ async def test_with_raise_a_client_fails_at_once_while_the_store_is_away(
         away_since, sent = asyncio.get_running_loop().time(), counted(service)["total"]
         with pytest.raises(QuotaStoreError, match="nothing was sent"):
             await client.comics.create("another story")
-        with pytest.raises(QuotaStoreError):
+        with pytest.raises(QuotaStoreError, match="accepted and goes on") as caught:
             await client.comics.wait_for_completion(comic.id)
+        assert caught.value.id == comic.id
         with pytest.raises(QuotaStoreError):
             await client.limits()
         assert asyncio.get_running_loop().time() < away_since + 120

@@ -93,7 +93,7 @@ def tested(name: str, arguments: argparse.Namespace) -> None:
     figures, survivors = read(FIGURES), read(SURVIVORS)
     if arguments.again:
         chosen = survivors_in(mutants, survivors[name])
-        results = {key: figures[name][key] for key in KEPT}
+        results = {kept: figures[name][kept] for kept in KEPT}
     else:
         chosen, left_out = drawn(mutants, arguments.sample, arguments.seed)
         results = {"seed": arguments.seed, "quick": arguments.quick, "run": len(chosen)}

@@ -38,6 +38,7 @@ timeout_multiplier = 12
 timeout_constant = 3
 use_git_change_detection = false
 track_dependencies = false
+process_isolation = "forkserver"
 """
 GENERATE: Final = """
 from mutmut import __main__ as it

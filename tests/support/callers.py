@@ -85,8 +85,10 @@ async def ask(client: Any, number: int, caller: Caller, ids: set[str]) -> str:
         # The server may have asked to wait for longer than there is time.
         ids.add(error.id or "")
         outcome = "late" if error.id else "not sent"
-    except (RateLimitError, QuotaStoreError):
-        outcome = "not sent"
+    except (RateLimitError, QuotaStoreError) as error:
+        # With an id, only its checks could not be sent.
+        ids.add(error.id or "")
+        outcome = "late" if error.id else "not sent"
     except SubmissionUncertainError:
         outcome = "uncertain"
     except APIConnectionError as error:
