@@ -270,7 +270,7 @@ async def test_a_usage_that_can_not_be_had_does_not_stop_creates() -> None:
 async def test_creates_go_on_beside_a_sick_comic_whatever_became_of_the_usage(
     sick_usage: str,
 ) -> None:
-    """What else can be read has failed before: that stops no create, and hides none."""
+    """The usage, which is what else can be read, has failed before: that stops no create."""
     gone: list[str] = []
     network = roomy(
         before=lambda sent: (
