@@ -89,8 +89,8 @@ class LlamaGenError(Exception):
         if not self.goes_on:
             return f"{text} (generation {self.id})"
         return (
-            f"{text} (this is about a check of generation {self.id}: it was accepted and goes on, "
-            f"so call wait_for_completion({self.id!r}) then)"
+            f"{text} (generation {self.id} was accepted and goes on: "
+            f"call wait_for_completion({self.id!r}) then)"
         )
 
     def about(self, id_: str, *, goes_on: bool = False) -> Self:

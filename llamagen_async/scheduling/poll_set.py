@@ -32,8 +32,6 @@ _MIN_INTERVAL: Final = 1.0
 _MIN_SHARE: Final = 0.01
 """Time between two checks as a share of the generation's age, at least: one that takes hours is
 not checked every second."""
-_FINAL_POLL_LEAD: Final = 10.0
-"""Seconds before the end of a wait at which a final check is due."""
 _WAIT_BEGINS: Final = 60.0
 """Seconds from acceptance within which a caller who means to wait has begun to."""
 _MAX_REMEMBERED: Final = 10_000
@@ -71,6 +69,8 @@ class PollSet:
         self.forecasts = forecasts
         self.changes: Changes = Changes(forecasts)
         """Changes of generations that had ended before."""
+        self.held_until: float | None = None
+        """Time of the next check if they are sent one at a time; the last of a wait is sent yet."""
         self.urgent: int = 0
         """Number of generations that somebody waits for interactively."""
         self.in_flight: int = 0
@@ -148,10 +148,10 @@ class PollSet:
         target.deadline = deadline
         if deadline == math.inf:
             return
-        heapq.heappush(self._final, (deadline - _FINAL_POLL_LEAD, next(self._entries), target))
+        heapq.heappush(self._final, (target.final_at, next(self._entries), target))
         if len(self._final) > 64 + 4 * len(self.targets):
             self._final = [
-                (one.deadline - _FINAL_POLL_LEAD, next(self._entries), one)
+                (one.final_at, next(self._entries), one)
                 for one in self.targets.values()
                 if one.deadline < math.inf
             ]
@@ -196,6 +196,12 @@ class PollSet:
         if self.targets.get(target.id) is target:
             self._withdraw(target)
             self._insert(target)
+
+    def hold_back(self, target: PollTarget, now: float, seconds: float) -> None:
+        """Set that it is not checked for a time, but for the check before its wait ends."""
+        until = now + seconds
+        until = target.final_at if now < target.final_at < until else until
+        target.not_before = max(target.not_before, until)
 
     def mark_heard(self, target: PollTarget) -> None:
         """Set that events about it come."""
@@ -267,6 +273,9 @@ class PollSet:
         best: PollTarget | None = None
         best_rank: _Rank = (False, False, 0.0, 0.0)
         next_at = self._final[0][0] if self._final else math.inf
+        if self.held_until is not None and (self.in_flight or now < self.held_until):
+            held = math.inf if self.in_flight else self.held_until
+            return Poll(None, 0.0, is_overdue=False, next_at=min(next_at, held))
         if self._delayed:
             next_at = min(next_at, self._promote_due(now))
         for key, group in list(self._groups.items()):
@@ -341,10 +350,7 @@ class PollSet:
         """Return a target whose wait is about to end without a final check."""
         while self._final and self._final[0][0] <= now:
             due_at, _, target = self._final[0]
-            is_void = (
-                self.targets.get(target.id) is not target
-                or due_at != target.deadline - _FINAL_POLL_LEAD
-            )
+            is_void = self.targets.get(target.id) is not target or due_at != target.final_at
             was_made = target.accepted_at + target.last_running_age >= due_at
             if not (is_void or was_made or target.in_flight or now < target.not_before):
                 return target

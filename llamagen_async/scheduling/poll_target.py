@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import attrs
 
@@ -22,6 +22,9 @@ __all__ = [
     "PollTarget",
     "TargetGroup",
 ]
+
+_FINAL_POLL_LEAD: Final = 10.0
+"""Seconds before the end of a wait at which a final check is due."""
 
 Generation = ComicGeneration | Animation
 _G = TypeVar("_G", bound=Generation)
@@ -91,6 +94,11 @@ class PollTarget:
     """The context variables of the first who waits for it, in which checks are sent."""
     entry: int = 0
     """The number of its valid entry in a heap of the poll set; 0 if it is in none."""
+
+    @property
+    def final_at(self) -> float:
+        """When a final check is due, before the last of those who wait for it gives up."""
+        return self.deadline - _FINAL_POLL_LEAD
 
     def restart(self, now: float) -> None:
         """Set that it runs again: a change of it was accepted now."""

@@ -10,7 +10,7 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,11 +20,12 @@ from llamagen_async.clock import Clock
 from llamagen_async.errors import APIError, QuotaExhaustedError, RateLimitError
 from llamagen_async.forecasting import ANY
 from llamagen_async.observing import JOB_KEY, about, logger_of
+from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.early_ends import EarlyEnds
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import Generation, GenerationWait, PollTarget
-from llamagen_async.transport import delays, is_outage, says_later
+from llamagen_async.transport import bounds, delays, is_outage, says_later
 
 if TYPE_CHECKING:
     from llamagen_async.webhooks import Announcement
@@ -35,6 +36,9 @@ _COMPACT_AT: Final = 64
 """Waits that have ended and are still in the list of ends before it is compacted, at least."""
 _LONGEST_DELAY: Final = 60.0
 """Seconds at most before a generation is checked again whose checks fail while others succeed."""
+_COSTLY_DELAYS: Final = (30.0, 1_800.0)
+"""Seconds before the next such check where it takes a slot of a long window such as a day's: at
+first, and at most, each twice as long as the one before. An hour takes six slots (chosen)."""
 _MOST_MISSED: Final = 3
 """Ends in a row without an announcement after which none is waited for any more (chosen)."""
 
@@ -90,6 +94,10 @@ class Poller:
         """Ends in a row that were announced too late, or not at all."""
         self._heard = False
         """Whether an event has come since the last of these."""
+        self._failed: set[str] = set()
+        """The generations whose checks have failed since one was answered."""
+        self._delays: Iterator[float] | None = None
+        """Seconds between two checks while those of several fail and each costs a day's slot."""
         self._told_at = -math.inf
         """Time at which it was said that checks fail."""
         self._early = EarlyEnds() if announced else None
@@ -163,6 +171,7 @@ class Poller:
             return
         error = outcome.exception()
         if error is None:
+            self._forget_failures()
             has_ended = self._learn(target, outcome.result(), checked_at=checked_at)
             if has_ended and target.announced:
                 self._miss_announcement()
@@ -172,10 +181,28 @@ class Poller:
                 return
             target.failures, target.last_error = target.failures + 1, str(error)
             self._tell_failing(target, error)
-            if target.delays is None:
-                target.delays = delays(longest=_LONGEST_DELAY)
-            not_before = self._clock.now() + next(target.delays)
-            target.not_before = max(target.not_before, not_before)
+            self._polls.hold_back(target, self._clock.now(), self._delay(target))
+
+    def _delay(self, target: PollTarget) -> float:
+        """Return the seconds before a generation is checked again whose check has failed."""
+        plan, now = self._limiter.plan, self._clock.now()
+        is_costly = bool(plan.quotas) and RequestKind.STATUS in plan.metered
+        if target.delays is None:
+            longest = delays(longest=_LONGEST_DELAY)
+            target.delays = bounds(*_COSTLY_DELAYS) if is_costly else longest
+        self._failed.add(target.id)
+        if is_costly and len(self._failed) > 1:
+            # All checks may fail: one finds out when that is over, and not one of each generation.
+            self._delays = self._delays or bounds(*_COSTLY_DELAYS)
+            self._polls.held_until = now + next(self._delays)
+        return next(target.delays)
+
+    def _forget_failures(self) -> None:
+        """Check again what has failed before: a check was answered."""
+        if self._delays is not None:
+            self._delays = self._polls.held_until = None
+            self._polls.forgive()
+        self._failed.clear()
 
     def _tell_failing(self, target: PollTarget, error: BaseException) -> None:
         """Say that the checks of a generation fail, of one for all at a time."""

@@ -244,7 +244,7 @@ class Scheduler:
     async def aclose(self, grace: float) -> None:
         """Stop; give billed requests on their way `grace` real seconds to return."""
         self._closed = True
-        error = ClientClosedError("the client was closed while waiting; the comic goes on")
+        error = ClientClosedError("the client was closed while waiting")
         self._poller.fail_all(error)
         sending = self._dispatcher.sending.values()
         owners = [one.hooks for one in sending if one.hooks is not None]
