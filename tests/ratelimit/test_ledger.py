@@ -341,7 +341,9 @@ async def test_unexplained_429s_halve_the_burst(make: Make, time: ManualClock) -
     assert (await ledger.snapshot()).burst == 1
     time.now += 61
     await spend(ledger)
-    assert (await no_slot(ledger)).delay == pytest.approx(6)
+    answer = await no_slot(ledger)
+    assert answer.delay == pytest.approx(6)
+    assert answer.limit == RateLimit(1, per=6), "who asks is told what to wait for"
 
 
 async def test_a_429_to_the_last_slot_does_not_halve_the_burst(make: Make) -> None:
