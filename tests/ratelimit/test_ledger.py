@@ -354,6 +354,14 @@ async def test_a_429_to_the_last_slot_does_not_halve_the_burst(make: Make) -> No
     assert (await ledger.snapshot()).burst == 3
 
 
+async def test_a_429_to_the_last_slot_but_one_halves_the_burst(make: Make) -> None:
+    """The window had room: the server counts more strictly than the plan says."""
+    ledger = make()
+    await spend(ledger, 1)
+    await spend(ledger, 1, Outcome(refused=True, retry_after=1))
+    assert (await ledger.snapshot()).burst == 1
+
+
 async def test_the_servers_count_corrects_downwards_only(make: Make) -> None:
     """Fewer requests left than counted binds; more left than counted is not believed."""
     ledger = make(PAID)
