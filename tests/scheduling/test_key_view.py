@@ -118,7 +118,59 @@ def test_many_generations_are_told_of_as_few_groups() -> None:
         other._polls._insert(target)
     tell(other, one)
     assert one.running(NOW) == pytest.approx(500, abs=1)
-    assert len(json.loads(other.workload(NOW).text)["running"]) <= 32
+    told = json.loads(other.workload(NOW).text)["running"]
+    assert 16 <= len(told) <= 32
+    assert [round(value, 2) for group in told for value in group[:3]] == [
+        value for group in told for value in group[:3]
+    ]
+    ages = sum(group.age * group.count for group in one.groups(NOW))
+    assert ages == pytest.approx(500 * 499 / 2, rel=0.01), "their ages are those of all"
+
+
+def test_a_few_generations_are_told_of_one_by_one() -> None:
+    """Each with its age and the age at which it was last seen running, to the hundredth."""
+    one, other = view(), view()
+    for number in range(5):
+        target = run_comic(other, f"{number}", NOW - 30.126 - number, urgent=number > 1)
+        target.last_running_age = 10.126 + number
+        other._polls._withdraw(target)
+        other._polls._insert(target)
+    other._polls.remember_accepted("6", NOW - 1.126, will_wait=True)
+    other.arrived.append(NOW - 77.126)
+    tell(other, one)
+    told = json.loads(other.workload(NOW).text)
+    assert sorted(told["running"]) == [
+        [1.13, 0.0, 1, True],
+        *([round(30.13 + n, 2), round(10.13 + n, 2), 1, n > 1] for n in range(5)),
+    ]
+    assert told["arrived"] == [pytest.approx(0.8, abs=0.2), 77.13]
+    assert (one.running(NOW), one.running(NOW, urgent=True)) == (6, 4)
+    seen = sorted((group.age, group.last_running_age) for group in one.groups(NOW))
+    assert seen[1:] == [pytest.approx((30.13 + n, 10.13 + n)) for n in range(5)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no JSON",
+        "[]",
+        '{"running": 7}',
+        '{"running": [[1, 2, 3]]}',
+        '{"running": [["a", 2, 3, true]]}',
+        '{"running": [[-1, 2, 3, true]]}',
+        '{"arrived": [1e999, 2]}',
+        '{"observed": [[1, ["comic"], -5, 3]]}',
+        '{"observed": 3}',
+    ],
+)
+def test_a_client_that_says_what_nobody_understands_is_there(text: str) -> None:
+    """And does nothing, as far as is known."""
+    one = view()
+    one.learns = True
+    one.update(key_state(clients=2, peers=(PeerReport("other", 0.0, (), text),)), NOW)
+    assert one.is_shared
+    assert (one.running(NOW), one.slots(NOW).arrivals, one.groups(NOW)) == (0, 0, [])
+    assert one._polls.forecasts.observed == 0
 
 
 def test_slots_of_others_that_go_before_are_not_free() -> None:
