@@ -183,6 +183,48 @@ def test_slots_of_others_that_go_before_are_not_free() -> None:
     assert one.slots(NOW + 5.0, holds_one=True).free == 2
 
 
+@pytest.mark.parametrize(
+    ("others", "before"),
+    [
+        ([(120.0, 0.0)], 1),
+        ([(30.0, 0.0)], 0),
+        ([(120.0, 119.0)], 0),
+        ([(120.0, 0.0), (130.0, 0.0), (130.0, 129.0)], 2),
+    ],
+    ids=["older", "younger", "older, and just checked", "several"],
+)
+def test_checks_of_others_that_are_worth_more_go_before(
+    others: list[tuple[float, float]], before: int
+) -> None:
+    """As far as is known: what was seen running just now is hardly done."""
+    one = view()
+    mine = run_comic(one, "mine", NOW - 60.0)
+    text = json.dumps({"running": [[age, last, 1, True] for age, last in others]})
+    report = PeerReport("other", 0.0, (), text)
+    one.update(key_state(returning=(20.0,) * 10, peers=(report,)), NOW)
+    assert one.before(mine, NOW) == before
+    one.update(key_state(returning=(20.0,) * 9, peers=(report,)), NOW)
+    assert one.before(mine, NOW) == 0, "a slot is free: nobody has to wait for another"
+
+
+def test_requests_of_others_that_somebody_waits_for_go_before_a_check() -> None:
+    one = view()
+    mine = run_comic(one, "mine", NOW - 60.0)
+    waiting = tuple(
+        WaitingRequests(priority, count, 5.0, 1.0)
+        for priority, count in (
+            (Priority.INTERACTIVE, 1),
+            (Priority.READ, 2),
+            (Priority.OVERDUE, 4),
+            (Priority.CHECK, 8),
+            (Priority.BATCH, 16),
+        )
+    )
+    report = PeerReport("other", 0.0, waiting, "")
+    one.update(key_state(returning=(20.0,) * 10, peers=(report,)), NOW)
+    assert one.before(mine, NOW) == 7
+
+
 def test_requests_of_others_wait_until_they_may_have_been_served() -> None:
     """A report that is older is believed less."""
     one = view()

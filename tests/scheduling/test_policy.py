@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.policy import (
     PLENTIFUL,
     Action,
+    Choice,
     DispatchPolicy,
     Idle,
     Situation,
@@ -30,6 +32,7 @@ from llamagen_async.scheduling.policy import (
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import PollTarget
 from llamagen_async.scheduling.request_queue import RequestQueue
+from llamagen_async.scheduling.submission import Submission
 from llamagen_async.transport import APIRequest
 from tests.support.claims import key_state
 
@@ -192,6 +195,15 @@ class OneRunning:
     polls: PollSet
     view: KeyView
     clock: ManualClock
+    queue: RequestQueue
+    admission: Any
+
+    def chooses(self, quota_left: int | None = None) -> object:
+        """Return what is sent or checked now; fail if the policy idles."""
+        self.view.quota_left = quota_left
+        decision = self.policy.decide(self.clock.at)
+        assert isinstance(decision, Choice)
+        return decision.use
 
     def idles(self, quota_left: int | None = None) -> float:
         """Return for how many seconds the policy idles now; fail if it would send something."""
@@ -206,14 +218,20 @@ def target(id_: str, accepted_at: float) -> PollTarget:
 
 
 def one_running(
-    plan: Plan = PAID, *, spent: int, age: float = 20.0, coming: bool = True
+    plan: Plan = PAID,
+    *,
+    spent: int,
+    age: float = 20.0,
+    coming: bool = True,
+    observed: int = 30,
 ) -> OneRunning:
     """Return a policy at 1000 s: `spent` slots were used 20 s ago, one comic runs."""
     clock: Any = ManualClock()
     limiter: Any = FixedLimits(plan)
-    admission: Any = SimpleNamespace(running=1, unanswered=())
+    admission: Any = SimpleNamespace(running=1, unanswered=(), has_room=True)
+    admission.has_quota = lambda _kind, _left: admission.has_room
     forecasts = Forecasts()
-    for _ in range(30):
+    for _ in range(observed):
         forecasts.observe((), 50.0, 70.0)
     polls = PollSet(forecasts)
     queue = RequestQueue()
@@ -224,7 +242,16 @@ def one_running(
     view.update(key_state(returning=(plan.rate.per,) * spent), clock.at)
     clock.at = 1_000.0
     polls.add(target("0", 1_000.0 - age))
-    return OneRunning(policy, polls, view, clock)
+    return OneRunning(policy, polls, view, clock, queue, admission)
+
+
+def create(one: OneRunning, *, urgent: bool) -> Submission[Any]:
+    """Have a create wait for a slot since now."""
+    request = APIRequest(RequestKind.CREATE, "POST", "/comics/generations")
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    waiting = Submission[Any](request, str, one.clock.at, future, urgent=urgent)
+    one.queue.push(waiting)
+    return waiting
 
 
 def test_a_falling_price_is_computed_again_soon() -> None:
@@ -241,6 +268,33 @@ def test_a_returning_slot_is_a_reason_to_decide_again() -> None:
 def test_without_requests_the_policy_idles_until_a_check_is_due() -> None:
     """A comic that has only begun is no reason to decide again soon."""
     assert one_running(spent=0, age=0.0, coming=False).idles() > 10.0
+
+
+async def test_5_a_batch_waits_a_moment_for_an_answer_that_teaches() -> None:
+    """The next create goes when it is there, or three seconds after it was asked for."""
+    one = one_running(spent=0, observed=0, coming=False)
+    one.polls.mark_in_flight(one.polls.targets["0"], 997.5)
+    batch = create(one, urgent=False)
+    assert one.idles() == pytest.approx(0.5)
+    one.clock.at = 1_000.5
+    assert one.chooses() is batch
+    person = create(one, urgent=True)
+    one.polls.mark_in_flight(one.polls.targets["0"], 1_000.4)
+    assert one.chooses() is person
+    known = one_running(spent=0, coming=False)
+    known.polls.mark_in_flight(known.polls.targets["0"], 997.5)
+    batch = create(known, urgent=False)
+    assert known.chooses() is batch, "enough is known without it"
+
+
+async def test_7_the_rest_of_a_batch_needs_its_part_of_the_day() -> None:
+    """A check that is likely enough alone has to be almost certain while creates wait."""
+    alone, beside = (one_running(DEMO, spent=0, age=61.0, coming=False) for _ in range(2))
+    assert alone.chooses(quota_left=4) is alone.polls.targets["0"]
+    waiting = create(beside, urgent=False)
+    assert beside.chooses(quota_left=4) is waiting
+    beside.admission.has_room = False
+    assert beside.chooses(quota_left=4) is beside.polls.targets["0"], "none of them can be sent"
 
 
 def test_few_slots_of_a_long_window_are_no_reason_to_decide_again() -> None:

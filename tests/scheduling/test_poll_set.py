@@ -95,6 +95,21 @@ def test_no_check_is_chosen_that_is_not_allowed(reason: str) -> None:
     assert (picked(several, 300.0) is one) is (reason == "too early")
 
 
+def test_checks_on_their_way_are_counted() -> None:
+    """Each once, until its outcome is there."""
+    one, other = target("a"), target("b")
+    both = poll_set(one, other)
+    both.mark_in_flight(one, 0.0)
+    both.mark_in_flight(other, 1.0)
+    assert both.in_flight == 2
+    both.mark_idle(one)
+    assert both.in_flight == 1
+    both.remove("b")
+    both.mark_idle(other)
+    assert both.in_flight == 0
+    assert picked(both, 300.0) is one
+
+
 def test_two_checks_are_a_second_apart() -> None:
     """A generation is not checked again within a second, however likely it is to be done."""
     one = target()
