@@ -287,6 +287,25 @@ async def test_5_a_batch_waits_a_moment_for_an_answer_that_teaches() -> None:
     assert known.chooses() is batch, "enough is known without it"
 
 
+async def test_6_an_overdue_check_and_somebody_who_waits_take_turns() -> None:
+    """Two such checks in a row never go before one interactive request; a batch waits for all."""
+    one = one_running(spent=0, age=900.0, coming=False)
+    batch = create(one, urgent=False)
+    late, later = one.polls.targets["0"], target("1", 200.0)
+    one.polls.add(later)
+    one.policy.was_check = True
+    assert one.chooses() is late
+    person = create(one, urgent=True)
+    assert one.chooses() is person
+    one.policy.was_check = False
+    assert one.chooses() is late
+    one.polls.mark_in_flight(late, one.clock.at)
+    assert one.chooses() is later
+    one.queue.remove(person)
+    one.polls.mark_in_flight(later, one.clock.at)
+    assert one.chooses() is batch
+
+
 async def test_7_the_rest_of_a_batch_needs_its_part_of_the_day() -> None:
     """A check that is likely enough alone has to be almost certain while creates wait."""
     alone, beside = (one_running(DEMO, spent=0, age=61.0, coming=False) for _ in range(2))

@@ -212,6 +212,17 @@ def test_a_wait_ends_with_a_final_check() -> None:
     assert picked(several, 50.0, CERTAIN) is one
 
 
+def test_a_final_check_is_due_though_many_others_wait() -> None:
+    """Whatever number of waits has begun before, and however early it is."""
+    one = target("short", deadline=12.0)
+    several = poll_set(*(target(f"{n}", deadline=900.0) for n in range(100)), one)
+    assert next_at(several, CERTAIN) == 2.0
+    assert picked(several, 2.0, CERTAIN) is one
+    several.mark_in_flight(one, 2.0)
+    assert picked(several, 2.5, CERTAIN) is None
+    assert next_at(several, CERTAIN, 2.5) > 12.0
+
+
 def test_deadlines_that_were_changed_take_no_memory() -> None:
     """A deadline that is changed a thousand times leaves few entries."""
     one = target(deadline=30.0)
