@@ -215,3 +215,19 @@ async def test_a_change_without_a_story_stays_in_the_reserve_and_is_told(
     caplog.clear()
     async with Journal(path, ORIGIN, start_over=True):
         assert "generation paid was accepted" in caplog.text
+
+
+async def test_room_is_kept_for_creates_on_their_way_only(tmp_path: Path) -> None:
+    """A thousand that were answered, one after the other, need no more room than one."""
+    path = tmp_path / "run.db"
+    reserve = path.with_name("run.db-ids")
+    async with opened(path) as journal:
+        sizes = set[int]()
+        for number in range(70):
+            row = await changed(journal, await added(journal, f"s{number}"), SENDING)
+            sizes.add(reserve.stat().st_size)
+            await changed(journal, row, RUNNING, generation=comic(f"c{number}"))
+        assert len(sizes) == 1
+        for number in range(70):
+            await changed(journal, await added(journal, f"t{number}"), SENDING)
+        assert reserve.stat().st_size >= 70 * RECEIPT_SIZE > min(sizes)
