@@ -1,4 +1,4 @@
-"""Questions to a journal: by key, generation and state, page by page, and on a full disk."""
+"""Questions to a journal: the newest stories, and answers though a disk is full or locked."""
 
 from __future__ import annotations
 
@@ -9,35 +9,12 @@ from pathlib import Path
 import pytest
 
 from llamagen_async import BatchState, JournalError
-from llamagen_async.batch.journal import reading
 from llamagen_async.batch.journal.database import Database
 from llamagen_async.batch.journal.order import count_queued, listed
 from llamagen_async.batch.journal.story import Story
 from tests.support.journals import added, changed, comic, opened
 
 QUEUED, RUNNING, FAILED = BatchState.QUEUED, BatchState.RUNNING, BatchState.FAILED
-
-
-async def test_stories_are_read_page_by_page_in_their_order(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """All of them, or those in some states; each once, however many there are."""
-    monkeypatch.setattr(reading, "_PAGE", 3)
-    async with opened(None) as journal:
-        for number in range(9):
-            row = await added(journal, f"s{number}", f"k{number}")
-            if number % 3 == 1:
-                await changed(journal, row, RUNNING, generation=comic(f"c{number}"))
-            elif number % 3 == 2:
-                await changed(journal, row, FAILED)
-        assert [row.key async for row in journal.rows()] == [f"k{n}" for n in range(9)]
-        assert [row.key async for row in journal.rows(RUNNING)] == ["k1", "k4", "k7"]
-        both = [row.key async for row in journal.rows(QUEUED, FAILED)]
-        assert both == ["k0", "k2", "k3", "k5", "k6", "k8"]
-        assert [row.key async for row in journal.rows(BatchState.CANCELLED)] == []
-        assert await journal.counts() == {QUEUED: 3, RUNNING: 3, FAILED: 3}
-    async with opened(None) as journal:
-        assert [row.key async for row in journal.rows()] == []
 
 
 async def test_the_newest_stories_are_listed_first() -> None:
@@ -57,19 +34,6 @@ async def test_the_newest_stories_are_listed_first() -> None:
         assert await keys(before=1) == []
         assert await keys(FAILED) == ["k3", "k1"]
         assert await keys(FAILED, QUEUED, before=3) == ["k1", "k0"]
-
-
-async def test_a_story_that_is_gone_is_told() -> None:
-    """One is found by its place in the journal, as long as it is there."""
-    async with opened(None) as journal:
-        row = await added(journal, "a", "k")
-        assert (await journal.at(row.id)).key == "k"
-        await journal.forget(row)
-        with pytest.raises(JournalError, match="a story is gone from it"):
-            await journal.at(row.id)
-        with pytest.raises(JournalError, match="a story is gone from it"):
-            await changed(journal, row, RUNNING)
-        assert await journal.get("k") is None
 
 
 async def test_a_row_that_no_disk_has_is_found_by_its_generation(
