@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamagen_async import Plan, RateLimit
-from llamagen_async.forecasting import Forecasts
+from llamagen_async.forecasting import Forecasts, PollThreshold
 from llamagen_async.models import ComicGeneration
 from llamagen_async.plans import DAY, RequestKind
+from llamagen_async.ratelimit import PeerReport, Priority, WaitingRequests
 from llamagen_async.scheduling.admission import can_afford
 from llamagen_async.scheduling.circuit import Circuit
 from llamagen_async.scheduling.key_view import KeyView
@@ -198,12 +199,16 @@ class OneRunning:
     queue: RequestQueue
     admission: Any
 
+    def choice(self, quota_left: int | None = None, *, holds_one: bool = False) -> Choice:
+        """Return what a slot is asked for now; fail if the policy idles."""
+        self.view.quota_left = quota_left
+        decision = self.policy.decide(self.clock.at, holds_one=holds_one)
+        assert isinstance(decision, Choice)
+        return decision
+
     def chooses(self, quota_left: int | None = None) -> object:
         """Return what is sent or checked now; fail if the policy idles."""
-        self.view.quota_left = quota_left
-        decision = self.policy.decide(self.clock.at)
-        assert isinstance(decision, Choice)
-        return decision.use
+        return self.choice(quota_left).use
 
     def idles(self, quota_left: int | None = None) -> float:
         """Return for how many seconds the policy idles now; fail if it would send something."""
@@ -245,11 +250,13 @@ def one_running(
     return OneRunning(policy, polls, view, clock, queue, admission)
 
 
-def create(one: OneRunning, *, urgent: bool) -> Submission[Any]:
-    """Have a create wait for a slot since now."""
-    request = APIRequest(RequestKind.CREATE, "POST", "/comics/generations")
+def create(
+    one: OneRunning, *, urgent: bool, kind: RequestKind = RequestKind.CREATE, waited: float = 0.0
+) -> Submission[Any]:
+    """Have a create, or another request, wait for a slot."""
+    request = APIRequest(kind, "POST", "/comics/generations")
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    waiting = Submission[Any](request, str, one.clock.at, future, urgent=urgent)
+    waiting = Submission[Any](request, str, one.clock.at - waited, future, urgent=urgent)
     one.queue.push(waiting)
     return waiting
 
@@ -324,3 +331,103 @@ def test_few_slots_of_a_long_window_are_no_reason_to_decide_again() -> None:
     scarce.polls.remove("0")
     scarce.polls.add(target("new", 1_100.0))
     assert scarce.idles(quota_left=1) > 20.0
+
+
+async def test_a_slot_is_asked_for_with_what_a_request_is_worth() -> None:
+    """The priority, how long it has waited, and when a check may be worth more."""
+    one = one_running(spent=0, age=0.0, coming=False)
+    due_at = one.polls.next_poll(1_000.0, *[PollThreshold(price=1.0)] * 2).next_at
+    for urgent, kind, priority in (
+        (False, RequestKind.USAGE, Priority.BATCH),
+        (False, RequestKind.CREATE, Priority.BATCH),
+        (True, RequestKind.USAGE, Priority.READ),
+        (True, RequestKind.CREATE, Priority.INTERACTIVE),
+    ):
+        waiting = create(one, urgent=urgent, kind=kind, waited=7.0)
+        asked = one.choice()
+        assert (asked.use, asked.priority, asked.waited) == (waiting, priority, 7.0)
+        assert asked.waits
+        assert 10.0 < asked.until <= due_at - 1_000.0 + 60.0
+        assert asked.is_read is (kind is RequestKind.USAGE)
+    one.polls.remove("0")
+    assert one.choice().until == float("inf"), "there is nothing to check"
+
+
+async def test_a_check_alone_takes_a_free_slot_and_waits_for_none() -> None:
+    """The price of a slot is known when there is one: it is decided again then."""
+    one = one_running(spent=0, age=75.0, coming=False)
+    asked = one.choice()
+    assert (asked.use, asked.priority) == (one.polls.targets["0"], Priority.CHECK)
+    assert not asked.waits
+    assert one.choice(holds_one=True).waits
+    full = one_running(spent=10, age=75.0, coming=False)
+    decision = full.policy.decide(1_000.0)
+    assert isinstance(decision, Idle)
+    assert (decision.seconds, decision.lacks_slot) == (40.0, True)
+
+
+async def test_2_the_last_slots_are_kept_for_likelier_checks() -> None:
+    """A check that hardly finds the end is no use for one if the next is long in returning."""
+    for spent, age, passed, is_kept in (
+        (7, 40.0, 0.0, False),
+        (8, 40.0, 0.0, True),
+        (9, 75.0, 0.0, True),
+        (8, 85.0, 0.0, False),
+        (8, 20.0, 29.5, True),
+        (8, 20.0, 30.5, False),
+    ):
+        one = one_running(spent=spent, age=age, coming=False, observed=0)
+        one.clock.at += passed
+        decision = one.policy.decide(one.clock.at)
+        assert isinstance(decision, Idle) is is_kept
+        if isinstance(decision, Idle):
+            assert decision.seconds == 1.0
+
+
+async def test_8_a_check_beside_a_batch_that_hurries_elsewhere_asks_last() -> None:
+    """The slot is one that nobody else of the key has a use for."""
+    priorities = []
+    for count in (1, 500):
+        one = one_running(spent=0, age=75.0, coming=False)
+        waiting = (WaitingRequests(Priority.BATCH, count, 5.0, 1.0),)
+        report = PeerReport("other", 0.0, waiting, "")
+        one.view.update(key_state(clients=2, peers=(report,)), 1_000.0)
+        priorities.append(one.choice().priority)
+    assert priorities == [Priority.SPARE, Priority.CHECK]
+
+
+async def test_creates_are_not_sent_while_too_many_are_unanswered() -> None:
+    """No more than three on the paid plan; then reads go on, and checks."""
+    one = one_running(spent=0, age=0.0, coming=False)
+    waiting = create(one, urgent=True)
+    one.admission.unanswered = ("a", "b")
+    assert one.chooses() is waiting
+    one.admission.unanswered = ("a", "b", "c")
+    assert one.idles() > 1.0
+    read = create(one, urgent=True, kind=RequestKind.USAGE)
+    assert one.chooses() is read
+    many = one_running(Plan("many", limits=RateLimit(100, per=60)), spent=0, age=0.0, coming=False)
+    waiting = create(many, urgent=True)
+    many.admission.unanswered = tuple(range(29))
+    assert many.chooses() is waiting
+    many.admission.unanswered = tuple(range(30))
+    assert many.idles() > 1.0
+
+
+async def test_a_create_for_which_the_day_has_no_room_lets_reads_pass() -> None:
+    one = one_running(DEMO, spent=0, age=0.0, coming=False)
+    waiting = create(one, urgent=True)
+    assert one.chooses(quota_left=9) is waiting
+    one.admission.has_room = False
+    assert one.idles(quota_left=9) > 1.0
+    read = create(one, urgent=True, kind=RequestKind.USAGE)
+    assert one.chooses(quota_left=9) is read
+
+
+async def test_checks_that_need_no_slot_are_not_decided_about() -> None:
+    """The policy for what is free does that."""
+    plan = Plan("creates", limits=RateLimit(10, per=60), metered={"create"})
+    one = one_running(plan, spent=0, age=500.0, coming=False)
+    assert one.idles() == 60.0
+    waiting = create(one, urgent=False)
+    assert one.chooses() is waiting

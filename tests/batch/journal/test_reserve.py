@@ -231,3 +231,26 @@ async def test_room_is_kept_for_creates_on_their_way_only(tmp_path: Path) -> Non
         for number in range(70):
             await changed(journal, await added(journal, f"t{number}"), SENDING)
         assert reserve.stat().st_size >= 70 * RECEIPT_SIZE > min(sizes)
+
+
+def test_receipts_of_all_that_are_dead_are_read_and_then_forgotten(tmp_path: Path) -> None:
+    """Files of named workers are read, or of everybody who has left one; never one's own."""
+    path = tmp_path / "run.db"
+    for name, id_ in (("", "c0"), ("one", "c1"), ("two", "c2"), ("three", "c3")):
+        reserve = Reserve(path, ORIGIN, name)
+        reserve.open()
+        reserve.add(Receipt(1, "ab", RUNNING, id_))
+        reserve.close()
+    mine = Reserve(path, ORIGIN, "me")
+    mine.open()
+    mine.add(Receipt(2, "cd", RUNNING, "mine"))
+    assert [one.id for one in mine.of_dead(["one", "two", "nobody"])] == ["c1", "c2"]
+    mine.clear_left()
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {"run.db-ids", "run.db-ids-three", "run.db-ids-me"}
+    assert {one.id for one in mine.of_dead()} == {"c0", "c3"}
+    assert [one.id for one in mine.receipts] == ["mine"]
+    mine.clear()
+    mine.close()
+    assert not list(tmp_path.iterdir())
+    assert mine.of_dead() == []

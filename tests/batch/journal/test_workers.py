@@ -249,7 +249,7 @@ async def test_what_is_known_not_to_have_been_accepted_waits_again(tmp_path: Pat
 async def test_an_answer_to_an_earlier_attempt_counts_until_the_newer_one_has_its_own(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """That comic is paid for; who has sent the story again hears of its own answer."""
+    """The comic is paid for; who has sent the story again hears of its own answer."""
     path = tmp_path / "run.db"
     async with worker(path) as first, worker(path) as second:
         row = await changed(first, await added(first, "a", "k"), SENDING)
