@@ -105,6 +105,7 @@ async def test_ends_that_are_announced_and_collected_are_not_missed(
     one = Waiting()
     for number in range(10):
         _, target = one.wait(f"c{number}")
+        assert target.heard is (number > 0)
         await asyncio.sleep(30)
         one.poller.announce(event(target.id))
         one.check(target, comic(target.id))

@@ -213,7 +213,7 @@ class OneRunning:
     def idles(self, quota_left: int | None = None) -> float:
         """Return for how many seconds the policy idles now; fail if it would send something."""
         self.view.quota_left = quota_left
-        decision = self.policy.decide(self.clock.at)
+        decision = self.policy.decide(self.clock.at, holds_one=False)
         assert isinstance(decision, Idle)
         return decision.seconds
 
@@ -361,7 +361,7 @@ async def test_a_check_alone_takes_a_free_slot_and_waits_for_none() -> None:
     assert not asked.waits
     assert one.choice(holds_one=True).waits
     full = one_running(spent=10, age=75.0, coming=False)
-    decision = full.policy.decide(1_000.0)
+    decision = full.policy.decide(1_000.0, holds_one=False)
     assert isinstance(decision, Idle)
     assert (decision.seconds, decision.lacks_slot) == (40.0, True)
 
@@ -378,7 +378,7 @@ async def test_2_the_last_slots_are_kept_for_likelier_checks() -> None:
     ):
         one = one_running(spent=spent, age=age, coming=False, observed=0)
         one.clock.at += passed
-        decision = one.policy.decide(one.clock.at)
+        decision = one.policy.decide(one.clock.at, holds_one=False)
         assert isinstance(decision, Idle) is is_kept
         if isinstance(decision, Idle):
             assert decision.seconds == 1.0

@@ -377,6 +377,7 @@ async def test_waits_that_have_ended_take_no_memory() -> None:
             await asyncio.sleep(0)
             gone.cancel()
             await asyncio.gather(gone, return_exceptions=True)
+            assert gone.cancelled()
         assert len(poller(client)._ends) < 100
         assert (await patient).succeeded
 
