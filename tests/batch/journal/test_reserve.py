@@ -65,6 +65,8 @@ async def test_an_id_on_a_full_disk_is_in_the_next_journal(
         pass
     assert raw(path, ROWS) == [("k", "running", "paid"), ("l", "uncertain", None)]
     assert not path.with_name("run.db-ids").exists()
+    with pytest.raises(JournalError, match="another API key"):
+        await Journal(path, AccountId.of("another-key", ORIGIN.base_url)).open()
 
 
 async def test_what_was_not_accepted_is_not_uncertain_either(
