@@ -10,6 +10,7 @@ import pytest
 from llamagen_async import Plan, RateLimit
 from llamagen_async.clock import Clock
 from llamagen_async.errors import QuotaStoreError
+from llamagen_async.plans import DAY
 from llamagen_async.ratelimit import (
     ANSWERED,
     Grant,
@@ -150,4 +151,113 @@ async def test_a_refusal_in_an_outage_pauses_the_share() -> None:
     assert isinstance(await away.reserve("a.2"), NoSlot)
     await asyncio.sleep(2)
     assert isinstance(await away.granted("a.2"), Grant)
+    await away.close()
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "pause"), [(None, 6.0), (50.0, 50.0), (0.0, 0.0), (-1.0, 6.0), (DAY + 1, 6.0)]
+)
+async def test_a_pause_that_can_not_be_is_guessed_in_an_outage_too(
+    retry_after: float | None, pause: float
+) -> None:
+    """As the store would do it; a shorter one that follows does not end it."""
+    away = Away()
+    grants = [await away.granted(f"a.{number}") for number in range(2)]
+    away.store.away = True
+    refused = Outcome(refused=True, retry_after=retry_after)
+    state = await away.ledger.commit(grants[0], refused, IDLE_WORKLOAD)
+    assert state.paused_for == pytest.approx(pause)
+    shorter = Outcome(refused=True, retry_after=0.0)
+    state = await away.ledger.commit(grants[1], shorter, IDLE_WORKLOAD)
+    assert state.paused_for == pytest.approx(pause)
+    await away.close()
+
+
+async def test_requests_without_a_slot_are_counted_once_the_store_is_back() -> None:
+    """With the pause that they have met; until then not all is known to it."""
+    away = Away()
+    await away.granted("first")
+    assert away.ledger.is_settled
+    away.store.away = True
+    await away.ledger.record(2, pause=100.0)
+    await away.ledger.record(1)
+    assert not away.ledger.is_settled
+    away.store.away = False
+    await asyncio.sleep(5)
+    assert away.ledger.is_settled
+    snapshot = await away.store.memory.snapshot()
+    assert snapshot.windows[0].used == 4
+    assert 90 < snapshot.paused_for <= 95
+    await away.close()
+
+
+async def test_a_request_in_flight_is_not_settled_until_it_is_reported() -> None:
+    away = Away()
+    await away.begin()
+    grant = await away.granted("late")
+    away.store.away = False
+    await asyncio.sleep(5)
+    assert not away.ledger.is_settled, "it counts, and is reported again"
+    await away.ledger.commit(grant, ANSWERED, IDLE_WORKLOAD)
+    await asyncio.sleep(40)
+    assert away.ledger.is_settled
+    await away.close()
+
+
+async def test_a_client_that_has_left_has_no_share() -> None:
+    """All slots but one are the other's then, and no more."""
+    away = Away()
+    for number in range(3):
+        for client in "ab":
+            away.ledger.release((await away.granted(f"{client}.{number}", client)).id, client)
+    away.store.away = True
+    await away.granted("b.wait", "b")
+    (window,) = (await away.ledger.snapshot()).windows
+    assert window.limit.limit == 8, "four each"
+    away.store.away = False
+    await asyncio.sleep(5)
+    away.ledger.release("", "a", leaves=True)
+    await asyncio.sleep(60)
+    await away.reserve("b.again", "b")
+    away.store.away = True
+    await away.granted("b.alone", "b")
+    (window,) = (await away.ledger.snapshot()).windows
+    assert window.limit.limit == 9
+    await away.close()
+
+
+async def test_another_plan_has_no_share_until_the_store_has_told_of_one() -> None:
+    """Slots of the old plan are none of the new one's."""
+    away = Away()
+    await away.begin()
+    assert isinstance(await away.reserve("a.1"), Grant)
+    away.ledger.change_plan(Plan("other", limits=RateLimit(40, per=60)))
+    with pytest.raises(QuotaStoreError):
+        await away.reserve("a.2")
+    away.store.away = False
+    await asyncio.sleep(5)
+    answer = await away.granted("a.3")
+    assert answer.state.share > 9
+    snapshot = await away.ledger.snapshot()
+    assert (snapshot.plan, snapshot.windows[0].limit.limit) == ("other", 40)
+    await away.close()
+
+
+async def test_who_waits_asks_again_when_the_store_may_be_back() -> None:
+    """However long the wait for a slot of the share would be, a few seconds at most."""
+    away = Away()
+    grant = await away.granted("first")
+    away.store.away = True
+    await away.ledger.commit(grant, ANSWERED, IDLE_WORKLOAD)
+    early = await away.reserve("early")
+    assert isinstance(early, NoSlot)
+    assert 0 < early.delay <= 3
+    assert early.limit == Plan.PAID.rate
+    await away.granted("a.0")
+    for number in range(1, 9):
+        await away.granted(f"a.{number}")
+    answer = await away.reserve("late")
+    assert isinstance(answer, NoSlot)
+    assert answer.delay <= 3
+    assert len(answer.state.returning) == 9
     await away.close()
