@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -13,6 +14,10 @@ from llamagen_async import (
     RateLimitError,
     SubmissionUncertainError,
 )
+from llamagen_async.clock import Clock
+from llamagen_async.ratelimit import PeerReport
+from llamagen_async.scheduling import Scheduler
+from tests.support.claims import key_state
 from tests.support.scheduling import (
     ONE,
     accepted_id,
@@ -191,3 +196,19 @@ async def test_the_load_of_a_client_is_told_in_numbers() -> None:
         assert busy.waiting == {"interactive": 1, "read": 1, "batch": 0}
         assert scheduler.load(now() + 60.0).slots_used == 0
         await asyncio.gather(*tasks)
+
+
+async def test_a_client_learns_from_others_once_it_knows_what_was_learned_before() -> None:
+    """Else durations that others tell of would be learned, and then loaded as well."""
+    network = network_of(ONE)
+    async with network.client(ONE) as client:
+        rooms = client._core.open()
+        scheduler = Scheduler(rooms.transport, rooms.limiter, Clock(), max_retries=0)
+        told = json.dumps({"observed": [[1, ["comic"], 40.0, 50.0]]})
+        state = key_state(clients=2, peers=(PeerReport("other", 0.0, (), told),))
+        scheduler._view.update(state, now())
+        assert scheduler.forecasts.observed == 0
+        scheduler.start_learning()
+        scheduler._view.update(state, now())
+        assert scheduler.forecasts.observed == 1
+        await scheduler.aclose(0.0)

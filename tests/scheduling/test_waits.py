@@ -103,6 +103,23 @@ async def test_the_last_who_leaves_ends_the_checks_and_the_age_is_remembered() -
     assert waits.polls.accepted["c"][0] == target.accepted_at
 
 
+async def test_a_comic_that_another_process_has_changed_is_waited_for() -> None:
+    """The end of before is none, until it is too long ago that the change was accepted."""
+    waits = Waits()
+    await asyncio.sleep(100)
+    waiter, target = waits.wait(after=comic(), age=10.0)
+    await asyncio.sleep(289)
+    waits.check(target, comic())
+    assert not waiter.future.done()
+    await asyncio.sleep(1)
+    waits.check(target, comic())
+    assert (await waiter.future).succeeded
+    other = Waits()
+    waiter, target = other.wait(after=comic(), age=10.0)
+    other.check(target, comic(status="FAILED"))
+    assert (await waiter.future).status == "FAILED"
+
+
 async def test_each_who_wants_to_sees_an_unfinished_comic(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
