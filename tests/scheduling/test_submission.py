@@ -8,12 +8,18 @@ from typing import Any
 
 import pytest
 
-from llamagen_async import APIConnectionError, RequestReport, SubmissionUncertainError
+from llamagen_async import (
+    APIConnectionError,
+    LlamaGenError,
+    RequestReport,
+    SubmissionUncertainError,
+)
 from llamagen_async.models import ComicGeneration
 from llamagen_async.plans import RequestKind
 from llamagen_async.scheduling.request_report import outcome_of
 from llamagen_async.scheduling.submission import Submission
 from llamagen_async.transport import APIRequest
+from tests.support.scheduling import ONE, accepted_id, network_of
 
 pytestmark = pytest.mark.virtual_time
 
@@ -37,6 +43,43 @@ async def test_the_id_of_what_was_accepted_is_logged_and_noted(
     (record,) = caplog.records
     assert "create c1 goes on" in record.getMessage()
     assert record.__dict__["generation_id"] == "c1"
+
+
+async def test_a_caller_who_leaves_as_the_answer_comes_hears_of_it() -> None:
+    """Cancelled in that very turn, its call ends with the id of what was accepted."""
+    network = network_of(ONE)
+    noted: list[str] = []
+
+    class Owner:
+        since = None
+
+        async def before_send(self) -> None: ...
+
+        async def not_sent(self) -> None: ...
+
+        def held_up(self, error: LlamaGenError) -> None:
+            raise error
+
+        async def accepted(self, answer: ComicGeneration) -> None:
+            asyncio.get_running_loop().call_soon(creating.cancel, answer.id)
+
+        def abandoned(self, outcome: object) -> None:
+            raise AssertionError(outcome)
+
+        async def written(self) -> None: ...
+
+    async def create() -> None:
+        try:
+            await client.comics.create("a", hooks=Owner())
+        except asyncio.CancelledError as reason:
+            noted.extend(getattr(reason, "__notes__", []))
+            raise
+
+    async with network.client(ONE) as client:
+        creating = asyncio.create_task(create())
+        await asyncio.wait([creating])
+    assert creating.cancelled()
+    assert noted == [f"create {accepted_id(network, 'a')} was accepted, and goes on"]
 
 
 async def test_a_create_that_may_be_accepted_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,6 +15,7 @@ from llamagen_async import (
     SubmissionUncertainError,
 )
 from llamagen_async.batch.journal.story import Story
+from llamagen_async.prices import Charge, Prices
 from tests.support.journals import ORIGIN, added, changed, comic, opened, raw
 
 
@@ -177,6 +178,10 @@ async def test_a_key_belongs_to_one_story() -> None:
         assert (await added(journal, "a", "k")).id == 1
         with pytest.raises(InvalidRequestError, match=r"^key"):
             await journal.seek(Story.parse("b", "k"))
+        one = Prices().estimate({Charge.of(ComicRequest("b")): 1})
+        with pytest.raises(InvalidRequestError) as caught:
+            await added(journal, "b", "k")
+        assert f"it is a new story, and is paid for: {one}. To have" in caught.value.allowed
 
 
 async def test_a_damaged_row_is_told(tmp_path: Path) -> None:
