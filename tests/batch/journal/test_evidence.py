@@ -277,3 +277,26 @@ def test_a_reserve_of_another_key_is_told_of_a_missing_journal(tmp_path: Path) -
     reserve.close()
     with pytest.raises(JournalError, match="another API key"):
         verified(path)
+
+
+def test_results_of_others_hide_none_of_this_journals(tmp_path: Path) -> None:
+    """Lines of another journal, of changes and of stories that were not sent stand among them."""
+    others = [
+        {"id": "c1", "key": "k1", "journal": "other.db"},
+        {"id": "c2"},
+        {"key": "k3", "state": "queued"},
+        {"key": "k4", "state": "failed"},
+    ]
+    write_results(tmp_path, *others)
+    verified(tmp_path / "run.db")
+    for unknown, told in (
+        ({"id": "c5", "key": "k5", "state": "running"}, "c5"),
+        ({"key": "k6", "state": "uncertain"}, "k6"),
+        ({"id": "c7", "key": "k7", "type": "redraw"}, "c7"),
+    ):
+        write_results(tmp_path, *others, unknown)
+        with pytest.raises(JournalError, match=f"has one comic .* such as {told}"):
+            verified(tmp_path / "run.db")
+    write_results(tmp_path, *others, {"id": "c5", "key": "k5"}, {"id": "c6", "key": "k6"})
+    with pytest.raises(JournalError, match="has 2 comics that it does not know, such as c5"):
+        verified(tmp_path / "run.db")
