@@ -137,7 +137,9 @@ def _speed_from_environment() -> float:
 def _given_key(argument: str | None) -> str:
     key, _ = find_key(argument)
     if not key or not key.strip():
-        raise InvalidRequestError("api_key", None, "a key, as an argument or in LLAMAGEN_API_KEY")
+        allowed = "a key, as an argument or in LLAMAGEN_API_KEY"
+        without = "llamagen-async sandbox serves the API without one"
+        raise InvalidRequestError("api_key", None, f"{allowed} ({without})")
     return key
 
 

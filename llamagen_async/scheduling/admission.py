@@ -132,22 +132,25 @@ class AdmissionControl:
 
         Args:
             queue: The requests that wait; the billed ones wait for the server.
-            circuit: The server's silence.
+            circuit: The server's silence, whether it is known to be an outage yet or not.
 
         Returns:
             Seconds after which the next one has waited long enough.
         """
-        now, next_at, outage = self._clock.now(), math.inf, circuit.outage
-        assert outage is not None
+        now, next_at, silence = self._clock.now(), math.inf, circuit.silence
+        assert silence is not None
         span = retry_span(self._sender.max_retries)
         for one in list(queue):
             if not one.request.kind.is_billed:
                 continue
-            until = max(one.since, circuit.opened_at) + span
             if one.outage_timeout is not None:
                 until = one.since + one.outage_timeout
+            elif circuit.outage is not None:
+                until = max(one.since, circuit.opened_at) + span
+            else:
+                continue  # the next probes say whether it is one
             if until <= now:
-                fail(one, outage.error())
+                fail(one, silence.error())
             else:
                 next_at = min(next_at, until)
         return next_at - now

@@ -192,6 +192,8 @@ class Circuit:
     """When a create may be sent although those before it were lost."""
     opened_at: float = -math.inf
     """When the outage was noticed."""
+    reason: str = ""
+    """The latest failure, in words."""
     listeners: WeakKeyDictionary[CircuitListener, None] = attrs.field(
         factory=WeakKeyDictionary[CircuitListener, None]
     )
@@ -215,6 +217,13 @@ class Circuit:
         return CircuitState.HALF_OPEN if self.is_silent else CircuitState.CLOSED
 
     @property
+    def silence(self) -> Outage | None:
+        """The outage, or what may become one: told to those who have waited long enough."""
+        if self.outage is None and self.is_silent and self._since is not None:
+            return Outage(self._since, self.reason)
+        return self.outage
+
+    @property
     def is_quiet(self) -> bool:
         """Whether nothing is remembered that an answer would change."""
         return not (self.failures or self.lost_creates or self.sick)
@@ -222,7 +231,8 @@ class Circuit:
     @property
     def is_away(self) -> bool:
         """Whether the server answers nothing, as far as that can be known."""
-        return self.failures >= TRIP and (SERVER in self.failed or len(self.failed) > 1)
+        news = len(self.failed - self.sick.keys())  # the others have failed while it was there
+        return self.failures >= TRIP and (SERVER in self.failed or news > 1)
 
     def may_create(self, now: float, unanswered: int, most: int) -> bool:
         """Whether a create may be sent now, as far as the server is concerned.
@@ -252,6 +262,9 @@ class Circuit:
         had_outage, was_away, was_silent = self.outage is not None, self.is_away, self.is_silent
         self.answered_at = now
         self.sick |= dict.fromkeys(self.failed - {SERVER})
+        if was_away:
+            # The server failed of all, and nobody has asked for the usage since.
+            self.sick.pop(RequestKind.USAGE.value, None)
         self.sick.pop(subject, None)
         while len(self.sick) > _MOST_SICK:
             del self.sick[next(iter(self.sick))]
@@ -282,7 +295,7 @@ class Circuit:
         # While only probes are sent, each of them counts: else the next one would follow at once.
         is_news = is_news and (self.is_silent or subject not in self.sick)
         if is_news:
-            self._since = self._since or failure.at
+            self._since, self.reason = self._since or failure.at, failure.reason
             self.failures += 1
             self.failed.add(subject)
             self.may_have_arrived = failure.may_have_arrived

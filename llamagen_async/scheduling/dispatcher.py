@@ -222,9 +222,7 @@ class Dispatcher:
         circuit = self._circuit
         if circuit.outage is None and not circuit.is_silent:
             return loop.policy.decide(now, holds_one=holds_one)
-        until = math.inf
-        if circuit.outage is not None:
-            until = self._admission.reject_unanswered(loop.queue, circuit)
+        until = self._admission.reject_unanswered(loop.queue, circuit)
         if circuit.is_silent and not loop.metered and (wait := self._free.read_wait(now)):
             return Idle(wait)
         if circuit.is_silent:

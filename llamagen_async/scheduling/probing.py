@@ -1,7 +1,7 @@
 """Probing: while the server is away, one probe at a time goes out, and what somebody reads.
 
 1. A status check is the probe, where there is something to check: it may bring a comic, too. Where
-   the server has failed of each comic that there is, every second probe is another read, in case
+   the server has failed of each comic that there is, every second probe is something else, in case
    that these comics are what it fails of.
 2. A create is the probe where nothing is checked and the last request found no server: it is sent
    again without harm. Where the last one may have arrived, a create would be lost like it, so a
@@ -60,8 +60,8 @@ def choose_probe(
     target = _target(polls, circuit) if makes_checks else None
     is_usage_sick = subject_of(PROBE) in circuit.sick or circuit.failed == {subject_of(PROBE)}
     is_suspect = target is not None and (target.failures > 0 or target.id in circuit.sick)
-    wants_usage = is_suspect and circuit.may_have_arrived and not is_usage_sick
-    if target is not None and not (wants_usage and circuit.probes % 2 == 0):
+    wants_other = is_suspect and circuit.may_have_arrived and circuit.probes % 2 == 0
+    if target is not None and not wants_other:
         return Choice(target, Priority.CHECK)
     head = queue.head()
     may_create = not circuit.may_have_arrived or now >= circuit.resort_at

@@ -39,6 +39,7 @@ from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.request_report import RequestReport, outcome_of
 from llamagen_async.scheduling.submission import Submission, tell_accepted
 from llamagen_async.transport import (
+    AnsweredCancelledError,
     APIResponse,
     Transport,
     as_uncertain,
@@ -127,7 +128,9 @@ class Sender:
             await self._succeed(submission, response)
         except asyncio.CancelledError as error:
             failure = error
-            if submission in self.unanswered or not kind.is_billed:
+            if isinstance(error, AnsweredCancelledError):
+                failure = await self._take(submission, error.outcome)
+            elif submission in self.unanswered or not kind.is_billed:
                 fail(submission, interrupted(submission, error))
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
@@ -195,6 +198,22 @@ class Sender:
             text = "%s %s was accepted, and its owner failed"
             _logger.exception(text, kind.value, id_, extra=known)
         self._deliver(submission, answer)
+
+    async def _take(
+        self, submission: Submission[Any], outcome: APIResponse | APIError
+    ) -> Exception | None:
+        """Tell everyone of the outcome of a submission that was cancelled; return its failure."""
+        failure: Exception | None = None
+        if isinstance(outcome, APIError):
+            failure = outcome
+        else:
+            try:
+                await self._succeed(submission, outcome)
+            except Exception as error:  # noqa: BLE001  # whatever it is belongs to the caller
+                failure = error
+        if failure is not None and await self._fail(submission, failure) is not None:
+            fail(submission, failure)  # it is not sent again
+        return failure
 
     def _deliver(self, submission: Submission[Any], answer: Any) -> None:
         """Give an answer to its caller, or say that the caller is gone."""

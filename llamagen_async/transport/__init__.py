@@ -18,6 +18,7 @@ from llamagen_async.transport.address import (
 )
 from llamagen_async.transport.decoding import decode, error_for, parse_retry_after
 from llamagen_async.transport.message import (
+    AnsweredCancelledError,
     APIRequest,
     APIResponse,
     AssetSource,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "APIRequest",
     "APIResponse",
+    "AnsweredCancelledError",
     "AssetSource",
     "AssetStream",
     "FormFile",

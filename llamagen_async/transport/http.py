@@ -43,6 +43,7 @@ from llamagen_async.transport.content import LARGEST, unpacked
 from llamagen_async.transport.decoding import SUCCESS, decode
 from llamagen_async.transport.failures import attempt_error
 from llamagen_async.transport.message import (
+    AnsweredCancelledError,
     APIRequest,
     APIResponse,
     FormFile,
@@ -141,6 +142,8 @@ class HTTPTransport:
                 there are two bodies, or JSON can't hold the body; nothing was sent.
             ClientClosedError: The transport is closed or belongs to another event loop.
             UnsentCancelledError: It was cancelled before anything of the request had left.
+            AnsweredCancelledError: It was cancelled while the answer to a billed request came,
+                and enough of it had come to know the outcome.
         """
         session = self._open_session()
         connector = session.connector
@@ -186,13 +189,13 @@ class HTTPTransport:
             COMING.reset(coming)
             if attempt.has_left:
                 _reached.add(self._host)
-        if isinstance(failure, asyncio.CancelledError):
-            raise failure
-        if attempt.response is not None:
+        was_cancelled = isinstance(failure, asyncio.CancelledError)
+        if attempt.response is not None and (request.kind.is_billed or not was_cancelled):
             content, lack = self._content(attempt, attempt.response)
             failure = failure or lack
+            outcome: APIResponse | APIError | None = None
             try:
-                return decode(
+                outcome = decode(
                     attempt.response.status,
                     attempt.response.headers,
                     content,
@@ -203,9 +206,15 @@ class HTTPTransport:
             except APIError as error:
                 # Of an answer that is not whole there may be enough; else that is what to tell.
                 if failure is None or attempt.response.status not in SUCCESS:
-                    failure = error.with_traceback(None)
+                    outcome = error.with_traceback(None)
             del content
             attempt.received.clear()
+            if outcome is not None and was_cancelled:
+                failure = AnsweredCancelledError(outcome)  # it may know the id of something paid
+            elif isinstance(outcome, APIResponse):
+                return outcome
+            else:
+                failure = outcome or failure
         assert failure is not None
         # Raised out here, so that it carries neither aiohttp's error nor its frames, and does not
         # keep the whole answer alive. No variable here shows what was sent or what has come.

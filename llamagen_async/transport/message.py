@@ -15,11 +15,13 @@ from typing import Protocol
 
 import attrs
 
+from llamagen_async.errors import APIError
 from llamagen_async.plans import RequestKind
 
 __all__ = [
     "APIRequest",
     "APIResponse",
+    "AnsweredCancelledError",
     "AssetSource",
     "AssetStream",
     "FormFile",
@@ -84,6 +86,18 @@ class UnsentCancelledError(asyncio.CancelledError):
     """Sending was cancelled before anything of the request had left."""
 
 
+class AnsweredCancelledError(asyncio.CancelledError):
+    """Sending was cancelled while the answer came, and enough of it had come to know the outcome.
+
+    Args:
+        outcome: The answer, or the error that it stands for.
+    """
+
+    def __init__(self, outcome: APIResponse | APIError) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
 class Transport(Protocol):
     """Carries one request out and one answer in.
 
@@ -99,6 +113,7 @@ class Transport(Protocol):
             APIError: The server answered with something other than success.
             APIConnectionError: No answer came; `request_sent` tells whether it may have arrived.
             UnsentCancelledError: It was cancelled, and provably did not arrive.
+            AnsweredCancelledError: It was cancelled, and its outcome is known all the same.
         """
         ...
 

@@ -284,6 +284,52 @@ async def test_a_usage_that_can_not_be_had_does_not_stop_creates() -> None:
         assert now() <= began + 2.0
 
 
+@pytest.mark.parametrize("sick_usage", ["alone", "since an outage", "for good"])
+async def test_creates_go_on_beside_a_sick_comic_whatever_became_of_the_usage(
+    sick_usage: str,
+) -> None:
+    """The usage, which is what else can be read, has failed before: that stops no create."""
+    gone: list[str] = []
+    network = roomy(
+        before=lambda sent: (
+            attrs.evolve(AWAY) if {"all", sent.kind, sent.target} & {*gone} else None
+        )
+    )
+    async with network.client(ROOMY, max_retries=0) as client:
+        sick, well = (await client.comics.create("sick")).id, client.comics.create_and_wait("well")
+        gone.append("all" if sick_usage == "since an outage" else "usage")
+        for _ in range(TRIP):
+            with pytest.raises(ServerError):
+                await client.comics.usage()
+            await asyncio.sleep(1)
+        if sick_usage != "for good":
+            gone.clear()
+        assert (await well).succeeded
+        gone.append(sick)
+        waiting = asyncio.create_task(client.comics.wait_for_completion(sick, timeout=2 * HOUR))
+        await asyncio.sleep(120)
+        for n in range(20):
+            began = now()
+            await client.comics.create_and_wait(f"new {n}", timeout=200.0)
+            assert now() <= began + 120.0
+        assert client.outage is None
+        waiting.cancel()
+
+
+@pytest.mark.parametrize("timeout", [3.0, 20.0])
+async def test_a_create_ends_at_its_time_before_an_outage_is_known(timeout: float) -> None:
+    """One read after the other takes long to fail, and nobody knows yet what that means."""
+    network = roomy(latency=25.0, after=lambda _: attrs.evolve(LOST))
+    async with network.client(ROOMY, max_retries=0) as client:
+        with pytest.raises(SubmissionUncertainError):
+            await client.comics.create("lost")
+        began = now()
+        with pytest.raises(APIConnectionError, match="has not answered since") as caught:
+            await client.comics.create_and_wait("story", timeout=timeout)
+        assert not caught.value.request_sent
+        assert now() == pytest.approx(began + timeout, abs=0.01)
+
+
 @pytest.mark.parametrize("status", [408, 425])
 async def test_a_check_is_made_again_where_a_proxy_asks_for_that(status: int) -> None:
     network = roomy(before=away(10, 200, APIError(status, None, "again"), "status"))

@@ -31,6 +31,7 @@ from llamagen_async import (
     LlamaGenError,
     Plan,
     QuotaStoreError,
+    RateLimit,
     RequestKind,
     SubmissionUncertainError,
 )
@@ -38,7 +39,7 @@ from llamagen_async.clock import Clock
 from llamagen_async.forecasting.poll_plan import PRICES, ProfileForecast
 from llamagen_async.ratelimit import Ledger, MemoryLedger, registry
 from llamagen_async.ratelimit.stores import store_times
-from llamagen_async.sandbox import Durations, Fault, SandboxService
+from llamagen_async.sandbox import PAID_KEY, Durations, Fault, SandboxService
 from llamagen_async.simulation import run
 from tests.support.callers import Caller, ask, logged, rows
 from tests.support.faults import FAULTS, Faulty, Outage, full_disks
@@ -54,6 +55,16 @@ SEED: Final = os.environ.get("LLAMAGEN_SOAK_SEED", "")
 DAYS: Final = 5 if HOURS else 2
 USERS: Final = 40 if HOURS else 8
 """Callers of a day; of stories in batches and queues there are as many each."""
+PLANS: Final = (
+    Plan.PAID,
+    Plan("creates", limits=RateLimit(10, per=60), metered={"create"}),
+    Plan("a day's quota", limits=(RateLimit(10, per=60), RateLimit(600, per=86_400))),
+    Plan(
+        "three windows",
+        limits=(RateLimit(2, per=10), RateLimit(8, per=60), RateLimit(200, per=3_600)),
+    ),
+)
+"""Plans of which each run has one."""
 DAY: Final = 86_400.0
 BUSY: Final = 0.7 * DAY
 """Seconds of a day in which faults begin and programs come."""
@@ -94,10 +105,14 @@ class World:
     @classmethod
     def of(cls, seed: int, folder: Path) -> World:
         faults = [Fault.parse(text) for text in EVENTS]
-        service = SandboxService(durations=Durations.lognormal(), seed=seed, faults=faults)
-        store = MemoryLedger(Plan.PAID, Clock().now, store_times(1.0, 30.0))
-        network = Faulty(service, outages=[], latency=(0.05, 2.0), seed=seed)
-        return cls(random.Random(seed), folder, network, store)
+        source = random.Random(seed)
+        plan = source.choice(PLANS)
+        service = SandboxService(
+            plans={PAID_KEY: plan}, durations=Durations.lognormal(), seed=seed, faults=faults
+        )
+        store = MemoryLedger(plan, Clock().now, store_times(1.0, 30.0))
+        network = Faulty(service, outages=[], plan=plan, latency=(0.05, 2.0), seed=seed)
+        return cls(source, folder, network, store)
 
     def open_store(self, *_given: Any, **_settings: Any) -> Ledger:
         ledger = RemoteLedger(self.store, lambda: self.random.uniform(0.001, 0.05))

@@ -94,6 +94,7 @@ class Faulty:
     Args:
         service: The server while all is well.
         outages: When it fails, and how.
+        plan: The plan of its clients.
         latency: Seconds of each exchange, or the least and the most of them.
         seed: The seed of what is drawn.
     """
@@ -103,11 +104,13 @@ class Faulty:
         service: SandboxService,
         *,
         outages: Iterable[Outage],
+        plan: Plan = Plan.PAID,
         latency: float | tuple[float, float] = 0.0,
         seed: int = 0,
     ) -> None:
         self.service = service
         self.outages = list(outages)
+        self.plan = plan
         self.delivered: set[str] = set()
         """Ids of comics that have reached the client."""
         self.doubtful: Counter[str] = Counter()
@@ -125,7 +128,7 @@ class Faulty:
             aiohttp.ClientSession(connector=connector) as session,
             LlamaGenClient(
                 PAID_KEY,
-                plan=Plan.PAID,
+                plan=self.plan,
                 base_url=base_url,
                 session=session,
                 max_retries=max_retries,

@@ -130,13 +130,11 @@ def _introduce(server: SandboxServer, output: Output) -> None:
         f'  llamagen-async generate "A cat meets a dragon" --out comics '
         f"--base-url {server.url} --api-key {PAID_KEY} --plan paid{faster}"
     )
-    settings = {"BASE_URL": server.url, "API_KEY": PAID_KEY, "PLAN": "paid"}
+    settings = {"API_URL": server.url, "API_KEY": PAID_KEY, "PLAN": "paid"}
     if speed != 1:
         settings["SPEED"] = f"{speed:g}"
     said = " ".join(f"LLAMAGEN_{name}={value}" for name, value in settings.items())
-    output.print(
-        f"For all commands and programs of that terminal, these variables say the same:\n  {said}"
-    )
+    output.print(f"Or tell it all commands and programs of that terminal:\n  export {said}")
     output.print("Ctrl-C ends it.")
 
 
