@@ -33,7 +33,7 @@ class FreePolicy(DispatchPolicy):
         """Return the seconds until a read may leave; 0 if it may leave now, as far as is known."""
         return max(0.0, self.read_at - now)
 
-    def decide(self, now: float, *, holds_one: bool = False) -> Decision:  # noqa: ARG002  # no slot
+    def decide(self, now: float, *, holds_one: bool) -> Decision:  # noqa: ARG002  # no slot
         """Return what is sent now without a slot.
 
         Args:

@@ -192,7 +192,7 @@ class DispatchPolicy:
         self._circuit = circuit
         self._price = SlotPrice()
 
-    def decide(self, now: float, *, holds_one: bool = False) -> Decision:
+    def decide(self, now: float, *, holds_one: bool) -> Decision:
         """Return what a slot that is free now is used for.
 
         Args:

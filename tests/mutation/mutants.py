@@ -10,14 +10,23 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.mutation.unseen import why_unseen
 
-__all__ = ["KILLED", "ROOT", "SURVIVED", "TIMEOUT", "Mutant", "Target", "Workshop"]
+__all__ = [
+    "KILLED",
+    "ROOT",
+    "SURVIVED",
+    "TIMEOUT",
+    "Mutant",
+    "Target",
+    "Workshop",
+    "without_tests",
+]
 
 ROOT: Final = Path(__file__).parents[2]
 KILLED, SURVIVED, NO_TEST, TIMEOUT = "killed", "survived", "no test", "timeout"
@@ -34,8 +43,8 @@ only_mutate = {files}
 pytest_add_cli_args_test_selection = {tests}
 pytest_add_cli_args = {arguments}
 also_copy = ["README.md", "CONTRIBUTING.md", "docs/"]
-timeout_multiplier = 12
-timeout_constant = 3
+timeout_multiplier = 3
+timeout_constant = 12
 use_git_change_detection = false
 track_dependencies = false
 process_isolation = "forkserver"
@@ -99,16 +108,22 @@ class Mutant:
 class Workshop:
     """A folder with a copy of the package and its tests, in which mutmut works on one target.
 
-    The folder is kept: mutmut writes only those mutants anew whose function has changed, and runs
-    only those tests once more that are new.
+    The folder is kept: mutmut writes only those mutants anew whose function has changed, and asks
+    only those tests once more what they call that are new or stand in a file that has changed.
     """
 
     def __init__(self, folder: Path, target: Target, *, quick: bool) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for name in COPIED:
-            _bring_up_to_date(ROOT / name, folder / name)
+        changed = [
+            path for name in COPIED for path in _bring_up_to_date(ROOT / name, folder / name)
+        ]
         shutil.rmtree(folder / "mutants/tests", ignore_errors=True)
+        stats = folder / "mutants/mutmut-stats.json"
+        if stats.exists():
+            names = {path.relative_to(folder).as_posix() for path in changed}
+            kept = without_tests(json.loads(stats.read_text(encoding="utf-8")), names)
+            stats.write_text(json.dumps(kept), encoding="utf-8")
         arguments = ["-m", "not once", "-p", "no:cacheprovider"]
         arguments += [f"--deselect={test}" for test in target.slow if quick]
         values = {"files": target.files, "tests": target.tests, "arguments": arguments}
@@ -166,19 +181,37 @@ class Workshop:
             sys.exit(f"mutmut ended with {ended.returncode}")
 
 
-def _bring_up_to_date(source: Path, copy: Path) -> None:
-    """Copy files that differ and drop those that are gone: mutmut goes by their times."""
+def without_tests(stats: Mapping[str, Any], changed: Collection[str]) -> dict[str, Any]:
+    """Return what mutmut knows of the tests, but for those that may call something else now.
+
+    Args:
+        stats: What it knows; a test without a duration is new to it.
+        changed: The files that have changed. Of one that only helps, every test may make use.
+    """
+    files = {name for name in changed if name.startswith("tests/")}
+    is_any = any(not Path(name).name.startswith("test_") for name in files)
+    durations: Mapping[str, float] = {} if is_any else stats["duration_by_test"]
+    kept = {test: time for test, time in durations.items() if test.partition("::")[0] not in files}
+    return {**stats, "duration_by_test": kept}
+
+
+def _bring_up_to_date(source: Path, copy: Path) -> list[Path]:
+    """Copy files that differ and drop those that are gone: mutmut goes by their times.
+
+    Returns:
+        The copies that were written.
+    """
     if source.is_file():
-        if not copy.exists() or copy.read_bytes() != source.read_bytes():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, copy)
-        return
+        if copy.exists() and copy.read_bytes() == source.read_bytes():
+            return []
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, copy)
+        return [copy]
     wanted = {one.name for one in source.iterdir()} - {"__pycache__", "_build", "node_modules"}
     for gone in {one.name for one in copy.iterdir()} - wanted if copy.exists() else set[str]():
         path = copy / gone
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for name in wanted:
-        _bring_up_to_date(source / name, copy / name)
+    return [path for name in wanted for path in _bring_up_to_date(source / name, copy / name)]
 
 
 def _from_def_on(text: str) -> list[str]:

@@ -24,6 +24,7 @@ def reason(before: str, after: str) -> str | None:
         ("return m.XError(f'{g(a)}')", "return m.XError(f'{g(None)}')", "words of an error"),
         ("return cast('int', a)", "return cast(None, a)", "type for the type checker"),
         ("g('SELECT a FROM b')", "g('select a from b')", "case of an SQL statement"),
+        ("g('WHERE id = ?', a)", "g('WHERE ID = ?', a)", "case of an SQL statement"),
         ("a.encode('utf-8')", "a.encode('UTF-8')", "spelling of an encoding"),
         ("g(a, encoding='utf-8')", "g(a, )", "spelling of an encoding"),
     ],

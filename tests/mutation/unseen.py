@@ -14,8 +14,11 @@ from typing import Final
 
 __all__ = ["why_unseen"]
 
-SQL: Final = ("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "PRAGMA ", "BEGIN", "COMMIT", "ROLLBACK")
-"""How a statement begins; SQLite reads its words in either case."""
+SQL: Final = (
+    *("SELECT ", "INSERT ", "UPDATE ", "DELETE ", "PRAGMA ", "WHERE "),
+    *("BEGIN", "COMMIT", "ROLLBACK"),
+)
+"""How a statement, or the end of one, begins; SQLite reads its words in either case."""
 
 
 def why_unseen(original: str, mutated: str) -> str | None:

@@ -341,7 +341,9 @@ async def test_unexplained_429s_halve_the_burst(make: Make, time: ManualClock) -
     assert (await ledger.snapshot()).burst == 1
     time.now += 61
     await spend(ledger)
-    assert (await no_slot(ledger)).delay == pytest.approx(6)
+    answer = await no_slot(ledger)
+    assert answer.delay == pytest.approx(6)
+    assert answer.limit == RateLimit(1, per=6), "who asks is told what to wait for"
 
 
 async def test_a_429_to_the_last_slot_does_not_halve_the_burst(make: Make) -> None:
@@ -350,6 +352,14 @@ async def test_a_429_to_the_last_slot_does_not_halve_the_burst(make: Make) -> No
     await spend(ledger, 2)
     await spend(ledger, 1, Outcome(refused=True, retry_after=1))
     assert (await ledger.snapshot()).burst == 3
+
+
+async def test_a_429_to_the_last_slot_but_one_halves_the_burst(make: Make) -> None:
+    """The window had room: the server counts more strictly than the plan says."""
+    ledger = make()
+    await spend(ledger, 1)
+    await spend(ledger, 1, Outcome(refused=True, retry_after=1))
+    assert (await ledger.snapshot()).burst == 1
 
 
 async def test_the_servers_count_corrects_downwards_only(make: Make) -> None:

@@ -17,6 +17,7 @@ from llamagen_async.ratelimit import (
     Workload,
     close_limiter,
     open_limiter,
+    registry,
 )
 from llamagen_async.ratelimit.stores import store_times
 from llamagen_async.sandbox import PAID_KEY, SandboxService
@@ -44,6 +45,29 @@ async def test_clients_of_one_key_share_one_limiter_in_a_loop() -> None:
             await spend_one("same", url, PLAN)
             used.append((await client.limits()).windows[0].used)
     assert used == [1, 2, 3]
+
+
+@pytest.mark.virtual_time
+async def test_counts_that_are_over_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many keys were used once; what still counts is kept, at any speed."""
+    monkeypatch.setattr(registry, "_memory", {})
+
+    async def use(name: str, speed: float) -> int:
+        identity = Identity.of(name, "https://many.invalid/v1", speed, None)
+        limiter = open_limiter(identity, PLAN, timeout=30)
+        await (await acquire(limiter)).commit(ANSWERED, Workload())
+        used = (await limiter.snapshot()).windows[0].used
+        await close_limiter(identity, limiter)
+        return used
+
+    for speed in (1.0, 10.0, 0.5):
+        for number in range(20):
+            await use(f"{speed} {number}", speed)
+            await asyncio.sleep(600)
+        assert len(registry._memory) <= 4, f"all that is over is kept at speed {speed}"
+        for number in range(5):
+            await use(f"{speed} {number}", speed)
+        assert [await use(f"{speed} {number}", speed) for number in range(5)] == [2] * 5
 
 
 @pytest.mark.virtual_time

@@ -38,6 +38,7 @@ def test_what_was_asked_before_says_nothing() -> None:
     assert not made.shows_end(comic("PROCESSING"), 99.0)
     assert not made.shows_end(comic(), 110.0)
     assert made.shows_end(other, 110.0)
+    assert changes(comic()).shows_end(other, 100.0), "asked at the same time is not before"
 
 
 @pytest.mark.parametrize("before", [comic(), None])
@@ -116,6 +117,44 @@ def test_the_answer_to_a_change_may_have_its_result() -> None:
     assert made.shows_end(comic(), 50.0)
     made.begin(comic(usage={"redraw_panels": 1}), 100.0, PROFILE)
     assert made.shows_end(comic(), 101.0)
+
+
+def test_an_end_that_somebody_else_has_seen_is_the_one_before() -> None:
+    """A batch that goes on tells how its comics ended; an unfinished comic has not."""
+    made = Changes(Forecasts())
+    made.recall(comic())
+    made.begin(comic("PENDING"), 100.0, PROFILE)
+    assert not made.shows_end(comic(), 399.0)
+    assert made.shows_end(comic(usage={"redraw_panels": 1}), 110.0)
+    unfinished = Changes(Forecasts())
+    unfinished.recall(comic("PROCESSING", "https://cdn/other.png"))
+    unfinished.begin(comic("PENDING"), 100.0, PROFILE)
+    assert not unfinished.shows_end(comic(), 110.0), "nobody knows how it was"
+
+
+def test_what_was_seen_here_is_known_better() -> None:
+    """An older end does not replace a newer one, and is none while a change is pending."""
+    new, old = comic("SUCCEEDED", "https://cdn/new.png"), comic()
+    made = changes()
+    made.recall(old)
+    assert not made.shows_end(new, 110.0), "that one may be from before the change, too"
+    made = Changes(Forecasts())
+    assert made.shows_end(new, 50.0)
+    made.recall(old)
+    made.begin(comic("PENDING"), 100.0, PROFILE)
+    assert not made.shows_end(new, 110.0)
+
+
+def test_a_change_of_another_process_has_begun_when_it_was_accepted_there() -> None:
+    """The time of that, and how the comic was before, are told by who waits here."""
+    made = Changes(Forecasts())
+    made.expect(comic(), 100.0)
+    assert not made.shows_end(comic("SUCCEEDED", "https://cdn/new.png"), 99.0)
+    assert not made.shows_end(comic(), 399.0)
+    assert made.shows_end(comic(), 400.0)
+    made = changes(comic())
+    made.expect(comic("SUCCEEDED", "https://cdn/new.png"), 0.0)
+    assert made.shows_end(comic("SUCCEEDED", "https://cdn/new.png"), 110.0), "it is known here"
 
 
 def test_without_a_change_every_end_is_one() -> None:

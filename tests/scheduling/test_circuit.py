@@ -56,6 +56,66 @@ def test_a_few_failures_in_a_row_open_it_and_an_answer_closes_it() -> None:
     assert circuit.outage is None
 
 
+class Listener:
+    """A client that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def on_outage(self, outage: Outage) -> None:
+        self.told.append(f"outage: {outage.reason}")
+
+    def wake(self) -> None:
+        self.told.append("wake")
+
+    def on_recovery(self) -> None:
+        self.told.append("recovery")
+
+    def heard(self) -> list[str]:
+        told, self.told = self.told, []
+        return told
+
+
+def test_clients_are_told_once_of_an_outage_and_of_its_end() -> None:
+    """In between each failure is a reason to decide again; other answers say nothing new."""
+    circuit, one = Circuit(), Listener()
+    circuit.listeners[one] = None
+    circuit.record_answer(0.0, is_create=True)
+    for n in range(TRIP - 1):
+        fail(circuit, 1.0 + n)
+    assert not one.heard()
+    fail(circuit, 3.0)
+    assert one.heard() == ["outage: HTTP 503", "wake"]
+    fail(circuit, 5.0)
+    assert one.heard() == ["wake"]
+    circuit.record_answer(10.0, is_create=False)
+    assert one.heard() == ["recovery"]
+    circuit.record_answer(11.0, is_create=False)
+    circuit.record_answer(12.0, is_create=True)
+    assert not one.heard()
+
+
+def test_clients_are_told_when_reads_are_answered_again_and_then_creates() -> None:
+    """Lost creates go on to be an outage of creates: reads that are answered meanwhile are none."""
+    circuit, one = Circuit(), Listener()
+    circuit.listeners[one] = None
+    lost = {"is_lost_create": True, "is_told": True}
+    fail(circuit, 0.0, **lost)
+    assert not one.heard()
+    circuit.record_answer(1.0, is_create=False)
+    assert one.heard() == ["wake"], "it was a doubt, and the read has ended it"
+    for n in range(2, TRIP + 1):
+        fail(circuit, 100.0 * n, **lost)
+        circuit.record_answer(100.0 * n + 1.0, is_create=False)
+    assert one.heard()[-3:] == ["outage: HTTP 503", "wake", "wake"]
+    assert circuit.outage is not None
+    assert circuit.outage.answers_reads
+    circuit.record_answer(500.0, is_create=False)
+    assert not one.heard()
+    circuit.record_answer(600.0, is_create=True)
+    assert one.heard() == ["recovery"]
+
+
 def test_probes_are_further_and_further_apart_up_to_half_a_minute() -> None:
     circuit = opened()
     times = [102.0, *probes(circuit, 300.0)]

@@ -141,6 +141,7 @@ async def test_a_create_that_is_cancelled_in_flight_is_counted_and_logged(
     assert not left_over()
     (record,) = caplog.records
     assert accepted_id(network, "gone") in record.getMessage()
+    assert record.__dict__["generation_id"] == accepted_id(network, "gone")
 
 
 async def test_a_read_that_is_cancelled_leaves_no_task() -> None:

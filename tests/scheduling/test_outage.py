@@ -161,6 +161,24 @@ async def test_a_server_that_takes_no_creates_is_told_of_while_reads_go_on(
     assert network.creates[lost].at <= 600 + late
 
 
+async def test_an_outage_and_its_end_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """However many requests fail in between, and never where one has failed alone."""
+    caplog.set_level("WARNING", "llamagen_async")
+    network = roomy(before=away(10, 1_000, AWAY))
+    async with network.client(ROOMY, max_retries=0) as client:
+        await client.comics.create_and_wait("a")
+    logged = [record.getMessage() for record in caplog.records]
+    first, last = (text for text in logged if text.startswith("the server"))
+    assert first.startswith("the server has not answered since ")
+    assert first.endswith("; waiting for it")
+    assert last.endswith("; it is back")
+    caplog.clear()
+    network = roomy(before=lambda sent: attrs.evolve(AWAY) if sent.n == 1 else None)
+    async with network.client(ROOMY) as client:
+        await client.comics.create_and_wait("a")
+    assert not caplog.records
+
+
 async def test_all_clients_of_a_key_find_it_out_together() -> None:
     """An outage that one client has found keeps another one from losing a create."""
     network = Network(minute(), before=away(0, 300, AWAY))

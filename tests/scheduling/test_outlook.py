@@ -19,6 +19,7 @@ from llamagen_async.plans import DAY, PlanName
 from llamagen_async.sandbox import SandboxService
 from llamagen_async.scheduling.outlook import (
     Outlook,
+    Pace,
     affordable,
     checks_late,
     requests_each,
@@ -70,6 +71,54 @@ def test_a_days_requests_come_back_together() -> None:
     assert 2 * DAY <= time_left(Outlook(20, each=2.15), fresh, quotas=True) <= 2 * DAY + 1800
     used_up = limits((RateLimit(4, 60), 4, 0.0), (day, 0, 1000.0))
     assert 1000 + DAY <= time_left(Outlook(13, each=2.15), used_up, quotas=True) <= 3000 + DAY
+
+
+def test_the_last_day_takes_as_long_as_what_is_left_for_it() -> None:
+    """One comic on it is done sooner than several, which wait for each other's slots."""
+    used_up = limits((RateLimit(4, 60), 4, 0.0), (RateLimit(15, DAY), 0, 1000.0))
+    for number, seconds in ((8, 60.0), (9, 90.0), (11, 120.0)):
+        left = time_left(Outlook(number, each=2.15), used_up, quotas=True)
+        assert left == 1000 + DAY + seconds
+    assert time_left(Outlook(7, each=2.15), used_up, quotas=True) < 1000 + DAY
+
+
+def test_files_that_are_uploaded_take_requests_and_no_comics() -> None:
+    """Each of them takes a slot before the comics; a day has the less room for comics."""
+    assert time_left(Outlook(0, uploads=10), FRESH_PAID) == 0.0
+    assert time_left(Outlook(0, uploads=11), FRESH_PAID) == 60.0
+    assert time_left(Outlook(1, uploads=10), FRESH_PAID) == 120.0
+    assert time_left(Outlook(0, ages=(59.0,), uploads=20), FRESH_PAID) == 126.0
+    demo = limits((RateLimit(4, 60), 4, 0.0), (RateLimit(15, DAY), 15, 0.0))
+    assert affordable(2.15, demo, uploads=3) == 6
+    assert time_left(Outlook(7, each=2.15, uploads=3), demo) == time_left(
+        Outlook(6, each=2.15, uploads=3), demo
+    )
+
+
+@pytest.mark.parametrize(
+    ("free", "next_free", "paused", "queued", "seconds"),
+    [
+        (10, 0.0, 0.0, 0, 0.0),
+        (10, 0.0, 0.0, 3, 0.0),
+        (0, 7.0, 0.0, 0, 0.0),
+        (0, 7.0, 0.0, 3, 7.0),
+        (0, 7.0, 50.0, 3, 50.0),
+    ],
+)
+def test_who_waits_in_line_is_told_when_the_first_has_gone(
+    free: int, next_free: float, paused: float, queued: int, seconds: float
+) -> None:
+    """At once if there is room: however long the comic itself takes then."""
+    pace = Pace(limits((RateLimit(10, 60), free, next_free), paused=paused), 60.0, 2.3)
+    assert pace.next_turn(queued) == seconds
+
+
+def test_a_line_waits_for_the_next_day_if_this_one_has_no_room() -> None:
+    demo = limits((RateLimit(4, 60), 4, 0.0), (RateLimit(15, DAY), 0, 1000.0))
+    pace = Pace(demo, 60.0, 2.15)
+    assert pace.next_turn(2) == 1000.0
+    assert pace.time_left(1) == 1000.0 + 60.0
+    assert Pace(FRESH_PAID, 60.0, 2.3).time_left(0, ages=(20.0,)) == 40.0
 
 
 def test_a_day_that_has_hardly_more_than_one_check_for_each_takes_its_time() -> None:
@@ -172,6 +221,10 @@ def test_the_number_of_requests_is_measured_once_comics_have_ended() -> None:
     many = ClientStats({"create": 12, "status": 15}, refused=0, retries=0, finished=10)
     assert requests_each(Plan.PAID, few) == requests_each(Plan.PAID) == 2.3
     assert requests_each(Plan.PAID, many, running=2) == 2.5
+    assert requests_each(Plan.PAID, many) == 2.7
+    assert requests_each(Plan.PAID, ClientStats({"create": 3}, 0, 0, finished=3)) == 2.0
+    much = ClientStats({"create": 3, "status": 97}, 0, 0, finished=3)
+    assert requests_each(Plan.PAID, much) == requests_each(Plan.DEMO, much) == 4.0
     assert requests_each(Plan.DEMO) == 2.15
     creates_only = Plan("studio", limits=RateLimit(10, 60), metered={"create"})
     assert requests_each(creates_only) == 1.0

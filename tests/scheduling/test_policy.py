@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,15 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamagen_async import Plan, RateLimit
-from llamagen_async.forecasting import Forecasts
+from llamagen_async.forecasting import Forecasts, PollThreshold
 from llamagen_async.models import ComicGeneration
 from llamagen_async.plans import DAY, RequestKind
+from llamagen_async.ratelimit import PeerReport, Priority, WaitingRequests
 from llamagen_async.scheduling.admission import can_afford
 from llamagen_async.scheduling.circuit import Circuit
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.policy import (
     PLENTIFUL,
     Action,
+    Choice,
     DispatchPolicy,
     Idle,
     Situation,
@@ -30,6 +33,7 @@ from llamagen_async.scheduling.policy import (
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import PollTarget
 from llamagen_async.scheduling.request_queue import RequestQueue
+from llamagen_async.scheduling.submission import Submission
 from llamagen_async.transport import APIRequest
 from tests.support.claims import key_state
 
@@ -192,11 +196,24 @@ class OneRunning:
     polls: PollSet
     view: KeyView
     clock: ManualClock
+    queue: RequestQueue
+    admission: Any
+
+    def choice(self, quota_left: int | None = None, *, holds_one: bool = False) -> Choice:
+        """Return what a slot is asked for now; fail if the policy idles."""
+        self.view.quota_left = quota_left
+        decision = self.policy.decide(self.clock.at, holds_one=holds_one)
+        assert isinstance(decision, Choice)
+        return decision
+
+    def chooses(self, quota_left: int | None = None) -> object:
+        """Return what is sent or checked now; fail if the policy idles."""
+        return self.choice(quota_left).use
 
     def idles(self, quota_left: int | None = None) -> float:
         """Return for how many seconds the policy idles now; fail if it would send something."""
         self.view.quota_left = quota_left
-        decision = self.policy.decide(self.clock.at)
+        decision = self.policy.decide(self.clock.at, holds_one=False)
         assert isinstance(decision, Idle)
         return decision.seconds
 
@@ -206,14 +223,20 @@ def target(id_: str, accepted_at: float) -> PollTarget:
 
 
 def one_running(
-    plan: Plan = PAID, *, spent: int, age: float = 20.0, coming: bool = True
+    plan: Plan = PAID,
+    *,
+    spent: int,
+    age: float = 20.0,
+    coming: bool = True,
+    observed: int = 30,
 ) -> OneRunning:
     """Return a policy at 1000 s: `spent` slots were used 20 s ago, one comic runs."""
     clock: Any = ManualClock()
     limiter: Any = FixedLimits(plan)
-    admission: Any = SimpleNamespace(running=1, unanswered=())
+    admission: Any = SimpleNamespace(running=1, unanswered=(), has_room=True)
+    admission.has_quota = lambda _kind, _left: admission.has_room
     forecasts = Forecasts()
-    for _ in range(30):
+    for _ in range(observed):
         forecasts.observe((), 50.0, 70.0)
     polls = PollSet(forecasts)
     queue = RequestQueue()
@@ -224,7 +247,18 @@ def one_running(
     view.update(key_state(returning=(plan.rate.per,) * spent), clock.at)
     clock.at = 1_000.0
     polls.add(target("0", 1_000.0 - age))
-    return OneRunning(policy, polls, view, clock)
+    return OneRunning(policy, polls, view, clock, queue, admission)
+
+
+def create(
+    one: OneRunning, *, urgent: bool, kind: RequestKind = RequestKind.CREATE, waited: float = 0.0
+) -> Submission[Any]:
+    """Have a create, or another request, wait for a slot."""
+    request = APIRequest(kind, "POST", "/comics/generations")
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    waiting = Submission[Any](request, str, one.clock.at - waited, future, urgent=urgent)
+    one.queue.push(waiting)
+    return waiting
 
 
 def test_a_falling_price_is_computed_again_soon() -> None:
@@ -243,6 +277,52 @@ def test_without_requests_the_policy_idles_until_a_check_is_due() -> None:
     assert one_running(spent=0, age=0.0, coming=False).idles() > 10.0
 
 
+async def test_5_a_batch_waits_a_moment_for_an_answer_that_teaches() -> None:
+    """The next create goes when it is there, or three seconds after it was asked for."""
+    one = one_running(spent=0, observed=0, coming=False)
+    one.polls.mark_in_flight(one.polls.targets["0"], 997.5)
+    batch = create(one, urgent=False)
+    assert one.idles() == pytest.approx(0.5)
+    one.clock.at = 1_000.5
+    assert one.chooses() is batch
+    person = create(one, urgent=True)
+    one.polls.mark_in_flight(one.polls.targets["0"], 1_000.4)
+    assert one.chooses() is person
+    known = one_running(spent=0, coming=False)
+    known.polls.mark_in_flight(known.polls.targets["0"], 997.5)
+    batch = create(known, urgent=False)
+    assert known.chooses() is batch, "enough is known without it"
+
+
+async def test_6_an_overdue_check_and_somebody_who_waits_take_turns() -> None:
+    """Two such checks in a row never go before one interactive request; a batch waits for all."""
+    one = one_running(spent=0, age=900.0, coming=False)
+    batch = create(one, urgent=False)
+    late, later = one.polls.targets["0"], target("1", 200.0)
+    one.polls.add(later)
+    one.policy.was_check = True
+    assert one.chooses() is late
+    person = create(one, urgent=True)
+    assert one.chooses() is person
+    one.policy.was_check = False
+    assert one.chooses() is late
+    one.polls.mark_in_flight(late, one.clock.at)
+    assert one.chooses() is later
+    one.queue.remove(person)
+    one.polls.mark_in_flight(later, one.clock.at)
+    assert one.chooses() is batch
+
+
+async def test_7_the_rest_of_a_batch_needs_its_part_of_the_day() -> None:
+    """A check that is likely enough alone has to be almost certain while creates wait."""
+    alone, beside = (one_running(DEMO, spent=0, age=61.0, coming=False) for _ in range(2))
+    assert alone.chooses(quota_left=4) is alone.polls.targets["0"]
+    waiting = create(beside, urgent=False)
+    assert beside.chooses(quota_left=4) is waiting
+    beside.admission.has_room = False
+    assert beside.chooses(quota_left=4) is beside.polls.targets["0"], "none of them can be sent"
+
+
 def test_few_slots_of_a_long_window_are_no_reason_to_decide_again() -> None:
     """Prices do not matter while a long window is short of slots, even if they did before."""
     scarce = one_running(DEMO, spent=3)
@@ -251,3 +331,103 @@ def test_few_slots_of_a_long_window_are_no_reason_to_decide_again() -> None:
     scarce.polls.remove("0")
     scarce.polls.add(target("new", 1_100.0))
     assert scarce.idles(quota_left=1) > 20.0
+
+
+async def test_a_slot_is_asked_for_with_what_a_request_is_worth() -> None:
+    """The priority, how long it has waited, and when a check may be worth more."""
+    one = one_running(spent=0, age=0.0, coming=False)
+    due_at = one.polls.next_poll(1_000.0, *[PollThreshold(price=1.0)] * 2).next_at
+    for urgent, kind, priority in (
+        (False, RequestKind.USAGE, Priority.BATCH),
+        (False, RequestKind.CREATE, Priority.BATCH),
+        (True, RequestKind.USAGE, Priority.READ),
+        (True, RequestKind.CREATE, Priority.INTERACTIVE),
+    ):
+        waiting = create(one, urgent=urgent, kind=kind, waited=7.0)
+        asked = one.choice()
+        assert (asked.use, asked.priority, asked.waited) == (waiting, priority, 7.0)
+        assert asked.waits
+        assert 10.0 < asked.until <= due_at - 1_000.0 + 60.0
+        assert asked.is_read is (kind is RequestKind.USAGE)
+    one.polls.remove("0")
+    assert one.choice().until == float("inf"), "there is nothing to check"
+
+
+async def test_a_check_alone_takes_a_free_slot_and_waits_for_none() -> None:
+    """The price of a slot is known when there is one: it is decided again then."""
+    one = one_running(spent=0, age=75.0, coming=False)
+    asked = one.choice()
+    assert (asked.use, asked.priority) == (one.polls.targets["0"], Priority.CHECK)
+    assert not asked.waits
+    assert one.choice(holds_one=True).waits
+    full = one_running(spent=10, age=75.0, coming=False)
+    decision = full.policy.decide(1_000.0, holds_one=False)
+    assert isinstance(decision, Idle)
+    assert (decision.seconds, decision.lacks_slot) == (40.0, True)
+
+
+async def test_2_the_last_slots_are_kept_for_likelier_checks() -> None:
+    """A check that hardly finds the end is no use for one if the next is long in returning."""
+    for spent, age, passed, is_kept in (
+        (7, 40.0, 0.0, False),
+        (8, 40.0, 0.0, True),
+        (9, 75.0, 0.0, True),
+        (8, 85.0, 0.0, False),
+        (8, 20.0, 29.5, True),
+        (8, 20.0, 30.5, False),
+    ):
+        one = one_running(spent=spent, age=age, coming=False, observed=0)
+        one.clock.at += passed
+        decision = one.policy.decide(one.clock.at, holds_one=False)
+        assert isinstance(decision, Idle) is is_kept
+        if isinstance(decision, Idle):
+            assert decision.seconds == 1.0
+
+
+async def test_8_a_check_beside_a_batch_that_hurries_elsewhere_asks_last() -> None:
+    """The slot is one that nobody else of the key has a use for."""
+    priorities = []
+    for count in (1, 500):
+        one = one_running(spent=0, age=75.0, coming=False)
+        waiting = (WaitingRequests(Priority.BATCH, count, 5.0, 1.0),)
+        report = PeerReport("other", 0.0, waiting, "")
+        one.view.update(key_state(clients=2, peers=(report,)), 1_000.0)
+        priorities.append(one.choice().priority)
+    assert priorities == [Priority.SPARE, Priority.CHECK]
+
+
+async def test_creates_are_not_sent_while_too_many_are_unanswered() -> None:
+    """No more than three on the paid plan; then reads go on, and checks."""
+    one = one_running(spent=0, age=0.0, coming=False)
+    waiting = create(one, urgent=True)
+    one.admission.unanswered = ("a", "b")
+    assert one.chooses() is waiting
+    one.admission.unanswered = ("a", "b", "c")
+    assert one.idles() > 1.0
+    read = create(one, urgent=True, kind=RequestKind.USAGE)
+    assert one.chooses() is read
+    many = one_running(Plan("many", limits=RateLimit(100, per=60)), spent=0, age=0.0, coming=False)
+    waiting = create(many, urgent=True)
+    many.admission.unanswered = tuple(range(29))
+    assert many.chooses() is waiting
+    many.admission.unanswered = tuple(range(30))
+    assert many.idles() > 1.0
+
+
+async def test_a_create_for_which_the_day_has_no_room_lets_reads_pass() -> None:
+    one = one_running(DEMO, spent=0, age=0.0, coming=False)
+    waiting = create(one, urgent=True)
+    assert one.chooses(quota_left=9) is waiting
+    one.admission.has_room = False
+    assert one.idles(quota_left=9) > 1.0
+    read = create(one, urgent=True, kind=RequestKind.USAGE)
+    assert one.chooses(quota_left=9) is read
+
+
+async def test_checks_that_need_no_slot_are_not_decided_about() -> None:
+    """The policy for what is free does that."""
+    plan = Plan("creates", limits=RateLimit(10, per=60), metered={"create"})
+    one = one_running(plan, spent=0, age=500.0, coming=False)
+    assert one.idles() == 60.0
+    waiting = create(one, urgent=False)
+    assert one.chooses() is waiting

@@ -95,6 +95,21 @@ def test_no_check_is_chosen_that_is_not_allowed(reason: str) -> None:
     assert (picked(several, 300.0) is one) is (reason == "too early")
 
 
+def test_checks_on_their_way_are_counted() -> None:
+    """Each once, until its outcome is there."""
+    one, other = target("a"), target("b")
+    both = poll_set(one, other)
+    both.mark_in_flight(one, 0.0)
+    both.mark_in_flight(other, 1.0)
+    assert both.in_flight == 2
+    both.mark_idle(one)
+    assert both.in_flight == 1
+    both.remove("b")
+    both.mark_idle(other)
+    assert both.in_flight == 0
+    assert picked(both, 300.0) is one
+
+
 def test_two_checks_are_a_second_apart() -> None:
     """A generation is not checked again within a second, however likely it is to be done."""
     one = target()
@@ -195,6 +210,17 @@ def test_a_wait_ends_with_a_final_check() -> None:
     assert picked(several, 25.0, CERTAIN) is None
     several.set_deadline(one, 60.0)  # somebody else waits longer
     assert picked(several, 50.0, CERTAIN) is one
+
+
+def test_a_final_check_is_due_though_many_others_wait() -> None:
+    """Whatever number of waits has begun before, and however early it is."""
+    one = target("short", deadline=12.0)
+    several = poll_set(*(target(f"{n}", deadline=900.0) for n in range(100)), one)
+    assert next_at(several, CERTAIN) == 2.0
+    assert picked(several, 2.0, CERTAIN) is one
+    several.mark_in_flight(one, 2.0)
+    assert picked(several, 2.5, CERTAIN) is None
+    assert next_at(several, CERTAIN, 2.5) > 12.0
 
 
 def test_deadlines_that_were_changed_take_no_memory() -> None:

@@ -366,6 +366,22 @@ async def test_failed_reads_are_repeated() -> None:
     assert len(network.checks) == 4
 
 
+async def test_waits_that_have_ended_take_no_memory() -> None:
+    """A backend that gives up hundreds of waits for one comic keeps those that go on."""
+    network = roomy(seconds=600.0)
+    async with network.client(ROOMY) as client:
+        comic = await client.comics.create("a")
+        patient = asyncio.create_task(client.comics.wait_for_completion(comic.id))
+        for _ in range(300):
+            gone = asyncio.create_task(client.comics.wait_for_completion(comic.id))
+            await asyncio.sleep(0)
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+            assert gone.cancelled()
+        assert len(poller(client)._ends) < 100
+        assert (await patient).succeeded
+
+
 # --- without end --------------------------------------------------------------------------------
 
 

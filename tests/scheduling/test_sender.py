@@ -21,6 +21,7 @@ from llamagen_async import (
 from tests.support.scheduling import (
     ONE,
     TWO,
+    accepted_id,
     network_of,
     refusal,
 )
@@ -294,6 +295,28 @@ async def test_a_create_whose_hook_fails_is_not_sent() -> None:
             await client.comics.create("a", hooks=Owner())
         assert (await client.limits()).windows[0].used == 0
     assert network.sent == []
+
+
+async def test_a_comic_whose_owner_fails_is_its_callers(caplog: pytest.LogCaptureFixture) -> None:
+    """A comic that is paid for reaches its caller, and the log has its id beside the failure."""
+    network = network_of(TWO)
+
+    class Owner(SleepyOwner):
+        def __init__(self) -> None:
+            self.wall = 1_000.0
+            self.steps = ["awake"]
+
+        async def accepted(self, answer: ComicGeneration) -> None:
+            raise OSError(f"no room for {type(answer).__name__}")
+
+    async with network.client(TWO) as client:
+        comic = await client.comics.create("a", hooks=Owner())
+    assert comic.id == accepted_id(network, "a")
+    (record,) = caplog.records
+    assert record.getMessage() == f"create {comic.id} was accepted, and its owner failed"
+    assert record.__dict__["generation_id"] == comic.id
+    assert record.exc_info is not None
+    assert "no room for ComicGeneration" in str(record.exc_info[1])
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def take_in(
     """Write what was noted; stories that were being sent without a receipt are uncertain."""
     for receipt in receipts:
         text = json.dumps({"id": receipt.id, "status": "PENDING"}) if receipt.id else None
-        values = {**attrs.asdict(receipt), "state": receipt.state.value, "generation": text}
+        values = {**attrs.asdict(receipt), "generation": text}
         changed = connection.execute(_TAKE_IN, values).rowcount
         if not changed and receipt.id is not None and not _knows(connection, receipt.id):
             text = "generation %s was accepted, and no journal has its story"

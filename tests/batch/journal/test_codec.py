@@ -93,3 +93,10 @@ async def test_odd_stories_come_back_as_they_were(request_: ComicRequest) -> Non
         row, _ = await journal.add(Story.parse(request_))
         assert row.request.to_payload() == Story.parse(row.request).request.to_payload()
         assert Story.parse(row.request).digest == row.digest
+
+
+def test_an_error_of_many_words_is_kept_short() -> None:
+    """A server's page does not fill the journal; the beginning says what it was."""
+    kept = dump_error(LlamaGenError("x" * 5_000))
+    assert len(kept) < 1_200
+    assert "x" * 900 in kept

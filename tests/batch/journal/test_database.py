@@ -27,11 +27,13 @@ from tests.support.journals import ORIGIN, added, changed, comic, opened, raw
 async def test_what_comes_at_once_shares_a_commit(tmp_path: Path) -> None:
     """A hundred writes cost two commits or so, and none of them is on the loop's thread."""
     threads: list[int] = []
+    names: set[str] = set()
     sizes: list[int] = []
 
     class Counted(Database):
         def _transact(self, operations: Any, *, write: bool) -> list[Any]:
             threads.append(threading.get_ident())
+            names.add(threading.current_thread().name)
             sizes.append(len(operations))
             return super()._transact(operations, write=write)
 
@@ -43,6 +45,8 @@ async def test_what_comes_at_once_shares_a_commit(tmp_path: Path) -> None:
     assert [row.id for row in rows] == list(range(1, 101))
     assert max(sizes) >= 90
     assert threading.get_ident() not in threads
+    assert len(set(threads)) == 1
+    assert names == {"llamagen-async-journal_0"}, "not a thread that others may keep busy"
 
 
 async def test_one_that_fails_does_not_take_the_others_along(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,9 @@ from llamagen_async import BatchState, JournalError
 from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.batch.journal.evidence import RESULTS, journal_name
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.opening import verify_missing
+from llamagen_async.batch.journal.reserve import Receipt, Reserve
+from llamagen_async.batch.journal.schema import prepare
 from tests.support.journals import ORIGIN, added, changed, comic, opened, raw
 
 RUNNING = BatchState.RUNNING
@@ -203,3 +209,94 @@ async def test_the_first_acceptance_binds_a_journal(tmp_path: Path, state: Batch
     await journal.aclose()
     bound = {"base_url": ORIGIN.base_url, "account": (ORIGIN if is_accepted else OTHER).account}
     assert dict(raw(path, "SELECT name, value FROM meta")) == bound
+
+
+def verified(path: Path, *folders: Path, start_over: bool = False) -> None:
+    """Ask whether a run could go on without a journal that is gone."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        prepare(None, connection)
+        verify_missing(path, ORIGIN, folders, connection, start_over=start_over)
+
+
+def test_a_missing_journal_that_was_never_there_is_none(tmp_path: Path) -> None:
+    """Neither a folder nor a file is made for the question."""
+    path = tmp_path / "nowhere" / "run.db"
+    verified(path)
+    verified(path, tmp_path)
+    assert not path.parent.exists()
+    verified(tmp_path / "run.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("evidence", ["count", "changes", "reserve", "results", "elsewhere"])
+def test_a_missing_journal_is_asked_for_if_files_know_its_comics(
+    tmp_path: Path, evidence: str
+) -> None:
+    """Each of the files beside it is enough; `start_over` goes on, and removes none of them."""
+    path, out = tmp_path / "run.db", tmp_path / "out"
+    out.mkdir()
+    asyncio.run(with_comics(path, 2))
+    path.unlink()
+    count = path.with_name("run.db-owner").read_bytes()
+    path.with_name("run.db-owner").unlink()
+    verified(path, out)
+    words = {
+        "count": "it had 2 accepted comics, and has 0",
+        "changes": "its newest changes are in",
+        "reserve": "its reserve has generation c7",
+        "results": "has one comic that it does not know, such as c0",
+        "elsewhere": "has one comic that it does not know, such as c0",
+    }
+    if evidence == "count":
+        path.with_name("run.db-owner").write_bytes(count)
+    elif evidence == "changes":
+        path.with_name("run.db-wal").write_bytes(b"changes")
+    elif evidence == "reserve":
+        reserve = Reserve(path, ORIGIN)
+        reserve.open()
+        reserve.add(Receipt(1, "ab", RUNNING, "c7"))
+        reserve.close()
+    elif evidence == "results":
+        write_results(tmp_path, {"id": "c0", "key": "k0", "journal": "run.db"})
+    else:
+        write_results(out, {"id": "c0", "key": "k0", "journal": "../run.db"})
+    before = sorted(tmp_path.iterdir())
+    for _ in range(2):
+        with pytest.raises(JournalError, match=QUESTION) as caught:
+            verified(path, out)
+        assert words[evidence] in str(caught.value)
+    verified(path, out, start_over=True)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_reserve_of_another_key_is_told_of_a_missing_journal(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    reserve = Reserve(path, OTHER)
+    reserve.open()
+    reserve.add(Receipt(1, "ab", RUNNING, "c7"))
+    reserve.close()
+    with pytest.raises(JournalError, match="another API key"):
+        verified(path)
+
+
+def test_results_of_others_hide_none_of_this_journals(tmp_path: Path) -> None:
+    """Lines of another journal, of changes and of stories that were not sent stand among them."""
+    others = [
+        {"id": "c1", "key": "k1", "journal": "other.db"},
+        {"id": "c2"},
+        {"key": "k3", "state": "queued"},
+        {"key": "k4", "state": "failed"},
+    ]
+    write_results(tmp_path, *others)
+    verified(tmp_path / "run.db")
+    for unknown, told in (
+        ({"id": "c5", "key": "k5", "state": "running"}, "c5"),
+        ({"key": "k6", "state": "uncertain"}, "k6"),
+        ({"id": "c7", "key": "k7", "type": "redraw"}, "c7"),
+    ):
+        write_results(tmp_path, *others, unknown)
+        with pytest.raises(JournalError, match=f"has one comic .* such as {told}"):
+            verified(tmp_path / "run.db")
+    write_results(tmp_path, *others, {"id": "c5", "key": "k5"}, {"id": "c6", "key": "k6"})
+    with pytest.raises(JournalError, match="has 2 comics that it does not know, such as c5"):
+        verified(tmp_path / "run.db")

@@ -15,6 +15,7 @@ from llamagen_async import (
     SubmissionUncertainError,
 )
 from llamagen_async.batch.journal.story import Story
+from llamagen_async.prices import Charge, Prices
 from tests.support.journals import ORIGIN, added, changed, comic, opened, raw
 
 
@@ -111,6 +112,40 @@ async def test_what_was_being_sent_is_uncertain(tmp_path: Path) -> None:
         assert "it was sent at 20" in error.reason
 
 
+async def test_credits_are_kept_and_what_may_have_been_accepted_counts(tmp_path: Path) -> None:
+    """The estimate until the server has said; nothing for what was provably not accepted."""
+    path = tmp_path / "run.db"
+    sending, queued, uncertain = BatchState.SENDING, BatchState.QUEUED, BatchState.UNCERTAIN
+
+    async def spent() -> float:
+        async with opened(path) as journal:
+            return float(journal.spent)
+
+    async with opened(path) as journal:
+        assert journal.spent == 0
+        rows = [await added(journal, prompt, prompt) for prompt in "abcd"]
+        told = await changed(journal, rows[0], sending, credits_=4.0)
+        assert told.credits == 4.0
+        told = await changed(journal, told, BatchState.RUNNING, generation=comic(), credits_=6.0)
+        assert told.credits == 6.0
+        assert (await changed(journal, told, BatchState.RUNNING)).credits == 6.0
+        back = await changed(journal, rows[1], sending, credits_=10.0)
+        assert (await changed(journal, back, queued)).credits is None
+        lost = await changed(journal, rows[2], sending, uncertain, credits_=100.0)
+        assert lost.credits == 100.0
+        failed = await changed(journal, rows[3], sending, credits_=1000.0)
+        failed = await changed(journal, failed, BatchState.FAILED, error=ValueError("no"))
+        assert failed.credits is None
+    assert await spent() == 106.0
+    async with opened(path) as journal:
+        again = await changed(journal, await journal.get("c"), queued)
+        assert again.credits is None
+        await changed(journal, again, sending, BatchState.RUNNING, generation=comic("c3"))
+        kept = await changed(journal, await journal.get("a"), BatchState.FAILED)
+        assert kept.credits == 6.0, "it was accepted, and so it was paid for"
+    assert await spent() == 106.0, "what may have been accepted counts beside the second attempt"
+
+
 async def test_late_news_change_nothing(tmp_path: Path) -> None:
     """A row that is not in one of the expected states stays as it is, and is returned."""
     async with opened(None) as journal:
@@ -143,6 +178,10 @@ async def test_a_key_belongs_to_one_story() -> None:
         assert (await added(journal, "a", "k")).id == 1
         with pytest.raises(InvalidRequestError, match=r"^key"):
             await journal.seek(Story.parse("b", "k"))
+        one = Prices().estimate({Charge.of(ComicRequest("b")): 1})
+        with pytest.raises(InvalidRequestError) as caught:
+            await added(journal, "b", "k")
+        assert f"it is a new story, and is paid for: {one}. To have" in caught.value.allowed
 
 
 async def test_a_damaged_row_is_told(tmp_path: Path) -> None:

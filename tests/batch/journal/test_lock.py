@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from llamagen_async import (
-    JournalError,
-)
+from llamagen_async import BatchState, JournalError
 from llamagen_async.batch.journal.journal import Journal
+from llamagen_async.batch.journal.lock import JournalLock
+from llamagen_async.batch.journal.shared import SharedJournal
 from tests.support.cli import environment
-from tests.support.journals import ORIGIN, added, opened
+from tests.support.journals import ORIGIN, added, changed, comic, opened, raw
 
 HELD = """
 import sys
@@ -69,7 +70,27 @@ async def test_this_process_is_a_second_one_too(tmp_path: Path) -> None:
         pass
 
 
-async def test_a_damaged_lock_file_is_told(tmp_path: Path) -> None:
-    (tmp_path / "run.db-owner").write_text("x" * 5_000)
-    with pytest.raises(JournalError, match=r"run\.db-owner: .*; move that file away"):
-        await Journal(tmp_path / "run.db", ORIGIN).open()
+@pytest.mark.parametrize("kind", [Journal, SharedJournal])
+@pytest.mark.parametrize("name", ["run.db-owner", "run.db-queue"])
+async def test_a_damaged_lock_file_is_told(tmp_path: Path, name: str, kind: type[Journal]) -> None:
+    """A queue needs both, and a batch looks at both."""
+    (tmp_path / name).write_text("x" * 5_000)
+    with pytest.raises(JournalError, match=rf"{name}: .*; move that file away"):
+        await kind(tmp_path / "run.db", ORIGIN).open()
+
+
+async def test_a_count_that_can_not_be_kept_harms_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comic that was accepted is written, whatever becomes of the file beside the journal."""
+
+    def fail(_self: JournalLock, _accepted: int) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(JournalLock, "count", fail)
+    path = tmp_path / "run.db"
+    async with opened(path) as journal:
+        row = await changed(journal, await added(journal, "a", "k"), BatchState.SENDING)
+        row = await changed(journal, row, BatchState.RUNNING, generation=comic("c1"))
+        assert row.generation_id == "c1"
+    assert raw(path, "SELECT generation_id FROM job") == [("c1",)]

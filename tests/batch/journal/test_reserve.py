@@ -65,6 +65,8 @@ async def test_an_id_on_a_full_disk_is_in_the_next_journal(
         pass
     assert raw(path, ROWS) == [("k", "running", "paid"), ("l", "uncertain", None)]
     assert not path.with_name("run.db-ids").exists()
+    with pytest.raises(JournalError, match="another API key"):
+        await Journal(path, AccountId.of("another-key", ORIGIN.base_url)).open()
 
 
 async def test_what_was_not_accepted_is_not_uncertain_either(
@@ -215,3 +217,42 @@ async def test_a_change_without_a_story_stays_in_the_reserve_and_is_told(
     caplog.clear()
     async with Journal(path, ORIGIN, start_over=True):
         assert "generation paid was accepted" in caplog.text
+
+
+async def test_room_is_kept_for_creates_on_their_way_only(tmp_path: Path) -> None:
+    """A thousand that were answered, one after the other, need no more room than one."""
+    path = tmp_path / "run.db"
+    reserve = path.with_name("run.db-ids")
+    async with opened(path) as journal:
+        sizes = set[int]()
+        for number in range(70):
+            row = await changed(journal, await added(journal, f"s{number}"), SENDING)
+            sizes.add(reserve.stat().st_size)
+            await changed(journal, row, RUNNING, generation=comic(f"c{number}"))
+        assert len(sizes) == 1
+        for number in range(70):
+            await changed(journal, await added(journal, f"t{number}"), SENDING)
+        assert reserve.stat().st_size >= 70 * RECEIPT_SIZE > min(sizes)
+
+
+def test_receipts_of_all_that_are_dead_are_read_and_then_forgotten(tmp_path: Path) -> None:
+    """Files of named workers are read, or of everybody who has left one; never one's own."""
+    path = tmp_path / "run.db"
+    for name, id_ in (("", "c0"), ("one", "c1"), ("two", "c2"), ("three", "c3")):
+        reserve = Reserve(path, ORIGIN, name)
+        reserve.open()
+        reserve.add(Receipt(1, "ab", RUNNING, id_))
+        reserve.close()
+    mine = Reserve(path, ORIGIN, "me")
+    mine.open()
+    mine.add(Receipt(2, "cd", RUNNING, "mine"))
+    assert [one.id for one in mine.of_dead(["one", "two", "nobody"])] == ["c1", "c2"]
+    mine.clear_left()
+    left = {file.name for file in tmp_path.iterdir()}
+    assert left == {"run.db-ids", "run.db-ids-three", "run.db-ids-me"}
+    assert {one.id for one in mine.of_dead()} == {"c0", "c3"}
+    assert [one.id for one in mine.receipts] == ["mine"]
+    mine.clear()
+    mine.close()
+    assert not list(tmp_path.iterdir())
+    assert mine.of_dead() == []

@@ -10,7 +10,9 @@ import pytest
 
 from llamagen_async import (
     Animation,
+    APIConnectionError,
     APIError,
+    APITimeoutError,
     BatchState,
     ComicGeneration,
     GenerationFailedError,
@@ -254,6 +256,9 @@ def test_a_failure_without_an_error_is_the_generations() -> None:
         WaitTimeoutError("c1", 300.0, "HTTP 500"),
         InvalidRequestError("size", 9, "one of these"),
         SubmissionUncertainError(None, "a timeout"),
+        APIConnectionError("broke off", request_sent=True),
+        APIConnectionError("nobody there", request_sent=False),
+        APITimeoutError("too slow", request_sent=True),
     ],
 )
 def test_an_error_is_read_back_as_what_it_was(error: LlamaGenError) -> None:
@@ -263,6 +268,9 @@ def test_an_error_is_read_back_as_what_it_was(error: LlamaGenError) -> None:
     assert str(kept) == str(error).replace("got 9", "got '9'")
     if isinstance(kept, SubmissionUncertainError):
         assert kept.request is request
+    if isinstance(error, APIConnectionError):
+        assert isinstance(kept, APIConnectionError)
+        assert kept.request_sent is error.request_sent
     if isinstance(error, APIError):
         assert isinstance(kept, APIError)
         assert (kept.status, kept.code) == (error.status, error.code)

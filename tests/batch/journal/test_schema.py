@@ -76,7 +76,8 @@ async def test_another_server_or_key_is_refused(
     """Ids mean nothing at another server. The key is in neither the message nor the file."""
     path = tmp_path / "run.db"
     async with opened(path) as journal:
-        await changed(journal, await added(journal), BatchState.RUNNING, generation=comic())
+        row = await changed(journal, await added(journal), BatchState.SENDING)
+        await changed(journal, row, BatchState.RUNNING, generation=comic())
     with pytest.raises(JournalError, match=words) as caught:
         await Journal(path, origin).open()
     assert "the-key" not in str(caught.value)

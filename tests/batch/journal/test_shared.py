@@ -15,6 +15,7 @@ import attrs
 import pytest
 
 from llamagen_async import BatchState, JournalError
+from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.batch.journal.database import Database
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.network_disk import network_type
@@ -236,6 +237,34 @@ async def test_a_fork_shares_no_connection(tmp_path: Path, monkeypatch: pytest.M
             assert made.worker not in (name, open_one.worker)
             await made.beat()
             await made.aclose()
+
+
+async def test_a_fork_that_is_alone_works_for_the_same_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receipt of it is taken in by who comes next, with the same key only."""
+    path = tmp_path / "run.db"
+    made = SharedJournal(path, ORIGIN)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 1)
+        await made.open()
+        await made.beat()
+        row = await changed(made, await added(made, "a", "k"), SENDING)
+
+        def full(_self: Database, _operations: Any, *, write: bool) -> Any:
+            raise JournalError(f"disk is full ({write})")
+
+        with patch.context() as no_room:
+            no_room.setattr(Database, "_transact", full)
+            await changed(made, row, RUNNING, generation=comic("paid"))
+        crash(made)
+    other = SharedJournal(path, AccountId.of("another-key", ORIGIN.base_url))
+    with pytest.raises(JournalError, match="another API key"):
+        await other.open()
+    async with worker(path) as second:
+        found = await second.get("k")
+        assert found is not None
+        assert (found.state, found.generation_id) == (RUNNING, "paid")
 
 
 def test_network_disks_are_told(tmp_path: Path) -> None:

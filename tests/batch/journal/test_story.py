@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ def test_a_path_in_a_file_is_meant_from_its_folder(tmp_path: Path) -> None:
     story = Story.parse({"prompt": "a", "images": "cat.png"}, folder=tmp_path)
     assert str(tmp_path / "cat.png") in str(story.request)
     assert "cat.png" in story.text
+    assert request_in(json.loads(story.text)) == story.request, "a path is one when it is read back"
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+import threading
 
 import pytest
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit import ANSWERED, Grant, Outcome, WindowLog, Workload
+from llamagen_async.ratelimit import ANSWERED, Grant, Outcome, StoreError, WindowLog, Workload
 from tests.support.claims import claim
 from tests.support.sqlite_ledgers import (
     Gate,
@@ -60,6 +61,21 @@ async def test_a_cancelled_commit_is_committed(factory: LedgerFactory, gate: Gat
     await cancel_in_the_middle(gate, ledger.record(2, pause=20))
     assert await used_slots(ledger) == [4]
     assert (await ledger.snapshot()).paused_for == 20
+
+
+async def test_aclose_does_not_wait_for_a_disk_that_hangs(
+    factory: LedgerFactory, gate: Gate
+) -> None:
+    """Nobody can end what hangs in the operating system; the thread ends when that returns."""
+    ledger = factory(timeout=0.05)
+    with pytest.raises(StoreError, match="no answer within"):
+        await ledger.reserve(claim("hangs"))
+    await ledger.aclose()
+    (name,) = ledger_threads()
+    (thread,) = (one for one in threading.enumerate() if one.name == name)
+    gate.open.set()
+    await asyncio.to_thread(thread.join, 10)
+    assert not ledger_threads()
 
 
 async def test_aclose_waits_for_cancelled_operations(factory: LedgerFactory, gate: Gate) -> None:
