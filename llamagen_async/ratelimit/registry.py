@@ -144,8 +144,6 @@ async def close_limiter(identity: Identity, limiter: Limiter, *, user: object = 
         if opened is not None and opened.of_loops.get(id(limiter.loop)) is limiter:
             del opened.of_loops[id(limiter.loop)]
         if opened is not None and not opened.of_loops:
-            if _limiters.get(identity) is opened.of_loops:
-                del _limiters[identity]
             if isinstance(ledger := _memory.get(identity), MemoryLedger):
                 _memory[identity] = ledger.kept()
     await limiter.aclose()

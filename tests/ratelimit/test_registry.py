@@ -71,6 +71,21 @@ async def test_counts_that_are_over_take_no_memory(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.virtual_time
+async def test_to_close_again_takes_nothing_from_who_has_opened_since() -> None:
+    """A close that was cut short is repeated, perhaps when another client is there."""
+    identity = Identity.of("again", "https://again.invalid/v1", 1.0, None)
+    first = open_limiter(identity, PLAN, timeout=30)
+    await close_limiter(identity, first)
+    second = open_limiter(identity, PLAN, timeout=30)
+    await close_limiter(identity, first)
+    await (await acquire(second)).commit(ANSWERED, Workload())
+    await close_limiter(identity, second)
+    third = open_limiter(identity, PLAN, timeout=30)
+    assert (await third.snapshot()).windows[0].used == 1
+    await close_limiter(identity, third)
+
+
+@pytest.mark.virtual_time
 async def test_two_open_clients_of_one_key_cannot_have_different_plans() -> None:
     """The error of the second names both plans; after closing, the count is carried over."""
     url = "https://plans.invalid/v1"
