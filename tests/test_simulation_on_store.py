@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llamagen_async import LlamaGenClient, Plan, QuotaStoreError, RateLimit
+from llamagen_async import LlamaGenClient, Plan, QuotaStoreError, RateLimit, WaitTimeoutError
 from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import (
     Claim,
@@ -221,6 +221,39 @@ async def test_the_queue_position_of_a_cancelled_request_is_given_up(
         await asyncio.sleep(50)
         last = claim("last", "somebody else", Priority.BATCH)
         assert isinstance(await hosts.count.reserve(last), Grant)
+
+
+@pytest.mark.parametrize("hours", [0.5, 3.0])
+async def test_a_wait_outlasts_a_store_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, hours: float
+) -> None:
+    """A create that may not be sent fails, and takes no wait with it; nothing is lost."""
+    plan = Plan("a day's quota", limits=(RateLimit(10, per=60), RateLimit(100, per=86_400)))
+    service = SandboxService(plans={PAID_KEY: plan}, durations=Durations.constant(60.0))
+    hosts = Hosts(service, monkeypatch, plan=plan)
+    async with hosts.client() as client:
+        comics = [await client.comics.create(f"story {n}") for n in range(3)]
+        hosts.stores[0].away = True
+        waits = [
+            asyncio.create_task(client.comics.wait_for_completion(one.id, timeout=86_400))
+            for one in comics
+        ]
+        short = asyncio.create_task(client.comics.wait_for_completion(comics[0].id, timeout=900))
+        sent = counted(service)["total"]
+        for _ in range(10):
+            await asyncio.sleep(hours * 360)
+            if hours == 3.0:
+                with pytest.raises(QuotaStoreError, match="nothing was sent"):
+                    await client.comics.create("another story")
+        assert counted(service)["total"] == sent
+        assert not any(wait.done() for wait in waits)
+        with pytest.raises(WaitTimeoutError):
+            await short
+        hosts.stores[0].away = False
+        back = asyncio.get_running_loop().time()
+        assert all(comic.succeeded for comic in await asyncio.gather(*waits))
+        assert asyncio.get_running_loop().time() <= back + 60
+    assert counted(service)["refused"] == 0
 
 
 async def test_with_raise_a_client_fails_at_once_while_the_store_is_away(

@@ -18,7 +18,8 @@ it, by a count of its own; together all clients never exceed the limits, because
 Two things nobody can know. A process that is killed in an outage takes with it what it has sent and
 not reported. And a store that is away for one process only, or back for so short that one misses
 it, looks to it like one that is away for all: it uses its share beside what the store grants.
-With `on_failure="raise"` a request that needs a slot raises `QuotaStoreError` at once instead.
+A status check without a share waits for the store to be back, as its caller has said for how long;
+other requests raise `QuotaStoreError`. With `on_failure="raise"` checks do, too, and all at once.
 """
 
 from __future__ import annotations
@@ -271,13 +272,15 @@ class FailoverLedger:
         return answer
 
     def _reserve(self, outage: _Outage, claim: Claim) -> Grant | NoSlot:
-        self._check(outage)
+        if self._raises or not (self._was_there and claim.priority.is_check):
+            self._check(outage)  # a check waits: its caller has said for how long
         now = self._clock.now()
         is_paused = now < self._paused_until
-        is_used = outage.begins_at <= now < outage.asked_at + self._times.silence
+        until = min(outage.ends_at, outage.asked_at + self._times.silence)
+        is_used = outage.begins_at <= now < until
         if outage.log is None or is_paused or not is_used:
             delay, limit = max(0.0, outage.ask_at - now), None if is_paused else self._plan.rate
-            return NoSlot(delay, limit, self._state(claim.client))
+            return NoSlot(delay, limit, self._state(claim.client), is_unknown=not is_paused)
         answer = outage.log.reserve(claim, now)
         if isinstance(answer, NoSlot):  # no waiter should sleep through the store's return
             return attrs.evolve(answer, delay=min(answer.delay, max(0.0, outage.ask_at - now)))

@@ -172,6 +172,8 @@ class NoSlot:
     """The window that is full; `None` during a pause."""
     state: KeyState
     """The key as it stands."""
+    is_unknown: bool = False
+    """Whether nobody knows when a slot is free, because the store is away."""
 
 
 @attrs.frozen

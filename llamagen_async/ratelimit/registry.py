@@ -143,9 +143,9 @@ async def close_limiter(identity: Identity, limiter: Limiter, *, user: object = 
             return
         if opened is not None and opened.of_loops.get(id(limiter.loop)) is limiter:
             del opened.of_loops[id(limiter.loop)]
-        if opened is not None and not opened.of_loops:
-            if isinstance(ledger := _memory.get(identity), MemoryLedger):
-                _memory[identity] = ledger.kept()
+        ledger = _memory.get(identity)
+        if opened is not None and not opened.of_loops and isinstance(ledger, MemoryLedger):
+            _memory[identity] = ledger.kept()
     await limiter.aclose()
 
 

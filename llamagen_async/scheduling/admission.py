@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from llamagen_async.clock import Clock
-from llamagen_async.errors import QuotaExhaustedError
+from llamagen_async.errors import QuotaExhaustedError, QuotaStoreError
 from llamagen_async.plans import DAY, HOUR, RateLimit, RequestKind
 from llamagen_async.ratelimit import Limiter
 from llamagen_async.scheduling.circuit import Circuit
@@ -96,7 +96,9 @@ class AdmissionControl:
         impatient = [one for one in self._queue if not one.wait_for_quota]
         if left > 0 and not any(one.request.kind.is_billed for one in impatient):
             return
-        quota_left = await self.fresh_quota_left()
+        quota_left = await self.refresh_quota()
+        if quota_left is None:
+            return
         for one in impatient:
             if one.is_queued and not self.has_quota(one.request.kind, quota_left):
                 fail(one, await self._exhausted(position=self.running + self._slots_each - 1))
@@ -154,6 +156,13 @@ class AdmissionControl:
             else:
                 next_at = min(next_at, until)
         return next_at - now
+
+    async def refresh_quota(self) -> int | None:
+        """Ask the ledger how many slots are left; `None` if it is away."""
+        try:
+            return await self.fresh_quota_left()
+        except QuotaStoreError:
+            return None  # whoever asks for a slot hears of that
 
     async def fresh_quota_left(self) -> int:
         """Ask the ledger how many slots the plan's long windows have left."""

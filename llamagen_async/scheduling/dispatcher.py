@@ -14,16 +14,15 @@ from contextvars import Context
 from functools import partial
 from typing import Any, Final
 
-import attrs
-
 from llamagen_async.clock import Clock
-from llamagen_async.errors import ClientClosedError, LlamaGenError
+from llamagen_async.errors import ClientClosedError, LlamaGenError, QuotaStoreError
 from llamagen_async.models import Usage
 from llamagen_async.observing import logger_of
 from llamagen_async.plans import RequestKind
-from llamagen_async.ratelimit import Claim, Limiter, NoSlot, Priority, Slot
+from llamagen_async.ratelimit import Claim, Limiter, NoSlot, Slot
 from llamagen_async.scheduling.admission import AdmissionControl
 from llamagen_async.scheduling.circuit import Circuit, Outage
+from llamagen_async.scheduling.dispatch_loop import DispatchLoop, Turn
 from llamagen_async.scheduling.failures import fail
 from llamagen_async.scheduling.free_policy import FreePolicy
 from llamagen_async.scheduling.key_view import KeyView
@@ -42,31 +41,6 @@ __all__ = ["Dispatcher"]
 _logger = logger_of(__name__)
 
 _CLOSED: Final = "the client was closed before the request was sent"
-
-
-@attrs.define(eq=False, repr=False)
-class _DispatchLoop:
-    """The requests that draw on the same slots, and the task that decides about the next one."""
-
-    queue: RequestQueue
-    policy: DispatchPolicy
-    metered: bool
-    changed: asyncio.Event = attrs.field(factory=asyncio.Event)
-    """Set when something was added, ended or learned since the last decision."""
-    task: asyncio.Task[None] | None = None
-    """The task that decides; `None` if there is nothing to decide."""
-
-
-@attrs.define(eq=False, repr=False)
-class _Turn:
-    """The turn of a claim in the wait queue of the key, which has been told when to ask again."""
-
-    claim: str
-    """The id of the claim."""
-    priority: Priority
-    """The priority with which it was asked for."""
-    ask_at: float
-    """When to ask again, in seconds of the server's clock."""
 
 
 class Dispatcher:
@@ -109,7 +83,7 @@ class Dispatcher:
         """The submissions on their way, by the task that sends each."""
         self.delayed: dict[Submission[Any], asyncio.TimerHandle] = {}
         """Submissions that failed and wait to be queued again, and the timer of each."""
-        self._turn: _Turn | None = None
+        self._turn: Turn | None = None
         """The turn that is waited for; `None` if no claim has a position."""
         self._claims = itertools.count(1)
         limiter.subscribe(self._ask_again)
@@ -117,8 +91,8 @@ class Dispatcher:
         # What the plan does not count must not stand behind what waits for a slot.
         shared, free = (polls, view, admission, circuit), RequestQueue()
         self._free = FreePolicy(limiter, free, *shared)
-        self._metered = _DispatchLoop(queue, DispatchPolicy(limiter, queue, *shared), metered=True)
-        self._unmetered = _DispatchLoop(free, self._free, metered=False)
+        self._metered = DispatchLoop(queue, DispatchPolicy(limiter, queue, *shared), metered=True)
+        self._unmetered = DispatchLoop(free, self._free, metered=False)
         self._loops = (self._metered, self._unmetered)
 
     def submit(self, submission: Submission[Any]) -> None:
@@ -178,13 +152,13 @@ class Dispatcher:
         self._circuit.listeners.pop(self, None)
         self._limiter.give_up("", self._view.client, leaves=True)
 
-    def _has_work(self, loop: _DispatchLoop) -> bool:
+    def _has_work(self, loop: DispatchLoop) -> bool:
         if loop.queue.size:
             return True
         makes_checks = (RequestKind.STATUS in self._limiter.plan.metered) is loop.metered
         return makes_checks and bool(self._polls.targets)
 
-    async def _run(self, loop: _DispatchLoop) -> None:
+    async def _run(self, loop: DispatchLoop) -> None:
         """Decide about one slot after the other, and have each used as was decided."""
         try:
             while (chosen := await self._choose(loop)) is not None:
@@ -197,7 +171,7 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001  # nobody may wait for ever for what broke
             self._fail_all(error)
 
-    async def _choose(self, loop: _DispatchLoop) -> tuple[Submission[Any], Slot] | None:
+    async def _choose(self, loop: DispatchLoop) -> tuple[Submission[Any], Slot] | None:
         """Return what is sent next and its slot; `None` if nothing is left to send."""
         try:
             while self._has_work(loop):
@@ -217,7 +191,7 @@ class Dispatcher:
                 self._give_up_turn()
         return None
 
-    def _decide(self, loop: _DispatchLoop, now: float, *, holds_one: bool = False) -> Decision:
+    def _decide(self, loop: DispatchLoop, now: float, *, holds_one: bool = False) -> Decision:
         """Decide what a slot is used for; while the server is away, creates wait if they may."""
         circuit = self._circuit
         if circuit.outage is None and not circuit.is_silent:
@@ -237,7 +211,7 @@ class Dispatcher:
             return Idle(until, lacks_slot=decision.lacks_slot)
         return decision
 
-    async def _rest(self, loop: _DispatchLoop, idle: Idle) -> None:
+    async def _rest(self, loop: DispatchLoop, idle: Idle) -> None:
         """Wait until there is something to decide again."""
         if loop.metered:
             self._give_up_turn()
@@ -245,10 +219,10 @@ class Dispatcher:
                 self._admission.block(idle.seconds, self._limiter.plan.rate)
         await self._clock.wait(loop.changed, idle.seconds)
         if loop.queue.size and self._limiter.plan.quotas:
-            await self._admission.fresh_quota_left()  # it may have come back
+            await self._admission.refresh_quota()  # it may have come back
 
     async def _claim(
-        self, loop: _DispatchLoop, choice: Choice, now: float
+        self, loop: DispatchLoop, choice: Choice, now: float
     ) -> tuple[Submission[Any], Slot] | None:
         """Ask for a slot, unless it is known that none is free yet; wait if there is none.
 
@@ -270,15 +244,23 @@ class Dispatcher:
             waits=choice.waits or now < self._view.no_slot_until,
         )
         self._turn = None  # it is given up by who asks, if anything happens meanwhile
-        answer = await self._limiter.reserve(claim)
+        try:
+            answer = await self._limiter.reserve(claim)
+        except QuotaStoreError as error:
+            if not isinstance(choice.use, Submission):
+                raise
+            for one in loop.queue:
+                fail(one, error)  # those who wait for a comic can wait for the store, too
+            return None
         asked_at, now = now, self._clock.now()
         if isinstance(answer, NoSlot):
             self._view.update(answer.state, now, no_slot_for=answer.delay)
             if claim.waits:
-                self._turn = _Turn(name, choice.priority, now + answer.delay)
+                self._turn = Turn(name, choice.priority, now + answer.delay)
             else:
                 self._view.claimed = None
-            self._admission.block(answer.delay, answer.limit)
+            if not answer.is_unknown:
+                self._admission.block(answer.delay, answer.limit)
             return None
         self._admission.blocked_until = None
         assert answer.grant is not None
@@ -296,7 +278,7 @@ class Dispatcher:
         return self._take(loop, choice, now), answer
 
     async def _claim_free(
-        self, loop: _DispatchLoop, choice: Choice, now: float
+        self, loop: DispatchLoop, choice: Choice, now: float
     ) -> tuple[Submission[Any], Slot] | None:
         """Ask whether what needs no slot may leave; `None` if it has to be decided again."""
         answer, now = await self._limiter.unmetered_slot(is_read=choice.is_read), self._clock.now()
@@ -319,7 +301,7 @@ class Dispatcher:
             self._turn.ask_at = -math.inf
             self._metered.changed.set()
 
-    def _take(self, loop: _DispatchLoop, choice: Choice, now: float) -> Submission[Any]:
+    def _take(self, loop: DispatchLoop, choice: Choice, now: float) -> Submission[Any]:
         """Take what was chosen out of where it waits; return what is to be sent."""
         use = choice.use
         loop.policy.was_check = isinstance(use, PollTarget)
@@ -392,7 +374,7 @@ class Dispatcher:
             self._repeat(submission, again)
         self.wake()
 
-    def _on_task_done(self, loop: _DispatchLoop, task: asyncio.Task[None]) -> None:
+    def _on_task_done(self, loop: DispatchLoop, task: asyncio.Task[None]) -> None:
         if loop.task is task:
             loop.task = None
         self.wake()

@@ -25,6 +25,7 @@ from llamagen_async.ratelimit import (
     NoSlot,
     OnStoreFailure,
     Outcome,
+    Priority,
     StoreError,
 )
 from llamagen_async.ratelimit.failover import FailoverLedger
@@ -278,13 +279,36 @@ async def test_the_demo_plan_waits_through_a_short_outage_and_then_says_so() -> 
 
 
 @pytest.mark.parametrize("plan", [PAID, Plan.DEMO], ids=lambda plan: plan.name)
+async def test_checks_wait_for_the_store_for_as_long_as_it_takes(plan: Plan) -> None:
+    """Whoever waits for a comic has said for how long: with a share, and when that is over."""
+    key = Key(plan, random.Random(1))
+    ledger = key.ledger()
+    await ledger.commit(await granted(ledger, "a.1"), ANSWERED, IDLE_WORKLOAD)
+    key.switch(away=True)
+    until, number = now() + 3 * TIMES.client_lease, 0
+    while now() < until:
+        answer = await ledger.reserve(claim(f"a.{number}", "a", Priority.CHECK))
+        if isinstance(answer, Grant):
+            assert plan is PAID, "a day's quota is not shared"
+            assert now() < until - TIMES.client_lease, "others have the share now"
+            await ledger.commit(answer, ANSWERED, IDLE_WORKLOAD)
+        number += 1
+        await asyncio.sleep(20)
+    key.switch(away=False)
+    await asyncio.sleep(4)
+    assert isinstance(await ledger.reserve(claim("a.last", "a", Priority.CHECK)), Grant)
+    await ledger.aclose()
+
+
+@pytest.mark.parametrize("plan", [PAID, Plan.DEMO], ids=lambda plan: plan.name)
 async def test_who_has_never_reached_the_store_sends_nothing(plan: Plan) -> None:
     """And is told at once."""
     key = Key(plan, random.Random(1))
     key.switch(away=True)
     ledger = key.ledger()
-    with pytest.raises(QuotaStoreError):
-        await reserve(ledger)
+    for priority in (Priority.INTERACTIVE, Priority.CHECK):
+        with pytest.raises(QuotaStoreError):
+            await ledger.reserve(claim(f"a.{priority}", "a", priority))
     assert now() < 1
     await ledger.aclose()
 

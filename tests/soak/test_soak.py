@@ -30,6 +30,7 @@ from llamagen_async import (
     LlamaGenClient,
     LlamaGenError,
     Plan,
+    QuotaExhaustedError,
     QuotaStoreError,
     RateLimit,
     RequestKind,
@@ -79,7 +80,7 @@ EVENTS: Final = (
     "event-out-of-order:rate=0.2",
     "event-forged:rate=0.2",
 )
-AGAIN: Final = (JournalError, QuotaStoreError)
+AGAIN: Final = (JournalError, QuotaExhaustedError, QuotaStoreError)
 """The errors in which a batch leaves stories for its next run."""
 CHECKED: Final = "llamagen_async"
 THEIRS: Final = ("llamagen_async.sandbox", "llamagen_async.simulation")
