@@ -25,7 +25,6 @@ from llamagen_async.ratelimit.registry import (
     close_limiter,
     is_settled,
     open_limiter,
-    use_limiter,
 )
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
@@ -55,5 +54,4 @@ __all__ = [
     "close_limiter",
     "is_settled",
     "open_limiter",
-    "use_limiter",
 ]
