@@ -28,8 +28,6 @@ import contextlib
 import functools
 import importlib.resources
 import json
-import sys
-import time
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import Any, Final
@@ -39,6 +37,7 @@ import attrs
 from llamagen_async.errors import ClientClosedError
 from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan, RateLimit
+from llamagen_async.ratelimit.machine_clock import boottime
 from llamagen_async.ratelimit.protocol import (
     MAX_BLOB,
     Claim,
@@ -65,13 +64,6 @@ _logger = logger_of(__name__)
 _SCRIPT: Final = ("check.lua", "state.lua", "reserve.lua")
 _BLOB_TTL: Final = str(30 * 24 * 3600)
 """Real seconds after which the blob expires: 30 days."""
-
-
-def boottime() -> float:
-    """Return monotonic seconds that also count while the machine is suspended."""
-    if sys.platform == "linux":
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
 
 
 class RedisLedger:
