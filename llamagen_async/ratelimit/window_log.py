@@ -172,10 +172,10 @@ class WindowLog:
         if pause > 0:
             self.throttle.pause(now, pause)
 
-    def admit_read(self, now: float) -> float:
+    def admit_read(self, now: float, *, per: float = 1.0) -> float:
         """Count a read that needs no slot if it may leave; return the seconds until one may."""
         pause = self.throttle.paused_until - now
-        return pause if pause > 0 else self._pace.admit(now)
+        return pause if pause > 0 else self._pace.admit(now, per=per)
 
     def snapshot(self, now: float, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known at `now`."""
