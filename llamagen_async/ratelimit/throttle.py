@@ -100,14 +100,15 @@ class Throttle:
                 self.burst += 1
 
     def dump(self) -> dict[str, Any]:
-        """Return all that changes, as JSON can hold it."""
+        """Return all that changes, as JSON can hold it; `None` is what any plan begins with."""
+        limit = self._rate.limit
         return {
             "paused_until": self.paused_until,
             "pause_set_at": self._pause_set_at,
             "pauses": self.pauses,
-            "burst": self.burst,
+            "burst": None if self.burst == limit else self.burst,
             "accepted": self._accepted,
-            "grow_after": self._grow_after,
+            "grow_after": None if self._grow_after == GROW_AFTER * limit else self._grow_after,
         }
 
     def load(self, state: Mapping[str, Any], read: StateReader) -> None:
@@ -117,9 +118,11 @@ class Throttle:
         self.paused_until = NEVER if paused_until > read.now + LONGEST_PAUSE else paused_until
         self._pause_set_at = read.past(state["pause_set_at"] or NEVER)
         self.pauses = read.whole(state["pauses"])
-        self.burst = min(read.whole(state["burst"], at_least=1), self._rate.limit)
         self._accepted = read.whole(state["accepted"])
-        self._grow_after = read.whole(state["grow_after"])
+        if state["burst"] is not None:
+            self.burst = min(read.whole(state["burst"], at_least=1), self._rate.limit)
+        if state["grow_after"] is not None:
+            self._grow_after = read.whole(state["grow_after"])
 
 
 def guessed_pause(refusals: int, interval: float) -> float:

@@ -196,14 +196,8 @@ class WindowLog:
         )
 
     def with_plan(self, plan: Plan) -> WindowLog:
-        """Return a window log for another plan that remembers the same requests and pause."""
-        log = WindowLog(plan, self.times)
-        log.throttle.paused_until = self.throttle.paused_until
-        log.queue, log.queue.shares = self.queue, log.queue.shares
-        log._held, log._spent, log._pace = self._held, self._spent, self._pace
-        log._horizon, log._most = max(log._horizon, self._horizon), max(log._most, self._most)
-        log._last_call, log._silent_until = self._last_call, self._silent_until
-        return log
+        """Return a window log for another plan that remembers the same; this one is not used on."""
+        return self.load(plan, self.dump(), self.times, StateReader(math.inf))
 
     @property
     def over_at(self) -> float:

@@ -414,6 +414,18 @@ async def test_another_plan_keeps_what_was_spent(make: Make) -> None:
     assert snapshot.windows[0].limit == PAID.limits[0]
 
 
+async def test_another_plan_keeps_what_429s_have_taught(make: Make) -> None:
+    """A burst that no 429 has halved is the whole window of any plan."""
+    ledger = make(Plan.DEMO)
+    await spend(ledger)
+    ledger.change_plan(PAID)
+    assert (await ledger.snapshot()).burst == 10
+    for _ in range(2):
+        await spend(ledger, outcome=Outcome(refused=True, retry_after=0.0))
+    ledger.change_plan(Plan.DEMO)
+    assert (await ledger.snapshot()).burst == 2
+
+
 async def test_a_position_may_be_asked_about(make: Make) -> None:
     """The fifth of three per minute waits for the second minute at least."""
     ledger = make()
