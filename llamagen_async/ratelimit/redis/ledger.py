@@ -28,9 +28,9 @@ import contextlib
 import functools
 import importlib.resources
 import json
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
@@ -61,6 +61,7 @@ from llamagen_async.stored_values import DAMAGED, StoreError, decode
 __all__ = ["RedisLedger", "shared_connection"]
 
 _logger = logger_of(__name__)
+_T = TypeVar("_T")
 _SCRIPT: Final = ("check.lua", "state.lua", "reserve.lua")
 _BLOB_TTL: Final = str(30 * 24 * 3600)
 """Real seconds after which the blob expires: 30 days."""
@@ -141,57 +142,38 @@ class RedisLedger:
 
         Cancelled or failed, it is followed by a release of the claim: the store may have heard.
         """
-        task = self._start(partial(self._evaluate, "reserve", attrs.asdict(claim)))
+        read = partial(self._grant_or_not, claim)
+        task = self._start(partial(self._evaluate, "reserve", attrs.asdict(claim), read))
         try:
-            answer: list[Any] = await self._result(task)
+            return await self._result(task)
         except BaseException:
             # Both are cancelled by an event loop that ends: a task made now would never run.
             if not task.cancelling():
                 self.release(claim.id, claim.client)
             raise
-        with self._expected():
-            is_granted, state = answer[0], _state(answer[1])
-            if is_granted:
-                return Grant(claim.id, claim.client, state)
-            delay, index, burst = float(answer[2]), int(answer[3]), int(answer[4])
-            spacing = RateLimit(burst, per=burst * self._plan.rate.interval)
-            limits: list[RateLimit | None] = [None, *self._plan.limits, spacing]
-            return NoSlot(delay, limits[index], state)
 
     async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
         """Spend the slot; pause everyone if the answer was 429. Cancelled, it is done as well."""
         operation = attrs.asdict(outcome) | {"workload": attrs.asdict(workload)}
-        answer = await self._ask("commit", id=grant.id, client=grant.client, **operation)
-        with self._expected():
-            return _state(answer)
+        return await self._ask("commit", _state, id=grant.id, client=grant.client, **operation)
 
     def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
         """Give up the slot or the position of a claim, without waiting for the store."""
         operation = {"id": claim, "client": client, "leaves": leaves}
         with contextlib.suppress(ClientClosedError, RuntimeError):  # the lease frees the slot
-            self._start(partial(self._evaluate, "release", operation))
+            self._start(partial(self._evaluate, "release", operation, _nothing))
 
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, and pause everyone."""
-        await self._ask("record", number=number, pause=pause)
+        await self._ask("record", _nothing, number=number, pause=pause)
 
     async def admit_read(self) -> float:
         """Count a read that needs no slot if it may leave; return the seconds until one may."""
-        answer = await self._ask("admit_read")
-        with self._expected():
-            return float(answer)
+        return await self._ask("admit_read", float)
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now."""
-        answer = await self._ask("snapshot", position=position)
-        with self._expected():
-            windows, waiting, *rest = answer
-            states = tuple(
-                LimitState(limit, used, max(0, limit.limit - used), next_free_in)
-                for limit, (used, next_free_in) in zip(self._plan.limits, windows, strict=True)
-            )
-            rest.append({Priority(priority): count for priority, count in waiting})
-            return LimitsSnapshot(self._plan.name, states, *rest)
+        return await self._ask("snapshot", self._snapshot, position=position)
 
     async def load_blob(self) -> str | None:
         """Return the text, which has a key of its own and expires after 30 days."""
@@ -214,13 +196,13 @@ class RedisLedger:
                 await asyncio.wait(self._tasks)
             await self._connection.leave(self)
 
-    async def _ask(self, verb: str, **operation: Any) -> Any:
-        return await self._result(self._start(partial(self._evaluate, verb, operation)))
+    async def _ask(self, verb: str, read: Callable[[Any], _T], **operation: Any) -> _T:
+        return await self._result(self._start(partial(self._evaluate, verb, operation, read)))
 
     async def _execute(self, *command: str | bytes) -> Any:
         return await self._result(self._start(partial(self._connection.execute, *command)))
 
-    def _start(self, call: Callable[[], Awaitable[Any]]) -> asyncio.Task[Any]:
+    def _start(self, call: Callable[[], Awaitable[_T]]) -> asyncio.Task[_T]:
         """Start a call, after all that were started before, in a task of its own.
 
         It goes on if who has asked is cancelled, and so takes its own answer off the connection.
@@ -239,8 +221,8 @@ class RedisLedger:
         return task
 
     async def _run(
-        self, call: Callable[[], Awaitable[Any]], loop: asyncio.AbstractEventLoop, asked_at: float
-    ) -> Any:
+        self, call: Callable[[], Awaitable[_T]], loop: asyncio.AbstractEventLoop, asked_at: float
+    ) -> _T:
         connection, within = self._connection, self._timeout
         timer: asyncio.TimerHandle | None = None
 
@@ -276,31 +258,46 @@ class RedisLedger:
         if not task.cancelled() and (error := task.exception()) is not None:
             _logger.debug("a call failed: %s", error)
 
-    async def _result(self, task: asyncio.Task[Any]) -> Any:
+    async def _result(self, task: asyncio.Task[_T]) -> _T:
         await asyncio.wait({task})
         if task.cancelled():  # not by who waits here
             raise StoreError(f"a call to Redis at {self._connection.address} was cut short")
         return task.result()
 
-    async def _evaluate(self, verb: str, operation: dict[str, Any]) -> Any:
+    async def _evaluate(
+        self, verb: str, operation: dict[str, Any], read: Callable[[Any], _T]
+    ) -> _T:
+        """Let the script do an operation, and read its answer."""
         asked_at, (seen, seen_at) = self._steady(), self._seen
         operation |= {"verb": verb, "seen": seen, "elapsed": max(0.0, asked_at - seen_at)}
         operation["time"] = None if self._now is None else self._now()
         text = json.dumps(operation, ensure_ascii=False).encode(errors="replace")
         reply = await self._connection.evaluate(self._key, self._settings, text)
-        with self._expected():
+        try:
             now, answer = decode(reply.decode())
             self._seen = float(now), asked_at
-        return answer
-
-    @contextlib.contextmanager
-    def _expected(self) -> Generator[None, None, None]:
-        """Read an answer; one that the script can't have given is a `StoreError`."""
-        try:
-            yield
+            return read(answer)
         except DAMAGED:
             where = self._connection.address
             raise StoreError(f"an answer of Redis at {where} is odd: is it a Redis?") from None
+
+    def _grant_or_not(self, claim: Claim, answer: list[Any]) -> Grant | NoSlot:
+        is_granted, state = answer[0], _state(answer[1])
+        if is_granted:
+            return Grant(claim.id, claim.client, state)
+        delay, index, burst = float(answer[2]), int(answer[3]), int(answer[4])
+        spacing = RateLimit(burst, per=burst * self._plan.rate.interval)
+        limits: list[RateLimit | None] = [None, *self._plan.limits, spacing]
+        return NoSlot(delay, limits[index], state)
+
+    def _snapshot(self, answer: list[Any]) -> LimitsSnapshot:
+        windows, waiting, *rest = answer
+        states = tuple(
+            LimitState(limit, used, max(0, limit.limit - used), next_free_in)
+            for limit, (used, next_free_in) in zip(self._plan.limits, windows, strict=True)
+        )
+        rest.append({Priority(priority): count for priority, count in waiting})
+        return LimitsSnapshot(self._plan.name, states, *rest)
 
 
 def shared_connection(url: str) -> RedisConnection:
@@ -316,6 +313,10 @@ def shared_connection(url: str) -> RedisConnection:
 def _script() -> bytes:
     files = importlib.resources.files("llamagen_async.ratelimit.redis")
     return b"".join(files.joinpath(part).read_bytes() for part in _SCRIPT)
+
+
+def _nothing(_answer: object) -> None:
+    """Read the answer to what has none."""
 
 
 def _state(answer: list[Any]) -> KeyState:
