@@ -64,7 +64,6 @@ class SQLiteLedger(LogLedger):
             keeps what the others need.
         speed: Seconds of the server's clock in a real one. Each speed has a count of its own.
         times: The times to keep to, in seconds of the server's clock.
-        timeout: Real seconds after which an operation raises `StoreError` instead of waiting.
         now: The time in seconds of the server's clock, instead of the machine's. For tests.
         wall: The unix time in seconds of the server's clock, for windows that are aligned to it.
     """
@@ -77,15 +76,11 @@ class SQLiteLedger(LogLedger):
         plan: Plan,
         speed: float = 1.0,
         times: LedgerTimes,
-        timeout: float = 2.0,
         now: Callable[[], float] | None = None,
         wall: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(plan)
-        if not isinstance(store, SQLiteStore):
-            store = SQLiteStore(store, timeout=timeout)
-        self._store = store
-        self._timeout = timeout
+        self._store = store if isinstance(store, SQLiteStore) else SQLiteStore(store)
         self._key = (name, float(speed))
         self._times = times
         self._now = now
@@ -115,7 +110,7 @@ class SQLiteLedger(LogLedger):
         """Wait for running operations, and let go of the file."""
         loop = asyncio.get_running_loop()
         while jobs := [job for job in self._jobs if job.get_loop() is loop]:
-            if not (await asyncio.wait(jobs, timeout=2 * self._timeout))[0]:
+            if not (await asyncio.wait(jobs, timeout=2 * self._store.timeout))[0]:
                 break  # one that hangs in the operating system can't be ended, nor is it waited for
         await self._store.leave(self)
 
@@ -142,7 +137,6 @@ class SQLiteLedger(LogLedger):
         job = self._store.submit(self, work, write=write, durable=durable)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
-        job.add_done_callback(self._store.tell_end)
         return job
 
     async def _result(self, job: asyncio.Future[_T], claim: Claim | None = None) -> _T:
@@ -153,7 +147,7 @@ class SQLiteLedger(LogLedger):
         asked_at, done = monotonic(), set[asyncio.Future[_T]]()
         try:
             # Before it may be those of thousands of other keys: only a standstill takes too long.
-            while not done and (left := self._store.time_left(asked_at, self._timeout)) > 0:
+            while not done and (left := self._store.time_left(asked_at)) > 0:
                 done, _ = await asyncio.wait((job,), timeout=left)
         finally:
             if not done:
@@ -161,7 +155,7 @@ class SQLiteLedger(LogLedger):
                 if claim is not None:
                     self.release(claim.id, claim.client)
         if not done:
-            within = f"no answer within {self._timeout:g} s"
+            within = f"no answer within {self._store.timeout:g} s"
             raise StoreError(f"{self._store.path}: {within}; name a file on a local disk")
         return job.result()
 

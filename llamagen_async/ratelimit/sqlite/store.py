@@ -61,7 +61,8 @@ class SQLiteStore:
 
     Args:
         path: The file. Missing folders are made.
-        timeout: Real seconds that an operation may take.
+        timeout: Real seconds that an operation may take, and those before it: it is given up when
+            none has ended for so long.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, timeout: float = 2.0) -> None:
@@ -99,15 +100,17 @@ class SQLiteStore:
                 self._file = _File(self.path, self.timeout)
                 self._thread = ThreadPoolExecutor(1, "llamagen-async-ledger")
             transact = partial(self._file.transact, work, write=write, durable=durable)
-            return loop.run_in_executor(self._thread, transact)
+            job = loop.run_in_executor(self._thread, transact)
+        job.add_done_callback(self.tell_end)
+        return job
 
     def tell_end(self, _job: object) -> None:
         """Note that some work has ended."""
         self._ended_at = monotonic()
 
-    def time_left(self, asked_at: float, timeout: float) -> float:
-        """Return the seconds until nothing has ended for as long as `timeout`, since `asked_at`."""
-        return max(asked_at, self._ended_at) + timeout - monotonic()
+    def time_left(self, asked_at: float) -> float:
+        """Return the seconds until nothing has ended for as long as the timeout, or been asked."""
+        return max(asked_at, self._ended_at) + self.timeout - monotonic()
 
     async def leave(self, user: object) -> None:
         """Close the file and end the thread if no other user is left."""
