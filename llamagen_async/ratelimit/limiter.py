@@ -188,10 +188,6 @@ class Limiter:
         self._listeners = [listener for listener in self._listeners if listener() is not None]
         self._listeners.append(WeakMethod(changed))
 
-    async def aclose(self) -> None:
-        """Let go of the ledger; nobody may wait for a slot any more."""
-        await self.ledger.aclose()
-
     def _log_first_wait(self, answer: NoSlot) -> None:
         if not self._has_waited:
             full = f"the limit of {answer.limit} is used" if answer.limit else "the server refused"

@@ -129,7 +129,7 @@ async def close_limiter(identity: Identity, limiter: Limiter, *, user: object = 
             del _limiters[identity]
             if isinstance(ledger := _memory.get(identity), MemoryLedger):
                 _memory[identity] = ledger.kept()
-    await limiter.aclose()
+    await limiter.ledger.aclose()
 
 
 def _ledger(
