@@ -25,9 +25,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal, ParamSpec, TypeVar
+from functools import partial
+from typing import Final, Literal, TypeVar
 
 import attrs
 
@@ -48,6 +48,7 @@ from llamagen_async.ratelimit.protocol import (
 )
 from llamagen_async.ratelimit.shares import Share, longest_short, shared_plan, shares_of
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
+from llamagen_async.stored_values import NEVER
 
 __all__ = ["FailoverLedger", "OnStoreFailure"]
 
@@ -55,14 +56,12 @@ OnStoreFailure = Literal["local", "raise"]
 """The choice when the store is away: go on within a share, or fail."""
 
 _logger = logger_of(__name__)
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _ASK_AGAIN: Final = 3.0
 """Real seconds between two attempts to reach the store, at most."""
 _ASKS_EACH_WINDOW: Final = 20
 """Attempts in one window, at least: a store that is back must not be overlooked."""
-_NEVER: Final = -math.inf
 
 
 @attrs.define(eq=False)
@@ -75,9 +74,9 @@ class _Outage:
     """The clock's time from which the share may be used."""
     ends_at: float
     """The clock's time from which the store may have given the share to others."""
-    asked_at: float = _NEVER
+    asked_at: float = NEVER
     """The clock's time of the last question that was not answered."""
-    ask_at: float = _NEVER
+    ask_at: float = NEVER
     """The clock's time at which the store is asked again."""
     reason: str = ""
     """The last words of the store, or of who asked it."""
@@ -140,7 +139,7 @@ class FailoverLedger:
         share = self._shares.setdefault(claim.client, Share())
         workload = attrs.evolve(claim.workload, share=share.slots)
         asked = attrs.evolve(claim, workload=workload)
-        answer = await self._ask(share, self._store.reserve, asked)
+        answer = await self._ask(share, partial(self._store.reserve, asked))
         if isinstance(answer, _Outage):
             return self._reserve(answer, claim)
         self._local.discard(claim.id)  # asked for again: nothing was sent in that slot
@@ -151,7 +150,8 @@ class FailoverLedger:
         if grant.id not in self._local:
             share = self._shares.setdefault(grant.client, Share())
             workload = attrs.evolve(workload, share=share.slots)
-            state = await self._ask(share, self._store.commit, grant, outcome, workload)
+            report = partial(self._store.commit, grant, outcome, workload)
+            state = await self._ask(share, report)
             if isinstance(state, KeyState):
                 return state
             if outcome.refused:
@@ -175,7 +175,7 @@ class FailoverLedger:
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, as soon as the store is there."""
         self._log.throttle.pause(self._clock.now(), pause)
-        answer = await self._ask(Share(), self._store.record, number, pause=pause)
+        answer = await self._ask(Share(), partial(self._store.record, number, pause=pause))
         if isinstance(answer, _Outage):
             self._unreported += number
             self._report_soon()
@@ -192,7 +192,8 @@ class FailoverLedger:
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now, of the share while the store is away."""
-        answer = await self._ask(Share(), self._store.snapshot, position=position)
+        ask = partial(self._store.snapshot, position=position)
+        answer = await self._ask(Share(), ask)
         if not isinstance(answer, _Outage):
             return answer
         self._check(answer)
@@ -226,16 +227,12 @@ class FailoverLedger:
             await self._report()
         await self._store.aclose()
 
-    async def _ask(
-        self, share: Share, use: Callable[_P, Awaitable[_T]], *args: _P.args, **kwargs: _P.kwargs
-    ) -> _T | _Outage:
+    async def _ask(self, share: Share, use: Callable[[], Awaitable[_T]]) -> _T | _Outage:
         """Use the store, after it was told what it does not know; return the outage if it is away.
 
         Args:
             share: The share of the client that asks, as the question says it.
             use: Asks the store.
-            *args: What it is asked.
-            **kwargs: What it is asked, by name.
         """
         outage, asked_at = self._outage, self._clock.now()
         if outage is not None and self._is_known_away:
@@ -247,7 +244,7 @@ class FailoverLedger:
             if outage is not None:
                 outage.ask_at = asked_at + self._ask_again  # nobody else asks meanwhile
                 await self._report()
-            answer = await use(*args, **kwargs)
+            answer = await use()
         except StoreError as error:
             return self._leave_store(error, asked_at)
         finally:
