@@ -12,7 +12,7 @@ import importlib
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
@@ -21,6 +21,7 @@ from llamagen_async.stored_values import StoreError
 
 __all__ = ["RedisConnection"]
 
+_T = TypeVar("_T")
 _ALLOWED: Final = (
     "redis://[[user]:password@]host[:port][/db], rediss://... or unix:///path[?db=0], "
     "special characters of user and password percent-encoded"
@@ -52,10 +53,6 @@ class RedisConnection:
     """Beginning of the names of all that is kept on the server."""
     address: str
     """The server, as errors may name it."""
-    places: asyncio.Semaphore
-    """Held by each call that is made: those of thousands of keys need no more connections."""
-    moved_at: float
-    """The loop's time at which the last call has ended, however it did."""
 
     def __init__(self, url: str, script: bytes) -> None:
         self._url, self.prefix, self.address = _parsed(url)
@@ -92,8 +89,10 @@ class RedisConnection:
 
     def renew(self) -> None:
         """Begin without a connection."""
-        self.places = asyncio.Semaphore(_MOST_CALLS)
-        self.moved_at = -math.inf
+        self._places = asyncio.Semaphore(_MOST_CALLS)
+        """Held by each call that is made: those of thousands of keys need no more connections."""
+        self._moved_at = -math.inf
+        """The loop's time at which the server has answered last."""
         self._renew_client()
 
     def _renew_client(self) -> None:
@@ -116,6 +115,47 @@ class RedisConnection:
     async def execute(self, *command: str | bytes) -> Any:
         """Run a single command."""
         return await self._call(lambda: self._client.execute_command(*command))
+
+    async def take_turn(
+        self, turn: asyncio.Lock, call: Callable[[], Awaitable[_T]], within: float
+    ) -> _T:
+        """Make a call after those before it; give it up if nothing moves any more.
+
+        Args:
+            turn: Held while it is made; calls with the same one are made one after the other.
+            call: Makes it.
+            within: Real seconds since the server has answered anybody, for the calls before it;
+                and for this one.
+        """
+        loop = asyncio.get_running_loop()
+        asked_at, timer = loop.time(), None
+
+        def check() -> None:
+            """End the wait if nothing moves any more: a thousand other keys may be before it."""
+            nonlocal timer
+            until = max(asked_at, self._moved_at) + within
+            if until <= loop.time():
+                limit.reschedule(until)
+            else:
+                timer = loop.call_at(until, check)
+
+        try:
+            async with asyncio.timeout(None) as limit:
+                check()
+                async with turn, self._places:
+                    async with asyncio.timeout_at(max(asked_at, self._moved_at) + within):
+                        answer = await call()
+                    self._moved_at = loop.time()
+                    return answer
+        except StoreError:
+            self._moved_at = loop.time()
+            raise
+        except TimeoutError:
+            where = f"{self.address} within {within:g} s"
+            raise StoreError(f"no answer from Redis at {where}") from None
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def join(self, user: object) -> None:
         """Keep the connections until `user` has left, or was collected."""

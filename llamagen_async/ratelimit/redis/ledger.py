@@ -215,43 +215,10 @@ class RedisLedger:
             if known is not None:
                 self._connection.renew()
             self._loop, self._turn, self._tasks = loop, asyncio.Lock(), set()
-        task = loop.create_task(self._run(call, loop, loop.time()))
+        task = loop.create_task(self._connection.take_turn(self._turn, call, self._timeout))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
-
-    async def _run(
-        self, call: Callable[[], Awaitable[_T]], loop: asyncio.AbstractEventLoop, asked_at: float
-    ) -> _T:
-        connection, within = self._connection, self._timeout
-        timer: asyncio.TimerHandle | None = None
-
-        def check() -> None:
-            """End the wait if nothing moves any more: a thousand other keys may be before it."""
-            nonlocal timer
-            until = max(asked_at, connection.moved_at) + within
-            if until <= loop.time():
-                limit.reschedule(until)
-            else:
-                timer = loop.call_at(until, check)
-
-        try:
-            async with asyncio.timeout(None) as limit:
-                check()
-                async with self._turn, connection.places:
-                    async with asyncio.timeout_at(max(asked_at, connection.moved_at) + within):
-                        answer = await call()
-                    connection.moved_at = loop.time()
-                    return answer
-        except StoreError:
-            connection.moved_at = loop.time()
-            raise
-        except TimeoutError:
-            where = f"{connection.address} within {within:g} s"
-            raise StoreError(f"no answer from Redis at {where}") from None
-        finally:
-            if timer is not None:
-                timer.cancel()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
