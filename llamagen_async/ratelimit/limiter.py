@@ -3,8 +3,7 @@
 The ledger is the authority on the count. In front of each request stands a second guard that no
 store can mislead: an `aiolimiter` token bucket for every window of the plan, shared by all clients
 of the key in this loop. Should a store be wiped, restored from a backup or wrong, this loop sends
-what the buckets admit. They never delay what a ledger grants that keeps the windows. A plan with
-`burst` has a narrower bucket, which spaces the rest.
+what the buckets admit. A plan with `burst` has a narrower bucket, which spaces the rest.
 
 Who waits for a slot waits elsewhere: the limiter asks once and returns the answer.
 """

@@ -1,9 +1,10 @@
 """Lessons of 429 answers: how long everyone pauses, and how many requests may leave back to back.
 
-A 429 pauses everyone for as long as the server asks; if it names no time, for twice as long as the
-last time. A 429 that the count can't explain, because the window had room, means that the server
-counts more strictly than the plan says: the burst is halved, down to strict spacing, and grows back
-slowly. Each time that growing turns out to be a mistake, the next growth takes twice as long.
+A 429 pauses everyone for as long as the server asks; if it names no time that can be, for twice as
+long as the last time, until a request has another answer. A 429 that the count can't explain,
+because the window had room, means that the server counts more strictly than the plan says: the
+burst is halved, down to strict spacing, and grows back slowly. Each time that growing turns out to
+be a mistake, the next growth takes twice as long.
 
 Nothing here reads a clock: every call is told `now`, in seconds.
 """
@@ -62,10 +63,8 @@ class Throttle:
     ) -> None:
         """Report a 429 to a request that was granted at `granted_at`.
 
-        Everyone pauses for `retry_after` seconds in full. Without it, or if it is more than
-        `LONGEST_PAUSE`, they pause for twice as long as the last time. The burst is halved, unless
-        the request took the window's last slot: a server whose clock differs a little explains
-        that.
+        It does not halve the burst if the request took the window's last slot: a server whose
+        clock differs a little explains that.
         """
         if granted_at >= self._pause_set_at:
             self.pauses += 1
@@ -85,11 +84,7 @@ class Throttle:
         self.paused_until = max(self.paused_until, now + min(seconds, LONGEST_PAUSE))
 
     def accept(self, granted_at: float) -> None:
-        """Report an answer other than 429.
-
-        The next pause starts small again, and after several windows' worth of such answers the
-        burst grows by one. With no pause in a row and the whole burst, this changes nothing.
-        """
+        """Report an answer other than 429; one to a request from before the pause says nothing."""
         if granted_at < self._pause_set_at:
             return
         self.pauses = 0
