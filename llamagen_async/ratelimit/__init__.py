@@ -5,7 +5,6 @@ from llamagen_async.ratelimit.limiter import Limiter, Slot
 from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.protocol import (
     ANSWERED,
-    BlobStore,
     Claim,
     Grant,
     KeyState,
@@ -30,7 +29,6 @@ from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
 __all__ = [
     "ANSWERED",
-    "BlobStore",
     "Claim",
     "Grant",
     "Identity",

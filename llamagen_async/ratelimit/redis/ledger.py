@@ -73,12 +73,12 @@ class RedisLedger:
     Args:
         connection: The way to the server that several ledgers share, or the URL of one's own:
             `redis://[[user]:password@]host:port/db`, `rediss://...` or `unix:///path`; what
-            follows `?` goes to redis-py (`ssl_ca_certs=...`), except `prefix=...`.
+            follows `?` goes to redis-py (`ssl_ca_certs=...`), except `prefix=...`, with which the
+            key's name in Redis begins.
         name: The account's name: a hash of the API key and the server.
         plan: Which windows to count.
         speed: Seconds of the ledger's clock in a real second.
         times: The times to keep to.
-        prefix: Beginning of the key's name in Redis, if the URL does not name one.
         timeout: Real seconds that an operation may take, and those before it: it is given up when
             no call has ended for so long.
         now: For tests: the reading of the server's clock, in real seconds. The script then does
@@ -99,7 +99,6 @@ class RedisLedger:
         plan: Plan,
         speed: float = 1.0,
         times: LedgerTimes,
-        prefix: str = "",
         timeout: float = 2.0,
         now: Callable[[], float] | None = None,
         steady: Callable[[], float] | None = None,
@@ -107,7 +106,7 @@ class RedisLedger:
         if not isinstance(connection, RedisConnection):
             connection = RedisConnection(connection, _script())
         self._connection = connection
-        self._key = f"{self._connection.prefix or prefix}llamagen:{name}".encode()
+        self._key = f"{connection.prefix}llamagen:{name}".encode()
         self._blob_key = b"%b:note" % self._key
         self._speed = speed
         self._times = times
