@@ -60,10 +60,7 @@ def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTim
 
 
 async def prove_store(quota: str) -> None:
-    """Open a store and close it again; do nothing for `MEMORY`.
-
-    Args:
-        quota: Its URL, or `MEMORY`.
+    """Open the store of a URL and close it again; do nothing for `MEMORY`.
 
     Raises:
         InvalidRequestError: It is no URL of a store.

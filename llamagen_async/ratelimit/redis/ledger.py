@@ -267,11 +267,7 @@ class RedisLedger:
 
 
 def shared_connection(url: str) -> RedisConnection:
-    """Return the way to a server, the same one for all ledgers in this event loop.
-
-    Raises:
-        InvalidRequestError: The URL is not valid, or redis-py is not installed.
-    """
+    """Return the way to a server, the same one for all ledgers in this event loop."""
     return RedisConnection.shared(url, _script())
 
 
