@@ -16,10 +16,13 @@ from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
-from llamagen_async.errors import InvalidRequestError
+from llamagen_async.errors import ClientClosedError, InvalidRequestError
+from llamagen_async.observing import logger_of
 from llamagen_async.stored_values import StoreError
 
-__all__ = ["RedisConnection"]
+__all__ = ["RedisCalls", "RedisConnection"]
+
+_logger = logger_of(__name__)
 
 _T = TypeVar("_T")
 _ALLOWED: Final = (
@@ -223,6 +226,75 @@ class RedisConnection:
             advice = "damaged or of another version of this package: delete the key"
             return StoreError(f"what Redis at {where} holds is {advice}")
         return StoreError(f"Redis at {where} answered: {said}")
+
+
+class RedisCalls:
+    """Calls over a connection, one after the other, each in a task of its own.
+
+    A call goes on if who has asked is cancelled, and so takes its own answer off the connection.
+
+    Args:
+        connection: The connection, which others may share.
+        timeout: Real seconds that a call may take, and those before it: it is given up when the
+            server has answered nobody for so long.
+    """
+
+    def __init__(self, connection: RedisConnection, timeout: float) -> None:
+        self.timeout = timeout
+        self._connection = connection
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn = asyncio.Lock()
+        """Held by the call that is made now."""
+        self._tasks: set[asyncio.Task[Any]] = set()
+        """The calls that have not ended."""
+        self._is_closed = False
+
+    def start(self, call: Callable[[], Awaitable[_T]]) -> asyncio.Task[_T]:
+        """Make a call after all that were started before.
+
+        Raises:
+            ClientClosedError: There are to be no more calls, or they are made in another event
+                loop that is not closed.
+        """
+        loop, known = asyncio.get_running_loop(), self._loop
+        if self._is_closed or not (known is None or known is loop or known.is_closed()):
+            raise ClientClosedError(
+                f"the calls to Redis at {self._connection.address} are closed, or belong to "
+                "another event loop"
+            )
+        self._connection.join(self)
+        if known is not loop:
+            if known is not None:
+                self._connection.renew()
+            self._loop, self._turn, self._tasks = loop, asyncio.Lock(), set()
+        task = loop.create_task(self._connection.take_turn(self._turn, call, self.timeout))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def result(self, task: asyncio.Task[_T]) -> _T:
+        """Return the answer to a call that was started."""
+        await asyncio.wait({task})
+        if task.cancelled():  # not by who waits here
+            raise StoreError(f"a call to Redis at {self._connection.address} was cut short")
+        return task.result()
+
+    async def answer(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Make a call, and return the answer to it."""
+        return await self.result(self.start(call))
+
+    async def aclose(self) -> None:
+        """Let the calls end, and let go of the connection."""
+        self._is_closed = True
+        if self._loop is asyncio.get_running_loop():
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+            await self._connection.leave(self)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _logger.debug("a call failed: %s", error)
 
 
 _shared: Final = WeakKeyDictionary[

@@ -23,12 +23,11 @@ with `appendfsync always` none. The `maxmemory-policy` has to be `noeviction`.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import importlib.resources
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -55,7 +54,7 @@ from llamagen_async.ratelimit.protocol import (
 )
 from llamagen_async.ratelimit.read_pace import READS_PER_SECOND
 from llamagen_async.ratelimit.window_log import LedgerTimes
-from llamagen_async.redis_server import RedisConnection
+from llamagen_async.redis_server import RedisCalls, RedisConnection
 from llamagen_async.stored_values import DAMAGED, StoreError, decode
 
 __all__ = ["RedisLedger", "shared_connection"]
@@ -110,17 +109,11 @@ class RedisLedger:
         self._blob_key = b"%b:note" % self._key
         self._speed = speed
         self._times = times
-        self._timeout = timeout
+        self._calls = RedisCalls(connection, timeout)
         self._now = now
         self._steady = steady or now or boottime
         self._seen: tuple[float | None, float] = (None, 0.0)
         """The ledger's time in the last answer, and the steady time at which it was asked for."""
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._turn = asyncio.Lock()
-        """Held by the call that is made now."""
-        self._tasks: set[asyncio.Task[Any]] = set()
-        """The calls that have not ended."""
-        self._closed = False
         self.change_plan(plan)
 
     def __repr__(self) -> str:
@@ -142,9 +135,9 @@ class RedisLedger:
         Cancelled or failed, it is followed by a release of the claim: the store may have heard.
         """
         read = partial(self._grant_or_not, claim)
-        task = self._start(partial(self._evaluate, "reserve", attrs.asdict(claim), read))
+        task = self._calls.start(partial(self._evaluate, "reserve", attrs.asdict(claim), read))
         try:
-            return await self._result(task)
+            return await self._calls.result(task)
         except BaseException:
             # Both are cancelled by an event loop that ends: a task made now would never run.
             if not task.cancelling():
@@ -160,7 +153,7 @@ class RedisLedger:
         """Give up the slot or the position of a claim, without waiting for the store."""
         operation = {"id": claim, "client": client, "leaves": leaves}
         with contextlib.suppress(ClientClosedError, RuntimeError):  # the lease frees the slot
-            self._start(partial(self._evaluate, "release", operation, _nothing))
+            self._calls.start(partial(self._evaluate, "release", operation, _nothing))
 
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, and pause everyone."""
@@ -177,58 +170,23 @@ class RedisLedger:
     async def load_blob(self) -> str | None:
         """Return the text, which has a key of its own and expires after 30 days."""
         # One byte more than allowed tells that it is too long, without reading all of it.
-        blob = await self._execute("GETRANGE", self._blob_key, "0", str(MAX_BLOB))
+        command = "GETRANGE", self._blob_key, "0", str(MAX_BLOB)
+        blob = await self._calls.answer(partial(self._connection.execute, *command))
         is_ours = isinstance(blob, bytes) and 0 < len(blob) <= MAX_BLOB
         return blob.decode(errors="replace") if is_ours else None
 
     async def save_blob(self, text: str) -> None:
         """Save a text, unless it is too long."""
         if fits_blob(text):
-            blob = text.encode(errors="replace")
-            await self._execute("SET", self._blob_key, blob, "EX", _BLOB_TTL)
+            command = "SET", self._blob_key, text.encode(errors="replace"), "EX", _BLOB_TTL
+            await self._calls.answer(partial(self._connection.execute, *command))
 
     async def aclose(self) -> None:
         """Finish pending operations and close the connection. What was counted stays counted."""
-        self._closed = True
-        if self._loop is asyncio.get_running_loop():
-            while self._tasks:
-                await asyncio.wait(self._tasks)
-            await self._connection.leave(self)
+        await self._calls.aclose()
 
     async def _ask(self, verb: str, read: Callable[[Any], _T], **operation: Any) -> _T:
-        return await self._result(self._start(partial(self._evaluate, verb, operation, read)))
-
-    async def _execute(self, *command: str | bytes) -> Any:
-        return await self._result(self._start(partial(self._connection.execute, *command)))
-
-    def _start(self, call: Callable[[], Awaitable[_T]]) -> asyncio.Task[_T]:
-        """Start a call, after all that were started before, in a task of its own.
-
-        It goes on if who has asked is cancelled, and so takes its own answer off the connection.
-        """
-        loop, known = asyncio.get_running_loop(), self._loop
-        if self._closed or not (known is None or known is loop or known.is_closed()):
-            raise ClientClosedError("this RedisLedger is closed, or belongs to another event loop")
-        self._connection.join(self)
-        if known is not loop:
-            if known is not None:
-                self._connection.renew()
-            self._loop, self._turn, self._tasks = loop, asyncio.Lock(), set()
-        task = loop.create_task(self._connection.take_turn(self._turn, call, self._timeout))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _logger.debug("a call failed: %s", error)
-
-    async def _result(self, task: asyncio.Task[_T]) -> _T:
-        await asyncio.wait({task})
-        if task.cancelled():  # not by who waits here
-            raise StoreError(f"a call to Redis at {self._connection.address} was cut short")
-        return task.result()
+        return await self._calls.answer(partial(self._evaluate, verb, operation, read))
 
     async def _evaluate(
         self, verb: str, operation: dict[str, Any], read: Callable[[Any], _T]
