@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 from weakref import WeakSet, WeakValueDictionary
 
 from llamagen_async.ratelimit.protocol import StoreError
-from llamagen_async.sqlite_file import claim, connect, error_code, explain, file_id
+from llamagen_async.sqlite_file import claim, connect, error_code, explain, file_id, transaction
 
 __all__ = ["SQLiteStore"]
 
@@ -159,23 +159,14 @@ class _File:
                     # With NORMAL a killed process loses nothing, but a power failure may.
                     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                     self._is_durable = durable
-                connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-                try:
-                    answer = work(connection)
-                    connection.execute("COMMIT")
-                except BaseException:
-                    # An error may have ended the transaction already.
-                    with contextlib.suppress(sqlite3.Error):
-                        connection.rollback()
-                    raise
+                with transaction(connection, write=write):
+                    return work(connection)
             except (sqlite3.Error, OSError) as error:
                 self.close()
                 if error_code(error) in _PASSING and monotonic() < deadline:
                     sleep(random.uniform(0.001, 0.01))
                     continue
                 raise StoreError(explain(self._path, error, damaged=_DAMAGED)) from error
-            else:
-                return answer
 
     @property
     def is_ours(self) -> bool:
