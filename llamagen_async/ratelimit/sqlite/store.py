@@ -163,10 +163,9 @@ class _File:
                     return work(connection)
             except (sqlite3.Error, OSError) as error:
                 self.close()
-                if error_code(error) in _PASSING and monotonic() < deadline:
-                    sleep(random.uniform(0.001, 0.01))
-                    continue
-                raise StoreError(explain(self._path, error, damaged=_DAMAGED)) from error
+                if error_code(error) not in _PASSING or monotonic() >= deadline:
+                    raise StoreError(explain(self._path, error, damaged=_DAMAGED)) from error
+                sleep(random.uniform(0.001, 0.01))
 
     @property
     def is_ours(self) -> bool:
