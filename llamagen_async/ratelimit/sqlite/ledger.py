@@ -85,8 +85,6 @@ class SQLiteLedger(LogLedger):
         self._times = times
         self._now = now
         self._wall = wall or (lambda: wall_time() * speed)
-        self._jobs: set[asyncio.Future[Any]] = set()
-        """The operations that have not ended."""
 
     async def load_blob(self) -> str | None:
         """Return the text that is kept in the file."""
@@ -95,7 +93,7 @@ class SQLiteLedger(LogLedger):
             row = connection.execute(_LOAD_BLOB, (*self._key, MAX_BLOB)).fetchone()
             return None if row is None else str(row[0])
 
-        return await self._result(self._submit(load))
+        return await self._result(self._store.submit(self, load))
 
     async def save_blob(self, text: str) -> None:
         """Replace the text in the file, unless the new one is too long."""
@@ -104,14 +102,10 @@ class SQLiteLedger(LogLedger):
             connection.execute(_SAVE_BLOB, (*self._key, text))
 
         if fits_blob(text):
-            await self._result(self._submit(save, write=True))
+            await self._result(self._store.submit(self, save, write=True))
 
     async def aclose(self) -> None:
         """Wait for running operations, and let go of the file."""
-        loop = asyncio.get_running_loop()
-        while jobs := [job for job in self._jobs if job.get_loop() is loop]:
-            if not (await asyncio.wait(jobs, timeout=2 * self._store.timeout))[0]:
-                break  # one that hangs in the operating system can't be ended, nor is it waited for
         await self._store.leave(self)
 
     async def _do(
@@ -122,22 +116,12 @@ class SQLiteLedger(LogLedger):
         # leaves; its end may be, since the slot then counts until a lease later.
         durable = claim is not None and bool(self._plan.quotas)
         work = partial(self._apply, operation, write=write)
-        return await self._result(self._submit(work, write=write, durable=durable), claim)
+        job = self._store.submit(self, work, write=write, durable=durable)
+        return await self._result(job, claim)
 
     def _start(self, operation: Operation[None]) -> None:
-        self._submit(partial(self._apply, operation), write=True).add_done_callback(_report)
-
-    def _submit(
-        self,
-        work: Callable[[sqlite3.Connection], _T],
-        *,
-        write: bool = False,
-        durable: bool = False,
-    ) -> asyncio.Future[_T]:
-        job = self._store.submit(self, work, write=write, durable=durable)
-        self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
-        return job
+        job = self._store.submit(self, partial(self._apply, operation), write=True)
+        job.add_done_callback(_report)
 
     async def _result(self, job: asyncio.Future[_T], claim: Claim | None = None) -> _T:
         """Return the result of a job; if it takes too long, or this is cancelled, give it up.

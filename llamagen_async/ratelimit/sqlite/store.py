@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Final, TypeVar
-from weakref import WeakSet, WeakValueDictionary
+from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from llamagen_async.ratelimit.protocol import StoreError
 from llamagen_async.sqlite_file import claim, connect, error_code, explain, file_id, transaction
@@ -69,7 +69,8 @@ class SQLiteStore:
         self.path: Path = Path(path).expanduser().absolute()
         self.timeout = timeout
         self._guard = threading.Lock()
-        self._users = WeakSet[object]()
+        self._users = WeakKeyDictionary[object, set[asyncio.Future[Any]]]()
+        """The users and what they have asked for that has not ended."""
         self._ended_at = -math.inf
         """The time at which the last work has ended, in monotonic seconds."""
         self._thread: ThreadPoolExecutor | None = None
@@ -94,13 +95,15 @@ class SQLiteStore:
         """
         loop = asyncio.get_running_loop()
         with self._guard:
-            self._users.add(user)
+            jobs = self._users.setdefault(user, set())
             if self._thread is None or not self._file.is_ours:
                 # With a connection of its own: none survives a fork.
                 self._file = _File(self.path, self.timeout)
                 self._thread = ThreadPoolExecutor(1, "llamagen-async-ledger")
             transact = partial(self._file.transact, work, write=write, durable=durable)
             job = loop.run_in_executor(self._thread, transact)
+        jobs.add(job)
+        job.add_done_callback(jobs.discard)
         job.add_done_callback(self.tell_end)
         return job
 
@@ -113,16 +116,18 @@ class SQLiteStore:
         return max(asked_at, self._ended_at) + self.timeout - monotonic()
 
     async def leave(self, user: object) -> None:
-        """Close the file and end the thread if no other user is left."""
+        """Wait for what a user has asked for; close the file if no other is left."""
         loop, within = asyncio.get_running_loop(), 2 * self.timeout
+        while jobs := [job for job in self._users.get(user, ()) if job.get_loop() is loop]:
+            if not (await asyncio.wait(jobs, timeout=within))[0]:
+                break  # one that hangs in the operating system can't be ended, nor is it waited for
         with self._guard:
-            self._users.discard(user)
+            self._users.pop(user, None)
             if self._users or self._thread is None or not self._file.is_ours:
                 return
             thread, self._thread, file = self._thread, None, self._file
         ended = loop.run_in_executor(thread, file.close)
         thread.shutdown(wait=False)
-        # A disk that hangs can't be waited for.
         if (await asyncio.wait((ended,), timeout=within))[0]:
             thread.shutdown(wait=True)
 
