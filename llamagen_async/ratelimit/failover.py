@@ -331,7 +331,6 @@ class FailoverLedger:
             returning=self._log.returning(now),
             quota_left=None if not self._plan.quotas else 0,
             paused_for=max(0.0, self._log.throttle.paused_until - now),
-            clients=1,
             share=self._shares.get(client, Share()).slots,
             peers=(),
         )

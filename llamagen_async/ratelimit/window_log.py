@@ -277,7 +277,6 @@ class WindowLog:
             returning=self.returning(now),
             quota_left=min(quotas, default=None),
             paused_for=max(0.0, self.throttle.paused_until - now),
-            clients=len(self.queue),
             share=self.queue.share_of(client),
             peers=self.queue.peers(client, now),
         )

@@ -240,9 +240,9 @@ def _nothing(_answer: object) -> None:
 
 
 def _state(answer: list[Any]) -> KeyState:
-    returning, quota_left, paused_for, clients, share, peers = answer
+    returning, quota_left, paused_for, share, peers = answer
     reports: list[PeerReport] = []
     for client, age, waiting, text in peers:
         requests = [WaitingRequests(Priority(first), *rest) for first, *rest in waiting]
         reports.append(PeerReport(client, age, tuple(requests), text))
-    return KeyState(tuple(returning), quota_left, paused_for, clients, share, tuple(reports))
+    return KeyState(tuple(returning), quota_left, paused_for, share, tuple(reports))
