@@ -325,15 +325,9 @@ class FailoverLedger:
         return min(_ASK_AGAIN * self._clock.speed, self._plan.rate.per / _ASKS_EACH_WINDOW)
 
     def _state(self, client: str) -> KeyState:
-        """Return what is known without the store."""
-        now = self._clock.now()
-        return KeyState(
-            returning=self._log.returning(now),
-            quota_left=None if not self._plan.quotas else 0,
-            paused_for=max(0.0, self._log.throttle.paused_until - now),
-            share=self._shares.get(client, Share()).slots,
-            peers=(),
-        )
+        """Return what is known without the store: nothing of a day's quota."""
+        state = self._log.state(client, self._clock.now())
+        return attrs.evolve(state, quota_left=0) if self._plan.quotas else state
 
     def _report_soon(self) -> None:
         """Ask the store until it knows of all requests that were sent without it."""
