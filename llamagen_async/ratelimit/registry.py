@@ -91,9 +91,7 @@ def open_limiter(
     clock = _clock_of(identity.speed)
     loop = id(asyncio.get_running_loop())
     with _lock:
-        of_loops = _limiters.get(identity)
-        if of_loops is None:
-            of_loops = _limiters[identity] = WeakValueDictionary()
+        of_loops = _limiters.setdefault(identity, WeakValueDictionary())
         for other in list(of_loops.values()):
             if plan not in (other.named_plan, other.plan) and not other.loop.is_closed():
                 allowed = f"{other.plan.name!r}, as for the open client of the same key"
