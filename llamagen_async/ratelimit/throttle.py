@@ -108,10 +108,9 @@ class Throttle:
 
     def load(self, state: Mapping[str, Any], read: StateReader) -> None:
         """Take over what `dump` returned, but for a pause that is longer than any can be."""
-        # Older files have no number for "never".
-        paused_until = read.time(state["paused_until"] or NEVER)
+        paused_until = read.time(state["paused_until"])
         self.paused_until = NEVER if paused_until > read.now + LONGEST_PAUSE else paused_until
-        self._pause_set_at = read.past(state["pause_set_at"] or NEVER)
+        self._pause_set_at = read.past(state["pause_set_at"])
         self.pauses = read.whole(state["pauses"])
         self._accepted = read.whole(state["accepted"])
         if state["burst"] is not None:

@@ -169,13 +169,11 @@ class WindowLog:
         """Count requests that were sent without a slot, and pause everyone."""
         self._begin(now)
         self._spend(min(number, self._most), now)  # more than fill every window change nothing
-        if pause > 0:
-            self.throttle.pause(now, pause)
+        self.throttle.pause(now, pause)
 
     def admit_read(self, now: float, *, per: float = 1.0) -> float:
         """Count a read that needs no slot if it may leave; return the seconds until one may."""
-        pause = self.throttle.paused_until - now
-        return pause if pause > 0 else self._pace.admit(now, per=per)
+        return max(0.0, self.throttle.paused_until - now) or self._pace.admit(now, per=per)
 
     def snapshot(self, now: float, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known at `now`."""
