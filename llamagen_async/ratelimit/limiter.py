@@ -90,7 +90,7 @@ class Limiter:
         """The plan that its users have named; the server may have said otherwise since."""
         self.ledger = ledger
         self.users = WeakSet[object]()
-        """Those who have not closed it yet."""
+        """The users that have not closed it yet."""
         self.of_loops = WeakValueDictionary[int, Limiter]()
         """The limiters of the same key in all event loops; the registry fills it in."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()

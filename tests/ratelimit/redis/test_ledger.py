@@ -58,7 +58,7 @@ async def test_two_clients_share_one_count(
 async def test_the_key_begins_with_the_prefix(
     redis_server: RedisServer, account_name: str, fake_clock: FakeClock
 ) -> None:
-    """That of the URL, and the same account with another prefix is another one."""
+    """The URL says it, and the same account with another prefix is another one."""
     prefix = f"a b{{{uuid.uuid4().hex}}}:"
     url = f"{redis_server.url}?prefix={prefix.replace(' ', '%20')}"
     async with (
