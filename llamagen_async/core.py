@@ -32,14 +32,7 @@ from llamagen_async.observing import Observer
 from llamagen_async.plan_detection import take_over
 from llamagen_async.plans import Plan
 from llamagen_async.quota import MEMORY, writable_default
-from llamagen_async.ratelimit import (
-    Identity,
-    Limiter,
-    LimitsSnapshot,
-    close_limiter,
-    open_limiter,
-    use_limiter,
-)
+from llamagen_async.ratelimit import Identity, Limiter, LimitsSnapshot, close_limiter, open_limiter
 from llamagen_async.requests import AnyRequest
 from llamagen_async.scheduling import (
     PROBE,
@@ -333,7 +326,7 @@ class ClientCore:
             on_request=on_request,
             forecasts=None if lender is None else lender.scheduler.forecasts,
         )
-        use_limiter(limiter, scheduler)
+        limiter.users.add(scheduler)
         learned, loaded = scheduler.forecasts, scheduler.start_learning
         forecasts = ForecastStore(limiter.ledger, learned, loaded=loaded)
         if lender is not None:

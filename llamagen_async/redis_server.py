@@ -12,15 +12,19 @@ import importlib
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
-from llamagen_async.errors import InvalidRequestError
+from llamagen_async.errors import ClientClosedError, InvalidRequestError
+from llamagen_async.observing import logger_of
 from llamagen_async.stored_values import StoreError
 
-__all__ = ["RedisConnection"]
+__all__ = ["RedisCalls", "RedisConnection"]
 
+_logger = logger_of(__name__)
+
+_T = TypeVar("_T")
 _ALLOWED: Final = (
     "redis://[[user]:password@]host[:port][/db], rediss://... or unix:///path[?db=0], "
     "special characters of user and password percent-encoded"
@@ -52,10 +56,6 @@ class RedisConnection:
     """Beginning of the names of all that is kept on the server."""
     address: str
     """The server, as errors may name it."""
-    places: asyncio.Semaphore
-    """Held by each call that is made: those of thousands of keys need no more connections."""
-    moved_at: float
-    """The loop's time at which the last call has ended, however it did."""
 
     def __init__(self, url: str, script: bytes) -> None:
         self._url, self.prefix, self.address = _parsed(url)
@@ -92,8 +92,10 @@ class RedisConnection:
 
     def renew(self) -> None:
         """Begin without a connection."""
-        self.places = asyncio.Semaphore(_MOST_CALLS)
-        self.moved_at = -math.inf
+        self._places = asyncio.Semaphore(_MOST_CALLS)
+        """Held by each call that is made: those of thousands of keys need no more connections."""
+        self._moved_at = -math.inf
+        """The loop's time at which the server has answered last."""
         self._renew_client()
 
     def _renew_client(self) -> None:
@@ -116,6 +118,47 @@ class RedisConnection:
     async def execute(self, *command: str | bytes) -> Any:
         """Run a single command."""
         return await self._call(lambda: self._client.execute_command(*command))
+
+    async def take_turn(
+        self, turn: asyncio.Lock, call: Callable[[], Awaitable[_T]], within: float
+    ) -> _T:
+        """Make a call after those before it; give it up if nothing moves any more.
+
+        Args:
+            turn: Held while it is made; calls with the same one are made one after the other.
+            call: Makes it.
+            within: Real seconds since the server has answered anybody, for the calls before it;
+                and for this one.
+        """
+        loop = asyncio.get_running_loop()
+        asked_at, timer = loop.time(), None
+
+        def check() -> None:
+            """End the wait if nothing moves any more: a thousand other keys may be before it."""
+            nonlocal timer
+            until = max(asked_at, self._moved_at) + within
+            if until <= loop.time():
+                limit.reschedule(until)
+            else:
+                timer = loop.call_at(until, check)
+
+        try:
+            async with asyncio.timeout(None) as limit:
+                check()
+                async with turn, self._places:
+                    async with asyncio.timeout_at(max(asked_at, self._moved_at) + within):
+                        answer = await call()
+                    self._moved_at = loop.time()
+                    return answer
+        except StoreError:
+            self._moved_at = loop.time()
+            raise
+        except TimeoutError:
+            where = f"{self.address} within {within:g} s"
+            raise StoreError(f"no answer from Redis at {where}") from None
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def join(self, user: object) -> None:
         """Keep the connections until `user` has left, or was collected."""
@@ -183,6 +226,75 @@ class RedisConnection:
             advice = "damaged or of another version of this package: delete the key"
             return StoreError(f"what Redis at {where} holds is {advice}")
         return StoreError(f"Redis at {where} answered: {said}")
+
+
+class RedisCalls:
+    """Calls over a connection, one after the other, each in a task of its own.
+
+    A call goes on if who has asked is cancelled, and so takes its own answer off the connection.
+
+    Args:
+        connection: The connection, which others may share.
+        timeout: Real seconds that a call may take, and those before it: it is given up when the
+            server has answered nobody for so long.
+    """
+
+    def __init__(self, connection: RedisConnection, timeout: float) -> None:
+        self.timeout = timeout
+        self._connection = connection
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn = asyncio.Lock()
+        """Held by the call that is made now."""
+        self._tasks: set[asyncio.Task[Any]] = set()
+        """The calls that have not ended."""
+        self._is_closed = False
+
+    def start(self, call: Callable[[], Awaitable[_T]]) -> asyncio.Task[_T]:
+        """Make a call after all that were started before.
+
+        Raises:
+            ClientClosedError: There are to be no more calls, or they are made in another event
+                loop that is not closed.
+        """
+        loop, known = asyncio.get_running_loop(), self._loop
+        if self._is_closed or not (known is None or known is loop or known.is_closed()):
+            raise ClientClosedError(
+                f"the calls to Redis at {self._connection.address} are closed, or belong to "
+                "another event loop"
+            )
+        self._connection.join(self)
+        if known is not loop:
+            if known is not None:
+                self._connection.renew()
+            self._loop, self._turn, self._tasks = loop, asyncio.Lock(), set()
+        task = loop.create_task(self._connection.take_turn(self._turn, call, self.timeout))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def result(self, task: asyncio.Task[_T]) -> _T:
+        """Return the answer to a call that was started."""
+        await asyncio.wait({task})
+        if task.cancelled():  # not by who waits here
+            raise StoreError(f"a call to Redis at {self._connection.address} was cut short")
+        return task.result()
+
+    async def answer(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Make a call, and return the answer to it."""
+        return await self.result(self.start(call))
+
+    async def aclose(self) -> None:
+        """Let the calls end, and let go of the connection."""
+        self._is_closed = True
+        if self._loop is asyncio.get_running_loop():
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+            await self._connection.leave(self)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _logger.debug("a call failed: %s", error)
 
 
 _shared: Final = WeakKeyDictionary[

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["claim", "connect", "error_code", "explain", "file_id"]
+__all__ = ["claim", "connect", "error_code", "explain", "file_id", "transaction"]
 
 _LOCKED: Final = "another program keeps it locked; end that program, or try again"
 _PROTECTED: Final = "it may not be written; change its permissions, or name another file"
@@ -36,6 +37,20 @@ def connect(path: Path | str, *, timeout: float) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
 
 
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection, *, write: bool) -> Generator[None, None, None]:
+    """Do what is done meanwhile in one transaction, or none of it if there is an error."""
+    connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # An error may have ended the transaction already.
+        with contextlib.suppress(sqlite3.Error):
+            connection.rollback()
+        raise
+
+
 def claim(
     connection: sqlite3.Connection,
     *,
@@ -55,14 +70,13 @@ def claim(
         Why the file can't be used, or `None` if it can.
     """
     if _marks(connection) == (0, 0):
-        connection.execute("BEGIN IMMEDIATE")
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        # Another process may have made it meanwhile.
-        if _marks(connection) == (0, 0) and not tables:
-            create(connection)
-            connection.execute(f"PRAGMA application_id = {application}")
-            connection.execute(f"PRAGMA user_version = {schema}")
-        connection.execute("COMMIT")
+        with transaction(connection, write=True):
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            # Another process may have made it meanwhile.
+            if _marks(connection) == (0, 0) and not tables:
+                create(connection)
+                connection.execute(f"PRAGMA application_id = {application}")
+                connection.execute(f"PRAGMA user_version = {schema}")
     found_application, found_schema = _marks(connection)
     if found_application != application:
         return "it is a database of another program; name another file"

@@ -5,7 +5,6 @@ from llamagen_async.ratelimit.limiter import Limiter, Slot
 from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.protocol import (
     ANSWERED,
-    BlobStore,
     Claim,
     Grant,
     KeyState,
@@ -25,13 +24,11 @@ from llamagen_async.ratelimit.registry import (
     close_limiter,
     is_settled,
     open_limiter,
-    use_limiter,
 )
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 
 __all__ = [
     "ANSWERED",
-    "BlobStore",
     "Claim",
     "Grant",
     "Identity",
@@ -55,5 +52,4 @@ __all__ = [
     "close_limiter",
     "is_settled",
     "open_limiter",
-    "use_limiter",
 ]

@@ -26,9 +26,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal, ParamSpec, TypeVar
+from functools import partial
+from typing import Final, Literal, TypeVar
 
 import attrs
 
@@ -47,10 +47,9 @@ from llamagen_async.ratelimit.protocol import (
     StoreError,
     Workload,
 )
-from llamagen_async.ratelimit.read_pace import ReadPace
 from llamagen_async.ratelimit.shares import Share, longest_short, shared_plan, shares_of
-from llamagen_async.ratelimit.throttle import LONGEST_PAUSE, guessed_pause
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
+from llamagen_async.stored_values import NEVER
 
 __all__ = ["FailoverLedger", "OnStoreFailure"]
 
@@ -58,29 +57,27 @@ OnStoreFailure = Literal["local", "raise"]
 """The choice when the store is away: go on within a share, or fail."""
 
 _logger = logger_of(__name__)
-_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _ASK_AGAIN: Final = 3.0
 """Real seconds between two attempts to reach the store, at most."""
 _ASKS_EACH_WINDOW: Final = 20
 """Attempts in one window, at least: a store that is back must not be overlooked."""
-_NEVER: Final = -math.inf
 
 
 @attrs.define(eq=False)
 class _Outage:
     """The time without the store, and what is sent in it."""
 
-    log: WindowLog | None
-    """The count of this ledger's clients; `None` if they have no share."""
+    share: int
+    """Slots of the tightest short window that are this ledger's clients'."""
     begins_at: float
     """The clock's time from which the share may be used."""
     ends_at: float
     """The clock's time from which the store may have given the share to others."""
-    asked_at: float = _NEVER
+    asked_at: float = NEVER
     """The clock's time of the last question that was not answered."""
-    ask_at: float = _NEVER
+    ask_at: float = NEVER
     """The clock's time at which the store is asked again."""
     reason: str = ""
     """The last words of the store, or of who asked it."""
@@ -113,10 +110,9 @@ class FailoverLedger:
         self._raises = on_failure == "raise"
         self._outage: _Outage | None = None
         self._shares: dict[str, Share] = {}
-        self._paused_until = _NEVER
-        """The clock's time at which the last pause ends."""
-        self._pace = ReadPace()
-        """The reads that were sent without the store and needed no slot."""
+        # Nobody else uses it.
+        self._log = WindowLog(plan, attrs.evolve(times, silence=0.0))
+        """The count of what is sent without the store, by the clock; it also has the pause."""
         self._was_there = False  # whether the store has ever answered
         self._local: set[str] = set()
         """Claims that hold a slot that the store does not know of."""
@@ -134,8 +130,9 @@ class FailoverLedger:
         """Count the windows of another plan from now on."""
         self._plan = plan
         self._shares.clear()  # they are slots of the old plan's window
+        self._log = self._log.with_plan(plan)
         if self._outage is not None:
-            self._outage.log = None
+            self._outage.share = 0
         self._store.change_plan(plan)
 
     async def reserve(self, claim: Claim) -> Grant | NoSlot:
@@ -143,7 +140,7 @@ class FailoverLedger:
         share = self._shares.setdefault(claim.client, Share())
         workload = attrs.evolve(claim.workload, share=share.slots)
         asked = attrs.evolve(claim, workload=workload)
-        answer = await self._ask(share, self._store.reserve, asked)
+        answer = await self._ask(share, partial(self._store.reserve, asked))
         if isinstance(answer, _Outage):
             return self._reserve(answer, claim)
         self._local.discard(claim.id)  # asked for again: nothing was sent in that slot
@@ -154,17 +151,18 @@ class FailoverLedger:
         if grant.id not in self._local:
             share = self._shares.setdefault(grant.client, Share())
             workload = attrs.evolve(workload, share=share.slots)
-            state = await self._ask(share, self._store.commit, grant, outcome, workload)
+            report = partial(self._store.commit, grant, outcome, workload)
+            state = await self._ask(share, report)
             if isinstance(state, KeyState):
                 return state
+            if outcome.refused:
+                now = self._clock.now()
+                self._log.throttle.refuse(now, now, outcome.retry_after, is_last_slot=True)
         else:
             self._local.discard(grant.id)
             self._unreported += 1
             self._report_soon()
-            if self._log is not None:
-                self._log.commit(grant, outcome, workload, self._clock.now())
-        if outcome.refused:
-            self._pause(guessed_pause(1, self._plan.rate.interval), outcome.retry_after)
+            self._log.commit(grant, outcome, workload, self._clock.now())
         return self._state(grant.client)
 
     def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
@@ -172,14 +170,13 @@ class FailoverLedger:
         if leaves:
             self._shares.pop(client, None)
         self._local.discard(claim)
-        if self._log is not None:
-            self._log.release(claim, client, self._clock.now(), leaves=leaves)
+        self._log.release(claim, client, self._clock.now(), leaves=leaves)
         self._store.release(claim, client, leaves=leaves)
 
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, as soon as the store is there."""
-        self._pause(pause)
-        answer = await self._ask(Share(), self._store.record, number, pause=pause)
+        self._log.throttle.pause(self._clock.now(), pause)
+        answer = await self._ask(Share(), partial(self._store.record, number, pause=pause))
         if isinstance(answer, _Outage):
             self._unreported += number
             self._report_soon()
@@ -190,19 +187,18 @@ class FailoverLedger:
         if not isinstance(answer, _Outage):
             return answer
         self._check(answer, needs_slot=False)
-        now = self._clock.now()
         slots = sum(one.slots for one in self._shares.values())
         per = max(1.0, shares_of(self._plan) / max(1, slots))
-        return max(0.0, self._paused_until - now) or self._pace.admit(now, per=per)
+        return self._log.admit_read(self._clock.now(), per=per)
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now, of the share while the store is away."""
-        answer = await self._ask(Share(), self._store.snapshot, position=position)
+        ask = partial(self._store.snapshot, position=position)
+        answer = await self._ask(Share(), ask)
         if not isinstance(answer, _Outage):
             return answer
         self._check(answer)
-        log = answer.log or WindowLog(self._plan, self._times)
-        return log.snapshot(self._clock.now(), position=position)
+        return self._log.snapshot(self._clock.now(), position=position)
 
     async def load_blob(self) -> str | None:
         """Return the store's text; `None` while it is away, whatever `on_failure` says."""
@@ -232,16 +228,12 @@ class FailoverLedger:
             await self._report()
         await self._store.aclose()
 
-    async def _ask(
-        self, share: Share, use: Callable[_P, Awaitable[_T]], *args: _P.args, **kwargs: _P.kwargs
-    ) -> _T | _Outage:
+    async def _ask(self, share: Share, use: Callable[[], Awaitable[_T]]) -> _T | _Outage:
         """Use the store, after it was told what it does not know; return the outage if it is away.
 
         Args:
             share: The share of the client that asks, as the question says it.
             use: Asks the store.
-            *args: What it is asked.
-            **kwargs: What it is asked, by name.
         """
         outage, asked_at = self._outage, self._clock.now()
         if outage is not None and self._is_known_away:
@@ -253,7 +245,7 @@ class FailoverLedger:
             if outage is not None:
                 outage.ask_at = asked_at + self._ask_again  # nobody else asks meanwhile
                 await self._report()
-            answer = await use(*args, **kwargs)
+            answer = await use()
         except StoreError as error:
             return self._leave_store(error, asked_at)
         finally:
@@ -266,7 +258,7 @@ class FailoverLedger:
             share.slots = state.share if is_known else min(share.slots, state.share)
             share.told_at = max(share.told_at, asked_at)
             if state.paused_for:
-                self._pause(state.paused_for)
+                self._log.throttle.pause(self._clock.now(), state.paused_for)
         if self._outage is not None:
             self._come_back()
         return answer
@@ -275,13 +267,13 @@ class FailoverLedger:
         if self._raises or not (self._was_there and claim.priority.is_check):
             self._check(outage)  # a check waits: its caller has said for how long
         now = self._clock.now()
-        is_paused = now < self._paused_until
+        is_paused = now < self._log.throttle.paused_until
         until = min(outage.ends_at, outage.asked_at + self._times.silence)
         is_used = outage.begins_at <= now < until
-        if outage.log is None or is_paused or not is_used:
+        if not outage.share or is_paused or not is_used:
             delay, limit = max(0.0, outage.ask_at - now), None if is_paused else self._plan.rate
             return NoSlot(delay, limit, self._state(claim.client), is_unknown=not is_paused)
-        answer = outage.log.reserve(claim, now)
+        answer = self._log.reserve(claim, now)
         if isinstance(answer, NoSlot):  # no waiter should sleep through the store's return
             return attrs.evolve(answer, delay=min(answer.delay, max(0.0, outage.ask_at - now)))
         self._local.add(claim.id)
@@ -291,7 +283,7 @@ class FailoverLedger:
     def _check(self, outage: _Outage, *, needs_slot: bool = True) -> None:
         """Raise an error if the outage has to be told to who asks."""
         now = self._clock.now()
-        has_share = outage.log is not None and now < outage.ends_at
+        has_share = outage.share > 0 and now < outage.ends_at
         may_wait = self._was_there and (now < outage.begins_at or not needs_slot)
         if self._raises or not (has_share or may_wait):
             raise QuotaStoreError(
@@ -316,11 +308,10 @@ class FailoverLedger:
         over = times.lease + longest_short(self._plan)
         half = times.client_lease / 2
         shares = [one for one in self._shares.values() if one.slots and now < one.told_at + half]
-        number, log = sum(one.slots for one in shares), None
-        if number and not self._plan.quotas:  # a count that nobody else uses
-            log = WindowLog(shared_plan(self._plan, number), attrs.evolve(times, silence=0.0))
+        share = 0 if self._plan.quotas else sum(one.slots for one in shares)
+        self._log = self._log.with_plan(shared_plan(self._plan, share) if share else self._plan)
         kept_until = min((one.told_at for one in shares), default=now) + times.client_lease
-        return _Outage(log, now + over + times.silence, kept_until - over)
+        return _Outage(share, now + over + times.silence, kept_until - over)
 
     def _come_back(self) -> None:
         self._outage = None
@@ -332,31 +323,14 @@ class FailoverLedger:
         return self._outage is not None and self._clock.now() < self._outage.ask_at
 
     @property
-    def _log(self) -> WindowLog | None:
-        """The count of this ledger's clients; `None` without an outage, or without a share."""
-        return None if self._outage is None else self._outage.log
-
-    @property
     def _ask_again(self) -> float:
         """Seconds after which the store is asked again."""
         return min(_ASK_AGAIN * self._clock.speed, self._plan.rate.per / _ASKS_EACH_WINDOW)
 
-    def _pause(self, seconds: float, asked_for: float | None = None) -> None:
-        if asked_for is not None and 0 <= asked_for <= LONGEST_PAUSE:
-            seconds = asked_for
-        self._paused_until = max(self._paused_until, self._clock.now() + seconds)
-
     def _state(self, client: str) -> KeyState:
-        """Return what is known without the store."""
-        now = self._clock.now()
-        return KeyState(
-            returning=() if self._log is None else self._log.returning(now),
-            quota_left=None if not self._plan.quotas else 0,
-            paused_for=max(0.0, self._paused_until - now),
-            clients=1,
-            share=self._shares.get(client, Share()).slots,
-            peers=(),
-        )
+        """Return what is known without the store: nothing of a day's quota."""
+        state = self._log.state(client, self._clock.now())
+        return attrs.evolve(state, quota_left=0) if self._plan.quotas else state
 
     def _report_soon(self) -> None:
         """Ask the store until it knows of all requests that were sent without it."""
@@ -382,7 +356,7 @@ class FailoverLedger:
             known: set[str] = set()
             while self._outage is not None or self._unreported or not self._local <= known:
                 number, known, self._unreported = self._unreported, set(self._local), 0
-                pause = max(0.0, self._paused_until - self._clock.now())
+                pause = max(0.0, self._log.throttle.paused_until - self._clock.now())
                 try:
                     await self._store.record(number + len(known), pause=pause)
                 except BaseException:

@@ -3,8 +3,7 @@
 The ledger is the authority on the count. In front of each request stands a second guard that no
 store can mislead: an `aiolimiter` token bucket for every window of the plan, shared by all clients
 of the key in this loop. Should a store be wiped, restored from a backup or wrong, this loop sends
-what the buckets admit. They never delay what a ledger grants that keeps the windows. A plan with
-`burst` has a narrower bucket, which spaces the rest.
+what the buckets admit. A plan with `burst` has a narrower bucket, which spaces the rest.
 
 Who waits for a slot waits elsewhere: the limiter asks once and returns the answer.
 """
@@ -13,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-import weakref
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakMethod, WeakSet, WeakValueDictionary
 
 import attrs
 from aiolimiter import AsyncLimiter
@@ -87,13 +86,19 @@ class Limiter:
 
     def __init__(self, plan: Plan, ledger: Ledger, clock: Clock) -> None:
         self.plan: Plan = plan
+        self.named_plan: Plan = plan
+        """The plan that its users have named; the server may have said otherwise since."""
         self.ledger = ledger
+        self.users = WeakSet[object]()
+        """The users that have not closed it yet."""
+        self.of_loops = WeakValueDictionary[int, Limiter]()
+        """The limiters of the same key in all event loops; the registry fills it in."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.refusals: int = 0
         """429s in a row to requests that the plan does not meter."""
         self._clock = clock
         self._buckets = _buckets(plan, clock)
-        self._listeners: list[weakref.WeakMethod[Callable[[], None]]] = []
+        self._listeners: list[WeakMethod[Callable[[], None]]] = []
         self._has_waited = False
 
     def change_plan(self, plan: Plan) -> None:
@@ -180,11 +185,7 @@ class Limiter:
         What other loops and processes give up is not noticed: who waits asks again in time.
         """
         self._listeners = [listener for listener in self._listeners if listener() is not None]
-        self._listeners.append(weakref.WeakMethod(changed))
-
-    async def aclose(self) -> None:
-        """Let go of the ledger; nobody may wait for a slot any more."""
-        await self.ledger.aclose()
+        self._listeners.append(WeakMethod(changed))
 
     def _log_first_wait(self, answer: NoSlot) -> None:
         if not self._has_waited:

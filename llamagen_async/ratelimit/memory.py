@@ -24,8 +24,6 @@ _T = TypeVar("_T")
 class KeptCount:
     """The count of a key that nobody uses, in a tenth of the memory."""
 
-    plan: Plan
-    """The plan whose windows it counts."""
     state: bytes
     """The window log, as JSON without the names."""
     over_at: float
@@ -66,16 +64,15 @@ class MemoryLedger(LogLedger):
         self._blob: str | None = None
         if kept is not None:
             # Loops may begin their time anew, and nobody else has written it.
-            names = WindowLog(kept.plan, times).dump()
-            state = dict(zip(names, decode(kept.state.decode()), strict=True))
-            self._log = WindowLog.load(kept.plan, state, times, StateReader(math.inf))
+            state = dict(zip(self._log.dump(), decode(kept.state.decode()), strict=True))
+            self._log = WindowLog.load(plan, state, times, StateReader(math.inf))
             self._blob = kept.blob
 
     def kept(self) -> KeptCount:
         """Return all that it knows, to go on from later."""
         with self._lock:
             state = encode([*self._log.dump().values()]).encode()
-            return KeptCount(self._log.plan, state, self._log.over_at, self._blob)
+            return KeptCount(state, self._log.over_at, self._blob)
 
     async def load_blob(self) -> str | None:
         """Return the text that was saved last."""

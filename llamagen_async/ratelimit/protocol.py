@@ -142,8 +142,6 @@ class KeyState:
     """Free slots in the plan's long windows; `None` if it has none."""
     paused_for: float
     """Seconds that a 429 still pauses everyone; 0 if there is no pause."""
-    clients: int
-    """Clients that share the key, the one that is told included."""
     share: int
     """Slots of the tightest short window that are this client's while the store is away."""
     peers: tuple[PeerReport, ...]

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from typing import Final
-from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 import attrs
 
@@ -30,7 +30,7 @@ from llamagen_async.ratelimit.protocol import Ledger
 from llamagen_async.ratelimit.stores import open_store, store_times
 from llamagen_async.ratelimit.window_log import LedgerTimes
 
-__all__ = ["Identity", "close_limiter", "is_settled", "open_limiter", "use_limiter"]
+__all__ = ["Identity", "close_limiter", "is_settled", "open_limiter"]
 
 _LEASE: Final = 900.0
 """Real seconds after which a slot in memory without a report counts as spent.
@@ -57,18 +57,6 @@ class Identity:
         return cls(hashlib.sha256(text.encode()).hexdigest()[:32], speed, quota)
 
 
-@attrs.frozen
-class _Purpose:
-    """The purpose for which a limiter was opened."""
-
-    plan: Plan
-    """The plan that its clients have named; the server may have said otherwise since."""
-    of_loops: WeakValueDictionary[int, Limiter]
-    """The limiters of the same key in all event loops."""
-    users: WeakSet[object] = attrs.field(factory=WeakSet[object])
-    """The users that have not closed it yet."""
-
-
 _lock = threading.Lock()
 _memory: Final[dict[Identity, MemoryLedger | KeptCount]] = {}
 """The counts in memory; that of a key without an open limiter is packed."""
@@ -76,7 +64,7 @@ _limiters: Final[WeakValueDictionary[Identity, WeakValueDictionary[int, Limiter]
     WeakValueDictionary()
 )
 """The limiters by identity and event loop; a limiter keeps its loop, whose `id` is its own."""
-_opened: Final[WeakKeyDictionary[Limiter, _Purpose]] = WeakKeyDictionary()
+_clock_of: Final = functools.cache(Clock)
 
 
 def open_limiter(
@@ -103,26 +91,17 @@ def open_limiter(
     clock = _clock_of(identity.speed)
     loop = id(asyncio.get_running_loop())
     with _lock:
-        of_loops = _limiters.get(identity)
-        if of_loops is None:
-            of_loops = _limiters[identity] = WeakValueDictionary()
+        of_loops = _limiters.setdefault(identity, WeakValueDictionary())
         for other in list(of_loops.values()):
-            plans = (_opened[other].plan, other.plan)
-            if plan not in plans and not other.loop.is_closed():
+            if plan not in (other.named_plan, other.plan) and not other.loop.is_closed():
                 allowed = f"{other.plan.name!r}, as for the open client of the same key"
                 raise InvalidRequestError("plan", plan.name, allowed)
         limiter = of_loops.get(loop)
         if limiter is None:
             ledger = _ledger(identity, plan, clock, timeout, on_store_failure)
             limiter = of_loops[loop] = Limiter(plan, ledger, clock)
-            _opened[limiter] = _Purpose(plan, of_loops)
+            limiter.of_loops = of_loops
         return limiter
-
-
-def use_limiter(limiter: Limiter, user: object) -> None:
-    """Keep a limiter open until `user` has closed it, or was collected."""
-    with _lock:
-        _opened[limiter].users.add(user)
 
 
 def is_settled(limiter: Limiter) -> bool:
@@ -131,22 +110,24 @@ def is_settled(limiter: Limiter) -> bool:
 
 
 async def close_limiter(identity: Identity, limiter: Limiter, *, user: object = None) -> None:
-    """Give a limiter back; the last one to do so in a loop lets go of the store.
+    """Give a limiter back; the last of its users to do so lets go of the store.
 
     If this is cut short, calling it again lets go of what is left.
     """
     with _lock:
-        opened = _opened.get(limiter)  # `None` for one of the process that this was forked from
-        if opened is not None and user is not None:
-            opened.users.discard(user)
-        if opened is not None and opened.users:
+        if user is not None:
+            limiter.users.discard(user)
+        if limiter.users:
             return
-        if opened is not None and opened.of_loops.get(id(limiter.loop)) is limiter:
-            del opened.of_loops[id(limiter.loop)]
+        of_loops = limiter.of_loops
+        if of_loops.get(id(limiter.loop)) is limiter:
+            del of_loops[id(limiter.loop)]
+        # A process that was forked since knows of other limiters.
+        is_last = not of_loops and _limiters.get(identity) is of_loops
         ledger = _memory.get(identity)
-        if opened is not None and not opened.of_loops and isinstance(ledger, MemoryLedger):
+        if is_last and isinstance(ledger, MemoryLedger):
             _memory[identity] = ledger.kept()
-    await limiter.aclose()
+    await limiter.ledger.aclose()
 
 
 def _ledger(
@@ -175,18 +156,12 @@ def _forget_old(now: float) -> None:
             _memory[identity] = known  # looked at again when all others were
 
 
-@functools.cache
-def _clock_of(speed: float) -> Clock:
-    return Clock(speed)
-
-
 def _begin_afresh() -> None:
     """Forget what the parent of a process that was forked has: none of it is this process's."""
     global _lock  # noqa: PLW0603  # another thread of the parent may have held it
     _lock = threading.Lock()
     _memory.clear()
     _limiters.clear()
-    _opened.clear()
 
 
 if hasattr(os, "register_at_fork"):

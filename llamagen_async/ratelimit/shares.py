@@ -1,16 +1,13 @@
-"""The shares of a plan's limits that clients keep to while the store of spent requests is away.
-
-A day's quota is not shared: what others have used of it since the last answer is not known.
-"""
+"""The shares of a plan's limits that clients keep to while the store of spent requests is away."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import attrs
 
 from llamagen_async.plans import Plan, RateLimit
+from llamagen_async.stored_values import NEVER
 
 __all__ = ["Share", "longest_short", "shared_plan", "shares_of", "short_limits"]
 
@@ -21,7 +18,7 @@ class Share:
 
     slots: int = 0
     """Slots of the tightest short window."""
-    told_at: float = -math.inf
+    told_at: float = NEVER
     """The clock's time of the last question that was answered."""
     questions: int = 0
     """Questions that were asked."""

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from llamagen_async.plans import Plan
 from llamagen_async.quota import MEMORY, SQLITE, check_quota
 from llamagen_async.ratelimit.protocol import Ledger
@@ -15,17 +17,11 @@ __all__ = ["open_store", "prove_store", "store_times"]
 
 _MARGIN: Final = 5.0
 """Real seconds by which a store's lease outlasts the longest request: its report takes time."""
-_GRACE: Final = 5.0
-"""Seconds of the server's clock that a position is kept for a client that should have asked."""
 _REAL_GRACE: Final = 1.0
 """Real seconds that a position is kept, at least: a fast server's clock makes no client faster."""
-_CLIENT_LEASE: Final = 3_600.0
-"""Real seconds for which a client that is not heard of shares the key."""
 _SILENCE: Final = 8.0
 """Real seconds in which every client finds out that the store is back: it asks every three
 seconds, and an answer takes two at most."""
-_WAY: Final = 0.05
-"""Real seconds by which the ways of two questions to the store differ, as a rule."""
 
 
 def store_times(speed: float, timeout: float) -> LedgerTimes:
@@ -35,13 +31,9 @@ def store_times(speed: float, timeout: float) -> LedgerTimes:
         speed: How many times faster than real time the server's clock runs.
         timeout: Real seconds that one request may take.
     """
-    return LedgerTimes(
-        lease=(timeout + _MARGIN) * speed,
-        grace=max(_GRACE, _REAL_GRACE * speed),
-        client_lease=_CLIENT_LEASE * speed,
-        silence=_SILENCE * speed,
-        tolerance=_WAY * speed,
-    )
+    real = LedgerTimes(lease=timeout + _MARGIN, silence=_SILENCE)
+    times = LedgerTimes(*(seconds * speed for seconds in attrs.astuple(real)))
+    return attrs.evolve(times, grace=max(real.grace, _REAL_GRACE * speed))
 
 
 def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTimes) -> Ledger:
@@ -61,20 +53,14 @@ def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTim
 
         store = SQLiteStore.shared(quota.removeprefix(SQLITE))
         return SQLiteLedger(store, name=name, plan=plan, speed=speed, times=times)
-    from llamagen_async.ratelimit.redis.ledger import (  # noqa: PLC0415
-        RedisLedger,
-        shared_connection,
-    )
+    from llamagen_async.ratelimit.redis import ledger as redis  # noqa: PLC0415
 
-    connection = shared_connection(quota)
-    return RedisLedger(connection, name=name, plan=plan, speed=speed, times=times)
+    connection = redis.shared_connection(quota)
+    return redis.RedisLedger(connection, name=name, plan=plan, speed=speed, times=times)
 
 
 async def prove_store(quota: str) -> None:
-    """Open a store and close it again; do nothing for `MEMORY`.
-
-    Args:
-        quota: Its URL, or `MEMORY`.
+    """Open the store of a URL and close it again; do nothing for `MEMORY`.
 
     Raises:
         InvalidRequestError: It is no URL of a store.

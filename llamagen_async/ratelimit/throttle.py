@@ -1,9 +1,10 @@
 """Lessons of 429 answers: how long everyone pauses, and how many requests may leave back to back.
 
-A 429 pauses everyone for as long as the server asks; if it names no time, for twice as long as the
-last time. A 429 that the count can't explain, because the window had room, means that the server
-counts more strictly than the plan says: the burst is halved, down to strict spacing, and grows back
-slowly. Each time that growing turns out to be a mistake, the next growth takes twice as long.
+A 429 pauses everyone for as long as the server asks; if it names no time that can be, for twice as
+long as the last time, until a request has another answer. A 429 that the count can't explain,
+because the window had room, means that the server counts more strictly than the plan says: the
+burst is halved, down to strict spacing, and grows back slowly. Each time that growing turns out to
+be a mistake, the next growth takes twice as long.
 
 Nothing here reads a clock: every call is told `now`, in seconds.
 """
@@ -62,10 +63,8 @@ class Throttle:
     ) -> None:
         """Report a 429 to a request that was granted at `granted_at`.
 
-        Everyone pauses for `retry_after` seconds in full. Without it, or if it is more than
-        `LONGEST_PAUSE`, they pause for twice as long as the last time. The burst is halved, unless
-        the request took the window's last slot: a server whose clock differs a little explains
-        that.
+        It does not halve the burst if the request took the window's last slot: a server whose
+        clock differs a little explains that.
         """
         if granted_at >= self._pause_set_at:
             self.pauses += 1
@@ -85,11 +84,7 @@ class Throttle:
         self.paused_until = max(self.paused_until, now + min(seconds, LONGEST_PAUSE))
 
     def accept(self, granted_at: float) -> None:
-        """Report an answer other than 429.
-
-        The next pause starts small again, and after several windows' worth of such answers the
-        burst grows by one. With no pause in a row and the whole burst, this changes nothing.
-        """
+        """Report an answer other than 429; one to a request from before the pause says nothing."""
         if granted_at < self._pause_set_at:
             return
         self.pauses = 0
@@ -100,26 +95,28 @@ class Throttle:
                 self.burst += 1
 
     def dump(self) -> dict[str, Any]:
-        """Return all that changes, as JSON can hold it."""
+        """Return all that changes, as JSON can hold it; `None` is what any plan begins with."""
+        limit = self._rate.limit
         return {
             "paused_until": self.paused_until,
             "pause_set_at": self._pause_set_at,
             "pauses": self.pauses,
-            "burst": self.burst,
+            "burst": None if self.burst == limit else self.burst,
             "accepted": self._accepted,
-            "grow_after": self._grow_after,
+            "grow_after": None if self._grow_after == GROW_AFTER * limit else self._grow_after,
         }
 
     def load(self, state: Mapping[str, Any], read: StateReader) -> None:
         """Take over what `dump` returned, but for a pause that is longer than any can be."""
-        # Older files have no number for "never".
-        paused_until = read.time(state["paused_until"] or NEVER)
+        paused_until = read.time(state["paused_until"])
         self.paused_until = NEVER if paused_until > read.now + LONGEST_PAUSE else paused_until
-        self._pause_set_at = read.past(state["pause_set_at"] or NEVER)
+        self._pause_set_at = read.past(state["pause_set_at"])
         self.pauses = read.whole(state["pauses"])
-        self.burst = min(read.whole(state["burst"], at_least=1), self._rate.limit)
         self._accepted = read.whole(state["accepted"])
-        self._grow_after = read.whole(state["grow_after"])
+        if state["burst"] is not None:
+            self.burst = min(read.whole(state["burst"], at_least=1), self._rate.limit)
+        if state["grow_after"] is not None:
+            self._grow_after = read.whole(state["grow_after"])
 
 
 def guessed_pause(refusals: int, interval: float) -> float:

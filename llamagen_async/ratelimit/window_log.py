@@ -134,8 +134,8 @@ class WindowLog:
             is_last_slot = self._used(self._rate, now) + 1 >= self._rate.limit
             # A slot that is asked for again has a whole lease again: nothing was sent in it yet.
             self._held[claim.id] = _Held(now + self.times.lease, now, is_last_slot)
-            return Grant(claim.id, claim.client, self._state(claim.client, now))
-        return NoSlot(max(0.0, at - now), limit, self._state(claim.client, now))
+            return Grant(claim.id, claim.client, self.state(claim.client, now))
+        return NoSlot(max(0.0, at - now), limit, self.state(claim.client, now))
 
     def commit(self, grant: Grant, outcome: Outcome, workload: Workload, now: float) -> KeyState:
         """Spend a slot, and take over what the answer says about the limits."""
@@ -155,7 +155,7 @@ class WindowLog:
                 # What the server says is left may only be less than was counted.
                 left = max(0, outcome.server_left)
                 self._spend(min(limit.limit, limit.limit - left - self._used(limit, now)), now)
-        return self._state(grant.client, now)
+        return self.state(grant.client, now)
 
     def release(self, claim: str, client: str, now: float, *, leaves: bool = False) -> None:
         """Give up the slot or the position of a claim, or all that a client has."""
@@ -169,13 +169,11 @@ class WindowLog:
         """Count requests that were sent without a slot, and pause everyone."""
         self._begin(now)
         self._spend(min(number, self._most), now)  # more than fill every window change nothing
-        if pause > 0:
-            self.throttle.pause(now, pause)
+        self.throttle.pause(now, pause)
 
-    def admit_read(self, now: float) -> float:
+    def admit_read(self, now: float, *, per: float = 1.0) -> float:
         """Count a read that needs no slot if it may leave; return the seconds until one may."""
-        pause = self.throttle.paused_until - now
-        return pause if pause > 0 else self._pace.admit(now)
+        return max(0.0, self.throttle.paused_until - now) or self._pace.admit(now, per=per)
 
     def snapshot(self, now: float, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known at `now`."""
@@ -195,15 +193,22 @@ class WindowLog:
             waiting=self.queue.waiting(now),
         )
 
+    def state(self, client: str, now: float) -> KeyState:
+        """Return how the key stands, as one of its clients is told."""
+        counted = self._spent[self._gone(self._rate, now) :]
+        back = (self._back_at(self._rate, response) - now for response in counted)
+        quotas = (max(0, limit.limit - self._used(limit, now)) for limit in self.plan.quotas)
+        return KeyState(
+            returning=(*back, *(self._rate.per for _ in self._held)),
+            quota_left=min(quotas, default=None),
+            paused_for=max(0.0, self.throttle.paused_until - now),
+            share=self.queue.share_of(client),
+            peers=self.queue.peers(client, now),
+        )
+
     def with_plan(self, plan: Plan) -> WindowLog:
-        """Return a window log for another plan that remembers the same requests and pause."""
-        log = WindowLog(plan, self.times)
-        log.throttle.paused_until = self.throttle.paused_until
-        log.queue, log.queue.shares = self.queue, log.queue.shares
-        log._held, log._spent, log._pace = self._held, self._spent, self._pace
-        log._horizon, log._most = max(log._horizon, self._horizon), max(log._most, self._most)
-        log._last_call, log._silent_until = self._last_call, self._silent_until
-        return log
+        """Return a window log for another plan that remembers the same; this one is not used on."""
+        return self.load(plan, self.dump(), self.times, StateReader(math.inf))
 
     @property
     def over_at(self) -> float:
@@ -269,24 +274,6 @@ class WindowLog:
             old = max(old, min(unneeded, len(spent) - self._most))
         del spent[:old]
         self.queue.expire(now)
-
-    def returning(self, now: float) -> tuple[float, ...]:
-        """Return the seconds until each slot of the shortest window that is used comes back."""
-        counted = self._spent[self._gone(self._rate, now) :]
-        back = (self._back_at(self._rate, response) - now for response in counted)
-        return (*back, *(self._rate.per for _ in self._held))
-
-    def _state(self, client: str, now: float) -> KeyState:
-        """Return how the key stands, as one of its clients is told."""
-        quotas = (max(0, limit.limit - self._used(limit, now)) for limit in self.plan.quotas)
-        return KeyState(
-            returning=self.returning(now),
-            quota_left=min(quotas, default=None),
-            paused_for=max(0.0, self.throttle.paused_until - now),
-            clients=len(self.queue),
-            share=self.queue.share_of(client),
-            peers=self.queue.peers(client, now),
-        )
 
     def _spend(self, number: int, now: float) -> None:
         """Count requests that were answered now."""

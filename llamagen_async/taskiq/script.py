@@ -6,11 +6,12 @@ import asyncio
 import importlib.resources
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from llamagen_async.errors import JournalError
 from llamagen_async.observing import logger_of
-from llamagen_async.redis_server import RedisConnection
+from llamagen_async.redis_server import RedisCalls, RedisConnection
 from llamagen_async.stored_values import StoreError
 
 __all__ = ["LONG", "SHORT", "JobScript"]
@@ -43,9 +44,9 @@ class JobScript:
     def __init__(self, url: str, prefix: str, common: Mapping[str, Any]) -> None:
         script = importlib.resources.files("llamagen_async.taskiq").joinpath("jobs.lua")
         self._connection = RedisConnection(url, script.read_bytes())
+        self._calls = RedisCalls(self._connection, _TIMEOUT)
         self._prefix = prefix.encode()
         self._common = common
-        self._turn: asyncio.Lock | None = None
 
     @property
     def address(self) -> str:
@@ -53,8 +54,8 @@ class JobScript:
         return self._connection.address
 
     async def close(self) -> None:
-        """Close the connections."""
-        await self._connection.close()
+        """Let the calls end, and close the connections."""
+        await self._calls.aclose()
 
     async def call(
         self, verb: str, asked: Mapping[str, Any], *, wait: float = SHORT, news: str = ""
@@ -73,10 +74,10 @@ class JobScript:
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + wait, 0.05
         text = json.dumps({**self._common, **asked}, ensure_ascii=False).encode(errors="replace")
+        ask = partial(self._connection.evaluate, self._prefix, verb.encode(), text)
         while True:
             try:
-                # To the end, whoever waits: an answer is not left on the connection.
-                word, *rest = await asyncio.shield(asyncio.ensure_future(self._ask(verb, text)))
+                word, *rest = await self._calls.answer(ask)
             except StoreError as error:
                 if news and wait > SHORT:
                     _logger.warning("not in Redis yet: %s: %s", news, error)
@@ -96,22 +97,4 @@ class JobScript:
         Raises:
             StoreError: There is none.
         """
-        async with self._lock():
-            return await self._timed(self._connection.execute(*command))
-
-    async def _ask(self, verb: str, text: bytes) -> Any:
-        async with self._lock():
-            return await self._timed(self._connection.evaluate(self._prefix, verb.encode(), text))
-
-    async def _timed(self, answer: Any) -> Any:
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                return await answer
-        except TimeoutError:
-            within = f"within {_TIMEOUT:g} s"
-            raise StoreError(f"no answer from Redis at {self.address} {within}") from None
-
-    def _lock(self) -> asyncio.Lock:
-        if self._turn is None:
-            self._turn = asyncio.Lock()
-        return self._turn
+        return await self._calls.answer(partial(self._connection.execute, *command))

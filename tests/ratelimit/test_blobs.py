@@ -20,6 +20,7 @@ from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
 from llamagen_async.ratelimit.protocol import MAX_BLOB
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
+from llamagen_async.ratelimit.sqlite.store import SQLiteStore
 from tests.support.claims import claim
 from tests.support.redis_server import FakeClock, RedisServer, connected, opened, spend
 
@@ -28,7 +29,7 @@ LONG: Final = LedgerTimes(lease=900.0)
 MONTH: Final = 30 * 24 * 3600
 
 
-def in_file(path: Path, name: str = "a", **options: Any) -> SQLiteLedger:
+def in_file(path: Path | SQLiteStore, name: str = "a", **options: Any) -> SQLiteLedger:
     return SQLiteLedger(path, **{"name": name, "plan": FOUR, "times": LONG, **options})
 
 
@@ -83,7 +84,7 @@ async def test_a_locked_file_fails_a_write_and_nothing_else(
 ) -> None:
     """Writing fails in the time it is given; reading meanwhile, and what comes next, works."""
     path = tmp_path / "quota.db"
-    ledger = in_file(path, timeout=0.2)
+    ledger = in_file(SQLiteStore(path, timeout=0.2))
     await ledger.save_blob("learned")
     with closing(sqlite3.connect(path)) as file:
         file.execute("BEGIN IMMEDIATE")

@@ -246,7 +246,7 @@ async def test_what_a_client_says_waits_is_counted_by_the_others(
     assert [peer.waiting[1].oldest, peer.waiting[1].newest] == pytest.approx([22, 4])
     snapshot = await other.snapshot()
     assert snapshot.waiting == {READ: 1, BATCH: 5}
-    assert snapshot.clients == answer.state.clients == 2
+    assert snapshot.clients == 1 + len(answer.state.peers) == 2
     ledger.release("", "a", leaves=True)
     snapshot = await ledger.snapshot()
     assert (snapshot.waiting, snapshot.clients) == ({BATCH: 1}, 1)
@@ -422,6 +422,18 @@ async def test_another_plan_keeps_what_was_spent(make: Make) -> None:
     snapshot = await ledger.snapshot()
     assert (snapshot.plan, snapshot.windows[0].free) == ("paid", 6)
     assert snapshot.windows[0].limit == PAID.limits[0]
+
+
+async def test_another_plan_keeps_what_429s_have_taught(make: Make) -> None:
+    """A burst that no 429 has halved is the whole window of any plan."""
+    ledger = make(Plan.DEMO)
+    await spend(ledger)
+    ledger.change_plan(PAID)
+    assert (await ledger.snapshot()).burst == 10
+    for _ in range(2):
+        await spend(ledger, outcome=Outcome(refused=True, retry_after=0.0))
+    ledger.change_plan(Plan.DEMO)
+    assert (await ledger.snapshot()).burst == 2
 
 
 async def test_a_position_may_be_asked_about(make: Make) -> None:

@@ -44,10 +44,10 @@ def run_comic(one: KeyView, name: str, accepted_at: float, *, urgent: bool = Tru
 def tell(speaker: KeyView, listener: KeyView, *, age: float = 0.0) -> None:
     """Let one client hear what another has to do."""
     here = PeerReport(listener.client, 0.0, (), "")
-    speaker.update(key_state(clients=2, peers=(here,)), NOW - age)
+    speaker.update(key_state(peers=(here,)), NOW - age)
     text = speaker.workload(NOW - age).text
     report = PeerReport(speaker.client, age, (), text)
-    listener.update(key_state(clients=2, peers=(report,)), NOW)
+    listener.update(key_state(peers=(report,)), NOW)
 
 
 def test_what_one_client_runs_counts_for_all() -> None:
@@ -168,7 +168,7 @@ def test_a_client_that_says_what_nobody_understands_is_there(text: str) -> None:
     """And does nothing, as far as is known."""
     one = view()
     one.learns = True
-    one.update(key_state(clients=2, peers=(PeerReport("other", 0.0, (), text),)), NOW)
+    one.update(key_state(peers=(PeerReport("other", 0.0, (), text),)), NOW)
     assert one.is_shared
     assert (one.running(NOW), one.slots(NOW).arrivals, one.groups(NOW)) == (0, 0, [])
     assert one._polls.forecasts.observed == 0
@@ -268,7 +268,7 @@ def test_only_newer_durations_of_each_client_are_learned() -> None:
 
     def hear(client: str, *observed: list[Any]) -> int:
         report = PeerReport(client, 0.0, (), json.dumps({"observed": observed}))
-        one.update(key_state(clients=2, peers=(report,)), NOW)
+        one.update(key_state(peers=(report,)), NOW)
         return one._polls.forecasts.observed
 
     assert hear("a", [1, ["comic"], 40.0, 50.0], [2, ["comic"], 41.0, 51.0]) == 2
@@ -304,7 +304,7 @@ def test_requests_of_several_clients_wait_together() -> None:
         PeerReport(f"{n}", 0.0, (WaitingRequests(Priority.BATCH, n, 5.0, 1.0),), "")
         for n in (1, 2, 3)
     )
-    one.update(key_state(clients=4, peers=reports), NOW)
+    one.update(key_state(peers=reports), NOW)
     assert one.waiting(NOW, 6.0, Priority.BATCH) == 6
     assert one.waiting(NOW, 6.0, Priority.INTERACTIVE, Priority.BATCH) == 6
     assert one.waiting(NOW + 600.0, 6.0, Priority.BATCH) == 0
@@ -318,7 +318,7 @@ def test_requests_of_others_wait_until_they_may_have_been_served() -> None:
     """A report that is older is believed less."""
     one = view()
     waiting = (WaitingRequests(Priority.BATCH, 10, 5.0, 1.0),)
-    one.update(key_state(clients=2, peers=(PeerReport("other", 0.0, waiting, ""),)), NOW)
+    one.update(key_state(peers=(PeerReport("other", 0.0, waiting, ""),)), NOW)
     assert one.waiting(NOW, 6.0, Priority.BATCH) == 10
     assert one.waiting(NOW + 60.0, 6.0, Priority.BATCH) == 5
     assert one.waiting(NOW, 6.0, Priority.INTERACTIVE) == 0
@@ -338,7 +338,7 @@ def test_a_text_without_sense_is_a_client_that_does_nothing(text: str) -> None:
     """A store may hold anything; no text of another client breaks this one."""
     one = view()
     one.learns = True
-    one.update(key_state(clients=2, peers=(PeerReport("other", 0.0, (), text),)), NOW)
+    one.update(key_state(peers=(PeerReport("other", 0.0, (), text),)), NOW)
     assert one.is_shared
     assert one.slots(NOW).arrivals >= 0
     assert all(math.isfinite(group.age) and group.count >= 0 for group in one.groups(NOW))

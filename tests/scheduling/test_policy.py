@@ -391,7 +391,7 @@ async def test_8_a_check_beside_a_batch_that_hurries_elsewhere_asks_last() -> No
         one = one_running(spent=0, age=75.0, coming=False)
         waiting = (WaitingRequests(Priority.BATCH, count, 5.0, 1.0),)
         report = PeerReport("other", 0.0, waiting, "")
-        one.view.update(key_state(clients=2, peers=(report,)), 1_000.0)
+        one.view.update(key_state(peers=(report,)), 1_000.0)
         priorities.append(one.choice().priority)
     assert priorities == [Priority.SPARE, Priority.CHECK]
 

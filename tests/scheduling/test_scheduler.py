@@ -205,7 +205,7 @@ async def test_a_client_learns_from_others_once_it_knows_what_was_learned_before
         rooms = client._core.open()
         scheduler = Scheduler(rooms.transport, rooms.limiter, Clock(), max_retries=0)
         told = json.dumps({"observed": [[1, ["comic"], 40.0, 50.0]]})
-        state = key_state(clients=2, peers=(PeerReport("other", 0.0, (), told),))
+        state = key_state(peers=(PeerReport("other", 0.0, (), told),))
         scheduler._view.update(state, now())
         assert scheduler.forecasts.observed == 0
         scheduler.start_learning()

@@ -32,7 +32,6 @@ def key_state(**fields: Any) -> KeyState:
         "returning": (),
         "quota_left": None,
         "paused_for": 0.0,
-        "clients": 1,
         "share": 0,
         "peers": (),
     }

@@ -337,8 +337,8 @@ async def connected(url: str) -> AsyncIterator[Any]:
 
 async def settled(ledger: RedisLedger) -> None:
     """Let the calls end that nobody waits for."""
-    while ledger._tasks:
-        await asyncio.wait(ledger._tasks)
+    while ledger._calls._tasks:
+        await asyncio.wait(ledger._calls._tasks)
 
 
 def claim_of(name: str | None = None, client: str = "client", **more: Any) -> Claim:

@@ -27,7 +27,7 @@ from llamagen_async.batch.journal.network_disk import refuse_network
 from llamagen_async.batch.journal.opening import keep_changes
 from llamagen_async.batch.journal.reserve import Receipt, Reserve
 from llamagen_async.errors import JournalError, LlamaGenError
-from llamagen_async.sqlite_file import connect, explain, file_id
+from llamagen_async.sqlite_file import connect, explain, file_id, transaction
 
 __all__ = ["Database", "Operation", "SetAsideError"]
 
@@ -342,20 +342,15 @@ class Database:
                 "back, and start again"
             )
         try:
-            connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-            values = [operation(connection) for operation in operations]
-            connection.execute("COMMIT")
-        except BaseException as error:
-            # An error may have ended the transaction already.
-            with contextlib.suppress(sqlite3.Error):
-                connection.rollback()
-            if isinstance(error, sqlite3.Error | OSError):
-                raise self._explained(error) from error
-            if isinstance(error, Exception) and not isinstance(error, LlamaGenError):
-                # A value that SQLite can't hold, or one that nobody here has written.
-                raise JournalError(f"{self._name}: {error!r}") from error
+            with transaction(connection, write=write):
+                return [operation(connection) for operation in operations]
+        except (sqlite3.Error, OSError) as error:
+            raise self._explained(error) from error
+        except LlamaGenError:
             raise
-        return values
+        except Exception as error:
+            # A value that SQLite can't hold, or one that nobody here has written.
+            raise JournalError(f"{self._name}: {error!r}") from error
 
     def _explained(self, error: sqlite3.Error | OSError) -> JournalError:
         return JournalError(explain(self._name, error, damaged=_DAMAGED))

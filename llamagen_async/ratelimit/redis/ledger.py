@@ -23,22 +23,20 @@ with `appendfsync always` none. The `maxmemory-policy` has to be `noeviction`.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import importlib.resources
 import json
-import sys
-import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import attrs
 
 from llamagen_async.errors import ClientClosedError
 from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan, RateLimit
+from llamagen_async.ratelimit.machine_clock import boottime
 from llamagen_async.ratelimit.protocol import (
     MAX_BLOB,
     Claim,
@@ -56,22 +54,16 @@ from llamagen_async.ratelimit.protocol import (
 )
 from llamagen_async.ratelimit.read_pace import READS_PER_SECOND
 from llamagen_async.ratelimit.window_log import LedgerTimes
-from llamagen_async.redis_server import RedisConnection
+from llamagen_async.redis_server import RedisCalls, RedisConnection
 from llamagen_async.stored_values import DAMAGED, StoreError, decode
 
 __all__ = ["RedisLedger", "shared_connection"]
 
 _logger = logger_of(__name__)
+_T = TypeVar("_T")
 _SCRIPT: Final = ("check.lua", "state.lua", "reserve.lua")
 _BLOB_TTL: Final = str(30 * 24 * 3600)
 """Real seconds after which the blob expires: 30 days."""
-
-
-def boottime() -> float:
-    """Return monotonic seconds that also count while the machine is suspended."""
-    if sys.platform == "linux":
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
 
 
 class RedisLedger:
@@ -80,12 +72,12 @@ class RedisLedger:
     Args:
         connection: The way to the server that several ledgers share, or the URL of one's own:
             `redis://[[user]:password@]host:port/db`, `rediss://...` or `unix:///path`; what
-            follows `?` goes to redis-py (`ssl_ca_certs=...`), except `prefix=...`.
+            follows `?` goes to redis-py (`ssl_ca_certs=...`), except `prefix=...`, with which the
+            key's name in Redis begins.
         name: The account's name: a hash of the API key and the server.
         plan: Which windows to count.
         speed: Seconds of the ledger's clock in a real second.
         times: The times to keep to.
-        prefix: Beginning of the key's name in Redis, if the URL does not name one.
         timeout: Real seconds that an operation may take, and those before it: it is given up when
             no call has ended for so long.
         now: For tests: the reading of the server's clock, in real seconds. The script then does
@@ -106,7 +98,6 @@ class RedisLedger:
         plan: Plan,
         speed: float = 1.0,
         times: LedgerTimes,
-        prefix: str = "",
         timeout: float = 2.0,
         now: Callable[[], float] | None = None,
         steady: Callable[[], float] | None = None,
@@ -114,21 +105,15 @@ class RedisLedger:
         if not isinstance(connection, RedisConnection):
             connection = RedisConnection(connection, _script())
         self._connection = connection
-        self._key = f"{self._connection.prefix or prefix}llamagen:{name}".encode()
+        self._key = f"{connection.prefix}llamagen:{name}".encode()
         self._blob_key = b"%b:note" % self._key
         self._speed = speed
         self._times = times
-        self._timeout = timeout
+        self._calls = RedisCalls(connection, timeout)
         self._now = now
         self._steady = steady or now or boottime
         self._seen: tuple[float | None, float] = (None, 0.0)
         """The ledger's time in the last answer, and the steady time at which it was asked for."""
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._turn = asyncio.Lock()
-        """Held by the call that is made now."""
-        self._tasks: set[asyncio.Task[Any]] = set()
-        """The calls that have not ended."""
-        self._closed = False
         self.change_plan(plan)
 
     def __repr__(self) -> str:
@@ -149,174 +134,98 @@ class RedisLedger:
 
         Cancelled or failed, it is followed by a release of the claim: the store may have heard.
         """
-        task = self._start(partial(self._evaluate, "reserve", attrs.asdict(claim)))
+        read = partial(self._grant_or_not, claim)
+        task = self._calls.start(partial(self._evaluate, "reserve", attrs.asdict(claim), read))
         try:
-            answer: list[Any] = await self._result(task)
+            return await self._calls.result(task)
         except BaseException:
             # Both are cancelled by an event loop that ends: a task made now would never run.
             if not task.cancelling():
                 self.release(claim.id, claim.client)
             raise
-        with self._expected():
-            is_granted, state = answer[0], _state(answer[1])
-            if is_granted:
-                return Grant(claim.id, claim.client, state)
-            delay, index, burst = float(answer[2]), int(answer[3]), int(answer[4])
-            spacing = RateLimit(burst, per=burst * self._plan.rate.interval)
-            limits: list[RateLimit | None] = [None, *self._plan.limits, spacing]
-            return NoSlot(delay, limits[index], state)
 
     async def commit(self, grant: Grant, outcome: Outcome, workload: Workload) -> KeyState:
         """Spend the slot; pause everyone if the answer was 429. Cancelled, it is done as well."""
         operation = attrs.asdict(outcome) | {"workload": attrs.asdict(workload)}
-        answer = await self._ask("commit", id=grant.id, client=grant.client, **operation)
-        with self._expected():
-            return _state(answer)
+        return await self._ask("commit", _state, id=grant.id, client=grant.client, **operation)
 
     def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
         """Give up the slot or the position of a claim, without waiting for the store."""
         operation = {"id": claim, "client": client, "leaves": leaves}
         with contextlib.suppress(ClientClosedError, RuntimeError):  # the lease frees the slot
-            self._start(partial(self._evaluate, "release", operation))
+            self._calls.start(partial(self._evaluate, "release", operation, _nothing))
 
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, and pause everyone."""
-        await self._ask("record", number=number, pause=pause)
+        await self._ask("record", _nothing, number=number, pause=pause)
 
     async def admit_read(self) -> float:
         """Count a read that needs no slot if it may leave; return the seconds until one may."""
-        answer = await self._ask("admit_read")
-        with self._expected():
-            return float(answer)
+        return await self._ask("admit_read", float)
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now."""
-        answer = await self._ask("snapshot", position=position)
-        with self._expected():
-            windows, waiting, *rest = answer
-            states = tuple(
-                LimitState(limit, used, max(0, limit.limit - used), next_free_in)
-                for limit, (used, next_free_in) in zip(self._plan.limits, windows, strict=True)
-            )
-            rest.append({Priority(priority): count for priority, count in waiting})
-            return LimitsSnapshot(self._plan.name, states, *rest)
+        return await self._ask("snapshot", self._snapshot, position=position)
 
     async def load_blob(self) -> str | None:
         """Return the text, which has a key of its own and expires after 30 days."""
         # One byte more than allowed tells that it is too long, without reading all of it.
-        blob = await self._execute("GETRANGE", self._blob_key, "0", str(MAX_BLOB))
+        command = "GETRANGE", self._blob_key, "0", str(MAX_BLOB)
+        blob = await self._calls.answer(partial(self._connection.execute, *command))
         is_ours = isinstance(blob, bytes) and 0 < len(blob) <= MAX_BLOB
         return blob.decode(errors="replace") if is_ours else None
 
     async def save_blob(self, text: str) -> None:
         """Save a text, unless it is too long."""
         if fits_blob(text):
-            blob = text.encode(errors="replace")
-            await self._execute("SET", self._blob_key, blob, "EX", _BLOB_TTL)
+            command = "SET", self._blob_key, text.encode(errors="replace"), "EX", _BLOB_TTL
+            await self._calls.answer(partial(self._connection.execute, *command))
 
     async def aclose(self) -> None:
         """Finish pending operations and close the connection. What was counted stays counted."""
-        self._closed = True
-        if self._loop is asyncio.get_running_loop():
-            while self._tasks:
-                await asyncio.wait(self._tasks)
-            await self._connection.leave(self)
+        await self._calls.aclose()
 
-    async def _ask(self, verb: str, **operation: Any) -> Any:
-        return await self._result(self._start(partial(self._evaluate, verb, operation)))
+    async def _ask(self, verb: str, read: Callable[[Any], _T], **operation: Any) -> _T:
+        return await self._calls.answer(partial(self._evaluate, verb, operation, read))
 
-    async def _execute(self, *command: str | bytes) -> Any:
-        return await self._result(self._start(partial(self._connection.execute, *command)))
-
-    def _start(self, call: Callable[[], Awaitable[Any]]) -> asyncio.Task[Any]:
-        """Start a call, after all that were started before, in a task of its own.
-
-        It goes on if who has asked is cancelled, and so takes its own answer off the connection.
-        """
-        loop, known = asyncio.get_running_loop(), self._loop
-        if self._closed or not (known is None or known is loop or known.is_closed()):
-            raise ClientClosedError("this RedisLedger is closed, or belongs to another event loop")
-        self._connection.join(self)
-        if known is not loop:
-            if known is not None:
-                self._connection.renew()
-            self._loop, self._turn, self._tasks = loop, asyncio.Lock(), set()
-        task = loop.create_task(self._run(call, loop, loop.time()))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    async def _run(
-        self, call: Callable[[], Awaitable[Any]], loop: asyncio.AbstractEventLoop, asked_at: float
-    ) -> Any:
-        connection, within = self._connection, self._timeout
-        timer: asyncio.TimerHandle | None = None
-
-        def check() -> None:
-            """End the wait if nothing moves any more: a thousand other keys may be before it."""
-            nonlocal timer
-            until = max(asked_at, connection.moved_at) + within
-            if until <= loop.time():
-                limit.reschedule(until)
-            else:
-                timer = loop.call_at(until, check)
-
-        try:
-            async with asyncio.timeout(None) as limit:
-                check()
-                async with self._turn, connection.places:
-                    async with asyncio.timeout_at(max(asked_at, connection.moved_at) + within):
-                        answer = await call()
-                    connection.moved_at = loop.time()
-                    return answer
-        except StoreError:
-            connection.moved_at = loop.time()
-            raise
-        except TimeoutError:
-            where = f"{connection.address} within {within:g} s"
-            raise StoreError(f"no answer from Redis at {where}") from None
-        finally:
-            if timer is not None:
-                timer.cancel()
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _logger.debug("a call failed: %s", error)
-
-    async def _result(self, task: asyncio.Task[Any]) -> Any:
-        await asyncio.wait({task})
-        if task.cancelled():  # not by who waits here
-            raise StoreError(f"a call to Redis at {self._connection.address} was cut short")
-        return task.result()
-
-    async def _evaluate(self, verb: str, operation: dict[str, Any]) -> Any:
+    async def _evaluate(
+        self, verb: str, operation: dict[str, Any], read: Callable[[Any], _T]
+    ) -> _T:
+        """Let the script do an operation, and read its answer."""
         asked_at, (seen, seen_at) = self._steady(), self._seen
         operation |= {"verb": verb, "seen": seen, "elapsed": max(0.0, asked_at - seen_at)}
         operation["time"] = None if self._now is None else self._now()
         text = json.dumps(operation, ensure_ascii=False).encode(errors="replace")
         reply = await self._connection.evaluate(self._key, self._settings, text)
-        with self._expected():
+        try:
             now, answer = decode(reply.decode())
             self._seen = float(now), asked_at
-        return answer
-
-    @contextlib.contextmanager
-    def _expected(self) -> Generator[None, None, None]:
-        """Read an answer; one that the script can't have given is a `StoreError`."""
-        try:
-            yield
+            return read(answer)
         except DAMAGED:
             where = self._connection.address
             raise StoreError(f"an answer of Redis at {where} is odd: is it a Redis?") from None
 
+    def _grant_or_not(self, claim: Claim, answer: list[Any]) -> Grant | NoSlot:
+        is_granted, state = answer[0], _state(answer[1])
+        if is_granted:
+            return Grant(claim.id, claim.client, state)
+        delay, index, burst = float(answer[2]), int(answer[3]), int(answer[4])
+        spacing = RateLimit(burst, per=burst * self._plan.rate.interval)
+        limits: list[RateLimit | None] = [None, *self._plan.limits, spacing]
+        return NoSlot(delay, limits[index], state)
+
+    def _snapshot(self, answer: list[Any]) -> LimitsSnapshot:
+        windows, waiting, *rest = answer
+        states = tuple(
+            LimitState(limit, used, max(0, limit.limit - used), next_free_in)
+            for limit, (used, next_free_in) in zip(self._plan.limits, windows, strict=True)
+        )
+        rest.append({Priority(priority): count for priority, count in waiting})
+        return LimitsSnapshot(self._plan.name, states, *rest)
+
 
 def shared_connection(url: str) -> RedisConnection:
-    """Return the way to a server, the same one for all ledgers in this event loop.
-
-    Raises:
-        InvalidRequestError: The URL is not valid, or redis-py is not installed.
-    """
+    """Return the way to a server, the same one for all ledgers in this event loop."""
     return RedisConnection.shared(url, _script())
 
 
@@ -326,10 +235,14 @@ def _script() -> bytes:
     return b"".join(files.joinpath(part).read_bytes() for part in _SCRIPT)
 
 
+def _nothing(_answer: object) -> None:
+    """Read the answer to what has none."""
+
+
 def _state(answer: list[Any]) -> KeyState:
-    returning, quota_left, paused_for, clients, share, peers = answer
+    returning, quota_left, paused_for, share, peers = answer
     reports: list[PeerReport] = []
     for client, age, waiting, text in peers:
         requests = [WaitingRequests(Priority(first), *rest) for first, *rest in waiting]
         reports.append(PeerReport(client, age, tuple(requests), text))
-    return KeyState(tuple(returning), quota_left, paused_for, clients, share, tuple(reports))
+    return KeyState(tuple(returning), quota_left, paused_for, share, tuple(reports))

@@ -271,7 +271,7 @@ local function told(name)
       peers[#peers + 1] = {client.name, now - client.seen_at, waiting, client.text}
     end
   end
-  return {returning, quota_left, max(0, state.paused_until - now), #clients, share, peers}
+  return {returning, quota_left, max(0, state.paused_until - now), share, peers}
 end
 
 -- The verbs.

@@ -25,8 +25,8 @@ from typing import Any, Final, TypeVar
 from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.log_ledger import LogLedger, Operation
+from llamagen_async.ratelimit.machine_clock import Anchor, advance, read_machine_clock
 from llamagen_async.ratelimit.protocol import MAX_BLOB, Claim, StoreError, fits_blob
-from llamagen_async.ratelimit.sqlite.machine_clock import Anchor, advance, read_machine_clock
 from llamagen_async.ratelimit.sqlite.store import SQLiteStore
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 from llamagen_async.stored_values import DAMAGED, StateReader, decode, encode
@@ -64,7 +64,6 @@ class SQLiteLedger(LogLedger):
             keeps what the others need.
         speed: Seconds of the server's clock in a real one. Each speed has a count of its own.
         times: The times to keep to, in seconds of the server's clock.
-        timeout: Real seconds after which an operation raises `StoreError` instead of waiting.
         now: The time in seconds of the server's clock, instead of the machine's. For tests.
         wall: The unix time in seconds of the server's clock, for windows that are aligned to it.
     """
@@ -77,21 +76,15 @@ class SQLiteLedger(LogLedger):
         plan: Plan,
         speed: float = 1.0,
         times: LedgerTimes,
-        timeout: float = 2.0,
         now: Callable[[], float] | None = None,
         wall: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(plan)
-        if not isinstance(store, SQLiteStore):
-            store = SQLiteStore(store, timeout=timeout)
-        self._store = store
-        self._timeout = timeout
+        self._store = store if isinstance(store, SQLiteStore) else SQLiteStore(store)
         self._key = (name, float(speed))
         self._times = times
         self._now = now
         self._wall = wall or (lambda: wall_time() * speed)
-        self._jobs: set[asyncio.Future[Any]] = set()
-        """The operations that have not ended."""
 
     async def load_blob(self) -> str | None:
         """Return the text that is kept in the file."""
@@ -100,7 +93,7 @@ class SQLiteLedger(LogLedger):
             row = connection.execute(_LOAD_BLOB, (*self._key, MAX_BLOB)).fetchone()
             return None if row is None else str(row[0])
 
-        return await self._result(self._submit(load))
+        return await self._result(self._store.submit(self, load))
 
     async def save_blob(self, text: str) -> None:
         """Replace the text in the file, unless the new one is too long."""
@@ -109,14 +102,10 @@ class SQLiteLedger(LogLedger):
             connection.execute(_SAVE_BLOB, (*self._key, text))
 
         if fits_blob(text):
-            await self._result(self._submit(save, write=True))
+            await self._result(self._store.submit(self, save, write=True))
 
     async def aclose(self) -> None:
         """Wait for running operations, and let go of the file."""
-        loop = asyncio.get_running_loop()
-        while jobs := [job for job in self._jobs if job.get_loop() is loop]:
-            if not (await asyncio.wait(jobs, timeout=2 * self._timeout))[0]:
-                break  # one that hangs in the operating system can't be ended, nor is it waited for
         await self._store.leave(self)
 
     async def _do(
@@ -127,23 +116,12 @@ class SQLiteLedger(LogLedger):
         # leaves; its end may be, since the slot then counts until a lease later.
         durable = claim is not None and bool(self._plan.quotas)
         work = partial(self._apply, operation, write=write)
-        return await self._result(self._submit(work, write=write, durable=durable), claim)
+        job = self._store.submit(self, work, write=write, durable=durable)
+        return await self._result(job, claim)
 
     def _start(self, operation: Operation[None]) -> None:
-        self._submit(partial(self._apply, operation), write=True).add_done_callback(_report)
-
-    def _submit(
-        self,
-        work: Callable[[sqlite3.Connection], _T],
-        *,
-        write: bool = False,
-        durable: bool = False,
-    ) -> asyncio.Future[_T]:
-        job = self._store.submit(self, work, write=write, durable=durable)
-        self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
-        job.add_done_callback(self._store.tell_end)
-        return job
+        job = self._store.submit(self, partial(self._apply, operation), write=True)
+        job.add_done_callback(_report)
 
     async def _result(self, job: asyncio.Future[_T], claim: Claim | None = None) -> _T:
         """Return the result of a job; if it takes too long, or this is cancelled, give it up.
@@ -153,7 +131,7 @@ class SQLiteLedger(LogLedger):
         asked_at, done = monotonic(), set[asyncio.Future[_T]]()
         try:
             # Before it may be those of thousands of other keys: only a standstill takes too long.
-            while not done and (left := self._store.time_left(asked_at, self._timeout)) > 0:
+            while not done and (left := self._store.time_left(asked_at)) > 0:
                 done, _ = await asyncio.wait((job,), timeout=left)
         finally:
             if not done:
@@ -161,7 +139,7 @@ class SQLiteLedger(LogLedger):
                 if claim is not None:
                     self.release(claim.id, claim.client)
         if not done:
-            within = f"no answer within {self._timeout:g} s"
+            within = f"no answer within {self._store.timeout:g} s"
             raise StoreError(f"{self._store.path}: {within}; name a file on a local disk")
         return job.result()
 

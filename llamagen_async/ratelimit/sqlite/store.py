@@ -19,11 +19,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Final, TypeVar
-from weakref import WeakSet, WeakValueDictionary
+from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from llamagen_async.ratelimit.protocol import StoreError
-from llamagen_async.sqlite_file import claim, connect, error_code, explain, file_id
+from llamagen_async.sqlite_file import claim, connect, error_code, explain, file_id, transaction
 
 __all__ = ["SQLiteStore"]
 
@@ -61,14 +61,16 @@ class SQLiteStore:
 
     Args:
         path: The file. Missing folders are made.
-        timeout: Real seconds that an operation may take.
+        timeout: Real seconds that an operation may take, and those before it: it is given up when
+            none has ended for so long.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, timeout: float = 2.0) -> None:
         self.path: Path = Path(path).expanduser().absolute()
         self.timeout = timeout
         self._guard = threading.Lock()
-        self._users = WeakSet[object]()
+        self._users = WeakKeyDictionary[object, set[asyncio.Future[Any]]]()
+        """The users and what they have asked for that has not ended."""
         self._ended_at = -math.inf
         """The time at which the last work has ended, in monotonic seconds."""
         self._thread: ThreadPoolExecutor | None = None
@@ -93,33 +95,39 @@ class SQLiteStore:
         """
         loop = asyncio.get_running_loop()
         with self._guard:
-            self._users.add(user)
+            jobs = self._users.setdefault(user, set())
             if self._thread is None or not self._file.is_ours:
                 # With a connection of its own: none survives a fork.
                 self._file = _File(self.path, self.timeout)
                 self._thread = ThreadPoolExecutor(1, "llamagen-async-ledger")
             transact = partial(self._file.transact, work, write=write, durable=durable)
-            return loop.run_in_executor(self._thread, transact)
+            job = loop.run_in_executor(self._thread, transact)
+        jobs.add(job)
+        job.add_done_callback(jobs.discard)
+        job.add_done_callback(self.tell_end)
+        return job
 
     def tell_end(self, _job: object) -> None:
         """Note that some work has ended."""
         self._ended_at = monotonic()
 
-    def time_left(self, asked_at: float, timeout: float) -> float:
-        """Return the seconds until nothing has ended for as long as `timeout`, since `asked_at`."""
-        return max(asked_at, self._ended_at) + timeout - monotonic()
+    def time_left(self, asked_at: float) -> float:
+        """Return the seconds until nothing has ended for as long as the timeout, or been asked."""
+        return max(asked_at, self._ended_at) + self.timeout - monotonic()
 
     async def leave(self, user: object) -> None:
-        """Close the file and end the thread if no other user is left."""
+        """Wait for what a user has asked for; close the file if no other is left."""
         loop, within = asyncio.get_running_loop(), 2 * self.timeout
+        while jobs := [job for job in self._users.get(user, ()) if job.get_loop() is loop]:
+            if not (await asyncio.wait(jobs, timeout=within))[0]:
+                break  # one that hangs in the operating system can't be ended, nor is it waited for
         with self._guard:
-            self._users.discard(user)
+            self._users.pop(user, None)
             if self._users or self._thread is None or not self._file.is_ours:
                 return
             thread, self._thread, file = self._thread, None, self._file
         ended = loop.run_in_executor(thread, file.close)
         thread.shutdown(wait=False)
-        # A disk that hangs can't be waited for.
         if (await asyncio.wait((ended,), timeout=within))[0]:
             thread.shutdown(wait=True)
 
@@ -156,23 +164,13 @@ class _File:
                     # With NORMAL a killed process loses nothing, but a power failure may.
                     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                     self._is_durable = durable
-                connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-                try:
-                    answer = work(connection)
-                    connection.execute("COMMIT")
-                except BaseException:
-                    # An error may have ended the transaction already.
-                    with contextlib.suppress(sqlite3.Error):
-                        connection.rollback()
-                    raise
+                with transaction(connection, write=write):
+                    return work(connection)
             except (sqlite3.Error, OSError) as error:
                 self.close()
-                if error_code(error) in _PASSING and monotonic() < deadline:
-                    sleep(random.uniform(0.001, 0.01))
-                    continue
-                raise StoreError(explain(self._path, error, damaged=_DAMAGED)) from error
-            else:
-                return answer
+                if error_code(error) not in _PASSING or monotonic() >= deadline:
+                    raise StoreError(explain(self._path, error, damaged=_DAMAGED)) from error
+                sleep(random.uniform(0.001, 0.01))
 
     @property
     def is_ours(self) -> bool:

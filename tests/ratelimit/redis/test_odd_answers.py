@@ -61,8 +61,8 @@ async def impostor(answer: bytes, ports: list[int]) -> AsyncIterator[RedisLedger
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"-ERR " + b"x" * 100_000 + b"\r\n",
         *(map(bulk, ("hello", "{}", "[1]", "[1, 2]", "[1, null]", "[NaN, [1]]", '["a", [1, 2]]'))),
-        bulk("[1, [true, [1, 2, 3, 4, 5, 6]]]"),
-        bulk("[1, [false, [[], null, 0, 1, 0, []], 1, 9, 1]]"),
+        bulk("[1, [true, [1, 2, 3, 4, 5]]]"),
+        bulk("[1, [false, [[], null, 0, 0, []], 1, 9, 1]]"),
         bulk("[" * 50_000),
     ],
 )

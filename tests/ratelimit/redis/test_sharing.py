@@ -64,14 +64,14 @@ async def test_those_who_wait_for_others_are_not_given_up_while_they_move() -> N
     loop = asyncio.get_running_loop()
     async with many("redis://never-asked.invalid", "moving", 60) as ledgers:
         for ledger in ledgers:
-            ledger._timeout = 0.5
+            ledger._calls.timeout = 0.5
 
         async def slow() -> int:
             await asyncio.sleep(0.1)
             return 1
 
         began = loop.time()
-        moving = [ledger._result(ledger._start(slow)) for ledger in ledgers]
+        moving = [ledger._calls.answer(slow) for ledger in ledgers]
         assert await asyncio.gather(*moving) == [1] * 60
         assert loop.time() - began > 0.5
 
@@ -79,7 +79,7 @@ async def test_those_who_wait_for_others_are_not_given_up_while_they_move() -> N
             await asyncio.sleep(3600)
 
         began = loop.time()
-        asking = [ledger._result(ledger._start(hanging)) for ledger in ledgers]
+        asking = [ledger._calls.answer(hanging) for ledger in ledgers]
         ends = await asyncio.gather(*asking, return_exceptions=True)
         assert {type(one) for one in ends} == {StoreError}
         assert loop.time() - began < 60.0

@@ -11,6 +11,7 @@ import pytest
 
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit import ANSWERED, Grant, Outcome, StoreError, WindowLog, Workload
+from llamagen_async.ratelimit.sqlite.store import SQLiteStore
 from tests.support.claims import claim
 from tests.support.sqlite_ledgers import (
     Gate,
@@ -67,7 +68,7 @@ async def test_aclose_does_not_wait_for_a_disk_that_hangs(
     factory: LedgerFactory, gate: Gate
 ) -> None:
     """Nobody can end what hangs in the operating system; the thread ends when that returns."""
-    ledger = factory(timeout=0.05)
+    ledger = factory(path=SQLiteStore(factory.path, timeout=0.05))
     with pytest.raises(StoreError, match="no answer within"):
         await ledger.reserve(claim("hangs"))
     await ledger.aclose()

@@ -15,9 +15,9 @@ import pytest
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit import ANSWERED, Grant, Identity, NoSlot, Priority, Workload
 from llamagen_async.ratelimit import WaitingRequests as Waiting
+from llamagen_async.ratelimit.machine_clock import Reading
 from llamagen_async.ratelimit.sqlite import ledger as ledger_module
 from llamagen_async.ratelimit.sqlite import store
-from llamagen_async.ratelimit.sqlite.machine_clock import Reading
 from tests.support.claims import claim
 from tests.support.sqlite_ledgers import (
     LedgerFactory,

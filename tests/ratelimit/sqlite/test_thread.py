@@ -75,7 +75,7 @@ async def test_a_disk_that_hangs_does_not_hang_the_event_loop(
     await take(ledger, 2)
     with monkeypatch.context() as hanging:
         hanging.setattr(WindowLog, "dump", gate.before(WindowLog.dump))
-        hanging.setattr(ledger, "_timeout", 0.03)
+        hanging.setattr(ledger._store, "timeout", 0.03)
         await fails(ledger, str(factory.path), "no answer within 0.03 s")
     gate.open.set()
     # The slot that nobody waited for any more was released.
@@ -216,9 +216,9 @@ def test_time_is_up_when_nothing_has_ended_for_as_long(
     """Thousands of operations of other keys may be done before: that takes as long as it takes."""
     store, time = SQLiteStore(tmp_path / "quota.db"), ManualClock(10.0)
     monkeypatch.setattr("llamagen_async.ratelimit.sqlite.store.monotonic", time)
-    assert store.time_left(9.0, 2.0) == 1.0
+    assert store.time_left(9.0) == 1.0
     store.tell_end(None)
-    assert store.time_left(9.0, 2.0) == 2.0
+    assert store.time_left(9.0) == 2.0
     time.now = 12.0
-    assert store.time_left(9.0, 2.0) == 0.0
-    assert store.time_left(11.5, 2.0) == 1.5
+    assert store.time_left(9.0) == 0.0
+    assert store.time_left(11.5) == 1.5

@@ -5,7 +5,7 @@ wall clock does, but anybody may set it; the monotonic clock can't be set, but i
 with each boot. So an *anchor* is stored with the count: the ledger's time, and the readings of both
 clocks then. The next reader adds what has passed since.
 
-- Same boot: what passed on the monotonic clock. On Linux that one counts suspend, too.
+- Same boot: what passed on the monotonic clock.
 - Another boot: what passed on the wall clock, for that is all that is left.
 - Unknown (a system that has no boot id): the smaller of both. A monotonic clock that shows less
   than it did means a boot in between.
@@ -29,7 +29,7 @@ from typing import Any, Final
 
 import attrs
 
-__all__ = ["Anchor", "Reading", "advance", "read_machine_clock"]
+__all__ = ["Anchor", "Reading", "advance", "boottime", "read_machine_clock"]
 
 _TOLERANCE: Final = 3_600.0
 """Seconds by which an anchor may be ahead: it is no more than moments, if all is well."""
@@ -98,10 +98,11 @@ def advance(anchor: Anchor | None, reading: Reading) -> Anchor:
 
 def read_machine_clock() -> Reading:
     """Read the clocks of this machine."""
-    return Reading(time.time(), _monotonic(), _boot_id())
+    return Reading(time.time(), boottime(), _boot_id())
 
 
-def _monotonic() -> float:
+def boottime() -> float:
+    """Return monotonic seconds; on Linux they count while the machine is suspended, too."""
     if sys.platform == "linux":
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamagen_async.ratelimit.sqlite import machine_clock
-from llamagen_async.ratelimit.sqlite.machine_clock import (
+from llamagen_async.ratelimit import machine_clock
+from llamagen_async.ratelimit.machine_clock import (
     Anchor,
     Reading,
     advance,
