@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,7 +62,7 @@ latencies = st.sampled_from([0.0, 0.3, (0.1, 3.0)])
 
 
 async def batch(
-    network: Faulty, stories: list[str], journal: Path, url: str, leave_after: float | None
+    network: Faulty, stories: Sequence[Any], journal: Path, url: str, leave_after: float | None
 ) -> list[BatchItem]:
     """Run a batch as a program of its own, which may be left in the middle, or has no disk."""
     items: list[BatchItem] = []
@@ -130,6 +131,66 @@ def test_a_batch_survives_everything(
         journal = Path(folder, "run.db")
         _, _, undisturbed = run(main([]))
     assert ended <= undisturbed + delay(outages)
+
+
+def chain(number: int) -> list[dict[str, Any]]:
+    """Return a comic, three changes of it, and an animation."""
+    a, b, c, d, v = (f"{letter}{number}" for letter in "abcdv")
+    redraw = {"type": "update_panel", "panel": 0}
+    return [
+        {"key": a, "prompt": a},
+        {"key": b, "prompt": b, "type": "continue", "of": a},
+        {"key": c, "prompt": c, "of": b, **redraw},
+        {"key": d, "prompt": d, "of": a, **redraw},
+        {"key": v, "prompt": v, "type": "animation"},
+    ]
+
+
+@settings(chaos, max_examples=max(1, EXAMPLES // 2))
+@given(
+    number=st.integers(1, 5),
+    outages=outages,
+    latency=latencies,
+    leaves=st.lists(st.floats(0.0, 900.0), max_size=2),
+    full=disks,
+)
+def test_changes_survive_everything(
+    number: int,
+    outages: list[Outage],
+    latency: Any,
+    leaves: list[float],
+    full: list[tuple[float, float]],
+) -> None:
+    """Each change is paid for once, and none is sent behind one of which nobody knows."""
+    stories = [story for n in range(number) for story in chain(n)]
+
+    async def main() -> tuple[Faulty, list[BatchItem]]:
+        url = f"https://chaos-{next(numbers)}.invalid"
+        network = Faulty(minute(), latency=latency, outages=outages)
+        for leave_after in (*leaves, None):
+            items = await batch(network, stories, journal, url, leave_after)
+        for begin, seconds in full:
+            await asyncio.sleep(max(0.0, begin + seconds + 1.0 - now()))
+            items = await batch(network, stories, journal, url, None)
+        return network, items
+
+    with logged(), tempfile.TemporaryDirectory() as folder, full_disks(full):
+        journal = Path(folder, "run.db")
+        network, items = run(main())
+    states = {item.key: item.state for item in items}
+    assert len(states) == len(stories)
+    assert set(network.accepted.values()) <= {0, 1}, "paid twice"
+    for item in items:
+        key = item.key or ""
+        if item.state is BatchState.UNCERTAIN:
+            assert network.doubtful[key], "it was provably not sent"
+        elif item.state is BatchState.QUEUED:
+            others = {states[f"{letter}{key[1:]}"] for letter in "abcd"}
+            assert key[0] in "bcd", repr(item.error)
+            assert BatchState.UNCERTAIN in others, repr(item.error)
+        else:
+            assert item.state is BatchState.SUCCEEDED, repr(item.error)
+            assert network.accepted[key] == 1
 
 
 def delay(outages: list[Outage]) -> float:

@@ -18,6 +18,7 @@ from llamagen_async.ratelimit import (
     MemoryLedger,
     NoSlot,
     Outcome,
+    Priority,
 )
 from llamagen_async.ratelimit.failover import FailoverLedger
 from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD
@@ -26,6 +27,8 @@ from tests.support.remote_ledger import RemoteLedger
 
 pytestmark = pytest.mark.virtual_time
 
+GUESSED = 60.0 / 9
+"""Seconds between two requests of the share, nine of the plan's ten."""
 TIMES = LedgerTimes(lease=30.0, grace=5.0, client_lease=3600.0, silence=8.0)
 
 
@@ -146,7 +149,7 @@ async def test_a_refusal_in_an_outage_pauses_the_share() -> None:
     assert len(state.returning) == 1, "the refused request counts in the shortest window"
     answer = await away.reserve("a.2")
     assert isinstance(answer, NoSlot)
-    assert (answer.limit, answer.state.share) == (None, 3)
+    assert answer.limit is None
     await asyncio.sleep(49)
     assert isinstance(await away.reserve("a.2"), NoSlot)
     await asyncio.sleep(2)
@@ -155,7 +158,8 @@ async def test_a_refusal_in_an_outage_pauses_the_share() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "pause"), [(None, 6.0), (50.0, 50.0), (0.0, 0.0), (-1.0, 6.0), (DAY + 1, 6.0)]
+    ("retry_after", "pause"),
+    [(None, GUESSED), (50.0, 50.0), (0.0, 0.0), (-1.0, GUESSED), (DAY + 1, GUESSED)],
 )
 async def test_a_pause_that_can_not_be_is_guessed_in_an_outage_too(
     retry_after: float | None, pause: float
@@ -260,4 +264,26 @@ async def test_who_waits_asks_again_when_the_store_may_be_back() -> None:
     assert isinstance(answer, NoSlot)
     assert answer.delay <= 3
     assert len(answer.state.returning) == 9
+    await away.close()
+
+
+@pytest.mark.parametrize("plan", [Plan.PAID, Plan.DEMO], ids=lambda plan: plan.name)
+async def test_checks_wait_for_the_store_for_as_long_as_it_takes(plan: Plan) -> None:
+    """Whoever waits for a comic has said for how long: with a share, and when that is over."""
+    away, granted = Away(plan), 0
+    await away.ledger.commit(await away.granted("first"), ANSWERED, IDLE_WORKLOAD)
+    away.store.away = True
+    for number in range(3_600):  # three times as long as the share is kept
+        answer = await away.ledger.reserve(claim(f"a.{number}", "a", Priority.CHECK))
+        if isinstance(answer, Grant):
+            assert plan is Plan.PAID, "a day's quota is not shared"
+            assert number < 1_200, "others have the share now"
+            await away.ledger.commit(answer, ANSWERED, IDLE_WORKLOAD)
+            granted += 1
+        await asyncio.sleep(3)
+    assert (granted > 100) is (plan is Plan.PAID)
+    away.store.away = False
+    await asyncio.sleep(70)  # what was reported counts from then on
+    last = await away.ledger.reserve(claim("a.last", "a", Priority.CHECK))
+    assert isinstance(last, Grant)
     await away.close()

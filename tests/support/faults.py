@@ -115,6 +115,8 @@ class Faulty:
         """Ids of comics that have reached the client."""
         self.doubtful: Counter[str] = Counter()
         """Stories whose creates may have arrived, while their answers did not."""
+        self.accepted: Counter[str] = Counter()
+        """Number of times that each create, or change of a comic, was accepted, by its prompt."""
         self._latency = latency if isinstance(latency, tuple) else (latency, latency)
         self._random = random.Random(seed)
 
@@ -159,7 +161,7 @@ class Faulty:
         yield Piece(there, b"")
         kind = _kind(request)
         fault, story = self._fault(kind), str(request.json.get("prompt", ""))
-        is_create = kind is RequestKind.CREATE
+        is_create = kind.is_billed
         self.doubtful[story] += is_create
         if fault in ("cut on the way there", "reset at once"):
             yield Piece(0.0)
@@ -173,6 +175,7 @@ class Faulty:
             path = request.path.partition("?")[0]
             call = Call(request.method, path, request.headers, {}, request.body)
             reply = self.service.handle(call, now())
+            self.accepted[story] += is_create and reply.status < 300
         reply = _AFTERWARDS.get(fault, reply)
         body = self._spoilt(reply, fault, kind)
         reply = attrs.evolve(reply, body=json.dumps(body).encode()) if body else reply
@@ -182,7 +185,7 @@ class Faulty:
             yield piece
             sent += piece.content or b""
             if is_create and body and _shows(sent, headers, body["id"]):
-                is_own = body["id"] not in self.delivered
+                is_own = body["id"] not in self.delivered or body["id"] in request.path
                 self.delivered.add(body["id"])
                 self.doubtful[story] -= is_own
         if is_create and 300 <= reply.status < 500:
@@ -195,7 +198,7 @@ class Faulty:
         body: dict[str, Any] = json.loads(reply.body)
         if fault == "another id" and kind is RequestKind.STATUS:
             body["id"] = "cmc_of_another"
-        if fault == "one id twice" and kind is RequestKind.CREATE and self.delivered:
+        if fault == "one id twice" and kind.is_billed and self.delivered:
             body["id"] = min(self.delivered)
         return body
 
@@ -227,6 +230,9 @@ class Faulty:
 def _kind(request: Request) -> RequestKind:
     if request.method == "POST":
         return RequestKind.CREATE
+    if request.method == "PATCH":
+        is_redraw = request.json.get("action") == "regeneratePanel"
+        return RequestKind.UPDATE if is_redraw else RequestKind.CONTINUE
     return RequestKind.USAGE if request.path.endswith("/usage") else RequestKind.STATUS
 
 
