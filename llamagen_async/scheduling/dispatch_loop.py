@@ -1,4 +1,4 @@
-"""What a dispatcher decides about: requests that draw on the same slots, and a turn. Plain data."""
+"""The requests that a dispatcher decides about, and its turn in the wait queue. Plain data."""
 
 from __future__ import annotations
 

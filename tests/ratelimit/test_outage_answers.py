@@ -269,7 +269,7 @@ async def test_who_waits_asks_again_when_the_store_may_be_back() -> None:
 
 @pytest.mark.parametrize("plan", [Plan.PAID, Plan.DEMO], ids=lambda plan: plan.name)
 async def test_checks_wait_for_the_store_for_as_long_as_it_takes(plan: Plan) -> None:
-    """Whoever waits for a comic has said for how long: with a share, and when that is over."""
+    """The caller of a check has said for how long: with a share, and when that is over."""
     away, granted = Away(plan), 0
     await away.ledger.commit(await away.granted("first"), ANSWERED, IDLE_WORKLOAD)
     away.store.away = True
