@@ -70,7 +70,7 @@ class PollSet:
         self.changes: Changes = Changes(forecasts)
         """Changes of generations that had ended before."""
         self.held_until: float | None = None
-        """Time of the next check if they are sent one at a time; the last of a wait is sent yet."""
+        """Time of the next check of what has failed, if one at a time is sent."""
         self.urgent: int = 0
         """Number of generations that somebody waits for interactively."""
         self.in_flight: int = 0
@@ -273,17 +273,18 @@ class PollSet:
         best: PollTarget | None = None
         best_rank: _Rank = (False, False, 0.0, 0.0)
         next_at = self._final[0][0] if self._final else math.inf
-        if self.held_until is not None and (self.in_flight or now < self.held_until):
-            held = math.inf if self.in_flight else self.held_until
-            return Poll(None, 0.0, is_overdue=False, next_at=min(next_at, held))
         if self._delayed:
             next_at = min(next_at, self._promote_due(now))
+        held_until = self.held_until and (math.inf if self.in_flight else self.held_until)
         for key, group in list(self._groups.items()):
             heap = group.heap
             while heap and heap[0][2].entry != heap[0][1]:
                 heapq.heappop(heap)
             if not heap:
                 del self._groups[key]
+                continue
+            if heap[0][2].failures and held_until and now < held_until:
+                next_at = min(next_at, held_until)
                 continue
             one = threshold if group.urgent else batch_threshold
             rank, due_at = self._rank(heap[0][2], now, one)
@@ -378,7 +379,7 @@ class PollSet:
         last = target.last_running_age
         step = 0 if last <= 0 else 1 + max(0, round(math.log(max(1.0, last), _AGE_RATIO)))
         told = target.announced, target.heard, target.has_ended
-        key = (target.profile, target.urgent, *told, step)
+        key = (target.profile, target.urgent, *told, target.failures > 0, step)
         group = self._groups.get(key)
         if group is None:
             group = TargetGroup(target.urgent, target.announced, target.has_ended, target.profile)

@@ -111,7 +111,7 @@ HeapEntry = tuple[float, int, PollTarget]
 
 An entry is void if its number is not that of its target.
 """
-GroupKey = tuple[Profile, bool, bool, bool, bool, int]
+GroupKey = tuple[Profile, bool, bool, bool, bool, bool, int]
 """Features that the members of a group have in common."""
 
 

@@ -39,6 +39,10 @@ _LONGEST_DELAY: Final = 60.0
 _COSTLY_DELAYS: Final = (30.0, 1_800.0)
 """Seconds before the next such check where it takes a slot of a long window such as a day's: at
 first, and at most, each twice as long as the one before. An hour takes six slots (chosen)."""
+_LONG_GAP: Final = 60.0
+"""Seconds between such checks up to which they may be those of a few generations that are sick."""
+_SEVERAL: Final = 2
+"""Generations whose checks fail after which all checks are taken to fail."""
 _MOST_MISSED: Final = 3
 """Ends in a row without an announcement after which none is waited for any more (chosen)."""
 
@@ -95,9 +99,11 @@ class Poller:
         self._heard = False
         """Whether an event has come since the last of these."""
         self._failed: set[str] = set()
-        """The generations whose checks have failed since one was answered."""
+        """The first of the generations whose checks have failed since one was answered."""
         self._delays: Iterator[float] | None = None
         """Seconds between two checks while those of several fail and each costs a day's slot."""
+        self._gap = 0.0
+        """The last of these."""
         self._told_at = -math.inf
         """Time at which it was said that checks fail."""
         self._early = EarlyEnds() if announced else None
@@ -190,18 +196,21 @@ class Poller:
         if target.delays is None:
             longest = delays(longest=_LONGEST_DELAY)
             target.delays = bounds(*_COSTLY_DELAYS) if is_costly else longest
-        self._failed.add(target.id)
-        if is_costly and len(self._failed) > 1:
+        if is_costly and len(self._failed) < _SEVERAL:
+            self._failed.add(target.id)
+        if is_costly and len(self._failed) >= _SEVERAL:
             # All checks may fail: one finds out when that is over, and not one of each generation.
             self._delays = self._delays or bounds(*_COSTLY_DELAYS)
-            self._polls.held_until = now + next(self._delays)
+            self._gap = next(self._delays)
+            self._polls.held_until = now + self._gap
         return next(target.delays)
 
     def _forget_failures(self) -> None:
-        """Check again what has failed before: a check was answered."""
-        if self._delays is not None:
-            self._delays = self._polls.held_until = None
+        """Go on as before: a check was answered; after many failures, check again what failed."""
+        if self._gap > _LONG_GAP:
             self._polls.forgive()
+        self._delays = self._polls.held_until = None
+        self._gap = 0.0
         self._failed.clear()
 
     def _tell_failing(self, target: PollTarget, error: BaseException) -> None:

@@ -411,39 +411,6 @@ async def test_an_outage_leaves_slots_of_the_day(error: Exception) -> None:
         assert free >= 25
 
 
-@pytest.mark.parametrize("number", [1, 3, 12])
-async def test_checks_that_fail_alone_leave_slots_of_the_day(number: int) -> None:
-    """Creates and the usage are answered: six slots an hour, however many comics wait."""
-    plan = Plan("day", limits=(RateLimit(4, per=60), RateLimit(60, per=86_400)))
-    network = Network(
-        service_of(plan), key="the-key", before=away(0, 2 * HOUR, AWAY, RequestKind.STATUS)
-    )
-    async with network.client(plan) as client:
-        comics = [await client.comics.create(f"s{n}") for n in range(number)]
-        waiting = [
-            asyncio.create_task(client.comics.wait_for_completion(comic.id, timeout=4 * HOUR))
-            for comic in comics
-        ]
-        for _ in range(6):
-            await asyncio.sleep(1_200)
-            await client.comics.usage()
-        assert len(network.checks) <= number + 14
-        comics = await asyncio.gather(*waiting)
-        assert all(comic.succeeded for comic in comics)
-        assert now() <= 3 * HOUR  # found out at most half an hour later, by a few slots each
-
-
-async def test_a_wait_whose_checks_fail_has_its_last_one_before_its_end() -> None:
-    plan = Plan("day", limits=(RateLimit(4, per=60), RateLimit(60, per=86_400)))
-    network = Network(
-        service_of(plan), key="the-key", before=away(0, 1_000, AWAY, RequestKind.STATUS)
-    )
-    async with network.client(plan) as client:
-        comic = await client.comics.create_and_wait("a", timeout=1_500)
-    assert comic.succeeded
-    assert 1_000 < now() <= 1_500
-
-
 async def test_where_checks_are_not_metered_the_probes_need_no_slot() -> None:
     network = Network(service_of(CREATES_ONLY), key="the-key", before=away(5, 400, AWAY))
     async with network.client(CREATES_ONLY) as client:
