@@ -88,10 +88,10 @@ class Limiter:
         self.plan: Plan = plan
         self.named_plan: Plan = plan
         """The plan that its users have named; the server may have said otherwise since."""
-        self.ledger = ledger
-        self.users = WeakSet[object]()
+        self.ledger: Ledger = ledger
+        self.users: WeakSet[object] = WeakSet[object]()
         """The users that have not closed it yet."""
-        self.of_loops = WeakValueDictionary[int, Limiter]()
+        self.of_loops: WeakValueDictionary[int, Limiter] = WeakValueDictionary[int, Limiter]()
         """The limiters of the same key in all event loops; the registry fills it in."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.refusals: int = 0
