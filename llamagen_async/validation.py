@@ -76,7 +76,7 @@ class LlamaGenError(Exception):
 
     id: str | None = None
     """The id of the generation that the error is about, where one is known."""
-    goes_on: bool = False
+    _goes_on: bool = False
     """Whether only a check of that generation has failed: it was accepted, and goes on."""
 
     def __str__(self) -> str:
@@ -86,7 +86,7 @@ class LlamaGenError(Exception):
         """Return a text about the error with the generation's id, where one is known."""
         if self.id is None:
             return text
-        if not self.goes_on:
+        if not self._goes_on:
             return f"{text} (generation {self.id})"
         return (
             f"{text} (generation {self.id} was accepted and goes on: "
@@ -96,7 +96,7 @@ class LlamaGenError(Exception):
     def about(self, id_: str, *, goes_on: bool = False) -> Self:
         """Return the error with a generation's id: a copy, as others may have been told of it."""
         error = copy(self)
-        error.id, error.goes_on = id_, goes_on
+        error.id, error._goes_on = id_, goes_on  # noqa: SLF001  # it is of this class
         return error
 
 
