@@ -93,6 +93,7 @@ async def test_a_forgotten_client_binds_nothing_while_its_loop_runs(
     quota: str, tmp_path: Path
 ) -> None:
     """Neither plan nor limiter nor thread nor file."""
+    forget()  # of the tests before
     before = len(registry._limiters)
     client = await use(client_of(quota, url="https://forgotten.invalid"))
     gone = weakref.ref(client._core.open().limiter)
