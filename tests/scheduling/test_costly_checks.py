@@ -47,7 +47,7 @@ async def test_checks_that_fail_alone_leave_slots_of_the_day(number: int) -> Non
 
 
 async def test_sick_comics_cost_a_day_few_slots_beside_others() -> None:
-    """What others are answered says nothing of them."""
+    """Answers about other comics say nothing of them."""
     gone: list[str] = []
     network = Network(
         service_of(ROOMY_DAY),
