@@ -256,6 +256,28 @@ async def test_a_wait_outlasts_a_store_that_is_away(
     assert counted(service)["refused"] == 0
 
 
+@pytest.mark.parametrize("wait_for_quota", [False, True])
+async def test_a_create_without_a_share_takes_no_wait_with_it(
+    monkeypatch: pytest.MonkeyPatch, wait_for_quota: bool
+) -> None:
+    """The share is over by then: the create is told at once, and the comic waits for the store."""
+    service = SandboxService(durations=Durations.constant(4 * 3_600.0))
+    hosts = Hosts(service, monkeypatch)
+    async with hosts.client() as client:
+        comic = await client.comics.create("a long story")
+        hosts.stores[0].away = True
+        wait = asyncio.create_task(client.comics.wait_for_completion(comic.id, timeout=86_400))
+        await asyncio.sleep(3 * 3_600)
+        assert not wait.done()
+        with pytest.raises(QuotaStoreError, match="nothing was sent"):
+            await client.comics.create("another story", wait_for_quota=wait_for_quota)
+        await asyncio.sleep(60)
+        assert not wait.done()
+        hosts.stores[0].away = False
+        assert (await wait).succeeded
+    assert counted(service)["refused"] == 0
+
+
 async def test_with_raise_a_client_fails_at_once_while_the_store_is_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

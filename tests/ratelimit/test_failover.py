@@ -25,7 +25,6 @@ from llamagen_async.ratelimit import (
     NoSlot,
     OnStoreFailure,
     Outcome,
-    Priority,
     StoreError,
 )
 from llamagen_async.ratelimit.failover import FailoverLedger
@@ -276,17 +275,6 @@ async def test_the_demo_plan_waits_through_a_short_outage_and_then_says_so() -> 
     await asyncio.sleep(4)
     await granted(ledger, "a.3")
     await ledger.aclose()
-
-
-@pytest.mark.parametrize("plan", [PAID, Plan.DEMO], ids=lambda plan: plan.name)
-async def test_who_has_never_reached_the_store_is_told_at_once(plan: Plan) -> None:
-    key = Key(plan, random.Random(1))
-    key.switch(away=True)
-    ledger = key.ledger()
-    for one in Priority:
-        with pytest.raises(QuotaStoreError):
-            await ledger.reserve(claim("a.1", "a", one))
-    assert now() < 1
 
 
 async def test_raise_fails_at_once_and_goes_on_when_the_store_is_back() -> None:

@@ -287,3 +287,16 @@ async def test_checks_wait_for_the_store_for_as_long_as_it_takes(plan: Plan) -> 
     last = await away.ledger.reserve(claim("a.last", "a", Priority.CHECK))
     assert isinstance(last, Grant)
     await away.close()
+
+
+@pytest.mark.parametrize("plan", [Plan.PAID, Plan.DEMO], ids=lambda plan: plan.name)
+async def test_who_has_never_reached_the_store_sends_nothing(plan: Plan) -> None:
+    """And is told at once, whatever it asks for."""
+    away = Away(plan)
+    away.store.away = True
+    began = Clock().now()
+    for priority in Priority:
+        with pytest.raises(QuotaStoreError):
+            await away.ledger.reserve(claim("a.1", "a", priority))
+    assert Clock().now() < began + 1
+    await away.close()
