@@ -39,8 +39,6 @@ _LONGEST_DELAY: Final = 60.0
 _COSTLY_DELAYS: Final = (30.0, 1_800.0)
 """Seconds before the next such check where it takes a slot of a long window such as a day's: at
 first, and at most, each twice as long as the one before. An hour takes six slots (chosen)."""
-_LONG_GAP: Final = 60.0
-"""Seconds between such checks up to which they may be those of a few generations that are sick."""
 _SEVERAL: Final = 2
 """Generations whose checks fail after which all checks are taken to fail."""
 _MOST_MISSED: Final = 3
@@ -102,8 +100,6 @@ class Poller:
         """The first of the generations whose checks have failed since one was answered."""
         self._delays: Iterator[float] | None = None
         """Seconds between two checks while those of several fail and each costs a day's slot."""
-        self._gap = 0.0
-        """The last of these."""
         self._told_at = -math.inf
         """Time at which it was said that checks fail."""
         self._early = EarlyEnds() if announced else None
@@ -177,7 +173,8 @@ class Poller:
             return
         error = outcome.exception()
         if error is None:
-            self._forget_failures()
+            self._failed.clear()
+            self._delays = self._polls.held_until = None
             has_ended = self._learn(target, outcome.result(), checked_at=checked_at)
             if has_ended and target.announced:
                 self._miss_announcement()
@@ -201,17 +198,8 @@ class Poller:
         if is_costly and len(self._failed) >= _SEVERAL:
             # All checks may fail: one finds out when that is over, and not one of each generation.
             self._delays = self._delays or bounds(*_COSTLY_DELAYS)
-            self._gap = next(self._delays)
-            self._polls.held_until = now + self._gap
+            self._polls.held_until = now + next(self._delays)
         return next(target.delays)
-
-    def _forget_failures(self) -> None:
-        """Go on as before: a check was answered; after many failures, check again what failed."""
-        if self._gap > _LONG_GAP:
-            self._polls.forgive()
-        self._delays = self._polls.held_until = None
-        self._gap = 0.0
-        self._failed.clear()
 
     def _tell_failing(self, target: PollTarget, error: BaseException) -> None:
         """Say that the checks of a generation fail, of one for all at a time."""

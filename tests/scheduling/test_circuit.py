@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamagen_async.plans import DAY, HOUR
-from llamagen_async.scheduling.circuit import TRIP, Circuit, Failure, Outage
+from llamagen_async.scheduling.circuit import SERVER, TRIP, Circuit, Failure, Outage
 
 AT = datetime(2026, 11, 27, 10, 2, tzinfo=UTC)
 MOST = 3
@@ -286,6 +286,19 @@ def test_failures_of_two_generations_are_an_outage_until_another_read_is_answere
     for n in range(10):
         fail(circuit, 6.0 + n, subject="sick" if n % 2 else "ill")
     assert not circuit.failures
+
+
+def test_an_outage_says_nothing_of_the_usage() -> None:
+    """The server failed of all, and nobody may ask for the usage again to find out."""
+    circuit = Circuit()
+    for n, subject in enumerate(["usage", "c1", SERVER]):
+        fail(circuit, float(n), subject=subject)
+    assert circuit.outage is not None
+    circuit.record_answer(9.0, is_create=False)
+    assert set(circuit.sick) == {"c1"}
+    fail(circuit, 10.0, subject="usage")
+    circuit.record_answer(11.0, is_create=False)
+    assert set(circuit.sick) == {"c1", "usage"}, "this time others were answered"
 
 
 def test_changes_of_one_generation_that_are_lost_stop_no_creates() -> None:
