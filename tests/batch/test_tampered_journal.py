@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llamagen_async import ComicQueue, LlamaGenError
+from llamagen_async import ComicQueue, LlamaGenError, Plan
 from tests.support.journals import raw
 from tests.support.machine import Machine, Pictures, fetching
 
@@ -98,10 +98,11 @@ async def test_a_value_that_nobody_here_has_written(
 
 async def test_a_damaged_job_does_not_hold_up_the_others(tmp_path: Path) -> None:
     """The reader of its events is told, and what waits behind it is sent."""
-    machine = Machine(tmp_path)
+    machine = Machine(tmp_path, plan=Plan.PAID)
     async with machine.open() as client, ComicQueue(client, machine.journal) as queue:
+        await asyncio.gather(*(client.comics.usage() for _ in range(10)))  # no slot is left for it
         await queue.submit("a cat", key="k")
-    raw(machine.journal, "UPDATE job SET request = '{', state = 'queued', generation_id = NULL")
+    raw(machine.journal, "UPDATE job SET request = '{' WHERE state = 'queued'")
     async with machine.open() as client, ComicQueue(client, machine.journal) as queue:
         other = await queue.submit("a dog", key="l")
         assert (await queue.result(other)).succeeded
