@@ -10,10 +10,10 @@ after the first one a read finds out whether the server is there, before another
 
 A server may also take no creates and answer all reads. Creates then stop alone, and only another
 create can find out that this is over: what a read is answered says nothing of it. Where each try is
-free, because it was refused or no connection was made, the end is noticed within half a minute, and
-the batch is late by no more than a window. Else each may be one more story of which nobody knows
-whether it was charged, and the longer the gaps between them, the later the end is noticed. The gaps
-follow from how likely a charge is:
+free, because it was redirected or no connection was made, the end is noticed within half a minute,
+and the batch is late by no more than a window. Else each may be one more story of which nobody
+knows whether it was charged, and the longer the gaps between them, the later the end is noticed.
+The gaps follow from how likely a charge is:
 
 - The server says that it failed (a 5xx that is no gateway's timeout). Servers mostly fail before
   they charge, so these creates are two minutes apart, and later a tenth of the time that it has
@@ -23,6 +23,8 @@ follow from how likely a charge is:
 - No answer came, or one that can't be read, such as a 2xx with a page in it. Such a create has most
   probably been accepted, so each gap is as long as it has lasted, up to half an hour, by which its
   end may be noticed later: ten in an hour.
+- Where a try takes a slot of a long window, such as a day's, it is not free, whatever was said: the
+  gaps are the same, so that an hour costs about ten of them.
 
 What fails may also be one comic, whose status checks end in a 500 each time. So failures of one
 generation alone are no outage: the next probe reads something else. If that is answered, what
@@ -61,8 +63,8 @@ __all__ = [
 ]
 
 TRIP: Final = 3
-"""Failures in a row after which the server is taken to be away, and creates in a row whose answers
-were lost after which no more are sent: as many stories at most are uncertain after an outage."""
+"""Failures in a row after which the server is taken to be away, and creates in a row that failed
+after which no more are sent: as many stories at most are uncertain after an outage."""
 SERVER: Final = ""
 """The subject of a failure that is nobody's but the server's."""
 _FIRST_GAP: Final = 1.0
@@ -73,7 +75,7 @@ _LONGEST_COSTLY_GAP: Final = 1800.0
 """Seconds of the longest gap if each probe takes a slot of a long window such as a day's, or may be
 a create that is charged and lost: an hour then costs about ten of them."""
 _FIRST_CREATE_GAP: Final = 30.0
-"""Seconds before a create is tried again although its answer may be lost like those before it."""
+"""Seconds before the first create that may be lost, or take a day's slot, like those before it."""
 _CREATE_GAP: Final = 120.0
 """Seconds of the longest gap between creates that the server says it failed of (chosen)."""
 _LATE: Final = 0.1
@@ -148,8 +150,10 @@ class Failure:
     """The one thing that may be what fails, such as the generation that was asked for."""
     may_have_arrived: bool = True
     """Whether the server may have the request."""
-    is_lost_create: bool = False
-    """Whether it may have been accepted, and charged."""
+    is_create: bool = False
+    """Whether it was a create, or something else that is billed."""
+    is_lost: bool = False
+    """Whether that may have been accepted, and charged."""
     is_told: bool = False
     """Whether the server itself says that it failed."""
     retry_after: float = 0.0
@@ -172,8 +176,8 @@ class Circuit:
     """The subjects of these."""
     sick: dict[str, None] = attrs.field(factory=dict[str, None])
     """Subjects that failed while others were answered, the oldest first."""
-    lost_creates: int = 0
-    """Creates in a row whose answers were lost; several for one generation count once."""
+    failed_creates: int = 0
+    """Creates in a row that arrived and failed; several for one generation count once."""
     answered_at: float = -math.inf
     """When the latest answer came."""
     create_answered_at: float = -math.inf
@@ -189,7 +193,7 @@ class Circuit:
     resort_at: float = -math.inf
     """When a create may be the probe although it may be lost."""
     create_at: float = -math.inf
-    """When a create may be sent although those before it were lost."""
+    """When a create may be sent although those before it failed."""
     opened_at: float = -math.inf
     """When the outage was noticed."""
     reason: str = ""
@@ -201,12 +205,14 @@ class Circuit:
     _since: datetime | None = None
     """Time of the first failure in a row."""
     _gaps: Iterator[float] | None = None
-    _lost_since: datetime | None = None
-    """Time of the first lost create in a row."""
-    _lost_at: float = math.inf
+    _creates_since: datetime | None = None
+    """Time of the first failed create in a row."""
+    _creates_at: float = math.inf
     """Time of that one, by the clock of the server."""
-    _lost_of: str = SERVER
-    """The subject of the latest lost create."""
+    _create_of: str = SERVER
+    """The subject of the latest failed create."""
+    _has_lost: bool = False
+    """Whether one of these creates may have been charged."""
 
     @property
     def state(self) -> CircuitState:
@@ -226,7 +232,7 @@ class Circuit:
     @property
     def is_quiet(self) -> bool:
         """Whether nothing is remembered that an answer would change."""
-        return not (self.failures or self.lost_creates or self.sick)
+        return not (self.failures or self.failed_creates or self.sick)
 
     @property
     def is_away(self) -> bool:
@@ -242,9 +248,9 @@ class Circuit:
             unanswered: Creates that are on their way.
             most: How many may be on their way while all is well.
         """
-        if self.lost_creates >= TRIP:
+        if self.failed_creates >= TRIP:
             return not unanswered and now >= self.create_at
-        return unanswered + self.lost_creates < (TRIP if self.lost_creates else most)
+        return unanswered + self.failed_creates < (TRIP if self.failed_creates else most)
 
     def begin_probe(self, probe: object) -> None:
         """Remember the probe that is about to be sent."""
@@ -273,12 +279,13 @@ class Circuit:
         self.is_silent, self._since, self._gaps, self.probe_at = False, None, None, -math.inf
         if is_create:
             self.create_answered_at = now
-            self.lost_creates, self._lost_of, self._lost_since = 0, SERVER, None
+            self.failed_creates, self._has_lost = 0, False
+            self._create_of, self._creates_since = SERVER, None
         elif was_away:
             # Whether it takes creates, too, is for one of them to find out, at once.
-            self.lost_creates = min(self.lost_creates, TRIP - 1)
+            self.failed_creates = min(self.failed_creates, TRIP - 1)
             self.create_at = -math.inf
-        if self.lost_creates < TRIP:
+        if self.failed_creates < TRIP:
             self.outage = None
         elif self.outage is not None:
             self.outage = attrs.evolve(self.outage, answers_reads=True)
@@ -289,26 +296,29 @@ class Circuit:
 
     def record_failure(self, now: float, failure: Failure) -> None:
         """Learn that a request was not answered."""
-        subject, is_lost = failure.subject, failure.is_lost_create
-        is_lost = is_lost and failure.sent_at >= self.create_answered_at
+        subject = failure.subject
+        is_create = failure.is_create and failure.may_have_arrived
+        is_create = is_create and failure.sent_at >= self.create_answered_at
         is_news = failure.sent_at >= self.answered_at
         # While only probes are sent, each of them counts: else the next one would follow at once.
         is_news = is_news and (self.is_silent or subject not in self.sick)
+        # That it takes no creates is known by then, and says nothing of reads.
+        is_news = is_news and not (is_create and self.state is CircuitState.READS_ONLY)
         if is_news:
             self._since, self.reason = self._since or failure.at, failure.reason
             self.failures += 1
             self.failed.add(subject)
             self.may_have_arrived = failure.may_have_arrived
             # A read that takes a slot of a day is not spent on the first doubt.
-            is_doubt = is_lost and not failure.is_costly
+            is_doubt = is_create and failure.is_lost and not failure.is_costly
             if self.is_silent or is_doubt or self.failures >= TRIP:
                 self._probe_only(now, failure, at_once=is_doubt)
-        if is_lost and not (subject and subject == self._lost_of):
-            self._lose_create(now, failure)
-        if not (self.is_away or self.lost_creates >= TRIP):
+        if is_create and not (subject and subject == self._create_of):
+            self._count_create(now, failure)
+        if not (self.is_away or self.failed_creates >= TRIP):
             return
         is_new = self.outage is None
-        since = self._since if self.is_away else self._lost_since
+        since = self._since if self.is_away else self._creates_since
         self.outage = Outage(since or failure.at, failure.reason, answers_reads=not self.is_away)
         if is_new:
             self.opened_at = now
@@ -329,16 +339,21 @@ class Circuit:
             is_costly = failure.is_costly and failure.may_have_arrived
             self.probe_at = now + (gap if is_costly else min(gap, _LONGEST_GAP))
 
-    def _lose_create(self, now: float, failure: Failure) -> None:
-        """Count a create that was lost, and set when the next one may follow."""
-        if not self.lost_creates:
-            self._lost_since, self._lost_at = failure.at, now
-        self.lost_creates += 1
-        self._lost_of = failure.subject
+    def _count_create(self, now: float, failure: Failure) -> None:
+        """Count a create that failed, and set when the next one may follow."""
+        if not self.failed_creates:
+            self._creates_since, self._creates_at = failure.at, now
+        self.failed_creates += 1
+        self._create_of = failure.subject
+        self._has_lost |= failure.is_lost
         self.resort_at = now + _LAST_RESORT
-        age = now - self._lost_at
-        longest = max(_CREATE_GAP, _LATE * age) if failure.is_told else math.inf
-        gap = min(max(_FIRST_CREATE_GAP, age), longest, _LONGEST_COSTLY_GAP)
+        age = now - self._creates_at
+        first, longest = _FIRST_CREATE_GAP, _LONGEST_COSTLY_GAP
+        if not failure.is_costly and not self._has_lost:
+            first, longest = _FIRST_GAP, _LONGEST_GAP
+        elif not failure.is_costly and failure.is_told:
+            longest = max(_CREATE_GAP, _LATE * age)
+        gap = min(max(first, age), longest, _LONGEST_COSTLY_GAP)
         asked = min(failure.retry_after, _LONGEST_COSTLY_GAP)
         self.create_at = now + max(gap, asked)
 

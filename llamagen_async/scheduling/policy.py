@@ -281,7 +281,7 @@ class DispatchPolicy:
         if head is None or not head.request.kind.is_billed:
             return head
         unanswered, rate = len(self._admission.unanswered), self._limiter.plan.rate
-        if unanswered + self._circuit.lost_creates >= TRIP:
+        if unanswered + self._circuit.failed_creates >= TRIP:
             most = max(TRIP, int(_SLOW_CREATE / rate.interval))
             if not self._circuit.may_create(now, unanswered, most):
                 return self._queue.head(billed=False)

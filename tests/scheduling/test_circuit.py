@@ -11,10 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamagen_async.plans import DAY, HOUR
-from llamagen_async.scheduling.circuit import SERVER, TRIP, Circuit, Failure, Outage
+from llamagen_async.scheduling.circuit import (
+    SERVER,
+    TRIP,
+    Circuit,
+    CircuitState,
+    Failure,
+    Outage,
+)
 
 AT = datetime(2026, 11, 27, 10, 2, tzinfo=UTC)
 MOST = 3
+LOST = {"is_create": True, "is_lost": True}
 
 
 def fail(circuit: Circuit, now: float, **facts: Any) -> None:
@@ -99,7 +107,7 @@ def test_clients_are_told_when_reads_are_answered_again_and_then_creates() -> No
     """Lost creates go on to be an outage of creates: reads that are answered meanwhile are none."""
     circuit, one = Circuit(), Listener()
     circuit.listeners[one] = None
-    lost = {"is_lost_create": True, "is_told": True}
+    lost = {**LOST, "is_told": True}
     fail(circuit, 0.0, **lost)
     assert not one.heard()
     circuit.record_answer(1.0, is_create=False)
@@ -154,7 +162,7 @@ def test_a_failure_of_what_was_sent_before_the_last_answer_is_no_news() -> None:
     circuit = Circuit()
     circuit.record_answer(50.0, is_create=True)
     for _ in range(TRIP):
-        fail(circuit, 60.0, sent_at=40.0, is_lost_create=True)
+        fail(circuit, 60.0, sent_at=40.0, **LOST)
     assert circuit.outage is None
     assert circuit.may_create(60.0, 0, MOST)
 
@@ -168,38 +176,38 @@ def test_creates_that_may_be_lost_are_no_more_than_open_it() -> None:
         True,
         False,
     ]
-    fail(circuit, 1.0, is_lost_create=True)
+    fail(circuit, 1.0, **LOST)
     assert circuit.may_create(1.0, 1, 300)
     assert not circuit.may_create(1.0, 2, 300)
 
 
 def test_a_lost_create_is_followed_by_a_read_at_once() -> None:
     circuit = Circuit()
-    fail(circuit, 1.0, is_lost_create=True)
+    fail(circuit, 1.0, **LOST)
     assert circuit.is_silent
     assert circuit.probe_at == 1.0
     assert circuit.outage is None, "nobody is told of one failure"
     circuit.record_answer(1.5, is_create=False)
     assert not circuit.is_silent
-    fail(circuit, 2.0, is_lost_create=True)
+    fail(circuit, 2.0, **LOST)
     fail(circuit, 2.0)
     assert circuit.outage is None
     assert circuit.probe_at == 3.0
     fail(circuit, circuit.probe_at)
     assert circuit.outage is not None
-    assert circuit.lost_creates < TRIP
+    assert circuit.failed_creates < TRIP
 
 
 def test_no_slot_of_a_day_is_spent_on_one_lost_create() -> None:
     circuit = Circuit()
-    fail(circuit, 1.0, is_lost_create=True, is_costly=True)
+    fail(circuit, 1.0, **LOST, is_costly=True)
     assert not circuit.is_silent
 
 
-def test_lost_creates_stop_creates_alone_where_reads_are_answered() -> None:
+def test_failed_creates_stop_creates_alone_where_reads_are_answered() -> None:
     circuit = Circuit()
     for n in range(TRIP):
-        fail(circuit, float(n), is_lost_create=True)
+        fail(circuit, float(n), **LOST)
         circuit.record_answer(n + 0.5, is_create=False)
     assert not circuit.is_silent
     assert circuit.outage is not None
@@ -218,7 +226,7 @@ def tries(seconds: float, **facts: Any) -> list[float]:
     circuit, now, times = Circuit(), 0.0, list[float]()
     while (now := max(now, circuit.create_at)) < seconds:
         times.append(now)
-        fail(circuit, now, is_lost_create=True, **facts)
+        fail(circuit, now, **{**LOST, **facts})
         circuit.record_answer(now, is_create=False)
     return [*times, now]
 
@@ -242,12 +250,41 @@ def test_creates_that_were_most_probably_charged_are_few() -> None:
     assert lateness(tries(DAY), 0.0) <= HOUR / 2
 
 
+@pytest.mark.parametrize("is_told", [False, True])
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_creates_that_take_slots_of_a_day_are_few(*, is_told: bool, is_lost: bool) -> None:
+    """Whatever is known of them: an hour leaves slots of the day."""
+    facts = {"is_costly": True, "is_told": is_told, "is_lost": is_lost}
+    assert len(tries(HOUR, **facts)) - 1 <= 11
+    assert len(tries(DAY, **facts)) - 1 <= 60
+    assert lateness(tries(DAY, **facts), 0.0) <= HOUR / 2
+
+
+def test_the_end_of_creates_that_are_free_to_try_is_noticed_within_half_a_minute() -> None:
+    """A redirect says that nothing was done."""
+    times = tries(HOUR, is_lost=False)
+    assert lateness(times, 0.0) <= 30.0
+    assert len(times) - 1 <= 130
+
+
+def test_creates_that_are_free_to_try_are_not_tried_among_others_that_are_not() -> None:
+    circuit = Circuit()
+    for n in range(TRIP):
+        fail(circuit, float(n), **LOST)
+    fail(circuit, 600.0, **{**LOST, "is_lost": False})
+    assert circuit.create_at == 1_200.0, "the next one may be lost again"
+    circuit.record_answer(1_200.0, is_create=True)
+    for n in range(TRIP):
+        fail(circuit, 1_300.0 + n, **{**LOST, "is_lost": False})
+    assert circuit.create_at < 1_310.0
+
+
 def test_no_create_is_sent_before_the_time_that_the_server_names() -> None:
     circuit = Circuit()
     for n in range(TRIP):
-        fail(circuit, float(n), is_lost_create=True, is_told=True, retry_after=700.0)
+        fail(circuit, float(n), **LOST, is_told=True, retry_after=700.0)
     assert circuit.create_at == TRIP - 1 + 700.0
-    fail(circuit, 800.0, is_lost_create=True, is_told=True, retry_after=DAY)
+    fail(circuit, 800.0, **LOST, is_told=True, retry_after=DAY)
     assert circuit.create_at <= 800.0 + HOUR / 2, "the server's numbers are bounded"
 
 
@@ -271,7 +308,7 @@ def test_a_probe_of_what_is_sick_is_followed_by_a_gap_like_any_other() -> None:
     circuit = Circuit()
     fail(circuit, 1.0, subject="sick")
     circuit.record_answer(2.0, is_create=False)
-    fail(circuit, 3.0, is_lost_create=True)
+    fail(circuit, 3.0, **LOST)
     assert circuit.probe_at == 3.0
     fail(circuit, 3.0, subject="sick")
     assert circuit.probe_at == 4.0
@@ -301,12 +338,27 @@ def test_an_outage_says_nothing_of_the_usage() -> None:
     assert set(circuit.sick) == {"c1", "usage"}, "this time others were answered"
 
 
+def test_creates_that_are_known_to_fail_are_no_doubt_of_reads() -> None:
+    """Nobody may read anything meanwhile."""
+    circuit = Circuit()
+    for n in range(TRIP):
+        fail(circuit, float(n), **LOST)
+        circuit.record_answer(n + 0.5, is_create=False)
+    for _ in range(10):
+        fail(circuit, circuit.create_at, **LOST)
+        assert not circuit.is_silent
+        assert circuit.state is CircuitState.READS_ONLY
+    for n in range(TRIP):
+        fail(circuit, DAY + n)
+    assert circuit.state is CircuitState.OPEN
+
+
 def test_changes_of_one_generation_that_are_lost_stop_no_creates() -> None:
     circuit = Circuit()
     for n in range(10):
-        fail(circuit, float(n), subject="sick", is_lost_create=True)
+        fail(circuit, float(n), subject="sick", **LOST)
         circuit.record_answer(n + 0.5, is_create=False)
-    assert circuit.lost_creates == 1
+    assert circuit.failed_creates == 1
 
 
 def test_generations_that_are_sick_are_not_remembered_without_end() -> None:
@@ -319,7 +371,7 @@ def test_generations_that_are_sick_are_not_remembered_without_end() -> None:
 
 
 def test_after_a_silence_one_create_finds_out_whether_they_are_taken() -> None:
-    circuit = opened(is_lost_create=True)
+    circuit = opened(**LOST)
     probes(circuit, HOUR)
     now = circuit.probe_at
     circuit.record_answer(now, is_create=False)
@@ -331,7 +383,10 @@ def test_after_a_silence_one_create_finds_out_whether_they_are_taken() -> None:
 
 @given(
     steps=st.lists(
-        st.tuples(st.floats(0.0, HOUR), st.sampled_from(["answer", "create", "lost", "unsent"])),
+        st.tuples(
+            st.floats(0.0, HOUR),
+            st.sampled_from(["answer", "create", "lost", "moved", "unsent", "read"]),
+        ),
         max_size=200,
     ),
     costly=st.booleans(),
@@ -340,24 +395,30 @@ def test_after_a_silence_one_create_finds_out_whether_they_are_taken() -> None:
 def test_whatever_happens_it_opens_and_closes_as_it_should(
     steps: list[tuple[float, str]], *, costly: bool
 ) -> None:
-    """A circuit is silent after `TRIP` failures in a row, and a probe is always due soon."""
+    """A circuit is silent after `TRIP` failures in a row, and a probe is always due soon.
+
+    Creates that fail count no more once it is known that they do.
+    """
     circuit, now, in_a_row, is_doubtful = Circuit(), 0.0, 0, False
     for seconds, what in steps:
         now += seconds + 0.001
+        is_create = what in ("lost", "moved")
         if what in ("answer", "create"):
             circuit.record_answer(now, is_create=what == "create")
-            in_a_row = 0
+            in_a_row, is_doubtful = 0, False
         else:
-            is_lost = what == "lost"
-            fail(circuit, now, may_have_arrived=is_lost, is_lost_create=is_lost, is_costly=costly)
-            in_a_row += 1
-        is_doubtful |= what == "lost" and not costly
-        is_doubtful &= what not in ("answer", "create")
+            is_news = not is_create or circuit.state is not CircuitState.READS_ONLY
+            facts = {"may_have_arrived": what != "unsent", "is_costly": costly}
+            fail(circuit, now, is_create=is_create, is_lost=what == "lost", **facts)
+            in_a_row += is_news
+            is_doubtful |= is_news and what == "lost" and not costly
         assert circuit.is_silent is (in_a_row >= TRIP or is_doubtful)
         assert circuit.failures == in_a_row
-        assert (circuit.outage is not None) is (in_a_row >= TRIP or circuit.lost_creates >= TRIP)
+        assert (circuit.outage is not None) is (in_a_row >= TRIP or circuit.failed_creates >= TRIP)
         if circuit.is_silent:
-            assert circuit.probe_at - now <= (DAY / 48 if costly else 30.0)
-        if circuit.lost_creates < TRIP and not circuit.is_silent:
+            assert round(circuit.probe_at - now, 6) <= (DAY / 48 if costly else 30.0)
+        if circuit.state is CircuitState.READS_ONLY:
+            assert round(circuit.create_at - now, 6) <= DAY / 48
+        if circuit.failed_creates < TRIP and not circuit.is_silent:
             assert circuit.outage is None
             assert circuit.may_create(now, 0, MOST)

@@ -8,14 +8,22 @@ from collections.abc import Callable
 import attrs
 import pytest
 
-from llamagen_async import Plan, RateLimit, RequestKind, ServerError
+from llamagen_async import (
+    InvalidResponseError,
+    Plan,
+    RateLimit,
+    RequestKind,
+    ServerError,
+    SubmissionUncertainError,
+)
 from llamagen_async.plans import HOUR
 from tests.support.scheduling import service_of
-from tests.support.scripted import Network, Sent, now
+from tests.support.scripted import Network, Sent, minute, now
 
 pytestmark = pytest.mark.virtual_time
 
 AWAY = ServerError(503, None, "away")
+MOVED = InvalidResponseError(302, None, "a redirect")
 DAILY = Plan("day", limits=(RateLimit(4, per=60), RateLimit(60, per=86_400)))
 ROOMY_DAY = Plan("roomy day", limits=(RateLimit(10, per=60), RateLimit(300, per=86_400)))
 
@@ -75,3 +83,58 @@ async def test_a_wait_whose_checks_fail_has_its_last_one_before_its_end() -> Non
         comic = await client.comics.create_and_wait("a", timeout=1_500)
     assert comic.succeeded
     assert 1_000 < now() <= 1_500
+
+
+@pytest.mark.parametrize("error", [AWAY, MOVED], ids=str)
+async def test_creates_that_fail_alone_leave_slots_of_the_day(error: Exception) -> None:
+    """However many wait, and whether the server says that it did nothing or not."""
+    network = Network(
+        service_of(ROOMY_DAY),
+        key="the-key",
+        before=lambda sent: (
+            attrs.evolve(error)
+            if sent.at < 1.5 * HOUR and sent.kind is RequestKind.CREATE
+            else None
+        ),
+    )
+    async with network.client(ROOMY_DAY) as client:
+        creating = [
+            asyncio.create_task(client.comics.create_and_wait(f"s{n}", timeout=4 * HOUR))
+            for n in range(30)
+        ]
+        for _ in range(9):
+            await asyncio.sleep(600)
+            assert (await client.comics.usage()).is_paid_plan
+        tried = len(network.creates)
+        assert tried <= 13
+        outcomes = await asyncio.gather(*creating, return_exceptions=True)
+    lost = 0 if error is MOVED else tried
+    assert sum(isinstance(one, SubmissionUncertainError) for one in outcomes) == lost
+    assert sum(not isinstance(one, Exception) for one in outcomes) == 30 - lost
+    assert network.creates[tried].at <= 2 * HOUR
+
+
+async def test_creates_that_are_redirected_leave_slots_for_checks() -> None:
+    """Each try is free but for its slot, and a minute has ten."""
+    network = Network(
+        minute(),
+        before=lambda sent: (
+            attrs.evolve(MOVED)
+            if 50 <= sent.at < HOUR and sent.kind is RequestKind.CREATE
+            else None
+        ),
+    )
+    async with network.client() as client:
+        running = asyncio.create_task(client.comics.create_and_wait("running"))
+        await asyncio.sleep(50)
+        creating = [
+            asyncio.create_task(client.comics.create_and_wait(f"s{n}", timeout=2 * HOUR))
+            for n in range(30)
+        ]
+        assert (await running).succeeded
+        assert now() <= 90
+        assert client.outage is not None
+        assert all(comic.succeeded for comic in await asyncio.gather(*creating))
+    tried = [sent.at for sent in network.creates[1:] if sent.at < HOUR]
+    assert len(tried) <= 130
+    assert next(sent.at for sent in network.creates if sent.at >= HOUR) <= HOUR + 30
