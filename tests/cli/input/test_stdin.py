@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -24,6 +25,26 @@ async def test_a_thread_reads_no_further_than_asked() -> None:
     items = iterate_in_thread(numbers())
     assert [await anext(items), await anext(items)] == [0, 1]
     assert len(read) <= 4
+    await items.aclose()
+
+
+async def test_the_thread_ends_when_nobody_wants_any_more() -> None:
+    """At once if it has read ahead, and at the next line if it waits for one."""
+    before = set(threading.enumerate())
+    items = iterate_in_thread(range(100))
+    assert await anext(items) == 0
+    (thread,) = set(threading.enumerate()) - before
+    await items.aclose()
+    await asyncio.to_thread(thread.join)
+    reading, writing = os.pipe()
+    with io.FileIO(reading) as source, io.FileIO(writing, "w") as sink:
+        arriving = iterate_in_thread(chunks_of(source))
+        sink.write(b"one")
+        assert await anext(arriving) == b"one"
+        (thread,) = {one for one in threading.enumerate() if one.name == thread.name} - before
+        await arriving.aclose()
+        sink.write(b"two")
+        await asyncio.to_thread(thread.join)
 
 
 async def test_an_error_in_the_thread_is_raised_to_the_reader() -> None:
