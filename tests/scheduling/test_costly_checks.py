@@ -87,7 +87,7 @@ async def test_a_wait_whose_checks_fail_has_its_last_one_before_its_end() -> Non
 
 
 @pytest.mark.parametrize("error", [AWAY, MOVED], ids=str)
-async def test_creates_that_fail_alone_leave_slots_of_the_day(error: Exception) -> None:
+async def test_creates_that_fail_alone_leave_slots_of_the_day(error: Any) -> None:
     """However many wait, and whether the server says that it did nothing or not."""
     network = Network(
         service_of(ROOMY_DAY),
