@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sqlite3
+import weakref
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["claim", "connect", "error_code", "explain", "file_id", "transaction"]
+__all__ = ["claim", "close_after", "connect", "error_code", "explain", "file_id", "transaction"]
 
 _LOCKED: Final = "another program keeps it locked; end that program, or try again"
 _PROTECTED: Final = "it may not be written; change its permissions, or name another file"
@@ -35,6 +37,17 @@ def connect(path: Path | str, *, timeout: float) -> sqlite3.Connection:
         timeout: Seconds to wait for another program's lock.
     """
     return sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
+
+
+def close_after(owner: object, connection: sqlite3.Connection) -> None:
+    """Close a connection when its owner was collected that nobody has closed."""
+    weakref.finalize(owner, _close_here, connection, os.getpid())
+
+
+def _close_here(connection: sqlite3.Connection, process: int) -> None:
+    """Close a connection, unless this is a process that was forked with it: it is the parent's."""
+    if os.getpid() == process:
+        connection.close()
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -27,7 +26,7 @@ from llamagen_async.batch.journal.network_disk import refuse_network
 from llamagen_async.batch.journal.opening import keep_changes
 from llamagen_async.batch.journal.reserve import Receipt, Reserve
 from llamagen_async.errors import JournalError, LlamaGenError
-from llamagen_async.sqlite_file import connect, explain, file_id, transaction
+from llamagen_async.sqlite_file import close_after, connect, explain, file_id, transaction
 
 __all__ = ["Database", "Operation", "SetAsideError"]
 
@@ -298,7 +297,7 @@ class Database:
     def _connect(self, path: Path | str) -> sqlite3.Connection:
         timeout = _SHARED_TIMEOUT if self.is_shared else _LOCK_TIMEOUT
         connection = connect(path, timeout=timeout)
-        weakref.finalize(self, _close_here, connection, os.getpid())  # for who forgets to close it
+        close_after(self, connection)
         return connection
 
     def _close(self) -> None:
@@ -354,12 +353,6 @@ class Database:
 
     def _explained(self, error: sqlite3.Error | OSError) -> JournalError:
         return JournalError(explain(self._name, error, damaged=_DAMAGED))
-
-
-def _close_here(connection: sqlite3.Connection, process: int) -> None:
-    """Close a connection, unless this is a process that was forked with it: it is the parent's."""
-    if os.getpid() == process:
-        connection.close()
 
 
 def _sync_folder(folder: Path) -> None:

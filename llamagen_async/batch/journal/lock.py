@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from llamagen_async.errors import JournalError
-from llamagen_async.sqlite_file import connect, error_code, file_id
+from llamagen_async.sqlite_file import close_after, connect, error_code, file_id
 
 __all__ = ["JournalLock"]
 
@@ -138,6 +138,7 @@ class JournalLock:
     def _take_owner(self) -> None:
         """Be the owner, or pass by where one would be."""
         connection = self._connection = connect(self._path, timeout=_LOCK_TIMEOUT)
+        close_after(self, connection)
         try:
             if not self._is_shared:
                 # In this mode the lock outlasts the transaction: the process id is on disk, and
@@ -160,6 +161,7 @@ class JournalLock:
     def _take_shared(self) -> None:
         """Lock the queues' file, alone if nobody else has it."""
         connection = self._queues = connect(self._shared_path, timeout=0.0)
+        close_after(self, connection)
         try:
             connection.execute("BEGIN EXCLUSIVE")
             self.is_alone = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import subprocess
@@ -94,3 +95,16 @@ async def test_a_count_that_can_not_be_kept_harms_nobody(
         row = await changed(journal, row, BatchState.RUNNING, generation=comic("c1"))
         assert row.generation_id == "c1"
     assert raw(path, "SELECT generation_id FROM job") == [("c1",)]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_lock_that_nobody_lets_go_of_ends_with_its_owner(tmp_path: Path, *, shared: bool) -> None:
+    """Python 3.13 warns of a connection that is left open, and such a warning fails this test."""
+    path = tmp_path / "run.db"
+    forgotten = JournalLock(path, shared=shared)
+    forgotten.take()
+    del forgotten
+    gc.collect()
+    owner = JournalLock(path)
+    owner.take()
+    owner.release()
