@@ -144,7 +144,8 @@ async def fails(ledger: SQLiteLedger, *words: str) -> None:
 
 def ledger_threads() -> list[str]:
     """Return the names of the threads that ledgers have started and not ended."""
-    return [one.name for one in threading.enumerate() if one.name.startswith("llamagen-async")]
+    names = [one.name for one in threading.enumerate()]
+    return [name for name in names if name.startswith("llamagen-async-ledger")]
 
 
 def stored_state(path: Path) -> dict[str, Any]:
