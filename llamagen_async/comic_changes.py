@@ -219,45 +219,45 @@ class ComicChanges(Generations[ComicGeneration]):
         comic: ComicGeneration,
         folder: Path,
         *,
-        panel: int,
+        panel: int | None,
         page: int | None,
         known: Sequence[Path],
         timeout: float,
         urgent: bool,
     ) -> list[Path] | None:
-        """Fetch the picture of one panel as `download_panel` does; all if others are missing.
+        """Fetch the picture of one panel as `download_panel` does, and those that are missing.
 
-        What is there is kept in either case, under the name of an older version if it is another.
+        The others are left alone: somebody may have lettered or cut them since.
 
         Args:
             comic: The comic, redrawn.
             folder: The folder of its pictures.
-            panel: The panel's number on its page, from 0.
+            panel: The panel's number on its page, from 0; `None` fetches only what is missing.
             page: The page's number, from 0; the first one if it is not given.
             known: The pictures of the comic, as far as they were fetched.
-            timeout: Seconds for the file.
+            timeout: Seconds for the files.
             urgent: As for `download`.
 
         Returns:
-            All pictures, in the order of `download`; `None` if that panel has none.
+            All pictures, in the order of `download`; `None` if that panel has none, or
+            the whole comic.
         """
-        names = [name for _, name in asset_names(comic)]
-        redrawn = panel_name(comic.id, page or 0, panel)
-        there = {file.stem: file for file in known}
-        files = {
-            name: there.get(stem) for name, stem in zip(names, distinct_stems(names), strict=True)
-        }
-        others = [file for name, file in files.items() if name != redrawn]
-        if redrawn not in files:
+        named = asset_names(comic)
+        redrawn = None if panel is None else panel_name(comic.id, page or 0, panel)
+        if not named or (redrawn is not None and redrawn not in (name for _, name in named)):
             return None
-        if not await asyncio.to_thread(_are_there, others):
-            return await self._download(
-                "comic", comic, folder, timeout=timeout, urgent=urgent, only=asset_names(comic)
-            )
-        files[redrawn] = await self.download_panel(
-            comic, folder, panel=panel, page=page, timeout=timeout, urgent=urgent
+        stems = distinct_stems(name for _, name in named)
+        there = await asyncio.to_thread(_of_files, known)
+        only = [
+            asset
+            for asset, stem in zip(named, stems, strict=True)
+            if asset[1] == redrawn or stem not in there
+        ]
+        fetched = await self._download(
+            "comic", comic, folder, timeout=timeout, urgent=urgent, only=only
         )
-        return [file for file in files.values() if file is not None]
+        there |= {file.stem: file for file in fetched}
+        return [there[stem] for stem in stems]
 
     def recall_end(self, comic: ComicGeneration) -> None:
         """Take in how a comic ended that an earlier program has seen, before it is changed.
@@ -307,5 +307,6 @@ def _changed(id_: str, value: object) -> ComicGeneration:
         return ComicGeneration.parse({**fields_of(value), "id": id_})
 
 
-def _are_there(files: Sequence[Path | None]) -> bool:
-    return all(file is not None and file.is_file() for file in files)
+def _of_files(files: Sequence[Path]) -> dict[str, Path]:
+    """Return the files that are there, by their names without extension."""
+    return {file.stem: file for file in files if file.is_file()}

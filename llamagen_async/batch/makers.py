@@ -132,13 +132,13 @@ class ComicsPort(Protocol):
         comic: ComicGeneration,
         folder: Path,
         *,
-        panel: int,
+        panel: int | None,
         page: int | None,
         known: Sequence[Path],
         timeout: float,
         urgent: bool,
     ) -> list[Path] | None:
-        """Fetch the picture of one panel, if all others are there, and keep the one before."""
+        """Fetch the picture of one panel, and keep the one before, and those that are missing."""
         ...
 
 

@@ -49,6 +49,11 @@ async def fetch(
             timeout=timeout,
             urgent=task.row.urgent,
         )
+    elif names and isinstance(generation, ComicGeneration):
+        known, urgent = [out / name for name in names], task.row.urgent
+        files = await comics.download_redrawn(
+            generation, out, panel=None, page=None, known=known, timeout=timeout, urgent=urgent
+        )
     if files is None:
         files = await download(comics, generation, out, timeout=timeout, urgent=task.row.urgent)
     task.files = tuple(files)

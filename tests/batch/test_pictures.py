@@ -64,6 +64,29 @@ async def test_pictures_whose_urls_are_too_old_cost_one_check(refusal: int, tmp_
     assert machine.stories == {"a": 1}
 
 
+@pytest.mark.parametrize("also_gone", [False, True])
+async def test_what_is_missing_is_fetched_and_what_was_edited_stays(
+    also_gone: bool, tmp_path: Path
+) -> None:
+    """A picture that somebody has lettered is not written over when another one was deleted."""
+    assets = ScriptedAssets(Host())
+    machine = Machine(tmp_path, assets=assets, body=signed)
+    out = tmp_path / "out"
+    (item,) = await machine.batch(["a"], out=out)
+    edited, missing = item.files[0], item.files[1]
+    edited.write_bytes(PNG + b"lettered")
+    missing.unlink()
+    if also_gone:
+        edited.unlink()
+    asked = len(assets.asked)
+    (again,) = await machine.batch(["a"], out=out)
+    assert again.files == item.files
+    assert missing.read_bytes() == PNG
+    assert edited.read_bytes() == (PNG if also_gone else PNG + b"lettered")
+    assert len(assets.asked) - asked == (2 if also_gone else 1)
+    assert sorted(out.iterdir()) == sorted(item.files)
+
+
 async def test_an_outage_of_the_host_ends_no_batch_before_its_time(tmp_path: Path) -> None:
     host = Host()
     host.away_until = 1500.0
