@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 from urllib.parse import quote
 
-from llamagen_async.downloads.download import asset_names, panel_name
+from llamagen_async.downloads.download import asset_names, output_name, panel_name
 from llamagen_async.downloads.media_types import distinct_stems
+from llamagen_async.downloads.versions import pictures_of
 from llamagen_async.forecasting import Profile
 from llamagen_async.generations import (
     DEFAULT_TIMEOUT,
@@ -23,6 +24,7 @@ from llamagen_async.models import ComicGeneration
 from llamagen_async.models.places import fields_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
+    AnyRequest,
     ContinueFields,
     ContinueRequest,
     UpdateFields,
@@ -214,44 +216,41 @@ class ComicChanges(Generations[ComicGeneration]):
         )
         return file
 
-    async def download_redrawn(
+    async def download_changed(
         self,
         comic: ComicGeneration,
         folder: Path,
         *,
-        panel: int | None,
-        page: int | None,
-        known: Sequence[Path],
+        change: AnyRequest | None,
         timeout: float,
         urgent: bool,
-    ) -> list[Path] | None:
-        """Fetch the picture of one panel as `download_panel` does, and those that are missing.
+    ) -> list[Path]:
+        """Fetch the pictures that are not there, and those that a change has drawn.
 
-        The others are left alone: somebody may have lettered or cut them since.
+        The others are left alone: somebody may have lettered or cut them since. A picture that
+        another one takes the place of is kept, as `download_panel` does.
 
         Args:
-            comic: The comic, redrawn.
+            comic: The comic as it is now.
             folder: The folder of its pictures.
-            panel: The panel's number on its page, from 0; `None` fetches only what is missing.
-            page: The page's number, from 0; the first one if it is not given.
-            known: The pictures of the comic, as far as they were fetched.
+            change: A continuation or a redraw, if its pictures were not fetched since: the panel or
+                the picture of the whole that it has drawn are fetched again.
             timeout: Seconds for the files.
             urgent: As for `download`.
 
         Returns:
-            All pictures, in the order of `download`; `None` if that panel has none, or
-            the whole comic.
+            All pictures, in the order of `download`.
         """
+        again = output_name(comic.id) if isinstance(change, ContinueRequest) else None
+        if isinstance(change, UpdateRequest):
+            again = panel_name(comic.id, change.page or 0, change.panel)
         named = asset_names(comic)
-        redrawn = None if panel is None else panel_name(comic.id, page or 0, panel)
-        if not named or (redrawn is not None and redrawn not in (name for _, name in named)):
-            return None
         stems = distinct_stems(name for _, name in named)
-        there = await asyncio.to_thread(_of_files, known)
+        there = await asyncio.to_thread(pictures_of, folder, stems)
         only = [
             asset
             for asset, stem in zip(named, stems, strict=True)
-            if asset[1] == redrawn or stem not in there
+            if asset[1] == again or stem not in there
         ]
         fetched = await self._download(
             "comic", comic, folder, timeout=timeout, urgent=urgent, only=only
@@ -305,8 +304,3 @@ def _changed(id_: str, value: object) -> ComicGeneration:
         return ComicGeneration.parse(value)
     except ValueError:
         return ComicGeneration.parse({**fields_of(value), "id": id_})
-
-
-def _of_files(files: Sequence[Path]) -> dict[str, Path]:
-    """Return the files that are there, by their names without extension."""
-    return {file.stem: file for file in files if file.is_file()}

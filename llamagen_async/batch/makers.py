@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypedDict
 
@@ -127,18 +127,16 @@ class ComicsPort(Protocol):
         """Fetch a comic's pictures into a folder."""
         ...
 
-    async def download_redrawn(
+    async def download_changed(
         self,
         comic: ComicGeneration,
         folder: Path,
         *,
-        panel: int | None,
-        page: int | None,
-        known: Sequence[Path],
+        change: AnyRequest | None,
         timeout: float,
         urgent: bool,
-    ) -> list[Path] | None:
-        """Fetch the picture of one panel, and keep the one before, and those that are missing."""
+    ) -> list[Path]:
+        """Fetch the pictures that are not there, and those that a change has drawn."""
         ...
 
 

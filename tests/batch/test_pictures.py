@@ -87,6 +87,37 @@ async def test_what_is_missing_is_fetched_and_what_was_edited_stays(
     assert sorted(out.iterdir()) == sorted(item.files)
 
 
+async def test_a_continuation_leaves_what_was_edited_and_keeps_the_whole_of_before(
+    tmp_path: Path,
+) -> None:
+    """Also one that goes on in a later run, whose server gives each picture a new URL."""
+
+    def drawn(asked: Asked, _number: int) -> Answer:
+        return png(PNG + asked.url.encode())
+
+    machine = Machine(tmp_path, assets=ScriptedAssets(drawn))
+    out = tmp_path / "out"
+    comic = {"key": "a", "prompt": "a cat", "fix_panel_num": 2}
+    (first,) = await machine.batch([comic], out=out)
+    lettered, _, whole = first.files
+    before = whole.read_bytes()
+    lettered.write_bytes(PNG + b"lettered")
+    more = {"key": "b", "type": "continue", "of": "a", "prompt": "then rain", "fix_panel_num": 1}
+    items = await machine.batch([comic, more], out=out)
+    (grown,) = (item for item in items if item.key == "b")
+    assert lettered.read_bytes() == PNG + b"lettered"
+    assert len(grown.files) == 4
+    assert set(grown.files) > set(first.files)
+    assert whole.read_bytes() != before
+    assert whole.with_suffix(".1.png").read_bytes() == before
+    lettered.write_bytes(PNG + b"lettered again")
+    grown.files[1].unlink()
+    await machine.batch([comic, more], out=out)
+    assert all(file.is_file() for file in grown.files)
+    assert lettered.read_bytes() == PNG + b"lettered again"
+    assert len(list(out.iterdir())) == 4 + 1
+
+
 async def test_an_outage_of_the_host_ends_no_batch_before_its_time(tmp_path: Path) -> None:
     host = Host()
     host.away_until = 1500.0
