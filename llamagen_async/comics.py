@@ -344,13 +344,13 @@ class Comics(ComicChanges):
 
         Args:
             comic: The comic.
-            folder: The folder of the files; made if it is missing.
+            folder: The folder of the files; made if it is missing. A file of that name is written
+                over, unless its host says that it is the same (`Last-Modified`, and its length).
             timeout: Seconds for all pictures together.
             urgent: Whether somebody waits for it; if not, others go first with their checks.
 
         Raises:
-            InvalidRequestError: The comic has not succeeded, so there is nothing to fetch; or a
-                picture's URL leads inside a network.
+            InvalidRequestError: The comic has not succeeded, or a URL leads inside a network.
             APIError: A picture can't be had.
             APIConnectionError: A picture's host was not there until time was up.
             OSError: The folder can't be written to.
