@@ -212,7 +212,7 @@ class ComicChanges(Generations[ComicGeneration]):
             raise InvalidRequestError("panel", panel, allowed)
         only = [(url, panel_name(comic.id, page, panel))]
         (file,) = await self._download(
-            "comic", comic, folder, timeout=timeout, urgent=urgent, only=only
+            "comic", comic, folder, timeout=timeout, urgent=urgent, only=only, keeps_old=True
         )
         return file
 
@@ -221,11 +221,12 @@ class ComicChanges(Generations[ComicGeneration]):
         comic: ComicGeneration,
         folder: Path,
         *,
-        change: AnyRequest | None,
-        timeout: float,
-        urgent: bool,
+        again: AnyRequest | bool,
+        whole: bool = False,
+        timeout: float = DEFAULT_TIMEOUT,
+        urgent: bool = True,
     ) -> list[Path]:
-        """Fetch the pictures that are not there, and those that a change has drawn.
+        """Fetch the pictures that are not there, and those that may have changed, and lose none.
 
         The others are left alone: somebody may have lettered or cut them since. A picture that
         another one takes the place of is kept, as `download_panel` does.
@@ -233,27 +234,34 @@ class ComicChanges(Generations[ComicGeneration]):
         Args:
             comic: The comic as it is now.
             folder: The folder of its pictures.
-            change: A continuation or a redraw, if its pictures were not fetched since: the panel or
-                the picture of the whole that it has drawn are fetched again.
+            again: The continuation or redraw whose pictures were not fetched since: what it has
+                drawn is fetched again, the picture of the whole or a panel. `True`: all are.
+            whole: Whether the picture of the whole is fetched again in any case.
             timeout: Seconds for the files.
             urgent: As for `download`.
 
         Returns:
             All pictures, in the order of `download`.
         """
-        again = output_name(comic.id) if isinstance(change, ContinueRequest) else None
-        if isinstance(change, UpdateRequest):
-            again = panel_name(comic.id, change.page or 0, change.panel)
+        download = partial(
+            self._download, "comic", comic, folder, timeout=timeout, urgent=urgent, keeps_old=True
+        )
         named = asset_names(comic)
+        if again is True or not named:
+            return await download()
+        drawn: set[str] = set()
+        if whole or isinstance(again, ContinueRequest):
+            drawn.add(output_name(comic.id))
+        if isinstance(again, UpdateRequest):
+            drawn.add(panel_name(comic.id, again.page or 0, again.panel))
         stems = distinct_stems(name for _, name in named)
         there = await asyncio.to_thread(pictures_of, folder, stems)
-        only = [
-            asset
-            for asset, stem in zip(named, stems, strict=True)
-            if asset[1] == again or stem not in there
-        ]
-        fetched = await self._download(
-            "comic", comic, folder, timeout=timeout, urgent=urgent, only=only
+        fetched = await download(
+            only=[
+                asset
+                for asset, stem in zip(named, stems, strict=True)
+                if asset[1] in drawn or stem not in there
+            ]
         )
         there |= {file.stem: file for file in fetched}
         return [there[stem] for stem in stems]

@@ -132,11 +132,11 @@ class ComicsPort(Protocol):
         comic: ComicGeneration,
         folder: Path,
         *,
-        change: AnyRequest | None,
+        again: AnyRequest | bool,
         timeout: float,
         urgent: bool,
     ) -> list[Path]:
-        """Fetch the pictures that are not there, and those that a change has drawn."""
+        """Fetch the pictures that are not there, and those that may have changed."""
         ...
 
 

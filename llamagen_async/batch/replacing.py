@@ -40,20 +40,21 @@ async def fetch(
     if journal.has_changes:
         generation = await newest(journal, generation)
     urgent, is_change = task.row.urgent, task.row.type.is_change
-    if isinstance(generation, ComicGeneration) and generation.asset_urls and (names or is_change):
-        change = None if names else task.request  # what it has drawn was fetched then
+    if isinstance(generation, ComicGeneration) and (names or is_change):
+        # What a change has drawn was fetched with the others.
+        again = False if names or task.request is None else task.request
         files = await comics.download_changed(
-            generation, out, change=change, timeout=timeout, urgent=urgent
+            generation, out, again=again, timeout=timeout, urgent=urgent
         )
         if isinstance(task.request, UpdateRequest):
-            await _note_redrawn(journal, generation, files, out)
+            await _record_redrawn(journal, generation, files, out)
     else:
         files = await download(comics, generation, out, timeout=timeout, urgent=urgent)
     task.files = tuple(files)
     return generation
 
 
-async def _note_redrawn(
+async def _record_redrawn(
     journal: StoryStore, comic: ComicGeneration, files: Sequence[Path], out: Path
 ) -> None:
     """Give a comic's own story in the journal the comic as a redraw has left it."""
