@@ -1,4 +1,4 @@
-"""Changes of finished comics: their continuation, and the redrawing of a panel."""
+"""Finished comics: their continuation, the redrawing of a panel, and their pictures."""
 
 from __future__ import annotations
 
@@ -32,13 +32,19 @@ from llamagen_async.requests import (
 )
 from llamagen_async.scheduling import SubmissionHooks
 from llamagen_async.transport import APIRequest
-from llamagen_async.validation import InvalidRequestError, checked_id, whole_number
+from llamagen_async.validation import (
+    InvalidRequestError,
+    check_flags,
+    checked_id,
+    checked_path,
+    whole_number,
+)
 
 __all__ = ["ComicChanges"]
 
 
 class ComicChanges(Generations[ComicGeneration]):
-    """The methods of `client.comics` that change a finished comic."""
+    """The methods of `client.comics` that change a finished comic or fetch its pictures."""
 
     _path = "/comics/generations"
     _model = ComicGeneration
@@ -173,6 +179,43 @@ class ComicChanges(Generations[ComicGeneration]):
         return await self._finished(
             self._update(id, request, fields), timeout, wait_for_quota=wait_for_quota
         )
+
+    async def download(
+        self,
+        comic: ComicGeneration,
+        folder: str | os.PathLike[str],
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        urgent: bool = True,
+        again: bool = True,
+    ) -> list[Path]:
+        """Fetch all pictures of a finished comic into `folder` and return their paths.
+
+        Files appear whole or not at all, and no secret goes to another host. Lost connections, busy
+        hosts and failing ones are held out until time is up. If a host refuses a picture, its URL
+        may be too old: then the comic is checked once, for the URLs as they are now.
+
+        Args:
+            comic: The comic.
+            folder: The folder of the files; made if it is missing.
+            timeout: Seconds for all pictures together.
+            urgent: Whether somebody waits for it; if not, others go first with their checks.
+            again: Whether what is there is fetched again and written over, unless its host says
+                that it is the same (`Last-Modified`, and its length). `False` fetches what is
+                missing, and leaves the rest as it is.
+
+        Raises:
+            InvalidRequestError: The comic has not succeeded, or a URL leads inside a network.
+            APIError: A picture can't be had.
+            APIConnectionError: A picture's host was not there until time was up.
+            OSError: The folder can't be written to.
+        """
+        check_flags(urgent=urgent, again=again)
+        if again:
+            return await self._download("comic", comic, folder, timeout=timeout, urgent=urgent)
+        self._check_succeeded("comic", comic)
+        path = checked_path("folder", folder)
+        return await self.download_changed(comic, path, again=False, timeout=timeout, urgent=urgent)
 
     async def download_panel(
         self,

@@ -123,8 +123,9 @@ class ComicsPort(Protocol):
         *,
         timeout: float,
         urgent: bool,
+        again: bool,
     ) -> list[Path]:
-        """Fetch a comic's pictures into a folder."""
+        """Fetch a comic's pictures into a folder, only those that are not there or all."""
         ...
 
     async def download_changed(
@@ -287,10 +288,10 @@ async def wait(
 async def download(
     comics: ComicsPort, generation: AnyGeneration, folder: Path, *, timeout: float, urgent: bool
 ) -> list[Path]:
-    """Fetch the pictures of a comic or the video of an animation into a folder."""
+    """Fetch the pictures of a comic that are not there, or the video of an animation."""
     if isinstance(generation, Animation):
         return await comics.animations.download(generation, folder, timeout=timeout, urgent=urgent)
-    return await comics.download(generation, folder, timeout=timeout, urgent=urgent)
+    return await comics.download(generation, folder, timeout=timeout, urgent=urgent, again=False)
 
 
 async def recall_end(comics: ComicsPort, journal: StoryReader, row: Row) -> None:

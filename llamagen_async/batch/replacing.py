@@ -11,9 +11,11 @@ from llamagen_async.batch.makers import ComicsPort, download, newest
 from llamagen_async.batch.protocol import StoryStore
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
-from llamagen_async.requests import UpdateRequest
+from llamagen_async.requests import ContinueRequest, UpdateRequest
 
 __all__ = ["fetch"]
+
+_CHANGES = (ContinueRequest, UpdateRequest)
 
 
 async def fetch(
@@ -39,14 +41,14 @@ async def fetch(
         return None
     if journal.has_changes:
         generation = await newest(journal, generation)
-    urgent, is_change = task.row.urgent, task.row.type.is_change
-    if isinstance(generation, ComicGeneration) and (names or is_change):
+    urgent, request = task.row.urgent, task.request
+    if isinstance(generation, ComicGeneration) and isinstance(request, _CHANGES):
         # What a change has drawn was fetched with the others.
-        again = False if names or task.request is None else task.request
+        again = False if names else request
         files = await comics.download_changed(
             generation, out, again=again, timeout=timeout, urgent=urgent
         )
-        if isinstance(task.request, UpdateRequest):
+        if isinstance(request, UpdateRequest):
             await _record_redrawn(journal, generation, files, out)
     else:
         files = await download(comics, generation, out, timeout=timeout, urgent=urgent)

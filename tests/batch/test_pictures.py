@@ -87,6 +87,31 @@ async def test_what_is_missing_is_fetched_and_what_was_edited_stays(
     assert sorted(out.iterdir()) == sorted(item.files)
 
 
+async def test_pictures_that_came_before_one_was_refused_are_not_fetched_again(
+    tmp_path: Path,
+) -> None:
+    """The journal knows of no picture of such a comic; what was lettered meanwhile stays."""
+    refused = "0-1"
+
+    def some(asked: Asked, _number: int) -> Answer:
+        return Answer(410) if refused and refused in asked.url else png()
+
+    machine = Machine(tmp_path, assets=ScriptedAssets(some), body=signed)
+    out = tmp_path / "out"
+    (item,) = await machine.batch(["a"], out=out)
+    assert item.error is not None
+    assert item.files == ()
+    there = sorted(out.iterdir())
+    assert len(there) == 3
+    there[0].write_bytes(PNG + b"lettered")
+    refused = ""
+    (again,) = await machine.batch(["a"], out=out)
+    assert again.error is None
+    assert len(again.files) == 4
+    assert there[0].read_bytes() == PNG + b"lettered"
+    assert sorted(out.iterdir()) == sorted(again.files)
+
+
 async def test_a_continuation_leaves_what_was_edited_and_keeps_the_whole_of_before(
     tmp_path: Path,
 ) -> None:
