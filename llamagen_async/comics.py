@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final, Unpack
 
 from llamagen_async.animations import Animations
@@ -327,35 +326,6 @@ class Comics(ComicChanges):
         path = await journal_in(folder, journal)
         async with Journal(path, self._core.account, out=folder) as opened:
             return await redraw_panel(self, opened, folder, key, change, options)
-
-    async def download(
-        self,
-        comic: ComicGeneration,
-        folder: str | os.PathLike[str],
-        *,
-        timeout: float = DEFAULT_TIMEOUT,
-        urgent: bool = True,
-    ) -> list[Path]:
-        """Fetch all pictures of a finished comic into `folder` and return their paths.
-
-        Files appear whole or not at all, and no secret goes to another host. Lost connections, busy
-        hosts and failing ones are held out until time is up. If a host refuses a picture, its URL
-        may be too old: then the comic is checked once, for the URLs as they are now.
-
-        Args:
-            comic: The comic.
-            folder: The folder of the files; made if it is missing.
-            timeout: Seconds for all pictures together.
-            urgent: Whether somebody waits for it; if not, others go first with their checks.
-
-        Raises:
-            InvalidRequestError: The comic has not succeeded, so there is nothing to fetch; or a
-                picture's URL leads inside a network.
-            APIError: A picture can't be had.
-            APIConnectionError: A picture's host was not there until time was up.
-            OSError: The folder can't be written to.
-        """
-        return await self._download("comic", comic, folder, timeout=timeout, urgent=urgent)
 
     @property
     def outage(self) -> Outage | None:

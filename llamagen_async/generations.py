@@ -232,10 +232,12 @@ class Generations(Generic[_G]):
         timeout: float,
         urgent: bool,
         only: Sequence[tuple[str, str]] | None = None,
+        keeps_old: bool = False,
     ) -> list[Path]:
         """Fetch the files of a finished generation; `name` is what its argument is called.
 
-        Of those that are fetched alone (`only`, pairs of URL and name), what is there is kept.
+        `only` has pairs of URL and name, if these are fetched alone. With `keeps_old`, what is
+        there is kept under another name, if it is another picture.
         """
         self._check_succeeded(name, generation)
         seconds("timeout", timeout)
@@ -269,7 +271,7 @@ class Generations(Generic[_G]):
                     timeout=max(clock.real(timeout), min(timeout, _LEAST_REAL)),
                     renew=renew,
                     speed=clock.speed,
-                    keeps_old=only is not None,
+                    keeps_old=keeps_old,
                 )
         except LlamaGenError as error:
             raise error.about(id_) from error

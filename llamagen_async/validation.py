@@ -116,7 +116,8 @@ class InvalidRequestError(LlamaGenError, ValueError):
     """Allowed values, in words."""
 
     def __str__(self) -> str:
-        return f"{self.field}: got {shown(self.value)}, allowed is {self.allowed}"
+        text = f"{self.field}: got {shown(self.value)}, allowed is {self.allowed}"
+        return self.naming_id(text)
 
 
 class HiddenText(str):

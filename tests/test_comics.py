@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from llamagen_async import (
     WaitTimeoutError,
 )
 from llamagen_async.sandbox import Durations, SandboxService
+from tests.support.machine import Machine
 from tests.support.scripted import ROOMY, Recorder, minute, now
+from tests.support.scripted_assets import PNG, ScriptedAssets, png
 
 pytestmark = pytest.mark.virtual_time
 
@@ -198,3 +201,21 @@ async def test_only_a_finished_comic_is_downloaded() -> None:
         comic = await client.comics.create("x")
         with pytest.raises(InvalidRequestError, match=r"^comic: got 'PENDING'"):
             await client.comics.download(comic, "nowhere")
+
+
+async def test_pictures_that_are_there_are_left_alone_if_that_is_wanted(tmp_path: Path) -> None:
+    assets = ScriptedAssets([png()])
+    async with Machine(tmp_path, assets=assets).open() as client:
+        comic = await client.comics.create_and_wait("a cat", fix_panel_num=2)
+        files = await client.comics.download(comic, tmp_path / "d")
+        files[0].write_bytes(b"lettered")
+        files[1].unlink()
+        asked = len(assets.asked)
+        assert await client.comics.download(comic, tmp_path / "d", again=False) == files
+        assert (files[0].read_bytes(), files[1].read_bytes()) == (b"lettered", PNG)
+        assert len(assets.asked) == asked + 1
+        assert await client.comics.download(comic, tmp_path / "d") == files
+        assert files[0].read_bytes() == PNG
+        wrong: Any = "no"
+        with pytest.raises(InvalidRequestError, match=r"^again: got 'no'"):
+            await client.comics.download(comic, tmp_path / "d", again=wrong)

@@ -15,7 +15,9 @@ from llamagen_async import (
     AuthenticationError,
     BatchState,
     ClientClosedError,
+    ComicGeneration,
     GenerationFailedError,
+    InvalidRequestError,
     LlamaGenClient,
     LlamaGenError,
     NotFoundError,
@@ -64,6 +66,17 @@ async def test_an_error_while_waiting_has_the_id(error: LlamaGenError) -> None:
             with pytest.raises(type(error)) as caught:
                 await call(id_of(net))
             assert caught.value.id == id_of(net)
+
+
+@pytest.mark.parametrize("url", ["data:image/png;base64,AAAA", "/pictures/1.png"])
+async def test_a_picture_with_an_odd_url_is_told_with_the_id(url: str, tmp_path: Path) -> None:
+    """Nobody has given that URL: without the id, nobody would know which comic it is of."""
+    comic = ComicGeneration.parse(
+        {"id": "c1", "status": "SUCCEEDED", "comics": [{"panels": [{"assetUrl": url}]}]}
+    )
+    async with network().client(ROOMY) as client:
+        with pytest.raises(InvalidRequestError, match=rf"'{url}'.*\(generation c1\)"):
+            await client.comics.download(comic, tmp_path)
 
 
 async def test_an_error_that_all_waits_meet_has_the_id_of_each() -> None:

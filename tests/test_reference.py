@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 import llamagen_async
 from llamagen_async.sandbox import Durations, SandboxService
 from llamagen_async.simulation import simulated_client
+from tests.support.cli import environment
 
 pytestmark = pytest.mark.virtual_time
 
@@ -58,5 +61,24 @@ def test_each_public_name_has_its_entry_and_an_example() -> None:
 
 def test_the_tests_of_the_documentation_pass() -> None:
     """The page about tests of one's own shows one, which calls itself."""
-    (block,) = re.findall(r"```python\n(.*?)```", TESTING, flags=re.DOTALL)
+    block, _ = re.findall(r"```python\n(.*?)```", TESTING, flags=re.DOTALL)
     exec(compile(block, "docs/testing.md", "exec", dont_inherit=True), {"__name__": "documented"})
+
+
+def test_the_conftest_of_the_documentation_makes_time_virtual(tmp_path: Path) -> None:
+    """In a folder of its own, as a project of a user's would be."""
+    _, conftest = re.findall(r"```python\n(.*?)```", TESTING, flags=re.DOTALL)
+    (tmp_path / "conftest.py").write_text(conftest, encoding="utf-8")
+    settings = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+    (tmp_path / "pytest.ini").write_text(settings, encoding="utf-8")
+    (tmp_path / "test_mine.py").write_text(
+        "import asyncio\n\n\nasync def test_a_day():\n"
+        "    await asyncio.sleep(86_400)\n"
+        "    assert asyncio.get_running_loop().time() == 86_400\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), capture_output=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout.decode()

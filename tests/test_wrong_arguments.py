@@ -112,7 +112,7 @@ WRONG |= {
 WRONG |= {"batch.journal": PATH}
 WRONG |= {"batch.requests": [*WRONG["requests"], "a story", b"x", {"prompt": "x"}], "sign.id": TEXT}
 OTHERS = {
-    f"comics.{name}" for name in ("download_redrawn", "recall_end", "resume_change", "uploaded")
+    f"comics.{name}" for name in ("download_changed", "recall_end", "resume_change", "uploaded")
 }
 """Methods for batches and queues, which check what they are given before."""
 GOOD: dict[str, dict[str, Any]] = {

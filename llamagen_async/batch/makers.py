@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypedDict
 
@@ -123,22 +123,21 @@ class ComicsPort(Protocol):
         *,
         timeout: float,
         urgent: bool,
+        again: bool,
     ) -> list[Path]:
-        """Fetch a comic's pictures into a folder."""
+        """Fetch a comic's pictures into a folder, only those that are not there or all."""
         ...
 
-    async def download_redrawn(
+    async def download_changed(
         self,
         comic: ComicGeneration,
         folder: Path,
         *,
-        panel: int,
-        page: int | None,
-        known: Sequence[Path],
+        again: AnyRequest | bool,
         timeout: float,
         urgent: bool,
-    ) -> list[Path] | None:
-        """Fetch the picture of one panel, if all others are there, and keep the one before."""
+    ) -> list[Path]:
+        """Fetch the pictures that are not there, and those that may have changed."""
         ...
 
 
@@ -289,10 +288,10 @@ async def wait(
 async def download(
     comics: ComicsPort, generation: AnyGeneration, folder: Path, *, timeout: float, urgent: bool
 ) -> list[Path]:
-    """Fetch the pictures of a comic or the video of an animation into a folder."""
+    """Fetch the pictures of a comic that are not there, or the video of an animation."""
     if isinstance(generation, Animation):
         return await comics.animations.download(generation, folder, timeout=timeout, urgent=urgent)
-    return await comics.download(generation, folder, timeout=timeout, urgent=urgent)
+    return await comics.download(generation, folder, timeout=timeout, urgent=urgent, again=False)
 
 
 async def recall_end(comics: ComicsPort, journal: StoryReader, row: Row) -> None:

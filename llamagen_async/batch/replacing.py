@@ -1,8 +1,9 @@
-"""The picture of a panel that was drawn again, in the folder of its comic and in the journal."""
+"""The pictures of a story in its folder and in the journal; what is there already is kept."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from llamagen_async.batch.folder import are_there
@@ -10,9 +11,11 @@ from llamagen_async.batch.makers import ComicsPort, download, newest
 from llamagen_async.batch.protocol import StoryStore
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
-from llamagen_async.requests import UpdateRequest
+from llamagen_async.requests import ContinueRequest, UpdateRequest
 
 __all__ = ["fetch"]
+
+_CHANGES = (ContinueRequest, UpdateRequest)
 
 
 async def fetch(
@@ -38,55 +41,27 @@ async def fetch(
         return None
     if journal.has_changes:
         generation = await newest(journal, generation)
-    files: list[Path] | None = None
-    if isinstance(task.request, UpdateRequest) and isinstance(generation, ComicGeneration):
-        files = await _replaced(
-            comics,
-            journal,
-            generation,
-            task.request,
-            out,
-            timeout=timeout,
-            urgent=task.row.urgent,
+    urgent, request = task.row.urgent, task.request
+    if isinstance(generation, ComicGeneration) and isinstance(request, _CHANGES):
+        # What a change has drawn was fetched with the others.
+        again = False if names else request
+        files = await comics.download_changed(
+            generation, out, again=again, timeout=timeout, urgent=urgent
         )
-    if files is None:
-        files = await download(comics, generation, out, timeout=timeout, urgent=task.row.urgent)
+        if isinstance(request, UpdateRequest):
+            await _record_redrawn(journal, generation, files, out)
+    else:
+        files = await download(comics, generation, out, timeout=timeout, urgent=urgent)
     task.files = tuple(files)
     return generation
 
 
-async def _replaced(
-    comics: ComicsPort,
-    journal: StoryStore,
-    comic: ComicGeneration,
-    request: UpdateRequest,
-    out: Path,
-    *,
-    timeout: float,
-    urgent: bool,
-) -> list[Path] | None:
-    """Fetch the picture of a redrawn panel and nothing else, and keep the one before.
-
-    The comic's own story in the journal gets the comic as it is now. Ended at any instant and
-    called again, it goes on.
-
-    Returns:
-        All pictures of the comic; `None` if its own story is not done, or the panel has none.
-    """
+async def _record_redrawn(
+    journal: StoryStore, comic: ComicGeneration, files: Sequence[Path], out: Path
+) -> None:
+    """Give a comic's own story in the journal the comic as a redraw has left it."""
     row = await journal.find(generation_id=comic.id)
-    if row is None or row.state is not BatchState.SUCCEEDED or row.files_text is None:
-        return None
-    pictures = await comics.download_redrawn(
-        comic,
-        out,
-        panel=request.panel,
-        page=request.page,
-        known=[out / name for name in row.files],
-        timeout=timeout,
-        urgent=urgent,
-    )
-    if pictures is not None:
-        relative = [file.relative_to(out).as_posix() for file in pictures]
+    if row is not None and row.state is BatchState.SUCCEEDED and row.files_text is not None:
+        relative = [file.relative_to(out).as_posix() for file in files]
         states = (BatchState.SUCCEEDED,)
         await journal.change(row, states[0], origins=states, generation=comic, files=relative)
-    return pictures

@@ -32,7 +32,7 @@ from llamagen_async.errors import InvalidRequestError, LlamaGenError
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.transport.message import AssetSource
 
-__all__ = ["LARGEST_ASSET", "asset_names", "download_assets", "panel_name", "sweep"]
+__all__ = ["LARGEST_ASSET", "asset_names", "download_assets", "output_name", "panel_name", "sweep"]
 
 LARGEST_ASSET: Final = 200_000_000
 """Bytes of the largest asset that is accepted."""
@@ -67,7 +67,7 @@ def asset_names(generation: ComicGeneration | Animation) -> list[tuple[str, str]
                 stem = panel_name(generation.id, page_number, panel_number)
                 names.setdefault(panel.asset_url, stem)
     if generation.output:
-        names.setdefault(generation.output, f"{generation.id}-output")
+        names.setdefault(generation.output, output_name(generation.id))
     return list(names.items())
 
 
@@ -80,6 +80,11 @@ def panel_name(id_: str, page: int, panel: int) -> str:
         panel: The panel's number on its page, from 0.
     """
     return f"{id_}-p{page + 1:02}-{panel + 1:02}"
+
+
+def output_name(id_: str) -> str:
+    """Name the picture of the whole of a comic with this id, without extension."""
+    return f"{id_}-output"
 
 
 async def download_assets(

@@ -15,6 +15,7 @@ from typing import Final
 import attrs
 
 from llamagen_async.downloads.media_types import HEAD, PICTURES, extension_of
+from llamagen_async.downloads.transfer import gives_all
 from llamagen_async.errors import (
     APIError,
     APITimeoutError,
@@ -103,7 +104,7 @@ class HeldPictures:
                 self._turns,
                 self._source.open_asset(url) as answer,
             ):
-                if answer.status != HTTPStatus.OK:
+                if not gives_all(answer):
                     raise APIError(answer.status, None, f"{place}: the host did not give it out")
                 async for chunk in answer.chunks():
                     content += chunk

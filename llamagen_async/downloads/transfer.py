@@ -40,10 +40,12 @@ from llamagen_async.transport.decoding import (
 )
 from llamagen_async.transport.message import AssetSource, AssetStream
 
-__all__ = ["Transfer"]
+__all__ = ["Transfer", "gives_all"]
 
 _WRITE_SIZE: Final = 1 << 18
 """Bytes that are collected before a thread writes them."""
+_WHOLE: Final = (HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION)
+"""The statuses of a whole asset; 203 is that of a proxy that has changed something (RFC 9110)."""
 _ANSWERS_TO_RANGE: Final = (
     HTTPStatus.PARTIAL_CONTENT,
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
@@ -118,14 +120,14 @@ class Transfer:
         if self._part.size and self._validator:
             rest = {"Range": f"bytes={self._part.size}-", "If-Range": self._validator}
             async with self._source.open_asset(url, headers=rest) as answer:
-                if answer.status == HTTPStatus.OK:
+                if answer.status in _WHOLE:
                     return await self._begin(answer)
                 if answer.status not in _ANSWERS_TO_RANGE:
                     raise await self._refused(answer)
                 if answer.status == HTTPStatus.PARTIAL_CONTENT and self._continues(answer.headers):
                     return await self._receive(answer)
         async with self._source.open_asset(url) as answer:
-            if answer.status != HTTPStatus.OK:
+            if not gives_all(answer):
                 raise await self._refused(answer)
             return await self._begin(answer)
 
@@ -252,6 +254,16 @@ class Transfer:
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             return RateLimitError(status, None, message, retry_after=asked)
         return (ServerError if status in SERVER_FAILURE else APIError)(status, None, message)
+
+
+def gives_all(answer: AssetStream) -> bool:
+    """Whether an answer is a whole asset: some caches send all of it as a part that begins at 0."""
+    if answer.status != HTTPStatus.PARTIAL_CONTENT:
+        return answer.status in _WHOLE
+    found = re.fullmatch(_RANGE, answer.headers.get("Content-Range", "").strip())
+    if found is None or int(found["start"]):
+        return False
+    return found["total"] == str(int(found["end"]) + 1)
 
 
 async def _words(answer: AssetStream) -> str:

@@ -10,12 +10,13 @@ import contextlib
 import filecmp
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from llamagen_async.downloads.media_types import PICTURES, UNKNOWN, VIDEOS
 
-__all__ = ["keep_versions", "older_versions"]
+__all__ = ["keep_versions", "older_versions", "pictures_of"]
 
 _EXTENSIONS: Final = (*sorted(PICTURES | VIDEOS), UNKNOWN)
 
@@ -30,6 +31,16 @@ def older_versions(picture: Path) -> list[Path]:
             if match and match[2] in _EXTENSIONS and path.is_file():
                 found.append((int(match[1]), path))
     return [path for _, path in sorted(found)]
+
+
+def pictures_of(folder: Path, stems: Iterable[str]) -> dict[str, Path]:
+    """Return what is in a folder under these names without extension."""
+    found: dict[str, Path] = {}
+    for stem in stems:
+        paths = (folder / f"{stem}{extension}" for extension in _EXTENSIONS)
+        if (path := next((path for path in paths if path.is_file()), None)) is not None:
+            found[stem] = path
+    return found
 
 
 def keep_versions(new: Path, picture: Path) -> bool:

@@ -295,6 +295,9 @@ def asset_location(url: str) -> str:
         location = f"{parsed.host_port_subcomponent or ''}{parsed.raw_path}"
         host = parsed.raw_host or ""
         valid = parsed.scheme in ("http", "https") and re.fullmatch(_HOST, host, re.ASCII)
+        if not valid:  # without its beginning, nobody would see what is wrong with it
+            begin = f"{parsed.scheme}:" if parsed.scheme else ""
+            location = f"{begin}{'//' if host else ''}{location}"
     except (ValueError, TypeError):
         location, valid = "", None
     if not valid:

@@ -64,6 +64,85 @@ async def test_pictures_whose_urls_are_too_old_cost_one_check(refusal: int, tmp_
     assert machine.stories == {"a": 1}
 
 
+@pytest.mark.parametrize("also_gone", [False, True])
+async def test_what_is_missing_is_fetched_and_what_was_edited_stays(
+    also_gone: bool, tmp_path: Path
+) -> None:
+    """A picture that somebody has lettered is not written over when another one was deleted."""
+    assets = ScriptedAssets(Host())
+    machine = Machine(tmp_path, assets=assets, body=signed)
+    out = tmp_path / "out"
+    (item,) = await machine.batch(["a"], out=out)
+    edited, missing = item.files[0], item.files[1]
+    edited.write_bytes(PNG + b"lettered")
+    missing.unlink()
+    if also_gone:
+        edited.unlink()
+    asked = len(assets.asked)
+    (again,) = await machine.batch(["a"], out=out)
+    assert again.files == item.files
+    assert missing.read_bytes() == PNG
+    assert edited.read_bytes() == (PNG if also_gone else PNG + b"lettered")
+    assert len(assets.asked) - asked == (2 if also_gone else 1)
+    assert sorted(out.iterdir()) == sorted(item.files)
+
+
+async def test_pictures_that_came_before_one_was_refused_are_not_fetched_again(
+    tmp_path: Path,
+) -> None:
+    """The journal knows of no picture of such a comic; what was lettered meanwhile stays."""
+    refused = "0-1"
+
+    def some(asked: Asked, _number: int) -> Answer:
+        return Answer(410) if refused and refused in asked.url else png()
+
+    machine = Machine(tmp_path, assets=ScriptedAssets(some), body=signed)
+    out = tmp_path / "out"
+    (item,) = await machine.batch(["a"], out=out)
+    assert item.error is not None
+    assert item.files == ()
+    there = sorted(out.iterdir())
+    assert len(there) == 3
+    there[0].write_bytes(PNG + b"lettered")
+    refused = ""
+    (again,) = await machine.batch(["a"], out=out)
+    assert again.error is None
+    assert len(again.files) == 4
+    assert there[0].read_bytes() == PNG + b"lettered"
+    assert sorted(out.iterdir()) == sorted(again.files)
+
+
+async def test_a_continuation_leaves_what_was_edited_and_keeps_the_whole_of_before(
+    tmp_path: Path,
+) -> None:
+    """Also one that goes on in a later run, whose server gives each picture a new URL."""
+
+    def drawn(asked: Asked, _number: int) -> Answer:
+        return png(PNG + asked.url.encode())
+
+    machine = Machine(tmp_path, assets=ScriptedAssets(drawn))
+    out = tmp_path / "out"
+    comic = {"key": "a", "prompt": "a cat", "fix_panel_num": 2}
+    (first,) = await machine.batch([comic], out=out)
+    lettered, _, whole = first.files
+    before = whole.read_bytes()
+    lettered.write_bytes(PNG + b"lettered")
+    more = {"key": "b", "type": "continue", "of": "a", "prompt": "then rain", "fix_panel_num": 1}
+    items = await machine.batch([comic, more], out=out)
+    (grown,) = (item for item in items if item.key == "b")
+    assert lettered.read_bytes() == PNG + b"lettered"
+    assert len(grown.files) == 4
+    assert set(grown.files) > set(first.files)
+    assert whole.read_bytes() != before
+    assert whole.with_suffix(".1.png").read_bytes() == before
+    lettered.write_bytes(PNG + b"lettered again")
+    grown.files[1].unlink()
+    await machine.batch([comic, more], out=out)
+    assert all(file.is_file() for file in grown.files)
+    assert lettered.read_bytes() == PNG + b"lettered again"
+    assert len(list(out.iterdir())) == 4 + 1
+
+
 async def test_an_outage_of_the_host_ends_no_batch_before_its_time(tmp_path: Path) -> None:
     host = Host()
     host.away_until = 1500.0

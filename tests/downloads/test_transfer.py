@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from llamagen_async.downloads.download import download_assets
+from llamagen_async.downloads.held import HeldPictures
 from llamagen_async.downloads.part_file import in_thread
 from llamagen_async.errors import (
     APIError,
@@ -62,6 +63,25 @@ async def test_a_picture_of_some_megabytes_in_chunks_without_a_length_is_written
         path = await fetch(source, server.url, tmp_path)
     assert path.name == "c1-p01-01.png"
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        ("203 Non-Authoritative Information", {}),
+        ("206 Partial Content", {"Content-Range": f"bytes 0-{len(PNG) - 1}/{len(PNG)}"}),
+    ],
+)
+async def test_a_whole_picture_is_taken_whatever_a_cache_calls_it(
+    status: str, headers: dict[str, str], source: HTTPAssets, tmp_path: Path
+) -> None:
+    async def serve(received: Received) -> None:
+        await received.reply(picture(status=status, headers=headers))
+
+    async with raw_server(serve) as server:
+        path = await fetch(source, server.url, tmp_path)
+        held = await HeldPictures(source).get(server.url)
+    assert path.read_bytes() == held.content == PNG
 
 
 async def test_a_redirect_to_another_host_is_followed(source: HTTPAssets, tmp_path: Path) -> None:
@@ -123,6 +143,14 @@ async def test_a_host_that_is_no_host_is_refused(source: HTTPAssets, tmp_path: P
         (picture(b""), "empty"),
         (picture(b"", length=200_000_001), "larger than 200 MB"),
         (picture(status="206 Partial Content"), "did not give it out"),
+        (
+            picture(
+                PNG[:100],
+                status="206 Partial Content",
+                headers={"Content-Range": f"bytes 0-99/{len(PNG)}"},
+            ),
+            "did not give it out",
+        ),
     ],
 )
 async def test_what_is_no_picture_is_refused_at_once_and_leaves_nothing(

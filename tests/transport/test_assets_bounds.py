@@ -97,6 +97,23 @@ async def test_a_host_that_can_be_none_is_refused(url: str, make: Make) -> None:
         await read(make(), url)
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("data:image/png;base64,AAAA", "data:image/png;base64,AAAA"),
+        ("ftp://user:secret@host/x?signature", "ftp://host/x"),
+        ("//host/x?signature", "//host/x"),
+        ("/x.png?signature", "/x.png"),
+    ],
+)
+async def test_what_is_wrong_with_a_url_is_shown_and_no_secret_of_it(
+    url: str, shown: str, make: Make
+) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        await read(make(), url)
+    assert str(caught.value) == f"url: got '{shown}', allowed is an http or https URL"
+
+
 CONTENT = bytes(range(256)) * 4000
 
 

@@ -94,7 +94,7 @@ def _change(
                 timeout=timeout,
                 folder=folder,
                 no_wait=bool(waiting["no_wait"]),
-                is_change=True,
+                change=request,
             )
 
     return run_async(work)

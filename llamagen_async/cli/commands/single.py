@@ -14,7 +14,7 @@ from llamagen_async.cli.exit_status import ALL_DONE, FAILED
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.folder import prepared_folder
-from llamagen_async.cli.run.single import SlotWait, accepted, finish, show
+from llamagen_async.cli.run.single import SlotWait, accepted, fetched, finish, show
 from llamagen_async.errors import GenerationFailedError
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.plans import RequestKind
@@ -114,7 +114,7 @@ def status(
                 found = await _checked(resource, id, wait=wait)
             files: list[Path] = []
             if folder is not None and found.succeeded:
-                files = await resource.download(found, folder)
+                files = await fetched(resource, found, folder)
         show(found, output, files)
         return FAILED if found.is_done and not found.succeeded else ALL_DONE
 

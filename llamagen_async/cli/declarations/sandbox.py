@@ -49,7 +49,13 @@ Examples:
 
 
 @click.command(short_help="Run a stand-in for the API on this machine.", epilog=_FAULTS)
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 takes a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="0 takes a free one.",
+)
 @click.option(
     "--algorithm",
     type=click.Choice(ALGORITHMS),

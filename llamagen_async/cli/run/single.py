@@ -26,8 +26,9 @@ from llamagen_async.errors import (
 )
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.plans import HOUR, RequestKind
+from llamagen_async.requests import ContinueRequest, UpdateRequest
 
-__all__ = ["SlotWait", "accepted", "collect", "finish", "show"]
+__all__ = ["SlotWait", "accepted", "collect", "fetched", "finish", "show"]
 
 _G = TypeVar("_G", ComicGeneration, Animation)
 
@@ -92,7 +93,7 @@ async def finish(
     timeout: float,
     folder: Path | None,
     no_wait: bool,
-    is_change: bool = False,
+    change: ContinueRequest | UpdateRequest | None = None,
 ) -> int:
     """Do what is left once a generation was accepted, and return the exit status.
 
@@ -103,14 +104,14 @@ async def finish(
         timeout: Seconds to wait for its end.
         folder: The folder for its files, if they are wanted.
         no_wait: Whether nothing is left but to print the id.
-        is_change: Whether it was done before, so that its status says nothing yet.
+        change: The change that was sent: the comic was done before, so its status says nothing yet.
     """
     if generation is None:
         return INTERRUPTED
     if not no_wait:
         _tell_id(generation, output)
         return await collect(
-            resource, generation, output, timeout=timeout, folder=folder, is_change=is_change
+            resource, generation, output, timeout=timeout, folder=folder, change=change
         )
     show(generation, output, [])
     if output.is_lost or output.stdout_closed:
@@ -125,18 +126,18 @@ async def collect(
     *,
     timeout: float,
     folder: Path | None,
-    is_change: bool = False,
+    change: ContinueRequest | UpdateRequest | None = None,
 ) -> int:
     """Wait for an accepted generation, download and show it; every error has its id."""
     again = status_command(generation.id, folder, is_animation=isinstance(generation, Animation))
     generations: Any = resource
     try:
         with output.spinner(f"{one_line(generation.id)} is being drawn"):
-            if is_change or not generation.succeeded:
+            if change is not None or not generation.succeeded:
                 generation = await generations.wait_for_completion(generation.id, timeout=timeout)
             files: list[Path] = []
             if folder is not None:
-                files = await generations.download(generation, folder)
+                files = await fetched(resource, generation, folder, change)
     except asyncio.CancelledError:
         output.error(f"interrupted; it goes on at the server: {again}")
         return INTERRUPTED
@@ -150,6 +151,21 @@ async def collect(
         raise CommandError(message, FAILED) from None
     show(generation, output, files)
     return ALL_DONE
+
+
+async def fetched(
+    resource: Comics | Animations,
+    generation: ComicGeneration | Animation,
+    folder: Path,
+    change: ContinueRequest | UpdateRequest | None = None,
+) -> list[Path]:
+    """Fetch the files of a generation; a picture that is there, and another one, is kept."""
+    if isinstance(resource, Comics) and isinstance(generation, ComicGeneration):
+        again = True if change is None else change
+        return await resource.download_changed(generation, folder, again=again, whole=True)
+    generations: Any = resource
+    files: list[Path] = await generations.download(generation, folder)
+    return files
 
 
 def show(generation: ComicGeneration | Animation, output: Output, files: list[Path]) -> None:

@@ -47,6 +47,34 @@ def test_a_panel_is_drawn_again(server: dict[str, Any], comic: str, call: Call) 
     assert json.loads(begun.stdout)["status"] == "PENDING"
 
 
+def test_changes_write_over_no_picture_that_is_there(
+    server: dict[str, Any], comic: str, tmp_path: Path, call: Call
+) -> None:
+    """Neither one that was paid for nor one that somebody has lettered; nor does `status`."""
+    folder = tmp_path / "d"
+    change = ("--prompt", "It smiles", "--panel", "0")
+
+    def pictures(*argv: str) -> dict[str, bytes]:
+        done = call(*argv, "--out", "d", *FAST, env=connection(server))
+        assert done.returncode == 0
+        return {path.name.removeprefix(comic): path.read_bytes() for path in folder.iterdir()}
+
+    before = pictures("status", comic)
+    lettered = folder / f"{comic}-p01-02.png"
+    lettered.write_bytes(before["-p01-02.png"] + b"lettered")
+    redrawn = pictures("update-panel", comic, *change)
+    assert redrawn["-p01-01.1.png"] == before["-p01-01.png"] != redrawn["-p01-01.png"]
+    assert redrawn["-output.1.png"] == before["-output.png"] != redrawn["-output.png"]
+    assert redrawn["-p01-02.png"].endswith(b"lettered")
+    grown = pictures("continue", comic, "To the moon", "--panels", "1")
+    assert grown.pop("-p02-01.png")
+    assert grown["-output.2.png"] == redrawn["-output.png"] != grown.pop("-output.png")
+    assert grown.items() >= redrawn.items() - {("-output.png", redrawn["-output.png"])}
+    looked = pictures("status", comic)
+    assert looked["-p01-02.1.png"].endswith(b"lettered")
+    assert looked["-p01-02.png"] == before["-p01-02.png"]
+
+
 def test_a_change_waits_for_its_own_end(tmp_path: Path, call: Call) -> None:
     """A program of its own does not know the comic, and is not misled by stale answers."""
     service = SandboxService(durations=Durations.constant(60.0), faults=[Fault("stale", 30.0)])
