@@ -39,7 +39,7 @@ from llamagen_async.transport.address import (
     proxy_for,
 )
 from llamagen_async.transport.attempt import COMING, Attempt, RefusedError
-from llamagen_async.transport.content import LARGEST, unpacked
+from llamagen_async.transport.content import LARGEST, LONGEST_LINE, unpacked
 from llamagen_async.transport.decoding import SUCCESS, decode
 from llamagen_async.transport.failures import attempt_error
 from llamagen_async.transport.message import (
@@ -177,6 +177,8 @@ class HTTPTransport:
                     allow_redirects=False,
                     raise_for_status=False,
                     auto_decompress=False,  # it would unpack a small answer to a giant one
+                    max_line_size=LONGEST_LINE,
+                    max_field_size=LONGEST_LINE,
                     middlewares=(*others, attempt),  # ours is the innermost
                 ) as attempt.given,
             ):
@@ -319,9 +321,8 @@ class HTTPTransport:
         content = b"".join(attempt.received)
         is_whole, is_unpacked = len(content) <= LARGEST, True
         content = content[:LARGEST]
-        if packing := answer.headers.get("Content-Encoding"):
-            content, is_unpacked = unpacked(content, packing)
-            is_whole = is_whole and (is_unpacked or len(content) < LARGEST)
+        content, is_unpacked = unpacked(content, answer.headers.get("Content-Encoding"))
+        is_whole = is_whole and (is_unpacked or len(content) < LARGEST)
         if not is_whole:
             text = f"the answer is larger than {LARGEST // 1_000_000} MB"
             return content, InvalidResponseError(answer.status, None, text)

@@ -25,6 +25,7 @@ from llamagen_async.errors import (
     SubmissionUncertainError,
 )
 from llamagen_async.plans import RequestKind
+from llamagen_async.transport.accepted import may_be_done
 from llamagen_async.transport.decoding import (
     REDIRECT,
     SERVER_FAILURE,
@@ -166,14 +167,14 @@ def as_uncertain(
 
     Returns:
         The error to raise instead (`raise ... from error`), or `None` if the outcome is certain:
-        it did not arrive, or the server refused it (4xx, also 429) or redirected it (3xx).
+        it did not arrive, or the server refused it (4xx, also 429) or sent it elsewhere (3xx).
     """
     if not kind.is_billed:
         return None
     if isinstance(error, APIConnectionError):
         uncertain = error.request_sent
     elif isinstance(error, InvalidResponseError):
-        uncertain = error.status not in REDIRECT
+        uncertain = error.status not in REDIRECT or may_be_done(error, kind)
     else:
         uncertain = isinstance(error, ServerError)
     if not uncertain:
