@@ -52,6 +52,7 @@ from llamagen_async.transport.message import (
 )
 from llamagen_async.transport.secret import Secret, check_key
 from llamagen_async.transport.sessions import check_session, fairly, observe, own_session
+from llamagen_async.transport.time_limit import time_limit
 from llamagen_async.validation import HiddenText
 
 __all__ = ["HTTPTransport"]
@@ -165,7 +166,7 @@ class HTTPTransport:
         try:
             # Around all of it, since aiohttp's own timeout begins after a user's hooks.
             async with (
-                asyncio.timeout(limit),
+                time_limit(limit),
                 session.request(
                     request.method,
                     url,
