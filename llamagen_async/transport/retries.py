@@ -54,8 +54,9 @@ _FIRST: Final = 1.0
 _LONGEST: Final = 30.0
 """Seconds at most before any retry: an outage is noticed to be over within half a minute."""
 _READING: Final = frozenset({RequestKind.STATUS, RequestKind.USAGE})
-_LATER: Final = frozenset({408, 425})
-"""Statuses of a 4xx that say: once more (RFC 9110, RFC 8470)."""
+_LATER: Final = frozenset({408, 421, 423, 425})
+"""Statuses of a 4xx that say: once more, on another connection, or when nobody else works on it
+(RFC 9110, RFC 4918, RFC 8470)."""
 _PASSING: Final = _LATER | {429}
 """Statuses of a 4xx that say: not now."""
 _HANDED_ON: Final = frozenset({504, 524})
@@ -134,7 +135,7 @@ def retry_span(max_retries: int) -> float:
 
 
 def says_later(error: BaseException) -> bool:
-    """Whether the server asks for the same request once more, as proxies do (408, 425)."""
+    """Whether the server asks for the same request once more, as proxies do (408, 421)."""
     return isinstance(error, APIError) and error.status in _LATER
 
 
