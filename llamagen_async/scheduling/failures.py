@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any, Final
 
 from llamagen_async.errors import (
     APIConnectionError,
@@ -28,6 +28,11 @@ __all__ = ["fail", "has_not_left", "interrupted", "provably_not_accepted"]
 
 _logger = logger_of(__name__)
 
+_THERE: Final = frozenset(
+    ("PENDING", "QUEUED", "LOADING", "PROCESSING", "SUCCEEDED", "PROCESSED", "COMPLETED")
+)
+"""Status words of a generation that are no words for an error."""
+
 
 def fail(submission: Submission[Any], error: Exception) -> None:
     """Tell the caller of a submission what went wrong, or its owner if the caller is gone."""
@@ -36,8 +41,8 @@ def fail(submission: Submission[Any], error: Exception) -> None:
     if uncertain is not None:
         uncertain.__cause__ = error
         uncertain.id = submission.request.generation_id or _named_id(submission, error)
-    elif kind.is_billed and (id_ := _named_id(submission, error)):
-        error = cast("APIError", error).about(id_)
+    elif kind.is_billed and isinstance(error, APIError) and (id_ := _shown_id(error)):
+        error = error.about(id_)
     if not submission.future.done():
         submission.future.set_exception(uncertain or error)
         return
@@ -60,6 +65,12 @@ def _named_id(submission: Submission[Any], error: Exception) -> str | None:
         return None  # an error may have an id of its own
     is_create = submission.request.kind is RequestKind.CREATE
     return accepted_id(error.body, error.headers.get("location") if is_create else None)
+
+
+def _shown_id(refusal: APIError) -> str | None:
+    """Return the id of the generation that a refusal shows, such as one that is drawn already."""
+    is_there = str(fields_of(refusal.body).get("status")).upper() in _THERE
+    return accepted_id(refusal.body, None) if is_there else None
 
 
 def has_not_left(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ __all__ = ["time_limit"]
 
 _LATE: Final = 1.0
 """Seconds by which a loop is late, at least, if it was blocked (chosen)."""
-_MOMENT: Final = 1.0
+_MOMENT: Final = 5.0
 """Seconds for which an answer is read then (chosen)."""
 
 

@@ -105,6 +105,10 @@ async def test_a_refusal_may_name_a_generation() -> None:
     assert isinstance(error, APIError)
     assert (error.status, error.id, refusal.id) == (409, "c7", None)
     assert "c7" in str(error)
+    for body in ({"id": "req_9", "status": "error"}, {"status": "PENDING"}, {"id": "c7"}, None):
+        other = submission()
+        fail(other, APIError(409, None, "x", body))
+        assert other.future.exception().id is None
     read = submission(RequestKind.STATUS)
     fail(read, refusal)
     assert read.future.exception() is refusal

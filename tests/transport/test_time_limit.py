@@ -54,7 +54,7 @@ async def test_an_answer_that_came_while_the_loop_was_blocked_is_read(pieces: li
 async def test_an_answer_that_has_not_come_by_then_is_given_up_soon() -> None:
     with pytest.raises(APITimeoutError):
         await sent_while_blocked(Piece(1.0, COMIC[:9]))
-    assert now() == pytest.approx(101.5)
+    assert now() == pytest.approx(105.5)
     assert not left_over()
 
 
