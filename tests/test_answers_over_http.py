@@ -97,6 +97,9 @@ async def test_an_answer_with_a_long_header_is_read() -> None:
         (b'{"code": 402, "msg": "buy more credits"}', "buy more credits"),
         (b'{"taskId": "c7", "status": "PENDING"}', "c7"),
         (b'"c7"', "c7"),
+        (b"id=c7&status=PENDING", "id=c7"),
+        (b"<xml><id>c7</id></xml>", "<id>c7"),
+        (b"[{'id': 'c7'}]", "'c7'"),
     ],
 )
 async def test_a_create_without_an_id_shows_the_beginning_of_its_answer(
@@ -106,6 +109,14 @@ async def test_a_create_without_an_id_shows_the_beginning_of_its_answer(
     async with raw_server(replying(body)) as server, client_of(server) as client:
         with pytest.raises(SubmissionUncertainError, match=words):
             await client.comics.create("x")
+
+
+async def test_a_page_of_html_is_not_repeated() -> None:
+    page = b"<!DOCTYPE html><p>Sign in to this network</p>"
+    async with raw_server(replying(page)) as server, client_of(server) as client:
+        with pytest.raises(SubmissionUncertainError, match="not JSON") as caught:
+            await client.comics.create("x")
+    assert "Sign in" not in str(caught.value)
 
 
 async def test_an_error_without_known_words_shows_its_beginning() -> None:

@@ -12,6 +12,7 @@ pictures have no limiter: see `may_pass`.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,7 @@ from llamagen_async.errors import (
     ServerError,
     SubmissionUncertainError,
 )
+from llamagen_async.foreign import clean_text
 from llamagen_async.plans import RequestKind
 from llamagen_async.transport.accepted import may_be_done
 from llamagen_async.transport.decoding import (
@@ -62,6 +64,8 @@ _PASSING: Final = _LATER | {429}
 _HANDED_ON: Final = frozenset({504, 524})
 """Statuses of a 5xx with which a gateway says that the server's answer did not come in time (RFC
 9110; 524 is Cloudflare's)."""
+_PAGE: Final = r"(?i)<(?:!doctype|html|head|body)\b"
+"""The beginning of a page of HTML, which is no use in a message."""
 _LASTING: Final = frozenset({501, 505})
 """Statuses of a 5xx that say: never."""
 
@@ -181,4 +185,7 @@ def as_uncertain(
     if not uncertain:
         return None
     reason = error.summary if isinstance(error, APIError) else str(error)
+    text = error.body if isinstance(error, InvalidResponseError) else None
+    if isinstance(text, str) and text and not re.search(_PAGE, text):
+        reason += f"; it begins with {clean_text(text)}"  # an id may be in it
     return SubmissionUncertainError(request, reason)
