@@ -21,7 +21,7 @@ from llamagen_async.generations import (
     whole_request,
 )
 from llamagen_async.models import ComicGeneration
-from llamagen_async.models.places import fields_of
+from llamagen_async.models.places import fields_of, refuses
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
     AnyRequest,
@@ -350,8 +350,13 @@ def _profile_of(request: ContinueRequest | UpdateRequest) -> Profile:
 
 
 def _changed(id_: str, value: object) -> ComicGeneration:
-    """Read the answer to a change; one without an id is about the comic that was asked for."""
+    """Read the answer to a change; one without an id is about the comic that was asked for.
+
+    It is no error, which would be taken for the change and the old comic for the new one.
+    """
     try:
         return ComicGeneration.parse(value)
     except ValueError:
+        if refuses(fields_of(value)):
+            raise
         return ComicGeneration.parse({**fields_of(value), "id": id_})

@@ -6,6 +6,7 @@ steer a terminal, and JSON that no later step can hold. Whatever is short and pl
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -13,6 +14,7 @@ __all__ = [
     "LONGEST_TEXT",
     "MOST_DEPTH",
     "MOST_LETTERS",
+    "beginning_of",
     "bounded",
     "clean_text",
     "is_nested_deeper",
@@ -21,6 +23,8 @@ __all__ = [
 
 _MESSAGE: Final = 300
 """Characters that a message keeps of a foreign text, if it does not say otherwise."""
+_BEGINNING: Final = 200
+"""Characters that a message keeps of the beginning of JSON."""
 MOST_DEPTH: Final = 50
 """Levels of nested JSON that are kept. A comic has 6; a few hundred are too much for Python."""
 MOST_LETTERS: Final = 2_000_000
@@ -53,6 +57,11 @@ def clean_text(text: str, limit: int = _MESSAGE) -> str:
             char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
         )
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def beginning_of(value: object) -> str:
+    """Return the beginning of decoded JSON, for a message: nobody knows where in it an id is."""
+    return clean_text(json.dumps(value, ensure_ascii=False, default=str), _BEGINNING)
 
 
 def storable(text: str) -> str:

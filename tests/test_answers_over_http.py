@@ -66,6 +66,70 @@ async def test_a_create_without_an_id_says_what_came_instead() -> None:
             await client.comics.create("x")
 
 
+@pytest.mark.parametrize("status", ["302 Found", "303 See Other"])
+async def test_a_create_that_is_redirected_to_its_comic_is_sent_once(status: str) -> None:
+    """Such a server has done what was asked for: to send it again would pay for another comic."""
+
+    async def handler(received: Received) -> None:
+        headers = {"Location": "/v1/comics/generations/c7"}
+        await received.reply(answer(b"", status=status, headers=headers))
+
+    async with raw_server(handler) as server, client_of(server) as client:
+        with pytest.raises(SubmissionUncertainError) as caught:
+            await client.comics.create_and_wait("x", timeout=60.0)
+        assert caught.value.id == "c7"
+        assert [one.head.split()[0] for one in server.received] == ["POST"]
+
+
+async def test_an_answer_with_a_long_header_is_read() -> None:
+    """Networks add policies and the like that are longer than aiohttp reads by default."""
+
+    async def handler(received: Received) -> None:
+        await received.reply(answer(headers={"Content-Security-Policy": "x" * 20_000}))
+
+    async with raw_server(handler) as server, client_of(server) as client:
+        assert (await client.comics.create("x")).id == "c1"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"code": 402, "msg": "buy more credits"}', "buy more credits"),
+        (b'{"taskId": "c7", "status": "PENDING"}', "c7"),
+        (b'"c7"', "c7"),
+        (b"id=c7&status=PENDING", "id=c7"),
+        (b"<xml><id>c7</id></xml>", "<id>c7"),
+        (b"[{'id': 'c7'}]", "'c7'"),
+    ],
+)
+async def test_a_create_without_an_id_shows_the_beginning_of_its_answer(
+    body: bytes, words: str
+) -> None:
+    """An id that nobody knows to be one is not lost, nor what the server says instead."""
+    async with raw_server(replying(body)) as server, client_of(server) as client:
+        with pytest.raises(SubmissionUncertainError, match=words):
+            await client.comics.create("x")
+
+
+async def test_a_page_of_html_is_not_repeated() -> None:
+    page = b"<!DOCTYPE html><p>Sign in to this network</p>"
+    async with raw_server(replying(page)) as server, client_of(server) as client:
+        with pytest.raises(SubmissionUncertainError, match="not JSON") as caught:
+            await client.comics.create("x")
+    assert "Sign in" not in str(caught.value)
+
+
+async def test_an_error_without_known_words_shows_its_beginning() -> None:
+    body = b'{"errors": {"prompt": ["is too long"]}}'
+
+    async def handler(received: Received) -> None:
+        await received.reply(answer(body, status="422 Unprocessable"))
+
+    async with raw_server(handler) as server, client_of(server) as client:
+        with pytest.raises(APIError, match=r"422: no reason given, but .*is too long"):
+            await client.comics.create("x")
+
+
 UNREADABLE = [
     (b'{"id": "c1", "status": "PROC', "broken (Unterminated string"),
     (b'{"message": "ok"}', "there is no id in it"),

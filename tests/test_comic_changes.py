@@ -57,6 +57,55 @@ def has_changed(name: str, comic: ComicGeneration) -> bool:
     return comic.usage.redraw_panels == 1
 
 
+def answered_by(name: str, answer: dict[str, Any]) -> Network:
+    """Return a network whose server answers a change so, and does nothing."""
+    kind = CHANGES[name][0]
+    return Recorder(body=lambda sent, body: answer if sent.kind is kind else body)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"code": 402, "message": "no credits"},
+        {"success": False, "msg": "no credits"},
+        {"error": {"message": "no credits"}, "data": None},
+        {"code": "429", "status": 429, "detail": "no credits"},
+    ],
+    ids=str,
+)
+async def test_an_error_that_is_called_a_success_is_no_change(
+    name: str, answer: dict[str, Any]
+) -> None:
+    """Else the comic as it was would be taken for the new one."""
+    network = answered_by(name, answer)
+    async with network.client(ROOMY) as client:
+        id_ = await finished(client)
+        with pytest.raises(SubmissionUncertainError, match="no credits") as caught:
+            await change(client, name, id_)
+    assert caught.value.id == id_
+    assert len(network.of(CHANGES[name][0])) == 1
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"success": True, "error": None, "errors": []},
+        {"code": 200, "message": "ok"},
+        {"status": "PROCESSING", "error": "an old one"},
+    ],
+    ids=str,
+)
+async def test_an_answer_to_a_change_may_leave_out_the_id(
+    name: str, answer: dict[str, Any]
+) -> None:
+    async with answered_by(name, answer).client(ROOMY) as client:
+        id_ = await finished(client)
+        assert (await change(client, name, id_)).id == id_
+
+
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize(
     "error",

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from llamagen_async.foreign import bounded
-from llamagen_async.models.reading import is_url, list_of, mapping_of, single
+from llamagen_async.models.reading import integer_of, is_url, list_of, mapping_of, single
 from llamagen_async.validation import generation_id
 
-__all__ = ["PLACES", "fields_of", "pages_of", "tells"]
+__all__ = ["PLACES", "fields_of", "pages_of", "refuses", "tells"]
 
 _AROUND: Final = ("artwork", "data", "generation", "comic", "animation", "result")
 """The names of objects in which an answer may have the generation: old creates have the first."""
@@ -27,6 +27,10 @@ _PICTURES: Final = ("assetUrl", "image")
 """The names under which a panel has its picture."""
 PLACES: Final = frozenset(("comics", "comicData", "pages", "panels", "page", "panel", *_PICTURES))
 """The names under which an answer may have pictures."""
+_ERRORS: Final = ("error", "errors", "errorCode", "error_code", "errorMessage")
+"""The names under which an error stands (vendor's clients)."""
+_FAILURES: Final = range(400, 600)
+"""The codes of an error, where they are those of HTTP."""
 _STATES: Final = frozenset(("status", "output", "videoUrl"))
 """Further names of what an answer may say of a generation."""
 
@@ -34,6 +38,17 @@ _STATES: Final = frozenset(("status", "output", "videoUrl"))
 def tells(fields: Mapping[str, Any]) -> bool:
     """Whether fields say anything of a generation."""
     return not (PLACES.isdisjoint(fields) and _STATES.isdisjoint(fields))
+
+
+def refuses(fields: Mapping[str, Any]) -> bool:
+    """Whether fields without a generation say that nothing was done.
+
+    Some servers write an error into an answer that has the status of a success.
+    """
+    if isinstance(fields.get("status"), str):
+        return False
+    has_failed = fields.get("success") is False or any(map(fields.get, _ERRORS))
+    return has_failed or integer_of(fields.get("code"), 0) in _FAILURES
 
 
 def fields_of(value: object) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any, Final
 
 from llamagen_async.errors import (
     APIConnectionError,
@@ -12,13 +12,26 @@ from llamagen_async.errors import (
     RateLimitError,
     SubmissionUncertainError,
 )
+from llamagen_async.models.places import fields_of
 from llamagen_async.observing import JOB_KEY, about, logger_of
+from llamagen_async.plans import RequestKind
 from llamagen_async.scheduling.submission import Submission
-from llamagen_async.transport import UnsentCancelledError, as_uncertain, is_outage
+from llamagen_async.transport import (
+    REDIRECT,
+    UnsentCancelledError,
+    accepted_id,
+    as_uncertain,
+    is_outage,
+)
 
 __all__ = ["fail", "has_not_left", "interrupted", "provably_not_accepted"]
 
 _logger = logger_of(__name__)
+
+_THERE: Final = frozenset(
+    ("PENDING", "QUEUED", "LOADING", "PROCESSING", "SUCCEEDED", "PROCESSED", "COMPLETED")
+)
+"""Status words of a generation that are no words for an error."""
 
 
 def fail(submission: Submission[Any], error: Exception) -> None:
@@ -28,6 +41,8 @@ def fail(submission: Submission[Any], error: Exception) -> None:
     if uncertain is not None:
         uncertain.__cause__ = error
         uncertain.id = submission.request.generation_id or _named_id(submission, error)
+    elif kind.is_billed and isinstance(error, APIError) and (id_ := _shown_id(error)):
+        error = error.about(id_)
     if not submission.future.done():
         submission.future.set_exception(uncertain or error)
         return
@@ -43,14 +58,19 @@ def fail(submission: Submission[Any], error: Exception) -> None:
 
 def _named_id(submission: Submission[Any], error: Exception) -> str | None:
     """Return the id of the generation that a failure is answered with, if it is: it may be paid."""
-    body = error.body if isinstance(error, APIError) else None
-    fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
-    if not isinstance(fields.get("status"), str):
-        return None  # an error may have an id of its own
-    try:
-        return str(submission.parse(fields).id)
-    except ValueError:
+    if not isinstance(error, APIError):
         return None
+    has_state = isinstance(fields_of(error.body).get("status"), str)
+    if not has_state and error.status not in REDIRECT:
+        return None  # an error may have an id of its own
+    is_create = submission.request.kind is RequestKind.CREATE
+    return accepted_id(error.body, error.headers.get("location") if is_create else None)
+
+
+def _shown_id(refusal: APIError) -> str | None:
+    """Return the id of the generation that a refusal shows, such as one that is drawn already."""
+    is_there = str(fields_of(refusal.body).get("status")).upper() in _THERE
+    return accepted_id(refusal.body, None) if is_there else None
 
 
 def has_not_left(error: BaseException) -> bool:
@@ -60,10 +80,11 @@ def has_not_left(error: BaseException) -> bool:
     return isinstance(error, UnsentCancelledError)
 
 
-def provably_not_accepted(error: Exception) -> bool:
+def provably_not_accepted(error: Exception, kind: RequestKind = RequestKind.CREATE) -> bool:
     """Whether the server has most certainly not accepted what ended so."""
     is_refused = isinstance(error, RateLimitError)
-    return is_refused or (is_outage(error) and as_uncertain(error) is None) or has_not_left(error)
+    is_certain = is_outage(error) and as_uncertain(error, kind=kind) is None
+    return is_refused or is_certain or has_not_left(error)
 
 
 def interrupted(submission: Submission[Any], error: asyncio.CancelledError) -> Exception:

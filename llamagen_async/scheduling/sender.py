@@ -24,6 +24,7 @@ from llamagen_async.errors import (
     LlamaGenError,
     RateLimitError,
 )
+from llamagen_async.foreign import beginning_of
 from llamagen_async.observing import about, logger_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import ANSWERED, Outcome, Slot
@@ -169,7 +170,8 @@ class Sender:
         try:
             answer = submission.parse(response.body)
         except ValueError as error:
-            message = f"the answer is not what was asked for: {error}"
+            instead = f"; it is {beginning_of(response.body)}" if response.body else ""
+            message = f"the answer is not what was asked for: {error}{instead}"
             raise InvalidResponseError(response.status, None, message, response.body) from None
         asked = submission.request.generation_id
         kind = submission.request.kind
@@ -228,7 +230,8 @@ class Sender:
     async def _fail(self, submission: Submission[Any], error: Exception) -> float | None:
         """Tell the owner and, unless it is to be sent again, the caller."""
         try:
-            if submission.hooks is not None and provably_not_accepted(error):
+            kind = submission.request.kind
+            if submission.hooks is not None and provably_not_accepted(error, kind):
                 await submission.hooks.not_sent()
         except Exception as broken:  # noqa: BLE001  # the record can't be kept: nothing is repeated
             error = broken
@@ -252,7 +255,7 @@ class Sender:
         submission.failures += 1
         kind = submission.request.kind
         if holds_out and is_outage(error):
-            is_repeated = not kind.is_billed or provably_not_accepted(error)
+            is_repeated = not kind.is_billed or provably_not_accepted(error, kind)
         else:
             is_repeated = submission.failures <= self.max_retries and is_retriable(error, kind)
         if not is_repeated or left <= 0:  # its caller has waited for as long as it wanted

@@ -10,13 +10,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from llamagen_async.transport.accepted import accepted_id
 from llamagen_async.transport.address import (
     check_proxy,
     is_vendors,
     normalize_base_url,
     proxy_for,
 )
-from llamagen_async.transport.decoding import decode, error_for, parse_retry_after
+from llamagen_async.transport.decoding import (
+    REDIRECT,
+    decode,
+    error_for,
+    parse_retry_after,
+)
 from llamagen_async.transport.message import (
     AnsweredCancelledError,
     APIRequest,
@@ -48,6 +54,7 @@ if TYPE_CHECKING:
     from llamagen_async.transport.sessions import check_session
 
 __all__ = [
+    "REDIRECT",
     "APIRequest",
     "APIResponse",
     "AnsweredCancelledError",
@@ -58,6 +65,7 @@ __all__ = [
     "HTTPTransport",
     "Transport",
     "UnsentCancelledError",
+    "accepted_id",
     "as_uncertain",
     "asked_wait",
     "bounds",

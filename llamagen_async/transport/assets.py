@@ -41,6 +41,7 @@ from llamagen_async.errors import (
     LlamaGenError,
 )
 from llamagen_async.foreign import clean_text
+from llamagen_async.transport.content import LONGEST_LINE
 from llamagen_async.transport.failures import connection_error
 from llamagen_async.transport.http import HTTPTransport
 from llamagen_async.transport.message import AssetStream
@@ -150,6 +151,8 @@ class HTTPAssets:
                     proxy=self._transport.proxy_for(url),
                     timeout=self._timeout,
                     allow_redirects=False,
+                    max_line_size=LONGEST_LINE,
+                    max_field_size=LONGEST_LINE,
                 )
         except _InsideError:
             failure = _refused(location)

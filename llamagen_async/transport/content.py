@@ -19,6 +19,7 @@ from llamagen_async.foreign import LONGEST_TEXT, MOST_DEPTH, bounded, clean_text
 
 __all__ = [
     "LARGEST",
+    "LONGEST_LINE",
     "json_of",
     "place_of",
     "remains_of",
@@ -28,11 +29,15 @@ __all__ = [
 
 LARGEST: Final = 10_000_000
 """Bytes of the largest answer that is read, packed or unpacked: no server can fill the memory."""
+LONGEST_LINE: Final = 65_536
+"""Bytes of the longest header that is read. Browsers and curl read longer ones than the 8,190 of
+aiohttp: some networks send such policies with each answer, also with that to a create."""
 _MOST_PARTS: Final = 200_000
 """Brackets and commas of the largest JSON that is decoded. Each may stand for a part that takes a
 hundred bytes; a comic has a few thousand."""
 _LONGEST_BEGINNING: Final = 100_000
 """Characters of the beginning in which an id is looked for if the whole can't be decoded."""
+_CODINGS: Final = ("gzip", "x-gzip", "deflate")
 _MOST_CODINGS: Final = 3
 """Codings one upon the other that are unpacked, because each takes its time."""
 _MOST_MEMBERS: Final = 20
@@ -62,14 +67,17 @@ def unpacked(content: bytes, encoding: str | None) -> tuple[bytes, bool]:
 
     Args:
         content: The bytes that were sent.
-        encoding: The answer's `Content-Encoding`: only gzip and deflate are asked for.
+        encoding: The answer's `Content-Encoding`: only gzip and deflate are asked for. Others are
+            identity, or a lie. No JSON begins like gzip, so that is unpacked, told or not.
     """
-    names = (encoding or "").lower().replace(",", " ").split()
+    told = (encoding or "").lower().replace(",", " ").split()
+    names = [name for name in told if name in _CODINGS]
     if len(names) > _MOST_CODINGS:
         return b"", False
-    for name in reversed(names):
-        if name not in ("gzip", "x-gzip", "deflate"):
-            continue  # identity, or a lie
+    untold = ["gzip"] * (_MOST_CODINGS - len(names))
+    for place, name in enumerate([*reversed(names), *untold]):
+        if place >= len(names) and not content.startswith(_MEMBER):
+            break
         try:
             try:
                 content, is_whole = _inflated(content, zlib.MAX_WBITS | 32)

@@ -24,8 +24,10 @@ from llamagen_async.errors import (
     RateLimitError,
     ServerError,
 )
-from llamagen_async.foreign import LONGEST_TEXT, bounded, clean_text
+from llamagen_async.foreign import LONGEST_TEXT, beginning_of, bounded, clean_text
+from llamagen_async.models.reading import mapping_of
 from llamagen_async.plans import DAY
+from llamagen_async.transport.accepted import accepted_id
 from llamagen_async.transport.content import (
     json_of,
     place_of,
@@ -59,6 +61,8 @@ _FAILURE: Final = range(400, 600)
 _SHOWN: Final = 200
 """Characters that an error keeps of a text that is not JSON."""
 _LONGEST_DATE: Final = 64
+_NEXT_WAIT: Final = r"\s*,\s*(?=[A-Za-z]{3,9}(?:,| [A-Za-z])|[0-9.]+\s*(?:,|$))"
+"""The comma between two values of `Retry-After`; dates have commas of their own."""
 _MOST_HEADERS: Final = 50
 """Headers that an error keeps; the API sends about ten, a network in front of it as many."""
 _LONGEST_HEADER: Final = 300
@@ -116,7 +120,7 @@ def decode(
         now: The time that a `Retry-After` date is measured against if there is no `Date` header.
         secret: The key, which is taken out of everything that is returned or raised.
         is_billed: Whether the request was billed: then an answer that is cut or broken is read as
-            far as the id.
+            far as the id, and one that only leads to a generation is about that one.
 
     Returns:
         A 2xx answer with its JSON.
@@ -140,6 +144,9 @@ def decode(
     except ValueError as error:  # another one is raised below, so that none hangs on this one
         problem = place_of(error)
         body = remains_of(text) if is_billed else {}
+    location = header(headers, "Location") if is_billed else None
+    if location and accepted_id(body, None) is None and (id_ := accepted_id(None, location)):
+        body = {**mapping_of(body), "id": id_ if secret is None else secret.removed_from(id_)}
     if body or problem is None:
         return APIResponse(status, headers, _without(secret, body, text), rate_limit)
     kept = _kept_headers(headers, secret)
@@ -165,25 +172,27 @@ def error_for(
     kept = _kept_headers(headers, secret)
     request_id = _request_id(kept)
     text = text_of(content, kept.get("content-type"))
+    body: Any
+    begin: str | None = None
+    try:
+        body = _without(secret, json_of(text), text)
+    except ValueError:
+        body = begin = _beginning(text, secret)
     if status not in _FAILURE:
         location = kept.get("location")
         where = f" to {_origin(location)}" if location else ""
         what = (
             f"a redirect{where}, which is not followed" if status in REDIRECT else "no final answer"
         )
-        message, begin = f"got {what}; check the base URL", _beginning(text, secret)
-        return InvalidResponseError(status, None, message, begin, request_id, kept)
-    body: Any
-    try:
-        body = json_of(text)
-    except ValueError:
-        body = begin = _beginning(text, secret)
+        message = f"got {what}; check the base URL"
+        return InvalidResponseError(status, None, message, body, request_id, kept)
+    if begin is not None:
         # A plain sentence is worth repeating, a page of HTML is not.
         given = "" if "<" in begin else clean_text(begin)
         code, message = None, given or f"no reason given ({_kind(kept, content)})"
     else:
-        body = _without(secret, body, text)
-        code, message = _code(body), _message(body) or "no reason given"
+        instead = f", but {beginning_of(body)}" if body else ""
+        code, message = _code(body), _message(body) or f"no reason given{instead}"
     kind = _BY_STATUS.get(status, ServerError if status in SERVER_FAILURE else APIError)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         if not lacks_credits(_texts(body)):
@@ -208,11 +217,16 @@ def parse_retry_after(value: str | None, now: Now) -> float | None:
     A number that is too large for a wait is taken for a unix time, in seconds or milliseconds, if
     that is within a day from now: some servers send one.
 
+    Of several, such as those of a server and of a network in front of it, the longest one counts.
+
     Returns:
         Seconds from `now`, never negative; `None` if there is nothing to read, or if it is more
         than a day: no window of the API is longer.
     """
-    text = (value or "").strip()
+    text, *others = re.split(_NEXT_WAIT, (value or "").strip())
+    if others:
+        each = [parse_retry_after(one, now) for one in (text, *others)]
+        return max((wait for wait in each if wait is not None), default=None)
     if re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", text):
         seconds = float(text)
         if seconds <= DAY:
@@ -286,7 +300,10 @@ def _kept_headers(headers: Mapping[str, str], secret: Secret | None) -> dict[str
             continue
         if secret is not None:
             name, value = secret.removed_from(name), secret.removed_from(value)  # noqa: PLW2901
-        kept[clean_text(name.lower(), _LONGEST_HEADER)] = clean_text(value, _LONGEST_HEADER)
+        name = clean_text(name.lower(), _LONGEST_HEADER)  # noqa: PLW2901
+        if name == "retry-after" and name in kept:
+            value = f"{kept[name]}, {value}"  # noqa: PLW2901
+        kept[name] = clean_text(value, _LONGEST_HEADER)
         if len(kept) == _MOST_HEADERS:
             break
     return kept

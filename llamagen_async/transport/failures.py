@@ -126,6 +126,9 @@ def _reason(error: BaseException, secret: str, where: str) -> str:
         whose = "its" if not where or where.startswith(error.host) else "the proxy's"
         is_known = "is not known" if _is_unknown_name(error) else "can't be looked up now"
         return f"{whose} name {is_known}"
+    inner: object = getattr(error, "os_error", None)
+    if isinstance(inner, ConnectionError) and not inner.args:  # what asyncio makes of it
+        return "the connection was dropped while TLS began"
     known = next((words for kind, words in _WORDS.items() if isinstance(error, kind)), None)
     return known or _own_words(error, secret)
 

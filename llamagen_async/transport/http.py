@@ -39,7 +39,7 @@ from llamagen_async.transport.address import (
     proxy_for,
 )
 from llamagen_async.transport.attempt import COMING, Attempt, RefusedError
-from llamagen_async.transport.content import LARGEST, unpacked
+from llamagen_async.transport.content import LARGEST, LONGEST_LINE, unpacked
 from llamagen_async.transport.decoding import SUCCESS, decode
 from llamagen_async.transport.failures import attempt_error
 from llamagen_async.transport.message import (
@@ -52,6 +52,7 @@ from llamagen_async.transport.message import (
 )
 from llamagen_async.transport.secret import Secret, check_key
 from llamagen_async.transport.sessions import check_session, fairly, observe, own_session
+from llamagen_async.transport.time_limit import time_limit
 from llamagen_async.validation import HiddenText
 
 __all__ = ["HTTPTransport"]
@@ -165,7 +166,7 @@ class HTTPTransport:
         try:
             # Around all of it, since aiohttp's own timeout begins after a user's hooks.
             async with (
-                asyncio.timeout(limit),
+                time_limit(limit),
                 session.request(
                     request.method,
                     url,
@@ -177,6 +178,8 @@ class HTTPTransport:
                     allow_redirects=False,
                     raise_for_status=False,
                     auto_decompress=False,  # it would unpack a small answer to a giant one
+                    max_line_size=LONGEST_LINE,
+                    max_field_size=LONGEST_LINE,
                     middlewares=(*others, attempt),  # ours is the innermost
                 ) as attempt.given,
             ):
@@ -319,9 +322,8 @@ class HTTPTransport:
         content = b"".join(attempt.received)
         is_whole, is_unpacked = len(content) <= LARGEST, True
         content = content[:LARGEST]
-        if packing := answer.headers.get("Content-Encoding"):
-            content, is_unpacked = unpacked(content, packing)
-            is_whole = is_whole and (is_unpacked or len(content) < LARGEST)
+        content, is_unpacked = unpacked(content, answer.headers.get("Content-Encoding"))
+        is_whole = is_whole and (is_unpacked or len(content) < LARGEST)
         if not is_whole:
             text = f"the answer is larger than {LARGEST // 1_000_000} MB"
             return content, InvalidResponseError(answer.status, None, text)

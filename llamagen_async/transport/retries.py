@@ -12,6 +12,7 @@ pictures have no limiter: see `may_pass`.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -24,7 +25,9 @@ from llamagen_async.errors import (
     ServerError,
     SubmissionUncertainError,
 )
+from llamagen_async.foreign import clean_text
 from llamagen_async.plans import RequestKind
+from llamagen_async.transport.accepted import may_be_done
 from llamagen_async.transport.decoding import (
     REDIRECT,
     SERVER_FAILURE,
@@ -53,13 +56,16 @@ _FIRST: Final = 1.0
 _LONGEST: Final = 30.0
 """Seconds at most before any retry: an outage is noticed to be over within half a minute."""
 _READING: Final = frozenset({RequestKind.STATUS, RequestKind.USAGE})
-_LATER: Final = frozenset({408, 425})
-"""Statuses of a 4xx that say: once more (RFC 9110, RFC 8470)."""
+_LATER: Final = frozenset({408, 421, 423, 425})
+"""Statuses of a 4xx that say: once more, on another connection, or when nobody else works on it
+(RFC 9110, RFC 4918, RFC 8470)."""
 _PASSING: Final = _LATER | {429}
 """Statuses of a 4xx that say: not now."""
 _HANDED_ON: Final = frozenset({504, 524})
 """Statuses of a 5xx with which a gateway says that the server's answer did not come in time (RFC
 9110; 524 is Cloudflare's)."""
+_PAGE: Final = r"(?i)<(?:!doctype|html|head|body)\b"
+"""The beginning of a page of HTML, which is no use in a message."""
 _LASTING: Final = frozenset({501, 505})
 """Statuses of a 5xx that say: never."""
 
@@ -133,7 +139,7 @@ def retry_span(max_retries: int) -> float:
 
 
 def says_later(error: BaseException) -> bool:
-    """Whether the server asks for the same request once more, as proxies do (408, 425)."""
+    """Whether the server asks for the same request once more, as proxies do (408, 421)."""
     return isinstance(error, APIError) and error.status in _LATER
 
 
@@ -166,17 +172,20 @@ def as_uncertain(
 
     Returns:
         The error to raise instead (`raise ... from error`), or `None` if the outcome is certain:
-        it did not arrive, or the server refused it (4xx, also 429) or redirected it (3xx).
+        it did not arrive, or the server refused it (4xx, also 429) or sent it elsewhere (3xx).
     """
     if not kind.is_billed:
         return None
     if isinstance(error, APIConnectionError):
         uncertain = error.request_sent
     elif isinstance(error, InvalidResponseError):
-        uncertain = error.status not in REDIRECT
+        uncertain = error.status not in REDIRECT or may_be_done(error, kind)
     else:
         uncertain = isinstance(error, ServerError)
     if not uncertain:
         return None
     reason = error.summary if isinstance(error, APIError) else str(error)
+    text = error.body if isinstance(error, InvalidResponseError) else None
+    if isinstance(text, str) and text and not re.search(_PAGE, text):
+        reason += f"; it begins with {clean_text(text)}"  # an id may be in it
     return SubmissionUncertainError(request, reason)

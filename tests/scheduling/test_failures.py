@@ -11,6 +11,7 @@ import pytest
 from llamagen_async import ComicGeneration, ComicRequest
 from llamagen_async.errors import (
     APIConnectionError,
+    APIError,
     BadRequestError,
     ClientClosedError,
     InvalidResponseError,
@@ -79,6 +80,7 @@ async def test_a_change_that_is_uncertain_names_its_comic() -> None:
     ("body", "id_"),
     [
         ({"id": "c7", "status": "PENDING"}, "c7"),
+        ({"error": "broken", "data": {"id": "c7", "status": "PENDING"}}, "c7"),
         ({"id": "c7"}, None),  # an error may have an id of its own
         ({"id": "c7", "status": 5}, None),
         ({"status": "PENDING"}, None),
@@ -93,6 +95,35 @@ async def test_a_failure_may_name_the_generation_that_was_paid_for(
         one = submission()
         fail(one, failure)
         assert one.future.exception().id == id_
+
+
+async def test_a_refusal_may_name_a_generation() -> None:
+    """Such as the one that a create would be a second one of."""
+    one, refusal = submission(), APIError(409, None, "x", {"id": "c7", "status": "PENDING"})
+    fail(one, refusal)
+    error = one.future.exception()
+    assert isinstance(error, APIError)
+    assert (error.status, error.id, refusal.id) == (409, "c7", None)
+    assert "c7" in str(error)
+    for body in ({"id": "req_9", "status": "error"}, {"status": "PENDING"}, {"id": "c7"}, None):
+        other = submission()
+        fail(other, APIError(409, None, "x", body))
+        assert other.future.exception().id is None
+    read = submission(RequestKind.STATUS)
+    fail(read, refusal)
+    assert read.future.exception() is refusal
+
+
+@pytest.mark.parametrize(("status", "kind"), [(302, RequestKind.CREATE), (303, "update")])
+async def test_a_redirect_to_a_comic_names_it(status: int, kind: str) -> None:
+    headers = {"location": "/v1/comics/generations/c7"}
+    one = submission(RequestKind(kind), "c1" if kind == "update" else None)
+    error = InvalidResponseError(status, None, "elsewhere", "", None, headers)
+    assert not provably_not_accepted(error, RequestKind(kind))
+    fail(one, error)
+    uncertain = one.future.exception()
+    assert isinstance(uncertain, SubmissionUncertainError)
+    assert uncertain.id == ("c1" if kind == "update" else "c7")
 
 
 async def test_the_owner_is_told_if_the_caller_is_gone(caplog: pytest.LogCaptureFixture) -> None:

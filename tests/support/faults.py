@@ -36,6 +36,7 @@ FAULTS: Final = (
     "reset at once",
     "garbage",
     "moved",
+    "see other",
     "late",
     "slow",
     "too many",
@@ -61,6 +62,7 @@ _INSTEAD: Final = {
 _AFTERWARDS: Final = {
     "broken after it was done": Reply.of(504, {"error": "away"}),
     "garbage": Reply(200, {"Content-Type": "text/html"}, b"<html>"),
+    "see other": Reply.of(303, {}, {"Location": "/v1/comics"}),
 }
 """Answers that lose what was done."""
 _TIMEOUT: Final = 30.0
@@ -188,7 +190,7 @@ class Faulty:
                 is_own = body["id"] not in self.delivered or body["id"] in request.path
                 self.delivered.add(body["id"])
                 self.doubtful[story] -= is_own
-        if is_create and 300 <= reply.status < 500:
+        if is_create and 300 <= reply.status < 500 and fault not in _AFTERWARDS:
             self.doubtful[story] -= 1
 
     def _spoilt(self, reply: Reply, fault: str, kind: RequestKind) -> dict[str, Any]:

@@ -55,6 +55,14 @@ async def test_a_head_that_never_ends_is_given_up(piece: bytes, make: Make) -> N
             await read(make(inactivity=0.2), server.url)
 
 
+async def test_a_long_header_of_a_host_is_read(make: Make) -> None:
+    async def wordy(received: Received) -> None:
+        await received.reply(answer(b"hello", headers={"Content-Security-Policy": "x" * 20_000}))
+
+    async with raw_server(wordy) as server:
+        assert await read(make(), server.url) == b"hello"
+
+
 async def test_redirects_in_a_circle_end(make: Make) -> None:
     async def around(received: Received) -> None:
         await received.reply(answer(b"x" * 99, status="301 X", headers={"Location": "/a"}))

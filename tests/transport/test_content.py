@@ -45,6 +45,12 @@ def raw_deflate(content: bytes) -> bytes:
         (zlib.compress(gzip.compress(CONTENT, mtime=0)), "gzip, deflate"),
         (CONTENT, "gzip"),  # it says so, and it is not
         (CONTENT, "br"),
+        (gzip.compress(CONTENT, mtime=0), None),  # it does not say so, and it is
+        (gzip.compress(CONTENT, mtime=0), "br"),
+        (gzip.compress(CONTENT, mtime=0), "gzip;q=1.0"),
+        (gzip.compress(CONTENT, mtime=0), "identity, identity, identity, gzip"),
+        (gzip.compress(gzip.compress(CONTENT), mtime=0), "gzip"),
+        (zlib.compress(gzip.compress(gzip.compress(CONTENT))), "deflate"),
     ],
 )
 def test_packed_content_is_unpacked(content: bytes, encoding: str | None) -> None:

@@ -125,7 +125,7 @@ def test_delays_are_drawn_from_zero_up_and_each_sequence_for_itself() -> None:
         assert len(set(drawn)) == 20
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 511, 520, 599])
+@pytest.mark.parametrize("status", [408, 421, 423, 425, 429, 500, 502, 503, 504, 511, 520, 599])
 def test_a_picture_may_come_after_what_passes(status: int) -> None:
     assert may_pass(APIError(status, None, "x"))
     assert may_pass(LOST)
@@ -192,7 +192,7 @@ def test_an_answer_about_the_request_is_no_outage(error: Exception) -> None:
     assert not is_outage(error)
 
 
-@pytest.mark.parametrize("status", [408, 425])
+@pytest.mark.parametrize("status", [408, 421, 423, 425])
 def test_a_proxy_that_asks_for_the_same_request_again_gets_reads_again(status: int) -> None:
     later = APIError(status, None, "x")
     assert says_later(later)

@@ -107,6 +107,20 @@ async def test_a_server_that_speaks_no_tls_is_told_so() -> None:
     assert not error.retriable
 
 
+async def test_a_network_that_cuts_tls_off_is_told_in_words() -> None:
+    """Firewalls do, as soon as they have read the name of the host."""
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(9_999)
+        writer.close()
+
+    async with await asyncio.start_server(cut, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        error = await refused(HTTPTransport(f"https://127.0.0.1:{port}", KEY))
+    assert "(the connection was dropped while TLS began)" in str(error)
+    assert is_retriable(error, RequestKind.CREATE)
+
+
 async def test_a_server_that_closes_in_the_middle_of_tls_may_come_back() -> None:
     async def closes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)

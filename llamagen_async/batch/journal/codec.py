@@ -328,6 +328,8 @@ def dump_error(error: BaseException) -> str:
         kept |= {"id": error.id, "waited": error.waited, "last_error": error.last_error}
     elif isinstance(error, InvalidRequestError):
         kept |= {"field": error.field, "value": shown(error.value), "allowed": error.allowed}
+    if isinstance(error, APIError | SubmissionUncertainError) and error.id is not None:
+        kept["id"] = error.id  # it may be paid for, and stand nowhere else
     return json.dumps(kept)
 
 
@@ -345,7 +347,9 @@ def load_error(
         if name == GenerationFailedError.__name__ and generation is not None:
             return GenerationFailedError(generation)
         if name == SubmissionUncertainError.__name__:
-            return SubmissionUncertainError(request, message)
+            uncertain = SubmissionUncertainError(request, message)
+            uncertain.id = kept.get("id")
+            return uncertain
         if name == WaitTimeoutError.__name__:
             return WaitTimeoutError(kept["id"], kept["waited"], kept["last_error"])
         if name == InvalidRequestError.__name__:
@@ -356,7 +360,9 @@ def load_error(
         for kind in _API_ERRORS:
             if name == kind.__name__:
                 more = {name: kept[name] for name in ("request_id", "advice") if kept.get(name)}
-                return kind(kept["status"], kept["code"], message, **more)
+                refusal = kind(kept["status"], kept["code"], message, **more)
+                refusal.id = kept.get("id")
+                return refusal
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError("not an error") from error
     return LlamaGenError(message)

@@ -256,6 +256,8 @@ def test_a_failure_without_an_error_is_the_generations() -> None:
         WaitTimeoutError("c1", 300.0, "HTTP 500"),
         InvalidRequestError("size", 9, "one of these"),
         SubmissionUncertainError(None, "a timeout"),
+        SubmissionUncertainError(None, "HTTP 500: broken").about("c7"),
+        APIError(409, None, "one of them is enough").about("c7"),
         APIConnectionError("broke off", request_sent=True),
         APIConnectionError("nobody there", request_sent=False),
         APITimeoutError("too slow", request_sent=True),
@@ -265,6 +267,7 @@ def test_an_error_is_read_back_as_what_it_was(error: LlamaGenError) -> None:
     request = STORY.request
     kept = load_error(dump_error(error), request, None)
     assert type(kept) is type(error)
+    assert kept.id == error.id
     assert str(kept) == str(error).replace("got 9", "got '9'")
     if isinstance(kept, SubmissionUncertainError):
         assert kept.request is request
