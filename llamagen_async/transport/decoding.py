@@ -223,7 +223,7 @@ def parse_retry_after(value: str | None, now: Now) -> float | None:
         Seconds from `now`, never negative; `None` if there is nothing to read, or if it is more
         than a day: no window of the API is longer.
     """
-    text, *others = re.split(_NEXT_WAIT, (value or "").strip())
+    text, *others = re.split(_NEXT_WAIT, (value or "")[:_LONGEST_HEADER].strip())
     if others:
         each = [parse_retry_after(one, now) for one in (text, *others)]
         return max((wait for wait in each if wait is not None), default=None)

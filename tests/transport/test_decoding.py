@@ -490,3 +490,11 @@ def test_texts_of_errors_are_short_however_long_the_answer_is() -> None:
     assert "\x1b" not in str(error)
     assert len(json.dumps(error.body)) < 200_000
     assert len(repr(error)) < 700
+
+
+@pytest.mark.timeout(60)
+def test_a_retry_after_without_end_is_read_at_once() -> None:
+    """A picture's host may send 64 KB; a search that goes back in blanks takes many seconds."""
+    blanks, now = " " * 10**6, datetime.now(UTC)
+    assert parse_retry_after(f"1{blanks}x", now) == 1.0
+    assert parse_retry_after("7" + ", 8" * 10**6, now) == 8.0
