@@ -171,6 +171,7 @@ class TaskiqQueue:
 
         Raises:
             ClientClosedError: The queue was closed first; the job goes on.
+            JournalError: Redis has lost the job, or is away.
         """
         key, seen = key_of(job), Mark.parse(after)
         readers = (await self._started()).readers
