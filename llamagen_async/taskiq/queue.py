@@ -306,7 +306,7 @@ class TaskiqQueue:
         return self._opened
 
     def _new_client(self) -> LlamaGenClient:
-        return LlamaGenClient(quota=os.environ.get("LLAMAGEN_QUOTA") or self._url)
+        return LlamaGenClient(quota=os.environ.get("LLAMAGEN_QUOTA", "").strip() or self._url)
 
     def _make_jobs(self) -> RedisJobs:
         return RedisJobs(
