@@ -86,8 +86,7 @@ def test_the_default_is_a_file_that_the_first_use_makes(home: Path) -> None:
 
 
 def test_the_environment_names_a_store(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one of the command line, whose commands share the limits with programs; but not with
-    what is sent nowhere, and an argument says more."""
+    """Commands and programs share it; what is sent nowhere does not, and an argument says more."""
     monkeypatch.setenv("LLAMAGEN_QUOTA", f" sqlite:///{home / 'named.db'}\n")
     assert not asyncio.run(is_in_memory(LlamaGenClient("the-key")))
     assert [one.name for one in home.iterdir()] == ["named.db"]

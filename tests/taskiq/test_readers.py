@@ -23,7 +23,7 @@ async def seen(queue: JobQueue, key: str, begun: asyncio.Event) -> list[BatchSta
 
 
 async def test_who_reads_a_job_that_redis_has_lost_is_told(redis_server: RedisServer) -> None:
-    """It would wait for ever: nobody is left who could bring the job to an end."""
+    """Else the reader waits for ever: nobody is left who could bring the job to an end."""
     prefix, begun = fresh_prefix(), asyncio.Event()
     async with (
         roomy_sandbox() as server,
@@ -41,7 +41,7 @@ async def test_who_reads_a_job_that_redis_has_lost_is_told(redis_server: RedisSe
 
 
 async def test_news_come_from_the_redis_of_a_quota(redis_server: RedisServer) -> None:
-    """Its URL has an option that redis-py does not know."""
+    """The URL of that one has an option that redis-py does not know."""
     prefix, begun = fresh_prefix(), asyncio.Event()
     url = f"{redis_server.url}?prefix=shop:"
     async with (

@@ -50,7 +50,7 @@ def test_the_url_of_a_broker_leads_to_its_redis(kind: Any, given: str, expected:
     ],
 )
 def test_a_broker_tells_how_it_checks_its_redis(given: Any, expected: str) -> None:
-    """What was said by arguments is said by the URL: the jobs' connection is as the broker's."""
+    """The jobs' connection is as the broker's, whatever was said by arguments."""
     broker = RedisStreamBroker("rediss://somewhere", **given)
     assert url_of(broker) == f"rediss://somewhere:6379/0{expected}"
 
