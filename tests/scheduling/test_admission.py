@@ -204,7 +204,7 @@ async def test_a_create_whose_slot_comes_too_late_is_refused_at_once() -> None:
 
 
 async def test_who_is_refused_is_in_nobodys_way() -> None:
-    """Those that may not wait so long, asked for together or one after the other, delay no one."""
+    """Creates that may not wait so long delay no one, asked for together or one after the other."""
     network = network_of(ONE)
     async with network.client(ONE) as client:
         await fill(client, 1)
