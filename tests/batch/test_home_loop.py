@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -89,3 +90,22 @@ def test_a_queue_that_was_closed_may_begin_again_in_another_loop(make: Make) -> 
         assert asyncio.run(ordered(expected[0])) == expected
         with pytest.raises(ClientClosedError, match="closed"):
             in_a_loop_of_its_own(lambda: queue.get("a"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of a process with threads
+def test_a_process_that_was_forked_leaves_the_queue_to_its_parent(tmp_path: Path) -> None:
+    """Closing it there waits for no thread that only the parent has, and takes nothing away."""
+    queue = ComicQueue(simulated_client(SandboxService()), tmp_path / "jobs.db")
+    in_a_loop_of_its_own(lambda: queue.submit("a", key="a"))
+    process = os.fork()
+    if not process:
+        status = 1
+        try:
+            in_a_loop_of_its_own(queue.aclose)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    in_a_loop_of_its_own(queue.aclose)
+    assert not [one for one in threading.enumerate() if "journal" in one.name]

@@ -198,6 +198,8 @@ class Database:
 
     async def aclose(self) -> None:
         """Finish what was asked for, and let go of the file. Closing twice is fine."""
+        if self._process != os.getpid() and self._thread is not None:
+            return  # it is another process's to close, from which this one was forked
         if self._closing is None:
             loop = asyncio.get_running_loop()
             if self._thread is None:
