@@ -72,9 +72,9 @@ class LlamaGenClient:
             not given and the plan is none of your own. `llamagen-async doctor --measure` finds out.
         base_url: Where the API is, with or without `/v1`; `$LLAMAGEN_API_URL`,
             `$LLAMAGEN_BASE_URL` or the vendor's if not given. Plain http only to loopback.
-        quota: Where spent requests are remembered: `None` is a file in this user's state folder,
-            which all processes of this user on this machine share, and the next run;
-            `"sqlite:///path"` another file, `"redis://host:6379/0"` any number of hosts,
+        quota: Where spent requests are remembered: `None` is `$LLAMAGEN_QUOTA`, or a file in this
+            user's state folder, which all processes of this user on this machine share, and the
+            next run; `"sqlite:///path"` another file, `"redis://host:6379/0"` any number of hosts,
             `"memory"` this process only. A client with a `transport` of its own, or in virtual
             time, uses memory unless a store is named.
         on_store_failure: What to do while that store is away: `"local"` goes on within a share of

@@ -370,7 +370,9 @@ class ClientCore:
         detection = detections.get(holds_out)
         if detection is None or detection.done():
             detecting = self._detect_plan(rooms.limiter, math.inf if holds_out else None)
-            detection = detections[holds_out] = asyncio.create_task(detecting)
+            # Where tasks begin at once (`asyncio.eager_task_factory`), it would ask before it is
+            # known here that it does, and so for ever.
+            detection = detections[holds_out] = asyncio.Task(detecting, loop=rooms.loop)
         real = None if outage_timeout is None else self.settings.clock.real(outage_timeout)
         try:
             async with asyncio.timeout(real if real != math.inf else None):

@@ -20,7 +20,7 @@ from llamagen_async.errors import ClientClosedError, InvalidRequestError
 from llamagen_async.observing import logger_of
 from llamagen_async.stored_values import StoreError
 
-__all__ = ["RedisCalls", "RedisConnection"]
+__all__ = ["RedisCalls", "RedisConnection", "plain_url"]
 
 _logger = logger_of(__name__)
 
@@ -306,6 +306,11 @@ async def _close(client: Any) -> None:
     with contextlib.suppress(Exception):
         async with asyncio.timeout(1.0):
             await client.aclose()
+
+
+def plain_url(url: str) -> str:
+    """Return a URL without the options that only this package knows, for redis-py itself."""
+    return _parsed(url)[0]
 
 
 def _parsed(url: str) -> tuple[str, str, str]:

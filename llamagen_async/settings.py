@@ -111,7 +111,7 @@ def checked_settings(  # noqa: PLR0913  # the arguments of a client
         base_url=url,
         plan=attrs.evolve(kept, metered=metered) if metered else kept,
         detect_plan=detect_plan,
-        quota=check_quota(quota),
+        quota=_checked_quota(quota, is_real=transport is None),
         clock=clock,
         timeout=seconds("timeout", timeout, at_most=_LONGEST_TIMEOUT),
         max_retries=whole_number("max_retries", max_retries, at_least=0),
@@ -124,6 +124,16 @@ def checked_settings(  # noqa: PLR0913  # the arguments of a client
         assets=assets,
         on_request=on_request,
     )
+
+
+def _checked_quota(argument: str | None, *, is_real: bool) -> str | None:
+    """Return the store that is named, which may be by the environment if the API is what is used.
+
+    The command line and workers of taskiq count where it says, and one key has one count.
+    """
+    if argument is None and is_real:
+        argument = os.environ.get("LLAMAGEN_QUOTA", "").strip() or None
+    return check_quota(argument)
 
 
 def _speed_from_environment() -> float:

@@ -46,6 +46,7 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("LLAMAGEN_CONFIG_HOME", str(tmp_path_factory.mktemp("vendor")))
+        patch.delenv("LLAMAGEN_QUOTA", raising=False)
         yield
 
 

@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,11 +20,13 @@ from llamagen_async.forecasting.saved import ForecastStore
 from llamagen_async.plans import PlanName
 from llamagen_async.ratelimit import registry
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxServer, SandboxService
+from llamagen_async.simulation import run
 from tests.support.scripted import Network
 from tests.support.sqlite_ledgers import ledger_threads
 
 SPEED = 600
 KEY = "the-key"
+EAGER: Any = getattr(asyncio, "eager_task_factory", None)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -274,3 +277,17 @@ async def test_a_forked_process_begins_afresh_and_leaves_its_parent_alone(
     used = 2 if quota == "memory" else 3
     assert (stdout.decode().split(), stderr) == (["0", str(used)], b"")
     assert (counted["creates_accepted"], counted["refused"]) == (3, 0)
+
+
+@pytest.mark.skipif(EAGER is None, reason="there are no eager tasks before Python 3.12")
+def test_a_loop_whose_tasks_begin_at_once_is_a_loop_like_others() -> None:
+    """A plan is asked for once, and not by who asks for it; nothing is sent twice."""
+    network = Network()
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(EAGER)
+        async with LlamaGenClient(KEY, plan="auto", transport=network) as client:
+            await asyncio.gather(*(client.comics.create(f"s{n}") for n in range(3)))
+            assert client.stats().requests == {"usage": 1, "create": 3}
+
+    run(main())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llamagen_async import LlamaGenClient, quota
+from llamagen_async import InvalidRequestError, LlamaGenClient, quota
 from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxServer, SandboxService
 from llamagen_async.simulation import run, simulated_client
@@ -83,6 +83,21 @@ def test_the_default_is_a_file_that_the_first_use_makes(home: Path) -> None:
     assert not home.exists()
     assert not asyncio.run(is_in_memory(client))
     assert (home / "llamagen-async" / "quota.db").stat().st_size > 0
+
+
+def test_the_environment_names_a_store(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands and programs share it; what is sent nowhere does not, and an argument says more."""
+    monkeypatch.setenv("LLAMAGEN_QUOTA", f" sqlite:///{home / 'named.db'}\n")
+    assert not asyncio.run(is_in_memory(LlamaGenClient("the-key")))
+    assert [one.name for one in home.iterdir()] == ["named.db"]
+    assert asyncio.run(is_in_memory(LlamaGenClient("the-key", transport=Network())))
+    assert asyncio.run(is_in_memory(LlamaGenClient("the-key", quota="memory")))
+    monkeypatch.setenv("LLAMAGEN_QUOTA", "")
+    asyncio.run(is_in_memory(LlamaGenClient("the-key")))
+    assert (home / "llamagen-async" / "quota.db").is_file()
+    monkeypatch.setenv("LLAMAGEN_QUOTA", "somewhere")
+    with pytest.raises(InvalidRequestError, match="quota"):
+        LlamaGenClient("the-key")
 
 
 def test_memory_can_be_asked_for(home: Path) -> None:

@@ -148,6 +148,7 @@ class Subscription:
         self._waiting: deque[ComicJob] = deque()
         self._told = asyncio.Event()
         self._is_closed = False
+        self._reason: LlamaGenError | None = None
 
     def tell(self, job: ComicJob) -> None:
         """Keep an event until it is taken."""
@@ -157,9 +158,9 @@ class Subscription:
         self._waiting.append(job)
         self._told.set()
 
-    def close(self) -> None:
-        """Tell the reader that no more will come."""
-        self._is_closed = True
+    def close(self, reason: LlamaGenError | None = None) -> None:
+        """Tell the reader that no more will come, because the queue was closed or for a reason."""
+        self._is_closed, self._reason = True, reason
         self._told.set()
 
     async def follow(self, job: ComicJob, seen: Mark | None) -> AsyncGenerator[ComicJob, None]:
@@ -171,6 +172,7 @@ class Subscription:
 
         Raises:
             ClientClosedError: The queue was closed first.
+            LlamaGenError: There will be no more events for another reason.
         """
         missed = job.missed(seen)
         if missed is not None:
@@ -180,7 +182,8 @@ class Subscription:
         while not job.is_final:
             while not self._waiting:
                 if self._is_closed:
-                    raise ClientClosedError(f"the queue was closed; {job.key!r} stays in it")
+                    closed = ClientClosedError(f"the queue was closed; {job.key!r} stays in it")
+                    raise self._reason or closed
                 self._told.clear()
                 await self._told.wait()
             event = self._waiting.popleft()
@@ -236,6 +239,11 @@ class Subscriptions:
         self.latest[job.key] = job
         for subscription in self._by_key[job.key]:
             subscription.tell(job)
+
+    def lose(self, key: str, reason: LlamaGenError) -> None:
+        """Tell all who read a job why there will be no more of it."""
+        for subscription in self._by_key.get(key, ()):
+            subscription.close(reason)
 
     def close(self) -> None:
         """Tell all who read anything that there will be no more."""

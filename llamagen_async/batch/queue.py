@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 from llamagen_async.batch.behind import orphaned, waiting_behind
 from llamagen_async.batch.events import ComicJob, Mark, Subscriptions, ended
 from llamagen_async.batch.folder import check_writable
+from llamagen_async.batch.home_loop import HomeLoop
 from llamagen_async.batch.journal.codec import AccountId, Row
 from llamagen_async.batch.journal.order import count_queued, listed
 from llamagen_async.batch.journal.shared import SharedJournal
@@ -93,6 +94,7 @@ class ComicQueue:
         self._turns = Turns(self._journal, self._lifecycle, self._subscriptions, client)
         parts = (self._journal, self._lifecycle, self._prefetcher, self._turns, self._subscriptions)
         self._sharing = Sharing(*parts, announced)
+        self._home = HomeLoop()
         self._starting: asyncio.Task[None] | None = None
         self._closed = False
         self._is_lost = False
@@ -120,10 +122,13 @@ class ComicQueue:
         Raises:
             JournalError: The journal can't be opened, a batch works with it alone, it is on a
                 network file system, or it is about another server or key.
+            ClientClosedError: The queue or its client is closed, or it was used in another event
+                loop before.
         """
         if self._closed or self._is_lost:
             whose = "queue" if self._closed else "queue's client"
             raise ClientClosedError(f"the {whose} is closed: make a new one")
+        self._home.enter()
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
         try:
@@ -272,7 +277,11 @@ class ComicQueue:
         Creates in flight are given `grace` real seconds, so that the journal has their
         ids. Whoever waits gets a `ClientClosedError`; the jobs stay in the journal.
         """
+        has_ended = self._home.is_gone()
         self._closed = True
+        if has_ended:
+            await self._journal.aclose()
+            return
         try:
             if self._starting is not None:
                 self._starting.cancel()

@@ -120,14 +120,15 @@ class AdmissionControl:
             return
         self._next_check = now + _CHECKED_EVERY * (self._queue.size + self.running)
         if self._is_paused_long() or any(one.max_wait is not None for one in self._queue):
-            for position, one in enumerate(self._queue):
-                self._reject_late(one, position)
+            position = 0
+            for one in self._queue:
+                position += not self._rejects_late(one, position)
         error = self._error(limit, seconds)
         self._poller.reject_blocked(self.blocked_until, error)
 
     def check_deadline(self, submission: Submission[Any]) -> None:
         """Reject a submission that has just been queued if its wait would be too long."""
-        self._reject_late(submission, self._queue.before(submission))
+        self._rejects_late(submission, self._queue.before(submission))
 
     def reject_unanswered(self, queue: RequestQueue, circuit: Circuit) -> float:
         """Reject those who have waited for the server as long as they may.
@@ -171,16 +172,20 @@ class AdmissionControl:
         self._view.quota_left = min(one.free for one in windows if one.limit in quotas)
         return self._view.quota_left
 
-    def _reject_late(self, submission: Submission[Any], position: int) -> None:
+    def _rejects_late(self, submission: Submission[Any], position: int) -> bool:
+        """Reject a submission if its wait would be too long; return whether it would."""
         until, limit = self.blocked_until, self._blocked_by
         if until is None:
-            return
+            return False
         rate = self._limiter.plan.rate
         # A lower bound: no more than `rate.limit` slots return in one window.
         at = until + position // rate.limit * rate.per
         is_late = submission.max_wait is not None and at - submission.since > submission.max_wait
-        if is_late or (self._is_paused_long() and not submission.wait_for_quota):
-            fail(submission, self._error(limit, at - self._clock.now()))
+        if not (is_late or (self._is_paused_long() and not submission.wait_for_quota)):
+            return False
+        fail(submission, self._error(limit, at - self._clock.now()))
+        self._queue.remove(submission)  # now: it is in the way of none that is asked for next
+        return True
 
     def _is_paused_long(self) -> bool:
         """Whether the server asks to wait for hours: no better than a quota that is used up."""

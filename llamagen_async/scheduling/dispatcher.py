@@ -113,8 +113,11 @@ class Dispatcher:
             loop.changed.set()
             has_work = self._has_work(loop)
             if loop.task is None and has_work and not self._closed:
-                # Who happens to be the first to ask is no parent of what others ask for.
-                loop.task = self._limiter.loop.create_task(self._run(loop), context=Context())
+                # Who happens to be the first to ask is no parent of what others ask for. Not by the
+                # loop's factory: it would be woken again where tasks begin before they are known.
+                loop.task = asyncio.Task(
+                    self._run(loop), loop=self._limiter.loop, context=Context()
+                )
                 loop.task.add_done_callback(partial(self._on_task_done, loop))
             elif loop.task is not None and not has_work:
                 loop.task.cancel()  # it may wait for a slot that nobody needs any more

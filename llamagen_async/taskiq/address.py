@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import quote
+import ssl
+from typing import Any, Final
+from urllib.parse import quote, urlencode
 
 from taskiq import AsyncBroker
 
 from llamagen_async.errors import InvalidRequestError
 
 __all__ = ["url_of"]
+
+_CHECKS: Final = "ssl_cert_reqs"
+"""The option that says whether the server's certificate is checked; `None` is no check."""
 
 
 def url_of(broker: AsyncBroker) -> str:
@@ -25,12 +29,33 @@ def url_of(broker: AsyncBroker) -> str:
         "ListQueueBroker",
         "PubSubBroker",
     ):
-        allowed = "the URL of a Redis that keeps the jobs, as this broker does not tell one"
-        raise InvalidRequestError("redis", None, allowed)
+        raise _untold()
     user, password = given.get("username") or "", given.get("password") or ""
     login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
     scheme = "rediss" if "SSL" in getattr(pool, "connection_class", type).__name__ else "redis"
+    host = f"[{given['host']}]" if ":" in given["host"] else given["host"]  # an address of IPv6
     port, database = given.get("port") or 6379, given.get("db") or 0
-    certificates = given.get("ssl_ca_certs")
-    query = f"?ssl_ca_certs={quote(certificates)}" if certificates else ""
-    return f"{scheme}://{login}{given['host']}:{port}/{database}{query}"
+    options = urlencode(
+        {
+            name: _option(name, value)
+            for name, value in given.items()
+            if name == _CHECKS or (name.startswith("ssl_") and value is not None)
+        },
+        quote_via=quote,
+        safe="/",
+    )
+    return f"{scheme}://{login}{host}:{port}/{database}{'?' if options else ''}{options}"
+
+
+def _option(name: str, value: object) -> str:
+    """Return how a URL says an option of TLS: without it the jobs' connection would be refused."""
+    if name == _CHECKS and (value is None or isinstance(value, ssl.VerifyMode)):
+        return ssl.VerifyMode(value or 0).name.removeprefix("CERT_").lower()
+    if not isinstance(value, str | int):
+        raise _untold()
+    return str(value)
+
+
+def _untold() -> InvalidRequestError:
+    allowed = "the URL of a Redis that keeps the jobs, as this broker does not tell one"
+    return InvalidRequestError("redis", None, allowed)

@@ -16,6 +16,7 @@ from typing import Any, Final
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.errors import JournalError
 from llamagen_async.observing import logger_of
+from llamagen_async.redis_server import plain_url
 from llamagen_async.taskiq.rows import row_of
 
 __all__ = ["JobNews"]
@@ -49,7 +50,7 @@ class JobNews:
         told: Callable[[Row], None],
         missed: Callable[[], Awaitable[None]],
     ) -> None:
-        self._url = url
+        self._url = plain_url(url)
         self._channel = f"{prefix}:told"
         self._told = told
         self._missed = missed

@@ -21,6 +21,7 @@ from taskiq.exceptions import NoResultError
 
 from llamagen_async.batch.events import ComicJob, Mark, ended
 from llamagen_async.batch.folder import check_writable
+from llamagen_async.batch.home_loop import HomeLoop
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.story import RequestLike, Story, checked_key
 from llamagen_async.batch.lifecycle import GRACE
@@ -84,6 +85,7 @@ class TaskiqQueue:
             raise InvalidRequestError("forget_after", forget_after, f"{DAY:g} seconds or more")
         self._forget_after = forget_after
         self._make_jobs()  # which tells now that an argument is wrong
+        self._home = HomeLoop()
         self._starting: asyncio.Task[_OpenQueue] | None = None
         self._opened: _OpenQueue | None = None
         self._workbench: Workbench | None = None
@@ -171,6 +173,7 @@ class TaskiqQueue:
 
         Raises:
             ClientClosedError: The queue was closed first; the job goes on.
+            JournalError: Redis has lost the job, or is away.
         """
         key, seen = key_of(job), Mark.parse(after)
         readers = (await self._started()).readers
@@ -242,6 +245,10 @@ class TaskiqQueue:
         Of a worker, creates in flight are given `grace` real seconds; other workers go on with
         what is not at its end. Closing twice is fine.
         """
+        if self._home.is_gone():
+            self._starting = self._opened = self._workbench = None
+            self._starts_broker = False
+        self._home.leave()
         self._is_closed = True
         starting, self._starting = self._starting, None
         if starting is not None:
@@ -263,10 +270,11 @@ class TaskiqQueue:
                 await workbench.aclose(grace)
 
     async def _started(self) -> _OpenQueue:
+        if self._is_closed and self._opened is None:
+            raise ClientClosedError("the queue is closed")
+        self._home.enter()
         if self._opened is not None:
             return self._opened
-        if self._is_closed:
-            raise ClientClosedError("the queue is closed")
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
         starting = self._starting
@@ -305,7 +313,7 @@ class TaskiqQueue:
         return self._opened
 
     def _new_client(self) -> LlamaGenClient:
-        return LlamaGenClient(quota=os.environ.get("LLAMAGEN_QUOTA") or self._url)
+        return LlamaGenClient(quota=os.environ.get("LLAMAGEN_QUOTA", "").strip() or self._url)
 
     def _make_jobs(self) -> RedisJobs:
         return RedisJobs(

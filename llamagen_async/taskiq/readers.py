@@ -101,6 +101,8 @@ class JobReaders:
             row = await self._jobs.get(key)
             if row is not None:
                 self._hear(row)
+            elif key in self._subscriptions.latest:  # it was there when they began to read
+                self._subscriptions.lose(key, self._jobs.gone(key))
 
     def _watch_positions(self) -> None:
         if self._telling is None or self._telling.done():

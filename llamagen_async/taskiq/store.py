@@ -285,7 +285,7 @@ class RedisJobs:
         word, flat, kicks = await self._script.call("change", asked, wait=wait, news=news)
         self.kicks += kicks
         if word == "gone":
-            raise JournalError(f"{row.key!r} is gone from Redis at {self.address}")
+            raise self.gone(row.key)
         if word == "lost":
             raise TakenOverError(f"{row.key!r} is worked at by another worker; nothing was sent")
         if word == "second":
@@ -330,6 +330,10 @@ class RedisJobs:
         persistence: dict[str, Any] = await self._script.execute("INFO", "persistence")
         memory: dict[str, Any] = await self._script.execute("INFO", "memory")
         return bool(persistence.get("aof_enabled")), str(memory.get("maxmemory_policy", ""))
+
+    def gone(self, key: str) -> JournalError:
+        """Return the error that says that a job was in Redis and is not any more."""
+        return JournalError(f"{key!r} is gone from Redis at {self.address}")
 
     def _keep(self, row: Row) -> None:
         if row.state is BatchState.QUEUED and row.key in self._tokens:

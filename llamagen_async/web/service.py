@@ -115,7 +115,9 @@ class ComicService:
     @property
     def webhook_secret(self) -> str | None:
         """The secret of the vendor's events, if there is one."""
-        return self._webhook_secret or os.environ.get("LLAMAGEN_WEBHOOK_SECRET") or None
+        # A file that the variable was read from may end with a line break, and no secret does.
+        kept = os.environ.get("LLAMAGEN_WEBHOOK_SECRET", "").strip()
+        return self._webhook_secret or kept or None
 
     @property
     def pictures(self) -> HeldPictures:

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from llamagen_async.batch.events import ComicJob
 from llamagen_async.batch.protocol import JobQueue
-from llamagen_async.errors import ClientClosedError
+from llamagen_async.errors import ClientClosedError, JournalError
 from llamagen_async.models import BatchState
 from llamagen_async.web.facts import job_facts
 from llamagen_async.web.messages import StreamEvent, dump
@@ -68,7 +68,7 @@ async def job_stream(
                 break
             try:
                 job = step.result()
-            except ClientClosedError:
+            except (ClientClosedError, JournalError):  # the next request is told why
                 break
             if job is None:
                 return

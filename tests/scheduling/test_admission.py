@@ -203,6 +203,24 @@ async def test_a_create_whose_slot_comes_too_late_is_refused_at_once() -> None:
     assert network.order == ["create filler 0", "create patient"]
 
 
+async def test_who_is_refused_is_in_nobodys_way() -> None:
+    """Creates that may not wait so long delay no one, asked for together or one after the other."""
+    network = network_of(ONE)
+    async with network.client(ONE) as client:
+        await fill(client, 1)
+        await asyncio.sleep(1)
+        impatient = [client.comics.create(f"i{n}", max_wait=10) for n in range(3)]
+        creates = [*impatient, client.comics.create("patient", max_wait=59.5)]
+        *refused, patient = await asyncio.gather(*creates, return_exceptions=True)
+        assert isinstance(patient, ComicGeneration)
+        assert all(isinstance(one, QuotaExhaustedError) for one in refused)
+        for _ in range(3):
+            with pytest.raises(QuotaExhaustedError):
+                await client.comics.create("impatient", max_wait=10)
+        await client.comics.create("patient", max_wait=60.5)
+    assert network.accepted == 3
+
+
 async def test_the_position_in_the_queue_counts_for_the_wait() -> None:
     """With one slot a minute only the first of three creates can be sent within 90 seconds."""
     network = network_of(ONE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from typing import Any, cast
 
 import attrs
@@ -29,6 +30,12 @@ from tests.support.taskiq_app import fresh_prefix
         ("redis://us%2Fer:p%3Ass@somewhere", "redis://us%2Fer:p%3Ass@somewhere:6379/0"),
         ("rediss://somewhere", "rediss://somewhere:6379/0"),
         ("rediss://somewhere?ssl_ca_certs=/a b", "rediss://somewhere:6379/0?ssl_ca_certs=/a%20b"),
+        ("redis://[2001:db8::5]:7000", "redis://[2001:db8::5]:7000/0"),
+        ("rediss://somewhere?ssl_cert_reqs=none", "rediss://somewhere:6379/0?ssl_cert_reqs=none"),
+        (
+            "rediss://somewhere?ssl_certfile=/a&ssl_keyfile=/b&ssl_check_hostname=no",
+            "rediss://somewhere:6379/0?ssl_certfile=/a&ssl_keyfile=/b&ssl_check_hostname=False",
+        ),
     ],
 )
 def test_the_url_of_a_broker_leads_to_its_redis(kind: Any, given: str, expected: str) -> None:
@@ -36,9 +43,26 @@ def test_the_url_of_a_broker_leads_to_its_redis(kind: Any, given: str, expected:
 
 
 @pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"ssl_cert_reqs": None, "ssl_ca_certs": None}, "?ssl_cert_reqs=none"),
+        ({"ssl_cert_reqs": ssl.CERT_OPTIONAL}, "?ssl_cert_reqs=optional"),
+    ],
+)
+def test_a_broker_tells_how_it_checks_its_redis(given: Any, expected: str) -> None:
+    """The jobs' connection is as the broker's, whatever was said by arguments."""
+    broker = RedisStreamBroker("rediss://somewhere", **given)
+    assert url_of(broker) == f"rediss://somewhere:6379/0{expected}"
+
+
+@pytest.mark.parametrize(
     "broker",
-    [InMemoryBroker(), RedisStreamBroker("unix:///somewhere.sock")],
-    ids=["memory", "unix"],
+    [
+        InMemoryBroker(),
+        RedisStreamBroker("unix:///somewhere.sock"),
+        RedisStreamBroker("rediss://somewhere", ssl_include_verify_flags=[ssl.VERIFY_X509_STRICT]),
+    ],
+    ids=["memory", "unix", "flags"],
 )
 def test_a_broker_that_tells_no_address_is_refused(broker: Any) -> None:
     with pytest.raises(InvalidRequestError, match="the URL of a Redis that keeps the jobs"):

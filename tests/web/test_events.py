@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llamagen_async import BatchState, Plan, RateLimit
+from llamagen_async import BatchState, JournalError, Plan, RateLimit
 from llamagen_async.web.service import ComicService
 from llamagen_async.web.streams import job_stream
 from tests.support.machine import Machine
@@ -170,3 +170,21 @@ async def test_many_follow_one_job(tmp_path: Path) -> None:
             return name
 
         assert await asyncio.gather(*(last() for _ in range(200))) == ["done"] * 200
+
+
+class Lost:
+    """A queue whose job is lost while it is read."""
+
+    async def events(self, key: str, *, after: str | None = None) -> AsyncGenerator[Any, None]:
+        """Yield nothing before the error."""
+        del after
+        for _ in ():
+            yield
+        raise JournalError(f"{key!r} is gone")
+
+
+async def test_a_reader_of_a_job_that_is_lost_is_told_to_ask_again() -> None:
+    """The answer to its next request says why, and the stream ends in order."""
+    queue: Any = Lost()
+    reading = job_stream(queue, "k", root="", after=None, closing=asyncio.Event())
+    assert [event.retry for event in [one async for one in reading]] == [1_000]

@@ -256,12 +256,25 @@ async def test_an_event_of_the_vendor_is_taken_if_it_is_signed(shop: Backend) ->
 
 
 @pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("kept", ["", " \n"])
 async def test_without_a_secret_no_event_is_taken(
-    border: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    border: str, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("LLAMAGEN_WEBHOOK_SECRET", raising=False)
+    monkeypatch.setenv("LLAMAGEN_WEBHOOK_SECRET", kept)
     async with backend(border, tmp_path) as shop:
         for headers in ({}, sign("{}", "guess")):
             answer = await shop.http.post("webhooks", content="{}", headers=headers)
             content = problem(answer, 403, "no_secret")
             assert "LLAMAGEN_WEBHOOK_SECRET" in content["detail"]
+
+
+async def test_a_secret_of_the_environment_may_end_with_a_line_break(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does where the variable is a file's content; the API key is trimmed, too."""
+    monkeypatch.setenv("LLAMAGEN_WEBHOOK_SECRET", "from-a-file\n")
+    body = json.dumps({"id": "evt", "type": "comic.generation.updated", "data": {"id": "c"}})
+    async with backend("starlette", tmp_path) as shop:
+        signed = sign(body, "from-a-file")
+        answer = await shop.http.post("webhooks", content=body, headers=signed)
+        assert answer.status_code == 204

@@ -93,6 +93,8 @@ class Database:
         self._requests: list[_Request] = []
         self._is_at_work = False
         """Whether a group is in the thread, or about to be given to it."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop that gives it."""
         self._account = account
         self._process = os.getpid()
         self._closing: asyncio.Future[None] | None = None
@@ -149,9 +151,9 @@ class Database:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[_T] = loop.create_future()
         self._requests.append((operation, write, future, receipt))
-        if not self._is_at_work:
+        if not self._is_at_work or self._loop is not loop:  # that one has ended
             # Soon, not now: what else is asked for in this turn of the loop shares the commit.
-            self._is_at_work = True
+            self._is_at_work, self._loop = True, loop
             loop.call_soon(self._start, loop)
         return await future
 
@@ -195,6 +197,8 @@ class Database:
 
     async def aclose(self) -> None:
         """Finish what was asked for, and let go of the file. Closing twice is fine."""
+        if self._process != os.getpid() and self._thread is not None:
+            return  # it is another process's to close, from which this one was forked
         if self._closing is None:
             loop = asyncio.get_running_loop()
             if self._thread is None:
@@ -238,8 +242,8 @@ class Database:
         """Hand out a group's results, and go on with the next group."""
         results = [] if work.cancelled() else work.result()
         for (_, _, future, _), result in zip(group, results, strict=False):
-            if future.done():
-                continue  # its caller was cancelled
+            if future.done() or future.get_loop().is_closed():
+                continue  # its caller was cancelled, or has ended with the loop
             if isinstance(result, Exception):
                 future.set_exception(result)
             else:

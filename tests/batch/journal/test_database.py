@@ -49,6 +49,32 @@ async def test_what_comes_at_once_shares_a_commit(tmp_path: Path) -> None:
     assert names == {"llamagen-async-journal_0"}, "not a thread that others may keep busy"
 
 
+def test_a_loop_that_ended_during_a_write_stops_nobody(tmp_path: Path) -> None:
+    """The next loop is not kept waiting for a commit whose end the last one was to be told."""
+    journal, may_go_on = Journal(tmp_path / "run.db", ORIGIN), threading.Event()
+    thread = journal._database._thread
+    assert thread is not None
+
+    async def ends_early() -> None:
+        await journal.open()
+        thread.submit(may_go_on.wait)  # a slow disk
+        writing = [asyncio.ensure_future(added(journal, name)) for name in "ab"]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not any(one.done() for one in writing)
+
+    async def goes_on() -> int:
+        try:
+            await added(journal, "c")
+            return (await journal.counts())[BatchState.QUEUED]
+        finally:
+            await journal.aclose()
+
+    asyncio.run(ends_early())
+    may_go_on.set()
+    assert asyncio.run(goes_on()) in (1, 3), "all of a commit, or nothing"
+
+
 async def test_one_that_fails_does_not_take_the_others_along(tmp_path: Path) -> None:
     async with opened(tmp_path / "run.db") as journal:
         await added(journal, "a", "k")
