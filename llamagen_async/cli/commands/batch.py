@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.commands.options import Connection
@@ -23,12 +24,17 @@ from llamagen_async.cli.run.dry_run import dry_run
 from llamagen_async.cli.run.money import Money
 from llamagen_async.cli.run.summary import RunOutcome, print_summary
 from llamagen_async.cli.text import one_line, pluralize, quoted
+from llamagen_async.cli.typed import connection_words, typed_words
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.clock import seconds
 from llamagen_async.errors import JournalError
 from llamagen_async.validation import checked_path
 
 __all__ = ["batch"]
+
+_KEPT: Final = ("budget", "prices", "timeout", "wait_for_quota")
+"""The options that hold as well for the command that goes on: without its budget it would send
+what this one may not."""
 
 
 def batch(
@@ -65,6 +71,7 @@ def batch(
     folder = checked_path("--out", out) if is_dry else prepared_folder(out)
     journal_option = ["--journal", journal] if journal else []
     again = " ".join(map(quoted, ["llamagen-async", "batch", "--out", out, *journal_option]))
+    again += connection_words() + typed_words(_KEPT)
 
     async def rehearse() -> int:
         opening = open_journal(
