@@ -135,6 +135,35 @@ def test_wrong_usage_is_one_line_and_status_2(
     assert said in complaint(capfd)
 
 
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (
+            ["batch", "s.jsonl", "--out"],
+            "llamagen-async batch: Option '--out' requires an argument",
+        ),
+        (["--json", "usage"], "No such option '--json'; the options of a command stand after it ("),
+        (["--speed", "3", "batch"], "'--speed'; the options of a command stand after it"),
+        (["--sped"], "'--sped'; what begins with a dash and is no option goes after --"),
+        (["usage", "--speed", "fast"], "'fast' is not a valid float (llamagen-async usage --help"),
+    ],
+)
+def test_a_wrong_option_is_told_with_the_command_that_it_belongs_to(
+    here: Path, capfd: pytest.CaptureFixture[str], argv: list[str], said: str
+) -> None:
+    assert run_here(argv) == 2
+    assert said in complaint(capfd)
+
+
+def test_a_wrong_variable_is_named(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No option was typed by those who have set it in another file."""
+    monkeypatch.setenv("LLAMAGEN_SPEED", "fast")
+    assert run_here(["usage"]) == 2
+    assert "'fast' is not a valid float; it comes from LLAMAGEN_SPEED (" in complaint(capfd)
+
+
 def test_no_key_says_what_to_do(
     here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
