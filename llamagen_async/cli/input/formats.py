@@ -24,7 +24,7 @@ FORMATS: Final[dict[str, Format]] = {
 ALLOWED: Final = (
     ".jsonl (request fields), .csv (a table of them), .txt (a prompt a line), - (stdin)"
 )
-"""All that STORIES may be."""
+"""The files that STORIES may be, in words."""
 _BEGINS_JSON: Final = re.compile(r'[\[{]$|\{\s*"|\[\s*[\[{"\]]')
 """The beginning of JSON, also if it is broken or goes on in the next line; not `[Noir] A cat`."""
 _BEGINS_YAML: Final = re.compile(r"- +(\w+):(?: |$)")
