@@ -183,7 +183,7 @@ async def test_what_is_not_sent_again_after_all_stays_uncertain(tmp_path: Path, 
     """The journal does not forget that it may have been paid for, nor what it has cost."""
     machine = FinishedBatch(tmp_path)
     await machine.finish()
-    priced = {"prices": {"redraw": 100}}
+    priced: Any = {"prices": {"redraw": 100}}
     lost = APIConnectionError("it broke off")
     machine._after = lambda sent: lost if sent.kind is RequestKind.UPDATE else None
     with pytest.raises(SubmissionUncertainError):
@@ -211,7 +211,8 @@ async def test_what_is_not_sent_again_after_all_stays_uncertain(tmp_path: Path, 
 
 async def spent_in(machine: FinishedBatch) -> float:
     async with opened(machine.journal, machine.open().account) as journal:
-        return journal.spent
+        spent: float = journal.spent
+        return spent
 
 
 async def test_what_was_not_sent_is_sent_by_no_other_command(tmp_path: Path) -> None:
