@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
@@ -40,7 +40,7 @@ def typed_words(names: Collection[str]) -> str:
 
 
 def _words_of(option: str, value: Any) -> Iterator[str]:
-    values = cast("tuple[Any, ...]", value) if isinstance(value, tuple) else (value,)
+    values: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
     for one in values:
         text = f"{one:.15g}" if isinstance(one, float) else str(one)
         if "@" not in text:

@@ -16,7 +16,7 @@ from llamagen_async.cli.input.journal_summary import open_journal, summarize_jou
 from llamagen_async.cli.input.stories import Format, Stories, open_stories
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.results.folder import prepared_folder
+from llamagen_async.cli.results.folder import check_apart, prepared_folder
 from llamagen_async.cli.results.writer import Written, write_results
 from llamagen_async.cli.run.announce import announce
 from llamagen_async.cli.run.batch_run import BatchRun
@@ -55,7 +55,9 @@ def batch(
 ) -> int:
     """Generate a comic from each story in STORIES."""
     path = checked_path("--journal", journal) if journal else checked_path("--out", out) / JOURNAL
+    check_apart(checked_path("--out", out), "--journal", path)
     if stories is not None:
+        check_apart(checked_path("--out", out), "STORIES", checked_path("STORIES", stories))
         source = open_stories(stories, None if cast is None else open_cast(cast), form)
     elif form is not None:
         raise CommandError("--format needs STORIES: what is in the journal was read already")
