@@ -35,13 +35,13 @@ def typed_words(names: Collection[str]) -> str:
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
         if option.name in names and source is ParameterSource.COMMANDLINE:
-            words += _words_of(option.opts[-1], context.params[option.name])
+            value = context.params[option.name]
+            for one in list(value) if getattr(option, "multiple", False) else [value]:
+                words += _words_of(option.opts[-1], one)
     return "".join(f" {quoted(word)}" for word in words)
 
 
 def _words_of(option: str, value: Any) -> Iterator[str]:
-    values: tuple[Any, ...] = value if isinstance(value, tuple) else (value,)
-    for one in values:
-        text = f"{one:.15g}" if isinstance(one, float) else str(one)
-        if "@" not in text:
-            yield from (option,) if one is True else (option, text)
+    text = f"{value:.15g}" if isinstance(value, float) else str(value)
+    if "@" not in text:
+        yield from (option,) if value is True else (option, text)

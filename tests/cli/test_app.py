@@ -197,7 +197,7 @@ def test_results_that_are_not_ours_are_not_replaced(
 def test_a_journal_is_no_file_that_results_are_written_to(
     here: Path, capfd: pytest.CaptureFixture[str], argv: list[str], name: str
 ) -> None:
-    """They would replace it, and all that was paid for with it."""
+    """Results would replace it, and all that was paid for with it."""
     (here / "stories.txt").write_text("a cat\n", encoding="utf-8")
     (here / "link").symlink_to("comics")
     assert run_here([*argv, "--journal", f"link/../link/{name}"]) == 2
