@@ -43,5 +43,5 @@ def typed_words(names: Collection[str]) -> str:
 
 def _words_of(option: str, value: Any) -> Iterator[str]:
     text = f"{value:.15g}" if isinstance(value, float) else str(value)
-    if "@" not in text:
+    if "@" not in text and "password" not in text.lower():
         yield from (option,) if value is True else (option, text)

@@ -46,6 +46,7 @@ def test_what_was_not_typed_and_what_is_secret_is_not_repeated(
     assert typed() == ("", "")
     secret = ("--api-key", "sk-1", "--quota", "redis://:word@h/0", "--proxy", "http://me:word@h")
     assert typed(*secret) == ("", "")
+    assert typed("--quota", "redis://h/0?password=word") == ("", "")
     assert click.get_current_context(silent=True) is None
     assert connection_words() == ""
 
