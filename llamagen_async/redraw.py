@@ -143,8 +143,11 @@ async def redraw_panel(
         budget=budget,
     )
     row: Row | None = None
+    lost: LlamaGenError | None = None
     try:
-        row, is_new = await _row_of(journal, Story.parse(BatchStory(request, id=comic.id)), options)
+        row, is_new, lost = await _row_of(
+            journal, Story.parse(BatchStory(request, id=comic.id)), options
+        )
         # One at a time: a comic that is being changed can't be changed.
         async for other in journal.rows(BatchState.RUNNING):
             if other.target == comic.id and other.id != row.id:
@@ -157,10 +160,14 @@ async def redraw_panel(
         return attrs.evolve(_result(task, request, out, is_new=is_new), spending=budget.spending)
     finally:
         await lifecycle.stop()
-        # What was not sent was not paid for, and no other command is to send it by itself.
         now = None if row is None else await journal.get(row.key)
         if now is not None and now.state is BatchState.QUEUED:
-            await journal.forget(now)
+            if lost is None:
+                # It was not paid for, and no other command is to send it by itself.
+                await journal.forget(now)
+            else:  # what was sent before may have been paid for all the same
+                origins = (BatchState.QUEUED,)
+                await journal.change(now, BatchState.UNCERTAIN, origins=origins, error=lost)
 
 
 async def _comic_of(journal: Journal, name: str) -> ComicGeneration:
@@ -193,21 +200,27 @@ def _check_panel(comic: ComicGeneration, request: UpdateRequest) -> None:
         raise InvalidRequestError("panel", request.panel, allowed)
 
 
-async def _row_of(journal: Journal, story: Story, options: RedrawOptions) -> tuple[Row, bool]:
-    """Return the row of a redraw that is to be worked at, and whether this call pays for it."""
+async def _row_of(
+    journal: Journal, story: Story, options: RedrawOptions
+) -> tuple[Row, bool, LlamaGenError | None]:
+    """Return the row of a redraw that is to be worked at, and whether this call pays for it.
+
+    Also how an earlier one was lost, if this one is sent again on request.
+    """
     number, last = 1, None
     while (row := await journal.get(content_key(story, number))) is not None:
         number, last = number + 1, row
     if last is None or ((last.state is BatchState.FAILED or options.again) and _ended(last)):
         row, _ = await journal.add(story, key=content_key(story, number), urgent=True)
-        return row, True
+        return row, True, None
     if last.state is BatchState.UNCERTAIN:
+        error = last.error(None, None)
+        error = error or SubmissionUncertainError(story.request, "an earlier run was ended")
         if not options.resend_uncertain:
-            error = last.error(None, None)
-            raise error or SubmissionUncertainError(story.request, "an earlier run was ended")
+            raise error
         origins = (BatchState.UNCERTAIN,)
-        return await journal.change(last, BatchState.QUEUED, origins=origins), True
-    return last, last.state is BatchState.QUEUED
+        return await journal.change(last, BatchState.QUEUED, origins=origins), True, error
+    return last, last.state is BatchState.QUEUED, None
 
 
 def _ended(row: Row) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llamagen_async import (
+    APIConnectionError,
     BatchState,
     BatchStory,
     BudgetReachedError,
@@ -175,6 +176,43 @@ async def test_a_redraw_that_may_have_been_accepted_is_not_sent_again(tmp_path: 
     assert machine.updates == 0
     assert (await machine.redraw(resend_uncertain=True)).is_new
     assert machine.updates == 1
+
+
+@pytest.mark.parametrize("ends", ["refused by the budget", "given up"])
+async def test_what_is_not_sent_again_after_all_stays_uncertain(tmp_path: Path, ends: str) -> None:
+    """The journal does not forget that it may have been paid for, nor what it has cost."""
+    machine = FinishedBatch(tmp_path)
+    await machine.finish()
+    priced: Any = {"prices": {"redraw": 100}}
+    lost = APIConnectionError("it broke off")
+    machine._after = lambda sent: lost if sent.kind is RequestKind.UPDATE else None
+    with pytest.raises(SubmissionUncertainError):
+        await machine.redraw(**priced)
+    machine._after = None
+    spent = await spent_in(machine)
+    if ends == "given up":
+        refusal = LlamaGenError("no")
+        machine._before = lambda sent: refusal if sent.kind is RequestKind.UPDATE else None
+        with pytest.raises(LlamaGenError, match="no"):
+            await machine.redraw(resend_uncertain=True, **priced)
+        machine._before = None
+    else:
+        with pytest.raises(BudgetReachedError):
+            await machine.redraw(resend_uncertain=True, budget=spent, **priced)
+    assert await spent_in(machine) == spent
+    assert ("update_panel", "uncertain") in machine.rows("type, state")
+    with pytest.raises(SubmissionUncertainError, match="it broke off"):
+        await machine.redraw(**priced)
+    assert machine.updates == (2 if ends == "given up" else 1)
+    await asyncio.sleep(300)  # a comic that is being changed can't be changed
+    assert (await machine.redraw(resend_uncertain=True, **priced)).is_new
+    assert await spent_in(machine) == spent + 100
+
+
+async def spent_in(machine: FinishedBatch) -> float:
+    async with opened(machine.journal, machine.open().account) as journal:
+        spent: float = journal.spent
+        return spent
 
 
 async def test_what_was_not_sent_is_sent_by_no_other_command(tmp_path: Path) -> None:

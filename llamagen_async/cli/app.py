@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import click
+from click.core import ParameterSource
 
 from llamagen_async._version import __version__
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED, WRONG_USAGE, CommandError
@@ -42,6 +43,7 @@ _FUNCTIONS: Final = {"continue": "continue_comic", "update-panel": "update_panel
 """The functions of the commands whose names are none in Python."""
 
 
+_DASH: Final = "; what begins with a dash and is no option goes after --"
 _OTHER_WORDS: Final[Mapping[str, str]] = {
     "create": "generate",
     "new": "generate",
@@ -158,11 +160,9 @@ def _run(argv: Sequence[str]) -> int:
         return WRONG_USAGE
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        name = context.command_path if context else _NAME
-        dash = isinstance(error, click.NoSuchOption) and not error.possibilities
-        more = "; what begins with a dash and is no option goes after --" if dash else ""
-        hint = f"{more} ({name} --help shows the usage)"
-        return _failed(name, f"{error.format_message().rstrip('.')}{hint}", error.exit_code)
+        name = context.command_path if context else _called(argv)
+        said = _complaint(error, argv)
+        return _failed(name, f"{said} ({name} --help shows the usage)", error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
@@ -172,6 +172,21 @@ def _run(argv: Sequence[str]) -> int:
 
         return _failed(_called(argv), describe_error(error), exit_status(error))
     return result if isinstance(result, int) else ALL_DONE
+
+
+def _complaint(error: click.ClickException, argv: Sequence[str]) -> str:
+    """Return what is wrong with the command line, and what can be done about it."""
+    said, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    if isinstance(error, click.NoSuchOption):
+        if context is not None and context.parent is None and _called(argv) != _NAME:
+            return f"{error.message.rstrip('.')}; the options of a command stand after it"
+        return said if error.possibilities else f"{said}{_DASH}"
+    option = getattr(error, "param", None)
+    if context is not None and isinstance(option, click.Option):
+        source = context.get_parameter_source(option.name or "")
+        if source is ParameterSource.ENVIRONMENT:
+            return f"{said}; it comes from {option.envvar}"
+    return said
 
 
 def _told() -> tuple[type[Exception], ...]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from llamagen_async.cli.exit_status import FAILED, WRONG_USAGE, CommandError
 from llamagen_async.cli.text import format_duration, format_limit, format_time, one_line, quoted
+from llamagen_async.cli.typed import connection_words
 from llamagen_async.errors import (
     APIConnectionError,
     AuthenticationError,
@@ -99,6 +100,8 @@ def quota_reason(limit: RateLimit | None) -> str:
 def status_command(id_: str, folder: object = None, *, is_animation: bool = False) -> str:
     """Return the command that checks a comic and downloads its pictures, ready to be pasted.
 
+    It has the options of the running command that say which server is asked.
+
     Args:
         id_: The comic's id; one that begins with a dash is kept from being taken for an option.
         folder: The folder for the pictures, if they are wanted.
@@ -106,6 +109,7 @@ def status_command(id_: str, folder: object = None, *, is_animation: bool = Fals
     """
     out = f" --out {quoted(folder)}" if folder is not None else ""
     out = f" --animation{out}" if is_animation else out
+    out += connection_words()
     if id_.startswith("-"):
         return f"llamagen-async status{out} -- {quoted(id_)}"
     return f"llamagen-async status {quoted(id_)}{out}"

@@ -135,6 +135,35 @@ def test_wrong_usage_is_one_line_and_status_2(
     assert said in complaint(capfd)
 
 
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (
+            ["batch", "s.jsonl", "--out"],
+            "llamagen-async batch: Option '--out' requires an argument",
+        ),
+        (["--json", "usage"], "No such option '--json'; the options of a command stand after it ("),
+        (["--speed", "3", "batch"], "'--speed'; the options of a command stand after it"),
+        (["--sped"], "'--sped'; what begins with a dash and is no option goes after --"),
+        (["usage", "--speed", "fast"], "'fast' is not a valid float (llamagen-async usage --help"),
+    ],
+)
+def test_a_wrong_option_is_told_with_the_command_that_it_belongs_to(
+    here: Path, capfd: pytest.CaptureFixture[str], argv: list[str], said: str
+) -> None:
+    assert run_here(argv) == 2
+    assert said in complaint(capfd)
+
+
+def test_a_wrong_variable_is_named(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No option was typed by those who have set it in another file."""
+    monkeypatch.setenv("LLAMAGEN_SPEED", "fast")
+    assert run_here(["usage"]) == 2
+    assert "'fast' is not a valid float; it comes from LLAMAGEN_SPEED (" in complaint(capfd)
+
+
 def test_no_key_says_what_to_do(
     here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +180,40 @@ def test_a_page_that_is_not_ours_is_not_replaced(
     assert run_here(["batch", "stories.txt", "--out", "."]) == 2
     assert "another folder" in complaint(capfd)
     assert (here / "index.html").read_text(encoding="utf-8") == "<h1>My site</h1>"
+
+
+def test_results_that_are_not_ours_are_not_replaced(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (here / "stories.txt").write_text("a cat\n", encoding="utf-8")
+    (here / "results.jsonl").write_text('{"score": 1}\n', encoding="utf-8")
+    assert run_here(["batch", "stories.txt", "--out", "."]) == 2
+    assert "its results.jsonl was not made by llamagen-async; choose" in complaint(capfd)
+    assert (here / "results.jsonl").read_text(encoding="utf-8") == '{"score": 1}\n'
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "index.html"])
+@pytest.mark.parametrize("argv", [["batch", "stories.txt"], ["batch", "stories.txt", "--dry-run"]])
+def test_a_journal_is_no_file_that_results_are_written_to(
+    here: Path, capfd: pytest.CaptureFixture[str], argv: list[str], name: str
+) -> None:
+    """Results would replace it, and all that was paid for with it."""
+    (here / "stories.txt").write_text("a cat\n", encoding="utf-8")
+    (here / "link").symlink_to("comics")
+    assert run_here([*argv, "--journal", f"link/../link/{name}"]) == 2
+    assert f"--journal link/../link/{name}: the results are written to that file" in (
+        complaint(capfd)
+    )
+    assert not (here / "comics").exists()
+
+
+def test_stories_are_no_file_that_results_are_written_to(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (here / "results.jsonl").write_text(GOOD, encoding="utf-8")
+    assert run_here(["batch", "results.jsonl", "--out", "."]) == 2
+    assert "STORIES results.jsonl: the results are written to that file" in complaint(capfd)
+    assert (here / "results.jsonl").read_text(encoding="utf-8") == GOOD
 
 
 def test_a_folder_that_is_a_file(here: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ def test_an_id_that_stdout_does_not_take_is_on_stderr(
     done = shell(redirect, *argv, cwd=tmp_path, env=connection(server))
     assert done.returncode == 1
     assert "stdout can't be written: " in done.stderr
-    assert re.search(r"accepted, llamagen-async status cmc_\w+ shows it\n", done.stderr)
+    assert re.search(r"accepted, llamagen-async status cmc_\w+ --speed 300 shows it\n", done.stderr)
     assert "Traceback" not in done.stderr
 
 
@@ -79,7 +79,8 @@ def test_an_id_that_no_stream_takes_is_in_a_file_of_the_user(
     done = shell(redirect, *argv, cwd=tmp_path, env=env)
     assert done.returncode == 1
     (kept,) = tmp_path.rglob(NOT_SHOWN)
-    assert re.search(r"UTC  .*accepted, llamagen-async status cmc_\w+ shows it\n", kept.read_text())
+    said = r"UTC  .*accepted, llamagen-async status cmc_\w+ --speed 300 shows it\n"
+    assert re.search(said, kept.read_text())
     if sys.platform == "linux":
         assert kept.stat().st_mode & 0o777 == 0o600
         assert kept.parent == tmp_path / "state" / "llamagen-async"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from contextlib import closing
 from pathlib import Path
+from typing import Final
 
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.commands.options import Connection
@@ -15,7 +16,7 @@ from llamagen_async.cli.input.journal_summary import open_journal, summarize_jou
 from llamagen_async.cli.input.stories import Format, Stories, open_stories
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.results.folder import prepared_folder
+from llamagen_async.cli.results.folder import check_apart, prepared_folder
 from llamagen_async.cli.results.writer import Written, write_results
 from llamagen_async.cli.run.announce import announce
 from llamagen_async.cli.run.batch_run import BatchRun
@@ -23,12 +24,17 @@ from llamagen_async.cli.run.dry_run import dry_run
 from llamagen_async.cli.run.money import Money
 from llamagen_async.cli.run.summary import RunOutcome, print_summary
 from llamagen_async.cli.text import one_line, pluralize, quoted
+from llamagen_async.cli.typed import connection_words, typed_words
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.clock import seconds
 from llamagen_async.errors import JournalError
 from llamagen_async.validation import checked_path
 
 __all__ = ["batch"]
+
+_KEPT: Final = ("budget", "prices", "timeout", "wait_for_quota")
+"""The options that hold as well for the command that goes on: without its budget it would send
+what this one may not."""
 
 
 def batch(
@@ -49,7 +55,9 @@ def batch(
 ) -> int:
     """Generate a comic from each story in STORIES."""
     path = checked_path("--journal", journal) if journal else checked_path("--out", out) / JOURNAL
+    check_apart(checked_path("--out", out), "--journal", path)
     if stories is not None:
+        check_apart(checked_path("--out", out), "STORIES", checked_path("STORIES", stories))
         source = open_stories(stories, None if cast is None else open_cast(cast), form)
     elif form is not None:
         raise CommandError("--format needs STORIES: what is in the journal was read already")
@@ -65,6 +73,7 @@ def batch(
     folder = checked_path("--out", out) if is_dry else prepared_folder(out)
     journal_option = ["--journal", journal] if journal else []
     again = " ".join(map(quoted, ["llamagen-async", "batch", "--out", out, *journal_option]))
+    again += connection_words() + typed_words(_KEPT)
 
     async def rehearse() -> int:
         opening = open_journal(

@@ -21,7 +21,7 @@ from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED, Comman
 from llamagen_async.cli.input.journal_summary import open_journal
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.results.folder import prepared_folder
+from llamagen_async.cli.results.folder import check_apart, prepared_folder
 from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.cli.results.writer import write_results
 from llamagen_async.cli.run.money import Money, print_spending
@@ -63,6 +63,7 @@ def redraw(
     path = checked_path("--journal", journal) if journal else checked_path("DIR", out) / JOURNAL
     if not path.is_file():
         raise CommandError(f"there is no journal {path}: DIR is the folder of a batch")
+    check_apart(checked_path("DIR", out), "--journal", path)
     client = connection.client()
     folder = prepared_folder(out)
     options = RedrawOptions(

@@ -42,11 +42,11 @@ class Bash(BashComplete):
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """Return the words before the cursor, and the beginning of the one at it."""
-        line = os.environ["COMP_LINE"]
+        line = os.environ.get("COMP_LINE", "")  # click's own script, saved long ago, has none
         words = split_arg_string(line)
         self._is_quoted = bool(re.search(r"(^|\s)(\"[^\"]*|'[^']*)$", line))
         is_new = not self._is_quoted and re.search(r"(?<!\\)\s$", line) is not None
-        begun = "" if is_new else words.pop()
+        begun = words.pop() if words and not is_new else ""
         # Bash replaces only what comes after the last of these in a word. It hands its own variable
         # of that name to no program.
         breaks = ":" in os.environ.get("COMP_BREAKS", "") and not self._is_quoted

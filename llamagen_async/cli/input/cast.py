@@ -15,6 +15,7 @@ import attrs
 
 from llamagen_async.batch.journal.story import RequestLike, Story
 from llamagen_async.cli.exit_status import CommandError
+from llamagen_async.cli.input.json_text import unique_names
 from llamagen_async.cli.input.lines import UNREADABLE, chunks_of, text_lines
 from llamagen_async.cli.text import shown_path
 from llamagen_async.errors import InvalidRequestError
@@ -77,7 +78,7 @@ def _fields(text: str, name: str) -> Mapping[str, Any]:
     if UNREADABLE in text:
         raise CommandError(f"{name}: it is not UTF-8; nothing was sent")
     try:
-        value: object = json.loads(text, object_pairs_hook=_object)
+        value: object = json.loads(text, object_pairs_hook=unique_names)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, character {error.colno}"
         raise CommandError(
@@ -89,13 +90,3 @@ def _fields(text: str, name: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise CommandError(f"{name}: it holds no object, allowed is {_ALLOWED}; nothing was sent")
     return cast("dict[str, Any]", value)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object, in which no name stands twice: one of the two would be lost."""
-    made: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in made:
-            raise ValueError(f"{name} stands twice in one object")
-        made[name] = value
-    return made

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 
 from llamagen_async.cli.exit_status import FAILED, CommandError
 
-__all__ = ["UNREADABLE", "chunks_of", "text_lines"]
+__all__ = ["UNREADABLE", "chunks_of", "text_lines", "unreadable"]
 
 UNREADABLE: Final = "\ud800"
 """Stands for bytes that are no text. It is no character, so no text can have it."""
@@ -23,6 +23,8 @@ _CHUNK: Final = 1 << 16
 _LONGEST: Final = 2_000
 """Chunks of the longest line, at most: 125 MiB, for a picture or two as `data:` URLs."""
 _MARK: Final = "\ufeff"
+_ZIP: Final = "PK\x03\x04"
+"""The beginning of a workbook's file."""
 _ENCODINGS: Final = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 """Encodings that are told by the mark of byte order, the longer marks first."""
 _MARKS: Final = {_MARK.encode(encoding): encoding for encoding in _ENCODINGS}
@@ -62,6 +64,17 @@ def text_lines(chunks: Iterable[bytes]) -> Iterator[str]:
             skips_newline = piece.endswith("\r")
     if any(parts):
         yield "".join(parts)
+
+
+def unreadable(line: str) -> str | None:
+    """Return why a line is no text, and what to do; `None` if it is."""
+    if line.startswith(_ZIP):
+        return "this is a workbook or another ZIP file: export the table as CSV"
+    if UNREADABLE in line:
+        return "the line is not UTF-8: save it as UTF-8 (or as UTF-16 with a byte order mark)"
+    if "\0" in line:
+        return "the line has NUL characters in it, as UTF-16 has: save it as UTF-8"
+    return None
 
 
 def _decoded(chunks: Iterable[bytes]) -> Iterator[str]:

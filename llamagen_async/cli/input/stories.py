@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, cast
+from typing import Any, BinaryIO, Final, cast
 
 import attrs
 
@@ -23,7 +23,9 @@ from llamagen_async.batch.journal.story import RequestLike, Story, given_key
 from llamagen_async.cli.exit_status import FAILED, CommandError
 from llamagen_async.cli.input.cast import StoryContext
 from llamagen_async.cli.input.changed_keys import ChangedKeys
-from llamagen_async.cli.input.lines import UNREADABLE, chunks_of, text_lines
+from llamagen_async.cli.input.formats import ALLOWED, FORMATS, Format, format_of_first
+from llamagen_async.cli.input.json_text import decoded
+from llamagen_async.cli.input.lines import chunks_of, text_lines, unreadable
 from llamagen_async.cli.input.stdin import iterate_in_thread
 from llamagen_async.cli.input.tables import column_of, is_heading, table_rows
 from llamagen_async.cli.text import shown_path
@@ -35,18 +37,6 @@ from llamagen_async.validation import checked_path
 
 __all__ = ["Format", "InputStory", "Stories", "StoryFile", "open_stories", "read_stories"]
 
-Format = Literal["jsonl", "csv", "txt"]
-"""The ways to write stories: request fields as JSON, a table of them, or a prompt a line."""
-
-_FORMATS: Final[dict[str, Format]] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".txt": "txt",
-}
-_ALLOWED: Final = (
-    ".jsonl (request fields), .csv (a table of them), .txt (a prompt a line), - (stdin)"
-)
 _STDIN: Final = "-"
 _STDIN_NAME: Final = "stdin"
 _MARK: Final = "\ufeff"
@@ -188,16 +178,18 @@ def open_stories(given: str, cast: Defaults | None = None, form: Format | None =
     """
     if given == _STDIN:
         return Stories(_STDIN_NAME, None, _stdin(), form, StoryContext(cast=cast))
-    path, name = checked_path("STORIES", given), shown_path(given)
-    form = form or _FORMATS.get(path.suffix.lower())
+    path, name, said = checked_path("STORIES", given), shown_path(given), form
+    form = form or FORMATS.get(path.suffix.lower())
     if form is None:
         raise CommandError(
-            f"{name}: its format is unknown; allowed is {_ALLOWED}, or say it with --format"
+            f"{name}: its format is unknown; allowed is {ALLOWED}, or say it with --format"
         )
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
             context = StoryContext(cast=cast)
             return Stories(name, None, path.open("rb", buffering=0), form, context)
+        if form == "txt" and said is None:
+            _check_prompts(path, name)
         return Stories(name, checked=StoryFile(path, form, cast))
     except OSError as error:
         raise CommandError(f"{name}: {error.strerror or error}") from None
@@ -216,9 +208,12 @@ def read_stories(
         lines: The input, without line ends.
         name: The beginning of each label.
         form: How the stories are written. `None` lets the first line decide: one that begins
-            with `{` is JSON, and then all have to be; one that has names of columns and nothing
+            as JSON does is JSON, and then all have to be; one that has names of columns and nothing
             else is the first of a table, because nobody wants a comic of that.
         context: What they are read with.
+
+    Raises:
+        CommandError: No format was said, and the first line is in none that is read.
     """
     reading = context or StoryContext()
     if form is None:
@@ -230,12 +225,12 @@ def read_stories(
     number = 0
     for line_number, line in enumerate(lines, 1):
         text, label = line.strip().strip(_MARK).strip(), f"{name}:{line_number}"
-        if problem := _unreadable(text):
+        if problem := unreadable(text):
             yield InputStory(number, label, None, problem, given=text)
             number += 1
             continue
         if text and form is None and not text.startswith("#"):
-            form = "jsonl" if text.startswith("{") else "txt"
+            form = format_of_first(text, label, is_text=False)
         if not text or (form != "jsonl" and text.startswith("#")):
             continue
         try:
@@ -245,6 +240,20 @@ def read_stories(
         else:
             yield _story(number, label, given, reading)
         number += 1
+
+
+def _check_prompts(path: Path, name: str) -> None:
+    """Make sure that the first line of a file of prompts is one.
+
+    Raises:
+        CommandError: It is not.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(text_lines(chunks_of(file)), 1):
+            text = line.strip().strip(_MARK).strip()
+            if text and not text.startswith("#"):
+                format_of_first(text, f"{name}:{number}", is_text=True)
+                return
 
 
 def _begin(lines: Iterable[str]) -> tuple[str, Iterable[str]]:
@@ -276,19 +285,10 @@ def _stories_in_table(
     for number, row in enumerate(table_rows(lines)):
         label, fields = f"{name}:{row.line}", row.fields
         texts = [one for one in fields.values() if isinstance(one, str)] if fields else []
-        if problem := row.problem or _unreadable("".join(texts)):
+        if problem := row.problem or unreadable("".join(texts)):
             yield InputStory(number, label, None, problem, given_key(fields), fields)
         else:
             yield _story(number, label, fields, context, row.columns)
-
-
-def _unreadable(line: str) -> str | None:
-    """Return why a line is no text, and what to do; `None` if it is."""
-    if UNREADABLE in line:
-        return "the line is not UTF-8: save it as UTF-8 (or as UTF-16 with a byte order mark)"
-    if "\0" in line:
-        return "the line has NUL characters in it, as UTF-16 has: save it as UTF-8"
-    return None
 
 
 def _story(
@@ -306,19 +306,17 @@ def _story(
 
 def _decoded(text: str) -> str | dict[str, Any]:
     try:
-        value: object = json.loads(text, parse_constant=_no_constant)
+        value = decoded(text)
     except json.JSONDecodeError as error:
         reason = f"{error.msg} at character {error.colno}"
         raise ValueError(f"the line is not JSON ({reason}): {_excerpt(text)}") from None
     except RecursionError:
         raise ValueError("the line is not JSON that can be read: it is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"the line is not JSON: {error}") from None
     if isinstance(value, str | dict):
         return cast("str | dict[str, Any]", value)
     raise ValueError(f"the line holds {_excerpt(text)}, allowed is an object of request fields")
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"the line is not JSON: there is no {name} in JSON")
 
 
 def _excerpt(text: str, length: int = 40) -> str:

@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import attrs
 
+from llamagen_async.cli.input.json_text import decoded
+from llamagen_async.cli.input.lines import unreadable
 from llamagen_async.requests.any_request import FIELDS, TEXTS
 
 __all__ = ["TableRow", "column_of", "is_heading", "table_rows"]
@@ -88,7 +90,7 @@ def table_rows(lines: Iterable[str]) -> Iterator[TableRow]:
             continue
         if columns is None:
             titles = [cell.strip() for cell in cells]
-            if problem := _problem_of(titles):
+            if problem := unreadable("".join(titles)) or _problem_of(titles):
                 yield TableRow(line, problem=problem)
                 return
             columns = tuple(map(_name_of, titles))
@@ -130,13 +132,18 @@ def _value(cell: str, name: str) -> object:
     if (flag := _FLAGS.get(text.lower())) is not None:
         return flag
     try:
-        return json.loads(text)
+        return decoded(text)
     except json.JSONDecodeError as error:
         if text.startswith(("{", "[")):
             reason = f"{error.msg} at character {error.colno}"
             raise ValueError(f"got {_shown(cell)}, which is not JSON ({reason})") from None
-    except (ValueError, RecursionError):
+    except RecursionError:
         pass
+    except ValueError as error:
+        if text.startswith(("{", "[")):
+            raise ValueError(
+                f"got {_shown(cell)}, which is not JSON that can be read: {error}"
+            ) from None
     return cell
 
 

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
+from typing import Final
 
 from llamagen_async.batch.folder import prove_writable
 from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.results.gallery import INDEX, is_foreign
 from llamagen_async.cli.results.records import RESULTS
+from llamagen_async.cli.text import shown_path
 from llamagen_async.validation import checked_path
 
-__all__ = ["prepared_folder"]
+__all__ = ["check_apart", "prepared_folder"]
+
+_BEGIN: Final = re.compile(rb'\s*\{\s*"index"\s*:')
+"""The beginning of the results of any run."""
+
+
+def check_apart(folder: Path, name: str, file: Path) -> None:
+    """Make sure that a file of the user's is not one that the results would replace.
+
+    Args:
+        folder: The folder of the results.
+        name: What the file was given as.
+        file: The file, which need not be there.
+
+    Raises:
+        CommandError: It is.
+    """
+    for written in (RESULTS, INDEX):
+        if os.path.realpath(folder / written) == os.path.realpath(file):
+            raise CommandError(
+                f"{name} {shown_path(file)}: the results are written to that file; name another "
+                "one; nothing was sent"
+            )
 
 
 def prepared_folder(given: str) -> Path:
@@ -26,10 +52,20 @@ def prepared_folder(given: str) -> Path:
         results = folder / RESULTS
         if results.exists() and not results.is_file():
             raise FileExistsError(None, f"its {RESULTS} is no file; choose another folder")
+        names = [INDEX] * foreign + [RESULTS] * _are_foreign(results)
     except OSError as error:
         raise CommandError(f"--out {given}: {error.strerror or error}; nothing was sent") from None
-    if foreign:
+    if names:
         raise CommandError(
-            f"--out {given}: its {INDEX} was not made by llamagen-async; choose another folder"
+            f"--out {given}: its {names[0]} was not made by llamagen-async; choose another folder"
         )
     return folder
+
+
+def _are_foreign(results: Path) -> bool:
+    """Whether there is a file in the place of the results that no run has written."""
+    if not results.is_file():
+        return False
+    with results.open("rb") as file:
+        begin = file.read(100)
+    return bool(begin.strip()) and not _BEGIN.match(begin)

@@ -35,6 +35,7 @@ _AT_ONCE: Final = 256
 """Stories that the journal is asked for at the same time, so that they share a transaction."""
 _LISTED: Final = 10
 """Stories that are named one by one to a person, at most."""
+_OWN_KEY: Final = "a key of its own: an earlier story of this input has this one"
 _TITLE: Final = 60
 """Characters of a story's title."""
 
@@ -112,6 +113,8 @@ class _Preview:
         """Stories that no run would send."""
         self.over_budget = 0
         """Stories that the budget would not pay for."""
+        self._keys: dict[str, bytes] = {}
+        """The content that is sent under each key."""
         self._left = math.inf if money.budget is None else money.budget - spent
         self._output = output
         self._money = money
@@ -126,15 +129,24 @@ class _Preview:
             self._output.error(f"{one.label}: {one.problem or found}")
             return
         state = found.state if found else None
-        is_sent, price = state in self._sent, self._money.prices.of(story.request)
-        is_over = is_sent and (price or 0.0) > self._left
-        if is_sent:
+        is_sent, before = state in self._sent, self._keys.get(story.key or "")
+        if is_sent and before not in (None, story.digest):
+            self.wrong += 1
+            problem = InvalidRequestError("key", story.key, _OWN_KEY)
+            self._output.error(f"{one.label}: {problem}")
+            return
+        is_again = is_sent and before is not None
+        price = 0.0 if is_again else self._money.prices.of(story.request)
+        is_over = is_sent and not is_again and (price or 0.0) > self._left
+        if is_sent and story.key is not None:
+            self._keys[story.key] = story.digest
+        if is_sent and not is_again:
             self.charges[Charge.of(story.request)] += 1
             self.files.update(paths_of(story.request))
             self.to_send += 1
             self.over_budget += is_over
             self._left -= 0.0 if is_over else price or 0.0
-        elif state is not None:
+        elif state is not None and not is_sent:
             self.counts[state] += 1
         title = prompt_of(story.request)
         self._output.emit_json(
@@ -154,8 +166,9 @@ class _Preview:
             words = pluralize(panels, "panel") if panels else "a video"
             cost = "price not known" if price is None else f"about {format_credits(price)}"
             cost += ", more than the budget has" if is_over else ""
+            cost = "the same comic as before, by its key" if is_again else f"{words}, {cost}"
             name = f"{one.label}  {shortened(title, _TITLE)}".strip()
-            self._output.print(f"  {name}: {words}, {cost}")
+            self._output.print(f"  {name}: {cost}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the sums, as the last line of JSON."""

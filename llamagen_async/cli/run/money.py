@@ -151,6 +151,6 @@ def _budget_line(estimate: Estimate, budget: float, spent: float) -> str:
 def within(credits_: float, estimate: Estimate) -> int:
     """Return for how many of the requests that have a price these credits are about enough."""
     priced = estimate.requests - sum(estimate.unpriced.values())
-    if estimate.credits <= credits_:
+    if estimate.credits <= max(0.0, credits_):  # less than nothing is left if comics cost more
         return priced
     return max(0, math.floor(priced * credits_ / estimate.credits))

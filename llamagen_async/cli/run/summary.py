@@ -66,7 +66,7 @@ def print_summary(output: Output, run: BatchRun, stats: ClientStats, outcome: Ru
             again=f"{outcome.again} --resend-uncertain",
         )
     if outcome.error is not None:
-        output.error(f"not written: {describe_error(outcome.error)}")
+        output.error(f"the results are not written: {describe_error(outcome.error)}")
     unsent = written.counts[BatchState.QUEUED]
     if unsent and not run.interrupted:
         # Their number stands in the summary, unless the journal has more than this run's.
@@ -154,4 +154,5 @@ def _print_missing(output: Output, tally: Tally, outcome: RunOutcome) -> None:
     rest = tally.reasons.total() - sum(times for _, times in told)
     if rest:
         more = "more " if told else ""
-        output.error(f"{rest} {more}of {number} are not done; {outcome.folder / RESULTS} says why")
+        where = f"; {outcome.folder / RESULTS} says why" if outcome.error is None else ""
+        output.error(f"{rest} {more}of {number} are not done{where}")

@@ -84,6 +84,37 @@ def test_a_budget_holds_over_several_commands(
     assert credits_left(call, paid) == OWNED - 1_200
 
 
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_budget_that_was_passed_long_ago_is_no_error_where_nothing_is_to_be_sent(
+    paid: dict[str, Any], call: Call, options: list[str]
+) -> None:
+    assert batch(call, paid).returncode == 0
+    done = batch(call, paid, "--budget", "300", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert seen(paid)["creates_accepted"] == 3
+
+
+def test_a_dry_run_counts_a_key_once(paid: dict[str, Any], call: Call, tmp_path: Path) -> None:
+    """As a run does: the same story again is the same comic, and another one is refused."""
+    write(tmp_path, 0, *(f'{{"prompt": "{word}", "key": "k"}}' for word in ("a", "a", "b")))
+    dry = batch(call, paid, "--dry-run", "--budget", "600")
+    assert dry.returncode == 1
+    assert dry.stdout.startswith(
+        "  s.jsonl:1  a: 4 panels, about 600 credits\n"
+        "  s.jsonl:2  a: the same comic as before, by its key\n"
+        "3 stories: 0 done, 0 running, 1 to send.\n"
+    )
+    assert "about 600 credits (estimate)" in dry.stdout
+    assert "s.jsonl:3: key: got 'k', allowed is a key of its own: an earlier story" in dry.stderr
+    *_, sums = map(json.loads, batch(call, paid, "--dry-run", "--json").stdout.splitlines())
+    assert (sums["stories"], sums["to_send"], sums["wrong"], sums["credits"]) == (3, 1, 1, 600)
+    real = batch(call, paid)
+    assert "2 of 3 comics done, 1 failed; " in real.stdout
+    assert seen(paid)["creates_accepted"] == 1
+    again = batch(call, paid, "--dry-run")
+    assert "3 stories: 2 done, 0 running, 0 to send.\n" in again.stdout
+
+
 def test_a_dry_run_sends_nothing_and_leaves_nothing(
     paid: dict[str, Any], call: Call, tmp_path: Path
 ) -> None:

@@ -29,6 +29,8 @@ BATCH = ("batch", "stories.jsonl", *FAST)
 PATIENT = ("--timeout", "90000")
 """Options to wait for hours: slots that a killed process had reserved come back after some real
 seconds, and a busy machine needs some to start a process."""
+GOES_ON = "llamagen-async batch --out comics --speed 300 --timeout 90000"
+"""The command that is printed after one with these options."""
 
 
 def stories(number: int, folder: Path, *, keys: bool = False) -> None:
@@ -132,7 +134,7 @@ def test_stories_of_stdin_are_finished_from_the_journal(tmp_path: Path) -> None:
             until_accepted(service, 3)
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=120)
-        assert "llamagen-async batch --out comics goes on where this stopped" in err
+        assert f"{GOES_ON} goes on where this stopped" in err
         with started("batch", *FAST, *PATIENT, cwd=tmp_path, env=env) as process:
             out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
@@ -149,7 +151,7 @@ def test_unsent_stories_of_stdin_stay_in_the_journal(
     done = call("batch", "-", *FAST, *PATIENT, env=env, stdin=lines.encode())
     assert done.returncode == 1
     assert "0 of 150 comics done, 150 not sent; " in done.stdout
-    assert "\nThe rest: llamagen-async batch --out comics goes on" in done.stdout
+    assert f"\nThe rest: {GOES_ON} goes on" in done.stdout
     assert " not sent  " not in done.stdout  # no line for each of a million
     assert (done.stdout + done.stderr).count("there are not enough credits") == 1
     assert "(150 of 150 stories)" in done.stderr
@@ -168,7 +170,7 @@ def test_an_uncertain_story_is_reported_and_sent_again_only_on_request(
         first = call(*BATCH, env=env)
         assert first.returncode == 1
         assert "stories.jsonl:1 (story 0 of a bear), sent at 2" in first.stderr
-        again = "llamagen-async batch --out comics --resend-uncertain"
+        again = "llamagen-async batch --out comics --speed 300 --resend-uncertain"
         assert f"to send it again, which may be paid twice: {again}" in first.stderr
         second = call(*BATCH, env=env)
         assert "0 done, 1 uncertain, 0 running, 0 to send" in second.stdout

@@ -52,7 +52,7 @@ def test_ctrl_c_while_one_comic_is_drawn_says_its_id(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert err == (
         "llamagen-async generate: interrupted; it goes on at the server: "
-        f"llamagen-async status {id_}\n"
+        f"llamagen-async status {id_} --speed 300\n"
     )
 
 

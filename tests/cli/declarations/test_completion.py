@@ -15,6 +15,7 @@ from click.shell_completion import BashComplete
 
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.app import cli
+from llamagen_async.cli.declarations.bash import Bash
 from llamagen_async.models import BatchState
 from tests.support.records import add_row, opened_journal
 
@@ -47,6 +48,18 @@ def test_commands_and_options_are_completed() -> None:
     assert offered("ba") == ["batch"]
     assert offered("journal", "--st") == ["--state"]
     assert offered("journal", "--state", "fa") == ["failed"]
+
+
+@pytest.mark.parametrize("line", [None, ""])
+def test_a_script_of_another_version_gets_an_answer(
+    line: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Click's own script, which may have been saved to a file, hands over no line."""
+    monkeypatch.delenv("COMP_LINE", raising=False)
+    if line is not None:
+        monkeypatch.setenv("COMP_LINE", line)
+    shell = Bash(cli, {}, "llamagen-async", "_LLAMAGEN_ASYNC_COMPLETE")
+    assert "plain,batch" in shell.complete().splitlines()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,13 @@ from llamagen_async import ComicRequest, JournalError
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.input.lines import text_lines
-from llamagen_async.cli.input.stories import Format, Stories, StoryFile, read_stories
+from llamagen_async.cli.input.stories import (
+    Format,
+    Stories,
+    StoryFile,
+    open_stories,
+    read_stories,
+)
 from tests.support.records import add_row, opened_journal
 
 
@@ -48,6 +54,11 @@ def test_json_lines_have_fields_in_either_spelling() -> None:
         (b"size\na cat\n", [("s:1", "size"), ("s:2", "a cat")]),
         (b"a cat, style\n", [("s:1", "a cat, style")]),
         (b"prompt, sighs\n", [("s:1", "prompt, sighs")]),
+        (b"[Noir] a cat\n", [("s:1", "[Noir] a cat")]),
+        (b"- a cat\n", [("s:1", "- a cat")]),
+        (b"- mood: dark\n", [("s:1", "- mood: dark")]),
+        (b'[{"prompt": "a cat"}]\n', [("s:1", None)]),
+        (b'[\n  "a cat"\n]\n', [("s:1", None), ("s:2", "a cat"), ("s:3", None)]),
         (b"", []),
         (b"\n \n", []),
     ],
@@ -56,6 +67,49 @@ def test_of_an_unnamed_format_the_first_story_decides(
     content: bytes, expected: list[tuple[str, str | None]]
 ) -> None:
     assert prompts(content, None) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"- prompt: a cat\n  size: 512x768\n", "s:1: it looks like YAML"),
+        (b"# mine\n- key: k\n", "s:2: it looks like YAML"),
+        (b"# mine\nkey,prompt\nk,a cat\n", "s:2: it looks like a table"),
+    ],
+)
+def test_a_pipe_of_what_is_not_read_is_no_pipe_of_prompts(content: bytes, said: str) -> None:
+    """Each line would be paid for."""
+    with pytest.raises(CommandError, match=f"{said}, not like a prompt: .*nothing was sent"):
+        prompts(content, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('\ufeff{"prompt": "a cat"}\n{"prompt": "a dog"}\n', "1: it looks like JSON"),
+        ('[\n  {"prompt": "a cat"}\n]\n', "1: it looks like JSON"),
+        ('\n# mine\n{"prompt": "a cat",}\n', "3: it looks like JSON"),
+        ("Prompt;Size\na cat;512x768\n", "1: it looks like a table"),
+        ("- prompt: a cat\n", "1: it looks like YAML"),
+    ],
+)
+def test_a_text_file_of_something_else_is_refused_unless_it_is_said_to_be_text(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    path = tmp_path / "s.txt"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(CommandError, match=f"s.txt:{said}, not like a prompt: .*nothing was sent"):
+        open_stories(str(path))
+    assert open_stories(str(path), form="txt").checked
+    path.write_text("{A} cat\n[Noir] a dog\n", encoding="utf-8")
+    assert len(open_stories(str(path)).checked or ()) == 2
+
+
+def test_a_name_that_stands_twice_is_refused() -> None:
+    """One of the two stories would be lost, and the other one paid for."""
+    content = b'{"prompt": "a cat", "prompt": "a dog"}\n'
+    (one,) = read_stories(text_lines([content]), name="s", form="jsonl")
+    assert one.problem == "the line is not JSON: prompt stands twice in one object"
 
 
 def test_a_table_may_be_meant_as_text() -> None:

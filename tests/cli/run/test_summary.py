@@ -39,3 +39,11 @@ def test_a_reason_of_many_stories_is_told_once(
     lines = [line.removeprefix("llamagen-async: ") for line in capsys.readouterr().err.splitlines()]
     assert len(lines) == len(said)
     assert all(line.startswith(begin) for line, begin in zip(lines, said, strict=True))
+
+
+def test_a_file_that_could_not_be_written_is_not_referred_to(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    outcome = attrs.evolve(OUTCOME, error=OSError(28, "No space left on device"))
+    _print_missing(Output(as_json=False), Tally(reasons=Counter({"one": 1, "two": 1})), outcome)
+    assert capsys.readouterr().err == "llamagen-async: 2 of 0 stories are not done\n"
