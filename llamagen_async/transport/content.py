@@ -46,6 +46,8 @@ _MEMBER: Final = b"\x1f\x8b"
 """The beginning of a member of gzip (RFC 1952)."""
 _LONGEST_NUMBER: Final = 400
 """Digits of the longest whole number: more fit no float, and thousands raise an error."""
+_HALF: Final = r"\\u[dD]|[\ud800-\udfff]"
+"""What may be half a surrogate pair, written as an escape or as it is."""
 _BEFORE: Final = " \t\r\n\0\ufeff"
 """Characters that may stand before JSON without meaning anything."""
 _TEXT: Final = r'"(?:[^"\\]++|\\.)*+"'
@@ -157,7 +159,7 @@ def json_of(text: str) -> Any:
         value, end = _decode(_shallow(text))
     if not text.startswith(("{", "[")) and text[end:].strip(_BEFORE):
         raise ValueError("a sentence that begins with a number")
-    if len(text) > LONGEST_TEXT or brackets > MOST_DEPTH or "\\ud" in text or "\\uD" in text:
+    if len(text) > LONGEST_TEXT or brackets > MOST_DEPTH or re.search(_HALF, text):
         return bounded(value, spare=True)
     return value
 

@@ -9,7 +9,7 @@ import zlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llamagen_async.foreign import MOST_DEPTH
@@ -210,6 +210,7 @@ def test_the_beginning_of_an_object_is_read(text: str, value: object) -> None:
 
 
 @given(st.text(st.sampled_from('{}[]",:\\u1ae id.\n\0\ud800')) | st.text())
+@example('"\ud800"')
 def test_no_text_raises_anything_else(text: str) -> None:
     assert isinstance(remains_of(text), dict)
     try:
