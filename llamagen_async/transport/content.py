@@ -47,7 +47,7 @@ _MEMBER: Final = b"\x1f\x8b"
 _LONGEST_NUMBER: Final = 400
 """Digits of the longest whole number: more fit no float, and thousands raise an error."""
 _HALF: Final = r"\\u[dD]|[\ud800-\udfff]"
-"""What may be half a surrogate pair, written as an escape or as it is."""
+"""Half a surrogate pair, as it seems: written as an escape, or as it is."""
 _BEFORE: Final = " \t\r\n\0\ufeff"
 """Characters that may stand before JSON without meaning anything."""
 _TEXT: Final = r'"(?:[^"\\]++|\\.)*+"'
