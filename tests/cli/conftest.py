@@ -15,15 +15,19 @@ from llamagen_async.cli.app import run as run_here
 from tests.support.cli import SPEED, Call, sandbox
 
 
-@pytest.fixture(scope="session", autouse=True)
-def quota_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The store of spent requests of all tests; nothing of the user's is read or written."""
-    folder = tmp_path_factory.mktemp("state")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("LLAMAGEN_")]:
-            patch.delenv(name)
-        patch.setenv("LLAMAGEN_QUOTA", f"sqlite:///{folder / 'quota.db'}")
-        yield folder / "quota.db"
+@pytest.fixture(scope="session")
+def quota_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of spent requests of all these tests."""
+    return tmp_path_factory.mktemp("state") / "quota.db"
+
+
+@pytest.fixture(autouse=True)
+def own_settings(quota_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep commands away from the user's settings; other tests are not to have these."""
+    for name in [name for name in os.environ if name.startswith("LLAMAGEN_")]:
+        if name != "LLAMAGEN_CONFIG_HOME":  # an empty folder by then
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("LLAMAGEN_QUOTA", f"sqlite:///{quota_file}")
 
 
 @pytest.fixture(scope="session")
