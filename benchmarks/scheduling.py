@@ -319,6 +319,7 @@ def told(distribution: str) -> Iterator[None]:
     def init(self: Any) -> None:
         begin(self)
         self.observed = 100  # more than a forecast needs to be trusted
+        self.update()
 
     def init_all(self: Any) -> None:
         begin_all(self)

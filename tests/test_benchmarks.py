@@ -5,6 +5,7 @@ CI measures nothing: here they are imported, and the least of a fast one is run.
 
 from __future__ import annotations
 
+import bisect
 import importlib.util
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 
 import pytest
+
+from llamagen_async.forecasting.forecast import AGES, FIRST_VERSION, DurationForecast
 
 FOLDER: Final = Path(__file__).parents[1] / "benchmarks"
 ELSEWHERE: Final = {"limiter": "pyrate_limiter"}
@@ -116,3 +119,13 @@ def test_the_least_of_a_benchmark_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     ((body, headers),) = webhooks.deliveries(1, 4)
     assert webhooks.read(body, headers).id == "evt_0"
     assert webhooks.bare(body, headers)["id"] == "evt_0"
+
+
+def test_who_is_told_the_distribution_forecasts_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first check on: else the benchmark would compare with who knows nothing."""
+    scheduling = load("scheduling", monkeypatch)
+    with scheduling.told("constant 60"):
+        forecast = DurationForecast()
+        assert forecast.cumulative[bisect.bisect_left(AGES, 50.0)] < 0.001
+        assert forecast.cumulative[bisect.bisect_right(AGES, 60.0)] > 0.999
+        assert forecast.version > FIRST_VERSION, "plans are kept by the version"
