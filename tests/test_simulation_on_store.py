@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 
-from llamagen_async import LlamaGenClient, Plan, QuotaStoreError, RateLimit, WaitTimeoutError
+from llamagen_async import (
+    LlamaGenClient,
+    Plan,
+    QuotaStoreError,
+    RateLimit,
+    ServerError,
+    WaitTimeoutError,
+)
 from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import (
     Claim,
@@ -27,6 +34,7 @@ from llamagen_async.ratelimit import (
 from llamagen_async.ratelimit.read_pace import READS_PER_SECOND
 from llamagen_async.sandbox import PAID_KEY, Algorithm, Durations, SandboxService
 from llamagen_async.simulation import SimulatedTransport
+from llamagen_async.transport import APIRequest, APIResponse
 from tests.support.claims import claim
 from tests.support.remote_ledger import RemoteLedger
 
@@ -253,6 +261,37 @@ async def test_a_wait_outlasts_a_store_that_is_away(
         back = asyncio.get_running_loop().time()
         assert all(comic.succeeded for comic in await asyncio.gather(*waits))
         assert asyncio.get_running_loop().time() <= back + 60
+    assert counted(service)["refused"] == 0
+
+
+async def test_a_wait_outlasts_a_store_and_a_server_that_are_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What finds out whether the server is there needs a slot, too, and waits for the store."""
+    service = SandboxService(durations=Durations.constant(60.0))
+    hosts = Hosts(service, monkeypatch)
+    send, away = SimulatedTransport.send, [True]
+
+    async def fail(transport: SimulatedTransport, request: APIRequest) -> APIResponse:
+        if away:
+            raise ServerError(503, None, "away")
+        return await send(transport, request)
+
+    async with hosts.client() as client:
+        comics = [await client.comics.create(f"story {n}") for n in range(3)]
+        monkeypatch.setattr(SimulatedTransport, "send", fail)
+        waits = [
+            asyncio.create_task(client.comics.wait_for_completion(one.id, timeout=86_400))
+            for one in comics
+        ]
+        await asyncio.sleep(600)
+        assert client.outage is not None
+        hosts.stores[0].away = True
+        await asyncio.sleep(4 * 3_600)
+        assert not any(wait.done() for wait in waits)
+        hosts.stores[0].away = False
+        away.clear()
+        assert all(comic.succeeded for comic in await asyncio.gather(*waits))
     assert counted(service)["refused"] == 0
 
 

@@ -68,7 +68,7 @@ def choose_probe(
     if head is not None and (may_create or (is_usage_sick and not circuit.is_away)):
         return send(head, now)
     if metered or RequestKind.USAGE not in limiter.plan.metered:
-        return Choice(PROBE, Priority.READ)
+        return Choice(PROBE, Priority.CHECK)  # it is for those who wait, and waits like them
     return Idle(math.inf) if target is None else Choice(target, Priority.CHECK)
 
 

@@ -140,19 +140,20 @@ def test_wrong_usage_is_one_line_and_status_2(
     [
         (
             ["batch", "s.jsonl", "--out"],
-            "llamagen-async batch: Option '--out' requires an argument",
+            "llamagen-async batch: Option --out requires an argument",
         ),
-        (["--json", "usage"], "No such option '--json'; the options of a command stand after it ("),
-        (["--speed", "3", "batch"], "'--speed'; the options of a command stand after it"),
-        (["--sped"], "'--sped'; what begins with a dash and is no option goes after --"),
-        (["usage", "--speed", "fast"], "'fast' is not a valid float (llamagen-async usage --help"),
+        (["--json", "usage"], "--json; the options of a command stand after it ("),
+        (["--speed", "3", "batch"], "--speed; the options of a command stand after it"),
+        (["--sped"], "--sped; what begins with a dash and is no option goes after --"),
+        (["usage", "--speed", "fast"], "fast is not a valid float (llamagen-async usage --help"),
     ],
 )
 def test_a_wrong_option_is_told_with_the_command_that_it_belongs_to(
     here: Path, capfd: pytest.CaptureFixture[str], argv: list[str], said: str
 ) -> None:
+    """Not every version of click puts an option in quotes."""
     assert run_here(argv) == 2
-    assert said in complaint(capfd)
+    assert said in complaint(capfd).replace("'", "")
 
 
 def test_a_wrong_variable_is_named(
