@@ -267,7 +267,7 @@ async def test_a_wait_outlasts_a_store_that_is_away(
 async def test_a_wait_outlasts_a_store_and_a_server_that_are_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What finds out whether the server is there needs a slot, too, and waits for the store."""
+    """The read that finds out whether the server is there needs a slot, and waits for the store."""
     service = SandboxService(durations=Durations.constant(60.0))
     hosts = Hosts(service, monkeypatch)
     send, away = SimulatedTransport.send, [True]
