@@ -75,7 +75,8 @@ _LONGEST_COSTLY_GAP: Final = 1800.0
 """Seconds of the longest gap if each probe takes a slot of a long window such as a day's, or may be
 a create that is charged and lost: an hour then costs about ten of them."""
 _FIRST_CREATE_GAP: Final = 30.0
-"""Seconds before the first create that may be lost, or take a day's slot, like those before it."""
+"""Seconds before the next create if those before it failed, and it may be lost like them or takes a
+slot of a long window; the gap grows from there."""
 _CREATE_GAP: Final = 120.0
 """Seconds of the longest gap between creates that the server says it failed of (chosen)."""
 _LATE: Final = 0.1
