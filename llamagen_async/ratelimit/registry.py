@@ -3,7 +3,8 @@
 In memory the count outlives the clients: a second client that is opened after the first was closed
 is bound by what the first one spent. Only living clients bind anything else: limiters are kept
 weakly, for their clients own them, and one whose event loop is closed is passed over. A process
-that was forked begins afresh. Keys are named by a hash; the key itself is never kept here.
+that was forked begins afresh, and so does a loop in virtual time, whose times mean nothing to
+others. Keys are named by a hash; the key itself is never kept here.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import os
 import threading
 import time
 from typing import Final
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import attrs
 
@@ -57,9 +58,14 @@ class Identity:
         return cls(hashlib.sha256(text.encode()).hexdigest()[:32], speed, quota)
 
 
-_lock = threading.Lock()
-_memory: Final[dict[Identity, MemoryLedger | KeptCount]] = {}
+_Counts = dict[Identity, MemoryLedger | KeptCount]
 """The counts in memory; that of a key without an open limiter is packed."""
+
+_lock = threading.Lock()
+_memory: Final[_Counts] = {}
+"""The counts of all loops whose clock is the machine's."""
+_virtual: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Counts]] = WeakKeyDictionary()
+"""The counts of each loop in virtual time, whose clock begins at 0 and is its own."""
 _limiters: Final[WeakValueDictionary[Identity, WeakValueDictionary[int, Limiter]]] = (
     WeakValueDictionary()
 )
@@ -124,9 +130,10 @@ async def close_limiter(identity: Identity, limiter: Limiter, *, user: object = 
             del of_loops[id(limiter.loop)]
         # A process that was forked since knows of other limiters.
         is_last = not of_loops and _limiters.get(identity) is of_loops
-        ledger = _memory.get(identity)
+        counts = _counts_of(limiter.loop)
+        ledger = counts.get(identity)
         if is_last and isinstance(ledger, MemoryLedger):
-            _memory[identity] = ledger.kept()
+            counts[identity] = ledger.kept()
     await limiter.ledger.aclose()
 
 
@@ -137,23 +144,31 @@ def _ledger(
         times = store_times(clock.speed, timeout)
         store = open_store(identity.quota, identity.name, plan, clock.speed, times)
         return FailoverLedger(store, plan, clock, times, on_failure=on_store_failure)
-    known = _memory.get(identity)
+    loop = asyncio.get_running_loop()
+    counts = _counts_of(loop)
+    known = counts.get(identity)
     if isinstance(known, MemoryLedger):
         known.change_plan(plan)
         return known
-    _forget_old(asyncio.get_running_loop().time())
+    _forget_old(counts, loop.time())
     times = LedgerTimes(lease=_LEASE * clock.speed)
     ledger = MemoryLedger(plan, clock.now, times, wall=time.time, kept=known)
-    _memory[identity] = ledger
+    counts[identity] = ledger
     return ledger
 
 
-def _forget_old(now: float) -> None:
+def _counts_of(loop: asyncio.AbstractEventLoop) -> _Counts:
+    """Return the counts of all loops that have the same clock as this one."""
+    is_virtual = getattr(loop, "is_virtual", False)
+    return _virtual.setdefault(loop, {}) if is_virtual else _memory
+
+
+def _forget_old(counts: _Counts, now: float) -> None:
     """Forget counts in which nothing counts any more: two are looked at for each that is opened."""
-    for identity, known in list(itertools.islice(_memory.items(), 2)):
-        del _memory[identity]
+    for identity, known in list(itertools.islice(counts.items(), 2)):
+        del counts[identity]
         if not (isinstance(known, KeptCount) and known.is_over(now * identity.speed)):
-            _memory[identity] = known  # looked at again when all others were
+            counts[identity] = known  # looked at again when all others were
 
 
 def _begin_afresh() -> None:
@@ -161,6 +176,7 @@ def _begin_afresh() -> None:
     global _lock  # noqa: PLW0603  # another thread of the parent may have held it
     _lock = threading.Lock()
     _memory.clear()
+    _virtual.clear()
     _limiters.clear()
 
 

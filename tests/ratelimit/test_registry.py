@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from llamagen_async import InvalidRequestError, LlamaGenClient, Plan, QuotaStoreError, RateLimit
+from llamagen_async import (
+    InvalidRequestError,
+    LlamaGenClient,
+    Plan,
+    QuotaStoreError,
+    RateLimit,
+    simulation,
+)
 from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import (
     ANSWERED,
@@ -48,9 +55,9 @@ async def test_clients_of_one_key_share_one_limiter_in_a_loop() -> None:
 
 
 @pytest.mark.virtual_time
-async def test_counts_that_are_over_take_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_counts_that_are_over_take_no_memory() -> None:
     """However many keys were used once; what still counts is kept, at any speed."""
-    monkeypatch.setattr(registry, "_memory", {})
+    counts = registry._counts_of(asyncio.get_running_loop())
 
     async def use(name: str, speed: float) -> int:
         identity = Identity.of(name, "https://many.invalid/v1", speed, None)
@@ -64,10 +71,25 @@ async def test_counts_that_are_over_take_no_memory(monkeypatch: pytest.MonkeyPat
         for number in range(20):
             await use(f"{speed} {number}", speed)
             await asyncio.sleep(600)
-        assert len(registry._memory) <= 4, f"all that is over is kept at speed {speed}"
+        assert len(counts) <= 4, f"all that is over is kept at speed {speed}"
         for number in range(5):
             await use(f"{speed} {number}", speed)
         assert [await use(f"{speed} {number}", speed) for number in range(5)] == [2] * 5
+
+
+def test_a_loop_in_virtual_time_counts_for_itself() -> None:
+    """Its times mean nothing to the next one, in which they may be hours away, nor to real ones."""
+    url = "https://anew.invalid/v1"
+
+    async def use(hours: float = 0.0) -> int:
+        await asyncio.sleep(hours * 3600)
+        await spend_one("same", url, PLAN)
+        async with LlamaGenClient("same", plan=PLAN, base_url=url, quota="memory") as client:
+            return (await client.limits()).windows[0].used
+
+    assert asyncio.run(use()) == 1
+    assert [simulation.run(use(hours=hours)) for hours in (1, 1, 0.999, 0)] == [1] * 4
+    assert asyncio.run(use()) == 2, "a real clock goes on when its loop ends"
 
 
 @pytest.mark.virtual_time
