@@ -256,7 +256,7 @@ class Poller:
             target = self._polls.targets.get(waiter.id)
             if target is not None and target.in_flight:
                 continue  # that check may end the wait
-            was_checked = target is not None and target.last_running_age > 0
+            was_checked = target is not None and (target.last_running_age or target.failures)
             if was_checked and error.limit not in self._limiter.plan.quotas:
                 continue  # time that runs out in a minute is no surprise after a check
             waiter.future.set_exception(

@@ -180,28 +180,42 @@ async def test_checks_that_fail_come_later_and_later_and_are_told_of_at_last(
 
 
 DAY_FULL = RateLimit(15, per=DAY)
+RUNNING = comic(status="LOADING")
 
 
 @pytest.mark.parametrize(
-    ("limit", "was_checked", "in_flight", "timeout", "is_told"),
+    ("limit", "checked", "in_flight", "timeout", "is_told"),
     [
-        (DAY_FULL, False, False, 500.0, True),
-        (DAY_FULL, True, False, 500.0, True),
-        (DAY_FULL, False, True, 500.0, False),
-        (DAY_FULL, False, False, 700.0, False),
-        (Plan.DEMO.rate, False, False, 500.0, True),
-        (Plan.DEMO.rate, True, False, 500.0, False),
-        (None, True, False, 500.0, False),
-        (None, False, False, 500.0, True),
+        (DAY_FULL, None, False, 500.0, True),
+        (DAY_FULL, RUNNING, False, 500.0, True),
+        (DAY_FULL, BROKEN, False, 500.0, True),
+        (DAY_FULL, None, True, 500.0, False),
+        (DAY_FULL, None, False, 700.0, False),
+        (Plan.DEMO.rate, None, False, 500.0, True),
+        (Plan.DEMO.rate, RUNNING, False, 500.0, False),
+        (Plan.DEMO.rate, BROKEN, False, 500.0, False),
+        (None, RUNNING, False, 500.0, False),
+        (None, BROKEN, False, 500.0, False),
+        (None, None, False, 500.0, True),
     ],
 )
 async def test_a_wait_that_no_check_can_end_is_told_so(
-    limit: RateLimit | None, *, was_checked: bool, in_flight: bool, timeout: float, is_told: bool
+    limit: RateLimit | None,
+    checked: ComicGeneration | Exception | None,
+    *,
+    in_flight: bool,
+    timeout: float,
+    is_told: bool,
 ) -> None:
-    """Unless a check is on its way, or one was made and time only runs out within minutes."""
+    """Unless a check is on its way, or one was made and time only runs out within minutes.
+
+    Then what the last check has ended in says more.
+    """
     waits = Waits(Plan.DEMO)
     waiter, target = waits.wait(timeout=timeout)
-    target.last_running_age = 30.0 if was_checked else 0.0
+    if checked is not None:
+        await asyncio.sleep(30.0)
+        waits.check(target, checked)
     if in_flight:
         waits.polls.mark_in_flight(target, now())
     error = QuotaExhaustedError(limit, 600.0, datetime.now(UTC))
