@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Unpack
 
+from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.forecasting import Profile
-from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, Generations, whole_request
+from llamagen_async.generations import Billed, Generations, whole_request
 from llamagen_async.models import Animation
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import AnimationFields, AnimationRequest

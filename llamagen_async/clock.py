@@ -10,12 +10,16 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+from typing import Final
 
 import attrs
 
 from llamagen_async.validation import InvalidRequestError
 
-__all__ = ["Clock", "seconds"]
+__all__ = ["DEFAULT_TIMEOUT", "Clock", "seconds"]
+
+DEFAULT_TIMEOUT: Final = 1800.0
+"""Seconds that each generation is waited for, unless the caller says otherwise."""
 
 
 def seconds(name: str, value: object, *, at_most: float | None = None) -> float:

@@ -10,16 +10,12 @@ from pathlib import Path
 from typing import Any, Unpack
 from urllib.parse import quote
 
+from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.downloads.download import asset_names, output_name, panel_name
 from llamagen_async.downloads.media_types import distinct_stems
 from llamagen_async.downloads.versions import pictures_of
 from llamagen_async.forecasting import Profile
-from llamagen_async.generations import (
-    DEFAULT_TIMEOUT,
-    Billed,
-    Generations,
-    whole_request,
-)
+from llamagen_async.generations import Billed, Generations, whole_request
 from llamagen_async.models import ComicGeneration
 from llamagen_async.models.places import fields_of, refuses
 from llamagen_async.plans import RequestKind

@@ -12,9 +12,10 @@ from llamagen_async.batch.batch import Batch
 from llamagen_async.batch.budget import estimate_of
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike
+from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.comic_changes import ComicChanges
 from llamagen_async.core import ClientCore
-from llamagen_async.generations import DEFAULT_TIMEOUT, Billed, whole_request
+from llamagen_async.generations import Billed, whole_request
 from llamagen_async.models import ComicGeneration, Upload, Usage
 from llamagen_async.plans import RequestKind
 from llamagen_async.prices import Estimate, PriceList, Prices
@@ -38,7 +39,7 @@ from llamagen_async.validation import (
     whole_number,
 )
 
-__all__ = ["DEFAULT_TIMEOUT", "Comics"]
+__all__ = ["Comics"]
 
 
 class Comics(ComicChanges):

@@ -34,14 +34,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import attrs
 
-from llamagen_async.models import Animation, ComicGeneration
-from llamagen_async.plans import RateLimit
-from llamagen_async.prices import format_credits
-from llamagen_async.requests import AnyRequest
 from llamagen_async.validation import InvalidRequestError, LlamaGenError
+
+if TYPE_CHECKING:
+    from llamagen_async.models import Animation, ComicGeneration
+    from llamagen_async.plans import RateLimit
+    from llamagen_async.requests import AnyRequest
 
 __all__ = [
     "APIConnectionError",
@@ -254,6 +256,8 @@ class BudgetReachedError(LlamaGenError):
     """The story's estimated price in credits; `None` if it is not known."""
 
     def __str__(self) -> str:
+        from llamagen_async.prices import format_credits  # noqa: PLC0415  # needs all requests
+
         budget = f"the budget of {format_credits(self.budget)}"
         if self.price is None:
             return (

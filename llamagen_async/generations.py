@@ -14,8 +14,7 @@ from urllib.parse import quote
 
 import attrs
 
-from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT
-from llamagen_async.clock import seconds
+from llamagen_async.clock import DEFAULT_TIMEOUT, seconds
 from llamagen_async.core import ClientCore
 from llamagen_async.downloads.download import asset_names, download_assets
 from llamagen_async.errors import (
@@ -40,7 +39,7 @@ from llamagen_async.scheduling import GenerationWait, SubmissionHooks, tell_acce
 from llamagen_async.transport import APIRequest
 from llamagen_async.validation import check_flags, checked_id, checked_path
 
-__all__ = ["DEFAULT_TIMEOUT", "Billed", "Generations", "whole_request"]
+__all__ = ["Billed", "Generations", "whole_request"]
 
 _LEAST_REAL: Final = 60.0
 """Real seconds that pictures are given of their timeout, whatever the speed."""

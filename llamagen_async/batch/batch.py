@@ -28,11 +28,12 @@ from llamagen_async.batch.budget import Budget
 from llamagen_async.batch.folder import check_writable
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike, Story, given_key
-from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, READ_AHEAD, Lifecycle
+from llamagen_async.batch.lifecycle import READ_AHEAD, Lifecycle
 from llamagen_async.batch.makers import ComicsPort
 from llamagen_async.batch.order import ChangeOrder
 from llamagen_async.batch.progress import BatchProgress
 from llamagen_async.batch.task import BatchTask
+from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchItem, BatchState
 from llamagen_async.observing import about, logger_of

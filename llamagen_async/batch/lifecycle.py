@@ -33,12 +33,10 @@ from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
 from llamagen_async.observing import JOB_KEY, about, logger_of
 from llamagen_async.validation import checked_path
 
-__all__ = ["DEFAULT_TIMEOUT", "GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
+__all__ = ["GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
 
 _logger = logger_of(__name__)
 
-DEFAULT_TIMEOUT: Final = 1800.0
-"""Seconds that each comic is waited for, unless the caller says otherwise."""
 READ_AHEAD: Final = 64
 """Stories in memory that are not sent yet, at most: enough for the dispatcher to choose from."""
 GRACE: Final = 5.0

@@ -20,12 +20,13 @@ from llamagen_async.batch.journal.codec import AccountId, Row
 from llamagen_async.batch.journal.order import count_queued, listed
 from llamagen_async.batch.journal.shared import SharedJournal
 from llamagen_async.batch.journal.story import RequestLike, Story, checked_key
-from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT, GRACE, ComicsPort, Lifecycle
+from llamagen_async.batch.lifecycle import GRACE, ComicsPort, Lifecycle
 from llamagen_async.batch.prefetcher import Prefetcher
 from llamagen_async.batch.protocol import JobLike, key_of
 from llamagen_async.batch.sharing import Sharing
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.batch.turns import PacedClient, Turns
+from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.validation import whole_number

@@ -21,7 +21,7 @@ from llamagen_async.downloads.transfer import Transfer
 from llamagen_async.errors import APIError, APITimeoutError, LlamaGenError
 from llamagen_async.foreign import clean_text
 from llamagen_async.observing import about, logger_of
-from llamagen_async.transport.assets import asset_location
+from llamagen_async.transport.address import asset_location
 from llamagen_async.transport.retries import delays, may_pass
 
 __all__ = ["Fetch", "Renew", "Terms", "URLs"]

@@ -22,7 +22,7 @@ from llamagen_async.errors import (
     ClientClosedError,
     InvalidResponseError,
 )
-from llamagen_async.transport.assets import asset_location
+from llamagen_async.transport.address import asset_location
 from llamagen_async.transport.message import AssetSource
 
 __all__ = ["HeldPicture", "HeldPictures"]

@@ -32,7 +32,7 @@ from llamagen_async.errors import (
     ServerError,
 )
 from llamagen_async.foreign import clean_text
-from llamagen_async.transport.assets import asset_location
+from llamagen_async.transport.address import asset_location
 from llamagen_async.transport.decoding import (
     SERVER_FAILURE,
     parse_http_date,

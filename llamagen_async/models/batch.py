@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
-from llamagen_async.models.generation import AnyGeneration
-from llamagen_async.requests import AnyRequest
+if TYPE_CHECKING:
+    from llamagen_async.models.generation import AnyGeneration
+    from llamagen_async.requests import AnyRequest
 
 __all__ = ["BatchItem", "BatchState"]
 

@@ -7,8 +7,8 @@ from typing import Final
 
 from taskiq import AsyncBroker
 
-from llamagen_async.batch.lifecycle import DEFAULT_TIMEOUT
 from llamagen_async.client import LlamaGenClient
+from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.plans import DAY
 from llamagen_async.taskiq.queue import TaskiqQueue
 

@@ -10,18 +10,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from llamagen_async.transport.accepted import accepted_id
 from llamagen_async.transport.address import (
     check_proxy,
     is_vendors,
     normalize_base_url,
     proxy_for,
-)
-from llamagen_async.transport.decoding import (
-    REDIRECT,
-    decode,
-    error_for,
-    parse_retry_after,
 )
 from llamagen_async.transport.message import (
     AnsweredCancelledError,
@@ -33,24 +26,31 @@ from llamagen_async.transport.message import (
     Transport,
     UnsentCancelledError,
 )
-from llamagen_async.transport.retries import (
-    as_uncertain,
-    asked_wait,
-    bounds,
-    delays,
-    is_outage,
-    is_retriable,
-    is_told,
-    may_pass,
-    retry_span,
-    says_later,
-)
 from llamagen_async.transport.secret import check_key
 
 if TYPE_CHECKING:
+    from llamagen_async.transport.accepted import accepted_id
     from llamagen_async.transport.assets import HTTPAssets
+    from llamagen_async.transport.decoding import (
+        REDIRECT,
+        decode,
+        error_for,
+        parse_retry_after,
+    )
     from llamagen_async.transport.failures import failure_words
     from llamagen_async.transport.http import HTTPTransport
+    from llamagen_async.transport.retries import (
+        as_uncertain,
+        asked_wait,
+        bounds,
+        delays,
+        is_outage,
+        is_retriable,
+        is_told,
+        may_pass,
+        retry_span,
+        says_later,
+    )
     from llamagen_async.transport.sessions import check_session
 
 __all__ = [
@@ -88,21 +88,36 @@ __all__ = [
     "says_later",
 ]
 
-_EDGE = {
+_LATER = {
     "HTTPAssets": "assets",
     "HTTPTransport": "http",
+    "REDIRECT": "decoding",
+    "accepted_id": "accepted",
+    "as_uncertain": "retries",
+    "asked_wait": "retries",
+    "bounds": "retries",
     "check_session": "sessions",
+    "decode": "decoding",
+    "delays": "retries",
+    "error_for": "decoding",
     "failure_words": "failures",
+    "is_outage": "retries",
+    "is_retriable": "retries",
+    "is_told": "retries",
+    "may_pass": "retries",
+    "parse_retry_after": "decoding",
+    "retry_span": "retries",
+    "says_later": "retries",
 }
-"""The modules of what needs aiohttp, which takes longer to load than all else here: who only reads
-settings or counts slots does without. A client loads them when it is made."""
+"""The modules of what only those need who send something: who only reads settings or counts slots
+does without it, and above all without aiohttp, which takes longer to load than all else here."""
 
 if not TYPE_CHECKING:  # else type checkers would take any name for an export
 
     def __getattr__(name):
-        """Load what needs aiohttp when it is first used."""
-        if name not in _EDGE:
+        """Load what only senders need when it is first used."""
+        if name not in _LATER:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{__name__}.{_EDGE[name]}"), name)
+        value = getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
         globals()[name] = value
         return value

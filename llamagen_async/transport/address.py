@@ -15,7 +15,14 @@ from yarl import URL
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.foreign import clean_text
 
-__all__ = ["check_proxy", "is_loopback", "is_vendors", "normalize_base_url", "proxy_for"]
+__all__ = [
+    "asset_location",
+    "check_proxy",
+    "is_loopback",
+    "is_vendors",
+    "normalize_base_url",
+    "proxy_for",
+]
 
 _ALLOWED_URL: Final = "https://host, or http:// on a loopback host, without user, query or fragment"
 _ALLOWED_PROXY: Final = (
@@ -26,6 +33,8 @@ _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 """One part of a host's name: at most 63 characters (RFC 1035, 2.3.4). Names with `_` resolve."""
 _NAME: Final = rf"(?=.{{1,253}}$)(?:{_LABEL}\.)*(?!(?:\d+|0x[0-9a-f]*)$){_LABEL}"
 """A host's name. One that ends in a number is an address, which systems read in many ways."""
+_ASSET_HOST: Final = r"(?=.{1,253}$)(?:[\w:%-]{1,63}\.)*[\w:%-]{1,63}\.?"
+"""A text that can be a host (RFC 1035): resolvers raise odd errors for others."""
 _VENDOR: Final = "llamagen.ai"
 
 
@@ -139,3 +148,24 @@ def _without_secrets(text: str) -> str:
     # Without a host behind it, a password stands where a port is expected.
     text = re.sub(r":(?!//|\d{1,5}(?:[/?#]|$)|[\da-f:.]*\])[^?#]*", ":***", text, flags=re.DOTALL)
     return clean_text(re.sub(r"[?#].*", "?...", text, flags=re.DOTALL), 80)
+
+
+def asset_location(url: str) -> str:
+    """Return the host and path of an asset's URL: they may be shown, its query may not.
+
+    Raises:
+        InvalidRequestError: The URL is not http or https, or its host can be none.
+    """
+    try:
+        parsed = URL(url)
+        location = f"{parsed.host_port_subcomponent or ''}{parsed.raw_path}"
+        host = parsed.raw_host or ""
+        valid = parsed.scheme in ("http", "https") and re.fullmatch(_ASSET_HOST, host, re.ASCII)
+        if not valid:  # without its beginning, nobody would see what is wrong with it
+            begin = f"{parsed.scheme}:" if parsed.scheme else ""
+            location = f"{begin}{'//' if host else ''}{location}"
+    except (ValueError, TypeError):
+        location, valid = "", None
+    if not valid:
+        raise InvalidRequestError("url", clean_text(location, 80), "an http or https URL")
+    return clean_text(location, 120)

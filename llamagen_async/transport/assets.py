@@ -41,6 +41,7 @@ from llamagen_async.errors import (
     LlamaGenError,
 )
 from llamagen_async.foreign import clean_text
+from llamagen_async.transport.address import asset_location
 from llamagen_async.transport.content import LONGEST_LINE
 from llamagen_async.transport.failures import connection_error
 from llamagen_async.transport.http import HTTPTransport
@@ -53,7 +54,7 @@ from llamagen_async.transport.public import (
     unwrapped,
 )
 
-__all__ = ["HTTPAssets", "asset_location"]
+__all__ = ["HTTPAssets"]
 
 _MAX_REDIRECTS: Final = 5
 """Redirects that are followed, at most."""
@@ -61,8 +62,6 @@ _REDIRECTS: Final = (301, 302, 303, 307, 308)
 """The statuses that send elsewhere (RFC 9110)."""
 _ENCODED: Final = r"[!#-;=?-\[\]_a-z~]+"
 """A URL that needs no encoding: printable ASCII but for blanks and `"<>\\^`{|}`."""
-_HOST: Final = r"(?=.{1,253}$)(?:[\w:%-]{1,63}\.)*[\w:%-]{1,63}\.?"
-"""A text that can be a host (RFC 1035): resolvers raise odd errors for others."""
 _CHUNK: Final = 1 << 18
 """Bytes of the largest piece that is handed on, also of what is unpacked."""
 _RESOLVING: Final = 5.0
@@ -285,27 +284,6 @@ _PLAIN: Final = ("", "identity")
 _ZLIB: Final = ("gzip", "x-gzip", "deflate")
 _ANY_HEADER: Final = zlib.MAX_WBITS | 32
 """Makes zlib take either of its headers."""
-
-
-def asset_location(url: str) -> str:
-    """Return the host and path of an asset's URL: they may be shown, its query may not.
-
-    Raises:
-        InvalidRequestError: The URL is not http or https, or its host can be none.
-    """
-    try:
-        parsed = URL(url)
-        location = f"{parsed.host_port_subcomponent or ''}{parsed.raw_path}"
-        host = parsed.raw_host or ""
-        valid = parsed.scheme in ("http", "https") and re.fullmatch(_HOST, host, re.ASCII)
-        if not valid:  # without its beginning, nobody would see what is wrong with it
-            begin = f"{parsed.scheme}:" if parsed.scheme else ""
-            location = f"{begin}{'//' if host else ''}{location}"
-    except (ValueError, TypeError):
-        location, valid = "", None
-    if not valid:
-        raise InvalidRequestError("url", clean_text(location, 80), "an http or https URL")
-    return clean_text(location, 120)
 
 
 def _redirected(url: URL, target: str, location: str) -> URL:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from llamagen_async.batch.events import ComicJob
 from llamagen_async.models import BatchState
-from llamagen_async.ratelimit import LimitsSnapshot
+
+if TYPE_CHECKING:
+    from llamagen_async.batch.events import ComicJob
+    from llamagen_async.ratelimit import LimitsSnapshot
 
 __all__ = ["at_vendor", "job_facts", "job_path", "limits_facts"]
 

@@ -78,7 +78,7 @@ async def test_counts_that_are_over_take_no_memory() -> None:
 
 
 def test_a_loop_in_virtual_time_counts_for_itself() -> None:
-    """Its times mean nothing to the next one, in which they may be hours away, nor to real ones."""
+    """Virtual times mean nothing to the next loop, whose clock begins anew, nor to a real one."""
     url = "https://anew.invalid/v1"
 
     async def use(hours: float = 0.0) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.commands.options import Connection
@@ -25,10 +25,12 @@ from llamagen_async.cli.run.money import Money
 from llamagen_async.cli.run.summary import RunOutcome, print_summary
 from llamagen_async.cli.text import one_line, pluralize, quoted
 from llamagen_async.cli.typed import connection_words, typed_words
-from llamagen_async.client import LlamaGenClient
 from llamagen_async.clock import seconds
 from llamagen_async.errors import JournalError
 from llamagen_async.validation import checked_path
+
+if TYPE_CHECKING:
+    from llamagen_async.client import LlamaGenClient
 
 __all__ = ["batch"]
 

@@ -30,7 +30,7 @@ from llamagen_async.cli.run.announce import print_time
 from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.cli.run.summary import counts_of
 from llamagen_async.client import LlamaGenClient
-from llamagen_async.comics import DEFAULT_TIMEOUT
+from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.errors import QuotaExhaustedError
 from llamagen_async.plans import Plan, PlanName
 from llamagen_async.quota import MEMORY

@@ -6,7 +6,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import click
@@ -19,7 +19,6 @@ from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.streams import is_terminal
 from llamagen_async.cli.text import format_duration, one_line
-from llamagen_async.client import LlamaGenClient
 from llamagen_async.diagnosis import (
     STEPS,
     Examination,
@@ -36,6 +35,9 @@ from llamagen_async.errors import JournalError, LlamaGenError
 from llamagen_async.models import BatchState
 from llamagen_async.plan_detection import plan_for
 from llamagen_async.validation import checked_id, checked_path
+
+if TYPE_CHECKING:
+    from llamagen_async.client import LlamaGenClient
 
 __all__ = ["doctor"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -13,7 +12,6 @@ import click
 from llamagen_async.cli.quota import default_store, prove_quota
 from llamagen_async.observing import logger_of
 from llamagen_async.plans import PlanName
-from llamagen_async.prices import Prices
 from llamagen_async.quota import MEMORY
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from llamagen_async.settings import ClientSettings
     from llamagen_async.transport import Transport
 
-__all__ = ["Connection", "pages_option", "parse_prices"]
+__all__ = ["Connection", "pages_option"]
 
 _logger = logger_of(__name__)
 
@@ -104,24 +102,6 @@ class Connection:
             CommandError: It can't be opened; nothing was sent.
         """
         await prove_quota(self.quota)
-
-
-def parse_prices(given: Sequence[str]) -> Prices:
-    """Return the prices that --price gives.
-
-    Raises:
-        click.UsageError: One is not written in this way.
-    """
-    prices: dict[str, float | None] = {}
-    for one in given:
-        name, _, number = one.partition("=")
-        try:
-            prices[name.strip().replace("-", "_")] = float(number)
-        except ValueError:
-            raise click.UsageError(
-                f"--price: got {one!r}, allowed is NAME=CREDITS, such as redraw=100"
-            ) from None
-    return Prices.parse(prices)
 
 
 def pages_option(

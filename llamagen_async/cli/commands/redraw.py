@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
@@ -26,7 +26,6 @@ from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.cli.results.writer import write_results
 from llamagen_async.cli.run.money import Money, print_spending
 from llamagen_async.cli.text import one_line
-from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import (
     BudgetReachedError,
     InvalidRequestError,
@@ -38,6 +37,9 @@ from llamagen_async.redraw import JOURNAL, Redraw, RedrawOptions, redraw_panel
 from llamagen_async.requests import UpdateRequest
 from llamagen_async.uploads import check_files
 from llamagen_async.validation import checked_path
+
+if TYPE_CHECKING:
+    from llamagen_async.client import LlamaGenClient
 
 __all__ = ["redraw"]
 

@@ -241,8 +241,7 @@ def budget_options(command: Callable[..., int]) -> Callable[..., int]:
     )
     @wraps(command)
     def with_budget(*, budget: float | None, prices: tuple[str, ...], **others: Any) -> int:
-        from llamagen_async.cli.commands.options import parse_prices
-        from llamagen_async.cli.run.money import Money
+        from llamagen_async.cli.run.money import Money, parse_prices
         from llamagen_async.prices import checked_credits
 
         if budget is not None:

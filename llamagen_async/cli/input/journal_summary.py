@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -20,13 +20,15 @@ from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.exit_status import FAILED, CommandError
 from llamagen_async.cli.input.stories import InputStory, Stories, StoryFile
 from llamagen_async.cli.text import pluralize
-from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchState
 from llamagen_async.prices import COMICS, Charge, ChargeKind, Prices, listed
 from llamagen_async.requests.differences import differences
 from llamagen_async.requests.files import paths_of
 from llamagen_async.uploads import missing_uploads
+
+if TYPE_CHECKING:
+    from llamagen_async.client import LlamaGenClient
 
 __all__ = ["JournalSummary", "open_journal", "summarize_journal"]
 

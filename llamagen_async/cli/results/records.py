@@ -17,7 +17,7 @@ from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.evidence import RESULTS
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.errors import describe_error
-from llamagen_async.comics import DEFAULT_TIMEOUT
+from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.downloads.download import asset_names
 from llamagen_async.models import AnyGeneration, BatchItem, BatchState, ComicGeneration
 from llamagen_async.requests import AnyRequest, ComicRequest, RequestType, UpdateRequest

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.input.stories import Stories
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.run.money import Money, paid_for, print_cost
 from llamagen_async.cli.text import format_duration, format_limit, format_time, pluralize
-from llamagen_async.client import LlamaGenClient
 from llamagen_async.models import BatchState
 from llamagen_async.plans import HOUR, Plan, RequestKind
 from llamagen_async.ratelimit import LimitsSnapshot
@@ -21,6 +21,9 @@ from llamagen_async.scheduling.outlook import (
     room_again_in,
     time_left,
 )
+
+if TYPE_CHECKING:
+    from llamagen_async.client import LlamaGenClient
 
 __all__ = ["announce", "print_time"]
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -32,8 +32,7 @@ from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.cli.run.money import Money, ask_usage
 from llamagen_async.cli.run.progress import Display
 from llamagen_async.cli.run.tally import Tally
-from llamagen_async.client import LlamaGenClient
-from llamagen_async.comics import DEFAULT_TIMEOUT
+from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.errors import (
     APIConnectionError,
     AuthenticationError,
@@ -45,6 +44,9 @@ from llamagen_async.errors import (
 )
 from llamagen_async.models import BatchItem, BatchState
 from llamagen_async.requests import RequestType
+
+if TYPE_CHECKING:
+    from llamagen_async.client import LlamaGenClient
 
 __all__ = ["BatchRun"]
 

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -22,12 +22,14 @@ from llamagen_async.cli.results.states import STATE_WORDS
 from llamagen_async.cli.run.announce import print_time
 from llamagen_async.cli.run.money import Money, paid_for, print_cost
 from llamagen_async.cli.text import pluralize, shortened
-from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.models import BatchState
 from llamagen_async.prices import Charge, format_credits
 from llamagen_async.requests.files import paths_of
 from llamagen_async.uploads import missing_uploads
+
+if TYPE_CHECKING:
+    from llamagen_async.client import LlamaGenClient
 
 __all__ = ["dry_run"]
 

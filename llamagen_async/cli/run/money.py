@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 import attrs
+import click
 
 from llamagen_async.batch.budget import Spending
 from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.text import pluralize
-from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import LlamaGenError
 from llamagen_async.models import Usage
 from llamagen_async.plans import Plan
 from llamagen_async.prices import ChargeKind, Estimate, Prices, format_credits, listed
 
-__all__ = ["Money", "ask_usage", "paid_for", "print_cost", "print_spending"]
+if TYPE_CHECKING:
+    from llamagen_async.client import LlamaGenClient
+
+__all__ = ["Money", "ask_usage", "paid_for", "parse_prices", "print_cost", "print_spending"]
 
 _USAGE_TIMEOUT: Final = 10.0
 """Real seconds that the server may take to say what was used."""
@@ -154,3 +158,21 @@ def within(credits_: float, estimate: Estimate) -> int:
     if estimate.credits <= max(0.0, credits_):  # less than nothing is left if comics cost more
         return priced
     return max(0, math.floor(priced * credits_ / estimate.credits))
+
+
+def parse_prices(given: Sequence[str]) -> Prices:
+    """Return the prices that --price gives.
+
+    Raises:
+        click.UsageError: One is not written in this way.
+    """
+    prices: dict[str, float | None] = {}
+    for one in given:
+        name, _, number = one.partition("=")
+        try:
+            prices[name.strip().replace("-", "_")] = float(number)
+        except ValueError:
+            raise click.UsageError(
+                f"--price: got {one!r}, allowed is NAME=CREDITS, such as redraw=100"
+            ) from None
+    return Prices.parse(prices)

@@ -11,7 +11,7 @@ import shutil
 import statistics
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import click
 from rich.console import Group, RenderableType
@@ -25,11 +25,13 @@ from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import Record
 from llamagen_async.cli.results.states import STATE_WORDS
 from llamagen_async.cli.text import clock_time, format_duration, one_line, pluralize, shortened
-from llamagen_async.client import LlamaGenClient
 from llamagen_async.models import BatchState
 from llamagen_async.ratelimit import LimitsSnapshot
 from llamagen_async.scheduling import Outage
 from llamagen_async.scheduling.outlook import TYPICAL, Outlook, requests_each, time_left
+
+if TYPE_CHECKING:
+    from llamagen_async.client import LlamaGenClient
 
 __all__ = ["Display", "record_line"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -14,7 +14,6 @@ from llamagen_async.cli.errors import describe_error, status_command
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED, CommandError
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.text import one_line, pluralize
-from llamagen_async.client import LlamaGenClient
 from llamagen_async.comics import Comics
 from llamagen_async.downloads.download import asset_names
 from llamagen_async.errors import (
@@ -27,6 +26,9 @@ from llamagen_async.errors import (
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.plans import HOUR, RequestKind
 from llamagen_async.requests import ContinueRequest, UpdateRequest
+
+if TYPE_CHECKING:
+    from llamagen_async.client import LlamaGenClient
 
 __all__ = ["SlotWait", "accepted", "collect", "fetched", "finish", "show"]
 

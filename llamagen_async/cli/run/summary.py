@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -19,8 +19,10 @@ from llamagen_async.cli.run.money import print_spending
 from llamagen_async.cli.run.tally import OTHER_REASONS, Tally
 from llamagen_async.cli.run.uncertain import print_uncertain
 from llamagen_async.cli.text import format_time, pluralize
-from llamagen_async.client import ClientStats
 from llamagen_async.models import BatchState
+
+if TYPE_CHECKING:
+    from llamagen_async.client import ClientStats
 
 __all__ = ["RunOutcome", "counts_of", "print_summary"]
 

@@ -19,7 +19,7 @@ from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.app import _COMMANDS, cli
 from llamagen_async.cli.declarations import batch, journal, sandbox, shared, single
 from llamagen_async.cli.input.stories import Format
-from llamagen_async.comics import DEFAULT_TIMEOUT
+from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.models import BatchState
 from llamagen_async.requests import SIZES
 from llamagen_async.sandbox import ALGORITHMS, FAULTS, Dialect, EventData

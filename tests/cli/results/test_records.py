@@ -13,7 +13,7 @@ from llamagen_async import ComicRequest, GenerationFailedError
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.results.records import SANDBOX_ASSETS, Record, line_of
-from llamagen_async.comics import DEFAULT_TIMEOUT
+from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.models import BatchState, ComicGeneration
 from llamagen_async.requests.any_request import fields_of
 from llamagen_async.sandbox.generations import ASSETS
