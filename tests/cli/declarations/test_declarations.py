@@ -126,6 +126,25 @@ async def test_a_command_that_sends_nothing_loads_nothing_that_sends(tmp_path: P
     assert loaded_of(SENDING, *runs) == []
 
 
+@pytest.mark.once
+def test_a_batch_whose_stories_are_wrong_does_not_load_aiohttp(tmp_path: Path) -> None:
+    """Loading it takes as long as all else until the mistake is told."""
+    table, lines = tmp_path / "stories.csv", tmp_path / "stories.jsonl"
+    table.write_text("key,prompt,sise\na,A cat,square\n")
+    lines.write_text('{"prompt": "A cat"')
+    batch = ["batch", "--api-key", "k", "--out", str(tmp_path / "out")]
+    runs = [
+        (2, batch),
+        (2, [*batch, str(tmp_path / "none.csv")]),
+        (2, [*batch, str(table)]),
+        (2, [*batch, str(lines)]),
+        (2, [*batch, str(table), "--timeout", "-1"]),
+        (2, [*batch, str(table), "--budget", "-1"]),
+        (2, [*batch, str(table), "--price", "panel"]),
+    ]
+    assert loaded_of(("aiohttp", "llamagen_async.core"), *runs) == []
+
+
 def loaded_of(names: tuple[str, ...], *runs: tuple[int, list[str]]) -> list[str]:
     """Return which of these modules are loaded by commands that end with these statuses."""
     program = (
