@@ -7,6 +7,7 @@ from typing import Any, Final, Self
 
 import attrs
 
+from llamagen_async.models.places import refuses
 from llamagen_async.models.reading import integer_of, mapping_of, number_of, text_of
 from llamagen_async.validation import shown
 
@@ -40,13 +41,15 @@ class Usage:
         """Read the answer of the usage endpoint.
 
         Raises:
-            ValueError: It is no object.
+            ValueError: It is no object, or says that it is an error.
         """
         raw = mapping_of(value)
         if not (raw or value == {}):
             raise ValueError(f"it is no object, but {shown(value)}")
         inner = mapping_of(raw.get("data"))
         fields = raw if _USAGE.isdisjoint(inner) else {**raw, **inner}
+        if _USAGE.isdisjoint(fields) and refuses(fields):
+            raise ValueError("it says that it is an error")
         paid = fields.get("isPaidPlan")
         return cls(
             api_usage_count=integer_of(fields.get("apiUsageCount"), None),

@@ -237,6 +237,7 @@ class PollSet:
             announced: Whether its end was announced, and so has just come.
         """
         target.failures, target.delays, target.last_error = 0, None, None
+        target.is_known, target.unknown_since = True, math.inf
         last = target.last_running_age
         if done:
             end = max(now - target.accepted_at, last)

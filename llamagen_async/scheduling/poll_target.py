@@ -88,6 +88,10 @@ class PollTarget:
     """Checks in a row that brought no answer."""
     last_error: str | None = None
     """The failure of the last check, if it has brought no answer."""
+    is_known: bool = False
+    """Whether the server has accepted it here, or shown it."""
+    unknown_since: float = math.inf
+    """Time since which the server says that there is no such generation."""
     delays: Iterator[float] | None = None
     """Seconds to wait before each further check, once one has failed."""
     context: Context = attrs.field(factory=copy_context)

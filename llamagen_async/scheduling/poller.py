@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from llamagen_async.clock import Clock
-from llamagen_async.errors import APIError, QuotaExhaustedError, RateLimitError
+from llamagen_async.errors import APIError, NotFoundError, QuotaExhaustedError, RateLimitError
 from llamagen_async.forecasting import ANY
 from llamagen_async.observing import JOB_KEY, about, logger_of
 from llamagen_async.plans import RequestKind
@@ -39,6 +39,9 @@ _LONGEST_DELAY: Final = 60.0
 _COSTLY_DELAYS: Final = (30.0, 1_800.0)
 """Seconds before the next such check where it takes a slot of a long window such as a day's: at
 first, and at most, each twice as long as the one before. An hour takes six slots (chosen)."""
+_DENIED_FOR: Final = 120.0
+"""Seconds for which a server may say that there is no such generation before it is believed, if it
+has accepted or shown that generation (chosen: on the demo plan it takes three checks)."""
 _SEVERAL: Final = 2
 """Generations whose checks fail after which all checks are taken to fail."""
 _MOST_MISSED: Final = 3
@@ -129,9 +132,9 @@ class Poller:
         target = self._polls.targets.get(id_)
         if target is None:
             known = self._polls.accepted.get(id_)
-            if known is None:  # it is taken to be half way through
-                known = now - self._polls.forecasts.overall.forecast.age_when(0.5), ANY
-            accepted_at, profile = known
+            half = self._polls.forecasts.overall.forecast.age_when(0.5)
+            # One of which nothing is known is taken to be half way through.
+            accepted_at, profile = known or (now - half, ANY)
             target = PollTarget(
                 id_,
                 wait.request,
@@ -143,6 +146,7 @@ class Poller:
                 heard=self._heard,
                 has_ended=has_ended,
                 deadline=waiter.deadline,
+                is_known=known is not None,
                 context=waiter.context,
             )
             self._polls.add(target)
@@ -179,12 +183,24 @@ class Poller:
             if has_ended and target.announced:
                 self._miss_announcement()
         elif not isinstance(error, RateLimitError):
-            if not (is_outage(error) or says_later(error)):
+            if not (is_outage(error) or says_later(error) or self._is_denied(target, error)):
                 self._end(target.id, error)
                 return
             target.failures, target.last_error = target.failures + 1, str(error)
             self._tell_failing(target, error)
             self._polls.hold_back(target, self._clock.now(), self._delay(target))
+
+    def _is_denied(self, target: PollTarget, error: BaseException) -> bool:
+        """Whether the server does not know a generation that it has known, and is not believed yet.
+
+        The answer may be that of a copy of its data which is behind, or of a new version of it that
+        is only half there.
+        """
+        if not (isinstance(error, NotFoundError) and target.is_known):
+            return False
+        now = self._clock.now()
+        target.unknown_since = min(target.unknown_since, now)
+        return now - target.unknown_since < _DENIED_FOR
 
     def _delay(self, target: PollTarget) -> float:
         """Return the seconds before a generation is checked again whose check has failed."""

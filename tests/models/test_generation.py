@@ -326,6 +326,10 @@ def test_usage_of_a_key_is_read() -> None:
         raw={"isPaidPlan": "yes", "credits": True, "apiUsageCount": "many"}
     )
     assert Usage.parse({}) == Usage()
+    for error in ({"code": 401, "message": "no such key"}, {"success": False}, {"error": "no"}):
+        with pytest.raises(ValueError, match="error"):
+            Usage.parse(error)
+        assert Usage.parse({**error, "credits": 3}).credits == 3, "what is there is read"
 
 
 def test_models_are_frozen_and_their_repr_is_short() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from itertools import pairwise
 from typing import Any
 
@@ -199,7 +200,6 @@ async def test_checks_that_always_fail_end_no_wait_before_its_time() -> None:
     [
         AuthenticationError(401, None, "x"),
         PermissionDeniedError(403, None, "x"),
-        NotFoundError(404, None, "x"),
         BadRequestError(400, None, "x"),
     ],
     ids=lambda error: type(error).__name__,
@@ -237,6 +237,38 @@ async def test_an_unknown_id_ends_the_wait_at_once() -> None:
             await client.comics.wait_for_completion("nobody")
         assert now() < 5
     assert len(network.checks) == 1
+
+
+@pytest.mark.parametrize("plan", [ROOMY, Plan.DEMO])
+@pytest.mark.parametrize("unknown", [range(1), range(2), range(1, 2), range(1, 3)], ids=str)
+async def test_a_comic_that_the_server_has_known_may_be_unknown_to_it_for_a_while(
+    plan: Plan, unknown: range
+) -> None:
+    """A copy of its data may be behind: what was paid for is not given up for that."""
+    number = itertools.count()
+
+    def answer(sent: Sent) -> Exception | None:
+        is_unknown = sent.kind == "status" and next(number) in unknown
+        return NotFoundError(404, None, "no such comic") if is_unknown else None
+
+    network = roomy(200.0, before=answer)
+    async with network.client(plan) as client:
+        assert (await client.comics.create_and_wait("a")).succeeded
+    assert len(network.checks) > len(unknown)
+
+
+@pytest.mark.parametrize("plan", [ROOMY, Plan.DEMO])
+async def test_a_comic_that_stays_unknown_is_gone(plan: Plan) -> None:
+    network = roomy(
+        before=lambda sent: NotFoundError(404, None, "gone") if sent.kind == "status" else None
+    )
+    async with network.client(plan) as client:
+        comic = await client.comics.create("a")
+        with pytest.raises(NotFoundError) as caught:
+            await client.comics.wait_for_completion(comic.id)
+        assert caught.value.id == comic.id
+    assert 2 <= len(network.checks) <= (4 if plan is Plan.DEMO else 30)
+    assert 120 <= network.checks[-1].at - network.checks[0].at < 240
 
 
 async def test_a_refused_check_is_no_failed_check() -> None:
