@@ -112,7 +112,8 @@ class Generations(Generic[_G]):
         Raises:
             GenerationFailedError: It ended without a result; the error carries the generation.
             WaitTimeoutError: Time is up; the generation goes on, the error carries the id.
-            APIError: The key or the id is refused. An outage is held out.
+            APIError: The key or the id is refused. An outage is held out, and for a while a server
+                that does not know what it has accepted.
         """
         seconds("timeout", timeout)
         check_flags(urgent=urgent)
