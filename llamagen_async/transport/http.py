@@ -158,9 +158,14 @@ class HTTPTransport:
         failure: LlamaGenError | asyncio.CancelledError | None = None
         url = _url(self._base_url, request)
         has_body = request.json is not None or request.form is not None
-        body = _body(request) if has_body else None
-        limit = self._timeout
+        body: Any = _body(request) if has_body else None
+        limit, headers = (
+            self._timeout,
+            self._headers if request.json is None else self._json_headers,
+        )
         if request.form is not None:
+            # Else a user's session may say what its own requests hold, which is no form.
+            headers = CIMultiDict([*headers.items(), ("Content-Type", body.content_type)])
             limit = min(limit + _size(request.form) / _SLOWEST_UPLOAD, max(limit, _LONGEST))
         coming = COMING.set(attempt)
         try:
@@ -172,7 +177,7 @@ class HTTPTransport:
                     url,
                     params=request.params,
                     data=body,
-                    headers=self._headers if request.json is None else self._json_headers,
+                    headers=headers,
                     proxy=self._proxy,
                     timeout=self._connecting,
                     allow_redirects=False,
@@ -359,7 +364,7 @@ def _body(request: APIRequest) -> Any:
             filename=re.sub(r"[\x00-\x1f\x7f]", "_", request.form.filename).replace('"', "'"),
             content_type=request.form.content_type,
         )
-        return form
+        return form()
     try:
         content = json.dumps(request.json, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
