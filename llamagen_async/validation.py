@@ -13,7 +13,7 @@ import sys
 import unicodedata
 from copy import copy
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import attrs
 
@@ -37,6 +37,8 @@ _SHOWN: Final = 80
 """Characters of a given value that a message repeats at most."""
 _LONGEST_ID: Final = 1000
 """Characters of an id that are kept: servers refuse URLs of 8,000."""
+_LARGEST: Final = 2**63 - 1
+"""The largest number of anything: more has no place in a database, and Python may not write it."""
 _REPR: Final = reprlib.Repr()
 _REPR.maxother = _REPR.maxlong = _REPR.maxstring = _SHOWN
 _TEXT: Final = "text that is not empty"
@@ -151,15 +153,16 @@ def check_flags(**flags: object) -> None:
 
 
 def whole_number(field: str, value: object, *, at_least: int) -> int:
-    """Return `value` if it is a whole number of at least `at_least`.
+    """Return `value` if it is a whole number of at least `at_least`, and not larger than any.
 
     Raises:
         InvalidRequestError: It is not.
     """
     number = python_integer(value)
-    if isinstance(number, bool) or not isinstance(number, int) or number < at_least:
+    is_whole = isinstance(number, int) and not isinstance(number, bool)
+    if not is_whole or not at_least <= cast("int", number) <= _LARGEST:
         raise InvalidRequestError(field, value, f"a whole number of at least {at_least}")
-    return number
+    return cast("int", number)
 
 
 def python_integer(value: object) -> object:

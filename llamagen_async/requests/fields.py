@@ -7,8 +7,9 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from numbers import Number
 from pathlib import Path, PurePath
-from typing import Any, Final, Protocol, SupportsIndex, TypeVar, cast
+from typing import Any, Final, Protocol, SupportsFloat, SupportsIndex, TypeVar, cast
 
 import attrs
 
@@ -67,6 +68,9 @@ URL_BEGINNINGS: Final = ("https://", "http://", "data:")
 _MOST_WARNINGS: Final = 1_000
 """Values that were warned of and are remembered; of one that comes again later is warned again."""
 
+_MOST_BITS: Final = 1_000
+"""Bits of the largest whole number that is sent; Python does not write one of 15,000."""
+
 _logger = logger_of(__name__)
 
 _Validator = Callable[[Any, "attrs.Attribute[Any]", object], None]
@@ -89,7 +93,9 @@ def optional(validator: _Validator) -> _Validator:
 
 def extra() -> Any:
     """Return the attribute of fields that a class does not know, which are passed on."""
-    return attrs.field(factory=dict[str, Any], kw_only=True, hash=False, validator=check_extra)
+    return attrs.field(
+        factory=dict[str, Any], kw_only=True, hash=False, converter=_own_copy, validator=check_extra
+    )
 
 
 def whole(value: SupportsIndex) -> Any:
@@ -103,8 +109,14 @@ def whole_if_any(value: SupportsIndex | None) -> Any:
 
 
 def number(value: float | str | SupportsIndex | None) -> Any:
-    """Return a number, or one in words; a whole number as `whole` does."""
-    return python_integer(value)
+    """Return a number of any kind, such as numpy's, as Python's own; one in words as it is."""
+    given: Any = python_integer(value)
+    if isinstance(given, int) or not isinstance(given, Number):
+        return given
+    try:
+        return float(cast("SupportsFloat", given))
+    except (TypeError, ValueError, OverflowError):
+        return given  # as it is: the check that follows names the field
 
 
 def count(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -119,9 +131,9 @@ def index(_instance: object, attribute: attrs.Attribute[Any], value: object) -> 
 
 
 def seed(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """Check a whole number of any size."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidRequestError(attribute.name, value, "a whole number")
+    """Check a whole number, of any size that can be written."""
+    if not isinstance(value, int) or isinstance(value, bool) or value.bit_length() > _MOST_BITS:
+        raise InvalidRequestError(attribute.name, value, "a whole number that JSON can hold")
 
 
 def flag(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -139,7 +151,7 @@ def text_or_number(_instance: object, attribute: attrs.Attribute[Any], value: ob
     """Check text or a number."""
     if isinstance(value, str):
         checked_text(attribute.name, value)
-    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         raise InvalidRequestError(attribute.name, value, "a number, or text that is not empty")
 
 
@@ -197,7 +209,7 @@ def urls_of(value: Iterable[str | Path] | str | Path | None) -> tuple[str | Path
         return ()
     if isinstance(value, str | PurePath):
         return (value,)
-    if isinstance(value, bytes | Mapping) or not isinstance(value, Iterable):
+    if isinstance(value, bytes | Mapping) or not _is_list(value):
         return cast("tuple[str, ...]", value)  # as it is: the check that follows names the field
     return tuple(value)
 
@@ -217,7 +229,7 @@ def parsed_items(field: str, value: object, part: type[_P]) -> tuple[_P, ...]:
         return ()
     if isinstance(value, (Mapping, part)):
         value = (cast("object", value),)
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes) or not _is_list(value):
         raise InvalidRequestError(field, value, f"a list, each a {part.__name__} or a mapping")
     items = cast("Iterable[object]", value)
     return tuple(parsed(f"{field}[{position}]", one, part) for position, one in enumerate(items))
@@ -252,6 +264,35 @@ def check_extra(_instance: object, attribute: attrs.Attribute[Any], value: objec
             )
         _check_all_text("a name in extra", name)
         _check_all_text(field, item)
+
+
+def _own_copy(value: object) -> Any:
+    """Return fields that are passed on as JSON has them, or as they are if it can't hold them.
+
+    They are a copy: who makes many requests may use one mapping for all of them, and change it.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    try:
+        return json.loads(json.dumps({**value}, allow_nan=False)) if value else {}
+    except (TypeError, ValueError, RecursionError):
+        return value  # the check that follows names the field
+
+
+def _is_list(value: object) -> bool:
+    """Whether a value has items. An array of no dimension says so, and has none."""
+    try:
+        iter(cast("Iterable[object]", value))
+    except TypeError:
+        return False
+    return True
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that is larger than any other
+        return False
 
 
 def _check_url(field: str, value: object) -> None:

@@ -96,7 +96,7 @@ class Spelling:
             fields = {name: getattr(value, name) for name in self.written}
         else:
             fields = self.read(value)
-        return {name: one for name, one in fields.items() if one not in (None, (), [], {})}
+        return {name: one for name, one in fields.items() if not _is_empty(one)}
 
     def _translated(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return values by the fields' names in Python (raises as `read` does)."""
@@ -162,7 +162,7 @@ class Spelled:
             value = getattr(self, name)
             if name == EXTRA:
                 extra = value
-            elif value is not None and value != ():
+            elif not _is_empty(value):
                 payload[spelling] = value if isinstance(value, str | int) else _plain(value)
         return {**payload, **extra}
 
@@ -170,6 +170,11 @@ class Spelled:
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(map(str.capitalize, rest))
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a value stands for none. It is not compared: some numbers compare like arrays."""
+    return value is None or (isinstance(value, tuple | list | dict) and not value)
 
 
 def _plain(value: object) -> object:
