@@ -37,7 +37,7 @@ from llamagen_async.requests import (
 )
 from llamagen_async.scheduling import GenerationWait, SubmissionHooks, tell_accepted
 from llamagen_async.transport import APIRequest
-from llamagen_async.validation import check_flags, checked_id, checked_path
+from llamagen_async.validation import check_flags, check_hook, checked_id, checked_path
 
 __all__ = ["Billed", "Generations", "whole_request"]
 
@@ -125,8 +125,7 @@ class Generations(Generic[_G]):
             raise InvalidRequestError("after", given, allowed)
         if age != 0:
             seconds("age", age)
-        if progress is not None and not callable(progress):
-            raise InvalidRequestError("progress", progress, "a function of a generation")
+        check_hook("progress", progress, "a function of a generation")
         parse = partial(_about, self._model, id)
         return await self._core.wait(
             GenerationWait(id, request, parse, timeout, urgent, after, age * speed, progress)

@@ -104,7 +104,7 @@ def _kinds(value: Iterable[RequestKind | str]) -> frozenset[RequestKind]:
     """Return kinds of request; text such as `"create, continue"` names them, too."""
     allowed = ", ".join(kind.value for kind in RequestKind)
     given = value.replace(",", " ").lower().split() if isinstance(value, str) else value
-    if not given and isinstance(value, str):
+    if not isinstance(given, Iterable) or (not given and isinstance(value, str)):
         raise InvalidRequestError("metered", value, f"a set of {allowed}")
     kinds: set[RequestKind] = set()
     for kind in given:

@@ -12,6 +12,7 @@ import reprlib
 import sys
 import unicodedata
 from copy import copy
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
@@ -22,6 +23,7 @@ __all__ = [
     "InvalidRequestError",
     "LlamaGenError",
     "check_flags",
+    "check_hook",
     "checked_id",
     "checked_path",
     "checked_text",
@@ -150,6 +152,19 @@ def check_flags(**flags: object) -> None:
     for name, value in flags.items():
         if not isinstance(value, bool):
             raise InvalidRequestError(name, value, "True or False")
+
+
+def check_hook(field: str, hook: object, allowed: str) -> None:
+    """Check a function that is called later, and not awaited; `None` is none.
+
+    Raises:
+        InvalidRequestError: It is none, or what it returns has to be awaited: it would never run.
+    """
+    if hook is None:
+        return
+    call = getattr(hook, "__call__", None)  # noqa: B004  # that of an object may be async
+    if not callable(hook) or iscoroutinefunction(hook) or iscoroutinefunction(call):
+        raise InvalidRequestError(field, hook, f"{allowed}, and no async one")
 
 
 def whole_number(field: str, value: object, *, at_least: int) -> int:

@@ -36,7 +36,7 @@ class Float64(float):
 
 
 class NoArray:
-    """What says that it has items, as an array of no dimension does."""
+    """An array of no dimension, which says that it has items."""
 
     def __iter__(self) -> Iterator[str]:
         raise TypeError("iteration over a 0-d array")
