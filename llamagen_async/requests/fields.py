@@ -276,7 +276,7 @@ def _own_copy(value: object) -> Any:
     try:
         return json.loads(json.dumps({**value}, allow_nan=False)) if value else {}
     except (TypeError, ValueError, RecursionError):
-        return value  # the check that follows names the field
+        return cast("object", value)  # the check that follows names the field
 
 
 def _is_list(value: object) -> bool:

@@ -11,6 +11,7 @@ import asyncio
 import copy
 import io
 import json
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -159,10 +160,8 @@ class HTTPTransport:
         url = _url(self._base_url, request)
         has_body = request.json is not None or request.form is not None
         body: Any = _body(request) if has_body else None
-        limit, headers = (
-            self._timeout,
-            self._headers if request.json is None else self._json_headers,
-        )
+        limit = self._timeout
+        headers = self._headers if request.json is None else self._json_headers
         if request.form is not None:
             # Else a user's session may say what its own requests hold, which is no form.
             headers = CIMultiDict([*headers.items(), ("Content-Type", body.content_type)])
@@ -356,12 +355,13 @@ def _body(request: APIRequest) -> Any:
     if request.form is not None:
         if request.json is not None:
             raise InvalidRequestError("form", request.form.filename, "nothing when json is given")
-        # Names are not percent-encoded, so what could end the header is taken out.
+        # Names are not percent-encoded: what could end the header, or has no bytes, is taken out.
+        name = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", "_", request.form.filename)
         form = aiohttp.FormData(quote_fields=False)
         form.add_field(
             request.form.field,
             _opened(request.form.content),
-            filename=re.sub(r"[\x00-\x1f\x7f]", "_", request.form.filename).replace('"', "'"),
+            filename=name.replace('"', "'"),
             content_type=request.form.content_type,
         )
         return form()
@@ -388,7 +388,8 @@ def _opened(content: bytes | Path) -> io.BufferedIOBase:
     if isinstance(content, bytes):
         return io.BytesIO(content)
     try:
-        return content.open("rb")
+        # By number: aiohttp reads the name of an open file, also one that is no text.
+        return os.fdopen(os.open(content, os.O_RDONLY | getattr(os, "O_BINARY", 0)), "rb")
     except OSError as error:
         allowed = f"a file that can be read ({error.strerror or error})"
         raise InvalidRequestError("file", str(content), allowed) from None
