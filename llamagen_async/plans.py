@@ -16,7 +16,7 @@ from typing import ClassVar, Final, Literal
 
 import attrs
 
-from llamagen_async.clock import seconds
+from llamagen_async.clock import number, seconds
 from llamagen_async.validation import InvalidRequestError, whole_number
 
 __all__ = ["DAY", "HOUR", "MINUTE", "Plan", "PlanName", "RateLimit", "RequestKind"]
@@ -74,9 +74,9 @@ class RateLimit:
             positive number of seconds.
     """
 
-    limit: int = attrs.field(validator=_positive_int)
+    limit: int = attrs.field(converter=number, validator=_positive_int)
     """Number of requests that fit into one window."""
-    per: float = attrs.field(validator=_seconds)
+    per: float = attrs.field(converter=number, validator=_seconds)
     """The length of the window in seconds."""
     aligned: bool = attrs.field(default=False, kw_only=True)
     """Whether the server's windows begin at multiples of `per` of unix time, such as days that
@@ -140,7 +140,10 @@ class Plan:
     )
     """Kinds of request that count against the limits; the others need no slot."""
     burst: int | None = attrs.field(
-        kw_only=True, default=None, validator=attrs.validators.optional(_positive_int)
+        kw_only=True,
+        default=None,
+        converter=attrs.converters.optional(number),
+        validator=attrs.validators.optional(_positive_int),
     )
     """Number of requests that may leave back to back; `None` is as many as the tightest window
     holds."""

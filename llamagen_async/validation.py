@@ -13,8 +13,9 @@ import sys
 import unicodedata
 from copy import copy
 from inspect import iscoroutinefunction
+from numbers import Number
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, SupportsFloat, cast
 
 import attrs
 
@@ -29,6 +30,7 @@ __all__ = [
     "checked_text",
     "generation_id",
     "python_integer",
+    "python_number",
     "shown",
     "text_problem",
     "whole_number",
@@ -188,6 +190,20 @@ def python_integer(value: object) -> object:
         return operator.index(value)  # type: ignore[arg-type]  # which is what is tried
     except TypeError:
         return value
+
+
+def python_number(value: object) -> object:
+    """Return a number of another kind, such as numpy's or a `Decimal`, as Python's own.
+
+    What is no number, or none that is so large, stays as it is.
+    """
+    given = python_integer(value)
+    if isinstance(given, int) or not isinstance(given, Number):
+        return given
+    try:
+        return float(cast("SupportsFloat", given))
+    except (TypeError, ValueError, OverflowError):
+        return given
 
 
 def generation_id(value: object) -> str | None:

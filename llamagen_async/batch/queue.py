@@ -311,7 +311,7 @@ class ComicQueue:
         Raises:
             InvalidRequestError: There is no job of the key `after`.
         """
-        whole_number("limit", limit, at_least=1)
+        limit = whole_number("limit", limit, at_least=1)
         await self.start()
         before: int | None = None
         if after is not None:

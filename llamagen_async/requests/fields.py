@@ -7,9 +7,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from numbers import Number
 from pathlib import Path, PurePath
-from typing import Any, Final, Protocol, SupportsFloat, SupportsIndex, TypeVar, cast
+from typing import Any, Final, Protocol, SupportsIndex, TypeVar, cast
 
 import attrs
 
@@ -21,6 +20,7 @@ from llamagen_async.validation import (
     checked_path,
     checked_text,
     python_integer,
+    python_number,
     shown,
     text_problem,
     whole_number,
@@ -110,13 +110,7 @@ def whole_if_any(value: SupportsIndex | None) -> Any:
 
 def number(value: float | str | SupportsIndex | None) -> Any:
     """Return a number of any kind, such as numpy's, as Python's own; one in words as it is."""
-    given: Any = python_integer(value)
-    if isinstance(given, int) or not isinstance(given, Number):
-        return given
-    try:
-        return float(cast("SupportsFloat", given))
-    except (TypeError, ValueError, OverflowError):
-        return given  # as it is: the check that follows names the field
+    return python_number(value)
 
 
 def count(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
