@@ -65,6 +65,9 @@ TEXT: Final = "text that is not empty"
 URL: Final = "a URL that starts with https://, http:// or data:"
 URL_BEGINNINGS: Final = ("https://", "http://", "data:")
 """The beginnings of what is a URL to the API."""
+_NO_URL: Final = r"^https?://(?:[/?#]|$|.*(?:[\r\n\t]|\s$|\s(?:https?://|data:)))"
+"""The form of what begins as a URL and is none, or several: a cell of a table with two of them, or
+a line of a file with its end. Blanks within one are let pass, as browsers do."""
 _MOST_WARNINGS: Final = 1_000
 """Values that were warned of and are remembered; of one that comes again later is warned again."""
 
@@ -296,6 +299,8 @@ def _check_url(field: str, value: object) -> None:
     if not isinstance(value, str) or not value.startswith(URL_BEGINNINGS):
         raise InvalidRequestError(field, value, f"{URL}, or a Path of a file")
     checked_text(field, value)
+    if re.search(_NO_URL, value):
+        raise InvalidRequestError(field, value, "one URL with a host, and nothing around it")
 
 
 def _check_all_text(field: str, value: object) -> None:

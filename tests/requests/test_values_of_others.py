@@ -92,6 +92,42 @@ def test_what_has_no_items_is_no_list(field: str) -> None:
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://x/1.png https://x/2.png",  # a cell of a table
+        "https://x/1.png\nhttps://x/2.png",
+        "https://x/1.png\n",  # a line of a file
+        "https://x/1.png ",
+        "https://x/1.png data:image/png;base64,AA",
+        *("https://", "http:///1.png", "https://?x"),
+    ],
+)
+def test_what_is_no_url_or_several_is_refused_by_name(url: str) -> None:
+    """A comic without its reference image would be paid for all the same."""
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"images": [url]}, "images[0]"),
+        ({"prompt_url": url}, "prompt_url"),
+        ({"comic_roles": [{"name": "Tom", "image": url}]}, "comic_roles[0].image"),
+        ({"attachments": [{"url": url}]}, "attachments[0].url"),
+    ]
+    for fields, name in cases:
+        with pytest.raises(InvalidRequestError) as caught:
+            ComicRequest.parse({"prompt": "x", **fields})
+        assert caught.value.field == name
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://x/my cat.png", "http://x/?a=b c#d", "https://x/https://y/1.png"),
+        *("https://b\u00fccher.example/1", "data:image/png;base64,AA\nBB"),
+    ],
+)
+def test_urls_that_browsers_take_are_urls(url: str) -> None:
+    assert ComicRequest("x", images=[url]).to_payload()["images"] == [url]
+
+
 def test_fields_that_are_passed_on_are_those_of_the_time_of_the_request() -> None:
     extra: dict[Any, Any] = {"mood": {"words": ["glad"]}, 1: (2,)}
     given: dict[str, Any] = {"prompt": "x", "extra": extra}
