@@ -71,8 +71,6 @@ a line of a file with its end. Blanks within one are let pass, as browsers do.""
 _MOST_WARNINGS: Final = 1_000
 """Values that were warned of and are remembered; of one that comes again later is warned again."""
 
-_EMPTY: Final[tuple[()]] = ()
-"""The one empty tuple that there is, with which most requests are made."""
 _MOST_BITS: Final = 1_000
 """Bits of the largest whole number that is sent; Python does not write one of 15,000."""
 
@@ -224,7 +222,7 @@ def parsed(field: str, value: object, part: type[_P]) -> _P:
 
 def parsed_items(field: str, value: object, part: type[_P]) -> tuple[_P, ...]:
     """Return a list of parts as a tuple; a single one is a list of one."""
-    if value is None or value is _EMPTY:
+    if value is None:
         return ()
     if isinstance(value, (Mapping, part)):
         value = (cast("object", value),)
@@ -270,12 +268,10 @@ def _own_copy(value: object) -> Any:
 
     They are a copy: who makes many requests may use one mapping for all of them, and change it.
     """
-    if type(value) is dict and not value:  # nearly always
-        return {}
     if not isinstance(value, Mapping):
         return value
     try:
-        return json.loads(json.dumps({**value}, allow_nan=False))
+        return json.loads(json.dumps({**value}, allow_nan=False)) if value else {}
     except (TypeError, ValueError, RecursionError):
         return cast("object", value)  # the check that follows names the field
 
