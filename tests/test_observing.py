@@ -117,7 +117,7 @@ async def test_a_lost_change_is_logged_with_its_id(caplog: pytest.LogCaptureFixt
 async def test_what_a_client_leaves_on_its_way_is_logged(
     caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """Its caller has given up, and then the client is closed: nobody else tells that it is paid."""
+    """A caller gives up, and then the client is closed: nobody else tells that it may be paid."""
     network = Network(minute(), latency=1.0)
     async with network.client() as client:
         id_ = (await client.comics.create_and_wait("a")).id if kind == "continue" else None
