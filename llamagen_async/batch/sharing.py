@@ -178,9 +178,16 @@ class Sharing:
             await self._beat()
         await self._drop_lost()
         for text in await self._journal.passed_on():
-            if self._announced is not None:
-                self._announced(json.loads(text))
+            self._hand_on(text)
         await self._tell_news({*keys, *self._subscriptions.latest})
+
+    def _hand_on(self, text: str) -> None:
+        """Give an event to who is told of them here; what goes wrong there ends nothing else."""
+        if self._announced is not None:
+            try:
+                self._announced(json.loads(text))
+            except Exception:
+                _logger.exception("the announced= of a queue has failed")
 
     async def _drop_lost(self, accepted: tuple[BatchState, ...] = ()) -> None:
         """Do nothing more for jobs that others have."""
