@@ -178,10 +178,10 @@ class Sharing:
             await self._beat()
         await self._drop_lost()
         for text in await self._journal.passed_on():
-            self._hand_on(text)
+            self._tell_announced(text)
         await self._tell_news({*keys, *self._subscriptions.latest})
 
-    def _hand_on(self, text: str) -> None:
+    def _tell_announced(self, text: str) -> None:
         """Give an event to who is told of them here; what goes wrong there ends nothing else."""
         if self._announced is not None:
             try:

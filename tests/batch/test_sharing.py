@@ -450,7 +450,7 @@ async def test_a_webhook_event_reaches_the_worker_that_waits(tmp_path: Path) -> 
 async def test_an_announced_that_fails_ends_nothing_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    """Whoever follows a job of another worker goes on to hear of it."""
+    """A reader who follows a job of another worker goes on to hear of it."""
     machine = Machine(tmp_path, 200.0)
 
     def announced(_raw: dict[str, Any]) -> None:
