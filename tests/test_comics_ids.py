@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -275,6 +276,25 @@ async def test_a_batch_without_a_journal_that_is_left_tells_its_ids(
             await asyncio.sleep(100)
     told = {id_of(net, n) for n in range(4) if id_of(net, n) in caplog.text}
     assert len(told) >= 3  # the first one was taken
+
+
+async def test_a_batch_whose_end_is_cut_short_tells_its_ids(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A reader who cancels twice has taken no more items than one who does it once."""
+    net = network()
+    async with net.client(ROOMY) as client:
+        results = aiter(client.comics.batch([f"s{n}" for n in range(4)]))
+        taken = await anext(results)
+        await asyncio.sleep(200)
+        closing = asyncio.create_task(cast("AsyncGenerator[Any]", results).aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+    assert closing.cancelled()
+    assert taken.generation is not None
+    ids = {id_of(net, n) for n in range(4)} - {taken.generation.id}
+    assert {id_ for id_ in ids if id_ in caplog.text} == ids
 
 
 @pytest.mark.parametrize("latency", [1.0, 20.0])

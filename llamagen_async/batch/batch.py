@@ -202,9 +202,11 @@ class _BatchRun:
             if not self._stopped:
                 await self._reader
         finally:
-            await self.stop()
-            if is_left and not self._journal.is_lasting:
-                self._tell_left()
+            try:
+                await self.stop()
+            finally:
+                if is_left and not self._journal.is_lasting:
+                    self._tell_left()
 
     async def stop(self) -> None:
         """End what is left to do, and let whoever waits for an item go."""
