@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -16,6 +17,7 @@ from llamagen_async import (
     BatchState,
     ClientClosedError,
     ComicGeneration,
+    ComicQueue,
     GenerationFailedError,
     InvalidRequestError,
     LlamaGenClient,
@@ -274,6 +276,55 @@ async def test_a_batch_without_a_journal_that_is_left_tells_its_ids(
             await asyncio.sleep(100)
     told = {id_of(net, n) for n in range(4) if id_of(net, n) in caplog.text}
     assert len(told) >= 3  # the first one was taken
+
+
+async def test_a_batch_whose_end_is_cut_short_tells_its_ids(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A reader who cancels twice has taken no more items than one who does it once."""
+    net = network()
+    async with net.client(ROOMY) as client:
+        results = aiter(client.comics.batch([f"s{n}" for n in range(4)]))
+        taken = await anext(results)
+        await asyncio.sleep(200)
+        closing = asyncio.create_task(cast("AsyncGenerator[Any]", results).aclose())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+    assert closing.cancelled()
+    assert taken.generation is not None
+    ids = {id_of(net, n) for n in range(4)} - {taken.generation.id}
+    assert {id_ for id_ in ids if id_ in caplog.text} == ids
+
+
+@pytest.mark.parametrize("latency", [1.0, 20.0])
+@pytest.mark.parametrize("as_queue", [True, False])
+async def test_whatever_has_no_journal_tells_what_it_leaves(
+    caplog: pytest.LogCaptureFixture, latency: float, *, as_queue: bool
+) -> None:
+    """Also a create that is still on its way when the client has closed: it may be paid for."""
+    net = network(latency=latency)
+
+    async def use(client: Any) -> None:
+        stories = [{"prompt": f"s{n}", "key": f"order-{n}"} for n in range(3)]
+        if not as_queue:
+            async for _ in client.comics.batch(stories):
+                pass
+            return
+        async with ComicQueue(client) as queue:
+            for story in stories:
+                await queue.submit(story)
+            await queue.result("order-0")
+
+    with pytest.raises(TimeoutError):
+        async with net.client(ROOMY) as client, asyncio.timeout(10):
+            await use(client)
+    left = [one for one in caplog.records if "has no journal" in one.getMessage()]
+    assert {vars(one)["job_key"] for one in left} == {f"order-{n}" for n in range(3)}
+    if latency < 10:
+        assert {vars(one)["generation_id"] for one in left} == {id_of(net, n) for n in range(3)}
+    else:
+        assert all("may have been accepted" in one.getMessage() for one in left)
 
 
 async def test_a_batch_with_a_journal_has_its_ids_there(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ import pytest
 from llamagen_async import ComicQueue, InvalidRequestError, LlamaGenClient, Plan, RequestReport
 from llamagen_async.sandbox import SandboxService
 from llamagen_async.simulation import simulated_client
-from tests.support.machine import Machine
-from tests.support.workers import Station
 
 pytestmark = pytest.mark.virtual_time
 
@@ -70,27 +67,3 @@ async def test_an_async_function_is_not_told_of_events(tmp_path: Path) -> None:
         later: Any = report_later
         with pytest.raises(InvalidRequestError, match=r"^announced: got"):
             ComicQueue(client, tmp_path / "orders.db", announced=later)
-
-
-async def test_a_hook_that_fails_ends_no_news_of_other_workers(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The end of another worker's job is told, whatever an event has done before."""
-    machine = Machine(tmp_path, 200.0)
-    first, other = Station(machine), machine.open()
-
-    def fail(raw: dict[str, Any]) -> None:
-        raise KeyError(raw["type"])
-
-    async with other, ComicQueue(other, machine.journal, announced=fail) as second:
-        await first.start()
-        try:
-            await first.queue.submit("a", key="k")
-            await asyncio.sleep(15)
-            waiting = asyncio.create_task(second.result("k"))
-            await first.queue.announce({"type": "nonsense", "data": {}})
-            async with asyncio.timeout(1_000):
-                assert (await waiting).succeeded
-        finally:
-            await first.close()
-    assert "announced raised" in caplog.text

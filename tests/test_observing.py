@@ -113,6 +113,23 @@ async def test_a_lost_change_is_logged_with_its_id(caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.virtual_time
+@pytest.mark.parametrize("kind", ["create", "continue"])
+async def test_what_a_client_leaves_on_its_way_is_logged(
+    caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """A caller gives up, and then the client is closed: nobody else tells that it may be paid."""
+    network = Network(minute(), latency=1.0)
+    async with network.client() as client:
+        id_ = (await client.comics.create_and_wait("a")).id if kind == "continue" else None
+    slow = Network(network.service, latency=100.0)
+    with pytest.raises(TimeoutError):
+        async with slow.client() as client, asyncio.timeout(3):
+            await (client.comics.continue_write(id_, "b") if id_ else client.comics.create("a"))
+    record = record_of(caplog, f"{kind} may be accepted (the client was closed before the answer")
+    assert facts(record) == (None, id_, None)
+
+
+@pytest.mark.virtual_time
 async def test_checks_that_fail_are_logged_with_job_comic_and_exchange(
     caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:

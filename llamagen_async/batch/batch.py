@@ -202,9 +202,11 @@ class _BatchRun:
             if not self._stopped:
                 await self._reader
         finally:
-            await self.stop()
-            if is_left and not self._journal.is_lasting:
-                self._tell_left()
+            try:
+                await self.stop()
+            finally:
+                if is_left and not self._journal.is_lasting:
+                    self._tell_left()
 
     async def stop(self) -> None:
         """End what is left to do, and let whoever waits for an item go."""
@@ -218,10 +220,10 @@ class _BatchRun:
             await self._lifecycle.stop()
 
     def _tell_left(self) -> None:
-        """Log the ids that were in this object only, and that nobody will ask it for."""
+        """Log the ids of items that nobody has taken, and nobody will."""
         items = [self._items.get_nowait() for _ in range(self._items.qsize())]
         ids = [item.generation.id for item in items if item and item.generation]
-        for id_ in dict.fromkeys([*ids, *(id_ for _, id_ in self.progress.running)]):
+        for id_ in dict.fromkeys(ids):
             text = "the batch was left, and it has no journal: comic %s is paid for"
             _logger.warning(text, id_, extra=about(generation_id=id_))
 

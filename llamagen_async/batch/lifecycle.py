@@ -20,7 +20,7 @@ from llamagen_async.batch.makers import ComicsPort
 from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final, may_be_accepted
 from llamagen_async.batch.protocol import StoryStore
 from llamagen_async.batch.replacing import fetch
-from llamagen_async.batch.task import BatchTask
+from llamagen_async.batch.task import BatchTask, tell_left
 from llamagen_async.clock import seconds
 from llamagen_async.errors import (
     ClientClosedError,
@@ -141,13 +141,16 @@ class Lifecycle:
         if not (self.ending.done() or self._has_warned):
             self._has_warned = True
             number = sum(task.is_in_flight for task in self.tasks.values())
-            _logger.warning("%d creates are still in flight; the journal will tell", number)
+            teller = "journal" if self.journal.is_lasting else "log"
+            _logger.warning("%d creates are still in flight; the %s will tell", number, teller)
 
     async def _end(self) -> None:
         try:
             await self.journal.give_back()
             await self.join()
         finally:
+            if not self.journal.is_lasting:
+                tell_left(self.tasks.values())
             await self.journal.aclose()
 
 

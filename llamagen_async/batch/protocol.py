@@ -96,6 +96,11 @@ class StoryStore(StoryReader, UploadStore, Protocol):
     """The part of a journal to which the steps of stories are written, whatever keeps it."""
 
     @property
+    def is_lasting(self) -> bool:
+        """Whether it outlives this process."""
+        ...
+
+    @property
     def has_changes(self) -> bool:
         """Whether any story in it changes a comic."""
         ...

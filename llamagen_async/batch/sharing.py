@@ -178,17 +178,16 @@ class Sharing:
             await self._beat()
         await self._drop_lost()
         for text in await self._journal.passed_on():
-            self._tell_hook(text)
+            self._tell_announced(text)
         await self._tell_news({*keys, *self._subscriptions.latest})
 
-    def _tell_hook(self, text: str) -> None:
-        """Hand an event to the user's hook, whose failure is not that of those who follow jobs."""
-        if self._announced is None:
-            return
-        try:
-            self._announced(json.loads(text))
-        except Exception:
-            _logger.exception("announced raised")
+    def _tell_announced(self, text: str) -> None:
+        """Give an event to who is told of them here; what goes wrong there ends nothing else."""
+        if self._announced is not None:
+            try:
+                self._announced(json.loads(text))
+            except Exception:
+                _logger.exception("the announced= of a queue has failed")
 
     async def _drop_lost(self, accepted: tuple[BatchState, ...] = ()) -> None:
         """Do nothing more for jobs that others have."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import attrs
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.errors import InvalidRequestError, JournalError, LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
-from llamagen_async.observing import Observer, about
+from llamagen_async.observing import Observer, about, logger_of
 from llamagen_async.requests import AnyRequest
 
-__all__ = ["BatchTask"]
+__all__ = ["BatchTask", "tell_left"]
+
+_logger = logger_of(__name__)
 
 
 @attrs.define(eq=False)
@@ -132,3 +134,12 @@ class BatchTask:
             raise JournalError(f"the journal is damaged at {row.key!r} ({error!r})") from error
         task.is_resumed = row.state is BatchState.RUNNING
         return task
+
+
+def tell_left(tasks: Iterable[BatchTask]) -> None:
+    """Log each story that is or may be paid for, as nobody can ask for it later."""
+    for task in tasks:
+        if task.generation is not None or task.state in (BatchState.SENDING, BatchState.UNCERTAIN):
+            reason = f" ({task.error})" if task.state is BatchState.UNCERTAIN else ""
+            text = "a story was left, and it has no journal: %s%s"
+            _logger.warning(text, task.where, reason, extra=task.known)

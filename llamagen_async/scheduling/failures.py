@@ -37,8 +37,11 @@ _THERE: Final = frozenset(
 def fail(submission: Submission[Any], error: Exception) -> None:
     """Tell the caller of a submission what went wrong, or its owner if the caller is gone."""
     kind = submission.request.kind
-    uncertain = as_uncertain(error, submission.story, kind=kind)
-    if uncertain is not None:
+    uncertain: SubmissionUncertainError | None
+    why = str(error)
+    if isinstance(error, SubmissionUncertainError):
+        uncertain, why = error, error.reason  # whoever sent it was interrupted
+    elif (uncertain := as_uncertain(error, submission.story, kind=kind)) is not None:
         uncertain.__cause__ = error
         uncertain.id = submission.request.generation_id or _named_id(submission, error)
     elif kind.is_billed and isinstance(error, APIError) and (id_ := _shown_id(error)):
@@ -47,7 +50,7 @@ def fail(submission: Submission[Any], error: Exception) -> None:
         submission.future.set_exception(uncertain or error)
         return
     if uncertain is not None:
-        reason = uncertain.naming_id(str(error))
+        reason = uncertain.naming_id(why)
         text = "cancelled, and its answer was lost: %s may be accepted (%s)"
         key = submission.context.get(JOB_KEY)
         known = about(error, generation_id=uncertain.id, job_key=key)

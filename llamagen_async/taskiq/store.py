@@ -302,6 +302,11 @@ class RedisJobs:
         await self._script.call("progress", asked, wait=0.0)
 
     @property
+    def is_lasting(self) -> bool:
+        """Redis keeps it."""
+        return True
+
+    @property
     def worker(self) -> str | None:
         """No name: leases are kept in Redis, not in rows."""
         return None

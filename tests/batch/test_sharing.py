@@ -18,6 +18,7 @@ from llamagen_async import (
     GenerationFailedError,
     InvalidRequestError,
     JournalError,
+    LlamaGenError,
     Plan,
     RateLimit,
     SubmissionUncertainError,
@@ -443,3 +444,25 @@ async def test_a_webhook_event_reaches_the_worker_that_waits(tmp_path: Path) -> 
         with pytest.raises(GenerationFailedError):
             await third.queue.result("k")
         assert len(machine.checks) <= checks + 1
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), LlamaGenError("not for me")])
+async def test_an_announced_that_fails_ends_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """A reader who follows a job of another worker goes on to hear of it."""
+    machine = Machine(tmp_path, 200.0)
+
+    def announced(_raw: dict[str, Any]) -> None:
+        raise error
+
+    async with crew(machine, 1) as (first,), machine.open() as client:
+        await first.queue.submit("a", key="k")
+        async with ComicQueue(client, machine.journal, announced=announced) as queue:
+            waiting = asyncio.create_task(queue.result("k"))
+            await asyncio.sleep(2 * BEAT)  # they know of each other
+            for n in range(2):
+                await first.queue.announce({"type": "comic", "data": {"id": f"c{n}"}})
+                await asyncio.sleep(1)
+            assert (await asyncio.wait_for(waiting, 600)).succeeded
+    assert caplog.text.count("the announced= of a queue has failed") == 2

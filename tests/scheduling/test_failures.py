@@ -139,6 +139,11 @@ async def test_the_owner_is_told_if_the_caller_is_gone(caplog: pytest.LogCapture
     assert "c7" in record.getMessage()
     assert vars(record)["generation_id"] == "c7"
     assert isinstance(one.hooks.told[1], SubmissionUncertainError)
+    caplog.clear()
+    error = interrupted(one, asyncio.CancelledError())
+    fail(one, error)
+    assert "create may be accepted (the client was closed" in caplog.text
+    assert one.hooks.told[2] is error
     one.hooks = None
     fail(one, UNSENT)  # there is nobody to tell
 

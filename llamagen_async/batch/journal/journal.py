@@ -119,24 +119,23 @@ class Journal(JournalReader):
                 another server or key, or it is not the one that the files beside it know.
         """
         is_first = not self._is_open
-        if is_first:
-            await self._database.open()
-            self._is_open = True
         try:
-            await self._database.run(partial(self._begin, is_first=is_first), write=True)
-        except JournalError:
             if is_first:
-                self._is_open = False
+                await self._database.open()
+            await self._database.run(partial(self._begin, is_first=is_first), write=True)
+            self._rows.behind.clear()
+            if not is_first:
+                await self._database.apart(self._database.shrink)
+            reserve = self._database.reserve
+            if reserve is not None and (reserve.receipts or reserve.left):
+                await self._database.apart(reserve.clear)
+            if self._start_over:
+                await self._count_accepted()
+        except BaseException:  # also of who is cancelled: it is opened all the same
+            if is_first:
                 await self._database.aclose()
             raise
-        self._rows.behind.clear()
-        if not is_first:
-            await self._database.apart(self._database.shrink)
-        reserve = self._database.reserve
-        if reserve is not None and (reserve.receipts or reserve.left):
-            await self._database.apart(reserve.clear)
-        if self._start_over:
-            await self._count_accepted()
+        self._is_open = True
 
     async def give_back(self) -> None:
         """Let others go on with what was accepted, if the journal is shared."""
@@ -148,11 +147,13 @@ class Journal(JournalReader):
         """Finish what is being written, and let go. Closing twice is fine."""
         if self._stays_open:
             return
-        if self._is_open:
-            self._is_open = False
-            with contextlib.suppress(JournalError):
-                await self._count_accepted()
-        await self._database.aclose()
+        try:
+            if self._is_open:
+                self._is_open = False
+                with contextlib.suppress(JournalError):
+                    await self._count_accepted()
+        finally:  # who is cancelled while it counts has to let go, too
+            await self._database.aclose()
 
     async def _count_accepted(self) -> None:
         """Have the lock remember how many accepted comics the journal has."""

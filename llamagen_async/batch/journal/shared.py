@@ -178,9 +178,11 @@ class SharedJournal(Journal):
 
     async def aclose(self) -> None:
         """Finish what is being written, and let go of stories and file. Closing twice is fine."""
-        if self._is_open and not self._stays_open:
-            await self._farewell()
-        await super().aclose()
+        try:
+            if self._is_open and not self._stays_open:
+                await self._farewell()
+        finally:
+            await super().aclose()
 
     async def marks(self, keys: Sequence[str]) -> dict[str, tuple[Any, ...]]:
         """Return what tells for each key whether there is news of its story."""

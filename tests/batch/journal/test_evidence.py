@@ -95,6 +95,24 @@ async def test_an_older_copy_stops_with_a_question(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.virtual_time
+async def test_who_leaves_while_a_journal_is_refused_does_not_answer_the_question(
+    tmp_path: Path,
+) -> None:
+    """The file was looked at, and nobody has heard that it is another one."""
+    path = tmp_path / "run.db"
+    await with_comics(path, 2)
+    delete(path)
+    journal = Journal(path, ORIGIN)
+    opening = asyncio.create_task(journal.open())
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    await journal.aclose()
+    with pytest.raises(JournalError, match="it had 2 accepted comics, and has 0"):
+        await Journal(path, ORIGIN).open()
+
+
 async def test_what_results_know_as_uncertain_is_not_new(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     write_results(tmp_path, {"id": None, "key": "k0", "state": "uncertain", "journal": "run.db"})

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import sqlite3
 import subprocess
 import sys
+import threading
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +32,35 @@ owner.take()
 print("mine", flush=True)
 sys.stdin.readline()
 """
+
+
+async def cancelled_after(steps: int, work: Coroutine[Any, Any, object]) -> None:
+    """Cancel work after so many steps of the loop, and wait until what it has begun has ended."""
+    task = asyncio.create_task(work)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    threads = [one for one in threading.enumerate() if "llamagen-async-journal" in one.name]
+    for thread in threads:
+        await asyncio.to_thread(thread.join, 5.0)
+
+
+@pytest.mark.parametrize("kind", [Journal, SharedJournal])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+async def test_who_is_cancelled_while_it_opens_or_closes_lets_go(
+    tmp_path: Path, kind: type[Journal], steps: int
+) -> None:
+    """The object may live on, in a traceback; the next one in this process can have the file."""
+    opening, closing = (kind(tmp_path / "run.db", ORIGIN) for _ in range(2))
+    await cancelled_after(steps, opening.__aenter__())
+    await closing.open()
+    if isinstance(closing, SharedJournal):
+        await closing.beat()
+    await added(closing)
+    await cancelled_after(steps, closing.aclose())
+    async with opened(tmp_path / "run.db") as journal:
+        assert await journal.counts() == {BatchState.QUEUED: 1}
 
 
 async def test_a_second_process_is_told_the_first_ones_pid(tmp_path: Path) -> None:
