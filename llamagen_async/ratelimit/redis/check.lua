@@ -68,19 +68,17 @@ end
 
 local function is_sound(state, lease)
   if not is_number(state.last, -MOST_TIME, MOST_TIME)
-    or not is_number(state.clock_offset, -MOST_TIME, MOST_TIME) then
-    return false
-  end
+    or not is_number(state.clock_offset, -MOST_TIME, MOST_TIME) then return false end
   for _, name in ipairs({'silent_until', 'pause_set_at', 'last_call', 'lost', 'began'}) do
     if state[name] ~= nil and not is_number(state[name], -math.huge, state.last) then
       return false
     end
   end
-  for _, name in ipairs({'pauses', 'accepted', 'burst', 'grow_after'}) do
+  for _, name in ipairs({'pauses', 'accepted', 'burst', 'grow_after', 'most'}) do
     if state[name] ~= nil and not is_count(state[name], MOST_TIME) then return false end
   end
   return is_number(state.paused_until, -math.huge, state.last + AHEAD)
-    and (state.burst == nil or state.burst >= 1)
+    and (state.burst or 1) >= 1 and is_number(state.horizon or 0, 0, MOST_TIME)
     and (state.run == nil or type(state.run) == 'string')
     and state.silent_until ~= nil and state.pause_set_at ~= nil
     and state.pauses ~= nil and state.accepted ~= nil

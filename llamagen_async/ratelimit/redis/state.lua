@@ -104,5 +104,7 @@ end
 local has_unknown = state.lost ~= nil and state.lost + client_lease > now
 
 local held, spent, clients = state.held, state.spent, state.clients
+-- The longest window and the largest limit that any plan had: another client may still need them.
+state.horizon, state.most = max(state.horizon or 0, longest), max(state.most or 0, most)
 local burst = min(state.burst or rate.limit, rate.limit)
 local grow_after = state.grow_after or GROW_AFTER * rate.limit
