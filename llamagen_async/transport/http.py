@@ -150,8 +150,12 @@ class HTTPTransport:
         connector = session.connector
         # Those of a user's session have no public name.
         others: tuple[aiohttp.ClientMiddlewareType, ...] = getattr(session, "_middlewares", ())
+        limit = self._timeout
+        if request.form is not None:
+            limit = min(limit + _size(request.form) / _SLOWEST_UPLOAD, max(limit, _LONGEST))
         attempt = Attempt(
             self._authorization,
+            within=limit,
             pools=not (connector and connector.force_close),
             has_others=bool(others),
         )
@@ -159,9 +163,6 @@ class HTTPTransport:
         url = _url(self._base_url, request)
         has_body = request.json is not None or request.form is not None
         body = _body(request) if has_body else None
-        limit = self._timeout
-        if request.form is not None:
-            limit = min(limit + _size(request.form) / _SLOWEST_UPLOAD, max(limit, _LONGEST))
         coming = COMING.set(attempt)
         try:
             # Around all of it, since aiohttp's own timeout begins after a user's hooks.
