@@ -118,7 +118,7 @@ class AdmissionControl:
         """
         now = self._clock.now()
         self.blocked_until, self._blocked_by = now + seconds, limit
-        if now < self._next_check:
+        if now < self._next_check and not self._is_paused_long():
             return
         self._next_check = now + _CHECKED_EVERY * (self._queue.size + self.running)
         if self._is_paused_long() or any(one.max_wait is not None for one in self._queue):

@@ -389,6 +389,20 @@ async def test_a_create_is_refused_while_the_server_asks_for_hours() -> None:
         assert now() == 5 * 3600
 
 
+async def test_all_are_refused_when_hours_are_asked_for_right_after_they_were_looked_at() -> None:
+    """Thousands are not looked over again at once, except for a pause: it is the last for hours."""
+    async with simulated_client(SandboxService(), latency=(1.0, 1.0)) as client:
+        limiter = client._core.open().limiter
+        asking = [asyncio.create_task(client.comics.usage()) for _ in range(3_000)]
+        await asyncio.sleep(0.1)
+        await limiter.pause(7_200.0)
+        limiter.give_up("a slot that was not used", "another client")
+        results = await asyncio.gather(*asking, return_exceptions=True)
+        refused = [result for result in results if isinstance(result, QuotaExhaustedError)]
+        assert len(refused) == 3_000 - 10
+        assert now() == 1.0
+
+
 @pytest.mark.parametrize("max_wait", [0, -1, float("nan"), "soon", True])
 async def test_a_max_wait_that_is_no_positive_number_is_refused(max_wait: Any) -> None:
     """A bad `max_wait` is refused before a request is spent."""
