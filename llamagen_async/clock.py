@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
-from llamagen_async.validation import InvalidRequestError
+from llamagen_async.validation import InvalidRequestError, python_number
 
-__all__ = ["DEFAULT_TIMEOUT", "Clock", "seconds"]
+__all__ = ["DEFAULT_TIMEOUT", "Clock", "number", "seconds"]
 
 DEFAULT_TIMEOUT: Final = 1800.0
 """Seconds that each generation is waited for, unless the caller says otherwise."""
@@ -33,14 +33,20 @@ def seconds(name: str, value: object, *, at_most: float | None = None) -> float:
     Raises:
         InvalidRequestError: `value` is not such a number, or is more than `at_most`.
     """
+    number = python_number(value)
     if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not 0 < value <= (sys.float_info.max if at_most is None else at_most)
+        isinstance(number, bool)
+        or not isinstance(number, int | float)
+        or not 0 < number <= (sys.float_info.max if at_most is None else at_most)
     ):
         bound = "" if at_most is None else f", up to {at_most:g}"
         raise InvalidRequestError(name, value, f"a number of seconds greater than 0{bound}")
-    return float(value)
+    return float(number)
+
+
+def number(value: float) -> Any:
+    """Return a number of another kind, such as numpy's, as Python's own; else `value`."""
+    return python_number(value)
 
 
 def _speed(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:
@@ -54,7 +60,7 @@ def _speed(_instance: object, attribute: attrs.Attribute[float], value: object) 
 class Clock:
     """A clock that runs `speed` times as fast as the running event loop's."""
 
-    speed: float = attrs.field(default=1.0, validator=_speed)
+    speed: float = attrs.field(default=1.0, converter=number, validator=_speed)
     """Seconds of the server's clock in one second of the event loop's clock."""
 
     def now(self) -> float:

@@ -37,7 +37,7 @@ from llamagen_async.requests import (
 )
 from llamagen_async.scheduling import GenerationWait, SubmissionHooks, tell_accepted
 from llamagen_async.transport import APIRequest
-from llamagen_async.validation import check_flags, checked_id, checked_path
+from llamagen_async.validation import check_flags, check_hook, checked_id, checked_path
 
 __all__ = ["Billed", "Generations", "whole_request"]
 
@@ -115,7 +115,7 @@ class Generations(Generic[_G]):
             APIError: The key or the id is refused. An outage is held out, and for a while a server
                 that does not know what it has accepted.
         """
-        seconds("timeout", timeout)
+        timeout = seconds("timeout", timeout)
         check_flags(urgent=urgent)
         request = self._status_request(id)
         given: object = after
@@ -124,9 +124,8 @@ class Generations(Generic[_G]):
             allowed = f"the {self._model.__name__} of that id, as it was before"
             raise InvalidRequestError("after", given, allowed)
         if age != 0:
-            seconds("age", age)
-        if progress is not None and not callable(progress):
-            raise InvalidRequestError("progress", progress, "a function of a generation")
+            age = seconds("age", age)
+        check_hook("progress", progress, "a function of a generation")
         parse = partial(_about, self._model, id)
         return await self._core.wait(
             GenerationWait(id, request, parse, timeout, urgent, after, age * speed, progress)
@@ -156,7 +155,7 @@ class Generations(Generic[_G]):
         """
         check_flags(urgent=urgent, wait_for_quota=wait_for_quota)
         if max_wait is not None:
-            seconds("max_wait", max_wait)
+            max_wait = seconds("max_wait", max_wait)
         if hooks is not None and not hasattr(hooks, "before_send"):
             raise InvalidRequestError("hooks", hooks, "an object with the methods of a hook")
         if outage_timeout is None:
@@ -186,7 +185,7 @@ class Generations(Generic[_G]):
     async def _finished(self, billed: Billed[_G], timeout: float, *, wait_for_quota: bool) -> _G:
         """Send a billed request; return the generation finished (as for `create_and_wait`)."""
         check_flags(wait_for_quota=wait_for_quota)
-        seconds("timeout", timeout)
+        timeout = seconds("timeout", timeout)
         name, observer = f"{billed.request.kind.value}_and_wait", self.observer
         with nullcontext() if observer is None else observer.operation(name):
             accepted = await self._accepted(
@@ -240,7 +239,7 @@ class Generations(Generic[_G]):
         there is kept under another name, if it is another picture.
         """
         self._check_succeeded(name, generation)
-        seconds("timeout", timeout)
+        timeout = seconds("timeout", timeout)
         check_flags(urgent=urgent)
         path, clock = checked_path("folder", folder), self._core.settings.clock
         id_ = generation.id

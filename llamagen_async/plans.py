@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from typing import ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, SupportsIndex
 
 import attrs
 
-from llamagen_async.clock import seconds
-from llamagen_async.validation import InvalidRequestError, whole_number
+from llamagen_async.clock import number, seconds
+from llamagen_async.validation import InvalidRequestError, python_integer, whole_number
 
 __all__ = ["DAY", "HOUR", "MINUTE", "Plan", "PlanName", "RateLimit", "RequestKind"]
 
@@ -57,6 +57,14 @@ class RequestKind(enum.StrEnum):
         self.is_billed = name in ("create", "continue", "update")
 
 
+def _whole(value: SupportsIndex) -> Any:
+    return python_integer(value)
+
+
+def _whole_if_any(value: SupportsIndex | None) -> Any:
+    return python_integer(value)
+
+
 def _positive_int(_instance: object, attribute: attrs.Attribute[int], value: object) -> None:
     whole_number(attribute.name, value, at_least=1)
 
@@ -74,9 +82,9 @@ class RateLimit:
             positive number of seconds.
     """
 
-    limit: int = attrs.field(validator=_positive_int)
+    limit: int = attrs.field(converter=_whole, validator=_positive_int)
     """Number of requests that fit into one window."""
-    per: float = attrs.field(validator=_seconds)
+    per: float = attrs.field(converter=number, validator=_seconds)
     """The length of the window in seconds."""
     aligned: bool = attrs.field(default=False, kw_only=True)
     """Whether the server's windows begin at multiples of `per` of unix time, such as days that
@@ -104,7 +112,7 @@ def _kinds(value: Iterable[RequestKind | str]) -> frozenset[RequestKind]:
     """Return kinds of request; text such as `"create, continue"` names them, too."""
     allowed = ", ".join(kind.value for kind in RequestKind)
     given = value.replace(",", " ").lower().split() if isinstance(value, str) else value
-    if not given and isinstance(value, str):
+    if not isinstance(given, Iterable) or (not given and isinstance(value, str)):
         raise InvalidRequestError("metered", value, f"a set of {allowed}")
     kinds: set[RequestKind] = set()
     for kind in given:
@@ -140,7 +148,10 @@ class Plan:
     )
     """Kinds of request that count against the limits; the others need no slot."""
     burst: int | None = attrs.field(
-        kw_only=True, default=None, validator=attrs.validators.optional(_positive_int)
+        kw_only=True,
+        default=None,
+        converter=_whole_if_any,
+        validator=attrs.validators.optional(_positive_int),
     )
     """Number of requests that may leave back to back; `None` is as many as the tightest window
     holds."""

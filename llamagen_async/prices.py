@@ -24,7 +24,7 @@ from llamagen_async.requests import (
     ContinueRequest,
     UpdateRequest,
 )
-from llamagen_async.validation import InvalidRequestError
+from llamagen_async.validation import InvalidRequestError, python_number
 
 __all__ = [
     "COMICS",
@@ -105,7 +105,11 @@ class Charge:
 
 
 def _price(default: float | None = None) -> Any:
-    return attrs.field(default=default, validator=_check_price)
+    return attrs.field(default=default, converter=_number, validator=_check_price)
+
+
+def _number(value: float | None) -> Any:
+    return python_number(value)
 
 
 def _check_price(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -258,10 +262,11 @@ def checked_credits(field: str, value: object) -> float:
     Raises:
         InvalidRequestError: It is not.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 <= cast("float", value) < _MOST:
+    given = python_number(value)
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not is_number or not 0 <= cast("float", given) < _MOST:
         raise InvalidRequestError(field, value, "a number of credits, 0 or more")
-    return float(cast("float", value))
+    return float(cast("float", given))
 
 
 def _panels_in(payload: Mapping[str, Any]) -> int | None:

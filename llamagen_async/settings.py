@@ -21,7 +21,7 @@ from llamagen_async.transport import (
     is_vendors,
     normalize_base_url,
 )
-from llamagen_async.validation import HiddenText, whole_number
+from llamagen_async.validation import HiddenText, check_flags, check_hook, whole_number
 
 if TYPE_CHECKING:
     import aiohttp
@@ -101,15 +101,17 @@ def checked_settings(  # noqa: PLR0913  # the arguments of a client
     detect_plan = isinstance(named, str) and named.strip().lower() == "auto"
     # Until the server has said which plan it is, the stricter one holds.
     kept = Plan.DEMO if detect_plan else Plan.parse(named)
-    if not metered and not isinstance(named, Plan):
-        metered = os.environ.get("LLAMAGEN_METERED")
+    if metered is None and not isinstance(named, Plan):
+        metered = os.environ.get("LLAMAGEN_METERED") or None
+    check_flags(webhooks=webhooks)
+    check_hook("on_request", on_request, "a function of a RequestReport")
     clock = Clock(_speed_from_environment() if speed is None else speed)
     if transport is None:
         _check_speed(clock.speed, url)
     return ClientSettings(
         api_key=key,
         base_url=url,
-        plan=attrs.evolve(kept, metered=metered) if metered else kept,
+        plan=kept if metered is None else attrs.evolve(kept, metered=metered),
         detect_plan=detect_plan,
         quota=_checked_quota(quota, is_real=transport is None),
         clock=clock,

@@ -23,6 +23,7 @@ import attrs
 
 from llamagen_async.downloads.media_types import HEAD, extension_of
 from llamagen_async.errors import InvalidRequestError
+from llamagen_async.foreign import clean_text
 from llamagen_async.models import Upload
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import AnyRequest
@@ -313,9 +314,9 @@ async def _content(file: object) -> bytes:
             )
             if inspect.isawaitable(piece):
                 piece = await piece
-        except (OSError, ValueError) as error:  # it is closed, or open for writing
-            allowed = f"a file that can be read ({error})"
-            raise InvalidRequestError("file", file, allowed) from None
+        except Exception as error:  # it is closed, open for writing, broken, or reads no part
+            allowed = f"a file that can be read ({clean_text(str(error)) or type(error).__name__})"
+            raise InvalidRequestError("file", file, allowed) from error
         if not isinstance(piece, bytes | bytearray):
             raise InvalidRequestError("file", file, _FILE)
         if not piece:

@@ -12,8 +12,10 @@ import reprlib
 import sys
 import unicodedata
 from copy import copy
+from inspect import iscoroutinefunction
+from numbers import Number
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, SupportsFloat, cast
 
 import attrs
 
@@ -22,11 +24,13 @@ __all__ = [
     "InvalidRequestError",
     "LlamaGenError",
     "check_flags",
+    "check_hook",
     "checked_id",
     "checked_path",
     "checked_text",
     "generation_id",
     "python_integer",
+    "python_number",
     "shown",
     "text_problem",
     "whole_number",
@@ -37,6 +41,8 @@ _SHOWN: Final = 80
 """Characters of a given value that a message repeats at most."""
 _LONGEST_ID: Final = 1000
 """Characters of an id that are kept: servers refuse URLs of 8,000."""
+_LARGEST: Final = 2**63 - 1
+"""The largest number of anything: more has no place in a database, and Python may not write it."""
 _REPR: Final = reprlib.Repr()
 _REPR.maxother = _REPR.maxlong = _REPR.maxstring = _SHOWN
 _TEXT: Final = "text that is not empty"
@@ -150,16 +156,30 @@ def check_flags(**flags: object) -> None:
             raise InvalidRequestError(name, value, "True or False")
 
 
+def check_hook(field: str, hook: object, allowed: str) -> None:
+    """Check a function that is called later, and not awaited; `None` is none.
+
+    Raises:
+        InvalidRequestError: It is none, or what it returns has to be awaited: it would never run.
+    """
+    if hook is None:
+        return
+    call = getattr(hook, "__call__", None)  # noqa: B004  # that of an object may be async
+    if not callable(hook) or iscoroutinefunction(hook) or iscoroutinefunction(call):
+        raise InvalidRequestError(field, hook, f"{allowed}, and no async one")
+
+
 def whole_number(field: str, value: object, *, at_least: int) -> int:
-    """Return `value` if it is a whole number of at least `at_least`.
+    """Return `value` if it is a whole number of at least `at_least`, and not larger than any.
 
     Raises:
         InvalidRequestError: It is not.
     """
     number = python_integer(value)
-    if isinstance(number, bool) or not isinstance(number, int) or number < at_least:
+    is_whole = isinstance(number, int) and not isinstance(number, bool)
+    if not is_whole or not at_least <= cast("int", number) <= _LARGEST:
         raise InvalidRequestError(field, value, f"a whole number of at least {at_least}")
-    return number
+    return cast("int", number)
 
 
 def python_integer(value: object) -> object:
@@ -170,6 +190,20 @@ def python_integer(value: object) -> object:
         return operator.index(value)  # type: ignore[arg-type]  # which is what is tried
     except TypeError:
         return value
+
+
+def python_number(value: object) -> object:
+    """Return a number of another kind, such as numpy's or a `Decimal`, as Python's own.
+
+    What is no number, or none that is so large, stays as it is.
+    """
+    given = python_integer(value)
+    if isinstance(given, int) or not isinstance(given, Number):
+        return given
+    try:
+        return float(cast("SupportsFloat", given))
+    except (TypeError, ValueError, OverflowError):
+        return given
 
 
 def generation_id(value: object) -> str | None:

@@ -131,13 +131,55 @@ def closed_file() -> io.BytesIO:
     return file
 
 
+class WholeFile:
+    """A file of which no part can be read, such as a part of a form that aiohttp has read."""
+
+    async def read(self, *, decode: bool = False) -> bytes:
+        return PNG
+
+
+class BrokenFile:
+    """A file whose packed content breaks off, which is no error of the system's."""
+
+    def read(self, size: int) -> bytes:
+        raise EOFError
+
+
 @pytest.mark.parametrize(
-    "file", [io.StringIO("text"), closed_file(), 5, None, [b"x"], "no/such/file", "a\0b"]
+    "file",
+    [
+        io.StringIO("text"),
+        closed_file(),
+        WholeFile(),
+        BrokenFile(),
+        *(5, None, [b"x"], "no/such/file", "a\0b"),
+    ],
 )
 async def test_what_is_no_file_is_refused(file: Any) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         await form_file(file)
     assert caught.value.field == "file"
+
+
+@needs_posix
+@pytest.mark.parametrize("is_part", [False, True])
+async def test_a_file_whose_name_is_no_utf_8_is_uploaded(tmp_path: Path, *, is_part: bool) -> None:
+    file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    await asyncio.to_thread(file.write_bytes, PNG)
+    async with SandboxServer(SandboxService()) as server:
+        client = LlamaGenClient(PAID_KEY, base_url=server.url, plan=ROOMY, quota="memory")
+        async with client:
+            if is_part:
+                assert (await client.comics.create("x", images=[file])).id
+            else:
+                assert (await client.comics.upload(file)).url
+
+
+async def test_a_name_that_a_client_has_sent_may_have_no_bytes() -> None:
+    async with SandboxServer(SandboxService()) as server:
+        client = LlamaGenClient(PAID_KEY, base_url=server.url, plan=ROOMY, quota="memory")
+        async with client:
+            assert (await client.comics.upload(named(PNG, "caf\udce9.png"))).url
 
 
 async def test_a_folder_is_no_file(tmp_path: Path) -> None:

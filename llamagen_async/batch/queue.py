@@ -29,7 +29,7 @@ from llamagen_async.batch.turns import PacedClient, Turns
 from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
-from llamagen_async.validation import whole_number
+from llamagen_async.validation import check_hook, whole_number
 
 __all__ = ["ComicQueue"]
 
@@ -77,6 +77,7 @@ class ComicQueue:
         start_over: bool = False,
         announced: Callable[[dict[str, Any]], object] | None = None,
     ) -> None:
+        check_hook("announced", announced, "a function of an event's body")
         self._journal = SharedJournal(journal, client.account, out=out, start_over=start_over)
         # A queue that did not wait for tomorrow's quota would only have to try again tomorrow.
         self._lifecycle = Lifecycle(
@@ -310,7 +311,7 @@ class ComicQueue:
         Raises:
             InvalidRequestError: There is no job of the key `after`.
         """
-        whole_number("limit", limit, at_least=1)
+        limit = whole_number("limit", limit, at_least=1)
         await self.start()
         before: int | None = None
         if after is not None:

@@ -178,9 +178,17 @@ class Sharing:
             await self._beat()
         await self._drop_lost()
         for text in await self._journal.passed_on():
-            if self._announced is not None:
-                self._announced(json.loads(text))
+            self._tell_hook(text)
         await self._tell_news({*keys, *self._subscriptions.latest})
+
+    def _tell_hook(self, text: str) -> None:
+        """Hand an event to the user's hook, whose failure is not that of those who follow jobs."""
+        if self._announced is None:
+            return
+        try:
+            self._announced(json.loads(text))
+        except Exception:
+            _logger.exception("announced raised")
 
     async def _drop_lost(self, accepted: tuple[BatchState, ...] = ()) -> None:
         """Do nothing more for jobs that others have."""

@@ -38,9 +38,11 @@ _logger = logger_of(__name__)
 
 _REASONS: Final = (
     *("failureReason", "failure_reason", "error", "errorMessage", "message", "msg", "detail"),
-    *("reason", "description"),
+    *("reason", "errors", "description"),
 )
 """The names under which a failed generation may have its reason, the plainest ones first."""
+_MOST_REASONS: Final = 3
+"""Reasons of a list that are told."""
 _INNER_REASONS: Final = ("message", "msg", "detail")
 """The names that the reason may have within an object of these."""
 
@@ -226,11 +228,7 @@ class _Generation:
         """The server's reason for a failure, if it gives one, on one line; `raw` has all of it."""
         fields = fields_of(self.raw)
         for name in _REASONS:
-            value = fields.get(name)
-            if isinstance(value, Mapping):
-                inner = cast("Mapping[str, Any]", value)
-                value = next(filter(None, map(inner.get, _INNER_REASONS)), None)
-            if text := clean_text(text_of(value) or ""):
+            if text := clean_text(_words(fields.get(name))):
                 return text
         code = text_of(mapping_of(fields.get("error")).get("code"))
         return clean_text(code) if code else None
@@ -346,6 +344,15 @@ class Animation(_Generation):
 
 AnyGeneration = ComicGeneration | Animation
 """A comic or an animation."""
+
+
+def _words(value: object) -> str:
+    """Return a reason, which may be text, an object with its text, or a list of these."""
+    if isinstance(value, Mapping):
+        inner = cast("Mapping[str, Any]", value)
+        value = next(filter(None, map(inner.get, _INNER_REASONS)), None)
+    several = list_of(value)[:_MOST_REASONS]
+    return "; ".join(filter(None, map(_words, several))) if several else text_of(value) or ""
 
 
 def _is_complete(pages: tuple[Page, ...], fields: Mapping[str, Any]) -> bool:

@@ -137,16 +137,7 @@ def parse_request(type_: RequestType, fields: Any) -> AnyRequest:
 
 def fields_of(request: AnyRequest) -> dict[str, Any]:
     """Return a request's fields as `parse_request` reads them back."""
-    payload, extra = request.to_payload(), dict(request.extra)
-    if extra:
-        # New fields stay apart: on the way in, unknown names are taken for typing errors.
-        try:
-            payload = attrs.evolve(request, extra={}).to_payload()
-        except InvalidRequestError:  # what makes it whole is in them
-            payload = {name: one for name, one in payload.items() if name not in extra}
-        payload["extra"] = extra
-    payload.pop("action", None)
-    return payload
+    return request.to_fields()
 
 
 def _type(word: object, field: str, words: Mapping[str, RequestType], allowed: str) -> RequestType:

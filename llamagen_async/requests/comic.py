@@ -26,20 +26,20 @@ __all__ = ["ComicFields", "ComicRequest", "attachments_of"]
 def _characters(
     value: Iterable[Character | Mapping[str, Any]] | Character | Mapping[str, Any] | None,
 ) -> tuple[Character, ...]:
-    return () if value == () else fields.parsed_items("comic_roles", value, Character)
+    return fields.parsed_items("comic_roles", value, Character)
 
 
 def _locations(
     value: Iterable[Location | Mapping[str, Any]] | Location | Mapping[str, Any] | None,
 ) -> tuple[Location, ...]:
-    return () if value == () else fields.parsed_items("comic_locations", value, Location)
+    return fields.parsed_items("comic_locations", value, Location)
 
 
 def attachments_of(
     value: Iterable[Attachment | Mapping[str, Any]] | Attachment | Mapping[str, Any] | None,
 ) -> tuple[Attachment, ...]:
     """Return the files of a request, whose field is `attachments`."""
-    return () if value == () else fields.parsed_items("attachments", value, Attachment)
+    return fields.parsed_items("attachments", value, Attachment)
 
 
 @attrs.frozen

@@ -20,6 +20,7 @@ from llamagen_async.validation import (
     checked_path,
     checked_text,
     python_integer,
+    python_number,
     shown,
     text_problem,
     whole_number,
@@ -64,8 +65,14 @@ TEXT: Final = "text that is not empty"
 URL: Final = "a URL that starts with https://, http:// or data:"
 URL_BEGINNINGS: Final = ("https://", "http://", "data:")
 """The beginnings of what is a URL to the API."""
+_NO_URL: Final = r"^https?://(?:[/?#]|$|[^\r\n]*(?:[\r\n\t]|[ ]$|[ ](?:https?://|data:)))"
+"""The form of what begins as a URL and is none, or several: a cell of a table with two of them, or
+a line of a file with its end. Blanks within one are let pass, as browsers do."""
 _MOST_WARNINGS: Final = 1_000
 """Values that were warned of and are remembered; of one that comes again later is warned again."""
+
+_MOST_BITS: Final = 1_000
+"""Bits of the largest whole number that is sent; Python does not write one of 15,000."""
 
 _logger = logger_of(__name__)
 
@@ -89,7 +96,9 @@ def optional(validator: _Validator) -> _Validator:
 
 def extra() -> Any:
     """Return the attribute of fields that a class does not know, which are passed on."""
-    return attrs.field(factory=dict[str, Any], kw_only=True, hash=False, validator=check_extra)
+    return attrs.field(
+        factory=dict[str, Any], kw_only=True, hash=False, converter=_own_copy, validator=check_extra
+    )
 
 
 def whole(value: SupportsIndex) -> Any:
@@ -103,8 +112,8 @@ def whole_if_any(value: SupportsIndex | None) -> Any:
 
 
 def number(value: float | str | SupportsIndex | None) -> Any:
-    """Return a number, or one in words; a whole number as `whole` does."""
-    return python_integer(value)
+    """Return a number of any kind, such as numpy's, as Python's own; one in words as it is."""
+    return python_number(value)
 
 
 def count(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -119,9 +128,9 @@ def index(_instance: object, attribute: attrs.Attribute[Any], value: object) -> 
 
 
 def seed(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    """Check a whole number of any size."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidRequestError(attribute.name, value, "a whole number")
+    """Check a whole number, of any size that can be written."""
+    if not isinstance(value, int) or isinstance(value, bool) or value.bit_length() > _MOST_BITS:
+        raise InvalidRequestError(attribute.name, value, "a whole number that JSON can hold")
 
 
 def flag(_instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -139,7 +148,7 @@ def text_or_number(_instance: object, attribute: attrs.Attribute[Any], value: ob
     """Check text or a number."""
     if isinstance(value, str):
         checked_text(attribute.name, value)
-    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         raise InvalidRequestError(attribute.name, value, "a number, or text that is not empty")
 
 
@@ -197,7 +206,7 @@ def urls_of(value: Iterable[str | Path] | str | Path | None) -> tuple[str | Path
         return ()
     if isinstance(value, str | PurePath):
         return (value,)
-    if isinstance(value, bytes | Mapping) or not isinstance(value, Iterable):
+    if isinstance(value, bytes | Mapping) or not _is_list(value):
         return cast("tuple[str, ...]", value)  # as it is: the check that follows names the field
     return tuple(value)
 
@@ -217,7 +226,7 @@ def parsed_items(field: str, value: object, part: type[_P]) -> tuple[_P, ...]:
         return ()
     if isinstance(value, (Mapping, part)):
         value = (cast("object", value),)
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes) or not _is_list(value):
         raise InvalidRequestError(field, value, f"a list, each a {part.__name__} or a mapping")
     items = cast("Iterable[object]", value)
     return tuple(parsed(f"{field}[{position}]", one, part) for position, one in enumerate(items))
@@ -254,6 +263,35 @@ def check_extra(_instance: object, attribute: attrs.Attribute[Any], value: objec
         _check_all_text(field, item)
 
 
+def _own_copy(value: object) -> Any:
+    """Return fields that are passed on as JSON has them, or as they are if it can't hold them.
+
+    They are a copy: who makes many requests may use one mapping for all of them, and change it.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    try:
+        return json.loads(json.dumps({**value}, allow_nan=False)) if value else {}
+    except (TypeError, ValueError, RecursionError):
+        return cast("object", value)  # the check that follows names the field
+
+
+def _is_list(value: object) -> bool:
+    """Whether a value has items. An array of no dimension says so, and has none."""
+    try:
+        iter(cast("Iterable[object]", value))
+    except TypeError:
+        return False
+    return True
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that is larger than any other
+        return False
+
+
 def _check_url(field: str, value: object) -> None:
     if isinstance(value, PurePath):
         checked_path(field, value)
@@ -261,6 +299,8 @@ def _check_url(field: str, value: object) -> None:
     if not isinstance(value, str) or not value.startswith(URL_BEGINNINGS):
         raise InvalidRequestError(field, value, f"{URL}, or a Path of a file")
     checked_text(field, value)
+    if re.search(_NO_URL, value):
+        raise InvalidRequestError(field, value, "one URL with a host, and nothing around it")
 
 
 def _check_all_text(field: str, value: object) -> None:

@@ -96,7 +96,7 @@ class Spelling:
             fields = {name: getattr(value, name) for name in self.written}
         else:
             fields = self.read(value)
-        return {name: one for name, one in fields.items() if one not in (None, (), [], {})}
+        return {name: one for name, one in fields.items() if not _is_empty(one)}
 
     def _translated(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return values by the fields' names in Python (raises as `read` does)."""
@@ -162,14 +162,38 @@ class Spelled:
             value = getattr(self, name)
             if name == EXTRA:
                 extra = value
-            elif value is not None and value != ():
+            elif not _is_empty(value):
                 payload[spelling] = value if isinstance(value, str | int) else _plain(value)
         return {**payload, **extra}
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the fields as `parse` reads them back, in the API's spelling.
+
+        What is passed on stays apart, in parts, too: among the others it would be checked as what a
+        field of that name has to be, or be taken for a file of this machine.
+        """
+        fields: dict[str, Any] = {}
+        for name, spelling in self.spelling.written.items():
+            value = getattr(self, name)
+            if not _is_empty(value):
+                fields[spelling] = _fields(value)
+        return fields
 
 
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(map(str.capitalize, rest))
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a value stands for none. It is not compared: some numbers compare like arrays."""
+    return value is None or (isinstance(value, tuple | list | dict) and not value)
+
+
+def _fields(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_fields(item) for item in cast("tuple[object, ...]", value)]
+    return value.to_fields() if isinstance(value, Spelled) else value
 
 
 def _plain(value: object) -> object:

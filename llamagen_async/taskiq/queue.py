@@ -229,7 +229,7 @@ class TaskiqQueue:
         Raises:
             InvalidRequestError: There is no job of the key `after`.
         """
-        whole_number("limit", limit, at_least=1)
+        limit = whole_number("limit", limit, at_least=1)
         opened, before = await self._started(), None
         if after is not None:
             last = await opened.jobs.get(checked_key(after))

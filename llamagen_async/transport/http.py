@@ -11,6 +11,7 @@ import asyncio
 import copy
 import io
 import json
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,19 +151,22 @@ class HTTPTransport:
         connector = session.connector
         # Those of a user's session have no public name.
         others: tuple[aiohttp.ClientMiddlewareType, ...] = getattr(session, "_middlewares", ())
-        limit = self._timeout
-        if request.form is not None:
-            limit = min(limit + _size(request.form) / _SLOWEST_UPLOAD, max(limit, _LONGEST))
         attempt = Attempt(
             self._authorization,
-            within=limit,
             pools=not (connector and connector.force_close),
             has_others=bool(others),
         )
         failure: LlamaGenError | asyncio.CancelledError | None = None
         url = _url(self._base_url, request)
         has_body = request.json is not None or request.form is not None
-        body = _body(request) if has_body else None
+        body: Any = _body(request) if has_body else None
+        limit = self._timeout
+        headers = self._headers if request.json is None else self._json_headers
+        if request.form is not None:
+            # Else a user's session may say what its own requests hold, which is no form.
+            headers = CIMultiDict([*headers.items(), ("Content-Type", body.content_type)])
+            limit = min(limit + _size(request.form) / _SLOWEST_UPLOAD, max(limit, _LONGEST))
+        attempt.within = limit
         coming = COMING.set(attempt)
         try:
             # Around all of it, since aiohttp's own timeout begins after a user's hooks.
@@ -173,7 +177,7 @@ class HTTPTransport:
                     url,
                     params=request.params,
                     data=body,
-                    headers=self._headers if request.json is None else self._json_headers,
+                    headers=headers,
                     proxy=self._proxy,
                     timeout=self._connecting,
                     allow_redirects=False,
@@ -352,15 +356,16 @@ def _body(request: APIRequest) -> Any:
     if request.form is not None:
         if request.json is not None:
             raise InvalidRequestError("form", request.form.filename, "nothing when json is given")
-        # Names are not percent-encoded, so what could end the header is taken out.
+        # Names are not percent-encoded: what could end the header, or has no bytes, is taken out.
+        name = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]", "_", request.form.filename)
         form = aiohttp.FormData(quote_fields=False)
         form.add_field(
             request.form.field,
             _opened(request.form.content),
-            filename=re.sub(r"[\x00-\x1f\x7f]", "_", request.form.filename).replace('"', "'"),
+            filename=name.replace('"', "'"),
             content_type=request.form.content_type,
         )
-        return form
+        return form()
     try:
         content = json.dumps(request.json, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -384,7 +389,8 @@ def _opened(content: bytes | Path) -> io.BufferedIOBase:
     if isinstance(content, bytes):
         return io.BytesIO(content)
     try:
-        return content.open("rb")
+        # By number: aiohttp reads the name of an open file, also one that is no text.
+        return os.fdopen(os.open(content, os.O_RDONLY | getattr(os, "O_BINARY", 0)), "rb")
     except OSError as error:
         allowed = f"a file that can be read ({error.strerror or error})"
         raise InvalidRequestError("file", str(content), allowed) from None

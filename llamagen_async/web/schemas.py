@@ -20,7 +20,11 @@ _WORDS: Final[_Json] = {
     "\\u3000]",
     "description": "Text that is not blank and has no control characters.",
 }
-_URL: Final[_Json] = {"type": "string", "pattern": "^(https://|http://|data:)"}
+_URL: Final[_Json] = {
+    "type": "string",
+    "pattern": "^(https?://[^/?#]|data:)",
+    "not": {"pattern": "^https?://[^\\r\\n]*([\\r\\n\\t]|[ ]$|[ ](https?://|data:))"},
+}
 _COUNT: Final[_Json] = {"type": "integer", "minimum": 1, "maximum": 20}
 _NOTHING: Final[_Json] = {"type": "null"}
 

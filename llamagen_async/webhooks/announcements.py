@@ -15,6 +15,7 @@ import attrs
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.foreign import bounded
 from llamagen_async.models import Animation, ComicGeneration, GenerationStatus
+from llamagen_async.models.places import fields_of
 from llamagen_async.validation import generation_id
 from llamagen_async.webhooks.events import WebhookEvent
 
@@ -106,6 +107,9 @@ def announcement_of(event: WebhookEvent) -> Announcement | None:
         if id_ is not None:
             break
     else:
+        # Within another object, as some answers have it.
+        id_ = generation_id(fields_of(data).get("id"))
+    if id_ is None:
         if not event.type.startswith(_ABOUT_GENERATIONS):
             return None
         raise InvalidRequestError("event.data.id", data.get("id"), "the id of a generation")

@@ -257,6 +257,8 @@ def _vendors_headers(headers: object) -> dict[str, list[str]]:
             if vendors is not None:
                 several = cast("list[object]", value) if isinstance(value, list) else [value]
                 texts = [text for one in several if (text := _text(one).strip())]
+                if vendors == _TIMESTAMP:  # of a header that comes twice, many frameworks make one
+                    texts = [one.strip() for text in texts for one in text.split(",")]
                 if texts:
                     found.setdefault(vendors, []).extend(texts)
     except (TypeError, ValueError):

@@ -281,6 +281,8 @@ def test_the_time_of_acceptance_is_aware_or_unknown(text: object, instant: objec
         ({"error": {"code": 1}, "message": "flat"}, "flat"),
         ({"msg": "m"}, "m"),
         ({"detail": "d"}, "d"),
+        ({"error": ["no credits", {"message": "no pen"}, 3]}, "no credits; no pen"),
+        ({"errors": [{"msg": "m"}], "description": "a story"}, "m"),
         ({"error": 5, "message": ""}, None),
         ({}, None),
     ],

@@ -18,7 +18,8 @@ from llamagen_async.errors import (
     InvalidRequestError,
     ServerError,
 )
-from llamagen_async.transport import APIRequest, HTTPTransport, UnsentCancelledError
+from llamagen_async.plans import RequestKind
+from llamagen_async.transport import APIRequest, FormFile, HTTPTransport, UnsentCancelledError
 from tests.support.exchange import (
     BOTH,
     CREATE,
@@ -359,6 +360,21 @@ async def test_default_headers_and_cookies_are_kept_but_for_those_of_the_api() -
     }
     assert received.header("Cookie") == "a=1"
     assert received.head.lower().count("authorization:") == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"headers": {"Content-Type": "application/json"}}, {"skip_auto_headers": ["Content-Type"]}],
+)
+async def test_an_upload_says_where_its_parts_begin_whatever_a_session_says(settings: Any) -> None:
+    file = FormFile("a.png", b"\x89PNG", "image/png")
+    upload = APIRequest(RequestKind.UPLOAD, "POST", "/comics/upload", form=file)
+    async with raw_server(reply_ok) as server, aiohttp.ClientSession(**settings) as session:
+        await HTTPTransport(server.url, KEY, session=session).send(upload)
+    (received,) = server.received
+    kind, _, boundary = (received.header("Content-Type") or "").partition("; boundary=")
+    assert kind == "multipart/form-data"
+    assert received.body.startswith(f"--{boundary}\r\n".encode())
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,20 @@ def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.parametrize("field", ["comic_roles", "comic_locations"])
+async def test_an_order_gets_no_file_of_this_machine(
+    shop: Backend, tmp_path: Path, field: str
+) -> None:
+    """Whatever a visitor passes on goes to the vendor as text, and is not opened here."""
+    file = tmp_path / "secret.txt"
+    file.write_text("of this server", encoding="utf-8")
+    fields: dict[str, Any] = {field: [{"name": "Tom", "extra": {"image": str(file)}}]}
+    assert (await shop.order("k", **fields)).status_code == 202
+    assert (await shop.done("k"))["state"] == "succeeded"
+    keys = shop.service.stats(shop.server.now())["keys"]
+    assert all("upload" not in one["requests"] for one in keys.values())
+
+
 async def test_an_order_from_its_acceptance_to_its_pictures(shop: Backend) -> None:
     answer = await shop.order('"order-42"', fix_panel_num=2)
     assert answer.status_code == 202

@@ -101,6 +101,8 @@ def test_an_animation_is_read_as_one() -> None:
         ({"generationId": "c"}, "c"),
         ({"generation_id": "c", "id": "other"}, "c"),
         ({"generationId": "", "id": "c"}, "c"),
+        ({"generation": {"id": "c"}}, "c"),
+        ({"event": "x", "comic": {"generationId": "c", "status": "FAILED"}}, "c"),
     ],
 )
 def test_ids_under_all_names(data: dict[str, Any], id_: str) -> None:

@@ -165,6 +165,8 @@ def test_two_timestamps_that_differ() -> None:
     pairs = [*headers.items(), (TIMESTAMP, "1")]
     refused(headers=pairs)
     refused(headers=pairs[::-1])
+    refused(headers={**headers, TIMESTAMP: f"{headers[TIMESTAMP]},1"})
+    refused(headers={**headers, TIMESTAMP: f"{headers[TIMESTAMP]},"})
     assert verify_signature(BODY, [*headers.items(), *headers.items()], SECRET)
 
 
@@ -279,6 +281,7 @@ def header_forms() -> Iterator[tuple[str, Any]]:
     yield "Lambda", {name: [value] for name, value in made.items()}
     yield "numbers", {**made, TIMESTAMP: int(made[TIMESTAMP])}
     yield "two lines", [*made.items(), (SIGNATURE, "v1=00")]
+    yield "two times in one line", {**made, TIMESTAMP: f"{made[TIMESTAMP]}, {made[TIMESTAMP]}"}
     yield "spaces", {name: f" {value}\t" for name, value in made.items()}
 
 
