@@ -6,12 +6,22 @@ import contextlib
 import errno
 import os
 import sqlite3
+import threading
 import weakref
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["claim", "close_after", "connect", "error_code", "explain", "file_id", "transaction"]
+__all__ = [
+    "claim",
+    "close_after",
+    "connect",
+    "error_code",
+    "explain",
+    "file_id",
+    "not_forking",
+    "transaction",
+]
 
 _LOCKED: Final = "another program keeps it locked; end that program, or try again"
 _PROTECTED: Final = "it may not be written; change its permissions, or name another file"
@@ -25,6 +35,8 @@ _ADVICE: Final = {
     sqlite3.SQLITE_READONLY: _PROTECTED,
 }
 """Advice to the user about an error, by SQLite's primary result code."""
+_FORK_WAITS: Final = 5.0
+"""Seconds that a fork waits at most for what other threads do: twice what a transaction takes."""
 
 
 def connect(path: Path | str, *, timeout: float) -> sqlite3.Connection:
@@ -50,18 +62,66 @@ def _close_here(connection: sqlite3.Connection, process: int) -> None:
         connection.close()
 
 
+class _ForkGate:
+    """A gate that keeps a fork and the threads that are in SQLite apart.
+
+    SQLite's own locks are copied as they are: a child would wait for ever for one that a thread of
+    the parent has held, since it has no such thread.
+    """
+
+    def __init__(self) -> None:
+        self.begin_afresh()
+
+    def begin_afresh(self) -> None:
+        """Forget the threads: this process has none of them."""
+        self.changed = threading.Condition()
+        """Told when a thread has left SQLite; its lock is held while there is a fork."""
+        self.inside = 0
+        """How many threads are in SQLite."""
+
+    def close(self) -> None:
+        """Wait until no thread is in SQLite, and let none in."""
+        self.changed.acquire()
+        self.changed.wait_for(lambda: not self.inside, timeout=_FORK_WAITS)
+
+    def open(self) -> None:
+        """Let the threads go on."""
+        self.changed.release()
+
+
+_gate: Final = _ForkGate()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_gate.close, after_in_parent=_gate.open, after_in_child=_gate.begin_afresh
+    )
+
+
+@contextlib.contextmanager
+def not_forking() -> Generator[None, None, None]:
+    """Have no other thread fork this process meanwhile."""
+    with _gate.changed:
+        _gate.inside += 1
+    try:
+        yield
+    finally:
+        with _gate.changed:
+            _gate.inside -= 1
+            _gate.changed.notify_all()
+
+
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection, *, write: bool) -> Generator[None, None, None]:
     """Do what is done meanwhile in one transaction, or none of it if there is an error."""
-    connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # An error may have ended the transaction already.
-        with contextlib.suppress(sqlite3.Error):
-            connection.rollback()
-        raise
+    with not_forking():
+        connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            # An error may have ended the transaction already.
+            with contextlib.suppress(sqlite3.Error):
+                connection.rollback()
+            raise
 
 
 def claim(

@@ -216,7 +216,7 @@ class WindowLog:
         counted = [one.until for one in self._held.values()] + list(self._spent)
         if self.throttle.burst < self._rate.limit:
             counted.append(self._last_call + DAY)  # what 429s have taught is worth more
-        return max(self.throttle.paused_until, *counted, self._last_call) + self._longest
+        return max(self.throttle.paused_until, *counted, self._last_call) + self._horizon
 
     def dump(self) -> dict[str, Any]:
         """Return all that changes, as JSON can hold it; parts of it change with this."""

@@ -100,8 +100,10 @@ class AdmissionControl:
         if quota_left is None:
             return
         for one in impatient:
-            if one.is_queued and not self.has_quota(one.request.kind, quota_left):
-                fail(one, await self._exhausted(position=self.running + self._slots_each - 1))
+            kind = one.request.kind
+            if one.is_queued and not (quota_left > 0 and self.has_quota(kind, quota_left)):
+                ahead = self.running + self._slots_each - 1 if kind.is_billed else 0
+                fail(one, await self._exhausted(position=ahead))
         if quota_left == 0 and self._slots_each > 1:
             error = await self._exhausted(position=0)
             until = self._clock.now() + error.wait * self._clock.speed
@@ -116,7 +118,7 @@ class AdmissionControl:
         """
         now = self._clock.now()
         self.blocked_until, self._blocked_by = now + seconds, limit
-        if now < self._next_check:
+        if now < self._next_check and not self._is_paused_long():
             return
         self._next_check = now + _CHECKED_EVERY * (self._queue.size + self.running)
         if self._is_paused_long() or any(one.max_wait is not None for one in self._queue):

@@ -41,6 +41,9 @@ __all__ = ["Dispatcher"]
 _logger = logger_of(__name__)
 
 _CLOSED: Final = "the client was closed before the request was sent"
+_MAX_WAIT: Final = 60.0
+"""Seconds after which it is decided again although no slot is free, at most: who may not wait for
+tomorrow is not rejected as long as a store that is away can't say how much is left."""
 
 
 class Dispatcher:
@@ -234,7 +237,7 @@ class Dispatcher:
         """
         turn = self._turn
         if turn is not None and choice.priority >= turn.priority and now < turn.ask_at:
-            await self._clock.wait(loop.changed, min(choice.until, turn.ask_at - now))
+            await self._clock.wait(loop.changed, min(choice.until, turn.ask_at - now, _MAX_WAIT))
             return None
         self._view.claimed = choice.use if isinstance(choice.use, Submission) else None
         name = turn.claim if turn else f"{self._view.client}.{next(self._claims)}"

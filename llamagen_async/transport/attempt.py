@@ -10,9 +10,11 @@ sent, whatever a user's session, its middlewares and `~/.netrc` have added.
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from contextvars import ContextVar
+from time import time as wall_time
 from types import SimpleNamespace
 from typing import Final
 
@@ -39,6 +41,8 @@ class Attempt:
 
     authorization: str = attrs.field(repr=False)
     """The header that carries the API key."""
+    within: float = math.inf
+    """Real seconds after which it must not leave any more: its slot may be no longer its own."""
     pools: bool = False
     """Whether the connector keeps connections and uses them again."""
     has_others: bool = False
@@ -60,6 +64,7 @@ class Attempt:
     has_left: bool = False
     """Whether the head of the request was about to be written to a connection."""
     _is_begun: bool = False
+    _made_at: float = attrs.field(factory=wall_time)
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -117,6 +122,11 @@ class Attempt:
             response._body = content  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
     @property
+    def was_slept_through(self) -> bool:
+        """Whether the machine or this process was stopped: its loop would else have ended it."""
+        return abs(wall_time() - self._made_at) > self.within
+
+    @property
     def may_have_arrived(self) -> bool:
         """Whether something of the request may have left this machine."""
         return self._is_begun and (self.has_left or not self.is_observed)
@@ -155,6 +165,8 @@ async def _on_leaving(
     attempt: Attempt | None = trace.attempt
     if attempt is None:
         return
+    if attempt.was_slept_through:
+        raise RefusedError("the machine slept, or the program stood still, meanwhile")
     for name, value in params.headers.items():
         if re.search(UNFIT, f"{name}{value}"):
             attempt.was_refused = True

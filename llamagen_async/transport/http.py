@@ -166,6 +166,7 @@ class HTTPTransport:
             # Else a user's session may say what its own requests hold, which is no form.
             headers = CIMultiDict([*headers.items(), ("Content-Type", body.content_type)])
             limit = min(limit + _size(request.form) / _SLOWEST_UPLOAD, max(limit, _LONGEST))
+        attempt.within = limit
         coming = COMING.set(attempt)
         try:
             # Around all of it, since aiohttp's own timeout begins after a user's hooks.

@@ -77,6 +77,19 @@ async def test_counts_that_are_over_take_no_memory() -> None:
         assert [await use(f"{speed} {number}", speed) for number in range(5)] == [2] * 5
 
 
+@pytest.mark.virtual_time
+async def test_what_another_plan_needs_is_not_over() -> None:
+    """A day is remembered although the last client of the key counted minutes only."""
+    url = "https://day.invalid/v1"
+    for plan in (Plan.DEMO, PLAN):
+        await spend_one("day", url, plan)
+    for number in range(6):
+        await asyncio.sleep(600)
+        await spend_one(f"other {number}", url, PLAN)
+    async with LlamaGenClient("day", plan="demo", base_url=url, quota="memory") as client:
+        assert (await client.limits()).windows[1].used == 2
+
+
 def test_a_loop_in_virtual_time_counts_for_itself() -> None:
     """Virtual times mean nothing to the next loop, whose clock begins anew, nor to a real one."""
     url = "https://anew.invalid/v1"

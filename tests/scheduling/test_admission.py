@@ -17,10 +17,12 @@ from llamagen_async import (
     LlamaGenError,
     Plan,
     QuotaExhaustedError,
+    QuotaStoreError,
     RateLimit,
     WaitTimeoutError,
 )
 from llamagen_async.plans import DAY, MINUTE
+from llamagen_async.ratelimit import Claim, Grant, LimitsSnapshot, MemoryLedger, NoSlot
 from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, Durations, SandboxService
 from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.scheduling.submission import Submission
@@ -41,6 +43,38 @@ pytestmark = pytest.mark.virtual_time
 
 def demo() -> Network:
     return Network(minute(), key=DEMO_KEY)
+
+
+@pytest.mark.parametrize("billed", [True, False])
+@pytest.mark.parametrize("back_at", [0.0, 70.0])
+async def test_nobody_waits_for_tomorrow_because_others_were_faster(
+    billed: bool, back_at: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others have used up the day meanwhile; perhaps the store can't say so, just then."""
+    reserve, snapshot = MemoryLedger.reserve, MemoryLedger.snapshot
+    is_used_up = False
+
+    async def late(ledger: MemoryLedger, claim: Claim) -> Grant | NoSlot:
+        nonlocal is_used_up
+        if not is_used_up:
+            await ledger.record(15)
+        is_used_up = True
+        return await reserve(ledger, claim)
+
+    async def away(ledger: MemoryLedger, *, position: int = 0) -> LimitsSnapshot:
+        if is_used_up and now() < back_at:
+            raise QuotaStoreError("away")
+        return await snapshot(ledger, position=position)
+
+    monkeypatch.setattr(MemoryLedger, "reserve", late)
+    monkeypatch.setattr(MemoryLedger, "snapshot", away)
+    network = demo()
+    async with network.client("demo") as client:
+        with pytest.raises(QuotaExhaustedError) as caught:
+            await (client.comics.create("a") if billed else client.comics.usage())
+        assert caught.value.limit == RateLimit(15, per=DAY)
+    assert now() <= back_at + 60
+    assert network.sent == []
 
 
 async def test_a_comic_is_refused_if_the_day_has_no_slot_for_its_check() -> None:
@@ -353,6 +387,20 @@ async def test_a_create_is_refused_while_the_server_asks_for_hours() -> None:
         assert caught.value.wait == pytest.approx(5 * 3600)
         await client.comics.create("b", wait_for_quota=True)
         assert now() == 5 * 3600
+
+
+async def test_all_are_refused_when_hours_are_asked_for_right_after_they_were_looked_at() -> None:
+    """Thousands are not looked over again at once, except for a pause: it is the last for hours."""
+    async with simulated_client(SandboxService(), latency=(1.0, 1.0)) as client:
+        limiter = client._core.open().limiter
+        asking = [asyncio.create_task(client.comics.usage()) for _ in range(3_000)]
+        await asyncio.sleep(0.1)
+        await limiter.pause(7_200.0)
+        limiter.give_up("a slot that was not used", "another client")
+        results = await asyncio.gather(*asking, return_exceptions=True)
+        refused = [result for result in results if isinstance(result, QuotaExhaustedError)]
+        assert len(refused) == 3_000 - 10
+        assert now() == 1.0
 
 
 @pytest.mark.parametrize("max_wait", [0, -1, float("nan"), "soon", True])

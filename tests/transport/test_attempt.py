@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,6 +64,31 @@ async def test_a_hook_that_fails_before_the_head_is_written_sends_nothing(
         error = await fails(transport, request_, sent=False, retriable=retriable)
     assert server.received == []
     assert "RuntimeError" in str(error)
+
+
+@BOTH
+@pytest.mark.parametrize("slept", [7 * 3600.0, -7 * 3600.0, 31.0])
+async def test_what_the_machine_slept_through_before_it_left_is_not_sent(
+    slept: float, request_: APIRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease of its slot may be over, and others have the slot: it needs another one."""
+    ahead = 0.0
+    monkeypatch.setattr("llamagen_async.transport.attempt.wall_time", lambda: time.time() + ahead)
+
+    async def sleep(*_: object) -> None:
+        nonlocal ahead
+        ahead = slept
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_create_start.append(sleep)
+    async with raw_server(reply_ok) as server:
+        async with aiohttp.ClientSession(trace_configs=[config]) as session:
+            transport = HTTPTransport(server.url, KEY, session=session, timeout=30.0)
+            error = await fails(transport, request_, sent=False, retriable=True)
+            assert "slept" in str(error)
+            ahead, slept = 0.0, 9.0
+            assert (await transport.send(request_)).body == {"id": "c1"}
+        assert len(server.received) == 1
 
 
 async def test_a_hook_that_fails_while_the_body_is_written_may_have_sent_it() -> None:

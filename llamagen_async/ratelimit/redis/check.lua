@@ -34,9 +34,7 @@ local function are_clients(all, last)
       or not is_count(one.share, MOST_WAITING) or not is_count(one.believed, MOST_WAITING)
       or not is_number(one.ends, -math.huge, math.huge) or not are_requests(one.waiting, last)
       or (one.claimed and (not are_requests({one.claimed}, last)
-        or not is_number(one.repeated_by, -math.huge, math.huge))) then
-      return false
-    end
+        or not is_number(one.repeated_by, -math.huge, math.huge))) then return false end
   end
   return true
 end
@@ -45,9 +43,7 @@ local function are_held(all, last, lease)
   for _, one in ipairs(all) do
     if type(one) ~= 'table' or type(one.id) ~= 'string'
       or not is_number(one.granted_at, -math.huge, last)
-      or not is_number(one.ends, -math.huge, one.granted_at + LEASES * lease) then
-      return false
-    end
+      or not is_number(one.ends, -math.huge, one.granted_at + LEASES * lease) then return false end
   end
   return true
 end
@@ -68,22 +64,19 @@ end
 
 local function is_sound(state, lease)
   if not is_number(state.last, -MOST_TIME, MOST_TIME)
-    or not is_number(state.clock_offset, -MOST_TIME, MOST_TIME) then
-    return false
-  end
+    or not is_number(state.clock_offset, -MOST_TIME, MOST_TIME) then return false end
   for _, name in ipairs({'silent_until', 'pause_set_at', 'last_call', 'lost', 'began'}) do
     if state[name] ~= nil and not is_number(state[name], -math.huge, state.last) then
       return false
     end
   end
-  for _, name in ipairs({'pauses', 'accepted', 'burst', 'grow_after'}) do
+  for _, name in ipairs({'pauses', 'accepted', 'burst', 'grow_after', 'most'}) do
     if state[name] ~= nil and not is_count(state[name], MOST_TIME) then return false end
   end
   return is_number(state.paused_until, -math.huge, state.last + AHEAD)
-    and (state.burst == nil or state.burst >= 1)
+    and (state.burst or 1) >= 1 and is_number(state.horizon or 0, 0, MOST_TIME)
     and (state.run == nil or type(state.run) == 'string')
-    and state.silent_until ~= nil and state.pause_set_at ~= nil
-    and state.pauses ~= nil and state.accepted ~= nil
+    and state.silent_until and state.pause_set_at and state.pauses and state.accepted
     and type(state.held) == 'table' and are_held(state.held, state.last, lease)
     and type(state.clients) == 'table' and are_clients(state.clients, state.last)
     and are_spent(state.spent, state.last)

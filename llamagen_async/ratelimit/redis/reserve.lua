@@ -57,9 +57,7 @@ local function since_when(claim)
   local since = now - claim.waited
   local client = find(clients, 'name', claim.client)
   if client and client.claim == claim.id and client.claimed
-    and client.claimed[1] == claim.priority then
-    return min(since, client.claimed[3])
-  end
+    and client.claimed[1] == claim.priority then return min(since, client.claimed[3]) end
   return since
 end
 
@@ -158,9 +156,11 @@ end
 
 local function expire()
   while held[1] and held[1].ends <= now do record(table.remove(held, 1).ends, 1) end
-  local old = 0
-  while old < answered() and response(old + 1) + longest <= now do old = old + 1 end
-  if old > 0 then spent = spent:sub(old * 8 + 1) end
+  -- Of what only another plan's windows may need, no more is kept than fills the largest of them.
+  local old, surplus = 0, answered() - state.most
+  while old < answered()
+    and response(old + 1) + (old < surplus and longest or state.horizon) <= now do old = old + 1 end
+  spent = spent:sub(old * 8 + 1)
   for index = #clients, 1, -1 do
     if clients[index].seen_at + client_lease <= now then table.remove(clients, index) end
   end
@@ -326,10 +326,8 @@ end
 
 function verbs.record(operation)
   begin()
-  record(now, min(operation.number, most)) -- more than fill every window change nothing
-  if operation.pause > 0 then
-    state.paused_until = max(state.paused_until, now + min(operation.pause, DAY))
-  end
+  record(now, min(operation.number, state.most)) -- more than fill every window change nothing
+  state.paused_until = max(state.paused_until, now + min(operation.pause, DAY))
   return null
 end
 
@@ -366,6 +364,6 @@ local answer = verbs[operation.verb](operation)
 state.spent = spent
 state.burst = burst < rate.limit and burst or nil
 state.grow_after = grow_after ~= GROW_AFTER * rate.limit and grow_after or nil
-local kept = settings.ttl + max(0, state.paused_until - now) / speed
+local kept = settings.ttl + (state.horizon - longest + max(0, state.paused_until - now)) / speed
 redis.call('SET', KEYS[1], cmsgpack.pack(state), 'PX', format('%.0f', kept * 1000))
 return encode({now, answer})

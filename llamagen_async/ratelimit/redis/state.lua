@@ -48,9 +48,7 @@ if stored then
   local readable
   readable, state = pcall(cmsgpack.unpack, stored)
   if not readable or type(state) ~= 'table' or state.format ~= FORMAT
-    or not is_sound(state, lease) then
-    return redis.error_reply('CORRUPT state')
-  end
+    or not is_sound(state, lease) then return redis.error_reply('CORRUPT state') end
 end
 local found = state ~= nil
 -- `burst` and `grow_after` are absent until a 429 has changed them, `lost` until a loss.
@@ -104,5 +102,7 @@ end
 local has_unknown = state.lost ~= nil and state.lost + client_lease > now
 
 local held, spent, clients = state.held, state.spent, state.clients
+-- The longest window and the largest limit that any plan had: another client may still need them.
+state.horizon, state.most = max(state.horizon or 0, longest), max(state.most or 0, most)
 local burst = min(state.burst or rate.limit, rate.limit)
 local grow_after = state.grow_after or GROW_AFTER * rate.limit

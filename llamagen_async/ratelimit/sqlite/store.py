@@ -23,7 +23,15 @@ from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from llamagen_async.ratelimit.protocol import StoreError
-from llamagen_async.sqlite_file import claim, connect, error_code, explain, file_id, transaction
+from llamagen_async.sqlite_file import (
+    claim,
+    connect,
+    error_code,
+    explain,
+    file_id,
+    not_forking,
+    transaction,
+)
 
 __all__ = ["SQLiteStore"]
 
@@ -94,7 +102,7 @@ class SQLiteStore:
             durable: Whether what is written must survive a power failure.
         """
         loop = asyncio.get_running_loop()
-        with self._guard:
+        with not_forking(), self._guard:
             jobs = self._users.setdefault(user, set())
             if self._thread is None or not self._file.is_ours:
                 # With a connection of its own: none survives a fork.
@@ -121,7 +129,7 @@ class SQLiteStore:
         while jobs := [job for job in self._users.get(user, ()) if job.get_loop() is loop]:
             if not (await asyncio.wait(jobs, timeout=within))[0]:
                 break  # one that hangs in the operating system can't be ended, nor is it waited for
-        with self._guard:
+        with not_forking(), self._guard:
             self._users.pop(user, None)
             if self._users or self._thread is None or not self._file.is_ours:
                 return
@@ -154,6 +162,7 @@ class _File:
         self._is_durable: bool | None = None
         """Whether SQLite waits for the disk; `None` if that is not said yet."""
 
+    @not_forking()
     def transact(self, work: _Work[_T], *, write: bool, durable: bool) -> _T:
         """Do some work in one transaction, again if that helps."""
         deadline = monotonic() + self._timeout
@@ -187,7 +196,7 @@ class _File:
         """Let go of the file."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(sqlite3.Error), not_forking():
                 connection.close()
 
     def _ready(self) -> sqlite3.Connection:

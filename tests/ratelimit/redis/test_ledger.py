@@ -16,7 +16,7 @@ import pytest
 import redis.asyncio
 
 from llamagen_async.errors import InvalidRequestError
-from llamagen_async.plans import DAY, Plan
+from llamagen_async.plans import DAY, MINUTE, Plan, RateLimit
 from llamagen_async.ratelimit.protocol import ANSWERED, IDLE_WORKLOAD, StoreError
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.window_log import LedgerTimes
@@ -85,6 +85,35 @@ async def test_a_key_expires_by_itself(
         await ledger.record(0, pause=DAY)
         kept = await client.pttl(f"llamagen:{account_name}") / 1000
         assert kept > (2 * DAY + LEASE) / 60
+
+
+async def test_a_client_of_shorter_windows_keeps_what_others_need(
+    redis_server: RedisServer, account_name: str, fake_clock: FakeClock
+) -> None:
+    """A worker may keep to less than its key is allowed: the day is counted and kept all the same.
+
+    No more is kept for the day than fills the largest window that anybody has.
+    """
+    at = redis_server.url, account_name, fake_clock
+    slow = Plan("slow", limits=RateLimit(1, per=MINUTE))
+    async with (
+        opened(*at) as demo,
+        opened(*at, plan=slow) as other,
+        connected(redis_server.url) as client,
+    ):
+        await spend(demo, 4)
+        fake_clock.advance(90)
+        await spend(other, 1)
+        await other.record(2)
+        assert await client.pttl(f"llamagen:{account_name}") / 1000 > DAY
+        assert (await demo.snapshot()).windows[1].used == 7
+        size = 0
+        for _ in range(30):
+            fake_clock.advance(90)
+            await spend(other, 1)
+            last, size = size, await client.strlen(f"llamagen:{account_name}")
+        assert size == last
+        assert (await demo.snapshot()).windows[1].free == 0
 
 
 async def test_secrets_are_nowhere(

@@ -105,6 +105,7 @@ operations = st.one_of(
     st.tuples(st.just("record"), st.integers(0, 3), st.sampled_from([0.0, 0.0, 0.0, 4.0, 1e308])),
     st.tuples(st.just("snapshot"), numbers),
     st.tuples(st.just("read"), st.integers(1, 6)),
+    st.tuples(st.just("plan"), st.sampled_from(PLANS)),
 )
 
 
@@ -165,6 +166,8 @@ class Specification:
                 log.record(first, now, pause=rest[0])
             case "read":
                 return [log.admit_read(now) for _ in range(first)]
+            case "plan":
+                self.log = log.with_plan(first)
             case _:
                 return log.snapshot(now, position=first)
         return None
@@ -202,6 +205,8 @@ class Implementation:
                 await ledger.record(first, pause=rest[0])
             case "read":
                 return [await ledger.admit_read() for _ in range(first)]
+            case "plan":
+                ledger.change_plan(first)
             case _:
                 return await ledger.snapshot(position=first)
         return None
@@ -262,6 +267,7 @@ class History:
     def __init__(self, plan: Plan, seed: int) -> None:
         self._random = Random(seed)
         self._claimed = 0
+        self._plan = plan
         periods = [limit.per for limit in plan.limits if limit.per <= HOUR]
         ties = [0.0, 1.0, *periods, *(per - 1 for per in periods), *(per / 4 for per in periods)]
         self._ties = [*ties, 100.0, 99.0, 5.0]
@@ -291,6 +297,7 @@ class History:
             (2, ("release", f"{claimed}", CLIENTS[claimed % 4], pick([True, False, False]))),
             (4, ("snapshot", abs(number))),
             (4, ("read", 1 + abs(number))),
+            (1, ("plan", pick([self._plan, self._plan, *PLANS]))),
             (40, ("reserve", self._claim())),
         ]
         weights, choices = zip(*operations, strict=True)

@@ -300,13 +300,55 @@ os._exit(0) if not child else None
 """
 
 
+_FORK_MEANWHILE = """
+import asyncio, os, sys, threading
+from llamagen_async import Plan
+from llamagen_async.ratelimit import LedgerTimes
+from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
+from llamagen_async.ratelimit.sqlite.store import SQLiteStore
+
+COUNT = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n LIMIT {}"
+inside, forking = threading.Event(), threading.Event()
+store, steps = SQLiteStore.shared(sys.argv[1]), []
+
+
+def use(connection):
+    inside.set()
+    forking.wait()
+    for _ in range(200):
+        connection.execute(COUNT.format(2000)).fetchall()
+        steps.append(None)
+
+
+async def main():
+    await store.submit(store, use)
+
+
+os.register_at_fork(before=forking.set)
+thread = threading.Thread(target=asyncio.run, args=(main(),))
+thread.start()
+inside.wait()
+child = os.fork()
+if not child:
+    ledger = SQLiteLedger(store, name="a", plan=Plan.PAID, times=LedgerTimes(lease=900.0))
+    asyncio.run(ledger.record(1))
+    os._exit(len(steps) != 200)
+thread.join()
+print(os.waitpid(child, 0)[1])
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_process_has_a_connection_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("script", "printed"), [(_FORK, "3"), (_FORK_MEANWHILE, "0")])
+def test_a_forked_process_has_a_connection_of_its_own(
+    tmp_path: Path, script: str, printed: str
+) -> None:
+    """No process is forked while a thread uses the file: its child would wait for that thread."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _FORK, str(tmp_path / "quota.db")],
+        [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "quota.db")],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert (done.stdout.strip(), done.returncode) == ("3", 0), done.stderr
+    assert (done.stdout.strip(), done.returncode) == (printed, 0), done.stderr
