@@ -34,7 +34,9 @@ local function are_clients(all, last)
       or not is_count(one.share, MOST_WAITING) or not is_count(one.believed, MOST_WAITING)
       or not is_number(one.ends, -math.huge, math.huge) or not are_requests(one.waiting, last)
       or (one.claimed and (not are_requests({one.claimed}, last)
-        or not is_number(one.repeated_by, -math.huge, math.huge))) then return false end
+        or not is_number(one.repeated_by, -math.huge, math.huge))) then
+      return false
+    end
   end
   return true
 end
@@ -43,7 +45,9 @@ local function are_held(all, last, lease)
   for _, one in ipairs(all) do
     if type(one) ~= 'table' or type(one.id) ~= 'string'
       or not is_number(one.granted_at, -math.huge, last)
-      or not is_number(one.ends, -math.huge, one.granted_at + LEASES * lease) then return false end
+      or not is_number(one.ends, -math.huge, one.granted_at + LEASES * lease) then
+      return false
+    end
   end
   return true
 end
@@ -64,7 +68,9 @@ end
 
 local function is_sound(state, lease)
   if not is_number(state.last, -MOST_TIME, MOST_TIME)
-    or not is_number(state.clock_offset, -MOST_TIME, MOST_TIME) then return false end
+    or not is_number(state.clock_offset, -MOST_TIME, MOST_TIME) then
+    return false
+  end
   for _, name in ipairs({'silent_until', 'pause_set_at', 'last_call', 'lost', 'began'}) do
     if state[name] ~= nil and not is_number(state[name], -math.huge, state.last) then
       return false

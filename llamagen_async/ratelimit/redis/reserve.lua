@@ -57,7 +57,9 @@ local function since_when(claim)
   local since = now - claim.waited
   local client = find(clients, 'name', claim.client)
   if client and client.claim == claim.id and client.claimed
-    and client.claimed[1] == claim.priority then return min(since, client.claimed[3]) end
+    and client.claimed[1] == claim.priority then
+    return min(since, client.claimed[3])
+  end
   return since
 end
 

@@ -48,7 +48,9 @@ if stored then
   local readable
   readable, state = pcall(cmsgpack.unpack, stored)
   if not readable or type(state) ~= 'table' or state.format ~= FORMAT
-    or not is_sound(state, lease) then return redis.error_reply('CORRUPT state') end
+    or not is_sound(state, lease) then
+    return redis.error_reply('CORRUPT state')
+  end
 end
 local found = state ~= nil
 -- `burst` and `grow_after` are absent until a 429 has changed them, `lost` until a loss.
