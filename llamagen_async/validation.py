@@ -42,7 +42,7 @@ _SHOWN: Final = 80
 _LONGEST_ID: Final = 1000
 """Characters of an id that are kept: servers refuse URLs of 8,000."""
 _LARGEST: Final = 2**63 - 1
-"""The largest number of anything: more has no place in a database, and Python may not write it."""
+"""The largest whole number that fits into 64 bits: databases hold no other."""
 _REPR: Final = reprlib.Repr()
 _REPR.maxother = _REPR.maxlong = _REPR.maxstring = _SHOWN
 _TEXT: Final = "text that is not empty"
@@ -170,7 +170,7 @@ def check_hook(field: str, hook: object, allowed: str) -> None:
 
 
 def whole_number(field: str, value: object, *, at_least: int) -> int:
-    """Return `value` if it is a whole number of at least `at_least`, and not larger than any.
+    """Return `value` if it is a whole number of at least `at_least` that fits into 64 bits.
 
     Raises:
         InvalidRequestError: It is not.
@@ -178,7 +178,9 @@ def whole_number(field: str, value: object, *, at_least: int) -> int:
     number = python_integer(value)
     is_whole = isinstance(number, int) and not isinstance(number, bool)
     if not is_whole or not at_least <= cast("int", number) <= _LARGEST:
-        raise InvalidRequestError(field, value, f"a whole number of at least {at_least}")
+        is_large = is_whole and cast("int", number) > _LARGEST
+        bound = f", up to {_LARGEST}" if is_large else ""
+        raise InvalidRequestError(field, value, f"a whole number of at least {at_least}{bound}")
     return cast("int", number)
 
 

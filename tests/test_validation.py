@@ -16,7 +16,13 @@ from llamagen_async.batch.journal.story import Story
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.quota import check_quota
 from llamagen_async.requests import ComicRequest
-from llamagen_async.validation import checked_id, checked_path, shown, text_problem
+from llamagen_async.validation import (
+    checked_id,
+    checked_path,
+    shown,
+    text_problem,
+    whole_number,
+)
 
 UNMEANT = ["\0", "\x08", "\x1b", "\x7f", "\x80", "\x9b", "\ud83d", "\udce9", "\ufffe", "\U0010ffff"]
 MEANT = [
@@ -120,3 +126,10 @@ def test_a_number_too_long_to_be_shown_is_still_refused_by_name() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         ComicRequest("a", fix_panel_num=10**5000)
     assert str(caught.value).startswith("fix_panel_num: got a large int")
+
+
+@pytest.mark.parametrize("number", [2**63, 10**40])
+def test_a_whole_number_that_no_database_holds_is_refused_with_its_bound(number: int) -> None:
+    with pytest.raises(InvalidRequestError, match=r"at least 1, up to 9223372036854775807$"):
+        whole_number("limit", number, at_least=1)
+    assert whole_number("limit", 2**63 - 1, at_least=1) == 2**63 - 1
