@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import pytest
 from llamagen_async import (
     BadRequestError,
     BatchState,
+    ComicGeneration,
     ComicRequest,
+    GenerationStatus,
     InvalidRequestError,
     SubmissionUncertainError,
 )
-from llamagen_async.batch.journal.codec import dump_error
+from llamagen_async.batch.journal.codec import dump_error, dump_generation
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.errors import LlamaGenError, ServerError
 from tests.support.journals import added, changed, opened
@@ -100,3 +103,16 @@ def test_an_error_of_many_words_is_kept_short() -> None:
     kept = dump_error(LlamaGenError("x" * 5_000))
     assert len(kept) < 1_200
     assert "x" * 900 in kept
+
+
+@pytest.mark.parametrize(("levels", "is_whole"), [(100, True), (101, False)])
+def test_an_answer_is_kept_whole_unless_it_is_nested_very_deeply(
+    levels: int, *, is_whole: bool
+) -> None:
+    """However many short lists it has: only its depth could not be read back."""
+    inner: object = []
+    for _ in range(levels - 2):
+        inner = [inner]
+    raw = {"id": "c1", "status": "SUCCEEDED", "deep": inner, "wide": [[]] * 200}
+    text = dump_generation(ComicGeneration("c1", GenerationStatus.SUCCEEDED, raw=raw))
+    assert json.loads(text) == (raw if is_whole else {"id": "c1", "status": "SUCCEEDED"})

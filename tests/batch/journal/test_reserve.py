@@ -61,8 +61,11 @@ async def test_an_id_on_a_full_disk_is_in_the_next_journal(
         assert found.generation_id == "paid"  # this journal knows it, too
         assert "paid" in caplog.text
     assert [one.id for one in receipts(path)] == ["paid"]
-    async with opened(path):
-        pass
+    async with opened(path) as journal:
+        found = await journal.get("k")
+        assert found is not None
+        assert found.generation is not None
+        assert found.generation.id == "paid"
     assert raw(path, ROWS) == [("k", "running", "paid"), ("l", "uncertain", None)]
     assert not path.with_name("run.db-ids").exists()
     with pytest.raises(JournalError, match="another API key"):
@@ -172,7 +175,12 @@ async def test_a_reserve_belongs_to_the_key_that_paid(
     assert [one.id for one in receipts(path)] == ["paid"]
 
 
-def test_a_line_that_was_cut_takes_no_other_along(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "instead",
+    [b"\xff\x01x", b"7", b"[]", b'{"id":"c2"}', b'{"other":1}'],
+    ids=["broken", "a number", "a list", "less", "something else"],
+)
+def test_a_line_that_was_cut_takes_no_other_along(tmp_path: Path, instead: bytes) -> None:
     """The power may go while a receipt is written: those before it count, and more can follow."""
     path = tmp_path / "run.db"
     reserve = Reserve(path, ORIGIN)
@@ -181,8 +189,8 @@ def test_a_line_that_was_cut_takes_no_other_along(tmp_path: Path) -> None:
         reserve.add(Receipt(n, "0" * 16, RUNNING, f"c{n}"))
     reserve.close()
     content = reserve.path.read_bytes()
-    cut = content.replace(b'"c2"}', b"\xff\x01x")
-    reserve.path.write_bytes(cut)
+    last = content.index(b"\n", content.index(b'"c1"')) + 1
+    reserve.path.write_bytes(content[:last] + instead + b"\n" + content[last:])
     again = Reserve(path, ORIGIN)
     again.open()
     assert [one.id for one in again.receipts] == ["c0", "c1"]
