@@ -85,10 +85,13 @@ async def test_a_caller_who_leaves_as_the_answer_comes_hears_of_it() -> None:
 async def test_a_create_that_may_be_accepted_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Other failures tell of nothing that was paid for."""
     one = submission()
-    one.future.set_exception(SubmissionUncertainError(None, "no answer"))
+    uncertain = SubmissionUncertainError(None, "no answer")
+    uncertain.id = "cmc_1"
+    one.future.set_exception(uncertain)
     one.leave(asyncio.CancelledError())
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
+    assert record.__dict__["generation_id"] == "cmc_1"
     assert "create may be accepted" in record.getMessage()
     caplog.clear()
     failed = submission()

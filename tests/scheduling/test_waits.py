@@ -24,7 +24,7 @@ pytestmark = pytest.mark.virtual_time
 
 CHECK = APIRequest(RequestKind.STATUS, "GET", "/comics/generations/c")
 ANY_CHANCE = PollThreshold(chance=1e-9)
-BROKEN = ServerError(500, None, "broken")
+BROKEN = ServerError(500, None, "broken", request_id="req_7")
 
 
 def now() -> float:
@@ -164,6 +164,7 @@ async def test_checks_that_fail_come_later_and_later_and_are_told_of_at_last(
     (record,) = caplog.records
     assert "c can't be checked for now (" in record.getMessage()
     assert record.__dict__["generation_id"] == "c"
+    assert record.__dict__["request_id"] == "req_7"
     for _ in range(20):
         waits.check(targets[0], BROKEN)
         waits.check(targets[1], BROKEN)
