@@ -14,10 +14,12 @@ from llamagen_async import (
     ComicRequest,
     LlamaGenError,
     NotFoundError,
+    QuotaExhaustedError,
     RateLimitError,
     ServerError,
     SubmissionUncertainError,
 )
+from llamagen_async.sandbox import DEMO_KEY, Durations, SandboxService
 from tests.support.scheduling import (
     ONE,
     TWO,
@@ -338,3 +340,19 @@ async def test_a_generation_that_comes_with_a_failure_is_named(
             await client.comics.create("a")
     assert caught.value.id == id_
     assert ("cmc_1" in str(caught.value)) is (id_ is not None)
+
+
+async def test_what_the_server_says_is_left_counts_in_the_window_that_it_names() -> None:
+    """A script elsewhere, of which this client's store knows nothing, may use the same key."""
+    service = SandboxService(durations=Durations.constant(60), rate_limit_headers=True)
+    network = Network(service, key=DEMO_KEY)
+    async with network.client("demo") as elsewhere, network.client("demo") as client:
+        for _ in range(2):
+            await elsewhere.comics.create("elsewhere")
+        await client.comics.create("here")
+        limits = await client.limits()
+        assert {one.limit.limit: one.used for one in limits.windows} == {4: 3, 15: 3}
+        await client.comics.create("here")
+        with pytest.raises(QuotaExhaustedError):
+            await client.comics.create("here", max_wait=30.0)
+    assert client.stats().refused == 0
