@@ -316,6 +316,17 @@ async def test_a_share_is_forgotten_before_the_store_gives_it_to_others() -> Non
     await ledger.aclose()
 
 
+async def test_a_share_that_was_told_of_long_ago_is_not_used() -> None:
+    key = Key(PAID, random.Random(1))
+    ledger = key.ledger()
+    await granted(ledger, "a.1")
+    await asyncio.sleep(TIMES.client_lease / 2)
+    key.switch(away=True)
+    with pytest.raises(QuotaStoreError):
+        await granted(ledger, "a.2")
+    await ledger.aclose()
+
+
 async def test_what_is_in_flight_is_reported_as_soon_as_the_store_is_back() -> None:
     """Though nobody asks for a slot; and again until it has ended."""
     key = Key(PAID, random.Random(1))

@@ -300,3 +300,13 @@ async def test_who_has_never_reached_the_store_sends_nothing(plan: Plan) -> None
             await away.ledger.reserve(claim("a.1", "a", priority))
     assert Clock().now() < began + 1
     await away.close()
+
+
+async def test_a_pause_that_is_recorded_holds_for_all_clients_of_the_store() -> None:
+    """A read without a slot may be refused as well: who sends next is another process."""
+    away = Away()
+    await away.ledger.record(1, pause=30.0)
+    other = FailoverLedger(away.store, Plan.PAID, Clock(), TIMES)
+    assert (await other.snapshot()).paused_for == pytest.approx(30.0, abs=1.0)
+    await other.aclose()
+    await away.close()

@@ -147,7 +147,7 @@ async def test_one_comic_is_not_the_answer_to_two_creates() -> None:
     async with opened(None) as journal:
         first = await drawn(journal, "first", "c1")
         second = await changed(journal, await added(journal, "second", "second"), SENDING)
-        with pytest.raises(Exception, match="which is the comic of 'first'"):
+        with pytest.raises(Exception, match="with generation c1, which is the comic of 'first'"):
             await changed(journal, second, RUNNING, generation=comic("c1"))
         row, _ = await journal.add(change("on", id="c1"))
         row = await changed(journal, row, SENDING, RUNNING, generation=comic("c1"))
