@@ -10,6 +10,7 @@ import pytest
 
 from llamagen_async import (
     APIConnectionError,
+    InsufficientCreditsError,
     LlamaGenError,
     RequestReport,
     SubmissionUncertainError,
@@ -18,7 +19,7 @@ from llamagen_async.models import ComicGeneration
 from llamagen_async.plans import RequestKind
 from llamagen_async.scheduling.request_report import outcome_of
 from llamagen_async.scheduling.submission import Submission
-from llamagen_async.transport import APIRequest
+from llamagen_async.transport import AnsweredCancelledError, APIRequest
 from tests.support.scheduling import ONE, accepted_id, network_of
 
 pytestmark = pytest.mark.virtual_time
@@ -98,6 +99,16 @@ async def test_a_create_that_may_be_accepted_is_logged(caplog: pytest.LogCapture
     failed.future.set_exception(APIConnectionError("no network", request_sent=False))
     failed.leave(asyncio.CancelledError())
     assert not caplog.records
+
+
+async def test_a_refusal_that_has_come_is_told_though_sending_was_cancelled() -> None:
+    """A client that closes has heard that much, and the caller is no worse informed."""
+    refusal = InsufficientCreditsError(402, None, "no credits")
+    network = network_of(ONE, after=lambda _sent: AnsweredCancelledError(refusal))
+    async with network.client(ONE) as client:
+        with pytest.raises(InsufficientCreditsError, match="no credits"):
+            await client.comics.create("a")
+    assert len(network.creates) == 1
 
 
 async def test_whoever_sends_it_finds_a_caller_gone_that_left_before(
