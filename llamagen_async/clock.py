@@ -9,44 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
-from llamagen_async.validation import InvalidRequestError, python_number
+from llamagen_async.validation import InvalidRequestError, number, seconds
 
-__all__ = ["DEFAULT_TIMEOUT", "Clock", "number", "seconds"]
+__all__ = ["DEFAULT_TIMEOUT", "Clock"]
 
 DEFAULT_TIMEOUT: Final = 1800.0
 """Seconds that each generation is waited for, unless the caller says otherwise."""
-
-
-def seconds(name: str, value: object, *, at_most: float | None = None) -> float:
-    """Return `value` if it is a finite number of seconds greater than 0.
-
-    Args:
-        name: The argument's name, for the error.
-        value: What was given.
-        at_most: The most seconds allowed, if there is such a bound.
-
-    Raises:
-        InvalidRequestError: `value` is not such a number, or is more than `at_most`.
-    """
-    number = python_number(value)
-    if (
-        isinstance(number, bool)
-        or not isinstance(number, int | float)
-        or not 0 < number <= (sys.float_info.max if at_most is None else at_most)
-    ):
-        bound = "" if at_most is None else f", up to {at_most:g}"
-        raise InvalidRequestError(name, value, f"a number of seconds greater than 0{bound}")
-    return float(number)
-
-
-def number(value: float) -> Any:
-    """Return a number of another kind, such as numpy's, as Python's own; else `value`."""
-    return python_number(value)
 
 
 def _speed(_instance: object, attribute: attrs.Attribute[float], value: object) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import attrs
 
-from llamagen_async.clock import DEFAULT_TIMEOUT, seconds
+from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.core import ClientCore
 from llamagen_async.downloads.download import asset_names, download_assets
 from llamagen_async.errors import (
@@ -37,7 +37,7 @@ from llamagen_async.requests import (
 )
 from llamagen_async.scheduling import GenerationWait, SubmissionHooks, tell_accepted
 from llamagen_async.transport import APIRequest
-from llamagen_async.validation import check_flags, check_hook, checked_id, checked_path
+from llamagen_async.validation import check_flags, check_hook, checked_id, checked_path, seconds
 
 __all__ = ["Billed", "Generations", "whole_request"]
 

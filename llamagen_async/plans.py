@@ -16,8 +16,13 @@ from typing import Any, ClassVar, Final, Literal, SupportsIndex
 
 import attrs
 
-from llamagen_async.clock import number, seconds
-from llamagen_async.validation import InvalidRequestError, python_integer, whole_number
+from llamagen_async.validation import (
+    InvalidRequestError,
+    number,
+    python_integer,
+    seconds,
+    whole_number,
+)
 
 __all__ = ["DAY", "HOUR", "MINUTE", "Plan", "PlanName", "RateLimit", "RequestKind"]
 

@@ -12,11 +12,10 @@ import enum
 import math
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import attrs
 
-from llamagen_async.models import AnyGeneration, ComicGeneration
 from llamagen_async.requests import (
     AnimationRequest,
     AnyRequest,
@@ -25,6 +24,9 @@ from llamagen_async.requests import (
     UpdateRequest,
 )
 from llamagen_async.validation import InvalidRequestError, python_number
+
+if TYPE_CHECKING:
+    from llamagen_async.models import AnyGeneration
 
 __all__ = [
     "COMICS",
@@ -174,6 +176,8 @@ class Prices:
             request: The request for it.
             generation: The comic, as the server last described it.
         """
+        from llamagen_async.models import ComicGeneration  # noqa: PLC0415  # no estimate needs it
+
         if not isinstance(request, ComicRequest) or not isinstance(generation, ComicGeneration):
             return None
         usage = generation.usage

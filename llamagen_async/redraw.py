@@ -23,7 +23,6 @@ from llamagen_async.batch.journal.story import Story, content_key
 from llamagen_async.batch.lifecycle import Lifecycle
 from llamagen_async.batch.makers import ComicsPort, newest
 from llamagen_async.batch.task import BatchTask
-from llamagen_async.clock import seconds
 from llamagen_async.downloads.download import panel_name
 from llamagen_async.downloads.media_types import safe_stem
 from llamagen_async.downloads.versions import older_versions
@@ -31,7 +30,7 @@ from llamagen_async.errors import InvalidRequestError, LlamaGenError, Submission
 from llamagen_async.models import BatchState, ComicGeneration
 from llamagen_async.prices import PriceList, Prices, checked_credits
 from llamagen_async.requests import BatchStory, RequestType, UpdateRequest
-from llamagen_async.validation import check_flags, checked_path
+from llamagen_async.validation import check_flags, checked_path, seconds
 
 __all__ = ["JOURNAL", "Redraw", "RedrawOptions", "journal_in", "redraw_panel"]
 

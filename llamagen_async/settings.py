@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 
-from llamagen_async.clock import Clock, seconds
+from llamagen_async.clock import Clock
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan, PlanName, RequestKind
 from llamagen_async.quota import MEMORY, check_quota
@@ -21,7 +21,7 @@ from llamagen_async.transport import (
     is_vendors,
     normalize_base_url,
 )
-from llamagen_async.validation import HiddenText, check_flags, check_hook, whole_number
+from llamagen_async.validation import HiddenText, check_flags, check_hook, seconds, whole_number
 
 if TYPE_CHECKING:
     import aiohttp

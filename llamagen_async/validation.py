@@ -29,8 +29,10 @@ __all__ = [
     "checked_path",
     "checked_text",
     "generation_id",
+    "number",
     "python_integer",
     "python_number",
+    "seconds",
     "shown",
     "text_problem",
     "whole_number",
@@ -206,6 +208,33 @@ def python_number(value: object) -> object:
         return float(cast("SupportsFloat", given))
     except (TypeError, ValueError, OverflowError):
         return given
+
+
+def seconds(name: str, value: object, *, at_most: float | None = None) -> float:
+    """Return `value` if it is a finite number of seconds greater than 0.
+
+    Args:
+        name: The argument's name, for the error.
+        value: What was given.
+        at_most: The most seconds allowed, if there is such a bound.
+
+    Raises:
+        InvalidRequestError: `value` is not such a number, or is more than `at_most`.
+    """
+    given = python_number(value)
+    if (
+        isinstance(given, bool)
+        or not isinstance(given, int | float)
+        or not 0 < given <= (sys.float_info.max if at_most is None else at_most)
+    ):
+        bound = "" if at_most is None else f", up to {at_most:g}"
+        raise InvalidRequestError(name, value, f"a number of seconds greater than 0{bound}")
+    return float(given)
+
+
+def number(value: float) -> Any:
+    """Return a number of another kind, such as numpy's, as Python's own; else `value`."""
+    return python_number(value)
 
 
 def generation_id(value: object) -> str | None:

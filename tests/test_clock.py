@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from llamagen_async.clock import Clock, seconds
+from llamagen_async.clock import Clock
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.simulation import run
 
@@ -108,19 +108,3 @@ def test_a_wait_can_be_cancelled() -> None:
         assert Clock().now() == pytest.approx(1)
 
     run(main())
-
-
-@pytest.mark.parametrize("value", [0, -1, True, "2", None, float("inf"), float("nan"), 10**400])
-def test_seconds_are_a_finite_number_greater_than_0(value: Any) -> None:
-    """Anything else is refused, with the argument's name and what is allowed."""
-    with pytest.raises(InvalidRequestError, match=r"^timeout: got .* number of seconds") as caught:
-        seconds("timeout", value)
-    assert caught.value.value is value
-
-
-def test_seconds_may_have_a_bound() -> None:
-    """A value up to the bound is returned as a float; a larger one is refused with the bound."""
-    assert seconds("timeout", 60, at_most=60) == 60.0
-    assert type(seconds("timeout", 60)) is float
-    with pytest.raises(InvalidRequestError, match=r"up to 60$"):
-        seconds("timeout", 60.5, at_most=60)

@@ -19,6 +19,7 @@ from llamagen_async.requests import ComicRequest
 from llamagen_async.validation import (
     checked_id,
     checked_path,
+    seconds,
     shown,
     text_problem,
     whole_number,
@@ -133,3 +134,19 @@ def test_a_whole_number_that_no_database_holds_is_refused_with_its_bound(number:
     with pytest.raises(InvalidRequestError, match=r"at least 1, up to 9223372036854775807$"):
         whole_number("limit", number, at_least=1)
     assert whole_number("limit", 2**63 - 1, at_least=1) == 2**63 - 1
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "2", None, float("inf"), float("nan"), 10**400])
+def test_seconds_are_a_finite_number_greater_than_0(value: Any) -> None:
+    """Anything else is refused, with the argument's name and what is allowed."""
+    with pytest.raises(InvalidRequestError, match=r"^timeout: got .* number of seconds") as caught:
+        seconds("timeout", value)
+    assert caught.value.value is value
+
+
+def test_seconds_may_have_a_bound() -> None:
+    """A value up to the bound is returned as a float; a larger one is refused with the bound."""
+    assert seconds("timeout", 60, at_most=60) == 60.0
+    assert type(seconds("timeout", 60)) is float
+    with pytest.raises(InvalidRequestError, match=r"up to 60$"):
+        seconds("timeout", 60.5, at_most=60)

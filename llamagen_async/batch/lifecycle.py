@@ -21,7 +21,6 @@ from llamagen_async.batch.outcomes import ORIGINS, concerns_all, is_final, may_b
 from llamagen_async.batch.protocol import StoryStore
 from llamagen_async.batch.replacing import fetch
 from llamagen_async.batch.task import BatchTask, tell_left
-from llamagen_async.clock import seconds
 from llamagen_async.errors import (
     ClientClosedError,
     GenerationFailedError,
@@ -31,7 +30,7 @@ from llamagen_async.errors import (
 )
 from llamagen_async.models import AnyGeneration, BatchState, ComicGeneration
 from llamagen_async.observing import JOB_KEY, about, logger_of
-from llamagen_async.validation import checked_path
+from llamagen_async.validation import checked_path, seconds
 
 __all__ = ["GRACE", "READ_AHEAD", "ComicsPort", "Lifecycle"]
 

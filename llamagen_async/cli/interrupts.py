@@ -8,15 +8,17 @@ lacks.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
 from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from llamagen_async.cli.exit_status import INTERRUPTED
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["run_async"]
 
@@ -31,6 +33,8 @@ def run_async(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     A cancelled `work` may catch the cancellation to clean up; the value that it returns then is its
     status. If it lets the cancellation pass, the status is 130.
     """
+    import asyncio  # noqa: PLC0415  # not needed by who is told of a mistake instead
+
     task: asyncio.Task[Any] | None = None
     interrupts = 0
 

@@ -9,8 +9,6 @@ from typing import Final
 
 from llamagen_async.cli.exit_status import FAILED, CommandError
 from llamagen_async.quota import default_quota
-from llamagen_async.ratelimit import StoreError
-from llamagen_async.ratelimit.stores import prove_store
 
 __all__ = ["default_store", "prove_quota"]
 
@@ -27,6 +25,9 @@ async def prove_quota(quota: str) -> None:
         InvalidRequestError: It is no URL of a store.
         CommandError: It can't be opened; nothing was sent.
     """
+    from llamagen_async.ratelimit import StoreError  # noqa: PLC0415  # not needed before it sends
+    from llamagen_async.ratelimit.stores import prove_store  # noqa: PLC0415
+
     try:
         await prove_store(quota)
     except (StoreError, OSError) as error:

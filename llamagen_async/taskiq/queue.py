@@ -27,7 +27,6 @@ from llamagen_async.batch.journal.story import RequestLike, Story, checked_key
 from llamagen_async.batch.lifecycle import GRACE
 from llamagen_async.batch.protocol import JobLike, key_of
 from llamagen_async.client import LlamaGenClient
-from llamagen_async.clock import seconds
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.plans import DAY
@@ -40,7 +39,7 @@ from llamagen_async.taskiq.store import RedisJobs
 from llamagen_async.taskiq.tasks import ComicTasks, TaskResult, result_of
 from llamagen_async.taskiq.turns import SharedTurns
 from llamagen_async.taskiq.workbench import Workbench
-from llamagen_async.validation import checked_path, checked_text, whole_number
+from llamagen_async.validation import checked_path, checked_text, seconds, whole_number
 
 __all__ = ["TaskiqQueue"]
 

@@ -10,12 +10,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from llamagen_async.transport.address import (
-    check_proxy,
-    is_vendors,
-    normalize_base_url,
-    proxy_for,
-)
 from llamagen_async.transport.message import (
     AnsweredCancelledError,
     APIRequest,
@@ -30,6 +24,12 @@ from llamagen_async.transport.secret import check_key
 
 if TYPE_CHECKING:
     from llamagen_async.transport.accepted import accepted_id
+    from llamagen_async.transport.address import (
+        check_proxy,
+        is_vendors,
+        normalize_base_url,
+        proxy_for,
+    )
     from llamagen_async.transport.assets import HTTPAssets
     from llamagen_async.transport.decoding import (
         REDIRECT,
@@ -96,6 +96,7 @@ _LATER = {
     "as_uncertain": "retries",
     "asked_wait": "retries",
     "bounds": "retries",
+    "check_proxy": "address",
     "check_session": "sessions",
     "decode": "decoding",
     "delays": "retries",
@@ -104,13 +105,17 @@ _LATER = {
     "is_outage": "retries",
     "is_retriable": "retries",
     "is_told": "retries",
+    "is_vendors": "address",
     "may_pass": "retries",
+    "normalize_base_url": "address",
     "parse_retry_after": "decoding",
+    "proxy_for": "address",
     "retry_span": "retries",
     "says_later": "retries",
 }
-"""The modules of what only those need who send something: who only reads settings or counts slots
-does without it, and above all without aiohttp, which takes longer to load than all else here."""
+"""The modules of what only those need who send something, or know where to: who only reads stories
+or counts slots does without it, and above all without aiohttp, which takes longer to load than all
+else here."""
 
 if not TYPE_CHECKING:  # else type checkers would take any name for an export
 

@@ -22,7 +22,6 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from llamagen_async._version import __version__
-from llamagen_async.clock import seconds
 from llamagen_async.errors import (
     APIConnectionError,
     APIError,
@@ -54,7 +53,7 @@ from llamagen_async.transport.message import (
 from llamagen_async.transport.secret import Secret, check_key
 from llamagen_async.transport.sessions import check_session, fairly, observe, own_session
 from llamagen_async.transport.time_limit import time_limit
-from llamagen_async.validation import HiddenText
+from llamagen_async.validation import HiddenText, seconds
 
 __all__ = ["HTTPTransport"]
 

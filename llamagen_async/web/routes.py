@@ -31,7 +31,8 @@ from llamagen_async.observing import about, logger_of
 from llamagen_async.requests import ComicRequest
 from llamagen_async.validation import shown
 from llamagen_async.web.access import Authorize, check_access
-from llamagen_async.web.facts import at_vendor, job_facts, job_path, limits_facts
+from llamagen_async.web.facts import at_vendor, job_facts, job_path
+from llamagen_async.web.limits_facts import limits_facts
 from llamagen_async.web.messages import (
     JSON,
     HTTPProblem,

@@ -13,10 +13,9 @@ from typing import Any, Final, Literal, Self, cast
 
 import attrs
 
-from llamagen_async.clock import seconds
 from llamagen_async.errors import InvalidRequestError, WebhookSignatureError
 from llamagen_async.observing import logger_of
-from llamagen_async.validation import checked_text
+from llamagen_async.validation import checked_text, seconds
 
 __all__ = [
     "MAX_BODY",

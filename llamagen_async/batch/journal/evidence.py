@@ -14,15 +14,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from llamagen_async.batch.folder import RESULTS
 from llamagen_async.batch.journal.reserve import Receipt
 from llamagen_async.models import BatchState
 from llamagen_async.requests import RequestType
 
-__all__ = ["RESULTS", "accepted_in", "evidence_against", "journal_name", "orphaned_changes"]
+__all__ = ["accepted_in", "evidence_against", "journal_name", "orphaned_changes"]
 
-RESULTS: Final = "results.jsonl"
-"""The file in which a command line's run says what became of every story, one JSON object a
-line."""
 _CHANGES: Final = [type_.value for type_ in RequestType if type_.is_change]
 _WAL: Final = "-wal"
 """The end of the name of the file with SQLite's newest changes."""

@@ -23,8 +23,7 @@ from llamagen_async.cli.input.journal_summary import JournalSummary
 from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.results.folder import prepared_folder
-from llamagen_async.cli.results.gallery import INDEX
+from llamagen_async.cli.results.folder import INDEX, prepared_folder
 from llamagen_async.cli.results.writer import write_results
 from llamagen_async.cli.run.announce import print_time
 from llamagen_async.cli.run.batch_run import BatchRun

@@ -13,7 +13,7 @@ from llamagen_async.cli.text import format_duration, format_limit, one_line, plu
 from llamagen_async.plans import HOUR
 from llamagen_async.quota import MEMORY, shown_quota
 from llamagen_async.ratelimit import LimitsSnapshot, close_limiter, open_limiter
-from llamagen_async.web.facts import limits_facts
+from llamagen_async.web.limits_facts import limits_facts
 
 if TYPE_CHECKING:
     from rich.table import Table

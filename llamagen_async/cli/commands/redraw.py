@@ -19,12 +19,13 @@ from llamagen_async.cli.commands.panel_options import check_change
 from llamagen_async.cli.errors import describe_error
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED, CommandError
 from llamagen_async.cli.input.journal_summary import open_journal
+from llamagen_async.cli.input.money import Money
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.folder import check_apart, prepared_folder
 from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.cli.results.writer import write_results
-from llamagen_async.cli.run.money import Money, print_spending
+from llamagen_async.cli.run.money import print_spending
 from llamagen_async.cli.text import one_line
 from llamagen_async.errors import (
     BudgetReachedError,

@@ -14,7 +14,7 @@ from llamagen_async.cli.declarations.completion import complete_folder
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED
 
 if TYPE_CHECKING:
-    from llamagen_async.cli.run.money import Money
+    from llamagen_async.cli.input.money import Money
     from llamagen_async.plans import PlanName
 
 __all__ = [
@@ -127,9 +127,12 @@ def connection_options(command: Callable[..., int]) -> Callable[..., int]:
         **others: Any,
     ) -> int:
         from llamagen_async.cli.commands.options import Connection
-        from llamagen_async.transport import check_proxy
 
-        given = Connection(api_key, base_url, plan, speed, quota, metered, check_proxy(proxy))
+        if proxy:
+            from llamagen_async.transport import check_proxy
+
+            proxy = check_proxy(proxy)
+        given = Connection(api_key, base_url, plan, speed, quota, metered, proxy)
         return command(connection=given, **others)
 
     return with_connection
@@ -213,7 +216,7 @@ def time_options(command: Callable[..., int]) -> Callable[..., int]:
     )
     @wraps(command)
     def with_times(*, timeout: float, **others: Any) -> int:
-        from llamagen_async.clock import seconds
+        from llamagen_async.validation import seconds
 
         seconds("timeout", timeout)  # before anything is paid for
         return command(timeout=timeout, **others)
@@ -241,7 +244,7 @@ def budget_options(command: Callable[..., int]) -> Callable[..., int]:
     )
     @wraps(command)
     def with_budget(*, budget: float | None, prices: tuple[str, ...], **others: Any) -> int:
-        from llamagen_async.cli.run.money import Money, parse_prices
+        from llamagen_async.cli.input.money import Money, parse_prices
         from llamagen_async.prices import checked_credits
 
         if budget is not None:

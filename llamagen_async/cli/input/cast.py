@@ -19,9 +19,9 @@ from llamagen_async.cli.input.json_text import unique_names
 from llamagen_async.cli.input.lines import UNREADABLE, chunks_of, text_lines
 from llamagen_async.cli.text import shown_path
 from llamagen_async.errors import InvalidRequestError
+from llamagen_async.requests import AnyRequest
 from llamagen_async.requests.defaults import Defaults
-from llamagen_async.requests.files import with_paths
-from llamagen_async.uploads import check_files
+from llamagen_async.requests.files import paths_of, with_paths
 from llamagen_async.validation import checked_path
 
 __all__ = ["StoryContext", "open_cast"]
@@ -47,7 +47,7 @@ class StoryContext:
             InvalidRequestError: Something in it is not allowed.
         """
         story = Story.parse(given, label=label, defaults=self.cast, folder=self.folder)
-        check_files(story.request)
+        _check_files(story.request)
         return story
 
 
@@ -68,10 +68,18 @@ def open_cast(given: str) -> Defaults:
     fields = _fields(text, name)
     try:
         parsed = Defaults.parse(with_paths(fields)).with_absolute_paths(path.parent)
-        check_files(parsed.merged("a story"))
+        _check_files(parsed.merged("a story"))
     except InvalidRequestError as error:
         raise CommandError(f"{name}: {error}; nothing was sent") from None
     return parsed
+
+
+def _check_files(request: AnyRequest) -> None:
+    """Check the files that a request names, if there are any."""
+    if paths_of(request):
+        from llamagen_async.uploads import check_files  # noqa: PLC0415  # takes long to load
+
+        check_files(request)
 
 
 def _fields(text: str, name: str) -> Mapping[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.requests import RequestType
+
+if TYPE_CHECKING:
+    from llamagen_async.batch.journal.journal import Journal
 
 __all__ = ["ChangedKeys"]
 

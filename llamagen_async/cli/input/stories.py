@@ -14,11 +14,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import attrs
 
-from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike, Story, given_key
 from llamagen_async.cli.exit_status import FAILED, CommandError
 from llamagen_async.cli.input.cast import StoryContext
@@ -26,7 +25,6 @@ from llamagen_async.cli.input.changed_keys import ChangedKeys
 from llamagen_async.cli.input.formats import ALLOWED, FORMATS, Format, format_of_first
 from llamagen_async.cli.input.json_text import decoded
 from llamagen_async.cli.input.lines import chunks_of, text_lines, unreadable
-from llamagen_async.cli.input.stdin import iterate_in_thread
 from llamagen_async.cli.input.tables import column_of, is_heading, table_rows
 from llamagen_async.cli.text import shown_path
 from llamagen_async.errors import InvalidRequestError, JournalError
@@ -34,6 +32,9 @@ from llamagen_async.prices import Charge
 from llamagen_async.requests.defaults import Defaults
 from llamagen_async.requests.files import paths_of
 from llamagen_async.validation import checked_path
+
+if TYPE_CHECKING:
+    from llamagen_async.batch.journal.journal import Journal
 
 __all__ = ["Format", "InputStory", "Stories", "StoryFile", "open_stories", "read_stories"]
 
@@ -156,6 +157,8 @@ class Stories:
             for story in self.checked:
                 yield story
         elif self.lines is not None:
+            from llamagen_async.cli.input.stdin import iterate_in_thread  # noqa: PLC0415
+
             lines = text_lines(_arriving(self.lines, self.name))
             stories = read_stories(lines, name=self.name, form=self.format, context=self.context)
             async for story in iterate_in_thread(stories):

@@ -7,15 +7,17 @@ import re
 from pathlib import Path
 from typing import Final
 
-from llamagen_async.batch.folder import prove_writable
+from llamagen_async.batch.folder import RESULTS, prove_writable
 from llamagen_async.cli.exit_status import CommandError
-from llamagen_async.cli.results.gallery import INDEX, is_foreign
-from llamagen_async.cli.results.records import RESULTS
 from llamagen_async.cli.text import shown_path
 from llamagen_async.validation import checked_path
 
-__all__ = ["check_apart", "prepared_folder"]
+__all__ = ["INDEX", "check_apart", "is_foreign", "prepared_folder"]
 
+INDEX: Final = "index.html"
+"""The file name of the page that shows the folder's comics."""
+_MARK: Final = '<meta name="generator" content="llamagen-async'
+"""The beginning of the tag by which a page made here is recognised."""
 _BEGIN: Final = re.compile(rb'\s*\{\s*"index"\s*:')
 """The beginning of the results of any run."""
 
@@ -60,6 +62,14 @@ def prepared_folder(given: str) -> Path:
             f"--out {given}: its {names[0]} was not made by llamagen-async; choose another folder"
         )
     return folder
+
+
+def is_foreign(folder: Path) -> bool:
+    """Return whether there is an `index.html` in the folder that was not made here."""
+    path = folder / INDEX
+    if not path.is_file():  # what is no file may never end
+        return path.exists()
+    return _MARK not in path.read_text("utf-8", errors="replace")
 
 
 def _are_foreign(results: Path) -> bool:

@@ -18,26 +18,23 @@ from functools import cache
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from string import Template
 from typing import Any, Final, cast
 from urllib.parse import quote
 
 from llamagen_async._version import __version__
+from llamagen_async.batch.folder import RESULTS
 from llamagen_async.cli.errors import status_command
-from llamagen_async.cli.results.records import RESULTS, PanelFile, Record
+from llamagen_async.cli.results.records import PanelFile, Record
 from llamagen_async.cli.results.states import STATE_WORDS
 from llamagen_async.cli.text import format_duration, pluralize, shortened
 from llamagen_async.downloads.media_types import PICTURES, VIDEOS
 from llamagen_async.models import BatchState
 from llamagen_async.requests import RequestType
 
-__all__ = ["INDEX", "is_foreign", "render"]
+__all__ = ["render"]
 
-INDEX: Final = "index.html"
-"""The page's file name."""
-_MARK: Final = '<meta name="generator" content="llamagen-async'
-"""The beginning of the tag by which a page made here is recognised."""
 _LANGUAGE: Final = re.compile(r"[a-zA-Z]{2,3}(-[a-zA-Z0-9]{2,8})*")
 _WIDE: Final = 1.4
 """Width divided by height from which on a panel is wide."""
@@ -91,14 +88,6 @@ def render(
         choices=_choices([state for state in _ORDER if shown[state]]),
         cards="".join(_card(record, number) for number, record in enumerate(records, 1)),
     )
-
-
-def is_foreign(folder: Path) -> bool:
-    """Return whether there is an `index.html` in the folder that was not made here."""
-    path = folder / INDEX
-    if not path.is_file():  # what is no file may never end
-        return path.exists()
-    return _MARK not in path.read_text("utf-8", errors="replace")
 
 
 _ORDER: Final = (

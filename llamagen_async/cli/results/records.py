@@ -14,7 +14,6 @@ from typing import Any, Final, Self, cast
 import attrs
 
 from llamagen_async.batch.journal.codec import Row
-from llamagen_async.batch.journal.evidence import RESULTS
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.errors import describe_error
 from llamagen_async.clock import DEFAULT_TIMEOUT
@@ -25,7 +24,6 @@ from llamagen_async.requests.any_request import fields_of, type_of
 
 __all__ = [
     "LISTED",
-    "RESULTS",
     "SANDBOX_ASSETS",
     "PanelFile",
     "Reason",

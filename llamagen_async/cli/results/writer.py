@@ -21,12 +21,14 @@ from typing import BinaryIO, Final, TypeVar
 
 import attrs
 
+from llamagen_async.batch.folder import RESULTS
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.evidence import journal_name
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import Story
-from llamagen_async.cli.results.gallery import INDEX, render
-from llamagen_async.cli.results.records import LISTED, RESULTS, Record, line_of
+from llamagen_async.cli.results.folder import INDEX
+from llamagen_async.cli.results.gallery import render
+from llamagen_async.cli.results.records import LISTED, Record, line_of
 from llamagen_async.cli.results.turns import own_turn
 from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.errors import InvalidRequestError, JournalError

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from llamagen_async.cli.input.journal_summary import JournalSummary
+from llamagen_async.cli.input.money import Money
 from llamagen_async.cli.input.stories import Stories
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.run.money import Money, paid_for, print_cost
+from llamagen_async.cli.run.money import paid_for, print_cost
 from llamagen_async.cli.text import format_duration, format_limit, format_time, pluralize
 from llamagen_async.models import BatchState
 from llamagen_async.plans import HOUR, Plan, RequestKind

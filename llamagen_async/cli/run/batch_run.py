@@ -25,11 +25,12 @@ from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import RequestLike
 from llamagen_async.cli.errors import describe_error, status_command
 from llamagen_async.cli.exit_status import CommandError
+from llamagen_async.cli.input.money import Money
 from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import Record, prompt_of
 from llamagen_async.cli.results.unrecorded import Unrecorded
-from llamagen_async.cli.run.money import Money, ask_usage
+from llamagen_async.cli.run.money import ask_usage
 from llamagen_async.cli.run.progress import Display
 from llamagen_async.cli.run.tally import Tally
 from llamagen_async.clock import DEFAULT_TIMEOUT

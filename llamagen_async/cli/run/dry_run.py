@@ -15,12 +15,13 @@ from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED
 from llamagen_async.cli.input.journal_summary import JournalSummary
+from llamagen_async.cli.input.money import Money
 from llamagen_async.cli.input.stories import InputStory, Stories
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import prompt_of
 from llamagen_async.cli.results.states import STATE_WORDS
 from llamagen_async.cli.run.announce import print_time
-from llamagen_async.cli.run.money import Money, paid_for, print_cost
+from llamagen_async.cli.run.money import paid_for, print_cost
 from llamagen_async.cli.text import pluralize, shortened
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.models import BatchState

@@ -1,54 +1,31 @@
-"""The money of a run: the options about it, what the server says is left, and lines for people."""
+"""The money of a run: its cost, what the server says is left, and lines about both for people."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import attrs
-import click
 
-from llamagen_async.batch.budget import Spending
 from llamagen_async.cli.exit_status import CommandError
-from llamagen_async.cli.input.journal_summary import JournalSummary
+from llamagen_async.cli.input.money import Money
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.text import pluralize
 from llamagen_async.errors import LlamaGenError
-from llamagen_async.models import Usage
 from llamagen_async.plans import Plan
-from llamagen_async.prices import ChargeKind, Estimate, Prices, format_credits, listed
+from llamagen_async.prices import ChargeKind, Estimate, format_credits, listed
 
 if TYPE_CHECKING:
+    from llamagen_async.batch.budget import Spending
+    from llamagen_async.cli.input.journal_summary import JournalSummary
     from llamagen_async.client import LlamaGenClient
+    from llamagen_async.models import Usage
 
-__all__ = ["Money", "ask_usage", "paid_for", "parse_prices", "print_cost", "print_spending"]
+__all__ = ["ask_usage", "paid_for", "print_cost", "print_spending"]
 
 _USAGE_TIMEOUT: Final = 10.0
 """Real seconds that the server may take to say what was used."""
-_MANY: Final = 10
-"""Comics from which on the server is asked what is left without being told to: as many as the paid
-plan sends in the first minute. Fewer are hardly delayed by an account that turns out to be empty,
-and the question would be a large part of their requests."""
-
-
-@attrs.frozen
-class Money:
-    """The options of a run that are about money."""
-
-    prices: Prices = attrs.field(factory=Prices)
-    """Prices, as far as they are known."""
-    budget: float | None = None
-    """The most credits that may be spent; `None` is any number."""
-    asks: bool | None = None
-    """Whether the server is asked what is left; `None` is where that is worth a request."""
-
-    def asks_for(self, estimate: Estimate) -> bool:
-        """Return whether the server is to be asked before these requests are sent."""
-        if self.asks is not None:
-            return self.asks
-        return estimate.requests >= _MANY
 
 
 async def ask_usage(client: LlamaGenClient, *, is_told_to: bool = False) -> Usage | None:
@@ -158,21 +135,3 @@ def within(credits_: float, estimate: Estimate) -> int:
     if estimate.credits <= max(0.0, credits_):  # less than nothing is left if comics cost more
         return priced
     return max(0, math.floor(priced * credits_ / estimate.credits))
-
-
-def parse_prices(given: Sequence[str]) -> Prices:
-    """Return the prices that --price gives.
-
-    Raises:
-        click.UsageError: One is not written in this way.
-    """
-    prices: dict[str, float | None] = {}
-    for one in given:
-        name, _, number = one.partition("=")
-        try:
-            prices[name.strip().replace("-", "_")] = float(number)
-        except ValueError:
-            raise click.UsageError(
-                f"--price: got {one!r}, allowed is NAME=CREDITS, such as redraw=100"
-            ) from None
-    return Prices.parse(prices)

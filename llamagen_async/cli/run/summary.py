@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from llamagen_async.batch.folder import RESULTS
 from llamagen_async.cli.errors import describe_error, quota_reason, status_command
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.results.gallery import INDEX
-from llamagen_async.cli.results.records import RESULTS
+from llamagen_async.cli.results.folder import INDEX
 from llamagen_async.cli.results.states import STATE_WORDS
 from llamagen_async.cli.results.writer import Written
 from llamagen_async.cli.run.batch_run import BatchRun

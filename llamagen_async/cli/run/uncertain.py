@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from llamagen_async.batch.folder import RESULTS
 from llamagen_async.cli.output import Output
-from llamagen_async.cli.results.records import RESULTS, Record
+from llamagen_async.cli.results.records import Record
 from llamagen_async.cli.text import pluralize, shortened
 
 __all__ = ["print_uncertain"]

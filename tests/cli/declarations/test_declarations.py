@@ -127,8 +127,8 @@ async def test_a_command_that_sends_nothing_loads_nothing_that_sends(tmp_path: P
 
 
 @pytest.mark.once
-def test_a_batch_whose_stories_are_wrong_does_not_load_aiohttp(tmp_path: Path) -> None:
-    """Loading it takes as long as all else until the mistake is told."""
+def test_a_batch_whose_stories_are_wrong_loads_nothing_that_sends(tmp_path: Path) -> None:
+    """Loading that takes twice as long as all else until the mistake is told."""
     table, lines = tmp_path / "stories.csv", tmp_path / "stories.jsonl"
     table.write_text("key,prompt,sise\na,A cat,square\n")
     lines.write_text('{"prompt": "A cat"')
@@ -142,7 +142,8 @@ def test_a_batch_whose_stories_are_wrong_does_not_load_aiohttp(tmp_path: Path) -
         (2, [*batch, str(table), "--budget", "-1"]),
         (2, [*batch, str(table), "--price", "panel"]),
     ]
-    assert loaded_of(("aiohttp", "llamagen_async.core"), *runs) == []
+    waits = ("asyncio", "llamagen_async.ratelimit", "llamagen_async.models")
+    assert loaded_of((*SENDING, *waits), *runs) == []
 
 
 def loaded_of(names: tuple[str, ...], *runs: tuple[int, list[str]]) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any
 import attrs
 import pytest
 
-from llamagen_async.cli.results.gallery import is_foreign, render
+from llamagen_async.cli.results.folder import is_foreign
+from llamagen_async.cli.results.gallery import render
 from llamagen_async.cli.results.records import PanelFile, Record
 from llamagen_async.models import BatchState
 from tests.support.records import DONE, FAILED, UNSENT

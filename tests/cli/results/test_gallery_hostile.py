@@ -11,9 +11,11 @@ from urllib.parse import unquote
 
 import pytest
 
+from llamagen_async.batch.folder import RESULTS
 from llamagen_async.cli.results import gallery
-from llamagen_async.cli.results.gallery import INDEX, render
-from llamagen_async.cli.results.records import RESULTS, Record
+from llamagen_async.cli.results.folder import INDEX
+from llamagen_async.cli.results.gallery import render
+from llamagen_async.cli.results.records import Record
 from tests.support.browser import Browser, opened_browser
 from tests.support.cli import COMMAND, environment
 from tests.support.rawserver import Received, answer, raw_server

@@ -10,7 +10,8 @@ from typing import Any, Final
 import attrs
 import pytest
 
-from llamagen_async.cli.results.gallery import INDEX, render
+from llamagen_async.cli.results.folder import INDEX
+from llamagen_async.cli.results.gallery import render
 from llamagen_async.cli.results.records import PanelFile, Record
 from llamagen_async.models import BatchState
 from llamagen_async.sandbox.pictures.drawing import draw_panel

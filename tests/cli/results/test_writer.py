@@ -15,15 +15,15 @@ import attrs
 import pytest
 
 from llamagen_async import JournalError
+from llamagen_async.batch.folder import RESULTS
 from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.input.stories import InputStory
 from llamagen_async.cli.results import writer
-from llamagen_async.cli.results.folder import prepared_folder
-from llamagen_async.cli.results.gallery import is_foreign
-from llamagen_async.cli.results.records import RESULTS, Record, line_of
+from llamagen_async.cli.results.folder import is_foreign, prepared_folder
+from llamagen_async.cli.results.records import Record, line_of
 from llamagen_async.cli.results.unrecorded import Unrecorded
 from llamagen_async.cli.results.writer import Written, atomic_writer, write_results
 from llamagen_async.models import BatchState
