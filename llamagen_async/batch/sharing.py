@@ -82,9 +82,8 @@ class Sharing:
             return
         await self._beat()
         await self._journal.passed_on()  # those from before are over
-        loop = asyncio.get_running_loop()
         steps = (self._beat_on(), self._follow_others())
-        self._tasks = [loop.create_task(step, context=Context()) for step in steps]
+        self._tasks = [asyncio.Task(step, context=Context()) for step in steps]
 
     def quit(self) -> None:
         """Renew the lease no more."""
