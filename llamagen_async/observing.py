@@ -69,7 +69,7 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
     ) -> tuple[Any, MutableMapping[str, Any]]:
         """Add what is known of the job and the generation that a record is about."""
         known = {"job_key": JOB_KEY.get(), "generation_id": GENERATION_ID.get(), "request_id": None}
-        extra = known | (kwargs.get("extra") or {})
+        extra: dict[str, Any] = known | (kwargs.get("extra") or {})
         factory = logging.getLogRecordFactory()
         if factory is not logging.LogRecord:
             # Web backends name their own request in each record; nothing may be given twice.
@@ -80,8 +80,9 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
 
     def log(self, level: int, msg: Any, *args: Any, **kwargs: Any) -> None:
         """Log a record; what the program's own logging raises changes nothing here."""
+        kwargs["stacklevel"] = 2  # the record is of who calls this
         try:
-            super().log(level, msg, *args, **(kwargs | {"stacklevel": 2}))
+            super().log(level, msg, *args, **kwargs)
         except Exception:  # noqa: BLE001  # whatever it is, a handler should have dealt with it
             if logging.raiseExceptions and sys.stderr is not None:
                 traceback.print_exc()
