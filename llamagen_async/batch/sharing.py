@@ -185,7 +185,7 @@ class Sharing:
         if self._announced is not None:
             try:
                 self._announced(json.loads(text))
-            except Exception:
+            except (Exception, asyncio.CancelledError):  # as of a future that it asks
                 _logger.exception("the announced= of a queue has failed")
 
     async def _drop_lost(self, accepted: tuple[BatchState, ...] = ()) -> None:
