@@ -237,7 +237,9 @@ class LlamaGenClient:
     async def __aexit__(self, *_exception: object) -> None:
         """Close the client, unless it was made by `with_key`."""
         if self._core is self._tenants.lender:
-            await self.aclose()
+            from llamagen_async.waiting import finished  # noqa: PLC0415  # see `__init__`
+
+            await finished(self.aclose())
 
     async def aclose(self) -> None:
         """Send nothing more, let creates on their way return for a moment, and close.

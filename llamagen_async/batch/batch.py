@@ -214,7 +214,8 @@ class _BatchRun:
         try:
             if self._reader is not None:
                 self._reader.cancel()
-                await asyncio.gather(self._reader, return_exceptions=True)
+                if self._reader is not asyncio.current_task():  # the input may end its own batch
+                    await asyncio.gather(self._reader, return_exceptions=True)
         finally:
             self._items.put_nowait(None)
             await self._lifecycle.stop()

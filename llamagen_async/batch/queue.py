@@ -30,6 +30,7 @@ from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.validation import check_hook, whole_number
+from llamagen_async.waiting import result_for_all
 
 __all__ = ["ComicQueue"]
 
@@ -133,12 +134,7 @@ class ComicQueue:
         self._home.enter()
         if self._starting is None:
             self._starting = asyncio.create_task(self._start())
-        try:
-            await asyncio.shield(self._starting)
-        except asyncio.CancelledError:
-            if self._starting.cancelled():
-                raise ClientClosedError("the queue was closed") from None
-            raise
+        await result_for_all(self._starting, "the queue was closed")
 
     async def submit(
         self, request: RequestLike, *, key: str | None = None, urgent: bool = False

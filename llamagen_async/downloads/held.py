@@ -19,11 +19,11 @@ from llamagen_async.downloads.transfer import gives_all
 from llamagen_async.errors import (
     APIError,
     APITimeoutError,
-    ClientClosedError,
     InvalidResponseError,
 )
 from llamagen_async.transport.address import asset_location
 from llamagen_async.transport.message import AssetSource
+from llamagen_async.waiting import result_for_all
 
 __all__ = ["HeldPicture", "HeldPictures"]
 
@@ -77,16 +77,9 @@ class HeldPictures:
             return self._held[url][1]
         fetch = self._fetches.get(url)
         if fetch is None:
-            fetch = self._fetches[url] = asyncio.get_running_loop().create_task(
-                self._fetch(url), context=Context()
-            )
+            fetch = self._fetches[url] = asyncio.Task(self._fetch(url), context=Context())
             fetch.add_done_callback(lambda done: self._end(url, done))
-        try:
-            return await asyncio.shield(fetch)
-        except asyncio.CancelledError:
-            if fetch.cancelled():
-                raise ClientClosedError("pictures are not fetched any more") from None
-            raise
+        return await result_for_all(fetch, "pictures are not fetched any more")
 
     async def aclose(self) -> None:
         """Fetch nothing more, and hold nothing."""

@@ -40,6 +40,7 @@ from llamagen_async.taskiq.tasks import ComicTasks, TaskResult, result_of
 from llamagen_async.taskiq.turns import SharedTurns
 from llamagen_async.taskiq.workbench import Workbench
 from llamagen_async.validation import checked_path, checked_text, seconds, whole_number
+from llamagen_async.waiting import result_for_all
 
 __all__ = ["TaskiqQueue"]
 
@@ -278,11 +279,7 @@ class TaskiqQueue:
             self._starting = asyncio.create_task(self._start())
         starting = self._starting
         try:
-            return await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            if starting.cancelled():
-                raise ClientClosedError("the queue was closed") from None
-            raise
+            return await result_for_all(starting, "the queue was closed")
         finally:
             if starting.done() and self._starting is starting:
                 self._starting = None  # it may be tried again, if it has failed
