@@ -23,6 +23,7 @@ from llamagen_async.batch.journal.story import RequestLike, Story, checked_key
 from llamagen_async.batch.lifecycle import GRACE, ComicsPort, Lifecycle
 from llamagen_async.batch.prefetcher import Prefetcher
 from llamagen_async.batch.protocol import JobLike, key_of
+from llamagen_async.batch.readers import JobEvents
 from llamagen_async.batch.sharing import Sharing
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.batch.turns import PacedClient, Turns
@@ -175,13 +176,11 @@ class ComicQueue:
         row = await self._journal.get(checked_key(key))
         return None if row is None else await self._turns.job(row)
 
-    async def events(
-        self, job: JobLike, *, after: str | None = None
-    ) -> AsyncGenerator[ComicJob, None]:
+    def events(self, job: JobLike, *, after: str | None = None) -> AsyncGenerator[ComicJob, None]:
         """Yield a job as it stands, and then after each change; the last one is final.
 
         Any number of readers may follow the same job. One that is queued is yielded again when its
-        position changes.
+        position changes. Who was cancelled while it waited for an event may wait for it again.
 
         Args:
             job: The job, or its key.
@@ -191,6 +190,9 @@ class ComicQueue:
         Raises:
             ClientClosedError: The queue was closed first; the job stays in the journal.
         """
+        return JobEvents(lambda seen: self._events(job, seen), after)
+
+    async def _events(self, job: JobLike, after: str | None) -> AsyncGenerator[ComicJob, None]:
         key, seen = key_of(job), Mark.parse(after)
         await self.start()
         with self._subscriptions.open(key) as subscription:
