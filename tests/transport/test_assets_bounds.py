@@ -76,7 +76,7 @@ async def test_a_long_header_of_a_host_is_read(make: Make) -> None:
 async def test_a_signed_url_is_asked_for_as_it_is_written(
     written: str, asked: str | None, make: Make
 ) -> None:
-    """What can stand in no URL is encoded, also in a redirect, and nothing else is changed."""
+    """Only a character that can stand in no URL is encoded, also in a redirect."""
 
     async def away(received: Received) -> None:
         if received.number == 1:
