@@ -27,6 +27,7 @@ from llamagen_async.batch.readers import JobEvents
 from llamagen_async.batch.sharing import Sharing
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.batch.turns import PacedClient, Turns
+from llamagen_async.batch.undivided import Undivided
 from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
@@ -97,6 +98,7 @@ class ComicQueue:
         self._turns = Turns(self._journal, self._lifecycle, self._subscriptions, client)
         parts = (self._journal, self._lifecycle, self._prefetcher, self._turns, self._subscriptions)
         self._sharing = Sharing(*parts, announced)
+        self._undivided = Undivided()
         self._home = HomeLoop()
         self._starting: asyncio.Task[None] | None = None
         self._closed = False
@@ -157,10 +159,14 @@ class ComicQueue:
             JournalError: The job could not be recorded; nothing will be sent.
         """
         await self.start()
-        story = Story.parse(request, key)
-        row, is_new = await self._journal.add(
-            story, key=os.urandom(16).hex(), urgent=urgent, is_last=True
-        )
+        story, made = Story.parse(request, key), os.urandom(16).hex()
+        try:
+            row, is_new = await self._journal.add(story, key=made, urgent=urgent, is_last=True)
+        except asyncio.CancelledError:
+            # It is recorded all the same, before the journal is read for the next jobs.
+            self._prefetcher.rescan(urgent=urgent)
+            self._turns.moved()
+            raise
         if is_new and not self._closed:
             self._prefetcher.on_submitted(row)
             self._turns.moved()
@@ -231,12 +237,12 @@ class ComicQueue:
             `CANCELLED`. A cancelled job stays cancelled; its key can't be used again.
         """
         await self.start()
+        return await self._undivided.do(self._cancel(await self._known(key_of(job))))
+
+    async def _cancel(self, row: Row) -> ComicJob:
         error = LlamaGenError("cancelled before it was sent; nothing was spent")
         row = await self._journal.change(
-            await self._known(key_of(job)),
-            BatchState.CANCELLED,
-            origins=(BatchState.QUEUED,),
-            error=error,
+            row, BatchState.CANCELLED, origins=(BatchState.QUEUED,), error=error
         )
         if row.state is BatchState.CANCELLED:
             task = self._lifecycle.tasks.get(row.id)
@@ -252,7 +258,9 @@ class ComicQueue:
     async def resend(self, job: JobLike) -> ComicJob:
         """Send an uncertain job again, which may be paid for twice; others are left as they are."""
         await self.start()
-        row = await self._known(key_of(job))
+        return await self._undivided.do(self._resend(await self._known(key_of(job))))
+
+    async def _resend(self, row: Row) -> ComicJob:
         row = await self._journal.change(row, BatchState.QUEUED, origins=(BatchState.UNCERTAIN,))
         if row.state is BatchState.QUEUED:
             self._subscriptions.tell(self._turns.snapshot(row))
@@ -290,6 +298,7 @@ class ComicQueue:
             if self._starting is not None:
                 self._starting.cancel()
                 await asyncio.gather(self._starting, return_exceptions=True)
+            await self._undivided.join()
             await self._prefetcher.stop()
             await self._turns.stop()
         finally:
