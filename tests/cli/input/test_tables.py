@@ -84,7 +84,7 @@ def test_whole_numbers_may_be_written_as_data_frames_do() -> None:
     """A column with gaps has them as `3.0`; a prompt or a key is text, whatever stands in it."""
     first, second, third = read(
         "key,prompt,fix_panel_num,video_options,type\n"
-        "1.0,3.0,3.0,,\n2.0,B,,,\n3.0,C,,\"{\"\"duration\"\": 5.5}\",animation\n"
+        '1.0,3.0,3.0,,\n2.0,B,,,\n3.0,C,,"{""duration"": 5.5}",animation\n'
     )
     assert first.story is not None
     assert first.story.key == "1.0"
