@@ -27,6 +27,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Final
+from urllib.parse import quote
 
 import aiohttp
 import attrs
@@ -60,8 +61,8 @@ _MAX_REDIRECTS: Final = 5
 """Redirects that are followed, at most."""
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 """The statuses that send elsewhere (RFC 9110)."""
-_ENCODED: Final = r"[!#-;=?-\[\]_a-z~]+"
-"""A URL that needs no encoding: printable ASCII but for blanks and `"<>\\^`{|}`."""
+_UNENCODED: Final = r"[^!#-;=?-\[\]_a-z~]"
+"""What stands in no URL: all but printable ASCII, and of that blanks and `"<>\\^`{|}`."""
 _CHUNK: Final = 1 << 18
 """Bytes of the largest piece that is handed on, also of what is unpacked."""
 _RESOLVING: Final = 5.0
@@ -107,8 +108,7 @@ class HTTPAssets:
             ClientClosedError: The client is closed or belongs to another event loop.
         """
         location = asset_location(url)
-        # A signed URL is valid as it is written, and not otherwise.
-        to = URL(url, encoded=re.fullmatch(_ENCODED, url) is not None)
+        to = _as_written(url)
         status = 0
         for _ in range(_MAX_REDIRECTS + 1):
             response = await self._get(to, asset_location(str(to)), headers or {})
@@ -286,9 +286,22 @@ _ANY_HEADER: Final = zlib.MAX_WBITS | 32
 """Makes zlib take either of its headers."""
 
 
+def _as_written(text: str) -> URL:
+    """Read a URL as it is written: a signed one is not valid otherwise.
+
+    Only what can stand in no URL is encoded, or dropped where browsers drop it.
+    """
+    text = re.sub(r"[\t\r\n]", "", text.strip())
+    _, begin, rest = re.split(r"\A((?:[^:/?#]+:)?(?://[^/?#]*)?)", text, maxsplit=1)
+    if re.search(_UNENCODED, begin):
+        begin = str(URL(begin)).removesuffix("/")  # names in other letters have one in ASCII
+    rest = re.sub(_UNENCODED, lambda one: quote(one[0], errors="surrogateescape"), rest)
+    return URL(begin + rest, encoded=True)
+
+
 def _redirected(url: URL, target: str, location: str) -> URL:
     try:
-        to = url.join(URL(target, encoded=re.fullmatch(_ENCODED, target) is not None))
+        to = url.join(_as_written(target))
         asset_location(str(to))
     except ValueError:
         what = "a redirect to something other than http or https"

@@ -359,6 +359,8 @@ def _idempotency_key(header: str | None) -> str | None:
     elif not _BARE.fullmatch(text):
         allowed = 'one string, such as "order-42", of printable ASCII characters'
         raise InvalidRequestError("Idempotency-Key", header, allowed)
+    if text in (".", ".."):  # clients and proxies take it out of a path, encoded or not
+        raise InvalidRequestError("Idempotency-Key", header, "more than a dot or two")
     try:
         return checked_key(text)
     except InvalidRequestError as error:
