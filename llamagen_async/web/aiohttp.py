@@ -22,7 +22,15 @@ from llamagen_async.batch.protocol import JobQueue
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.observing import logger_of
 from llamagen_async.web.access import Authorize
-from llamagen_async.web.messages import StreamEvent, WebRequest, below, hook_reply, mistake_reply
+from llamagen_async.web.messages import (
+    HTTPProblem,
+    StreamEvent,
+    WebRequest,
+    below,
+    hook_reply,
+    mistake_reply,
+    problem_reply,
+)
 from llamagen_async.web.routes import answer
 from llamagen_async.web.service import MAX_QUEUED, ComicService
 from llamagen_async.web.streams import COMMENT, FAREWELL, PING
@@ -148,7 +156,10 @@ async def _answer(
     except web.HTTPException as error:  # of the authorize hook
         kept = {name: error.headers[name] for name in _KEPT if name in error.headers}
         reply = hook_reply(error.status, error.reason, kept)
-    except (OSError, web.RequestPayloadError):
+    except web.RequestPayloadError:
+        detail = "the body broke off, or is not in its content encoding"
+        reply = problem_reply(HTTPProblem(400, "bad_body", detail))
+    except OSError:
         raise  # nobody is there to be answered
     except Exception:
         _logger.exception("%s %s", request.method, request.rel_url.raw_path)
