@@ -1,4 +1,4 @@
-"""taskiq's broker for tests: it orders and is a worker in one process, and only jobs are in Redis."""
+"""taskiq's broker for tests: it orders and is a worker in one process, with its jobs in Redis."""
 
 from __future__ import annotations
 
