@@ -62,7 +62,7 @@ async def test_news_come_from_the_redis_of_a_quota(redis_server: RedisServer) ->
 async def test_who_reads_a_job_that_is_queued_again_is_told_its_position(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is if its request was refused, or no connection was made."""
+    """A job is if its request was refused, or no connection was made."""
     monkeypatch.setattr("llamagen_async.taskiq.readers._MOVES", 0.01)
     prefix = fresh_prefix()
     async with (
