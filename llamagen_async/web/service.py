@@ -95,7 +95,7 @@ class ComicService:
         self._pictures: HeldPictures | None = None
         self._starting = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        """The event loop in which it was started."""
+        """The event loop to which it belongs."""
         self._left: JobQueue | None = None
         """The queue of a loop that is closed."""
         self._is_owned = False
@@ -143,14 +143,15 @@ class ComicService:
         """Return the queue; it is started if it was not.
 
         Raises:
-            ClientClosedError: The server closes.
+            ClientClosedError: The server closes, or it works in another event loop.
             InvalidRequestError: `open` was called, and there is no API key, or another setting is
                 not allowed.
             LlamaGenError: The same for a request, which is not to blame for it.
             JournalError: The journal can't be opened, or a batch works with it.
         """
-        if self._loop is not None and self._loop.is_closed():
-            self._leave_loop()
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._enter(loop)
         if self._queue is not None:
             return self._queue
         async with self._starting:
@@ -184,6 +185,7 @@ class ComicService:
                 if queue is not None:
                     await queue.aclose(_GRACE)
             finally:
+                self._loop = None
                 if client is not None and client is not self._given:
                     await client.aclose()
 
@@ -208,11 +210,21 @@ class ComicService:
         while len(self._kept) > _MOST_KEPT:
             self._kept.popitem(last=False)
 
-    def _leave_loop(self) -> None:
-        """Begin anew: a client of tests without a lifespan has an event loop for each request."""
-        self._left, self._queue = self._queue, None
-        self._loop = self._client = self._pictures = None
-        self.draining, self._starting = asyncio.Event(), asyncio.Lock()
+    def _enter(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to an event loop from now on.
+
+        A client of tests without a lifespan has one for each request, and what ran in one that is
+        closed has ended.
+        """
+        if self._loop is not None:
+            if not self._loop.is_closed():
+                raise ClientClosedError(
+                    "the comics app works in another event loop: make one app in each loop"
+                )
+            self._left, self._queue = self._queue, None
+            self._client = self._pictures = None
+            self.draining, self._starting = asyncio.Event(), asyncio.Lock()
+        self._loop = loop
 
     async def _start_late(self) -> None:
         try:
@@ -241,7 +253,6 @@ class ComicService:
             raise
         self._kept.clear()
         self._client, self._queue = client, queue
-        self._loop = asyncio.get_running_loop()
 
     def _new_queue(self, client: LlamaGenClient) -> JobQueue:
         out = Path(self._out or os.environ.get("LLAMAGEN_OUT") or _FOLDER)

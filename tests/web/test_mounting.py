@@ -135,6 +135,27 @@ def test_without_a_lifespan_each_request_may_have_a_loop_of_its_own() -> None:
         assert asyncio.run(ask()) == 200
 
 
+@pytest.mark.usefixtures("_settings")
+async def test_an_app_works_in_one_loop_at_a_time() -> None:
+    """Others are told so, also while it starts; they waited for ever."""
+    comics = create_app()
+
+    def asked() -> int:
+        async def ask() -> int:
+            async with asgi_client(comics) as http:
+                return (await http.get("/comics")).status_code
+
+        return asyncio.run(ask())
+
+    async with asgi_client(comics) as http:
+        here = [asyncio.create_task(http.get("/comics")) for _ in range(3)]
+        await asyncio.sleep(0)
+        elsewhere = [asyncio.to_thread(asked) for _ in range(3)]
+        assert set(await asyncio.gather(*elsewhere)) == {503}
+        assert {one.status_code for one in await asyncio.gather(*here)} == {200}
+    await comics.service.aclose()
+
+
 @pytest.mark.parametrize("root", ["/\u6f2b\u753b", "/a shop", "/50%"])
 async def test_links_are_encoded_wherever_the_routes_are_mounted(root: str, tmp_path: Path) -> None:
     """An order was taken and its answer could not be sent, as no header may have such text."""
