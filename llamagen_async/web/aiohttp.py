@@ -171,11 +171,11 @@ async def _answer(
             return await _stream(request, reply.events)
         finally:
             streams.discard(connection)
-    if reply.file is not None:
-        return web.FileResponse(reply.file, headers=reply.headers)
     headers = dict(reply.headers)
     if reply.media_type is not None:
         headers["Content-Type"] = reply.media_type
+    if reply.file is not None:
+        return web.FileResponse(reply.file, headers=headers)
     return web.Response(body=reply.body, status=reply.status, headers=headers)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from llamagen_async.batch.events import ComicJob, Mark
 from llamagen_async.batch.journal.story import checked_key
 from llamagen_async.batch.protocol import JobQueue
-from llamagen_async.downloads.media_types import PICTURES, VIDEOS
+from llamagen_async.downloads.media_types import PICTURES, VIDEOS, media_type_of
 from llamagen_async.errors import (
     AuthenticationError,
     ClientClosedError,
@@ -237,7 +237,7 @@ async def _picture(service: ComicService, request: WebRequest) -> WebReply:
         if file.suffix not in PICTURES | VIDEOS:
             headers["Content-Disposition"] = "attachment"
         if file.is_file():
-            return WebReply(file=file, headers=headers)
+            return WebReply(media_type=media_type_of(file.suffix), headers=headers, file=file)
     if number < len(urls) and (url := urls[number]):
         return await _from_vendor(service, job, url)
     raise HTTPProblem(404, "not_found", f"this comic has no picture {number} here")

@@ -192,7 +192,7 @@ def _split(scope: Scope) -> tuple[str, tuple[str, ...]]:
 def _response(reply: WebReply, method: str) -> Response:
     headers = dict(reply.headers)
     if reply.file is not None:
-        return FileResponse(reply.file, headers=headers)
+        return FileResponse(reply.file, headers=headers, media_type=reply.media_type)
     if method == "HEAD":
         headers["Content-Length"] = str(len(reply.body))
         return Response(b"", reply.status, headers, reply.media_type)

@@ -24,7 +24,7 @@ from llamagen_async import (
 from llamagen_async.batch.events import ComicJob
 from llamagen_async.batch.protocol import JobQueue
 from llamagen_async.web import create_app
-from tests.support.web import asgi_client
+from tests.support.web import BORDERS, asgi_client, backend
 
 NOW = datetime.now(UTC)
 JOB = ComicJob("k", BatchState.SUCCEEDED, 1, NOW, NOW, ComicRequest("a"), files=(Path("a.png"),))
@@ -123,3 +123,28 @@ async def test_whom_nobody_has_allowed_is_told_no_path_and_no_host() -> None:
             assert "10.1.2.3" not in answer.text
         answer = await http.get("comics/k", headers={"token": "x"})
         assert "/srv/shop/orders.db" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [
+        ("a.webp", "image/webp"),
+        ("a.jpg", "image/jpeg"),
+        ("a.mkv", "video/x-matroska"),
+        ("a.bin", "application/octet-stream"),
+    ],
+)
+async def test_a_picture_has_its_type_wherever_the_server_runs(
+    border: str, name: str, media_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python knows no WebP before 3.13 but from files of the system, which containers lack."""
+    for guess in ("starlette.responses.guess_type", "mimetypes.MimeTypes.guess_type"):
+        monkeypatch.setattr(guess, lambda *_arguments: (None, None))
+    file = tmp_path / name
+    file.write_bytes(b"x")
+    queue = One(attrs.evolve(JOB, files=(file,)))
+    async with backend(border, tmp_path, journal=None, out=None, queue=queue) as shop:
+        answer = await shop.http.get("comics/k/pictures/0")
+        assert (answer.status_code, answer.content) == (200, b"x")
+        assert answer.headers["content-type"] == media_type
