@@ -86,7 +86,7 @@ _RESERVED: Final = r"(?i)(?:con|prn|aux|nul|conin\$|conout\$|clock\$|(?:com|lpt)
 
 
 def media_type_of(extension: str) -> str:
-    """Return the media type of an extension, which Python knows of some, and of others by chance."""
+    """Return the media type of an extension; Python knows some only from lists of the system."""
     if extension in PICTURES:
         return _TYPES.get(extension, f"image/{extension[1:]}")
     if extension in VIDEOS:
