@@ -157,7 +157,7 @@ async def test_the_job_of_a_dead_worker_is_handed_over(
 async def test_a_job_that_comes_back_to_its_worker_ends_for_both_tasks(
     redis_server: RedisServer,
 ) -> None:
-    """Its lease was over while Redis could not be reached, and another one had it sent again."""
+    """A job does if another worker saw its lease end while Redis could not be reached here."""
     url, prefix = redis_server.url, fresh_prefix()
     async with (
         roomy_sandbox(speed=30.0, seconds=60.0) as server,
