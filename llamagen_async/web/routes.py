@@ -277,7 +277,7 @@ async def _webhook(service: ComicService, request: WebRequest) -> WebReply:
     if service.guard.claim(event):
         try:
             await service.deliver(event)
-        except LlamaGenError:
+        except BaseException:  # also if this was cancelled: the vendor sends it again
             service.guard.release(event)
             raise
     return WebReply(204)

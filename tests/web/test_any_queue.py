@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -24,7 +27,9 @@ from llamagen_async import (
 from llamagen_async.batch.events import ComicJob
 from llamagen_async.batch.protocol import JobQueue
 from llamagen_async.web import create_app
-from tests.support.web import BORDERS, asgi_client, backend
+from llamagen_async.web.service import ComicService
+from llamagen_async.webhooks import WebhookEvent, sign
+from tests.support.web import BORDERS, SECRET, asgi_client, backend
 
 NOW = datetime.now(UTC)
 JOB = ComicJob("k", BatchState.SUCCEEDED, 1, NOW, NOW, ComicRequest("a"), files=(Path("a.png"),))
@@ -148,3 +153,32 @@ async def test_a_picture_has_its_type_wherever_the_server_runs(
         answer = await shop.http.get("comics/k/pictures/0")
         assert (answer.status_code, answer.content) == (200, b"x")
         assert answer.headers["content-type"] == media_type
+
+
+@pytest.mark.parametrize(
+    "failure", [JournalError("full"), RuntimeError(), asyncio.CancelledError()]
+)
+async def test_an_event_that_could_not_be_handled_is_new_when_it_comes_again(
+    failure: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was in its way; else it would be lost, and answered as if it were not."""
+    body = json.dumps({"id": "evt", "type": "comic.generation.updated", "data": {"id": "c"}})
+    async with routes_of(One(JOB), webhook_secret=SECRET) as http:
+
+        async def fails(_self: ComicService, _event: WebhookEvent) -> None:
+            raise failure
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ComicService, "deliver", fails)
+            with contextlib.suppress(type(failure)):
+                await http.post("webhooks", content=body, headers=sign(body, SECRET))
+        came: list[str | None] = []
+
+        async def handles(_self: ComicService, event: WebhookEvent) -> None:
+            came.append(event.id)
+
+        monkeypatch.setattr(ComicService, "deliver", handles)
+        for _ in range(2):
+            answer = await http.post("webhooks", content=body, headers=sign(body, SECRET))
+            assert answer.status_code == 204
+        assert came == ["evt"]
