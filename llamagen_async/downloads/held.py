@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from llamagen_async.downloads.media_types import HEAD, PICTURES, extension_of
+from llamagen_async.downloads.media_types import HEAD, PICTURES, extension_of, media_type_of
 from llamagen_async.downloads.transfer import gives_all
 from llamagen_async.errors import (
     APIError,
@@ -109,8 +109,7 @@ class HeldPictures:
         extension = extension_of(None, bytes(content[:HEAD]))
         if extension not in PICTURES:
             raise InvalidResponseError(HTTPStatus.OK, None, f"{place}: it begins like no picture")
-        kind = extension.lstrip(".").replace("jpg", "jpeg")
-        return HeldPicture(bytes(content), f"image/{kind}")
+        return HeldPicture(bytes(content), media_type_of(extension))
 
     def _end(self, url: str, fetch: asyncio.Task[HeldPicture]) -> None:
         self._fetches.pop(url, None)

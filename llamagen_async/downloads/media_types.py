@@ -23,6 +23,7 @@ __all__ = [
     "distinct_stems",
     "extension_of",
     "is_whole",
+    "media_type_of",
     "safe_stem",
 ]
 
@@ -36,6 +37,16 @@ VIDEOS: Final = frozenset((".avi", ".mkv", ".mov", ".mp4", ".mpg", ".ogv", ".web
 """The extensions of videos."""
 UNKNOWN: Final = ".bin"
 """The extension of what is said to be a picture or a video, and of no kind that is known."""
+
+_TYPES: Final = {
+    ".avi": "video/x-msvideo",
+    ".jpg": "image/jpeg",
+    ".mkv": "video/x-matroska",
+    ".mov": "video/quicktime",
+    ".mpg": "video/mpeg",
+    ".ogv": "video/ogg",
+}
+"""The media types that are not named as their extensions are."""
 
 # Patterns are compiled, and remembered by `re`, when the first file comes.
 _MAGIC: Final = (
@@ -72,6 +83,15 @@ _LONGEST_STEM: Final = 100
 """Bytes of a name without its extension; file systems allow 143 to 255 for all of it."""
 _RESERVED: Final = r"(?i)(?:con|prn|aux|nul|conin\$|conout\$|clock\$|(?:com|lpt)[0-9¹²³])"
 """Names that are devices on Windows."""
+
+
+def media_type_of(extension: str) -> str:
+    """Return the media type of an extension; Python knows some only from lists of the system."""
+    if extension in PICTURES:
+        return _TYPES.get(extension, f"image/{extension[1:]}")
+    if extension in VIDEOS:
+        return _TYPES.get(extension, f"video/{extension[1:]}")
+    return "application/octet-stream"
 
 
 def extension_of(content_type: str | None, head: bytes) -> str | None:

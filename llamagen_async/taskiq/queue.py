@@ -90,7 +90,7 @@ class TaskiqQueue:
         self._starting: asyncio.Task[_OpenQueue] | None = None
         self._opened: _OpenQueue | None = None
         self._workbench: Workbench | None = None
-        self._starts_broker = False
+        self._starts_broker = self._is_both = False
         self._is_closed = False
         tasks = self._tasks = ComicTasks(
             broker, prefix=self._prefix, add=self._add_from_task, work=self._work
@@ -308,6 +308,8 @@ class TaskiqQueue:
             self._starts_broker = True
             await self._broker.startup()
         self._opened = _OpenQueue(jobs, turns, readers, client)
+        if self._is_both:
+            await self._worker()
         return self._opened
 
     def _new_client(self) -> LlamaGenClient:
@@ -324,6 +326,9 @@ class TaskiqQueue:
         )
 
     async def _worker_started(self, _state: object = None) -> None:
+        if asyncio.current_task() is self._starting:  # and it can't wait for itself
+            self._is_both = True  # an InMemoryBroker orders, and is a worker, too
+            return
         self._broker.is_worker_process, self._is_closed = True, False
         await self._worker()
 
