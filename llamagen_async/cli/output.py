@@ -105,6 +105,15 @@ class Output:
         """Print one line on stderr."""
         write_error(f"{self._name}: {one_line(message)}")
 
+    def begin_csv(self) -> None:
+        """Have stdout take a table for a spreadsheet, unless it is a terminal.
+
+        That is UTF-8 with the mark by which Excel knows it, whatever the locale says: in its own
+        encoding letters of other languages would be lost.
+        """
+        if not self.has_terminal and isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8-sig", errors="replace")
+
     def print_table(self, table: RenderableType) -> None:
         """Print a table on stdout; it is fitted to the width only on a terminal."""
         from rich.console import Console  # noqa: PLC0415

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import sqlite3
-import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +22,7 @@ from llamagen_async.cli.exit_status import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.input.journal_file import journal_in, read_file
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.states import STATE_WORDS
-from llamagen_async.cli.text import one_line, pluralize, shortened, shown_path
+from llamagen_async.cli.text import broken, columns, fitted, one_line, pluralize, shown_path
 from llamagen_async.models import BatchState
 from llamagen_async.prices import format_credits
 from llamagen_async.sqlite_file import explain
@@ -147,6 +146,7 @@ def _facts(row: Row) -> dict[str, Any]:
 
 def _export(rows: Iterator[Row], output: Output) -> None:
     """Print the stories as a table for a spreadsheet, its titles first."""
+    output.begin_csv()
     for number, row in enumerate(rows):
         facts = _facts(row)
         if not number:
@@ -182,10 +182,9 @@ def _show(row: Row, output: Output, id_width: int) -> None:
     begin = f"{STATE_WORDS[row.state]:<9} {credits_:>7}  {id_:<{id_width}}  "
     own_key = "" if row.key.startswith("content:") else row.key
     name = "  ".join(filter(None, (own_key or row.label, facts["prompt"])))
-    output.print(f"{begin}{shortened(name, max(_LEAST, output.width - len(begin)))}")
+    output.print(f"{begin}{fitted(name, max(_LEAST, output.width - columns(begin)))}")
     if facts["error"]:
-        room = max(_LEAST, output.width - _MARGIN)
-        for line in textwrap.wrap(facts["error"], room, break_on_hyphens=False):
+        for line in broken(facts["error"], output.width - _MARGIN):
             output.print(f"{'':{_MARGIN}}{line}")
 
 

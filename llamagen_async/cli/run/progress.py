@@ -24,7 +24,15 @@ from llamagen_async.batch.batch import Batch
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import Record
 from llamagen_async.cli.results.states import STATE_WORDS
-from llamagen_async.cli.text import clock_time, format_duration, one_line, pluralize, shortened
+from llamagen_async.cli.text import (
+    clock_time,
+    columns,
+    fitted,
+    format_duration,
+    one_line,
+    pluralize,
+    shortened,
+)
 from llamagen_async.models import BatchState
 from llamagen_async.ratelimit import LimitsSnapshot
 from llamagen_async.scheduling import Outage
@@ -231,10 +239,10 @@ class Display:
         ages = [format_duration(self._age(index, now)) for index, _ in running[:_ROWS]]
         ids = [one_line(id_) for _, id_ in running[:_ROWS]]
         # rich would take the room from the age: on a narrow terminal it is the title that goes.
-        taken = max(map(len, ages), default=0) + max(map(len, ids), default=0) + 2
+        taken = max(map(len, ages), default=0) + max(map(columns, ids), default=0) + 2
         room = max(_LEAST, min(_LIVE_TITLE, self._columns - taken))
         for (index, _), age, id_ in zip(running, ages, ids, strict=False):
-            title = shortened(self._title_of(index), room)
+            title = fitted(self._title_of(index), room)
             table.add_row(Text(age, "yellow"), Text(id_, "dim"), Text(title))
         if len(running) > _ROWS:
             table.add_row("", "", Text(f"and {len(running) - _ROWS} more", "dim"))
@@ -269,10 +277,12 @@ def record_line(
     if record.error is not None:
         end = record.error  # never cut, because it says what to do
     else:
-        if width is not None and width - len(begin) - len(middle) - 1 < _SHORT_TITLE:
+        if width is not None and width - len(begin) - columns(middle) - 1 < _SHORT_TITLE:
             middle = _joined([id_ or record.label])  # the title says more than the rest
-        room = _TITLE if width is None else width - len(begin) - len(middle) - 1
-        end = shortened(record.prompt, max(_LEAST, room))
+        if width is None:
+            end = shortened(record.prompt, _TITLE)
+        else:
+            end = fitted(record.prompt, max(_LEAST, width - len(begin) - columns(middle) - 1))
     if colours:
         begin = begin.replace(word, click.style(word, fg=_COLOURS.get(word)), 1)
     return f"{begin}{middle}{end}"

@@ -18,6 +18,7 @@ from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import Record
 from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.cli.run.progress import record_line
+from llamagen_async.cli.text import columns
 from llamagen_async.errors import APIConnectionError
 from llamagen_async.models import BatchState
 from llamagen_async.sandbox import PAID_KEY, SandboxService
@@ -93,15 +94,16 @@ def test_a_terminal_shows_counts_slots_and_running_comics(
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("words", ["A long story ", "一个很长的故事"])
 def test_on_a_narrow_terminal_a_running_comic_keeps_its_age_and_its_id(
-    monkeypatch: pytest.MonkeyPatch,
+    words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=60)
     monkeypatch.setattr("llamagen_async.cli.output._live_terminal", lambda: console)
-    run(batch(2, Output(as_json=False), "A long story " * 10))
+    run(batch(2, Output(as_json=False), words * 10))
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
-    assert re.search(r"\d+ s cmc_[0-9a-f]{20} A long story", shown)
+    assert re.search(rf"\d+ s cmc_[0-9a-f]{{20}} {words}", shown)
 
 
 def test_a_line_says_what_became_of_a_story() -> None:
@@ -130,6 +132,9 @@ def test_on_a_narrow_terminal_the_title_and_the_id_are_kept() -> None:
     assert long.id is not None
     assert long.id in line
     assert "A cat" in line
+    chinese = record_line(attrs.evolve(long, prompt="一只猫" * 20), number="   9/15", width=60)
+    assert long.id in chinese
+    assert columns(chinese) < 60
     assert "stories.jsonl:1" in record_line(long, number="   9/15", width=100)
 
 
