@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -46,8 +47,8 @@ _UNPRICED: Final = """
 _LONGEST_ID: Final = "SELECT coalesce(max(length(generation_id)), 0) FROM job"
 _TITLES: Final = ("panelPrompt", "prompt", "promptUrl", "caption")
 """The fields that say in words what a story is about, the most precise one first."""
-_FORMULA: Final = ("=", "+", "-", "@", "\t")
-"""The first letters of a cell that a spreadsheet takes for a formula."""
+_FORMULA: Final = re.compile("(^|; *)(?=[-=+@\uff0d\uff1d\uff0b\uff20])")
+"""The beginning of a cell that a spreadsheet takes for a formula, also if it parts cells at `;`."""
 
 
 @attrs.frozen
@@ -150,28 +151,26 @@ def _export(rows: Iterator[Row], output: Output) -> None:
     for number, row in enumerate(rows):
         facts = _facts(row)
         if not number:
-            output.print(_line_of(facts))
+            output.print(",".join(facts))
         output.print(_line_of(map(_cell, facts.values())))
         if output.stdout_closed:
             return
 
 
-def _line_of(cells: Any) -> str:
+def _line_of(cells: Iterable[object]) -> str:
+    """Return a row. LibreOffice parts cells at commas and at `;`, unless they are in quotes."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
+    csv.writer(line, lineterminator="", quoting=csv.QUOTE_ALL).writerow(cells)
     return line.getvalue()
 
 
 def _cell(value: object) -> object:
     """Return what a spreadsheet shows as it stands: text from elsewhere is no formula."""
     if isinstance(value, list):
-        return "; ".join(cast("list[str]", value))
+        value = "; ".join(cast("list[str]", value))
     if isinstance(value, float):
         return f"{value:.12g}"
-    if not isinstance(value, str):
-        return value
-    text = one_line(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return _FORMULA.sub(r"\1'", one_line(value)) if isinstance(value, str) else value
 
 
 def _show(row: Row, output: Output, id_width: int) -> None:

@@ -99,6 +99,31 @@ async def test_a_table_for_a_spreadsheet(call: Call, tmp_path: Path) -> None:
     assert "lost" in table[2]["error"]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("A cat;=1+1;  @SUM(1)", "A cat;'=1+1;  '@SUM(1)"),
+        ("1-2; a = b", "1-2; a = b"),
+    ],
+)
+async def test_no_cell_is_a_formula_whatever_parts_the_cells(
+    prompt: str, cell: str, call: Call, tmp_path: Path
+) -> None:
+    """Excel parts them at `;` in many countries, LibreOffice at that and at commas."""
+    async with opened_journal(tmp_path / "journal.db") as journal:
+        files = ("cmc_1-p01-01.png", "cmc_1-p01-02.png")
+        row = await add_row(journal, Story.parse(prompt, "k"), 0, BatchState.RUNNING, id="cmc_1")
+        origins = (BatchState.RUNNING,)
+        await journal.change(row, BatchState.SUCCEEDED, origins=origins, files=files)
+    titles, line = call("journal", ".", "--format", "csv").stdout.splitlines()
+    assert f',"{cell}",' in line
+    assert line.endswith(',"cmc_1-p01-01.png; cmc_1-p01-02.png"')
+    row_read = next(csv.reader([line]))
+    assert len(row_read) == len(titles.split(","))
+
+
 async def test_a_table_has_all_letters_whatever_the_locale_says(tmp_path: Path) -> None:
     """And the mark without which Excel takes them for others."""
     async with opened_journal(tmp_path / "journal.db") as journal:
