@@ -68,7 +68,7 @@ def redraw(
         raise CommandError(f"there is no journal {path}: DIR is the folder of a batch")
     check_apart(checked_path("DIR", out), "--journal", path)
     client = connection.client()
-    folder = prepared_folder(out)
+    folder = prepared_folder(out, "DIR")
     options = RedrawOptions(
         again=again,
         resend_uncertain=resend_uncertain,
