@@ -98,9 +98,9 @@ class Display:
         self._unsent = 0
 
     async def __aenter__(self) -> Self:
-        if self._output.terminal is not None:
+        if self._output.screen is not None:
             self._live = Live(
-                console=self._output.terminal,
+                console=self._output.screen,
                 auto_refresh=False,
                 transient=True,
                 redirect_stdout=self._output.has_terminal,
