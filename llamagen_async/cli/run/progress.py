@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Self
 
+import attrs
 import click
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -105,6 +106,8 @@ class Display:
                 transient=True,
                 redirect_stdout=self._output.has_terminal,
             )
+            # What is printed meanwhile goes through rich, which would break what is to be pasted.
+            self._live.console.soft_wrap = True
             self._live.start()
         self._ticker = asyncio.create_task(self._tick())
         return self
@@ -115,6 +118,7 @@ class Display:
             await asyncio.gather(self._ticker, return_exceptions=True)
         if self._live is not None:
             self._live.stop()
+            self._live.console.soft_wrap = False
 
     def ended(self, record: Record, *, is_news: bool = True) -> None:
         """Print the result of a story, if it is news: what had ended before is only counted.
@@ -204,7 +208,7 @@ class Display:
             rows.append(Text(_outage_words(progress.outage), "yellow"))
         if progress.running:
             rows.append(self._running(progress.running, now))
-        return Group(*rows)
+        return _Folded(Group(*rows))
 
     def _counts(self) -> Text:
         text = Text()
@@ -247,6 +251,17 @@ class Display:
         if len(running) > _ROWS:
             table.add_row("", "", Text(f"and {len(running) - _ROWS} more", "dim"))
         return table
+
+
+@attrs.frozen
+class _Folded:
+    """The live display, within the terminal's columns, also where printed lines are not."""
+
+    drawn: RenderableType
+    """The parts of the display."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.drawn, options.update(no_wrap=False, overflow="fold"))
 
 
 _ALWAYS: Final = (

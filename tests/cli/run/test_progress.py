@@ -36,12 +36,17 @@ DONE: Final = Record(
 )
 
 
-async def batch(number: int, output: Output, title: str = "story \u202e") -> BatchRun:
+async def batch(
+    number: int,
+    output: Output,
+    title: str = "story \u202e",
+    service: SandboxService | None = None,
+) -> BatchRun:
     """Run so many stories against a sandbox in virtual time."""
     stories = tuple(
         InputStory(n, f"s.txt:{n + 1}", Story.parse(f"{title}{n}")) for n in range(number)
     )
-    client = simulated_client(SandboxService(seed=3), latency=(0.1, 0.5))
+    client = simulated_client(service or SandboxService(seed=3), latency=(0.1, 0.5))
     one = BatchRun(client, Stories("s.txt", checked=stories), output, number=number)
     await one.run()
     return one
@@ -104,6 +109,26 @@ def test_on_a_narrow_terminal_a_running_comic_keeps_its_age_and_its_id(
     run(batch(2, Output(as_json=False), words * 10))
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     assert re.search(rf"\d+ s cmc_[0-9a-f]{{20}} {words}", shown)
+
+
+def test_a_line_that_is_printed_above_the_display_stays_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A reason may hold a command, which is pasted; the display itself is broken."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=50, highlight=False, markup=False)
+    monkeypatch.setattr("llamagen_async.cli.output._live_terminal", lambda: console)
+    monkeypatch.setattr(Output, "has_terminal", property(lambda self: True))
+    run(batch(4, Output(as_json=False), service=SandboxService(seed=3, failure_rate=1.0)))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    lines = shown.splitlines()
+    reasons = [line for line in lines if re.match(r" +\d/4  failed ", line)]
+    assert len(reasons) == 4
+    for line in reasons:
+        assert re.search(r"(cmc_\w+)  generation \1 ended as FAILED: \w+ \w+ \w+", line)
+        assert len(line) > 80
+    assert max(len(line) for line in lines if "per minute used" in line) <= 50
+    assert re.search(r"per minute used\s+\d+\s+requests,\s+0\s+refused", shown)
 
 
 def test_a_line_says_what_became_of_a_story() -> None:
