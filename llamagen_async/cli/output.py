@@ -121,8 +121,9 @@ class Output:
         That is UTF-8 with the mark by which Excel knows it, whatever the locale says: in its own
         encoding letters of other languages would be lost.
         """
-        if not self.has_terminal and isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8-sig", errors="replace")
+        stream = sys.stdout
+        if not self.has_terminal and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8-sig", errors="replace")
 
     def print_table(self, table: RenderableType) -> None:
         """Print a table on stdout; it is fitted to the width only on a terminal."""
