@@ -161,6 +161,8 @@ def clock_time(seconds: float) -> str:
 
 
 def _printable(character: str) -> str:
+    if "\ud800" <= character <= "\udfff":  # a byte of a file's name that is no text
+        return shown_path(character)
     return character if character.isprintable() or character in _JOINERS else "\0"
 
 

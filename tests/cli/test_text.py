@@ -50,6 +50,11 @@ def test_what_joins_letters_is_kept(word: str) -> None:
     assert one_line(f"{word}\u200b {word}\x1b") == f"{word} {word}"
 
 
+def test_a_name_that_is_no_text_is_shown_with_escapes() -> None:
+    """Without them another file's name would be shown."""
+    assert one_line("a\udcff b\n/c") == "a\\udcff b /c"
+
+
 @pytest.mark.parametrize(
     ("text", "width", "shown"),
     [
