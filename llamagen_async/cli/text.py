@@ -79,13 +79,14 @@ def shortened(text: str, length: int) -> str:
 
 def fitted(text: str, width: int) -> str:
     """Return `text` on one line of at most `width` columns of a terminal."""
-    line = one_line(text)
-    if columns(line) <= width:
-        return line
-    kept, room = 0, width - 1
-    while (room := room - columns(line[kept])) >= 0:
-        kept += 1
-    return f"{line[:kept].rstrip()}…"
+    line, taken, kept = one_line(text), 0, 0
+    for number, character in enumerate(line, 1):  # a story may be as long as a book
+        taken += _columns(character)
+        if taken > width:
+            return f"{line[:kept].rstrip()}…"
+        if taken < width:
+            kept = number
+    return line
 
 
 def columns(text: str) -> int:
