@@ -180,7 +180,7 @@ def _show(row: Row, output: Output, id_width: int) -> None:
     id_ = one_line(row.generation_id or "-")
     begin = f"{STATE_WORDS[row.state]:<9} {credits_:>7}  {id_:<{id_width}}  "
     own_key = "" if row.key.startswith("content:") else row.key
-    name = "  ".join(filter(None, (own_key or row.label, facts["prompt"])))
+    name = "  ".join(filter(None, (own_key or row.label, facts["prompt"]))) or facts["type"]
     output.print(f"{begin}{fitted(name, max(_LEAST, output.width - columns(begin)))}")
     if facts["error"]:
         for line in broken(facts["error"], output.width - _MARGIN):

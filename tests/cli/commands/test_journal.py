@@ -69,6 +69,13 @@ async def test_the_lines_fit_a_narrow_terminal(
     assert any("订单  一只猫" in line for line in lines)
 
 
+async def test_a_redraw_without_words_says_what_it_is(call: Call, tmp_path: Path) -> None:
+    given = {"type": "update_panel", "id": "cmc_1", "panel": 0, "images": ["https://e.org/1.png"]}
+    async with opened_journal(tmp_path / "journal.db") as journal:
+        await add_row(journal, Story.parse(given), 0)
+    assert call("journal", ".").stdout.splitlines()[1].split()[-1] == "update_panel"
+
+
 async def test_the_stories_of_a_state_alone(call: Call, tmp_path: Path) -> None:
     await filled(tmp_path / "journal.db")
     done = call("journal", "journal.db", "--quiet", "--state", "running", "--state", "failed")
