@@ -147,6 +147,17 @@ def test_a_dry_run_fits_a_narrow_terminal(
     assert first.endswith("…: 4 panels, about 600 credits")
 
 
+def test_a_run_fits_a_narrow_terminal(
+    paid: dict[str, Any], call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Output, "has_terminal", property(lambda self: True))
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = batch(call, paid, "--budget", "1000").stdout.splitlines()
+    assert max(len(line) for line in lines if not line.startswith("Look at ")) <= 60
+    assert "credits of the budget of 1,000 credits" in " ".join(lines)
+
+
 def test_a_dry_run_knows_what_the_journal_has(
     paid: dict[str, Any], call: Call, tmp_path: Path
 ) -> None:
