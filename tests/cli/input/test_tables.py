@@ -63,6 +63,20 @@ def test_each_column_is_a_field() -> None:
     assert fields(fourth)["upscale"] == "2K"
 
 
+def test_a_whole_number_may_have_a_point() -> None:
+    """Pandas writes 4.0 in a column with empty cells; 4.5 is none, and a key is text."""
+    whole, redraw, part = read(
+        "key,type,of,prompt,fix_panel_num,page,panel\n"
+        "1.0,,,A cat,4.0,,\n2,redraw,1.0,B,,0.0,2.0\n3,,,C,4.5,,"
+    )
+    assert whole.story is not None
+    assert whole.story.key == "1.0"
+    assert fields(whole)["fixPanelNum"] == 4
+    assert (fields(redraw)["page"], fields(redraw)["panel"]) == (0, 2)
+    assert part.problem is not None
+    assert part.problem.startswith("column 5, fix_panel_num: got 4.5, ")
+
+
 @pytest.mark.parametrize(
     "text",
     [
