@@ -244,6 +244,8 @@ class ComicGeneration(_Generation):
     """Pages of the comic, once it has succeeded."""
     usage: GenerationUsage | None = attrs.field(default=None, kw_only=True)
     """Charge for the comic, if the server says so."""
+    begins_at: tuple[int, int] = attrs.field(default=(0, 0), kw_only=True)
+    """The page and the panel, from 0, that are first in `pages`: of what `get(page=)` returns."""
 
     @classmethod
     def parse(cls, value: object) -> Self:
