@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO, Final, ParamSpec, TypeVar
 
-from llamagen_async.downloads.versions import keep_versions
+from llamagen_async.downloads.versions import keep_versions, remove_others
 
 __all__ = ["TEMPORARY", "PartFile", "in_thread"]
 
@@ -88,7 +88,9 @@ class PartFile:
                 self._path.replace(path)
             else:
                 self._path.unlink()
-        self._file = None
+            self._file = None
+            if not keeps_old:
+                remove_others(path)
         return path
 
     def discard(self) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 
 from llamagen_async.downloads.media_types import PICTURES, UNKNOWN, VIDEOS
 
-__all__ = ["keep_versions", "older_versions", "pictures_of"]
+__all__ = ["keep_versions", "older_versions", "pictures_of", "remove_others"]
 
 _EXTENSIONS: Final = (*sorted(PICTURES | VIDEOS), UNKNOWN)
 
@@ -72,6 +72,17 @@ def keep_versions(new: Path, picture: Path) -> bool:
         if there != picture:
             there.unlink()
     return is_other
+
+
+def remove_others(picture: Path) -> None:
+    """Remove the picture of another kind that a new one has taken the place of.
+
+    It would be taken for what is there, by whoever looks for a picture of that name.
+    """
+    for extension in _EXTENSIONS:
+        there = picture.with_name(f"{picture.stem}{extension}")
+        if there != picture and there.is_file():
+            there.unlink(missing_ok=True)
 
 
 def _link(there: Path, picture: Path, number: int) -> None:
