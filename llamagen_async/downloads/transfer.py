@@ -20,7 +20,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from llamagen_async.downloads.media_types import HEAD, PICTURES, VIDEOS, extension_of, is_whole
+from llamagen_async.downloads.media_types import HEAD, PICTURES, VIDEOS, extension_of
 from llamagen_async.downloads.part_file import PartFile, in_thread
 from llamagen_async.errors import (
     APIConnectionError,
@@ -40,7 +40,7 @@ from llamagen_async.transport.decoding import (
 )
 from llamagen_async.transport.message import AssetSource, AssetStream
 
-__all__ = ["Transfer", "gives_all"]
+__all__ = ["Transfer", "gives_all", "tells_its_end"]
 
 _WRITE_SIZE: Final = 1 << 18
 """Bytes that are collected before a thread writes them."""
@@ -212,12 +212,9 @@ class Transfer:
                 raise APIConnectionError(f"{self._place}: got {size} of {whole} bytes")
         if not self._extension:
             raise self._invalid("the asset is empty")
-        chunked = "chunked" in headers.get("Transfer-Encoding", "").lower()
-        if not chunked and _length(headers) is None:
-            # Nothing but the end of the connection says that this is the end.
-            first, last = await in_thread(self._part.ends, HEAD)
-            if not is_whole(self._extension, size, first, last):
-                raise APIConnectionError(f"{self._place}: broke off after {size} bytes")
+        is_told = tells_its_end(headers)
+        if not is_told and not await in_thread(self._part.is_whole, self._extension):
+            raise APIConnectionError(f"{self._place}: broke off after {size} bytes")
         finish = self._part.finish
         return await in_thread(finish, self._extension, keeps_old=self._keeps_old)
 
@@ -264,6 +261,12 @@ def gives_all(answer: AssetStream) -> bool:
     if found is None or int(found["start"]):
         return False
     return found["total"] == str(int(found["end"]) + 1)
+
+
+def tells_its_end(headers: Mapping[str, str]) -> bool:
+    """Whether anything but the end of the connection says that an asset has ended."""
+    chunked = "chunked" in headers.get("Transfer-Encoding", "").lower()
+    return chunked or _length(headers) is not None
 
 
 async def _words(answer: AssetStream) -> str:
