@@ -27,6 +27,7 @@ from llamagen_async.errors import InvalidRequestError
 from llamagen_async.foreign import clean_text
 from llamagen_async.models import Upload
 from llamagen_async.models.expiry import is_lasting
+from llamagen_async.own_thread import in_own_thread
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import AnyRequest
 from llamagen_async.requests.files import UploadStore, files_of, with_urls
@@ -113,7 +114,7 @@ async def form_file(
     content: bytes | Path
     if isinstance(file, str | os.PathLike):
         path = checked_path("file", file)
-        content, head = await asyncio.to_thread(_opened, path)
+        content, head = await in_own_thread(_opened, path)
         own_name: str | None = path.name
     else:
         content = await _content(file)
@@ -333,9 +334,7 @@ async def _content(file: object) -> bytes:
     while size <= LARGEST_UPLOAD:
         try:
             wanted = LARGEST_UPLOAD + 1 - size
-            piece: object = await (
-                read(wanted) if is_coroutine else asyncio.to_thread(read, wanted)
-            )
+            piece: object = await (read(wanted) if is_coroutine else in_own_thread(read, wanted))
             if inspect.isawaitable(piece):
                 piece = await piece
         except Exception as error:  # it is closed, open for writing, broken, or reads no part

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llamagen_async.sandbox import Durations, Fault, SandboxService
-from tests.support.cli import FAST, Call, connection, sandbox_thread, seen
+from tests.support.cli import FAST, Call, connection, needs_posix, sandbox_thread, seen
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -112,6 +114,20 @@ def test_a_file_becomes_a_url(server: dict[str, Any], tmp_path: Path, call: Call
     told = json.loads(call("upload", "tom.png", "--json", *FAST, env=env).stdout)
     assert set(told) == {"url", "code", "raw"}
     assert told["raw"]["fileName"] == "tom.png"
+
+
+@needs_posix
+def test_a_pipe_is_uploaded_although_it_can_be_read_only_once(
+    server: dict[str, Any], tmp_path: Path, call: Call
+) -> None:
+    """As `upload <(convert tom.jpg png:-)` is: it was read for its size, and nothing was left."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(PNG,), daemon=True)
+    writer.start()
+    done = call("upload", "pipe", "--json", *FAST, env=connection(server))
+    writer.join()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["raw"]["fileName"] == "pipe"
 
 
 @pytest.mark.parametrize(
