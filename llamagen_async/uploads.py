@@ -17,22 +17,24 @@ import stat
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, cast
 
 import attrs
 
 from llamagen_async.downloads.media_types import HEAD, extension_of
-from llamagen_async.errors import InvalidRequestError
+from llamagen_async.errors import InvalidRequestError, InvalidResponseError
 from llamagen_async.foreign import clean_text
 from llamagen_async.models import Upload
 from llamagen_async.models.expiry import is_lasting
 from llamagen_async.own_thread import in_own_thread
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import AnyRequest
+from llamagen_async.requests.fields import URL_BEGINNINGS
 from llamagen_async.requests.files import UploadStore, files_of, with_urls
 from llamagen_async.transport import APIRequest, FormFile
-from llamagen_async.validation import checked_path, checked_text
+from llamagen_async.validation import checked_path, checked_text, shown
 
 __all__ = [
     "LARGEST_UPLOAD",
@@ -258,6 +260,9 @@ class Uploads:
     async def _upload(self, digest: str, path: Path, how: dict[str, Any]) -> tuple[str, float]:
         form = await form_file(path)
         upload = await self._send(upload_request(form), Upload.parse, **how)
+        if not upload.url.startswith(URL_BEGINNINGS):  # the request would be refused for it
+            what = f"the upload of {path.name} has no URL but {shown(upload.url)}"
+            raise InvalidResponseError(HTTPStatus.OK, None, what, upload.raw)
         # It waits for a slot and is read as it is sent: what was sent may be another content.
         with contextlib.suppress(InvalidRequestError):  # it is gone since, and was read before
             if await asyncio.to_thread(self._digest, "file", path) != digest:

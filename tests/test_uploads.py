@@ -245,6 +245,15 @@ async def test_an_upload_that_may_have_arrived_is_not_sent_again() -> None:
         ({"fileUrl": "https://f"}, ("https://f", None)),
         ({"url": "https://f", "code": 7}, ("https://f", "7")),
         ({"data": {"fileUrl": "https://f", "code": "u"}}, ("https://f", "u")),
+        ({"data": [{"fileUrl": "https://f", "code": "u"}]}, ("https://f", "u")),
+        ({"result": {"data": {"fileUrl": "https://f"}}}, ("https://f", None)),
+        ({"url": "https://api/upload", "data": {"fileUrl": "https://f"}}, ("https://f", None)),
+        ({"fileUrl": " https://f\n", "code": "u"}, ("https://f", "u")),
+        ({"fileUrl": ["https://f"]}, ("https://f", None)),
+        ({"fileUrl": "key/of/it", "url": "https://f"}, ("https://f", None)),
+        ({"fileUrl": "key/of/it"}, ("key/of/it", None)),
+        ({"data": "https://f"}, ("https://f", None)),
+        ({"file": {"url": "https://f"}}, ("https://f", None)),
     ],
 )
 def test_the_answer_is_read_with_tolerance(
@@ -255,7 +264,20 @@ def test_the_answer_is_read_with_tolerance(
     assert upload.raw == answer
 
 
-@pytest.mark.parametrize("answer", [{}, None, {"code": "u1"}, {"fileUrl": ""}, {"fileUrl": 5}])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        None,
+        {"code": "u1"},
+        {"fileUrl": ""},
+        {"fileUrl": 5},
+        "ok",
+        ["a"],
+        {"data": "queued"},
+        [],
+    ],
+)
 def test_an_answer_without_a_url_is_none(answer: object) -> None:
     with pytest.raises(ValueError, match="no fileUrl"):
         Upload.parse(answer)

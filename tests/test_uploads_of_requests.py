@@ -15,6 +15,7 @@ from llamagen_async import (
     Character,
     ComicRequest,
     InvalidRequestError,
+    InvalidResponseError,
     Plan,
     QuotaExhaustedError,
     RequestKind,
@@ -183,6 +184,20 @@ async def test_a_file_that_is_changed_before_it_is_sent_is_taken_for_no_other(
     new, copy, again = (body["images"] for body in bodies(network))
     assert new == again != copy
     assert kinds(network) == ["upload", "upload", "create", "upload", "create", "create"]
+
+
+async def test_an_upload_without_a_url_is_told_and_not_remembered(
+    tom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request was refused for a URL that its user had never given, for a day."""
+    network, store, how = Recorder(), Store(), {"urgent": True, "wait_for_quota": False}
+    async with network.client(ROOMY) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(Upload, "parse", lambda _: Upload("/files/tom.png"))
+            with pytest.raises(InvalidResponseError, match="no URL but '/files"):
+                await client.comics.uploaded(ComicRequest("x", images=[tom]), store, **how)
+        await client.comics.uploaded(ComicRequest("x", images=[tom]), store, **how)
+    assert kinds(network) == ["upload"] * 2
 
 
 async def test_a_file_that_is_changed_all_the_time_is_refused(tom: Path) -> None:

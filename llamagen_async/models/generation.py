@@ -20,6 +20,7 @@ from llamagen_async.models.reading import (
     mapping_of,
     number_of,
     text_of,
+    url_of,
 )
 from llamagen_async.observing import logger_of
 from llamagen_async.validation import generation_id, shown
@@ -133,7 +134,7 @@ class Panel:
         raw = mapping_of({"assetUrl": value} if is_url(value) else value)
         return cls(
             panel=integer_of(raw.get("panel"), position),
-            asset_url=text_of(raw.get("assetUrl")) or text_of(raw.get("image")),
+            asset_url=url_of(raw.get("assetUrl")) or url_of(raw.get("image")),
             caption=text_of(raw.get("caption")),
             raw=raw,
         )
@@ -317,7 +318,7 @@ class Animation(_Generation):
         """
         raw = mapping_of(value)
         fields = raw if generation_id(raw.get("id")) else fields_of(value)
-        video_url = text_of(fields.get("videoUrl")) or text_of(fields.get("output"))
+        video_url = url_of(fields.get("videoUrl")) or url_of(fields.get("output"))
         return cls(
             *_common_fields(fields, lambda: video_url is not None),
             video_url=video_url,
@@ -363,7 +364,7 @@ def _is_complete(pages: tuple[Page, ...], fields: Mapping[str, Any]) -> bool:
     `output` comes when a comic has succeeded (vendor's documentation).
     """
     panels = [panel for page in pages for panel in page.panels]
-    return is_url(fields.get("output")) and all(panel.asset_url for panel in panels)
+    return is_url(url_of(fields.get("output"))) and all(panel.asset_url for panel in panels)
 
 
 def _common_fields(
@@ -388,4 +389,4 @@ def _common_fields(
     status = _WORDS.get(word) if isinstance(word, str) else None
     if status is None:
         status = GenerationStatus.parse(word, has_result=has_result())
-    return id_, status, text_of(raw.get("output")), created_at
+    return id_, status, url_of(raw.get("output")), created_at

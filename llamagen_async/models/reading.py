@@ -6,8 +6,19 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar, cast
 
-__all__ = ["integer_of", "is_url", "list_of", "mapping_of", "number_of", "single", "text_of"]
+__all__ = [
+    "integer_of",
+    "is_url",
+    "list_of",
+    "mapping_of",
+    "number_of",
+    "single",
+    "text_of",
+    "url_of",
+]
 
+_MOST_AROUND_URL: Final = 2
+"""Lists and objects around a URL that are looked into, one in the other."""
 _D = TypeVar("_D")
 
 _LARGEST: Final = 10**15
@@ -32,7 +43,17 @@ def single(value: object) -> object:
 
 def is_url(value: object) -> bool:
     """Whether a value is the URL of something on the web."""
-    return isinstance(value, str) and value.startswith(("https://", "http://"))
+    return isinstance(value, str) and value[:8].lower().startswith(("https://", "http://"))
+
+
+def url_of(value: object) -> str | None:
+    """Return a URL, without blanks around it; one in a list, or in an object's `url`, is found."""
+    for _ in range(_MOST_AROUND_URL + 1):
+        if isinstance(value, str):
+            return value.strip() or None
+        several = list_of(value)
+        value = several[0] if several else mapping_of(value).get("url")
+    return None
 
 
 def text_of(value: object) -> str | None:
