@@ -12,6 +12,7 @@ from typing import Any, Final, Self, cast
 import attrs
 
 from llamagen_async.foreign import clean_text
+from llamagen_async.models.order import arranged
 from llamagen_async.models.places import PLACES, fields_of, pages_of
 from llamagen_async.models.reading import (
     integer_of,
@@ -159,7 +160,7 @@ class Page:
         several = [panels] if mapping_of(panels) or is_url(panels) else list_of(panels)
         return cls(
             page=integer_of(raw.get("page"), position),
-            panels=tuple(map(Panel.parse, several, count())),
+            panels=arranged(tuple(map(Panel.parse, several, count())), "panel", Panel),
             raw=raw,
         )
 
@@ -259,7 +260,7 @@ class ComicGeneration(_Generation):
         fields = raw if generation_id(raw.get("id")) else fields_of(value)
         pages: tuple[Page, ...] = ()
         if not PLACES.isdisjoint(fields):
-            pages = tuple(map(Page.parse, pages_of(fields), count()))
+            pages = arranged(tuple(map(Page.parse, pages_of(fields), count())), "page", Page)
         usage = fields.get("usage")
         return cls(
             *_common_fields(fields, lambda: _is_complete(pages, fields)),
