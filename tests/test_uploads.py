@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from llamagen_async import (
@@ -219,6 +220,27 @@ async def test_a_file_that_is_gone_when_it_is_sent_is_refused(tmp_path: Path) ->
             with pytest.raises(InvalidRequestError, match=r"^file: got .*No such file"):
                 await client._core.open().transport.send(request)
         assert server.service.stats(0.0)["keys"][PAID_KEY]["total"] == 0
+
+
+@pytest.mark.parametrize("later", [b"", PNG + b"longer", b"other" + PNG])
+async def test_a_file_that_is_written_to_while_it_is_sent_arrives_as_it_was(
+    later: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of one arrived, or more bytes than were announced, or it never ended."""
+    path, add = tmp_path / "tom.png", aiohttp.FormData.add_field
+    path.write_bytes(PNG)
+
+    def added(*args: Any, **options: Any) -> None:
+        add(*args, **options)
+        path.write_bytes(later)
+
+    monkeypatch.setattr(aiohttp.FormData, "add_field", added)
+    async with (
+        SandboxServer(SandboxService()) as server,
+        LlamaGenClient(PAID_KEY, plan="paid", base_url=server.url, quota="memory") as client,
+    ):
+        upload = await client.comics.upload(path)
+    assert upload.raw["size"] == len(PNG)
 
 
 @pytest.mark.virtual_time
