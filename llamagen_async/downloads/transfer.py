@@ -39,6 +39,7 @@ from llamagen_async.transport.decoding import (
     parse_retry_after,
 )
 from llamagen_async.transport.message import AssetSource, AssetStream
+from llamagen_async.transport.retries import may_pass
 
 __all__ = ["Transfer", "gives_all", "tells_its_end"]
 
@@ -46,10 +47,6 @@ _WRITE_SIZE: Final = 1 << 18
 """Bytes that are collected before a thread writes them."""
 _WHOLE: Final = (HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION)
 """The statuses of a whole asset; 203 is that of a proxy that has changed something (RFC 9110)."""
-_ANSWERS_TO_RANGE: Final = (
-    HTTPStatus.PARTIAL_CONTENT,
-    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-)
 _SLOW_AFTER: Final = 60.0
 """Seconds after which an answer may be too slow."""
 _SLOWEST: Final = 1_000
@@ -122,10 +119,12 @@ class Transfer:
             async with self._source.open_asset(url, headers=rest) as answer:
                 if answer.status in _WHOLE:
                     return await self._begin(answer)
-                if answer.status not in _ANSWERS_TO_RANGE:
-                    raise await self._refused(answer)
-                if answer.status == HTTPStatus.PARTIAL_CONTENT and self._continues(answer.headers):
-                    return await self._receive(answer)
+                if answer.status == HTTPStatus.PARTIAL_CONTENT:
+                    if self._continues(answer.headers):
+                        return await self._receive(answer)
+                elif may_pass(error := await self._refused(answer)):
+                    raise error
+            # What refuses a part may give out the whole: not every host or firewall knows parts.
         async with self._source.open_asset(url) as answer:
             if not gives_all(answer):
                 raise await self._refused(answer)
