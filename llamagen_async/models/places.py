@@ -29,8 +29,10 @@ PLACES: Final = frozenset(("comics", "comicData", "pages", "panels", "page", "pa
 """The names under which an answer may have pictures."""
 _ERRORS: Final = ("error", "errors", "errorCode", "error_code", "errorMessage")
 """The names under which an error stands (vendor's clients)."""
-_FAILURES: Final = range(400, 600)
+_FAILURES: Final = frozenset(range(400, 600))
 """The codes of an error, where they are those of HTTP."""
+_REFUSALS: Final = ("error", "fail", "failed", "failure")
+"""The words of a status that say so."""
 _STATES: Final = frozenset(("status", "output", "videoUrl"))
 """Further names of what an answer may say of a generation."""
 
@@ -45,10 +47,13 @@ def refuses(fields: Mapping[str, Any]) -> bool:
 
     Some servers write an error into an answer that has the status of a success.
     """
-    if isinstance(fields.get("status"), str):
-        return False
+    status: object = fields.get("status")
+    if isinstance(status, str) and integer_of(status, None) is None:
+        return status.strip().lower() in _REFUSALS and PLACES.isdisjoint(fields)
     has_failed = fields.get("success") is False or any(map(fields.get, _ERRORS))
-    return has_failed or integer_of(fields.get("code"), 0) in _FAILURES
+    return has_failed or not _FAILURES.isdisjoint(
+        (integer_of(status, 0), integer_of(fields.get("code"), 0))
+    )
 
 
 def fields_of(value: object) -> Mapping[str, Any]:
