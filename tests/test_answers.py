@@ -279,6 +279,8 @@ def test_an_answer_without_an_id_is_about_what_was_asked_for(
         [f"{URL}0.png"],
         json.dumps([{"panels": [{"image": f"{URL}0.png"}]}]),
         {"pages": [{"panels": [{"image": f"{URL}0.png"}]}]},
+        {"0": {"panels": {"1": {"assetUrl": f"{URL}0.png"}}}},
+        {"pages": {"3": {"page": 0, "panels": {"7": f"{URL}0.png"}}}},
         [{"panels": [{"assetUrl": f" {URL}0.png\n"}]}],
         [{"panels": [{"assetUrl": {"url": f"{URL}0.png"}}]}],
         [{"panels": [{"assetUrl": [f"{URL}0.png"]}]}],
@@ -286,6 +288,7 @@ def test_an_answer_without_an_id_is_about_what_was_asked_for(
     ],
     ids=[
         *("one page", "one panel", "URLs", "panels", "URLs of panels", "text", "pages"),
+        *("objects for lists", "objects for lists within"),
         *("with blanks", "an object", "a list", "a list of objects"),
     ],
 )

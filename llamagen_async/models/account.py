@@ -9,6 +9,7 @@ import attrs
 
 from llamagen_async.models.places import fields_of, refuses
 from llamagen_async.models.reading import (
+    flag_of,
     integer_of,
     is_url,
     mapping_of,
@@ -59,14 +60,13 @@ class Usage:
         fields = raw if _USAGE.isdisjoint(inner) else {**raw, **inner}
         if _USAGE.isdisjoint(fields) and refuses(fields):
             raise ValueError("it says that it is an error")
-        paid = fields.get("isPaidPlan")
         return cls(
             api_usage_count=integer_of(fields.get("apiUsageCount"), None),
             api_max_usage=integer_of(fields.get("apiMaxUsage"), None),
             credits=next(
                 (left for left in map(number_of, map(fields.get, _LEFT)) if left is not None), None
             ),
-            is_paid_plan=paid if isinstance(paid, bool) else None,
+            is_paid_plan=flag_of(fields.get("isPaidPlan")),
             raw=raw,
         )
 

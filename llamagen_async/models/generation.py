@@ -157,7 +157,7 @@ class Page:
         """Read a page; `position` is its number when the server gives none."""
         raw = mapping_of(value)
         panels: object = raw.get("panels")
-        several = [panels] if mapping_of(panels) or is_url(panels) else list_of(panels)
+        several = list_of(panels) or ([panels] if mapping_of(panels) or is_url(panels) else [])
         return cls(
             page=integer_of(raw.get("page"), position),
             panels=arranged(tuple(map(Panel.parse, several, count())), "panel", Panel),

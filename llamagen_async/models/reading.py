@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeVar, cast
 
 __all__ = [
+    "flag_of",
     "integer_of",
     "is_url",
     "list_of",
@@ -21,6 +22,7 @@ _MOST_AROUND_URL: Final = 2
 """Lists and objects around a URL that are looked into, one in the other."""
 _D = TypeVar("_D")
 
+_FLAGS: Final = {"true": True, "1": True, "false": False, "0": False}
 _LARGEST: Final = 10**15
 """The largest number that is read: more is no count, and no file's name could hold it."""
 
@@ -31,8 +33,15 @@ def mapping_of(value: object) -> Mapping[str, Any]:
 
 
 def list_of(value: object) -> list[object]:
-    """Return a list; an empty one if it is none."""
-    return cast("list[object]", value) if isinstance(value, list) else []
+    """Return a list; an empty one if it is none.
+
+    An object whose names are numbers is one, too: so PHP writes a list from which one was removed.
+    """
+    if isinstance(value, list):
+        return cast("list[object]", value)
+    fields = mapping_of(value)
+    is_list = fields and all(re.fullmatch("[0-9]{1,4}", str(name)) for name in fields)
+    return list(fields.values()) if is_list else []
 
 
 def single(value: object) -> object:
@@ -69,6 +78,11 @@ def number_of(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if abs(value) <= _LARGEST else None
+
+
+def flag_of(value: object) -> bool | None:
+    """Return a yes or no, which may be written as text or as 1 and 0, or `None`."""
+    return _FLAGS.get(str(value).strip().lower()) if isinstance(value, str | int) else None
 
 
 def integer_of(value: object, default: _D) -> int | _D:
