@@ -56,8 +56,8 @@ class ComicPictures(Generations[ComicGeneration]):
             timeout: Seconds for all pictures together.
             urgent: Whether somebody waits for it; if not, others go first with their checks.
             again: Whether what is there is fetched again and written over, unless its host says
-                that it is the same (`Last-Modified`, and its length). `False` fetches what is
-                missing, and leaves the rest as it is.
+                that it is the same (`Last-Modified`, and its length); one of another kind, such as
+                `.jpg`, gets another name. `False` fetches what is missing, and leaves the rest.
 
         Raises:
             InvalidRequestError: The comic has not succeeded, or a URL leads inside a network.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO, Final, ParamSpec, TypeVar
 
-from llamagen_async.downloads.versions import keep_versions, remove_others
+from llamagen_async.downloads.versions import keep_others, keep_versions
 from llamagen_async.downloads.wholeness import is_whole
 
 __all__ = ["TEMPORARY", "PartFile", "in_thread"]
@@ -96,7 +96,7 @@ class PartFile:
                 self._path.unlink()
             self._file = None
             if not keeps_old:
-                remove_others(path)
+                keep_others(path)
         return path
 
     def discard(self) -> None:

@@ -66,18 +66,18 @@ def test_a_picture_of_another_kind_takes_its_place(tmp_path: Path) -> None:
     }
 
 
-def test_what_is_written_over_is_written_over_whatever_its_kind_was(tmp_path: Path) -> None:
-    """Both stayed, and the old picture was taken for the panel's by who asked what is there."""
+def test_what_is_written_over_gives_up_its_name_whatever_its_kind_is(tmp_path: Path) -> None:
+    """The old picture was taken for the panel's by who asked what is there."""
     for extension, content in ((".jpg", b"first"), (".bin", b"second"), (".png", b"third")):
         part = PartFile(tmp_path, NAME)
         part.append(content)
         picture = part.finish(extension)
         assert pictures_of(tmp_path, [NAME]) == {NAME: picture}
     (tmp_path / f"{NAME}.txt").write_bytes(b"mine")
-    (tmp_path / f"{NAME}.1.jpg").write_bytes(b"kept")
     put(tmp_path, b"third")
     assert contents(tmp_path) == {
-        f"{NAME}.1.jpg": b"kept",
+        f"{NAME}.1.jpg": b"first",
+        f"{NAME}.2.bin": b"second",
         f"{NAME}.png": b"third",
         f"{NAME}.txt": b"mine",
     }
