@@ -15,7 +15,7 @@ from llamagen_async.foreign import bounded
 from llamagen_async.models.reading import integer_of, is_url, list_of, mapping_of, single
 from llamagen_async.validation import generation_id
 
-__all__ = ["PLACES", "fields_of", "pages_of", "refuses", "tells"]
+__all__ = ["PLACES", "fields_of", "fields_with", "pages_of", "refuses", "tells"]
 
 _AROUND: Final = ("artwork", "data", "generation", "comic", "animation", "result")
 """The names of objects in which an answer may have the generation: old creates have the first."""
@@ -72,6 +72,21 @@ def fields_of(value: object) -> Mapping[str, Any]:
             break
         fields = {**fields, **inner}
     return fields
+
+
+def fields_with(value: object, id_: str) -> Mapping[str, Any] | None:
+    """Return the fields of an answer that are about a generation; `None` if none are.
+
+    An answer may have an id of its own around them, and a server may write ids in another case.
+    """
+    inner = mapping_of(single(value))
+    for _ in range(_MOST_AROUND + 1):
+        found = (generation_id(inner.get(name)) or "" for name in _IDS)
+        if any(one.casefold() == id_.casefold() for one in found):
+            return {**inner, "id": id_}
+        around = (mapping_of(single(inner.get(name))) for name in _AROUND)
+        inner = next(filter(None, around), mapping_of(None))
+    return None
 
 
 def pages_of(fields: Mapping[str, Any]) -> Iterable[object]:
