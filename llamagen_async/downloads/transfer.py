@@ -87,6 +87,8 @@ class Transfer:
         self._keeps_old = keeps_old
         self._place = ""
         """The host and path of the URL, for messages."""
+        self._address = ""
+        """The URL without its query, in which signatures stand."""
         self._part = PartFile(folder, stem)
         self._total: int | None = None
         """Bytes of the whole asset, once the server has said so."""
@@ -114,6 +116,9 @@ class Transfer:
         """
         self.asked_to_wait = 0.0
         self._place = asset_location(url)
+        if (address := url.partition("?")[0]) != self._address:
+            # Another place may have the same tag or date for another picture.
+            self._address, self._validator = address, None
         if self._part.size and self._validator:
             rest = {"Range": f"bytes={self._part.size}-", "If-Range": self._validator}
             async with self._source.open_asset(url, headers=rest) as answer:
