@@ -133,7 +133,8 @@ def decode(
         if "limit" in name.lower():
             rate_limit = rate_limit_of(headers)
             break
-    if not content and status in _WITHOUT_CONTENT:
+    location = header(headers, "Location") if is_billed else None
+    if not content and not location and status in _WITHOUT_CONTENT:
         content = b"{}"
     text = text_of(content, header(headers, "Content-Type"))
     body: Any
@@ -143,7 +144,6 @@ def decode(
     except ValueError as error:  # another one is raised below, so that none hangs on this one
         problem = place_of(error)
         body = remains_of(text) if is_billed else {}
-    location = header(headers, "Location") if is_billed else None
     if location and accepted_id(body, None) is None and (id_ := accepted_id(None, location)):
         body = {**mapping_of(body), "id": id_ if secret is None else secret.removed_from(id_)}
     if body or problem is None:
