@@ -22,7 +22,6 @@ __all__ = [
     "VIDEOS",
     "distinct_stems",
     "extension_of",
-    "is_whole",
     "media_type_of",
     "safe_stem",
 ]
@@ -112,26 +111,6 @@ def extension_of(content_type: str | None, head: bytes) -> str | None:
         return None
     is_kept = re.search(_CONTROL, head) or re.search(_SVG, head)
     return UNKNOWN if is_kept else None
-
-
-def is_whole(extension: str, size: int, first: bytes, last: bytes) -> bool:
-    """Whether a file can be whole, as far as its kind shows that at its ends.
-
-    Args:
-        extension: Its extension, as `extension_of` gave it.
-        size: Its bytes.
-        first: Its first bytes, `HEAD` of them if there are so many.
-        last: Its last bytes, `HEAD` of them if there are so many.
-    """
-    if extension == ".png":
-        return b"IEND\xaeB`\x82" in last
-    if extension == ".jpg":
-        return b"\xff\xd9" in last
-    if extension == ".gif":
-        return last.rstrip(b"\0").endswith(b";")
-    if extension == ".webp":
-        return size >= int.from_bytes(first[4:8], "little") + 8
-    return True
 
 
 def safe_stem(text: str) -> str:

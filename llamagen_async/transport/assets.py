@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -41,7 +40,6 @@ from llamagen_async.errors import (
     InvalidResponseError,
     LlamaGenError,
 )
-from llamagen_async.foreign import clean_text
 from llamagen_async.transport.address import asset_location
 from llamagen_async.transport.content import LONGEST_LINE
 from llamagen_async.transport.failures import connection_error
@@ -54,6 +52,7 @@ from llamagen_async.transport.public import (
     stands_for_a_name,
     unwrapped,
 )
+from llamagen_async.transport.unpacking import HEAD, Unpacker, coding_of, is_packed
 
 __all__ = ["HTTPAssets"]
 
@@ -240,9 +239,14 @@ class _Stream:
     location: str
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        packed = self.headers.get("Content-Encoding", "").strip().lower()
+        coding = coding_of(self.headers.get("Content-Encoding", ""))
         chunks = self._received()
-        async for chunk in self._unpacked(chunks, packed) if packed not in _PLAIN else chunks:
+        if coding:
+            head = await _head_of(chunks)
+            packed, chunks = is_packed(head), _with(head, chunks)
+            del head  # it may be large
+            chunks = self._unpacked(chunks, coding) if packed else chunks
+        async for chunk in chunks:
             yield chunk
 
     async def _received(self) -> AsyncIterator[bytes]:
@@ -258,32 +262,37 @@ class _Stream:
                 continue
             raise failure
 
-    async def _unpacked(self, chunks: AsyncIterator[bytes], packed: str) -> AsyncIterator[bytes]:
-        """Unpack in small pieces, so that little that becomes much is noticed in time."""
-        if packed not in _ZLIB:
-            raise self._invalid(f"it is packed as {clean_text(packed, 40)!r}, unasked")
-        unpacker = zlib.decompressobj(_ANY_HEADER)
-        async for chunk in chunks:
-            rest = chunk
-            while rest and not unpacker.eof:
-                try:
-                    piece = unpacker.decompress(rest, _CHUNK)
-                except zlib.error:
-                    raise self._invalid("it is packed, and can't be unpacked") from None
-                rest = unpacker.unconsumed_tail
-                if piece:
+    async def _unpacked(self, chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
+        try:
+            unpacker = Unpacker(coding, _CHUNK)
+            async for chunk in chunks:
+                for piece in unpacker.pieces(chunk):
                     yield piece
-        if not unpacker.eof:
+        except ValueError as error:
+            raise self._invalid(str(error)) from None
+        if not unpacker.is_whole:
             raise connection_error(aiohttp.ClientPayloadError(), self.location)
 
     def _invalid(self, what: str) -> InvalidResponseError:
         return InvalidResponseError(HTTPStatus.OK, None, f"{self.location}: {what}")
 
 
-_PLAIN: Final = ("", "identity")
-_ZLIB: Final = ("gzip", "x-gzip", "deflate")
-_ANY_HEADER: Final = zlib.MAX_WBITS | 32
-"""Makes zlib take either of its headers."""
+async def _head_of(chunks: AsyncIterator[bytes]) -> bytes:
+    """Return the first bytes, `HEAD` of them if there are so many."""
+    head = b""
+    async for chunk in chunks:
+        head += chunk
+        if len(head) >= HEAD:
+            break
+    return head
+
+
+async def _with(head: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the bytes that were read before, and then the others."""
+    yield head
+    del head
+    async for chunk in chunks:
+        yield chunk
 
 
 def _as_written(text: str) -> URL:

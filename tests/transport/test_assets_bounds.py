@@ -163,6 +163,12 @@ CONTENT = bytes(range(256)) * 4000
         ("GZIP", gzip.compress(CONTENT)),
         ("deflate", zlib.compress(CONTENT)),
         ("identity", CONTENT),
+        ("gzip", gzip.compress(CONTENT[:9]) + gzip.compress(CONTENT[9:])),
+        ("gzip", gzip.compress(CONTENT) + bytes(100)),
+        ("deflate", zlib.compress(CONTENT, wbits=-15)),
+        ("gzip, aws-chunked", gzip.compress(CONTENT)),
+        ("aws-chunked", CONTENT),
+        ("utf-8", CONTENT),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -174,6 +180,36 @@ async def test_what_is_packed_all_the_same_is_unpacked(
 
     async with raw_server(send) as server:
         assert await read(make(), server.url) == CONTENT
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+@pytest.mark.parametrize(
+    "begin", [b"\x89PNG\r\n", b"\xff\xd8\xff\xe0", b"RIFF", b"\0\0\0 ftypisom"]
+)
+async def test_a_picture_is_taken_although_it_is_said_to_be_packed(
+    begin: bytes, encoding: str, make: Make
+) -> None:
+    """Some stores keep a header that their files do not have; a comic's picture was lost for it."""
+
+    async def send(received: Received) -> None:
+        await received.reply(answer(b"", length=None, headers={"Content-Encoding": encoding}))
+        for piece in (begin[:1], begin[1:], CONTENT):
+            await received.reply(piece)
+        received.drop()
+
+    async with raw_server(send) as server:
+        assert await read(make(), server.url) == begin + CONTENT
+
+
+@pytest.mark.once
+async def test_many_members_without_content_end_it(make: Make) -> None:
+    async def send(received: Received) -> None:
+        members = gzip.compress(b"") * 20_000
+        await received.reply(answer(members, headers={"Content-Encoding": "gzip"}))
+
+    async with raw_server(send) as server:
+        with pytest.raises(InvalidResponseError, match="members"):
+            await read(make(), server.url)
 
 
 @pytest.mark.once

@@ -133,8 +133,6 @@ def _value(cell: str, name: str) -> object:
     text = cell.strip()
     if (flag := _FLAGS.get(text.lower())) is not None:
         return flag
-    if re.fullmatch(r"-?\d{1,9}\.0+", text):  # a whole number in a data frame's column with gaps
-        return int(text.partition(".")[0])
     try:
         value = decoded(text)
     except json.JSONDecodeError as error:
