@@ -59,7 +59,7 @@ def overdue(threshold: PollThreshold, **target: Any) -> float:
 @pytest.mark.parametrize("threshold", [PollThreshold(chance=0.5), PollThreshold(price=4.0)])
 @pytest.mark.parametrize("announced", [False, True])
 def test_a_check_may_be_due_before_its_time(threshold: PollThreshold, *, announced: bool) -> None:
-    """It goes before everything else no earlier for that."""
+    """When a check goes before everything else does not change by that."""
     early = attrs.evolve(threshold, early=3.0)
     assert due(early, announced=announced) == due(threshold, announced=announced) - 3.0
     assert overdue(early, announced=announced) == overdue(threshold, announced=announced)

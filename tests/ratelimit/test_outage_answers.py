@@ -96,7 +96,7 @@ async def test_a_snapshot_in_an_outage_is_of_the_share() -> None:
 
 
 async def test_a_client_that_leaves_in_an_outage_waits_no_more() -> None:
-    """Its create goes before nobody's, and it is none of those at work."""
+    """No other request waits behind its create any more."""
     away = Away()
     await away.begin()
     for number in range(9):

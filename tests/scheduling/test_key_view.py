@@ -240,7 +240,7 @@ def test_requests_of_others_that_somebody_waits_for_go_before_a_check() -> None:
 def test_a_check_leaves_a_slot_to_creates_of_others_that_most_likely_come(
     others: int, own: int, gap: float, wait: float
 ) -> None:
-    """As many a minute as came before; as time passes, the same slot is waited for."""
+    """Creates are expected to come as they came before, also while time passes."""
     one = view()
     mine = run_comic(one, "mine", NOW - 60.0)
     if own:
