@@ -7,6 +7,7 @@ those that copy them), as a unix time (older ones, CloudFront), or as a date (Az
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import time
 from datetime import UTC, datetime
@@ -17,7 +18,8 @@ __all__ = ["expires_at", "is_lasting"]
 
 _LASTING: Final = 1_800.0
 """Seconds for which a URL has to be valid yet if it is to be used again (chosen: as long as a comic
-is waited for; nobody knows when the server fetches what a request names)."""
+is waited for; nobody knows when the server fetches what a request names). Of one that says that it
+is valid for less than twice as long, half of that is enough: each upload costs a request."""
 _SPAN: Final = r"(x-\w+)-expires"
 """The name of the seconds; that of the date ends in `-date`."""
 _MOST_FIELDS: Final = 100
@@ -28,25 +30,33 @@ _DIGITS: Final = 18
 
 def is_lasting(url: str) -> bool:
     """Whether the URL of a file may be used in a request that is yet to be drawn."""
-    until = expires_at(url)
-    return until is None or until - time.time() >= _LASTING
+    until, span = _validity(url)
+    return until - time.time() >= min(_LASTING, span / 2)
 
 
 def expires_at(url: str) -> float | None:
     """Return the unix time until which a URL says that it is valid; `None` if it does not say."""
+    until, _ = _validity(url)
+    return until if math.isfinite(until) else None
+
+
+def _validity(url: str) -> tuple[float, float]:
+    """Return until when a URL is valid, and for how long altogether, as far as it says so."""
     try:
         query = parse_qsl(urlsplit(url).query, max_num_fields=_MOST_FIELDS)
     except ValueError:
-        return None
+        return math.inf, math.inf
     fields = {name.lower(): value for name, value in query}
     with contextlib.suppress(ValueError, OverflowError):
         for name, value in fields.items():
             if span := re.fullmatch(_SPAN, name):
                 since = datetime.strptime(fields.get(f"{span[1]}-date", ""), "%Y%m%dT%H%M%S%z")
-                return since.timestamp() + int(value[:_DIGITS])
+                seconds = float(int(value[:_DIGITS]))
+                return since.timestamp() + seconds, seconds
         if "expires" in fields:
-            return float(int(fields["expires"][:_DIGITS]))
+            return float(int(fields["expires"][:_DIGITS])), math.inf
         if "se" in fields and "sig" in fields:
             until = datetime.fromisoformat(fields["se"])
-            return (until if until.tzinfo else until.replace(tzinfo=UTC)).timestamp()
-    return None
+            until = until if until.tzinfo else until.replace(tzinfo=UTC)
+            return until.timestamp(), math.inf
+    return math.inf, math.inf

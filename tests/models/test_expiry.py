@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamagen_async.models.expiry import expires_at
+from llamagen_async.models.expiry import expires_at, is_lasting
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()
 
@@ -39,3 +39,23 @@ def test_a_url_says_until_when_it_is_valid(query: str, until: float | None) -> N
 def test_any_text_is_read(begin: str, value: str, name: str) -> None:
     for url in (begin, f"https://f.example/{begin}?{name}={value}&sig=x&x-a-expires={value}"):
         assert expires_at(url) is None or isinstance(expires_at(url), float)
+
+
+@pytest.mark.parametrize(
+    ("query", "left", "is_used"),
+    [
+        ("x-amz-date=20260101T110000Z&x-amz-expires=3600", 1_800, True),
+        ("x-amz-date=20260101T110000Z&x-amz-expires=3600", 1_799, False),
+        ("x-amz-date=20260101T114500Z&x-amz-expires=900", 450, True),
+        ("x-amz-date=20260101T114500Z&x-amz-expires=900", 449, False),
+        (f"Expires={NOON:.0f}", 1_800, True),
+        (f"Expires={NOON:.0f}", 1_799, False),
+        ("width=1024", -1e6, True),
+    ],
+)
+def test_a_url_is_used_again_while_enough_of_its_time_is_left(
+    query: str, left: float, monkeypatch: pytest.MonkeyPatch, *, is_used: bool
+) -> None:
+    """Of one that is short, half: else each comic of a batch would cost another upload."""
+    monkeypatch.setattr("llamagen_async.models.expiry.time.time", lambda: NOON - left)
+    assert is_lasting(f"https://files.example/a.png?{query}") is is_used
