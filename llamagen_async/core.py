@@ -47,6 +47,7 @@ from llamagen_async.scheduling import (
 from llamagen_async.settings import ClientSettings
 from llamagen_async.transport import APIRequest, AssetSource, HTTPAssets, HTTPTransport, Transport
 from llamagen_async.uploads import Uploads
+from llamagen_async.waiting import result_for_all
 
 __all__ = ["ClientCore", "Rooms"]
 
@@ -376,14 +377,10 @@ class ClientCore:
         real = None if outage_timeout is None else self.settings.clock.real(outage_timeout)
         try:
             async with asyncio.timeout(real if real != math.inf else None):
-                await asyncio.shield(detection)
+                await result_for_all(detection, "the client was closed; nothing was sent")
         except TimeoutError:
             message = f"{self.outage or 'the server is slow'}; nothing was sent"
             raise APIConnectionError(message, request_sent=False) from None
-        except asyncio.CancelledError:
-            if detection.cancelled():
-                raise ClientClosedError("the client was closed; nothing was sent") from None
-            raise
 
     async def _detect_plan(self, limiter: Limiter, outage_timeout: float | None) -> None:
         usage = await self.usage(outage_timeout=outage_timeout)

@@ -5,12 +5,17 @@ known is `None`. What is known where a line is logged is given there (`extra=abo
 comes from two context variables, which a story's steps and a download set: the requests of both
 are sent in a copy of their context, so that a line about one of them knows whose it is.
 
+A program may give its records attributes of the same names, which then stay as they are. What its
+handlers and filters raise goes to stderr: it ends nothing that was paid for.
+
 An observer is told of operations while they run. Where there is none, nothing is called.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -64,8 +69,23 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
     ) -> tuple[Any, MutableMapping[str, Any]]:
         """Add what is known of the job and the generation that a record is about."""
         known = {"job_key": JOB_KEY.get(), "generation_id": GENERATION_ID.get(), "request_id": None}
-        kwargs["extra"] = known | (kwargs.get("extra") or {})
+        extra: dict[str, Any] = known | (kwargs.get("extra") or {})
+        factory = logging.getLogRecordFactory()
+        if factory is not logging.LogRecord:
+            # Web backends name their own request in each record; nothing may be given twice.
+            taken = vars(factory(self.logger.name, logging.DEBUG, "", 0, "", (), None))
+            extra = {name: value for name, value in extra.items() if name not in taken}
+        kwargs["extra"] = extra
         return msg, kwargs
+
+    def log(self, level: int, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """Log a record; what the program's own logging raises changes nothing here."""
+        kwargs["stacklevel"] = 2  # the record is of who calls this
+        try:
+            super().log(level, msg, *args, **kwargs)
+        except Exception:  # noqa: BLE001  # whatever it is, a handler should have dealt with it
+            if logging.raiseExceptions and sys.stderr is not None:
+                traceback.print_exc()
 
 
 def logger_of(name: str) -> logging.LoggerAdapter[logging.Logger]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -9,8 +10,9 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Generator
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 __all__ = [
     "claim",
@@ -19,9 +21,12 @@ __all__ = [
     "error_code",
     "explain",
     "file_id",
+    "in_thread",
     "not_forking",
     "transaction",
 ]
+
+_T = TypeVar("_T")
 
 _LOCKED: Final = "another program keeps it locked; end that program, or try again"
 _PROTECTED: Final = "it may not be written; change its permissions, or name another file"
@@ -122,6 +127,27 @@ def transaction(connection: sqlite3.Connection, *, write: bool) -> Generator[Non
             with contextlib.suppress(sqlite3.Error):
                 connection.rollback()
             raise
+
+
+def in_thread(
+    loop: asyncio.AbstractEventLoop, thread: Executor, work: Callable[..., _T], *arguments: Any
+) -> asyncio.Future[_T]:
+    """Do work in a thread, or here once the main thread has ended and none takes any work.
+
+    An event loop may go on then, in another thread or in what `atexit` calls.
+    """
+    try:
+        return loop.run_in_executor(thread, work, *arguments)
+    except RuntimeError as error:
+        if "cannot schedule" not in str(error):  # such as: the loop is closed
+            raise
+    thread.shutdown()  # what it does is done first
+    done: asyncio.Future[_T] = loop.create_future()
+    try:
+        done.set_result(work(*arguments))
+    except Exception as error:  # noqa: BLE001  # it belongs to who waits, as in a thread
+        done.set_exception(error)
+    return done
 
 
 def claim(

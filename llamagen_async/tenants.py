@@ -151,7 +151,7 @@ class Tenants:
         self._idle.pop(core, None)
 
     def _rest(self, core: TenantCore) -> None:
-        task = asyncio.get_running_loop().create_task(core.rest(), context=Context())
+        task = asyncio.Task(core.rest(), context=Context())
         self._resting.add(task)
         task.add_done_callback(self._resting.discard)
 

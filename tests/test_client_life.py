@@ -13,9 +13,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
-from llamagen_async import InvalidRequestError, LlamaGenClient
+from llamagen_async import ClientClosedError, InvalidRequestError, LlamaGenClient
 from llamagen_async.forecasting.saved import ForecastStore
 from llamagen_async.plans import PlanName
 from llamagen_async.ratelimit import registry
@@ -212,6 +213,29 @@ async def test_a_session_whose_closing_was_cut_short_is_closed_by_the_next_call(
         monkeypatch.setattr(session, "close", close)
         await client.aclose()
         assert session.closed
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+async def test_a_session_of_another_event_loop_is_told_and_is_no_outage(*, is_closed: bool) -> None:
+    """A batch would wait for ever for a server that is there."""
+    other = asyncio.new_event_loop()
+
+    async def made_elsewhere() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession()
+
+    session = await asyncio.to_thread(other.run_until_complete, made_elsewhere())
+    if is_closed:
+        other.close()
+    client = LlamaGenClient(
+        PAID_KEY, plan="paid", base_url="http://127.0.0.1:1", quota="memory", session=session
+    )
+    async with client:
+        (item,) = [item async for item in client.comics.batch(["x"])]
+        assert isinstance(item.error, ClientClosedError)
+        assert "another event loop" in str(item.error)
+        assert client.outage is None
+    await session.close()
+    other.close()
 
 
 FORK = """

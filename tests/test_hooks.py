@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llamagen_async import ComicQueue, InvalidRequestError, LlamaGenClient, Plan, RequestReport
+from llamagen_async import (
+    BatchState,
+    ComicQueue,
+    InvalidRequestError,
+    LlamaGenClient,
+    Plan,
+    RateLimitError,
+    RequestReport,
+)
 from llamagen_async.sandbox import SandboxService
 from llamagen_async.simulation import simulated_client
+from tests.support.batches import collect
+from tests.support.machine import states
+from tests.support.scripted import Network, minute
 
 pytestmark = pytest.mark.virtual_time
 
@@ -67,3 +79,21 @@ async def test_an_async_function_is_not_told_of_events(tmp_path: Path) -> None:
         later: Any = report_later
         with pytest.raises(InvalidRequestError, match=r"^announced: got"):
             ComicQueue(client, tmp_path / "orders.db", announced=later)
+
+
+def fail(_told: object) -> None:
+    """Ask a future that was cancelled, such as what an earlier call has started."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.cancel()
+    future.result()
+
+
+async def test_a_hook_that_meets_a_cancelled_future_cancels_nothing() -> None:
+    """A wait went on until its time was up, and a create that was to be sent again failed."""
+    busy = RateLimitError(429, None, "busy", retry_after=3.0)
+    network = Network(minute(), before=lambda sent: None if sent.n else busy)
+    async with network.client(on_request=fail) as client:
+        comic = await client.comics.create("x")
+        assert (await client.comics.wait_for_completion(comic.id, progress=fail)).succeeded
+        items = await collect(client, ["a", "b", "c"])
+    assert states(items) == {BatchState.SUCCEEDED: 3}

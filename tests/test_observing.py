@@ -73,6 +73,49 @@ def test_what_is_given_wins_over_the_context(caplog: pytest.LogCaptureFixture) -
     assert facts(two) == ("order-1", "cmc_2", None)
 
 
+def test_attributes_that_a_program_gives_its_records_stay_as_they_are(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A web backend names its own request in each record; a name that is given twice raises."""
+    usual = logging.getLogRecordFactory()
+
+    def with_request(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = usual(*args, **kwargs)
+        record.request_id = "web-1"
+        return record
+
+    logging.setLogRecordFactory(with_request)
+    try:
+        logger_of("llamagen_async.test").warning("one", extra=about(generation_id="cmc_1"))
+    finally:
+        logging.setLogRecordFactory(usual)
+    (record,) = caplog.records
+    assert facts(record) == (None, "cmc_1", "web-1")
+
+
+@pytest.mark.virtual_time
+async def test_logging_that_fails_loses_nothing_that_was_paid_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Handlers and filters may raise, of which the one who is told on stderr knows more."""
+
+    def fail(_record: logging.LogRecord) -> bool:
+        raise OSError("the log's disk is full")
+
+    handler = logging.Handler()
+    handler.addFilter(fail)
+    monkeypatch.setattr(logging.getLogger("llamagen_async"), "handlers", [handler])
+    network = Network(minute(), latency=1.0)
+    async with network.client() as client:
+        leaving = asyncio.create_task(client.comics.create("left"))
+        await asyncio.sleep(0.5)
+        leaving.cancel()  # its id is logged
+        comics = await asyncio.gather(*(client.comics.create(f"s{n}") for n in range(4)))
+    assert len({comic.id for comic in comics}) == 4
+    assert len(network.creates) == 5
+    assert "the log's disk is full" in capsys.readouterr().err
+
+
 def test_an_error_tells_of_its_generation_and_its_exchange() -> None:
     error = NotFoundError(404, None, "gone", None, "req_7").about("cmc_1")
     assert about(error) == {"generation_id": "cmc_1", "request_id": "req_7"}

@@ -72,7 +72,7 @@ class Prefetcher:
 
     def start(self) -> None:
         """Begin to take queued jobs out of the journal."""
-        self._loop_task = asyncio.get_running_loop().create_task(self._run(), context=Context())
+        self._loop_task = asyncio.Task(self._run(), context=Context())
         self._wake.set()
 
     async def stop(self) -> None:

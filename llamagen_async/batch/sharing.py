@@ -82,9 +82,8 @@ class Sharing:
             return
         await self._beat()
         await self._journal.passed_on()  # those from before are over
-        loop = asyncio.get_running_loop()
         steps = (self._beat_on(), self._follow_others())
-        self._tasks = [loop.create_task(step, context=Context()) for step in steps]
+        self._tasks = [asyncio.Task(step, context=Context()) for step in steps]
 
     def quit(self) -> None:
         """Renew the lease no more."""
@@ -186,7 +185,7 @@ class Sharing:
         if self._announced is not None:
             try:
                 self._announced(json.loads(text))
-            except Exception:
+            except (Exception, asyncio.CancelledError):  # as of a future that it asks
                 _logger.exception("the announced= of a queue has failed")
 
     async def _drop_lost(self, accepted: tuple[BatchState, ...] = ()) -> None:

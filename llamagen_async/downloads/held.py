@@ -14,16 +14,18 @@ from typing import Final
 
 import attrs
 
-from llamagen_async.downloads.media_types import HEAD, PICTURES, extension_of
-from llamagen_async.downloads.transfer import gives_all
+from llamagen_async.downloads.media_types import HEAD, PICTURES, extension_of, media_type_of
+from llamagen_async.downloads.transfer import gives_all, tells_its_end
+from llamagen_async.downloads.wholeness import is_whole
 from llamagen_async.errors import (
+    APIConnectionError,
     APIError,
     APITimeoutError,
-    ClientClosedError,
     InvalidResponseError,
 )
 from llamagen_async.transport.address import asset_location
 from llamagen_async.transport.message import AssetSource
+from llamagen_async.waiting import result_for_all
 
 __all__ = ["HeldPicture", "HeldPictures"]
 
@@ -77,16 +79,9 @@ class HeldPictures:
             return self._held[url][1]
         fetch = self._fetches.get(url)
         if fetch is None:
-            fetch = self._fetches[url] = asyncio.get_running_loop().create_task(
-                self._fetch(url), context=Context()
-            )
+            fetch = self._fetches[url] = asyncio.Task(self._fetch(url), context=Context())
             fetch.add_done_callback(lambda done: self._end(url, done))
-        try:
-            return await asyncio.shield(fetch)
-        except asyncio.CancelledError:
-            if fetch.cancelled():
-                raise ClientClosedError("pictures are not fetched any more") from None
-            raise
+        return await result_for_all(fetch, "pictures are not fetched any more")
 
     async def aclose(self) -> None:
         """Fetch nothing more, and hold nothing."""
@@ -106,6 +101,7 @@ class HeldPictures:
             ):
                 if not gives_all(answer):
                     raise APIError(answer.status, None, f"{place}: the host did not give it out")
+                headers = answer.headers
                 async for chunk in answer.chunks():
                     content += chunk
                     if len(content) > self._largest:
@@ -113,11 +109,16 @@ class HeldPictures:
                         raise InvalidResponseError(HTTPStatus.OK, None, f"{place}: {what}")
         except TimeoutError:
             raise APITimeoutError(f"{place}: not here after {_TIMEOUT:g} s") from None
-        extension = extension_of(None, bytes(content[:HEAD]))
+
+        def piece(at: int, length: int) -> bytes:
+            return bytes(content[at : at + length])
+
+        extension = extension_of(None, piece(0, HEAD))
         if extension not in PICTURES:
             raise InvalidResponseError(HTTPStatus.OK, None, f"{place}: it begins like no picture")
-        kind = extension.lstrip(".").replace("jpg", "jpeg")
-        return HeldPicture(bytes(content), f"image/{kind}")
+        if not (tells_its_end(headers) or is_whole(extension, len(content), piece)):
+            raise APIConnectionError(f"{place}: broke off after {len(content)} bytes")
+        return HeldPicture(bytes(content), media_type_of(extension))
 
     def _end(self, url: str, fetch: asyncio.Task[HeldPicture]) -> None:
         self._fetches.pop(url, None)

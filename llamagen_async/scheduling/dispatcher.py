@@ -170,7 +170,8 @@ class Dispatcher:
             while (chosen := await self._choose(loop)) is not None:
                 submission, slot = chosen
                 sending = self._sender.send(submission, slot)
-                task = self._limiter.loop.create_task(sending, context=submission.context)
+                # A factory of the program's may take no context: what was chosen would be lost.
+                task = asyncio.Task(sending, loop=self._limiter.loop, context=submission.context)
                 self.sending[task] = submission
                 task.add_done_callback(partial(self._on_sent, submission, slot))
                 await asyncio.sleep(0)  # it is on its way before the next one is decided about

@@ -338,7 +338,7 @@ class Poller:
                 continue
             try:
                 waiter.progress(generation)
-            except Exception:
+            except (Exception, asyncio.CancelledError):  # as of a future that it asks
                 _logger.exception("the progress= of a wait for %s has failed", generation.id)
 
     def _take_early(self, waiter: Waiter, parse: Callable[[object], Generation]) -> bool:

@@ -343,7 +343,7 @@ class Sender:
                 report = RequestReport(kind, outcome, waited, now - sent_at)
                 try:
                     self._on_request(report)
-                except Exception:
+                except (Exception, asyncio.CancelledError):  # as of a future that it asks
                     _logger.exception(
                         "on_request raised",
                         extra=about(generation_id=submission.request.generation_id),

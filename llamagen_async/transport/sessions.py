@@ -15,7 +15,7 @@ from typing import Final
 
 import aiohttp
 
-from llamagen_async.errors import APITimeoutError, InvalidRequestError
+from llamagen_async.errors import APITimeoutError, ClientClosedError, InvalidRequestError
 from llamagen_async.transport.attempt import OBSERVER, UNFIT
 from llamagen_async.transport.message import (
     APIRequest,
@@ -130,7 +130,18 @@ def check_session(session: object) -> aiohttp.ClientSession | None:
 
 
 def observe(session: aiohttp.ClientSession) -> None:
-    """Have a user's session tell attempts what becomes of them; it stays so."""
+    """Have a user's session tell attempts what becomes of them; it stays so.
+
+    Raises:
+        ClientClosedError: It was made in another event loop: nothing would ever be sent with it,
+            which would look like a server that is away.
+    """
+    # The property of that name is deprecated, and what it returns is not.
+    if getattr(session, "_loop", None) not in (None, asyncio.get_running_loop()):
+        raise ClientClosedError(
+            "the aiohttp session that was passed in belongs to another event loop; nothing was "
+            "sent. Make it in the loop in which the client is used"
+        )
     # The last one to be told: what fails in the user's own hooks has not left then.
     if OBSERVER not in session.trace_configs:
         session.trace_configs.append(OBSERVER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,25 @@ def test_breaking_out_of_the_loop_stops_the_batch() -> None:
         run(main())
     finally:
         gc.enable()
+
+
+async def test_the_input_may_end_its_own_batch() -> None:
+    """Nothing waits for itself: who iterates gets the end, and what was read last is not sent."""
+    network = Network(minute(30.0))
+
+    async with network.client() as client:
+
+        async def stories() -> AsyncIterator[str]:
+            yield "one"
+            await settle()
+            await batch.aclose()
+            yield "two"
+
+        batch = client.comics.batch(stories())
+        assert [item async for item in batch] == []
+        await asyncio.sleep(600)
+        assert network.stories == {"one": 1}
+        assert not left_over()
 
 
 async def test_closing_is_fine_at_any_time() -> None:

@@ -446,9 +446,11 @@ async def test_a_webhook_event_reaches_the_worker_that_waits(tmp_path: Path) -> 
         assert len(machine.checks) <= checks + 1
 
 
-@pytest.mark.parametrize("error", [ValueError("mine"), LlamaGenError("not for me")])
+@pytest.mark.parametrize(
+    "error", [ValueError("mine"), LlamaGenError("not for me"), asyncio.CancelledError()]
+)
 async def test_an_announced_that_fails_ends_nothing_else(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     """A reader who follows a job of another worker goes on to hear of it."""
     machine = Machine(tmp_path, 200.0)

@@ -26,7 +26,14 @@ from llamagen_async.batch.journal.network_disk import refuse_network
 from llamagen_async.batch.journal.opening import keep_changes
 from llamagen_async.batch.journal.reserve import Receipt, Reserve
 from llamagen_async.errors import JournalError, LlamaGenError
-from llamagen_async.sqlite_file import close_after, connect, explain, file_id, transaction
+from llamagen_async.sqlite_file import (
+    close_after,
+    connect,
+    explain,
+    file_id,
+    in_thread,
+    transaction,
+)
 
 __all__ = ["Database", "Operation", "SetAsideError"]
 
@@ -108,7 +115,7 @@ class Database:
         if self._thread is None:
             self._open()
         else:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+            await in_thread(asyncio.get_running_loop(), self._thread, self._open)
 
     def renew(self, worker: str) -> bool:
         """Belong to this process, if it was forked since this was made; return whether it was.
@@ -164,7 +171,7 @@ class Database:
         """
         if self._thread is not None and self._connection is not None and self._closing is None:
             with contextlib.suppress(sqlite3.Error, OSError):
-                await asyncio.get_running_loop().run_in_executor(self._thread, work)
+                await in_thread(asyncio.get_running_loop(), self._thread, work)
 
     async def beat(self, operation: Operation[_T]) -> _T:
         """Do an operation that writes and that a power cut may undo: it does not wait for the disk.
@@ -208,7 +215,7 @@ class Database:
             else:
                 while self._requests:
                     self._start(loop)
-                self._closing = loop.run_in_executor(self._thread, self._close)
+                self._closing = in_thread(loop, self._thread, self._close)
                 self._thread.shutdown(wait=False)
         # The closing itself goes on if this is cancelled.
         await asyncio.shield(self._closing)
@@ -217,7 +224,7 @@ class Database:
         if self._thread is None or self._closing is not None or self._process != os.getpid():
             raise JournalError(f"{self._name}: the journal is closed")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await in_thread(asyncio.get_running_loop(), self._thread, work)
         except sqlite3.Error as error:
             raise self._explained(error) from error
 
@@ -230,7 +237,7 @@ class Database:
         group, self._requests = self._requests[:_LARGEST_GROUP], self._requests[_LARGEST_GROUP:]
         self._is_at_work = bool(group)
         if group and self._closing is None and self._thread is not None:
-            work = loop.run_in_executor(self._thread, self._results, group)
+            work = in_thread(loop, self._thread, self._results, group)
             work.add_done_callback(partial(self._done, loop, group))
 
     def _done(

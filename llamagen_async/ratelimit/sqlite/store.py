@@ -29,6 +29,7 @@ from llamagen_async.sqlite_file import (
     error_code,
     explain,
     file_id,
+    in_thread,
     not_forking,
     transaction,
 )
@@ -101,7 +102,6 @@ class SQLiteStore:
             write: Whether it writes.
             durable: Whether what is written must survive a power failure.
         """
-        loop = asyncio.get_running_loop()
         with not_forking(), self._guard:
             jobs = self._users.setdefault(user, set())
             if self._thread is None or not self._file.is_ours:
@@ -109,7 +109,7 @@ class SQLiteStore:
                 self._file = _File(self.path, self.timeout)
                 self._thread = ThreadPoolExecutor(1, "llamagen-async-ledger")
             transact = partial(self._file.transact, work, write=write, durable=durable)
-            job = loop.run_in_executor(self._thread, transact)
+            job = in_thread(asyncio.get_running_loop(), self._thread, transact)
         jobs.add(job)
         job.add_done_callback(jobs.discard)
         job.add_done_callback(self.tell_end)
@@ -134,7 +134,7 @@ class SQLiteStore:
             if self._users or self._thread is None or not self._file.is_ours:
                 return
             thread, self._thread, file = self._thread, None, self._file
-        ended = loop.run_in_executor(thread, file.close)
+        ended = in_thread(loop, thread, file.close)
         thread.shutdown(wait=False)
         if (await asyncio.wait((ended,), timeout=within))[0]:
             thread.shutdown(wait=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,20 @@ def test_a_pipe_is_uploaded_and_one_that_says_nothing_is_interrupted(
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         os.close(writer)
+
+
+@needs_posix
+def test_a_pipe_is_uploaded_although_it_can_be_read_only_once(
+    server: dict[str, Any], tmp_path: Path, call: Call
+) -> None:
+    """As `upload <(convert tom.jpg png:-)` is: it was read for its size, and nothing was left."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(PNG,), daemon=True)
+    writer.start()
+    done = call("upload", "pipe", "--json", *FAST, env=connection(server))
+    writer.join()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["raw"]["fileName"] == "pipe"
 
 
 @pytest.mark.parametrize(

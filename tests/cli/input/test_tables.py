@@ -94,6 +94,20 @@ def test_spreadsheets_write_tables_in_many_ways(text: str) -> None:
     assert fields(story) == {"prompt": "a cat", "size": "512x512"}
 
 
+def test_whole_numbers_may_be_written_as_data_frames_do() -> None:
+    """A column with gaps has them as `3.0`; a prompt or a key is text, whatever stands in it."""
+    first, second, third = read(
+        "key,prompt,fix_panel_num,video_options,type\n"
+        '1.0,3.0,3.0,,\n2.0,B,,,\n3.0,C,,"{""duration"": 5.5}",animation\n'
+    )
+    assert first.story is not None
+    assert first.story.key == "1.0"
+    assert fields(first) == {"prompt": "3.0", "fixPanelNum": 3}
+    assert fields(second) == {"prompt": "B"}
+    assert fields(third)["videoOptions"]["duration"] == 5.5
+    assert "got 3.5, allowed is a whole number" in problem("prompt,fix_panel_num\nA,3.5\n")
+
+
 def test_line_ends_in_quotes_belong_to_the_cell() -> None:
     """A story is labelled with the line in which its row begins."""
     stories = read('prompt,key\n"one\ntwo\n\nthree",1\nfour,2')
