@@ -157,7 +157,7 @@ async def missing_uploads(files: Iterable[Path], store: UploadStore) -> int:
             continue
         if digest not in missing:
             url = await store.uploaded(digest, since)
-            if url is None or not is_lasting(url):
+            if url is None or not is_lasting(url, time.time()):
                 missing.add(digest)
     return len(missing)
 
@@ -214,7 +214,7 @@ class Uploads:
             digest = await asyncio.to_thread(self._digest, field, path)
             since = time.time() - _FRESH
             url = None if store is None else await store.uploaded(digest, since)
-            if url is not None and is_lasting(url):
+            if url is not None and is_lasting(url, time.time()):
                 return url
             try:
                 url, at = await self._uploaded(digest, path, since, how)
@@ -232,7 +232,7 @@ class Uploads:
         while (
             (known := self._known.get(digest)) is None
             or known[1] < since
-            or not is_lasting(known[0])
+            or not is_lasting(known[0], time.time())
         ):
             flight = self._flights.get(digest)
             is_first = flight is None

@@ -5,15 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from llamagen_async.errors import InvalidRequestError
 
-__all__ = ["RESULTS", "are_there", "check_writable", "prove_writable"]
-
-RESULTS: Final = "results.jsonl"
-"""The file in which a command line's run says what became of every story, one JSON object a
-line."""
+__all__ = ["are_there", "check_writable", "prove_writable"]
 
 
 def prove_writable(folder: Path) -> None:

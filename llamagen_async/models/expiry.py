@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-import time
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
@@ -28,10 +27,15 @@ _DIGITS: Final = 18
 """Digits of the longest number that is read."""
 
 
-def is_lasting(url: str) -> bool:
-    """Whether the URL of a file may be used in a request that is yet to be drawn."""
+def is_lasting(url: str, now: float) -> bool:
+    """Whether the URL of a file may be used in a request that is yet to be drawn.
+
+    Args:
+        url: The URL.
+        now: The unix time.
+    """
     until, span = _validity(url)
-    return until - time.time() >= min(_LASTING, span / 2)
+    return until - now >= min(_LASTING, span / 2)
 
 
 def expires_at(url: str) -> float | None:

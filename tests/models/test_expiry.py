@@ -54,8 +54,7 @@ def test_any_text_is_read(begin: str, value: str, name: str) -> None:
     ],
 )
 def test_a_url_is_used_again_while_enough_of_its_time_is_left(
-    query: str, left: float, monkeypatch: pytest.MonkeyPatch, *, is_used: bool
+    query: str, left: float, *, is_used: bool
 ) -> None:
     """Of one that is short, half: else each comic of a batch would cost another upload."""
-    monkeypatch.setattr("llamagen_async.models.expiry.time.time", lambda: NOON - left)
-    assert is_lasting(f"https://files.example/a.png?{query}") is is_used
+    assert is_lasting(f"https://files.example/a.png?{query}", NOON - left) is is_used

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from llamagen_async.batch.folder import RESULTS
+from llamagen_async.batch.journal.file_names import RESULTS, WAL
 from llamagen_async.batch.journal.reserve import Receipt
 from llamagen_async.models import BatchState
 from llamagen_async.requests import RequestType
@@ -22,8 +22,6 @@ from llamagen_async.requests import RequestType
 __all__ = ["accepted_in", "evidence_against", "journal_name", "orphaned_changes"]
 
 _CHANGES: Final = [type_.value for type_ in RequestType if type_.is_change]
-_WAL: Final = "-wal"
-"""The end of the name of the file with SQLite's newest changes."""
 
 
 def journal_name(journal: Path, folder: Path) -> str:
@@ -35,7 +33,7 @@ def journal_name(journal: Path, folder: Path) -> str:
 
 def orphaned_changes(journal: Path) -> Path | None:
     """Return the file of SQLite's newest changes if the journal to which they belong is gone."""
-    changes = journal.with_name(journal.name + _WAL)
+    changes = journal.with_name(journal.name + WAL)
     with contextlib.suppress(OSError):
         is_gone = not journal.exists() or not journal.stat().st_size
         if is_gone and changes.stat().st_size:

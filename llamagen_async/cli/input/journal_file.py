@@ -12,6 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, TypeVar
 
+from llamagen_async.batch.journal.file_names import WAL
+
 __all__ = ["DEFAULT_FOLDER", "JOURNAL", "journal_in", "names_in", "read_file"]
 
 _T = TypeVar("_T")
@@ -20,9 +22,6 @@ DEFAULT_FOLDER: Final = "comics"
 """The folder of a batch's pictures, if no other was given."""
 JOURNAL: Final = "journal.db"
 """The journal's name in that folder, if no other was given."""
-_WAL: Final = "-wal"
-"""The end of the name of the file with SQLite's newest changes: it is there while somebody works
-with the journal, or after a crash."""
 _TIMEOUT: Final = 10.0
 """Seconds to wait for another program's lock."""
 _NAMES: Final = """
@@ -51,7 +50,7 @@ def read_file(path: Path, question: Callable[[sqlite3.Connection], _T]) -> _T:
     Raises:
         sqlite3.Error: The file can't be read.
     """
-    changes = path.with_name(path.name + _WAL)
+    changes = path.with_name(path.name + WAL)
     while True:
         # With `mode=ro` alone SQLite makes files beside it and leaves them there.
         is_alone = not changes.exists()

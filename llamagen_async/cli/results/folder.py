@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 from typing import Final
 
-from llamagen_async.batch.folder import RESULTS, prove_writable
+from llamagen_async.batch.folder import prove_writable
+from llamagen_async.batch.journal.file_names import RESULTS
 from llamagen_async.cli.exit_status import CommandError
 from llamagen_async.cli.text import shown_path
 from llamagen_async.validation import checked_path

@@ -24,7 +24,7 @@ from typing import Any, Final, cast
 from urllib.parse import quote
 
 from llamagen_async._version import __version__
-from llamagen_async.batch.folder import RESULTS
+from llamagen_async.batch.journal.file_names import RESULTS
 from llamagen_async.cli.errors import status_command
 from llamagen_async.cli.results.records import PanelFile, Record
 from llamagen_async.cli.results.states import STATE_WORDS

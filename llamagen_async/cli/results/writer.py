@@ -21,9 +21,9 @@ from typing import BinaryIO, Final, TypeVar
 
 import attrs
 
-from llamagen_async.batch.folder import RESULTS
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.evidence import journal_name
+from llamagen_async.batch.journal.file_names import RESULTS
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.results.folder import INDEX

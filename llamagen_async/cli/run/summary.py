@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from llamagen_async.batch.folder import RESULTS
+from llamagen_async.batch.journal.file_names import RESULTS
 from llamagen_async.cli.errors import describe_error, quota_reason, status_command
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED
 from llamagen_async.cli.output import Output

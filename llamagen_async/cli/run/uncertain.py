@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from llamagen_async.batch.folder import RESULTS
+from llamagen_async.batch.journal.file_names import RESULTS
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import Record
 from llamagen_async.cli.text import pluralize, shortened

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from llamagen_async import BatchState, JournalError
-from llamagen_async.batch.folder import RESULTS
 from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.batch.journal.evidence import journal_name
+from llamagen_async.batch.journal.file_names import RESULTS
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.opening import verify_missing
 from llamagen_async.batch.journal.reserve import Receipt, Reserve

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from llamagen_async.batch.folder import RESULTS
+from llamagen_async.batch.journal.file_names import RESULTS
 from llamagen_async.cli.results import gallery
 from llamagen_async.cli.results.folder import INDEX
 from llamagen_async.cli.results.gallery import render

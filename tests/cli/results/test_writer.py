@@ -15,8 +15,8 @@ import attrs
 import pytest
 
 from llamagen_async import JournalError
-from llamagen_async.batch.folder import RESULTS
 from llamagen_async.batch.journal.codec import AccountId
+from llamagen_async.batch.journal.file_names import RESULTS
 from llamagen_async.batch.journal.journal import Journal
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.exit_status import CommandError
