@@ -127,7 +127,7 @@ def test_machines_get_a_line_for_each_and_one_for_all(call: Call, folder: Path) 
 
 
 @pytest.mark.parametrize("form", ["cbz", "pdf", "strip"])
-@pytest.mark.parametrize("content", [b"", picture("red")[:-20], b"<html>", b"\0\0\0\x18ftypmp42"])
+@pytest.mark.parametrize("content", [b"", picture("red")[:-40], b"<html>", b"\0\0\0\x18ftypmp42"])
 def test_a_broken_picture_fails_its_own_comic_alone(
     form: str, content: bytes, call: Call, folder: Path
 ) -> None:
@@ -140,14 +140,9 @@ def test_a_broken_picture_fails_its_own_comic_alone(
     assert {name.partition(".")[0] for name in made(Path("books"))} == {"cmc_2"}
 
 
-def test_pictures_that_were_not_fetched_are_told(call: Call, tmp_path: Path) -> None:
-    async def fill() -> None:
-        async with opened_journal(tmp_path / "journal.db") as journal:
-            await add_comic(journal, tmp_path, Story.parse("a", "k"), fetched=False)
-
-    import asyncio
-
-    asyncio.run(fill())
+async def test_pictures_that_were_not_fetched_are_told(call: Call, tmp_path: Path) -> None:
+    async with opened_journal(tmp_path / "journal.db") as journal:
+        await add_comic(journal, tmp_path, Story.parse("a", "k"), fetched=False)
     done = call("export", ".", *CBZ)
     assert done.returncode == 1
     assert "k: its pictures are not here: the same batch again fetches them" in done.stderr
@@ -193,14 +188,14 @@ async def test_names_that_collide_are_told_apart_whatever_is_chosen(
     call: Call, tmp_path: Path
 ) -> None:
     """A disk may ignore case; keys may be paths, and devices of Windows."""
-    keys = ("a", "A", "../../a", "nul", "-x", "a\x1b[2J\n", "x" * 300)
+    keys = ("a", "A", "../../a", "nul", "-x", "a\u202e\n", "x" * 300)
     async with opened_journal(tmp_path / "journal.db") as journal:
         for number, key in enumerate(keys):
             story = Story.parse(f"story {number}", key)
             await add_comic(journal, tmp_path, story, id=f"cmc_{number}", pages=(1,))
     done = call("export", ".", *CBZ, "--out", "all")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "\x1b" not in done.stdout
+    assert "\u202e" not in done.stdout
     names = made(Path("all"))
     assert len({name.casefold() for name in names}) == len(keys)
     assert {"a.cbz", "A-2.cbz"} < names
@@ -230,13 +225,22 @@ async def test_a_comic_that_was_changed_is_made_once_as_it_is_now(call: Call, fo
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 file in comics.")
 
 
-async def test_a_journal_that_is_worked_with_is_read_and_left_as_it_is(
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder, without SQLite's list of who reads."""
+    paths = [path for path in folder.iterdir() if not path.name.endswith("-shm")]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+async def test_a_journal_is_read_and_left_as_it_is_also_while_it_is_worked_with(
     call: Call, folder: Path
 ) -> None:
+    before = contents(folder)
+    assert call("export", "comics", *CBZ, "--out", "books").returncode == 0
+    assert contents(folder) == before
     async with opened_journal(folder / "journal.db"):
-        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        before = contents(folder)
         assert call("export", "comics", *CBZ, "--out", "books").returncode == 0
-        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+        assert contents(folder) == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -329,7 +333,7 @@ async def test_a_hostile_prompt_is_a_title(call: Call, tmp_path: Path) -> None:
         title = strip.info["Title"]
     assert title.startswith("]]></Title><x>& (a) \\ \U0001f431 long")
     assert len(title) <= 80
-    assert f"\ufeff{title}".encode("utf-16-be").hex().encode() in Path("k.pdf").read_bytes()
+    assert f"\ufeff{title}".encode("utf-16-be").hex().encode() in contents(tmp_path)["k.pdf"]
 
 
 def test_every_format_has_an_extension_and_the_help_has_every_format() -> None:

@@ -16,7 +16,9 @@ from tests.support.comics_on_disk import add_comic
 from tests.support.records import opened_journal
 
 
-async def finished(folder: Path, story: object, key: str | None = None, **more: Any) -> Any:
+async def finished(
+    folder: Path, story: str | dict[str, Any], key: str | None = None, **more: Any
+) -> Any:
     async with opened_journal(folder / "j.db") as journal:
         await add_comic(journal, folder, Story.parse(story, key), **more)
     (comic,) = finished_comics(folder / "j.db")
@@ -25,7 +27,7 @@ async def finished(folder: Path, story: object, key: str | None = None, **more: 
 
 
 async def test_pages_are_those_of_the_comic(tmp_path: Path) -> None:
-    request = {"prompt": "A cat\n\x1b[2J&  more", "language": "zh-CN"}
+    request = {"prompt": "A cat\n\u202e&  more", "language": "zh-CN"}
     comic = await finished(tmp_path, request, "k", pages=(1, 2), captions=("a\tb", "", "c"))
     book = book_of(comic, tmp_path)
     assert [[path.name for path in page] for page in book.pages] == [
@@ -33,8 +35,7 @@ async def test_pages_are_those_of_the_comic(tmp_path: Path) -> None:
         ["cmc_1-p02-01.png", "cmc_1-p02-02.png"],
     ]
     assert (book.captions, book.language) == (("a b", "c"), "zh-CN")
-    assert "\x1b" not in book.title
-    assert book.title.startswith("A cat")
+    assert book.title == "A cat &  more"
 
 
 async def test_a_title_is_the_beginning_of_a_prompt(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+from itertools import pairwise
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamagen_async.cli.results.pdf import JPEG, PDF, Box, arranged_in_rows
+from llamagen_async.cli.results.pdf import JPEG, PDF, arranged_in_rows
 
 
 def written(*pages: list[JPEG], title: str = "t", language: str | None = None) -> bytes:
@@ -24,9 +26,9 @@ def written(*pages: list[JPEG], title: str = "t", language: str | None = None) -
 def test_rows_of_two_fill_the_width_and_one_left_over_fills_its_row() -> None:
     boxes, height = arranged_in_rows([2.0, 1.0, 1.0], width=62, gutter=1)
     assert boxes[0].height == boxes[1].height == pytest.approx(59 / 3)
-    assert boxes[0] == Box(1, 1, pytest.approx(2 * 59 / 3), pytest.approx(59 / 3))
+    assert attrs.astuple(boxes[0]) == pytest.approx((1, 1, 2 * 59 / 3, 59 / 3))
     assert boxes[1].x + boxes[1].width == pytest.approx(61)
-    assert boxes[2] == Box(1, pytest.approx(2 + 59 / 3), 60, 60)
+    assert attrs.astuple(boxes[2]) == pytest.approx((1, 2 + 59 / 3, 60, 60))
     assert height == pytest.approx(3 + 59 / 3 + 60)
 
 
@@ -38,7 +40,7 @@ def test_no_panel_is_out_of_its_page_distorted_or_upon_another(shapes: list[floa
         assert box.width / box.height == pytest.approx(shape)
         assert 11.99 < box.x < box.x + box.width < 595 - 11.99
         assert 11.99 < box.y < box.y + box.height < height - 11.99
-    for before, after in zip(boxes, boxes[1:], strict=False):
+    for before, after in pairwise(boxes):
         is_beside = after.x >= before.x + before.width + 11.99 and after.y == before.y
         assert is_beside or after.y >= before.y + before.height + 11.99
 
@@ -53,7 +55,9 @@ def test_every_object_is_where_the_table_says() -> None:
         assert content[int(row[:10]) :].startswith(b"%d 0 obj\n" % number)
     assert b"/Size %d " % len(rows) in content
     assert content.splitlines()[1] == b"%made here"
-    for length, one in re.findall(rb"/Length (\d+) >>\nstream\n(.+?)\nendstream", content, re.S):
+    for length, one in re.findall(
+        rb"/Length (\d+) >>\nstream\n(.+?)\nendstream", content, re.DOTALL
+    ):
         assert int(length) == len(one)
 
 

@@ -110,7 +110,7 @@ def test_a_long_strip_becomes_narrower(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(raster, "_MOST_PIXELS", 10_000)
     one = book(tmp_path, (picture("red", (100, 100)),))
     with strip_of(attrs.evolve(one, pages=one.pages * 50)) as strip:
-        assert strip.width == 14
+        assert strip.width == 13
         assert strip.width * strip.height <= 11_000
 
 
@@ -125,7 +125,7 @@ def test_a_long_strip_becomes_narrower(tmp_path: Path, monkeypatch: pytest.Monke
         ),
         (picture("red")[:60], "is broken"),
         (picture("red", (200, 200), "JPEG")[:-400], "is broken"),
-        (picture("red").replace(b"IDAT", b"IDAX"), "is broken"),
+        (picture("red").replace(b"IDAT", b"IDAX"), "is no picture that Pillow can read"),
         (picture("red", (30, 40)), "has more than 100 pixels"),
         (picture("red", (12, 10)), "has more than 100 pixels"),
     ],
