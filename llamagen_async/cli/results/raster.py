@@ -129,7 +129,8 @@ def _measured(sizes: Sequence[tuple[int, int]]) -> tuple[int, list[int]]:
 def _jpeg(path: Path) -> JPEG:
     written = io.BytesIO()
     with opened_picture(path) as picture, _read(path):
-        picture.save(written, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
+        # With `optimize` Pillow has room for two bytes a pixel, and noise takes more.
+        picture.save(written, "JPEG", quality=_QUALITY, subsampling=0)
         return JPEG(written.getvalue(), *picture.size)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import re
 from pathlib import Path
 
@@ -154,6 +155,17 @@ def test_a_pdf_has_a_page_for_each_page(tmp_path: Path) -> None:
     assert [one.size for one in jpegs] == [(80, 40), (40, 40), (20, 40), (80, 40)]
     pixel = jpegs[1].convert("RGB").getpixel((5, 5))
     assert pixel in ((0, 255, 1), (0, 255, 0), (0, 254, 0))
+
+
+def test_a_picture_of_noise_fits_into_a_pdf(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its JPEG has more than two bytes a pixel, for which Pillow does not always have room."""
+    noise = random.Random(1).randbytes(3 * 512 * 512)
+    written = io.BytesIO()
+    Image.frombytes("RGB", (512, 512), noise).save(written, "PNG")
+    assert len(pdf_of(book(tmp_path, (written.getvalue(),)))) > 2 * 512 * 512
+    assert capfd.readouterr().err == ""
 
 
 def test_the_same_comic_gives_the_same_bytes(tmp_path: Path) -> None:
