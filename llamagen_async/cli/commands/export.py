@@ -126,6 +126,8 @@ def export(
         what = "a batch's folder, or the journal's own file"
         raise CommandError(f"there is no journal {shown_path(path)}: DIR is {what}")
     if not folder.is_dir():
+        if journal is not None:
+            raise CommandError(f"DIR {shown_path(folder)}: there is no such folder")
         folder = folder.parent
     write = _writer(form)
     target = folder if out is None else checked_path("--out", out)
@@ -145,7 +147,7 @@ def export(
                 else:
                     work.add(one)
     except KeyboardInterrupt:
-        output.error(f"interrupted: {work.summary()}; no file is there in part")
+        output.error(f"interrupted: {work.summary()}; each is whole")
         return INTERRUPTED
     return work.end()
 

@@ -162,7 +162,9 @@ def _found(path: Path, wanted: _Wanted | None) -> Iterator[FinishedComic | Unfin
             if wanted is None or id_ in wanted.rows:
                 is_without = (comic or target) in seen
                 without = "; its comic is as it was before" if is_without else ""
-                yield Unfinished(comic, own, f"it is {STATE_WORDS[BatchState(state)]}{without}")
+                yield Unfinished(
+                    comic, own, f"it is not done ({STATE_WORDS[BatchState(state)]}){without}"
+                )
             continue
         if comic in seen:  # a change of it
             continue

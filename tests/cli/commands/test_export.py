@@ -58,8 +58,8 @@ def test_each_comic_that_is_done_becomes_a_file(
     assert done.stdout.splitlines() == [
         f"order-1  books/order-1.{extension}  2 panels",
         f"cmc_2  books/cmc_2.{extension}  5 panels on 2 pages",
-        "order-3  left out: it is running",
-        "order-4  left out: it is not sent",
+        "order-3  left out: it is not done (running)",
+        "order-4  left out: it is not done (not sent)",
         "order-5  left out: it is an animation: a video has no panels",
         "2 files in books, 3 left out.",
     ]
@@ -76,6 +76,7 @@ def test_only_what_is_named_is_made_beside_the_pictures(call: Call, folder: Path
 def test_a_journal_elsewhere_is_named(call: Call, folder: Path) -> None:
     (folder / "journal.db").rename(folder.parent / "run.db")
     assert call("export", "comics", *CBZ).returncode == 2
+    assert call("export", "nowhere", *CBZ, "--journal", "run.db").returncode == 2
     assert call("export", "comics", "order-1", *CBZ, "--journal", "run.db").returncode == 0
     assert made(folder, "*.cbz") == {"order-1.cbz"}
 
@@ -84,7 +85,7 @@ def test_what_was_named_and_is_not_done_is_a_failure(call: Call, folder: Path) -
     done = call("export", "comics", "order-3", "order-5", "order-1", *CBZ)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "llamagen-async export: order-3: it is running",
+        "llamagen-async export: order-3: it is not done (running)",
         "llamagen-async export: order-5: it is an animation: a video has no panels",
     ]
     assert done.stdout.splitlines()[-1] == "1 file in comics, 2 failed."
@@ -121,7 +122,7 @@ def test_machines_get_a_line_for_each_and_one_for_all(call: Call, folder: Path) 
         "pictures": 2,
         "error": None,
     }
-    assert (second["file"], running["error"]) == (None, "it is running")
+    assert (second["file"], running["error"]) == (None, "it is not done (running)")
     assert "cmc_2-p02-01.png is missing (panel 1 of page 2)" in second["error"]
     assert sums == {"out": "comics", "made": 1, "failed": 1, "left_out": 3}
 
@@ -219,7 +220,7 @@ async def test_a_comic_that_was_changed_is_made_once_as_it_is_now(call: Call, fo
     done = call("export", "comics", *CBZ)
     assert done.returncode == 0
     assert "order-1  comics/order-1.cbz  3 panels on 2 pages" in done.stdout
-    assert "again  left out: it is running; its comic is as it was before" in done.stdout
+    assert "again  left out: it is not done (running); its comic is as it was before" in done.stdout
     assert made(folder, "*.cbz") == {"order-1.cbz", "cmc_2.cbz"}
     done = call("export", "comics", "more", *CBZ)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 file in comics.")

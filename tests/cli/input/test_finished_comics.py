@@ -62,6 +62,6 @@ async def test_what_is_not_done_is_found_by_its_name(tmp_path: Path) -> None:
         await add_row(journal, Story.parse("b", "other"), 1)
     for name in ("k", "cmc_1"):
         (story,) = finished_comics(tmp_path / "j.db", [name])
-        assert story == Unfinished("cmc_1", "k", "it is running")
+        assert story == Unfinished("cmc_1", "k", "it is not done (running)")
     with pytest.raises(CommandError, match="no story and no comic 'content:"):
         finished_comics(tmp_path / "j.db", ["content:x"])
