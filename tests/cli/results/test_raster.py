@@ -160,7 +160,7 @@ def test_a_pdf_has_a_page_for_each_page(tmp_path: Path) -> None:
 def test_a_picture_of_noise_fits_into_a_pdf(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Its JPEG has more than two bytes a pixel, for which Pillow does not always have room."""
+    """The JPEG has more than two bytes a pixel, for which Pillow does not always have room."""
     noise = random.Random(1).randbytes(3 * 512 * 512)
     written = io.BytesIO()
     Image.frombytes("RGB", (512, 512), noise).save(written, "PNG")
