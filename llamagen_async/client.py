@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Final, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 import attrs
 
@@ -12,6 +12,8 @@ from llamagen_async.plans import Plan, PlanName, RequestKind
 from llamagen_async.validation import HiddenText
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     import aiohttp
 
     from llamagen_async.animations import Animations
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from llamagen_async.scheduling.outlook import Pace
     from llamagen_async.telemetry import Telemetry
     from llamagen_async.tenants import Tenants
-    from llamagen_async.transport import AssetSource, Transport
+    from llamagen_async.transport import AssetSource, AssetStream, Transport
     from llamagen_async.webhooks import WebhookEvent
 
 __all__ = ["ClientStats", "LlamaGenClient"]
@@ -54,6 +56,24 @@ class ClientStats:
     def requests_per_finished(self) -> float | None:
         """Requests per generation that ended; `None` before the first one."""
         return self.total / self.finished if self.finished else None
+
+
+class _Assets:
+    """The pictures of a client, which are opened in its event loop.
+
+    Nothing happens before one is: a mock of the client, or a debugger, looks at all properties.
+    """
+
+    def __init__(self, core: ClientCore) -> None:
+        self._core = core
+
+    def open_asset(
+        self, url: str, *, headers: Mapping[str, str] | None = None
+    ) -> AbstractAsyncContextManager[AssetStream]:
+        return self._core.open().assets.open_asset(url, headers=headers)
+
+    async def aclose(self) -> None:
+        """Do nothing: they are closed with the client."""
 
 
 class LlamaGenClient:
@@ -165,6 +185,18 @@ class LlamaGenClient:
         settings = self._core.settings
         return f"LlamaGenClient(plan={settings.plan.name!r}, base_url={settings.base_url!r})"
 
+    def __copy__(self) -> Self:
+        return self  # settings that hold a client are copied, and mean the same one
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a client can't be pickled, because it belongs to one process: make one in each "
+            "(clients of the same key share their limits)"
+        )
+
     @property
     def animation(self) -> Animations:
         """The resource `animations`, as the vendor's client names it."""
@@ -202,10 +234,10 @@ class LlamaGenClient:
     def assets(self) -> AssetSource:
         """Opens pictures with the client's own connections, which reach nothing inside a network.
 
-        Raises:
-            ClientClosedError: The client is closed, or belongs to another event loop.
+        To open one raises a `ClientClosedError` if the client is closed, or belongs to another
+        event loop.
         """
-        return self._core.open().assets
+        return _Assets(self._core)
 
     def with_key(self, api_key: str, *, plan: Plan | PlanName | None = None) -> LlamaGenClient:
         """Return a client of another key, such as a customer's, over the session of this one.

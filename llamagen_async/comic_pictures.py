@@ -8,7 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from llamagen_async.clock import DEFAULT_TIMEOUT
-from llamagen_async.downloads.download import asset_names, output_name, panel_name
+from llamagen_async.downloads.download import (
+    asset_names,
+    output_name,
+    panel_name,
+    panel_pictures,
+)
 from llamagen_async.downloads.media_types import distinct_stems
 from llamagen_async.downloads.versions import pictures_of
 from llamagen_async.generations import Generations
@@ -51,8 +56,8 @@ class ComicPictures(Generations[ComicGeneration]):
             timeout: Seconds for all pictures together.
             urgent: Whether somebody waits for it; if not, others go first with their checks.
             again: Whether what is there is fetched again and written over, unless its host says
-                that it is the same (`Last-Modified`, and its length). `False` fetches what is
-                missing, and leaves the rest as it is.
+                that it is the same (`Last-Modified`, and its length); one of another kind, such as
+                `.jpg`, gets another name. `False` fetches what is missing, and leaves the rest.
 
         Raises:
             InvalidRequestError: The comic has not succeeded, or a URL leads inside a network.
@@ -98,12 +103,11 @@ class ComicPictures(Generations[ComicGeneration]):
         self._check_succeeded("comic", comic)
         page = whole_number("page", 0 if page is None else page, at_least=0)
         panel = whole_number("panel", panel, at_least=0)
-        panels = comic.pages[page].panels if page < len(comic.pages) else ()
-        url = panels[panel].asset_url if panel < len(panels) else None
-        if url is None:
+        name = panel_name(comic.id, page, panel)
+        only = [asset for asset in panel_pictures(comic) if asset[1] == name]
+        if not only:
             allowed = f"a panel of page {page} of {comic.id} that has a picture"
             raise InvalidRequestError("panel", panel, allowed)
-        only = [(url, panel_name(comic.id, page, panel))]
         (file,) = await self._download(
             "comic", comic, folder, timeout=timeout, urgent=urgent, only=only, keeps_old=True
         )

@@ -7,6 +7,8 @@ import os
 from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any, Final, Unpack
 
+import attrs
+
 from llamagen_async.animations import Animations
 from llamagen_async.batch.batch import Batch
 from llamagen_async.batch.budget import estimate_of
@@ -112,15 +114,13 @@ class Comics(ComicChanges):
         Raises:
             NotFoundError: There is no such comic.
         """
-        picked = {"page": page, "panel": panel}
-        return await self._read(
-            id,
-            {
-                name: str(whole_number(name, value, at_least=0))
-                for name, value in picked.items()
-                if value is not None
-            },
-        )
+        picked = {
+            name: whole_number(name, value, at_least=0)
+            for name, value in (("page", page), ("panel", panel))
+            if value is not None
+        }
+        comic = await self._read(id, {name: str(value) for name, value in picked.items()})
+        return _part(comic, **picked)
 
     async def create_and_wait(
         self,
@@ -362,6 +362,14 @@ class Comics(ComicChanges):
         given = filter(None, (story.model, story.size, story.upscale))
         panels = str(story.pagination or story.fix_panel_num)
         return Billed(request, self._model.parse, story, ("comic", panels, *map(str, given)))
+
+
+def _part(comic: ComicGeneration, page: int = 0, panel: int = 0) -> ComicGeneration:
+    """Return a comic, or the part of one that was asked for, with the place of its pictures."""
+    # A server that does not know the query answers with all pages and panels.
+    is_one_of_each = all(len(one.panels) == 1 for one in comic.pages)
+    place = (page if len(comic.pages) == 1 else 0, panel if is_one_of_each else 0)
+    return comic if place == comic.begins_at else attrs.evolve(comic, begins_at=place)
 
 
 def _common(given: ComicRequest | Mapping[str, Any]) -> Defaults:

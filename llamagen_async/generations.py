@@ -25,7 +25,7 @@ from llamagen_async.errors import (
 )
 from llamagen_async.forecasting import Profile
 from llamagen_async.models import Animation, ComicGeneration
-from llamagen_async.models.places import fields_of, tells
+from llamagen_async.models.places import fields_of, fields_with, tells
 from llamagen_async.observing import GENERATION_ID, logger_of
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import (
@@ -300,7 +300,7 @@ def _about(model: type[_G], id_: str, value: object) -> _G:
     Without an id, an answer that something has failed may be about anything.
     """
     try:
-        return model.parse(value)
+        generation = model.parse(value)
     except ValueError:
         fields = fields_of(value)
         if not tells(fields):
@@ -308,7 +308,9 @@ def _about(model: type[_G], id_: str, value: object) -> _G:
         generation = model.parse({**fields, "id": id_})
         if generation.is_done and not generation.asset_urls:
             raise
-        return generation
+    if generation.id != id_ and (own := fields_with(value, id_)) is not None:
+        return model.parse(own)
+    return generation
 
 
 def _without_pictures(name: str, generation: ComicGeneration | Animation) -> APIError:

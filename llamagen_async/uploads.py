@@ -7,6 +7,7 @@ those who need it at the same time share one upload, and its URL is used again f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import inspect
 import mimetypes
@@ -16,20 +17,24 @@ import stat
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, cast
 
 import attrs
 
 from llamagen_async.downloads.media_types import HEAD, extension_of
-from llamagen_async.errors import InvalidRequestError
+from llamagen_async.errors import InvalidRequestError, InvalidResponseError
 from llamagen_async.foreign import clean_text
 from llamagen_async.models import Upload
+from llamagen_async.models.expiry import is_lasting
+from llamagen_async.own_thread import in_own_thread
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import AnyRequest
+from llamagen_async.requests.fields import URL_BEGINNINGS
 from llamagen_async.requests.files import UploadStore, files_of, with_urls
 from llamagen_async.transport import APIRequest, FormFile
-from llamagen_async.validation import checked_path, checked_text
+from llamagen_async.validation import checked_path, checked_text, shown
 
 __all__ = [
     "LARGEST_UPLOAD",
@@ -69,6 +74,8 @@ _TYPES: Final = {
 _FRESH: Final = 86_400.0
 """Seconds for which the URL of an upload is used again (chosen: how long such a URL is valid is not
 documented; another upload costs a request, and a comic without its character costs credits)."""
+_MOST_TRIES: Final = 3
+"""Uploads of a file that is changed each time, at most."""
 _MOST_KNOWN: Final = 10_000
 """Uploads and files that one client remembers, at most: some megabytes."""
 
@@ -109,7 +116,7 @@ async def form_file(
     content: bytes | Path
     if isinstance(file, str | os.PathLike):
         path = checked_path("file", file)
-        content, head = await asyncio.to_thread(_opened, path)
+        content, head = await in_own_thread(_opened, path)
         own_name: str | None = path.name
     else:
         content = await _content(file)
@@ -148,8 +155,10 @@ async def missing_uploads(files: Iterable[Path], store: UploadStore) -> int:
         except OSError:
             missing.add(path)
             continue
-        if digest not in missing and await store.uploaded(digest, since) is None:
-            missing.add(digest)
+        if digest not in missing:
+            url = await store.uploaded(digest, since)
+            if url is None or not is_lasting(url):
+                missing.add(digest)
     return len(missing)
 
 
@@ -159,6 +168,10 @@ class _Flight:
 
     task: asyncio.Task[tuple[str, float]]
     waiting: int = 0
+
+
+class _ChangedError(Exception):
+    """A file is another one than when it was looked at."""
 
 
 class Uploads:
@@ -197,20 +210,30 @@ class Uploads:
     async def _url(
         self, field: str, path: Path, store: UploadStore | None, how: dict[str, Any]
     ) -> str:
-        digest = await asyncio.to_thread(self._digest, field, path)
-        since = time.time() - _FRESH
-        url = None if store is None else await store.uploaded(digest, since)
-        if url is None:
-            url, at = await self._uploaded(digest, path, since, how)
+        for _ in range(_MOST_TRIES):
+            digest = await asyncio.to_thread(self._digest, field, path)
+            since = time.time() - _FRESH
+            url = None if store is None else await store.uploaded(digest, since)
+            if url is not None and is_lasting(url):
+                return url
+            try:
+                url, at = await self._uploaded(digest, path, since, how)
+            except _ChangedError:
+                continue
             if store is not None:
                 await store.keep_upload(digest, url, at)
-        return url
+            return url
+        raise InvalidRequestError(field, str(path), "a file that stays as it is while it is sent")
 
     async def _uploaded(
         self, digest: str, path: Path, since: float, how: dict[str, Any]
     ) -> tuple[str, float]:
         """Return the URL of a content and when it was uploaded; those who wait share one upload."""
-        while (known := self._known.get(digest)) is None or known[1] < since:
+        while (
+            (known := self._known.get(digest)) is None
+            or known[1] < since
+            or not is_lasting(known[0])
+        ):
             flight = self._flights.get(digest)
             is_first = flight is None
             if flight is None:
@@ -237,6 +260,13 @@ class Uploads:
     async def _upload(self, digest: str, path: Path, how: dict[str, Any]) -> tuple[str, float]:
         form = await form_file(path)
         upload = await self._send(upload_request(form), Upload.parse, **how)
+        if not upload.url.startswith(URL_BEGINNINGS):  # the request would be refused for it
+            what = f"the upload of {path.name} has no URL but {shown(upload.url)}"
+            raise InvalidResponseError(HTTPStatus.OK, None, what, upload.raw)
+        # It waits for a slot and is read as it is sent: what was sent may be another content.
+        with contextlib.suppress(InvalidRequestError):  # it is gone since, and was read before
+            if await asyncio.to_thread(self._digest, "file", path) != digest:
+                raise _ChangedError
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
         known = self._known[digest] = upload.url, time.time()
@@ -309,9 +339,7 @@ async def _content(file: object) -> bytes:
     while size <= LARGEST_UPLOAD:
         try:
             wanted = LARGEST_UPLOAD + 1 - size
-            piece: object = await (
-                read(wanted) if is_coroutine else asyncio.to_thread(read, wanted)
-            )
+            piece: object = await (read(wanted) if is_coroutine else in_own_thread(read, wanted))
             if inspect.isawaitable(piece):
                 piece = await piece
         except Exception as error:  # it is closed, open for writing, broken, or reads no part

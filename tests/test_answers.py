@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamagen_async import APIError, ComicGeneration, InvalidRequestError
+from llamagen_async import Animation, APIError, ComicGeneration, InvalidRequestError
 from llamagen_async.animations import Animations
 from llamagen_async.clock import Clock
 from llamagen_async.comics import Comics
@@ -279,12 +279,31 @@ def test_an_answer_without_an_id_is_about_what_was_asked_for(
         [f"{URL}0.png"],
         json.dumps([{"panels": [{"image": f"{URL}0.png"}]}]),
         {"pages": [{"panels": [{"image": f"{URL}0.png"}]}]},
+        {"0": {"panels": {"1": {"assetUrl": f"{URL}0.png"}}}},
+        {"pages": {"3": {"page": 0, "panels": {"7": f"{URL}0.png"}}}},
+        [{"panels": [{"assetUrl": f" {URL}0.png\n"}]}],
+        [{"panels": [{"assetUrl": {"url": f"{URL}0.png"}}]}],
+        [{"panels": [{"assetUrl": [f"{URL}0.png"]}]}],
+        [{"panels": [{"assetUrl": "", "image": [{"url": f"{URL}0.png"}]}]}],
     ],
-    ids=["one page", "one panel", "URLs", "panels", "URLs of panels", "text", "pages"],
+    ids=[
+        *("one page", "one panel", "URLs", "panels", "URLs of panels", "text", "pages"),
+        *("objects for lists", "objects for lists within"),
+        *("with blanks", "an object", "a list", "a list of objects"),
+    ],
 )
 def test_pictures_are_found_in_other_forms(comics: object) -> None:
     read = ComicGeneration.parse({"id": "c1", "status": "SUCCEEDED", "comics": comics})
     assert read.asset_urls == (f"{URL}0.png",)
+
+
+@pytest.mark.parametrize("form", [f"{URL}a.mp4 ", [f"{URL}a.mp4"], {"url": f"{URL}a.mp4"}])
+@pytest.mark.parametrize("name", ["videoUrl", "output"])
+def test_a_video_is_found_in_other_forms(name: str, form: object) -> None:
+    """Some makers of videos answer with a list of them."""
+    read = Animation.parse({"id": "a1", "status": "SUCCEEDED", name: form})
+    assert read.asset_urls == (f"{URL}a.mp4",)
+    assert Animation.parse({"id": "a1", name: form}).succeeded
 
 
 # --- what is no JSON as a whole -----------------------------------------------------------------

@@ -81,6 +81,20 @@ async def test_a_create_that_is_redirected_to_its_comic_is_sent_once(status: str
         assert [one.head.split()[0] for one in server.received] == ["POST"]
 
 
+@pytest.mark.parametrize("status", ["204 No Content", "202 Accepted"])
+async def test_a_change_that_is_accepted_without_content_is_certain(status: str) -> None:
+    """Nobody could go on with a comic whose change was paid for, and called uncertain."""
+
+    async def handler(received: Received) -> None:
+        await received.reply(answer(b"", status=status))
+
+    async with raw_server(handler) as server, client_of(server) as client:
+        assert (await client.comics.continue_write("c1", "It rains")).id == "c1"
+        assert not (await client.comics.update_panel("c1", panel=0, prompt="x")).is_done
+        with pytest.raises(SubmissionUncertainError):
+            await client.comics.create("x")
+
+
 async def test_an_answer_with_a_long_header_is_read() -> None:
     """Networks add policies and the like that are longer than aiohttp reads by default."""
 

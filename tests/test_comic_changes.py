@@ -71,6 +71,10 @@ def answered_by(name: str, answer: dict[str, Any]) -> Network:
         {"success": False, "msg": "no credits"},
         {"error": {"message": "no credits"}, "data": None},
         {"code": "429", "status": 429, "detail": "no credits"},
+        {"status": 402, "message": "no credits"},
+        {"status": "402", "message": "no credits"},
+        {"status": "error", "message": "no credits"},
+        {"status": "Fail", "data": {"credits": "no credits"}},
     ],
     ids=str,
 )
@@ -95,6 +99,9 @@ async def test_an_error_that_is_called_a_success_is_no_change(
         {"success": True, "error": None, "errors": []},
         {"code": 200, "message": "ok"},
         {"status": "PROCESSING", "error": "an old one"},
+        {"status": "ok"},
+        {"status": 200},
+        {"status": "200"},
     ],
     ids=str,
 )

@@ -24,6 +24,7 @@ from llamagen_async import (
     LlamaGenError,
     NotFoundError,
     PermissionDeniedError,
+    RequestKind,
     WaitTimeoutError,
 )
 from llamagen_async.sandbox import Durations, SandboxService
@@ -334,3 +335,22 @@ async def test_a_batch_with_a_journal_has_its_ids_there(
     await machine.batch([f"s{n}" for n in range(4)], leave_after=1)
     assert "has no journal" not in caplog.text
     assert all(id_ for _, id_ in machine.rows())
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda comic: {**comic, "id": comic["id"].upper()},
+        lambda comic: {"id": "req-1", "status": "ok", "data": comic},
+        lambda comic: {"id": 7, "data": [{"result": comic}]},
+    ],
+    ids=["another case", "an id of the answer", "further out"],
+)
+async def test_a_check_is_about_the_comic_that_was_asked_for(around: Any) -> None:
+    """Nobody could ever collect a comic whose answers seem to be about another one."""
+    is_check = RequestKind.STATUS
+    net = network(body=lambda sent, body: around(body) if sent.kind is is_check else body)
+    async with net.client(ROOMY) as client:
+        comic = await client.comics.create("x")
+        done = await client.comics.wait_for_completion(comic.id, timeout=600)
+    assert (done.id, bool(done.asset_urls)) == (comic.id, True)

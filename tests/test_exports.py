@@ -8,6 +8,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import typing
 from types import ModuleType
 
 import attrs
@@ -114,3 +115,19 @@ def test_importing_needs_no_extra() -> None:
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def public_classes() -> list[type]:
+    """Return the public attrs classes that are no errors."""
+    exported = (getattr(llamagen_async, name) for name in llamagen_async.__all__)
+    return [
+        one
+        for one in exported
+        if isinstance(one, type) and attrs.has(one) and not issubclass(one, Exception)
+    ]
+
+
+@pytest.mark.parametrize("public", public_classes(), ids=lambda one: one.__name__)
+def test_the_types_of_fields_are_found_at_run_time(public: type) -> None:
+    """Programs that convert values by their types (cattrs) look them up."""
+    assert set(typing.get_type_hints(public)) >= {field.name for field in attrs.fields(public)}

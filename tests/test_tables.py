@@ -33,7 +33,7 @@ STATED: Final = {
     "docs/money.md": {"15 requests"},
     "docs/sandbox.md": {"10 requests", "20 s", "30 s", "60 s"},
     "docs/tenants.md": {"2 KB"},
-    "docs/web.md": {"5 s", "10 s", "15 s", "1 MB", "5 MB"},
+    "docs/web.md": {"2 s", "5 s", "10 s", "15 s", "1 MB", "5 MB"},
     "docs/webhooks.md": {"5 s", "30 s", "2 min", "10 min", "2 MB"},
     "docs/workers.md": {"5 s", "20 s"},
 }

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from llamagen_async import (
@@ -221,6 +222,27 @@ async def test_a_file_that_is_gone_when_it_is_sent_is_refused(tmp_path: Path) ->
         assert server.service.stats(0.0)["keys"][PAID_KEY]["total"] == 0
 
 
+@pytest.mark.parametrize("later", [b"", PNG + b"longer", b"other" + PNG])
+async def test_a_file_that_is_written_to_while_it_is_sent_arrives_as_it_was(
+    later: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of one arrived, or more bytes than were announced, or it never ended."""
+    path, add = tmp_path / "tom.png", aiohttp.FormData.add_field
+    path.write_bytes(PNG)
+
+    def added(*args: Any, **options: Any) -> None:
+        add(*args, **options)
+        path.write_bytes(later)
+
+    monkeypatch.setattr(aiohttp.FormData, "add_field", added)
+    async with (
+        SandboxServer(SandboxService()) as server,
+        LlamaGenClient(PAID_KEY, plan="paid", base_url=server.url, quota="memory") as client,
+    ):
+        upload = await client.comics.upload(path)
+    assert upload.raw["size"] == len(PNG)
+
+
 @pytest.mark.virtual_time
 async def test_an_upload_that_may_have_arrived_is_not_sent_again() -> None:
     """Such a file would be there twice; one that provably did not arrive is sent again."""
@@ -245,6 +267,15 @@ async def test_an_upload_that_may_have_arrived_is_not_sent_again() -> None:
         ({"fileUrl": "https://f"}, ("https://f", None)),
         ({"url": "https://f", "code": 7}, ("https://f", "7")),
         ({"data": {"fileUrl": "https://f", "code": "u"}}, ("https://f", "u")),
+        ({"data": [{"fileUrl": "https://f", "code": "u"}]}, ("https://f", "u")),
+        ({"result": {"data": {"fileUrl": "https://f"}}}, ("https://f", None)),
+        ({"url": "https://api/upload", "data": {"fileUrl": "https://f"}}, ("https://f", None)),
+        ({"fileUrl": " https://f\n", "code": "u"}, ("https://f", "u")),
+        ({"fileUrl": ["https://f"]}, ("https://f", None)),
+        ({"fileUrl": "key/of/it", "url": "https://f"}, ("https://f", None)),
+        ({"fileUrl": "key/of/it"}, ("key/of/it", None)),
+        ({"data": "https://f"}, ("https://f", None)),
+        ({"file": {"url": "https://f"}}, ("https://f", None)),
     ],
 )
 def test_the_answer_is_read_with_tolerance(
@@ -255,7 +286,20 @@ def test_the_answer_is_read_with_tolerance(
     assert upload.raw == answer
 
 
-@pytest.mark.parametrize("answer", [{}, None, {"code": "u1"}, {"fileUrl": ""}, {"fileUrl": 5}])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        None,
+        {"code": "u1"},
+        {"fileUrl": ""},
+        {"fileUrl": 5},
+        "ok",
+        ["a"],
+        {"data": "queued"},
+        [],
+    ],
+)
 def test_an_answer_without_a_url_is_none(answer: object) -> None:
     with pytest.raises(ValueError, match="no fileUrl"):
         Upload.parse(answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from llamagen_async import (
     Character,
     ComicRequest,
     InvalidRequestError,
+    InvalidResponseError,
     Plan,
     QuotaExhaustedError,
     RequestKind,
     ServerError,
 )
-from llamagen_async.uploads import LARGEST_UPLOAD
+from llamagen_async.models import Upload
+from llamagen_async.uploads import LARGEST_UPLOAD, missing_uploads
 from tests.support.cli import needs_posix
 from tests.support.scripted import ROOMY, Recorder, left_over, minute
 
@@ -148,6 +151,68 @@ class Store:
 
     async def keep_upload(self, digest: str, url: str, at: float) -> None:
         self.kept[digest] = url, at
+
+
+async def test_a_signed_url_is_used_again_as_long_as_it_says(
+    tom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comic was paid for with a picture of its character that nobody could fetch any more."""
+    signed = "https://f.example/a?X-Amz-Date=20260101T000000Z&X-Amz-Expires=3600&X-Amz-Signature=s"
+    now = [datetime(2026, 1, 1, tzinfo=UTC).timestamp()]
+    for module in ("uploads", "models.expiry"):
+        monkeypatch.setattr(f"llamagen_async.{module}.time.time", lambda: now[0])
+    monkeypatch.setattr(Upload, "parse", lambda _: Upload(signed))
+    network, store, how = Recorder(), Store(), {"urgent": True, "wait_for_quota": False}
+    async with network.client(ROOMY) as client:
+        for later, missing in ((0.0, 1), (1_700.0, 0), (200.0, 1)):
+            now[0] += later
+            assert await missing_uploads([tom], store) == missing
+            await client.comics.uploaded(ComicRequest("x", images=[tom]), store, **how)
+            await client.comics.create("x", images=[tom])
+    assert kinds(network).count("upload") == 3
+
+
+async def test_a_file_that_is_changed_before_it_is_sent_is_taken_for_no_other(
+    tom: Path, tmp_path: Path
+) -> None:
+    """An upload waits for a slot: a copy of what it was got the URL of what it has become."""
+    (tmp_path / "copy.png").write_bytes(PNG)
+    network = Recorder(before=lambda sent: write(tom, PNG + b"new") if sent.n == 0 else None)
+    async with network.client(ROOMY) as client:
+        for path in (tom, tmp_path / "copy.png", tom):
+            await client.comics.create("x", images=[path])
+    new, copy, again = (body["images"] for body in bodies(network))
+    assert new == again != copy
+    assert kinds(network) == ["upload", "upload", "create", "upload", "create", "create"]
+
+
+async def test_an_upload_without_a_url_is_told_and_not_remembered(
+    tom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request was refused for a URL that its user had never given, for a day."""
+    network, store, how = Recorder(), Store(), {"urgent": True, "wait_for_quota": False}
+    async with network.client(ROOMY) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(Upload, "parse", lambda _: Upload("/files/tom.png"))
+            with pytest.raises(InvalidResponseError, match="no URL but '/files"):
+                await client.comics.uploaded(ComicRequest("x", images=[tom]), store, **how)
+        await client.comics.uploaded(ComicRequest("x", images=[tom]), store, **how)
+    assert kinds(network) == ["upload"] * 2
+
+
+async def test_a_file_that_is_changed_all_the_time_is_refused(tom: Path) -> None:
+    network = Recorder(before=lambda sent: write(tom, PNG + bytes([sent.n])))
+    async with network.client(ROOMY) as client:
+        with pytest.raises(InvalidRequestError, match=r"images\[0\]: .*tom.png.* stays as it is"):
+            await client.comics.create("x", images=[tom])
+    assert kinds(network) == ["upload"] * 3
+
+
+async def test_a_file_that_is_removed_while_it_is_sent_was_sent(tom: Path) -> None:
+    network = Recorder(after=lambda _: tom.unlink(missing_ok=True))
+    async with network.client(ROOMY) as client:
+        await client.comics.create("x", images=[tom])
+    assert kinds(network) == ["upload", "create"]
 
 
 async def test_a_store_remembers_uploads_for_the_next_client(tom: Path) -> None:

@@ -32,6 +32,7 @@ from llamagen_async.batch.lifecycle import READ_AHEAD, Lifecycle
 from llamagen_async.batch.makers import ComicsPort
 from llamagen_async.batch.order import ChangeOrder
 from llamagen_async.batch.progress import BatchProgress
+from llamagen_async.batch.readers import Items
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.errors import InvalidRequestError, JournalError
@@ -54,7 +55,8 @@ class Batch(AsyncIterable[BatchItem]):
 
     Leaving the loop early stops the batch, unless the batch is kept to go on with: what was not
     sent stays unsent, and comics that are being drawn go on at the server; `progress.running`
-    and the journal name them.
+    and the journal name them. Several tasks may take items of one batch. To cancel the wait for an
+    item stops the batch, too, and who waits for the next one gets a `ClientClosedError`.
     """
 
     def __init__(
@@ -93,7 +95,7 @@ class Batch(AsyncIterable[BatchItem]):
             defaults=defaults,
         )
         # The run knows neither this object nor the iterator: who drops both ends it at once.
-        self._results = self._run.results()
+        self._results = Items(self._run.results())
 
     @property
     def progress(self) -> BatchProgress:

@@ -23,9 +23,11 @@ from llamagen_async.batch.journal.story import RequestLike, Story, checked_key
 from llamagen_async.batch.lifecycle import GRACE, ComicsPort, Lifecycle
 from llamagen_async.batch.prefetcher import Prefetcher
 from llamagen_async.batch.protocol import JobLike, key_of
+from llamagen_async.batch.readers import JobEvents
 from llamagen_async.batch.sharing import Sharing
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.batch.turns import PacedClient, Turns
+from llamagen_async.batch.undivided import Undivided
 from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
@@ -97,6 +99,7 @@ class ComicQueue:
         self._turns = Turns(self._journal, self._lifecycle, self._subscriptions, client)
         parts = (self._journal, self._lifecycle, self._prefetcher, self._turns, self._subscriptions)
         self._sharing = Sharing(*parts, announced)
+        self._undivided = Undivided()
         self._home = HomeLoop()
         self._starting: asyncio.Task[None] | None = None
         self._closed = False
@@ -152,10 +155,14 @@ class ComicQueue:
             JournalError: The job could not be recorded; nothing will be sent.
         """
         await self.start()
-        story = Story.parse(request, key)
-        row, is_new = await self._journal.add(
-            story, key=os.urandom(16).hex(), urgent=urgent, is_last=True
-        )
+        story, made = Story.parse(request, key), os.urandom(16).hex()
+        try:
+            row, is_new = await self._journal.add(story, key=made, urgent=urgent, is_last=True)
+        except asyncio.CancelledError:
+            # It is recorded all the same, before the journal is read for the next jobs.
+            self._prefetcher.rescan(urgent=urgent)
+            self._turns.moved()
+            raise
         if is_new and not self._closed:
             self._prefetcher.on_submitted(row)
             self._turns.moved()
@@ -171,13 +178,11 @@ class ComicQueue:
         row = await self._journal.get(checked_key(key))
         return None if row is None else await self._turns.job(row)
 
-    async def events(
-        self, job: JobLike, *, after: str | None = None
-    ) -> AsyncGenerator[ComicJob, None]:
+    def events(self, job: JobLike, *, after: str | None = None) -> AsyncGenerator[ComicJob, None]:
         """Yield a job as it stands, and then after each change; the last one is final.
 
         Any number of readers may follow the same job. One that is queued is yielded again when its
-        position changes.
+        position changes. Who was cancelled while it waited for an event may wait for it again.
 
         Args:
             job: The job, or its key.
@@ -187,6 +192,9 @@ class ComicQueue:
         Raises:
             ClientClosedError: The queue was closed first; the job stays in the journal.
         """
+        return JobEvents(lambda seen: self._events(job, seen), after)
+
+    async def _events(self, job: JobLike, after: str | None) -> AsyncGenerator[ComicJob, None]:
         key, seen = key_of(job), Mark.parse(after)
         await self.start()
         with self._subscriptions.open(key) as subscription:
@@ -225,12 +233,12 @@ class ComicQueue:
             `CANCELLED`. A cancelled job stays cancelled; its key can't be used again.
         """
         await self.start()
+        return await self._undivided.do(self._cancel(await self._known(key_of(job))))
+
+    async def _cancel(self, row: Row) -> ComicJob:
         error = LlamaGenError("cancelled before it was sent; nothing was spent")
         row = await self._journal.change(
-            await self._known(key_of(job)),
-            BatchState.CANCELLED,
-            origins=(BatchState.QUEUED,),
-            error=error,
+            row, BatchState.CANCELLED, origins=(BatchState.QUEUED,), error=error
         )
         if row.state is BatchState.CANCELLED:
             task = self._lifecycle.tasks.get(row.id)
@@ -246,7 +254,9 @@ class ComicQueue:
     async def resend(self, job: JobLike) -> ComicJob:
         """Send an uncertain job again, which may be paid for twice; others are left as they are."""
         await self.start()
-        row = await self._known(key_of(job))
+        return await self._undivided.do(self._resend(await self._known(key_of(job))))
+
+    async def _resend(self, row: Row) -> ComicJob:
         row = await self._journal.change(row, BatchState.QUEUED, origins=(BatchState.UNCERTAIN,))
         if row.state is BatchState.QUEUED:
             self._subscriptions.tell(self._turns.snapshot(row))
@@ -284,6 +294,7 @@ class ComicQueue:
             if self._starting is not None:
                 self._starting.cancel()
                 await asyncio.gather(self._starting, return_exceptions=True)
+            await self._undivided.join()
             await self._prefetcher.stop()
             await self._turns.stop()
         finally:

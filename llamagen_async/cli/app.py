@@ -138,8 +138,10 @@ def run(argv: Sequence[str]) -> int:
         from click.shell_completion import add_completion_class  # noqa: PLC0415
 
         from llamagen_async.cli.declarations.bash import Bash  # noqa: PLC0415
+        from llamagen_async.cli.declarations.fish import Fish  # noqa: PLC0415
 
         add_completion_class(Bash)
+        add_completion_class(Fish)
     status = _run(argv)
     unwritten = discard_unwritten()
     if unwritten is None or status != ALL_DONE:

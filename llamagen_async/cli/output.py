@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from llamagen_async.cli.streams import forgiving, is_terminal, write_error, write_line
+from llamagen_async.cli.streams import forgiving, is_pipe, is_terminal, write_error, write_line
 from llamagen_async.cli.text import one_line, wrapped
 
 if TYPE_CHECKING:  # it takes long to load, and only a terminal or a table needs it
@@ -55,6 +55,15 @@ class Output:
         """The terminal for live progress; `None` if stderr is no terminal, or all is quiet."""
         return None if self.is_quiet else _live_terminal()
 
+    @cached_property
+    def screen(self) -> Console | None:
+        """The terminal for what is drawn over and over; `None` if there is none of that.
+
+        Lines for people that go into a pipe, such as `| tee`, come out on the same terminal at any
+        time: the display would erase them.
+        """
+        return None if not self.as_json and is_pipe(sys.stdout) else self.terminal
+
     @property
     def has_terminal(self) -> bool:
         """Whether stdout is a terminal."""
@@ -85,7 +94,8 @@ class Output:
         if not self.as_json:
             return self._write(wrapped(text, self.width) if is_prose else text)
         if self.terminal is not None:
-            self.terminal.print(text, markup=False, highlight=False, soft_wrap=True)
+            line = wrapped(text, self.terminal.width) if is_prose else text
+            self.terminal.print(line, markup=False, highlight=False, soft_wrap=True)
         return self.terminal is not None
 
     def tell(self, text: str, *, is_prose: bool = True) -> None:
@@ -105,6 +115,16 @@ class Output:
         """Print one line on stderr."""
         write_error(f"{self._name}: {one_line(message)}")
 
+    def begin_csv(self) -> None:
+        """Have stdout take a table for a spreadsheet, unless it is a terminal.
+
+        That is UTF-8 with the mark by which Excel knows it, whatever the locale says: in its own
+        encoding letters of other languages would be lost.
+        """
+        stream = sys.stdout
+        if not self.has_terminal and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8-sig", errors="replace")
+
     def print_table(self, table: RenderableType) -> None:
         """Print a table on stdout; it is fitted to the width only on a terminal."""
         from rich.console import Console  # noqa: PLC0415
@@ -119,12 +139,12 @@ class Output:
     @contextmanager
     def spinner(self, text: str) -> Generator[None]:
         """Show on a terminal that something goes on, for as long as this is entered."""
-        if self.terminal is None:
+        if self.screen is None:
             yield
         else:
             from rich.text import Text  # noqa: PLC0415
 
-            with self.terminal.status(Text(text)):
+            with self.screen.status(Text(text)):
                 yield
 
     def _write(self, text: str) -> bool:

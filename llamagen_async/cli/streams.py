@@ -10,6 +10,7 @@ import contextlib
 import errno
 import io
 import os
+import stat
 import sys
 from datetime import UTC, datetime
 from typing import IO, Any, Final, cast
@@ -18,6 +19,7 @@ __all__ = [
     "NOT_SHOWN",
     "discard_unwritten",
     "forgiving",
+    "is_pipe",
     "is_terminal",
     "prepare_streams",
     "write_error",
@@ -53,6 +55,14 @@ def is_terminal(stream: IO[Any] | None) -> bool:
     try:
         return stream is not None and stream.isatty()
     except ValueError:  # it is closed
+        return False
+
+
+def is_pipe(stream: IO[Any] | None) -> bool:
+    """Return whether another program reads what is written to a stream."""
+    try:
+        return stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):  # it is closed, or nobody's but Python's
         return False
 
 

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shlex
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from llamagen_async.plans import RateLimit
 
 __all__ = [
+    "broken",
     "clock_time",
+    "columns",
+    "fitted",
     "format_duration",
     "format_limit",
     "format_time",
@@ -28,6 +32,13 @@ __all__ = [
 _MINUTE: Final = 60.0
 _ROUGH: Final = 90.0
 """Seconds from which on a duration is given in minutes."""
+_NARROWEST: Final = 12
+"""Columns of a line of prose, however narrow the terminal is."""
+_JOINERS: Final = "\u200c\u200d"
+"""Characters that part and join the letters of a word in Persian and Hindi, and the parts of an
+emoji. They show nothing; a space in their place would make other words."""
+_WIDENER: Final = "\ufe0f"
+"""The character that makes an emoji of the symbol before it, one column wider on some terminals."""
 
 
 def one_line(text: str) -> str:
@@ -66,13 +77,47 @@ def shortened(text: str, length: int) -> str:
     return line if len(line) <= length else f"{line[: length - 1].rstrip()}…"
 
 
+def fitted(text: str, width: int) -> str:
+    """Return `text` on one line of at most `width` columns of a terminal."""
+    line, taken, kept = one_line(text), 0, 0
+    for number, character in enumerate(line, 1):  # a story may be as long as a book
+        taken += _columns(character)
+        if taken > width:
+            return f"{line[:kept].rstrip()}…"
+        if taken < width:
+            kept = number
+    return line
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a line takes; where terminals differ, the most."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
 def wrapped(text: str, width: int) -> str:
     """Return prose in lines of at most `width` columns; a word that is longer is not cut."""
-    if len(text) <= width:
-        return text
+    return text if columns(text) <= width else "\n".join(broken(text, width))
+
+
+def broken(text: str, width: int, *, first: str = "", later: str = "") -> list[str]:
+    """Return prose as lines of at most `width` columns; a word that is longer is not cut.
+
+    Args:
+        text: The prose.
+        width: Columns of a line. On a terminal of hardly any, lines are longer all the same.
+        first: The beginning of the first line.
+        later: The beginning of all others.
+    """
     import textwrap  # noqa: PLC0415  # only on narrow terminals
 
-    return "\n".join(textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False))
+    return textwrap.wrap(
+        text,
+        max(width, _NARROWEST),
+        initial_indent=first,
+        subsequent_indent=later,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def pluralize(number: int, noun: str) -> str:
@@ -117,7 +162,16 @@ def clock_time(seconds: float) -> str:
 
 
 def _printable(character: str) -> str:
-    return character if character.isprintable() else "\0"
+    if "\ud800" <= character <= "\udfff":  # a byte of a file's name that is no text
+        return shown_path(character)
+    return character if character.isprintable() or character in _JOINERS else "\0"
+
+
+def _columns(character: str) -> int:
+    if unicodedata.east_asian_width(character) in "WF":
+        return 2
+    is_shown = unicodedata.category(character) not in ("Mn", "Me", "Cf")
+    return int(is_shown or character == _WIDENER)
 
 
 def _escaped(character: str) -> str:

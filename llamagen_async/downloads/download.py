@@ -20,7 +20,7 @@ import os
 import re
 import time
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +32,15 @@ from llamagen_async.errors import InvalidRequestError, LlamaGenError
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.transport.message import AssetSource
 
-__all__ = ["LARGEST_ASSET", "asset_names", "download_assets", "output_name", "panel_name", "sweep"]
+__all__ = [
+    "LARGEST_ASSET",
+    "asset_names",
+    "download_assets",
+    "output_name",
+    "panel_name",
+    "panel_pictures",
+    "sweep",
+]
 
 LARGEST_ASSET: Final = 200_000_000
 """Bytes of the largest asset that is accepted."""
@@ -55,20 +63,26 @@ def asset_names(generation: ComicGeneration | Animation) -> list[tuple[str, str]
     Returns:
         Pairs of URL and file name without extension, as many as `generation.asset_urls` and in
         the same order: `<id>-p01-02` for the second panel of the first page, counted from 1 in
-        reading order, and `<id>-output` for `output` if it is another picture; `<id>-video` for a
-        video.
+        reading order, also of one page or panel of a comic; `<id>-output` for `output` if it is
+        another picture; `<id>-video` for a video.
     """
     if isinstance(generation, Animation):
         return [(url, f"{generation.id}-video") for url in generation.asset_urls]
     names: dict[str, str] = {}
-    for page_number, page in enumerate(generation.pages):
-        for panel_number, panel in enumerate(page.panels):
-            if panel.asset_url:
-                stem = panel_name(generation.id, page_number, panel_number)
-                names.setdefault(panel.asset_url, stem)
+    for url, name in panel_pictures(generation):
+        names.setdefault(url, name)
     if generation.output:
         names.setdefault(generation.output, output_name(generation.id))
     return list(names.items())
+
+
+def panel_pictures(comic: ComicGeneration) -> Iterator[tuple[str, str]]:
+    """Yield the URL and the name of each panel's picture; several panels may have one URL."""
+    first_page, first_panel = comic.begins_at
+    for page_number, page in enumerate(comic.pages, first_page):
+        for panel_number, panel in enumerate(page.panels, first_panel):
+            if panel.asset_url:
+                yield panel.asset_url, panel_name(comic.id, page_number, panel_number)
 
 
 def panel_name(id_: str, page: int, panel: int) -> str:

@@ -14,9 +14,11 @@ from typing import Final
 
 import attrs
 
-from llamagen_async.downloads.media_types import HEAD, PICTURES, extension_of
-from llamagen_async.downloads.transfer import gives_all
+from llamagen_async.downloads.media_types import HEAD, PICTURES, extension_of, media_type_of
+from llamagen_async.downloads.transfer import gives_all, tells_its_end
+from llamagen_async.downloads.wholeness import is_whole
 from llamagen_async.errors import (
+    APIConnectionError,
     APIError,
     APITimeoutError,
     InvalidResponseError,
@@ -99,6 +101,7 @@ class HeldPictures:
             ):
                 if not gives_all(answer):
                     raise APIError(answer.status, None, f"{place}: the host did not give it out")
+                headers = answer.headers
                 async for chunk in answer.chunks():
                     content += chunk
                     if len(content) > self._largest:
@@ -106,11 +109,16 @@ class HeldPictures:
                         raise InvalidResponseError(HTTPStatus.OK, None, f"{place}: {what}")
         except TimeoutError:
             raise APITimeoutError(f"{place}: not here after {_TIMEOUT:g} s") from None
-        extension = extension_of(None, bytes(content[:HEAD]))
+
+        def piece(at: int, length: int) -> bytes:
+            return bytes(content[at : at + length])
+
+        extension = extension_of(None, piece(0, HEAD))
         if extension not in PICTURES:
             raise InvalidResponseError(HTTPStatus.OK, None, f"{place}: it begins like no picture")
-        kind = extension.lstrip(".").replace("jpg", "jpeg")
-        return HeldPicture(bytes(content), f"image/{kind}")
+        if not (tells_its_end(headers) or is_whole(extension, len(content), piece)):
+            raise APIConnectionError(f"{place}: broke off after {len(content)} bytes")
+        return HeldPicture(bytes(content), media_type_of(extension))
 
     def _end(self, url: str, fetch: asyncio.Task[HeldPicture]) -> None:
         self._fetches.pop(url, None)

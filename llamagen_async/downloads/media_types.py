@@ -22,7 +22,7 @@ __all__ = [
     "VIDEOS",
     "distinct_stems",
     "extension_of",
-    "is_whole",
+    "media_type_of",
     "safe_stem",
 ]
 
@@ -36,6 +36,16 @@ VIDEOS: Final = frozenset((".avi", ".mkv", ".mov", ".mp4", ".mpg", ".ogv", ".web
 """The extensions of videos."""
 UNKNOWN: Final = ".bin"
 """The extension of what is said to be a picture or a video, and of no kind that is known."""
+
+_TYPES: Final = {
+    ".avi": "video/x-msvideo",
+    ".jpg": "image/jpeg",
+    ".mkv": "video/x-matroska",
+    ".mov": "video/quicktime",
+    ".mpg": "video/mpeg",
+    ".ogv": "video/ogg",
+}
+"""The media types that are not named as their extensions are."""
 
 # Patterns are compiled, and remembered by `re`, when the first file comes.
 _MAGIC: Final = (
@@ -74,6 +84,15 @@ _RESERVED: Final = r"(?i)(?:con|prn|aux|nul|conin\$|conout\$|clock\$|(?:com|lpt)
 """Names that are devices on Windows."""
 
 
+def media_type_of(extension: str) -> str:
+    """Return the media type of an extension; Python knows some only from lists of the system."""
+    if extension in PICTURES:
+        return _TYPES.get(extension, f"image/{extension[1:]}")
+    if extension in VIDEOS:
+        return _TYPES.get(extension, f"video/{extension[1:]}")
+    return "application/octet-stream"
+
+
 def extension_of(content_type: str | None, head: bytes) -> str | None:
     """Return the file name extension of an asset, with its dot.
 
@@ -92,26 +111,6 @@ def extension_of(content_type: str | None, head: bytes) -> str | None:
         return None
     is_kept = re.search(_CONTROL, head) or re.search(_SVG, head)
     return UNKNOWN if is_kept else None
-
-
-def is_whole(extension: str, size: int, first: bytes, last: bytes) -> bool:
-    """Whether a file can be whole, as far as its kind shows that at its ends.
-
-    Args:
-        extension: Its extension, as `extension_of` gave it.
-        size: Its bytes.
-        first: Its first bytes, `HEAD` of them if there are so many.
-        last: Its last bytes, `HEAD` of them if there are so many.
-    """
-    if extension == ".png":
-        return b"IEND\xaeB`\x82" in last
-    if extension == ".jpg":
-        return b"\xff\xd9" in last
-    if extension == ".gif":
-        return last.rstrip(b"\0").endswith(b";")
-    if extension == ".webp":
-        return size >= int.from_bytes(first[4:8], "little") + 8
-    return True
 
 
 def safe_stem(text: str) -> str:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO, Final, ParamSpec, TypeVar
 
-from llamagen_async.downloads.versions import keep_versions
+from llamagen_async.downloads.versions import keep_others, keep_versions
+from llamagen_async.downloads.wholeness import is_whole
 
 __all__ = ["TEMPORARY", "PartFile", "in_thread"]
 
@@ -61,14 +62,19 @@ class PartFile:
                 self._file.truncate()
         self.size = 0
 
-    def ends(self, length: int) -> tuple[bytes, bytes]:
-        """Return the first and the last bytes, `length` of each if the file is that long."""
+    def is_whole(self, extension: str) -> bool:
+        """Whether what is in the file can be all of it, by its own bytes; see `wholeness`."""
         assert self._file is not None
+        file = self._file
+
+        def piece(at: int, length: int) -> bytes:
+            file.seek(at)
+            return file.read(length)
+
         with self._named():
-            self._file.seek(0)
-            first = self._file.read(length)
-            self._file.seek(max(0, self.size - length))
-            return first, self._file.read(length)
+            whole = is_whole(extension, self.size, piece)
+            file.seek(0, os.SEEK_END)
+            return whole
 
     def finish(self, extension: str, *, keeps_old: bool = False) -> Path:
         """Give the file its final name, in place of a file that may be there; return its path.
@@ -88,7 +94,9 @@ class PartFile:
                 self._path.replace(path)
             else:
                 self._path.unlink()
-        self._file = None
+            self._file = None
+            if not keeps_old:
+                keep_others(path)
         return path
 
     def discard(self) -> None:

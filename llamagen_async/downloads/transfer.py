@@ -20,7 +20,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from llamagen_async.downloads.media_types import HEAD, PICTURES, VIDEOS, extension_of, is_whole
+from llamagen_async.downloads.media_types import HEAD, PICTURES, VIDEOS, extension_of
 from llamagen_async.downloads.part_file import PartFile, in_thread
 from llamagen_async.errors import (
     APIConnectionError,
@@ -39,17 +39,14 @@ from llamagen_async.transport.decoding import (
     parse_retry_after,
 )
 from llamagen_async.transport.message import AssetSource, AssetStream
+from llamagen_async.transport.retries import may_pass
 
-__all__ = ["Transfer", "gives_all"]
+__all__ = ["Transfer", "gives_all", "tells_its_end"]
 
 _WRITE_SIZE: Final = 1 << 18
 """Bytes that are collected before a thread writes them."""
 _WHOLE: Final = (HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION)
 """The statuses of a whole asset; 203 is that of a proxy that has changed something (RFC 9110)."""
-_ANSWERS_TO_RANGE: Final = (
-    HTTPStatus.PARTIAL_CONTENT,
-    HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-)
 _SLOW_AFTER: Final = 60.0
 """Seconds after which an answer may be too slow."""
 _SLOWEST: Final = 1_000
@@ -90,6 +87,8 @@ class Transfer:
         self._keeps_old = keeps_old
         self._place = ""
         """The host and path of the URL, for messages."""
+        self._address = ""
+        """The URL without its query, in which signatures stand."""
         self._part = PartFile(folder, stem)
         self._total: int | None = None
         """Bytes of the whole asset, once the server has said so."""
@@ -117,15 +116,20 @@ class Transfer:
         """
         self.asked_to_wait = 0.0
         self._place = asset_location(url)
+        if (address := url.partition("?")[0]) != self._address:
+            # Another place may have the same tag or date for another picture.
+            self._address, self._validator = address, None
         if self._part.size and self._validator:
             rest = {"Range": f"bytes={self._part.size}-", "If-Range": self._validator}
             async with self._source.open_asset(url, headers=rest) as answer:
                 if answer.status in _WHOLE:
                     return await self._begin(answer)
-                if answer.status not in _ANSWERS_TO_RANGE:
-                    raise await self._refused(answer)
-                if answer.status == HTTPStatus.PARTIAL_CONTENT and self._continues(answer.headers):
-                    return await self._receive(answer)
+                if answer.status == HTTPStatus.PARTIAL_CONTENT:
+                    if self._continues(answer.headers):
+                        return await self._receive(answer)
+                elif may_pass(error := await self._refused(answer)):
+                    raise error
+            # What refuses a part may give out the whole: not every host or firewall knows parts.
         async with self._source.open_asset(url) as answer:
             if not gives_all(answer):
                 raise await self._refused(answer)
@@ -212,12 +216,9 @@ class Transfer:
                 raise APIConnectionError(f"{self._place}: got {size} of {whole} bytes")
         if not self._extension:
             raise self._invalid("the asset is empty")
-        chunked = "chunked" in headers.get("Transfer-Encoding", "").lower()
-        if not chunked and _length(headers) is None:
-            # Nothing but the end of the connection says that this is the end.
-            first, last = await in_thread(self._part.ends, HEAD)
-            if not is_whole(self._extension, size, first, last):
-                raise APIConnectionError(f"{self._place}: broke off after {size} bytes")
+        is_told = tells_its_end(headers)
+        if not is_told and not await in_thread(self._part.is_whole, self._extension):
+            raise APIConnectionError(f"{self._place}: broke off after {size} bytes")
         finish = self._part.finish
         return await in_thread(finish, self._extension, keeps_old=self._keeps_old)
 
@@ -264,6 +265,12 @@ def gives_all(answer: AssetStream) -> bool:
     if found is None or int(found["start"]):
         return False
     return found["total"] == str(int(found["end"]) + 1)
+
+
+def tells_its_end(headers: Mapping[str, str]) -> bool:
+    """Whether anything but the end of the connection says that an asset has ended."""
+    chunked = "chunked" in headers.get("Transfer-Encoding", "").lower()
+    return chunked or _length(headers) is not None
 
 
 async def _words(answer: AssetStream) -> str:

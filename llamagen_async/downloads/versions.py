@@ -16,7 +16,7 @@ from typing import Final
 
 from llamagen_async.downloads.media_types import PICTURES, UNKNOWN, VIDEOS
 
-__all__ = ["keep_versions", "older_versions", "pictures_of"]
+__all__ = ["keep_others", "keep_versions", "older_versions", "pictures_of"]
 
 _EXTENSIONS: Final = (*sorted(PICTURES | VIDEOS), UNKNOWN)
 
@@ -72,6 +72,18 @@ def keep_versions(new: Path, picture: Path) -> bool:
         if there != picture:
             there.unlink()
     return is_other
+
+
+def keep_others(picture: Path) -> None:
+    """Keep what has the name of a picture and is of another kind, such as its older version.
+
+    Whoever looks for a picture of that name would take it for that.
+    """
+    for extension in _EXTENSIONS:
+        there = picture.with_name(f"{picture.stem}{extension}")
+        if there != picture and there.is_file():
+            _link(there, picture, len(older_versions(picture)))
+            there.unlink(missing_ok=True)
 
 
 def _link(there: Path, picture: Path, number: int) -> None:

@@ -206,6 +206,8 @@ class PollThreshold:
     """The chance with which the check must find the generation done."""
     price: float = 0.0
     """Cost of a check that finds nothing, in seconds of lateness."""
+    early: float = 0.0
+    """Seconds before the time when it is worth that from which on it is due."""
 
 
 @attrs.define(eq=False, repr=False)
@@ -301,4 +303,4 @@ def due_times(
         overdue = max(due, overdue if last else 2 * overdue)
         late = durations.age_when(_ANNOUNCED, last_running_age=last) + _ANNOUNCEMENT_OVERDUE
         due = min(due, late)
-    return target.accepted_at + due, target.accepted_at + overdue
+    return target.accepted_at + due - threshold.early, target.accepted_at + overdue

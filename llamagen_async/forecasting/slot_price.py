@@ -162,6 +162,11 @@ class Quote:
     is_elevated: bool
     """Whether a slot costs more now than it will when some have come back."""
 
+    def earlier(self, seconds: float) -> Quote:
+        """Return thresholds at which each check is due some seconds earlier."""
+        urgent, batch = (attrs.evolve(one, early=seconds) for one in (self.urgent, self.batch))
+        return Quote(urgent, batch, self.is_elevated)
+
 
 class SlotPrice:
     """The price of one client's slots: the strategy that decides when a check is worth one.

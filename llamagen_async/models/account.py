@@ -7,8 +7,16 @@ from typing import Any, Final, Self
 
 import attrs
 
-from llamagen_async.models.places import refuses
-from llamagen_async.models.reading import integer_of, mapping_of, number_of, text_of
+from llamagen_async.models.places import fields_of, refuses
+from llamagen_async.models.reading import (
+    flag_of,
+    integer_of,
+    is_url,
+    mapping_of,
+    number_of,
+    single,
+    url_of,
+)
 from llamagen_async.validation import shown
 
 __all__ = ["Upload", "Usage"]
@@ -19,6 +27,8 @@ _USAGE: Final = frozenset(("apiUsageCount", "apiMaxUsage", "isPaidPlan", *_LEFT)
 """The names of what a key has used (vendor's clients)."""
 _URLS: Final = ("fileUrl", "file_url", "url")
 """The names under which the URL of an upload may come; the first one is the vendor's."""
+_WITHIN: Final = ("data", "file", "result")
+"""The names under which an upload may be that URL, or an object with it."""
 
 
 @attrs.frozen
@@ -50,14 +60,13 @@ class Usage:
         fields = raw if _USAGE.isdisjoint(inner) else {**raw, **inner}
         if _USAGE.isdisjoint(fields) and refuses(fields):
             raise ValueError("it says that it is an error")
-        paid = fields.get("isPaidPlan")
         return cls(
             api_usage_count=integer_of(fields.get("apiUsageCount"), None),
             api_max_usage=integer_of(fields.get("apiMaxUsage"), None),
             credits=next(
                 (left for left in map(number_of, map(fields.get, _LEFT)) if left is not None), None
             ),
-            is_paid_plan=paid if isinstance(paid, bool) else None,
+            is_paid_plan=flag_of(fields.get("isPaidPlan")),
             raw=raw,
         )
 
@@ -80,9 +89,11 @@ class Upload:
         Raises:
             ValueError: There is no URL in it.
         """
-        raw = mapping_of(value)
-        found = raw if any(map(raw.get, _URLS)) else mapping_of(raw.get("data"))
-        url = next(filter(None, (text_of(found.get(name)) for name in _URLS)), None)
+        raw, fields = mapping_of(value), fields_of(value)
+        found = fields if any(map(fields.get, _URLS)) else mapping_of(single(fields.get("data")))
+        named = [url for url in map(url_of, map(found.get, _URLS)) if url]
+        others = map(url_of, (*map(fields.get, _WITHIN), value))
+        url = next(filter(is_url, (*named, *others)), None) or next(iter(named), None)
         if url is None:
             raise ValueError(f"there is no fileUrl in it, but {shown(found.get(_URLS[0]))}")
         code = found.get("code")

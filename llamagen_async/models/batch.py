@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import attrs
 
-if TYPE_CHECKING:
-    from llamagen_async.models.generation import AnyGeneration
-    from llamagen_async.requests import AnyRequest
+from llamagen_async.models.generation import AnyGeneration
+from llamagen_async.requests import AnyRequest
 
 __all__ = ["BatchItem", "BatchState"]
 

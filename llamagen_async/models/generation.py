@@ -12,6 +12,7 @@ from typing import Any, Final, Self, cast
 import attrs
 
 from llamagen_async.foreign import clean_text
+from llamagen_async.models.order import arranged
 from llamagen_async.models.places import PLACES, fields_of, pages_of
 from llamagen_async.models.reading import (
     integer_of,
@@ -20,6 +21,7 @@ from llamagen_async.models.reading import (
     mapping_of,
     number_of,
     text_of,
+    url_of,
 )
 from llamagen_async.observing import logger_of
 from llamagen_async.validation import generation_id, shown
@@ -133,7 +135,7 @@ class Panel:
         raw = mapping_of({"assetUrl": value} if is_url(value) else value)
         return cls(
             panel=integer_of(raw.get("panel"), position),
-            asset_url=text_of(raw.get("assetUrl")) or text_of(raw.get("image")),
+            asset_url=url_of(raw.get("assetUrl")) or url_of(raw.get("image")),
             caption=text_of(raw.get("caption")),
             raw=raw,
         )
@@ -155,10 +157,10 @@ class Page:
         """Read a page; `position` is its number when the server gives none."""
         raw = mapping_of(value)
         panels: object = raw.get("panels")
-        several = [panels] if mapping_of(panels) or is_url(panels) else list_of(panels)
+        several = list_of(panels) or ([panels] if mapping_of(panels) or is_url(panels) else [])
         return cls(
             page=integer_of(raw.get("page"), position),
-            panels=tuple(map(Panel.parse, several, count())),
+            panels=arranged(tuple(map(Panel.parse, several, count())), "panel", Panel),
             raw=raw,
         )
 
@@ -244,6 +246,8 @@ class ComicGeneration(_Generation):
     """Pages of the comic, once it has succeeded."""
     usage: GenerationUsage | None = attrs.field(default=None, kw_only=True)
     """Charge for the comic, if the server says so."""
+    begins_at: tuple[int, int] = attrs.field(default=(0, 0), kw_only=True)
+    """The page and the panel, from 0, that are first in `pages`: of what `get(page=)` returns."""
 
     @classmethod
     def parse(cls, value: object) -> Self:
@@ -256,7 +260,7 @@ class ComicGeneration(_Generation):
         fields = raw if generation_id(raw.get("id")) else fields_of(value)
         pages: tuple[Page, ...] = ()
         if not PLACES.isdisjoint(fields):
-            pages = tuple(map(Page.parse, pages_of(fields), count()))
+            pages = arranged(tuple(map(Page.parse, pages_of(fields), count())), "page", Page)
         usage = fields.get("usage")
         return cls(
             *_common_fields(fields, lambda: _is_complete(pages, fields)),
@@ -315,7 +319,7 @@ class Animation(_Generation):
         """
         raw = mapping_of(value)
         fields = raw if generation_id(raw.get("id")) else fields_of(value)
-        video_url = text_of(fields.get("videoUrl")) or text_of(fields.get("output"))
+        video_url = url_of(fields.get("videoUrl")) or url_of(fields.get("output"))
         return cls(
             *_common_fields(fields, lambda: video_url is not None),
             video_url=video_url,
@@ -361,7 +365,7 @@ def _is_complete(pages: tuple[Page, ...], fields: Mapping[str, Any]) -> bool:
     `output` comes when a comic has succeeded (vendor's documentation).
     """
     panels = [panel for page in pages for panel in page.panels]
-    return is_url(fields.get("output")) and all(panel.asset_url for panel in panels)
+    return is_url(url_of(fields.get("output"))) and all(panel.asset_url for panel in panels)
 
 
 def _common_fields(
@@ -386,4 +390,4 @@ def _common_fields(
     status = _WORDS.get(word) if isinstance(word, str) else None
     if status is None:
         status = GenerationStatus.parse(word, has_result=has_result())
-    return id_, status, text_of(raw.get("output")), created_at
+    return id_, status, url_of(raw.get("output")), created_at

@@ -15,7 +15,7 @@ from llamagen_async.foreign import bounded
 from llamagen_async.models.reading import integer_of, is_url, list_of, mapping_of, single
 from llamagen_async.validation import generation_id
 
-__all__ = ["PLACES", "fields_of", "pages_of", "refuses", "tells"]
+__all__ = ["PLACES", "fields_of", "fields_with", "pages_of", "refuses", "tells"]
 
 _AROUND: Final = ("artwork", "data", "generation", "comic", "animation", "result")
 """The names of objects in which an answer may have the generation: old creates have the first."""
@@ -29,8 +29,10 @@ PLACES: Final = frozenset(("comics", "comicData", "pages", "panels", "page", "pa
 """The names under which an answer may have pictures."""
 _ERRORS: Final = ("error", "errors", "errorCode", "error_code", "errorMessage")
 """The names under which an error stands (vendor's clients)."""
-_FAILURES: Final = range(400, 600)
+_FAILURES: Final = frozenset(range(400, 600))
 """The codes of an error, where they are those of HTTP."""
+_REFUSALS: Final = ("error", "fail", "failed", "failure")
+"""The words of a status that say so."""
 _STATES: Final = frozenset(("status", "output", "videoUrl"))
 """Further names of what an answer may say of a generation."""
 
@@ -45,10 +47,13 @@ def refuses(fields: Mapping[str, Any]) -> bool:
 
     Some servers write an error into an answer that has the status of a success.
     """
-    if isinstance(fields.get("status"), str):
-        return False
+    status: object = fields.get("status")
+    if isinstance(status, str) and integer_of(status, None) is None:
+        return status.strip().lower() in _REFUSALS and PLACES.isdisjoint(fields)
     has_failed = fields.get("success") is False or any(map(fields.get, _ERRORS))
-    return has_failed or integer_of(fields.get("code"), 0) in _FAILURES
+    return has_failed or not _FAILURES.isdisjoint(
+        (integer_of(status, 0), integer_of(fields.get("code"), 0))
+    )
 
 
 def fields_of(value: object) -> Mapping[str, Any]:
@@ -67,6 +72,21 @@ def fields_of(value: object) -> Mapping[str, Any]:
             break
         fields = {**fields, **inner}
     return fields
+
+
+def fields_with(value: object, id_: str) -> Mapping[str, Any] | None:
+    """Return the fields of an answer that are about a generation; `None` if none are.
+
+    An answer may have an id of its own around them, and a server may write ids in another case.
+    """
+    inner = mapping_of(single(value))
+    for _ in range(_MOST_AROUND + 1):
+        found = (generation_id(inner.get(name)) or "" for name in _IDS)
+        if any(one.casefold() == id_.casefold() for one in found):
+            return {**inner, "id": id_}
+        around = (mapping_of(single(inner.get(name))) for name in _AROUND)
+        inner = next(filter(None, around), mapping_of(None))
+    return None
 
 
 def pages_of(fields: Mapping[str, Any]) -> Iterable[object]:

@@ -65,9 +65,10 @@ TEXT: Final = "text that is not empty"
 URL: Final = "a URL that starts with https://, http:// or data:"
 URL_BEGINNINGS: Final = ("https://", "http://", "data:")
 """The beginnings of what is a URL to the API."""
-_NO_URL: Final = r"^https?://(?:[/?#]|$|[^\r\n]*(?:[\r\n\t]|[ ]$|[ ](?:https?://|data:)))"
-"""The form of what begins as a URL and is none, or several: a cell of a table with two of them, or
-a line of a file with its end. Blanks within one are let pass, as browsers do."""
+_NO_URL: Final = r"^https?://(?:[/?#]|$|[^\r\n]*(?:[\r\n\t]|[ ]$|[ ,;|](?:https?://|data:)))"
+"""The form of what begins as a URL and is none, or several: a cell of a table with two of them,
+whatever stands between, or a line of a file with its end. Blanks within one are let pass, as
+browsers do."""
 _MOST_WARNINGS: Final = 1_000
 """Values that were warned of and are remembered; of one that comes again later is warned again."""
 

@@ -7,6 +7,7 @@ real time if asked to), adds latency, and serves the pictures. Decisions are the
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from functools import partial
@@ -73,9 +74,9 @@ class SandboxServer:
         latency: tuple[float, float] = (0.0, 0.0),
         webhook: Webhook | None = None,
     ) -> None:
-        if not speed > 0:
+        if not 0 < speed < math.inf:
             raise InvalidRequestError("speed", speed, "a number greater than 0")
-        if not 0 <= latency[0] <= latency[1]:
+        if not 0 <= latency[0] <= latency[1] < math.inf:
             raise InvalidRequestError("latency", latency, "the least and the most seconds")
         self.service: Final = service
         self.speed: Final = speed

@@ -50,6 +50,9 @@ _MAX_GROUPS: Final = 32
 _BELIEVED_FOR: Final = 300.0
 """Seconds for which a client is believed to have what it has told of: every client that waits for
 a generation tells more often."""
+_TO_MEDIAN: Final = 1 / 3
+"""The number by which the median of a Poisson distribution lies below its mean's next whole number:
+rounded down after it is added, any mean becomes its median."""
 
 
 @attrs.frozen(eq=False)
@@ -172,21 +175,30 @@ class KeyView:
             # The slots that seem free are for requests of others that go before.
             free = rate.limit - len(returning)
             returning = sorted([*returning, *([self.no_slot_until - now] * free)])
-        weight, first = 0.0, now
-        if RequestKind.CREATE in plan.metered:
-            if self.arrived:
-                weight, first = arrival_weight(self.arrived, now), self.arrived[0]
-            for one in self._peers:
-                if one.weight:
-                    weight += faded_weight(one.weight, now - one.told_at)
-                    first = min(first, one.first)
         return SlotForecast(
             free=max(0, rate.limit - len(returning)),
             returning=returning[-rate.limit :],
             interval=rate.interval,
             per=rate.per,
-            arrivals=arrival_rate(weight, now - first),
+            arrivals=self._arrivals(now, self.arrived),
         )
+
+    def slot_left_in(self, target: PollTarget, slots: SlotForecast, now: float) -> float:
+        """Return the seconds until there will most likely be a slot that no others want more.
+
+        Before a check go those requests of others of which is known, and the creates that they
+        will have asked for until then. Asking for a slot that another one takes is a round trip
+        for nothing.
+        """
+        waits = [0.0] * slots.free + list(slots.returning)
+        if not (self._was_full and waits):
+            return waits[0] if waits else 0.0
+        before, arrivals = self.before(target, now), self._arrivals(now, ())
+        for number, wait in enumerate(waits):
+            coming = arrivals * (now - self._told_at + wait)
+            if int(before + coming + _TO_MEDIAN) <= number:
+                return wait
+        return waits[-1]
 
     def before(self, target: PollTarget, now: float) -> int:
         """Return how many requests of others will take slots before a check of this client.
@@ -238,6 +250,17 @@ class KeyView:
                 if urgent is None or one.urgent is urgent
             ]
         return found
+
+    def _arrivals(self, now: float, own: Sequence[float]) -> float:
+        """Return the creates a second that take slots: of others, and those that came here."""
+        if RequestKind.CREATE not in self._limiter.plan.metered:
+            return 0.0
+        weight, first = (arrival_weight(own, now), own[0]) if own else (0.0, now)
+        for one in self._peers:
+            if one.weight:
+                weight += faded_weight(one.weight, now - one.told_at)
+                first = min(first, one.first)
+        return arrival_rate(weight, now - first)
 
     def _news(self, now: float) -> str:
         """Word what the others should know of the generations of this client."""

@@ -211,6 +211,7 @@ class DispatchPolicy:
         batch_waits = self._batch_waits(head, slots, now)
         unfinished = self._unfinished(slots, now) if batch_waits else 0.0
         quote = self._quote(head, slots, now, quota_left, batch_waits, unfinished)
+        quote = self._held(quote, slots, quota_left) if holds_one else quote
         poll = self._polls.next_poll(now, quote.urgent, quote.batch)
         is_hurried_batch = batch_waits and self._hurries(unfinished) and not self._teaches(poll)
         action = choose(self._situation(head, poll, hurried=is_hurried_batch))
@@ -255,14 +256,21 @@ class DispatchPolicy:
             unfinished=unfinished,
         )
 
+    def _held(self, quote: Quote, slots: SlotForecast, quota_left: int | None) -> Quote:
+        """Return when a check is due in a slot that is held.
+
+        To give it back and to ask for another takes three round trips to a store that is shared.
+        """
+        is_kept = self._view.is_shared and quota_left is None
+        return quote.earlier(slots.interval / 2) if is_kept else quote
+
     def _next_check(self, target: PollTarget, slots: SlotForecast, now: float) -> Decision:
         """Return a check, or how long to wait for a slot that no other request will take."""
-        before = self._view.before(target, now)
-        if slots.free > before or not slots.returning:
+        wait = self._view.slot_left_in(target, slots, now)
+        if wait <= 0:
             return Choice(target, Priority.CHECK, waits=False)
         # What a slot costs is known when there is one.
-        next_free = slots.returning[min(before - slots.free, len(slots.returning) - 1)]
-        return Idle(max(_MIN_IDLE, next_free), lacks_slot=True)
+        return Idle(max(_MIN_IDLE, wait), lacks_slot=True)
 
     def _batch_waits(self, head: Submission[Any] | None, slots: SlotForecast, now: float) -> bool:
         """Whether the create of a batch is next in the queue of the whole key."""

@@ -7,6 +7,7 @@
 -- of:<key>       changes that wait for a job    target:<id>    changes of a comic, by number
 -- ended          [key, target] of jobs that are to be forgotten, by when they are
 -- since          since when the newest job waits, which is later than it came if others came, too
+-- upload:<digest> the URL of a content
 -- told           the channel on which each row is told after it was changed
 
 local P, verb, a = KEYS[1] .. ':', ARGV[1], cjson.decode(ARGV[2])
@@ -15,6 +16,7 @@ local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
 local SOON = 10 -- seconds in which whoever has changed something sends the tasks that follow from it
 local FIRST, LONGEST = 60, 3600 -- seconds until a task that nobody has begun is sent again
 local APART = 0.1 -- seconds between jobs that come at once, so that ledgers can tell which was first
+local UPLOADED = 172800 -- seconds for which a URL is kept: it is used again for a day
 local URGENT = 2 ^ 50 -- more than any number of a job
 local kick = {}
 
@@ -487,11 +489,11 @@ function verbs.hold()
 end
 
 function verbs.uploaded()
-  return {redis.call('HGET', P .. 'uploads', a.digest) or '', {}, {}}
+  return {redis.call('GET', P .. 'upload:' .. a.digest) or '', {}, {}}
 end
 
 function verbs.upload()
-  redis.call('HSET', P .. 'uploads', a.digest, a.value)
+  redis.call('SET', P .. 'upload:' .. a.digest, a.value, 'EX', UPLOADED)
   return {'done', {}, {}}
 end
 

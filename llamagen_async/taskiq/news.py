@@ -87,6 +87,7 @@ class JobNews:
             except Exception as error:  # noqa: BLE001  # whatever it is, it may be better soon
                 _logger.warning("no news of jobs from Redis: %s", type(error).__name__)
             finally:
+                pause = _PAUSE if self._is_there.is_set() else pause
                 self._is_there.clear()
                 with contextlib.suppress(Exception):
                     await client.aclose()

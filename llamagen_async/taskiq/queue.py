@@ -26,6 +26,7 @@ from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.story import RequestLike, Story, checked_key
 from llamagen_async.batch.lifecycle import GRACE
 from llamagen_async.batch.protocol import JobLike, key_of
+from llamagen_async.batch.readers import JobEvents
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
@@ -89,7 +90,7 @@ class TaskiqQueue:
         self._starting: asyncio.Task[_OpenQueue] | None = None
         self._opened: _OpenQueue | None = None
         self._workbench: Workbench | None = None
-        self._starts_broker = False
+        self._starts_broker = self._is_both = False
         self._is_closed = False
         tasks = self._tasks = ComicTasks(
             broker, prefix=self._prefix, add=self._add_from_task, work=self._work
@@ -161,9 +162,7 @@ class TaskiqQueue:
         row = await opened.jobs.get(checked_key(key))
         return None if row is None else await _placed(opened, job_of(row, self._out))
 
-    async def events(
-        self, job: JobLike, *, after: str | None = None
-    ) -> AsyncGenerator[ComicJob, None]:
+    def events(self, job: JobLike, *, after: str | None = None) -> AsyncGenerator[ComicJob, None]:
         """Yield a job as it stands, and then after each change; the last one is final.
 
         Args:
@@ -175,6 +174,9 @@ class TaskiqQueue:
             ClientClosedError: The queue was closed first; the job goes on.
             JournalError: Redis has lost the job, or is away.
         """
+        return JobEvents(lambda seen: self._events(job, seen), after)
+
+    async def _events(self, job: JobLike, after: str | None) -> AsyncGenerator[ComicJob, None]:
         key, seen = key_of(job), Mark.parse(after)
         readers = (await self._started()).readers
         async with aclosing(readers.read(key, seen)) as events:
@@ -306,6 +308,8 @@ class TaskiqQueue:
             self._starts_broker = True
             await self._broker.startup()
         self._opened = _OpenQueue(jobs, turns, readers, client)
+        if self._is_both:
+            await self._worker()
         return self._opened
 
     def _new_client(self) -> LlamaGenClient:
@@ -322,6 +326,9 @@ class TaskiqQueue:
         )
 
     async def _worker_started(self, _state: object = None) -> None:
+        if asyncio.current_task() is self._starting:  # and it can't wait for itself
+            self._is_both = True  # an InMemoryBroker orders, and is a worker, too
+            return
         self._broker.is_worker_process, self._is_closed = True, False
         await self._worker()
 

@@ -93,7 +93,10 @@ class JobReaders:
 
     def _hear(self, row: Row) -> None:
         if row.key in self._subscriptions:
-            self._subscriptions.tell(self._turns.timed(job_of(row, self._out)))
+            job = self._turns.timed(job_of(row, self._out))
+            self._subscriptions.tell(job)
+            if job.state is BatchState.QUEUED:  # it may be so again, and its position is not known
+                self._watch_positions()
 
     async def _read_again(self) -> None:
         """Tell those who read of changes that may have been missed."""

@@ -104,6 +104,9 @@ class Workbench:
         if self._is_closed:
             await self._jobs.release(key)
             return Claimed("done", None)
+        done = self._done.get(row.id)
+        if done is not None:  # its lease was over, and nobody else came
+            return Claimed("done", await asyncio.shield(done))
         done = self._done[row.id] = asyncio.get_running_loop().create_future()
         if row.state is BatchState.QUEUED:
             self._prefetcher.on_submitted(row)

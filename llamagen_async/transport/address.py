@@ -53,7 +53,9 @@ def normalize_base_url(text: str) -> str:
     if not host or not (url.scheme == "https" or (url.scheme == "http" and is_loopback(host))):
         shown = _without_secrets(given) if isinstance(text, str) else type(text).__name__
         raise InvalidRequestError("base_url", shown, _ALLOWED_URL)
-    base = f"{url.scheme}://{url.host_port_subcomponent}{url.raw_path}".rstrip("/")
+    # Joining a URL that ends with a slash and a path that begins with one makes two of them.
+    path = re.sub("/+", "/", url.raw_path)
+    base = f"{url.scheme}://{url.host_port_subcomponent}{path}".rstrip("/")
     return base if base.endswith("/v1") else f"{base}/v1"
 
 

@@ -22,11 +22,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Final
+from urllib.parse import quote
 
 import aiohttp
 import attrs
@@ -40,7 +40,6 @@ from llamagen_async.errors import (
     InvalidResponseError,
     LlamaGenError,
 )
-from llamagen_async.foreign import clean_text
 from llamagen_async.transport.address import asset_location
 from llamagen_async.transport.content import LONGEST_LINE
 from llamagen_async.transport.failures import connection_error
@@ -53,6 +52,7 @@ from llamagen_async.transport.public import (
     stands_for_a_name,
     unwrapped,
 )
+from llamagen_async.transport.unpacking import HEAD, Unpacker, coding_of, is_packed
 
 __all__ = ["HTTPAssets"]
 
@@ -60,8 +60,8 @@ _MAX_REDIRECTS: Final = 5
 """Redirects that are followed, at most."""
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 """The statuses that send elsewhere (RFC 9110)."""
-_ENCODED: Final = r"[!#-;=?-\[\]_a-z~]+"
-"""A URL that needs no encoding: printable ASCII but for blanks and `"<>\\^`{|}`."""
+_UNENCODED: Final = r"[^!#-;=?-\[\]_a-z~]"
+"""What stands in no URL: all but printable ASCII, and of that blanks and `"<>\\^`{|}`."""
 _CHUNK: Final = 1 << 18
 """Bytes of the largest piece that is handed on, also of what is unpacked."""
 _RESOLVING: Final = 5.0
@@ -107,8 +107,7 @@ class HTTPAssets:
             ClientClosedError: The client is closed or belongs to another event loop.
         """
         location = asset_location(url)
-        # A signed URL is valid as it is written, and not otherwise.
-        to = URL(url, encoded=re.fullmatch(_ENCODED, url) is not None)
+        to = _as_written(url)
         status = 0
         for _ in range(_MAX_REDIRECTS + 1):
             response = await self._get(to, asset_location(str(to)), headers or {})
@@ -240,9 +239,14 @@ class _Stream:
     location: str
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        packed = self.headers.get("Content-Encoding", "").strip().lower()
+        coding = coding_of(self.headers.get("Content-Encoding", ""))
         chunks = self._received()
-        async for chunk in self._unpacked(chunks, packed) if packed not in _PLAIN else chunks:
+        if coding:
+            head = await _head_of(chunks)
+            packed, chunks = is_packed(head), _with(head, chunks)
+            del head  # it may be large
+            chunks = self._unpacked(chunks, coding) if packed else chunks
+        async for chunk in chunks:
             yield chunk
 
     async def _received(self) -> AsyncIterator[bytes]:
@@ -258,37 +262,55 @@ class _Stream:
                 continue
             raise failure
 
-    async def _unpacked(self, chunks: AsyncIterator[bytes], packed: str) -> AsyncIterator[bytes]:
-        """Unpack in small pieces, so that little that becomes much is noticed in time."""
-        if packed not in _ZLIB:
-            raise self._invalid(f"it is packed as {clean_text(packed, 40)!r}, unasked")
-        unpacker = zlib.decompressobj(_ANY_HEADER)
-        async for chunk in chunks:
-            rest = chunk
-            while rest and not unpacker.eof:
-                try:
-                    piece = unpacker.decompress(rest, _CHUNK)
-                except zlib.error:
-                    raise self._invalid("it is packed, and can't be unpacked") from None
-                rest = unpacker.unconsumed_tail
-                if piece:
+    async def _unpacked(self, chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
+        try:
+            unpacker = Unpacker(coding, _CHUNK)
+            async for chunk in chunks:
+                for piece in unpacker.pieces(chunk):
                     yield piece
-        if not unpacker.eof:
+        except ValueError as error:
+            raise self._invalid(str(error)) from None
+        if not unpacker.is_whole:
             raise connection_error(aiohttp.ClientPayloadError(), self.location)
 
     def _invalid(self, what: str) -> InvalidResponseError:
         return InvalidResponseError(HTTPStatus.OK, None, f"{self.location}: {what}")
 
 
-_PLAIN: Final = ("", "identity")
-_ZLIB: Final = ("gzip", "x-gzip", "deflate")
-_ANY_HEADER: Final = zlib.MAX_WBITS | 32
-"""Makes zlib take either of its headers."""
+async def _head_of(chunks: AsyncIterator[bytes]) -> bytes:
+    """Return the first bytes, `HEAD` of them if there are so many."""
+    head = b""
+    async for chunk in chunks:
+        head += chunk
+        if len(head) >= HEAD:
+            break
+    return head
+
+
+async def _with(head: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the bytes that were read before, and then the others."""
+    yield head
+    del head
+    async for chunk in chunks:
+        yield chunk
+
+
+def _as_written(text: str) -> URL:
+    """Read a URL as it is written: a signed one is not valid otherwise.
+
+    Only what can stand in no URL is encoded, or dropped where browsers drop it.
+    """
+    text = re.sub(r"[\t\r\n]", "", text.strip())
+    _, begin, rest = re.split(r"\A((?:[^:/?#]+:)?(?://[^/?#]*)?)", text, maxsplit=1)
+    if re.search(_UNENCODED, begin):
+        begin = str(URL(begin)).removesuffix("/")  # names in other letters have one in ASCII
+    rest = re.sub(_UNENCODED, lambda one: quote(one[0], errors="surrogateescape"), rest)
+    return URL(begin + rest, encoded=True)
 
 
 def _redirected(url: URL, target: str, location: str) -> URL:
     try:
-        to = url.join(URL(target, encoded=re.fullmatch(_ENCODED, target) is not None))
+        to = url.join(_as_written(target))
         asset_location(str(to))
     except ValueError:
         what = "a redirect to something other than http or https"

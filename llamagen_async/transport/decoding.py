@@ -28,12 +28,7 @@ from llamagen_async.foreign import LONGEST_TEXT, beginning_of, bounded, clean_te
 from llamagen_async.models.reading import mapping_of
 from llamagen_async.plans import DAY
 from llamagen_async.transport.accepted import accepted_id
-from llamagen_async.transport.content import (
-    json_of,
-    place_of,
-    remains_of,
-    text_of,
-)
+from llamagen_async.transport.content import json_of, place_of, remains_of, text_of
 from llamagen_async.transport.credits import lacks_credits
 from llamagen_async.transport.message import APIResponse
 from llamagen_async.transport.rate_limit_headers import rate_limit_of
@@ -56,6 +51,8 @@ Now = datetime | Callable[[], datetime]
 SUCCESS: Final = range(200, 300)
 REDIRECT: Final = range(300, 400)
 SERVER_FAILURE: Final = range(500, 600)
+_WITHOUT_CONTENT: Final = (202, 204)
+"""The statuses that need no content: accepted, and done (RFC 9110). A change is known by them."""
 _FAILURE: Final = range(400, 600)
 
 _SHOWN: Final = 200
@@ -136,6 +133,9 @@ def decode(
         if "limit" in name.lower():
             rate_limit = rate_limit_of(headers)
             break
+    location = header(headers, "Location") if is_billed else None
+    if not content and not location and status in _WITHOUT_CONTENT:
+        content = b"{}"
     text = text_of(content, header(headers, "Content-Type"))
     body: Any
     problem = None
@@ -144,7 +144,6 @@ def decode(
     except ValueError as error:  # another one is raised below, so that none hangs on this one
         problem = place_of(error)
         body = remains_of(text) if is_billed else {}
-    location = header(headers, "Location") if is_billed else None
     if location and accepted_id(body, None) is None and (id_ := accepted_id(None, location)):
         body = {**mapping_of(body), "id": id_ if secret is None else secret.removed_from(id_)}
     if body or problem is None:

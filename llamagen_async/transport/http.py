@@ -11,7 +11,6 @@ import asyncio
 import copy
 import io
 import json
-import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -383,13 +382,14 @@ def _size(form: FormFile) -> int:
         return 0
 
 
-def _opened(content: bytes | Path) -> io.BufferedIOBase:
-    """Return a file that aiohttp reads piece by piece, and closes."""
+def _opened(content: bytes | Path) -> io.BytesIO:
+    """Return a file as it is now: what is written to it while it is sent would be in it by half."""
     if isinstance(content, bytes):
         return io.BytesIO(content)
     try:
-        # By number: aiohttp reads the name of an open file, also one that is no text.
-        return os.fdopen(os.open(content, os.O_RDONLY | getattr(os, "O_BINARY", 0)), "rb")
+        with content.open("rb") as file:
+            # Of one that has grown since it was measured, as much as any server refuses.
+            return io.BytesIO(file.read(2 * LARGEST))
     except OSError as error:
         allowed = f"a file that can be read ({error.strerror or error})"
         raise InvalidRequestError("file", str(content), allowed) from None

@@ -40,7 +40,7 @@ class FormFile:
     filename: str
     """The name the server is told."""
     content: bytes | Path = attrs.field(repr=False)
-    """The whole file, or where it is: then it is read while it is sent."""
+    """The whole file, or where it is: then it is read when it is sent."""
     content_type: str = "application/octet-stream"
     """The MIME type of the content."""
     field: str = "file"

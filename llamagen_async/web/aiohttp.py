@@ -22,10 +22,19 @@ from llamagen_async.batch.protocol import JobQueue
 from llamagen_async.client import LlamaGenClient
 from llamagen_async.observing import logger_of
 from llamagen_async.web.access import Authorize
-from llamagen_async.web.messages import StreamEvent, WebRequest, below, hook_reply, mistake_reply
+from llamagen_async.web.messages import (
+    HTTPProblem,
+    StreamEvent,
+    WebRequest,
+    below,
+    hook_reply,
+    mistake_reply,
+    problem_reply,
+)
 from llamagen_async.web.routes import answer
 from llamagen_async.web.service import MAX_QUEUED, ComicService
-from llamagen_async.web.streams import COMMENT, PING
+from llamagen_async.web.streams import COMMENT, FAREWELL, PING
+from llamagen_async.webhooks import MAX_BODY
 
 __all__ = ["CLIENT", "QUEUE", "client_context", "create_app"]
 
@@ -97,13 +106,23 @@ def create_app(
         finally:
             await service.aclose()
 
+    streams: set[asyncio.Transport | None] = set()
+
+    def cut_off() -> None:
+        """Let go of readers that take nothing: the server would wait for them for minutes."""
+        for connection in streams:
+            if connection is not None:
+                connection.abort()
+
     async def drain(_app: web.Application) -> None:
         service.draining.set()
+        asyncio.get_running_loop().call_later(FAREWELL, cut_off)
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        return await _answer(service, request, authorize)
+        return await _answer(service, request, authorize, streams)
 
-    app = web.Application(client_max_size=0)  # the routes bound their bodies themselves
+    # The routes bound their bodies themselves; this bounds what the authorize hook reads.
+    app = web.Application(client_max_size=MAX_BODY)
     app.cleanup_ctx.append(context)
     app.on_shutdown.append(drain)
     app.router.add_route("*", r"/{path:[\s\S]*}", handle)  # a key may have a line break in it
@@ -111,7 +130,10 @@ def create_app(
 
 
 async def _answer(
-    service: ComicService, request: web.Request, authorize: Authorize | None
+    service: ComicService,
+    request: web.Request,
+    authorize: Authorize | None,
+    streams: set[asyncio.Transport | None],
 ) -> web.StreamResponse:
     resource = request.match_info.route.resource
     assert resource is not None
@@ -126,7 +148,7 @@ async def _answer(
                 request.query,
                 _headers(request),
                 _peer(request),
-                request.content.iter_chunked(_CHUNK),
+                _chunks(request),
                 request,
             ),
             authorize,
@@ -134,18 +156,26 @@ async def _answer(
     except web.HTTPException as error:  # of the authorize hook
         kept = {name: error.headers[name] for name in _KEPT if name in error.headers}
         reply = hook_reply(error.status, error.reason, kept)
-    except (OSError, web.RequestPayloadError):
+    except web.RequestPayloadError:
+        detail = "the body broke off, or is not in its content encoding"
+        reply = problem_reply(HTTPProblem(400, "bad_body", detail))
+    except OSError:
         raise  # nobody is there to be answered
     except Exception:
         _logger.exception("%s %s", request.method, request.rel_url.raw_path)
         reply = mistake_reply()
     if reply.events is not None:
-        return await _stream(request, reply.events)
-    if reply.file is not None:
-        return web.FileResponse(reply.file, headers=reply.headers)
+        connection = request.transport  # `None` if the reader has left
+        streams.add(connection)
+        try:
+            return await _stream(request, reply.events)
+        finally:
+            streams.discard(connection)
     headers = dict(reply.headers)
     if reply.media_type is not None:
         headers["Content-Type"] = reply.media_type
+    if reply.file is not None:
+        return web.FileResponse(reply.file, headers=headers)
     return web.Response(body=reply.body, status=reply.status, headers=headers)
 
 
@@ -183,6 +213,16 @@ def _framed(event: StreamEvent) -> bytes:
     fields = ("id", event.id), ("event", event.event), ("data", event.data), ("retry", event.retry)
     lines = [f"{name}: {value}\n" for name, value in fields if value is not None]
     return "".join([*lines, "\n"]).encode("utf-8", "replace")
+
+
+async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
+    """Yield the body as it comes, or what the authorize hook has read of it."""
+    is_empty = True
+    async for chunk in request.content.iter_chunked(_CHUNK):
+        is_empty = False
+        yield chunk
+    if is_empty:
+        yield await request.read()  # aiohttp keeps what was read
 
 
 def _headers(request: web.Request) -> dict[str, str]:

@@ -137,7 +137,7 @@ def problem_reply(problem: HTTPProblem, title: str | None = None) -> WebReply:
     """Return an answer that says what is wrong (RFC 9457)."""
     content = {
         "type": "about:blank",
-        "title": title or HTTPStatus(problem.status).phrase,
+        "title": title or _phrase(problem.status),
         "status": problem.status,
         "detail": problem.detail,
         "code": problem.code,
@@ -145,6 +145,14 @@ def problem_reply(problem: HTTPProblem, title: str | None = None) -> WebReply:
     }
     reply = json_reply(content, problem.status, problem.headers)
     return attrs.evolve(reply, media_type=PROBLEM)
+
+
+def _phrase(status: int) -> str:
+    """Return the standard's words for a status, or its number: a hook may refuse by any."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return str(status)
 
 
 def hook_reply(status: int, detail: str, headers: Mapping[str, str] | None) -> WebReply:

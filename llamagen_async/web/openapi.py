@@ -151,7 +151,11 @@ def _submit(comic: _Json) -> _Json:
                 "required": False,
                 "description": "The order's name, with or without quotes. Without it, each call "
                 "is a new order.",
-                "schema": {"type": "string", "pattern": "^[!#-~]{1,500}$"},
+                "schema": {
+                    "type": "string",
+                    "pattern": "^[!#-~]{1,500}$",
+                    "not": {"enum": [".", ".."]},
+                },
             }
         ],
         "requestBody": {

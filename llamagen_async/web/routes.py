@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from llamagen_async.batch.events import ComicJob, Mark
 from llamagen_async.batch.journal.story import checked_key
 from llamagen_async.batch.protocol import JobQueue
-from llamagen_async.downloads.media_types import PICTURES, VIDEOS
+from llamagen_async.downloads.media_types import PICTURES, VIDEOS, media_type_of
 from llamagen_async.errors import (
     AuthenticationError,
     ClientClosedError,
@@ -62,6 +62,11 @@ _QUOTED: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 """A string as headers have it (RFC 9651)."""
 _BARE: Final = re.compile(r"[!#-~]+")
 """Text without quotes, as most clients send it."""
+_DOTS: Final = (".", "..")
+"""Keys whose links would lead elsewhere: clients take such parts out of a path (RFC 3986)."""
+_GIVEN_UP: Final = (BatchState.RUNNING, BatchState.SUCCEEDED)
+"""States whose error says that nobody waits for the comic or its pictures; a reader has it begin
+again."""
 _SANDBOXED: Final = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -84,6 +89,7 @@ async def answer(
         request: The request.
         authorize: The hook that says who may call the routes.
     """
+    handler: _Handler | None = None
     try:
         handler = _handler(request)
         if handler not in _PUBLIC:
@@ -99,7 +105,9 @@ async def answer(
             "%s %s: %s", request.method, "/".join(request.path), error, extra=about(error)
         )
         headers = {"Retry-After": str(_SOONEST)}
-        return problem_reply(HTTPProblem(503, "unavailable", str(error), headers=headers))
+        # It may name a file or a server, which is nothing for those whom nobody has allowed.
+        detail = _UNAVAILABLE if handler in _PUBLIC else str(error)
+        return problem_reply(HTTPProblem(503, "unavailable", detail, headers=headers))
 
 
 def _handler(request: WebRequest) -> _Handler:
@@ -173,14 +181,14 @@ async def _check_room(service: ComicService, queue: JobQueue) -> None:
 
 async def _get(service: ComicService, request: WebRequest) -> WebReply:
     key, queue = request.path[1], await service.started()
-    kept = service.kept.get((request.root, key))
+    kept = service.kept((request.root, key))
     if kept is None:
         job = await _known(queue, key)
         facts = job_facts(job, request.root)
         if job.state is not BatchState.SUCCEEDED or not job.files:
             return json_reply(facts)
         kept = dump(facts).encode("utf-8", "replace")
-        service.keep((request.root, key), kept)
+        service.keep((request.root, key), kept, job.at)
     return WebReply(200, kept, JSON, {"Cache-Control": "no-store"})
 
 
@@ -212,7 +220,8 @@ async def _events(service: ComicService, request: WebRequest) -> WebReply:
     queue, after = await service.started(), request.headers.get("last-event-id")
     job = await _known(queue, request.path[1])
     seen = Mark.parse(after)
-    if job.is_final and job.error is None and not job.follows(seen):
+    may_go_on = job.error is not None and job.state in _GIVEN_UP
+    if job.is_final and not may_go_on and not job.follows(seen):
         return WebReply(204)  # a reader that has seen the end is told not to come back
     stream = job_stream(queue, job.key, root=request.root, after=after, closing=service.draining)
     return WebReply(events=stream)
@@ -228,7 +237,7 @@ async def _picture(service: ComicService, request: WebRequest) -> WebReply:
         if file.suffix not in PICTURES | VIDEOS:
             headers["Content-Disposition"] = "attachment"
         if file.is_file():
-            return WebReply(file=file, headers=headers)
+            return WebReply(media_type=media_type_of(file.suffix), headers=headers, file=file)
     if number < len(urls) and (url := urls[number]):
         return await _from_vendor(service, job, url)
     raise HTTPProblem(404, "not_found", f"this comic has no picture {number} here")
@@ -268,7 +277,7 @@ async def _webhook(service: ComicService, request: WebRequest) -> WebReply:
     if service.guard.claim(event):
         try:
             await service.deliver(event)
-        except LlamaGenError:
+        except BaseException:  # also if this was cancelled: the vendor sends it again
             service.guard.release(event)
             raise
     return WebReply(204)
@@ -314,6 +323,8 @@ _SINGLE: Final[Mapping[str, Mapping[str, _Handler]]] = {
 """The handlers of the paths of one part."""
 _PUBLIC: Final = frozenset({_healthz, _readyz, _webhook})
 """Handlers that anybody may call: an event's signature says whether it is allowed."""
+_UNAVAILABLE: Final = "the journal, the store or the client can't be used now; the log says why"
+"""The whole answer about a failure of this server to whom nobody has allowed."""
 
 
 async def _known(queue: JobQueue, key: str) -> ComicJob:
@@ -359,6 +370,8 @@ def _idempotency_key(header: str | None) -> str | None:
     elif not _BARE.fullmatch(text):
         allowed = 'one string, such as "order-42", of printable ASCII characters'
         raise InvalidRequestError("Idempotency-Key", header, allowed)
+    if text in _DOTS:
+        raise InvalidRequestError("Idempotency-Key", header, "a key that is not a dot or two")
     try:
         return checked_key(text)
     except InvalidRequestError as error:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 from collections import OrderedDict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +35,11 @@ _LARGEST_EVENT: Final = 65_536
 other workers are told that the comic has ended."""
 _MOST_KEPT: Final = 1_000
 """Finished jobs whose JSON is kept, so that whoever asks again costs nothing."""
+_LARGEST_KEPT: Final = 20_000
+"""Bytes of the largest JSON that is kept (chosen: a story of 3,000 words)."""
+_KEPT_FOR: Final = timedelta(hours=12)
+"""Time since a job's end for which its JSON is kept: no queue forgets a job within a day, after
+which its key may mean another one."""
 
 _logger = logger_of(__name__)
 
@@ -72,14 +78,15 @@ class ComicService:
         self._given_queue = queue
         self._journal = journal
         self._out = out
-        self._webhook_secret = webhook_secret
+        self._webhook_secret = _trimmed(webhook_secret)
         self.max_queued: Final = whole_number("max_queued", max_queued, at_least=1)
         self.submitting = 0
         """Jobs that are being submitted now."""
         self.guard: Final = ReplayGuard()
         """The vendor's events that came lately."""
-        self.kept: Final[OrderedDict[tuple[str, str], bytes]] = OrderedDict()
-        """The JSON of finished jobs, by where the routes are mounted and the job's key."""
+        self._kept: Final[OrderedDict[tuple[str, str], tuple[datetime, bytes]]] = OrderedDict()
+        """The JSON of finished jobs, and until when it is kept, by where the routes are mounted and
+        the job's key."""
         self.draining: asyncio.Event = asyncio.Event()
         """Set when streams are to end, because the server closes."""
         self._is_closed = False
@@ -87,6 +94,10 @@ class ComicService:
         self._queue: JobQueue | None = None
         self._pictures: HeldPictures | None = None
         self._starting = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop to which it belongs."""
+        self._left: JobQueue | None = None
+        """The queue of a loop that is closed."""
         self._is_owned = False
         """Whether somebody will close it."""
 
@@ -115,9 +126,7 @@ class ComicService:
     @property
     def webhook_secret(self) -> str | None:
         """The secret of the vendor's events, if there is one."""
-        # A file that the variable was read from may end with a line break, and no secret does.
-        kept = os.environ.get("LLAMAGEN_WEBHOOK_SECRET", "").strip()
-        return self._webhook_secret or kept or None
+        return self._webhook_secret or _trimmed(os.environ.get("LLAMAGEN_WEBHOOK_SECRET"))
 
     @property
     def pictures(self) -> HeldPictures:
@@ -134,12 +143,15 @@ class ComicService:
         """Return the queue; it is started if it was not.
 
         Raises:
-            ClientClosedError: The server closes.
+            ClientClosedError: The server closes, or it works in another event loop.
             InvalidRequestError: `open` was called, and there is no API key, or another setting is
                 not allowed.
             LlamaGenError: The same for a request, which is not to blame for it.
             JournalError: The journal can't be opened, or a batch works with it.
         """
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._enter(loop)
         if self._queue is not None:
             return self._queue
         async with self._starting:
@@ -173,6 +185,7 @@ class ComicService:
                 if queue is not None:
                     await queue.aclose(_GRACE)
             finally:
+                self._loop = None
                 if client is not None and client is not self._given:
                     await client.aclose()
 
@@ -185,11 +198,33 @@ class ComicService:
                 raw = {"type": event.type, "data": {"id": announcement and announcement.id}}
             await self._queue.announce(raw)
 
-    def keep(self, name: tuple[str, str], content: bytes) -> None:
-        """Keep the JSON of a finished job."""
-        self.kept[name] = content
-        while len(self.kept) > _MOST_KEPT:
-            self.kept.popitem(last=False)
+    def kept(self, name: tuple[str, str]) -> bytes | None:
+        """Return the JSON of a finished job, if it is kept."""
+        until, content = self._kept.get(name, (None, None))
+        return None if until is None or datetime.now(UTC) > until else content
+
+    def keep(self, name: tuple[str, str], content: bytes, ended_at: datetime) -> None:
+        """Keep the JSON of a job that has finished."""
+        if len(content) <= _LARGEST_KEPT:
+            self._kept[name] = ended_at + _KEPT_FOR, content
+        while len(self._kept) > _MOST_KEPT:
+            self._kept.popitem(last=False)
+
+    def _enter(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to an event loop from now on.
+
+        A client of tests without a lifespan has one for each request, and what ran in one that is
+        closed has ended.
+        """
+        if self._loop is not None:
+            if not self._loop.is_closed():
+                raise ClientClosedError(
+                    "the comics app works in another event loop: make one app in each loop"
+                )
+            self._left, self._queue = self._queue, None
+            self._client = self._pictures = None
+            self.draining, self._starting = asyncio.Event(), asyncio.Lock()
+        self._loop = loop
 
     async def _start_late(self) -> None:
         try:
@@ -202,6 +237,10 @@ class ComicService:
         )
 
     async def _start(self) -> None:
+        left, self._left = self._left, None
+        if left is not None:
+            with contextlib.suppress(Exception):
+                await left.aclose()
         client = self._given or LlamaGenClient(webhooks=self.webhook_secret is not None)
         queue = self._given_queue or self._new_queue(client)
         try:
@@ -212,7 +251,7 @@ class ComicService:
             if client is not self._given:
                 await client.aclose()
             raise
-        self.kept.clear()
+        self._kept.clear()
         self._client, self._queue = client, queue
 
     def _new_queue(self, client: LlamaGenClient) -> JobQueue:
@@ -223,3 +262,8 @@ class ComicService:
             client.deliver(WebhookEvent.parse(raw))
 
         return ComicQueue(client, journal, out=out, announced=announced)
+
+
+def _trimmed(secret: str | None) -> str | None:
+    """Return a secret; a file that it was read from may end with a line break, and none does."""
+    return (secret or "").strip() or None

@@ -31,12 +31,12 @@ from llamagen_async.web.messages import (
 )
 from llamagen_async.web.routes import answer
 from llamagen_async.web.service import MAX_QUEUED, ComicService
-from llamagen_async.web.streams import COMMENT, PING
+from llamagen_async.web.streams import COMMENT, FAREWELL, PING
 
 __all__ = ["ComicsApp", "create_app"]
 
-_FAREWELL: Final = 2.0
-"""Real seconds that a stream has to end by itself when the server closes."""
+_PLAIN: Final = "/!$&'()*+,;=:@"
+"""Characters of a path that need not be encoded (RFC 3986)."""
 
 
 class ComicsApp(Starlette):
@@ -185,13 +185,14 @@ def _split(scope: Scope) -> tuple[str, tuple[str, ...]]:
     if unquote(encoded) != path:
         encoded = quote(path)  # some servers and frameworks tell the decoded path alone
     is_whole = path == root or path.startswith(f"{root}/")
-    return root, below(root if is_whole else "", encoded)
+    # Links and `Location` begin with it, and no header may have what is not ASCII.
+    return quote(root, safe=_PLAIN), below(root if is_whole else "", encoded)
 
 
 def _response(reply: WebReply, method: str) -> Response:
     headers = dict(reply.headers)
     if reply.file is not None:
-        return FileResponse(reply.file, headers=headers)
+        return FileResponse(reply.file, headers=headers, media_type=reply.media_type)
     if method == "HEAD":
         headers["Content-Length"] = str(len(reply.body))
         return Response(b"", reply.status, headers, reply.media_type)
@@ -210,7 +211,7 @@ def _stream(events: AsyncGenerator[StreamEvent, None], draining: asyncio.Event) 
         ping=PING,
         ping_message_factory=lambda: ServerSentEvent(comment=COMMENT),
         shutdown_event=cast("anyio.Event", draining),  # it is set, and nothing else
-        shutdown_grace_period=_FAREWELL,
+        shutdown_grace_period=FAREWELL,
     )
 
 

@@ -13,13 +13,15 @@ from llamagen_async.models import BatchState
 from llamagen_async.web.facts import job_facts
 from llamagen_async.web.messages import StreamEvent, dump
 
-__all__ = ["COMMENT", "PING", "Closing", "job_stream"]
+__all__ = ["COMMENT", "FAREWELL", "PING", "Closing", "job_stream"]
 
 PING: Final = 15.0
 """Real seconds between two comments that keep a connection alive: proxies cut those that say
 nothing for 30 to 60."""
 COMMENT: Final = "waiting"
 """The text of such a comment."""
+FAREWELL: Final = 2.0
+"""Real seconds that a stream has to end by itself when the server closes."""
 _RETRY: Final = 1_000
 """Milliseconds after which a reader is to come back when the server ends the stream."""
 _WORDS: Final = {

@@ -51,6 +51,17 @@ def test_a_terminal_gets_a_spinner_and_the_lines_for_people(
     assert capsys.readouterr().out == ""
 
 
+def test_a_terminal_beside_json_gets_prose_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=40)
+    monkeypatch.setattr("llamagen_async.cli.output._live_terminal", lambda: console)
+    Output(as_json=True).tell("The limit of 15 requests per day pays for about 7 comics now.")
+    assert screen.getvalue().splitlines() == [
+        "The limit of 15 requests per day pays",
+        "for about 7 comics now.",
+    ]
+
+
 def test_quiet_leaves_out_what_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
     for is_quiet in (False, True):
         output = Output(as_json=False, is_quiet=is_quiet)

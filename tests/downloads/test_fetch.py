@@ -228,6 +228,33 @@ async def test_what_comes_begins_the_waits_anew(tmp_path: Path) -> None:
     assert now() <= len(assets.asked)
 
 
+@pytest.mark.parametrize(("new", "is_resumed"), [("/b", False), ("/a?sig=new", True)])
+async def test_a_new_url_goes_on_from_the_old_one_only_at_the_same_place(
+    new: str, tmp_path: Path, *, is_resumed: bool
+) -> None:
+    """Two places may count their versions alike: half of each would become one picture."""
+    half, headers = len(PNG) // 2, {"ETag": '"1"', "Content-Type": "image/png"}
+    content = PNG if is_resumed else PNG.replace(bytes(99), b"x" * 99)
+
+    def script(asked: Asked, number: int) -> Answer:
+        if number == 1:
+            size = {"Content-Length": str(len(PNG))}
+            return Answer(200, headers | size, [PNG[:half], APIConnectionError("lost")])
+        if not asked.url.endswith(new):
+            return Answer(403)
+        if "Range" not in asked.headers:
+            return Answer(200, headers, [content])
+        where = {"Content-Range": f"bytes {half}-{len(PNG) - 1}/{len(PNG)}"}
+        return Answer(206, headers | where, [content[half:]])
+
+    assets = ScriptedAssets(script)
+    renew = Renewing([(f"https://cdn.example{new}", "a")])
+    old = [("https://cdn.example/a?sig=old", "a")]
+    (path,) = await download_assets(old, tmp_path, source=assets, timeout=TIMEOUT, renew=renew)
+    assert path.read_bytes() == content
+    assert ("Range" in assets.asked[-1].headers) == is_resumed
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422])
 async def test_a_refused_url_is_renewed_once(status: int, tmp_path: Path) -> None:
     """Twenty pictures whose URLs are too old cost one check, and keep their names."""

@@ -88,6 +88,14 @@ async def test_a_failure_is_told_and_not_held(
     assert (await held.get(f"{URL}?signature=secret")).content == PNG
 
 
+async def test_a_picture_that_breaks_off_without_any_length_is_not_held() -> None:
+    source = ScriptedAssets([Answer(200, {}, [PNG[:900]]), Answer(200, {}, [PNG])])
+    held = HeldPictures(source)
+    with pytest.raises(APIConnectionError, match="broke off after 900 bytes"):
+        await held.get(URL)
+    assert (await held.get(URL)).content == PNG
+
+
 async def test_closing_ends_what_is_on_its_way() -> None:
     source = ScriptedAssets([Answer(200, {}, [20.0, PNG])])
     held = HeldPictures(source)

@@ -84,6 +84,7 @@ async def test_a_server_that_does_not_resume_is_asked_for_the_whole_again(
         (206, OTHER[5:], TAG | {"Content-Range": f"bytes 5-{len(PNG) - 1}/{len(PNG)}"}),
         (206, OTHER[5000:5002], TAG | {"Content-Range": "bytes 5000-5001/5002"}),
         (206, OTHER[4999:], TAG | {"Content-Range": f"bytes 5000-{len(PNG)}/{len(PNG)}"}),
+        *((status, b"no parts", {}) for status in (400, 403, 405, 412, 416, 501)),
         (206, OTHER, TAG | WHERE),  # the whole of it, said to be the rest
         (206, PACKED, TAG | PACKED_WHERE | {"Content-Encoding": "gzip"}),
     ],

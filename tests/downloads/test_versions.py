@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llamagen_async.downloads.part_file import PartFile
-from llamagen_async.downloads.versions import keep_versions, older_versions
+from llamagen_async.downloads.versions import keep_versions, older_versions, pictures_of
 from llamagen_async.transport import HTTPAssets
 from tests.support.assets import OTHER, PAST, PNG, fetch, files, picture
 from tests.support.rawserver import Received, raw_server
@@ -63,6 +63,23 @@ def test_a_picture_of_another_kind_takes_its_place(tmp_path: Path) -> None:
         f"{NAME}.1.png": b"first",
         f"{NAME}.2.webp": b"second",
         f"{NAME}.png": b"third",
+    }
+
+
+def test_what_is_written_over_gives_up_its_name_whatever_its_kind_is(tmp_path: Path) -> None:
+    """The old picture was taken for the panel's by who asked what is there."""
+    for extension, content in ((".jpg", b"first"), (".bin", b"second"), (".png", b"third")):
+        part = PartFile(tmp_path, NAME)
+        part.append(content)
+        picture = part.finish(extension)
+        assert pictures_of(tmp_path, [NAME]) == {NAME: picture}
+    (tmp_path / f"{NAME}.txt").write_bytes(b"mine")
+    put(tmp_path, b"third")
+    assert contents(tmp_path) == {
+        f"{NAME}.1.jpg": b"first",
+        f"{NAME}.2.bin": b"second",
+        f"{NAME}.png": b"third",
+        f"{NAME}.txt": b"mine",
     }
 
 

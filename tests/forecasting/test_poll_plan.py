@@ -56,6 +56,15 @@ def overdue(threshold: PollThreshold, **target: Any) -> float:
     return due_times(Target(**target), ProfileForecast(), threshold)[1]
 
 
+@pytest.mark.parametrize("threshold", [PollThreshold(chance=0.5), PollThreshold(price=4.0)])
+@pytest.mark.parametrize("announced", [False, True])
+def test_a_check_may_be_due_before_its_time(threshold: PollThreshold, *, announced: bool) -> None:
+    """When a check goes before everything else does not change by that."""
+    early = attrs.evolve(threshold, early=3.0)
+    assert due(early, announced=announced) == due(threshold, announced=announced) - 3.0
+    assert overdue(early, announced=announced) == overdue(threshold, announced=announced)
+
+
 def test_a_constant_duration_is_checked_once_when_it_is_over() -> None:
     """Where every comic takes a minute, one check after a minute is the plan."""
     plan = plan_of(forecast_of(60.0), 16.0)

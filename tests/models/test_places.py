@@ -73,6 +73,27 @@ def test_the_credits_that_are_left_have_three_names(name: str, given: object, re
     assert Usage.parse({"credits": "many", "remaining": 3}).credits == 3
 
 
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (True, True),
+        (1, True),
+        ("true", True),
+        ("True", True),
+        ("1", True),
+        (0, False),
+        ("false", False),
+        ("yes", None),
+        (2, None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_a_paid_plan_may_be_said_in_other_words(given: object, *, read: bool | None) -> None:
+    """Else a paid key is kept to the demo plan's fifteen requests a day."""
+    assert Usage.parse({"isPaidPlan": given}).is_paid_plan is read
+
+
 def test_an_animation_tells_how_it_is_made() -> None:
     options = {"duration": 5, "new": [1]}
     assert Animation.parse({"id": "x", "videoOptions": options}).video_options == options

@@ -95,6 +95,21 @@ async def test_a_snapshot_in_an_outage_is_of_the_share() -> None:
     await away.close()
 
 
+async def test_a_client_that_leaves_in_an_outage_waits_no_more() -> None:
+    """No other request waits behind its create any more."""
+    away = Away()
+    await away.begin()
+    for number in range(9):
+        await away.granted(f"a.{number}")
+    assert isinstance(await away.reserve("b.0", "b"), NoSlot)
+    before = await away.ledger.snapshot()
+    away.ledger.release("", "b", leaves=True)
+    after = await away.ledger.snapshot()
+    assert (before.clients, before.before()) == (2, 1)
+    assert (after.clients, after.before()) == (1, 0)
+    await away.close()
+
+
 async def test_a_snapshot_of_the_store_is_for_the_position_that_was_asked_about() -> None:
     away = Away()
     for number in range(10):

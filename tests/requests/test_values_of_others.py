@@ -96,6 +96,9 @@ def test_what_has_no_items_is_no_list(field: str) -> None:
     "url",
     [
         "https://x/1.png https://x/2.png",  # a cell of a table
+        "https://x/1.png;https://x/2.png",
+        "https://x/1.png?a=1,http://x/2.png",
+        "https://x/1.png|data:image/png;base64,AA==",
         "https://x/1.png\nhttps://x/2.png",
         "https://x/1.png\n",  # a line of a file
         "https://x/1.png ",

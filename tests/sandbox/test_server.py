@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -262,7 +263,14 @@ async def test_leaving_a_server_that_never_opened_does_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"speed": 0.0}, {"latency": (2.0, 1.0)}, {"latency": (-1.0, 0.0)}]
+    "options",
+    [
+        {"speed": 0.0},
+        {"speed": math.inf},
+        {"latency": (2.0, 1.0)},
+        {"latency": (-1.0, 0.0)},
+        {"latency": (0.0, math.inf)},
+    ],
 )
 async def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError):

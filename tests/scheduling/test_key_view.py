@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamagen_async import Plan
-from llamagen_async.forecasting import Forecasts
+from llamagen_async.forecasting import Forecasts, arrival_weight
 from llamagen_async.models import ComicGeneration
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import PeerReport, Priority, WaitingRequests
@@ -224,6 +224,38 @@ def test_requests_of_others_that_somebody_waits_for_go_before_a_check() -> None:
     report = PeerReport("other", 0.0, waiting, "")
     one.update(key_state(returning=(20.0,) * 10, peers=(report,)), NOW)
     assert one.before(mine, NOW) == 7
+
+
+@pytest.mark.parametrize(
+    ("others", "own", "gap", "wait"),
+    [
+        (0, 0, 12.0, 12.0),
+        (0, 4, 12.0, 12.0),
+        (4, 0, 6.0, 6.0),
+        (4, 0, 12.0, 24.0),
+        (12, 0, 6.0, 60.0),
+    ],
+    ids=["nobody's", "one's own", "too few", "one before", "more than there are slots"],
+)
+def test_a_check_leaves_a_slot_to_creates_of_others_that_most_likely_come(
+    others: int, own: int, gap: float, wait: float
+) -> None:
+    """Creates are expected to come as they came before, also while time passes."""
+    one = view()
+    mine = run_comic(one, "mine", NOW - 60.0)
+    if own:
+        one.arrived.extend(range(0, int(NOW), 60 // own))
+    came = [float(second) for second in range(0, int(NOW), 60 // others)] if others else []
+    text = json.dumps({"arrived": [arrival_weight(came, NOW), NOW]})
+    returning = tuple(gap * number for number in range(1, 11))
+    reports = (PeerReport("other", 0.0, (), text),)
+    one.update(key_state(returning=returning, peers=reports), NOW)
+    for passed in (0.0, 3.0, gap):
+        at = NOW + passed
+        assert one.slot_left_in(mine, one.slots(at), at) == wait - passed
+    assert one.slot_left_in(mine, one.slots(NOW + wait), NOW + wait) == 0.0
+    one.update(key_state(returning=returning[:9], peers=reports), NOW)
+    assert one.slot_left_in(mine, one.slots(NOW), NOW) == 0.0, "one is free"
 
 
 def test_slots_come_back_as_the_ledger_has_said() -> None:

@@ -366,6 +366,34 @@ async def test_a_check_alone_takes_a_free_slot_and_waits_for_none() -> None:
     assert (decision.seconds, decision.lacks_slot) == (40.0, True)
 
 
+@pytest.mark.parametrize(
+    ("shared", "quota_left", "held", "early"),
+    [
+        (True, None, True, 3.0),
+        (True, None, False, 0.0),
+        (False, None, True, 0.0),
+        (True, 100, True, 0.0),
+    ],
+    ids=["held", "asked for", "of one client", "of a day"],
+)
+def test_2_a_slot_that_is_held_is_not_given_back_for_moments(
+    shared: bool,
+    quota_left: int | None,
+    held: bool,
+    early: float,
+) -> None:
+    """A check that is due within half a slot's interval is made, as other clients want slots."""
+    one = one_running(spent=0, age=0.0, coming=False)
+    reports = (PeerReport("other", 0.0, (), ""),) if shared else ()
+    one.view.update(key_state(quota_left=quota_left, peers=reports), 1_000.0)
+    due_at = 1_000.0
+    while isinstance(idle := one.policy.decide(due_at, holds_one=False), Idle):
+        due_at += idle.seconds
+    for seconds, is_made in ((early + 0.1, False), (early - 0.1, True)):
+        decision = one.policy.decide(due_at - seconds, holds_one=held)
+        assert isinstance(decision, Choice) is is_made
+
+
 async def test_2_the_last_slots_are_kept_for_likelier_checks() -> None:
     """A check that hardly finds the end is no use for one if the next is long in returning."""
     for spent, age, passed, is_kept in (

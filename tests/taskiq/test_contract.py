@@ -163,6 +163,24 @@ async def test_a_reader_comes_back_with_what_it_has_seen(opened: Opened) -> None
         assert await seen(shop.queue, "k", after=told[-1]) == []
 
 
+async def test_a_reader_whose_wait_is_cut_goes_on(opened: Opened) -> None:
+    """A wait for an event that was cancelled, as by a timeout, does not end the events."""
+    async with opened() as shop:
+        await shop.queue.submit("a cat", key="k")
+        events = shop.queue.events("k")
+        told: list[ComicJob] = []
+        while not told or not told[-1].is_final:
+            cut = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0)
+            if cut.cancel():
+                await asyncio.gather(cut, return_exceptions=True)
+            told.append(cut.result() if not cut.cancelled() else await anext(events))
+        assert await anext(events, None) is None
+        assert told[-1].state is BatchState.SUCCEEDED
+        marks = [(event.mark.serial, event.mark.position) for event in told]
+        assert marks == sorted(set(marks))
+
+
 async def test_jobs_are_listed_and_have_positions(opened: Opened) -> None:
     async with opened(plan=ONE) as shop:
         await shop.queue.submit("s0", key="k0")

@@ -13,6 +13,7 @@ from llamagen_async import BatchState, ComicGeneration, InvalidRequestError, Lla
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.batch.outcomes import ORIGINS
+from llamagen_async.plans import DAY
 from llamagen_async.taskiq import register
 from llamagen_async.taskiq.app import FORGET_AFTER
 from llamagen_async.taskiq.store import RedisJobs
@@ -194,6 +195,15 @@ async def test_changes_that_were_forgotten_are_in_nobodys_way(desk: Desk) -> Non
     assert waiting is not None
     assert waiting.target == "c-comic"
     assert (await desk.jobs.claim("k", "token")).outcome == "mine"
+
+
+async def test_the_url_of_a_content_is_kept_for_as_long_as_it_is_used_again(desk: Desk) -> None:
+    """For a day; Redis would be full of them else, and drops nothing."""
+    await desk.jobs.keep_upload("digest", "https://cdn.example/a.png", 5.0)
+    assert await desk.jobs.uploaded("digest", 5.0) == "https://cdn.example/a.png"
+    assert await desk.jobs.uploaded("digest", 6.0) is None
+    (name,) = [one async for one in desk.redis.scan_iter(f"{desk.prefix}:upload*")]
+    assert DAY < await desk.redis.ttl(name) <= 2 * DAY
 
 
 @pytest.mark.parametrize("value", [0, -1, 3_600, "a month", True], ids=repr)

@@ -154,6 +154,35 @@ async def test_the_job_of_a_dead_worker_is_handed_over(
             assert accepted(server) == max(paid, 1)
 
 
+async def test_a_job_that_comes_back_to_its_worker_ends_for_both_tasks(
+    redis_server: RedisServer,
+) -> None:
+    """A job does if another worker saw its lease end while Redis could not be reached here."""
+    url, prefix = redis_server.url, fresh_prefix()
+    async with (
+        roomy_sandbox(speed=30.0, seconds=60.0) as server,
+        worker(url, server, prefix, lease=SHORT) as queue,
+        store(url, prefix, SHORT) as other,
+        asyncio.timeout(60),
+    ):
+        bench = queue._workbench
+        assert bench is not None
+        assert bench._beating is not None
+        bench._beating.cancel()  # no lease is renewed
+        job = await queue.submit("a cat", key="k")
+        async for event in queue.events(job):
+            if event.state is RUNNING:
+                break
+        first = bench._done[1]
+        while not other.kicks:  # the lease is over
+            await other.sweep()
+        assert (await queue._work("k"))["state"] == "succeeded"
+        row = await first
+        assert row is not None
+        assert row.state is BatchState.SUCCEEDED
+        assert accepted(server) == 1
+
+
 async def test_who_was_taken_for_dead_sends_nothing(redis_server: RedisServer) -> None:
     """The fence: only who has the lease may write that a job is about to be sent."""
     prefix = fresh_prefix()

@@ -27,6 +27,8 @@ from llamagen_async.transport import check_proxy, is_vendors, normalize_base_url
         ("http://[::1]:8080/", "http://[::1]:8080/v1"),
         ("https://192.0.2.1", "https://192.0.2.1/v1"),
         ("https://api.llamagen.ai./", "https://api.llamagen.ai/v1"),
+        ("https://api.llamagen.ai//v1", "https://api.llamagen.ai/v1"),
+        ("https://gateway///comics//api//v1//", "https://gateway/comics/api/v1"),
         ("https://my_gateway.internal", "https://my_gateway.internal/v1"),
         ("https://gateway", "https://gateway/v1"),
         ("https://bücher.example", "https://xn--bcher-kva.example/v1"),

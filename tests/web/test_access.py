@@ -141,3 +141,44 @@ async def test_a_hook_decides(border: str, hook: Any, refused: int, tmp_path: Pa
 async def test_a_hook_that_says_nothing_allows_nothing(border: str, tmp_path: Path) -> None:
     async with backend(border, tmp_path, authorize=forgets_to_say()) as shop:
         assert (await shop.http.get("comics")).status_code == 403
+
+
+@pytest.mark.parametrize("border", BORDERS)
+async def test_a_hook_may_read_the_body(border: str, tmp_path: Path) -> None:
+    """Such as one that verifies a signature of it; the order still has it."""
+    bodies: list[bytes] = []
+
+    async def signed(native: Any) -> bool:
+        bodies.append(await (native.read() if border == "aiohttp" else native.body()))
+        return True
+
+    async with backend(border, tmp_path, authorize=signed) as shop:
+        answer = await shop.order("k", "a story")
+        assert answer.status_code == 202
+        assert answer.json()["prompt"] == "a story"
+        assert b"a story" in bodies[0]
+
+
+async def test_what_a_hook_reads_of_a_body_is_bounded(tmp_path: Path) -> None:
+    """A visitor who is not allowed can't fill the memory."""
+
+    async def signed(native: Any) -> bool:
+        return bool(await native.read())
+
+    async with backend("aiohttp", tmp_path, authorize=signed) as shop:
+        answer = await shop.http.post("comics", content=b"x" * 6_000_000)
+        assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("status", [303, 419, 599])
+async def test_a_hook_may_refuse_by_any_status(status: int, tmp_path: Path) -> None:
+    """Also by one that is nobody's standard, such as 419 for a session that is over."""
+
+    def over(_native: Any) -> bool:
+        raise HTTPException(status, "the session is over", {"Location": "/login"})
+
+    async with backend("starlette", tmp_path, authorize=over) as shop:
+        answer = await shop.http.get("comics")
+        assert answer.status_code == answer.json()["status"] == status
+        assert answer.json()["detail"] == "the session is over"
+        assert answer.headers["location"] == "/login"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
@@ -113,6 +114,63 @@ async def test_without_a_lifespan_the_first_request_starts_it(
             answer = await http.get("/api/comics")
             assert answer.status_code == 503
             assert "closes" in answer.json()["detail"]
+
+
+@pytest.mark.usefixtures("_settings")
+def test_without_a_lifespan_each_request_may_have_a_loop_of_its_own() -> None:
+    """So has it each one of a test client that is not entered; and one that is entered later
+    starts it in order."""
+    comics = create_app()
+
+    async def asked() -> int:
+        async with asgi_client(comics) as http:
+            answers = await asyncio.gather(*(http.get("/comics") for _ in range(3)))
+            return max(answer.status_code for answer in answers)
+
+    async def started() -> int:
+        async with running(comics) as http:
+            return (await http.get("/comics")).status_code
+
+    for ask in (asked, asked, started, started):
+        assert asyncio.run(ask()) == 200
+
+
+@pytest.mark.usefixtures("_settings")
+async def test_an_app_works_in_one_loop_at_a_time() -> None:
+    """Others are told so, also while it starts; they waited for ever."""
+    comics = create_app()
+
+    def asked() -> int:
+        async def ask() -> int:
+            async with asgi_client(comics) as http:
+                return (await http.get("/comics")).status_code
+
+        return asyncio.run(ask())
+
+    async with asgi_client(comics) as http:
+        here = [asyncio.create_task(http.get("/comics")) for _ in range(3)]
+        await asyncio.sleep(0)
+        elsewhere = [asyncio.to_thread(asked) for _ in range(3)]
+        assert set(await asyncio.gather(*elsewhere)) == {503}
+        assert {one.status_code for one in await asyncio.gather(*here)} == {200}
+    await comics.service.aclose()
+
+
+@pytest.mark.parametrize("root", ["/\u6f2b\u753b", "/a shop", "/50%"])
+async def test_links_are_encoded_wherever_the_routes_are_mounted(root: str, tmp_path: Path) -> None:
+    """An order was taken and its answer could not be sent, as no header may have such text."""
+    async with fast_sandbox() as server, sandbox_client(server) as client:
+        comics = create_app(client, journal=tmp_path / "orders.db", out=tmp_path)
+        app = Starlette(routes=[Mount(root, comics)])
+        async with comics.lifespan(), asgi_client(app) as http:
+            headers = {"Idempotency-Key": '"a/b"'}
+            body = {"prompt": "a cat"}
+            answer = await http.post(f"{quote(root)}/comics", json=body, headers=headers)
+            assert answer.status_code == 202
+            link = answer.headers["location"]
+            assert link == f"{quote(root)}/comics/a%2Fb" == answer.json()["links"]["self"]
+            assert (await http.get(link)).json()["key"] == "a/b"
+            assert f'data-root="{quote(root)}"' in (await http.get(f"{quote(root)}/")).text
 
 
 async def test_below_a_server_that_tells_its_own_root(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ async def test_without_a_key_each_order_is_a_new_one(shop: Backend) -> None:
 
 
 async def test_a_key_may_have_anything_in_it_that_prints(shop: Backend) -> None:
-    for key in ("a/b", "50%", "a b?c#d", "x/events", '\\"', "..%2F.."):
+    for key in ("a/b", "50%", "a b?c#d", "x/events", '\\"', "..%2F..", "..."):
         quoted = '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
         answer = await shop.order(quoted)
         assert answer.json()["key"] == key
@@ -117,7 +117,8 @@ async def test_bad_orders_are_refused_by_name_and_cost_nothing(shop: Backend) ->
     problem(await shop.order("k", fix_panel_num=21), 400, "bad_field")
     problem(await shop.order("k", nonsense=1), 400, "bad_field")
     problem(await post("comics", json={"prompt": "a", "key": "k"}), 400, "bad_field")
-    for key in ("", '""', '"a', 'a"b"', "a b"):
+    # Clients take one or two dots out of a path: the comic could not be asked for.
+    for key in ("", '""', '"a', 'a"b"', "a b", ".", "..", '".."'):
         problem(await shop.order(key), 400, "bad_field")
     problem(await shop.order(f'"{"x" * 501}"'), 400, "bad_field")
     problem(await post("comics", content="prompt=a"), 415, "not_json")
@@ -282,13 +283,15 @@ async def test_without_a_secret_no_event_is_taken(
             assert "LLAMAGEN_WEBHOOK_SECRET" in content["detail"]
 
 
-async def test_a_secret_of_the_environment_may_end_with_a_line_break(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("given", [None, "from-a-file\n"])
+async def test_a_secret_may_end_with_a_line_break(
+    given: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As it does where the variable is a file's content; the API key is trimmed, too."""
-    monkeypatch.setenv("LLAMAGEN_WEBHOOK_SECRET", "from-a-file\n")
+    """As it does where it is a file's content, in the environment or given (the command `serve`
+    gives on what the variable holds); the API key is trimmed, too."""
+    monkeypatch.setenv("LLAMAGEN_WEBHOOK_SECRET", "other" if given else "from-a-file\n")
     body = json.dumps({"id": "evt", "type": "comic.generation.updated", "data": {"id": "c"}})
-    async with backend("starlette", tmp_path) as shop:
+    async with backend("starlette", tmp_path, webhook_secret=given) as shop:
         signed = sign(body, "from-a-file")
         answer = await shop.http.post("webhooks", content=body, headers=signed)
         assert answer.status_code == 204

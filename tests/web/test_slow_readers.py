@@ -62,7 +62,7 @@ class Endless:
 
 
 @asynccontextmanager
-async def serving(border: str, queue: Endless) -> AsyncIterator[str]:
+async def serving(border: str, queue: Endless, grace: float = 0.2) -> AsyncIterator[str]:
     """The URL of the routes of a queue, over sockets with small buffers."""
     given: Any = cast("JobQueue", queue)
     async with LlamaGenClient("sk-llamagen-x", plan="paid", quota="memory") as client:
@@ -70,7 +70,8 @@ async def serving(border: str, queue: Endless) -> AsyncIterator[str]:
             async with served(create_app(client, queue=given), unsent=BUFFER) as url:
                 yield url
             return
-        runner = web.AppRunner(create_aiohttp_app(client, queue=given), shutdown_timeout=0.2)
+        app = create_aiohttp_app(client, queue=given)
+        runner = web.AppRunner(app, shutdown_timeout=grace)
         await runner.setup()
         with socket.create_server(("127.0.0.1", 0)) as listening:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
@@ -109,3 +110,19 @@ async def test_a_reader_that_takes_nothing_costs_little(border: str) -> None:
         slow = [number for key, number in queue.told.items() if key != "quick"]
         assert len(slow) == READERS
         assert max(slow) <= MOST
+
+
+@pytest.mark.once
+async def test_a_server_that_ends_waits_for_no_reader_that_takes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """aiohttp gives requests a minute or two, and hosts kill a server sooner."""
+    monkeypatch.setattr("llamagen_async.web.aiohttp.FAREWELL", 0.0)
+    queue, loop = Endless(), asyncio.get_running_loop()
+    async with AsyncExitStack() as readers:
+        async with serving("aiohttp", queue, grace=3_600) as url:
+            await readers.enter_async_context(reader(url, "slow"))
+            quick = await readers.enter_async_context(reader(url, "quick"))
+            while queue.told["quick"] < 5 * MOST:
+                assert await loop.sock_recv(quick, 1 << 20)
+        assert 0 < queue.told["slow"] <= MOST

@@ -127,6 +127,8 @@ ODD = [
         BODY,
     ),
     ("POST /comics", f"{AS_JSON}Transfer-Encoding: chunked\r\n", "zz\r\n"),
+    ("POST /comics", f"{AS_JSON}Content-Encoding: gzip\r\nContent-Length: 4\r\n", "none"),
+    ("POST /webhooks", f"{AS_JSON}Content-Encoding: deflate\r\nContent-Length: 4\r\n", "none"),
     ("GET /comics/%00", "", ""),
     ("GET /comics/%ff%fe", "", ""),
     ("GET /comics/..%2f..%2fetc%2fpasswd", "", ""),

@@ -110,7 +110,9 @@ def test_one_letter_of_the_signature_changed(place: int, letter: str) -> None:
     headers = sign(BODY, SECRET)
     text = headers[SIGNATURE]
     changed = text[:place] + letter + text[place + 1 :]
-    if changed.strip().lower() != text:
+    # A comma in the place of `=` makes two signatures of it, of which the second one is right.
+    signatures = {one.strip() for one in changed.lower().split(",")}
+    if signatures.isdisjoint((text, text.removeprefix("v1="))):
         refused(headers={**headers, SIGNATURE: changed})
 
 

@@ -11,8 +11,14 @@ from llamagen_async.models import BatchState
 
 __all__ = ["count_ahead", "count_queued", "listed", "queued_keys"]
 
-_NEWEST: Final = 2**63 - 1
+_LAST: Final = 2**63 - 1
 """A number that no story of a journal has reached."""
+_NEWEST_OF: Final = """
+    SELECT * FROM (
+        SELECT id FROM job WHERE state = ? AND urgent = ? AND id < ? ORDER BY id DESC LIMIT ?
+    )
+"""
+"""The newest stories of one state, as an index has them: to sort all takes a second of 100,000."""
 _AHEAD: Final = """
     SELECT
         (SELECT total(number) FROM queued WHERE urgent > mine.urgent)
@@ -35,9 +41,13 @@ def listed(
         before: Only stories that are older than the one of this number, if it is given.
         limit: How many, at most.
     """
-    known = tuple(states or BatchState)
-    where = f"WHERE state IN ({', '.join('?' * len(known))}) AND id < ? ORDER BY id DESC LIMIT ?"
-    return where, (*known, _NEWEST if before is None else before, limit)
+    newest, values = list[str](), list[object]()
+    for state in dict.fromkeys(states or BatchState):
+        for urgent in (0, 1):
+            newest.append(_NEWEST_OF)
+            values += (state, urgent, _LAST if before is None else before, limit)
+    where = f"WHERE id IN ({' UNION ALL '.join(newest)}) ORDER BY id DESC LIMIT ?"
+    return where, (*values, limit)
 
 
 def count_ahead(key: str, connection: sqlite3.Connection) -> int:

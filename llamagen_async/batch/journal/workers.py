@@ -98,6 +98,12 @@ _PROGRESS: Final = """
 """
 _KEPT: Final = 600.0
 """Real seconds for which a webhook event is kept for other workers, which read it at once."""
+_FORGET: Final = """
+    DELETE FROM event
+    WHERE id IN (SELECT id FROM event ORDER BY id LIMIT 10) AND at NOT BETWEEN ? AND ?
+"""
+"""Forgets a few of the oldest webhook events: to look at all of them, which may be large, with each
+new one would take longer and longer."""
 _LEAVE: Final = """
     UPDATE job SET worker = :next, error = coalesce(:error, error)
     WHERE id = :id AND worker = :token
@@ -231,7 +237,7 @@ def progress(token: str, generations: Mapping[int, str], connection: sqlite3.Con
 
 def pass_on(text: str, at: float, connection: sqlite3.Connection) -> None:
     """Write a webhook event down for the workers of which one may wait for it."""
-    connection.execute("DELETE FROM event WHERE at NOT BETWEEN ? AND ?", (at - _KEPT, at + _KEPT))
+    connection.execute(_FORGET, (at - _KEPT, at + _KEPT))
     connection.execute("INSERT INTO event (text, at) VALUES (?, ?)", (text, at))
 
 

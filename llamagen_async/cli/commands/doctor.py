@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +18,7 @@ from llamagen_async.cli.exit_status import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.streams import is_terminal
-from llamagen_async.cli.text import format_duration, one_line
+from llamagen_async.cli.text import broken, format_duration, one_line
 from llamagen_async.diagnosis import (
     STEPS,
     Examination,
@@ -44,7 +44,8 @@ __all__ = ["doctor"]
 _COLOURS: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 _WIDTHS: Final = (7, 10)
 """Columns of a finding's level and of its subject."""
-_ADVICE: Final[dict[str, Any]] = {"initial_indent": "-> ", "subsequent_indent": "   "}
+_COMMAND: Final = re.compile(r'python -m pip install "[^"]*"')
+"""A command in a finding's text, which is pasted as a whole."""
 
 
 def doctor(
@@ -187,9 +188,10 @@ class _Teller:
             level = click.style(level, fg=_COLOURS[finding.level])
         margin = sum(_WIDTHS) + 2
         room = self.output.width - margin
-        lines = textwrap.wrap(one_line(finding.text), room)
+        text = _COMMAND.sub(lambda command: command[0].replace(" ", "\0"), one_line(finding.text))
+        lines = [line.replace("\0", " ") for line in broken(text, room)]
         if finding.advice:
-            lines += textwrap.wrap(one_line(finding.advice), room, **_ADVICE)
+            lines += broken(one_line(finding.advice), room, first="-> ", later="   ")
         first, *rest = lines
         self.output.print(f"{level} {finding.subject:<{_WIDTHS[1]}} {first}")
         for line in rest:

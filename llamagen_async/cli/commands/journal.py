@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sqlite3
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from llamagen_async.cli.exit_status import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.input.journal_file import journal_in, read_file
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.states import STATE_WORDS
-from llamagen_async.cli.text import one_line, pluralize, shortened, shown_path
+from llamagen_async.cli.text import broken, columns, fitted, one_line, pluralize, shown_path
 from llamagen_async.models import BatchState
 from llamagen_async.prices import format_credits
 from llamagen_async.sqlite_file import explain
@@ -47,8 +47,8 @@ _UNPRICED: Final = """
 _LONGEST_ID: Final = "SELECT coalesce(max(length(generation_id)), 0) FROM job"
 _TITLES: Final = ("panelPrompt", "prompt", "promptUrl", "caption")
 """The fields that say in words what a story is about, the most precise one first."""
-_FORMULA: Final = ("=", "+", "-", "@", "\t")
-"""The first letters of a cell that a spreadsheet takes for a formula."""
+_FORMULA: Final = re.compile("(^|; *)(?=[-=+@\uff0d\uff1d\uff0b\uff20])")
+"""The beginning of a cell that a spreadsheet takes for a formula, also if it parts cells at `;`."""
 
 
 @attrs.frozen
@@ -147,31 +147,30 @@ def _facts(row: Row) -> dict[str, Any]:
 
 def _export(rows: Iterator[Row], output: Output) -> None:
     """Print the stories as a table for a spreadsheet, its titles first."""
+    output.begin_csv()
     for number, row in enumerate(rows):
         facts = _facts(row)
         if not number:
-            output.print(_line_of(facts))
+            output.print(",".join(facts))
         output.print(_line_of(map(_cell, facts.values())))
         if output.stdout_closed:
             return
 
 
-def _line_of(cells: Any) -> str:
+def _line_of(cells: Iterable[object]) -> str:
+    """Return a row. LibreOffice parts cells at commas and at `;`, unless they are in quotes."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(cells)
+    csv.writer(line, lineterminator="", quoting=csv.QUOTE_ALL).writerow(cells)
     return line.getvalue()
 
 
 def _cell(value: object) -> object:
     """Return what a spreadsheet shows as it stands: text from elsewhere is no formula."""
     if isinstance(value, list):
-        return "; ".join(cast("list[str]", value))
+        value = "; ".join(cast("list[str]", value))
     if isinstance(value, float):
         return f"{value:.12g}"
-    if not isinstance(value, str):
-        return value
-    text = one_line(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return _FORMULA.sub(r"\1'", one_line(value)) if isinstance(value, str) else value
 
 
 def _show(row: Row, output: Output, id_width: int) -> None:
@@ -181,11 +180,10 @@ def _show(row: Row, output: Output, id_width: int) -> None:
     id_ = one_line(row.generation_id or "-")
     begin = f"{STATE_WORDS[row.state]:<9} {credits_:>7}  {id_:<{id_width}}  "
     own_key = "" if row.key.startswith("content:") else row.key
-    name = "  ".join(filter(None, (own_key or row.label, facts["prompt"])))
-    output.print(f"{begin}{shortened(name, max(_LEAST, output.width - len(begin)))}")
+    name = "  ".join(filter(None, (own_key or row.label, facts["prompt"]))) or facts["type"]
+    output.print(f"{begin}{fitted(name, max(_LEAST, output.width - columns(begin)))}")
     if facts["error"]:
-        room = max(_LEAST, output.width - _MARGIN)
-        for line in textwrap.wrap(facts["error"], room, break_on_hyphens=False):
+        for line in broken(facts["error"], output.width - _MARGIN):
             output.print(f"{'':{_MARGIN}}{line}")
 
 

@@ -49,7 +49,7 @@ def limits(*, connection: Connection, output: Output) -> int:
         if not output.as_json:
             output.print(f"Plan {snapshot.plan}, counted in {facts['quota']}:")
             output.print_table(_table(snapshot, now, connection.speed, output))
-            output.print(_queue_line(snapshot))
+            output.print(_queue_line(snapshot), is_prose=True)
         return ALL_DONE
 
     return run_async(work)

@@ -68,7 +68,7 @@ def redraw(
         raise CommandError(f"there is no journal {path}: DIR is the folder of a batch")
     check_apart(checked_path("DIR", out), "--journal", path)
     client = connection.client()
-    folder = prepared_folder(out)
+    folder = prepared_folder(out, "DIR")
     options = RedrawOptions(
         again=again,
         resend_uncertain=resend_uncertain,
@@ -205,7 +205,7 @@ def _show(done: Redraw, request: UpdateRequest, output: Output) -> None:
     if output.as_json:
         return
     if not done.is_new:
-        output.print("This redraw was paid for before, and is not paid for again.")
+        output.print("This redraw was paid for before, and is not paid for again.", is_prose=True)
     output.print(f"{one_line(done.comic.id)}  {one_line(str(done.file))} is the new picture")
     if done.kept is not None:
         output.print(f"the one before is {one_line(str(done.kept))}")

@@ -50,7 +50,7 @@ def serve(
     from llamagen_async.web.service import MAX_QUEUED  # noqa: PLC0415
 
     folder = prepared_folder(out)
-    client = connection.client(webhooks=bool(webhook_secret))
+    client = connection.client(webhooks=bool((webhook_secret or "").strip()))
     app = create_app(
         client,
         journal=journal or folder / "journal.db",

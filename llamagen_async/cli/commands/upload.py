@@ -18,12 +18,15 @@ def upload(*, connection: Connection, file: str, filename: str | None, output: O
     client = connection.client()
 
     async def work() -> int:
-        await form_file(file, filename)  # what is no file to upload costs no wait
+        # What is no file to upload costs no wait, and a pipe can be read only once.
+        form = await form_file(file, filename)
         await connection.prove_quota()
         async with client:
             await print_wait(client, output, speed=connection.speed)
             with output.spinner("Uploading"):
-                uploaded = await client.comics.upload(file, filename)
+                uploaded = await client.comics.upload(
+                    form.content, form.filename, content_type=form.content_type
+                )
         output.emit_json({"url": uploaded.url, "code": uploaded.code, "raw": dict(uploaded.raw)})
         if not output.as_json:
             output.print(one_line(uploaded.url))

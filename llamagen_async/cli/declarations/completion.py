@@ -49,7 +49,9 @@ def complete_key(
 def _names(ctx: click.Context, incomplete: str, *, keys: bool) -> list[CompletionItem]:
     """Return names in the journal that is named by --journal, or is in the folder, or is usual."""
     from llamagen_async.cli.input.journal_file import DEFAULT_FOLDER, names_in
+    from llamagen_async.cli.text import one_line
 
     place = ctx.params.get("journal") or ctx.params.get("out") or DEFAULT_FOLDER
     found = names_in(Path(str(place)), incomplete, keys=keys)
-    return [CompletionItem(name, help=state) for name, state in found]
+    # A shell is offered a word a line.
+    return [CompletionItem(name, help=state) for name, state in found if one_line(name) == name]

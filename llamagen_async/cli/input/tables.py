@@ -11,7 +11,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
 
@@ -123,6 +123,8 @@ def _row(line: int, cells: list[str], columns: tuple[str, ...]) -> TableRow:
 def _value(cell: str, name: str) -> object:
     """Return what a cell means: text as it is, and other fields as JSON.
 
+    A whole number may have been written as 4.0: pandas does so for a column that has empty cells.
+
     Raises:
         ValueError: It begins as an object or a list of JSON does, and is none.
     """
@@ -132,7 +134,7 @@ def _value(cell: str, name: str) -> object:
     if (flag := _FLAGS.get(text.lower())) is not None:
         return flag
     try:
-        return decoded(text)
+        value = decoded(text)
     except json.JSONDecodeError as error:
         if text.startswith(("{", "[")):
             reason = f"{error.msg} at character {error.colno}"
@@ -144,6 +146,9 @@ def _value(cell: str, name: str) -> object:
             raise ValueError(
                 f"got {_shown(cell)}, which is not JSON that can be read: {error}"
             ) from None
+    else:
+        is_whole = isinstance(value, float) and value.is_integer()
+        return int(cast("float", value)) if is_whole else value
     return cell
 
 

@@ -41,13 +41,17 @@ def check_apart(folder: Path, name: str, file: Path) -> None:
             )
 
 
-def prepared_folder(given: str) -> Path:
+def prepared_folder(given: str, name: str = "--out") -> Path:
     """Make a folder for pictures, before anything is sent.
+
+    Args:
+        given: The folder as it was typed.
+        name: The option or argument that it was given as.
 
     Raises:
         CommandError: It can't be made or written to, or holds a page that is not ours to replace.
     """
-    folder = checked_path("--out", given)
+    folder = checked_path(name, given)
     try:
         prove_writable(folder)
         foreign = is_foreign(folder)
@@ -56,10 +60,10 @@ def prepared_folder(given: str) -> Path:
             raise FileExistsError(None, f"its {RESULTS} is no file; choose another folder")
         names = [INDEX] * foreign + [RESULTS] * _are_foreign(results)
     except OSError as error:
-        raise CommandError(f"--out {given}: {error.strerror or error}; nothing was sent") from None
+        raise CommandError(f"{name} {given}: {error.strerror or error}; nothing was sent") from None
     if names:
         raise CommandError(
-            f"--out {given}: its {names[0]} was not made by llamagen-async; choose another folder"
+            f"{name} {given}: its {names[0]} was not made by llamagen-async; choose another folder"
         )
     return folder
 

@@ -22,7 +22,7 @@ from llamagen_async.cli.results.records import prompt_of
 from llamagen_async.cli.results.states import STATE_WORDS
 from llamagen_async.cli.run.announce import print_time
 from llamagen_async.cli.run.money import paid_for, print_cost
-from llamagen_async.cli.text import pluralize, shortened
+from llamagen_async.cli.text import columns, fitted, pluralize
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.models import BatchState
 from llamagen_async.prices import Charge, format_credits
@@ -40,7 +40,9 @@ _LISTED: Final = 10
 """Stories that are named one by one to a person, at most."""
 _OWN_KEY: Final = "a key of its own: an earlier story of this input has this one"
 _TITLE: Final = 60
-"""Characters of a story's title."""
+"""Columns of a story's title, at most."""
+_LEAST: Final = 16
+"""Columns that it has on any terminal."""
 
 
 async def dry_run(
@@ -85,12 +87,13 @@ async def dry_run(
     more = preview.to_send - _LISTED
     if more > 0:
         output.print(f"  and {more} more")
-    output.print(f"{pluralize(preview.total, 'story')}: {summary}.")
+    output.print(f"{pluralize(preview.total, 'story')}: {summary}.", is_prose=True)
     paid, seconds = paid_for(summary, money, spent=journal.spent), None
     if may_ask:
         seconds = await print_time(output, client, stories, paid, wait_for_quota=wait_for_quota)
     else:
-        output.print("Only the server knows the plan, and so how long it takes; --usage asks it.")
+        unknown = "Only the server knows the plan, and so how long it takes; --usage asks it."
+        output.print(unknown, is_prose=True)
     asking = attrs.evolve(money, asks=bool(money.asks))
     await print_cost(output, client, summary, asking, spent=journal.spent)
     output.print("Nothing was sent.")
@@ -170,8 +173,9 @@ class _Preview:
             cost = "price not known" if price is None else f"about {format_credits(price)}"
             cost += ", more than the budget has" if is_over else ""
             cost = "the same comic as before, by its key" if is_again else f"{words}, {cost}"
-            name = f"{one.label}  {shortened(title, _TITLE)}".strip()
-            self._output.print(f"  {name}: {cost}")
+            room = self._output.width - columns(f"  {one.label}  : {cost}")
+            name = f"{one.label}  {fitted(title, max(_LEAST, min(room, _TITLE)))}".strip()
+            self._output.print(f"  {name}: {cost}", is_prose=True)
 
     def to_json(self) -> dict[str, Any]:
         """Return the sums, as the last line of JSON."""

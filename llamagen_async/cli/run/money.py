@@ -115,7 +115,7 @@ def paid_for(summary: JournalSummary, money: Money, *, spent: float) -> JournalS
 def print_spending(output: Output, spending: Spending) -> None:
     """Print what was spent, and what is left of the budget."""
     if spending.total or spending.unpriced or spending.budget is not None:
-        output.print(f"{str(spending)[:1].upper()}{str(spending)[1:]}.")
+        output.print(f"{str(spending)[:1].upper()}{str(spending)[1:]}.", is_prose=True)
     if spending.budget is not None:
         output.emit_json({"spending": {**attrs.asdict(spending), "left": spending.left}})
 

@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Self
 
+import attrs
 import click
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -24,7 +25,15 @@ from llamagen_async.batch.batch import Batch
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import Record
 from llamagen_async.cli.results.states import STATE_WORDS
-from llamagen_async.cli.text import clock_time, format_duration, one_line, pluralize, shortened
+from llamagen_async.cli.text import (
+    clock_time,
+    columns,
+    fitted,
+    format_duration,
+    one_line,
+    pluralize,
+    shortened,
+)
 from llamagen_async.models import BatchState
 from llamagen_async.ratelimit import LimitsSnapshot
 from llamagen_async.scheduling import Outage
@@ -90,13 +99,15 @@ class Display:
         self._unsent = 0
 
     async def __aenter__(self) -> Self:
-        if self._output.terminal is not None:
+        if self._output.screen is not None:
             self._live = Live(
-                console=self._output.terminal,
+                console=self._output.screen,
                 auto_refresh=False,
                 transient=True,
                 redirect_stdout=self._output.has_terminal,
             )
+            # What is printed meanwhile goes through rich, which would break what is to be pasted.
+            self._live.console.soft_wrap = True
             self._live.start()
         self._ticker = asyncio.create_task(self._tick())
         return self
@@ -107,6 +118,7 @@ class Display:
             await asyncio.gather(self._ticker, return_exceptions=True)
         if self._live is not None:
             self._live.stop()
+            self._live.console.soft_wrap = False
 
     def ended(self, record: Record, *, is_news: bool = True) -> None:
         """Print the result of a story, if it is news: what had ended before is only counted.
@@ -196,7 +208,7 @@ class Display:
             rows.append(Text(_outage_words(progress.outage), "yellow"))
         if progress.running:
             rows.append(self._running(progress.running, now))
-        return Group(*rows)
+        return _Folded(Group(*rows))
 
     def _counts(self) -> Text:
         text = Text()
@@ -231,14 +243,25 @@ class Display:
         ages = [format_duration(self._age(index, now)) for index, _ in running[:_ROWS]]
         ids = [one_line(id_) for _, id_ in running[:_ROWS]]
         # rich would take the room from the age: on a narrow terminal it is the title that goes.
-        taken = max(map(len, ages), default=0) + max(map(len, ids), default=0) + 2
+        taken = max(map(len, ages), default=0) + max(map(columns, ids), default=0) + 2
         room = max(_LEAST, min(_LIVE_TITLE, self._columns - taken))
         for (index, _), age, id_ in zip(running, ages, ids, strict=False):
-            title = shortened(self._title_of(index), room)
+            title = fitted(self._title_of(index), room)
             table.add_row(Text(age, "yellow"), Text(id_, "dim"), Text(title))
         if len(running) > _ROWS:
             table.add_row("", "", Text(f"and {len(running) - _ROWS} more", "dim"))
         return table
+
+
+@attrs.frozen
+class _Folded:
+    """The live display, within the terminal's columns, also where printed lines are not."""
+
+    drawn: RenderableType
+    """The parts of the display."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.drawn, options.update(no_wrap=False, overflow="fold"))
 
 
 _ALWAYS: Final = (
@@ -269,10 +292,12 @@ def record_line(
     if record.error is not None:
         end = record.error  # never cut, because it says what to do
     else:
-        if width is not None and width - len(begin) - len(middle) - 1 < _SHORT_TITLE:
+        if width is not None and width - len(begin) - columns(middle) - 1 < _SHORT_TITLE:
             middle = _joined([id_ or record.label])  # the title says more than the rest
-        room = _TITLE if width is None else width - len(begin) - len(middle) - 1
-        end = shortened(record.prompt, max(_LEAST, room))
+        if width is None:
+            end = shortened(record.prompt, _TITLE)
+        else:
+            end = fitted(record.prompt, max(_LEAST, width - len(begin) - columns(middle) - 1))
     if colours:
         begin = begin.replace(word, click.style(word, fg=_COLOURS.get(word)), 1)
     return f"{begin}{middle}{end}"

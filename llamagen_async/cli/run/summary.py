@@ -18,7 +18,7 @@ from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.cli.run.money import print_spending
 from llamagen_async.cli.run.tally import OTHER_REASONS, Tally
 from llamagen_async.cli.run.uncertain import print_uncertain
-from llamagen_async.cli.text import format_time, pluralize
+from llamagen_async.cli.text import format_time, one_line, pluralize, shown_path
 from llamagen_async.models import BatchState
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def print_summary(output: Output, run: BatchRun, stats: ClientStats, outcome: Ru
     output.print(_summary(tally, stats), is_prose=True)
     print_spending(output, run.spending)
     if outcome.written is not None:
-        index, results = outcome.folder / INDEX, outcome.folder / RESULTS
-        output.print(f"Look at {index}; details are in {results}.")
+        index, results = (shown_path(outcome.folder / name) for name in (INDEX, RESULTS))
+        output.print(one_line(f"Look at {index}; details are in {results}."))
     if run.interrupted:
         _print_interrupted(output, tally, written, outcome)
     _print_missing(output, tally, outcome)

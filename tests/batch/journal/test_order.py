@@ -7,8 +7,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from llamagen_async.batch.journal.order import count_ahead, count_queued, queued_keys
+from llamagen_async.batch.journal.order import count_ahead, count_queued, listed, queued_keys
 from llamagen_async.batch.journal.schema import BLOCK
+from llamagen_async.models import BatchState
 from tests.support.journals import opened
 
 STATES = ("queued", "sending", "running", "failed")
@@ -46,3 +47,36 @@ async def test_positions_are_right_whatever_changes(tmp_path: Path) -> None:
         connection.execute("UPDATE job SET id = id + 1500")
         check(connection)
         assert count_ahead("nobody's", connection) == 0
+
+
+async def test_the_newest_stories_are_found_as_quickly_among_many(tmp_path: Path) -> None:
+    """In any states, and whatever was named twice; counted in steps of SQLite's machine."""
+    async with opened(tmp_path / "run.db"):
+        pass
+    chance, steps = random.Random(7), list[int]()
+    with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
+
+        def newest(states: list[BatchState], before: int | None) -> list[tuple[int, str]]:
+            where, values = listed(states, before, 20)
+            steps.clear()
+            return connection.execute(f"SELECT id, state FROM job {where}", values).fetchall()
+
+        connection.set_progress_handler(lambda: steps.append(1), 1)
+        taken: dict[str, int] = {}
+        for most in (400, 8_000):
+            for number in range(connection.execute("SELECT count(*) FROM job").fetchone()[0], most):
+                values = (number, f"k{number}", chance.randrange(2), chance.choice(STATES))
+                connection.execute(f"{ROW} (?, ?, '', '', '', ?, ?, 0)", values)
+            rows = connection.execute("SELECT id, state FROM job ORDER BY id DESC").fetchall()
+            for words in ([], ["failed"], ["queued", "failed", "queued"], ["uncertain"]):
+                states = [BatchState(word) for word in words]
+                for before in (None, 300):
+                    wanted = [
+                        (number, state)
+                        for number, state in rows
+                        if (not words or state in words) and (before is None or number < before)
+                    ]
+                    assert newest(states, before) == wanted[:20]
+                    name = f"{words} {before}"
+                    assert len(steps) <= 2 * taken.setdefault(name, len(steps)), name
+        assert newest([BatchState.QUEUED] * 600, None)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from llamagen_async import BatchState, ClientClosedError, JournalError
 from llamagen_async.batch.journal.codec import AccountId, Row
 from llamagen_async.batch.journal.shared import Beat, SharedJournal
-from llamagen_async.batch.journal.workers import LEASE
+from llamagen_async.batch.journal.workers import LEASE, pass_on
 from tests.support.journals import ORIGIN, added, changed, comic, raw
 
 pytestmark = pytest.mark.virtual_time
@@ -166,6 +167,32 @@ async def test_events_reach_the_other_workers_once(tmp_path: Path) -> None:
         raw(path, "UPDATE event SET at = at - 590")
         await first.pass_on("four")
         assert len(await second.passed_on()) == 3
+
+
+def test_events_cost_the_same_however_many_there_are(tmp_path: Path) -> None:
+    """Counted in steps of SQLite's machine; and more are forgotten than come."""
+    path, now = tmp_path / "run.db", 1_000_000.0
+
+    async def make() -> None:
+        async with worker(path):
+            pass
+
+    asyncio.run(make())
+    steps: list[int] = []
+    with closing(sqlite3.connect(path)) as connection:
+
+        def passed_on(at: float) -> int:
+            steps.clear()
+            pass_on("event", at, connection)
+            return len(steps)
+
+        connection.set_progress_handler(lambda: steps.append(1), 1)
+        few = [passed_on(now) for _ in range(20)][-1]
+        assert [passed_on(now) for _ in range(300)][-1] <= few
+        for _ in range(50):
+            passed_on(now + 601)
+        (left,) = connection.execute("SELECT count(*) FROM event WHERE at = ?", (now,)).fetchone()
+        assert left == 0
 
 
 async def test_without_a_file_there_are_no_others() -> None:

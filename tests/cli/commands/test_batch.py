@@ -223,15 +223,39 @@ def test_a_terminal_sees_live_progress(server: dict[str, Any], tmp_path: Path) -
     env = {**connection(server), "TERM": "xterm", "COLUMNS": "100"}
     with started(*argv, cwd=tmp_path, env=env, stderr=theirs) as process:
         os.close(theirs)
-        seen = b""
-        try:
-            while chunk := os.read(ours, 4096):
-                seen += chunk
-        except OSError:
-            pass  # the other side is closed
+        seen = all_of(ours)
         assert process.stdout is not None
         assert len(json_lines(process.stdout.read())) == 2
         assert process.wait(30) == 0
     os.close(ours)
     for words in (b"0 of 2", b"running", b"per minute used", b"left"):
         assert words in seen
+
+
+@needs_posix
+def test_a_display_erases_no_line_that_comes_out_of_a_pipe(
+    server: dict[str, Any], tmp_path: Path
+) -> None:
+    """With `| tee` the lines and the display would be on the same terminal."""
+    import pty
+
+    (tmp_path / "stories.jsonl").write_text(TWO, encoding="utf-8")
+    ours, theirs = pty.openpty()
+    env = {**connection(server), "TERM": "xterm", "COLUMNS": "100"}
+    with started("batch", "stories.jsonl", *FAST, cwd=tmp_path, env=env, stderr=theirs) as process:
+        os.close(theirs)
+        assert all_of(ours) == b""
+        assert process.stdout is not None
+        assert "2 of 2 comics done" in process.stdout.read()
+    os.close(ours)
+
+
+def all_of(terminal: int) -> bytes:
+    """Return all that is written to a terminal, until its other side is closed."""
+    seen = b""
+    try:
+        while chunk := os.read(terminal, 4096):
+            seen += chunk
+    except OSError:
+        pass
+    return seen

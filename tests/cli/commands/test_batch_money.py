@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from llamagen_async.cli.output import Output
+from llamagen_async.cli.text import columns
 from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, Durations, SandboxService
 from tests.support.cli import FAST, Call, connection, sandbox_thread, seen
 from tests.support.machine import ROOMY
@@ -128,6 +130,32 @@ def test_a_dry_run_sends_nothing_and_leaves_nothing(
     assert done.stdout.endswith("Nothing was sent.\n")
     assert sorted(tmp_path.iterdir()) == before
     assert seen(paid)["total"] == 0
+
+
+def test_a_dry_run_fits_a_narrow_terminal(
+    paid: dict[str, Any], call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The title makes room; no word is cut."""
+    titles = ("A very long story of a cat that sails to the moon " * 3, "一只猫遇见了龙" * 9)
+    write(tmp_path, 0, *(json.dumps({"prompt": title}) for title in titles))
+    monkeypatch.setattr(Output, "has_terminal", property(lambda self: True))
+    monkeypatch.setenv("COLUMNS", "60")
+    first, second, *others = batch(call, paid, "--dry-run").stdout.splitlines()
+    assert max(map(columns, (first, second, *others))) <= 60
+    assert first.startswith("  s.jsonl:1  A very long")
+    assert second.startswith("  s.jsonl:2  一只猫")
+    assert first.endswith("…: 4 panels, about 600 credits")
+
+
+def test_a_run_fits_a_narrow_terminal(
+    paid: dict[str, Any], call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Output, "has_terminal", property(lambda self: True))
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = batch(call, paid, "--budget", "1000").stdout.splitlines()
+    assert max(len(line) for line in lines if not line.startswith("Look at ")) <= 60
+    assert "credits of the budget of 1,000 credits" in " ".join(lines)
 
 
 def test_a_dry_run_knows_what_the_journal_has(

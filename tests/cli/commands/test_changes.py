@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llamagen_async.sandbox import Durations, Fault, SandboxService
-from tests.support.cli import FAST, Call, connection, sandbox_thread, seen
+from tests.support.cli import (
+    FAST,
+    Call,
+    connection,
+    needs_posix,
+    run,
+    sandbox_thread,
+    seen,
+    started,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -112,6 +124,38 @@ def test_a_file_becomes_a_url(server: dict[str, Any], tmp_path: Path, call: Call
     told = json.loads(call("upload", "tom.png", "--json", *FAST, env=env).stdout)
     assert set(told) == {"url", "code", "raw"}
     assert told["raw"]["fileName"] == "tom.png"
+
+
+@needs_posix
+def test_a_pipe_is_uploaded_and_one_that_says_nothing_is_interrupted(
+    server: dict[str, Any], tmp_path: Path
+) -> None:
+    """A pipe can be read only once, and who reads it can not be cancelled."""
+    argv, env = ("upload", "/dev/stdin", "--json", *FAST), connection(server)
+    done = run(*argv, cwd=tmp_path, env=env, stdin=PNG)
+    assert (done.returncode, done.stderr) == (0, "")
+    raw = json.loads(done.stdout)["raw"]
+    assert (raw["fileName"], raw["size"], raw["contentType"]) == ("stdin", len(PNG), "image/png")
+    os.mkfifo(tmp_path / "pipe")
+    with started("upload", "pipe", *FAST, cwd=tmp_path, env=env) as process:
+        writer = os.open(tmp_path / "pipe", os.O_WRONLY)  # waits for the reader
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        os.close(writer)
+
+
+@needs_posix
+def test_a_pipe_is_uploaded_although_it_can_be_read_only_once(
+    server: dict[str, Any], tmp_path: Path, call: Call
+) -> None:
+    """As `upload <(convert tom.jpg png:-)` is: it was read for its size, and nothing was left."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(PNG,), daemon=True)
+    writer.start()
+    done = call("upload", "pipe", "--json", *FAST, env=connection(server))
+    writer.join()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["raw"]["fileName"] == "pipe"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ import attrs
 import pytest
 
 from llamagen_async import Plan
+from llamagen_async.cli.output import Output
+from llamagen_async.diagnosis.versions import installed
 from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, SandboxService
 from tests.support.cli import SPEED, Call, connection, sandbox_thread, seen
 from tests.support.names import know_only_loopback
@@ -74,6 +76,26 @@ def test_json_says_the_same(fresh: dict[str, Any], call: Call) -> None:
     assert found["key"]["facts"] == {"source": "LLAMAGEN_API_KEY", "length": len(PAID_KEY)}
     assert {one["level"] for one in found.values()} == {"ok"}
     assert json.loads(done.stdout.splitlines()[-1]) == {"problems": 0}
+
+
+@pytest.mark.parametrize("columns", ["15", "60"])
+def test_a_narrow_terminal_cuts_no_path(
+    columns: str,
+    fresh: dict[str, Any],
+    call: Call,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A path and a command stay whole; on hardly any columns all is said, too."""
+    monkeypatch.setattr(Output, "has_terminal", property(lambda self: True))
+    some = attrs.evolve(installed(), extras={"redis": True, "otel": False, "taskiq": False})
+    monkeypatch.setattr("llamagen_async.diagnosis.examination.installed", lambda: some)
+    store = tmp_path / "a-folder-with-a-long-name" / "and-another-one-in-it" / "quota.db"
+    env = {**fresh["env"], "LLAMAGEN_QUOTA": f"sqlite:///{store}", "COLUMNS": columns}
+    done = call("doctor", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(store) in done.stdout
+    assert 'python -m pip install "llamagen-async[otel,taskiq]"' in done.stdout
 
 
 def test_plan_auto_takes_one_request_as_well(fresh: dict[str, Any], call: Call) -> None:

@@ -14,9 +14,10 @@ from llamagen_async.batch.journal.codec import AccountId
 from llamagen_async.batch.journal.shared import SharedJournal
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.output import Output
+from llamagen_async.cli.text import columns
 from llamagen_async.errors import SubmissionUncertainError
 from llamagen_async.models import BatchState
-from tests.support.cli import Call
+from tests.support.cli import Call, run
 from tests.support.records import add_row, opened_journal
 
 LOST = SubmissionUncertainError(None, "the connection was lost")
@@ -58,11 +59,21 @@ async def test_the_lines_fit_a_narrow_terminal(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await filled(tmp_path / "journal.db")
+    async with opened_journal(tmp_path / "journal.db") as journal:
+        await add_row(journal, Story.parse("一只猫遇见了龙" * 9, "订单"), 4)
     monkeypatch.setattr(Output, "has_terminal", property(lambda self: True))
     monkeypatch.setenv("COLUMNS", "60")
     lines = call("journal", ".").stdout.splitlines()
-    assert len(lines) > 8
-    assert max(map(len, lines)) <= 60
+    assert len(lines) > 9
+    assert max(map(columns, lines)) <= 60
+    assert any("订单  一只猫" in line for line in lines)
+
+
+async def test_a_redraw_without_words_says_what_it_is(call: Call, tmp_path: Path) -> None:
+    given = {"type": "update_panel", "id": "cmc_1", "panel": 0, "images": ["https://e.org/1.png"]}
+    async with opened_journal(tmp_path / "journal.db") as journal:
+        await add_row(journal, Story.parse(given), 0)
+    assert call("journal", ".").stdout.splitlines()[1].split()[-1] == "update_panel"
 
 
 async def test_the_stories_of_a_state_alone(call: Call, tmp_path: Path) -> None:
@@ -93,6 +104,42 @@ async def test_a_table_for_a_spreadsheet(call: Call, tmp_path: Path) -> None:
     assert table[0]["accepted_at"].endswith("Z")
     assert table[0]["files"] == "cmc_1.png"
     assert "lost" in table[2]["error"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("A cat;=1+1;  @SUM(1)", "A cat;'=1+1;  '@SUM(1)"),
+        ("1-2; a = b", "1-2; a = b"),
+    ],
+)
+async def test_no_cell_is_a_formula_whatever_parts_the_cells(
+    prompt: str, cell: str, call: Call, tmp_path: Path
+) -> None:
+    """Excel parts them at `;` in many countries, LibreOffice at that and at commas."""
+    async with opened_journal(tmp_path / "journal.db") as journal:
+        files = ("cmc_1-p01-01.png", "cmc_1-p01-02.png")
+        row = await add_row(journal, Story.parse(prompt, "k"), 0, BatchState.RUNNING, id="cmc_1")
+        origins = (BatchState.RUNNING,)
+        await journal.change(row, BatchState.SUCCEEDED, origins=origins, files=files)
+    titles, line = call("journal", ".", "--format", "csv").stdout.splitlines()
+    assert f',"{cell}",' in line
+    assert line.endswith(',"cmc_1-p01-01.png; cmc_1-p01-02.png"')
+    row_read = next(csv.reader([line]))
+    assert len(row_read) == len(titles.split(","))
+
+
+async def test_a_table_has_all_letters_whatever_the_locale_says(tmp_path: Path) -> None:
+    """And the mark without which Excel takes them for others."""
+    async with opened_journal(tmp_path / "journal.db") as journal:
+        await add_row(journal, Story.parse("قطة ومخلوق 猫", "ü"), 0)
+    for env in ({"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}):
+        done = run("journal", ".", "--format", "csv", cwd=tmp_path, env=env)
+        assert done.stdout.startswith("\ufeffkey,label,")
+        (row,) = csv.DictReader(io.StringIO(done.stdout.removeprefix("\ufeff")))
+        assert (row["key"], row["prompt"]) == ("ü", "قطة ومخلوق 猫")
 
 
 async def test_a_journal_is_read_while_others_work_with_it(call: Call, tmp_path: Path) -> None:

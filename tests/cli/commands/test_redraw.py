@@ -151,3 +151,13 @@ def test_a_cast_needs_stories(server: dict[str, Any], out: Path, call: Call) -> 
     done = call("batch", "--with", "cast.json", "--out", "out", *FAST, env=connection(server))
     assert (done.returncode, done.stdout) == (2, "")
     assert "--with needs STORIES" in done.stderr
+
+
+def test_a_folder_that_is_wrong_is_named_as_it_was_typed(
+    server: dict[str, Any], out: Path, call: Call
+) -> None:
+    (out / "index.html").write_text("<p>mine</p>")
+    argv = ("redraw", "out", "order-1", "--panel", "0", "--prompt", "x", *FAST)
+    done = call(*argv, env=connection(server))
+    assert done.returncode == 2
+    assert done.stderr.startswith("llamagen-async redraw: DIR out: its index.html was not made by")

@@ -16,6 +16,7 @@ from click.shell_completion import BashComplete
 from llamagen_async.batch.journal.story import Story
 from llamagen_async.cli.app import cli
 from llamagen_async.cli.declarations.bash import Bash
+from llamagen_async.cli.declarations.fish import Fish
 from llamagen_async.models import BatchState
 from tests.support.records import add_row, opened_journal
 
@@ -87,6 +88,20 @@ def test_ids_and_keys_of_the_journal_are_completed(folder: Path) -> None:
     assert sorted(offered("redraw", "comics", "")) == ["cmc_1", "cmc_2", "order-1", "order-2"]
     assert offered("redraw", "comics/", "order-2") == ["order-2"]
     assert offered("continue", "cmc_%") == []
+
+
+async def test_a_name_of_several_lines_is_offered_to_no_shell(folder: Path) -> None:
+    """Each line would be taken for a word, and in zsh all words after it for others."""
+    async with opened_journal(folder / "comics" / "journal.db") as journal:
+        await add_row(journal, Story.parse("d", "order\n3"), 3)
+        await add_row(journal, Story.parse("e", "order\t4"), 4)
+    assert sorted(offered("redraw", "comics", "order")) == ["order-1", "order-2"]
+
+
+def test_fish_takes_an_answer_apart_at_its_first_comma() -> None:
+    """A key may have a comma, and so may the help of an option."""
+    script = Fish(cli, {}, "llamagen-async", "_LLAMAGEN_ASYNC_COMPLETE").source()
+    assert script.count("string split") == script.count('string split --max 1 "," $completion')
 
 
 def test_another_folder_or_journal_is_looked_into(folder: Path) -> None:

@@ -193,6 +193,16 @@ async def test_pictures_load_and_nothing_overflows_and_all_can_be_read(
     assert {address.partition(":")[0] for address in page.requests} <= {"file", "data"}
 
 
+async def test_the_name_of_the_file_fits_a_phone(browser: Browser, tmp_path: Path) -> None:
+    page = tmp_path / INDEX
+    title = f"Comics from {'a_name_without_an_end_' * 9}.jsonl"
+    page.write_text(render([], title=title), "utf-8")
+    opened = await browser.open(page.as_uri(), width=NARROW)
+    sizes = await opened.run("[innerWidth, document.documentElement.scrollWidth]")
+    assert sizes == [NARROW, NARROW]
+    assert await overflowing(opened) == []
+
+
 async def test_the_dark_is_dark_and_the_light_is_light(gallery: str, browser: Browser) -> None:
     paper = "getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)"
     light = await (await browser.open(gallery)).run(paper)

@@ -18,6 +18,7 @@ from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.records import Record
 from llamagen_async.cli.run.batch_run import BatchRun
 from llamagen_async.cli.run.progress import record_line
+from llamagen_async.cli.text import columns
 from llamagen_async.errors import APIConnectionError
 from llamagen_async.models import BatchState
 from llamagen_async.sandbox import PAID_KEY, SandboxService
@@ -35,12 +36,17 @@ DONE: Final = Record(
 )
 
 
-async def batch(number: int, output: Output, title: str = "story \u202e") -> BatchRun:
+async def batch(
+    number: int,
+    output: Output,
+    title: str = "story \u202e",
+    service: SandboxService | None = None,
+) -> BatchRun:
     """Run so many stories against a sandbox in virtual time."""
     stories = tuple(
         InputStory(n, f"s.txt:{n + 1}", Story.parse(f"{title}{n}")) for n in range(number)
     )
-    client = simulated_client(SandboxService(seed=3), latency=(0.1, 0.5))
+    client = simulated_client(service or SandboxService(seed=3), latency=(0.1, 0.5))
     one = BatchRun(client, Stories("s.txt", checked=stories), output, number=number)
     await one.run()
     return one
@@ -93,15 +99,36 @@ def test_a_terminal_shows_counts_slots_and_running_comics(
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("words", ["A long story ", "一个很长的故事"])
 def test_on_a_narrow_terminal_a_running_comic_keeps_its_age_and_its_id(
-    monkeypatch: pytest.MonkeyPatch,
+    words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=60)
     monkeypatch.setattr("llamagen_async.cli.output._live_terminal", lambda: console)
-    run(batch(2, Output(as_json=False), "A long story " * 10))
+    run(batch(2, Output(as_json=False), words * 10))
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
-    assert re.search(r"\d+ s cmc_[0-9a-f]{20} A long story", shown)
+    assert re.search(rf"\d+ s cmc_[0-9a-f]{{20}} {words}", shown)
+
+
+def test_a_line_that_is_printed_above_the_display_stays_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A reason may hold a command, which is pasted; the display itself is broken."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=50, highlight=False, markup=False)
+    monkeypatch.setattr("llamagen_async.cli.output._live_terminal", lambda: console)
+    monkeypatch.setattr(Output, "has_terminal", property(lambda self: True))
+    run(batch(4, Output(as_json=False), service=SandboxService(seed=3, failure_rate=1.0)))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    lines = shown.splitlines()
+    reasons = [line for line in lines if re.match(r" +\d/4  failed ", line)]
+    assert len(reasons) == 4
+    for line in reasons:
+        assert re.search(r"(cmc_\w+)  generation \1 ended as FAILED: \w+ \w+ \w+", line)
+        assert len(line) > 80
+    assert max(len(line) for line in lines if "per minute used" in line) <= 50
+    assert re.search(r"per minute used\s+\d+\s+requests,\s+0\s+refused", shown)
 
 
 def test_a_line_says_what_became_of_a_story() -> None:
@@ -130,6 +157,9 @@ def test_on_a_narrow_terminal_the_title_and_the_id_are_kept() -> None:
     assert long.id is not None
     assert long.id in line
     assert "A cat" in line
+    chinese = record_line(attrs.evolve(long, prompt="一只猫" * 20), number="   9/15", width=60)
+    assert long.id in chinese
+    assert columns(chinese) < 60
     assert "stories.jsonl:1" in record_line(long, number="   9/15", width=100)
 
 
