@@ -279,7 +279,11 @@ class LlamaGenClient:
         What still waits gets a `ClientClosedError`. Closing twice is fine, and if this was cut
         short, closing again releases the rest. The clients that `with_key` has made are closed,
         too; closing one of those ends what its key waits for, and closes no session.
+
+        Raises:
+            ClientClosedError: The client belongs to another event loop, which runs.
         """
+        self._core.at_home()
         if self._core is self._tenants.lender:
             self._core.is_closed = True
             await self._tenants.aclose(_GRACE)

@@ -77,6 +77,12 @@ _inherited: Final[list[Rooms]] = []
 connections here would disturb those processes."""
 
 
+_OTHER_LOOP: Final = (
+    "the client belongs to another event loop: make one client in each loop (clients of the same "
+    "key share their limits), or give that loop the call (asyncio.run_coroutine_threadsafe)"
+)
+
+
 class ClientCore:
     """Sends, reads and waits for the resources of one client.
 
@@ -146,12 +152,16 @@ class ClientCore:
         if rooms is not None and rooms.loop is loop:
             return rooms
         if self.opened is not None:  # a process that was forked opens its own
-            raise ClientClosedError(
-                "the client belongs to another event loop: make one client in each loop "
-                "(clients of the same key share their limits)"
-            )
+            raise ClientClosedError(_OTHER_LOOP)
         self._rooms = self._wire(loop)
         return self._rooms
+
+    def at_home(self) -> Rooms | None:
+        """Return the rooms below, if any; raise an error if another loop is at work in them."""
+        rooms = self.opened
+        if rooms and rooms.loop is not asyncio.get_running_loop() and rooms.loop.is_running():
+            raise ClientClosedError(_OTHER_LOOP)
+        return rooms
 
     async def send(
         self,
@@ -262,8 +272,8 @@ class ClientCore:
 
         If this is cut short, calling it again releases what is not released yet.
         """
+        rooms = self.at_home()
         self.is_closed = True
-        rooms = self.opened
         if rooms is None:
             return
         async with rooms.closing:

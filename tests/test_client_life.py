@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +213,25 @@ async def test_a_session_whose_closing_was_cut_short_is_closed_by_the_next_call(
         monkeypatch.setattr(session, "close", close)
         await client.aclose()
         assert session.closed
+
+
+async def test_a_client_is_not_closed_beside_its_own_event_loop(quota: str) -> None:
+    """From another thread it would wake nobody who waits here; afterwards it works as before."""
+    client = client_of(quota, "paid", "https://beside.invalid")
+    await client.comics.create("x")
+    error = await asyncio.to_thread(
+        lambda: asyncio.run(asyncio.wait_for(refusal_of(client.aclose()), 10))
+    )
+    assert "run_coroutine_threadsafe" in str(error)
+    await client.comics.create("y")
+    await client.aclose()
+
+
+async def refusal_of(call: Awaitable[object]) -> ClientClosedError:
+    """Return the error of a call that is refused."""
+    with pytest.raises(ClientClosedError) as caught:
+        await call
+    return caught.value
 
 
 @pytest.mark.parametrize("is_closed", [True, False])

@@ -159,8 +159,7 @@ async def test_a_signed_url_is_used_again_as_long_as_it_says(
     """A comic was paid for with a picture of its character that nobody could fetch any more."""
     signed = "https://f.example/a?X-Amz-Date=20260101T000000Z&X-Amz-Expires=3600&X-Amz-Signature=s"
     now = [datetime(2026, 1, 1, tzinfo=UTC).timestamp()]
-    for module in ("uploads", "models.expiry"):
-        monkeypatch.setattr(f"llamagen_async.{module}.time.time", lambda: now[0])
+    monkeypatch.setattr("llamagen_async.uploads.time.time", lambda: now[0])
     monkeypatch.setattr(Upload, "parse", lambda _: Upload(signed))
     network, store, how = Recorder(), Store(), {"urgent": True, "wait_for_quota": False}
     async with network.client(ROOMY) as client:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llamagen_async import (
@@ -287,6 +287,7 @@ async def charged_by(net: Network, power: Power) -> float:
     lost=st.sets(st.integers(0, 5), max_size=2),
     resends=st.booleans(),
 )
+@example(panels=[1, 1], budget=300, cuts=[12, 7], lost=set(), resends=True)
 def test_a_budget_holds_through_kills_and_reruns(
     panels: list[int], budget: float, cuts: list[int], lost: set[int], resends: bool
 ) -> None:

@@ -244,7 +244,7 @@ class Journal(JournalReader):
         values = update_values(row.id, state, generation, error, files, credits_)
         values["tried"] = row.attempts
         change = partial(self._change, frozenset(origins), values)
-        receipt = receipt_of(row, state, generation)
+        receipt = receipt_of(row, state, generation, origins)
         try:
             changed = await self._database.run(change, write=True, receipt=receipt)
         except JournalError as failure:

@@ -32,6 +32,7 @@ _logger = logger_of(__name__)
 _TAKE_IN: Final = """
     UPDATE job SET state = :state, generation_id = :id, generation = :generation, error = NULL,
         accepted_at = CASE WHEN :id IS NULL THEN NULL ELSE coalesce(accepted_at, sent_at) END,
+        credits = CASE WHEN :id IS NULL THEN NULL ELSE credits END,
         worker = NULL
     WHERE id = :row AND generation_id IS NULL AND state IN ('sending', 'uncertain')
 """

@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -190,12 +190,22 @@ class Reserve:
         os.fsync(self._file)
 
 
-def receipt_of(row: Row, state: BatchState, generation: AnyGeneration | None) -> Receipt | None:
-    """Return what has to be known of a change of a row even if the journal can't be written."""
+def receipt_of(
+    row: Row,
+    state: BatchState,
+    generation: AnyGeneration | None,
+    origins: Collection[BatchState],
+) -> Receipt | None:
+    """Return what has to be known of a change of a row even if the journal can't be written.
+
+    An uncertain story that is queued again may have been accepted: who did not know better would
+    forget what it may have cost.
+    """
     digest = row.digest.hex()[:_DIGEST]
     if generation is not None:
         return Receipt(row.id, digest, BatchState.RUNNING, generation.id)
-    return Receipt(row.id, digest, state) if state is BatchState.QUEUED else None
+    is_unsent = state is BatchState.QUEUED and BatchState.SENDING in origins
+    return Receipt(row.id, digest, state) if is_unsent else None
 
 
 def _read(content: bytes, mine: AccountId) -> tuple[AccountId, list[Receipt], int]:

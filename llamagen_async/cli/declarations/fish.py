@@ -6,7 +6,7 @@ of an option, only the beginning was left.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import ClassVar, Final
 
 from click.shell_completion import FishComplete
 
@@ -19,4 +19,6 @@ _SPLIT: Final = 'string split ","'
 class Fish(FishComplete):
     """The script that fish reads, and the answers that it gets."""
 
-    source_template = FishComplete.source_template.replace(_SPLIT, 'string split --max 1 ","')
+    source_template: ClassVar[str] = FishComplete.source_template.replace(
+        _SPLIT, 'string split --max 1 ","'
+    )

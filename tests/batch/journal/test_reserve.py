@@ -91,6 +91,30 @@ async def test_what_was_not_accepted_is_not_uncertain_either(
     assert raw(path, ROWS) == [("k", "queued", None)]
 
 
+async def test_what_an_uncertain_story_may_have_cost_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it is to be sent again says nothing of the first time; what never arrived is free."""
+    path = tmp_path / "run.db"
+    async with opened(path) as journal:
+        lost = await changed(journal, await added(journal, "a", "k"), SENDING, credits_=150.0)
+        lost = await changed(journal, lost, BatchState.UNCERTAIN)
+        unsent = await changed(journal, await added(journal, "b", "l"), SENDING, credits_=200.0)
+        with full_disk(monkeypatch):
+            with pytest.raises(JournalError, match="full"):
+                await journal.change(lost, QUEUED, origins=(BatchState.UNCERTAIN,))
+            await journal.change(unsent, QUEUED, origins=(SENDING,))
+    async with opened(path) as journal:
+        assert raw(path, ROWS) == [("k", "uncertain", None), ("l", "queued", None)]
+        assert journal.spent == 150.0
+        await journal.change(lost, QUEUED, origins=(BatchState.UNCERTAIN,))
+        again = await journal.get("k")
+        assert again is not None
+        await changed(journal, again, SENDING, credits_=150.0)
+    async with opened(path) as journal:
+        assert journal.spent == 300.0
+
+
 async def test_what_could_not_be_written_is_written_when_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
