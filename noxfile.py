@@ -38,7 +38,7 @@ IS_CI = "CI" in os.environ
 # Sessions side by side are processes of their own: those that test the wheel wait for `build`.
 IS_PARALLEL = "NOX_PARALLEL" in os.environ
 AFTER = ["build"] if IS_PARALLEL else []
-EXTRAS = "[cli,otel,sandbox,redis,taskiq,web]"
+EXTRAS = "[cli,export,otel,sandbox,redis,taskiq,web]"
 PACKAGE = f".{EXTRAS}"
 # Tracing makes these four times as long, and the bounds hold without what they cover.
 UNMEASURED = "once or no_cover"

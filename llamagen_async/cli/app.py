@@ -26,6 +26,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "batch": ("batch", "Generate a comic from each story of a file."),
     "redraw": ("redraw", "Have one panel of a batch's comic drawn again."),
     "journal": ("journal", "Show what a batch's journal has, and what it cost."),
+    "export": ("export", "Make files to read of a batch's comics: cbz, pdf, or a tall png."),
     "status": ("single", "Show where a comic stands, by its id."),
     "continue": ("changes", "Have a finished comic go on."),
     "update-panel": ("changes", "Have one panel of a finished comic drawn again."),

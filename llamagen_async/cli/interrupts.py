@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +21,7 @@ from llamagen_async.cli.exit_status import INTERRUPTED
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["run_async"]
+__all__ = ["interruptible", "run_async"]
 
 _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")
 _ORDERLY: Final = 2
@@ -63,6 +64,31 @@ def run_async(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
         for number, handler in before.items():
             # Another Ctrl-C must not hit the interpreter while it shuts down.
             signal.signal(number, signal.SIG_IGN if interrupts else handler)
+
+
+@contextmanager
+def interruptible() -> Generator[None]:
+    """Have the first Ctrl-C, or request of the system to end, raise `KeyboardInterrupt` in here.
+
+    That is for work without an event loop. The second one is ignored, because the end is near; the
+    third one ends the process at once.
+    """
+    interrupts = 0
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        nonlocal interrupts
+        interrupts += 1
+        if interrupts > _ORDERLY:
+            os._exit(128 + number)
+        if interrupts == 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in _unclaimed_signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _unclaimed_signals() -> list[signal.Signals]:

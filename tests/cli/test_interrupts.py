@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llamagen_async.cli.interrupts import run_async
+from llamagen_async.cli.interrupts import interruptible, run_async
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
@@ -84,3 +84,24 @@ def test_signals_that_somebody_else_handles_are_left_alone() -> None:
         return 0
 
     assert run_async(work) == 0
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_work_without_a_loop_ends_at_the_first_interrupt_and_cleans_up(
+    number: signal.Signals,
+) -> None:
+    cleaned = 0
+
+    def work() -> None:
+        nonlocal cleaned
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(number)  # which is ignored
+            cleaned += 1
+
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        work()
+    assert cleaned == 1
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

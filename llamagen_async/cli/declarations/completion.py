@@ -51,7 +51,8 @@ def _names(ctx: click.Context, incomplete: str, *, keys: bool) -> list[Completio
     from llamagen_async.cli.input.journal_file import DEFAULT_FOLDER, names_in
     from llamagen_async.cli.text import one_line
 
-    place = ctx.params.get("journal") or ctx.params.get("out") or DEFAULT_FOLDER
+    given = (ctx.params.get(name) for name in ("journal", "place", "out"))
+    place = next(filter(None, given), DEFAULT_FOLDER)
     found = names_in(Path(str(place)), incomplete, keys=keys)
     # A shell is offered a word a line.
     return [CompletionItem(name, help=state) for name, state in found if one_line(name) == name]

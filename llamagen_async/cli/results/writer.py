@@ -9,15 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import secrets
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final, TypeVar
+from typing import Final, TypeVar
 
 import attrs
 
@@ -31,11 +28,12 @@ from llamagen_async.cli.results.gallery import render
 from llamagen_async.cli.results.records import LISTED, Record, line_of
 from llamagen_async.cli.results.turns import own_turn
 from llamagen_async.cli.results.unrecorded import Unrecorded
+from llamagen_async.cli.results.whole_file import atomic_writer
 from llamagen_async.errors import InvalidRequestError, JournalError
 from llamagen_async.models import BatchState
 from llamagen_async.requests import RequestType
 
-__all__ = ["Written", "atomic_writer", "write_results"]
+__all__ = ["Written", "write_results"]
 
 _T = TypeVar("_T")
 
@@ -159,21 +157,6 @@ def _is_part_of_another(record: Record) -> bool:
     """Whether a story is a redraw by a command of its own, which its comic's picture shows."""
     is_redraw = record.type == RequestType.UPDATE_PANEL and not record.label
     return is_redraw and record.state is BatchState.SUCCEEDED
-
-
-@contextmanager
-def atomic_writer(path: Path) -> Generator[BinaryIO, None, None]:
-    """Yield a file to write to, which gets its name once it is whole and on disk."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 async def _of_unrecorded(unrecorded: Unrecorded) -> AsyncIterator[Record]:

@@ -71,6 +71,9 @@ def test_a_script_of_another_version_gets_an_answer(
         (("batch", "--journal", "j"), "file"),
         (("batch", "--out", "c"), "dir"),
         (("redraw", "c"), "dir"),
+        (("export", "c"), "dir"),
+        (("export", "c", "--out", "b"), "dir"),
+        (("export", "c", "--journal", "j"), "file"),
         (("journal", "c"), "file"),
         (("upload", "c"), "file"),
         (("animate", "x", "--image", "c"), "file"),
@@ -87,6 +90,7 @@ def test_ids_and_keys_of_the_journal_are_completed(folder: Path) -> None:
     assert offered("update-panel", "cmc_1") == ["cmc_1"]
     assert sorted(offered("redraw", "comics", "")) == ["cmc_1", "cmc_2", "order-1", "order-2"]
     assert offered("redraw", "comics/", "order-2") == ["order-2"]
+    assert offered("export", "--out", "books", "comics/", "cmc_1", "order-2") == ["order-2"]
     assert offered("continue", "cmc_%") == []
 
 

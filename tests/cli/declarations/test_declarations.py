@@ -119,6 +119,7 @@ async def test_a_command_that_sends_nothing_loads_nothing_that_sends(tmp_path: P
         (0, limits),
         (0, [*limits, "--json", "--plan", "paid"]),
         (0, ["journal", str(tmp_path)]),
+        (1, ["export", str(tmp_path), "--format", "cbz"]),
         (2, ["usage", "--api-key", "two words"]),
         (2, ["usage", "--plan", "piad"]),
         (2, ["upload", str(tmp_path / "none.png"), "--api-key", "two words"]),

@@ -25,7 +25,8 @@ from llamagen_async.cli.results import writer
 from llamagen_async.cli.results.folder import is_foreign, prepared_folder
 from llamagen_async.cli.results.records import Record, line_of
 from llamagen_async.cli.results.unrecorded import Unrecorded
-from llamagen_async.cli.results.writer import Written, atomic_writer, write_results
+from llamagen_async.cli.results.whole_file import atomic_writer
+from llamagen_async.cli.results.writer import Written, write_results
 from llamagen_async.models import BatchState
 from tests.support.records import DONE, UNSENT, add_row, opened_journal
 
