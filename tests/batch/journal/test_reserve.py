@@ -94,7 +94,7 @@ async def test_what_was_not_accepted_is_not_uncertain_either(
 async def test_what_an_uncertain_story_may_have_cost_is_not_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That it is to be sent again says nothing of the first time; what never arrived is free."""
+    """A story that is to be sent again may have been paid for; what never arrived was not."""
     path = tmp_path / "run.db"
     async with opened(path) as journal:
         lost = await changed(journal, await added(journal, "a", "k"), SENDING, credits_=150.0)
