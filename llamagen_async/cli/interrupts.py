@@ -37,41 +37,46 @@ def run_async(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     import asyncio  # noqa: PLC0415  # not needed by who is told of a mistake instead
 
     task: asyncio.Task[Any] | None = None
-    interrupts = 0
 
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        nonlocal interrupts
-        interrupts += 1
-        if interrupts > _ORDERLY:
-            os._exit(128 + number)
-        if interrupts == 1:
-            if task is None:
-                raise KeyboardInterrupt
-            with contextlib.suppress(RuntimeError):  # the loop is closed: the command has ended
-                task.get_loop().call_soon_threadsafe(task.cancel)
+    def cancel() -> None:
+        if task is None:
+            raise KeyboardInterrupt
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the command has ended
+            task.get_loop().call_soon_threadsafe(task.cancel)
 
     async def main() -> int:
         nonlocal task
         task = asyncio.current_task()
         return await work()
 
-    before = {number: signal.signal(number, interrupt) for number in _unclaimed_signals()}
-    try:
-        return asyncio.run(main())
-    except asyncio.CancelledError:
-        return INTERRUPTED
-    finally:
-        for number, handler in before.items():
-            # Another Ctrl-C must not hit the interpreter while it shuts down.
-            signal.signal(number, signal.SIG_IGN if interrupts else handler)
+    with _handled(cancel, ends=True):
+        try:
+            return asyncio.run(main())
+        except asyncio.CancelledError:
+            return INTERRUPTED
 
 
 @contextmanager
 def interruptible() -> Generator[None]:
     """Have the first Ctrl-C, or request of the system to end, raise `KeyboardInterrupt` in here.
 
-    That is for work without an event loop. The second one is ignored, because the end is near; the
-    third one ends the process at once.
+    That is for work without an event loop.
+    """
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with _handled(stop, ends=False):
+        yield
+
+
+@contextmanager
+def _handled(act: Callable[[], None], *, ends: bool) -> Generator[None]:
+    """Call `act` at the first interrupt; the second one is ignored, the third ends the process.
+
+    Args:
+        act: What is done.
+        ends: Whether the interpreter shuts down afterwards, which no other interrupt must hit.
     """
     interrupts = 0
 
@@ -81,14 +86,14 @@ def interruptible() -> Generator[None]:
         if interrupts > _ORDERLY:
             os._exit(128 + number)
         if interrupts == 1:
-            raise KeyboardInterrupt
+            act()
 
     before = {number: signal.signal(number, interrupt) for number in _unclaimed_signals()}
     try:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if interrupts and ends else handler)
 
 
 def _unclaimed_signals() -> list[signal.Signals]:
