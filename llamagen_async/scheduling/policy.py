@@ -19,7 +19,8 @@
 8. The rules hold for a whole key. Prices count what all of its clients run and want, and a slot is
    asked for with a priority (`ratelimit.Priority`): so a create goes before a check whatever
    process either comes from. A check that is due while the batch of another client hurries (4) asks
-   with the last priority.
+   with the last priority. A check asks when others most likely leave a slot, and one that is held
+   is used if a check is nearly due: to ask in vain, or to give back, is a way to the store.
 """
 
 from __future__ import annotations
