@@ -84,7 +84,7 @@ async def test_a_locked_file_fails_a_write_and_nothing_else(
 ) -> None:
     """Writing fails in the time it is given; reading meanwhile, and what comes next, works."""
     path = tmp_path / "quota.db"
-    ledger = in_file(SQLiteStore(path, timeout=0.2))
+    ledger = in_file(SQLiteStore(path, timeout=1.0))
     await ledger.save_blob("learned")
     with closing(sqlite3.connect(path)) as file:
         file.execute("BEGIN IMMEDIATE")
