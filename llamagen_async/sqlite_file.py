@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -10,9 +9,12 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Generator
-from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+if TYPE_CHECKING:  # who only reads a file needs neither
+    import asyncio
+    from concurrent.futures import Executor
 
 __all__ = [
     "claim",

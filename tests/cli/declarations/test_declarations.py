@@ -145,6 +145,8 @@ def test_a_batch_whose_stories_are_wrong_loads_nothing_that_sends(tmp_path: Path
     ]
     waits = ("asyncio", "llamagen_async.ratelimit", "llamagen_async.models")
     assert loaded_of((*SENDING, *waits), *runs) == []
+    journal = (2, ["journal", str(tmp_path / "none")])
+    assert loaded_of((*SENDING, "asyncio"), journal) == []
 
 
 def loaded_of(names: tuple[str, ...], *runs: tuple[int, list[str]]) -> list[str]:
