@@ -44,12 +44,11 @@ from llamagen_async.ratelimit.protocol import (
     LimitsSnapshot,
     NoSlot,
     Outcome,
-    StoreError,
     Workload,
 )
 from llamagen_async.ratelimit.shares import Share, longest_short, shared_plan, shares_of
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
-from llamagen_async.stored_values import NEVER
+from llamagen_async.stored_values import NEVER, StoreError
 
 __all__ = ["FailoverLedger", "OnStoreFailure"]
 

@@ -17,11 +17,9 @@ from typing import Final, Protocol
 import attrs
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.stored_values import StoreError
 
 __all__ = [
     "ANSWERED",
-    "IDLE_WORKLOAD",
     "MAX_BLOB",
     "BlobStore",
     "Claim",
@@ -34,7 +32,6 @@ __all__ = [
     "Outcome",
     "PeerReport",
     "Priority",
-    "StoreError",
     "WaitingRequests",
     "Workload",
     "fits_blob",
@@ -94,10 +91,6 @@ class Workload:
     """News for other clients of this one's generations; the ledger hands it on unread."""
     share: int = 0
     """The share that the client knows to be its own; `failover` fills it in."""
-
-
-IDLE_WORKLOAD: Final = Workload()
-"""The workload of a client that has nothing to do."""
 
 
 @attrs.frozen

@@ -18,13 +18,14 @@ from llamagen_async import LlamaGenClient, Plan, RateLimit
 from llamagen_async.forecasting import saved
 from llamagen_async.forecasting.profiles import ANY, Forecasts
 from llamagen_async.forecasting.saved import ForecastStore, dump_forecasts, load_forecasts
-from llamagen_async.ratelimit import Identity, MemoryLedger, StoreError
+from llamagen_async.ratelimit import Identity
+from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.ratelimit.stores import store_times
 from llamagen_async.sandbox import Durations, SandboxServer, SandboxService
 from llamagen_async.simulation import run
-from llamagen_async.stored_values import DAMAGED
+from llamagen_async.stored_values import DAMAGED, StoreError
 from tests.support.redis_server import API_KEY
 from tests.support.scripted import Network, left_over, minute
 

@@ -15,12 +15,15 @@ import pytest
 
 from llamagen_async import Plan, RateLimit
 from llamagen_async.clock import Clock
-from llamagen_async.ratelimit import Claim, Grant, LedgerTimes, MemoryLedger, NoSlot, StoreError
+from llamagen_async.ratelimit import Claim, NoSlot
 from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
-from llamagen_async.ratelimit.protocol import MAX_BLOB
+from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.protocol import MAX_BLOB, Grant
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.ratelimit.sqlite.store import SQLiteStore
+from llamagen_async.ratelimit.window_log import LedgerTimes
+from llamagen_async.stored_values import StoreError
 from tests.support.claims import claim
 from tests.support.redis_server import FakeClock, RedisServer, connected, opened, spend
 
@@ -204,7 +207,7 @@ async def test_a_blob_follows_its_key_through_a_cluster(
 OTHER_PROCESS: Final = """
 import asyncio, sys
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit import LedgerTimes
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.ratelimit.stores import open_store
 
 async def main(quota, name):

@@ -14,21 +14,19 @@ import pytest
 from llamagen_async import Plan, RateLimit
 from llamagen_async.ratelimit import (
     ANSWERED,
-    Grant,
     KeyState,
-    Ledger,
-    LedgerTimes,
-    MemoryLedger,
     NoSlot,
     Outcome,
     Priority,
     WaitingRequests,
     Workload,
 )
-from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD, MAX_BLOB
+from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.protocol import MAX_BLOB, Grant, Ledger
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
-from tests.support.claims import claim
+from llamagen_async.ratelimit.window_log import LedgerTimes
+from tests.support.claims import IDLE_WORKLOAD, claim
 from tests.support.redis_server import RedisServer
 
 PAID = Plan.PAID

@@ -14,21 +14,13 @@ from hypothesis import given, settings
 from llamagen_async import Plan, RateLimit
 from llamagen_async.clock import Clock
 from llamagen_async.plans import HOUR
-from llamagen_async.ratelimit import (
-    ANSWERED,
-    Claim,
-    Grant,
-    LedgerTimes,
-    Limiter,
-    MemoryLedger,
-    NoSlot,
-    Outcome,
-    Slot,
-)
+from llamagen_async.ratelimit import ANSWERED, Claim, Limiter, NoSlot, Outcome, Slot
 from llamagen_async.ratelimit.failover import FailoverLedger
-from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD
+from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.protocol import Grant
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.simulation import run
-from tests.support.claims import acquire, claim, key_state
+from tests.support.claims import IDLE_WORKLOAD, acquire, claim, key_state
 
 pytestmark = pytest.mark.virtual_time
 

@@ -20,12 +20,12 @@ from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import (
     ANSWERED,
     Identity,
-    MemoryLedger,
     Workload,
     close_limiter,
     open_limiter,
     registry,
 )
+from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.stores import store_times
 from llamagen_async.sandbox import PAID_KEY, SandboxService
 from llamagen_async.simulation import SimulatedTransport

@@ -14,15 +14,10 @@ from hypothesis import strategies as st
 from llamagen_async import Plan, QuotaExhaustedError, RateLimit, RequestKind
 from llamagen_async.clock import Clock
 from llamagen_async.plans import DAY, MINUTE
-from llamagen_async.ratelimit import (
-    LedgerTimes,
-    Limiter,
-    MemoryLedger,
-    NoSlot,
-    Outcome,
-    Workload,
-)
+from llamagen_async.ratelimit import Limiter, NoSlot, Outcome, Workload
+from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.throttle import LONGEST_PAUSE, MAX_PAUSE, Throttle
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.sandbox import DEMO_KEY, SandboxService
 from llamagen_async.simulation import run
 from llamagen_async.transport import decode, error_for

@@ -22,7 +22,9 @@ from llamagen_async import (
     WaitTimeoutError,
 )
 from llamagen_async.plans import DAY, MINUTE
-from llamagen_async.ratelimit import Claim, Grant, LimitsSnapshot, MemoryLedger, NoSlot
+from llamagen_async.ratelimit import Claim, LimitsSnapshot, NoSlot
+from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, Durations, SandboxService
 from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.scheduling.submission import Submission

@@ -25,17 +25,11 @@ import pytest
 import redis.asyncio
 
 from llamagen_async.plans import DAY, MINUTE, Plan, RateLimit
-from llamagen_async.ratelimit.protocol import (
-    ANSWERED,
-    IDLE_WORKLOAD,
-    Claim,
-    Grant,
-    NoSlot,
-    Priority,
-)
+from llamagen_async.ratelimit.protocol import ANSWERED, Claim, Grant, NoSlot, Priority
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.registry import Identity
 from llamagen_async.ratelimit.window_log import LedgerTimes
+from tests.support.claims import IDLE_WORKLOAD
 
 __all__ = [
     "API_KEY",

@@ -26,10 +26,10 @@ from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.log_ledger import LogLedger, Operation
 from llamagen_async.ratelimit.machine_clock import Anchor, advance, read_machine_clock
-from llamagen_async.ratelimit.protocol import MAX_BLOB, Claim, StoreError, fits_blob
+from llamagen_async.ratelimit.protocol import MAX_BLOB, Claim, fits_blob
 from llamagen_async.ratelimit.sqlite.store import SQLiteStore
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
-from llamagen_async.stored_values import DAMAGED, StateReader, decode, encode
+from llamagen_async.stored_values import DAMAGED, StateReader, StoreError, decode, encode
 
 __all__ = ["SQLiteLedger"]
 

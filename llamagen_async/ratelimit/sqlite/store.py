@@ -22,7 +22,6 @@ from time import monotonic, sleep
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from llamagen_async.ratelimit.protocol import StoreError
 from llamagen_async.sqlite_file import (
     claim,
     connect,
@@ -33,6 +32,7 @@ from llamagen_async.sqlite_file import (
     not_forking,
     transaction,
 )
+from llamagen_async.stored_values import StoreError
 
 __all__ = ["SQLiteStore"]
 

@@ -27,7 +27,8 @@ from llamagen_async import (
 from llamagen_async.cli.text import format_time
 from llamagen_async.comics import Comics
 from llamagen_async.plans import DAY, MINUTE
-from llamagen_async.ratelimit import Ledger, Limiter
+from llamagen_async.ratelimit import Limiter
+from llamagen_async.ratelimit.protocol import Ledger
 from llamagen_async.ratelimit.stores import open_store, store_times
 from llamagen_async.sandbox import DEMO_KEY, SandboxService
 from tests.support.cli import (

@@ -17,9 +17,11 @@ import redis.asyncio
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import DAY, MINUTE, Plan, RateLimit
-from llamagen_async.ratelimit.protocol import ANSWERED, IDLE_WORKLOAD, StoreError
+from llamagen_async.ratelimit.protocol import ANSWERED
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.window_log import LedgerTimes
+from llamagen_async.stored_values import StoreError
+from tests.support.claims import IDLE_WORKLOAD
 from tests.support.redis_server import (
     API_KEY,
     LEASE,

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit.protocol import StoreError
 from llamagen_async.ratelimit.redis.ledger import RedisLedger, shared_connection
 from llamagen_async.ratelimit.window_log import LedgerTimes
+from llamagen_async.stored_values import StoreError
 from tests.support.redis_server import RedisServer, claim_of, connected
 
 MOST = 8
