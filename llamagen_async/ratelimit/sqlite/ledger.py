@@ -175,7 +175,7 @@ class SQLiteLedger(LogLedger):
         if self._now is not None:
             return self._now(), clock
         anchor = advance(before, read_machine_clock())
-        return round(anchor.now * self._key[1], 6), anchor.dump()
+        return round(anchor.now * self._key[1], 6), anchor
 
 
 def _report(job: asyncio.Future[Any]) -> None:
