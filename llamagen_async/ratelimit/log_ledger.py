@@ -6,6 +6,8 @@ import abc
 from collections.abc import Callable
 from typing import TypeVar
 
+import attrs
+
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.protocol import (
     Claim,
@@ -25,15 +27,12 @@ Operation = Callable[[WindowLog, float], _T]
 """An operation on a window log at a time."""
 
 
+@attrs.define(eq=False)
 class LogLedger(abc.ABC):
-    """A ledger that does what is asked of it to a window log, one thing after the other.
+    """A ledger that does what is asked of it to a window log, one thing after the other."""
 
-    Args:
-        plan: Which windows to count.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    _plan: Plan
+    """The windows to count."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._plan.name})"

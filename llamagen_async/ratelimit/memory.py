@@ -9,70 +9,46 @@ from typing import TypeVar
 
 import attrs
 
-from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.log_ledger import LogLedger, Operation
 from llamagen_async.ratelimit.protocol import Claim, fits_blob
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 from llamagen_async.stored_values import StateReader, decode, encode
 
-__all__ = ["KeptCount", "MemoryLedger"]
+__all__ = ["MemoryLedger"]
 
 _T = TypeVar("_T")
 
 
-@attrs.frozen
-class KeptCount:
-    """The count of a key that nobody uses, in a tenth of the memory."""
+@attrs.define(eq=False, repr=False)
+class MemoryLedger(LogLedger):
+    """A ledger in this process."""
 
-    state: bytes
-    """The window log, as JSON without the names."""
-    over_at: float
-    """The time from which nothing in it counts any more."""
-    blob: str | None
-    """The text that was saved with it."""
+    _now: Callable[[], float]
+    """The time in seconds; the same for all threads."""
+    _times: LedgerTimes
+    """The times to keep to."""
+    _wall: Callable[[], float] | None = attrs.field(default=None, kw_only=True, alias="wall")
+    """The unix time in seconds, for windows that are aligned to the clock."""
+    _log: WindowLog | bytes = attrs.field(init=False)
+    """The count; packed, it is JSON without the names."""
+    _over_at: float = attrs.field(init=False, default=math.inf)
+    """The time from which nothing in a packed count counts any more."""
+    _blob: str | None = attrs.field(init=False, default=None)
+    _lock: threading.Lock = attrs.field(init=False, factory=threading.Lock)
+
+    def __attrs_post_init__(self) -> None:
+        self._log = WindowLog(self._plan, self._times)
+
+    def pack(self) -> None:
+        """Keep the count in a tenth of the memory until it is used again."""
+        with self._lock:
+            if isinstance(self._log, WindowLog):
+                self._over_at = self._log.over_at
+                self._log = encode([*self._log.dump().values()]).encode()
 
     def is_over(self, now: float) -> bool:
-        """Whether it is as good as a new one."""
-        return self.blob is None and self.over_at <= now
-
-
-class MemoryLedger(LogLedger):
-    """A ledger in this process.
-
-    Args:
-        plan: Which windows to count.
-        now: The time in seconds; the same for all threads.
-        times: The times to keep to.
-        wall: The unix time in seconds, for windows that are aligned to the clock.
-        kept: What an earlier ledger has counted.
-    """
-
-    def __init__(
-        self,
-        plan: Plan,
-        now: Callable[[], float],
-        times: LedgerTimes,
-        *,
-        wall: Callable[[], float] | None = None,
-        kept: KeptCount | None = None,
-    ) -> None:
-        super().__init__(plan)
-        self._now = now
-        self._wall = wall
-        self._log = WindowLog(plan, times)
-        self._lock = threading.Lock()
-        self._blob: str | None = None
-        if kept is not None:
-            # Loops may begin their time anew, and nobody else has written it.
-            state = dict(zip(self._log.dump(), decode(kept.state.decode()), strict=True))
-            self._log = WindowLog.load(plan, state, times, StateReader(math.inf))
-            self._blob = kept.blob
-
-    def kept(self) -> KeptCount:
-        """Return all that it knows, to go on from later."""
-        with self._lock:
-            state = encode([*self._log.dump().values()]).encode()
-            return KeptCount(state, self._log.over_at, self._blob)
+        """Whether it is packed, and as good as a new one."""
+        return isinstance(self._log, bytes) and self._blob is None and self._over_at <= now
 
     async def load_blob(self) -> str | None:
         """Return the text that was saved last."""
@@ -94,9 +70,15 @@ class MemoryLedger(LogLedger):
 
     def _start(self, operation: Operation[_T]) -> _T:
         with self._lock:
-            if self._log.plan != self._plan:
-                self._log = self._log.with_plan(self._plan)
-            now = self._now()
+            log = self._log
+            if isinstance(log, bytes):
+                # Loops may begin their time anew, and nobody else has written it.
+                names = WindowLog(self._plan, self._times).dump()
+                state = dict(zip(names, decode(log.decode()), strict=True))
+                log = WindowLog.load(self._plan, state, self._times, StateReader(math.inf))
+            elif log.plan != self._plan:
+                log = log.with_plan(self._plan)
+            self._log, now = log, self._now()
             if self._wall is not None:
-                self._log.wall_offset = self._wall() - now
-            return operation(self._log, now)
+                log.wall_offset = self._wall() - now
+            return operation(log, now)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Self
 
+import attrs
+
 from llamagen_async.stored_values import StateReader
 
 __all__ = ["READS_PER_SECOND", "ReadPace"]
@@ -25,25 +27,19 @@ with 2, 5 and 10: one round of checks at that pace, and what the forecast allows
 """
 
 
+@attrs.define(eq=False)
 class ReadPace:
-    """The reads that were let through lately.
+    """The reads that were let through lately."""
 
-    Args:
-        admitted: When they were, ascending, in seconds.
-    """
-
-    def __init__(self, admitted: Sequence[float] = ()) -> None:
-        self.admitted: list[float] = list(admitted)
+    admitted: list[float] = attrs.Factory(list[float])
+    """Times at which they were, ascending, in seconds."""
 
     def admit(self, now: float, *, per: float = 1.0) -> float:
-        """Count a read if it may leave now.
+        """Count a read if it may leave now; return the seconds until one may.
 
         Args:
             now: The time in seconds.
             per: Seconds in which `READS_PER_SECOND` reads may leave.
-
-        Returns:
-            The seconds until a read may leave; 0 if this one may.
         """
         last = self.admitted[-READS_PER_SECOND:]
         if len(last) == READS_PER_SECOND and (wait := last[0] + per - now) > 0:

@@ -33,6 +33,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import attrs
+
 from llamagen_async.ratelimit.protocol import (
     Claim,
     PeerReport,
@@ -104,23 +106,19 @@ class _ClientEntry(NamedTuple):
         )
 
 
+@attrs.define(eq=False)
 class WaitQueue:
-    """The clients of one key, and the requests that wait.
+    """The clients of one key, and the requests that wait."""
 
-    Args:
-        client_lease: Seconds after which a client that is not heard of no longer shares the key.
-        shares: Slots that are shared out.
-        tolerance: Seconds by which what clients tell of a time may be wrong.
-    """
-
-    def __init__(self, client_lease: float, shares: int, tolerance: float = 0.0) -> None:
-        self.shares = shares
-        """Slots that are shared out among the clients."""
-        self.last_was_check: bool = False
-        """Whether the last slot was granted for a check."""
-        self._client_lease = client_lease
-        self._tolerance = tolerance
-        self._clients: dict[str, _ClientEntry] = {}
+    _client_lease: float
+    """Seconds after which a client that is not heard of no longer shares the key."""
+    shares: int
+    """Slots that are shared out among the clients."""
+    _tolerance: float = 0.0
+    """Seconds by which what clients tell of a time may be wrong."""
+    last_was_check: bool = False
+    """Whether the last slot was granted for a check."""
+    _clients: dict[str, _ClientEntry] = attrs.Factory(dict[str, _ClientEntry])
 
     def report(self, client: str, workload: Workload, now: float, *, until: float) -> None:
         """Replace what is known of a client, which has just been heard of; its claim stays.
