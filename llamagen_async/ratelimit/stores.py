@@ -53,10 +53,11 @@ def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTim
 
         store = SQLiteStore.shared(quota.removeprefix(SQLITE))
         return SQLiteLedger(store, name=name, plan=plan, speed=speed, times=times)
-    from llamagen_async.ratelimit.redis import ledger as redis  # noqa: PLC0415
+    from llamagen_async.ratelimit.redis.ledger import RedisLedger, script  # noqa: PLC0415
+    from llamagen_async.redis_server import RedisConnection  # noqa: PLC0415
 
-    connection = redis.shared_connection(quota)
-    return redis.RedisLedger(connection, name=name, plan=plan, speed=speed, times=times)
+    connection = RedisConnection.shared(quota, script())
+    return RedisLedger(connection, name=name, plan=plan, speed=speed, times=times)
 
 
 async def prove_store(quota: str) -> None:

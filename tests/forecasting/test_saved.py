@@ -26,7 +26,7 @@ from llamagen_async.ratelimit.stores import store_times
 from llamagen_async.sandbox import Durations, SandboxServer, SandboxService
 from llamagen_async.simulation import run
 from llamagen_async.stored_values import DAMAGED, StoreError
-from tests.support.redis_server import API_KEY
+from tests.support.redis_server import API_KEY, connection_to
 from tests.support.scripted import Network, left_over, minute
 
 ROOMY: Final = Plan("roomy", limits=RateLimit(1_000, per=60))
@@ -415,7 +415,7 @@ async def test_a_store_keeps_forecasts_and_no_secrets(
     if store == "sqlite":
         ledger = SQLiteLedger(tmp_path / "quota.db", speed=server.speed, **options)
     else:
-        ledger = RedisLedger(quota, **options)
+        ledger = RedisLedger(connection_to(quota), **options)
     text = await ledger.load_blob()
     await ledger.aclose()
     assert text is not None

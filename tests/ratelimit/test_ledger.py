@@ -27,7 +27,7 @@ from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.ratelimit.window_log import LedgerTimes
 from tests.support.claims import IDLE_WORKLOAD, claim
-from tests.support.redis_server import RedisServer
+from tests.support.redis_server import RedisServer, connection_to
 
 PAID = Plan.PAID
 ONE = Plan("one", limits=RateLimit(1, per=60))
@@ -70,7 +70,7 @@ async def make(
             one = SQLiteLedger(tmp_path / "quota.db", plan=plan, **options)
         else:
             server: RedisServer = request.getfixturevalue("redis_server")
-            one = RedisLedger(server.url, plan=plan, speed=1.0, **options)
+            one = RedisLedger(connection_to(server.url), plan=plan, speed=1.0, **options)
         made.append(one)
         return one
 

@@ -167,14 +167,14 @@ def test_headers_only_lower_the_count_within_a_window(headers: dict[str, str]) -
             grant = await ledger.reserve(claim(f"{number}"))
             if isinstance(grant, NoSlot):
                 break  # the server has said that nothing is left
-            (before,) = (await limiter.snapshot()).windows
+            (before,) = (await limiter.ledger.snapshot()).windows
             limit, left = decode(200, headers, b"{}", now=NOW).rate_limit
             outcome = Outcome(server_limit=limit, server_left=left)
             await ledger.commit(grant, outcome, Workload())
-            (after,) = (await limiter.snapshot()).windows
+            (after,) = (await limiter.ledger.snapshot()).windows
             assert 0 <= after.free <= before.free
             assert after.used <= PLAN.rate.limit
         await clock.sleep(MINUTE)
-        assert (await limiter.snapshot()).windows[0].free == PLAN.rate.limit
+        assert (await limiter.ledger.snapshot()).windows[0].free == PLAN.rate.limit
 
     run(main())

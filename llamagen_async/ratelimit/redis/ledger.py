@@ -57,7 +57,7 @@ from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.redis_server import RedisCalls, RedisConnection
 from llamagen_async.stored_values import DAMAGED, StoreError, decode
 
-__all__ = ["RedisLedger", "shared_connection"]
+__all__ = ["RedisLedger", "script"]
 
 _logger = logger_of(__name__)
 _T = TypeVar("_T")
@@ -70,10 +70,7 @@ class RedisLedger:
     """A ledger in Redis. One for each event loop; any number, anywhere, for a key.
 
     Args:
-        connection: The way to the server that several ledgers share, or the URL of one's own:
-            `redis://[[user]:password@]host:port/db`, `rediss://...` or `unix:///path`; what
-            follows `?` goes to redis-py (`ssl_ca_certs=...`), except `prefix=...`, with which the
-            key's name in Redis begins.
+        connection: The way to the server, which evaluates `script()`; ledgers may share it.
         name: The account's name: a hash of the API key and the server.
         plan: Which windows to count.
         speed: Seconds of the ledger's clock in a real second.
@@ -85,14 +82,11 @@ class RedisLedger:
         steady: For tests: the monotonic clock in real seconds; `now` if only that is given.
 
     Methods raise `ClientClosedError` after `aclose`, and in another event loop than the first.
-
-    Raises:
-        InvalidRequestError: The URL is not valid, or redis-py is not installed.
     """
 
     def __init__(
         self,
-        connection: RedisConnection | str,
+        connection: RedisConnection,
         *,
         name: str,
         plan: Plan,
@@ -102,8 +96,6 @@ class RedisLedger:
         now: Callable[[], float] | None = None,
         steady: Callable[[], float] | None = None,
     ) -> None:
-        if not isinstance(connection, RedisConnection):
-            connection = RedisConnection(connection, _script())
         self._connection = connection
         self._key = f"{connection.prefix}llamagen:{name}".encode()
         self._blob_key = b"%b:note" % self._key
@@ -224,13 +216,9 @@ class RedisLedger:
         return LimitsSnapshot(self._plan.name, states, *rest)
 
 
-def shared_connection(url: str) -> RedisConnection:
-    """Return the way to a server, the same one for all ledgers in this event loop."""
-    return RedisConnection.shared(url, _script())
-
-
 @functools.cache
-def _script() -> bytes:
+def script() -> bytes:
+    """Return the script that does all operations, put together of its parts."""
     files = importlib.resources.files("llamagen_async.ratelimit.redis")
     return b"".join(files.joinpath(part).read_bytes() for part in _SCRIPT)
 

@@ -24,7 +24,7 @@ from llamagen_async.ratelimit.protocol import (
 )
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
-from tests.support.redis_server import RedisServer, settled
+from tests.support.redis_server import RedisServer, connection_to, settled
 
 PLANS = [
     Plan.DEMO,
@@ -180,7 +180,7 @@ class Implementation:
         self.time = 100_000.0
         self.steady = 0.0
         self.ledger = RedisLedger(
-            server.url,
+            connection_to(server.url),
             name=uuid.uuid4().hex,
             plan=plan,
             speed=speed,
