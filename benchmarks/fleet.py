@@ -40,7 +40,7 @@ from llamagen_async.ratelimit import (
     Workload,
     registry,
 )
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.stores import store_times
 from llamagen_async.sandbox import PAID_KEY, SandboxService

@@ -66,7 +66,7 @@ from llamagen_async.ratelimit import (
     close_limiter,
     open_limiter,
 )
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.simulation import VirtualTimeLoop
 

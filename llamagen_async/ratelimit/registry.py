@@ -27,7 +27,7 @@ from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
 from llamagen_async.ratelimit.limiter import Limiter
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.protocol import Ledger
 from llamagen_async.ratelimit.stores import open_store, store_times
 from llamagen_async.ratelimit.window_log import LedgerTimes

@@ -19,7 +19,7 @@ from llamagen_async.forecasting import saved
 from llamagen_async.forecasting.profiles import ANY, Forecasts
 from llamagen_async.forecasting.saved import ForecastStore, dump_forecasts, load_forecasts
 from llamagen_async.ratelimit import Identity
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.ratelimit.stores import store_times

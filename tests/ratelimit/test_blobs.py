@@ -17,7 +17,7 @@ from llamagen_async import Plan, RateLimit
 from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import Claim, NoSlot
 from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.protocol import MAX_BLOB, Grant
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from llamagen_async import Plan, RateLimit
 from llamagen_async.ratelimit import Claim, Outcome, Priority, WaitingRequests, Workload
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.ratelimit.window_log import LedgerTimes

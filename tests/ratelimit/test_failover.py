@@ -19,7 +19,7 @@ from llamagen_async.clock import Clock
 from llamagen_async.errors import QuotaStoreError
 from llamagen_async.ratelimit import ANSWERED, NoSlot, OnStoreFailure, Outcome
 from llamagen_async.ratelimit.failover import FailoverLedger
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.shares import shared_plan, shares_of
 from llamagen_async.ratelimit.window_log import LedgerTimes

@@ -21,7 +21,7 @@ from llamagen_async.ratelimit import (
     WaitingRequests,
     Workload,
 )
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.protocol import MAX_BLOB, Grant, Ledger
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger

@@ -16,7 +16,7 @@ from llamagen_async.clock import Clock
 from llamagen_async.plans import HOUR
 from llamagen_async.ratelimit import ANSWERED, Claim, Limiter, NoSlot, Outcome, Slot
 from llamagen_async.ratelimit.failover import FailoverLedger
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.simulation import run

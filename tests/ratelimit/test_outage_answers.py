@@ -13,7 +13,7 @@ from llamagen_async.errors import QuotaStoreError
 from llamagen_async.plans import DAY
 from llamagen_async.ratelimit import ANSWERED, NoSlot, Outcome, Priority
 from llamagen_async.ratelimit.failover import FailoverLedger
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.window_log import LedgerTimes
 from tests.support.claims import IDLE_WORKLOAD, claim

@@ -11,7 +11,7 @@ from hypothesis import given
 from llamagen_async import Plan, QuotaStoreError
 from llamagen_async.clock import Clock
 from llamagen_async.ratelimit.failover import FailoverLedger
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.read_pace import READS_PER_SECOND, ReadPace
 from llamagen_async.ratelimit.window_log import LedgerTimes

@@ -25,7 +25,7 @@ from llamagen_async.ratelimit import (
     open_limiter,
     registry,
 )
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.stores import store_times
 from llamagen_async.sandbox import PAID_KEY, SandboxService
 from llamagen_async.simulation import SimulatedTransport

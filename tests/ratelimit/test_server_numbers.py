@@ -15,7 +15,7 @@ from llamagen_async import Plan, QuotaExhaustedError, RateLimit, RequestKind
 from llamagen_async.clock import Clock
 from llamagen_async.plans import DAY, MINUTE
 from llamagen_async.ratelimit import Limiter, NoSlot, Outcome, Workload
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.throttle import LONGEST_PAUSE, MAX_PAUSE, Throttle
 from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.sandbox import DEMO_KEY, SandboxService

@@ -23,7 +23,7 @@ from llamagen_async import (
 )
 from llamagen_async.plans import DAY, MINUTE
 from llamagen_async.ratelimit import Claim, LimitsSnapshot, NoSlot
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, Durations, SandboxService
 from llamagen_async.scheduling.request_queue import RequestQueue

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from llamagen_async import Plan, RateLimit
 from llamagen_async.ratelimit import read_pace
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.read_pace import READS_PER_SECOND
 from llamagen_async.sandbox import Durations, SandboxService
 from llamagen_async.simulation import run

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from llamagen_async import Plan
 from llamagen_async.ratelimit import Claim, KeyState, LimitsSnapshot, NoSlot, Outcome, Workload
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.stored_values import StoreError
 
