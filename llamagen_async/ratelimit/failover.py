@@ -87,11 +87,8 @@ class FailoverLedger:
     """A ledger over a store that may go away."""
 
     _store: Ledger
-    """The store's ledger."""
     _plan: Plan
-    """The windows to count."""
     _clock: Clock
-    """The server's clock."""
     _times: LedgerTimes
     """The times that the store keeps to."""
     _on_failure: OnStoreFailure = attrs.field(default="local", kw_only=True, alias="on_failure")
@@ -222,9 +219,7 @@ class FailoverLedger:
     async def _ask(self, share: Share, use: Callable[[], Awaitable[_T]]) -> _T | _Outage:
         """Use the store, after it was told what it does not know; return the outage if it is away.
 
-        Args:
-            share: The share of the client that asks, as the question says it.
-            use: Asks the store.
+        `share` is that of the client that asks, as the question says it.
         """
         outage, asked_at = self._outage, self._clock.now()
         if outage is not None and self._is_known_away:
@@ -286,11 +281,8 @@ class FailoverLedger:
         """Note that a question that was asked at `asked_at` was not answered."""
         outage, now = self._outage, self._clock.now()
         if outage is None:
-            then = (
-                "requests that need it fail"
-                if self._on_failure == "raise"
-                else "going on within a share"
-            )
+            fails = self._on_failure == "raise"
+            then = "requests that need it fail" if fails else "going on within a share"
             _logger.warning("the store of spent requests is away (%s): %s", error, then)
         if outage is None or asked_at >= outage.asked_at + self._times.silence:
             outage = self._outage = self._begin_outage(now)

@@ -52,8 +52,7 @@ class Slot:
     async def commit(self, outcome: Outcome, workload: Workload) -> KeyState | None:
         """Report the response, or that the request was given up; later reports do nothing.
 
-        Returns:
-            How the key stands now, if the ledger was asked.
+        What is returned is how the key stands now, if the ledger was asked.
         """
         limiter, self._limiter = self._limiter, None
         if limiter is None:
@@ -135,10 +134,7 @@ class Limiter:
         return answer
 
     async def unmetered_slot(self, *, is_read: bool) -> Slot | float:
-        """Ask once for what a request needs that the plan does not meter: that it may leave now.
-
-        Args:
-            is_read: Whether it is a read, which keeps the pace of the key.
+        """Ask once whether a request may leave that the plan does not meter: a read has its pace.
 
         Returns:
             The right to send it; without, the seconds after which to ask again.

@@ -73,12 +73,9 @@ class LogLedger(abc.ABC):
     async def _do(
         self, operation: Operation[_T], *, claim: Claim | None = None, write: bool = True
     ) -> _T:
-        """Do an operation and return its result.
+        """Do an operation and return its result; `claim` is released if that is not waited for.
 
-        Args:
-            operation: What to do.
-            claim: The claim to release if its answer is not waited for.
-            write: Whether the operation may change the count.
+        Without `write`, the operation changes nothing.
         """
 
     @abc.abstractmethod

@@ -59,11 +59,7 @@ class Anchor(NamedTuple):
 
 
 def advance(anchor: Anchor | None, reading: Anchor) -> Anchor:
-    """Return the present moment: the last one that was stored, and what has passed since.
-
-    Args:
-        anchor: The last one; `None` if there is none.
-        reading: The clocks' present readings, as a first anchor.
+    """Return the present moment, given the last one that was stored (`None`: there is none).
 
     Raises:
         ValueError: Time would have to stand still for hours. Within one boot no clock shows less

@@ -288,12 +288,9 @@ class Ledger(BlobStore, Protocol):
         ...
 
     async def admit_read(self) -> float:
-        """Count a read that needs no slot if it may leave now.
+        """Count a read that needs no slot if it may leave now; return the seconds until one may.
 
-        All clients of the key share one pace of such reads (`read_pace`).
-
-        Returns:
-            The seconds until one may leave, by the pace or for a pause; 0 if this one may.
+        That is by the pace that all clients of the key share (`read_pace`), or for a pause.
         """
         ...
 

@@ -37,9 +37,7 @@ class ReadPace:
     def admit(self, now: float, *, per: float = 1.0) -> float:
         """Count a read if it may leave now; return the seconds until one may.
 
-        Args:
-            now: The time in seconds.
-            per: Seconds in which `READS_PER_SECOND` reads may leave.
+        `per` are the seconds in which `READS_PER_SECOND` reads may leave.
         """
         last = self.admitted[-READS_PER_SECOND:]
         if len(last) == READS_PER_SECOND and (wait := last[0] + per - now) > 0:

@@ -123,11 +123,7 @@ class WaitQueue:
     def report(self, client: str, workload: Workload, now: float, *, until: float) -> None:
         """Replace what is known of a client, which has just been heard of; its claim stays.
 
-        Args:
-            client: The name of the client.
-            workload: What it has to do.
-            now: The time.
-            until: Time after which the requests that wait no longer count, if no claim waits.
+        `until` is the time after which its requests no longer count, if no claim of it waits.
         """
         one = self._clients.setdefault(client, _ClientEntry())
         others = sum(other.believed for other in self._clients.values()) - one.believed

@@ -97,10 +97,7 @@ class WindowLog:
         self.wall_offset: float = 0.0
         """Unix time minus `now`, for windows that are aligned to the clock."""
         self.throttle: Throttle = Throttle(plan.rate)
-        """How long everyone pauses, and how many requests may leave back to back."""
         self.queue: WaitQueue = WaitQueue(times.client_lease, shares_of(plan), times.tolerance)
-        """The clients that share the key, and what they wait for."""
-        self._rate = plan.rate
         self._horizon = self._longest = max(limit.per for limit in plan.limits)
         """Seconds of the longest window that any plan had, and that this plan has."""
         self._most = max(limit.limit for limit in plan.limits)
@@ -131,7 +128,7 @@ class WindowLog:
         if is_granted:
             if not is_held:
                 self.queue.last_was_check = claim.priority.is_check
-            is_last_slot = self._used(self._rate, now) + 1 >= self._rate.limit
+            is_last_slot = self._used(self.plan.rate, now) + 1 >= self.plan.rate.limit
             # A slot that is asked for again has a whole lease again: nothing was sent in it yet.
             self._held[claim.id] = _Held(now + self.times.lease, now, is_last_slot)
             return Grant(claim.id, claim.client, self.state(claim.client, now))
@@ -195,11 +192,11 @@ class WindowLog:
 
     def state(self, client: str, now: float) -> KeyState:
         """Return how the key stands, as one of its clients is told."""
-        counted = self._spent[self._gone(self._rate, now) :]
-        back = (self._back_at(self._rate, response) - now for response in counted)
+        counted = self._spent[self._gone(self.plan.rate, now) :]
+        back = (self._back_at(self.plan.rate, response) - now for response in counted)
         quotas = (max(0, limit.limit - self._used(limit, now)) for limit in self.plan.quotas)
         return KeyState(
-            returning=(*back, *(self._rate.per for _ in self._held)),
+            returning=(*back, *(self.plan.rate.per for _ in self._held)),
             quota_left=min(quotas, default=None),
             paused_for=max(0.0, self.throttle.paused_until - now),
             share=self.queue.share_of(client),
@@ -214,7 +211,7 @@ class WindowLog:
     def over_at(self) -> float:
         """The time from which it is as good as a new one, if nothing is asked of it until then."""
         counted = [one.until for one in self._held.values()] + list(self._spent)
-        if self.throttle.burst < self._rate.limit:
+        if self.throttle.burst < self.plan.rate.limit:
             counted.append(self._last_call + DAY)  # what 429s have taught is worth more
         return max(self.throttle.paused_until, *counted, self._last_call) + self._horizon
 

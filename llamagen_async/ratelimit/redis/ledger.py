@@ -145,11 +145,11 @@ class RedisLedger:
         """Give up the slot or the position of a claim, without waiting for the store."""
         operation = {"id": claim, "client": client, "leaves": leaves}
         with contextlib.suppress(ClientClosedError, RuntimeError):  # the lease frees the slot
-            self._calls.start(partial(self._evaluate, "release", operation, _nothing))
+            self._calls.start(partial(self._evaluate, "release", operation, bool))
 
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, and pause everyone."""
-        await self._ask("record", _nothing, number=number, pause=pause)
+        await self._ask("record", bool, number=number, pause=pause)
 
     async def admit_read(self) -> float:
         """Count a read that needs no slot if it may leave; return the seconds until one may."""
@@ -221,10 +221,6 @@ def script() -> bytes:
     """Return the script that does all operations, put together of its parts."""
     files = importlib.resources.files("llamagen_async.ratelimit.redis")
     return b"".join(files.joinpath(part).read_bytes() for part in _SCRIPT)
-
-
-def _nothing(_answer: object) -> None:
-    """Read the answer to what has none."""
 
 
 def _state(answer: list[Any]) -> KeyState:
