@@ -177,7 +177,7 @@ class FailoverLedger:
         self._check(answer, needs_slot=False)
         slots = sum(one.slots for one in self._shares.values())
         per = max(1.0, shares_of(self._plan) / max(1, slots))
-        return self._log.admit_read(self._clock.now(), per=per)
+        return self._log.throttle.admit_read(self._clock.now(), per=per)
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now, of the share while the store is away."""

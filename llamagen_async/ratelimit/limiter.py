@@ -52,7 +52,8 @@ class Slot:
     async def commit(self, outcome: Outcome, workload: Workload) -> KeyState | None:
         """Report the response, or that the request was given up; later reports do nothing.
 
-        What is returned is how the key stands now, if the ledger was asked.
+        Returns:
+            How the key stands now, if the ledger was asked.
         """
         limiter, self._limiter = self._limiter, None
         if limiter is None:

@@ -63,7 +63,7 @@ class LogLedger(abc.ABC):
 
     async def admit_read(self) -> float:
         """Count a read that needs no slot if it may leave; return the seconds until one may."""
-        return await self._do(lambda log, now: log.admit_read(now))
+        return await self._do(lambda log, now: log.throttle.admit_read(now))
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now."""

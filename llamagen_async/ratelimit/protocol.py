@@ -290,7 +290,7 @@ class Ledger(BlobStore, Protocol):
     async def admit_read(self) -> float:
         """Count a read that needs no slot if it may leave now; return the seconds until one may.
 
-        That is by the pace that all clients of the key share (`read_pace`), or for a pause.
+        That is by the pace that all clients of the key share (`throttle`), or for a pause.
         """
         ...
 

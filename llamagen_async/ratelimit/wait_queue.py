@@ -35,13 +35,7 @@ from typing import Any, Final, NamedTuple
 
 import attrs
 
-from llamagen_async.ratelimit.protocol import (
-    Claim,
-    PeerReport,
-    Priority,
-    WaitingRequests,
-    Workload,
-)
+from llamagen_async.ratelimit.protocol import Claim, PeerReport, Priority, WaitingRequests, Workload
 from llamagen_async.stored_values import StateReader
 
 __all__ = ["WaitQueue"]

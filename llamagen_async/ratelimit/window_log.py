@@ -42,7 +42,6 @@ from llamagen_async.ratelimit.protocol import (
     Outcome,
     Workload,
 )
-from llamagen_async.ratelimit.read_pace import ReadPace
 from llamagen_async.ratelimit.shares import longest_short, shares_of
 from llamagen_async.ratelimit.throttle import Throttle
 from llamagen_async.ratelimit.wait_queue import WaitQueue
@@ -104,8 +103,6 @@ class WindowLog:
         """The largest limit that any plan had: older requests than that number do not matter."""
         self._held: dict[str, _Held] = {}
         """Claim id -> the slot that it holds."""
-        self._pace = ReadPace()
-        """The reads that needed no slot."""
         self._spent: list[float] = []
         """Times at which the responses came, oldest first."""
         self._last_call = NEVER
@@ -168,10 +165,6 @@ class WindowLog:
         self._spend(min(number, self._most), now)  # more than fill every window change nothing
         self.throttle.pause(now, pause)
 
-    def admit_read(self, now: float, *, per: float = 1.0) -> float:
-        """Count a read that needs no slot if it may leave; return the seconds until one may."""
-        return max(0.0, self.throttle.paused_until - now) or self._pace.admit(now, per=per)
-
     def snapshot(self, now: float, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known at `now`."""
         self._expire(now)
@@ -224,7 +217,6 @@ class WindowLog:
             "most": self._most,
             "last_call": self._last_call,
             "silent_until": self._silent_until,
-            "reads": self._pace.admitted,
             **self.queue.dump(),
             **self.throttle.dump(),
         }
@@ -247,7 +239,6 @@ class WindowLog:
         log._most = max(log._most, read.whole(state["most"]))
         log._last_call = read.past(state["last_call"])
         log._silent_until = read.past(state["silent_until"])
-        log._pace = ReadPace.load(state["reads"], read)
         log.queue.load(state, read)
         log.throttle.load(state, read)
         return log

@@ -52,7 +52,7 @@ from llamagen_async.ratelimit.protocol import (
     Workload,
     fits_blob,
 )
-from llamagen_async.ratelimit.read_pace import READS_PER_SECOND
+from llamagen_async.ratelimit.throttle import READS_PER_SECOND
 from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.redis_server import RedisCalls, RedisConnection
 from llamagen_async.stored_values import DAMAGED, StoreError, decode
@@ -71,10 +71,7 @@ class RedisLedger:
 
     Args:
         connection: The way to the server, which evaluates `script()`; ledgers may share it.
-        name: The account's name: a hash of the API key and the server.
-        plan: Which windows to count.
-        speed: Seconds of the ledger's clock in a real second.
-        times: The times to keep to.
+        name: The account's name, as for a `SQLiteLedger`; so are plan, speed and times.
         timeout: Real seconds that an operation may take, and those before it: it is given up when
             no call has ended for so long.
         now: For tests: the reading of the server's clock, in real seconds. The script then does

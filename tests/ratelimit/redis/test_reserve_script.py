@@ -165,7 +165,7 @@ class Specification:
             case "record":
                 log.record(first, now, pause=rest[0])
             case "read":
-                return [log.admit_read(now) for _ in range(first)]
+                return [log.throttle.admit_read(now) for _ in range(first)]
             case "plan":
                 self.log = log.with_plan(first)
             case _:
