@@ -274,12 +274,8 @@ class Ledger(BlobStore, Protocol):
     def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
         """Give up the slot or the position of a claim; neither waits for the store nor fails.
 
-        A store that is away frees both by itself: the position soon, the slot with its lease.
-
-        Args:
-            claim: The claim's id; an unknown one changes nothing.
-            client: The name of the client.
-            leaves: Whether the client is closed, and shares the key no longer.
+        An unknown claim changes nothing. A client that `leaves` is closed, and shares the key no
+        longer. A store that is away frees all by itself: a position soon, a slot with its lease.
         """
         ...
 

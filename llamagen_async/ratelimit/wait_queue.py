@@ -144,14 +144,12 @@ class WaitQueue:
             repeated_by=until,
         )
 
-    def withdraw(self, claim: str, client: str) -> None:
-        """Let a claim wait no longer."""
-        if client in self._clients and self._clients[client].claim == claim:
+    def withdraw(self, claim: str, client: str, *, leaves: bool = False) -> None:
+        """Let a claim wait no longer; forget the client if it leaves."""
+        if leaves:
+            self._clients.pop(client, None)
+        elif client in self._clients and self._clients[client].claim == claim:
             self._clients[client] = self._clients[client]._replace(claim="", claimed=None)
-
-    def leave(self, client: str) -> None:
-        """Forget a client, which is closed."""
-        self._clients.pop(client, None)
 
     def position(self, claim: Claim, now: float) -> int:
         """Return how many requests of other clients go before the one of a claim."""

@@ -155,9 +155,7 @@ class WindowLog:
         """Give up the slot or the position of a claim, or all that a client has."""
         self._begin(now)
         self._held.pop(claim, None)
-        self.queue.withdraw(claim, client)
-        if leaves:
-            self.queue.leave(client)
+        self.queue.withdraw(claim, client, leaves=leaves)
 
     def record(self, number: int, now: float, *, pause: float = 0.0) -> None:
         """Count requests that were sent without a slot, and pause everyone."""

@@ -71,7 +71,7 @@ class RedisLedger:
 
     Args:
         connection: The way to the server, which evaluates `script()`; ledgers may share it.
-        name: The account's name, as for a `SQLiteLedger`; so are plan, speed and times.
+        name: The account's name; it, `plan`, `speed` and `times` are as for a `SQLiteLedger`.
         timeout: Real seconds that an operation may take, and those before it: it is given up when
             no call has ended for so long.
         now: For tests: the reading of the server's clock, in real seconds. The script then does
@@ -142,11 +142,11 @@ class RedisLedger:
         """Give up the slot or the position of a claim, without waiting for the store."""
         operation = {"id": claim, "client": client, "leaves": leaves}
         with contextlib.suppress(ClientClosedError, RuntimeError):  # the lease frees the slot
-            self._calls.start(partial(self._evaluate, "release", operation, bool))
+            self._calls.start(partial(self._evaluate, "release", operation, lambda _: None))
 
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, and pause everyone."""
-        await self._ask("record", bool, number=number, pause=pause)
+        await self._ask("record", lambda _: None, number=number, pause=pause)
 
     async def admit_read(self) -> float:
         """Count a read that needs no slot if it may leave; return the seconds until one may."""

@@ -99,11 +99,8 @@ class SQLiteStore:
     ) -> asyncio.Future[_T]:
         """Do some work in one transaction, after all that was submitted before.
 
-        Args:
-            user: Keeps the thread alive until it has left, or was collected.
-            work: What to do with the connection.
-            write: Whether it writes.
-            durable: Whether what is written must survive a power failure.
+        The thread lives until its last `user` has left, or was collected. What was written and is
+        `durable` must survive a power failure.
         """
         with not_forking(), self._guard:
             jobs = self._users.setdefault(user, set())
