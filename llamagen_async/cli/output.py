@@ -133,12 +133,14 @@ class Output:
     def begin_csv(self) -> None:
         """Have stdout take a table for a spreadsheet, unless it is a terminal.
 
-        That is UTF-8 with the mark by which Excel knows it, whatever the locale says: in its own
-        encoding letters of other languages would be lost.
+        That is UTF-8, whatever the locale says: in its own encoding letters of other languages
+        would be lost. A file begins with the mark by which Excel knows it; in a pipe it would be a
+        part of the first column's name to most programs.
         """
         stream = sys.stdout
         if not self.has_terminal and isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8-sig", errors="replace")
+            encoding = "utf-8" if is_pipe(stream) else "utf-8-sig"
+            stream.reconfigure(encoding=encoding, errors="replace")
 
     def print_table(self, table: RenderableType) -> None:
         """Print a table on stdout; it is fitted to the width only on a terminal."""
