@@ -15,9 +15,16 @@ import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
-from llamagen_async.cli.streams import forgiving, is_pipe, is_terminal, write_error, write_line
+from llamagen_async.cli.streams import (
+    forgiving,
+    is_pipe,
+    is_terminal,
+    show,
+    write_error,
+    write_line,
+)
 from llamagen_async.cli.text import one_line, wrapped
 
 if TYPE_CHECKING:  # it takes long to load, and only a terminal or a table needs it
@@ -27,6 +34,10 @@ __all__ = ["Output"]
 
 _WIDE: Final = 160
 """Columns of a table that is not printed on a terminal, so that none is cut."""
+_LOADING: Final = "Starting ..."
+"""The text on a terminal while a command is loaded."""
+_DUMB: Final = ("dumb", "unknown")
+"""Values of TERM for terminals on which no line can be written over."""
 _UNBOUNDED: Final = 10_000
 """Columns of text that is not printed on a terminal: each paragraph is one line."""
 
@@ -62,7 +73,11 @@ class Output:
         Lines for people that go into a pipe, such as `| tee`, come out on the same terminal at any
         time: the display would erase them.
         """
-        return None if not self.as_json and is_pipe(sys.stdout) else self.terminal
+        return None if self._is_piped else self.terminal
+
+    @property
+    def _is_piped(self) -> bool:
+        return not self.as_json and is_pipe(sys.stdout)
 
     @property
     def has_terminal(self) -> bool:
@@ -77,7 +92,7 @@ class Output:
     @property
     def has_colours(self) -> bool:
         """Whether lines for people may have colours."""
-        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "unknown")
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in _DUMB
         return not plain and (self.terminal is not None if self.as_json else self.has_terminal)
 
     def print(self, text: str = "", *, is_prose: bool = False) -> bool:
@@ -118,12 +133,14 @@ class Output:
     def begin_csv(self) -> None:
         """Have stdout take a table for a spreadsheet, unless it is a terminal.
 
-        That is UTF-8 with the mark by which Excel knows it, whatever the locale says: in its own
-        encoding letters of other languages would be lost.
+        That is UTF-8, whatever the locale says: in its own encoding letters of other languages
+        would be lost. A file begins with the mark by which Excel knows it; in a pipe it would be a
+        part of the first column's name to most programs.
         """
         stream = sys.stdout
         if not self.has_terminal and isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8-sig", errors="replace")
+            encoding = "utf-8" if is_pipe(stream) else "utf-8-sig"
+            stream.reconfigure(encoding=encoding, errors="replace")
 
     def print_table(self, table: RenderableType) -> None:
         """Print a table on stdout; it is fitted to the width only on a terminal."""
@@ -147,6 +164,21 @@ class Output:
             with self.screen.status(Text(text)):
                 yield
 
+    @contextmanager
+    def loading(self) -> Generator[None]:
+        """Show on a terminal that the command has begun, while what sends requests is loaded.
+
+        That takes longer than all that finds mistakes. It is plain text: `rich` takes a while, too.
+        """
+        is_shown = not self.is_quiet and _is_live(sys.stderr) and not self._is_piped
+        if is_shown:
+            show(sys.stderr, _LOADING)
+        try:
+            yield
+        finally:
+            if is_shown:
+                show(sys.stderr, f"\r{' ' * len(_LOADING)}\r")
+
     def _write(self, text: str) -> bool:
         if self.stdout_closed or self.is_lost:
             return False
@@ -157,6 +189,11 @@ class Output:
             self.is_lost = True
             self.error(f"stdout can't be written: {failure.strerror or failure}")
         return failure is None
+
+
+def _is_live(stream: IO[str] | None) -> bool:
+    """Return whether a stream is a terminal on which a line can be written over."""
+    return is_terminal(stream) and os.environ.get("TERM") not in _DUMB
 
 
 def _live_terminal() -> Console | None:

@@ -22,6 +22,7 @@ __all__ = [
     "is_pipe",
     "is_terminal",
     "prepare_streams",
+    "show",
     "write_error",
     "write_line",
 ]
@@ -79,6 +80,14 @@ def write_line(stream: IO[str] | None, text: str) -> OSError | None:
     except ValueError as error:
         return OSError(errno.EBADF, str(error))
     return None
+
+
+def show(stream: IO[str] | None, text: str) -> None:
+    """Write on a terminal what will be written over; one that is gone is no error."""
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):
+            stream.write(text)
+            stream.flush()
 
 
 def write_error(text: str) -> None:

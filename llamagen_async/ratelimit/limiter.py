@@ -11,13 +11,13 @@ Who waits for a slot waits elsewhere: the limiter asks once and returns the answ
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from weakref import WeakMethod, WeakSet, WeakValueDictionary
 
 import attrs
-from aiolimiter import AsyncLimiter
 
 from llamagen_async.clock import Clock
 from llamagen_async.observing import logger_of
@@ -32,6 +32,9 @@ from llamagen_async.ratelimit.protocol import (
     Workload,
 )
 from llamagen_async.ratelimit.throttle import guessed_pause
+
+if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
 
 __all__ = ["Limiter", "Slot"]
 
@@ -189,10 +192,15 @@ class _TokenBucket:
         """Tokens that were given back, and that the bucket has not gained by itself since."""
         self._interval = interval
         """Real seconds in which the bucket gains a token."""
-        tokens = size + _ROUNDING
-        self._bucket = AsyncLimiter(tokens, tokens * interval)
+        self._tokens = size + _ROUNDING
         self._full_at = -math.inf
         """The loop's time at which the bucket is full if nothing else is taken."""
+
+    @functools.cached_property
+    def _bucket(self) -> AsyncLimiter:
+        from aiolimiter import AsyncLimiter  # noqa: PLC0415  # who only reads the count sends nothing
+
+        return AsyncLimiter(self._tokens, self._tokens * self._interval)
 
     async def take(self) -> bool:
         """Take a token, as soon as there is one, and return whether that took time."""

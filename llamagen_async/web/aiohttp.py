@@ -35,6 +35,7 @@ from llamagen_async.web.routes import answer
 from llamagen_async.web.service import MAX_QUEUED, ComicService
 from llamagen_async.web.streams import COMMENT, FAREWELL, PING
 from llamagen_async.webhooks import MAX_BODY
+from llamagen_async.webhooks.signatures import Secrets
 
 __all__ = ["CLIENT", "QUEUE", "client_context", "create_app"]
 
@@ -76,7 +77,7 @@ def create_app(
     journal: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     authorize: Authorize | None = None,
-    webhook_secret: str | None = None,
+    webhook_secret: Secrets | None = None,
     max_queued: int = MAX_QUEUED,
     queue: JobQueue | None = None,
 ) -> web.Application:

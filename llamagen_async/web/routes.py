@@ -260,8 +260,8 @@ async def _from_vendor(service: ComicService, job: ComicJob, url: str) -> WebRep
 
 
 async def _webhook(service: ComicService, request: WebRequest) -> WebReply:
-    secret = service.webhook_secret
-    if secret is None:
+    secrets = service.webhook_secrets
+    if not secrets:
         raise HTTPProblem(
             403,
             "no_secret",
@@ -270,7 +270,7 @@ async def _webhook(service: ComicService, request: WebRequest) -> WebReply:
         )
     body = await read_body(request, MAX_BODY)
     try:
-        event = construct_event(body, request.headers, secret)
+        event = construct_event(body, request.headers, secrets)
     except WebhookSignatureError as error:
         raise HTTPProblem(400, "bad_signature", str(error)) from None
     await service.started()

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 from collections import OrderedDict
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from llamagen_async.errors import ClientClosedError, InvalidRequestError, LlamaG
 from llamagen_async.observing import logger_of
 from llamagen_async.validation import whole_number
 from llamagen_async.webhooks import ReplayGuard, WebhookEvent, announcement_of
+from llamagen_async.webhooks.signatures import Secrets
 
 __all__ = ["MAX_QUEUED", "ComicService"]
 
@@ -51,7 +53,8 @@ class ComicService:
         client: The client; `None` makes one from the environment, and closes it.
         journal: The journal; `$LLAMAGEN_JOURNAL`, or `journal.db` in `out`, if not given.
         out: The folder of the pictures; `$LLAMAGEN_OUT`, or `comics`, if not given.
-        webhook_secret: The secret of the vendor's events; `$LLAMAGEN_WEBHOOK_SECRET` if not given.
+        webhook_secret: The secret of the vendor's events, or several while it is changed;
+            `$LLAMAGEN_WEBHOOK_SECRET` if not given.
         max_queued: How many jobs may be queued before more are refused.
         queue: A queue of yours, such as one of taskiq, instead of one on a journal; it is started
             and closed here.
@@ -66,7 +69,7 @@ class ComicService:
         *,
         journal: str | os.PathLike[str] | None,
         out: str | os.PathLike[str] | None,
-        webhook_secret: str | None,
+        webhook_secret: Secrets | None,
         max_queued: int,
         queue: JobQueue | None = None,
     ) -> None:
@@ -78,7 +81,7 @@ class ComicService:
         self._given_queue = queue
         self._journal = journal
         self._out = out
-        self._webhook_secret = _trimmed(webhook_secret)
+        self._webhook_secrets = _trimmed(webhook_secret)
         self.max_queued: Final = whole_number("max_queued", max_queued, at_least=1)
         self.submitting = 0
         """Jobs that are being submitted now."""
@@ -124,9 +127,9 @@ class ComicService:
         return self._queue
 
     @property
-    def webhook_secret(self) -> str | None:
-        """The secret of the vendor's events, if there is one."""
-        return self._webhook_secret or _trimmed(os.environ.get("LLAMAGEN_WEBHOOK_SECRET"))
+    def webhook_secrets(self) -> list[str | bytes]:
+        """The secrets of which any may have signed the vendor's events; none if none is known."""
+        return self._webhook_secrets or _trimmed(os.environ.get("LLAMAGEN_WEBHOOK_SECRET"))
 
     @property
     def pictures(self) -> HeldPictures:
@@ -241,7 +244,7 @@ class ComicService:
         if left is not None:
             with contextlib.suppress(Exception):
                 await left.aclose()
-        client = self._given or LlamaGenClient(webhooks=self.webhook_secret is not None)
+        client = self._given or LlamaGenClient(webhooks=bool(self.webhook_secrets))
         queue = self._given_queue or self._new_queue(client)
         try:
             await queue.start()
@@ -264,6 +267,15 @@ class ComicService:
         return ComicQueue(client, journal, out=out, announced=announced)
 
 
-def _trimmed(secret: str | None) -> str | None:
-    """Return a secret; a file that it was read from may end with a line break, and none does."""
-    return (secret or "").strip() or None
+def _trimmed(given: Secrets | None) -> list[str | bytes]:
+    """Return secrets; a file that one was read from may end with a line break, and none does."""
+    is_one = given is None or isinstance(given, str | bytes)
+    secrets: list[str | bytes] = []
+    for secret in [given] if is_one or not isinstance(given, Iterable) else given:
+        if not isinstance(secret, str | bytes | None):
+            # The error does not repeat what may be a secret of another form.
+            name, allowed = type(secret).__name__, "one secret, or several while it is changed"
+            raise InvalidRequestError("webhook_secret", name, allowed)
+        if trimmed := (secret or "").strip():
+            secrets.append(trimmed)
+    return secrets

@@ -32,6 +32,7 @@ from llamagen_async.web.messages import (
 from llamagen_async.web.routes import answer
 from llamagen_async.web.service import MAX_QUEUED, ComicService
 from llamagen_async.web.streams import COMMENT, FAREWELL, PING
+from llamagen_async.webhooks.signatures import Secrets
 
 __all__ = ["ComicsApp", "create_app"]
 
@@ -89,7 +90,7 @@ def create_app(
     journal: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     authorize: Authorize | None = None,
-    webhook_secret: str | None = None,
+    webhook_secret: Secrets | None = None,
     max_queued: int = MAX_QUEUED,
     queue: JobQueue | None = None,
 ) -> ComicsApp:
@@ -104,8 +105,8 @@ def create_app(
             returns whether it is allowed, or raises Starlette's `HTTPException`. Without one only
             programs on this machine are answered. Events of the vendor, `/healthz` and `/readyz`
             are not asked about.
-        webhook_secret: The secret with which the vendor signs its events;
-            `$LLAMAGEN_WEBHOOK_SECRET` if not given. Without one all events are refused.
+        webhook_secret: The secret with which the vendor signs its events, or several while you
+            change it; `$LLAMAGEN_WEBHOOK_SECRET` if not given. Without one all events are refused.
         max_queued: How many jobs may be queued; more are answered with 503 and `Retry-After`.
         queue: A queue of yours instead of one on a journal, such as `llamagen_async.taskiq`'s: then
             this process only takes orders, and tells of them. It is started and closed with the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
@@ -49,6 +50,39 @@ def test_a_terminal_gets_a_spinner_and_the_lines_for_people(
     assert "Waiting [bold]" in screen.getvalue()
     assert "a line" in screen.getvalue()
     assert capsys.readouterr().out == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_that_a_command_has_begun_until_it_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with contextlib.suppress(KeyboardInterrupt), Output(as_json=True).loading():
+        assert screen.getvalue() == "Starting ..."
+        raise KeyboardInterrupt
+    began, covered, after = screen.getvalue().split("\r")
+    assert began == "Starting ..."
+    assert covered == " " * len(began)
+    assert after == ""
+
+
+@pytest.mark.parametrize("why", ["quiet", "dumb", "no terminal", "closed", "piped"])
+def test_nothing_is_shown_where_no_line_can_be_written_over(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO() if why == "no terminal" else Terminal()
+    monkeypatch.setattr(sys, "stderr", None if why == "closed" else screen)
+    monkeypatch.setenv("TERM", "dumb" if why == "dumb" else "xterm")
+    monkeypatch.setattr("llamagen_async.cli.output.is_pipe", lambda _stream: why == "piped")
+    with Output(as_json=False, is_quiet=why == "quiet").loading():
+        pass
+    assert screen.getvalue() == ""
 
 
 def test_a_terminal_beside_json_gets_prose_between_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from llamagen_async.errors import InvalidRequestError
+from llamagen_async.web import create_app
 from llamagen_async.webhooks import sign
 from tests.support.web import BORDERS, SECRET, Backend, backend, events_in
 
@@ -295,3 +297,22 @@ async def test_a_secret_may_end_with_a_line_break(
         signed = sign(body, "from-a-file")
         answer = await shop.http.post("webhooks", content=body, headers=signed)
         assert answer.status_code == 204
+
+
+@pytest.mark.parametrize("border", BORDERS)
+async def test_events_are_taken_by_either_secret_while_it_is_changed(
+    border: str, tmp_path: Path
+) -> None:
+    body = json.dumps({"id": "evt", "type": "comic.generation.updated", "data": {"id": "c"}})
+    several = (one for one in ("new", b"old"))
+    async with backend(border, tmp_path, webhook_secret=several) as shop:
+        for secret, status in (("new", 204), ("old", 204), ("other", 400)):
+            answer = await shop.http.post("webhooks", content=body, headers=sign(body, secret))
+            assert answer.status_code == status
+
+
+@pytest.mark.parametrize("wrong", [5, ["a", 5], [["a"]]])
+def test_a_secret_of_another_type_is_refused_without_being_shown(wrong: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="webhook_secret") as refused:
+        create_app(webhook_secret=wrong)
+    assert "5" not in str(refused.value)

@@ -55,13 +55,13 @@ def batch(
     else:
         raise CommandError(f"STORIES is missing, and there is no journal {path} to go on with")
     seconds("timeout", timeout)
-    client = connection.client()
+    with output.loading():
+        client = connection.client()
+        # What sends takes far longer to load than all that finds mistakes.
+        from llamagen_async.cli.run.batch import BatchCommand  # noqa: PLC0415
     folder = checked_path("--out", out) if is_dry else prepared_folder(out)
     journal_option = ["--journal", journal] if journal else []
     again = " ".join(map(quoted, ["llamagen-async", "batch", "--out", out, *journal_option]))
-    # What sends takes far longer to load than all that finds mistakes.
-    from llamagen_async.cli.run.batch import BatchCommand  # noqa: PLC0415
-
     command = BatchCommand(
         client=client,
         quota=connection.quota,

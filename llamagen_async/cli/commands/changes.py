@@ -10,10 +10,11 @@ import attrs
 from llamagen_async.cli.commands.limits import print_wait
 from llamagen_async.cli.commands.options import Connection, pages_option
 from llamagen_async.cli.commands.panel_options import check_change
+from llamagen_async.cli.input.slot_wait import SlotWait
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.folder import prepared_folder
-from llamagen_async.cli.run.single import SlotWait, accepted, finish
+from llamagen_async.cli.run.single import accepted, finish
 from llamagen_async.plans import RequestKind
 from llamagen_async.requests import ContinueRequest, UpdateRequest
 from llamagen_async.uploads import check_files

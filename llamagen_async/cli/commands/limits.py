@@ -67,7 +67,8 @@ async def _counted(settings: ClientSettings) -> LimitsSnapshot:
 
 def usage(*, connection: Connection, output: Output) -> int:
     """Print what the key has used, as the server counts. Takes one request."""
-    client = connection.client()
+    with output.loading():
+        client = connection.client()
 
     async def work() -> int:
         await connection.prove_quota()

@@ -11,10 +11,11 @@ import attrs
 from llamagen_async.cli.commands.limits import print_wait
 from llamagen_async.cli.commands.options import Connection, pages_option
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED
+from llamagen_async.cli.input.slot_wait import SlotWait
 from llamagen_async.cli.interrupts import run_async
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.results.folder import prepared_folder
-from llamagen_async.cli.run.single import SlotWait, accepted, fetched, finish, show
+from llamagen_async.cli.run.single import accepted, fetched, finish, show
 from llamagen_async.errors import GenerationFailedError
 from llamagen_async.models import Animation, ComicGeneration
 from llamagen_async.plans import RequestKind

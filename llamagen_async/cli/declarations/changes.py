@@ -38,7 +38,8 @@ def continue_comic(**given: Any) -> int:
 
     It is billed like a new comic of as many panels, and never sent twice. The comic keeps its id.
     """
-    from llamagen_async.cli.commands import changes
+    with given["output"].loading():
+        from llamagen_async.cli.commands import changes
 
     return changes.continue_comic(**given)
 
@@ -59,6 +60,7 @@ def update_panel(**given: Any) -> int:
     One of --prompt, --caption and --image says what is to change. It is billed, and never sent
     twice. The comic keeps its id and all other pictures. Panels are counted from 0.
     """
-    from llamagen_async.cli.commands import changes
+    with given["output"].loading():
+        from llamagen_async.cli.commands import changes
 
     return changes.update_panel(**given)

@@ -55,6 +55,7 @@ def demo(**given: Any) -> int:
     It needs no key, costs nothing and takes some seconds: the sandbox enforces the API's limits
     for real, but its clock runs faster. DIR/index.html shows the comics.
     """
-    from llamagen_async.cli.commands import demo
+    with given["output"].loading():
+        from llamagen_async.cli.commands import demo
 
     return demo.demo(**given)

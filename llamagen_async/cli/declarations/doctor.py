@@ -46,6 +46,7 @@ def doctor(**given: Any) -> int:
     Sends one request at most, a usage call, and no credits are spent. Exit status 1 means that a
     problem was found. With --measure, some more requests tell which of them the server counts.
     """
-    from llamagen_async.cli.commands import doctor
+    with given["output"].loading():
+        from llamagen_async.cli.commands import doctor
 
     return doctor.doctor(**given)

@@ -64,6 +64,7 @@ def redraw(**given: Any) -> int:
     nothing else is touched. However this ends, the same command again goes on, and pays no second
     time.
     """
-    from llamagen_async.cli.commands import redraw
+    with given["output"].loading():
+        from llamagen_async.cli.commands import redraw
 
     return redraw.redraw(**given)

@@ -133,6 +133,7 @@ def sandbox(**given: Any) -> int:
     what it has seen. GET /_sandbox/stats shows the same at any time, and GET /openapi.json is a
     description of all endpoints for other tools.
     """
-    from llamagen_async.cli.commands import sandbox
+    with given["output"].loading():
+        from llamagen_async.cli.commands import sandbox
 
     return sandbox.sandbox(**given)

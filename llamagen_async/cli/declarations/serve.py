@@ -60,6 +60,7 @@ def serve(**given: Any) -> int:
     goes on. Only programs on this machine are answered: to serve others, mount the routes in an
     application of yours with create_app(authorize=...).
     """
-    from llamagen_async.cli.commands import serve
+    with given["output"].loading():
+        from llamagen_async.cli.commands import serve
 
     return serve.serve(**given)

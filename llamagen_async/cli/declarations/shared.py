@@ -194,7 +194,7 @@ def waiting_options(command: Callable[..., int]) -> Callable[..., int]:
     @time_options
     @wraps(command)
     def with_waiting(*, max_wait: float | None, wait_for_quota: bool, **others: Any) -> int:
-        from llamagen_async.cli.run.single import SlotWait
+        from llamagen_async.cli.input.slot_wait import SlotWait
 
         return command(slot_wait=SlotWait(max_wait, wait_for_quota), **others)
 

@@ -63,7 +63,8 @@ def generate(**given: Any) -> int:
     With --out the pictures are fetched. Ctrl-C leaves the comic at the server: it is paid for,
     and `llamagen-async status ID --out DIR` gets it later.
     """
-    from llamagen_async.cli.commands import single
+    with given["output"].loading():
+        from llamagen_async.cli.commands import single
 
     return single.generate(**given)
 
@@ -105,7 +106,8 @@ def animate(**given: Any) -> int:
     animation at the server: it is paid for, and `llamagen-async status ID --animation --out DIR`
     gets it later.
     """
-    from llamagen_async.cli.commands import single
+    with given["output"].loading():
+        from llamagen_async.cli.commands import single
 
     return single.animate(**given)
 
@@ -132,6 +134,7 @@ def status(**given: Any) -> int:
 
     Exit status 1 means that it ended without a comic.
     """
-    from llamagen_async.cli.commands import single
+    with given["output"].loading():
+        from llamagen_async.cli.commands import single
 
     return single.status(**given)

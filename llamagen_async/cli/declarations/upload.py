@@ -30,6 +30,7 @@ def upload(**given: Any) -> int:
     A picture or a document of at most 10 MB; it costs no credits. The URL goes where a request
     takes one: `--image URL` here, `"images"` or a role's `"image"` in a batch's .jsonl.
     """
-    from llamagen_async.cli.commands import upload
+    with given["output"].loading():
+        from llamagen_async.cli.commands import upload
 
     return upload.upload(**given)

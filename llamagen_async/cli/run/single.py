@@ -7,18 +7,16 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import attrs
-
 from llamagen_async.animations import Animations
 from llamagen_async.cli.errors import describe_error, status_command
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, INTERRUPTED, CommandError
+from llamagen_async.cli.input.slot_wait import SlotWait
 from llamagen_async.cli.output import Output
 from llamagen_async.cli.text import one_line, pluralize
 from llamagen_async.comics import Comics
 from llamagen_async.downloads.download import asset_names
 from llamagen_async.errors import (
     GenerationFailedError,
-    InvalidRequestError,
     LlamaGenError,
     QuotaExhaustedError,
     WaitTimeoutError,
@@ -30,24 +28,9 @@ from llamagen_async.requests import ContinueRequest, UpdateRequest
 if TYPE_CHECKING:
     from llamagen_async.client import LlamaGenClient
 
-__all__ = ["SlotWait", "accepted", "collect", "fetched", "finish", "show"]
+__all__ = ["accepted", "collect", "fetched", "finish", "show"]
 
 _G = TypeVar("_G", ComicGeneration, Animation)
-
-
-@attrs.frozen
-class SlotWait:
-    """How long a request may wait for its slot."""
-
-    max_wait: float | None
-    """Seconds of the server's clock; `None` is any time within the short windows."""
-    wait_for_quota: bool
-    """Whether tomorrow's quota is waited for."""
-
-    def __attrs_post_init__(self) -> None:
-        if self.max_wait is not None and not self.max_wait >= 0:
-            allowed = "a number of seconds, 0 or more"
-            raise InvalidRequestError("max_wait", self.max_wait, allowed)
 
 
 async def accepted(

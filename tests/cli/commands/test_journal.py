@@ -17,7 +17,7 @@ from llamagen_async.cli.output import Output
 from llamagen_async.cli.text import columns
 from llamagen_async.errors import SubmissionUncertainError
 from llamagen_async.models import BatchState
-from tests.support.cli import Call, run
+from tests.support.cli import Call, run, started
 from tests.support.records import add_row, opened_journal
 
 LOST = SubmissionUncertainError(None, "the connection was lost")
@@ -132,13 +132,22 @@ async def test_no_cell_is_a_formula_whatever_parts_the_cells(
 
 
 async def test_a_table_has_all_letters_whatever_the_locale_says(tmp_path: Path) -> None:
-    """And the mark without which Excel takes them for others."""
+    """And a file has the mark without which Excel takes them for others.
+
+    Most programs that read a pipe would take it for a part of the first column's name.
+    """
     async with opened_journal(tmp_path / "journal.db") as journal:
         await add_row(journal, Story.parse("قطة ومخلوق 猫", "ü"), 0)
     for env in ({"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}):
         done = run("journal", ".", "--format", "csv", cwd=tmp_path, env=env)
-        assert done.stdout.startswith("\ufeffkey,label,")
-        (row,) = csv.DictReader(io.StringIO(done.stdout.removeprefix("\ufeff")))
+        with (
+            (tmp_path / "comics.csv").open("wb") as file,
+            started("journal", ".", "--format", "csv", cwd=tmp_path, env=env, stdout=file) as one,
+        ):
+            assert one.wait() == 0
+        kept = (tmp_path / "comics.csv").read_bytes().decode()
+        assert kept == "\ufeff" + done.stdout
+        (row,) = csv.DictReader(io.StringIO(done.stdout))
         assert (row["key"], row["prompt"]) == ("ü", "قطة ومخلوق 猫")
 
 

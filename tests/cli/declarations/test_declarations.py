@@ -149,9 +149,45 @@ def test_a_batch_whose_stories_are_wrong_loads_nothing_that_sends(tmp_path: Path
     assert loaded_of((*SENDING, "asyncio"), journal) == []
 
 
-def loaded_of(names: tuple[str, ...], *runs: tuple[int, list[str]]) -> list[str]:
-    """Return which of these modules are loaded by commands that end with these statuses."""
+@pytest.mark.once
+def test_a_command_says_that_it_has_begun_before_it_loads_what_sends(tmp_path: Path) -> None:
+    """Otherwise a terminal shows nothing for as long as that takes."""
+    story = tmp_path / "stories.csv"
+    story.write_text("prompt\nA cat\n")
+    steps = {
+        "demo": [],
+        "generate": ["A cat", "--max-wait", "60"],
+        "batch": [str(story), "--out", str(tmp_path / "out"), "--budget", "900"],
+        "redraw": [str(tmp_path), "a", "--panel", "1"],
+        "status": ["cmc_1"],
+        "continue": ["cmc_1", "A dog comes"],
+        "update-panel": ["cmc_1", "--panel", "1"],
+        "animate": ["A cat runs"],
+        "upload": [str(story)],
+        "usage": ["--api-key", "k"],
+        "doctor": [],
+        "serve": [],
+        "sandbox": [],
+    }
+    assert set(_COMMANDS) - set(steps) == {"journal", "export", "limits"}
+    begun = (
+        "from llamagen_async.cli.exit_status import CommandError\n"
+        "from llamagen_async.cli.output import Output\n"
+        "def loading(output):\n"
+        "    raise CommandError('begun', 77)\n"
+        "Output.loading = loading\n"
+    )
+    runs = [(77, [name, *rest]) for name, rest in steps.items()]
+    assert loaded_of(SENDING, *runs, before=begun) == []
+
+
+def loaded_of(names: tuple[str, ...], *runs: tuple[int, list[str]], before: str = "") -> list[str]:
+    """Return which of these modules are loaded by commands that end with these statuses.
+
+    `before` is what the interpreter does before it runs them.
+    """
     program = (
+        f"{before}"
         "import json, sys\n"
         "from llamagen_async.cli.app import run\n"
         f"for status, argv in {list(runs)!r}:\n"
