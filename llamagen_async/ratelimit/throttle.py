@@ -44,11 +44,7 @@ with 2, 5 and 10: one round of checks at that pace, and what the forecast allows
 
 
 class Throttle:
-    """The pause, the burst and the pace of one key.
-
-    Args:
-        rate: The plan's shortest window.
-    """
+    """The pause, the burst and the pace of one key, whose plan's shortest window is `rate`."""
 
     def __init__(self, rate: RateLimit) -> None:
         self.paused_until: float = NEVER

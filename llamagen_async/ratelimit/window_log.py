@@ -83,12 +83,7 @@ class _Held(NamedTuple):
 
 
 class WindowLog:
-    """The slots of one key: a sliding log for all windows of a plan, and the wait queue.
-
-    Args:
-        plan: The windows.
-        times: The times to keep to.
-    """
+    """The slots of one key: a sliding log for all windows of a plan, and the wait queue."""
 
     def __init__(self, plan: Plan, times: LedgerTimes) -> None:
         self.plan = plan
