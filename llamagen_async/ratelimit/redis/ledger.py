@@ -34,9 +34,9 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from llamagen_async.errors import ClientClosedError
+from llamagen_async.machine_clock import boottime
 from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.machine_clock import boottime
 from llamagen_async.ratelimit.protocol import (
     MAX_BLOB,
     Claim,

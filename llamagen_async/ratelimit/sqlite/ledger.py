@@ -22,10 +22,10 @@ from time import monotonic
 from time import time as wall_time
 from typing import Any, Final, TypeVar
 
+from llamagen_async.machine_clock import Anchor, advance, read_machine_clock
 from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.log_ledger import LogLedger, Operation
-from llamagen_async.ratelimit.machine_clock import Anchor, advance, read_machine_clock
 from llamagen_async.ratelimit.protocol import MAX_BLOB, Claim, fits_blob
 from llamagen_async.ratelimit.sqlite.store import SQLiteStore
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from llamagen_async.machine_clock import Anchor
 from llamagen_async.plans import Plan, RateLimit
 from llamagen_async.ratelimit import ANSWERED, Identity, NoSlot, Priority, Workload
 from llamagen_async.ratelimit import WaitingRequests as Waiting
-from llamagen_async.ratelimit.machine_clock import Anchor
 from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.sqlite import ledger as ledger_module
 from llamagen_async.ratelimit.sqlite import store

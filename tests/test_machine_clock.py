@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamagen_async.ratelimit import machine_clock
-from llamagen_async.ratelimit.machine_clock import Anchor, advance, read_machine_clock
+from llamagen_async import machine_clock
+from llamagen_async.machine_clock import Anchor, advance, read_machine_clock
 
 _TINY = 1e-5
 """Seconds that sums of floating point numbers may be off by."""
