@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from llamagen_async.simulation import VirtualTimeLoop
+from tests.support.names import know_only_loopback
 from tests.support.redis_server import (
     account_name,
     certificate,
@@ -47,6 +48,14 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("LLAMAGEN_CONFIG_HOME", str(tmp_path_factory.mktemp("vendor")))
         patch.delenv("LLAMAGEN_QUOTA", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_name_is_looked_up() -> Iterator[None]:
+    """Have no test ask others for a host's address, and maybe wait long for an answer."""
+    with pytest.MonkeyPatch.context() as patch:
+        know_only_loopback(patch)
         yield
 
 

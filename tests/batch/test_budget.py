@@ -233,7 +233,8 @@ async def test_changes_count_as_they_were_priced(
     async with one.open() as client:
         assert (await client.comics.usage()).credits == 100_000_000 - 450
     # The pictures of the first story are fetched when the comic has gone on already.
-    monkeypatch.setattr(Comics, "download", fetching(Pictures()))
+    for name in ("download", "download_changed"):
+        monkeypatch.setattr(Comics, name, fetching(Pictures()))
     again, _ = await spent(one, stories, budget=450, prices=given, out=tmp_path / "out")
     assert (again.credits, again.total) == (0, 450)
     assert one.rows("credits") == [(150.0,), (300.0,)]

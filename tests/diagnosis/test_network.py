@@ -15,13 +15,7 @@ import trustme
 from yarl import URL
 
 from llamagen_async.diagnosis.network import reach
-from tests.support.names import know_only_loopback
 from tests.support.rawserver import RawServer, Received, answer, raw_server
-
-
-@pytest.fixture(autouse=True)
-def _nothing_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    know_only_loopback(monkeypatch)
 
 
 @pytest.fixture(scope="module")

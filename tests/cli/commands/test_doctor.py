@@ -21,7 +21,6 @@ from llamagen_async.cli.output import Output
 from llamagen_async.diagnosis.versions import installed
 from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, SandboxService
 from tests.support.cli import SPEED, Call, connection, sandbox_thread, seen
-from tests.support.names import know_only_loopback
 
 KEY = "sk-not-to-be-shown-0123456789"
 BILLED = {"create", "continue", "update", "upload"}
@@ -29,7 +28,6 @@ BILLED = {"create", "continue", "update", "upload"}
 
 @pytest.fixture(autouse=True)
 def _nothing_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    know_only_loopback(monkeypatch)
     for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
