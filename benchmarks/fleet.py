@@ -33,15 +33,15 @@ from llamagen_async.clock import Clock
 from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import (
     Claim,
-    Grant,
     KeyState,
     LimitsSnapshot,
-    MemoryLedger,
     NoSlot,
     Outcome,
     Workload,
     registry,
 )
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
+from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.stores import store_times
 from llamagen_async.sandbox import PAID_KEY, SandboxService
 from llamagen_async.scheduling import RequestReport

@@ -58,9 +58,7 @@ from llamagen_async.ratelimit import (
     ANSWERED,
     Claim,
     Identity,
-    LedgerTimes,
     Limiter,
-    MemoryLedger,
     NoSlot,
     Priority,
     Slot,
@@ -68,6 +66,8 @@ from llamagen_async.ratelimit import (
     close_limiter,
     open_limiter,
 )
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.simulation import VirtualTimeLoop
 
 OURS: Final = "llamagen_async"

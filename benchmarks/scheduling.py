@@ -42,15 +42,9 @@ from llamagen_async.clock import Clock
 from llamagen_async.forecasting.forecast import AGES, DurationForecast
 from llamagen_async.forecasting.profiles import Forecasts
 from llamagen_async.plans import RequestKind
-from llamagen_async.ratelimit import (
-    ANSWERED,
-    Claim,
-    LedgerTimes,
-    MemoryLedger,
-    NoSlot,
-    Priority,
-    Workload,
-)
+from llamagen_async.ratelimit import ANSWERED, Claim, NoSlot, Priority, Workload
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.sandbox import (
     PAID_KEY,
     Durations,

@@ -260,7 +260,7 @@ class ClientCore:
         rooms = self.open()
         if not self.is_ready:
             await self._prepare(rooms)
-        return await rooms.limiter.snapshot()
+        return await rooms.limiter.ledger.snapshot()
 
     def counted(self) -> tuple[DispatchStats, int]:
         """Return what was sent, and how many generations were seen to end."""

@@ -21,7 +21,7 @@ async def take_over(usage: Usage, limiter: Limiter) -> None:
     limiter.change_plan(plan)
     _logger.info("the plan is %s", plan.name)
     if plan.quotas and usage.api_usage_count is not None:
-        windows = (await limiter.snapshot()).windows
+        windows = (await limiter.ledger.snapshot()).windows
         known = min(window.used for window in windows if window.limit in plan.quotas)
         # The server counts what other programs have sent, too. More than full is not counted.
         spent = min(usage.api_usage_count, max(limit.limit for limit in plan.quotas))

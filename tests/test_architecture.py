@@ -26,7 +26,6 @@ PURE = (
     "models/",
     "plans.py",
     "prices.py",
-    "ratelimit/read_pace.py",
     "ratelimit/throttle.py",
     "ratelimit/window_log.py",
     "requests/",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llamagen_async import InvalidRequestError, LlamaGenClient, quota
-from llamagen_async.ratelimit.memory import MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxServer, SandboxService
 from llamagen_async.simulation import run, simulated_client
 from tests.support.scripted import Network

@@ -20,18 +20,11 @@ from llamagen_async import (
     WaitTimeoutError,
 )
 from llamagen_async.clock import Clock
-from llamagen_async.ratelimit import (
-    Claim,
-    Grant,
-    Ledger,
-    LedgerTimes,
-    LimitsSnapshot,
-    MemoryLedger,
-    NoSlot,
-    Priority,
-    registry,
-)
-from llamagen_async.ratelimit.read_pace import READS_PER_SECOND
+from llamagen_async.ratelimit import Claim, LimitsSnapshot, NoSlot, Priority, registry
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
+from llamagen_async.ratelimit.protocol import Grant, Ledger
+from llamagen_async.ratelimit.throttle import READS_PER_SECOND
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.sandbox import PAID_KEY, Algorithm, Durations, SandboxService
 from llamagen_async.simulation import SimulatedTransport
 from llamagen_async.transport import APIRequest, APIResponse

@@ -25,8 +25,8 @@ async def prove_quota(quota: str) -> None:
         InvalidRequestError: It is no URL of a store.
         CommandError: It can't be opened; nothing was sent.
     """
-    from llamagen_async.ratelimit import StoreError  # noqa: PLC0415  # not needed before it sends
-    from llamagen_async.ratelimit.stores import prove_store  # noqa: PLC0415
+    from llamagen_async.ratelimit.stores import prove_store  # noqa: PLC0415  # not for help
+    from llamagen_async.stored_values import StoreError  # noqa: PLC0415
 
     try:
         await prove_store(quota)

@@ -11,8 +11,8 @@ import attrs
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.quota import MEMORY, shown_quota
-from llamagen_async.ratelimit import StoreError
 from llamagen_async.ratelimit.stores import prove_store
+from llamagen_async.stored_values import StoreError
 
 __all__ = ["RedisFacts", "StoreFacts", "examine_store"]
 

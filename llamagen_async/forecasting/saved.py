@@ -18,8 +18,8 @@ from llamagen_async.forecasting.forecast import MOST_OBSERVATIONS, DurationForec
 from llamagen_async.forecasting.poll_plan import ProfileForecast
 from llamagen_async.forecasting.profiles import ANY, Forecasts, Profile
 from llamagen_async.observing import logger_of
-from llamagen_async.ratelimit.protocol import BlobStore, StoreError
-from llamagen_async.stored_values import DAMAGED, encode
+from llamagen_async.ratelimit.protocol import BlobStore
+from llamagen_async.stored_values import DAMAGED, StoreError, encode
 
 __all__ = ["ForecastStore", "dump_forecasts", "load_forecasts"]
 

@@ -2,52 +2,36 @@
 
 from llamagen_async.ratelimit.failover import OnStoreFailure
 from llamagen_async.ratelimit.limiter import Limiter, Slot
-from llamagen_async.ratelimit.memory import MemoryLedger
 from llamagen_async.ratelimit.protocol import (
     ANSWERED,
     Claim,
-    Grant,
     KeyState,
-    Ledger,
     LimitsSnapshot,
     LimitState,
     NoSlot,
     Outcome,
     PeerReport,
     Priority,
-    StoreError,
     WaitingRequests,
     Workload,
 )
-from llamagen_async.ratelimit.registry import (
-    Identity,
-    close_limiter,
-    is_settled,
-    open_limiter,
-)
-from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
+from llamagen_async.ratelimit.registry import Identity, close_limiter, is_settled, open_limiter
 
 __all__ = [
     "ANSWERED",
     "Claim",
-    "Grant",
     "Identity",
     "KeyState",
-    "Ledger",
-    "LedgerTimes",
     "LimitState",
     "Limiter",
     "LimitsSnapshot",
-    "MemoryLedger",
     "NoSlot",
     "OnStoreFailure",
     "Outcome",
     "PeerReport",
     "Priority",
     "Slot",
-    "StoreError",
     "WaitingRequests",
-    "WindowLog",
     "Workload",
     "close_limiter",
     "is_settled",

@@ -44,12 +44,11 @@ from llamagen_async.ratelimit.protocol import (
     LimitsSnapshot,
     NoSlot,
     Outcome,
-    StoreError,
     Workload,
 )
 from llamagen_async.ratelimit.shares import Share, longest_short, shared_plan, shares_of
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
-from llamagen_async.stored_values import NEVER
+from llamagen_async.stored_values import NEVER, StoreError
 
 __all__ = ["FailoverLedger", "OnStoreFailure"]
 
@@ -83,45 +82,34 @@ class _Outage:
     """The last words of the store, or of who asked it."""
 
 
+@attrs.define(eq=False)
 class FailoverLedger:
-    """A ledger over a store that may go away.
+    """A ledger over a store that may go away."""
 
-    Args:
-        store: The store's ledger.
-        plan: The windows to count.
-        clock: The server's clock.
-        times: The times that the store keeps to.
-        on_failure: `"local"` or `"raise"`.
-    """
+    _store: Ledger
+    _plan: Plan
+    _clock: Clock
+    _times: LedgerTimes
+    """The times that the store keeps to."""
+    _on_failure: OnStoreFailure = attrs.field(default="local", kw_only=True, alias="on_failure")
+    _log: WindowLog = attrs.field(init=False)
+    """The count of what is sent without the store, by the clock; it also has the pause."""
+    _outage: _Outage | None = attrs.field(default=None, init=False)
+    _shares: dict[str, Share] = attrs.field(factory=dict[str, Share], init=False)
+    _was_there: bool = attrs.field(default=False, init=False)
+    """Whether the store has ever answered."""
+    _local: set[str] = attrs.field(factory=set[str], init=False)
+    """Claims that hold a slot that the store does not know of."""
+    _unreported: int = attrs.field(default=0, init=False)
+    """Requests without the store that have ended, and of which it does not know."""
+    _lock: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
+    """Held while they are reported."""
+    _reporting: asyncio.Task[None] | None = attrs.field(default=None, init=False)
+    _is_closed: bool = attrs.field(default=False, init=False)
 
-    def __init__(
-        self,
-        store: Ledger,
-        plan: Plan,
-        clock: Clock,
-        times: LedgerTimes,
-        *,
-        on_failure: OnStoreFailure = "local",
-    ) -> None:
-        self._store = store
-        self._plan = plan
-        self._clock = clock
-        self._times = times
-        self._raises = on_failure == "raise"
-        self._outage: _Outage | None = None
-        self._shares: dict[str, Share] = {}
+    def __attrs_post_init__(self) -> None:
         # Nobody else uses it.
-        self._log = WindowLog(plan, attrs.evolve(times, silence=0.0))
-        """The count of what is sent without the store, by the clock; it also has the pause."""
-        self._was_there = False  # whether the store has ever answered
-        self._local: set[str] = set()
-        """Claims that hold a slot that the store does not know of."""
-        self._unreported = 0
-        """Requests without the store that have ended, and of which it does not know."""
-        self._lock = asyncio.Lock()
-        """Held while they are reported."""
-        self._reporting: asyncio.Task[None] | None = None
-        self._is_closed = False
+        self._log = WindowLog(self._plan, attrs.evolve(self._times, silence=0.0))
 
     def __repr__(self) -> str:
         return f"FailoverLedger({self._store!r})"
@@ -189,7 +177,7 @@ class FailoverLedger:
         self._check(answer, needs_slot=False)
         slots = sum(one.slots for one in self._shares.values())
         per = max(1.0, shares_of(self._plan) / max(1, slots))
-        return self._log.admit_read(self._clock.now(), per=per)
+        return self._log.throttle.admit_read(self._clock.now(), per=per)
 
     async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known now, of the share while the store is away."""
@@ -231,9 +219,7 @@ class FailoverLedger:
     async def _ask(self, share: Share, use: Callable[[], Awaitable[_T]]) -> _T | _Outage:
         """Use the store, after it was told what it does not know; return the outage if it is away.
 
-        Args:
-            share: The share of the client that asks, as the question says it.
-            use: Asks the store.
+        `share` is that of the client that asks, as the question says it.
         """
         outage, asked_at = self._outage, self._clock.now()
         if outage is not None and self._is_known_away:
@@ -264,7 +250,7 @@ class FailoverLedger:
         return answer
 
     def _reserve(self, outage: _Outage, claim: Claim) -> Grant | NoSlot:
-        if self._raises or not (self._was_there and claim.priority.is_check):
+        if self._on_failure == "raise" or not (self._was_there and claim.priority.is_check):
             self._check(outage)  # a check waits: its caller has said for how long
         now = self._clock.now()
         is_paused = now < self._log.throttle.paused_until
@@ -285,7 +271,7 @@ class FailoverLedger:
         now = self._clock.now()
         has_share = outage.share > 0 and now < outage.ends_at
         may_wait = self._was_there and (now < outage.begins_at or not needs_slot)
-        if self._raises or not (has_share or may_wait):
+        if self._on_failure == "raise" or not (has_share or may_wait):
             raise QuotaStoreError(
                 f"the store of spent requests is away ({outage.reason}); nothing was sent. Try "
                 "again when it is back; quota='memory' counts without, for one process at a time"
@@ -295,7 +281,8 @@ class FailoverLedger:
         """Note that a question that was asked at `asked_at` was not answered."""
         outage, now = self._outage, self._clock.now()
         if outage is None:
-            then = "requests that need it fail" if self._raises else "going on within a share"
+            fails = self._on_failure == "raise"
+            then = "requests that need it fail" if fails else "going on within a share"
             _logger.warning("the store of spent requests is away (%s): %s", error, then)
         if outage is None or asked_at >= outage.asked_at + self._times.silence:
             outage = self._outage = self._begin_outage(now)

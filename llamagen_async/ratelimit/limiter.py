@@ -27,7 +27,6 @@ from llamagen_async.ratelimit.protocol import (
     Grant,
     KeyState,
     Ledger,
-    LimitsSnapshot,
     NoSlot,
     Outcome,
     Workload,
@@ -64,10 +63,12 @@ class Slot:
             return None
         if self.grant is not None:
             return await limiter.ledger.commit(self.grant, outcome, workload)
+        limiter.refusals = limiter.refusals + 1 if outcome.refused else 0
         if outcome.refused:
-            await limiter.pause(outcome.retry_after)
-        else:
-            limiter.refusals = 0
+            pause = outcome.retry_after
+            if pause is None:
+                pause = guessed_pause(limiter.refusals, limiter.plan.rate.interval)
+            await limiter.ledger.record(0, pause=pause)
         return None
 
     def give_back(self) -> None:
@@ -98,7 +99,7 @@ class Limiter:
         """The limiters of the same key in all event loops; the registry fills it in."""
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.refusals: int = 0
-        """429s in a row to requests that the plan does not meter."""
+        """429s in a row to requests that the plan does not meter, by which their pauses grow."""
         self._clock = clock
         self._buckets = _buckets(plan, clock)
         self._listeners: list[WeakMethod[Callable[[], None]]] = []
@@ -137,10 +138,7 @@ class Limiter:
         return answer
 
     async def unmetered_slot(self, *, is_read: bool) -> Slot | float:
-        """Ask once for what a request needs that the plan does not meter: that it may leave now.
-
-        Args:
-            is_read: Whether it is a read, which keeps the pace of the key.
+        """Ask once whether a request may leave that the plan does not meter: a read has its pace.
 
         Returns:
             The right to send it; without, the seconds after which to ask again.
@@ -165,22 +163,6 @@ class Limiter:
         """Give back a token of each bucket, or of the first ones: the request did not leave."""
         for bucket in self._buckets[:number]:
             bucket.returned += 1.0
-
-    async def pause(self, retry_after: float | None) -> None:
-        """Pause everyone after a 429 to a request that the plan does not meter.
-
-        Args:
-            retry_after: Seconds that the server asked to wait; without it, the pause is twice as
-                long each time in a row.
-        """
-        self.refusals += 1
-        if retry_after is None:
-            retry_after = guessed_pause(self.refusals, self.plan.rate.interval)
-        await self.ledger.record(0, pause=retry_after)
-
-    async def snapshot(self, *, position: int = 0) -> LimitsSnapshot:
-        """Return what the ledger knows now, for a request with `position` others before it."""
-        return await self.ledger.snapshot(position=position)
 
     def subscribe(self, changed: Callable[[], None]) -> None:
         """Call `changed`, a method, when something was given up here, for as long as it lives.

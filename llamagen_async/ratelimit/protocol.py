@@ -17,11 +17,9 @@ from typing import Final, Protocol
 import attrs
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.stored_values import StoreError
 
 __all__ = [
     "ANSWERED",
-    "IDLE_WORKLOAD",
     "MAX_BLOB",
     "BlobStore",
     "Claim",
@@ -34,7 +32,6 @@ __all__ = [
     "Outcome",
     "PeerReport",
     "Priority",
-    "StoreError",
     "WaitingRequests",
     "Workload",
     "fits_blob",
@@ -94,10 +91,6 @@ class Workload:
     """News for other clients of this one's generations; the ledger hands it on unread."""
     share: int = 0
     """The share that the client knows to be its own; `failover` fills it in."""
-
-
-IDLE_WORKLOAD: Final = Workload()
-"""The workload of a client that has nothing to do."""
 
 
 @attrs.frozen
@@ -281,12 +274,8 @@ class Ledger(BlobStore, Protocol):
     def release(self, claim: str, client: str, *, leaves: bool = False) -> None:
         """Give up the slot or the position of a claim; neither waits for the store nor fails.
 
-        A store that is away frees both by itself: the position soon, the slot with its lease.
-
-        Args:
-            claim: The claim's id; an unknown one changes nothing.
-            client: The name of the client.
-            leaves: Whether the client is closed, and shares the key no longer.
+        An unknown claim changes nothing. A client that `leaves` is closed, and shares the key no
+        longer. A store that is away frees all by itself: a position soon, a slot with its lease.
         """
         ...
 
@@ -295,12 +284,9 @@ class Ledger(BlobStore, Protocol):
         ...
 
     async def admit_read(self) -> float:
-        """Count a read that needs no slot if it may leave now.
+        """Count a read that needs no slot if it may leave now; return the seconds until one may.
 
-        All clients of the key share one pace of such reads (`read_pace`).
-
-        Returns:
-            The seconds until one may leave, by the pace or for a pause; 0 if this one may.
+        That is by the pace that all clients of the key share (`throttle`), or for a pause.
         """
         ...
 

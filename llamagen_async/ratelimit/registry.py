@@ -16,6 +16,7 @@ import itertools
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -26,7 +27,7 @@ from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
 from llamagen_async.ratelimit.limiter import Limiter
-from llamagen_async.ratelimit.memory import KeptCount, MemoryLedger
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.protocol import Ledger
 from llamagen_async.ratelimit.stores import open_store, store_times
 from llamagen_async.ratelimit.window_log import LedgerTimes
@@ -58,7 +59,7 @@ class Identity:
         return cls(hashlib.sha256(text.encode()).hexdigest()[:32], speed, quota)
 
 
-_Counts = dict[Identity, MemoryLedger | KeptCount]
+_Counts = dict[Identity, MemoryLedger]
 """The counts in memory; that of a key without an open limiter is packed."""
 
 _lock = threading.Lock()
@@ -130,10 +131,9 @@ async def close_limiter(identity: Identity, limiter: Limiter, *, user: object = 
             del of_loops[id(limiter.loop)]
         # A process that was forked since knows of other limiters.
         is_last = not of_loops and _limiters.get(identity) is of_loops
-        counts = _counts_of(limiter.loop)
-        ledger = counts.get(identity)
-        if is_last and isinstance(ledger, MemoryLedger):
-            counts[identity] = ledger.kept()
+        ledger = _counts_of(limiter.loop).get(identity)
+        if is_last and ledger is not None:
+            ledger.pack()
     await limiter.ledger.aclose()
 
 
@@ -146,15 +146,19 @@ def _ledger(
         return FailoverLedger(store, plan, clock, times, on_failure=on_store_failure)
     loop = asyncio.get_running_loop()
     counts = _counts_of(loop)
-    known = counts.get(identity)
-    if isinstance(known, MemoryLedger):
-        known.change_plan(plan)
-        return known
     _forget_old(counts, loop.time())
-    times = LedgerTimes(lease=_LEASE * clock.speed)
-    ledger = MemoryLedger(plan, clock.now, times, wall=time.time, kept=known)
-    counts[identity] = ledger
+    ledger = counts.get(identity)
+    if ledger is None:
+        now, times = _time_of(identity.speed)
+        ledger = counts[identity] = MemoryLedger(plan, now, times, wall=time.time)
+    ledger.change_plan(plan)
     return ledger
+
+
+@functools.cache
+def _time_of(speed: float) -> tuple[Callable[[], float], LedgerTimes]:
+    """Return the clock and the times of all counts in memory at a speed: there may be thousands."""
+    return Clock(speed).now, LedgerTimes(lease=_LEASE * speed)
 
 
 def _counts_of(loop: asyncio.AbstractEventLoop) -> _Counts:
@@ -167,7 +171,7 @@ def _forget_old(counts: _Counts, now: float) -> None:
     """Forget counts in which nothing counts any more: two are looked at for each that is opened."""
     for identity, known in list(itertools.islice(counts.items(), 2)):
         del counts[identity]
-        if not (isinstance(known, KeptCount) and known.is_over(now * identity.speed)):
+        if not known.is_over(now * identity.speed):
             counts[identity] = known  # looked at again when all others were
 
 

@@ -25,26 +25,16 @@ seconds, and an answer takes two at most."""
 
 
 def store_times(speed: float, timeout: float) -> LedgerTimes:
-    """Return the times that a store keeps to, in seconds of the server's clock.
-
-    Args:
-        speed: How many times faster than real time the server's clock runs.
-        timeout: Real seconds that one request may take.
-    """
+    """Return the times that a store keeps to, for requests of `timeout` real seconds at most."""
     real = LedgerTimes(lease=timeout + _MARGIN, silence=_SILENCE)
     times = LedgerTimes(*(seconds * speed for seconds in attrs.astuple(real)))
     return attrs.evolve(times, grace=max(real.grace, _REAL_GRACE * speed))
 
 
 def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTimes) -> Ledger:
-    """Return the ledger that a quota URL names; nothing is opened before it is used.
+    """Return the ledger that a quota URL names, which `check_quota` has let pass.
 
-    Args:
-        quota: A URL that `check_quota` has let pass.
-        name: The hash that names the count.
-        plan: The windows to count.
-        speed: How many times faster than real time the server's clock runs.
-        times: The times to keep to.
+    Nothing is opened before it is used. The other arguments are those of the ledgers.
     """
     # Imported when needed: most programs need neither.
     if quota.startswith(SQLITE):
@@ -53,10 +43,11 @@ def open_store(quota: str, name: str, plan: Plan, speed: float, times: LedgerTim
 
         store = SQLiteStore.shared(quota.removeprefix(SQLITE))
         return SQLiteLedger(store, name=name, plan=plan, speed=speed, times=times)
-    from llamagen_async.ratelimit.redis import ledger as redis  # noqa: PLC0415
+    from llamagen_async.ratelimit.redis.ledger import RedisLedger, script  # noqa: PLC0415
+    from llamagen_async.redis_server import RedisConnection  # noqa: PLC0415
 
-    connection = redis.shared_connection(quota)
-    return redis.RedisLedger(connection, name=name, plan=plan, speed=speed, times=times)
+    connection = RedisConnection.shared(quota, script())
+    return RedisLedger(connection, name=name, plan=plan, speed=speed, times=times)
 
 
 async def prove_store(quota: str) -> None:
@@ -80,6 +71,5 @@ async def prove_store(quota: str) -> None:
 
 
 def _prove_writable(path: Path) -> None:
-    path = path.expanduser()
-    if not os.access(path, os.W_OK):
-        raise PermissionError(f"{path} may not be written")
+    if not os.access(path.expanduser(), os.W_OK):
+        raise PermissionError(f"{path.expanduser()} may not be written")

@@ -33,13 +33,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from llamagen_async.ratelimit.protocol import (
-    Claim,
-    PeerReport,
-    Priority,
-    WaitingRequests,
-    Workload,
-)
+import attrs
+
+from llamagen_async.ratelimit.protocol import Claim, PeerReport, Priority, WaitingRequests, Workload
 from llamagen_async.stored_values import StateReader
 
 __all__ = ["WaitQueue"]
@@ -104,32 +100,24 @@ class _ClientEntry(NamedTuple):
         )
 
 
+@attrs.define(eq=False)
 class WaitQueue:
-    """The clients of one key, and the requests that wait.
+    """The clients of one key, and the requests that wait."""
 
-    Args:
-        client_lease: Seconds after which a client that is not heard of no longer shares the key.
-        shares: Slots that are shared out.
-        tolerance: Seconds by which what clients tell of a time may be wrong.
-    """
-
-    def __init__(self, client_lease: float, shares: int, tolerance: float = 0.0) -> None:
-        self.shares = shares
-        """Slots that are shared out among the clients."""
-        self.last_was_check: bool = False
-        """Whether the last slot was granted for a check."""
-        self._client_lease = client_lease
-        self._tolerance = tolerance
-        self._clients: dict[str, _ClientEntry] = {}
+    _client_lease: float
+    """Seconds after which a client that is not heard of no longer shares the key."""
+    shares: int
+    """Slots that are shared out among the clients."""
+    _tolerance: float = 0.0
+    """Seconds by which what clients tell of a time may be wrong."""
+    last_was_check: bool = False
+    """Whether the last slot was granted for a check."""
+    _clients: dict[str, _ClientEntry] = attrs.Factory(dict[str, _ClientEntry])
 
     def report(self, client: str, workload: Workload, now: float, *, until: float) -> None:
         """Replace what is known of a client, which has just been heard of; its claim stays.
 
-        Args:
-            client: The name of the client.
-            workload: What it has to do.
-            now: The time.
-            until: Time after which the requests that wait no longer count, if no claim waits.
+        `until` is the time after which its requests no longer count, if no claim of it waits.
         """
         one = self._clients.setdefault(client, _ClientEntry())
         others = sum(other.believed for other in self._clients.values()) - one.believed
@@ -156,14 +144,12 @@ class WaitQueue:
             repeated_by=until,
         )
 
-    def withdraw(self, claim: str, client: str) -> None:
-        """Let a claim wait no longer."""
-        if client in self._clients and self._clients[client].claim == claim:
+    def withdraw(self, claim: str, client: str, *, leaves: bool = False) -> None:
+        """Let a claim wait no longer; forget the client if it leaves."""
+        if leaves:
+            self._clients.pop(client, None)
+        elif client in self._clients and self._clients[client].claim == claim:
             self._clients[client] = self._clients[client]._replace(claim="", claimed=None)
-
-    def leave(self, client: str) -> None:
-        """Forget a client, which is closed."""
-        self._clients.pop(client, None)
 
     def position(self, claim: Claim, now: float) -> int:
         """Return how many requests of other clients go before the one of a claim."""

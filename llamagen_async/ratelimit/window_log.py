@@ -42,7 +42,6 @@ from llamagen_async.ratelimit.protocol import (
     Outcome,
     Workload,
 )
-from llamagen_async.ratelimit.read_pace import ReadPace
 from llamagen_async.ratelimit.shares import longest_short, shares_of
 from llamagen_async.ratelimit.throttle import Throttle
 from llamagen_async.ratelimit.wait_queue import WaitQueue
@@ -84,12 +83,7 @@ class _Held(NamedTuple):
 
 
 class WindowLog:
-    """The slots of one key: a sliding log for all windows of a plan, and the wait queue.
-
-    Args:
-        plan: The windows.
-        times: The times to keep to.
-    """
+    """The slots of one key: a sliding log for all windows of a plan, and the wait queue."""
 
     def __init__(self, plan: Plan, times: LedgerTimes) -> None:
         self.plan = plan
@@ -97,18 +91,13 @@ class WindowLog:
         self.wall_offset: float = 0.0
         """Unix time minus `now`, for windows that are aligned to the clock."""
         self.throttle: Throttle = Throttle(plan.rate)
-        """How long everyone pauses, and how many requests may leave back to back."""
         self.queue: WaitQueue = WaitQueue(times.client_lease, shares_of(plan), times.tolerance)
-        """The clients that share the key, and what they wait for."""
-        self._rate = plan.rate
         self._horizon = self._longest = max(limit.per for limit in plan.limits)
         """Seconds of the longest window that any plan had, and that this plan has."""
         self._most = max(limit.limit for limit in plan.limits)
         """The largest limit that any plan had: older requests than that number do not matter."""
         self._held: dict[str, _Held] = {}
         """Claim id -> the slot that it holds."""
-        self._pace = ReadPace()
-        """The reads that needed no slot."""
         self._spent: list[float] = []
         """Times at which the responses came, oldest first."""
         self._last_call = NEVER
@@ -131,7 +120,7 @@ class WindowLog:
         if is_granted:
             if not is_held:
                 self.queue.last_was_check = claim.priority.is_check
-            is_last_slot = self._used(self._rate, now) + 1 >= self._rate.limit
+            is_last_slot = self._used(self.plan.rate, now) + 1 >= self.plan.rate.limit
             # A slot that is asked for again has a whole lease again: nothing was sent in it yet.
             self._held[claim.id] = _Held(now + self.times.lease, now, is_last_slot)
             return Grant(claim.id, claim.client, self.state(claim.client, now))
@@ -161,19 +150,13 @@ class WindowLog:
         """Give up the slot or the position of a claim, or all that a client has."""
         self._begin(now)
         self._held.pop(claim, None)
-        self.queue.withdraw(claim, client)
-        if leaves:
-            self.queue.leave(client)
+        self.queue.withdraw(claim, client, leaves=leaves)
 
     def record(self, number: int, now: float, *, pause: float = 0.0) -> None:
         """Count requests that were sent without a slot, and pause everyone."""
         self._begin(now)
         self._spend(min(number, self._most), now)  # more than fill every window change nothing
         self.throttle.pause(now, pause)
-
-    def admit_read(self, now: float, *, per: float = 1.0) -> float:
-        """Count a read that needs no slot if it may leave; return the seconds until one may."""
-        return max(0.0, self.throttle.paused_until - now) or self._pace.admit(now, per=per)
 
     def snapshot(self, now: float, *, position: int = 0) -> LimitsSnapshot:
         """Return what is known at `now`."""
@@ -195,11 +178,11 @@ class WindowLog:
 
     def state(self, client: str, now: float) -> KeyState:
         """Return how the key stands, as one of its clients is told."""
-        counted = self._spent[self._gone(self._rate, now) :]
-        back = (self._back_at(self._rate, response) - now for response in counted)
+        counted = self._spent[self._gone(self.plan.rate, now) :]
+        back = (self._back_at(self.plan.rate, response) - now for response in counted)
         quotas = (max(0, limit.limit - self._used(limit, now)) for limit in self.plan.quotas)
         return KeyState(
-            returning=(*back, *(self._rate.per for _ in self._held)),
+            returning=(*back, *(self.plan.rate.per for _ in self._held)),
             quota_left=min(quotas, default=None),
             paused_for=max(0.0, self.throttle.paused_until - now),
             share=self.queue.share_of(client),
@@ -214,7 +197,7 @@ class WindowLog:
     def over_at(self) -> float:
         """The time from which it is as good as a new one, if nothing is asked of it until then."""
         counted = [one.until for one in self._held.values()] + list(self._spent)
-        if self.throttle.burst < self._rate.limit:
+        if self.throttle.burst < self.plan.rate.limit:
             counted.append(self._last_call + DAY)  # what 429s have taught is worth more
         return max(self.throttle.paused_until, *counted, self._last_call) + self._horizon
 
@@ -227,7 +210,6 @@ class WindowLog:
             "most": self._most,
             "last_call": self._last_call,
             "silent_until": self._silent_until,
-            "reads": self._pace.admitted,
             **self.queue.dump(),
             **self.throttle.dump(),
         }
@@ -250,7 +232,6 @@ class WindowLog:
         log._most = max(log._most, read.whole(state["most"]))
         log._last_call = read.past(state["last_call"])
         log._silent_until = read.past(state["silent_until"])
-        log._pace = ReadPace.load(state["reads"], read)
         log.queue.load(state, read)
         log.throttle.load(state, read)
         return log

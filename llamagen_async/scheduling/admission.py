@@ -169,7 +169,7 @@ class AdmissionControl:
 
     async def fresh_quota_left(self) -> int:
         """Ask the ledger how many slots the plan's long windows have left."""
-        windows = (await self._limiter.snapshot()).windows
+        windows = (await self._limiter.ledger.snapshot()).windows
         quotas = self._limiter.plan.quotas
         self._view.quota_left = min(one.free for one in windows if one.limit in quotas)
         return self._view.quota_left
@@ -196,7 +196,7 @@ class AdmissionControl:
         return is_pause and until is not None and until - self._clock.now() > HOUR
 
     async def _exhausted(self, *, position: int) -> QuotaExhaustedError:
-        snapshot = await self._limiter.snapshot(position=position)
+        snapshot = await self._limiter.ledger.snapshot(position=position)
         last = max(snapshot.windows, key=lambda one: one.next_free_in)
         is_pause = snapshot.paused_for > last.next_free_in
         return self._error(None if is_pause else last.limit, snapshot.next_free_in)

@@ -18,14 +18,15 @@ from llamagen_async import LlamaGenClient, Plan, RateLimit
 from llamagen_async.forecasting import saved
 from llamagen_async.forecasting.profiles import ANY, Forecasts
 from llamagen_async.forecasting.saved import ForecastStore, dump_forecasts, load_forecasts
-from llamagen_async.ratelimit import Identity, MemoryLedger, StoreError
+from llamagen_async.ratelimit import Identity
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.ratelimit.stores import store_times
 from llamagen_async.sandbox import Durations, SandboxServer, SandboxService
 from llamagen_async.simulation import run
-from llamagen_async.stored_values import DAMAGED
-from tests.support.redis_server import API_KEY
+from llamagen_async.stored_values import DAMAGED, StoreError
+from tests.support.redis_server import API_KEY, connection_to
 from tests.support.scripted import Network, left_over, minute
 
 ROOMY: Final = Plan("roomy", limits=RateLimit(1_000, per=60))
@@ -414,7 +415,7 @@ async def test_a_store_keeps_forecasts_and_no_secrets(
     if store == "sqlite":
         ledger = SQLiteLedger(tmp_path / "quota.db", speed=server.speed, **options)
     else:
-        ledger = RedisLedger(quota, **options)
+        ledger = RedisLedger(connection_to(quota), **options)
     text = await ledger.load_blob()
     await ledger.aclose()
     assert text is not None

@@ -40,8 +40,8 @@ TARGETS: Final = {
         ("llamagen_async/transport/retries.py",), ("tests/transport/test_retries.py",)
     ),
     "ratelimit": Target(
-        ("llamagen_async/ratelimit/*",),
-        ("tests/ratelimit",),
+        ("llamagen_async/ratelimit/*", "llamagen_async/machine_clock.py"),
+        ("tests/ratelimit", "tests/test_machine_clock.py"),
         slow=(
             "tests/ratelimit/redis/test_cancellation.py",
             "tests/ratelimit/redis/test_failures.py",

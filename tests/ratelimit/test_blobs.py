@@ -15,14 +15,24 @@ import pytest
 
 from llamagen_async import Plan, RateLimit
 from llamagen_async.clock import Clock
-from llamagen_async.ratelimit import Claim, Grant, LedgerTimes, MemoryLedger, NoSlot, StoreError
+from llamagen_async.ratelimit import Claim, NoSlot
 from llamagen_async.ratelimit.failover import FailoverLedger, OnStoreFailure
-from llamagen_async.ratelimit.protocol import MAX_BLOB
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
+from llamagen_async.ratelimit.protocol import MAX_BLOB, Grant
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.ratelimit.sqlite.store import SQLiteStore
+from llamagen_async.ratelimit.window_log import LedgerTimes
+from llamagen_async.stored_values import StoreError
 from tests.support.claims import claim
-from tests.support.redis_server import FakeClock, RedisServer, connected, opened, spend
+from tests.support.redis_server import (
+    FakeClock,
+    RedisServer,
+    connected,
+    connection_to,
+    opened,
+    spend,
+)
 
 FOUR: Final = Plan("four", limits=RateLimit(4, per=60))
 LONG: Final = LedgerTimes(lease=900.0)
@@ -204,7 +214,7 @@ async def test_a_blob_follows_its_key_through_a_cluster(
 OTHER_PROCESS: Final = """
 import asyncio, sys
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit import LedgerTimes
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.ratelimit.stores import open_store
 
 async def main(quota, name):
@@ -229,7 +239,7 @@ async def test_two_processes_share_a_blob(
         ledger = in_file(tmp_path / "quota.db", account_name)
     else:
         quota = request.getfixturevalue("redis_server").url
-        ledger = RedisLedger(quota, name=account_name, plan=FOUR, times=LONG)
+        ledger = RedisLedger(connection_to(quota), name=account_name, plan=FOUR, times=LONG)
     await ledger.save_blob("from this process")
     other = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", OTHER_PROCESS, quota, account_name),
@@ -298,7 +308,7 @@ async def test_without_the_store_there_is_no_blob_and_no_error(
 
 async def test_a_closed_ledger_has_no_blob(redis_server: RedisServer, account_name: str) -> None:
     """Nothing is raised through the failover either."""
-    ledger = RedisLedger(redis_server.url, name=account_name, plan=FOUR, times=LONG)
+    ledger = RedisLedger(connection_to(redis_server.url), name=account_name, plan=FOUR, times=LONG)
     failover = FailoverLedger(ledger, FOUR, Clock(), LONG)
     await failover.save_blob("learned")
     await failover.aclose()

@@ -11,17 +11,11 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from llamagen_async import Plan, RateLimit
-from llamagen_async.ratelimit import (
-    Claim,
-    Grant,
-    LedgerTimes,
-    MemoryLedger,
-    Outcome,
-    Priority,
-    WaitingRequests,
-    Workload,
-)
+from llamagen_async.ratelimit import Claim, Outcome, Priority, WaitingRequests, Workload
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
+from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
+from llamagen_async.ratelimit.window_log import LedgerTimes
 
 PLANS = (
     Plan.DEMO,

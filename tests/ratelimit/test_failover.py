@@ -17,21 +17,15 @@ from hypothesis import given, settings
 from llamagen_async import Plan, RateLimit
 from llamagen_async.clock import Clock
 from llamagen_async.errors import QuotaStoreError
-from llamagen_async.ratelimit import (
-    ANSWERED,
-    Grant,
-    LedgerTimes,
-    MemoryLedger,
-    NoSlot,
-    OnStoreFailure,
-    Outcome,
-    StoreError,
-)
+from llamagen_async.ratelimit import ANSWERED, NoSlot, OnStoreFailure, Outcome
 from llamagen_async.ratelimit.failover import FailoverLedger
-from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
+from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.shares import shared_plan, shares_of
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.simulation import run
-from tests.support.claims import claim
+from llamagen_async.stored_values import StoreError
+from tests.support.claims import IDLE_WORKLOAD, claim
 from tests.support.remote_ledger import RemoteLedger
 
 pytestmark = pytest.mark.virtual_time

@@ -14,22 +14,20 @@ import pytest
 from llamagen_async import Plan, RateLimit
 from llamagen_async.ratelimit import (
     ANSWERED,
-    Grant,
     KeyState,
-    Ledger,
-    LedgerTimes,
-    MemoryLedger,
     NoSlot,
     Outcome,
     Priority,
     WaitingRequests,
     Workload,
 )
-from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD, MAX_BLOB
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
+from llamagen_async.ratelimit.protocol import MAX_BLOB, Grant, Ledger
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
-from tests.support.claims import claim
-from tests.support.redis_server import RedisServer
+from llamagen_async.ratelimit.window_log import LedgerTimes
+from tests.support.claims import IDLE_WORKLOAD, claim
+from tests.support.redis_server import RedisServer, connection_to
 
 PAID = Plan.PAID
 ONE = Plan("one", limits=RateLimit(1, per=60))
@@ -72,7 +70,7 @@ async def make(
             one = SQLiteLedger(tmp_path / "quota.db", plan=plan, **options)
         else:
             server: RedisServer = request.getfixturevalue("redis_server")
-            one = RedisLedger(server.url, plan=plan, speed=1.0, **options)
+            one = RedisLedger(connection_to(server.url), plan=plan, speed=1.0, **options)
         made.append(one)
         return one
 

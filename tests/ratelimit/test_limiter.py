@@ -14,21 +14,13 @@ from hypothesis import given, settings
 from llamagen_async import Plan, RateLimit
 from llamagen_async.clock import Clock
 from llamagen_async.plans import HOUR
-from llamagen_async.ratelimit import (
-    ANSWERED,
-    Claim,
-    Grant,
-    LedgerTimes,
-    Limiter,
-    MemoryLedger,
-    NoSlot,
-    Outcome,
-    Slot,
-)
+from llamagen_async.ratelimit import ANSWERED, Claim, Limiter, NoSlot, Outcome, Slot
 from llamagen_async.ratelimit.failover import FailoverLedger
-from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
+from llamagen_async.ratelimit.protocol import Grant
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.simulation import run
-from tests.support.claims import acquire, claim, key_state
+from tests.support.claims import IDLE_WORKLOAD, acquire, claim, key_state
 
 pytestmark = pytest.mark.virtual_time
 
@@ -214,7 +206,7 @@ async def test_a_cancelled_wait_for_a_token_leaves_nothing(after: float) -> None
     waiter.cancel()
     await asyncio.gather(waiter, return_exceptions=True)
     await slot.commit(ANSWERED, IDLE_WORKLOAD)
-    snapshot = await limiter.snapshot()
+    snapshot = await limiter.ledger.snapshot()
     assert (snapshot.in_flight, snapshot.windows[0].used) == (0, 1)
     await acquire(limiter)
     assert now() == pytest.approx(6, abs=1e-3)
@@ -227,7 +219,7 @@ async def test_the_end_of_a_request_is_reported_once() -> None:
     assert await slot.commit(ANSWERED, IDLE_WORKLOAD) is not None
     assert await slot.commit(ANSWERED, IDLE_WORKLOAD) is None
     slot.give_back()
-    assert (await limiter.snapshot()).windows[0].used == 1
+    assert (await limiter.ledger.snapshot()).windows[0].used == 1
 
 
 async def test_requests_that_are_not_metered_wait_for_the_end_of_a_pause_only() -> None:
@@ -248,8 +240,8 @@ async def test_requests_that_are_not_metered_wait_for_the_end_of_a_pause_only() 
         assert isinstance(slot, Slot)
         await slot.commit(outcome, IDLE_WORKLOAD)
     assert await limiter.unmetered_slot(is_read=True) == 30.0
-    times.append((await limiter.snapshot()).paused_for)
-    snapshot = await limiter.snapshot()
+    times.append((await limiter.ledger.snapshot()).paused_for)
+    snapshot = await limiter.ledger.snapshot()
     assert (snapshot.windows[0].used, snapshot.burst) == (1, 2)
     # Without a time it is twice an interval, which is half a minute, and twice as long each time,
     # up to a minute. Another answer starts it from the beginning.

@@ -29,7 +29,8 @@ import attrs
 import pytest
 
 from llamagen_async import LlamaGenClient, Plan, RateLimit
-from llamagen_async.ratelimit import Identity, Ledger, OnStoreFailure, Priority
+from llamagen_async.ratelimit import Identity, OnStoreFailure, Priority
+from llamagen_async.ratelimit.protocol import Ledger
 from llamagen_async.ratelimit.stores import open_store, store_times
 from llamagen_async.sandbox import PAID_KEY, Call, Durations, Reply, SandboxService
 from tests.support.cli import environment, sandbox, sandbox_thread

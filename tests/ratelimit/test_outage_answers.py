@@ -11,18 +11,12 @@ from llamagen_async import Plan, RateLimit
 from llamagen_async.clock import Clock
 from llamagen_async.errors import QuotaStoreError
 from llamagen_async.plans import DAY
-from llamagen_async.ratelimit import (
-    ANSWERED,
-    Grant,
-    LedgerTimes,
-    MemoryLedger,
-    NoSlot,
-    Outcome,
-    Priority,
-)
+from llamagen_async.ratelimit import ANSWERED, NoSlot, Outcome, Priority
 from llamagen_async.ratelimit.failover import FailoverLedger
-from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD
-from tests.support.claims import claim
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
+from llamagen_async.ratelimit.protocol import Grant
+from llamagen_async.ratelimit.window_log import LedgerTimes
+from tests.support.claims import IDLE_WORKLOAD, claim
 from tests.support.remote_ledger import RemoteLedger
 
 pytestmark = pytest.mark.virtual_time

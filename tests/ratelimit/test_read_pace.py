@@ -10,9 +10,11 @@ from hypothesis import given
 
 from llamagen_async import Plan, QuotaStoreError
 from llamagen_async.clock import Clock
-from llamagen_async.ratelimit import Grant, LedgerTimes, MemoryLedger
 from llamagen_async.ratelimit.failover import FailoverLedger
-from llamagen_async.ratelimit.read_pace import READS_PER_SECOND, ReadPace
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
+from llamagen_async.ratelimit.protocol import Grant
+from llamagen_async.ratelimit.throttle import READS_PER_SECOND, Throttle
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.stored_values import DAMAGED, StateReader
 from tests.support.claims import claim
 from tests.support.remote_ledger import RemoteLedger
@@ -23,11 +25,11 @@ TIMES = LedgerTimes(lease=30.0, grace=5.0, client_lease=3600.0, silence=8.0)
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=60), st.floats(1, 4))
 def test_no_second_has_more_reads_than_allowed(gaps: list[float], per: float) -> None:
     """A client that waits for as long as is said may send, and none may before."""
-    pace, at, sent = ReadPace(), 0.0, list[float]()
+    pace, at, sent = Throttle(Plan.PAID.rate), 0.0, list[float]()
     for gap in gaps:
         at += gap
-        while wait := pace.admit(at, per=per):
-            assert pace.admit(at + wait / 2, per=per) > 0
+        while wait := pace.admit_read(at, per=per):
+            assert pace.admit_read(at + wait / 2, per=per) > 0
             at += wait
         sent.append(at)
     for first, last in zip(sent, sent[READS_PER_SECOND:], strict=False):
@@ -35,10 +37,10 @@ def test_no_second_has_more_reads_than_allowed(gaps: list[float], per: float) ->
 
 
 def test_reads_that_were_kept_count() -> None:
-    pace = ReadPace()
-    assert not any(pace.admit(10.0) for _ in range(READS_PER_SECOND))
-    kept = ReadPace.load(pace.admitted, StateReader(10.5))
-    assert kept.admit(10.5) == pytest.approx(0.5)
+    pace, kept = Throttle(Plan.PAID.rate), Throttle(Plan.PAID.rate)
+    assert not any(pace.admit_read(10.0) for _ in range(READS_PER_SECOND))
+    kept.load(pace.dump(), StateReader(10.5))
+    assert kept.admit_read(10.5) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +49,9 @@ def test_reads_that_were_kept_count() -> None:
     ids=str,
 )
 def test_reads_that_can_not_be_are_a_damaged_count(kept: object) -> None:
+    pace = Throttle(Plan.PAID.rate)
     with pytest.raises(DAMAGED):
-        ReadPace.load(kept, StateReader(10.0))  # type: ignore[arg-type]  # as a file has them
+        pace.load(pace.dump() | {"reads": kept}, StateReader(10.0))
 
 
 @pytest.mark.virtual_time

@@ -20,12 +20,12 @@ from llamagen_async.clock import Clock
 from llamagen_async.ratelimit import (
     ANSWERED,
     Identity,
-    MemoryLedger,
     Workload,
     close_limiter,
     open_limiter,
     registry,
 )
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.stores import store_times
 from llamagen_async.sandbox import PAID_KEY, SandboxService
 from llamagen_async.simulation import SimulatedTransport
@@ -63,7 +63,7 @@ async def test_counts_that_are_over_take_no_memory() -> None:
         identity = Identity.of(name, "https://many.invalid/v1", speed, None)
         limiter = open_limiter(identity, PLAN, timeout=30)
         await (await acquire(limiter)).commit(ANSWERED, Workload())
-        used = (await limiter.snapshot()).windows[0].used
+        used = (await limiter.ledger.snapshot()).windows[0].used
         await close_limiter(identity, limiter)
         return used
 
@@ -116,7 +116,7 @@ async def test_to_close_again_takes_nothing_from_who_has_opened_since() -> None:
     await (await acquire(second)).commit(ANSWERED, Workload())
     await close_limiter(identity, second)
     third = open_limiter(identity, PLAN, timeout=30)
-    assert (await third.snapshot()).windows[0].used == 1
+    assert (await third.ledger.snapshot()).windows[0].used == 1
     await close_limiter(identity, third)
 
 

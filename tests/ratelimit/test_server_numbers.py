@@ -14,15 +14,10 @@ from hypothesis import strategies as st
 from llamagen_async import Plan, QuotaExhaustedError, RateLimit, RequestKind
 from llamagen_async.clock import Clock
 from llamagen_async.plans import DAY, MINUTE
-from llamagen_async.ratelimit import (
-    LedgerTimes,
-    Limiter,
-    MemoryLedger,
-    NoSlot,
-    Outcome,
-    Workload,
-)
+from llamagen_async.ratelimit import Limiter, NoSlot, Outcome, Workload
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.throttle import LONGEST_PAUSE, MAX_PAUSE, Throttle
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.sandbox import DEMO_KEY, SandboxService
 from llamagen_async.simulation import run
 from llamagen_async.transport import decode, error_for
@@ -172,14 +167,14 @@ def test_headers_only_lower_the_count_within_a_window(headers: dict[str, str]) -
             grant = await ledger.reserve(claim(f"{number}"))
             if isinstance(grant, NoSlot):
                 break  # the server has said that nothing is left
-            (before,) = (await limiter.snapshot()).windows
+            (before,) = (await limiter.ledger.snapshot()).windows
             limit, left = decode(200, headers, b"{}", now=NOW).rate_limit
             outcome = Outcome(server_limit=limit, server_left=left)
             await ledger.commit(grant, outcome, Workload())
-            (after,) = (await limiter.snapshot()).windows
+            (after,) = (await limiter.ledger.snapshot()).windows
             assert 0 <= after.free <= before.free
             assert after.used <= PLAN.rate.limit
         await clock.sleep(MINUTE)
-        assert (await limiter.snapshot()).windows[0].free == PLAN.rate.limit
+        assert (await limiter.ledger.snapshot()).windows[0].free == PLAN.rate.limit
 
     run(main())

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from llamagen_async.plans import DAY, Plan
-from llamagen_async.ratelimit import Ledger, StoreError
+from llamagen_async.ratelimit.protocol import Ledger
 from llamagen_async.ratelimit.stores import open_store, prove_store, store_times
+from llamagen_async.stored_values import StoreError
 from tests.support.redis_server import RedisServer, connected
 
 SPEED = 60.0

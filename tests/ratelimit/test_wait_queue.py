@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 
 from llamagen_async.ratelimit import Claim, Priority, WaitingRequests, Workload
-from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD
 from llamagen_async.ratelimit.wait_queue import WaitQueue
 from llamagen_async.stored_values import StateReader
+from tests.support.claims import IDLE_WORKLOAD
 
 NOW = 1_000.0
 LATER = NOW + 60.0
@@ -225,7 +225,7 @@ def test_shares_never_add_up_to_more_than_there_is(
     known: dict[str, tuple[int, float]] = {}
     for what, client in history:
         if what == "leave":
-            queue.leave(client)
+            queue.withdraw("", client, leaves=True)
             known.pop(client, None)
         elif what == "silent":
             now += 2000.0

@@ -30,20 +30,18 @@ from llamagen_async.plans import DAY, Plan, RateLimit
 from llamagen_async.ratelimit import (
     ANSWERED,
     Claim,
-    Grant,
-    LedgerTimes,
     NoSlot,
     Outcome,
     Priority,
     WaitingRequests,
-    WindowLog,
     Workload,
 )
-from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD
+from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.shares import shares_of
+from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 from llamagen_async.sandbox.algorithms import Algorithm, Meter
 from llamagen_async.stored_values import StateReader
-from tests.support.claims import claim
+from tests.support.claims import IDLE_WORKLOAD, claim
 
 LEASE = 30.0
 GRACE = 5.0

@@ -22,7 +22,9 @@ from llamagen_async import (
     WaitTimeoutError,
 )
 from llamagen_async.plans import DAY, MINUTE
-from llamagen_async.ratelimit import Claim, Grant, LimitsSnapshot, MemoryLedger, NoSlot
+from llamagen_async.ratelimit import Claim, LimitsSnapshot, NoSlot
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
+from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.sandbox import DEMO_KEY, PAID_KEY, Durations, SandboxService
 from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.scheduling.submission import Submission
@@ -381,7 +383,7 @@ async def test_a_create_is_refused_while_the_server_asks_for_hours() -> None:
     sandbox = SandboxService()
     async with simulated_client(sandbox) as client:
         limiter = client._core.open().limiter
-        await limiter.pause(5 * 3600)
+        await limiter.ledger.record(0, pause=5 * 3600)
         with pytest.raises(QuotaExhaustedError) as caught:
             await client.comics.create("a")
         assert caught.value.wait == pytest.approx(5 * 3600)
@@ -395,7 +397,7 @@ async def test_all_are_refused_when_hours_are_asked_for_right_after_they_were_lo
         limiter = client._core.open().limiter
         asking = [asyncio.create_task(client.comics.usage()) for _ in range(3_000)]
         await asyncio.sleep(0.1)
-        await limiter.pause(7_200.0)
+        await limiter.ledger.record(0, pause=7_200.0)
         limiter.give_up("a slot that was not used", "another client")
         results = await asyncio.gather(*asking, return_exceptions=True)
         refused = [result for result in results if isinstance(result, QuotaExhaustedError)]

@@ -14,8 +14,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from llamagen_async import Plan, RateLimit
-from llamagen_async.ratelimit import MemoryLedger, read_pace
-from llamagen_async.ratelimit.read_pace import READS_PER_SECOND
+from llamagen_async.ratelimit import throttle
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
+from llamagen_async.ratelimit.throttle import READS_PER_SECOND
 from llamagen_async.sandbox import Durations, SandboxService
 from llamagen_async.simulation import run
 from tests.support.scheduling import CREATES_ONLY, network_of, refusal
@@ -78,7 +79,7 @@ def running_at_once(number: int, durations: Durations, *, seed: int) -> Outcome:
 )
 def test_many_running_comics_share_one_pace(durations: Durations, seed: int, rate: int) -> None:
     """Reads a second stay within the bound, and each end is noticed within a bounded delay."""
-    with patch.object(read_pace, "READS_PER_SECOND", rate):
+    with patch.object(throttle, "READS_PER_SECOND", rate):
         outcome = running_at_once(20, durations, seed=seed)
     assert most_in_a_second(outcome.reads) <= rate
     assert max(outcome.lateness) <= 20 / rate + OWN_GAP

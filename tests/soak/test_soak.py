@@ -38,7 +38,9 @@ from llamagen_async import (
 )
 from llamagen_async.clock import Clock
 from llamagen_async.forecasting.poll_plan import PRICES, ProfileForecast
-from llamagen_async.ratelimit import Ledger, MemoryLedger, registry
+from llamagen_async.ratelimit import registry
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
+from llamagen_async.ratelimit.protocol import Ledger
 from llamagen_async.ratelimit.stores import store_times
 from llamagen_async.sandbox import PAID_KEY, Durations, Fault, SandboxService
 from llamagen_async.simulation import run

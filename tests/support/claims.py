@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Any
+from typing import Any, Final
 
 from llamagen_async.ratelimit import Claim, KeyState, Limiter, NoSlot, Priority, Slot, Workload
 
-__all__ = ["acquire", "claim", "key_state"]
+__all__ = ["IDLE_WORKLOAD", "acquire", "claim", "key_state"]
 
+IDLE_WORKLOAD: Final = Workload()
+"""The workload of a client that has nothing to do."""
 _names = itertools.count()
 
 

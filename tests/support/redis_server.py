@@ -25,17 +25,12 @@ import pytest
 import redis.asyncio
 
 from llamagen_async.plans import DAY, MINUTE, Plan, RateLimit
-from llamagen_async.ratelimit.protocol import (
-    ANSWERED,
-    IDLE_WORKLOAD,
-    Claim,
-    Grant,
-    NoSlot,
-    Priority,
-)
-from llamagen_async.ratelimit.redis.ledger import RedisLedger
+from llamagen_async.ratelimit.protocol import ANSWERED, Claim, Grant, NoSlot, Priority
+from llamagen_async.ratelimit.redis.ledger import RedisLedger, script
 from llamagen_async.ratelimit.registry import Identity
 from llamagen_async.ratelimit.window_log import LedgerTimes
+from llamagen_async.redis_server import RedisConnection
+from tests.support.claims import IDLE_WORKLOAD
 
 __all__ = [
     "API_KEY",
@@ -48,6 +43,7 @@ __all__ = [
     "certificate",
     "claim_of",
     "connected",
+    "connection_to",
     "fake_clock",
     "granted",
     "ledger_of",
@@ -305,12 +301,17 @@ def account_name() -> str:
     return Identity.of(API_KEY, f"https://{uuid.uuid4().hex}", 1.0, None).name
 
 
+def connection_to(url: str) -> RedisConnection:
+    """A way to a server that nothing else uses."""
+    return RedisConnection(url, script())
+
+
 def ledger_of(url: str, name: str, clock: FakeClock | None, **more: Any) -> RedisLedger:
     """A ledger of the demo plan, if nothing else is said; without a clock, on the server's."""
     if clock is not None:
         more |= {"now": clock.now, "steady": clock.steady}
     defaults = {"plan": Plan.DEMO, "times": LedgerTimes(lease=LEASE)}
-    return RedisLedger(url, name=name, **{**defaults, **more})
+    return RedisLedger(connection_to(url), name=name, **{**defaults, **more})
 
 
 @asynccontextmanager

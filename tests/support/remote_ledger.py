@@ -7,17 +7,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from llamagen_async import Plan
-from llamagen_async.ratelimit import (
-    Claim,
-    Grant,
-    KeyState,
-    LimitsSnapshot,
-    MemoryLedger,
-    NoSlot,
-    Outcome,
-    StoreError,
-    Workload,
-)
+from llamagen_async.ratelimit import Claim, KeyState, LimitsSnapshot, NoSlot, Outcome, Workload
+from llamagen_async.ratelimit.log_ledger import MemoryLedger
+from llamagen_async.ratelimit.protocol import Grant
+from llamagen_async.stored_values import StoreError
 
 __all__ = ["RemoteLedger"]
 

@@ -16,8 +16,11 @@ import attrs
 import pytest
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit import Grant, LedgerTimes, NoSlot, StoreError
+from llamagen_async.ratelimit import NoSlot
+from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
+from llamagen_async.ratelimit.window_log import LedgerTimes
+from llamagen_async.stored_values import StoreError
 from tests.support.claims import claim
 
 __all__ = [

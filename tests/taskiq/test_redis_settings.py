@@ -12,7 +12,7 @@ from taskiq import InMemoryBroker
 from taskiq_redis import ListQueueBroker, PubSubBroker, RedisStreamBroker
 
 from llamagen_async import InvalidRequestError
-from llamagen_async.ratelimit.protocol import StoreError
+from llamagen_async.stored_values import StoreError
 from llamagen_async.taskiq.address import url_of
 from llamagen_async.taskiq.durability import check_durability
 from llamagen_async.taskiq.store import RedisJobs

@@ -60,7 +60,7 @@ async def _counted(settings: ClientSettings) -> LimitsSnapshot:
     identity = settings.identity(settings.quota or MEMORY)
     limiter = open_limiter(identity, settings.plan, timeout=settings.timeout)
     try:
-        return await limiter.snapshot()
+        return await limiter.ledger.snapshot()
     finally:
         await close_limiter(identity, limiter)
 

@@ -34,9 +34,9 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from llamagen_async.errors import ClientClosedError
+from llamagen_async.machine_clock import boottime
 from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.machine_clock import boottime
 from llamagen_async.ratelimit.protocol import (
     MAX_BLOB,
     Claim,
@@ -52,12 +52,12 @@ from llamagen_async.ratelimit.protocol import (
     Workload,
     fits_blob,
 )
-from llamagen_async.ratelimit.read_pace import READS_PER_SECOND
+from llamagen_async.ratelimit.throttle import READS_PER_SECOND
 from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.redis_server import RedisCalls, RedisConnection
 from llamagen_async.stored_values import DAMAGED, StoreError, decode
 
-__all__ = ["RedisLedger", "shared_connection"]
+__all__ = ["RedisLedger", "script"]
 
 _logger = logger_of(__name__)
 _T = TypeVar("_T")
@@ -70,14 +70,8 @@ class RedisLedger:
     """A ledger in Redis. One for each event loop; any number, anywhere, for a key.
 
     Args:
-        connection: The way to the server that several ledgers share, or the URL of one's own:
-            `redis://[[user]:password@]host:port/db`, `rediss://...` or `unix:///path`; what
-            follows `?` goes to redis-py (`ssl_ca_certs=...`), except `prefix=...`, with which the
-            key's name in Redis begins.
-        name: The account's name: a hash of the API key and the server.
-        plan: Which windows to count.
-        speed: Seconds of the ledger's clock in a real second.
-        times: The times to keep to.
+        connection: The way to the server, which evaluates `script()`; ledgers may share it.
+        name: The account's name; it, `plan`, `speed` and `times` are as for a `SQLiteLedger`.
         timeout: Real seconds that an operation may take, and those before it: it is given up when
             no call has ended for so long.
         now: For tests: the reading of the server's clock, in real seconds. The script then does
@@ -85,14 +79,11 @@ class RedisLedger:
         steady: For tests: the monotonic clock in real seconds; `now` if only that is given.
 
     Methods raise `ClientClosedError` after `aclose`, and in another event loop than the first.
-
-    Raises:
-        InvalidRequestError: The URL is not valid, or redis-py is not installed.
     """
 
     def __init__(
         self,
-        connection: RedisConnection | str,
+        connection: RedisConnection,
         *,
         name: str,
         plan: Plan,
@@ -102,8 +93,6 @@ class RedisLedger:
         now: Callable[[], float] | None = None,
         steady: Callable[[], float] | None = None,
     ) -> None:
-        if not isinstance(connection, RedisConnection):
-            connection = RedisConnection(connection, _script())
         self._connection = connection
         self._key = f"{connection.prefix}llamagen:{name}".encode()
         self._blob_key = b"%b:note" % self._key
@@ -153,11 +142,11 @@ class RedisLedger:
         """Give up the slot or the position of a claim, without waiting for the store."""
         operation = {"id": claim, "client": client, "leaves": leaves}
         with contextlib.suppress(ClientClosedError, RuntimeError):  # the lease frees the slot
-            self._calls.start(partial(self._evaluate, "release", operation, _nothing))
+            self._calls.start(partial(self._evaluate, "release", operation, lambda _: None))
 
     async def record(self, number: int, *, pause: float = 0.0) -> None:
         """Count requests that were spent without a slot, and pause everyone."""
-        await self._ask("record", _nothing, number=number, pause=pause)
+        await self._ask("record", lambda _: None, number=number, pause=pause)
 
     async def admit_read(self) -> float:
         """Count a read that needs no slot if it may leave; return the seconds until one may."""
@@ -224,19 +213,11 @@ class RedisLedger:
         return LimitsSnapshot(self._plan.name, states, *rest)
 
 
-def shared_connection(url: str) -> RedisConnection:
-    """Return the way to a server, the same one for all ledgers in this event loop."""
-    return RedisConnection.shared(url, _script())
-
-
 @functools.cache
-def _script() -> bytes:
+def script() -> bytes:
+    """Return the script that does all operations, put together of its parts."""
     files = importlib.resources.files("llamagen_async.ratelimit.redis")
     return b"".join(files.joinpath(part).read_bytes() for part in _SCRIPT)
-
-
-def _nothing(_answer: object) -> None:
-    """Read the answer to what has none."""
 
 
 def _state(answer: list[Any]) -> KeyState:

@@ -333,7 +333,7 @@ function verbs.record(operation)
   return null
 end
 
--- The last reads that needed no slot, as `ReadPace` keeps them.
+-- The last reads that needed no slot, as `Throttle` keeps them.
 function verbs.admit_read()
   expire()
   if state.paused_until > now then return state.paused_until - now end

@@ -22,14 +22,14 @@ from time import monotonic
 from time import time as wall_time
 from typing import Any, Final, TypeVar
 
+from llamagen_async.machine_clock import Anchor, advance, read_machine_clock
 from llamagen_async.observing import logger_of
 from llamagen_async.plans import Plan
 from llamagen_async.ratelimit.log_ledger import LogLedger, Operation
-from llamagen_async.ratelimit.machine_clock import Anchor, advance, read_machine_clock
-from llamagen_async.ratelimit.protocol import MAX_BLOB, Claim, StoreError, fits_blob
+from llamagen_async.ratelimit.protocol import MAX_BLOB, Claim, fits_blob
 from llamagen_async.ratelimit.sqlite.store import SQLiteStore
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
-from llamagen_async.stored_values import DAMAGED, StateReader, decode, encode
+from llamagen_async.stored_values import DAMAGED, StateReader, StoreError, decode, encode
 
 __all__ = ["SQLiteLedger"]
 
@@ -175,7 +175,7 @@ class SQLiteLedger(LogLedger):
         if self._now is not None:
             return self._now(), clock
         anchor = advance(before, read_machine_clock())
-        return round(anchor.now * self._key[1], 6), anchor.dump()
+        return round(anchor.now * self._key[1], 6), anchor
 
 
 def _report(job: asyncio.Future[Any]) -> None:

@@ -22,7 +22,8 @@ from time import monotonic, sleep
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from llamagen_async.ratelimit.protocol import StoreError
+import attrs
+
 from llamagen_async.sqlite_file import (
     claim,
     connect,
@@ -33,6 +34,7 @@ from llamagen_async.sqlite_file import (
     not_forking,
     transaction,
 )
+from llamagen_async.stored_values import StoreError
 
 __all__ = ["SQLiteStore"]
 
@@ -83,7 +85,8 @@ class SQLiteStore:
         self._ended_at = -math.inf
         """The time at which the last work has ended, in monotonic seconds."""
         self._thread: ThreadPoolExecutor | None = None
-        self._file = _File(self.path, timeout)
+        self._file: _File
+        """The file, as that thread uses it."""
 
     @classmethod
     def shared(cls, path: str | os.PathLike[str]) -> SQLiteStore:
@@ -96,17 +99,14 @@ class SQLiteStore:
     ) -> asyncio.Future[_T]:
         """Do some work in one transaction, after all that was submitted before.
 
-        Args:
-            user: Keeps the thread alive until it has left, or was collected.
-            work: What to do with the connection.
-            write: Whether it writes.
-            durable: Whether what is written must survive a power failure.
+        The thread lives until its last `user` has left, or was collected. What was written and is
+        `durable` must survive a power failure.
         """
         with not_forking(), self._guard:
             jobs = self._users.setdefault(user, set())
             if self._thread is None or not self._file.is_ours:
                 # With a connection of its own: none survives a fork.
-                self._file = _File(self.path, self.timeout)
+                self._file = _File(self.path, _LOCK_SHARE * self.timeout)
                 self._thread = ThreadPoolExecutor(1, "llamagen-async-ledger")
             transact = partial(self._file.transact, work, write=write, durable=durable)
             job = in_thread(asyncio.get_running_loop(), self._thread, transact)
@@ -143,24 +143,21 @@ class SQLiteStore:
 _shared: Final = WeakValueDictionary[Path, SQLiteStore]()
 
 
+@attrs.define(eq=False)
 class _File:
     """The file, which is opened when it is needed, and again after a failure.
 
     One thread at a time may use it.
-
-    Args:
-        path: The file.
-        timeout: Real seconds that an operation may take.
     """
 
-    def __init__(self, path: Path, timeout: float) -> None:
-        self._path = path
-        self._timeout = _LOCK_SHARE * timeout
-        self._process = os.getpid()
-        self._connection: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
-        self._is_durable: bool | None = None
-        """Whether SQLite waits for the disk; `None` if that is not said yet."""
+    _path: Path
+    _timeout: float
+    """Real seconds that may pass in waiting for other processes."""
+    _process: int = attrs.Factory(os.getpid)
+    _connection: sqlite3.Connection | None = None
+    _identity: tuple[int, int] | None = None
+    _is_durable: bool | None = None
+    """Whether SQLite waits for the disk; `None` if that is not said yet."""
 
     @not_forking()
     def transact(self, work: _Work[_T], *, write: bool, durable: bool) -> _T:

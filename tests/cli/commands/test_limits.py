@@ -27,7 +27,8 @@ from llamagen_async import (
 from llamagen_async.cli.text import format_time
 from llamagen_async.comics import Comics
 from llamagen_async.plans import DAY, MINUTE
-from llamagen_async.ratelimit import Ledger, Limiter
+from llamagen_async.ratelimit.failover import FailoverLedger
+from llamagen_async.ratelimit.protocol import Ledger
 from llamagen_async.ratelimit.stores import open_store, store_times
 from llamagen_async.sandbox import DEMO_KEY, SandboxService
 from tests.support.cli import (
@@ -108,7 +109,7 @@ def test_limits_are_shown_for_no_request(demo: dict[str, Any], call: Call) -> No
 def test_a_full_window_and_a_pause_say_until_when(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def snapshot(_limiter: Limiter) -> LimitsSnapshot:
+    async def snapshot(_ledger: FailoverLedger) -> LimitsSnapshot:
         windows = (
             LimitState(RateLimit(10, MINUTE), 4, 6, 0.0),
             LimitState(RateLimit(15, DAY), 15, 0, 50_000.0),
@@ -116,7 +117,7 @@ def test_a_full_window_and_a_pause_say_until_when(
         waiting = {Priority.INTERACTIVE: 2, Priority.BATCH: 40}
         return LimitsSnapshot("a plan", windows, 600.0, 5, in_flight=1, clients=3, waiting=waiting)
 
-    monkeypatch.setattr(Limiter, "snapshot", snapshot)
+    monkeypatch.setattr(FailoverLedger, "snapshot", snapshot)
     env = {"LLAMAGEN_API_KEY": KEY, "LLAMAGEN_API_URL": "http://127.0.0.1:8080"}
     now = datetime.now(UTC)
     facts = json.loads(call("limits", "--json", "--speed", "10", env=env).stdout)

@@ -9,7 +9,9 @@ import pytest
 
 from llamagen_async.errors import ClientClosedError
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.protocol import ANSWERED, IDLE_WORKLOAD, Grant, StoreError
+from llamagen_async.ratelimit.protocol import ANSWERED, Grant
+from llamagen_async.stored_values import StoreError
+from tests.support.claims import IDLE_WORKLOAD
 from tests.support.redis_server import (
     PER_DAY,
     FakeClock,

@@ -10,7 +10,9 @@ import pytest
 from redis.asyncio import Connection
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit.protocol import IDLE_WORKLOAD, Outcome, StoreError
+from llamagen_async.ratelimit.protocol import Outcome
+from llamagen_async.stored_values import StoreError
+from tests.support.claims import IDLE_WORKLOAD
 from tests.support.redis_server import (
     FakeClock,
     RedisServer,

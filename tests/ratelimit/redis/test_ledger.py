@@ -10,16 +10,15 @@ import sys
 import tempfile
 import uuid
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis.asyncio
 
 from llamagen_async.errors import InvalidRequestError
 from llamagen_async.plans import DAY, MINUTE, Plan, RateLimit
-from llamagen_async.ratelimit.protocol import ANSWERED, IDLE_WORKLOAD, StoreError
-from llamagen_async.ratelimit.redis.ledger import RedisLedger
-from llamagen_async.ratelimit.window_log import LedgerTimes
+from llamagen_async.ratelimit.protocol import ANSWERED
+from llamagen_async.stored_values import StoreError
+from tests.support.claims import IDLE_WORKLOAD
 from tests.support.redis_server import (
     API_KEY,
     LEASE,
@@ -28,6 +27,7 @@ from tests.support.redis_server import (
     RedisServer,
     claim_of,
     connected,
+    connection_to,
     granted,
     no_slot,
     opened,
@@ -36,7 +36,6 @@ from tests.support.redis_server import (
 )
 
 PASSWORD = "pa/ss@wörd:#?"
-OPTIONS: Any = {"name": "name", "plan": Plan.DEMO, "times": LedgerTimes(LEASE)}
 
 
 async def test_two_clients_share_one_count(
@@ -190,8 +189,8 @@ async def test_a_server_with_tls_is_checked(
 
 def test_a_rediss_url_reaches_redis_as_tls() -> None:
     """Tested without a server, since not every build of Redis has TLS."""
-    ledger = RedisLedger("rediss://host/1?ssl_check_hostname=no", **OPTIONS)
-    pool = ledger._connection._client.connection_pool
+    connection = connection_to("rediss://host/1?ssl_check_hostname=no")
+    pool = connection._client.connection_pool
     assert pool.connection_class is redis.asyncio.SSLConnection
     assert pool.connection_kwargs["db"] == 1
 
@@ -236,7 +235,7 @@ async def test_a_server_on_a_unix_socket_is_reached(
 def test_a_wrong_url_is_refused_without_being_shown(url: str) -> None:
     """No part of it that could belong to the password is in the error."""
     with pytest.raises(InvalidRequestError, match=r"^quota: got .*redis://") as caught:
-        RedisLedger(url, **OPTIONS)
+        connection_to(url)
     for part in ("hu", "sh@", "12", "34"):
         assert part not in str(caught.value)
         assert part not in repr(caught.value)
@@ -246,7 +245,7 @@ def test_without_redis_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     """redis-py is optional: without it only a Redis URL is an error."""
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(InvalidRequestError, match=r"pip install 'llamagen-async\[redis\]'"):
-        RedisLedger("redis://:hush@host", **OPTIONS)
+        connection_to("redis://:hush@host")
 
 
 async def test_the_script_touches_one_key_only(

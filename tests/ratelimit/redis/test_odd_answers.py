@@ -13,8 +13,8 @@ import pytest
 
 from llamagen_async import LlamaGenClient, QuotaStoreError
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit import StoreError
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
+from llamagen_async.stored_values import StoreError
 from tests.support.redis_server import (
     API_KEY,
     FakeClock,

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from llamagen_async.plans import DAY, MINUTE
-from llamagen_async.ratelimit.protocol import ANSWERED, IDLE_WORKLOAD
+from llamagen_async.ratelimit.protocol import ANSWERED
 from llamagen_async.ratelimit.window_log import LedgerTimes
+from tests.support.claims import IDLE_WORKLOAD
 from tests.support.redis_server import (
     BOTH,
     LEASE,

@@ -24,7 +24,7 @@ from llamagen_async.ratelimit.protocol import (
 )
 from llamagen_async.ratelimit.redis.ledger import RedisLedger
 from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
-from tests.support.redis_server import RedisServer, settled
+from tests.support.redis_server import RedisServer, connection_to, settled
 
 PLANS = [
     Plan.DEMO,
@@ -165,7 +165,7 @@ class Specification:
             case "record":
                 log.record(first, now, pause=rest[0])
             case "read":
-                return [log.admit_read(now) for _ in range(first)]
+                return [log.throttle.admit_read(now) for _ in range(first)]
             case "plan":
                 self.log = log.with_plan(first)
             case _:
@@ -180,7 +180,7 @@ class Implementation:
         self.time = 100_000.0
         self.steady = 0.0
         self.ledger = RedisLedger(
-            server.url,
+            connection_to(server.url),
             name=uuid.uuid4().hex,
             plan=plan,
             speed=speed,

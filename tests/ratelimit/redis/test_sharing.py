@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from llamagen_async.plans import Plan
-from llamagen_async.ratelimit.protocol import StoreError
-from llamagen_async.ratelimit.redis.ledger import RedisLedger, shared_connection
+from llamagen_async.ratelimit.redis.ledger import RedisLedger, script
 from llamagen_async.ratelimit.window_log import LedgerTimes
+from llamagen_async.redis_server import RedisConnection
+from llamagen_async.stored_values import StoreError
 from tests.support.redis_server import RedisServer, claim_of, connected
 
 MOST = 8
@@ -22,7 +23,7 @@ MOST = 8
 async def many(url: str, name: str, number: int) -> AsyncIterator[list[RedisLedger]]:
     """Ledgers of as many keys over one connection, closed in the end."""
     times = LedgerTimes(lease=60.0)
-    connection = shared_connection(url)
+    connection = RedisConnection.shared(url, script())
     ledgers = [
         RedisLedger(connection, name=f"{name}-{one}", plan=Plan.PAID, times=times, now=lambda: 9.0)
         for one in range(number)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llamagen_async.ratelimit import WindowLog
+from llamagen_async.ratelimit.window_log import WindowLog
 from tests.support.sqlite_ledgers import Gate, LedgerFactory, ledger_threads
 
 

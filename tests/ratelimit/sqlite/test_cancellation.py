@@ -10,8 +10,11 @@ import threading
 import pytest
 
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit import ANSWERED, Grant, Outcome, StoreError, WindowLog, Workload
+from llamagen_async.ratelimit import ANSWERED, Outcome, Workload
+from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.sqlite.store import SQLiteStore
+from llamagen_async.ratelimit.window_log import WindowLog
+from llamagen_async.stored_values import StoreError
 from tests.support.claims import claim
 from tests.support.sqlite_ledgers import (
     Gate,

@@ -13,18 +13,10 @@ from pathlib import Path
 import pytest
 
 from llamagen_async.plans import DAY, Plan, RateLimit
-from llamagen_async.ratelimit import (
-    ANSWERED,
-    Grant,
-    LedgerTimes,
-    NoSlot,
-    Outcome,
-    Priority,
-    WaitingRequests,
-    WindowLog,
-    Workload,
-)
+from llamagen_async.ratelimit import ANSWERED, NoSlot, Outcome, Priority, WaitingRequests, Workload
+from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
+from llamagen_async.ratelimit.window_log import LedgerTimes, WindowLog
 from tests.support.claims import claim
 from tests.support.sqlite_ledgers import (
     FOUR,
@@ -284,7 +276,7 @@ def test_a_reservation_of_a_loop_that_has_ended_is_undone(tmp_path: Path) -> Non
 _FORK = """
 import asyncio, os, sys
 from llamagen_async import Plan
-from llamagen_async.ratelimit import LedgerTimes
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from tests.support.claims import claim
 
@@ -303,7 +295,7 @@ os._exit(0) if not child else None
 _FORK_MEANWHILE = """
 import asyncio, os, sys, threading
 from llamagen_async import Plan
-from llamagen_async.ratelimit import LedgerTimes
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.ratelimit.sqlite.store import SQLiteStore
 

@@ -18,8 +18,9 @@ import pytest
 
 from llamagen_async.clock import Clock
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit import ANSWERED, LedgerTimes, NoSlot, Workload
+from llamagen_async.ratelimit import ANSWERED, NoSlot, Workload
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
+from llamagen_async.ratelimit.window_log import LedgerTimes
 from tests.support.claims import claim
 from tests.support.sqlite_ledgers import take
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from llamagen_async.machine_clock import Anchor
 from llamagen_async.plans import Plan, RateLimit
-from llamagen_async.ratelimit import ANSWERED, Grant, Identity, NoSlot, Priority, Workload
+from llamagen_async.ratelimit import ANSWERED, Identity, NoSlot, Priority, Workload
 from llamagen_async.ratelimit import WaitingRequests as Waiting
-from llamagen_async.ratelimit.machine_clock import Reading
+from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.sqlite import ledger as ledger_module
 from llamagen_async.ratelimit.sqlite import store
 from tests.support.claims import claim
@@ -77,7 +78,7 @@ async def test_a_quota_is_on_the_disk_before_it_is_relied_on(
 async def test_the_ledgers_time_continues_from_the_stored_one(
     factory: LedgerFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading = Reading(1.7e9, 500.0, "first")
+    reading = Anchor(0.0, 1.7e9, 500.0, "first")
     monkeypatch.setattr(ledger_module, "read_machine_clock", lambda: reading)
     ledger = factory(now=None, speed=10.0)
     for grant in await take(ledger, 4):
@@ -85,10 +86,10 @@ async def test_the_ledgers_time_continues_from_the_stored_one(
     await ledger.aclose()
     assert stored_state(factory.path)["clock"] == [0.0, 1.7e9, 500.0, "first"]
     # A step of the wall clock is not time that passed; five seconds are fifty of the server's.
-    reading = Reading(1.7e9 + 86_400, 505.0, "first")
+    reading = Anchor(0.0, 1.7e9 + 86_400, 505.0, "first")
     ledger = factory(now=None, speed=10.0)
     assert await delay_of(ledger, "next") == pytest.approx(10.0)
-    reading = Reading(1.7e9 + 86_400 + 2, 1.0, "second")
+    reading = Anchor(0.0, 1.7e9 + 86_400 + 2, 1.0, "second")
     assert isinstance(await factory(now=None, speed=10.0).reserve(claim("next")), Grant)
     assert stored_state(factory.path)["clock"] == [7.0, 1.7e9 + 86_402, 1.0, "second"]
 
@@ -294,7 +295,9 @@ async def test_a_damaged_row_is_an_error_and_stays_as_it_is(
 async def test_a_clock_at_which_time_would_stand_still_is_an_error(
     factory: LedgerFactory, monkeypatch: pytest.MonkeyPatch, clock: list[Any]
 ) -> None:
-    monkeypatch.setattr(ledger_module, "read_machine_clock", lambda: Reading(1.7e9, 501.0, "boot"))
+    monkeypatch.setattr(
+        ledger_module, "read_machine_clock", lambda: Anchor(0.0, 1.7e9, 501.0, "boot")
+    )
     ledger = factory(now=None)
     await take(ledger, 1)
     state = json.dumps(stored_state(factory.path) | {"clock": clock})

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from llamagen_async.ratelimit import ANSWERED, Grant, WindowLog, Workload
+from llamagen_async.ratelimit import ANSWERED, Workload
+from llamagen_async.ratelimit.protocol import Grant
 from llamagen_async.ratelimit.sqlite.ledger import SQLiteLedger
 from llamagen_async.ratelimit.sqlite.store import SQLiteStore
+from llamagen_async.ratelimit.window_log import WindowLog
 from llamagen_async.simulation import VirtualTimeLoop
 from tests.support.claims import claim
 from tests.support.sqlite_ledgers import (

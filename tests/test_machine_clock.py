@@ -11,13 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamagen_async.ratelimit import machine_clock
-from llamagen_async.ratelimit.machine_clock import (
-    Anchor,
-    Reading,
-    advance,
-    read_machine_clock,
-)
+from llamagen_async import machine_clock
+from llamagen_async.machine_clock import Anchor, advance, read_machine_clock
 
 _TINY = 1e-5
 """Seconds that sums of floating point numbers may be off by."""
@@ -55,9 +50,9 @@ class SimulatedMachine:
         self.boots += 1
         self.rebooted = True
 
-    def read(self) -> Reading:
+    def read(self) -> Anchor:
         boot_id = f"boot-{self.boots}" if self.has_boot_id else None
-        return Reading(self.true + self.wall_error, self.uptime, boot_id)
+        return Anchor(0.0, self.true + self.wall_error, self.uptime, boot_id)
 
 
 _seconds = st.floats(0, 200_000)
@@ -140,32 +135,32 @@ def test_the_clock_set_forward_across_a_reboot_is_the_one_case_that_runs_ahead()
 
 @given(order=st.permutations(range(6)))
 def test_readings_that_arrive_out_of_order_count_once(order: list[int]) -> None:
-    anchor = advance(None, Reading(1e9, 100.0, "boot"))
+    anchor = advance(None, Anchor(0.0, 1e9, 100.0, "boot"))
     for number in order:
-        anchor = advance(anchor, Reading(1e9 + number, 100.0 + number, "boot"))
+        anchor = advance(anchor, Anchor(0.0, 1e9 + number, 100.0 + number, "boot"))
     assert anchor.now == pytest.approx(5.0)
 
 
 def test_two_machines_on_one_file_are_bound_by_the_wall_clock() -> None:
-    anchor = advance(None, Reading(1e9, 10.0, "one"))
+    anchor = advance(None, Anchor(0.0, 1e9, 10.0, "one"))
     readings = itertools.cycle([(900_000.0, "two"), (10.0, "one")])
     for second, (uptime, boot_id) in zip(range(1, 11), readings, strict=False):
-        anchor = advance(anchor, Reading(1e9 + second, uptime + second, boot_id))
+        anchor = advance(anchor, Anchor(0.0, 1e9 + second, uptime + second, boot_id))
     assert anchor.now == pytest.approx(10.0)
 
 
 def test_with_an_unknown_boot_the_smaller_difference_counts() -> None:
-    anchor = Anchor(5.0, Reading(1e9, 10.0, "boot"))
-    assert advance(anchor, Reading(1e9 + 30, 17.0, None)).now == pytest.approx(12.0)
-    assert advance(anchor, Reading(1e9 + 3, 17.0, None)).now == pytest.approx(8.0)
-    assert advance(anchor, Reading(1e9 + 3, 1.0, None)).now == pytest.approx(8.0)
+    anchor = Anchor(5.0, 1e9, 10.0, "boot")
+    assert advance(anchor, Anchor(0.0, 1e9 + 30, 17.0, None)).now == pytest.approx(12.0)
+    assert advance(anchor, Anchor(0.0, 1e9 + 3, 17.0, None)).now == pytest.approx(8.0)
+    assert advance(anchor, Anchor(0.0, 1e9 + 3, 1.0, None)).now == pytest.approx(8.0)
 
 
 def test_the_clocks_of_this_machine_are_read() -> None:
     first, second = read_machine_clock(), read_machine_clock()
     assert second.monotonic >= first.monotonic
     assert second.boot_id == first.boot_id
-    assert advance(Anchor(3.0, first), second).now >= 3.0
+    assert advance(first._replace(now=3.0), second).now >= 3.0
 
 
 def test_other_systems_have_a_monotonic_clock_and_no_boot_id(
@@ -182,10 +177,10 @@ def test_other_systems_have_a_monotonic_clock_and_no_boot_id(
 
 def test_an_anchor_of_this_boot_is_hardly_ahead_of_it() -> None:
     """With one that is, time would stand still until the machine has caught up."""
-    anchor = Anchor(5.0, Reading(1.7e9, 500_000.0, "a"))
+    anchor = Anchor(5.0, 1.7e9, 500_000.0, "a")
     with pytest.raises(ValueError, match="ahead of this machine's"):
-        advance(anchor, Reading(1.7e9, 500.0, "a"))
-    advance(anchor, Reading(1.7e9, 499_999.9, "a"))  # another process was quicker
-    advance(anchor, Reading(1.7e9, 500.0, "b"))
-    unknown = Anchor(5.0, Reading(1.7e9, 500_000.0, None))
-    advance(unknown, Reading(1.7e9, 500.0, None))
+        advance(anchor, Anchor(0.0, 1.7e9, 500.0, "a"))
+    advance(anchor, Anchor(0.0, 1.7e9, 499_999.9, "a"))  # another process was quicker
+    advance(anchor, Anchor(0.0, 1.7e9, 500.0, "b"))
+    unknown = Anchor(5.0, 1.7e9, 500_000.0, None)
+    advance(unknown, Anchor(0.0, 1.7e9, 500.0, None))

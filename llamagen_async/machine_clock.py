@@ -25,11 +25,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import attrs
-
-__all__ = ["Anchor", "Reading", "advance", "boottime", "read_machine_clock"]
+__all__ = ["Anchor", "advance", "boottime", "read_machine_clock"]
 
 _TOLERANCE: Final = 3_600.0
 """Seconds by which an anchor may be ahead: it is no more than moments, if all is well."""
@@ -39,10 +37,11 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 """The file in which Linux tells one boot from another, see `random(4)`."""
 
 
-@attrs.frozen
-class Reading:
-    """The readings of a machine's clocks at one moment."""
+class Anchor(NamedTuple):
+    """A moment on the ledger's clock, and what the machine's clocks showed then."""
 
+    now: float
+    """The ledger's time in real seconds; the first anchor of all is at 0."""
     wall: float
     """Unix time in seconds; may be set at any time."""
     monotonic: float
@@ -50,30 +49,16 @@ class Reading:
     boot_id: str | None
     """The id of the present boot; `None` if the system does not say."""
 
-
-@attrs.frozen
-class Anchor:
-    """A moment on the ledger's clock, and what the machine's clocks showed then."""
-
-    now: float
-    """The ledger's time in real seconds; the first anchor of all is at 0."""
-    reading: Reading
-    """The readings of the machine's clocks at that time."""
-
     @classmethod
     def load(cls, clock: Sequence[Any]) -> Anchor:
-        """Return what `dump` returned; raise an error if it can't be one."""
+        """Return an anchor that was stored as JSON; raise an error if it can't be one."""
         now, wall, monotonic, boot_id = clock
         if not (0 <= now <= _LATEST and math.isfinite(wall) and math.isfinite(monotonic)):
             raise ValueError("a clock that can't be")
-        return cls(now, Reading(wall, monotonic, boot_id))
-
-    def dump(self) -> Sequence[Any]:
-        """Return all of it, as JSON can hold it."""
-        return self.now, self.reading.wall, self.reading.monotonic, self.reading.boot_id
+        return cls(now, wall, monotonic, boot_id)
 
 
-def advance(anchor: Anchor | None, reading: Reading) -> Anchor:
+def advance(anchor: Anchor | None, reading: Anchor) -> Anchor:
     """Return the present moment, given the last one that was stored (`None`: there is none).
 
     Raises:
@@ -81,24 +66,23 @@ def advance(anchor: Anchor | None, reading: Reading) -> Anchor:
             than it did, so another program has written the anchor.
     """
     if anchor is None:
-        return Anchor(0.0, reading)
-    then = anchor.reading
-    wall = reading.wall - then.wall
-    monotonic = reading.monotonic - then.monotonic
-    if then.boot_id is not None and then.boot_id == reading.boot_id:
+        return reading
+    wall = reading.wall - anchor.wall
+    monotonic = reading.monotonic - anchor.monotonic
+    if anchor.boot_id is not None and anchor.boot_id == reading.boot_id:
         if monotonic < -_TOLERANCE:
             raise ValueError("a clock that is ahead of this machine's")
         # A reading that is older than the anchor must not replace it: what lies between the
         # two would be counted a second time.
-        return anchor if monotonic < 0 else Anchor(anchor.now + monotonic, reading)
-    rebooted = None not in (then.boot_id, reading.boot_id) or monotonic < 0
+        return anchor if monotonic < 0 else reading._replace(now=anchor.now + monotonic)
+    rebooted = None not in (anchor.boot_id, reading.boot_id) or monotonic < 0
     elapsed = wall if rebooted else min(wall, monotonic)
-    return Anchor(anchor.now + max(0.0, elapsed), reading)
+    return reading._replace(now=anchor.now + max(0.0, elapsed))
 
 
-def read_machine_clock() -> Reading:
-    """Read the clocks of this machine."""
-    return Reading(time.time(), boottime(), _boot_id())
+def read_machine_clock() -> Anchor:
+    """Return what the clocks of this machine show, as the first anchor of all."""
+    return Anchor(0.0, time.time(), boottime(), _boot_id())
 
 
 def boottime() -> float:
