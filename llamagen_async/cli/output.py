@@ -139,7 +139,7 @@ class Output:
         """
         stream = sys.stdout
         if not self.has_terminal and isinstance(stream, io.TextIOWrapper):
-            encoding = "utf-8" if is_pipe(stream) else "utf-8-sig"
+            encoding = "utf-8" if is_pipe(sys.stdout) else "utf-8-sig"
             stream.reconfigure(encoding=encoding, errors="replace")
 
     def print_table(self, table: RenderableType) -> None:
