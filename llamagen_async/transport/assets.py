@@ -43,6 +43,7 @@ from llamagen_async.errors import (
 from llamagen_async.transport.address import asset_location
 from llamagen_async.transport.content import LONGEST_LINE
 from llamagen_async.transport.failures import connection_error
+from llamagen_async.transport.framing import keep_whole
 from llamagen_async.transport.http import HTTPTransport
 from llamagen_async.transport.message import AssetStream
 from llamagen_async.transport.public import (
@@ -179,7 +180,7 @@ class HTTPAssets:
                 connector=lent or aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
                 connector_owner=lent is None,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                request_class=guarded if is_seen else aiohttp.ClientRequest,
+                request_class=guarded if is_seen else _Request,
                 auto_decompress=False,
             )
         return self._session
@@ -202,7 +203,16 @@ class _InsideError(aiohttp.ClientError):
     """A connection leads to an address that is not public."""
 
 
-class _PublicRequest(aiohttp.ClientRequest):
+class _Request(aiohttp.ClientRequest):
+    """A request whose answer is given up as soon as it is broken, and not when time is up."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Send the request."""
+        keep_whole(conn)
+        return await super().send(conn)
+
+
+class _PublicRequest(_Request):
     """A request that goes out on no connection to an address that is not public."""
 
     allows_loopback = False

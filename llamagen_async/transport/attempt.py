@@ -20,10 +20,12 @@ from typing import Final
 
 import aiohttp
 import attrs
+from aiohttp.connector import Connection
 from multidict import CIMultiDict
 
 from llamagen_async.transport.address import is_loopback
 from llamagen_async.transport.content import LARGEST, unpacked
+from llamagen_async.transport.framing import keep_whole
 
 __all__ = ["COMING", "OBSERVER", "UNFIT", "Attempt", "RefusedError"]
 
@@ -94,6 +96,14 @@ class Attempt:
             request.headers["Connection"] = "close"
             request.proxy_headers = CIMultiDict(request.proxy_headers or {})
             request.proxy_headers["X-Request-Id"] = secrets.token_hex(8)
+        send = request.send
+
+        async def careful(conn: Connection) -> aiohttp.ClientResponse:
+            keep_whole(conn)
+            return await send(conn)
+
+        # Whatever session it is of: nothing else sees a request together with its connection.
+        request.send = careful  # type: ignore[method-assign]
         try:
             response = await handler(request)
             await self.take(response)
@@ -111,6 +121,8 @@ class Attempt:
                 size += len(chunk)
                 self.received.append(chunk)
         except BaseException:
+            # What has come in the same moment as its end; it has no public name.
+            self.received.extend(getattr(response.content, "_buffer", ()))
             response.close()
             raise
         self.has_ended = True
