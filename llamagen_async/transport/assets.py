@@ -43,7 +43,7 @@ from llamagen_async.errors import (
 from llamagen_async.transport.address import asset_location
 from llamagen_async.transport.content import LONGEST_LINE
 from llamagen_async.transport.failures import connection_error
-from llamagen_async.transport.framing import keep_whole
+from llamagen_async.transport.framing import keep_whole, left_in
 from llamagen_async.transport.http import HTTPTransport
 from llamagen_async.transport.message import AssetStream
 from llamagen_async.transport.public import (
@@ -265,11 +265,14 @@ class _Stream:
                 chunk = await self.response.content.read(_CHUNK)
             except Exception as error:  # noqa: BLE001  # whatever a user's connector raises
                 failure = connection_error(error, self.location)
+                rest = left_in(self.response.content)
             else:
                 if not chunk:
                     return
                 yield chunk
                 continue
+            if rest:
+                yield rest
             raise failure
 
     async def _unpacked(self, chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:

@@ -25,7 +25,7 @@ from multidict import CIMultiDict
 
 from llamagen_async.transport.address import is_loopback
 from llamagen_async.transport.content import LARGEST, unpacked
-from llamagen_async.transport.framing import keep_whole
+from llamagen_async.transport.framing import keep_whole, left_in
 
 __all__ = ["COMING", "OBSERVER", "UNFIT", "Attempt", "RefusedError"]
 
@@ -121,8 +121,7 @@ class Attempt:
                 size += len(chunk)
                 self.received.append(chunk)
         except BaseException:
-            # What has come in the same moment as its end; it has no public name.
-            self.received.extend(getattr(response.content, "_buffer", ()))
+            self.received.append(left_in(response.content))
             response.close()
             raise
         self.has_ended = True

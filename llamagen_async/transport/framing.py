@@ -8,12 +8,13 @@ certain. If the head came before, whoever reads the content is not told and wait
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import aiohttp
 from aiohttp.connector import Connection
 
-__all__ = ["keep_whole"]
+__all__ = ["keep_whole", "left_in"]
 
 _INTERIM: Final = frozenset(range(100, 200)) - {101}
 """The statuses of answers before the answer; 101 is followed by something else than HTTP."""
@@ -27,6 +28,16 @@ def keep_whole(connection: Connection) -> None:
     # It has no public name, and neither has anything else between a connection and an answer.
     if protocol is not None and getattr(protocol, "_parser", None) is not None:
         protocol._parser = _Careful(protocol._parser, protocol)  # noqa: SLF001
+
+
+def left_in(content: aiohttp.StreamReader) -> bytes:
+    """Return what has come of an answer before it broke off, and was not read yet.
+
+    aiohttp forgets it if the end comes before it is read, and has no public name for it.
+    """
+    pieces: Iterable[bytes] = getattr(content, "_buffer", ())
+    offset: int = getattr(content, "_buffer_offset", 0)  # of the first piece, where reading goes on
+    return b"".join(pieces)[offset:]
 
 
 class _Careful:
