@@ -204,10 +204,20 @@ class _InsideError(aiohttp.ClientError):
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request whose answer is given up as soon as it is broken, and not when time is up."""
+    """A request that is answered by its own answer, or by none.
+
+    One that breaks is given up at once, and not when time is up.
+    """
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        """Send the request."""
+        """Send the request.
+
+        Raises:
+            aiohttp.ServerDisconnectedError: Something has come on the connection that nobody has
+                asked for, such as the last picture once more. aiohttp takes another connection.
+        """
+        if conn.protocol is None or len(conn.protocol):
+            raise aiohttp.ServerDisconnectedError
         keep_whole(conn)
         return await super().send(conn)
 
