@@ -8,6 +8,7 @@ may still begin with an object, and that one with an id.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import json
 import math
 import re
@@ -103,7 +104,12 @@ def _inflated(content: bytes, window: int) -> tuple[bytes, bool]:
         zlib.error: Its beginning is not packed so.
     """
     packed = zlib.decompressobj(window)
-    found = packed.decompress(content, LARGEST + 1)
+    try:
+        found = packed.decompress(content, LARGEST + 1)
+    except zlib.error:
+        if window < 0 or not (found := _until_broken(content, window)):
+            raise
+        return found, False
     for _ in range(_MOST_MEMBERS):
         if not (packed.eof and packed.unused_data.startswith(_MEMBER)) or len(found) > LARGEST:
             break
@@ -113,6 +119,21 @@ def _inflated(content: bytes, window: int) -> tuple[bytes, bool]:
         except zlib.error:
             break
     return found, packed.eof and not packed.unused_data.startswith(_MEMBER)
+
+
+def _until_broken(content: bytes, window: int) -> bytes:
+    """Return what is packed before the byte at which content is broken, maybe its checksum.
+
+    zlib gives out nothing of a piece in which it finds a mistake, so the pieces are small, and only
+    the beginning is unpacked.
+    """
+    packed, found = zlib.decompressobj(window), bytearray()
+    with contextlib.suppress(zlib.error):
+        for at in range(min(len(content), _LONGEST_BEGINNING)):
+            found += packed.decompress(content[at : at + 1], LARGEST)
+            if packed.eof or len(found) > LARGEST:
+                break
+    return bytes(found)
 
 
 def text_of(content: bytes, content_type: str | None) -> str:

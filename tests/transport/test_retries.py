@@ -103,7 +103,7 @@ def test_a_definite_answer_is_not_uncertain(error: Exception) -> None:
 
 @pytest.mark.parametrize("status", [444, 460, 499])
 def test_a_billed_request_that_a_gateway_has_given_up_is_uncertain(status: int) -> None:
-    """Its answer says that the client was gone, and not that the server refused."""
+    """Such an answer says that the client was gone, and not that the server refused."""
     given_up = APIError(status, None, "client closed request")
     for kind in BILLED:
         assert as_uncertain(given_up, kind=kind) is not None
