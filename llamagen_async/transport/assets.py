@@ -41,7 +41,7 @@ from llamagen_async.errors import (
     LlamaGenError,
 )
 from llamagen_async.transport.address import asset_location
-from llamagen_async.transport.content import LONGEST_LINE
+from llamagen_async.transport.content import LONGEST_LINE, MOST_HEADERS
 from llamagen_async.transport.failures import connection_error
 from llamagen_async.transport.framing import keep_whole, left_in
 from llamagen_async.transport.http import HTTPTransport
@@ -152,6 +152,7 @@ class HTTPAssets:
                     allow_redirects=False,
                     max_line_size=LONGEST_LINE,
                     max_field_size=LONGEST_LINE,
+                    max_headers=MOST_HEADERS,
                 )
         except _InsideError:
             failure = _refused(location)

@@ -21,6 +21,7 @@ from llamagen_async.foreign import LONGEST_TEXT, MOST_DEPTH, bounded, clean_text
 __all__ = [
     "LARGEST",
     "LONGEST_LINE",
+    "MOST_HEADERS",
     "json_of",
     "place_of",
     "remains_of",
@@ -33,6 +34,9 @@ LARGEST: Final = 10_000_000
 LONGEST_LINE: Final = 65_536
 """Bytes of the longest header that is read. Browsers and curl read longer ones than the 8,190 of
 aiohttp: some networks send such policies with each answer, also with that to a create."""
+MOST_HEADERS: Final = 400
+"""Headers of an answer that are read (chosen). aiohttp gives an answer with 129 up; browsers and
+curl read thousands, and balancers may set a cookie for each of their pools. They take 26 MB."""
 _MOST_PARTS: Final = 200_000
 """Brackets and commas of the largest JSON that is decoded. Each may stand for a part that takes a
 hundred bytes; a comic has a few thousand."""

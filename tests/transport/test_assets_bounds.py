@@ -55,9 +55,11 @@ async def test_a_head_that_never_ends_is_given_up(piece: bytes, make: Make) -> N
             await read(make(inactivity=0.2), server.url)
 
 
-async def test_a_long_header_of_a_host_is_read(make: Make) -> None:
+async def test_a_long_header_of_a_host_is_read_and_so_are_many(make: Make) -> None:
+    headers = {"Content-Security-Policy": "x" * 20_000, **{f"X-{n}": "x" for n in range(300)}}
+
     async def wordy(received: Received) -> None:
-        await received.reply(answer(b"hello", headers={"Content-Security-Policy": "x" * 20_000}))
+        await received.reply(answer(b"hello", headers=headers))
 
     async with raw_server(wordy) as server:
         assert await read(make(), server.url) == b"hello"
