@@ -89,6 +89,7 @@ class HTTPAssets:
         self._timeout = aiohttp.ClientTimeout(total=None, sock_read=inactivity)
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
+        self._open = set[aiohttp.ClientResponse]()
 
     @contextlib.asynccontextmanager
     async def open_asset(
@@ -113,6 +114,7 @@ class HTTPAssets:
         for _ in range(_MAX_REDIRECTS + 1):
             response = await self._get(to, asset_location(str(to)), headers or {})
             status = response.status
+            self._open.add(response)
             try:
                 target = response.headers.get("Location")
                 if response.status not in _REDIRECTS or not target:
@@ -121,6 +123,7 @@ class HTTPAssets:
             finally:
                 # Closes the connection if there is more to come, else keeps it for the next one.
                 response.release()
+                self._open.discard(response)
             to = _redirected(to, target, location)
         what = f"more than {_MAX_REDIRECTS} redirects"
         raise InvalidResponseError(status, None, f"{location}: {what}")
@@ -128,9 +131,13 @@ class HTTPAssets:
     async def aclose(self) -> None:
         """Close the session, but not a user's connector. Nothing can be opened afterwards.
 
+        Whoever reads an asset meanwhile is told that it has broken off.
+
         If this is cut short, calling it again finishes it.
         """
         self._closed = True
+        for response in self._open:
+            response.close()
         if self._session is not None:
             await self._session.close()
 

@@ -81,6 +81,18 @@ class _Careful:
             if is_other or at >= len(data):
                 return heads, is_other, rest + data[at:]
 
+    def feed_eof(self) -> Any:
+        """Take it that no more will come, also because the connection was closed from here.
+
+        Raises:
+            Exception: There had to be more.
+        """
+        try:
+            return self._parser.feed_eof()
+        except Exception as error:
+            self._give_up([], error)
+            raise
+
     def _give_up(self, heads: list[Any], error: Exception) -> None:
         """Hand on the heads that have come, and tell whoever reads the content."""
         for head, content in heads:

@@ -2,8 +2,8 @@
 
 The key is found as it is, and as encoders write it: with escapes of JSON, of Python, of HTML and of
 URLs, also one upon the other, in hexadecimal and in Base64 at any place of a longer text. It is
-also found in capitals or small letters, backwards, and without its end where that is left out with
-dots or asterisks.
+also found in capitals or small letters, and without its end where that is left out with dots or
+asterisks.
 """
 
 from __future__ import annotations
@@ -99,7 +99,6 @@ def _forms(key: str) -> Iterator[str]:
     """Yield the key in all forms that have other characters than itself."""
     content = key.encode()
     yield key
-    yield key[::-1]
     yield content.hex()
     for before in range(3):
         # Base64 writes three bytes as four characters: there are three ways to begin. The first

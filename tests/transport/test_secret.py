@@ -70,7 +70,6 @@ OTHERS = {
     "in capitals": KEY.upper(),
     "in small letters": KEY.lower(),
     "in the other case": KEY.swapcase(),
-    "backwards": KEY[::-1],
     "in HTML in HTML": html.escape(html.escape(KEY)),
     "in entities in HTML": "".join(f"&amp;#{ord(one)};" for one in KEY),
     "in entities without an end": "".join(f"&#{ord(one)}" for one in KEY),
