@@ -110,6 +110,8 @@ class Attempt:
         except Exception as error:
             self.error = error
             raise
+        finally:
+            vars(request).pop("send", None)  # else both would be there until Python looks for rings
         return response
 
     async def take(self, response: aiohttp.ClientResponse) -> None:
