@@ -95,11 +95,15 @@ async def test_a_change_that_is_accepted_without_content_is_certain(status: str)
             await client.comics.create("x")
 
 
-async def test_an_answer_with_a_long_header_is_read() -> None:
-    """Networks add policies and the like that are longer than aiohttp reads by default."""
+MANY = {f"X-{number}": "x" for number in range(300)}
+
+
+@pytest.mark.parametrize("headers", [{"Content-Security-Policy": "x" * 20_000}, MANY])
+async def test_an_answer_with_a_long_header_or_many_is_read(headers: dict[str, str]) -> None:
+    """Networks add policies and the like that are longer and more than aiohttp reads by default."""
 
     async def handler(received: Received) -> None:
-        await received.reply(answer(headers={"Content-Security-Policy": "x" * 20_000}))
+        await received.reply(answer(headers=headers))
 
     async with raw_server(handler) as server, client_of(server) as client:
         assert (await client.comics.create("x")).id == "c1"

@@ -41,8 +41,9 @@ from llamagen_async.errors import (
     LlamaGenError,
 )
 from llamagen_async.transport.address import asset_location
-from llamagen_async.transport.content import LONGEST_LINE
+from llamagen_async.transport.content import LONGEST_LINE, MOST_HEADERS
 from llamagen_async.transport.failures import connection_error
+from llamagen_async.transport.framing import keep_whole, left_in
 from llamagen_async.transport.http import HTTPTransport
 from llamagen_async.transport.message import AssetStream
 from llamagen_async.transport.public import (
@@ -88,6 +89,7 @@ class HTTPAssets:
         self._timeout = aiohttp.ClientTimeout(total=None, sock_read=inactivity)
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
+        self._open = set[aiohttp.ClientResponse]()
 
     @contextlib.asynccontextmanager
     async def open_asset(
@@ -112,6 +114,7 @@ class HTTPAssets:
         for _ in range(_MAX_REDIRECTS + 1):
             response = await self._get(to, asset_location(str(to)), headers or {})
             status = response.status
+            self._open.add(response)
             try:
                 target = response.headers.get("Location")
                 if response.status not in _REDIRECTS or not target:
@@ -120,6 +123,7 @@ class HTTPAssets:
             finally:
                 # Closes the connection if there is more to come, else keeps it for the next one.
                 response.release()
+                self._open.discard(response)
             to = _redirected(to, target, location)
         what = f"more than {_MAX_REDIRECTS} redirects"
         raise InvalidResponseError(status, None, f"{location}: {what}")
@@ -127,9 +131,13 @@ class HTTPAssets:
     async def aclose(self) -> None:
         """Close the session, but not a user's connector. Nothing can be opened afterwards.
 
+        Whoever reads an asset meanwhile is told that it has broken off.
+
         If this is cut short, calling it again finishes it.
         """
         self._closed = True
+        for response in self._open:
+            response.close()
         if self._session is not None:
             await self._session.close()
 
@@ -151,6 +159,7 @@ class HTTPAssets:
                     allow_redirects=False,
                     max_line_size=LONGEST_LINE,
                     max_field_size=LONGEST_LINE,
+                    max_headers=MOST_HEADERS,
                 )
         except _InsideError:
             failure = _refused(location)
@@ -179,7 +188,7 @@ class HTTPAssets:
                 connector=lent or aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
                 connector_owner=lent is None,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                request_class=guarded if is_seen else aiohttp.ClientRequest,
+                request_class=guarded if is_seen else _Request,
                 auto_decompress=False,
             )
         return self._session
@@ -202,7 +211,26 @@ class _InsideError(aiohttp.ClientError):
     """A connection leads to an address that is not public."""
 
 
-class _PublicRequest(aiohttp.ClientRequest):
+class _Request(aiohttp.ClientRequest):
+    """A request that is answered by its own answer, or by none.
+
+    One that breaks is given up at once, and not when time is up.
+    """
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Send the request.
+
+        Raises:
+            aiohttp.ServerDisconnectedError: Something has come on the connection that nobody has
+                asked for, such as the last picture once more. aiohttp takes another connection.
+        """
+        if conn.protocol is None or len(conn.protocol):
+            raise aiohttp.ServerDisconnectedError
+        keep_whole(conn)
+        return await super().send(conn)
+
+
+class _PublicRequest(_Request):
     """A request that goes out on no connection to an address that is not public."""
 
     allows_loopback = False
@@ -255,11 +283,14 @@ class _Stream:
                 chunk = await self.response.content.read(_CHUNK)
             except Exception as error:  # noqa: BLE001  # whatever a user's connector raises
                 failure = connection_error(error, self.location)
+                rest = left_in(self.response.content)
             else:
                 if not chunk:
                     return
                 yield chunk
                 continue
+            if rest:
+                yield rest
             raise failure
 
     async def _unpacked(self, chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:

@@ -20,10 +20,12 @@ from typing import Final
 
 import aiohttp
 import attrs
+from aiohttp.connector import Connection
 from multidict import CIMultiDict
 
 from llamagen_async.transport.address import is_loopback
 from llamagen_async.transport.content import LARGEST, unpacked
+from llamagen_async.transport.framing import keep_whole, left_in
 
 __all__ = ["COMING", "OBSERVER", "UNFIT", "Attempt", "RefusedError"]
 
@@ -94,12 +96,22 @@ class Attempt:
             request.headers["Connection"] = "close"
             request.proxy_headers = CIMultiDict(request.proxy_headers or {})
             request.proxy_headers["X-Request-Id"] = secrets.token_hex(8)
+        send = request.send
+
+        async def careful(conn: Connection) -> aiohttp.ClientResponse:
+            keep_whole(conn)
+            return await send(conn)
+
+        # Whatever session it is of: nothing else sees a request together with its connection.
+        request.send = careful  # type: ignore[method-assign]
         try:
             response = await handler(request)
             await self.take(response)
         except Exception as error:
             self.error = error
             raise
+        finally:
+            vars(request).pop("send", None)  # else both would be there until Python looks for rings
         return response
 
     async def take(self, response: aiohttp.ClientResponse) -> None:
@@ -111,6 +123,7 @@ class Attempt:
                 size += len(chunk)
                 self.received.append(chunk)
         except BaseException:
+            self.received.append(left_in(response.content))
             response.close()
             raise
         self.has_ended = True

@@ -8,6 +8,7 @@ may still begin with an object, and that one with an id.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import json
 import math
 import re
@@ -20,6 +21,7 @@ from llamagen_async.foreign import LONGEST_TEXT, MOST_DEPTH, bounded, clean_text
 __all__ = [
     "LARGEST",
     "LONGEST_LINE",
+    "MOST_HEADERS",
     "json_of",
     "place_of",
     "remains_of",
@@ -32,6 +34,9 @@ LARGEST: Final = 10_000_000
 LONGEST_LINE: Final = 65_536
 """Bytes of the longest header that is read. Browsers and curl read longer ones than the 8,190 of
 aiohttp: some networks send such policies with each answer, also with that to a create."""
+MOST_HEADERS: Final = 400
+"""Headers of an answer that are read (chosen). aiohttp gives an answer with 129 up; browsers and
+curl read thousands, and balancers may set a cookie for each of their pools. They take 26 MB."""
 _MOST_PARTS: Final = 200_000
 """Brackets and commas of the largest JSON that is decoded. Each may stand for a part that takes a
 hundred bytes; a comic has a few thousand."""
@@ -103,7 +108,12 @@ def _inflated(content: bytes, window: int) -> tuple[bytes, bool]:
         zlib.error: Its beginning is not packed so.
     """
     packed = zlib.decompressobj(window)
-    found = packed.decompress(content, LARGEST + 1)
+    try:
+        found = packed.decompress(content, LARGEST + 1)
+    except zlib.error:
+        if window < 0 or not (found := _until_broken(content, window)):
+            raise
+        return found, False
     for _ in range(_MOST_MEMBERS):
         if not (packed.eof and packed.unused_data.startswith(_MEMBER)) or len(found) > LARGEST:
             break
@@ -113,6 +123,21 @@ def _inflated(content: bytes, window: int) -> tuple[bytes, bool]:
         except zlib.error:
             break
     return found, packed.eof and not packed.unused_data.startswith(_MEMBER)
+
+
+def _until_broken(content: bytes, window: int) -> bytes:
+    """Return what is packed before the byte at which content is broken, maybe its checksum.
+
+    zlib gives out nothing of a piece in which it finds a mistake, so the pieces are small, and only
+    the beginning is unpacked.
+    """
+    packed, found = zlib.decompressobj(window), bytearray()
+    with contextlib.suppress(zlib.error):
+        for at in range(min(len(content), _LONGEST_BEGINNING)):
+            found += packed.decompress(content[at : at + 1], LARGEST)
+            if packed.eof or len(found) > LARGEST:
+                break
+    return bytes(found)
 
 
 def text_of(content: bytes, content_type: str | None) -> str:

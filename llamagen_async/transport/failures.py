@@ -123,7 +123,7 @@ def _reason(error: BaseException, secret: str, where: str) -> str:
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return f"no connection to the proxy: {_of_system(error) or 'it is not there'}"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        whose = "its" if not where or where.startswith(error.host) else "the proxy's"
+        whose = "its" if not where or where.startswith(error.host.rstrip(".")) else "the proxy's"
         is_known = "is not known" if _is_unknown_name(error) else "can't be looked up now"
         return f"{whose} name {is_known}"
     inner: object = getattr(error, "os_error", None)

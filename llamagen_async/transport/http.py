@@ -38,7 +38,7 @@ from llamagen_async.transport.address import (
     proxy_for,
 )
 from llamagen_async.transport.attempt import COMING, Attempt, RefusedError
-from llamagen_async.transport.content import LARGEST, LONGEST_LINE, unpacked
+from llamagen_async.transport.content import LARGEST, LONGEST_LINE, MOST_HEADERS, unpacked
 from llamagen_async.transport.decoding import SUCCESS, decode
 from llamagen_async.transport.failures import attempt_error
 from llamagen_async.transport.message import (
@@ -183,6 +183,7 @@ class HTTPTransport:
                     auto_decompress=False,  # it would unpack a small answer to a giant one
                     max_line_size=LONGEST_LINE,
                     max_field_size=LONGEST_LINE,
+                    max_headers=MOST_HEADERS,
                     middlewares=(*others, attempt),  # ours is the innermost
                 ) as attempt.given,
             ):

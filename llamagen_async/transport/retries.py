@@ -56,7 +56,10 @@ _FIRST: Final = 1.0
 _LONGEST: Final = 30.0
 """Seconds at most before any retry: an outage is noticed to be over within half a minute."""
 _READING: Final = frozenset({RequestKind.STATUS, RequestKind.USAGE})
-_LATER: Final = frozenset({408, 421, 423, 425})
+_GIVEN_UP: Final = frozenset({444, 460, 499})
+"""Statuses of a 4xx with which a gateway says that it took the client to be gone: it may have
+handed the request on (those of nginx, of AWS's balancers, and of gateways to gRPC)."""
+_LATER: Final = frozenset({408, 421, 423, 425}) | _GIVEN_UP
 """Statuses of a 4xx that say: once more, on another connection, or when nobody else works on it
 (RFC 9110, RFC 4918, RFC 8470)."""
 _PASSING: Final = _LATER | {429}
@@ -91,7 +94,7 @@ def is_outage(error: BaseException) -> bool:
     """
     if isinstance(error, APIConnectionError):
         return error.retriable
-    return isinstance(error, InvalidResponseError | ServerError)
+    return isinstance(error, InvalidResponseError | ServerError) or _is_given_up(error)
 
 
 def is_told(error: BaseException) -> bool:
@@ -143,6 +146,10 @@ def says_later(error: BaseException) -> bool:
     return isinstance(error, APIError) and error.status in _LATER
 
 
+def _is_given_up(error: BaseException) -> bool:
+    return isinstance(error, APIError) and error.status in _GIVEN_UP
+
+
 def may_pass(error: LlamaGenError) -> bool:
     """Decide whether a picture that ended in `error` may come later.
 
@@ -172,7 +179,8 @@ def as_uncertain(
 
     Returns:
         The error to raise instead (`raise ... from error`), or `None` if the outcome is certain:
-        it did not arrive, or the server refused it (4xx, also 429) or sent it elsewhere (3xx).
+        it did not arrive, or the server refused it (4xx, also 429) or sent it elsewhere (3xx). A
+        4xx by which a gateway has given it up is no refusal.
     """
     if not kind.is_billed:
         return None
@@ -181,7 +189,7 @@ def as_uncertain(
     elif isinstance(error, InvalidResponseError):
         uncertain = error.status not in REDIRECT or may_be_done(error, kind)
     else:
-        uncertain = isinstance(error, ServerError)
+        uncertain = _is_given_up(error) or isinstance(error, ServerError)
     if not uncertain:
         return None
     reason = error.summary if isinstance(error, APIError) else str(error)

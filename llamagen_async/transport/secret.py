@@ -1,7 +1,9 @@
 """The API key, taken out of what a server writes: some repeat the key that they refuse.
 
 The key is found as it is, and as encoders write it: with escapes of JSON, of Python, of HTML and of
-URLs, also one upon the other, in hexadecimal and in Base64 at any place of a longer text.
+URLs, also one upon the other, in hexadecimal and in Base64 at any place of a longer text. It is
+also found in capitals or small letters, and without its end where that is left out with dots or
+asterisks.
 """
 
 from __future__ import annotations
@@ -20,11 +22,14 @@ _T = TypeVar("_T")
 
 _TELLING: Final = 8
 """Characters that a key must have to be taken out: a shorter one could be any word."""
+_CUT: Final = 16
+"""Characters from which on a key is one without its last quarter, too: some do not show the end."""
+_LEFT_OUT: Final = r"(?:\.\.|\u2026|\*)"
 _INSTEAD: Final = "[key]"
 _ENTITIES: Final = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
 """The names of HTML for what it escapes."""
 _ALPHANUMERIC: Final = "(?i:3[0-9]|[46][1-9a-f]|[57][0-9a])"
-_ESCAPED: Final = rf"\\u00{_ALPHANUMERIC}|\\x{_ALPHANUMERIC}|%(?:25)*{_ALPHANUMERIC}|&#"
+_ESCAPED: Final = rf"\\u00{_ALPHANUMERIC}|\\x{_ALPHANUMERIC}|%(?:25)*{_ALPHANUMERIC}|&(?:amp;)*#"
 """An escape of a letter or digit, which no encoder needs to escape."""
 
 
@@ -38,15 +43,18 @@ class Secret:
     def __init__(self, key: str) -> None:
         self._forms = tuple(dict.fromkeys(_forms(key))) if len(key) >= _TELLING else ()
         # Encoders leave letters and digits as they are, so these are looked for first.
-        self._runs = [re.findall("[A-Za-z0-9]+", form) for form in self._forms]
+        self._runs = [
+            re.findall("[a-z0-9]+", form[: _needed(form)].lower()) for form in self._forms
+        ]
 
     def __repr__(self) -> str:
         return "Secret()"
 
     def may_be_in(self, text: str) -> bool:
         """Whether `text` may hold the key; nearly every other text does not look so."""
+        small = text.lower()
         for runs in self._runs:
-            if all(map(text.__contains__, runs)):
+            if all(map(small.__contains__, runs)):
                 return True
         return bool(re.search(_ESCAPED, text))
 
@@ -66,7 +74,7 @@ class Secret:
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         # Made when an answer looks as if it held the key: most programs never see one.
-        return re.compile("|".join("".join(map(_any_spelling, form)) for form in self._forms))
+        return re.compile("|".join(map(_pattern_of, self._forms)), re.IGNORECASE)
 
 
 def check_key(key: object) -> HiddenText:
@@ -92,7 +100,6 @@ def _forms(key: str) -> Iterator[str]:
     content = key.encode()
     yield key
     yield content.hex()
-    yield content.hex().upper()
     for before in range(3):
         # Base64 writes three bytes as four characters: there are three ways to begin. The first
         # and the last character also depend on what stands beside the key.
@@ -102,6 +109,19 @@ def _forms(key: str) -> Iterator[str]:
         yield text.replace("+", "-").replace("/", "_")
 
 
+def _needed(form: str) -> int:
+    """Return how many of a form's first characters tell that it is one."""
+    return len(form) - (len(form) // 4 if len(form) >= _CUT else 0)
+
+
+def _pattern_of(form: str) -> str:
+    """Return a pattern for a form in any spelling, with its end or with what stands for that."""
+    spelled, needed = [*map(_any_spelling, form)], _needed(form)
+    end = "".join(spelled[needed:])
+    left_out = rf"|(?=[!-~]{{0,{len(spelled) - needed}}}?{_LEFT_OUT})" if end else ""
+    return f"{''.join(spelled[:needed])}(?:{end}{left_out})"
+
+
 def _any_spelling(character: str) -> str:
     """Return a pattern for a character as it is or escaped, with a backslash before it or not."""
     code = ord(character)
@@ -109,8 +129,8 @@ def _any_spelling(character: str) -> str:
         re.escape(character),
         rf"\\\\*(?:{re.escape(character)}|(?i:(?:u00|x){code:02x}))",
         rf"%(?:25)*(?i:{code:02x})",
-        rf"&\#(?:0*{code}|(?i:x0*{code:x}));",
+        rf"&(?:amp;)*\#(?:0*{code}|(?i:x0*{code:x}))(?:;|(?![0-9]))",
     ]
     if character in _ENTITIES:
-        spellings.append(f"&{_ENTITIES[character]};")
+        spellings.append(f"&(?:amp;)*{_ENTITIES[character]};")
     return f"(?:{'|'.join(spellings)})"

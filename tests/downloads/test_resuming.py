@@ -44,6 +44,28 @@ async def test_a_transfer_that_breaks_off_is_resumed_where_it_stopped(
     assert files(tmp_path) == ["c1-p01-01.png"]
 
 
+async def test_what_came_together_with_the_end_is_not_asked_for_again(
+    source: HTTPAssets, tmp_path: Path
+) -> None:
+    """Else a host that ends each connection after so many bytes would never give out a picture."""
+    piece = len(PNG) // 4 + 1
+
+    async def serve(received: Received) -> None:
+        start = int((received.header("Range") or "bytes=0-")[len("bytes=") : -1])
+        where = {"Content-Range": f"bytes {start}-{len(PNG) - 1}/{len(PNG)}", **TAG}
+        status, rest = "206 Partial Content" if start else "200 OK", PNG[start:]
+        await received.reply(
+            picture(rest[:piece], status=status, length=len(rest), headers=where if start else TAG)
+        )
+        received.drop()
+
+    async with raw_server(serve) as server:
+        path = await fetch(source, server.url, tmp_path)
+        assert path.read_bytes() == PNG
+        assert len(server.received) == 4
+    assert files(tmp_path) == ["c1-p01-01.png"]
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -330,7 +330,7 @@ async def test_a_create_ends_at_its_time_before_an_outage_is_known(timeout: floa
         assert now() == pytest.approx(began + timeout, abs=0.01)
 
 
-@pytest.mark.parametrize("status", [408, 421, 423, 425])
+@pytest.mark.parametrize("status", [408, 421, 423, 425, 499])
 async def test_a_check_is_made_again_where_a_proxy_asks_for_that(status: int) -> None:
     network = roomy(before=away(10, 200, APIError(status, None, "again"), "status"))
     async with network.client(ROOMY, max_retries=1) as client:

@@ -55,9 +55,11 @@ async def test_a_head_that_never_ends_is_given_up(piece: bytes, make: Make) -> N
             await read(make(inactivity=0.2), server.url)
 
 
-async def test_a_long_header_of_a_host_is_read(make: Make) -> None:
+async def test_a_long_header_of_a_host_is_read_and_so_are_many(make: Make) -> None:
+    headers = {"Content-Security-Policy": "x" * 20_000, **{f"X-{n}": "x" for n in range(300)}}
+
     async def wordy(received: Received) -> None:
-        await received.reply(answer(b"hello", headers={"Content-Security-Policy": "x" * 20_000}))
+        await received.reply(answer(b"hello", headers=headers))
 
     async with raw_server(wordy) as server:
         assert await read(make(), server.url) == b"hello"
@@ -265,6 +267,33 @@ async def test_exceptions_of_a_connector_do_not_get_out(make: Make) -> None:
             await read(make(session=session), "http://127.0.0.1:9/a?sig=secret")
     assert "secret" not in str(caught.value)
     assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("closed", ["client", "client of a session", "session"])
+@pytest.mark.parametrize("framing", ["Content-Length: 9", "Transfer-Encoding: chunked"])
+async def test_what_is_read_when_the_client_is_closed_breaks_off(
+    framing: str, closed: str, make: Make
+) -> None:
+    """Else a download would wait for its whole time, on a connection that is closed."""
+
+    async def begin(received: Received) -> None:
+        await received.reply(f"HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nhello\r\n".encode()[:-4])
+        await asyncio.Event().wait()
+
+    async with raw_server(begin) as server, aiohttp.ClientSession() as session:
+        assets = make(inactivity=600.0, session=None if closed == "client" else session)
+        async with assets.open_asset(server.url) as stream:
+            chunks = stream.chunks()
+            await anext(chunks)
+
+            async def go_on() -> bytes:
+                return await anext(chunks)
+
+            reading = asyncio.create_task(go_on())
+            await asyncio.sleep(0)
+            await (session.close() if closed == "session" else assets.aclose())
+            with pytest.raises(APIConnectionError):
+                await reading
 
 
 async def test_what_is_closed_opens_nothing_any_more(make: Make) -> None:

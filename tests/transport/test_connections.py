@@ -8,7 +8,7 @@ import contextlib
 import aiohttp
 import pytest
 
-from llamagen_async.transport import APIRequest, HTTPTransport
+from llamagen_async.transport import APIRequest, HTTPAssets, HTTPTransport
 from llamagen_async.transport.attempt import OBSERVER
 from tests.support.exchange import BOTH, CREATE, KEY, STATUS, fails, reply_ok
 from tests.support.rawserver import RawServer, Received, answer, raw_server
@@ -22,12 +22,15 @@ class Twice:
         self._may_speak, self._has_spoken = asyncio.Event(), asyncio.Event()
 
     async def __call__(self, received: Received) -> None:
-        await received.reply(answer(b'{"id": "c%d"}' % received.number))
+        await self.answer(received)
         await self._may_speak.wait()
         self._may_speak.clear()
         with contextlib.suppress(ConnectionError):
             await received.reply(self._late)
         self._has_spoken.set()
+
+    async def answer(self, received: Received) -> None:
+        await received.reply(answer(b'{"id": "c%d"}' % received.number))
 
     async def speak(self) -> None:
         self._may_speak.set()
@@ -82,6 +85,40 @@ async def test_an_answer_without_a_request_through_a_users_proxy_is_nobodys() ->
         assert (await transport.send(CREATE)).body == {"id": "c2"}
     assert [received.connection for received in proxy.received] == [1, 2]
     assert proxy.received[1].head.startswith("POST http://127.0.0.1:9/v1/comics")
+
+
+class PictureTwice(Twice):
+    """Answers each picture with its path, and once more with another one, unasked."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(status)
+        self._late = answer(b"late", status=status)
+
+    async def __call__(self, received: Received) -> None:
+        self._path = received.head.split()[1].encode()
+        await super().__call__(received)
+
+    async def answer(self, received: Received) -> None:
+        await received.reply(answer(self._path))
+
+
+@STATUSES
+@pytest.mark.parametrize("is_own", [True, False], ids=["own", "user's"])
+async def test_a_picture_without_a_request_is_nobodys(status: str, is_own: bool) -> None:
+    """Else each panel would show the one before."""
+    handler = PictureTwice(status)
+    async with raw_server(handler) as server, aiohttp.ClientSession() as session:
+        transport = HTTPTransport(server.url, KEY, session=None if is_own else session)
+        assets = HTTPAssets(transport)
+        for number in range(3):
+            async with assets.open_asset(f"{server.url}/{number}") as stream:
+                assert stream.status == 200
+                assert [chunk async for chunk in stream.chunks()] == [b"/%d" % number]
+            await handler.speak()
+            for _ in range(10):  # it has come: the client is in the same event loop
+                await asyncio.sleep(0)
+        await assets.aclose()
+        await transport.aclose()
 
 
 class Lying(aiohttp.TCPConnector):

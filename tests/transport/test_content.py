@@ -6,6 +6,7 @@ import gzip
 import json
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -67,6 +68,30 @@ def test_what_can_be_unpacked_of_a_broken_content_is_returned(packed: bytes, enc
     assert not is_whole
     assert unpacked(b"\x00garbage", encoding)[1] is False
     assert unpacked(CONTENT, ", ".join([encoding] * 1000)) == (b"", False)
+
+
+@pytest.mark.parametrize(
+    ("pack", "encoding"),
+    [(gzip.compress, "gzip"), (gzip.compress, None), (zlib.compress, "deflate")],
+)
+def test_what_stands_before_a_broken_byte_is_returned(
+    pack: Callable[[bytes], bytes], encoding: str | None
+) -> None:
+    """The id of something paid, in an answer whose checksum is wrong or whose end is."""
+    packed = pack(CONTENT)
+    assert unpacked(packed[:-4] + b"\xff\xff\xff\xff", encoding) == (CONTENT, False)
+    long = CONTENT + b"".join(b"%d," % (n * n) for n in range(9_000))
+    packed = pack(long)
+    middle = len(packed) // 2
+    content, is_whole = unpacked(packed[:middle] + b"\xff" * 99 + packed[middle:], encoding)
+    assert content.startswith(CONTENT)
+    assert not is_whole
+
+
+def test_a_bomb_with_a_broken_byte_is_not_unpacked_beyond_the_largest_answer() -> None:
+    content, is_whole = unpacked(gzip.compress(bytes(6 * LARGEST))[:-4] + b"\xff\xff\xff\xff", None)
+    assert len(content) <= LARGEST
+    assert not is_whole
 
 
 @pytest.mark.parametrize(

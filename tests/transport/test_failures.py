@@ -124,6 +124,11 @@ async def test_a_name_that_does_not_exist_is_a_mistake_and_one_that_is_not_found
     assert ("Check base_url: mistyped.example" in str(failed)) is is_mistake
 
 
+async def test_a_name_with_a_dot_at_its_end_is_not_taken_for_a_proxys() -> None:
+    failed = await resolving(Unknown(UNKNOWN[0][0]), "mistyped.example.")
+    assert f"({UNKNOWN[0][1]})" in str(failed)
+
+
 async def test_the_vendors_own_name_is_no_mistake() -> None:
     """A machine without a network may say of every name that it does not exist."""
     failed = await resolving(Unknown(UNKNOWN[0][0]), "api.llamagen.ai")

@@ -101,6 +101,17 @@ def test_a_definite_answer_is_not_uncertain(error: Exception) -> None:
     assert as_uncertain(error, ComicRequest("a story")) is None
 
 
+@pytest.mark.parametrize("status", [444, 460, 499])
+def test_a_billed_request_that_a_gateway_has_given_up_is_uncertain(status: int) -> None:
+    """Such an answer says that the client was gone, and not that the server refused."""
+    given_up = APIError(status, None, "client closed request")
+    for kind in BILLED:
+        assert as_uncertain(given_up, kind=kind) is not None
+        assert not is_retriable(given_up, kind)
+    assert is_outage(given_up)  # else each story of a batch would end so
+    assert may_pass(given_up)
+
+
 def test_a_request_that_is_not_billed_is_never_uncertain() -> None:
     assert as_uncertain(LOST, kind=RequestKind.STATUS) is None
 
@@ -192,7 +203,7 @@ def test_an_answer_about_the_request_is_no_outage(error: Exception) -> None:
     assert not is_outage(error)
 
 
-@pytest.mark.parametrize("status", [408, 421, 423, 425])
+@pytest.mark.parametrize("status", [408, 421, 423, 425, 444, 460, 499])
 def test_a_proxy_that_asks_for_the_same_request_again_gets_reads_again(status: int) -> None:
     later = APIError(status, None, "x")
     assert says_later(later)

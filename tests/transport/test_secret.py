@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import html
+import json
+import re
 import urllib.parse
 from typing import Any
 
@@ -61,6 +64,30 @@ def test_other_texts_stay_as_they_are(text: str) -> None:
 def test_decoded_json_is_searched_as_a_whole() -> None:
     body = {KEY: [KEY, {"a": f"x{KEY}", "b": 3}], "n": None}
     assert SECRET.removed_from(body) == {"[key]": ["[key]", {"a": "x[key]", "b": 3}], "n": None}
+
+
+OTHERS = {
+    "in capitals": KEY.upper(),
+    "in small letters": KEY.lower(),
+    "in the other case": KEY.swapcase(),
+    "in HTML in HTML": html.escape(html.escape(KEY)),
+    "in entities in HTML": "".join(f"&amp;#{ord(one)};" for one in KEY),
+    "in entities without an end": "".join(f"&#{ord(one)}" for one in KEY),
+    "cut": KEY[:-5] + "...",
+    "cut in JSON": json.dumps(KEY)[1:-6] + "\u2026",
+    "cut in hexadecimal": KEY.encode().hex()[:-12] + "***",
+}
+
+
+@pytest.mark.parametrize("written", OTHERS.values(), ids=OTHERS.keys())
+def test_what_no_encoder_does_is_taken_out_as_well(written: str) -> None:
+    cleaned = SECRET.removed_from(f"bad key {written}, sorry")
+    assert re.fullmatch(r"bad key \[key\][!-~]{0,12}(\.\.\.|\u2026|\*\*\*)?, sorry", cleaned)
+
+
+def test_what_is_shown_of_a_key_that_is_hidden_stays() -> None:
+    for shown in (f"{KEY[:9]}...{KEY[-4:]}", f"****{KEY[-6:]}", f"{KEY[:8]}\u2026"):
+        assert SECRET.removed_from(shown) == shown
 
 
 def test_a_short_key_could_be_any_word() -> None:
