@@ -265,7 +265,7 @@ class Row:
         Raises:
             ValueError, TypeError: The row is damaged.
         """
-        names = [] if self.files_text is None else _loaded(self.files_text)
+        names: object = [] if self.files_text is None else _loaded(self.files_text)
         if not isinstance(names, list):
             raise TypeError("the files are no list")
         for name in cast("list[object]", names):
