@@ -174,7 +174,7 @@ async def _comic_of(journal: Journal, name: str) -> ComicGeneration:
     row = await find_story(journal, name)
     if row.type is RequestType.ANIMATION:
         raise InvalidRequestError("key", name, "a comic's; this is an animation's")
-    comic = row.generation
+    comic = BatchTask.of(row).generation
     if not isinstance(comic, ComicGeneration):
         allowed = f"a story that is done; this one is {row.state}, and has no comic"
         raise InvalidRequestError("key", name, allowed)

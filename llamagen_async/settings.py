@@ -165,7 +165,8 @@ def find_key(argument: str | None = None) -> tuple[HiddenText | None, str]:
     path = Path(os.environ.get("LLAMAGEN_CONFIG_HOME") or "~/.llamagen") / "credentials.json"
     try:
         path = path.expanduser()
-        kept: object = json.loads(path.read_text("utf-8"))
+        # From its bytes: editors put a mark before UTF-8, and PowerShell writes UTF-16.
+        kept: object = json.loads(path.read_bytes())
     except (OSError, ValueError, RuntimeError):  # also of a user without a home folder
         return None, ""
     found = cast("dict[str, object]", kept).get("apiToken") if isinstance(kept, dict) else None

@@ -42,6 +42,8 @@ _ADVICE: Final = {
     sqlite3.SQLITE_READONLY: _PROTECTED,
 }
 """Advice to the user about an error, by SQLite's primary result code."""
+_UNREADABLE: Final = "Could not decode"
+"""The beginning of what `sqlite3` says of text that is none, for which SQLite has no code."""
 _FORK_WAITS: Final = 5.0
 """Seconds that a fork waits at most for what other threads do: twice what a transaction takes."""
 
@@ -200,13 +202,20 @@ def error_code(error: BaseException) -> int:
     return code
 
 
-def explain(path: Path | str, error: sqlite3.Error | OSError, *, damaged: str) -> str:
+def explain(
+    path: Path | str,
+    error: sqlite3.Error | OSError,
+    *,
+    damaged: str,
+    other: str = "name another file",
+) -> str:
     """Return a message that says what failed and what can be done about it.
 
     Args:
         path: The file.
         error: What was raised.
         damaged: The advice for a damaged file: what is lost depends on what it held.
+        other: The advice for a file that may never have been ours.
     """
     if isinstance(error, OSError):
         is_full = error.errno in (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", None))
@@ -215,7 +224,8 @@ def explain(path: Path | str, error: sqlite3.Error | OSError, *, damaged: str) -
         )
         return f"{error}; {advice}"
     code = error_code(error)
-    advice = damaged if code == sqlite3.SQLITE_CORRUPT else _ADVICE.get(code, "name another file")
+    is_damaged = code == sqlite3.SQLITE_CORRUPT or str(error).startswith(_UNREADABLE)
+    advice = damaged if is_damaged else _ADVICE.get(code, other)
     return f"{path}: {error}; {advice}"
 
 

@@ -48,6 +48,12 @@ _LARGEST: Final = 2**63 - 1
 _REPR: Final = reprlib.Repr()
 _REPR.maxother = _REPR.maxlong = _REPR.maxstring = _SHOWN
 _TEXT: Final = "text that is not empty"
+_BLANK: Final = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
+) | {chr(code) for codes in (range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0)) for code in codes}
+"""Letters, marks and signs that show nothing by themselves: Hangul's fillers, the empty Braille
+pattern, and what chooses the form of the letter before it, as an emoji leaves it that is taken away
+(Unicode: Default_Ignorable_Code_Point)."""
 _ID: Final = "the id of a generation, with nothing around it"
 _ESCAPED_BYTES: Final = range(0xDC80, 0xDD00)
 """The halves of surrogate pairs by which Python writes bytes that it can't decode."""
@@ -281,7 +287,7 @@ def checked_text(field: str, value: object, allowed: str = _TEXT) -> str:
             pair, noncharacters.
     """
     # Nearly all text begins with a letter and is printable, which is found out quickly.
-    if not isinstance(value, str) or not (value[:1].isalnum() or _shows_something(value)):
+    if not isinstance(value, str) or not _shows_something(value):
         raise InvalidRequestError(field, value, allowed)
     if not value.isprintable() and (problem := text_problem(value)):
         raise InvalidRequestError(field, value, f"text without {problem}")
@@ -330,4 +336,7 @@ def without_mark(value: str | None) -> Any:
 
 def _shows_something(text: str) -> bool:
     """Whether text has in it more than white space, byte order marks and the like."""
-    return not all(one.isspace() or unicodedata.category(one) == "Cf" for one in text)
+    return any(
+        not one.isspace() and one not in _BLANK and unicodedata.category(one) != "Cf"
+        for one in text
+    )

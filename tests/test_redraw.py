@@ -14,6 +14,7 @@ from llamagen_async import (
     BatchStory,
     BudgetReachedError,
     InvalidRequestError,
+    JournalError,
     LlamaGenError,
     RequestKind,
     SubmissionUncertainError,
@@ -288,6 +289,16 @@ async def test_what_is_wrong_is_named_and_costs_nothing(
     with pytest.raises((InvalidRequestError, LlamaGenError), match=words) as caught:
         await machine.redraw(key, **given)
     assert getattr(caught.value, "field", field) == field
+    assert machine.updates == 0
+
+
+@pytest.mark.parametrize("column", ["generation", "request", "error"])
+async def test_a_damaged_story_is_told(tmp_path: Path, column: str) -> None:
+    machine = FinishedBatch(tmp_path)
+    await machine.finish()
+    raw(machine.journal, f"UPDATE job SET {column} = '{{'")
+    with pytest.raises(JournalError, match="the journal is damaged at 'order-1'"):
+        await machine.redraw()
     assert machine.updates == 0
 
 

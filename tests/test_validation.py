@@ -73,10 +73,24 @@ def test_what_is_let_through_is_utf8_and_steers_no_terminal(text: str) -> None:
         assert not set(text) & set("\0\x07\x1b\x9b")
 
 
-@pytest.mark.parametrize("text", ["", " \n", "\ufeff", "\u200b\u200d ", "\u2028"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " \n",
+        "\ufeff",
+        "\u200b\u200d ",
+        "\u2028",
+        "\u2800 \u2800",
+        "\u3164",
+        "\ufe0f",
+        "\U000e0100",
+    ],
+)
 def test_text_that_shows_nothing_is_empty(text: str) -> None:
     with pytest.raises(InvalidRequestError, match="text that is not empty"):
         ComicRequest(text)
+    assert ComicRequest(f"\u2764{text}").to_payload()["prompt"][0] == "\u2764"
 
 
 def test_the_message_says_where() -> None:

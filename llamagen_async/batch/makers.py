@@ -313,4 +313,4 @@ async def _before(journal: StoryReader, row: Row) -> ComicGeneration | None:
 async def newest(journal: StoryReader, generation: AnyGeneration) -> AnyGeneration:
     """Return a comic as it is after its last change: all its stories have the same files."""
     row = await journal.newest(generation.id)
-    return (row and row.generation) or generation
+    return (row and BatchTask.of(row).generation) or generation

@@ -15,18 +15,27 @@ from tests.support.machine import Machine, Pictures, fetching
 
 pytestmark = [pytest.mark.virtual_time, pytest.mark.once]
 
+DEEP = f"'{'[' * 100_000}'"
 VALUES: dict[str, list[object]] = {
     "digest": ["''", "'text'", "5"],
-    "request": ["''", "'[]'", "'5'", "'{\"prompt\": 5}'", "x'ff'", "NULL"],
+    "request": ["''", "'[]'", "'5'", "'{\"prompt\": 5}'", "x'ff'", "NULL", DEEP],
     "urgent": ["2", "-1", "'yes'"],
     "label": ["x'ff'", "7"],
     "position": ["'first'", "-5", "9223372036854775807"],
     "state": ["'paused'", "''", "5", "'queued '", "'running'", "'succeeded'", "'sending'"],
     "attempts": ["'many'"],
     "generation_id": ["'another'", "''", "x'ff'", "NULL"],
-    "generation": ["''", "'[]'", "'{}'", '\'{"id": "another"}\'', "NULL", "x'ff'"],
-    "error": ["''", "'[]'", "'{}'", '\'{"type": 5, "message": []}\'', "x'ff'"],
-    "files": ["'5'", "'[5]'", "'[\"../../etc/passwd\"]'", "'[\"/etc/passwd\"]'", "'{'", "x'ff'"],
+    "generation": [DEEP, "''", "'[]'", "'{}'", '\'{"id": "another"}\'', "NULL", "x'ff'"],
+    "error": [DEEP, "''", "'[]'", "'{}'", '\'{"type": 5, "message": []}\'', "x'ff'"],
+    "files": [
+        DEEP,
+        "'5'",
+        "'[5]'",
+        "'[\"../../etc/passwd\"]'",
+        "'[\"/etc/passwd\"]'",
+        "'{'",
+        "x'ff'",
+    ],
     "queued_at": ["'soon'", "1e300", "-1e300", "x'ff'"],
     "sent_at": ["'soon'", "1e300"],
     "accepted_at": ["'soon'", "1e300"],

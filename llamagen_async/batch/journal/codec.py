@@ -180,6 +180,18 @@ class Row:
             raise ValueError(f"{self.credits} is no number of credits")
 
     @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of the request, as they are written down.
+
+        Raises:
+            ValueError: The row is damaged.
+        """
+        fields = _loaded(self.request_text)
+        if not isinstance(fields, dict):
+            raise ValueError("the request has no fields")  # noqa: TRY004  # of a damaged row
+        return cast("dict[str, Any]", fields)
+
+    @property
     def request(self) -> AnyRequest:
         """The request.
 
@@ -187,7 +199,7 @@ class Row:
             InvalidRequestError: This version does not allow it any more.
             ValueError: The row is damaged.
         """
-        return request_in(json.loads(self.request_text))
+        return request_in(_loaded(self.request_text))
 
     @property
     def story(self) -> Story:
@@ -212,7 +224,7 @@ class Row:
             return None
         is_video = self.type is RequestType.ANIMATION
         model = Animation if is_video else ComicGeneration
-        return model.parse(json.loads(self.generation_text))
+        return model.parse(_loaded(self.generation_text))
 
     def changed(self, state: BatchState, values: Mapping[str, Any]) -> Self:
         """Return the row as it would be, had a change been written."""
@@ -253,7 +265,7 @@ class Row:
         Raises:
             ValueError, TypeError: The row is damaged.
         """
-        names: object = [] if self.files_text is None else json.loads(self.files_text)
+        names: object = [] if self.files_text is None else _loaded(self.files_text)
         if not isinstance(names, list):
             raise TypeError("the files are no list")
         for name in cast("list[object]", names):
@@ -305,6 +317,19 @@ def dump_generation(generation: AnyGeneration) -> str:
     return _dump({"id": generation.id, "status": generation.status.value})
 
 
+def _loaded(text: str) -> object:
+    """Return the JSON of a row.
+
+    Raises:
+        ValueError: The row is damaged.
+    """
+    try:
+        loaded: object = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    return loaded
+
+
 def _is_deep(value: object, left: int = _NESTED) -> bool:
     if isinstance(value, Mapping):
         value = list(cast("Mapping[str, object]", value).values())
@@ -341,7 +366,7 @@ def load_error(
     Raises:
         ValueError: The text is not one that `dump_error` wrote.
     """
-    kept: Any = json.loads(text)
+    kept: Any = _loaded(text)
     try:
         name, message = kept["type"], str(kept["message"])
         if name == GenerationFailedError.__name__ and generation is not None:

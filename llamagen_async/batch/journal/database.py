@@ -50,6 +50,7 @@ _LOCK_TIMEOUT: Final = 5.0
 _SHARED_TIMEOUT: Final = 15.0
 """Seconds to wait for other workers that write: each writes for milliseconds, but SQLite's waiting
 has no order, and a disk may be slow."""
+_OTHER: Final = "name another file"
 _DAMAGED: Final = "it is damaged; restore it, or move it away: it knows what was paid"
 
 
@@ -363,7 +364,10 @@ class Database:
             raise JournalError(f"{self._name}: {error!r}") from error
 
     def _explained(self, error: sqlite3.Error | OSError) -> JournalError:
-        return JournalError(explain(self._name, error, damaged=_DAMAGED))
+        # What had comics was ours, whatever it is now: another file would pay for them again.
+        had_comics = self.lock is not None and self.lock.accepted > 0
+        other = _DAMAGED if had_comics else _OTHER
+        return JournalError(explain(self._name, error, damaged=_DAMAGED, other=other))
 
 
 def _sync_folder(folder: Path) -> None:

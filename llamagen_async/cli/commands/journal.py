@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -86,7 +85,7 @@ def journal(*, place: str, form: str, states: tuple[str, ...], output: Output) -
             output.tell(f"{'state':<9} {'credits':>7}  {'id':<{id_width}}  story", is_prose=False)
         for row in _rows(path, wanted):
             if output.as_json:
-                output.emit_json({**_facts(row), "request": json.loads(row.request_text)})
+                output.emit_json({**_facts(row), "request": row.fields})
             else:
                 _show(row, output, id_width)
             if output.stdout_closed:
@@ -125,7 +124,7 @@ def _rows(path: Path, states: Sequence[BatchState]) -> Iterator[Row]:
 
 def _facts(row: Row) -> dict[str, Any]:
     """Return what a journal knows of a story, as plain data."""
-    request = json.loads(row.request_text)
+    request = row.fields
     error = row.error(None, row.generation)
     return {
         "key": row.key,

@@ -6,12 +6,11 @@ Nothing here needs more than the standard library, and nothing is written.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import stat
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import attrs
 
@@ -81,7 +80,7 @@ def book_of(comic: FinishedComic, folder: Path) -> Book:
     generation = comic.newest.generation
     if not isinstance(generation, ComicGeneration):
         raise NotMadeError("the journal has no answer about it")
-    request = cast("dict[str, Any]", json.loads(comic.first.request_text))
+    request = comic.first.fields
     prompt = next((str(request[one]) for one in _TITLES if request.get(one)), "")
     prompt = one_line(prompt or generation.prompt or "")
     language = request.get("language")

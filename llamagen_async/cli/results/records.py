@@ -183,7 +183,7 @@ class Record:
             ValueError: The row is damaged.
         """
         comic, files = row.generation, row.files
-        request = cast("dict[str, Any]", json.loads(row.request_text))
+        request = row.fields
         reason = passing
         if row.state is BatchState.SUCCEEDED:
             if reason is None and row.files_text is None:
@@ -212,7 +212,7 @@ class Record:
         """Return the record with the times that the journal has, and with what it changes."""
         return attrs.evolve(
             self,
-            request=json.loads(row.request_text),
+            request=row.fields,
             seconds=_seconds_of(row, speed),
             sent_at=_utc(row.sent_at),
             ended_at=_utc(row.ended_at),

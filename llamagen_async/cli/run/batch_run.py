@@ -203,7 +203,8 @@ class BatchRun:
                 digest="" if in_journal else story.story.digest.hex(),
             )
         if row is not None:
-            record = record.timed(row, self._client.speed)
+            with contextlib.suppress(ValueError):  # it is damaged, and the results are told of it
+                record = record.timed(row, self._client.speed)
         if not self._has_journal:
             record = attrs.evolve(record, key=None)
         if item.generation is None and _is_unspent(item.error):

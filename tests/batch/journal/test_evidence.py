@@ -195,6 +195,36 @@ async def test_sqlites_newest_changes_are_not_removed_with_their_journal(
     assert (tmp_path / "run.db-wal-old").read_bytes() == kept
 
 
+@pytest.mark.parametrize("content", [bytes(8_192), b"hello\n" * 1_000])
+async def test_a_journal_that_had_comics_is_no_file_to_do_without(
+    tmp_path: Path, content: bytes
+) -> None:
+    """Another file, as is right instead of one that never was a journal, would pay once more."""
+    path = tmp_path / "run.db"
+    await with_comics(path, 2)
+    path.write_bytes(content)
+    with pytest.raises(JournalError, match="it knows what was paid"):
+        await Journal(path, ORIGIN).open()
+    other = tmp_path / "other.db"
+    other.write_bytes(content)
+    with pytest.raises(JournalError, match="name another file"):
+        await Journal(other, ORIGIN).open()
+
+
+async def test_text_that_can_not_be_read_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    await with_comics(path, 2)
+    raw(path, "UPDATE job SET generation = CAST(x'7b22ff227d' AS TEXT)")
+
+    async def use() -> None:
+        async with opened(path) as journal:
+            async for _ in journal.rows():
+                pass
+
+    with pytest.raises(JournalError, match="it is damaged; restore it"):
+        await use()
+
+
 @pytest.mark.parametrize("size", [1, 50, 100, 1_000, 4_096, 5_000, 12_288])
 async def test_a_journal_that_was_cut_is_told(tmp_path: Path, size: int) -> None:
     path = tmp_path / "run.db"

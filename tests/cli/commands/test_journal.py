@@ -198,10 +198,11 @@ def test_what_is_no_journal(
     assert done.stderr.count("\n") == 1
 
 
-async def test_a_damaged_row_is_told(call: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize("request_", ["no JSON", "5", "null", '["a cat"]', "[" * 100_000])
+async def test_a_damaged_row_is_told(call: Call, tmp_path: Path, request_: str) -> None:
     await filled(tmp_path / "journal.db")
     with sqlite3.connect(tmp_path / "journal.db") as connection:
-        connection.execute("UPDATE job SET request = 'no JSON' WHERE id = 2")
+        connection.execute("UPDATE job SET request = ? WHERE id = 2", (request_,))
     connection.close()
     done = call("journal", ".")
     assert done.returncode == 1

@@ -151,11 +151,14 @@ async def test_stories_that_had_not_ended_are_found_in_the_journal(tmp_path: Pat
     assert [record.id for record in written.unfinished] == ["c1"]
 
 
-async def test_a_damaged_journal_leaves_the_results_as_they_were(tmp_path: Path) -> None:
+@pytest.mark.parametrize("request_", ["no json", "5", "[" * 100_000])
+async def test_a_damaged_journal_leaves_the_results_as_they_were(
+    tmp_path: Path, request_: str
+) -> None:
     async with opened_journal(tmp_path / "j.db") as journal:
         await add_row(journal, story("a", 1), 0)
     with closing(sqlite3.connect(tmp_path / "j.db")) as connection, connection:
-        connection.execute("UPDATE job SET request = 'no json'")
+        connection.execute("UPDATE job SET request = ?", (request_,))
     (tmp_path / RESULTS).write_bytes(b"old")
     with pytest.raises(JournalError, match="the journal is damaged at"):
         await write(tmp_path, Unrecorded())
