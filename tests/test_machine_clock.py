@@ -184,3 +184,12 @@ def test_an_anchor_of_this_boot_is_hardly_ahead_of_it() -> None:
     advance(anchor, Anchor(0.0, 1.7e9, 500.0, "b"))
     unknown = Anchor(5.0, 1.7e9, 500_000.0, None)
     advance(unknown, Anchor(0.0, 1.7e9, 500.0, None))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells one boot from another")
+def test_what_the_clocks_show_names_the_boot() -> None:
+    """Without it a machine that was switched off is taken for one that was suspended."""
+    reading = read_machine_clock()
+    assert reading.boot_id
+    assert reading.boot_id == read_machine_clock().boot_id
+    assert reading.now == 0.0

@@ -133,6 +133,20 @@ async def test_two_open_clients_of_one_key_cannot_have_different_plans() -> None
         assert (await client.limits()).windows[0].used == 1
 
 
+@pytest.mark.virtual_time
+async def test_a_client_may_name_the_plan_that_the_first_one_named() -> None:
+    """Also when the server has said since that it is another one, which the limiter keeps now."""
+    identity = Identity.of("named", "https://named.invalid/v1", 1.0, None)
+    limiter = open_limiter(identity, Plan.DEMO, timeout=30.0)
+    limiter.change_plan(Plan.PAID)
+    for plan in (Plan.DEMO, Plan.PAID):
+        assert open_limiter(identity, plan, timeout=30.0) is limiter
+    assert limiter.plan is Plan.PAID
+    with pytest.raises(InvalidRequestError, match="plan: got 'other', allowed is 'paid'"):
+        open_limiter(identity, Plan("other", limits=RateLimit(1, per=60)), timeout=30.0)
+    await close_limiter(identity, limiter)
+
+
 def test_loops_in_two_threads_keep_one_limit_together() -> None:
     """Two clients with one key, each in a thread of its own: never more than the plan allows."""
     identity = Identity.of("threads", "https://threads.invalid/v1", 600.0, None)

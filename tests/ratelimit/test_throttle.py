@@ -1,4 +1,4 @@
-"""The pace of reads that need no slot: so many in any second, whoever asks."""
+"""The bounds beside the windows: how a burst grows back, and the pace of reads without a slot."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from llamagen_async.clock import Clock
 from llamagen_async.ratelimit.failover import FailoverLedger
 from llamagen_async.ratelimit.log_ledger import MemoryLedger
 from llamagen_async.ratelimit.protocol import Grant
-from llamagen_async.ratelimit.throttle import READS_PER_SECOND, Throttle
+from llamagen_async.ratelimit.throttle import GROW_AFTER, READS_PER_SECOND, Throttle
 from llamagen_async.ratelimit.window_log import LedgerTimes
 from llamagen_async.stored_values import DAMAGED, StateReader
 from tests.support.claims import claim
 from tests.support.remote_ledger import RemoteLedger
 
+LIMIT = Plan.PAID.rate.limit
 TIMES = LedgerTimes(lease=30.0, grace=5.0, client_lease=3600.0, silence=8.0)
 
 
@@ -34,6 +35,36 @@ def test_no_second_has_more_reads_than_allowed(gaps: list[float], per: float) ->
         sent.append(at)
     for first, last in zip(sent, sent[READS_PER_SECOND:], strict=False):
         assert last - first >= per - 1e-9
+
+
+def answers_until_grown(throttle: Throttle) -> int:
+    """Return how many answers other than 429 it takes until the burst is greater."""
+    before, number = throttle.burst, 0
+    while throttle.burst == before:
+        throttle.accept(1e6)
+        number += 1
+    return number
+
+
+def test_only_growing_that_was_a_mistake_makes_the_next_one_slower() -> None:
+    """A burst that was halved several times in a row, down to one, has not grown meanwhile."""
+    throttle = Throttle(Plan.PAID.rate)
+    for burst in (5, 2, 1):
+        throttle.refuse(0.0, 0.0, 1.0, is_last_slot=False)
+        assert throttle.burst == burst
+    assert answers_until_grown(throttle) == GROW_AFTER * LIMIT
+    throttle.refuse(2e6, 2e6, 1.0, is_last_slot=False)
+    throttle.refuse(3e6, 3e6, 1.0, is_last_slot=False)
+    throttle.pauses = 0
+    for _ in range(GROW_AFTER * LIMIT):
+        throttle.accept(4e6)
+    assert throttle.burst == 1
+
+
+def test_a_refusal_in_the_windows_last_slot_halves_nothing() -> None:
+    throttle = Throttle(Plan.PAID.rate)
+    throttle.refuse(0.0, 0.0, 1.0, is_last_slot=True)
+    assert throttle.burst == LIMIT
 
 
 def test_reads_that_were_kept_count() -> None:
