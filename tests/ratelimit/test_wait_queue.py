@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import attrs
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from llamagen_async.ratelimit import Claim, Priority, WaitingRequests, Workload
 from llamagen_async.ratelimit.wait_queue import WaitQueue
@@ -109,6 +109,14 @@ def test_a_position_is_the_number_of_slots_that_others_get_before(
     st.lists(st.tuples(priorities, waits, requests), min_size=1, max_size=6),
     st.booleans(),
     st.sampled_from([0.0, 1.0]),
+)
+@example(  # the first one holds a claim for less than the best that it has
+    [
+        (Priority.INTERACTIVE, 0.0, [(Priority.OVERDUE, 0.0)]),
+        (Priority.OVERDUE, 0.0, []),
+    ],
+    False,
+    0.0,
 )
 def test_one_of_the_claims_is_always_the_next(
     clients: list[tuple[Priority, float, list[tuple[Priority, float]]]],
