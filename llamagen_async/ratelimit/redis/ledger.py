@@ -70,7 +70,8 @@ class RedisLedger:
     """A ledger in Redis. One for each event loop; any number, anywhere, for a key.
 
     Args:
-        connection: The way to the server, which evaluates `script()`; ledgers may share it.
+        connection: The way to the server, which evaluates `script()` and which ledgers may share,
+            or the URL of one's own, as `RedisConnection` takes it.
         name: The account's name; it, `plan`, `speed` and `times` are as for a `SQLiteLedger`.
         timeout: Real seconds that an operation may take, and those before it: it is given up when
             no call has ended for so long.
@@ -83,7 +84,7 @@ class RedisLedger:
 
     def __init__(
         self,
-        connection: RedisConnection,
+        connection: RedisConnection | str,
         *,
         name: str,
         plan: Plan,
@@ -93,6 +94,8 @@ class RedisLedger:
         now: Callable[[], float] | None = None,
         steady: Callable[[], float] | None = None,
     ) -> None:
+        if not isinstance(connection, RedisConnection):
+            connection = RedisConnection(connection, script())
         self._connection = connection
         self._key = f"{connection.prefix}llamagen:{name}".encode()
         self._blob_key = b"%b:note" % self._key
