@@ -89,6 +89,23 @@ async def test_a_snapshot_in_an_outage_is_of_the_share() -> None:
     await away.close()
 
 
+async def test_a_refusal_in_a_slot_of_the_store_narrows_no_share() -> None:
+    """What the store has counted beside it is not known here: its window may have been full."""
+    away = Away()
+    slot = await away.granted("a.slot")
+    await away.begin()
+    refused = Outcome(refused=True, retry_after=90.0)
+    await away.ledger.commit(slot, refused, IDLE_WORKLOAD)
+    assert (await away.ledger.snapshot()).paused_for == pytest.approx(90.0)
+    await asyncio.sleep(120)
+    await away.granted("a.0")
+    began = asyncio.get_running_loop().time()
+    for number in range(1, 9):
+        await away.granted(f"a.{number}")
+    assert asyncio.get_running_loop().time() == pytest.approx(began)
+    await away.close()
+
+
 async def test_a_client_that_leaves_in_an_outage_waits_no_more() -> None:
     """No other request waits behind its create any more."""
     away = Away()

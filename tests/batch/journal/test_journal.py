@@ -61,6 +61,8 @@ async def test_label_and_position_are_those_of_the_newest_run() -> None:
         assert (row.label, row.position) == ("stories.jsonl:7", 0)
         row, _ = await journal.add(Story.parse("a cat", "k", "new.txt:2"), position=1)
         assert (row.label, row.position, row.state) == ("new.txt:2", 1, BatchState.RUNNING)
+        row, _ = await journal.add(Story.parse("a cat", "k", "renamed.txt:2"), position=1)
+        assert (row.label, row.position) == ("renamed.txt:2", 1)
 
 
 async def test_a_row_is_found_by_key_or_generation() -> None:
