@@ -226,7 +226,9 @@ class QuotaExhaustedError(LlamaGenError):
     def __str__(self) -> str:
         when = self.resets_at.strftime("%Y-%m-%d %H:%M:%S UTC")
         paused = self.limit is None
-        reason = "the server asked to wait" if paused else f"the limit of {self.limit} is used up"
+        reason = (
+            "the server asked to wait" if paused else f"the limit of {self.limit} has no room now"
+        )
         if self.id is not None:
             return (
                 f"{reason}, so generation {self.id} can't be checked "

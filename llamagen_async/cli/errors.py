@@ -94,7 +94,7 @@ def quota_reason(limit: RateLimit | None) -> str:
     """Return why nothing can be sent: a window is full, or the server asked to wait (`None`)."""
     if limit is None:
         return "the server asked to wait"
-    return f"the limit of {format_limit(limit)} is used up"
+    return f"the limit of {format_limit(limit)} has no room now"
 
 
 def status_command(id_: str, folder: object = None, *, is_animation: bool = False) -> str:

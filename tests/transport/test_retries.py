@@ -216,3 +216,33 @@ def test_a_lost_answer_takes_no_advice_to_ask_again_with_it() -> None:
     uncertain = str(as_uncertain(failure))
     assert "busy" in uncertain
     assert "try once more" not in uncertain
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("made comic cmc_1\x1b[2J, thanks", "not JSON; it begins with made comic cmc_1"),
+        ("<html><body>cmc_1</body></html>", None),
+        ("", None),
+        ({"id": 5}, None),
+    ],
+)
+def test_an_answer_that_can_not_be_read_is_shown_since_an_id_may_be_in_it(
+    body: object, said: str | None
+) -> None:
+    uncertain = str(as_uncertain(InvalidResponseError(200, None, "not JSON", body)))
+    assert "not JSON" in uncertain
+    assert "begins with" not in uncertain if said is None else said in uncertain
+    assert "\x1b" not in uncertain
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_known"), [(RequestKind.CREATE, False), (RequestKind.CONTINUE, True)]
+)
+def test_a_redirect_to_a_comic_may_be_a_create_that_is_done(
+    kind: RequestKind, is_known: bool
+) -> None:
+    """A change has that address before, wherever the comic has moved."""
+    headers = {"location": "/v1/comics/generations/cmc_1"}
+    redirect = InvalidResponseError(307, None, "a redirect", headers=headers)
+    assert (as_uncertain(redirect, kind=kind) is None) == is_known

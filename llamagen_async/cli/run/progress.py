@@ -123,11 +123,10 @@ class Display:
     def ended(self, record: Record, *, is_news: bool = True) -> None:
         """Print the result of a story, if it is news: what had ended before is only counted.
 
-        Stories that were not sent are counted, too: one reason concerns them all, and the summary
-        has it once.
+        Of stories that were not sent one reason concerns them all, and the summary has it once.
         """
         progress = self._batch.progress
-        self._told += 1
+        self._told += record.state is not BatchState.QUEUED
         self._unsent += record.state is BatchState.QUEUED
         if is_news and record.seconds is not None:
             self._durations.append(record.seconds)

@@ -141,7 +141,7 @@ def test_a_batch_on_the_demo_plan_says_how_many_comics_today_pays_for(
     assert "there is room again from 20" in done.stdout
     assert "7 comics, about 16 min" in done.stdout
     assert done.stderr.count("\n") == 1
-    assert "the limit of 15 requests per day is used up; there is room from 20" in done.stderr
+    assert "the limit of 15 requests per day has no room now; there is room from 20" in done.stderr
     results = json_lines((tmp_path / "comics" / "results.jsonl").read_text(encoding="utf-8"))
     unsent = [one for one in results if one["state"] == "queued"]
     assert f" done, {len(unsent)} not sent; " in done.stdout
