@@ -174,7 +174,9 @@ class Limiter:
 
     def _log_first_wait(self, answer: NoSlot) -> None:
         if not self._has_waited:
-            full = f"the limit of {answer.limit} is used" if answer.limit else "the server refused"
+            full = (
+                f"the limit of {answer.limit} has no room" if answer.limit else "the server refused"
+            )
             _logger.info("%s: waiting %.1f s", full, answer.delay)
         self._has_waited = True
 

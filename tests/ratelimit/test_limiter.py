@@ -267,7 +267,7 @@ async def test_the_first_wait_is_logged_with_its_reason(caplog: pytest.LogCaptur
     for _ in range(25):
         await (await acquire(limiter)).commit(ANSWERED, IDLE_WORKLOAD)
     (record,) = caplog.records
-    assert record.getMessage() == "the limit of 10 per minute is used: waiting 60.0 s"
+    assert record.getMessage() == "the limit of 10 per minute has no room: waiting 60.0 s"
 
 
 async def test_no_repr_has_anything_but_the_plan_in_it() -> None:

@@ -251,7 +251,7 @@ class SharedJournal(Journal):
         self._renew(connection)
         self._is_worker = True
         if dead and self._takes_over:
-            _logger.warning("%s: %d workers are gone; taking over", path, len(dead))
+            _logger.warning("%s: workers that are gone: %d; taking over", path, len(dead))
             remove(dead, connection)
             reserve = self._database.reserve
             receipts = reserve.of_dead(dead) if reserve else []
