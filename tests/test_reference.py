@@ -60,14 +60,17 @@ def test_each_public_name_has_its_entry_and_an_example() -> None:
 
 
 def test_the_tests_of_the_documentation_pass() -> None:
-    """The page about tests of one's own shows one, which calls itself."""
-    block, _ = re.findall(r"```python\n(.*?)```", TESTING, flags=re.DOTALL)
-    exec(compile(block, "docs/testing.md", "exec", dont_inherit=True), {"__name__": "documented"})
+    """The page about tests of one's own shows two, which call themselves."""
+    *blocks, _ = re.findall(r"```python\n(.*?)```", TESTING, flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        code = compile(block, "docs/testing.md", "exec", dont_inherit=True)
+        exec(code, {"__name__": "documented"})
 
 
 def test_the_conftest_of_the_documentation_makes_time_virtual(tmp_path: Path) -> None:
     """In a folder of its own, as a project of a user's would be."""
-    _, conftest = re.findall(r"```python\n(.*?)```", TESTING, flags=re.DOTALL)
+    *_, conftest = re.findall(r"```python\n(.*?)```", TESTING, flags=re.DOTALL)
     (tmp_path / "conftest.py").write_text(conftest, encoding="utf-8")
     settings = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
     (tmp_path / "pytest.ini").write_text(settings, encoding="utf-8")
