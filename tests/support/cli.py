@@ -83,7 +83,7 @@ def started(
 @contextmanager
 def sandbox(cwd: Path, *args: str) -> Iterator[dict[str, Any]]:
     """Run `llamagen-async sandbox --json` beside the test, and yield what it says first."""
-    with started("sandbox", "--json", *args, cwd=cwd, stderr=None) as process:
+    with started("sandbox", "--json", "--seed", "0", *args, cwd=cwd, stderr=None) as process:
         assert process.stdout is not None
         yield json.loads(process.stdout.readline())
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import secrets
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import attrs
 
@@ -31,6 +32,9 @@ from llamagen_async.validation import InvalidRequestError
 
 __all__ = ["sandbox"]
 
+_SEEDS: Final = 1_000_000
+"""Seeds of which one is taken if none is named."""
+
 
 def sandbox(
     *,
@@ -38,7 +42,7 @@ def sandbox(
     algorithm: str,
     speed: float,
     dialect: str,
-    seed: int,
+    seed: int | None,
     metered: str | None,
     latency: str,
     failure_rate: float,
@@ -57,7 +61,8 @@ def sandbox(
         plans=plans,
         algorithm=cast("Algorithm", algorithm),
         dialect=cast("Dialect", dialect),
-        seed=seed,
+        # Else a sandbox that is started anew gives out ids that stand in journals already.
+        seed=secrets.randbelow(_SEEDS) if seed is None else seed,
         failure_rate=failure_rate,
         faults=faults,
     )

@@ -78,7 +78,12 @@ Examples:
     show_default=True,
     help="Whose status words and error bodies it speaks.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Decides all chance.")
+@click.option(
+    "--seed",
+    type=int,
+    metavar="N",
+    help="Decides all chance, and the ids.  [default: another one each time]",
+)
 @click.option(
     "--metered",
     metavar="KINDS",

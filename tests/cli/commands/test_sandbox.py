@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from pathlib import Path
@@ -35,6 +36,23 @@ def test_the_sandbox_prints_its_address_and_at_its_end_its_counts(
     assert taken.returncode == 1
     assert taken.stderr.count("\n") == 1
     assert "Traceback" not in taken.stderr
+
+
+def test_a_sandbox_that_is_started_anew_gives_out_other_ids(tmp_path: Path, call: Call) -> None:
+    """Else journals and folders of the last one have them already, for other stories."""
+    ids, seeds = [], []
+    for seed in ([], [], ["--seed", "7"], ["--seed", "7"]):
+        with started("sandbox", "--json", *seed, *FAST, cwd=tmp_path) as process:
+            assert process.stdout is not None
+            said = json.loads(process.stdout.readline())
+            argv = ("generate", "a cat", "--no-wait", "--json", "--plan", "paid", *FAST)
+            server = ("--base-url", said["url"], "--api-key", "sandbox-paid")
+            ids.append(json.loads(call(*argv, *server).stdout)["id"])
+            seeds.append(said["seed"])
+    assert seeds[0] != seeds[1]
+    assert ids[0] != ids[1]
+    assert seeds[2:] == [7, 7]
+    assert ids[2] == ids[3]
 
 
 @pytest.mark.parametrize(
