@@ -90,7 +90,7 @@ async def test_a_snapshot_in_an_outage_is_of_the_share() -> None:
 
 
 async def test_a_refusal_in_a_slot_of_the_store_narrows_no_share() -> None:
-    """What the store has counted beside it is not known here: its window may have been full."""
+    """A window may be full of what the store has counted beside it, and is not known here."""
     away = Away()
     slot = await away.granted("a.slot")
     await away.begin()
