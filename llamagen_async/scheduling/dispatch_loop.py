@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import attrs
 
 from llamagen_async.ratelimit import Priority
 from llamagen_async.scheduling.policy import DispatchPolicy
 from llamagen_async.scheduling.request_queue import RequestQueue
-from llamagen_async.scheduling.submission import Submission
 
 __all__ = ["DispatchLoop", "Turn"]
 
@@ -38,11 +36,3 @@ class Turn:
     """The priority with which it was asked for."""
     ask_at: float
     """When to ask again, in seconds of the server's clock."""
-    told: tuple[Submission[Any] | None, int]
-    """The request that it is for and the number of those that wait, as others were told."""
-    tell_at: float
-    """When to ask again if that is not true any more: others go by it when slots are free."""
-
-    def until(self, told: tuple[Submission[Any] | None, int]) -> float:
-        """Return when to ask again if this is what others are to be told now."""
-        return self.ask_at if told == self.told else min(self.ask_at, self.tell_at)

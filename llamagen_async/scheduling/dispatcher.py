@@ -25,7 +25,7 @@ from llamagen_async.scheduling.circuit import Circuit, Outage
 from llamagen_async.scheduling.dispatch_loop import DispatchLoop, Turn
 from llamagen_async.scheduling.failures import fail
 from llamagen_async.scheduling.free_policy import FreePolicy
-from llamagen_async.scheduling.key_view import TOLD_ANEW, KeyView
+from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.policy import Choice, Decision, DispatchPolicy, Idle
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import PollTarget
@@ -236,13 +236,11 @@ class Dispatcher:
         Returns:
             What is sent and its slot; `None` if it has to be decided again.
         """
-        turn, claimed = self._turn, choice.use if isinstance(choice.use, Submission) else None
-        told = claimed, loop.queue.size
-        if turn is not None and choice.priority >= turn.priority and now < turn.until(told):
-            wait = turn.until(told) - now
-            await self._clock.wait(loop.changed, min(choice.until, wait, _MAX_WAIT))
+        turn = self._turn
+        if turn is not None and choice.priority >= turn.priority and now < turn.ask_at:
+            await self._clock.wait(loop.changed, min(choice.until, turn.ask_at - now, _MAX_WAIT))
             return None
-        self._view.claimed = claimed
+        self._view.claimed = choice.use if isinstance(choice.use, Submission) else None
         name = turn.claim if turn else f"{self._view.client}.{next(self._claims)}"
         claim = Claim(
             name,
@@ -265,10 +263,7 @@ class Dispatcher:
         if isinstance(answer, NoSlot):
             self._view.update(answer.state, now, no_slot_for=answer.delay)
             if claim.waits:
-                wait = self._view.ask_in(answer) if claimed is not None else answer.delay
-                # Who soon asks again tells then.
-                tell_in = TOLD_ANEW if wait > 2 * TOLD_ANEW else wait
-                self._turn = Turn(name, choice.priority, now + wait, told, now + tell_in)
+                self._turn = Turn(name, choice.priority, now + answer.delay)
             else:
                 self._view.claimed = None
             if not answer.is_unknown:

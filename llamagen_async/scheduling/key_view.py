@@ -30,7 +30,6 @@ from llamagen_async.plans import RequestKind
 from llamagen_async.ratelimit import (
     KeyState,
     Limiter,
-    NoSlot,
     PeerReport,
     Priority,
     WaitingRequests,
@@ -42,17 +41,10 @@ from llamagen_async.scheduling.request_queue import RequestQueue
 from llamagen_async.scheduling.submission import Submission
 from llamagen_async.stored_values import DAMAGED, encode
 
-__all__ = ["TOLD_ANEW", "KeyView"]
-
-TOLD_ANEW: Final = 6.0
-"""Seconds after which others are told anew of what waits here if that has changed, at least: the
-interval of the paid plan. Of requests that came within that time of each other the younger one may
-be sent first."""
+__all__ = ["KeyView"]
 
 _MAX_ARRIVALS: Final = 512
 """Interactive requests whose times are remembered; older ones weigh nothing any more."""
-_LEFT: Final = 1.0
-"""Seconds in which others take a free slot, if they do."""
 _MAX_GROUPS: Final = 32
 """Groups of running generations that a client tells of, at most; others are put together."""
 _BELIEVED_FOR: Final = 300.0
@@ -190,19 +182,6 @@ class KeyView:
             per=rate.per,
             arrivals=self._arrivals(now, self.arrived),
         )
-
-    def ask_in(self, answer: NoSlot) -> float:
-        """Return the seconds after which to ask again for a slot.
-
-        The ledger knows about how many of others go before, and says when a slot is left by them.
-        It may be fewer, and then nobody else takes that slot. So it is asked again once all slots
-        are back that those may take.
-        """
-        rate, returning = self._limiter.plan.rate, answer.state.returning
-        if answer.limit != rate:
-            return answer.delay
-        all_back = max(returning) if len(returning) >= rate.limit else 0.0
-        return min(answer.delay, all_back + _LEFT)
 
     def slot_left_in(self, target: PollTarget, slots: SlotForecast, now: float) -> float:
         """Return the seconds until there will most likely be a slot that no others want more.

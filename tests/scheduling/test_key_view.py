@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamagen_async import Plan, RateLimit
+from llamagen_async import Plan
 from llamagen_async.forecasting import Forecasts, arrival_weight
 from llamagen_async.models import ComicGeneration
 from llamagen_async.plans import RequestKind
-from llamagen_async.ratelimit import NoSlot, PeerReport, Priority, WaitingRequests
+from llamagen_async.ratelimit import PeerReport, Priority, WaitingRequests
 from llamagen_async.scheduling.key_view import KeyView
 from llamagen_async.scheduling.poll_set import PollSet
 from llamagen_async.scheduling.poll_target import PollTarget
@@ -48,24 +48,6 @@ def tell(speaker: KeyView, listener: KeyView, *, age: float = 0.0) -> None:
     text = speaker.workload(NOW - age).text
     report = PeerReport(speaker.client, age, (), text)
     listener.update(key_state(peers=(report,)), NOW)
-
-
-@pytest.mark.parametrize(
-    ("returning", "limit", "asked_in"),
-    [
-        ([20.0] * 10, Plan.PAID.rate, 21.0),  # when all are back, one may be left
-        ([20.0] * 9, Plan.PAID.rate, 1.0),  # one is free, for others
-        ([70.0] * 10, Plan.PAID.rate, 65.0),  # and as early as the ledger says in any case
-        ([20.0] * 9, RateLimit(15, per=86_400), 65.0),  # no slot of the day is free
-        ([], None, 65.0),  # a pause
-    ],
-)
-def test_a_slot_that_others_leave_after_all_is_asked_for(
-    returning: list[float], limit: RateLimit | None, asked_in: float
-) -> None:
-    """Of how many of others go before the ledger has only an estimate."""
-    answer = NoSlot(65.0, limit, key_state(returning=tuple(returning)))
-    assert view().ask_in(answer) == asked_in
 
 
 def test_what_one_client_runs_counts_for_all() -> None:
