@@ -21,9 +21,9 @@ from llamagen_async.cli.streams import (
     forgiving,
     is_pipe,
     is_terminal,
-    show,
     write_error,
     write_line,
+    write_passing,
 )
 from llamagen_async.cli.text import one_line, wrapped
 
@@ -172,12 +172,12 @@ class Output:
         """
         is_shown = not self.is_quiet and _is_live(sys.stderr) and not self._is_piped
         if is_shown:
-            show(sys.stderr, _LOADING)
+            write_passing(sys.stderr, _LOADING)
         try:
             yield
         finally:
             if is_shown:
-                show(sys.stderr, f"\r{' ' * len(_LOADING)}\r")
+                write_passing(sys.stderr, f"\r{' ' * len(_LOADING)}\r")
 
     def _write(self, text: str) -> bool:
         if self.stdout_closed or self.is_lost:

@@ -22,9 +22,9 @@ __all__ = [
     "is_pipe",
     "is_terminal",
     "prepare_streams",
-    "show",
     "write_error",
     "write_line",
+    "write_passing",
 ]
 
 NOT_SHOWN: Final = "not-shown.log"
@@ -82,7 +82,7 @@ def write_line(stream: IO[str] | None, text: str) -> OSError | None:
     return None
 
 
-def show(stream: IO[str] | None, text: str) -> None:
+def write_passing(stream: IO[str] | None, text: str) -> None:
     """Write on a terminal what will be written over; one that is gone is no error."""
     if stream is not None:
         with contextlib.suppress(OSError, ValueError):
