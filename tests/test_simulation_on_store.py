@@ -186,6 +186,115 @@ async def test_batches_that_begin_at_the_same_time_use_every_slot(
     await asyncio.gather(*batches, return_exceptions=True)
 
 
+async def test_what_comes_while_a_claim_waits_keeps_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten slots are free at once, and who has most of the older stories is the last to ask."""
+    service = SandboxService()
+    hosts = Hosts(service, monkeypatch)
+    async with hosts.client() as quick, hosts.client() as slow:
+        await hosts.count.record(10)
+        orders: list[asyncio.Task[Any]] = []
+        for n, client in enumerate([quick] + [slow] * 12 + [quick] * 6):
+            orders.append(asyncio.create_task(client.comics.create(str(n))))
+            await asyncio.sleep(2)
+        hosts.stores[1].latency = lambda: 0.1
+        await asyncio.gather(*orders)
+    assert set(in_windows(service)[0]) == set(range(10))
+
+
+@pytest.mark.parametrize("whose", ["cabbaaaccbcb", "abbaaababbaa", "abcabcabcabc"])
+async def test_no_slot_is_left_to_those_who_do_not_take_it(
+    monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    """However the stories lie that others have: how many of them go before is only estimated."""
+    service = SandboxService()
+    hosts = Hosts(service, monkeypatch)
+    async with AsyncExitStack() as stack:
+        clients = {one: await stack.enter_async_context(hosts.client()) for one in "abc"}
+        await hosts.count.record(10)
+        orders: list[asyncio.Task[Any]] = []
+        for n, one in enumerate(whose):
+            orders.append(asyncio.create_task(clients[one].comics.create(str(n))))
+            await asyncio.sleep(2)
+        await asyncio.gather(*orders)
+    assert [len(window) for window in in_windows(service)] == [10, 2]
+
+
+class Taken:
+    """The owner of a story that has waited elsewhere since the beginning."""
+
+    since = 0.0
+
+    async def before_send(self) -> None: ...
+
+    async def accepted(self, answer: object) -> None: ...
+
+    async def written(self) -> None: ...
+
+
+async def test_a_story_that_was_taken_over_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client that takes it over has been told to ask again later, for a younger one."""
+    service = SandboxService()
+    hosts = Hosts(service, monkeypatch, plan=Plan("one", limits=RateLimit(1, per=60)))
+    async with hosts.client() as one, hosts.client() as other:
+        await hosts.count.record(1)
+        orders: list[asyncio.Task[Any]] = []
+        for n, client in enumerate((one, one, other), start=1):
+            await asyncio.sleep(2)
+            orders.append(asyncio.create_task(client.comics.create(str(n), urgent=False)))
+        await asyncio.sleep(20)
+        taken = other.comics.create("0", urgent=False, hooks=Taken())  # type: ignore[arg-type]  # nothing else is told
+        await asyncio.gather(taken, *orders)
+    assert in_windows(service)[0] == [0]
+
+
+async def test_others_may_end_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A story that stood behind a long batch is sent soon after that was broken off."""
+    service = SandboxService()
+    hosts = Hosts(service, monkeypatch)
+    async with hosts.client() as client:
+        batch = asyncio.create_task(hosts.batch(1, 100))
+        await asyncio.sleep(1)
+        order = asyncio.create_task(client.comics.create("100", urgent=False))
+        await asyncio.sleep(30)
+        batch.cancel()
+        await asyncio.gather(batch, return_exceptions=True)
+        began = asyncio.get_running_loop().time()
+        await order
+    assert asyncio.get_running_loop().time() - began < 60 + 2 * 60
+
+
+@pytest.mark.parametrize("latency", [0.05, 2.0])
+async def test_clients_that_all_have_much_to_do_leave_no_slot_unused(
+    monkeypatch: pytest.MonkeyPatch, latency: float
+) -> None:
+    """Each of eight has four requests that wait: their order is known, not estimated."""
+    service = SandboxService()
+    hosts = Hosts(service, monkeypatch, lambda: latency / 2)
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(hosts.client(seed)) for seed in range(8)]
+
+        async def create(client: LlamaGenClient) -> None:
+            for _ in range(6):
+                await client.comics.create("a story")
+
+        await asyncio.gather(*(create(client) for client in clients for _ in range(4)))
+    server = counted(service)
+    windows = -(-server["total"] // 10)
+    # A window is 60 s, the answer's two seconds, and three questions to the store.
+    assert asyncio.get_running_loop().time() < windows * (60 + 2 + 3 * latency)
+    assert hosts.round_trips < 3.3 * server["total"]
+
+
+def in_windows(service: SandboxService) -> list[list[int]]:
+    """Return the numbers that the stories are called by, minute by minute as they were sent."""
+    found: dict[int, list[int]] = {}
+    for one in service.stats(1e6)["generations"]:
+        found.setdefault(int(one["accepted_at"] // 60), []).append(int(one["prompt"]))
+    return [found[minute] for minute in sorted(found)]
+
+
 @pytest.mark.parametrize("cancelled_at", [0.25, 0.75])
 async def test_a_cancelled_request_leaves_neither_slot_nor_position(
     monkeypatch: pytest.MonkeyPatch, cancelled_at: float

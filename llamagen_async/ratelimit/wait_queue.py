@@ -3,9 +3,10 @@
 Every client has one entry. It says when the client was last heard of, the priority of the request
 that it asks a slot for, how many others it has that wait, and what else it has told. A request's
 position is the number of requests of other clients that go before it: those of a better priority,
-and those of the same one that have waited longer. The times are a little off, since clients tell
-how long they have waited, and telling takes time. So of two that have waited about as long, the
-client that is known for longer does not stand behind the other.
+and those of the same one that have waited longer; of two that have waited as long, the one of the
+client that is known for longer. The times are a little off, since clients tell how long they have
+waited, and telling takes time. So of a request that is told of again, the time that was told first
+is kept: if the order of two changed while they wait, both would ask for the slot of one.
 
 While overdue checks wait, every second slot at least is one of theirs. What waits behind its own
 client's claim goes before nobody whom that claim does not go before, so one of the claims always
@@ -109,7 +110,7 @@ class WaitQueue:
     shares: int
     """Slots that are shared out among the clients."""
     _tolerance: float = 0.0
-    """Seconds by which what clients tell of a time may be wrong."""
+    """Seconds by which two times may differ that a client has told of one request."""
     last_was_check: bool = False
     """Whether the last slot was granted for a check."""
     _clients: dict[str, _ClientEntry] = attrs.Factory(dict[str, _ClientEntry])
@@ -128,16 +129,23 @@ class WaitQueue:
             share=share,
             believed=max(share, workload.share),
             waiting=[
-                _Waiting(int(each.priority), each.count, now - each.oldest, now - each.newest)
+                _Waiting(
+                    int(each.priority),
+                    each.count,
+                    self._told_first(client, each.priority, now - each.oldest),
+                    self._told_first(client, each.priority, now - each.newest),
+                )
                 for each in workload.waiting
             ],
             until=until,
             text=workload.text,
         )
 
-    def wait(self, claim: Claim, now: float, *, until: float) -> None:
-        """Let a claim wait until it is asked for again, or a time is past."""
-        since = self._since(claim, now)
+    def wait(self, claim: Claim, since: float, *, until: float) -> None:
+        """Let a claim that waits since a time wait until it is asked for again, or a time is past.
+
+        The client has been heard of, see `report`.
+        """
         self._clients[claim.client] = self._clients[claim.client]._replace(
             claim=claim.id,
             claimed=_Waiting(int(claim.priority), 1, since, since),
@@ -151,14 +159,21 @@ class WaitQueue:
         elif client in self._clients and self._clients[client].claim == claim:
             self._clients[client] = self._clients[client]._replace(claim="", claimed=None)
 
+    def since(self, claim: Claim, now: float) -> float:
+        """Return the time since which the request of a claim waits."""
+        since = self._told_first(claim.client, claim.priority, now - claim.waited)
+        one = self._clients.get(claim.client, _ClientEntry())
+        if one.claimed and (one.claim, one.claimed.priority) == (claim.id, claim.priority):
+            return min(since, one.claimed.first)
+        return since
+
     def position(self, claim: Claim, now: float) -> int:
         """Return how many requests of other clients go before the one of a claim."""
-        mine, since, ties = claim.priority, self._since(claim, now), True
+        mine, since, ties = claim.priority, self.since(claim, now), True
         overdue = others = 0
         for name, other in self._clients.items():
             if name == claim.client:
-                # Before all that follow, if they wait since about the same time.
-                since, ties = since - self._tolerance, False
+                ties = False  # it goes before those that follow
                 continue
             for priority, number in self._before(other, mine, since, now, ties=ties):
                 if priority == Priority.OVERDUE:
@@ -231,12 +246,13 @@ class WaitQueue:
                 read.text(text),
             )
 
-    def _since(self, claim: Claim, now: float) -> float:
-        """Return the time since which the request of a claim waits."""
-        since, one = now - claim.waited, self._clients.get(claim.client, _ClientEntry())
-        if one.claimed and (one.claim, one.claimed.priority) == (claim.id, claim.priority):
-            return min(since, one.claimed.first)
-        return since
+    def _told_first(self, client: str, priority: Priority, since: float) -> float:
+        """Return the time that a client has told first of a request that waits since about then."""
+        one = self._clients.get(client, _ClientEntry())
+        known = [*one.waiting, one.claimed] if one.claimed else one.waiting
+        told = (t for each in known if each.priority == priority for t in (each.first, each.last))
+        first = min(told, key=lambda time: abs(time - since), default=since)
+        return first if abs(first - since) <= self._tolerance else since
 
     def _before(
         self, other: _ClientEntry, mine: Priority, since: float, now: float, *, ties: bool

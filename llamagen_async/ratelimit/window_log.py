@@ -111,12 +111,13 @@ class WindowLog:
         is_held = self._held.pop(claim.id, None) is not None
         at, limit, known = self._earliest(claim, now)
         grace = self.times.grace
+        since = self.queue.since(claim, now)  # what was told before is replaced
         self.queue.report(claim.client, claim.workload, now, until=now + grace)
         is_granted = (known and at <= now) or (is_held and self.throttle.paused_until <= now)
         if is_granted or not claim.waits:
             self.queue.withdraw(claim.id, claim.client)
         else:
-            self.queue.wait(claim, now, until=at + grace)
+            self.queue.wait(claim, since, until=at + grace)
         if is_granted:
             if not is_held:
                 self.queue.last_was_check = claim.priority.is_check

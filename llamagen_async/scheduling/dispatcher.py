@@ -236,11 +236,11 @@ class Dispatcher:
         Returns:
             What is sent and its slot; `None` if it has to be decided again.
         """
-        turn = self._turn
-        if turn is not None and choice.priority >= turn.priority and now < turn.ask_at:
-            await self._clock.wait(loop.changed, min(choice.until, turn.ask_at - now, _MAX_WAIT))
+        turn, waiting, others = self._turn, loop.queue.size, self._view.others_waiting
+        if turn is not None and (wait := turn.until(choice, waiting, others) - now) > 0:
+            await self._clock.wait(loop.changed, min(choice.until, wait, _MAX_WAIT))
             return None
-        self._view.claimed = choice.use if isinstance(choice.use, Submission) else None
+        claimed = self._view.claimed = choice.use if isinstance(choice.use, Submission) else None
         name = turn.claim if turn else f"{self._view.client}.{next(self._claims)}"
         claim = Claim(
             name,
@@ -263,7 +263,15 @@ class Dispatcher:
         if isinstance(answer, NoSlot):
             self._view.update(answer.state, now, no_slot_for=answer.delay)
             if claim.waits:
-                self._turn = Turn(name, choice.priority, now + answer.delay)
+                self._turn = Turn.begin(
+                    claim,
+                    claimed,
+                    answer,
+                    now,
+                    rate=self._limiter.plan.rate,
+                    waiting=waiting,
+                    others=self._view.others_waiting,
+                )
             else:
                 self._view.claimed = None
             if not answer.is_unknown:

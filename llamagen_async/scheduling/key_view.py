@@ -183,6 +183,11 @@ class KeyView:
             arrivals=self._arrivals(now, self.arrived),
         )
 
+    @property
+    def others_waiting(self) -> int:
+        """How many requests of other clients wait for a slot, as far as is known."""
+        return sum(self._waiting.values())
+
     def slot_left_in(self, target: PollTarget, slots: SlotForecast, now: float) -> float:
         """Return the seconds until there will most likely be a slot that no others want more.
 

@@ -15,11 +15,14 @@ from typing import Any, Final
 from llamagen_async.ratelimit import Priority, WaitingRequests
 from llamagen_async.scheduling.submission import Submission
 
-__all__ = ["PRIORITIES", "RequestQueue"]
+__all__ = ["PRIORITIES", "TOLD_ONE_BY_ONE", "RequestQueue"]
 
 PRIORITIES: Final = (Priority.INTERACTIVE, Priority.READ, Priority.BATCH, Priority.BATCH)
 """The priority of each rank of submissions: interactive or not, billed or not."""
 _RANKS: Final = len(PRIORITIES)
+TOLD_ONE_BY_ONE: Final = 10
+"""Requests of which others are told one by one, the slots of a window of the paid plan: these may
+be sent at once, and a slot is left unused if the others are wrong about how many go before."""
 
 _Entry = tuple[float, int, Submission[Any]]
 """A submission behind what it is ordered by: since when it waits, and its number."""
@@ -43,7 +46,7 @@ class RequestQueue:
         """Iterate over all that wait, in the order in which they are served."""
         for heap in self._heaps:
             for *_, submission in sorted(heap):
-                if submission.is_queued and not submission.future.done():
+                if _waits(submission):
                     yield submission
 
     def push(self, submission: Submission[Any]) -> None:
@@ -81,16 +84,23 @@ class RequestQueue:
     def waiting(
         self, now: float, *, without: Submission[Any] | None = None
     ) -> Iterator[WaitingRequests]:
-        """Iterate over the numbers of those that wait, by rank, without one of them."""
+        """Iterate over those that wait, but one: the first ones one by one, the others by rank."""
+        told = 0
         for rank, heap in enumerate(self._heaps):
-            _drop_void(heap)
             is_left_out = without is not None and without.is_queued and without.priority == rank
-            count = self._waiting[rank] - is_left_out
-            if heap and count > 0:
-                oldest, newest = heap[0][0], self._newest[rank]
+            left, since = self._waiting[rank] - is_left_out, now
+            for since, _, submission in _in_order(heap):
+                if not left or told == TOLD_ONE_BY_ONE:
+                    break
+                if submission is without or not _waits(submission):
+                    continue
                 # Some may have come since `now` was read: a ledger refuses times in the future.
-                ages = max(0.0, now - oldest), max(0.0, now - newest)
-                yield WaitingRequests(PRIORITIES[rank], count, *ages)
+                age = max(0.0, now - since)
+                yield WaitingRequests(PRIORITIES[rank], 1, age, age)
+                left, told = left - 1, told + 1
+            if left:
+                ages = max(0.0, now - since), max(0.0, now - self._newest[rank])
+                yield WaitingRequests(PRIORITIES[rank], left, *ages)
 
     def counts(self) -> dict[str, int]:
         """Return how many wait, by the name of their priority; any thread may ask."""
@@ -113,7 +123,23 @@ class RequestQueue:
         return None
 
 
+def _waits(submission: Submission[Any]) -> bool:
+    """Whether a submission still waits, or is only passed over when it comes to the head."""
+    return submission.is_queued and not submission.future.done()
+
+
 def _drop_void(heap: list[_Entry]) -> None:
     """Drop the submissions at the head of a heap that wait no longer."""
-    while heap and (not heap[0][-1].is_queued or heap[0][-1].future.done()):
+    while heap and not _waits(heap[0][-1]):
         heapq.heappop(heap)
+
+
+def _in_order(heap: list[_Entry]) -> Iterator[_Entry]:
+    """Iterate over the entries of a heap in their order, without changing it."""
+    found = [(heap[0], 0)] if heap else []
+    while found:
+        entry, at = heapq.heappop(found)
+        yield entry
+        for child in (2 * at + 1, 2 * at + 2):
+            if child < len(heap):
+                heapq.heappush(found, (heap[child], child))

@@ -17,9 +17,10 @@ __all__ = ["FORGET_AFTER", "LEASE", "register"]
 LEASE: Final = 15.0
 """Real seconds after which a worker that says nothing is taken for dead.
 
-Chosen: five times what a garbage collection, a slow disk or a restart of Redis take. Meanwhile the
-paid plan makes two or three comics, so that what a dead worker was to send comes late by no more
-than there are workers.
+Chosen: five times what a garbage collection, a slow disk or a restart of Redis take. Others look
+for its jobs three times in that time, so they have them after twenty seconds at most. Evenly
+spaced, the paid plan makes three comics meanwhile; but ten slots may come back at once, and then as
+many younger jobs may go before.
 """
 
 FORGET_AFTER: Final = 30 * DAY

@@ -22,7 +22,7 @@ PLANS = (
     Plan("few", limits=RateLimit(3, per=20)),
     Plan("aligned", limits=(RateLimit(2, per=10, aligned=True), RateLimit(5, per=120))),
 )
-TIMES = LedgerTimes(lease=30.0, grace=5.0, client_lease=600.0, silence=8.0)
+TIMES = LedgerTimes(lease=30.0, grace=5.0, client_lease=600.0, silence=8.0, tolerance=1.0)
 
 priorities = st.sampled_from(list(Priority))
 workloads = st.builds(

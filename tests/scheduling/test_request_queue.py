@@ -87,18 +87,39 @@ async def test_one_that_left_from_the_middle_is_passed_over() -> None:
     assert list(queue) == [three]
 
 
-async def test_what_waits_is_told_by_rank_with_its_ages() -> None:
+async def test_what_waits_is_told_one_by_one_with_its_age() -> None:
     one, two = submission(since=1.0), submission(since=4.0)
     batch = submission(since=2.0, urgent=False)
-    queue = filled(one, two, batch)
+    queue = filled(two, one, batch)
     assert list(queue.waiting(5.0)) == [
-        WaitingRequests(Priority.INTERACTIVE, 2, 4.0, 1.0),
+        WaitingRequests(Priority.INTERACTIVE, 1, 4.0, 4.0),
+        WaitingRequests(Priority.INTERACTIVE, 1, 1.0, 1.0),
         WaitingRequests(Priority.BATCH, 1, 3.0, 3.0),
     ]
-    assert [item.count for item in queue.waiting(5.0, without=one)] == [1, 1]
-    assert [item.priority for item in queue.waiting(5.0, without=batch)] == [Priority.INTERACTIVE]
+    assert [item.oldest for item in queue.waiting(5.0, without=one)] == [1.0, 3.0]
+    assert [item.oldest for item in queue.waiting(5.0, without=batch)] == [4.0, 1.0]
     queue.remove(batch)
-    assert [item.count for item in queue.waiting(5.0, without=batch)] == [2]
+    assert [item.oldest for item in queue.waiting(5.0, without=batch)] == [4.0, 1.0]
+
+
+async def test_more_than_can_be_sent_at_once_are_told_together() -> None:
+    """Nobody needs to know which of them comes when."""
+    reads = [submission(since=float(at), urgent=False) for at in range(40)]
+    queue = filled(*(submission(since=float(at)) for at in range(3)), *reads)
+    for gone in reads[3:6]:
+        queue.remove(gone)
+    ages = [
+        (item.count, item.oldest, item.newest) for item in queue.waiting(40.0, without=reads[0])
+    ]
+    one_by_one = [40, 39, 38, 39, 38, 34, 33, 32, 31, 30]
+    assert ages == [*((1, age, age) for age in one_by_one), (29, 29.0, 1.0)]
+
+
+async def test_a_whole_rank_may_be_told_together() -> None:
+    batch = [submission(since=float(at), urgent=False) for at in (9, 7)]
+    queue = filled(*(submission(since=float(at)) for at in range(11)), *batch)
+    told = [(item.priority, item.count, item.oldest, item.newest) for item in queue.waiting(12.0)]
+    assert told[10:] == [(Priority.INTERACTIVE, 1, 2.0, 2.0), (Priority.BATCH, 2, 5.0, 3.0)]
 
 
 async def test_a_request_that_came_after_the_clock_was_read_has_waited_for_no_time() -> None:
@@ -115,8 +136,7 @@ async def test_the_one_that_has_waited_longest_is_served_first() -> None:
     pushed = [submission(since=at) for at in (10.0, 12.0, 9.0, 10.0)]
     for one in pushed:
         queue.push(one)
-    (waiting,) = queue.waiting(13.0)
-    assert (waiting.count, waiting.oldest, waiting.newest) == (4, 4.0, 1.0)
+    assert [waiting.oldest for waiting in queue.waiting(13.0)] == [4.0, 3.0, 3.0, 1.0]
     served = []
     while (head := queue.head()) is not None:
         served.append(pushed.index(head))

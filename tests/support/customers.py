@@ -61,6 +61,15 @@ class Customers:
                 told.cancel()
                 await self._running  # which raises what was wrong
 
+    async def some_are_sent(self) -> list[str]:
+        """Wait until the first slots are used; return the keys of the jobs that wait for more."""
+        while True:
+            jobs = await self.jobs()
+            waiting = [job["key"] for job in jobs if job["state"] == "queued"]
+            if len(waiting) < len(jobs) == self._stories:
+                return waiting
+            await asyncio.sleep(0.1)
+
     async def all_end(self) -> None:
         """Wait for the end of all; whatever nobody has followed so far is followed to its end."""
         assert self._running is not None

@@ -35,17 +35,31 @@ local function requests(client)
   return all
 end
 
+local function told_first(client, priority, since)
+  local waiting, first = client.waiting, nil
+  for index = 1, #waiting + 1 do
+    local one = waiting[index] or client.claimed
+    if one and one[1] == priority then
+      for _, time in ipairs({one[3], one[4]}) do
+        if not first or abs(time - since) < abs(first - since) then first = time end
+      end
+    end
+  end
+  return first and abs(first - since) <= settings.tolerance and first or since
+end
+
 local function report(name, workload, ends)
-  local client = find(clients, 'name', name)
+  local client, waiting = find(clients, 'name', name), {}
   if not client then
-    client = {name = name, share = 0, believed = 0, claim = ''}
+    client = {name = name, share = 0, believed = 0, claim = '', waiting = {}}
     clients[#clients + 1] = client
   end
-  client.seen_at, client.ends, client.text = now, ends, workload.text
-  client.waiting = {}
   for index, one in ipairs(workload.waiting) do
-    client.waiting[index] = {one.priority, one.count, now - one.oldest, now - one.newest}
+    local kind, first, last = one.priority, now - one.oldest, now - one.newest
+    first, last = told_first(client, kind, first), told_first(client, kind, last)
+    waiting[index] = {kind, one.count, first, last}
   end
+  client.seen_at, client.ends, client.text, client.waiting = now, ends, workload.text, waiting
   local others = -client.believed
   for _, other in ipairs(clients) do others = others + other.believed end
   local fair = max(1, floor(shares / #clients))
@@ -54,8 +68,8 @@ local function report(name, workload, ends)
 end
 
 local function since_when(claim)
-  local since = now - claim.waited
-  local client = find(clients, 'name', claim.client)
+  local since, client = now - claim.waited, find(clients, 'name', claim.client)
+  if client then since = told_first(client, claim.priority, since) end
   if client and client.claim == claim.id and client.claimed
     and client.claimed[1] == claim.priority then
     return min(since, client.claimed[3])
@@ -89,7 +103,7 @@ local function position_of(claim)
   local mine, since, ties, overdue, others = claim.priority, since_when(claim), true, 0, 0
   for _, other in ipairs(clients) do
     if other.name == claim.client then
-      since, ties = since - settings.tolerance, false
+      ties = false
     else
       local all = requests(other)
       if is_waiting(other) and goes_behind(other.claimed, mine, since, ties) then all = {all[1]} end
@@ -284,6 +298,7 @@ function verbs.reserve(claim)
   begin()
   local is_held = drop(held, 'id', claim.id) ~= nil
   local at, index, exact = earliest(claim)
+  local since = since_when(claim) -- what was told before is replaced
   report(claim.client, claim.workload, now + grace)
   if (exact and at <= now) or (is_held and state.paused_until <= now) then
     withdraw(claim.id, claim.client)
@@ -294,7 +309,7 @@ function verbs.reserve(claim)
     return {true, told(claim.client)}
   end
   if claim.waits then
-    local client, since = find(clients, 'name', claim.client), since_when(claim)
+    local client = find(clients, 'name', claim.client)
     client.claim, client.claimed = claim.id, {claim.priority, 1, since, since}
     client.repeated_by = at + grace
   else

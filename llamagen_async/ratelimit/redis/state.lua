@@ -23,7 +23,8 @@ local OVERDUE, IS_CHECK, LAST_PRIORITY = 2, {[2] = true, [3] = true, [5] = true}
 local MIN_START = 0.002 -- real seconds in which no server is elected; to start takes 5 ms
 local TOLERANCE = 0.5 -- real seconds by which this clock may seem to be ahead: an answer was slow
 local DRIFT = 0.01 -- part by which the clocks of two machines may differ in speed
-local floor, ceil, max, min, huge = math.floor, math.ceil, math.max, math.min, math.huge
+local abs, floor, ceil, max, min = math.abs, math.floor, math.ceil, math.max, math.min
+local huge = math.huge
 local null = cjson.null
 local concat, format, pack, unpacked = table.concat, string.format, struct.pack, struct.unpack
 

@@ -36,7 +36,7 @@ PLANS = [
     Plan("wide", limits=(RateLimit(25, per=10),)),
     Plan("aligned rate", limits=(RateLimit(4, per=9, aligned=True),)),
 ]
-TIMES = LedgerTimes(lease=100.0, grace=5.0, client_lease=400.0, silence=8.0)
+TIMES = LedgerTimes(lease=100.0, grace=5.0, client_lease=400.0, silence=8.0, tolerance=1.0)
 
 TEXTS = ["", '{"a": 1}', 'wörd "\\/ \x00\n\x7f', "\u2028 🦙"]
 CLIENTS = "stuv"
@@ -140,8 +140,10 @@ class Specification:
 
     def __init__(self, plan: Plan, speed: float) -> None:
         self.speed = speed
-        self.log = WindowLog(plan, TIMES)
+        self.plan = plan
         self.now = -math.inf
+        self._log: WindowLog | None = None
+        self._wall_offset = 0.0
         self._shift = 0.0
 
     def tick(self, time: float) -> None:
@@ -150,11 +152,24 @@ class Specification:
             self._shift = self.now - raw
         else:
             self.now = raw + self._shift
-        self.log.wall_offset = raw - self.now
+        self._wall_offset = raw - self.now
+
+    @property
+    def log(self) -> WindowLog:
+        """The count; a plan that is changed before anything is asked is never heard of."""
+        if self._log is None:
+            self._log = WindowLog(self.plan, TIMES)
+        elif self._log.plan != self.plan:
+            self._log = self._log.with_plan(self.plan)
+        self._log.wall_offset = self._wall_offset
+        return self._log
 
     def do(self, verb: str, *arguments: Any) -> object:
-        log, now = self.log, self.now
         first, *rest = arguments
+        if verb == "plan":
+            self.plan = first
+            return None
+        log, now = self.log, self.now
         match verb:
             case "reserve":
                 return log.reserve(first, now)
@@ -166,8 +181,6 @@ class Specification:
                 log.record(first, now, pause=rest[0])
             case "read":
                 return [log.throttle.admit_read(now) for _ in range(first)]
-            case "plan":
-                self.log = log.with_plan(first)
             case _:
                 return log.snapshot(now, position=first)
         return None
