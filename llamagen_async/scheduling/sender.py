@@ -159,7 +159,7 @@ class Sender:
         else:
             if has_slept:
                 # Its lease may be over: it is spent, and another is needed.
-                await self._commit(slot, ANSWERED, self._clock.now())
+                await self._commit(slot, ANSWERED)
         finally:
             if not is_ready:
                 self.unanswered.discard(submission)
@@ -324,18 +324,22 @@ class Sender:
                 outcome = "refused"
                 self.stats.refused += 1
                 refused = Outcome(refused=True, retry_after=failure.retry_after)
-                await self._commit(slot, refused, now)
+                await self._commit(slot, refused)
             elif failure is not None and has_not_left(failure):
                 outcome = "not sent"
                 self.stats.sent[kind] -= 1
                 slot.give_back()
             else:
-                if failure is None and submission.is_check:
-                    await asyncio.sleep(0)  # the poller hears of the answer first
                 limit, left = rate_limit
                 is_usual = left is None
                 answered = ANSWERED if is_usual else Outcome(server_limit=limit, server_left=left)
-                await self._commit(slot, answered, now)
+                try:
+                    if submission.is_check or self._view.is_shared:
+                        # The poller hears of the answer first, and who has waited for it may have
+                        # the next request: other clients are told of both.
+                        await asyncio.sleep(0)
+                finally:
+                    await self._commit(slot, answered)
         finally:
             if self._on_request is not None:
                 now = self._clock.now()
@@ -349,8 +353,8 @@ class Sender:
                         extra=about(generation_id=submission.request.generation_id),
                     )
 
-    async def _commit(self, slot: Slot, outcome: Outcome, now: float) -> None:
+    async def _commit(self, slot: Slot, outcome: Outcome) -> None:
         """Spend a slot, tell the other clients what has changed, and hear what they say."""
-        state = await slot.commit(outcome, self._view.workload(now))
+        state = await slot.commit(outcome, self._view.workload(self._clock.now()))
         if state is not None:
             self._view.update(state, self._clock.now())
