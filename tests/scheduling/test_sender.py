@@ -356,3 +356,26 @@ async def test_what_the_server_says_is_left_counts_in_the_window_that_it_names()
         with pytest.raises(QuotaExhaustedError):
             await client.comics.create("here", max_wait=30.0)
     assert client.stats().refused == 0
+
+
+@pytest.mark.parametrize("before", [0.5, 1.0])
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_check_counts_whenever_its_client_is_closed(turns: int, before: float) -> None:
+    """At each turn of the loop from the time on at which it was sent, or answered."""
+    is_sent = asyncio.Event()
+    network = Network(
+        latency=1.0, before=lambda sent: is_sent.set() if sent.kind == "status" else None
+    )
+    url = "https://closed-early.invalid"
+    client, other = network.client(base_url=url), network.client(base_url=url)
+    comic = await client.comics.create("a")
+    waiting = asyncio.create_task(client.comics.wait_for_completion(comic.id))
+    await is_sent.wait()
+    await asyncio.sleep(before)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await client.aclose()
+    await asyncio.gather(waiting, return_exceptions=True)
+    (window,) = (await other.limits()).windows
+    await other.aclose()
+    assert window.used >= len(network.sent)
