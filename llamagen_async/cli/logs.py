@@ -9,7 +9,7 @@ from collections.abc import Generator
 from llamagen_async.cli.streams import write_error
 from llamagen_async.cli.text import one_line
 
-__all__ = ["logged"]
+__all__ = ["errors_only", "logged"]
 
 
 @contextlib.contextmanager
@@ -30,6 +30,18 @@ def logged(level: str) -> Generator[None, None, None]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def errors_only(name: str) -> Generator[None, None, None]:
+    """Pass on the errors, and nothing else, of the records of a logger, and of those below it."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
         logger.setLevel(before)
 
 

@@ -30,6 +30,10 @@ _FOLDER: Final = "comics"
 """The folder of the pictures if none is named."""
 _JOURNAL: Final = "journal.db"
 """The name of the journal in that folder if none is named, as on the command line."""
+_NOT_STARTED: Final = (
+    "the comics app is not started: give your app its lifespan, and in a test use "
+    "`with TestClient(app)`"
+)
 _GRACE: Final = 5.0
 """Real seconds that creates in flight are given when the server closes."""
 _LARGEST_EVENT: Final = 65_536
@@ -112,7 +116,7 @@ class ComicService:
             ClientClosedError: It is not started yet.
         """
         if self._client is None:
-            raise ClientClosedError("the comics app is not started: give your app its lifespan")
+            raise ClientClosedError(_NOT_STARTED)
         return self._client
 
     @property
@@ -123,7 +127,7 @@ class ComicService:
             ClientClosedError: It is not started yet.
         """
         if self._queue is None:
-            raise ClientClosedError("the comics app is not started: give your app its lifespan")
+            raise ClientClosedError(_NOT_STARTED)
         return self._queue
 
     @property

@@ -24,6 +24,7 @@ __all__ = [
     "checked_key",
     "content_key",
     "given_key",
+    "own_key",
     "request_in",
 ]
 
@@ -33,6 +34,8 @@ _ID: Final = "id"
 _TYPE: Final = "type"
 _NAMES: Final = (_KEY, _OF, _ID, _TYPE)
 """The names that a story may have beside its request's fields."""
+_OF_CONTENT: Final = "content:"
+"""The beginning of a key that a journal has made."""
 _LONGEST_KEY: Final = 500
 """Characters of the longest key: order numbers and URLs fit, a story by mistake does not."""
 _ALLOWED_KEY: Final = f"text or a whole number, up to {_LONGEST_KEY} characters"
@@ -130,7 +133,12 @@ def content_key(story: Story, number: int) -> str:
         story: The story.
         number: How many of the same content there are up to this one.
     """
-    return f"content:{story.digest.hex()}/{number}"
+    return f"{_OF_CONTENT}{story.digest.hex()}/{number}"
+
+
+def own_key(key: str | None) -> str:
+    """Return a story's key if it is the user's own; empty text if a journal has made it."""
+    return "" if key is None or key.startswith(_OF_CONTENT) else key
 
 
 def request_in(fields: object) -> AnyRequest:

@@ -17,6 +17,7 @@ import attrs
 from llamagen_async.batch.journal.codec import Row
 from llamagen_async.batch.journal.rows import Rows
 from llamagen_async.batch.journal.schema import bound_to, counts_of, prepare, spent_in
+from llamagen_async.batch.journal.story import own_key
 from llamagen_async.cli.errors import describe_error
 from llamagen_async.cli.exit_status import ALL_DONE, FAILED, CommandError
 from llamagen_async.cli.input.journal_file import journal_in, read_file
@@ -25,6 +26,7 @@ from llamagen_async.cli.results.states import STATE_WORDS
 from llamagen_async.cli.text import broken, columns, fitted, one_line, pluralize, shown_path
 from llamagen_async.models import BatchState
 from llamagen_async.prices import format_credits
+from llamagen_async.requests import RequestType
 from llamagen_async.sqlite_file import explain
 from llamagen_async.validation import checked_path
 
@@ -178,12 +180,18 @@ def _show(row: Row, output: Output, id_width: int) -> None:
     credits_ = "-" if row.credits is None else f"{row.credits:,.12g}"
     id_ = one_line(row.generation_id or "-")
     begin = f"{STATE_WORDS[row.state]:<9} {credits_:>7}  {id_:<{id_width}}  "
-    own_key = "" if row.key.startswith("content:") else row.key
-    name = "  ".join(filter(None, (own_key or row.label, facts["prompt"]))) or facts["type"]
+    name = "  ".join(filter(None, (_name(row), facts["prompt"]))) or facts["type"]
     output.print(f"{begin}{fitted(name, max(_LEAST, output.width - columns(begin)))}")
     if facts["error"]:
         for line in broken(facts["error"], output.width - _MARGIN):
             output.print(f"{'':{_MARGIN}}{line}")
+
+
+def _name(row: Row) -> str:
+    """Return what its user calls a story: its key, its line, or the panel that `redraw` was for."""
+    panel = row.fields.get("panel") if row.type is RequestType.UPDATE_PANEL else None
+    redraw = "" if panel is None else f"redraw of panel {panel}"
+    return own_key(row.key) or row.label or redraw
 
 
 def _sum_up(path: Path, sums: _Sums, output: Output) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, Self, cast
 import attrs
 
 from llamagen_async.batch.journal.codec import Row
-from llamagen_async.batch.journal.story import Story
+from llamagen_async.batch.journal.story import Story, own_key
 from llamagen_async.cli.errors import describe_error
 from llamagen_async.clock import DEFAULT_TIMEOUT
 from llamagen_async.downloads.download import asset_names
@@ -103,6 +103,11 @@ class Record:
     made of `request`, in which there may be a cast."""
     given: object = attrs.field(default=None, hash=False)
     """The fields or the line that were given, if they were refused as no valid story."""
+
+    @property
+    def name(self) -> str:
+        """The name by which the story is known: the key that it was given, or else its line."""
+        return own_key(self.key) or self.label
 
     @property
     def is_done(self) -> bool:

@@ -285,14 +285,14 @@ def record_line(
     """
     word = STATE_WORDS[record.state]
     id_ = record.id or ""
-    facts = [record.label, id_, "" if record.error else _effort(record)]
+    facts = [record.name, id_, "" if record.error else _effort(record)]
     begin = f"{number}  {word:<9} "
     middle = _joined(facts)
     if record.error is not None:
         end = record.error  # never cut, because it says what to do
     else:
         if width is not None and width - len(begin) - columns(middle) - 1 < _SHORT_TITLE:
-            middle = _joined([id_ or record.label])  # the title says more than the rest
+            middle = _joined([id_ or record.name])  # the title says more than the rest
         if width is None:
             end = shortened(record.prompt, _TITLE)
         else:

@@ -35,7 +35,7 @@ def print_uncertain(
     """
     for record in records:
         sent = f", sent at {record.sent_at}" if record.sent_at else ""
-        name = " ".join(filter(None, (record.label, f"({shortened(record.prompt, _TITLE)})")))
+        name = " ".join(filter(None, (record.name, f"({shortened(record.prompt, _TITLE)})")))
         output.error(f"left without an answer, it may have been accepted and charged: {name}{sent}")
     if number > len(records):
         output.error(f"and {number - len(records)} more of these, see {RESULTS}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -13,7 +14,7 @@ from llamagen_async import SIZES, ComicRequest
 from llamagen_async.cli.app import run as run_here
 from llamagen_async.cli.commands.demo import DEMO_STORIES
 from tests.support.browser import opened_browser
-from tests.support.cli import run
+from tests.support.cli import run, started
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +110,16 @@ def test_the_demo_can_ask_the_sandbox_for_its_plan(
     score = json.loads(capfd.readouterr().out.splitlines()[-1])
     assert (score["done"], score["refused"]) == (1, 0)
     assert score["busiest"].endswith("of 10 per minute")
+
+
+@pytest.mark.once
+def test_what_is_left_when_it_is_interrupted_is_nobodys(tmp_path: Path) -> None:
+    """The server has ended with the demo, so no id of a comic that goes on is told of."""
+    with started("demo", "--speed", "60", cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert any("done" in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert rest.startswith("llamagen-async demo: interrupted: ")
+    assert rest.count("\n") == 1

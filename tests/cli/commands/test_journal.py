@@ -73,7 +73,7 @@ async def test_a_redraw_without_words_says_what_it_is(call: Call, tmp_path: Path
     given = {"type": "update_panel", "id": "cmc_1", "panel": 0, "images": ["https://e.org/1.png"]}
     async with opened_journal(tmp_path / "journal.db") as journal:
         await add_row(journal, Story.parse(given), 0)
-    assert call("journal", ".").stdout.splitlines()[1].split()[-1] == "update_panel"
+    assert call("journal", ".").stdout.splitlines()[1].endswith("redraw of panel 0")
 
 
 async def test_the_stories_of_a_state_alone(call: Call, tmp_path: Path) -> None:

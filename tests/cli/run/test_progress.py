@@ -131,6 +131,15 @@ def test_a_line_that_is_printed_above_the_display_stays_whole(
     assert re.search(r"per minute used\s+\d+\s+requests,\s+0\s+refused", shown)
 
 
+@pytest.mark.parametrize(
+    ("key", "name"), [(None, "s.txt:1"), ("content:ab/1", "s.txt:1"), ("order 7", "order 7")]
+)
+def test_a_story_is_called_by_its_key_or_its_line(key: str | None, name: str) -> None:
+    """As `journal` calls it; a key that was made of its content says nothing to anybody."""
+    line = record_line(attrs.evolve(DONE, key=key), number="1/2")
+    assert line.startswith(f"1/2  done      {name}  cmc_1  ")
+
+
 def test_a_line_says_what_became_of_a_story() -> None:
     assert record_line(DONE, number="1/2") == (
         "1/2  done      s.txt:1  cmc_1  2 pictures, 63 s  "
