@@ -118,4 +118,7 @@ def _ask_in(answer: NoSlot, rate: RateLimit, others: int) -> float:
     returning = answer.state.returning
     is_left = limit == rate and len(returning) < rate.limit
     all_back = 0.0 if is_left else max(returning, default=0.0)
-    return min(delay, all_back + min(others * limit.interval, 2 * limit.per))
+    left_in = all_back + min(others * limit.interval, 2 * limit.per)
+    # One question answers both if the ledger's time is about as early.
+    about_then = left_in + limit.interval
+    return min(delay, about_then) if answer.delay <= about_then else left_in
