@@ -19,6 +19,8 @@ __all__ = ["DispatchLoop", "Turn"]
 _ANSWERED_IN: Final = 2.0
 """Seconds that a request takes, about. If they are too many, a slot is used later by the rest; if
 they are too few, it is asked once more."""
+_LATEST: Final = 4.0
+"""Seconds after the ledger's time at which it is asked again at the latest: less than the grace."""
 
 
 @attrs.define(eq=False, repr=False)
@@ -113,8 +115,9 @@ def _ask_in(answer: NoSlot, rate: RateLimit, others: int) -> float:
     limit = answer.limit
     if limit is None or not others:
         return answer.delay
-    # A slot that another request uses before is back a window after the answer to that one.
-    delay = answer.delay + _ANSWERED_IN * (answer.delay // limit.per)
+    # A slot that another request uses before is back a window after the answer to that one. Who
+    # asks much later than the ledger has said has lost the position.
+    delay = answer.delay + min(_ANSWERED_IN * (answer.delay // limit.per), _LATEST)
     returning = answer.state.returning
     is_left = limit == rate and len(returning) < rate.limit
     all_back = 0.0 if is_left else max(returning, default=0.0)
