@@ -118,7 +118,11 @@ class HTTPAssets:
             try:
                 target = response.headers.get("Location")
                 if response.status not in _REDIRECTS or not target:
-                    yield _Stream(response.status, response.headers, response, location)
+                    stream = _Stream(response.status, response.headers, response, location)
+                    try:
+                        yield stream
+                    finally:
+                        await stream.aclose()
                     return
             finally:
                 # Closes the connection if there is more to come, else keeps it for the next one.
@@ -266,18 +270,33 @@ class _Stream:
     response: aiohttp.ClientResponse
     location: str
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    _begun: list[AsyncGenerator[bytes, None]] = attrs.field(init=False, factory=list)
+    """The generators that read it."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self._begin(self._chunks())
+
+    async def aclose(self) -> None:
+        """Close the generators that nobody has read to the end: else the loop does, in tasks."""
+        for one in self._begun:
+            await one.aclose()
+
+    def _begin(self, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        self._begun.append(chunks)
+        return chunks
+
+    async def _chunks(self) -> AsyncGenerator[bytes, None]:
         coding = coding_of(self.headers.get("Content-Encoding", ""))
-        chunks = self._received()
+        chunks = self._begin(self._received())
         if coding:
             head = await _head_of(chunks)
-            packed, chunks = is_packed(head), _with(head, chunks)
+            packed, chunks = is_packed(head), self._begin(_with(head, chunks))
             del head  # it may be large
-            chunks = self._unpacked(chunks, coding) if packed else chunks
+            chunks = self._begin(self._unpacked(chunks, coding)) if packed else chunks
         async for chunk in chunks:
             yield chunk
 
-    async def _received(self) -> AsyncIterator[bytes]:
+    async def _received(self) -> AsyncGenerator[bytes, None]:
         while True:
             try:
                 chunk = await self.response.content.read(_CHUNK)
@@ -293,7 +312,9 @@ class _Stream:
                 yield rest
             raise failure
 
-    async def _unpacked(self, chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
+    async def _unpacked(
+        self, chunks: AsyncIterator[bytes], coding: str
+    ) -> AsyncGenerator[bytes, None]:
         try:
             unpacker = Unpacker(coding, _CHUNK)
             async for chunk in chunks:
@@ -318,7 +339,7 @@ async def _head_of(chunks: AsyncIterator[bytes]) -> bytes:
     return head
 
 
-async def _with(head: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _with(head: bytes, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """Yield the bytes that were read before, and then the others."""
     yield head
     del head

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 import threading
 import tracemalloc
 import zlib
@@ -158,6 +160,27 @@ async def test_a_hostile_host_gets_an_error_and_leaves_nothing(
     assert len(str(caught.value)) < 400
     assert str(caught.value).isprintable()
     assert files(tmp_path) == []
+
+
+async def test_the_loop_closes_no_generator_of_what_was_not_read_to_the_end(tmp_path: Path) -> None:
+    """The loop would do so in tasks of its own, whenever they are found to be garbage."""
+    source = HTTPAssets(HTTPTransport("http://127.0.0.1:9", "lg_sk_0123456789abcdef"))
+    left: list[object] = []
+    before = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(finalizer=left.append)
+    try:
+        async with raw_server(serve) as server:
+            for name in ("bombing", "endless"):
+                urls = [(f"{server.url}/{name}-1", "1")]
+                with pytest.raises(LlamaGenError):
+                    await download_assets(
+                        urls, tmp_path, source=source, timeout=5, largest=1_000_000
+                    )
+        gc.collect()
+    finally:
+        sys.set_asyncgen_hooks(*before)
+        await source.aclose()
+    assert left == []
 
 
 @pytest.mark.once
