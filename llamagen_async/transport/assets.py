@@ -270,7 +270,9 @@ class _Stream:
     response: aiohttp.ClientResponse
     location: str
 
-    _begun: list[AsyncGenerator[bytes, None]] = attrs.field(init=False, factory=list)
+    _begun: list[AsyncGenerator[bytes, None]] = attrs.field(
+        init=False, factory=list[AsyncGenerator[bytes, None]]
+    )
     """The generators that read it."""
 
     def chunks(self) -> AsyncIterator[bytes]:
