@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextvars import Context
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from llamagen_async.batch.lifecycle import Lifecycle
 from llamagen_async.batch.prefetcher import Prefetcher
 from llamagen_async.batch.task import BatchTask
 from llamagen_async.batch.turns import Turns
-from llamagen_async.errors import LlamaGenError
+from llamagen_async.errors import JournalError, LlamaGenError
 from llamagen_async.models import AnyGeneration, BatchState
 from llamagen_async.observing import logger_of
 
@@ -62,6 +62,8 @@ class Sharing:
         self._announced = announced
         self._others = 0
         self._version = 0
+        self._adopted: set[int] = set()
+        """Rows of jobs that are this worker's now and could not be read so far."""
         self._unseen: set[str] = set()
         """Keys of jobs of which there may be news that were overlooked."""
         self._lengths: dict[str, int] = {}
@@ -130,8 +132,8 @@ class Sharing:
     async def _beat(self) -> None:
         beat = await self._journal.beat()
         self._others = beat.others
-        for id_ in beat.adopted:
-            self._prefetcher.load(await self._journal.at(id_))
+        self._adopted.update(beat.adopted)
+        await self._load_adopted(beat.adopted)
         if beat.was_gone:
             _logger.warning("this queue was not heard of for long; others may have its jobs now")
             await self._drop_lost(_ACCEPTED)
@@ -139,6 +141,18 @@ class Sharing:
             self._unseen.update(self._subscriptions.latest)
         if self._others or self._unseen:
             self._wake.set()
+
+    async def _load_adopted(self, new: Collection[int]) -> None:
+        """Work at the jobs that others have left; one that can't be read now is read later."""
+        for id_ in sorted(self._adopted):
+            try:
+                row = await self._journal.at(id_)
+            except JournalError as error:
+                if id_ in new:  # once, not every few seconds
+                    _logger.error("a job that another worker has left can't be read: %s", error)  # noqa: TRY400  # the error says it all
+            else:
+                self._adopted.discard(id_)
+                self._prefetcher.load(row)
 
     async def _follow_others(self) -> None:
         while True:

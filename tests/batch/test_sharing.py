@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 
 from llamagen_async import (
     BatchState,
-    ClientClosedError,
     ComicJob,
     ComicQueue,
     GenerationFailedError,
@@ -176,41 +174,6 @@ async def test_a_worker_that_was_suspended_sends_nothing_that_another_has(
         assert all(isinstance(one, SubmissionUncertainError) for one in lost), lost
     assert set(machine.stories.values()) == {1}
     assert machine.refused == 0
-
-
-async def test_who_closes_leaves_its_jobs_to_others_at_once(tmp_path: Path) -> None:
-    """Nobody waits for a lease to run out; creates on their way are recorded before."""
-    machine = Machine(tmp_path, 400.0, latency=1.0)
-
-    async with crew(machine, 2) as (first, second):
-        second.suspend()
-        for n in range(3):
-            await first.queue.submit(f"s{n}", key=f"k{n}")
-        await asyncio.sleep(0.5)
-        second.resume()
-        await first.close()
-        await asyncio.sleep(1)
-        assert {task.state for task in second.queue._lifecycle.tasks.values()} == {
-            BatchState.RUNNING
-        }
-        await asyncio.gather(*(second.queue.result(f"k{n}") for n in range(3)))
-    assert set(machine.stories.values()) == {1}
-
-
-async def test_a_whole_host_can_be_restarted(tmp_path: Path) -> None:
-    """The first that comes up again goes on with everything, without waiting."""
-    machine = Machine(tmp_path, 400.0, plan=FIVE)
-
-    async with crew(machine, 3) as workers:
-        for n in range(8):
-            await workers[n % 3].queue.submit(f"s{n}", key=f"k{n}")
-        await asyncio.sleep(10)
-        for one in workers:
-            await one.kill()
-    async with crew(machine, 2) as workers:
-        assert len(workers[0].queue._lifecycle.tasks) >= 5
-        await asyncio.gather(*(workers[1].queue.result(f"k{n}") for n in range(8)))
-    assert set(machine.stories.values()) == {1}
 
 
 async def test_events_go_on_at_another_worker_without_gap_or_double(tmp_path: Path) -> None:
@@ -404,23 +367,6 @@ async def test_workers_of_another_key_are_refused(tmp_path: Path) -> None:
             await other.start()
         await other.queue.aclose()
         await other.client.aclose()
-
-
-async def test_a_client_that_is_closed_first_leaves_its_jobs_to_others(tmp_path: Path) -> None:
-    machine = Machine(tmp_path, 200.0)
-
-    async with crew(machine, 2) as (first, second):
-        second.suspend()
-        await first.queue.submit("a", key="k")
-        await asyncio.sleep(5)
-        second.resume()
-        waiting = asyncio.create_task(first.queue.result("k"))
-        await asyncio.sleep(1)
-        await first.client.aclose()
-        with pytest.raises(ClientClosedError):
-            await waiting
-        assert (await second.queue.result("k")).succeeded
-    assert Counter(machine.stories) == {"a": 1}
 
 
 async def test_a_webhook_event_reaches_the_worker_that_waits(tmp_path: Path) -> None:
