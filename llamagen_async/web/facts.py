@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from llamagen_async.errors import SubmissionUncertainError
 from llamagen_async.models import BatchState
 
 if TYPE_CHECKING:
     from llamagen_async.batch.events import ComicJob
 
 __all__ = ["at_vendor", "job_facts", "job_path"]
+
+_UNCERTAIN: Final = (
+    "the vendor's answer was lost, so nobody knows whether the comic was made and charged; it is "
+    "not sent again"
+)
+"""The message of a job that is uncertain. Why it is may name another job, such as one that has the
+same comic, and those who see this one need not know of that one."""
 
 
 def job_path(root: str, key: str) -> str:
@@ -41,12 +49,18 @@ def job_facts(job: ComicJob, root: str) -> dict[str, Any]:
         "position": job.position,
         "expected_at": _second(job.expected_at),
         "pictures": pictures,
-        "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
+        "error": None if error is None else _error_facts(error),
         "links": {"self": path, "events": f"{path}/events"},
         "prompt": getattr(job.request, "prompt", None),
         "captions": [panel.caption for panel in panels],
         "queued_at": _second(job.queued_at),
     }
+
+
+def _error_facts(error: Exception) -> dict[str, str]:
+    """Return an error as clients see it."""
+    text = _UNCERTAIN if isinstance(error, SubmissionUncertainError) else str(error)
+    return {"type": type(error).__name__, "message": text}
 
 
 def at_vendor(job: ComicJob) -> Sequence[str | None]:
