@@ -295,4 +295,14 @@ def _is_dead(process: int, place: str, beat: float, here: str, now: float) -> bo
         return True
     except OSError:
         pass  # it lives, and is somebody else's
-    return False
+    return _has_ended(process)
+
+
+def _has_ended(process: int) -> bool:
+    """Whether a process has ended and its parent has not asked how: a server may take a minute."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return False  # the system does not say
+    # Its name comes before, in parentheses, and may have any characters in it: see `proc(5)`.
+    return stat.rpartition(")")[2].split()[:1] in (["Z"], ["X"])

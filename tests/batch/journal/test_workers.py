@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -34,6 +37,15 @@ async def worker(path: Path | None, **options: Any) -> AsyncIterator[SharedJourn
         await journal.aclose()
 
 
+def a_process() -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+
+
+def kill(process: subprocess.Popen[bytes], *, is_reaped: bool) -> None:
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | (0 if is_reaped else os.WNOWAIT))
+
+
 async def running(journal: SharedJournal, key: str) -> Row:
     row = await added(journal, f"story {key}", key)
     return await changed(journal, row, SENDING, RUNNING, generation=comic(f"c-{key}"))
@@ -48,6 +60,26 @@ async def found(journal: SharedJournal, key: str) -> Row:
     row = await journal.get(key)
     assert row is not None
     return row
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says whether a process has ended")
+@pytest.mark.parametrize("is_reaped", [True, False])
+async def test_a_worker_whose_process_has_ended_is_dead_at_once(
+    tmp_path: Path, *, is_reaped: bool
+) -> None:
+    """Also if its parent does not ask how it has ended, which some servers take a minute for."""
+    path = tmp_path / "run.db"
+    async with worker(path) as first, worker(path) as second:
+        row = await running(first, "k")
+        with a_process() as process:
+            with closing(sqlite3.connect(path)) as file, file:
+                file.execute(
+                    "UPDATE worker SET process = ? WHERE token = ?", (process.pid, first.worker)
+                )
+            assert (await second.beat()).adopted == ()
+            kill(process, is_reaped=is_reaped)
+            beat = await second.beat()
+        assert (beat.took_over, beat.adopted) == (True, (row.id,))
 
 
 async def test_a_comic_that_was_given_up_is_whose_asks_for_it(tmp_path: Path) -> None:
