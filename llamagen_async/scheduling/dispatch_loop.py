@@ -16,7 +16,7 @@ from llamagen_async.scheduling.submission import Submission
 
 __all__ = ["DispatchLoop", "Turn"]
 
-_ANSWERED_IN: Final = 2.0
+_ANSWERED_IN: Final = 3.0
 """Seconds that a request takes, about. If they are too many, a slot is used later by the rest; if
 they are too few, it is asked once more."""
 _LATEST: Final = 4.0

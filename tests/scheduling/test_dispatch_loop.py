@@ -54,7 +54,7 @@ def turn(
         (65.0, RATE, [20.0] * 9, 3, 18.0),  # one is free now, for others
         (30.0, RATE, [20.0] * 10, 3, 30.0),  # never later than the ledger says
         (900.0, RATE, [60.0] * 10, 150, 180.0),  # others enough for all slots
-        (70.0, RATE, [60.0] * 10, 12, 72.0),  # that slot is used, and answered, before
+        (70.0, RATE, [60.0] * 10, 12, 73.0),  # that slot is used, and answered, before
         (3_000.0, RATE, [2_990.0] * 10, 2, 3_004.0),  # nobody gets one before
         (40_000.0, DAY, [20.0], 2, 11_540.0),  # no slot of the day is left
         (65.0, None, [], 3, 65.0),  # a pause
