@@ -24,8 +24,8 @@ from aiohttp.connector import Connection
 from multidict import CIMultiDict
 
 from llamagen_async.transport.address import is_loopback
-from llamagen_async.transport.content import LARGEST, unpacked
-from llamagen_async.transport.framing import keep_whole, left_in
+from llamagen_async.transport.content import LARGEST, is_json, unpacked
+from llamagen_async.transport.framing import Framing, keep_whole, left_in
 
 __all__ = ["COMING", "OBSERVER", "UNFIT", "Attempt", "RefusedError"]
 
@@ -65,6 +65,7 @@ class Attempt:
     """Whether aiohttp tells what happens to the request."""
     has_left: bool = False
     """Whether the head of the request was about to be written to a connection."""
+    _framing: Framing | None = None
     _is_begun: bool = False
     _made_at: float = attrs.field(factory=wall_time)
 
@@ -99,7 +100,7 @@ class Attempt:
         send = request.send
 
         async def careful(conn: Connection) -> aiohttp.ClientResponse:
-            keep_whole(conn)
+            self._framing = keep_whole(conn)
             return await send(conn)
 
         # Whatever session it is of: nothing else sees a request together with its connection.
@@ -133,6 +134,20 @@ class Attempt:
             # A user's middlewares can read it again; aiohttp has no public name for that.
             content, _ = unpacked(b"".join(self.received), response.headers.get("Content-Encoding"))
             response._body = content  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+    @property
+    def content(self) -> bytes:
+        """The body of the answer, as it was sent.
+
+        If it is JSON only with what came behind its announced end, that belongs to it: some servers
+        count characters where they announce bytes.
+        """
+        content = b"".join(self.received)
+        if self._framing is None or not self._framing.rest or self.response is None:
+            return content
+        coding, whole = self.response.headers.get("Content-Encoding"), content + self._framing.rest
+        is_cut = is_json(unpacked(whole, coding)[0]) and not is_json(unpacked(content, coding)[0])
+        return whole if is_cut else content
 
     @property
     def was_slept_through(self) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "LARGEST",
     "LONGEST_LINE",
     "MOST_HEADERS",
+    "is_json",
     "json_of",
     "place_of",
     "remains_of",
@@ -187,6 +188,15 @@ def json_of(text: str) -> Any:
     if len(text) > LONGEST_TEXT or brackets > MOST_DEPTH or re.search(_HALF, text):
         return bounded(value, spare=True)
     return value
+
+
+def is_json(content: bytes) -> bool:
+    """Whether bytes are JSON as a whole."""
+    try:
+        json_of(text_of(content, None))
+    except ValueError:
+        return False
+    return True
 
 
 def remains_of(text: str) -> dict[str, Any]:

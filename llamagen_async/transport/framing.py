@@ -8,26 +8,42 @@ certain. If the head came before, whoever reads the content is not told and wait
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 from aiohttp.connector import Connection
 
-__all__ = ["keep_whole", "left_in"]
+__all__ = ["Framing", "keep_whole", "left_in"]
 
 _INTERIM: Final = frozenset(range(100, 200)) - {101}
 """The statuses of answers before the answer; 101 is followed by something else than HTTP."""
 _EMPTY: Final = (204, 304)
 """The statuses of answers without content (RFC 9110)."""
+_MOST_BEYOND: Final = 1_000_000
+"""Bytes behind the end of the content from which on no more are kept: a server that counts
+characters is wrong by one or two for each that is not ASCII."""
+_LONGEST_LENGTH: Final = 16
+"""Digits of a length that no answer has."""
 
 
-def keep_whole(connection: Connection) -> None:
+class Framing(Protocol):
+    """The framing of an answer: where its head and its content end."""
+
+    rest: bytes
+    """The bytes that came behind the announced end of the content, with its last ones."""
+
+
+def keep_whole(connection: Connection) -> Framing | None:
     """Have a connection, on which a request is about to be sent, keep what comes of its answer."""
     protocol: Any = connection.protocol
     # It has no public name, and neither has anything else between a connection and an answer.
-    if protocol is not None and getattr(protocol, "_parser", None) is not None:
-        protocol._parser = _Careful(protocol._parser, protocol)  # noqa: SLF001
+    if protocol is None or getattr(protocol, "_parser", None) is None:
+        return None
+    protocol._parser = _Careful(protocol._parser, protocol)  # noqa: SLF001
+    found: Framing = protocol._parser  # noqa: SLF001
+    return found
 
 
 def left_in(content: aiohttp.StreamReader) -> bytes:
@@ -53,6 +69,9 @@ class _Careful:
         self._protocol = protocol
         self._content: Any = None
         """The answer's content, once its head has come."""
+        self._left = math.inf
+        """How many bytes of the content are still to come; infinite if that is not known."""
+        self.rest = b""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._parser, name)
@@ -69,6 +88,8 @@ class _Careful:
             end = data.find(b"\n", at) + 1 if self._content is None else 0
             piece = data[at:end] if end else data[at:]
             at += len(piece)
+            if self._content is not None:
+                self._count(piece)
             try:
                 found, is_other, rest = self._parser.feed_data(piece)
             except Exception as error:
@@ -78,6 +99,7 @@ class _Careful:
             for head, content in found:
                 if self._content is None and head.code not in _INTERIM:
                     self._content = content
+                    self._left = _length_of(head)
             if is_other or at >= len(data):
                 return heads, is_other, rest + data[at:]
 
@@ -93,6 +115,13 @@ class _Careful:
             self._give_up([], error)
             raise
 
+    def _count(self, piece: bytes) -> None:
+        """Count what comes of the content, and keep what is more than was announced."""
+        beyond = min(len(piece) - self._left, len(piece))
+        self._left -= len(piece)
+        if beyond > 0 and len(self.rest) < _MOST_BEYOND:
+            self.rest += piece[-int(beyond) :]
+
     def _give_up(self, heads: list[Any], error: Exception) -> None:
         """Hand on the heads that have come, and tell whoever reads the content."""
         for head, content in heads:
@@ -100,3 +129,10 @@ class _Careful:
             self._protocol.feed_data((head, aiohttp.EMPTY_PAYLOAD if is_empty else content), 0)
         if self._content is not None and not self._content.is_eof():
             self._content.set_exception(aiohttp.ClientPayloadError(type(error).__name__))
+
+
+def _length_of(head: Any) -> float:
+    """Return how many bytes of content the head of an answer announces, if it does."""
+    length = head.headers.get("Content-Length", "")
+    is_known = length.isascii() and length.isdigit() and not head.chunked
+    return int(length) if is_known and len(length) < _LONGEST_LENGTH else math.inf

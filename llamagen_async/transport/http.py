@@ -323,7 +323,7 @@ class HTTPTransport:
         self, attempt: Attempt, answer: aiohttp.ClientResponse
     ) -> tuple[bytes, LlamaGenError | None]:
         """Return the body, unpacked, and why that is not all of it, if it is not."""
-        content = b"".join(attempt.received)
+        content = attempt.content
         is_whole, is_unpacked = len(content) <= LARGEST, True
         content = content[:LARGEST]
         content, is_unpacked = unpacked(content, answer.headers.get("Content-Encoding"))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import itertools
+import json
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -87,10 +90,40 @@ async def test_what_came_whole_is_used_although_something_is_wrong_behind_it(
         assert answered.body == {"id": "c1"}
 
 
-async def test_an_id_is_known_although_the_length_counts_characters(
+@BOTH
+@pytest.mark.parametrize("coding", ["", "gzip"])
+@pytest.mark.parametrize("packets", [1, 2, 3])
+async def test_an_answer_is_read_whole_although_its_length_counts_characters(
+    request_: APIRequest, packets: int, coding: str, session: aiohttp.ClientSession | None
+) -> None:
+    """Else a finished comic could never be collected."""
+    text = json.dumps({"id": "c1", "prompt": "é" * 40}, ensure_ascii=False)
+    body = gzip.compress(text.encode()) if coding else text.encode()
+    length = len(body) - 40 if coding else len(text)
+    sent = answer(body, length=length, headers={"Content-Encoding": coding} if coding else {})
+    head = len(sent) - len(body)
+    cuts = [0, *(head, head + 5)[: packets - 1], len(sent)]
+    pieces = [sent[begin:end] for begin, end in itertools.pairwise(cuts)]
+    answered = await outcome(reply(*pieces), request_, session)
+    assert isinstance(answered, APIResponse)
+    assert answered.body == {"id": "c1", "prompt": "é" * 40}
+
+
+async def test_an_id_is_known_although_the_rest_comes_later(
     session: aiohttp.ClientSession | None,
 ) -> None:
-    answered = await outcome(reply(COUNTED_IN_CHARACTERS), CREATE, session)
+    sent = COUNTED_IN_CHARACTERS
+    answered = await outcome(reply(sent[:-2], sent[-2:]), CREATE, session)
+    assert isinstance(answered, APIResponse)
+    assert answered.body == {"id": "c1"}
+
+
+@BOTH
+@pytest.mark.parametrize("rest", [b"x", b"}", b'{"id": "c2"}', OTHER, PAGE])
+async def test_what_comes_behind_a_whole_answer_is_not_part_of_it(
+    request_: APIRequest, rest: bytes, session: aiohttp.ClientSession | None
+) -> None:
+    answered = await outcome(reply(answer(BODY) + rest), request_, session)
     assert isinstance(answered, APIResponse)
     assert answered.body == {"id": "c1"}
 
