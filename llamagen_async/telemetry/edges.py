@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import attrs
 from opentelemetry import context
@@ -172,10 +172,24 @@ class _ObservedStream:
     def headers(self) -> Mapping[str, str]:
         return self.inner.headers
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        async for chunk in self.inner.chunks():
-            self.instruments.count_bytes(len(chunk))
-            yield chunk
+    def chunks(self) -> AsyncIterator[bytes]:
+        return _CountedChunks(aiter(self.inner.chunks()), self.instruments)
+
+
+@attrs.frozen(eq=False)
+class _CountedChunks:
+    """The content of an asset, counted as it comes: no generator, which somebody had to close."""
+
+    inner: AsyncIterator[bytes]
+    instruments: Instruments
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await anext(self.inner)
+        self.instruments.count_bytes(len(chunk))
+        return chunk
 
 
 class TracedAssets:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from yarl import URL
 from llamagen_async import LlamaGenClient, NotFoundError
 from llamagen_async.sandbox import PAID_KEY, Durations, SandboxServer, SandboxService
 from llamagen_async.telemetry import edges
+from llamagen_async.transport import HTTPAssets, HTTPTransport
 from tests.support.telemetry import Recording
 
 SPEED = 600.0
@@ -111,6 +113,25 @@ async def test_no_query_user_or_fragment_of_a_pictures_url_is_shown() -> None:
     first, *_ = seen.named("GET")
     assert attributes(first)["url.full"] == "https://cdn.test/p/1.png"
     assert first.status.status_code is StatusCode.ERROR
+
+
+async def test_a_picture_that_is_read_in_part_leaves_nothing_to_close() -> None:
+    """A generator that nobody has read to its end is closed by the loop, in a task of its own."""
+    seen, begun = Recording(), list[Any]()
+    firstiter, finalizer = sys.get_asyncgen_hooks()
+    async with sandbox() as server, client_of(server, seen) as client:
+        comic = await client.comics.create_and_wait("a cat", fix_panel_num=1)
+        assets = edges.TracedAssets(HTTPAssets(HTTPTransport(server.url, PAID_KEY)), seen.telemetry)
+        sys.set_asyncgen_hooks(begun.append)
+        try:
+            async with assets.open_asset(comic.asset_urls[0]) as stream:
+                chunk = await anext(aiter(stream.chunks()))
+        finally:
+            sys.set_asyncgen_hooks(firstiter, finalizer)
+        await assets.aclose()
+    assert seen.values("llamagen.download.io") == {(): len(chunk)}
+    assert begun
+    assert all(one.ag_frame is None for one in begun)
 
 
 async def test_no_trace_is_sent_to_the_vendor() -> None:
