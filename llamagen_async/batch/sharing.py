@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context
 from typing import Any, Final
 
@@ -62,8 +62,8 @@ class Sharing:
         self._announced = announced
         self._others = 0
         self._version = 0
-        self._adopted: set[int] = set()
-        """Rows of jobs that are this worker's now and could not be read so far."""
+        self._unreadable: set[int] = set()
+        """Rows of jobs of this worker that could not be read, which was said."""
         self._unseen: set[str] = set()
         """Keys of jobs of which there may be news that were overlooked."""
         self._lengths: dict[str, int] = {}
@@ -132,8 +132,7 @@ class Sharing:
     async def _beat(self) -> None:
         beat = await self._journal.beat()
         self._others = beat.others
-        self._adopted.update(beat.adopted)
-        await self._load_adopted(beat.adopted)
+        await self._load(beat.mine)
         if beat.was_gone:
             _logger.warning("this queue was not heard of for long; others may have its jobs now")
             await self._drop_lost(_ACCEPTED)
@@ -142,17 +141,26 @@ class Sharing:
         if self._others or self._unseen:
             self._wake.set()
 
-    async def _load_adopted(self, new: Collection[int]) -> None:
-        """Work at the jobs that others have left; one that can't be read now is read later."""
-        for id_ in sorted(self._adopted):
+    async def _load(self, mine: Iterable[int]) -> None:
+        """Work at the jobs that are this worker's by the journal, and at which nobody works.
+
+        Others have left them, or whoever asked for them was cancelled just then. One that can't be
+        read now is read later.
+        """
+        for id_ in mine:
+            task = self._lifecycle.tasks.get(id_)
+            if task is not None and not (task.is_elsewhere or task.state is BatchState.QUEUED):
+                continue
             try:
                 row = await self._journal.at(id_)
             except JournalError as error:
-                if id_ in new:  # once, not every few seconds
-                    _logger.error("a job that another worker has left can't be read: %s", error)  # noqa: TRY400  # the error says it all
+                if id_ not in self._unreadable:  # once, not every few seconds
+                    self._unreadable.add(id_)
+                    _logger.error("a job of this worker can't be read: %s", error)  # noqa: TRY400  # the error says it all
             else:
-                self._adopted.discard(id_)
-                self._prefetcher.load(row)
+                self._unreadable.discard(id_)
+                if row.worker == self._journal.worker:  # still, and not only when that was read
+                    self._prefetcher.load(row)
 
     async def _follow_others(self) -> None:
         while True:

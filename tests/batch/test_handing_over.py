@@ -119,3 +119,27 @@ async def test_a_client_that_is_closed_first_leaves_its_jobs_to_others(tmp_path:
             await waiting
         assert (await second.queue.result("k")).succeeded
     assert Counter(machine.stories) == {"a": 1}
+
+
+async def test_a_job_is_not_lost_with_a_reader_that_goes_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for a job that was given up has it waited for again, also without the reader."""
+    machine = Machine(tmp_path, 1_000.0)
+
+    async with crew(machine, 2, timeout=600.0) as (first, second):
+        await first.queue.submit("slow", key="k")
+        await asyncio.sleep(700)  # it was given up
+
+        async def never(*_row: object, **_how: object) -> None:
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(second.queue._turns, "job", never)
+            reading = asyncio.create_task(anext(second.queue.events("k")))
+            while machine.rows("worker") != [(second.queue._journal.worker,)]:  # noqa: ASYNC110  # no event
+                await asyncio.sleep(0.01)
+            reading.cancel()
+        await asyncio.sleep(500)
+        assert machine.rows("state") == [("succeeded",)]
+    assert machine.stories == {"slow": 1}

@@ -40,6 +40,7 @@ from llamagen_async.batch.journal.workers import (
     remove,
     renew,
     take_all,
+    waited_for,
 )
 from llamagen_async.errors import ClientClosedError, JournalError
 from llamagen_async.models import AnyGeneration, BatchState
@@ -69,8 +70,8 @@ class Beat:
 
     others: int
     """How many other workers are alive."""
-    adopted: tuple[int, ...] = ()
-    """The numbers of the rows that are this worker's from now on."""
+    mine: tuple[int, ...] = ()
+    """The numbers of the rows that this worker waits for, those included that it has taken over."""
     took_over: bool = False
     """Whether another worker was found to be dead."""
     was_gone: bool = False
@@ -256,10 +257,13 @@ class SharedJournal(Journal):
             reserve = self._database.reserve
             receipts = reserve.of_dead(dead) if reserve else []
             take_in(receipts, self._account, connection)
-        adopted = tuple(adopt(self.worker, connection)) if self._takes_over else ()
+        mine: tuple[int, ...] = ()
+        if self._takes_over:
+            adopt(self.worker, connection)
+            mine = tuple(waited_for(self.worker, connection))
         was_gone, self._was_gone = self._was_gone, False
         self.has_changes: bool = has_changes(connection)
-        return Beat(len(alive), adopted, bool(dead), was_gone)
+        return Beat(len(alive), mine, bool(dead), was_gone)
 
     def _claim(self, row: Row, connection: sqlite3.Connection) -> Row:
         assert self.worker is not None

@@ -47,6 +47,7 @@ __all__ = [
     "remove",
     "renew",
     "take_all",
+    "waited_for",
 ]
 
 LEASE: Final = 20.0
@@ -80,6 +81,9 @@ _CLAIM: Final = f"""
     WHERE id = :id AND (worker IS NULL OR worker = '' OR {_UNOWNED})
         AND (state = 'running' OR state = 'succeeded' AND files IS NULL)
 """  # noqa: S608  # constants
+_WAITED_FOR: Final = """
+    SELECT id FROM job WHERE worker = ? AND state IN ('running', 'succeeded') ORDER BY id
+"""
 _GIVE_BACK: Final = """
     UPDATE job SET worker = '*' WHERE worker = ? AND state IN ('running', 'succeeded')
 """
@@ -182,13 +186,14 @@ def remove(tokens: Iterable[str], connection: sqlite3.Connection) -> None:
     )
 
 
-def adopt(token: str, connection: sqlite3.Connection) -> list[int]:
-    """Give a worker the stories that nobody works on; return the numbers of their rows."""
-    found = [id_ for (id_,) in connection.execute(f"SELECT id FROM job {_ORPHANS}")]  # noqa: S608  # constants
-    connection.executemany(
-        "UPDATE job SET worker = ? WHERE id = ?", [(token, id_) for id_ in found]
-    )
-    return found
+def adopt(token: str, connection: sqlite3.Connection) -> None:
+    """Give a worker the stories that nobody works on."""
+    connection.execute(f"UPDATE job SET worker = ? {_ORPHANS}", (token,))  # noqa: S608  # constants
+
+
+def waited_for(token: str, connection: sqlite3.Connection) -> list[int]:
+    """Return the numbers of the rows of the stories that a worker waits for, by the journal."""
+    return [id_ for (id_,) in connection.execute(_WAITED_FOR, (token,))]
 
 
 def has_orphans(connection: sqlite3.Connection) -> bool:

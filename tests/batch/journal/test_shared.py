@@ -77,13 +77,13 @@ async def test_a_worker_of_which_nothing_was_heard_loses_its_stories(tmp_path: P
         rows = [await added(first, f"s{n}", f"k{n}") for n in range(3)]
         sent = [await changed(first, row, SENDING) for row in rows]
         await changed(first, sent[0], RUNNING, generation=comic("c0"))
-        assert (await second.beat()).adopted == ()
+        assert (await second.beat()).mine == ()
         await asyncio.sleep(LEASE / 2)
         await second.beat()
         await asyncio.sleep(LEASE / 2 + 1)
         beat = await second.beat()
         assert beat.took_over
-        assert beat.adopted == (rows[0].id,)
+        assert beat.mine == (rows[0].id,)
         assert [state for (state,) in raw(path, "SELECT state FROM job")] == [
             "running",
             "uncertain",
@@ -156,7 +156,7 @@ async def test_what_a_dead_worker_had_noted_on_a_full_disk_is_taken_in(
         assert len(files(tmp_path, "run.db-ids-*")) == 2
         crash(first)
         await asyncio.sleep(LEASE + 1)
-        assert (await second.beat()).adopted == (row.id,)
+        assert (await second.beat()).mine == (row.id,)
         found = await second.get("k")
         assert found is not None
         assert (found.state, found.generation_id) == (RUNNING, "paid")
@@ -171,7 +171,7 @@ async def test_who_says_farewell_leaves_no_name(tmp_path: Path) -> None:
                 first, await added(first, "a", "k"), SENDING, RUNNING, generation=comic()
             )
         assert raw(path, "SELECT count(*) FROM worker") == [(1,)]
-        assert (await second.beat()).adopted == (row.id,)
+        assert (await second.beat()).mine == (row.id,)
     assert files(tmp_path) == {"run.db", "run.db-owner", "run.db-queue"}
     async with worker(path):
         pass

@@ -76,10 +76,10 @@ async def test_a_worker_whose_process_has_ended_is_dead_at_once(
                 file.execute(
                     "UPDATE worker SET process = ? WHERE token = ?", (process.pid, first.worker)
                 )
-            assert (await second.beat()).adopted == ()
+            assert (await second.beat()).mine == ()
             kill(process, is_reaped=is_reaped)
             beat = await second.beat()
-        assert (beat.took_over, beat.adopted) == (True, (row.id,))
+        assert (beat.took_over, beat.mine) == (True, (row.id,))
 
 
 async def test_a_comic_that_was_given_up_is_whose_asks_for_it(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ async def test_a_comic_that_was_given_up_is_whose_asks_for_it(tmp_path: Path) ->
         given_up = await found(second, "k")
         assert given_up.worker == ""
         assert "no patience" in str(given_up.error_text)
-        assert (await second.beat()).adopted == ()
+        assert (await second.beat()).mine == ()
         mine = await second.claim(given_up)
         assert (mine.worker, mine.error_text) == (second.worker, None)
         assert (await first.claim(row)).worker == second.worker
@@ -135,12 +135,12 @@ async def test_who_closes_leaves_its_comics_to_the_others_at_once(tmp_path: Path
         row = await found(second, "a")
         assert (row.worker, row.error_text) == ("*", None)
         assert await second.has_orphans()
-        assert (await second.beat()).adopted == (rows[0].id,)
+        assert (await second.beat()).mine == (rows[0].id,)
         assert not await second.has_orphans()
         await first.give_back()
         assert await second.has_orphans()
-        assert (await first.beat()).adopted == ()
-        assert set((await second.beat()).adopted) == {rows[1].id, rows[2].id}
+        assert (await first.beat()).mine == ()
+        assert (await second.beat()).mine == tuple(row.id for row in rows)
         assert {row.worker async for row in second.rows()} == {second.worker}
         assert await first.lost([], [row.id for row in rows]) == {row.id for row in rows}
 
