@@ -66,6 +66,11 @@ class Station:
         with contextlib.suppress(Exception):
             await self.queue.aclose(0.0)
 
+    @property
+    def is_suspended(self) -> bool:
+        """Whether the worker was stopped and does not go on yet."""
+        return not self._goes_on.is_set()
+
     def suspend(self) -> None:
         """Stop the worker's steps, as SIGSTOP does."""
         self._goes_on.clear()
