@@ -132,6 +132,19 @@ async def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
             assert found == value
 
 
+async def test_a_lease_is_renewed_without_waiting_for_the_disk(tmp_path: Path) -> None:
+    """And only that: what is written afterwards survives a power cut again."""
+
+    def setting(connection: sqlite3.Connection) -> int:
+        (found,) = connection.execute("PRAGMA synchronous").fetchone()
+        return int(found)
+
+    async with opened(tmp_path / "run.db") as journal:
+        database = journal._database
+        assert await database.beat(setting) == 1
+        assert await database.run(setting, write=True) == 2
+
+
 async def test_a_damaged_file_is_told(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     async with opened(path) as journal:

@@ -141,3 +141,18 @@ def test_a_lock_that_nobody_lets_go_of_ends_with_its_owner(tmp_path: Path, *, sh
     owner = JournalLock(path)
     owner.take()
     owner.release()
+
+
+def test_other_queues_are_let_in_once_and_for_all(tmp_path: Path) -> None:
+    first, second = (JournalLock(tmp_path / "run.db", shared=True) for _ in range(2))
+    first.take()
+    assert first.is_alone
+    with pytest.raises(JournalError, match="works with this journal"):
+        second.take()
+    for _ in range(2):
+        first.share()
+        assert not first.is_alone
+    second.take()
+    assert not second.is_alone
+    for one in (first, second):
+        one.release()

@@ -163,6 +163,35 @@ async def test_what_a_dead_worker_had_noted_on_a_full_disk_is_taken_in(
         assert len(files(tmp_path, "run.db-ids-*")) == 1
 
 
+async def test_what_a_living_worker_has_noted_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when others take over from a dead one: it would be lost if they removed its file."""
+    path = tmp_path / "run.db"
+    transact = Database._transact
+    async with worker(path) as first, worker(path) as second, worker(path) as dead:
+        row = await changed(first, await added(first, "a", "k"), SENDING)
+        unsent = await changed(dead, await added(dead, "b", "l"), SENDING)
+
+        def full(self: Database, operations: Any, *, write: bool) -> Any:
+            if self is first._database:
+                raise JournalError("disk is full")
+            return transact(self, operations, write=write)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Database, "_transact", full)
+            await changed(first, row, RUNNING, generation=comic("paid"))
+        crash(dead)
+        dead._database.reserve = None  # as the process has
+        with contextlib.closing(sqlite3.connect(path)) as file, file:
+            file.execute("UPDATE worker SET beat = beat - 1e9 WHERE token = ?", (dead.worker,))
+        assert (await second.beat()).took_over
+        left = {name for (name,) in raw(path, "SELECT state FROM job WHERE key = 'l'")}
+        assert (left, unsent.state) == ({"uncertain"}, SENDING)
+        assert raw(path, "SELECT state FROM job WHERE key = 'k'") == [("sending",)]
+        assert f"run.db-ids-{first.worker}" in files(tmp_path)
+
+
 async def test_who_says_farewell_leaves_no_name(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     async with worker(path) as second:

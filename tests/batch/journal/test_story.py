@@ -53,6 +53,14 @@ def test_a_parsed_story_is_taken_as_it_is_under_a_key_if_one_is_given() -> None:
     assert Story.parse(story, 8).digest == story.digest
 
 
+def test_the_order_of_fields_makes_no_other_story() -> None:
+    """Neither that of a story's own fields nor that of what the API may know beside them."""
+    one = {"prompt": "a", "preset": "manga", "extra": {"b": {"d": 1, "c": 2}, "a": 3}}
+    other = {"extra": {"a": 3, "b": {"c": 2, "d": 1}}, "preset": "manga", "prompt": "a"}
+    assert Story.parse(one).digest == Story.parse(other).digest
+    assert Story.parse(one).digest != Story.parse({**one, "extra": {"a": 3}}).digest
+
+
 @pytest.mark.parametrize(
     ("given", "field", "words"),
     [
