@@ -192,6 +192,23 @@ async def test_what_a_living_worker_has_noted_is_left_to_it(
         assert f"run.db-ids-{first.worker}" in files(tmp_path)
 
 
+async def test_who_could_not_write_all_that_it_knows_is_not_gone_without_a_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others look after its stories as after those of a worker that has died."""
+    path = tmp_path / "run.db"
+    async with worker(path) as second:
+        async with worker(path) as first:
+            row = await changed(
+                first, await added(first, "a", "k"), SENDING, RUNNING, generation=comic()
+            )
+            with monkeypatch.context() as patch:
+                patch.setattr(first._rows, "behind", {row.id: row})
+                await first._farewell()
+            crash(first)
+        assert (await second.beat()).took_over
+
+
 async def test_who_says_farewell_leaves_no_name(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     async with worker(path) as second:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llamagen_async import BatchState, InvalidRequestError, JournalError
 from llamagen_async.batch.journal.story import Story
-from tests.support.journals import added, changed, comic, opened
+from tests.support.journals import added, changed, comic, opened, raw
 
 SENDING, RUNNING, SUCCEEDED = BatchState.SENDING, BatchState.RUNNING, BatchState.SUCCEEDED
 
@@ -194,6 +195,20 @@ async def test_what_an_edited_story_may_replace() -> None:
         with pytest.raises(InvalidRequestError, match="a key of its own"):
             await journal.add(Story.parse("a fox", "l"), edit=True)
         assert (await journal.get("k")).id == first.id
+
+
+async def test_what_was_edited_is_said_if_this_version_can_read_it(tmp_path: Path) -> None:
+    """A request of an older version may be none that this one allows."""
+    path = tmp_path / "run.db"
+    async with opened(path) as journal:
+        for key in "kl":
+            await changed(journal, await added(journal, "a cat", key), SENDING)
+    raw(path, """UPDATE job SET request = '{"prompt": 5}' WHERE key = 'l'""")
+    async with opened(path) as journal:
+        with pytest.raises(InvalidRequestError, match=r"was another one \(prompt"):
+            await journal.add(Story.parse("a dog", "k"), edit=True)
+        with pytest.raises(InvalidRequestError, match=r"was another one \(it was edited\)"):
+            await journal.add(Story.parse("a dog", "l"), edit=True)
 
 
 async def test_an_edit_takes_the_place_of_what_was_never_sent() -> None:
