@@ -202,12 +202,15 @@ async def test_what_was_edited_is_said_if_this_version_can_read_it(tmp_path: Pat
     path = tmp_path / "run.db"
     async with opened(path) as journal:
         for key in "kl":
-            await changed(journal, await added(journal, "a cat", key), SENDING)
+            row = await changed(journal, await added(journal, "a cat", key), SENDING)
+            sent = raw(path, "SELECT sent_at FROM job")
+            await changed(journal, row, RUNNING, generation=comic(f"c-{key}"))
+            assert raw(path, "SELECT sent_at FROM job") == sent
     raw(path, """UPDATE job SET request = '{"prompt": 5}' WHERE key = 'l'""")
     async with opened(path) as journal:
-        with pytest.raises(InvalidRequestError, match=r"was another one \(prompt"):
+        with pytest.raises(InvalidRequestError, match=r"\(c-k\), and was another one \(prompt"):
             await journal.add(Story.parse("a dog", "k"), edit=True)
-        with pytest.raises(InvalidRequestError, match=r"was another one \(it was edited\)"):
+        with pytest.raises(InvalidRequestError, match=r"\(c-l\), and .* \(it was edited\)"):
             await journal.add(Story.parse("a dog", "l"), edit=True)
 
 
