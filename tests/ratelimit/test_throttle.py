@@ -67,6 +67,16 @@ def test_a_refusal_in_the_windows_last_slot_halves_nothing() -> None:
     assert throttle.burst == LIMIT
 
 
+def test_a_burst_does_not_grow_beyond_the_limit() -> None:
+    """Else a refusal after a good day would narrow nothing."""
+    throttle = Throttle(Plan.PAID.rate)
+    for _ in range(GROW_AFTER * LIMIT * 30):
+        throttle.accept(1e6)
+    assert throttle.burst == LIMIT
+    throttle.refuse(2e6, 2e6, 1.0, is_last_slot=False)
+    assert throttle.burst == LIMIT // 2
+
+
 def test_reads_that_were_kept_count() -> None:
     pace, kept = Throttle(Plan.PAID.rate), Throttle(Plan.PAID.rate)
     assert not any(pace.admit_read(10.0) for _ in range(READS_PER_SECOND))

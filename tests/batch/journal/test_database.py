@@ -236,7 +236,9 @@ async def test_a_forked_process_does_not_wait_for_a_thread_it_has_not(tmp_path: 
         journal._database._process = 1
         with pytest.raises(JournalError, match="closed"):
             await added(journal)
+        await journal._database.aclose()
         journal._database._process = os.getpid()
+        assert (await added(journal)).id == 1, "the file is still that of the parent"
 
 
 def test_the_folder_of_a_new_file_is_synced(
