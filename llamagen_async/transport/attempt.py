@@ -66,7 +66,7 @@ class Attempt:
     has_left: bool = False
     """Whether the head of the request was about to be written to a connection."""
     _framing: Framing | None = None
-    """What its connection knows of the answer's end."""
+    """The framing of the answer, as its connection has seen it."""
     _is_begun: bool = False
     _made_at: float = attrs.field(factory=wall_time)
 

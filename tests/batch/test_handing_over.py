@@ -41,7 +41,7 @@ async def test_who_closes_leaves_its_jobs_to_others_at_once(tmp_path: Path) -> N
 
 
 async def test_what_waits_here_and_is_left_by_its_sender_goes_on(tmp_path: Path) -> None:
-    """Whoever has it in memory as a job to be sent waits for the comic that it has become."""
+    """A worker that has it in memory as a job to be sent waits for the comic that it became."""
     machine = Machine(tmp_path, 40.0, plan=ONE)
 
     async with crew(machine, 2) as workers:
@@ -124,7 +124,7 @@ async def test_a_client_that_is_closed_first_leaves_its_jobs_to_others(tmp_path:
 async def test_a_job_is_not_lost_with_a_reader_that_goes_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever asks for a job that was given up has it waited for again, also without the reader."""
+    """A job that was given up is waited for again when asked for, also without the reader."""
     machine = Machine(tmp_path, 1_000.0)
 
     async with crew(machine, 2, timeout=600.0) as (first, second):
