@@ -61,9 +61,6 @@ class Prefetcher:
         """Whether there may be queued jobs that are not in memory."""
         self._dirty = dict.fromkeys((True, False), False)
         """Whether a job was queued while the journal was being read."""
-        self._left: dict[int, Row] = {}
-        """Jobs that others have left to this worker, by the numbers of their rows, and that are in
-        memory as they were before."""
         self._contexts: dict[int, Context] = {}
         """The context variables of those who have submitted jobs that are not in memory yet."""
         self._wake = asyncio.Event()
@@ -101,14 +98,7 @@ class Prefetcher:
 
     def load(self, row: Row) -> None:
         """Work at a job, if nobody does."""
-        if self._stopped:
-            return
-        if (known := self._lifecycle.tasks.get(row.id)) is not None:
-            # What waits to be sent here was sent elsewhere, and is left to this worker now.
-            is_sent = known.state is BatchState.QUEUED and row.state is not BatchState.QUEUED
-            if is_sent or known.is_elsewhere:
-                self._left[row.id] = row
-                known.drop()
+        if row.id in self._lifecycle.tasks or self._stopped:
             return
         try:
             task = BatchTask.of(row)
@@ -120,11 +110,6 @@ class Prefetcher:
             task.is_waiting = True
         context = self._contexts.pop(row.id, None) or Context()
         context.run(self._lifecycle.start, task)
-
-    def on_dropped(self, task: BatchTask) -> None:
-        """Work at a job of another worker that has left it to this one meanwhile."""
-        if (row := self._left.pop(task.row.id, None)) is not None:
-            self.load(row)
 
     def rescan(self, *, urgent: bool) -> None:
         """Read the queued jobs, and once more if they are being read."""

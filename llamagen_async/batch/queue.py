@@ -351,7 +351,6 @@ class ComicQueue:
     def _ended(self, task: BatchTask) -> None:
         self._prefetcher.release(task)
         if task.is_elsewhere:
-            self._prefetcher.on_dropped(task)
             self._sharing.ask_about(task.row.key)
             return
         self._turns.tell_of(task)

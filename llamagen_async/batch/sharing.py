@@ -148,8 +148,7 @@ class Sharing:
         read now is read later.
         """
         for id_ in mine:
-            task = self._lifecycle.tasks.get(id_)
-            if task is not None and not (task.is_elsewhere or task.state is BatchState.QUEUED):
+            if id_ in self._lifecycle.tasks:  # also as it was before another one had sent it
                 continue
             try:
                 row = await self._journal.at(id_)
